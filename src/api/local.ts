@@ -1,0 +1,97 @@
+// What a front end on a host (Docker's plugin protocol now, CNI later) may ask of that host's agent. The agent implements
+// it (agent/local.ts); a front end translates its protocol to these calls and decides nothing. Every call is idempotent:
+// the same request again gives the same answer.
+import type { Cidr, Family, Ip, Mac } from '#model/ip.ts';
+import type { Endpoint, ModelName, Network, Pool, PublishedPort } from '#model/resources.ts';
+
+/** A small durable map of the host: survives crashes, writes are on disk when the call returns. Values are JSON. */
+export interface Journal {
+  get(key: string): unknown;
+  /** In key order. */
+  list(prefix: string): { key: string; value: unknown }[];
+  put(key: string, value: unknown): void;
+  delete(key: string): void;
+  /** All writes made inside `fn` become durable together, or none if it throws. Synchronous. */
+  transaction<T>(fn: () => T): T;
+}
+
+export interface PoolRequest {
+  /** Absent: chosen by the controller so that it overlaps no other network, no host route and no underlay. */
+  readonly cidr?: Cidr;
+  readonly family: Family;
+  readonly range?: Cidr;
+  readonly gateway?: Ip;
+  readonly reserved?: Readonly<Record<string, Ip | Cidr>>;
+  /** Id that the pool shall have, where the front end had to name it before the network existed. */
+  readonly id?: string;
+}
+
+export interface NetworkRequest {
+  readonly name: string;
+  readonly model?: ModelName;
+  readonly tenant?: string;
+  readonly pools?: readonly PoolRequest[];
+  readonly encrypted?: boolean;
+  readonly internal?: boolean;
+  readonly attachable?: boolean;
+  readonly mtu?: number;
+  readonly vni?: number;
+  readonly carry?: Network['choices']['carry'];
+  readonly addressing?: Network['addressing'];
+  readonly blockLength4?: number;
+  readonly blockLength6?: number;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface AttachRequest {
+  readonly network: string;
+  /** Endpoint id, unique in the installation; Docker's endpoint id. */
+  readonly id: string;
+  readonly owner: string;
+  readonly name?: string;
+  /** Addresses that were given before (Docker asks its IPAM driver first). Absent families are allocated by the agent. */
+  readonly addresses: readonly Ip[];
+  readonly mac?: Mac;
+  readonly ports: readonly PublishedPort[];
+}
+
+export interface JoinAnswer {
+  /** Link in the host's namespace that the engine moves into the container. */
+  readonly link: string;
+  readonly gateways: Readonly<Partial<Record<Family, Ip>>>;
+  readonly routes: readonly { readonly destination: Cidr; readonly via?: Ip }[];
+}
+
+export interface LocalAgent {
+  /** The host's name. */
+  readonly host: string;
+  readonly journal: Journal;
+  networks(): readonly Network[];
+  network(id: string): Network | undefined;
+  pools(network: string): readonly Pool[];
+  endpoints(network: string): readonly Endpoint[];
+  localEndpoint(id: string): Endpoint | undefined;
+
+  /** Faults: `exists` (name or VNI), `overlap`, `invalid`, `unavailable` (controller away), `exhausted`. */
+  createNetwork(request: NetworkRequest): Promise<Network>;
+  renameNetwork(id: string, name: string): Promise<Network>;
+  /** Absent already is success. Fault `in-use` while endpoints remain anywhere. */
+  removeNetwork(id: string): Promise<void>;
+
+  /** A free subnet for a pool that does not exist yet, avoiding those in `besides`. */
+  proposePool(family: Family, besides: readonly Cidr[]): Promise<Cidr>;
+  /** Gives an address of the pool, or exactly `ip`. Faults: `exhausted`, `exists` (taken), `invalid` (outside), `unavailable`. */
+  requestAddress(pool: string, ip?: Ip): Promise<Ip>;
+  /** Releasing an address that is not held is success. */
+  releaseAddress(pool: string, ip: Ip): Promise<void>;
+
+  /** Records the endpoint; nothing is in the kernel yet. Fault `exists` when the id is known with other content. */
+  attach(request: AttachRequest): Promise<Endpoint>;
+  /** Puts the endpoint into the kernel: on return its link, routes and guard are in force on this host. */
+  join(id: string, sandbox: string): Promise<JoinAnswer>;
+  /** The container has left; address and record stay until detach. Unknown ids are success. */
+  leave(id: string): Promise<void>;
+  detach(id: string): Promise<void>;
+  /** Names that resolve to the endpoint inside its network. Unknown ids are ignored. */
+  rename(id: string, owner: string, names: readonly string[]): Promise<void>;
+}

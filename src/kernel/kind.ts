@@ -1,0 +1,26 @@
+// One sort of kernel object. The loop knows nothing of the kernel but this interface; the real kinds and the fake ones in
+// fake.ts pass the same contract suite (contract.ts).
+import type { Fault } from '#model/fault.ts';
+import type { Comparison } from '#model/diff.ts';
+import type { Desired, KindName, Netns } from '#model/desired.ts';
+
+/** An item that could not be added or removed, and why. The rest of the batch was still tried. */
+export interface Failure<T> {
+  readonly item: T;
+  readonly fault: Fault;
+}
+
+export interface Kind<T> extends Comparison<T> {
+  readonly name: KindName;
+  /**
+   * What is in the kernel of that namespace and ours by ownership.ts, and nothing else; an absent namespace holds nothing.
+   * Synchronous. Throws a Fault `kernel` when the kernel cannot be read.
+   */
+  list(netns: Netns): T[];
+  /** Makes each item exist exactly as given, whatever was there under its key before (so it also serves a change). */
+  add(items: readonly T[]): Failure<T>[];
+  /** Absent already is success. Never touches what is not ours. */
+  remove(items: readonly T[]): Failure<T>[];
+}
+
+export type Kinds = { readonly [K in KindName]: Kind<Desired[K][number]> };

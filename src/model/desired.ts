@@ -1,0 +1,171 @@
+// Desired kernel state as plain data: what plan() returns, what each kernel Kind lists, adds and removes. Every item says
+// in which network namespace it lives, so one plan covers the host and all of its domains.
+import type { Cidr, Family, Ip, Mac } from './ip.ts';
+
+/** '' is the host's own namespace; `cw-…` a domain below /run/netns; an absolute path a container's sandbox. */
+export type Netns = string;
+
+/** A domain: a named network namespace of ours. */
+export interface NetnsItem {
+  readonly name: string;
+}
+
+interface LinkShape {
+  readonly netns: Netns;
+  readonly name: string;
+  readonly mtu: number;
+  readonly mac: Mac;
+  /** IFLA_IFALIAS, at most 255 bytes; begins with `causeway ` so that the owner can be told from the link alone. */
+  readonly alias: string;
+}
+
+/** One end of a veth pair, the end that stays ours. The far end is created along with it and then no longer looked at. */
+export interface VethLink extends LinkShape {
+  readonly type: 'veth';
+  readonly peer: { readonly netns: Netns; readonly name: string; readonly mac: Mac; readonly mtu: number; readonly up: boolean };
+}
+
+/** Created from the host's namespace, so its UDP socket stays on the underlay, then moved to `netns`. No learning. */
+export interface VxlanLink extends LinkShape {
+  readonly type: 'vxlan';
+  readonly vni: number;
+  readonly port: number;
+  /** Source address of outer packets. */
+  readonly local: Ip;
+  /** Whether outer UDP checksums are computed (always for IPv6 outer). */
+  readonly checksum: boolean;
+}
+
+/** A wireguard device: of the kernel where it can, otherwise a wireguard-go process of the agent. */
+export interface WireguardLink {
+  readonly type: 'wireguard';
+  readonly netns: Netns;
+  readonly name: string;
+  readonly mtu: number;
+  readonly alias: string;
+}
+
+export type Link = VethLink | VxlanLink | WireguardLink;
+
+export interface Addr {
+  readonly netns: Netns;
+  readonly link: string;
+  /** With prefix length; host bits may be set. */
+  readonly address: string;
+}
+
+export interface Route {
+  readonly netns: Netns;
+  readonly destination: Cidr;
+  readonly via?: Ip;
+  readonly link?: string;
+  /** The next hop counts as on-link although no prefix covers it. */
+  readonly onlink: boolean;
+  readonly type: 'unicast' | 'unreachable' | 'blackhole';
+  readonly mtu?: number;
+  /** Preferred source address. */
+  readonly source?: Ip;
+}
+
+/** A permanent neighbour entry. */
+export interface Neigh {
+  readonly netns: Netns;
+  readonly link: string;
+  readonly ip: Ip;
+  readonly mac: Mac;
+}
+
+/** A permanent forwarding entry of a vxlan link: packets for `mac` leave to `remote`. */
+export interface Fdb {
+  readonly netns: Netns;
+  readonly link: string;
+  readonly mac: Mac;
+  readonly remote: Ip;
+}
+
+/** One file below /proc/sys of that namespace, `net/ipv4/ip_forward` = `1`. Never removed, only set. */
+export interface Sysctl {
+  readonly netns: Netns;
+  readonly path: string;
+  readonly value: string;
+}
+
+/**
+ * One nft table of ours, rendered whole: `text` is the body between the braces of `table inet NAME { … }`, with sets and
+ * maps declared but empty (their elements are NftElement items). Replaced in one transaction when `text` changes; the
+ * elements are loaded again in the same transaction.
+ */
+export interface NftTable {
+  readonly netns: Netns;
+  readonly family: 'inet';
+  readonly name: string;
+  readonly text: string;
+}
+
+/** One element of a set or map of such a table, in nft's own spelling: `1.2.3.4 . tcp . 80` and, for maps, its value. */
+export interface NftElement {
+  readonly netns: Netns;
+  readonly table: string;
+  readonly set: string;
+  readonly key: string;
+  readonly value?: string;
+}
+
+export interface WireguardPeer {
+  readonly publicKey: string;
+  readonly endpoint: { readonly ip: Ip; readonly port: number };
+  readonly allowed: readonly Cidr[];
+}
+
+/** Configuration of one wireguard link; the private key never enters a plan, the kernel kind takes it from the host. */
+export interface WireguardConfig {
+  readonly netns: Netns;
+  readonly link: string;
+  readonly port: number;
+  readonly peers: readonly WireguardPeer[];
+}
+
+/** How the container's end must look once its sandbox is known; repaired when it is lost. */
+export interface Attachment {
+  readonly netns: Netns;
+  readonly mac: Mac;
+  readonly mtu: number;
+  /** Host prefixes. */
+  readonly addresses: readonly Cidr[];
+  /** One fixed link-local gateway per family in use. */
+  readonly gateways: readonly Ip[];
+  /** The pair to make again when the link is gone: our end. */
+  readonly host: { readonly netns: Netns; readonly name: string };
+}
+
+/** Everything the kernel of one host must hold; one array per Kind, in the order in which kinds are applied. */
+export interface Desired {
+  readonly netns: readonly NetnsItem[];
+  readonly sysctl: readonly Sysctl[];
+  readonly link: readonly Link[];
+  readonly wireguard: readonly WireguardConfig[];
+  readonly addr: readonly Addr[];
+  readonly neigh: readonly Neigh[];
+  readonly fdb: readonly Fdb[];
+  readonly route: readonly Route[];
+  readonly table: readonly NftTable[];
+  readonly element: readonly NftElement[];
+}
+export type KindName = keyof Desired;
+
+export const emptyDesired: Desired = {
+  netns: [],
+  sysctl: [],
+  link: [],
+  wireguard: [],
+  addr: [],
+  neigh: [],
+  fdb: [],
+  route: [],
+  table: [],
+  element: [],
+};
+
+/** Families that a list of addresses uses, IPv4 first. */
+export const familiesOf = (addresses: readonly string[]): readonly Family[] =>
+  ([4, 6] as const).filter((family) => addresses.some((address) => address.includes(':') === (family === 6)));

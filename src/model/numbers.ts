@@ -1,0 +1,59 @@
+// The installation's fixed numbers and names (DESIGN.md, "Numbers and names"), and how a host's or an endpoint's own
+// numbers follow from its identity, so that they are the same after every restart and can be worked out by hand.
+import { type Cidr, type Family, type Ip, ipAdd, ipToBigint, cidrBase, linkLocalOf, type Mac } from './ip.ts';
+
+export const controllerPort = 7480;
+export const agentPort = 7481;
+export const vxlanPort = 8472;
+export const wireguardPort = 51820;
+/** rtm_protocol of every route of ours: how a process with no memory tells them from others. */
+export const routeProtocol = 197;
+export const tableName = 'causeway';
+export const linkPrefix = 'cw';
+export const domainPrefix = 'cw-';
+
+/** The gateway of every container: exists once per domain, answers on every endpoint's link. */
+export const gateway: Readonly<Record<Family, Ip>> = { 4: '169.254.1.1' as Ip, 6: 'fe80::1' as Ip };
+/** MAC of our end of every endpoint's veth pair. Locally administered. */
+export const gatewayMac: Mac = '02:63:77:ff:ff:01' as Mac;
+
+/** How packets reach a domain from its host and back: the two ends of the domain's uplink. */
+export const uplink = {
+  link: 'cwup',
+  hostMac: '02:63:77:ff:fe:01' as Mac,
+  domainMac: '02:63:77:ff:fe:02' as Mac,
+  /** Next hop for the host towards the domain, and for the domain towards the host; permanent neighbours on both sides. */
+  domain: { 4: '169.254.1.2' as Ip, 6: 'fe80::2' as Ip },
+  host: { 4: '169.254.1.1' as Ip, 6: 'fe80::1' as Ip },
+} as const;
+
+/** Host-local addresses that stand for endpoints of isolated networks on the way in and out of their domain. */
+export const transitBase: Readonly<Record<Family, Cidr>> = { 4: '100.127.0.0/16' as Cidr, 6: 'fd63:7701::/64' as Cidr };
+/** Addresses of hosts inside their WireGuard mesh. */
+export const tunnelBase: Readonly<Record<Family, Cidr>> = { 4: '100.126.0.0/16' as Cidr, 6: 'fd63:7702::/64' as Cidr };
+
+export const transitAddress = (slot: number, family: Family): Ip => ipAdd(cidrBase(transitBase[family]), slot);
+export const tunnelAddress = (hostIndex: number, family: Family = 4): Ip => ipAdd(cidrBase(tunnelBase[family]), hostIndex);
+
+/** MAC of a host's vxlan links: 02:63:77 and the host's index. One per host; VNIs keep networks apart. */
+export const vtepMac = (hostIndex: number): Mac =>
+  `02:63:77:${[hostIndex >> 16, hostIndex >> 8, hostIndex].map((part) => (part & 255).toString(16).padStart(2, '0')).join(':')}` as Mac;
+/** Next hop for routes to a host over vxlan; it exists only as a permanent neighbour of the vxlan link. */
+export const vtepAddress = (hostIndex: number, family: Family): Ip =>
+  family === 6 ? linkLocalOf(vtepMac(hostIndex)) : tunnelAddress(hostIndex, 4);
+
+export const domainName = (networkId: string): string => `${domainPrefix}${networkId}`;
+/** Our end of an endpoint's veth pair, inside the domain. Link names hold at most 15 bytes (IFNAMSIZ). */
+export const endpointLink = (endpointId: string): string => `cwe${endpointId.slice(0, 11)}`;
+/** The container's end before Docker has moved and renamed it. */
+export const endpointPeerLink = (endpointId: string): string => `cwt${endpointId.slice(0, 11)}`;
+/** The host's end of a domain's uplink. */
+export const uplinkLink = (networkId: string): string => `cwu${networkId.slice(0, 11)}`;
+export const vxlanLink = (vni: number): string => `cwx${vni}`;
+export const wireguardLink = 'cwwg0';
+
+/** A stable MAC for an endpoint from its first address, so a restarted container with the same address keeps it. */
+export const endpointMac = (ip: Ip): Mac => {
+  const low = ipToBigint(ip) & 0xffff_ffffn;
+  return `0a:63:${[24n, 16n, 8n, 0n].map((shift) => ((low >> shift) & 255n).toString(16).padStart(2, '0')).join(':')}` as Mac;
+};

@@ -1,0 +1,198 @@
+// The vocabulary that everything speaks: what a host, network, pool, block, endpoint and exposure are, as plain readonly
+// data. Schemas with the same shape live in api/schemas.ts and are checked against these types by the compiler. Words are
+// defined in docs/glossary.md.
+import type { Cidr, Ip, Mac } from './ip.ts';
+
+/** What every stored resource carries. `id` never changes and is never reused; `name` is for people and may change. */
+export interface Meta {
+  /** Lower-case letters and digits; random for networks, the host's name for hosts, Docker's id for its endpoints. */
+  readonly id: string;
+  readonly name: string;
+  /** Store revision of the last change; the value of `ETag`. 0 before it is stored. */
+  readonly revision: number;
+  /** RFC 3339, UTC. */
+  readonly createdAt: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface Tenant extends Meta {
+  readonly description: string;
+}
+
+/** One address of a host on the underlay, the on-link prefix it lives in, and the MTU of that interface. */
+export interface Underlay {
+  readonly interface: string;
+  readonly ip: Ip;
+  readonly subnet: Cidr;
+  readonly mtu: number;
+}
+
+export interface Host extends Meta {
+  /** Unique among hosts, 1..65535, never reused while the host exists; VTEP MAC and tunnel address follow from it. */
+  readonly index: number;
+  /** Incarnation: grows with every join of the same name. An older one can never overwrite a newer one. */
+  readonly generation: number;
+  /** First entry is preferred. Empty until the agent has reported. */
+  readonly underlay: readonly Underlay[];
+  /** Base64 X25519 public key and UDP port; absent while the host cannot do WireGuard. */
+  readonly wireguard?: { readonly publicKey: string; readonly port: number };
+  readonly agentVersion: string;
+  readonly status: HostStatus;
+}
+
+export interface HostStatus {
+  /** `ready` is what the agent last said of itself; `seenAt` when (RFC 3339); the reader judges its age. */
+  readonly ready: boolean;
+  readonly seenAt: string;
+  readonly desired: number;
+  readonly applied: number;
+  /** What the kernel refuses at the moment, one sentence each. */
+  readonly failing: readonly string[];
+  readonly features: Readonly<Record<string, boolean | string>>;
+}
+
+export type ModelName = 'overlay' | 'flannel' | 'swarm';
+export type CarryName = 'vxlan' | 'direct-routing' | 'host-gateway' | 'wireguard' | 'docker';
+
+/** A model's five choices, after the user's changes. The table of defaults is drivers/models.ts. */
+export interface Choices {
+  readonly attach: 'routed' | 'docker';
+  /** `own`: the network has its own routing domain, so ranges may overlap; `host`: it is routed by the host itself. */
+  readonly domain: 'own' | 'host' | 'docker';
+  /** `block`: bits of one block's prefix per family; blocksPerHost 0 = unlimited. */
+  readonly address: {
+    readonly blockLength4: number;
+    readonly blockLength6: number;
+    readonly blocksPerHost: number;
+    readonly borrow: boolean;
+  };
+  readonly carry: CarryName;
+  /** `isolated`: nothing crosses the network's border but exposures and outgoing traffic; `open`: the host routes freely. */
+  readonly guard: 'isolated' | 'open' | 'docker';
+}
+
+export interface Network extends Meta {
+  readonly model: ModelName;
+  readonly tenant: string;
+  readonly choices: Choices;
+  readonly encrypted: boolean;
+  /** Neither outgoing traffic nor published ports. */
+  readonly internal: boolean;
+  /** VXLAN network identifier, 1..2^24-1, unique in the installation. */
+  readonly vni: number;
+  /** Upper bound set by the user; what is used is the smaller of this and what the underlay leaves. */
+  readonly mtu?: number;
+  /** Docker: may be attached by hand (`docker run --network`) when the engine is in a Swarm. */
+  readonly attachable: boolean;
+  /** Who gives addresses: `blocks` = Causeway; `external` = the asker (Docker's own IPAM, Swarm's manager), recorded here. */
+  readonly addressing: 'blocks' | 'external';
+  /** Set while the network is being removed everywhere. */
+  readonly deletedAt?: string;
+}
+
+/** A range of addresses of one network. A network may have several per family. */
+export interface Pool extends Meta {
+  readonly network: string;
+  readonly cidr: Cidr;
+  /** Only addresses inside are given out by themselves (`--ip-range`); a static address may be anywhere in `cidr`. */
+  readonly range?: Cidr;
+  /** Shown as the gateway to Docker; never given to an endpoint. */
+  readonly gateway?: Ip;
+  /** Never given out: name (for example Docker's `--aux-address` key) to address or prefix. */
+  readonly reserved: Readonly<Record<string, Ip | Cidr>>;
+  readonly blockLength: number;
+}
+
+/**
+ * A piece of a pool whose addresses one host gives out without asking anybody. The host is the only authority for
+ * addresses inside; another host gets one by asking for a loan, which the owner grants (see model/block.ts).
+ */
+export interface Block extends Meta {
+  readonly network: string;
+  readonly pool: string;
+  readonly cidr: Cidr;
+  readonly host: string;
+  readonly loans: readonly Loan[];
+}
+
+/** One address of a block lent to another host. `asked` by the borrower, then settled by the block's owner. */
+export interface Loan {
+  readonly id: string;
+  readonly host: string;
+  readonly endpoint: string;
+  /** Absent while the borrower takes any. */
+  readonly ip?: Ip;
+  readonly state: 'asked' | 'granted' | 'refused' | 'returned';
+  /** Why it was refused, for the user. */
+  readonly reason?: string;
+}
+
+export type Protocol = 'tcp' | 'udp' | 'sctp';
+
+/** A port of the host that leads to the endpoint. `hostIp` absent = every address of the host. */
+export interface PublishedPort {
+  readonly protocol: Protocol;
+  readonly hostIp?: Ip;
+  readonly hostPort: number;
+  readonly port: number;
+}
+
+export interface Endpoint extends Meta {
+  readonly network: string;
+  readonly host: string;
+  /** What it belongs to, for people: a container's name or id. */
+  readonly owner: string;
+  /** At most one per family. */
+  readonly addresses: readonly Ip[];
+  readonly mac: Mac;
+  /** Names that resolve to this endpoint inside its network, beside `name`: aliases, container id. */
+  readonly names: readonly string[];
+  readonly ports: readonly PublishedPort[];
+  /** Grows with every change its host makes; an update with a lower one is refused (`stale`). */
+  readonly sequence: number;
+}
+
+/** A deliberate opening to the outside of one port of an endpoint, on the host where the endpoint is. */
+export interface Exposure extends Meta {
+  readonly network: string;
+  /** Name of an endpoint in the network. */
+  readonly endpoint: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  readonly hostPort: number;
+  readonly hostIp?: Ip;
+  /** Only clients in these ranges; empty = everyone. */
+  readonly sources: readonly Cidr[];
+}
+
+/** Kind name to resource type. Store keys are `<kind>/<id>`, REST paths `/v1/<kind>/<id>`. */
+export interface Resources {
+  readonly tenants: Tenant;
+  readonly hosts: Host;
+  readonly networks: Network;
+  readonly pools: Pool;
+  readonly blocks: Block;
+  readonly endpoints: Endpoint;
+  readonly exposures: Exposure;
+}
+export type ResourceKind = keyof Resources;
+export const resourceKinds: readonly ResourceKind[] = ['tenants', 'hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures'];
+
+/** What one host knows of the cluster: an immutable value, the only input of the plan besides LocalState. */
+export interface Snapshot {
+  readonly hosts: ReadonlyMap<string, Host>;
+  readonly networks: ReadonlyMap<string, Network>;
+  readonly pools: ReadonlyMap<string, Pool>;
+  readonly blocks: ReadonlyMap<string, Block>;
+  readonly endpoints: ReadonlyMap<string, Endpoint>;
+  readonly exposures: ReadonlyMap<string, Exposure>;
+}
+
+/** What only this host knows of one of its endpoints, kept in its journal. */
+export interface LocalEndpoint {
+  readonly endpoint: Endpoint;
+  /** Small number unique among this host's endpoints (1..32766); the transit address follows from it. */
+  readonly slot: number;
+  /** Path of the container's network namespace once it has been joined. */
+  readonly sandbox?: string;
+}
