@@ -145,6 +145,8 @@ export function cidrOf(ip: Ip, length: number): Cidr {
 export const hostPrefix = (ip: Ip): Cidr => `${ip}/${bitsOf(familyOf(ip))}` as Cidr;
 
 export const cidrLength = (cidr: Cidr): number => Number(cidr.slice(cidr.lastIndexOf('/') + 1));
+/** The prefix that holds every address of the family. */
+export const everything: Readonly<Record<Family, Cidr>> = { 4: '0.0.0.0/0' as Cidr, 6: '::/0' as Cidr };
 /** First address of the prefix (the network address). */
 export const cidrBase = (cidr: Cidr): Ip => cidr.slice(0, cidr.lastIndexOf('/')) as Ip;
 export const cidrSize = (cidr: Cidr): bigint => 1n << BigInt(bitsOf(familyOf(cidr)) - cidrLength(cidr));

@@ -195,4 +195,6 @@ export interface LocalEndpoint {
   readonly slot: number;
   /** Path of the container's network namespace once it has been joined. */
   readonly sandbox?: string;
+  /** Name of its link inside the sandbox, once the engine has placed it there. */
+  readonly ifname?: string;
 }

@@ -1,0 +1,13 @@
+// Every way of carrying, by name. A plain table: nothing registers itself. `docker` is carried by Docker's own driver, so
+// there is nothing to plan for it.
+import type { CarryName } from '#model/resources.ts';
+import type { Driver } from './driver.ts';
+import { directRouting } from './direct-routing.ts';
+import { hostGateway } from './host-gateway.ts';
+import { vxlan } from './vxlan.ts';
+
+export const drivers: Readonly<Partial<Record<CarryName, Driver>>> = {
+  vxlan,
+  'direct-routing': directRouting,
+  'host-gateway': hostGateway,
+};

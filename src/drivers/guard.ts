@@ -1,0 +1,165 @@
+// The nft rules of a domain and of the host, rendered whole. Rules are static text; whatever changes with endpoints is an
+// element of a set or map, so the cost of a packet does not grow with them (nft(8), "SETS", "MAPS"). Priorities: `raw`
+// (-300) runs before connection tracking, `dstnat - 5` before Docker's own translation.
+import type { NftElement, NftTable } from '#model/desired.ts';
+import { tableName, transitBase, uplink } from '#model/numbers.ts';
+
+/** Where the domain's name server listens, one address per family; on `lo` of a domain, so it answers on every link. */
+export const resolver = { 4: '169.254.1.1', 6: 'fd63:7703::1' } as const;
+
+/** Endpoints talk on their own address from their own link, and nothing else: one look-up per packet. */
+const admission = `
+  set members4 { type ifname . ether_addr . ipv4_addr; }
+  set members6 { type ifname . ether_addr . ipv6_addr; }
+  set ranges4 { type ipv4_addr; flags interval; }
+  set ranges6 { type ipv6_addr; flags interval; }`;
+
+const admit = `
+    iifname . ether saddr . ip saddr @members4 goto admitted
+    iifname . ether saddr . ip6 saddr @members6 goto admitted
+    ip6 saddr { ::, fe80::/10 } ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept`;
+
+/** Names: whatever server an endpoint asks, the agent answers, so engines need no configuration. */
+const redirectNames = `
+    iifname "cwe*" meta l4proto { tcp, udp } th dport 53 dnat ip to ${resolver[4]}
+    iifname "cwe*" meta l4proto { tcp, udp } th dport 53 dnat ip6 to ${resolver[6]}`;
+
+/** The table of an isolated network's domain. `internal`: there is no way out, and the agent's name server is the only service. */
+export function domainTable(netns: string, internal: boolean): NftTable {
+  const border = internal
+    ? ''
+    : `
+  map inside4 { type ipv4_addr : ipv4_addr; }
+  map inside6 { type ipv6_addr : ipv6_addr; }
+  map outside4 { type ipv4_addr : ipv4_addr; }
+  map outside6 { type ipv6_addr : ipv6_addr; }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    iifname "${uplink.link}" ct state established,related accept
+    iifname "${uplink.link}" ct status dnat accept
+    iifname "${uplink.link}" counter drop
+    iifname "cwx*" oifname "${uplink.link}" counter drop
+  }
+  chain outbound {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "${uplink.link}" snat ip to ip saddr map @outside4
+    oifname "${uplink.link}" snat ip6 to ip6 saddr map @outside6
+  }`;
+  const arrivals = internal
+    ? ''
+    : `
+    iifname "${uplink.link}" dnat ip to ip daddr map @inside4
+    iifname "${uplink.link}" dnat ip6 to ip6 daddr map @inside6`;
+  return {
+    netns,
+    family: 'inet',
+    name: tableName,
+    text: `${admission}
+  chain entry {
+    type filter hook prerouting priority raw; policy drop;
+    iifname { "lo", "${uplink.link}" } accept
+    iifname { "cwx*", "cww*" } goto carried${admit}
+    counter comment "not a member: wrong link, MAC or address"
+  }
+  chain admitted {
+    meta l4proto { tcp, udp } th dport 53 accept
+    ip daddr @ranges4 notrack accept
+    ip6 daddr @ranges6 notrack accept
+    accept
+  }
+  chain carried {
+    ip saddr @ranges4 ip daddr @ranges4 notrack accept
+    ip6 saddr @ranges6 ip6 daddr @ranges6 notrack accept
+    counter drop
+  }
+  chain to_agent {
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+    ct state established,related accept
+    iifname "cwe*" meta l4proto { tcp, udp } th dport 53 accept
+    iifname "cwe*" icmp type echo-request accept
+    iifname "cwe*" meta l4proto ipv6-icmp accept
+    meta l4proto ipv6-icmp icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    ct state untracked meta l4proto { icmp, ipv6-icmp } accept
+    counter drop
+  }
+  chain inbound {
+    type nat hook prerouting priority dstnat; policy accept;${redirectNames}${arrivals}
+  }${border}
+`.replace(/^\n/, ''),
+  };
+}
+
+/** The table of the host itself: published ports, masquerading, the border between domains, and networks routed by the host. */
+export function hostTable(): NftTable {
+  return {
+    netns: '',
+    family: 'inet',
+    name: tableName,
+    text: `${admission}
+  map published4 { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+  map published6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+  map published_any4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  map published_any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+  set restricted { type inet_proto . inet_service; }
+  set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }
+  chain entry {
+    type filter hook prerouting priority raw; policy accept;
+    iifname "cwe*" goto members
+  }
+  chain members {${admit}
+    counter drop
+  }
+  chain admitted {
+    accept
+  }
+  chain clients {
+    type filter hook prerouting priority mangle; policy accept;
+    fib daddr type local meta l4proto . th dport @restricted goto restricted_clients
+  }
+  chain restricted_clients {
+    meta l4proto . th dport . ip saddr @sources4 accept
+    meta l4proto . th dport . ip6 saddr @sources6 accept
+    counter drop
+  }
+  chain inbound {
+    type nat hook prerouting priority dstnat - 5; policy accept;${redirectNames}
+    goto published
+  }
+  chain local {
+    type nat hook output priority dstnat - 5; policy accept;
+    fib daddr type local goto published
+  }
+  chain published {
+    dnat ip to ip daddr . meta l4proto . th dport map @published4
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
+    fib daddr type local dnat ip to meta l4proto . th dport map @published_any4
+    fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    oifname "cwu*" ct state established,related accept
+    oifname "cwu*" ct status dnat accept
+    oifname "cwu*" counter drop comment "domains are entered by published ports only"
+    iifname "cwu*" ip saddr != ${transitBase[4]} counter drop
+    iifname "cwu*" ip6 saddr != ${transitBase[6]} counter drop
+    iifname "cwu*" oifname { "docker*", "br-*" } ct status != dnat ct state new counter drop comment "Docker's bridges are other networks"
+  }
+  chain outbound {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "cwu*" ip saddr 127.0.0.0/8 masquerade
+    oifname "cwu*" accept
+    ip saddr ${transitBase[4]} masquerade fully-random
+    ip6 saddr ${transitBase[6]} masquerade fully-random
+    oifname { "cwe*", "cwx*", "cww*" } accept
+    ip saddr @ranges4 ip daddr != @ranges4 masquerade fully-random
+    ip6 saddr @ranges6 ip6 daddr != @ranges6 masquerade fully-random
+  }
+`.replace(/^\n/, ''),
+  };
+}
+
+/** Elements of one set, from keys. */
+export const elements = (netns: string, set: string, keys: readonly string[]): NftElement[] =>
+  keys.map((key) => ({ netns, table: tableName, set, key }));

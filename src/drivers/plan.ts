@@ -1,0 +1,214 @@
+// plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
+// the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
+// networks that are present on this host.
+import { contains, everything, familyOf, hostPrefix } from '#model/ip.ts';
+import { type Addr, type Desired, emptyDesired, familiesOf, type Netns, type VethLink } from '#model/desired.ts';
+import { domainName, endpointLink, endpointPeerLink, gateway, gatewayMac, transitAddress, uplink, uplinkLink } from '#model/numbers.ts';
+import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Snapshot } from '#model/resources.ts';
+import type { Carriage, Remote } from './driver.ts';
+import { drivers } from './drivers.ts';
+import { domainTable, elements, hostTable, resolver } from './guard.ts';
+import { mtuSum } from './mtu.ts';
+import { publish } from './publish.ts';
+
+/** One network on this host, with everything of the snapshot that concerns it. */
+interface Present {
+  readonly network: Network;
+  readonly netns: Netns;
+  readonly pools: readonly Pool[];
+  readonly local: readonly LocalEndpoint[];
+  readonly carriage: Carriage;
+}
+
+type Part = Partial<Desired>;
+
+/** Endpoints that have been joined, by network; only these are in the kernel. */
+function joinedByNetwork(local: readonly LocalEndpoint[]): Map<string, LocalEndpoint[]> {
+  const joined = local.filter(({ sandbox }) => sandbox !== undefined);
+  return Map.groupBy(joined, ({ endpoint }) => endpoint.network);
+}
+
+function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], endpoints: readonly Endpoint[]): Remote[] {
+  const blocksByHost = Map.groupBy(blocks, ({ host }) => host);
+  const endpointsByHost = Map.groupBy(endpoints, ({ host }) => host);
+  const names = [...new Set([...blocksByHost.keys(), ...endpointsByHost.keys()])].filter((name) => name !== self.id).toSorted();
+  return names.flatMap((name) => {
+    const host = snapshot.hosts.get(name);
+    if (host === undefined) return [];
+    const own = blocksByHost.get(name) ?? [];
+    const theirs = endpointsByHost.get(name) ?? [];
+    const exceptions = theirs.flatMap(({ addresses }) => addresses.filter((ip) => !own.some(({ cidr }) => contains(cidr, ip))));
+    return [{ host, blocks: own, exceptions: exceptions.toSorted(), endpoints: theirs }];
+  });
+}
+
+function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], self: Host): Present[] {
+  const joined = joinedByNetwork(local);
+  const pools = Map.groupBy(snapshot.pools.values(), ({ network }) => network);
+  const blocks = Map.groupBy(snapshot.blocks.values(), ({ network }) => network);
+  const endpoints = Map.groupBy(snapshot.endpoints.values(), ({ network }) => network);
+  return [...joined.keys()].toSorted().flatMap((id) => {
+    const network = snapshot.networks.get(id);
+    if (network === undefined || network.choices.attach !== 'routed') return [];
+    const netns = network.choices.domain === 'own' ? domainName(network.id) : '';
+    const remotes = remotesOf(snapshot, self, blocks.get(id) ?? [], endpoints.get(id) ?? []);
+    const carriage = { network, netns, self, remotes, mtu: mtuSum(network, self).mtu, snapshot };
+    return [{ network, netns, pools: pools.get(id) ?? [], local: joined.get(id) ?? [], carriage }];
+  });
+}
+
+/** Link, neighbour, route and admission of one endpoint: 1 link, then one route, neighbour and set element per address. */
+function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox, ifname }: LocalEndpoint): Part {
+  const name = endpointLink(endpoint.id);
+  const placed = sandbox !== undefined && ifname !== undefined;
+  const link: VethLink = {
+    type: 'veth',
+    netns,
+    name,
+    mtu: carriage.mtu,
+    mac: gatewayMac,
+    alias: `causeway ${network.id} ${endpoint.id.slice(0, 12)} ${endpoint.owner}`.slice(0, 200),
+    peer: {
+      netns: placed ? sandbox : '',
+      name: placed ? ifname : endpointPeerLink(endpoint.id),
+      mac: endpoint.mac,
+      mtu: carriage.mtu,
+      up: placed,
+    },
+  };
+  const families = familiesOf(endpoint.addresses);
+  const addr: Addr[] = families
+    .filter((family) => family === 6 || netns === '')
+    .map((family) => ({ netns, link: name, address: hostPrefix(gateway[family]) }));
+  return {
+    link: [link],
+    addr,
+    neigh: endpoint.addresses.map((ip) => ({ netns, link: name, ip, mac: endpoint.mac })),
+    route: endpoint.addresses.map((ip) => ({ netns, destination: hostPrefix(ip), link: name, onlink: false, type: 'unicast' as const })),
+    element: endpoint.addresses.flatMap((ip) => elements(netns, `members${familyOf(ip)}`, [`"${name}" . ${endpoint.mac} . ${ip}`])),
+  };
+}
+
+/** The namespace of an isolated network: gateway, no way to addresses that nobody has, and the rules. */
+function planDomain({ network, netns, pools }: Present): Part {
+  const set = (path: string, value: string) => ({ netns, path, value });
+  return {
+    netns: [{ name: netns }],
+    sysctl: [
+      set('net/ipv4/ip_forward', '1'),
+      set('net/ipv4/conf/all/rp_filter', '0'),
+      set('net/ipv4/conf/default/rp_filter', '0'),
+      set('net/ipv4/conf/all/send_redirects', '0'),
+      set('net/ipv4/conf/default/send_redirects', '0'),
+      set('net/ipv6/conf/default/accept_dad', '0'),
+      set('net/ipv6/conf/all/forwarding', '1'),
+    ],
+    addr: [
+      { netns, link: 'lo', address: hostPrefix(gateway[4]) },
+      { netns, link: 'lo', address: `${resolver[6]}/128` },
+    ],
+    route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
+    table: [domainTable(netns, network.internal)],
+  };
+}
+
+/** The veth pair between a domain and its host, with permanent neighbours so that neither side ever asks. */
+function planUplink({ network, netns, local, carriage }: Present): Part {
+  if (network.internal) return {};
+  const hostLink = uplinkLink(network.id);
+  const mtu = carriage.self.underlay[0]?.mtu ?? 1500;
+  const alias = `causeway ${network.id} ${network.name} uplink`;
+  const inner = { netns, name: uplink.link, mac: uplink.domainMac, mtu };
+  const outer = { netns: '', name: hostLink, mac: uplink.hostMac, mtu };
+  const families = familiesOf(local.flatMap(({ endpoint }) => endpoint.addresses));
+  const transit = local.flatMap(({ endpoint, slot }) =>
+    endpoint.addresses.map((ip) => ({ ip, family: familyOf(ip), transit: transitAddress(slot, familyOf(ip)) })),
+  );
+  return {
+    link: [
+      { type: 'veth', ...inner, alias, peer: { ...outer, up: true } },
+      { type: 'veth', ...outer, alias, peer: { ...inner, up: true } },
+    ],
+    neigh: families.flatMap((family) => [
+      { netns, link: uplink.link, ip: uplink.host[family], mac: uplink.hostMac },
+      { netns: '', link: hostLink, ip: uplink.domain[family], mac: uplink.domainMac },
+    ]),
+    route: [
+      ...families.map((family) => ({
+        netns,
+        destination: everything[family],
+        via: uplink.host[family],
+        link: uplink.link,
+        onlink: true,
+        type: 'unicast' as const,
+      })),
+      ...transit.map((entry) => ({
+        netns: '',
+        destination: hostPrefix(entry.transit),
+        via: uplink.domain[entry.family],
+        link: hostLink,
+        onlink: true,
+        type: 'unicast' as const,
+      })),
+    ],
+    sysctl: [{ netns: '', path: `net/ipv4/conf/${hostLink}/route_localnet`, value: '1' }],
+    element: transit.flatMap((entry) => [
+      { netns, table: 'causeway', set: `inside${entry.family}`, key: entry.transit, value: entry.ip },
+      { netns, table: 'causeway', set: `outside${entry.family}`, key: entry.ip, value: entry.transit },
+    ]),
+  };
+}
+
+function planNetwork(present: Present): Part[] {
+  const { network, netns, pools, local, carriage } = present;
+  const ranges = pools.flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
+  return [
+    ...(netns === '' ? [] : [planDomain(present), planUplink(present)]),
+    { element: ranges },
+    drivers[network.choices.carry]?.plan(carriage) ?? {},
+    ...local.map((endpoint) => planEndpoint(present, endpoint)),
+  ];
+}
+
+/** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
+function planHost(presents: readonly Present[], snapshot: Snapshot): Part {
+  const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
+  const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
+  return {
+    sysctl: [
+      ...(exits ? [{ netns: '', path: 'net/ipv4/ip_forward', value: '1' }] : []),
+      ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
+    ],
+    table: [hostTable()],
+    element: publish(
+      presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
+      [...snapshot.exposures.values()],
+    ),
+  };
+}
+
+/**
+ * The desired state of `self`. Deterministic: the same input gives the same items in the same order, whatever order the
+ * snapshot's maps have. An empty host gets nothing at all, so leaving the last network cleans up everything.
+ */
+export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: Host): Desired {
+  const presents = presentNetworks(
+    snapshot,
+    local.toSorted((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1)),
+    self,
+  );
+  if (presents.length === 0) return emptyDesired;
+  const parts = [planHost(presents, snapshot), ...presents.flatMap(planNetwork)];
+  return {
+    netns: parts.flatMap((part) => part.netns ?? []),
+    sysctl: parts.flatMap((part) => part.sysctl ?? []),
+    link: parts.flatMap((part) => part.link ?? []),
+    wireguard: parts.flatMap((part) => part.wireguard ?? []),
+    addr: parts.flatMap((part) => part.addr ?? []),
+    neigh: parts.flatMap((part) => part.neigh ?? []),
+    fdb: parts.flatMap((part) => part.fdb ?? []),
+    route: parts.flatMap((part) => part.route ?? []),
+    table: parts.flatMap((part) => part.table ?? []),
+    element: parts.flatMap((part) => part.element ?? []),
+  };
+}
