@@ -5,9 +5,11 @@ import type { Driver } from './driver.ts';
 import { directRouting } from './direct-routing.ts';
 import { hostGateway } from './host-gateway.ts';
 import { vxlan } from './vxlan.ts';
+import { wireguard } from './wireguard.ts';
 
 export const drivers: Readonly<Partial<Record<CarryName, Driver>>> = {
   vxlan,
   'direct-routing': directRouting,
   'host-gateway': hostGateway,
+  wireguard,
 };

@@ -23,7 +23,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       carry: 'vxlan',
       guard: 'isolated',
     },
-    carries: ['vxlan'],
+    carries: ['vxlan', 'wireguard'],
     frontEnds: ['Docker'],
   },
   flannel: {
@@ -35,7 +35,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       carry: 'vxlan',
       guard: 'open',
     },
-    carries: ['vxlan', 'direct-routing', 'host-gateway'],
+    carries: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
     frontEnds: ['Docker'],
   },
   swarm: {
@@ -54,6 +54,8 @@ export const models: Readonly<Record<ModelName, Model>> = {
 
 export interface ChoiceChanges {
   readonly carry?: CarryName | undefined;
+  /** The same as asking for the carriage `wireguard`; contradicts any other. */
+  readonly encrypted?: boolean | undefined;
   readonly blockLength4?: number | undefined;
   readonly blockLength6?: number | undefined;
 }
@@ -61,7 +63,13 @@ export interface ChoiceChanges {
 /** The choices of `model` with the user's changes. Fault `invalid` when the model cannot be carried that way. */
 export function choicesFor(model: ModelName, changes: ChoiceChanges = {}): Choices {
   const { choices, carries } = models[model];
-  const carry = changes.carry ?? choices.carry;
+  const carry = changes.carry ?? (changes.encrypted === true && model !== 'swarm' ? 'wireguard' : choices.carry);
+  if (changes.encrypted === true && carry !== 'wireguard' && carry !== 'docker') {
+    throw new Fault('invalid', `A network carried by ${carry} cannot be encrypted`, {
+      field: 'carry',
+      hint: 'Leave carry out, or use wireguard',
+    });
+  }
   if (!carries.includes(carry)) {
     throw new Fault('invalid', `Model ${model} cannot be carried by ${carry}`, {
       field: 'carry',

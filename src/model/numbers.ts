@@ -5,7 +5,10 @@ import { type Cidr, type Family, type Ip, ipAdd, ipToBigint, cidrBase, linkLocal
 export const controllerPort = 7480;
 export const agentPort = 7481;
 export const vxlanPort = 8472;
-export const wireguardPort = 51820;
+/** First of the 4096 UDP ports of encrypted networks. */
+export const wireguardBasePort = 51820;
+/** UDP port of an encrypted network, the same on every host; the controller keeps two networks from sharing one. */
+export const wireguardPortOf = (vni: number): number => wireguardBasePort + (vni % 4096);
 /** rtm_protocol of every route of ours: how a process with no memory tells them from others. */
 export const routeProtocol = 197;
 export const tableName = 'causeway';
@@ -29,7 +32,7 @@ export const uplink = {
 
 /** Host-local addresses that stand for endpoints of isolated networks on the way in and out of their domain. */
 export const transitBase: Readonly<Record<Family, Cidr>> = { 4: '100.127.0.0/16' as Cidr, 6: 'fd63:7701::/64' as Cidr };
-/** Addresses of hosts inside their WireGuard mesh. */
+/** Numbers that stand for remote hosts as next hops of a vxlan link; they exist only as permanent neighbours. */
 export const tunnelBase: Readonly<Record<Family, Cidr>> = { 4: '100.126.0.0/16' as Cidr, 6: 'fd63:7702::/64' as Cidr };
 
 export const transitAddress = (slot: number, family: Family): Ip => ipAdd(cidrBase(transitBase[family]), slot);
@@ -50,7 +53,7 @@ export const endpointPeerLink = (endpointId: string): string => `cwt${endpointId
 /** The host's end of a domain's uplink. */
 export const uplinkLink = (networkId: string): string => `cwu${networkId.slice(0, 11)}`;
 export const vxlanLink = (vni: number): string => `cwx${vni}`;
-export const wireguardLink = 'cwwg0';
+export const wireguardLink = (vni: number): string => `cww${vni}`;
 
 /** A stable MAC for an endpoint from its first address, so a restarted container with the same address keeps it. */
 export const endpointMac = (ip: Ip): Mac => {

@@ -34,8 +34,8 @@ export interface Host extends Meta {
   readonly generation: number;
   /** First entry is preferred. Empty until the agent has reported. */
   readonly underlay: readonly Underlay[];
-  /** Base64 X25519 public key and UDP port; absent while the host cannot do WireGuard. */
-  readonly wireguard?: { readonly publicKey: string; readonly port: number };
+  /** Base64 X25519 public key; absent while the host cannot do WireGuard. */
+  readonly wireguard?: { readonly publicKey: string };
   readonly agentVersion: string;
   readonly status: HostStatus;
 }
@@ -75,6 +75,7 @@ export interface Network extends Meta {
   readonly model: ModelName;
   readonly tenant: string;
   readonly choices: Choices;
+  /** True exactly when the carriage encrypts (`wireguard`, or Docker's own encryption for the model `swarm`). */
   readonly encrypted: boolean;
   /** Neither outgoing traffic nor published ports. */
   readonly internal: boolean;

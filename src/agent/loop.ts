@@ -1,0 +1,101 @@
+// The agent's loop, level-triggered: whoever changes facts calls kick(); the loop plans everything again and brings the
+// kernel to it. Planning and kernel calls are synchronous, so a run is never interrupted and there is only ever one.
+import type { Desired } from '#model/desired.ts';
+import type { Outcome, Reconciler } from './reconcile.ts';
+
+export interface LoopOptions {
+  readonly reconciler: Reconciler;
+  /** Undefined while too little is known to plan at all. */
+  readonly plan: () => Desired | undefined;
+  /** Whether every source has reported that it is in sync. */
+  readonly maySweep: () => boolean;
+  readonly done: (outcome: Outcome) => void;
+  /** The kernel could not even be read. The loop tries again. */
+  readonly failed: (error: unknown) => void;
+  /** Whole kernel state is read again this often, for drift that nobody announced. */
+  readonly fullReadMs?: number;
+}
+
+const coalesceMs = 5;
+const firstRetryMs = 200;
+const lastRetryMs = 30_000;
+
+export class Loop implements Disposable {
+  readonly #options: LoopOptions;
+  readonly #fullRead: NodeJS.Timeout;
+  #pending: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #retryMs = firstRetryMs;
+  #runs = 0;
+
+  constructor(options: LoopOptions) {
+    this.#options = options;
+    this.#fullRead = setInterval(() => this.suspectAll(), options.fullReadMs ?? 60_000);
+    this.#fullRead.unref();
+  }
+
+  /** Number of completed runs. */
+  get runs(): number {
+    return this.#runs;
+  }
+
+  /** Facts have changed: run soon. Many kicks make one run. */
+  kick(): void {
+    this.#pending ??= setTimeout(() => this.run(), coalesceMs);
+  }
+
+  /** Somebody else has been in the kernel. */
+  suspect(netns: string): void {
+    this.#options.reconciler.suspect(netns);
+    this.kick();
+  }
+
+  suspectAll(): void {
+    this.#options.reconciler.suspect();
+    this.kick();
+  }
+
+  /** Runs now; on return the kernel is as planned, but for what the outcome names. Undefined when nothing can be planned yet. */
+  run(): Outcome | undefined {
+    clearTimeout(this.#pending);
+    this.#pending = undefined;
+    const { reconciler, plan, maySweep, done, failed } = this.#options;
+    try {
+      const desired = plan();
+      if (desired === undefined) return undefined;
+      const outcome = reconciler.apply(desired, maySweep());
+      this.#runs += 1;
+      done(outcome);
+      if (outcome.failing.length > 0) this.#later();
+      else this.#settled();
+      return outcome;
+    } catch (error) {
+      failed(error);
+      this.#later();
+      return undefined;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#fullRead);
+    clearTimeout(this.#pending);
+    clearTimeout(this.#retry);
+  }
+
+  #settled(): void {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    this.#retryMs = firstRetryMs;
+  }
+
+  /** Something was refused: what is remembered may be wrong, so read everything and try again, ever more slowly. */
+  #later(): void {
+    if (this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#retryMs = Math.min(this.#retryMs * 2, lastRetryMs);
+      this.suspectAll();
+    }, this.#retryMs);
+    this.#retry.unref();
+  }
+}

@@ -1,0 +1,161 @@
+// The host's view of the cluster: an immutable Snapshot that watch lines replace piece by piece. A new listing is gathered
+// aside and swapped in when it is complete, so nobody ever plans from half of the facts. Kept in the journal, so that a
+// host that starts while no controller answers still knows everything it knew.
+import type { Journal } from '#api/local.ts';
+import type { ResourceKind, Resources, Snapshot } from '#model/resources.ts';
+
+/** One line of the controller's watch stream. */
+export type WatchLine =
+  | { readonly type: 'put'; readonly kind: ResourceKind; readonly item: Resources[ResourceKind]; readonly revision: number }
+  | { readonly type: 'delete'; readonly kind: ResourceKind; readonly id: string; readonly revision: number }
+  | { readonly type: 'synced' | 'bookmark'; readonly revision: number };
+
+type Tables = { readonly [K in keyof Snapshot]: Map<string, Resources[K]> };
+const kinds = ['hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures'] as const satisfies readonly (keyof Snapshot)[];
+const isKept = (kind: ResourceKind): kind is keyof Snapshot => (kinds as readonly string[]).includes(kind);
+
+const emptyTables = (): Tables => ({
+  hosts: new Map(),
+  networks: new Map(),
+  pools: new Map(),
+  blocks: new Map(),
+  endpoints: new Map(),
+  exposures: new Map(),
+});
+
+export interface ViewOptions {
+  readonly journal: Journal;
+  /** Called after every change of facts. */
+  readonly changed: () => void;
+}
+
+export class View {
+  readonly #journal: Journal;
+  readonly #changed: () => void;
+  #tables: Tables = emptyTables();
+  /** A listing being received; takes the place of #tables when it is complete. */
+  #incoming: Tables | undefined;
+  #revision = 0;
+  #synced = false;
+  #unsaved = new Map<string, unknown>();
+
+  constructor({ journal, changed }: ViewOptions) {
+    this.#journal = journal;
+    this.#changed = changed;
+  }
+
+  /** The current facts. Maps are replaced, not changed, whenever facts change: holding on to one is safe. */
+  get snapshot(): Snapshot {
+    return this.#tables;
+  }
+
+  /** Revision to resume the watch from; 0 before the first complete listing. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Whether this process has had a complete listing from a controller. */
+  get isSynced(): boolean {
+    return this.#synced;
+  }
+
+  /** Takes up what an earlier process of this host kept. */
+  load(): void {
+    const saved = this.#journal.get('view/revision');
+    if (typeof saved !== 'number') return;
+    const tables = emptyTables();
+    for (const kind of kinds) {
+      const prefix = `view/${kind}/`;
+      for (const { key, value } of this.#journal.list(prefix)) putItem(tables, kind, key.slice(prefix.length), value);
+    }
+    this.#tables = tables;
+    this.#revision = saved;
+  }
+
+  /** The stream starts over: what follows until `synced` is everything. */
+  restart(): void {
+    this.#incoming = emptyTables();
+  }
+
+  apply(line: WatchLine): void {
+    if (line.type === 'put') this.#put(line.kind, line.item);
+    else if (line.type === 'delete') this.#delete(line.kind, line.id, line.revision);
+    else this.#mark(line);
+  }
+
+  /** Facts that a controller's answer brought ahead of the watch; an older revision changes nothing. */
+  learn<K extends keyof Snapshot>(kind: K, item: Resources[K]): void {
+    const known = this.#tables[kind].get(item.id);
+    if (known !== undefined && known.revision >= item.revision) return;
+    this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>([...this.#tables[kind], [item.id, item]]) };
+    this.#unsaved.set(`view/${kind}/${item.id}`, item);
+    this.#changed();
+  }
+
+  forget(kind: keyof Snapshot, id: string): void {
+    if (this.#tables[kind].has(id)) this.#delete(kind, id, 0);
+  }
+
+  /** Writes what has changed since the last call to the journal, in one transaction. */
+  save(): void {
+    if (this.#unsaved.size === 0) return;
+    const unsaved = this.#unsaved;
+    this.#unsaved = new Map();
+    this.#journal.transaction(() => {
+      for (const [key, value] of unsaved) {
+        if (value === undefined) this.#journal.delete(key);
+        else this.#journal.put(key, value);
+      }
+    });
+  }
+
+  #put(kind: ResourceKind, item: Resources[ResourceKind]): void {
+    if (!isKept(kind)) return;
+    if (this.#incoming !== undefined) {
+      putItem(this.#incoming, kind, item.id, item);
+      return;
+    }
+    this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>(this.#tables[kind]) };
+    putItem(this.#tables, kind, item.id, item);
+    this.#unsaved.set(`view/${kind}/${item.id}`, item);
+    this.#changed();
+  }
+
+  #delete(kind: ResourceKind, id: string, revision: number): void {
+    if (!isKept(kind)) return;
+    const known = this.#tables[kind].get(id);
+    if (known === undefined || (revision !== 0 && known.revision > revision)) return;
+    const rest = new Map<string, Resources[ResourceKind]>(this.#tables[kind]);
+    rest.delete(id);
+    this.#tables = { ...this.#tables, [kind]: rest };
+    this.#unsaved.set(`view/${kind}/${id}`, undefined);
+    this.#changed();
+  }
+
+  #mark({ type, revision }: { type: 'synced' | 'bookmark'; revision: number }): void {
+    this.#revision = Math.max(this.#revision, revision);
+    this.#unsaved.set('view/revision', this.#revision);
+    if (type !== 'synced') return;
+    if (this.#incoming !== undefined) {
+      this.#swap(this.#incoming);
+      this.#revision = revision;
+      this.#incoming = undefined;
+    }
+    this.#synced = true;
+    this.#changed();
+  }
+
+  #swap(incoming: Tables): void {
+    for (const kind of kinds) {
+      for (const id of this.#tables[kind].keys()) if (!incoming[kind].has(id)) this.#unsaved.set(`view/${kind}/${id}`, undefined);
+      for (const [id, item] of incoming[kind]) this.#unsaved.set(`view/${kind}/${id}`, item);
+    }
+    this.#tables = incoming;
+  }
+}
+
+/** The journal and the stream are parsed at their borders, so an item of `kind` is one. */
+function putItem(tables: Tables, kind: keyof Snapshot, id: string, item: unknown): void {
+  const table = tables[kind] as Map<string, unknown>;
+  table.set(id, item);
+}

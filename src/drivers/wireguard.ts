@@ -1,0 +1,56 @@
+// Encryption: every encrypted network has one WireGuard device per host (https://www.wireguard.com/papers/wireguard.pdf),
+// which lives in the network's domain while its UDP socket stays on the host's side. Routes go straight over it: VXLAN over
+// a shared device was measured at 0.31 of raw WireGuard, because encapsulated packets cannot use the device's segmentation
+// offload; this way it is 1.0, one header less, and a key only ever opens the networks it belongs to. Peers are hosts;
+// what a peer may send from is what it holds, so the cipher itself keeps hosts from speaking for each other's endpoints.
+import { familyOf, hostPrefix, type Family } from '#model/ip.ts';
+import { wireguardLink, wireguardPortOf } from '#model/numbers.ts';
+import type { Driver, Overhead } from './driver.ts';
+import { routesTo, underlayOf } from './vxlan.ts';
+
+/** Outer IP 20 or 40, UDP 8, message header 16, Poly1305 tag 16. */
+export function wireguardOverhead(family: Family): readonly Overhead[] {
+  return [
+    { what: family === 4 ? 'outer IPv4 header' : 'outer IPv6 header', bytes: family === 4 ? 20 : 40 },
+    { what: 'UDP header', bytes: 8 },
+    { what: 'WireGuard header', bytes: 16 },
+    { what: 'WireGuard authentication tag', bytes: 16 },
+  ];
+}
+
+export const wireguard: Driver = {
+  name: 'wireguard',
+  overhead(_network, self) {
+    const [underlay] = self.underlay;
+    const parts = wireguardOverhead(underlay === undefined ? 4 : familyOf(underlay.ip));
+    const left = (underlay?.mtu ?? 1500) - parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    // WireGuard pads to 16 bytes; a multiple of 16 is never padded beyond the underlay, whatever MTU the process knows of.
+    return left % 16 === 0 ? parts : [...parts, { what: 'rounding to whole 16-byte blocks', bytes: left % 16 }];
+  },
+  passages: (network) => [{ protocol: 17, port: wireguardPortOf(network.vni), why: `WireGuard of network ${network.name} between hosts` }],
+  plan({ network, netns, self, remotes, mtu }) {
+    const link = wireguardLink(network.vni);
+    const port = wireguardPortOf(network.vni);
+    const reachable = remotes.flatMap((remote) => {
+      const ip = underlayOf(self, remote.host);
+      const publicKey = remote.host.wireguard?.publicKey;
+      return ip === undefined || publicKey === undefined ? [] : [{ remote, peer: { ip, publicKey } }];
+    });
+    return {
+      link: [{ type: 'wireguard', netns, name: link, mtu, alias: `causeway ${network.id} ${network.name}` }],
+      wireguard: [
+        {
+          netns,
+          link,
+          port,
+          peers: reachable.map(({ remote, peer }) => ({
+            publicKey: peer.publicKey,
+            endpoint: { ip: peer.ip, port },
+            allowed: [...remote.blocks.map(({ cidr }) => cidr), ...remote.exceptions.map(hostPrefix)],
+          })),
+        },
+      ],
+      route: reachable.flatMap(({ remote }) => routesTo(remote, netns, () => ({ link, onlink: false }))),
+    };
+  },
+};
