@@ -1,0 +1,105 @@
+// Clusters made up for tests and benchmarks of the plan: hosts, networks, blocks and endpoints with given numbers.
+import { choicesFor } from './models.ts';
+import { endpointMac } from '#model/numbers.ts';
+import { type Cidr, cidrBase, type Ip, ipAdd, parseCidr, parseIp, subnetAt } from '#model/ip.ts';
+import type { Block, CarryName, Endpoint, Host, LocalEndpoint, ModelName, Network, Pool, Snapshot } from '#model/resources.ts';
+
+const meta = (id: string, name = id) => ({ id, name, revision: 1, createdAt: '2026-01-01T00:00:00.000Z', labels: {} });
+
+/** Host number `index` (1-based) on 10.213.0.0/16 with the MTU of an OpenStack tenant network. */
+export function makeHost(index: number, changes: Partial<Host> = {}): Host {
+  const ip = ipAdd(parseIp('10.213.0.0'), index);
+  return {
+    ...meta(`host-${index}`),
+    index,
+    generation: 1,
+    underlay: [{ interface: 'eth0', ip, subnet: parseCidr('10.213.0.0/16'), mtu: 1450 }],
+    wireguard: { publicKey: `key${index}` },
+    agentVersion: '0.1.0',
+    status: { ready: true, seenAt: '2026-01-01T00:00:00.000Z', desired: 0, applied: 0, failing: [], features: {} },
+    ...changes,
+  };
+}
+
+export function makeNetwork(id: string, options: { model?: ModelName; carry?: CarryName; vni?: number; internal?: boolean } = {}): Network {
+  const choices = choicesFor(options.model ?? 'overlay', { carry: options.carry });
+  return {
+    ...meta(id, `net-${id}`),
+    model: options.model ?? 'overlay',
+    tenant: 'default',
+    choices,
+    encrypted: choices.carry === 'wireguard',
+    internal: options.internal ?? false,
+    vni: options.vni ?? 4096,
+    attachable: true,
+    addressing: 'blocks',
+  };
+}
+
+export function makePool(network: string, cidr: Cidr, blockLength: number): Pool {
+  return { ...meta(`${network}-pool-${cidr.includes(':') ? 6 : 4}`), network, cidr, reserved: {}, blockLength };
+}
+
+export function makeBlock(pool: Pool, index: number, host: string): Block {
+  const cidr = subnetAt(pool.cidr, pool.blockLength, BigInt(index));
+  if (cidr === undefined) throw new RangeError(`No block ${index} in ${pool.cidr}`);
+  return { ...meta(`${pool.id}-${index}`), network: pool.network, pool: pool.id, cidr, host, loans: [] };
+}
+
+export function makeEndpoint(network: string, host: string, number: number, addresses: readonly Ip[]): Endpoint {
+  const [first] = addresses;
+  if (first === undefined) throw new RangeError('An endpoint needs an address');
+  const id = `${number.toString(16).padStart(8, '0')}${network}`;
+  return {
+    ...meta(id, `box-${number}`),
+    network,
+    host,
+    owner: `box-${number}`,
+    addresses,
+    mac: endpointMac(first),
+    names: [],
+    ports: [],
+    sequence: 1,
+  };
+}
+
+const byId = <T extends { id: string }>(list: readonly T[] = []) => new Map(list.map((item) => [item.id, item]));
+
+export const snapshotOf = (items: {
+  hosts?: readonly Host[];
+  networks?: readonly Network[];
+  pools?: readonly Pool[];
+  blocks?: readonly Block[];
+  endpoints?: readonly Endpoint[];
+}): Snapshot => {
+  return {
+    hosts: byId(items.hosts),
+    networks: byId(items.networks),
+    pools: byId(items.pools),
+    blocks: byId(items.blocks),
+    endpoints: byId(items.endpoints),
+    exposures: new Map(),
+  };
+};
+
+/** `hosts` hosts with `perHost` endpoints each in one network; host-1's endpoints are also given as local and joined. */
+export function makeCluster(
+  hosts: number,
+  perHost: number,
+  network: Network = makeNetwork('aaaaaaaaaa'),
+): { snapshot: Snapshot; local: LocalEndpoint[]; self: Host } {
+  const all = Array.from({ length: hosts }, (_, index) => makeHost(index + 1));
+  const pool = makePool(network.id, parseCidr('10.0.0.0/8'), 25);
+  const blocks = all.map((host, index) => makeBlock(pool, index, host.id));
+  const endpoints = blocks.flatMap((block, index) =>
+    Array.from({ length: perHost }, (_, slot) =>
+      makeEndpoint(network.id, block.host, index * perHost + slot, [ipAdd(cidrBase(block.cidr), slot + 2)]),
+    ),
+  );
+  const [self] = all;
+  if (self === undefined) throw new RangeError('A cluster needs a host');
+  const local = endpoints
+    .filter(({ host }) => host === self.id)
+    .map((endpoint, index) => ({ endpoint, slot: index + 1, sandbox: `/run/docker/netns/${endpoint.id}` }));
+  return { snapshot: snapshotOf({ hosts: all, networks: [network], pools: [pool], blocks, endpoints }), local, self };
+}

@@ -1,0 +1,121 @@
+import { describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { emptyDesired, type Desired } from '#model/desired.ts';
+import type { Snapshot } from '#model/resources.ts';
+import { plan } from './plan.ts';
+import { makeBlock, makeCluster, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+
+const reverse = <T>(map: ReadonlyMap<string, T>) => new Map([...map].toReversed());
+
+const shuffled = (snapshot: Snapshot): Snapshot => {
+  return {
+    hosts: reverse(snapshot.hosts),
+    networks: reverse(snapshot.networks),
+    pools: reverse(snapshot.pools),
+    blocks: reverse(snapshot.blocks),
+    endpoints: reverse(snapshot.endpoints),
+    exposures: reverse(snapshot.exposures),
+  };
+};
+const count = (desired: Desired) => Object.fromEntries(Object.entries(desired).map(([kind, items]) => [kind, items.length]));
+const sortItems = (desired: Desired) =>
+  Object.fromEntries(Object.entries(desired).map(([kind, items]) => [kind, items.map((item: unknown) => JSON.stringify(item)).toSorted()]));
+
+describe('plan', () => {
+  it('wants nothing on a host without endpoints', () => {
+    const { snapshot, self } = makeCluster(3, 2);
+    assert.deepEqual(plan(snapshot, [], self), emptyDesired);
+  });
+
+  it('grows with remote hosts, not with remote endpoints', () => {
+    const few = makeCluster(10, 2);
+    const many = makeCluster(10, 100);
+    const local = few.local.slice(0, 1);
+    assert.deepEqual(count(plan(few.snapshot, local, few.self)), count(plan(many.snapshot, many.local.slice(0, 1), many.self)));
+  });
+
+  it('is the same whatever order the facts came in', () => {
+    const { snapshot, local, self } = makeCluster(5, 3);
+    assert.deepEqual(sortItems(plan(shuffled(snapshot), local.toReversed(), self)), sortItems(plan(snapshot, local, self)));
+  });
+
+  it('keeps networks with the same range in domains of their own', () => {
+    const networks = [makeNetwork('aaaaaaaaaa', { vni: 4096 }), makeNetwork('bbbbbbbbbb', { vni: 4097 })];
+    const pools = networks.map(({ id }) => makePool(id, parseCidr('10.0.0.0/24'), 27));
+    const blocks = pools.map((pool) => makeBlock(pool, 0, 'host-1'));
+    const endpoints = networks.map(({ id }, index) => makeEndpoint(id, 'host-1', index, [parseIp('10.0.0.2')]));
+    const local = endpoints.map((endpoint, index) => ({ endpoint, slot: index + 1, sandbox: '/x' }));
+    const self = makeHost(1);
+    const desired = plan(snapshotOf({ hosts: [self], networks, pools, blocks, endpoints }), local, self);
+    const routes = desired.route.filter(({ destination }) => destination === '10.0.0.2/32').map(({ netns }) => netns);
+    assert.deepEqual(routes, ['cw-aaaaaaaaaa', 'cw-bbbbbbbbbb']);
+    assert.deepEqual(
+      desired.element.filter(({ set }) => set === 'inside4').map(({ key, value }) => [key, value]),
+      [
+        ['100.127.0.1', '10.0.0.2'],
+        ['100.127.0.2', '10.0.0.2'],
+      ],
+    );
+  });
+
+  it('routes an address that no block of its host covers by itself', () => {
+    const network = makeNetwork('aaaaaaaaaa');
+    const pool = makePool(network.id, parseCidr('10.0.0.0/24'), 27);
+    const blocks = [makeBlock(pool, 0, 'host-1'), makeBlock(pool, 1, 'host-2')];
+    const endpoints = [
+      makeEndpoint(network.id, 'host-1', 1, [parseIp('10.0.0.2')]),
+      makeEndpoint(network.id, 'host-2', 2, [parseIp('10.0.0.200')]),
+    ];
+    const self = makeHost(1);
+    const [first] = endpoints;
+    assert.ok(first);
+    const desired = plan(
+      snapshotOf({ hosts: [self, makeHost(2)], networks: [network], pools: [pool], blocks, endpoints }),
+      [{ endpoint: first, slot: 1, sandbox: '/x' }],
+      self,
+    );
+    const remote = desired.route.filter(({ link }) => link === 'cwx4096').map(({ destination }) => destination);
+    assert.deepEqual(remote, ['10.0.0.32/27', '10.0.0.200/32']);
+  });
+
+  it('carries plainly with a host gateway: a route per block through the host, nothing else', () => {
+    const { snapshot, local, self } = makeCluster(2, 1, makeNetwork('aaaaaaaaaa', { model: 'flannel', carry: 'host-gateway' }));
+    const desired = plan(snapshot, local, self);
+    assert.deepEqual(
+      desired.route.filter(({ via }) => via !== undefined),
+      [{ netns: '', destination: '10.0.0.128/25', type: 'unicast', via: '10.213.0.2', link: 'eth0', onlink: true }],
+    );
+    assert.deepEqual([desired.fdb, desired.netns], [[], []]);
+  });
+
+  it('encrypts with a device per network whose peers hold their own addresses only', () => {
+    const { snapshot, local, self } = makeCluster(3, 1, makeNetwork('aaaaaaaaaa', { carry: 'wireguard' }));
+    const desired = plan(snapshot, local, self);
+    assert.deepEqual(desired.wireguard, [
+      {
+        netns: 'cw-aaaaaaaaaa',
+        link: 'cww4096',
+        port: 51820,
+        peers: [
+          { publicKey: 'key2', endpoint: { ip: '10.213.0.2', port: 51820 }, allowed: ['10.0.0.128/25'] },
+          { publicKey: 'key3', endpoint: { ip: '10.213.0.3', port: 51820 }, allowed: ['10.0.1.0/25'] },
+        ],
+      },
+    ]);
+    assert.equal(desired.link.find(({ type }) => type === 'wireguard')?.mtu, 1376);
+  });
+
+  it('gives an internal network no way out', () => {
+    const { snapshot, local, self } = makeCluster(2, 1, makeNetwork('aaaaaaaaaa', { internal: true }));
+    const desired = plan(snapshot, local, self);
+    assert.deepEqual(
+      desired.route.filter(({ destination }) => destination === '0.0.0.0/0'),
+      [],
+    );
+    assert.equal(
+      desired.link.some(({ name }) => name === 'cwup'),
+      false,
+    );
+  });
+});
