@@ -59,6 +59,11 @@ export class View {
     return this.#synced;
   }
 
+  /** The controller no longer knows our revision: the next watch begins with a complete listing. */
+  forgetRevision(): void {
+    this.#revision = 0;
+  }
+
   /** Takes up what an earlier process of this host kept. */
   load(): void {
     const saved = this.#journal.get('view/revision');

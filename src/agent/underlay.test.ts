@@ -1,0 +1,51 @@
+import { describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { findUnderlay, hostRoutes, nameServers } from './underlay.ts';
+
+// Captured from a host with a default route by eth0 and a second network on eth1.
+const routes = `Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0101D50A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0001D50A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+eth1\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+cwu1\t0100 7F64\t00000000\t0001\t0\t0\t0\tFFFFFFFF\t0\t0\t0
+`.replace('0100 7F64', '01007F64');
+const interfaces = {
+  lo: [{ cidr: '127.0.0.1/8', internal: true }],
+  eth1: [{ cidr: '192.168.3.4/16', internal: false }],
+  eth0: [
+    { cidr: 'fe80::1/64', internal: false },
+    { cidr: 'fd00::5/64', internal: false },
+    { cidr: '10.213.1.5/24', internal: false },
+  ],
+  docker0: [{ cidr: '172.17.0.1/16', internal: false }],
+};
+
+describe('findUnderlay', () => {
+  it('prefers the interface of the default route, IPv4 first', () => {
+    const found = findUnderlay({ interfaces, routes, mtuOf: () => 1450 });
+    assert.deepEqual(
+      found.map(({ ip, subnet, mtu }) => [ip, subnet, mtu]),
+      [
+        ['10.213.1.5', '10.213.1.0/24', 1450],
+        ['fd00::5', 'fd00::/64', 1450],
+        ['192.168.3.4', '192.168.0.0/16', 1450],
+      ],
+    );
+  });
+
+  it('takes what the operator names', () => {
+    assert.equal(findUnderlay({ interfaces, routes, mtuOf: () => 1450, wanted: 'eth1' })[0]?.ip, '192.168.3.4');
+    assert.throws(() => findUnderlay({ interfaces, routes, mtuOf: () => 1450, wanted: 'eth7' }), { code: 'invalid', field: '--underlay' });
+  });
+});
+
+it('hostRoutes leaves out the default route and our own links', () => {
+  assert.deepEqual(hostRoutes(routes), ['10.213.1.0/24', '192.168.0.0/16']);
+});
+
+it('nameServers reads resolv.conf and ignores what it does not understand', () => {
+  assert.deepEqual(nameServers('# c\nnameserver 10.0.0.2\nnameserver nonsense\nsearch x\nnameserver fe80::1%eth0\n'), [
+    '10.0.0.2',
+    'fe80::1',
+  ]);
+});

@@ -1,0 +1,92 @@
+// Which of the host's addresses reach the other hosts, and what the host itself routes. Read from getifaddrs(3) (through
+// node:os) and /proc/net/route, whose columns are hexadecimal in host byte order (net/ipv4/fib_trie.c, fib_route_seq_show).
+import { type Cidr, cidrOf, formatIp, type Ip, parseCidr, parseInterface } from '#model/ip.ts';
+import { Fault } from '#model/fault.ts';
+import type { Underlay } from '#model/resources.ts';
+
+/** As os.networkInterfaces() gives them: only the fields that are looked at. */
+export type Interfaces = Readonly<Record<string, readonly { readonly cidr: string | null; readonly internal: boolean }[] | undefined>>;
+
+interface RouteLine {
+  readonly link: string;
+  readonly destination: Cidr;
+  readonly metric: number;
+}
+
+/** Little-endian hexadecimal, as the table prints addresses on the machines that we support. */
+const swap = (hex: string): bigint => BigInt(`0x${(hex.match(/../g) ?? []).toReversed().join('')}`);
+
+function parseRoutes(text: string): RouteLine[] {
+  return text
+    .split('\n')
+    .slice(1)
+    .flatMap((line) => {
+      const [link, destination, , , , , metric, mask] = line.split(/\s+/);
+      if (link === undefined || destination === undefined || mask === undefined) return [];
+      const bits = swap(mask).toString(2).replaceAll('0', '').length;
+      return [{ link, destination: cidrOf(formatIp(swap(destination), 4), bits), metric: Number(metric) }];
+    });
+}
+
+const isOurs = (link: string): boolean => link.startsWith('cw');
+
+export interface UnderlayFacts {
+  readonly interfaces: Interfaces;
+  /** Text of /proc/net/route. */
+  readonly routes: string;
+  readonly mtuOf: (link: string) => number | undefined;
+  /** Interface name or address set by the operator; otherwise the interface of the default route, else the first one. */
+  readonly wanted?: string | undefined;
+}
+
+/**
+ * The host's underlay addresses, the preferred one first, IPv4 before IPv6; link-local ones left out. Empty when the host
+ * has none. Fault `invalid` when the operator named an interface or address that is not there.
+ */
+export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFacts): Underlay[] {
+  const all = Object.entries(interfaces).flatMap(([link, addresses]) =>
+    (addresses ?? []).flatMap(({ cidr, internal }) => {
+      if (cidr === null || internal || isOurs(link) || /^(docker|br-|veth)/.test(link)) return [];
+      const { ip, length } = parseInterface(cidr);
+      return ip.startsWith('fe80:') ? [] : [{ interface: link, ip, subnet: cidrOf(ip, length), mtu: mtuOf(link) ?? 1500 }];
+    }),
+  );
+  const [byDefault] = parseRoutes(routes)
+    .filter(({ destination }) => destination === '0.0.0.0/0')
+    .toSorted((a, b) => a.metric - b.metric);
+  const isWanted = (entry: Underlay): boolean => entry.interface === wanted || entry.ip === wanted;
+  if (wanted !== undefined && !all.some(isWanted)) {
+    throw new Fault('invalid', `This host has no interface or address ${wanted}`, {
+      field: '--underlay',
+      hint: `Use one of: ${all.map((entry) => `${entry.interface} (${entry.ip})`).join(', ') || 'none found'}`,
+    });
+  }
+  const rank = (entry: Underlay): number => {
+    const preferred = wanted === undefined ? entry.interface === byDefault?.link : isWanted(entry);
+    return (preferred ? 0 : 2) + (entry.ip.includes(':') ? 1 : 0);
+  };
+  return all.toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** Destinations that the host itself routes, without the default route, our own links and the container engine's bridges. */
+export function hostRoutes(routes: string): Cidr[] {
+  const destinations = parseRoutes(routes)
+    .filter(({ link, destination }) => destination !== '0.0.0.0/0' && !isOurs(link))
+    .map(({ destination }) => destination);
+  return [...new Set(destinations)].toSorted();
+}
+
+/** Name servers of a resolv.conf(5) text, in order. Loopback ones are kept: the agent asks from the host's namespace. */
+export function nameServers(text: string): Ip[] {
+  return text.split('\n').flatMap((line) => {
+    const [keyword, server] = line.trim().split(/\s+/);
+    if (keyword !== 'nameserver' || server === undefined) return [];
+    try {
+      const bare = server.replace(/%.*$/, '');
+      parseCidr(`${bare}/${bare.includes(':') ? 128 : 32}`);
+      return [parseInterface(`${bare}/${bare.includes(':') ? 128 : 32}`).ip];
+    } catch {
+      return []; // resolv.conf(5) ignores what it does not understand
+    }
+  });
+}
