@@ -1,0 +1,287 @@
+// The agent as front ends on its host see it (api/local.ts): networks come from the view, addresses from the address book,
+// endpoints from the journal, and the kernel only through the loop.
+import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest } from '#api/local.ts';
+import { contains, familyOf, hostPrefix, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
+import { Fault } from '#model/fault.ts';
+import { familiesOf } from '#model/desired.ts';
+import { endpointMac, endpointPeerLink, gateway } from '#model/numbers.ts';
+import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
+import type { Endpoints } from './endpoints.ts';
+import type { Loop } from './loop.ts';
+import type { View } from './view.ts';
+
+/** What this needs of the address book. */
+export interface Addresses {
+  request(pool: string, owner: string, ip?: Ip): Promise<Ip>;
+  /** The address belongs to this endpoint from now on. */
+  bind(pool: string, ip: Ip, endpoint: string): void;
+  release(pool: string, ip: Ip): Promise<void>;
+}
+
+/** What this needs of a controller; each call rejects with `unavailable` when none answers. */
+export interface ClusterNetworks {
+  create(request: NetworkRequest): Promise<{ readonly network: Network; readonly pools: readonly Pool[] }>;
+  /** Replaces name and labels, starting from the newest record. */
+  rename(id: string, name: string, labels: Readonly<Record<string, string>>): Promise<Network>;
+  remove(id: string): Promise<void>;
+  proposePool(family: Family, besides: readonly Cidr[]): Promise<Cidr>;
+}
+
+export interface LocalOptions {
+  readonly host: string;
+  readonly journal: Journal;
+  readonly view: View;
+  readonly endpoints: Endpoints;
+  readonly addresses: Addresses;
+  readonly networks: ClusterNetworks;
+  readonly loop: Loop;
+  readonly now: () => Date;
+}
+
+export class HostAgent implements LocalAgent {
+  readonly host: string;
+  readonly journal: Journal;
+  readonly #options: LocalOptions;
+
+  constructor(options: LocalOptions) {
+    this.host = options.host;
+    this.journal = options.journal;
+    this.#options = options;
+  }
+
+  networks(): readonly Network[] {
+    return [...this.#options.view.snapshot.networks.values()];
+  }
+
+  network(id: string): Network | undefined {
+    return this.#options.view.snapshot.networks.get(id);
+  }
+
+  pools(network: string): readonly Pool[] {
+    return [...this.#options.view.snapshot.pools.values()].filter((pool) => pool.network === network);
+  }
+
+  endpoints(network: string): readonly Endpoint[] {
+    return [...this.#options.view.snapshot.endpoints.values()].filter((endpoint) => endpoint.network === network);
+  }
+
+  localEndpoint(id: string): Endpoint | undefined {
+    return this.#options.endpoints.get(id)?.endpoint;
+  }
+
+  localEndpoints(): readonly Endpoint[] {
+    return this.#options.endpoints.all().map(({ endpoint }) => endpoint);
+  }
+
+  async createNetwork(request: NetworkRequest): Promise<Network> {
+    const { view, networks } = this.#options;
+    const { network, pools } = await networks.create(request);
+    view.learn('networks', network);
+    for (const pool of pools) view.learn('pools', pool);
+    return network;
+  }
+
+  async renameNetwork(id: string, name: string, labels: Readonly<Record<string, string>> = {}): Promise<Network> {
+    const { view, networks } = this.#options;
+    const known = view.snapshot.networks.get(id);
+    if (known !== undefined && known.name === name && Object.entries(labels).every(([key, value]) => known.labels[key] === value))
+      return known;
+    const network = await networks.rename(id, name, labels);
+    view.learn('networks', network);
+    return network;
+  }
+
+  async removeNetwork(id: string): Promise<void> {
+    const { view, networks } = this.#options;
+    await networks.remove(id);
+    for (const pool of this.pools(id)) view.forget('pools', pool.id);
+    view.forget('networks', id);
+  }
+
+  async proposePool(family: Family, besides: readonly Cidr[]): Promise<Cidr> {
+    return await this.#options.networks.proposePool(family, besides);
+  }
+
+  async requestAddress(pool: string, ip?: Ip, holder?: string): Promise<Ip> {
+    return await this.#options.addresses.request(pool, holder ?? 'engine', ip);
+  }
+
+  async releaseAddress(pool: string, ip: Ip): Promise<void> {
+    await this.#options.addresses.release(pool, ip);
+  }
+
+  async attach(request: AttachRequest): Promise<Endpoint> {
+    const { endpoints, now } = this.#options;
+    const known = endpoints.get(request.id);
+    if (known !== undefined) return again(known, request);
+    const network = this.#networkOf(request.network);
+    this.#checkPorts(request.id, request.ports);
+    const held = await this.#hold(network, request);
+    const [first] = held;
+    if (first === undefined) throw new Fault('invalid', `Network ${network.name} has no pool`, { field: 'network' });
+    const endpoint: Endpoint = {
+      id: request.id,
+      name: request.name ?? request.id.slice(0, 12),
+      revision: 0,
+      createdAt: now().toISOString(),
+      labels: {},
+      network: network.id,
+      host: this.host,
+      owner: request.owner,
+      addresses: held.map(({ ip }) => ip),
+      mac: this.#macFor(network.id, first.ip, request.mac),
+      names: [],
+      ports: request.ports,
+      sequence: 1,
+    };
+    // One transaction: an address that has an owner and an owner that has its address.
+    this.journal.transaction(() => {
+      for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
+      endpoints.put({ endpoint, slot: endpoints.freeSlot() });
+    });
+    return endpoint;
+  }
+
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
+  async join(id: string, sandbox: string): Promise<JoinAnswer> {
+    const { endpoints, loop } = this.#options;
+    const local = this.#localOf(id);
+    const network = this.#networkOf(local.endpoint.network);
+    if (local.sandbox !== sandbox) endpoints.put({ endpoint: local.endpoint, slot: local.slot, sandbox });
+    const outcome = loop.run();
+    const refused = outcome?.failing.find(
+      ({ what, kind }) => kind === 'table' || kind === 'netns' || what.includes(endpointPeerLink(id).slice(3)),
+    );
+    if (outcome === undefined || refused !== undefined) {
+      endpoints.put({ endpoint: local.endpoint, slot: local.slot });
+      throw new Fault(
+        refused === undefined ? 'unavailable' : 'kernel',
+        `Cannot put endpoint ${id.slice(0, 12)} of network ${network.name} into the kernel`,
+        {
+          hint:
+            refused === undefined
+              ? 'This host has not yet been told about itself by a controller; see causeway status'
+              : 'See causeway status for what the kernel refuses',
+          cause: refused?.fault,
+        },
+      );
+    }
+    const families = familiesOf(local.endpoint.addresses);
+    return {
+      link: endpointPeerLink(id),
+      gateways: Object.fromEntries(families.map((family) => [family, gateway[family]])),
+      routes: families.map((family) => ({ destination: hostPrefix(gateway[family]) })),
+    };
+  }
+
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
+  async publish(id: string, ports: readonly PublishedPort[]): Promise<void> {
+    const { endpoints, loop } = this.#options;
+    const local = this.#localOf(id);
+    if (JSON.stringify(local.endpoint.ports) === JSON.stringify(ports)) return;
+    this.#checkPorts(id, ports);
+    endpoints.put({ ...local, endpoint: { ...local.endpoint, ports, sequence: local.endpoint.sequence + 1 } });
+    if (local.sandbox !== undefined) loop.run();
+  }
+
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
+  async leave(id: string): Promise<void> {
+    const { endpoints, loop } = this.#options;
+    const local = endpoints.get(id);
+    if (local?.sandbox === undefined) return;
+    endpoints.put({ endpoint: local.endpoint, slot: local.slot });
+    loop.run();
+  }
+
+  async detach(id: string): Promise<void> {
+    const { endpoints, addresses, view } = this.#options;
+    const local = endpoints.get(id);
+    if (local === undefined) return;
+    await this.leave(id);
+    endpoints.delete(id);
+    for (const ip of local.endpoint.addresses) {
+      const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
+      if (pool !== undefined) await addresses.release(pool.id, ip);
+    }
+  }
+
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
+  async rename(id: string, owner: string, names: readonly string[]): Promise<void> {
+    const { endpoints } = this.#options;
+    const local = endpoints.get(id);
+    if (local === undefined) return;
+    const { endpoint } = local;
+    const [name = endpoint.name, ...others] = names;
+    if (endpoint.owner === owner && endpoint.name === name && endpoint.names.join(' ') === others.join(' ')) return;
+    endpoints.put({ ...local, endpoint: { ...endpoint, owner, name, names: others, sequence: endpoint.sequence + 1 } });
+  }
+
+  #networkOf(id: string): Network {
+    const network = this.network(id);
+    if (network === undefined)
+      throw new Fault('not-found', `No network ${id}`, { field: 'network', hint: 'causeway network ls shows those that exist' });
+    return network;
+  }
+
+  #localOf(id: string): LocalEndpoint {
+    const local = this.#options.endpoints.get(id);
+    if (local === undefined) throw new Fault('not-found', `No endpoint ${id.slice(0, 12)} on this host`, { field: 'id' });
+    return local;
+  }
+
+  /** Addresses for a new endpoint: those that were given, and one of each family that has a pool but no address yet. */
+  async #hold(network: Network, request: AttachRequest): Promise<{ pool: string; ip: Ip }[]> {
+    const { addresses } = this.#options;
+    const pools = this.pools(network.id);
+    const given = request.addresses.map((ip) => {
+      const pool = pools.find(({ cidr }) => contains(cidr, ip));
+      if (pool === undefined) {
+        throw new Fault('invalid', `${ip} is not in network ${network.name} (${pools.map(({ cidr }) => cidr).join(', ')})`, {
+          field: 'addresses',
+        });
+      }
+      return { pool: pool.id, ip };
+    });
+    if (given.length > 0) return given;
+    const held: { pool: string; ip: Ip }[] = [];
+    for (const family of [4, 6] as const) {
+      const pool = pools.find(({ cidr }) => familyOf(cidr) === family);
+      if (pool !== undefined) held.push({ pool: pool.id, ip: await addresses.request(pool.id, request.id) });
+    }
+    return held;
+  }
+
+  #macFor(network: string, ip: Ip, wanted: Mac | undefined): Mac {
+    if (wanted === undefined) return endpointMac(ip);
+    const other = this.endpoints(network).find(({ mac }) => mac === wanted);
+    if (other !== undefined) throw new Fault('exists', `MAC ${wanted} is taken by ${other.owner} on ${other.host}`, { field: 'mac' });
+    return wanted;
+  }
+
+  #checkPorts(id: string, ports: readonly PublishedPort[]): void {
+    const others = this.#options.endpoints.all().filter(({ endpoint }) => endpoint.id !== id);
+    for (const port of ports) {
+      const holder = others.find(({ endpoint }) => endpoint.ports.some((taken) => clashes(taken, port)));
+      if (holder !== undefined) {
+        throw new Fault('exists', `Port ${port.hostPort}/${port.protocol} of this host is published by ${holder.endpoint.owner}`, {
+          field: 'ports',
+          hint: 'Choose another host port, or remove the other container',
+        });
+      }
+    }
+  }
+}
+
+/** Two openings of one port clash unless both name a host address and the addresses differ. */
+const clashes = (a: PublishedPort, b: PublishedPort): boolean =>
+  a.protocol === b.protocol && a.hostPort === b.hostPort && (a.hostIp === undefined || b.hostIp === undefined || a.hostIp === b.hostIp);
+
+/** The same request again: the same answer. The same id with other addresses is somebody else's mistake. */
+function again({ endpoint }: LocalEndpoint, request: AttachRequest): Endpoint {
+  const differs =
+    endpoint.network !== request.network ||
+    request.addresses.some((ip) => !endpoint.addresses.includes(ip)) ||
+    (request.mac !== undefined && request.mac !== endpoint.mac);
+  if (differs) throw new Fault('exists', `Endpoint ${request.id.slice(0, 12)} exists with other addresses`, { field: 'id' });
+  return endpoint;
+}
