@@ -10,12 +10,14 @@ import type { Endpoints } from './endpoints.ts';
 import type { Loop } from './loop.ts';
 import type { View } from './view.ts';
 
-/** What this needs of the address book. */
+/** What this needs of the address book (address-book.ts). */
 export interface Addresses {
+  /** One owner has at most one address of a pool; asking again gives the same. */
   request(pool: string, owner: string, ip?: Ip): Promise<Ip>;
-  /** The address belongs to this endpoint from now on. */
+  /** The address belongs to this endpoint from now on. Fault `not-found` when it is not held. */
   bind(pool: string, ip: Ip, endpoint: string): void;
-  release(pool: string, ip: Ip): Promise<void>;
+  release(pool: string, ip: Ip): void;
+  held(pool: string, ip: Ip): { readonly endpoint?: string | undefined } | undefined;
 }
 
 /** What this needs of a controller; each call rejects with `unavailable` when none answers. */
@@ -36,6 +38,8 @@ export interface LocalOptions {
   readonly networks: ClusterNetworks;
   readonly loop: Loop;
   readonly now: () => Date;
+  /** A name that nobody else has. */
+  readonly newId: () => string;
 }
 
 export class HostAgent implements LocalAgent {
@@ -102,12 +106,25 @@ export class HostAgent implements LocalAgent {
     return await this.#options.networks.proposePool(family, besides);
   }
 
+  /**
+   * Docker asks for an address before it names the endpoint. An exact address is held under its own name, so that a
+   * repeated call is answered again, until an endpoint has it; any other gets a name of its own, and what a lost answer
+   * leaves behind is freed by the address book's reconcile().
+   */
   async requestAddress(pool: string, ip?: Ip, holder?: string): Promise<Ip> {
-    return await this.#options.addresses.request(pool, holder ?? 'engine', ip);
+    const { addresses, newId } = this.#options;
+    if (ip === undefined) return await addresses.request(pool, holder ?? `engine ${newId()}`);
+    const bound = addresses.held(pool, ip)?.endpoint;
+    if (bound !== undefined && bound !== holder) throw this.#taken(ip, bound);
+    return await addresses.request(pool, holder ?? `engine ${ip}`, ip);
   }
 
+  /** An address that an endpoint here still has is not let go of: whoever says so is late, or was refused it. */
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
   async releaseAddress(pool: string, ip: Ip): Promise<void> {
-    await this.#options.addresses.release(pool, ip);
+    const { addresses, endpoints } = this.#options;
+    const bound = addresses.held(pool, ip)?.endpoint;
+    if (bound === undefined || endpoints.get(bound) === undefined) addresses.release(pool, ip);
   }
 
   async attach(request: AttachRequest): Promise<Endpoint> {
@@ -201,7 +218,7 @@ export class HostAgent implements LocalAgent {
     endpoints.delete(id);
     for (const ip of local.endpoint.addresses) {
       const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
-      if (pool !== undefined) await addresses.release(pool.id, ip);
+      if (pool !== undefined) addresses.release(pool.id, ip);
     }
   }
 
@@ -240,6 +257,8 @@ export class HostAgent implements LocalAgent {
           field: 'addresses',
         });
       }
+      const bound = addresses.held(pool.id, ip)?.endpoint;
+      if (bound !== undefined && bound !== request.id) throw this.#taken(ip, bound);
       return { pool: pool.id, ip };
     });
     if (given.length > 0) return given;
@@ -249,6 +268,11 @@ export class HostAgent implements LocalAgent {
       if (pool !== undefined) held.push({ pool: pool.id, ip: await addresses.request(pool.id, request.id) });
     }
     return held;
+  }
+
+  #taken(ip: Ip, endpoint: string): Fault {
+    const owner = this.localEndpoint(endpoint)?.owner ?? endpoint.slice(0, 12);
+    return new Fault('exists', `${ip} is taken by ${owner}`, { field: 'addresses', hint: 'Leave the address out to get a free one' });
   }
 
   #macFor(network: string, ip: Ip, wanted: Mac | undefined): Mac {
