@@ -1,0 +1,118 @@
+// What `nft -j list` prints (libnftables-json(5)), read into items and digests. Pure. Elements come out in the one spelling
+// that plans use: `"cwe0" . 02:00:00:00:00:01 . 10.0.0.1`, interface names in quotes, prefixes as `10.0.0.0/8`, ranges as
+// `1-9`; the value of a verdict map as `jump chain`.
+import { createHash } from 'node:crypto';
+import { Fault } from '#model/fault.ts';
+
+type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
+type JsonObject = { readonly [name: string]: Json };
+
+export interface ListedElement {
+  readonly set: string;
+  readonly key: string;
+  readonly value?: string;
+}
+
+const isObject = (value: Json | undefined): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isList = (value: Json | undefined): value is readonly Json[] => Array.isArray(value);
+const word = (value: Json | undefined): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
+const words = (value: Json | undefined): readonly string[] => (isList(value) ? value.map(word) : [word(value)]);
+
+/** The objects of a listing, each `{ chain: … }`, `{ rule: … }`, … . Fault `kernel` when it is not one. */
+export function parseListing(output: string): readonly JsonObject[] {
+  try {
+    const listing = JSON.parse(output) as Json;
+    const objects = isObject(listing) ? listing['nftables'] : undefined;
+    if (isList(objects)) return objects.filter(isObject).filter((object) => object['metainfo'] === undefined);
+  } catch {
+    // Falls through: told below with what was printed instead.
+  }
+  throw new Fault('kernel', `Cannot read nft's listing: ${output.slice(0, 80)}`);
+}
+
+/** Names of the inet tables in a listing. */
+export const tableNames = (objects: readonly JsonObject[]): string[] =>
+  objects.map(({ table }) => table).flatMap((table) => (isObject(table) && table['family'] === 'inet' ? [word(table['name'])] : []));
+
+function atom(value: Json, type: string): string {
+  if (isObject(value)) {
+    const { prefix, range, elem } = value;
+    if (isObject(prefix)) return `${word(prefix['addr'])}/${word(prefix['len'])}`;
+    if (isList(range)) return range.map((end) => atom(end, type)).join('-');
+    if (isObject(elem)) return atom(elem['val'] ?? '', type);
+    const [verdict = ''] = Object.keys(value);
+    const inner = value[verdict];
+    return isObject(inner) ? `${verdict} ${word(inner['target'])}` : verdict;
+  }
+  return type === 'ifname' ? `"${word(value)}"` : word(value);
+}
+
+function spelled(value: Json, types: readonly string[]): string {
+  if (isObject(value)) {
+    const { concat, elem } = value;
+    if (isList(concat)) return concat.map((part, index) => atom(part, types[index] ?? '')).join(' . ');
+    if (isObject(elem)) return spelled(elem['val'] ?? '', types);
+  }
+  return atom(value, types[0] ?? '');
+}
+
+function elementsOf(declared: JsonObject): ListedElement[] {
+  const flags = words(declared['flags']);
+  // Filled by the rules themselves, with time-outs: state of the kernel's, not of ours.
+  if (flags.includes('dynamic') || flags.includes('timeout')) return [];
+  const set = word(declared['name']);
+  const types = words(declared['type']);
+  const found = declared['elem'];
+  if (!isList(found)) return [];
+  if (declared['map'] === undefined) return found.map((key) => ({ set, key: spelled(key, types) }));
+  const values = words(declared['map']);
+  return found.flatMap((pair) => {
+    const [key, value] = isList(pair) ? pair : [];
+    return key === undefined || value === undefined ? [] : [{ set, key: spelled(key, types), value: spelled(value, values) }];
+  });
+}
+
+/** The elements of every set and map in the listing of a table, those that rules add by themselves left out. */
+export const listedElements = (objects: readonly JsonObject[]): ListedElement[] =>
+  objects.flatMap(({ set, map }) => [set, map].filter(isObject).flatMap(elementsOf));
+
+/** One spelling for comparison: quotes, spare spaces and full-length prefixes do not tell elements apart. */
+export const canonical = (spelling: string): string =>
+  spelling
+    .replaceAll('"', '')
+    .trim()
+    .split(/\s+/)
+    .map((part) => part.replace(part.includes(':') ? /\/128$/ : /\/32$/, ''))
+    .join(' ');
+
+/** Named so that no chain of a rendered table has the name by chance. */
+export const sealChain = 'cw_seal';
+
+export interface Seal {
+  /** The comment of the table. */
+  readonly comment: string;
+  /** The comment of the seal chain; '' when there is none. */
+  readonly written: string;
+  /** What it must be, given everything else in the listing. */
+  readonly expected: string;
+}
+
+/**
+ * Digest over everything in a terse listing except the seal and what packets change (counters, quotas). Handles are part
+ * of it, and the kernel never gives a handle twice in the life of a table: so a rule that was deleted and added again by
+ * somebody is noticed as well.
+ */
+export function readSeal(objects: readonly JsonObject[]): Seal {
+  let comment = '';
+  let written = '';
+  const rest = objects.filter(({ table, chain }) => {
+    if (isObject(table)) comment = word(table['comment']);
+    if (!isObject(chain) || chain['name'] !== sealChain) return true;
+    written = word(chain['comment']);
+    return false;
+  });
+  const text = JSON.stringify(rest, (name, value: unknown) =>
+    name === 'packets' || name === 'bytes' || name === 'used' ? undefined : value,
+  );
+  return { comment, written, expected: createHash('sha256').update(text).digest('hex').slice(0, 32) };
+}

@@ -1,0 +1,217 @@
+// The nft kinds against the kernel. `nft` here is the program, a second opinion on what the library did.
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import type { NftElement, NftTable } from '#model/desired.ts';
+import { runNft, runNftProgram } from './libnftables.ts';
+import { createElementKind, createTableKind, tornText } from './nft.ts';
+import { nftContract } from './nft-contract.ts';
+
+const options = { netnsDirectory: '/nonexistent' };
+const table = createTableKind(options);
+const element = createElementKind(options);
+
+function nft(...words: string[]): string {
+  const { status, stdout, stderr } = spawnSync('nft', words, { encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
+  return stdout;
+}
+
+nftContract('kernel', { netns: '', absent: 'cw-absent', table, element, tear: (name) => void nft('flush', 'table', 'inet', name) });
+
+const sample: NftTable = {
+  netns: '',
+  family: 'inet',
+  name: 'causeway',
+  text: `
+  set members4 { type ifname . ether_addr . ipv4_addr; }
+  set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }
+  set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
+  map verdicts { type ifname : verdict; }
+  map inside6 { type ipv6_addr : ipv6_addr; }
+  chain allowed { accept
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    iifname { "cwup", "lo" } counter accept
+    iifname vmap @verdicts
+    counter drop comment "nobody"
+  }`,
+};
+const members: NftElement[] = Array.from({ length: 2000 }, (_, index) => ({
+  netns: '',
+  table: 'causeway',
+  set: 'members4',
+  key: `"cwe${index}" . 0a:63:0a:00:${(index >> 8).toString(16).padStart(2, '0')}:${(index & 255).toString(16).padStart(2, '0')} . 10.0.${index >> 8}.${index & 255}`,
+}));
+
+const of = (set: string, key: string, value?: string): NftElement => ({
+  netns: '',
+  table: 'causeway',
+  set,
+  key,
+  ...(value === undefined ? {} : { value }),
+});
+const bySpelling = (left: NftElement, right: NftElement) => (JSON.stringify(left) < JSON.stringify(right) ? -1 : 1);
+function addOften(count: number): void {
+  for (let index = 0; index < count; index++) element.add(members.slice(0, 1));
+}
+
+function loadFresh(): void {
+  assert.deepEqual(table.remove([sample]), []);
+  assert.deepEqual(table.add([sample]), []);
+}
+
+test('every sort of tampering breaks the seal, and traffic and elements do not', () => {
+  const isIntact = () => table.list('').some((found) => table.same(sample, found));
+  const deeds: string[][] = [
+    ['flush', 'chain', 'inet', 'causeway', 'allowed'],
+    ['add', 'rule', 'inet', 'causeway', 'forward', 'accept'],
+    ['insert', 'rule', 'inet', 'causeway', 'forward', 'accept'],
+    ['add', 'chain', 'inet', 'causeway', 'extra'],
+    ['delete', 'chain', 'inet', 'causeway', 'cw_seal'],
+    ['delete', 'map', 'inet', 'causeway', 'inside6'],
+    ['add', 'chain', 'inet', 'causeway', 'forward', '{ policy drop; }'],
+  ];
+  for (const deed of deeds) {
+    assert.deepEqual(table.add([sample]), []);
+    assert.equal(isIntact(), true);
+    nft(...deed);
+    assert.equal(isIntact(), false, deed.join(' '));
+  }
+  assert.deepEqual(table.add([sample]), []);
+  nft('add', 'element', 'inet', 'causeway', 'seen', '{ 1.2.3.4 }');
+  nft('reset', 'rules');
+  assert.equal(isIntact(), true);
+  assert.deepEqual(element.list(''), [], 'what rules add by themselves is not ours');
+});
+
+test('a rule that is deleted and put back is noticed', () => {
+  assert.deepEqual(table.add([sample]), []);
+  nft('flush', 'chain', 'inet', 'causeway', 'allowed');
+  nft('add', 'rule', 'inet', 'causeway', 'allowed', 'accept');
+  assert.equal(table.list('')[0]?.text, tornText);
+});
+
+test('tables of others are neither listed nor touched', () => {
+  nft('add', 'table', 'inet', 'filter');
+  nft('add', 'table', 'ip', 'causeway');
+  assert.deepEqual(
+    table.list('').map(({ name }) => name),
+    ['causeway'],
+  );
+  assert.deepEqual(table.remove([sample]), []);
+  assert.match(nft('list', 'tables'), /inet filter[^]*ip causeway/);
+  nft('delete', 'table', 'ip', 'causeway');
+});
+
+test('spellings of all types survive the way to the kernel and back', () => {
+  loadFresh();
+  const items = [
+    of('sources4', 'tcp . 80 . 10.0.0.0/8'),
+    of('sources4', 'udp . 1-9 . 0.0.0.0/0'),
+    of('sources4', 'tcp . 443 . 1.2.3.4'),
+    of('sources6', 'tcp . 443 . 2001:db8::/32'),
+    of('sources6', 'sctp . 443 . ::1'),
+    of('verdicts', '"cwe1"', 'jump allowed'),
+    of('verdicts', '"cwe2"', 'drop'),
+    of('inside6', 'fd63:7701::5', 'fd00::5'),
+  ];
+  assert.deepEqual(element.add(items), []);
+  assert.deepEqual(element.list('').toSorted(bySpelling), items.toSorted(bySpelling));
+  assert.deepEqual(element.remove(element.list('')), []);
+  assert.deepEqual(element.list(''), []);
+});
+
+test('a set that changes its type loses its elements, the others keep theirs', () => {
+  loadFresh();
+  assert.deepEqual(element.add(members.slice(0, 5)), []);
+  assert.deepEqual(element.add([{ netns: '', table: 'causeway', set: 'inside6', key: 'fd63:7701::5', value: 'fd00::5' }]), []);
+  const changed = { ...sample, text: sample.text.replace('map inside6 { type ipv6_addr :', 'map inside6 { type ipv4_addr :') };
+  assert.deepEqual(table.add([changed]), []);
+  assert.deepEqual(
+    element.list('').map(({ set }) => set),
+    Array.from({ length: 5 }, () => 'members4'),
+  );
+});
+
+test('no packet meets a moment without rules or members while a table is replaced', () => {
+  // A transaction is seen whole: a listing taken by another process in between has the old or the new generation.
+  loadFresh();
+  assert.deepEqual(element.add(members.slice(0, 50)), []);
+  const watcher = spawn('sh', ['-c', 'while :; do nft list set inet causeway members4 | grep -c cwe49; done']);
+  let seen = '';
+  watcher.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
+  for (let round = 0; round < 40; round++) assert.deepEqual(table.add([{ ...sample, text: `${sample.text}\n  chain c${round} { }` }]), []);
+  watcher.kill('SIGKILL');
+  assert.ok(!seen.includes('0'));
+});
+
+test('a batch of thousands with a few bad ones is one transaction, then as few as find them', () => {
+  loadFresh();
+  const bad = [17, 900, 1999].map((index) => ({ ...(members[index] as NftElement), key: `"cwe${index}" . nonsense . 10.0.0.1` }));
+  const batch = members.map((item, index) => bad.find(({ key }) => key.startsWith(`"cwe${index}" `)) ?? item);
+  const failures = element.add(batch);
+  assert.deepEqual(
+    failures.map(({ item }) => item.key),
+    bad.map(({ key }) => key),
+  );
+  assert.equal(element.list('').length, 1997);
+  assert.deepEqual(element.remove(members), []);
+  assert.deepEqual(element.list(''), []);
+});
+
+test('hostile spellings never reach nft', () => {
+  const hostile = ['10.0.0.1 } ; flush ruleset', '10.0.0.1\nflush ruleset', '$x', '{', ''];
+  const failures = element.add(hostile.map((key) => ({ netns: '', table: 'causeway', set: 'members4', key })));
+  assert.deepEqual(
+    failures.map(({ fault }) => fault.code),
+    hostile.map(() => 'invalid'),
+  );
+  assert.equal(table.add([{ ...sample, name: 'causeway_; flush ruleset' }])[0]?.fault.code, 'invalid');
+});
+
+test('a table with a mistake is refused whole, and the one there stays', () => {
+  loadFresh();
+  const [failure] = table.add([{ ...sample, text: `${sample.text}\n  chain broken { no such thing\n }` }]);
+  assert.equal(failure?.fault.code, 'kernel');
+  assert.ok(table.list('').some((found) => table.same(sample, found)));
+});
+
+test('the program answers as the library does', () => {
+  for (const run of [runNft, runNftProgram]) {
+    assert.equal(run('add table inet causeway_two').error, undefined);
+    assert.equal(run('add set inet causeway_two s { type ipv4_addr; }\nadd element inet causeway_two s { 1.2.3.4 }').error, undefined);
+    assert.match(run('delete table inet nothing').error ?? '', /No such file/);
+    assert.equal(run('delete table inet causeway_two', { check: true }).error, undefined);
+  }
+  for (const format of ['text', 'json', 'terse'] as const) {
+    const [one, two] = [runNft, runNftProgram].map((run) => run('list table inet causeway_two', { format }).output.trim());
+    assert.equal(one, two);
+  }
+  runNft('delete table inet causeway_two');
+});
+
+test('a namespace by path is worked in, and the own one is not touched', async () => {
+  const other = spawn('unshare', ['-n', 'sh', '-c', 'echo ready; exec sleep 60']);
+  try {
+    await new Promise((resolve) => other.stdout.once('data', resolve));
+    const netns = `/proc/${other.pid}/ns/net`;
+    assert.deepEqual(table.remove([sample]), []);
+    assert.deepEqual(table.add([{ ...sample, netns }]), []);
+    assert.deepEqual(element.add(members.slice(0, 3).map((item) => ({ ...item, netns }))), []);
+    assert.equal(element.list(netns).length, 3);
+    assert.deepEqual(table.list(''), []);
+  } finally {
+    other.kill();
+  }
+});
+
+test('thousands of calls leave no memory behind', () => {
+  loadFresh();
+  addOften(500);
+  const before = process.memoryUsage().rss;
+  addOften(2000);
+  assert.ok(process.memoryUsage().rss - before < 20e6);
+});

@@ -1,0 +1,230 @@
+// The kinds `table` and `element`: nftables, by the language of nft(8), the only interface its authors document. A table is
+// replaced whole, in one transaction that also carries its elements over, so no packet meets a half-loaded or empty table.
+// How a table is known to be unchanged, without memory and without comparing nft's re-print with our text: its comment has
+// the hash of the text it was loaded from, and an empty chain, added afterwards, has a digest of what nft listed then.
+// Someone's later `nft flush chain` or `nft insert rule` changes the listing and so breaks the seal.
+import { createHash } from 'node:crypto';
+import type { NftElement, NftTable, Netns } from '#model/desired.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { tableName } from '#model/numbers.ts';
+import type { Failure, Kind } from './kind.ts';
+import { nftErrno, nftFault, type NftOptions, runNft } from './libnftables.ts';
+import { inNetns, isAbsent, netnsPath } from './netns.ts';
+import { canonical, type ListedElement, listedElements, parseListing, readSeal, sealChain, tableNames } from './nft-listing.ts';
+
+export interface NftKindOptions {
+  /** Where named namespaces are, `/run/netns`. */
+  readonly netnsDirectory: string;
+}
+
+const fingerprint = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 32);
+
+/** What list() gives as `text` of a table that is exactly as it was loaded from `text`. */
+export const sealedText = (text: string): string => `sealed ${fingerprint(text)}`;
+/** What list() gives as `text` of a table that somebody changed, or whose loading was cut short. */
+export const tornText = 'torn';
+
+export const tableKey = (table: NftTable): string => `${table.netns} ${table.name}`;
+export const sameTable = (wanted: NftTable, found: NftTable): boolean =>
+  found.text === wanted.text || found.text === sealedText(wanted.text);
+export const elementKey = (element: NftElement): string => `${element.netns} ${element.table} ${element.set} ${canonical(element.key)}`;
+export const sameElement = (wanted: NftElement, found: NftElement): boolean =>
+  canonical(wanted.value ?? '') === canonical(found.value ?? '');
+
+const isOurTable = (name: string): boolean => name === tableName || name.startsWith(`${tableName}_`);
+const where = (netns: Netns): string => (netns === '' ? '' : ` in ${netns}`);
+
+/** What nft prints for a listing; undefined when the object is not there. */
+function list(command: string, format: NonNullable<NftOptions['format']>): ReturnType<typeof parseListing> | undefined {
+  const { output, error } = runNft(command, { format });
+  if (error === undefined) return parseListing(output);
+  if (nftErrno(error) === 'ENOENT') return undefined;
+  throw nftFault(command, error);
+}
+
+const ourTables = (): string[] => tableNames(list('list tables inet', 'json') ?? []).filter(isOurTable);
+const elementsIn = (table: string): ListedElement[] => listedElements(list(`list table inet ${table}`, 'json') ?? []);
+
+const spelling = /^[\w.:/"*@ -]+$/;
+const identifier = /^[A-Za-z]\w*$/;
+
+/** The commands that apply a verb to elements of one namespace, one command per set. Values are given when adding only. */
+export function elementCommands(verb: 'add' | 'delete', elements: readonly NftElement[]): string {
+  const sets = Map.groupBy(elements, ({ table, set }) => `${table} ${set}`);
+  return [...sets]
+    .map(([set, members]) => {
+      const entries = members.map(({ key, value }) => (value === undefined || verb === 'delete' ? key : `${key} : ${value}`));
+      return `${verb} element inet ${set} { ${entries.join(', ')} }\n`;
+    })
+    .join('');
+}
+
+/** The transaction that puts a table in the place of whatever has its name, with these elements in it. */
+export function tableCommands(table: NftTable, elements: readonly NftElement[]): string {
+  const name = `inet ${table.name}`;
+  // Declared first, so that deleting always finds one.
+  return `table ${name} { }
+delete table ${name}
+table ${name} {
+  comment "causeway ${fingerprint(table.text)}"
+${table.text}
+}
+${elementCommands('add', elements)}`;
+}
+
+function readTable(netns: Netns, name: string): NftTable | undefined {
+  const listing = list(`list table inet ${name}`, 'terse');
+  if (listing === undefined) return undefined;
+  const { comment, written, expected } = readSeal(listing);
+  return { netns, family: 'inet', name, text: written === expected ? comment.replace(/^causeway /, 'sealed ') : tornText };
+}
+
+function loadTable(table: NftTable): void {
+  const action = `load table inet ${table.name}${where(table.netns)}`;
+  if (!identifier.test(table.name)) throw new Fault('invalid', `Cannot ${action}: bad name`);
+  const found = elementsIn(table.name).map((element) => ({ ...element, netns: table.netns, table: table.name }));
+  let refused = runNft(tableCommands(table, found)).error;
+  if (refused !== undefined && found.length > 0) {
+    // A set is gone or holds something else now: carry over only the sets that the new table accepts.
+    const kept = [...Map.groupBy(found, ({ set }) => set).values()].filter(
+      (elements) => runNft(tableCommands(table, elements), { check: true }).error === undefined,
+    );
+    refused = runNft(tableCommands(table, kept.flat())).error;
+  }
+  if (refused !== undefined) throw nftFault(action, refused);
+  const { expected } = readSeal(list(`list table inet ${table.name}`, 'terse') ?? []);
+  const unsealed = runNft(`add chain inet ${table.name} ${sealChain} { comment "${expected}"; }`).error;
+  if (unsealed !== undefined) throw nftFault(`seal table inet ${table.name}${where(table.netns)}`, unsealed);
+}
+
+function removeTable(table: NftTable): void {
+  const { error } = runNft(`delete table inet ${table.name}`);
+  if (error !== undefined && nftErrno(error) !== 'ENOENT') throw nftFault(`remove table inet ${table.name}${where(table.netns)}`, error);
+}
+
+function faultOf(error: unknown): Fault {
+  if (isFault(error)) return error;
+  throw error;
+}
+
+/** The items for which `apply` threw a Fault. */
+function failuresOf<T>(items: readonly T[], apply: (item: T) => void): Failure<T>[] {
+  return items.flatMap((item) => {
+    try {
+      apply(item);
+      return [];
+    } catch (error) {
+      return [{ item, fault: faultOf(error) }];
+    }
+  });
+}
+
+/**
+ * nft tables named `causeway` or `causeway_…` of family inet. Found tables have no text of their own: sealedText() of what
+ * they were loaded from, or tornText. A change keeps the elements of every set that is in both tables with the same type.
+ */
+export function createTableKind({ netnsDirectory }: NftKindOptions): Kind<NftTable> {
+  const path = (netns: Netns) => netnsPath(netns, netnsDirectory);
+  return {
+    name: 'table',
+    key: tableKey,
+    same: sameTable,
+    list: (netns) => presentIn(path(netns), () => ourTables().flatMap((name) => readTable(netns, name) ?? [])),
+    add: (items) => failuresOf(items, (item) => inNetns(path(item.netns), () => loadTable(item))),
+    remove: (items) =>
+      failuresOf(items, (item) => {
+        presentIn(path(item.netns), () => {
+          removeTable(item);
+          return [];
+        });
+      }),
+  };
+}
+
+/** What `read` gives inside the namespace; nothing when there is no such namespace. */
+function presentIn<T>(path: string, read: () => T[]): T[] {
+  let found: T[] = [];
+  try {
+    inNetns(path, () => {
+      found = read();
+    });
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+  }
+  return found;
+}
+
+/** Elements in nft's spelling, in batches: one transaction for all, and when something in it is refused, as few as find it. */
+export function createElementKind({ netnsDirectory }: NftKindOptions): Kind<NftElement> {
+  const path = (netns: Netns) => netnsPath(netns, netnsDirectory);
+  const perNetns = (items: readonly NftElement[], apply: (items: readonly NftElement[]) => Failure<NftElement>[]) =>
+    [...Map.groupBy(items, ({ netns }) => netns)].flatMap(([netns, members]) => {
+      try {
+        return inNetns(path(netns), () => apply(members));
+      } catch (error) {
+        const fault = faultOf(error);
+        return members.map((item) => ({ item, fault }));
+      }
+    });
+  return {
+    name: 'element',
+    key: elementKey,
+    same: sameElement,
+    list: (netns) =>
+      presentIn(path(netns), () => ourTables().flatMap((table) => elementsIn(table).map((element) => ({ ...element, netns, table })))),
+    add: (items) => perNetns(items, addElements),
+    remove: (items) => perNetns(items, removeElements).filter(({ fault }) => !isAbsent(fault)),
+  };
+}
+
+const isSpelled = ({ table, set, key, value }: NftElement): boolean =>
+  identifier.test(table) && identifier.test(set) && spelling.test(key) && (value === undefined || spelling.test(value));
+
+const shown = ({ table, set, key, value, netns }: NftElement): string =>
+  `element ${key}${value === undefined ? '' : ` : ${value}`} of inet ${table} ${set}${where(netns)}`;
+
+/** Halves a refused batch until the refused items are alone. */
+function settle(items: readonly NftElement[], commands: (items: readonly NftElement[]) => string, verb: string): Failure<NftElement>[] {
+  const [item] = items;
+  if (item === undefined) return [];
+  const { error } = runNft(commands(items));
+  if (error === undefined) return [];
+  if (items.length === 1) return [{ item, fault: nftFault(`${verb} ${shown(item)}`, error) }];
+  const middle = items.length >> 1;
+  return [...settle(items.slice(0, middle), commands, verb), ...settle(items.slice(middle), commands, verb)];
+}
+
+function foundElements(items: readonly NftElement[]): ReadonlyMap<string, NftElement> {
+  const [first] = items;
+  const tables = new Set(items.map(({ table }) => table));
+  const found = [...tables].flatMap((table) => elementsIn(table).map((element) => ({ ...element, netns: first?.netns ?? '', table })));
+  return new Map(found.map((element) => [elementKey(element), element]));
+}
+
+function addElements(items: readonly NftElement[]): Failure<NftElement>[] {
+  const spelled = items.filter(isSpelled);
+  const unspelled = items
+    .filter((item) => !isSpelled(item))
+    .map((item) => ({ item, fault: new Fault('invalid', `Cannot add ${JSON.stringify(shown(item)).slice(0, 200)}: not an element`) }));
+  if (spelled.length === 0 || runNft(elementCommands('add', spelled)).error === undefined) return unspelled;
+  // A map has the key with another value (EEXIST), or something is refused: now look, and replace what differs.
+  const found = foundElements(spelled);
+  const missing = spelled.filter((item) => {
+    const there = found.get(elementKey(item));
+    return there === undefined || !sameElement(item, there);
+  });
+  const replace = (batch: readonly NftElement[]) =>
+    elementCommands(
+      'delete',
+      batch.flatMap((item) => found.get(elementKey(item)) ?? []),
+    ) + elementCommands('add', batch);
+  return [...unspelled, ...settle(missing, replace, 'add')];
+}
+
+function removeElements(items: readonly NftElement[]): Failure<NftElement>[] {
+  const spelled = items.filter(isSpelled);
+  if (spelled.length === 0 || runNft(elementCommands('delete', spelled)).error === undefined) return [];
+  const found = foundElements(spelled);
+  const present = spelled.flatMap((item) => found.get(elementKey(item)) ?? []);
+  return settle(present, (batch) => elementCommands('delete', batch), 'remove');
+}
