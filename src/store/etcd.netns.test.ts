@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it, test } from 'node:test';
+import { faults, keysOf, put, range, remove, Watcher } from './contract-fixture.ts';
+import { storeContract } from './contract.ts';
+import { openEtcdStore } from './etcd.ts';
+import { openStore } from './open.ts';
+import type { Store } from './store.ts';
+import { type EtcdCluster, eventually, hasEtcd, startCluster } from './testdata/etcd-process.ts';
+
+const encode = (text: string): string => Buffer.from(text).toString('base64');
+
+const skip = hasEtcd() ? false : 'no etcd on this machine';
+
+async function started(size: number, options?: { flags?: string[]; scheme?: string }): Promise<EtcdCluster> {
+  const cluster = await startCluster(size, options);
+  await Promise.all(cluster.members.map((member) => member.start()));
+  return cluster;
+}
+
+describe('one member', { skip }, () => {
+  let cluster: EtcdCluster;
+  let fixtures = 0;
+  const open = (prefix: string, timeoutMs = 5000): Store => {
+    return openEtcdStore({ endpoints: cluster.members.map(({ endpoint }) => endpoint), prefix, timeoutMs });
+  };
+
+  before(async () => {
+    cluster = await started(1);
+    await using store = open('ready/');
+    await eventually(() => store.get('a'));
+  });
+  after(() => cluster[Symbol.asyncDispose]());
+
+  storeContract('etcd', async () => {
+    const prefix = `t${(fixtures += 1)}/`;
+    return { open: async () => open(prefix), [Symbol.asyncDispose]: async () => undefined };
+  });
+
+  it('prefixes keep installations apart, also where one begins like the other', async () => {
+    await using a = open('p');
+    await using b = open('pp');
+    await a.commit([put('x', 'a')]);
+    await b.commit([put('x', 'b')]);
+    assert.deepEqual(keysOf((await b.list('')).entries), ['x']);
+    assert.equal((await a.get('x'))?.value, 'a');
+  });
+
+  it('goes unavailable within its time limit when etcd is gone, and on when it is back', async () => {
+    const [member] = cluster.members;
+    await using store = open('restart/', 1000);
+    const { revision: since } = await store.commit([put('before', 1)]);
+    await using watcher = new Watcher(store, '', since);
+    await store.commit([put('a', 1), put('b', 1)]);
+    await watcher.take(2);
+    for (const round of range(2)) {
+      await member?.stop();
+      const start = performance.now();
+      await faults(store.get('before'), 'unavailable');
+      await faults(store.list(''), 'unavailable');
+      await faults(store.commit([put('lost', 1)]), 'unavailable');
+      assert.ok(performance.now() - start < 3000);
+      await member?.start();
+      const expected = await eventually(() => store.commit([put('a', round), remove('b'), put('c', round)]));
+      const events = await watcher.take(round === 0 ? 3 : 2);
+      assert.deepEqual([...new Set(events.map(({ revision }) => revision))], [expected.revision]);
+    }
+    assert.equal(await store.get('lost'), undefined);
+  });
+
+  it('a member that hangs: a read is unavailable, of a write it is said that its outcome is unknown', async () => {
+    const [member] = cluster.members;
+    await using store = open('hang/', 500);
+    await store.commit([put('a', 1)]);
+    await member?.stop('SIGSTOP');
+    try {
+      await faults(store.get('a'), 'unavailable');
+      await faults(store.commit([put('a', 2)]), 'timeout');
+    } finally {
+      await member?.stop('SIGCONT');
+    }
+    await eventually(() => store.get('a'));
+  });
+
+  it('a value that is not JSON is corrupt and named', async () => {
+    const [member] = cluster.members;
+    await fetch(`${member?.endpoint}/v3/kv/put`, {
+      method: 'POST',
+      body: JSON.stringify({ key: encode('foreign/a'), value: encode('{') }),
+    });
+    await using store = open('foreign/');
+    await assert.rejects(store.get('a'), /\ba\b/);
+    await faults(store.get('a'), 'corrupt');
+    await faults(store.list(''), 'corrupt');
+  });
+
+  it('a URL opens it', async () => {
+    await using store = await openStore(`etcd:http://127.0.0.1:1,${cluster.members[0]?.endpoint}?prefix=url/&timeoutMs=2000`);
+    await store.commit([put('a', 1)]);
+    await using same = open('url/');
+    assert.equal((await same.get('a'))?.value, 1);
+  });
+});
+
+test('three members: the loss of any one, leader or not, loses no commit and no event', { skip }, async (t) => {
+  await using cluster = await started(3);
+  const endpoints = cluster.members.map(({ endpoint }) => endpoint);
+  await using store = openEtcdStore({ endpoints, timeoutMs: 3000 });
+  const { revision } = await eventually(() => store.list(''));
+  await using watcher = new Watcher(store, '', revision);
+  const acknowledged: string[] = [];
+  const stopping = new AbortController();
+  let longestMs = 0;
+  const writing = (async () => {
+    let last = performance.now();
+    for (let index = 0; !stopping.signal.aborted; index += 1) {
+      try {
+        await store.commit([put(`w/${index}`, index, 0)]);
+        acknowledged.push(`w/${index}`);
+        longestMs = Math.max(longestMs, performance.now() - last);
+        last = performance.now();
+      } catch (error) {
+        assert.match(String((error as { code?: unknown }).code), /^(unavailable|timeout)$/);
+      }
+    }
+  })();
+  for (const member of cluster.members) {
+    const count = acknowledged.length;
+    await eventually(async () => assert.ok(acknowledged.length > count + 20));
+    await member.stop();
+    const during = acknowledged.length;
+    await eventually(async () => assert.ok(acknowledged.length > during + 20));
+    await member.start();
+  }
+  stopping.abort();
+  await writing;
+  const { entries } = await store.list('w/');
+  const events = await watcher.take(entries.length);
+  t.diagnostic(`${acknowledged.length} acknowledged, longest gap ${longestMs.toFixed(0)} ms`);
+  assert.deepEqual(keysOf(events).toSorted(), keysOf(entries));
+  assert.deepEqual(
+    acknowledged.filter((key) => !keysOf(entries).includes(key)),
+    [],
+  );
+});
+
+test('a minority refuses instead of serving what may be old', { skip }, async () => {
+  await using cluster = await started(3);
+  const [one, two, three] = cluster.members;
+  await using all = openEtcdStore({ endpoints: cluster.members.map(({ endpoint }) => endpoint) });
+  const { revision } = await eventually(() => all.commit([put('a', 1)]));
+  await using cut = openEtcdStore({ endpoints: [one?.endpoint ?? ''], timeoutMs: 1500 });
+  await eventually(() => cut.get('a'));
+  await using watcher = new Watcher(cut, '', revision);
+  await Promise.all([two?.stop(), three?.stop()]);
+  await faults(cut.get('a'), 'unavailable');
+  await assert.rejects(cut.commit([put('a', 2)]));
+  await Promise.all([two?.start(), three?.start()]);
+  await eventually(() => cut.commit([put('b', 1)]));
+  assert.ok((await watcher.take(1)).length === 1);
+});
