@@ -1,0 +1,45 @@
+// Causeway itself in a lab: the controller on its own host, an agent on each Docker host, run from this checkout.
+import { join } from 'node:path';
+import type { Host } from './host.ts';
+
+const program = (name: string): string[] => [
+  process.execPath,
+  '--disable-warning=ExperimentalWarning',
+  join(import.meta.dirname, '..', 'src', 'bin', `${name}.ts`),
+];
+
+export interface RunOptions {
+  readonly arguments?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Wait for this unix socket of the host; the agent's is /run/causeway/agent.sock. */
+  readonly socket?: string;
+}
+
+export const agentSocket = '/run/causeway/agent.sock';
+
+/** Starts an agent and waits until its socket answers. Running already is success. */
+export function startAgent(host: Host, options: RunOptions = {}): Promise<void> {
+  return host.startService({
+    name: 'agent',
+    argv: [...program('agent'), ...(options.arguments ?? [])],
+    env: options.env ?? {},
+    ready: { socket: options.socket ?? agentSocket },
+  });
+}
+
+export const stopAgent = (host: Host): Promise<void> => host.stopService('agent', 'SIGTERM');
+/** As the kernel's memory killer would. */
+export const killAgent = (host: Host): Promise<void> => host.stopService('agent', 'SIGKILL');
+
+/** Starts a controller on the host; the caller asks its API whether it is ready, unless a socket is given. */
+export function startController(host: Host, options: RunOptions = {}): Promise<void> {
+  return host.startService({
+    name: 'controller',
+    argv: [...program('controller'), ...(options.arguments ?? [])],
+    env: options.env ?? {},
+    ...(options.socket === undefined ? {} : { ready: { socket: options.socket } }),
+  });
+}
+
+export const stopController = (host: Host): Promise<void> => host.stopService('controller', 'SIGTERM');
+export const killController = (host: Host): Promise<void> => host.stopService('controller', 'SIGKILL');

@@ -1,0 +1,96 @@
+// Programs of the machine that a step needs, and the Debian packages that have them. Looked for by program, so any
+// distribution will do that has them already; only installing is Debian's way.
+import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs';
+import { Fault } from '#model/fault.ts';
+import { run } from './command.ts';
+import type { Progress } from './progress.ts';
+
+export interface Need {
+  readonly program: string;
+  readonly package: string;
+  readonly why: string;
+}
+
+const need = (program: string, debian: string, why: string): Need => ({ program, package: debian, why });
+
+export const labNeeds: readonly Need[] = [
+  need('ip', 'iproute2', 'to lay the lab’s wires'),
+  need('nft', 'nftables', 'for the agent’s rules'),
+  need('dockerd', 'docker.io', 'the engines of the lab’s hosts'),
+  need('docker', 'docker-cli', 'to speak to the engines'),
+  need('busybox', 'busybox-static', 'for container images that need no registry'),
+  need('ping', 'iputils-ping', 'to measure round trips'),
+  need('wireguard-go', 'wireguard-go', 'for encrypted networks where the kernel has no WireGuard'),
+];
+
+export const demoNeeds: readonly Need[] = [
+  ...labNeeds,
+  need('redis-cli', 'redis-tools', 'the demonstration’s database'),
+  need('iperf3', 'iperf3', 'to measure throughput'),
+  need('tcpdump', 'tcpdump', 'to show what crosses the underlay'),
+];
+
+export const testNeeds: readonly Need[] = [
+  ...demoNeeds,
+  need('etcd', 'etcd-server', 'to test the etcd store'),
+  need('etcdctl', 'etcd-client', 'to test the etcd store'),
+  need('conntrack', 'conntrack', 'to look at connection tracking'),
+  need('wg', 'wireguard-tools', 'to look at tunnels'),
+  need('ethtool', 'ethtool', 'to look at links'),
+  need('strace', 'strace', 'to count system calls'),
+  need('docker-compose', 'docker-compose', 'to test Compose files'),
+];
+
+const folders = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/libexec/docker/cli-plugins'];
+const policy = '/usr/sbin/policy-rc.d';
+
+export function hasProgram(program: string): boolean {
+  return folders.some((folder) => {
+    try {
+      accessSync(`${folder}/${program}`, constants.X_OK);
+      return true;
+    } catch {
+      return false; // not here
+    }
+  });
+}
+
+/**
+ * Installs what is missing of `needs` and says what and why. No installed service is started: a machine-wide engine would
+ * only be in the way. Fault `unsupported` when something is missing and this is not root on Debian.
+ */
+export async function ensurePackages(needs: readonly Need[], progress: Progress): Promise<void> {
+  const missing = needs.filter(({ program }) => !hasProgram(program));
+  if (missing.length === 0) return;
+  const names = [...new Set(missing.map((item) => item.package))];
+  const list = missing.map((item) => `${item.package} (${item.why})`).join(', ');
+  const hint = `Install them: apt-get install ${names.join(' ')}`;
+  if (!existsSync('/usr/bin/apt-get')) throw new Fault('unsupported', `Cannot go on without ${list}: this is no Debian system`, { hint });
+  if (process.getuid?.() !== 0) throw new Fault('unsupported', `Cannot install ${list}: not root`, { hint });
+  await progress.step(`Installing ${list}`, async () => {
+    const ours = forbidServices();
+    try {
+      await install(names);
+    } finally {
+      if (ours) rmSync(policy, { force: true });
+    }
+  });
+}
+
+/** Debian asks this program before it starts a service of a new package; 101 means no. One that is there stays. */
+function forbidServices(): boolean {
+  if (existsSync(policy)) return false;
+  writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  return true;
+}
+
+async function install(names: readonly string[]): Promise<void> {
+  const apt = ['apt-get', '-y', '-q', '-o', 'DPkg::Lock::Timeout=300', '-o', 'Dpkg::Options::=--force-confold'];
+  const env = { DEBIAN_FRONTEND: 'noninteractive' };
+  const line = [...apt, 'install', '--no-install-recommends', ...names];
+  const first = await run(line, { env, anyStatus: true });
+  if (first.status === 0) return;
+  // the lists may be absent or older than the archive
+  await run([...apt, 'update'], { env });
+  await run(line, { env });
+}
