@@ -1,0 +1,111 @@
+// How a Kind turns a batch of items into few writes: items are grouped by namespace, one namespace's requests go out
+// together, and one refusal does not stop the others.
+import type { Netns } from '#model/desired.ts';
+import { isFault, type Fault } from '#model/fault.ts';
+import type { Failure } from './kind.ts';
+import { kernelFault } from './libc.ts';
+import type { NetlinkSocket, Request } from './netlink/socket.ts';
+import { decodeLink, encodeLink, encodeLinkDump, type FoundLink } from './netlink/rtnl.ts';
+import { RTM_GETLINK } from './netlink/uapi.ts';
+
+/** Rethrows what is not a Fault: that is a bug, not an answer of the kernel. */
+export function faultOf(error: unknown): Fault {
+  if (!isFault(error)) throw error;
+  return error;
+}
+
+/** ` in cw-…` for the end of an action; nothing for the host's own namespace. */
+export const place = (netns: Netns): string => (netns === '' ? '' : ` in ${netns}`);
+
+/** Runs `each` once per namespace with its items in order. What it throws counts for all items of that namespace. */
+export function byNetns<T extends { readonly netns: Netns }>(
+  items: readonly T[],
+  each: (netns: Netns, items: readonly T[]) => Failure<T>[],
+): Failure<T>[] {
+  const failures: Failure<T>[] = [];
+  for (const [netns, group] of Map.groupBy(items, (item) => item.netns)) {
+    try {
+      for (const failure of each(netns, group)) failures.push(failure);
+    } catch (error) {
+      const fault = faultOf(error);
+      for (const item of group) failures.push({ item, fault });
+    }
+  }
+  return failures;
+}
+
+/** Runs `each` once per item; what it throws counts for that item alone. */
+export function byItem<T>(items: readonly T[], each: (item: T) => void): Failure<T>[] {
+  const failures: Failure<T>[] = [];
+  for (const item of items) {
+    try {
+      each(item);
+    } catch (error) {
+      failures.push({ item, fault: faultOf(error) });
+    }
+  }
+  return failures;
+}
+
+/** Sends one request per item and tells which were refused. `undefined` requests count as done. */
+export function sendAll<T>(socket: NetlinkSocket, items: readonly T[], request: (item: T) => Request | Fault | undefined): Failure<T>[] {
+  const failures: Failure<T>[] = [];
+  const sent: T[] = [];
+  const requests: Request[] = [];
+  for (const item of items) {
+    const next = request(item);
+    if (next instanceof Error) failures.push({ item, fault: next });
+    else if (next !== undefined) {
+      sent.push(item);
+      requests.push(next);
+    }
+  }
+  for (const [index, outcome] of socket.batch(requests).entries()) {
+    const item = sent[index];
+    if (outcome.fault !== undefined && item !== undefined) failures.push({ item, fault: outcome.fault });
+  }
+  return failures;
+}
+
+/** Every link of the socket's namespace. */
+export const dumpLinks = (socket: NetlinkSocket): FoundLink[] =>
+  socket.dump({ type: RTM_GETLINK, body: encodeLinkDump(), action: 'list links' }).map((message) => decodeLink(message.body));
+
+// Above this many names one dump is cheaper than asking one by one.
+const askOneByOne = 16;
+
+/** Index of each named link that exists. */
+export function linkIndexes(socket: NetlinkSocket, names: Iterable<string>): Map<string, number> {
+  const wanted = [...new Set(names)];
+  if (wanted.length > askOneByOne) return new Map(dumpLinks(socket).map((link) => [link.name, link.index]));
+  const outcomes = socket.batch(wanted.map((name) => ({ type: RTM_GETLINK, body: encodeLink({ name }), action: `find link ${name}` })));
+  const indexes = new Map<string, number>();
+  for (const [position, outcome] of outcomes.entries()) {
+    const name = wanted[position];
+    const reply = outcome.replies[0];
+    if (name !== undefined && reply !== undefined) indexes.set(name, reply.body.readInt32LE(4));
+  }
+  return indexes;
+}
+
+/** The fault for an item whose link is not there. */
+export const noLink = (action: string, link: string): Fault => kernelFault(action, 'ENODEV', `no link ${link}`);
+
+/** Sends one request per item about its link, whose index is looked up first; an item without its link is refused. */
+export function sendAboutLinks<T extends { readonly link: string }>(
+  socket: NetlinkSocket,
+  items: readonly T[],
+  request: (item: T, index: number) => Request,
+): Failure<T>[] {
+  const indexes = linkIndexes(
+    socket,
+    items.map(({ link }) => link),
+  );
+  return sendAll(socket, items, (item) => {
+    const index = indexes.get(item.link);
+    return index === undefined ? noLink(request(item, 0).action, item.link) : request(item, index);
+  });
+}
+
+/** Every link by its index. */
+export const linksByIndex = (socket: NetlinkSocket): Map<number, FoundLink> => new Map(dumpLinks(socket).map((link) => [link.index, link]));

@@ -1,0 +1,201 @@
+// The only file that uses FFI: the few calls of libc that Node lacks. Symbols are looked up in the running program, so
+// glibc and musl both serve. A failed call becomes a Fault `kernel` with the errno's name; what fails often and by design
+// (an empty non-blocking socket) has a form that does not throw. Constants are those of asm-generic, the same on x86-64
+// and arm64.
+import { closeSync } from 'node:fs';
+import { constants } from 'node:os';
+import koffi from 'koffi';
+import { Fault } from '#model/fault.ts';
+import { familyOf, type Ip, ipToBigint } from '#model/ip.ts';
+
+const program = koffi.load(null);
+const c = {
+  socket: program.func('int socket(int, int, int)'),
+  bind: program.func('int bind(int, const void *, uint32_t)'),
+  listen: program.func('int listen(int, int)'),
+  getsockname: program.func('int getsockname(int, _Out_ void *, _Inout_ uint32_t *)'),
+  setsockopt: program.func('int setsockopt(int, int, int, const void *, uint32_t)'),
+  getsockopt: program.func('int getsockopt(int, int, int, _Out_ void *, _Inout_ uint32_t *)'),
+  recv: program.func('long recv(int, _Out_ void *, size_t, int)'),
+  send: program.func('long send(int, const void *, size_t, int)'),
+  fcntl: program.func('int fcntl(int, int, long)'),
+  poll: program.func('int poll(_Inout_ void *, unsigned long, int)'),
+  setns: program.func('int setns(int, int)'),
+  unshare: program.func('int unshare(int)'),
+  mount: program.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
+  umount2: program.func('int umount2(const char *, int)'),
+};
+
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
+const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
+const SOCK_RAW = 3;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const IPPROTO_IP = 0;
+const IPPROTO_IPV6 = 41;
+const IP_FREEBIND = 15;
+const IPV6_V6ONLY = 26;
+const IPV6_FREEBIND = 78;
+const F_SETFL = 4;
+const F_SETOWN = 8;
+const O_NONBLOCK = 0o4000;
+const O_ASYNC = 0o20000;
+const POLLIN = 1;
+const POLLERR = 8;
+const MSG_DONTWAIT = 0x40;
+export const CLONE_NEWNET = 0x40000000;
+export const MS_BIND = 0x1000;
+export const MS_REC = 0x4000;
+export const MS_SHARED = 0x100000;
+export const MNT_DETACH = 2;
+
+const names = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+names.set(constants.errno.EAGAIN, 'EAGAIN').set(constants.errno.EOPNOTSUPP, 'EOPNOTSUPP');
+/** `EEXIST` for 17; `errno 999` for a number without a name. */
+export const errnoName = (number: number): string => names.get(number) ?? `errno ${number}`;
+
+/** `Cannot add route …: EEXIST (kernel text)`, code `kernel`. */
+export function kernelFault(action: string, errno: string, text = ''): Fault {
+  return new Fault('kernel', `Cannot ${action}: ${errno}${text === '' ? '' : ` (${text})`}`, { errno });
+}
+
+function checked(result: number, action: string): number {
+  if (result < 0) throw kernelFault(action, errnoName(koffi.errno()));
+  return result;
+}
+
+/** A netlink socket of the calling thread's namespace, bound to the multicast groups of a bit mask (RTMGRP_*). */
+export function openNetlinkSocket(protocol: number, groups = 0): number {
+  const fd = checked(c.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'open a netlink socket');
+  try {
+    const address = Buffer.alloc(12);
+    address.writeUInt16LE(AF_NETLINK, 0);
+    address.writeUInt32LE(groups, 8);
+    checked(c.bind(fd, address, address.length), 'bind a netlink socket');
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** The port id (nl_pid) that the kernel gave to a bound netlink socket. */
+export function netlinkPort(fd: number): number {
+  const address = Buffer.alloc(12);
+  checked(c.getsockname(fd, address, [address.length]), 'read the port of a netlink socket');
+  return address.readUInt32LE(4);
+}
+
+export function setOption(fd: number, level: number, option: number, value: Buffer | number): void {
+  const bytes = typeof value === 'number' ? Buffer.from(Int32Array.of(value).buffer) : value;
+  checked(c.setsockopt(fd, level, option, bytes, bytes.length), `set socket option ${level}/${option}`);
+}
+
+/** The value of an integer socket option. */
+export function getOption(fd: number, level: number, option: number): number {
+  const bytes = Buffer.alloc(4);
+  checked(c.getsockopt(fd, level, option, bytes, [4]), `read socket option ${level}/${option}`);
+  return bytes.readInt32LE(0);
+}
+
+/** Bytes received into `buffer`, or the negative errno. `wait: false` never blocks. Does not throw: it is a hot path. */
+export function receive(fd: number, buffer: Buffer, options: { readonly wait: boolean }): number {
+  const length = Number(c.recv(fd, buffer, buffer.length, options.wait ? 0 : MSG_DONTWAIT));
+  return length < 0 ? -koffi.errno() : length;
+}
+
+/** Bytes sent, or the negative errno. */
+export function transmit(fd: number, bytes: Buffer): number {
+  const length = Number(c.send(fd, bytes, bytes.length, 0));
+  return length < 0 ? -koffi.errno() : length;
+}
+
+/** Makes the descriptor raise SIGIO for this process whenever it becomes readable, and never block (socket(7), fcntl(2)). */
+export function raiseSigio(fd: number): void {
+  checked(c.fcntl(fd, F_SETOWN, process.pid), 'claim the signals of a socket');
+  checked(c.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK), 'make a socket raise signals');
+}
+
+/** Those of `fds` that have something to read or an error pending, without waiting. One system call. */
+export function readable(fds: readonly number[]): number[] {
+  if (fds.length === 0) return [];
+  const set = Buffer.alloc(fds.length * 8);
+  for (const [index, fd] of fds.entries()) {
+    set.writeInt32LE(fd, index * 8);
+    set.writeInt16LE(POLLIN, index * 8 + 4);
+  }
+  if (c.poll(set, fds.length, 0) <= 0) return [];
+  return fds.filter((_, index) => (set.readInt16LE(index * 8 + 6) & (POLLIN | POLLERR)) !== 0);
+}
+
+/** Moves the calling thread into the network namespace behind `fd`. Only netns.ts may call this. */
+export function enterNetns(fd: number): void {
+  checked(c.setns(fd, CLONE_NEWNET), 'enter a network namespace');
+}
+
+/** Moves the calling thread into a new network namespace. Only netns.ts may call this. */
+export function unshareNetns(): void {
+  checked(c.unshare(CLONE_NEWNET), 'make a network namespace');
+}
+
+/** mount(2); returns the errno's name instead of throwing, since callers decide by it. */
+export function mount(source: string, target: string, flags: number): string | undefined {
+  return c.mount(source, target, 'none', flags, null) < 0 ? errnoName(koffi.errno()) : undefined;
+}
+
+/** umount2(2); returns the errno's name instead of throwing. */
+export function unmount(target: string, flags: number): string | undefined {
+  return c.umount2(target, flags) < 0 ? errnoName(koffi.errno()) : undefined;
+}
+
+function socketAddress(ip: Ip, port: number, scope: number): Buffer {
+  const six = familyOf(ip) === 6;
+  const address = Buffer.alloc(six ? 28 : 16);
+  address.writeUInt16LE(six ? AF_INET6 : AF_INET, 0);
+  address.writeUInt16BE(port, 2);
+  Buffer.from(
+    ipToBigint(ip)
+      .toString(16)
+      .padStart(six ? 32 : 8, '0'),
+    'hex',
+  ).copy(address, six ? 8 : 4);
+  if (six) address.writeUInt32LE(scope, 24);
+  return address;
+}
+
+/** `scope` is the index of the link, needed only for link-local IPv6 addresses. */
+export interface InetBinding {
+  readonly ip: Ip;
+  readonly port: number;
+  readonly scope?: number;
+}
+
+function openInet(type: number, binding: InetBinding): number {
+  const six = familyOf(binding.ip) === 6;
+  const what = `${binding.ip} port ${binding.port}`;
+  const fd = checked(c.socket(six ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), `open a socket for ${what}`);
+  try {
+    setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    // Free binding: the address may come to the namespace a moment after the listener.
+    if (six) setOption(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1);
+    else setOption(fd, IPPROTO_IP, IP_FREEBIND, 1);
+    if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    const address = socketAddress(binding.ip, binding.port, binding.scope ?? 0);
+    checked(c.bind(fd, address, address.length), `listen on ${what}`);
+    if (type === SOCK_STREAM) checked(c.listen(fd, 511), `listen on ${what}`);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** A bound UDP socket of the calling thread's namespace, for `dgram`'s `bind({ fd })`. The caller owns the descriptor. */
+export const openUdp = (binding: InetBinding): number => openInet(SOCK_DGRAM, binding);
+/** A listening TCP socket of the calling thread's namespace, for `net`'s `listen({ fd })`. The caller owns the descriptor. */
+export const openTcpListener = (binding: InetBinding): number => openInet(SOCK_STREAM, binding);

@@ -1,0 +1,281 @@
+// Links: veth pairs and vxlan by rtnetlink, wireguard through whoever can make them. Attributes that every link has (MTU,
+// MAC, alias, up) change in place; a link is only made again when what makes its type differs. A link and its alias go to
+// the kernel in one write, so that no crash leaves a link that cannot be told to be ours.
+import { assertNever, type Fault } from '#model/fault.ts';
+import type { Link, Netns, VethLink, VxlanLink, WireguardLink } from '#model/desired.ts';
+import { familyOf, type Ip, type Mac } from '#model/ip.ts';
+import { byNetns, dumpLinks, faultOf, place } from './batch.ts';
+import type { Failure, Kind } from './kind.ts';
+import { kernelFault } from './libc.ts';
+import { isAbsent } from './netns.ts';
+import { encodeLink, type FoundLink, type LinkChange, vethInfo, vxlanInfo } from './netlink/rtnl.ts';
+import type { NetlinkSocket, Request } from './netlink/socket.ts';
+import { NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK } from './netlink/uapi.ts';
+import { isOurLink, isOurLinkName } from './ownership.ts';
+import type { Sockets } from './sockets.ts';
+
+/** Makes and lists wireguard links: kernel devices or wireguard-go processes. Methods throw a Fault. */
+export interface WireguardDevices {
+  list(netns: Netns): WireguardLink[];
+  /** Makes the link exist with that MTU and alias, up; what is there already is brought in line. */
+  add(link: WireguardLink): void;
+  /** Absent already is success. */
+  remove(link: WireguardLink): void;
+}
+
+/** What list() knows beyond the item: an administratively down link is never the same as a wanted one. */
+type Seen = Link & { readonly up?: boolean };
+
+export const linkKey = (link: Link): string => `${link.netns} ${link.name}`;
+export const linkText = (link: Link): string => `link ${link.name} type ${link.type}${place(link.netns)}`;
+
+const sameVxlan = (wanted: VxlanLink, found: VxlanLink): boolean =>
+  wanted.vni === found.vni && wanted.port === found.port && wanted.local === found.local && outerChecksum(wanted) === outerChecksum(found);
+
+// UDP over IPv6 always has a checksum here, whatever is asked for.
+const outerChecksum = (link: VxlanLink): boolean => link.checksum || familyOf(link.local) === 6;
+
+/** The far end of a veth is not compared, except that one that is to be up must be. */
+export function sameLink(wanted: Link, found: Seen): boolean {
+  if (wanted.mtu !== found.mtu || wanted.alias !== found.alias || found.up === false) return false;
+  if (wanted.type === 'veth') return found.type === 'veth' && wanted.mac === found.mac && (!wanted.peer.up || found.peer.up);
+  if (wanted.type === 'vxlan') return found.type === 'vxlan' && wanted.mac === found.mac && sameVxlan(wanted, found);
+  return found.type === 'wireguard';
+}
+
+function toLink(netns: Netns, link: FoundLink): Seen {
+  const { name, mtu, mac, alias, up } = link;
+  if (link.vxlan !== undefined) {
+    const { vni, port, local, checksum } = link.vxlan;
+    // Learning is never wanted; a link that learns gets a VNI that nobody wants.
+    return {
+      type: 'vxlan',
+      netns,
+      name,
+      mtu,
+      mac,
+      alias,
+      up,
+      vni: link.vxlan.learning ? 0 : vni,
+      port,
+      local: local ?? ('0.0.0.0' as Ip),
+      checksum,
+    };
+  }
+  return { type: 'veth', netns, name, mtu, mac, alias, up, peer: { netns: '', name: '', mac: '' as Mac, mtu: 0, up: link.carrier } };
+}
+
+/** Sends whole groups of requests, several groups in one write; one fault or none per group. */
+function sendGroups(socket: NetlinkSocket, groups: readonly (readonly Request[])[]): (Fault | undefined)[] {
+  const outcomes = socket.batch(groups.flat());
+  let start = 0;
+  return groups.map((group) => {
+    const faults = outcomes.slice(start, start + group.length).flatMap(({ fault }) => fault ?? []);
+    start += group.length;
+    return faults[0];
+  });
+}
+
+/** A veth is asked for where our end shall be, and names the far end's namespace. */
+function vethRequests(link: VethLink, peerFd: number): Request[] {
+  const { name, mac, mtu, up } = link.peer;
+  const peer: LinkChange = { name, mac, mtu, netnsFd: peerFd, ...(up ? { up } : {}) };
+  return [
+    {
+      type: RTM_NEWLINK,
+      flags: NLM_F_CREATE | NLM_F_EXCL,
+      body: encodeLink({ name: link.name, mtu: link.mtu, mac: link.mac, up: true, info: vethInfo(peer) }),
+      action: `add ${linkText(link)}`,
+    },
+    settle(link),
+  ];
+}
+
+/** Sets what every link has, in place. */
+function settle(link: VethLink | VxlanLink): Request {
+  const { name, mtu, mac, alias } = link;
+  return { type: RTM_SETLINK, body: encodeLink({ name, mtu, mac, alias, up: true }), action: `set ${linkText(link)}` };
+}
+
+export function createLinkKind(sockets: Sockets, devices: WireguardDevices | undefined): Kind<Link> {
+  function list(netns: Netns): Link[] {
+    const socket = sockets.find(netns);
+    if (socket === undefined) return [];
+    const found = dumpLinks(socket).filter(isOurLink);
+    return [...found.map((link) => toLink(netns, link)), ...(devices?.list(netns) ?? [])];
+  }
+
+  function createVeths(socket: NetlinkSocket, links: readonly VethLink[]): Failure<Link>[] {
+    return [...Map.groupBy(links, (link) => link.peer.netns)].flatMap(([peerNetns, group]) => {
+      try {
+        const faults = sockets.withFd(peerNetns, (fd) =>
+          sendGroups(
+            socket,
+            group.map((link) => vethRequests(link, fd)),
+          ),
+        );
+        return failuresOf(group, faults);
+      } catch (error) {
+        const fault = faultOf(error);
+        return group.map((item) => ({ item, fault }));
+      }
+    });
+  }
+
+  /** A vxlan's UDP socket belongs to the namespace that asks for it: the host's. */
+  function createVxlans(netns: Netns, socket: NetlinkSocket, links: readonly VxlanLink[]): Failure<Link>[] {
+    if (links.length === 0) return [];
+    const made = sockets.withFd(netns, (netnsFd) =>
+      sockets.of('').batch(
+        links.map((link) => ({
+          type: RTM_NEWLINK,
+          flags: NLM_F_CREATE | NLM_F_EXCL,
+          body: encodeLink({
+            name: link.name,
+            mtu: link.mtu,
+            mac: link.mac,
+            netnsFd,
+            info: vxlanInfo({ vni: link.vni, port: link.port, local: link.local, checksum: outerChecksum(link), learning: false }),
+          }),
+          action: `add ${linkText(link)}`,
+        })),
+      ),
+    );
+    const set = socket.batch(links.map(settle));
+    return failuresOf(
+      links,
+      made.map(({ fault }, index) => fault ?? set[index]?.fault),
+    );
+  }
+
+  function create(netns: Netns, socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] {
+    return [
+      ...createVeths(
+        socket,
+        links.filter((link) => link.type === 'veth'),
+      ),
+      ...createVxlans(
+        netns,
+        socket,
+        links.filter((link) => link.type === 'vxlan'),
+      ),
+    ];
+  }
+
+  function addDevice(item: WireguardLink): Failure<Link>[] {
+    try {
+      if (devices === undefined) throw kernelFault(`add ${linkText(item)}`, 'EOPNOTSUPP');
+      devices.add(item);
+      return [];
+    } catch (error) {
+      return [{ item, fault: faultOf(error) }];
+    }
+  }
+
+  /** The link is there: keep it if its type's own attributes fit, else make it again. */
+  function adjust(netns: Netns, socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] {
+    const found = new Map(dumpLinks(socket).map((link) => [link.name, link]));
+    const failures: Failure<Link>[] = [];
+    const again: Link[] = [];
+    for (const link of links) {
+      const existing = found.get(link.name);
+      if (link.type !== 'wireguard' && existing !== undefined && fits(link, toLink(netns, existing))) {
+        failures.push(...settleInPlace(socket, link, existing));
+      } else again.push(link);
+    }
+    failures.push(...removeNamed(socket, again));
+    return [...failures, ...create(netns, socket, again)];
+  }
+
+  function settleInPlace(socket: NetlinkSocket, link: VethLink | VxlanLink, existing: FoundLink): Failure<Link>[] {
+    const fault = sendGroups(socket, [[settle(link)]])[0] ?? (link.type === 'veth' ? settlePeer(link, existing) : undefined);
+    return fault === undefined ? [] : [{ item: link, fault }];
+  }
+
+  /** The far end follows where it is still in a namespace of ours under its first name; a container's is attachment.ts's. */
+  function settlePeer(link: VethLink, existing: FoundLink): Fault | undefined {
+    const { netns, name, mtu, up } = link.peer;
+    if (netns.startsWith('/') || (existing.mtu === link.mtu && (existing.carrier || !up))) return undefined;
+    const body = encodeLink({ name, mtu, ...(up ? { up } : {}) });
+    const [outcome] = sockets.find(netns)?.batch([{ type: RTM_SETLINK, body, action: `set link ${name}${place(netns)}` }]) ?? [];
+    // The far end is another's by now.
+    return isAbsent(outcome?.fault) ? undefined : outcome?.fault;
+  }
+
+  function add(items: readonly Link[]): Failure<Link>[] {
+    const plain = byNetns<Link>(
+      items.filter((item) => item.type !== 'wireguard'),
+      (netns, group) => {
+        const socket = sockets.of(netns);
+        const failures = create(
+          netns,
+          socket,
+          group.filter(({ name }) => isOurLinkName(name)),
+        );
+        for (const item of group) {
+          if (!isOurLinkName(item.name))
+            failures.push({ item, fault: kernelFault(`add ${linkText(item)}`, 'EPERM', 'not a name of ours') });
+        }
+        const taken = failures.filter(({ fault }) => fault.errno === 'EEXIST').map(({ item }) => item);
+        const others = failures.filter(({ fault }) => fault.errno !== 'EEXIST');
+        return taken.length === 0 ? others : [...others, ...adjust(netns, socket, taken)];
+      },
+    );
+    return [...plain, ...items.filter((item) => item.type === 'wireguard').flatMap(addDevice)];
+  }
+
+  function removeDevice(item: WireguardLink): Failure<Link>[] {
+    try {
+      devices?.remove(item);
+      return [];
+    } catch (error) {
+      return [{ item, fault: faultOf(error) }];
+    }
+  }
+
+  return {
+    name: 'link',
+    key: linkKey,
+    same: sameLink,
+    list,
+    add,
+    remove: (items) => [
+      ...byNetns<Link>(
+        items.filter((item) => item.type !== 'wireguard'),
+        (netns, group) => {
+          const socket = sockets.find(netns);
+          return socket === undefined
+            ? []
+            : removeNamed(
+                socket,
+                group.filter(({ name }) => isOurLinkName(name)),
+              );
+        },
+      ),
+      ...items.filter((item) => item.type === 'wireguard').flatMap(removeDevice),
+    ],
+  };
+}
+
+function fits(wanted: VethLink | VxlanLink, found: Link): boolean {
+  if (wanted.type === 'veth') return found.type === 'veth';
+  if (wanted.type === 'vxlan') return found.type === 'vxlan' && sameVxlan(wanted, found);
+  return assertNever(wanted);
+}
+
+/** Deletes links by name, all in one write. */
+function removeNamed(socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] {
+  const outcomes = socket.batch(
+    links.map((link) => ({ type: RTM_DELLINK, body: encodeLink({ name: link.name }), action: `remove ${linkText(link)}` })),
+  );
+  return failuresOf(
+    links,
+    outcomes.map(({ fault }) => (isAbsent(fault) ? undefined : fault)),
+  );
+}
+
+const failuresOf = (items: readonly Link[], faults: readonly (Fault | undefined)[]): Failure<Link>[] =>
+  items.flatMap((item, index) => {
+    const fault = faults[index];
+    return fault === undefined ? [] : [{ item, fault }];
+  });

@@ -1,0 +1,322 @@
+// The four message families of rtnetlink(7) that Causeway speaks: links, addresses, routes, neighbours (and forwarding
+// entries, which are neighbours of family AF_BRIDGE). Pure: encoders give a request body, decoders read one message body.
+import { type Cidr, cidrBase, cidrLength, familyOf, type Family, type Ip, type Mac } from '#model/ip.ts';
+import {
+  attribute,
+  decodeAttributes,
+  ipAttribute,
+  macAttribute,
+  nested,
+  readIp,
+  readMac,
+  readText,
+  readU32,
+  text,
+  u16be,
+  u32,
+  u8,
+} from './codec.ts';
+import * as uapi from './uapi.ts';
+
+export const afOf = (family: Family): number => (family === 6 ? uapi.AF_INET6 : uapi.AF_INET);
+
+function linkHeader(index: number, flags: number, change: number): Buffer {
+  const header = Buffer.alloc(16);
+  header.writeInt32LE(index, 4);
+  header.writeUInt32LE(flags, 8);
+  header.writeUInt32LE(change, 12);
+  return header;
+}
+
+/** Request body for RTM_NEWLINK, RTM_SETLINK, RTM_DELLINK, RTM_GETLINK about a link known by index or, with 0, by name. */
+export interface LinkChange {
+  readonly index?: number;
+  readonly name?: string;
+  readonly mtu?: number;
+  readonly mac?: Mac;
+  readonly alias?: string;
+  readonly up?: boolean;
+  /** Descriptor of the namespace the link is created in. */
+  readonly netnsFd?: number;
+  readonly info?: Buffer;
+}
+
+export function encodeLink(change: LinkChange): Buffer {
+  const parts = [linkHeader(change.index ?? 0, change.up === true ? uapi.IFF_UP : 0, change.up === undefined ? 0 : uapi.IFF_UP)];
+  if (change.name !== undefined) parts.push(text(uapi.IFLA_IFNAME, change.name));
+  if (change.mtu !== undefined) parts.push(u32(uapi.IFLA_MTU, change.mtu));
+  if (change.mac !== undefined) parts.push(macAttribute(uapi.IFLA_ADDRESS, change.mac));
+  if (change.netnsFd !== undefined) parts.push(u32(uapi.IFLA_NET_NS_FD, change.netnsFd));
+  if (change.alias !== undefined) parts.push(attribute(uapi.IFLA_IFALIAS, Buffer.from(change.alias)));
+  if (change.info !== undefined) parts.push(change.info);
+  return Buffer.concat(parts);
+}
+
+/** Body of a dump of all links, without their counters. */
+export const encodeLinkDump = (): Buffer => Buffer.concat([linkHeader(0, 0, 0), u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)]);
+
+/** IFLA_LINKINFO of a veth: the far end is described like a link of its own. */
+export const vethInfo = (peer: LinkChange): Buffer =>
+  nested(
+    uapi.IFLA_LINKINFO,
+    text(uapi.IFLA_INFO_KIND, 'veth'),
+    nested(uapi.IFLA_INFO_DATA, attribute(uapi.VETH_INFO_PEER, encodeLink(peer))),
+  );
+
+export interface Vxlan {
+  readonly vni: number;
+  readonly port: number;
+  readonly local: Ip | undefined;
+  readonly checksum: boolean;
+  readonly learning: boolean;
+}
+
+/** IFLA_LINKINFO of a vxlan. With an IPv6 underlay, datagrams without a checksum are sent only if `checksum` is false, and never accepted. */
+export const vxlanInfo = (vxlan: Vxlan & { readonly local: Ip }): Buffer =>
+  nested(
+    uapi.IFLA_LINKINFO,
+    text(uapi.IFLA_INFO_KIND, 'vxlan'),
+    nested(
+      uapi.IFLA_INFO_DATA,
+      u32(uapi.IFLA_VXLAN_ID, vxlan.vni),
+      u16be(uapi.IFLA_VXLAN_PORT, vxlan.port),
+      ipAttribute(familyOf(vxlan.local) === 6 ? uapi.IFLA_VXLAN_LOCAL6 : uapi.IFLA_VXLAN_LOCAL, vxlan.local),
+      u8(uapi.IFLA_VXLAN_LEARNING, vxlan.learning ? 1 : 0),
+      u8(uapi.IFLA_VXLAN_UDP_CSUM, vxlan.checksum ? 1 : 0),
+      u8(uapi.IFLA_VXLAN_UDP_ZERO_CSUM6_TX, 0),
+      u8(uapi.IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 0),
+    ),
+  );
+
+export interface FoundLink {
+  readonly index: number;
+  readonly name: string;
+  readonly mtu: number;
+  readonly mac: Mac;
+  readonly alias: string;
+  readonly up: boolean;
+  /** Whether the far end is up too. */
+  readonly carrier: boolean;
+  /** `veth`, `vxlan`, …; empty for `lo` and real devices. */
+  readonly kind: string;
+  readonly vxlan?: Vxlan;
+}
+
+export function decodeLink(body: Buffer): FoundLink {
+  const attributes = decodeAttributes(body.subarray(16));
+  const flags = body.readUInt32LE(8);
+  const info = decodeAttributes(attributes.get(uapi.IFLA_LINKINFO) ?? Buffer.alloc(0));
+  const kind = readText(info.get(uapi.IFLA_INFO_KIND));
+  const link = {
+    index: body.readInt32LE(4),
+    name: readText(attributes.get(uapi.IFLA_IFNAME)),
+    mtu: readU32(attributes.get(uapi.IFLA_MTU)),
+    mac: readMac(attributes.get(uapi.IFLA_ADDRESS)),
+    alias: readText(attributes.get(uapi.IFLA_IFALIAS)),
+    up: (flags & uapi.IFF_UP) !== 0,
+    carrier: (flags & uapi.IFF_LOWER_UP) !== 0,
+    kind,
+  };
+  return kind === 'vxlan' ? { ...link, vxlan: decodeVxlan(info.get(uapi.IFLA_INFO_DATA) ?? Buffer.alloc(0)) } : link;
+}
+
+function decodeVxlan(bytes: Buffer): Vxlan {
+  const attributes = decodeAttributes(bytes);
+  const local = readIp(attributes.get(uapi.IFLA_VXLAN_LOCAL) ?? attributes.get(uapi.IFLA_VXLAN_LOCAL6));
+  const port = attributes.get(uapi.IFLA_VXLAN_PORT);
+  return {
+    vni: readU32(attributes.get(uapi.IFLA_VXLAN_ID)),
+    port: port === undefined ? 0 : port.readUInt16BE(0),
+    local,
+    checksum: (attributes.get(uapi.IFLA_VXLAN_UDP_CSUM)?.[0] ?? 0) !== 0,
+    learning: (attributes.get(uapi.IFLA_VXLAN_LEARNING)?.[0] ?? 0) !== 0,
+  };
+}
+
+export interface AddressMessage {
+  readonly index: number;
+  readonly ip: Ip;
+  readonly length: number;
+  /** IFA_PROTO; 0 when absent. */
+  readonly protocol: number;
+  readonly flags: number;
+}
+
+export function encodeAddress(address: AddressMessage): Buffer {
+  const header = Buffer.alloc(8);
+  header[0] = afOf(familyOf(address.ip));
+  header[1] = address.length;
+  header.writeUInt32LE(address.index, 4);
+  return Buffer.concat([
+    header,
+    ipAttribute(uapi.IFA_LOCAL, address.ip),
+    ipAttribute(uapi.IFA_ADDRESS, address.ip),
+    u32(uapi.IFA_FLAGS, address.flags),
+    u8(uapi.IFA_PROTO, address.protocol),
+  ]);
+}
+
+/** ifaddrmsg of a dump of both families. */
+export const encodeAddressDump = (): Buffer => Buffer.alloc(8);
+
+/** Undefined for families other than IP. */
+export function decodeAddress(body: Buffer): AddressMessage | undefined {
+  const attributes = decodeAttributes(body.subarray(8));
+  const ip = readIp(attributes.get(uapi.IFA_LOCAL) ?? attributes.get(uapi.IFA_ADDRESS));
+  if (ip === undefined) return undefined;
+  const flags = attributes.get(uapi.IFA_FLAGS);
+  return {
+    index: body.readUInt32LE(4),
+    ip,
+    length: body[1] ?? 0,
+    protocol: attributes.get(uapi.IFA_PROTO)?.[0] ?? 0,
+    flags: flags === undefined ? (body[2] ?? 0) : readU32(flags),
+  };
+}
+
+export interface RouteMessage {
+  readonly destination: Cidr;
+  readonly index: number | undefined;
+  readonly via: Ip | undefined;
+  readonly onlink: boolean;
+  /** RTN_* */
+  readonly type: number;
+  readonly protocol: number;
+  readonly mtu: number | undefined;
+  readonly source: Ip | undefined;
+  readonly table: number;
+  readonly flags: number;
+  /** RTA_PRIORITY; 0 when absent. */
+  readonly metric: number;
+}
+
+function routeHeader(
+  family: number,
+  fields: { length?: number; protocol?: number; scope?: number; type?: number; flags?: number },
+): Buffer {
+  const header = Buffer.alloc(12);
+  header[0] = family;
+  header[1] = fields.length ?? 0;
+  header[4] = uapi.RT_TABLE_MAIN;
+  header[5] = fields.protocol ?? 0;
+  header[6] = fields.scope ?? 0;
+  header[7] = fields.type ?? 0;
+  header.writeUInt32LE(fields.flags ?? 0, 8);
+  return header;
+}
+
+export interface RouteChange {
+  readonly destination: Cidr;
+  readonly protocol: number;
+  /** RTN_*; absent, with RTM_DELROUTE, means any. */
+  readonly type?: number | undefined;
+  readonly index?: number | undefined;
+  readonly via?: Ip | undefined;
+  readonly onlink?: boolean | undefined;
+  readonly mtu?: number | undefined;
+  readonly source?: Ip | undefined;
+}
+
+/** IPv4 distinguishes what is on the link itself from what is behind a next hop; IPv6 has no such scopes. */
+function scopeOf(route: RouteChange): number {
+  if (familyOf(route.destination) === 6) return uapi.RT_SCOPE_UNIVERSE;
+  if (route.type === undefined) return uapi.RT_SCOPE_NOWHERE;
+  return route.via === undefined && route.type === uapi.RTN_UNICAST ? uapi.RT_SCOPE_LINK : uapi.RT_SCOPE_UNIVERSE;
+}
+
+/** Request body for RTM_NEWROUTE and RTM_DELROUTE in the main table. */
+export function encodeRoute(route: RouteChange): Buffer {
+  const family = familyOf(route.destination);
+  const parts = [
+    routeHeader(afOf(family), {
+      length: cidrLength(route.destination),
+      protocol: route.protocol,
+      scope: scopeOf(route),
+      type: route.type ?? 0,
+      flags: route.onlink === true ? uapi.RTNH_F_ONLINK : 0,
+    }),
+    ipAttribute(uapi.RTA_DST, cidrBase(route.destination)),
+  ];
+  if (route.via !== undefined) parts.push(nextHop(family, route.via));
+  if (route.index !== undefined) parts.push(u32(uapi.RTA_OIF, route.index));
+  if (route.source !== undefined) parts.push(ipAttribute(uapi.RTA_PREFSRC, route.source));
+  if (route.mtu !== undefined) parts.push(nested(uapi.RTA_METRICS, u32(uapi.RTAX_MTU, route.mtu)));
+  return Buffer.concat(parts);
+}
+
+/** An IPv4 destination may have an IPv6 next hop (RFC 5549), which needs an attribute of its own. */
+function nextHop(family: Family, via: Ip): Buffer {
+  const hop = ipAttribute(uapi.RTA_GATEWAY, via);
+  if (familyOf(via) === family) return hop;
+  return attribute(uapi.RTA_VIA, Buffer.concat([Buffer.of(afOf(familyOf(via)), 0), hop.subarray(4)]));
+}
+
+/** Body of a dump of one family's main table, only routes of `protocol`, filtered by the kernel (NETLINK_GET_STRICT_CHK). */
+export const encodeRouteDump = (family: Family, protocol: number): Buffer => routeHeader(afOf(family), { protocol });
+
+export function decodeRoute(body: Buffer): RouteMessage {
+  const attributes = decodeAttributes(body.subarray(12));
+  const six = body[0] === uapi.AF_INET6;
+  const base = readIp(attributes.get(uapi.RTA_DST)) ?? (six ? '::' : '0.0.0.0');
+  const index = attributes.get(uapi.RTA_OIF);
+  const via = attributes.get(uapi.RTA_VIA);
+  const mtu = decodeAttributes(attributes.get(uapi.RTA_METRICS) ?? Buffer.alloc(0)).get(uapi.RTAX_MTU);
+  const table = attributes.get(uapi.RTA_TABLE);
+  const flags = body.readUInt32LE(8);
+  return {
+    destination: `${base}/${body[1] ?? 0}` as Cidr,
+    index: index === undefined ? undefined : readU32(index),
+    via: readIp(attributes.get(uapi.RTA_GATEWAY) ?? via?.subarray(2)),
+    onlink: (flags & uapi.RTNH_F_ONLINK) !== 0,
+    type: body[7] ?? 0,
+    protocol: body[5] ?? 0,
+    mtu: mtu === undefined ? undefined : readU32(mtu),
+    source: readIp(attributes.get(uapi.RTA_PREFSRC)),
+    table: table === undefined ? (body[4] ?? 0) : readU32(table),
+    flags,
+    metric: readU32(attributes.get(uapi.RTA_PRIORITY)),
+  };
+}
+
+export interface NeighMessage {
+  /** AF_INET, AF_INET6, or AF_BRIDGE for a forwarding entry. */
+  readonly family: number;
+  readonly index: number;
+  readonly state: number;
+  readonly flags: number;
+  readonly ip: Ip | undefined;
+  readonly mac: Mac | undefined;
+}
+
+/** Request body for RTM_NEWNEIGH and RTM_DELNEIGH. */
+export function encodeNeigh(neigh: NeighMessage): Buffer {
+  const parts = [neighHeader(neigh.family)];
+  parts[0]?.writeInt32LE(neigh.index, 4);
+  parts[0]?.writeUInt16LE(neigh.state, 8);
+  parts[0]?.writeUInt8(neigh.flags, 10);
+  if (neigh.ip !== undefined) parts.push(ipAttribute(uapi.NDA_DST, neigh.ip));
+  if (neigh.mac !== undefined) parts.push(macAttribute(uapi.NDA_LLADDR, neigh.mac));
+  return Buffer.concat(parts);
+}
+
+function neighHeader(family: number): Buffer {
+  const header = Buffer.alloc(12);
+  header[0] = family;
+  return header;
+}
+
+/** Body of a dump of all neighbours (AF_UNSPEC) or of all forwarding entries (AF_BRIDGE). */
+export const encodeNeighDump = (family: number): Buffer => neighHeader(family);
+
+export function decodeNeigh(body: Buffer): NeighMessage {
+  const attributes = decodeAttributes(body.subarray(12));
+  const mac = attributes.get(uapi.NDA_LLADDR);
+  return {
+    family: body[0] ?? 0,
+    index: body.readInt32LE(4),
+    state: body.readUInt16LE(8),
+    flags: body[10] ?? 0,
+    ip: readIp(attributes.get(uapi.NDA_DST)),
+    mac: mac?.length === 6 ? readMac(mac) : undefined,
+  };
+}

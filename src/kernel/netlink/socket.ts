@@ -1,0 +1,199 @@
+// Requests and answers over one netlink socket, synchronously: the kernel answers a request while it is being written, so
+// nothing ever waits for long. Requests are numbered; answers of an abandoned earlier request are dropped by their number.
+// A socket belongs for its whole life to the network namespace it was opened in (netlink(7)).
+import { closeSync } from 'node:fs';
+import type { Fault } from '#model/fault.ts';
+import { errnoName, kernelFault, netlinkPort, openNetlinkSocket, receive, setOption, transmit } from '../libc.ts';
+import { decodeError, decodeMessages, encodeMessage, type Message } from './codec.ts';
+import {
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  NETLINK_ROUTE,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_NOOP,
+  SO_RCVBUFFORCE,
+  SO_RCVTIMEO,
+  SO_SNDBUFFORCE,
+  SOL_NETLINK,
+  SOL_SOCKET,
+} from './uapi.ts';
+
+export interface Request {
+  readonly type: number;
+  readonly flags?: number;
+  readonly body: Buffer;
+  /** Verb and object in ip(8) spelling, for the error: `add route 10.1.0.0/24 via 10.0.0.2 dev eth0`. */
+  readonly action: string;
+}
+
+/** How the kernel took one request of a batch, and what it sent back before acknowledging. */
+export interface Outcome {
+  readonly fault: Fault | undefined;
+  readonly replies: readonly Message[];
+}
+
+// One write holds at most this much, so that neither direction of the socket can overflow.
+const batchBytes = 64 * 1024;
+const batchCount = 256;
+const dumpAttempts = 8;
+const bufferBytes = 4 * 1024 * 1024;
+// Shared by all sockets: a receive is finished with before the next one starts, as all of this is synchronous.
+const receiveBuffer = Buffer.alloc(512 * 1024);
+
+export class NetlinkSocket implements Disposable {
+  /** nl_pid: what multicast messages about this socket's own requests carry. */
+  readonly port: number;
+  readonly #fd: number;
+  #sequence = 0;
+
+  /** Opens in the calling thread's namespace. Fault `kernel`. */
+  constructor(protocol: number = NETLINK_ROUTE) {
+    this.#fd = openNetlinkSocket(protocol);
+    this.port = netlinkPort(this.#fd);
+    setOption(this.#fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
+    setOption(this.#fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
+    if (protocol === NETLINK_ROUTE) setOption(this.#fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
+    setOption(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
+    setOption(this.#fd, SOL_SOCKET, SO_SNDBUFFORCE, bufferBytes);
+    // A lost answer must not hang the process for ever: struct timeval, ten seconds.
+    const timeout = Buffer.alloc(16);
+    timeout.writeBigInt64LE(10n, 0);
+    setOption(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeout);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+
+  /** One request; its replies. Throws the kernel's refusal as a Fault `kernel`. */
+  request(request: Request): readonly Message[] {
+    const [outcome] = this.batch([request]);
+    if (outcome?.fault !== undefined) throw outcome.fault;
+    return outcome?.replies ?? [];
+  }
+
+  /** Every request in order, several in one write; outcomes in the same order. One refusal does not stop the others. */
+  batch(requests: readonly Request[]): Outcome[] {
+    const outcomes: Outcome[] = [];
+    let start = 0;
+    while (start < requests.length) {
+      // Numbers of one chunk are consecutive, so wrap around only between chunks.
+      if (this.#sequence > 0x7fff_0000) this.#sequence = 0;
+      const first = this.#sequence + 1;
+      const chunk: Buffer[] = [];
+      let bytes = 0;
+      while (start + chunk.length < requests.length && chunk.length < batchCount) {
+        const request = requests[start + chunk.length];
+        if (request === undefined) break;
+        const encoded = encodeMessage({
+          type: request.type,
+          flags: NLM_F_REQUEST | NLM_F_ACK | (request.flags ?? 0),
+          sequence: this.#next(),
+          port: 0,
+          body: request.body,
+        });
+        chunk.push(encoded);
+        bytes += encoded.length;
+        if (bytes >= batchBytes) break;
+      }
+      const part = requests.slice(start, start + chunk.length);
+      this.#send(chunk.length === 1 && chunk[0] !== undefined ? chunk[0] : Buffer.concat(chunk), part[0]?.action ?? '');
+      outcomes.push(...this.#acknowledgements(part, first));
+      start += chunk.length;
+    }
+    return outcomes;
+  }
+
+  /**
+   * Every object the kernel lists. A dump that a concurrent change interrupted is taken again, so the list is consistent.
+   * Bodies are copies. Fault `kernel`, with errno EINTR when the table never holds still.
+   */
+  dump(request: Request): Message[] {
+    for (let attempt = 0; attempt < dumpAttempts; attempt++) {
+      const messages = this.#dumpOnce(request);
+      if (messages !== undefined) return messages;
+    }
+    throw kernelFault(request.action, 'EINTR', `interrupted ${dumpAttempts} times`);
+  }
+
+  #dumpOnce(request: Request): Message[] | undefined {
+    const sequence = this.#next();
+    const flags = NLM_F_REQUEST | NLM_F_DUMP | (request.flags ?? 0);
+    this.#send(encodeMessage({ type: request.type, flags, sequence, port: 0, body: request.body }), request.action);
+    const found: Message[] = [];
+    let interrupted = false;
+    for (;;) {
+      const datagram = this.#receive(request.action);
+      if (datagram === undefined) return undefined;
+      for (const message of decodeMessages(Buffer.from(datagram))) {
+        if (message.sequence !== sequence) continue;
+        if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
+        if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+          const errno = message.body.length >= 4 ? -message.body.readInt32LE(0) : 0;
+          if (errno !== 0) {
+            const text = message.type === NLMSG_ERROR ? decodeError(message).text : '';
+            throw kernelFault(request.action, errnoName(errno), text);
+          }
+          return interrupted ? undefined : found;
+        }
+        if (message.type !== NLMSG_NOOP) found.push(message);
+      }
+    }
+  }
+
+  #acknowledgements(requests: readonly Request[], first: number): Outcome[] {
+    const faults: (Fault | undefined)[] = Array.from({ length: requests.length });
+    const replies: Message[][] = requests.map(() => []);
+    let open = requests.length;
+    while (open > 0) {
+      const datagram = this.#receive(requests[0]?.action ?? '');
+      // Answers were lost for want of memory. What became of the requests is unknown: say so for those still open.
+      if (datagram === undefined) throw kernelFault(requests[0]?.action ?? '', 'ENOBUFS', 'acknowledgements were lost');
+      for (const message of decodeMessages(datagram)) {
+        const index = message.sequence - first;
+        const request = requests[index];
+        if (request === undefined) continue;
+        if (message.type !== NLMSG_ERROR) {
+          replies[index]?.push({ ...message, body: Buffer.from(message.body) });
+          continue;
+        }
+        open--;
+        const { errno, text } = decodeError(message);
+        if (errno !== 0) faults[index] = kernelFault(request.action, errnoName(errno), text);
+      }
+    }
+    return requests.map((_, index) => ({ fault: faults[index], replies: replies[index] ?? [] }));
+  }
+
+  #next(): number {
+    this.#sequence++;
+    return this.#sequence;
+  }
+
+  #send(bytes: Buffer, action: string): void {
+    for (;;) {
+      const sent = transmit(this.#fd, bytes);
+      if (sent >= 0) return;
+      const errno = errnoName(-sent);
+      if (errno !== 'EINTR') throw kernelFault(action, errno);
+    }
+  }
+
+  /** A view into the shared buffer; undefined when the kernel had to drop answers (ENOBUFS). */
+  #receive(action: string): Buffer | undefined {
+    for (;;) {
+      const length = receive(this.#fd, receiveBuffer, { wait: true });
+      if (length >= 0) return receiveBuffer.subarray(0, length);
+      const errno = errnoName(-length);
+      if (errno === 'ENOBUFS') return undefined;
+      if (errno === 'EAGAIN') throw kernelFault(action, 'ETIMEDOUT', 'the kernel did not answer');
+      if (errno !== 'EINTR') throw kernelFault(action, errno);
+    }
+  }
+}

@@ -1,0 +1,44 @@
+// What in the kernel is ours, decided from the object alone by a process with no memory (DESIGN.md, invariant 3). A new
+// sort of kernel object needs its rule here first.
+//
+// - namespace: name `cw-…`.
+// - link: a veth or vxlan named `cw…`. Of a veth pair only the end with an alias `causeway …` is an item of its own; the far
+//   end has none and lives and dies with it. (Name and alias are set in one write, so no crash separates them; a vxlan
+//   cannot be a far end, so it is ours even before it has its alias.)
+// - address: every address on a link named `cw…`, and in our namespaces those on `lo` besides 127.0.0.0/8 and ::1. What the
+//   kernel gives by itself is not: IFA_PROTO (Linux 5.18) says so, and where it does not, a link-local address counts as the
+//   kernel's when it is the one that follows from the link's MAC.
+// - route: protocol 197 in the main table. neighbour, forwarding entry: permanent ones on links named `cw…`.
+import { type Cidr, type Ip, contains, linkLocalOf, type Mac } from '#model/ip.ts';
+import { domainPrefix, linkPrefix } from '#model/numbers.ts';
+import { IFAPROT_KERNEL_LL, IFAPROT_KERNEL_LO } from './netlink/uapi.ts';
+
+export const aliasPrefix = 'causeway ';
+
+const loopback4 = '127.0.0.0/8' as Cidr;
+const linkLocal6 = 'fe80::/10' as Cidr;
+
+export const isOurNetns = (name: string): boolean => name.startsWith(domainPrefix);
+
+export const isOurLinkName = (name: string): boolean => name.startsWith(linkPrefix);
+
+export function isOurLink(link: { readonly name: string; readonly kind: string; readonly alias: string }): boolean {
+  if (!isOurLinkName(link.name)) return false;
+  return link.kind === 'vxlan' || (link.kind === 'veth' && link.alias.startsWith(aliasPrefix));
+}
+
+export interface FoundAddress {
+  readonly link: string;
+  readonly mac: Mac;
+  readonly ip: Ip;
+  /** IFA_PROTO; 0 when the kernel does not say. */
+  readonly protocol: number;
+}
+
+/** `domain`: whether the namespace itself is ours. */
+export function isOurAddress(address: FoundAddress, domain: boolean): boolean {
+  if (address.link === 'lo') return domain && address.ip !== '::1' && !contains(loopback4, address.ip);
+  if (!isOurLinkName(address.link)) return false;
+  if (address.protocol >= IFAPROT_KERNEL_LO && address.protocol <= IFAPROT_KERNEL_LL) return false;
+  return !(contains(linkLocal6, address.ip) && address.ip === linkLocalOf(address.mac));
+}

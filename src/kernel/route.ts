@@ -1,0 +1,137 @@
+// Routes of the main table with protocol 197, both families in one path. The kernel's identity of a route is prefix plus
+// metric; ours all have the family's default metric, so the destination alone is the key. A foreign route with the same
+// identity is never replaced: the item is refused with EEXIST.
+import type { Netns, Route } from '#model/desired.ts';
+import type { Family } from '#model/ip.ts';
+import { routeProtocol } from '#model/numbers.ts';
+import { byNetns, linkIndexes, linksByIndex, noLink, place, sendAll } from './batch.ts';
+import type { Failure, Kind } from './kind.ts';
+import type { NetlinkSocket } from './netlink/socket.ts';
+import { decodeRoute, encodeRoute, encodeRouteDump, type RouteMessage } from './netlink/rtnl.ts';
+import {
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+  RT_TABLE_MAIN,
+  RTM_DELROUTE,
+  RTM_F_CLONED,
+  RTM_GETROUTE,
+  RTM_NEWROUTE,
+  RTN_BLACKHOLE,
+  RTN_UNICAST,
+  RTN_UNREACHABLE,
+} from './netlink/uapi.ts';
+import type { Sockets } from './sockets.ts';
+
+const numbers = { unicast: RTN_UNICAST, unreachable: RTN_UNREACHABLE, blackhole: RTN_BLACKHOLE } as const;
+const typeOf = (number: number): Route['type'] =>
+  number === RTN_BLACKHOLE ? 'blackhole' : number === RTN_UNREACHABLE ? 'unreachable' : 'unicast';
+
+/** In ip-route(8)'s spelling. */
+export function routeText(route: Route): string {
+  const type = route.type === 'unicast' ? '' : `${route.type} `;
+  const via = route.via === undefined ? '' : ` via ${route.via}`;
+  const link = route.link === undefined ? '' : ` dev ${route.link}`;
+  return `route ${type}${route.destination}${via}${link}${route.onlink ? ' onlink' : ''}${place(route.netns)}`;
+}
+
+export const routeKey = (route: Route): string => `${route.netns} ${route.destination}`;
+
+export const sameRoute = (wanted: Route, found: Route): boolean =>
+  wanted.type === found.type &&
+  wanted.via === found.via &&
+  // The kernel reports unreachable IPv6 routes on `lo`; they have no link of their own.
+  (wanted.type !== 'unicast' || (wanted.link === found.link && wanted.onlink === found.onlink)) &&
+  wanted.mtu === found.mtu &&
+  wanted.source === found.source;
+
+function dumpRoutes(socket: NetlinkSocket, family: Family, protocol: number): RouteMessage[] {
+  return socket
+    .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, protocol), action: `list IPv${family} routes` })
+    .map((message) => decodeRoute(message.body))
+    .filter((route) => route.table === RT_TABLE_MAIN && (route.flags & RTM_F_CLONED) === 0);
+}
+
+function toRoute(netns: Netns, route: RouteMessage, link: string | undefined): Route {
+  const type = typeOf(route.type);
+  return {
+    netns,
+    destination: route.destination,
+    ...(route.via === undefined ? {} : { via: route.via }),
+    ...(link === undefined || type !== 'unicast' ? {} : { link }),
+    onlink: route.onlink,
+    type,
+    ...(route.mtu === undefined ? {} : { mtu: route.mtu }),
+    ...(route.source === undefined ? {} : { source: route.source }),
+  };
+}
+
+function write(socket: NetlinkSocket, routes: readonly Route[], flags: number): Failure<Route>[] {
+  const indexes = linkIndexes(
+    socket,
+    routes.flatMap((route) => route.link ?? []),
+  );
+  return sendAll(socket, routes, (route) => {
+    const action = `add ${routeText(route)}`;
+    const index = route.link === undefined ? undefined : indexes.get(route.link);
+    if (route.link !== undefined && index === undefined) return noLink(action, route.link);
+    const body = encodeRoute({
+      destination: route.destination,
+      via: route.via,
+      index: route.type === 'unicast' ? index : undefined,
+      onlink: route.onlink,
+      type: numbers[route.type],
+      protocol: routeProtocol,
+      mtu: route.mtu,
+      source: route.source,
+    });
+    return { type: RTM_NEWROUTE, flags, body, action };
+  });
+}
+
+export function createRouteKind(sockets: Sockets): Kind<Route> {
+  function list(netns: Netns): Route[] {
+    const socket = sockets.find(netns);
+    if (socket === undefined) return [];
+    const found = ([4, 6] as const).flatMap((family) => dumpRoutes(socket, family, routeProtocol));
+    if (found.length === 0) return [];
+    const links = linksByIndex(socket);
+    return found
+      .filter((route) => route.protocol === routeProtocol)
+      .map((route) => toRoute(netns, route, route.index === undefined ? undefined : links.get(route.index)?.name));
+  }
+
+  /** Routes that are there already: ours are replaced, foreign ones stay and the item is refused. */
+  function replace(socket: NetlinkSocket, refused: readonly Failure<Route>[]): Failure<Route>[] {
+    const ours = new Set(list(refused[0]?.item.netns ?? '').map(routeKey));
+    const foreign = refused.filter(({ item }) => !ours.has(routeKey(item)));
+    const own = refused.filter(({ item }) => ours.has(routeKey(item))).map(({ item }) => item);
+    return [...foreign, ...write(socket, own, NLM_F_CREATE | NLM_F_REPLACE)];
+  }
+
+  return {
+    name: 'route',
+    key: routeKey,
+    same: sameRoute,
+    list,
+    add: (items) =>
+      byNetns(items, (netns, group) => {
+        const socket = sockets.of(netns);
+        const failures = write(socket, group, NLM_F_CREATE | NLM_F_EXCL);
+        const refused = failures.filter(({ fault }) => fault.errno === 'EEXIST');
+        const others = failures.filter(({ fault }) => fault.errno !== 'EEXIST');
+        return refused.length === 0 ? others : [...others, ...replace(socket, refused)];
+      }),
+    remove: (items) =>
+      byNetns(items, (netns, group) => {
+        const socket = sockets.find(netns);
+        if (socket === undefined) return [];
+        // Prefix and protocol suffice: whatever of ours has that destination goes.
+        return sendAll(socket, group, (route) => ({
+          type: RTM_DELROUTE,
+          body: encodeRoute({ destination: route.destination, protocol: routeProtocol }),
+          action: `remove ${routeText(route)}`,
+        })).filter(({ fault }) => fault.errno !== 'ESRCH');
+      }),
+  };
+}
