@@ -1,6 +1,7 @@
 // The nft rules of a domain and of the host, rendered whole. Rules are static text; whatever changes with endpoints is an
 // element of a set or map, so the cost of a packet does not grow with them (nft(8), "SETS", "MAPS"). Priorities: `raw`
-// (-300) runs before connection tracking, `dstnat - 5` before Docker's own translation.
+// (-300) runs before connection tracking, `dstnat - 5` before Docker's own translation. No anonymous set of interface
+// wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { tableName, transitBase, uplink } from '#model/numbers.ts';
 
@@ -58,7 +59,8 @@ export function domainTable(netns: string, internal: boolean): NftTable {
   chain entry {
     type filter hook prerouting priority raw; policy drop;
     iifname { "lo", "${uplink.link}" } accept
-    iifname { "cwx*", "cww*" } goto carried${admit}
+    iifname "cwx*" goto carried
+    iifname "cww*" goto carried${admit}
     counter comment "not a member: wrong link, MAC or address"
   }
   chain admitted {
@@ -144,7 +146,8 @@ export function hostTable(): NftTable {
     oifname "cwu*" counter drop comment "domains are entered by published ports only"
     iifname "cwu*" ip saddr != ${transitBase[4]} counter drop
     iifname "cwu*" ip6 saddr != ${transitBase[6]} counter drop
-    iifname "cwu*" oifname { "docker*", "br-*" } ct status != dnat ct state new counter drop comment "Docker's bridges are other networks"
+    iifname "cwu*" oifname "docker*" ct status != dnat ct state new counter drop comment "Docker's bridges are other networks"
+    iifname "cwu*" oifname "br-*" ct status != dnat ct state new counter drop comment "Docker's bridges are other networks"
   }
   chain outbound {
     type nat hook postrouting priority srcnat; policy accept;
@@ -152,7 +155,9 @@ export function hostTable(): NftTable {
     oifname "cwu*" accept
     ip saddr ${transitBase[4]} masquerade fully-random
     ip6 saddr ${transitBase[6]} masquerade fully-random
-    oifname { "cwe*", "cwx*", "cww*" } accept
+    oifname "cwe*" accept
+    oifname "cwx*" accept
+    oifname "cww*" accept
     ip saddr @ranges4 ip daddr != @ranges4 masquerade fully-random
     ip6 saddr @ranges6 ip6 daddr != @ranges6 masquerade fully-random
   }

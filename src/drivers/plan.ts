@@ -126,8 +126,8 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
   );
   return {
     link: [
-      { type: 'veth', ...inner, alias, peer: { ...outer, up: true } },
-      { type: 'veth', ...outer, alias, peer: { ...inner, up: true } },
+      { type: 'veth', ...inner, alias, peer: { ...outer, up: false } },
+      { type: 'veth', ...outer, alias, peer: { ...inner, up: false } },
     ],
     neigh: families.flatMap((family) => [
       { netns, link: uplink.link, ip: uplink.host[family], mac: uplink.hostMac },

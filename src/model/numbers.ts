@@ -27,7 +27,7 @@ export const uplink = {
   domainMac: '02:63:77:ff:fe:02' as Mac,
   /** Next hop for the host towards the domain, and for the domain towards the host; permanent neighbours on both sides. */
   domain: { 4: '169.254.1.2' as Ip, 6: 'fe80::2' as Ip },
-  host: { 4: '169.254.1.1' as Ip, 6: 'fe80::1' as Ip },
+  host: { 4: '169.254.1.3' as Ip, 6: 'fe80::3' as Ip },
 } as const;
 
 /** Host-local addresses that stand for endpoints of isolated networks on the way in and out of their domain. */
