@@ -23,6 +23,8 @@ export function percentile(values: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
+const number = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
 /** A ratio row that is met when `ours / theirs` is at most (or at least) the target. */
 export function compare(
   measure: string,
@@ -32,7 +34,6 @@ export function compare(
 ): Row {
   const ratio = ours / theirs;
   const met = atMost === undefined ? ratio >= (atLeast ?? 0) : ratio <= atMost;
-  const number = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
   return {
     measure,
     ours: `${number(ours)} ${unit}`,
