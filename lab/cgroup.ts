@@ -4,6 +4,7 @@
 import { existsSync, readdirSync, readFileSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Fault } from '#model/fault.ts';
+import { isAlive, type ProcessRef, refOf } from './process.ts';
 import { until } from './until.ts';
 
 export interface CgroupMount {
@@ -42,16 +43,36 @@ export function makeCgroup(group: string): string {
 
 export const cgroupExists = (group: string): boolean => mounts().some(({ path }) => existsSync(join(path, group)));
 
-/** Ends every process in and below the group and waits until none is left. Absent is success. Fault `timeout`. */
+/**
+ * Ends every process in and below the group and waits until none is left, and so none of their mounts and namespaces.
+ * Absent is success. Fault `timeout`.
+ */
 export async function killCgroup(group: string): Promise<void> {
   const path = join(cgroup2Root(), group);
   if (!existsSync(path)) return;
+  const members = membersOf(path);
   await until(`the processes of ${group} to end`, () => {
     if (/^populated 0$/m.test(readFileSync(join(path, 'cgroup.events'), 'utf8'))) return true;
     writeFileSync(join(path, 'cgroup.kill'), '1');
     return false;
   });
+  // A process leaves its group before it is gone: the first one of a pid namespace waits for all others in between.
+  await until(`the processes of ${group} to be gone`, () => members.every((ref) => !isAlive(ref)));
 }
+
+/** Processes in and below a cgroup2 directory. */
+function membersOf(path: string): ProcessRef[] {
+  const own = readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n');
+  const refs = own.flatMap((line) => (line === '' ? [] : (refOf(Number(line)) ?? [])));
+  const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return [...refs, ...below.flatMap((entry) => membersOf(join(path, entry.name)))];
+}
+
+/** The processes of a group, as the machine counts. */
+export const processesOf = (group: string): ProcessRef[] => {
+  const path = join(cgroup2Root(), group);
+  return existsSync(path) ? membersOf(path) : [];
+};
 
 /** Removes the group and all below it from every hierarchy, and parents that became empty. Its processes must have ended. */
 export async function removeCgroup(group: string): Promise<void> {

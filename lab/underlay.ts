@@ -55,7 +55,7 @@ export async function plugIn(underlay: Host, host: Host): Promise<void> {
   // A dead host's end goes with its namespace, which the kernel frees a moment after the last process.
   await underlay.exec(['ip', 'link', 'delete', port], { netOnly: true, anyStatus: true });
   await batch(underlay, [
-    `link add ${port} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${host.pid}`,
+    `link add ${port} mtu ${mtu} type veth peer name eth0 address ${portMac(address)} mtu ${mtu} netns ${host.pid}`,
     `link set ${port} addrgenmode none`,
     `link set ${port} master ${bridge} up`,
   ]);
@@ -72,6 +72,12 @@ export async function plugIn(underlay: Host, host: Host): Promise<void> {
       : [`route add default via ${gateway}`, `route add default via ${gateway6}`]),
   ]);
 }
+
+/** A virtual machine keeps its port's MAC over a reboot, so others' neighbour entries stay right. Neutron's prefix. */
+const portMac = (address: string): string => {
+  const last = Number(address.split('.').at(-1));
+  return `fa:16:3e:d5:00:${last.toString(16).padStart(2, '0')}`;
+};
 
 /** Pulls the cable: the host's port leaves the bridge and loses its carrier. `plug` puts it back. */
 export async function setCable(underlay: Host, host: Host, state: 'plugged' | 'pulled'): Promise<void> {
