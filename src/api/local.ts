@@ -71,17 +71,23 @@ export interface LocalAgent {
   pools(network: string): readonly Pool[];
   endpoints(network: string): readonly Endpoint[];
   localEndpoint(id: string): Endpoint | undefined;
+  /** All endpoints of this host, also those whose network is gone. */
+  localEndpoints(): readonly Endpoint[];
 
   /** Faults: `exists` (name or VNI), `overlap`, `invalid`, `unavailable` (controller away), `exhausted`. */
   createNetwork(request: NetworkRequest): Promise<Network>;
-  renameNetwork(id: string, name: string): Promise<Network>;
+  /** `labels` are merged into the network's. The same again writes nothing. Faults: `exists` (name), `not-found`. */
+  renameNetwork(id: string, name: string, labels?: Readonly<Record<string, string>>): Promise<Network>;
   /** Absent already is success. Fault `in-use` while endpoints remain anywhere. */
   removeNetwork(id: string): Promise<void>;
 
   /** A free subnet for a pool that does not exist yet, avoiding those in `besides`. */
   proposePool(family: Family, besides: readonly Cidr[]): Promise<Cidr>;
-  /** Gives an address of the pool, or exactly `ip`. Faults: `exhausted`, `exists` (taken), `invalid` (outside), `unavailable`. */
-  requestAddress(pool: string, ip?: Ip): Promise<Ip>;
+  /**
+   * Gives an address of the pool, or exactly `ip`. Faults: `exhausted`, `exists` (taken), `invalid` (outside), `unavailable`.
+   * `holder` is an endpoint's id where it is known: the same holder asking for `ip` again is given it again.
+   */
+  requestAddress(pool: string, ip?: Ip, holder?: string): Promise<Ip>;
   /** Releasing an address that is not held is success. */
   releaseAddress(pool: string, ip: Ip): Promise<void>;
 
@@ -89,6 +95,11 @@ export interface LocalAgent {
   attach(request: AttachRequest): Promise<Endpoint>;
   /** Puts the endpoint into the kernel: on return its link, routes and guard are in force on this host. */
   join(id: string, sandbox: string): Promise<JoinAnswer>;
+  /**
+   * Replaces the ports that the endpoint publishes on this host; on return they are in force. Docker decides only after
+   * join which of a container's networks carries them. Faults: `not-found`, `exists` (a port of the host is taken).
+   */
+  publish(id: string, ports: readonly PublishedPort[]): Promise<void>;
   /** The container has left; address and record stay until detach. Unknown ids are success. */
   leave(id: string): Promise<void>;
   detach(id: string): Promise<void>;

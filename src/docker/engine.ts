@@ -1,0 +1,285 @@
+// A small client of the Docker Engine API (v1.24 and later; every request is unversioned, so the engine's own version
+// answers) over its unix socket. Only for use outside of plugin calls.
+import { Agent, type Dispatcher } from 'undici';
+import * as v from 'valibot';
+import { Fault, isFault } from '#model/fault.ts';
+
+export interface EngineNetwork {
+  readonly id: string;
+  readonly name: string;
+  readonly driver: string;
+  readonly scope: string;
+  readonly internal: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly options: Readonly<Record<string, string>>;
+}
+const strings = v.pipe(
+  v.nullish(v.record(v.string(), v.string()), {}),
+  v.transform((record): Readonly<Record<string, string>> => record),
+);
+const network = v.pipe(
+  v.object({
+    Id: v.string(),
+    Name: v.string(),
+    Driver: v.string(),
+    Scope: v.string(),
+    Internal: v.nullish(v.boolean(), false),
+    Labels: strings,
+    Options: strings,
+  }),
+  v.transform((one): EngineNetwork => ({
+    id: one.Id,
+    name: one.Name,
+    driver: one.Driver,
+    scope: one.Scope,
+    internal: one.Internal,
+    labels: one.Labels,
+    options: one.Options,
+  })),
+);
+
+/** One attachment of a running container: the engine's endpoint and the names that Docker's own resolver knows it by. */
+export interface EngineEndpoint {
+  readonly id: string;
+  /** The engine's id of the network. */
+  readonly network: string;
+  readonly names: readonly string[];
+}
+export interface EngineContainer {
+  readonly id: string;
+  readonly name: string;
+  readonly isRunning: boolean;
+  readonly endpoints: readonly EngineEndpoint[];
+}
+const words = v.nullish(v.array(v.string()), []);
+const attachment = v.object({
+  EndpointID: v.nullish(v.string(), ''),
+  NetworkID: v.nullish(v.string(), ''),
+  Aliases: words,
+  DNSNames: words,
+});
+const attachments = v.object({ Networks: v.nullish(v.record(v.string(), attachment), {}) });
+const listed = v.object({ Id: v.string(), State: v.string(), NetworkSettings: v.nullish(attachments, { Networks: {} }) });
+const inspected = v.object({
+  Id: v.string(),
+  Name: v.string(),
+  State: v.object({ Running: v.boolean() }),
+  NetworkSettings: attachments,
+});
+
+export interface NetworkCreation {
+  readonly name: string;
+  readonly driver: string;
+  readonly internal: boolean;
+  readonly attachable: boolean;
+  readonly ipv6: boolean;
+  readonly ipam: {
+    readonly driver: string;
+    readonly options: Readonly<Record<string, string>>;
+    readonly pools: readonly { readonly subnet: string; readonly gateway?: string | undefined }[];
+  };
+  readonly options: Readonly<Record<string, string>>;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface EngineEvent {
+  readonly type: string;
+  readonly action: string;
+  /** Id of the network or container. */
+  readonly id: string;
+  /** Of network events: the container concerned. */
+  readonly container?: string | undefined;
+}
+const event = v.pipe(
+  v.object({
+    Type: v.string(),
+    Action: v.string(),
+    Actor: v.object({ ID: v.string(), Attributes: v.nullish(v.record(v.string(), v.string()), {}) }),
+  }),
+  v.transform((one): EngineEvent => ({
+    type: one.Type,
+    action: one.Action,
+    id: one.Actor.ID,
+    container: one.Actor.Attributes['container'],
+  })),
+);
+
+const maxAnswer = 64 * 1024 * 1024;
+
+/** Faults: `unavailable` (engine away), and what the engine's status says: `not-found`, `exists`, `in-use`, `internal`. */
+export class Engine {
+  readonly #agent: Agent;
+  readonly #timeoutMs: number;
+
+  constructor(socket: string, timeoutMs = 60_000) {
+    this.#agent = new Agent({ connect: { socketPath: socket }, connections: 4, bodyTimeout: 0, maxResponseSize: -1 });
+    this.#timeoutMs = timeoutMs;
+  }
+
+  async networks(): Promise<readonly EngineNetwork[]> {
+    return this.#get('/networks', v.array(network));
+  }
+
+  async network(id: string): Promise<EngineNetwork | undefined> {
+    return absentIsUndefined(this.#get(`/networks/${encodeURIComponent(id)}`, network));
+  }
+
+  /** Resolves with the engine's id. Fault `exists` when the name is taken. */
+  async createNetwork(creation: NetworkCreation): Promise<string> {
+    const answer = await this.#call('POST', '/networks/create', v.object({ Id: v.string() }), {
+      Name: creation.name,
+      CheckDuplicate: true,
+      Driver: creation.driver,
+      Internal: creation.internal,
+      Attachable: creation.attachable,
+      EnableIPv6: creation.ipv6,
+      IPAM: {
+        Driver: creation.ipam.driver,
+        Options: creation.ipam.options,
+        Config: creation.ipam.pools.map((pool) => ({ Subnet: pool.subnet, Gateway: pool.gateway })),
+      },
+      Options: creation.options,
+      Labels: creation.labels,
+    });
+    return answer.Id;
+  }
+
+  /** Absent already is success. Fault `in-use` when containers are on it. */
+  async removeNetwork(id: string): Promise<void> {
+    await absentIsUndefined(this.#call('DELETE', `/networks/${encodeURIComponent(id)}`, v.unknown()));
+  }
+
+  /** Ids of containers that may have endpoints, and those endpoints' ids; names need container(). */
+  async runningContainers(): Promise<readonly { id: string; endpoints: readonly string[] }[]> {
+    // Without all=true the engine lists running, paused and restarting containers.
+    const containers = await this.#get('/containers/json', v.array(listed));
+    return containers.map((one) => ({
+      id: one.Id,
+      endpoints: Object.values(one.NetworkSettings.Networks).flatMap(({ EndpointID: id }) => (id === '' ? [] : [id])),
+    }));
+  }
+
+  async container(id: string): Promise<EngineContainer | undefined> {
+    const found = await absentIsUndefined(this.#get(`/containers/${encodeURIComponent(id)}/json`, inspected));
+    if (found === undefined) return undefined;
+    const name = found.Name.replace(/^\//, '');
+    const shortId = found.Id.slice(0, 12);
+    return {
+      id: found.Id,
+      name,
+      isRunning: found.State.Running,
+      endpoints: Object.values(found.NetworkSettings.Networks).flatMap((one) =>
+        one.EndpointID === ''
+          ? []
+          : [{ id: one.EndpointID, network: one.NetworkID, names: [...new Set([name, ...one.Aliases, ...one.DNSNames, shortId])] }],
+      ),
+    };
+  }
+
+  /** Events from now on, until the engine goes away (a Fault `unavailable`) or `signal` aborts. */
+  async *events(options: { readonly signal: AbortSignal; readonly onOpen: () => void }): AsyncGenerator<EngineEvent> {
+    const filters = encodeURIComponent(JSON.stringify({ type: ['network', 'container'] }));
+    const { statusCode, body } = await this.#request('GET', `/events?filters=${filters}`, undefined, options.signal);
+    if (statusCode !== 200) throw faultOf(statusCode, await body.text());
+    options.onOpen();
+    let rest = '';
+    const decoder = new TextDecoder();
+    try {
+      for await (const chunk of body) {
+        const bytes: unknown = chunk;
+        rest += bytes instanceof Uint8Array ? decoder.decode(bytes, { stream: true }) : '';
+        const lines = rest.split('\n');
+        rest = lines.pop() ?? '';
+        for (const line of lines) {
+          const parsed = v.safeParse(event, JSON.parse(line));
+          if (parsed.success) yield parsed.output;
+        }
+      }
+    } catch (cause) {
+      throw new Fault('unavailable', 'The event stream of the Docker engine broke', { cause });
+    }
+    throw new Fault('unavailable', 'The Docker engine ended its event stream');
+  }
+
+  async #get<T>(path: string, schema: v.GenericSchema<unknown, T>): Promise<T> {
+    return this.#call('GET', path, schema);
+  }
+
+  async #call<T>(method: Dispatcher.HttpMethod, path: string, schema: v.GenericSchema<unknown, T>, send?: object): Promise<T> {
+    const { statusCode, body } = await this.#request(method, path, send, AbortSignal.timeout(this.#timeoutMs));
+    const text = await readText(body);
+    if (statusCode >= 300) throw faultOf(statusCode, text);
+    const parsed = v.safeParse(schema, text === '' ? undefined : jsonOf(text));
+    if (parsed.success) return parsed.output;
+    throw new Fault('version', `Cannot read the Docker engine's answer to ${method} ${path}: ${parsed.issues[0].message}`);
+  }
+
+  async #request(
+    method: Dispatcher.HttpMethod,
+    path: string,
+    send: object | undefined,
+    signal: AbortSignal,
+  ): Promise<Dispatcher.ResponseData> {
+    try {
+      return await this.#agent.request({
+        origin: 'http://docker',
+        path,
+        method,
+        signal,
+        ...(send === undefined ? {} : { body: JSON.stringify(send), headers: { 'content-type': 'application/json' } }),
+      });
+    } catch (cause) {
+      throw new Fault('unavailable', 'The Docker engine does not answer', { hint: 'Is dockerd running?', cause });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#agent.destroy();
+  }
+}
+
+async function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
+  try {
+    const text = await body.text();
+    if (text.length > maxAnswer) throw new Fault('version', "The Docker engine's answer is too long");
+    return text;
+  } catch (cause) {
+    if (isFault(cause)) throw cause;
+    throw new Fault('unavailable', 'The Docker engine broke off its answer', { cause });
+  }
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    return value;
+  } catch (cause) {
+    throw new Fault('version', "The Docker engine's answer is not JSON", { cause });
+  }
+}
+
+async function absentIsUndefined<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (isFault(error, 'not-found')) return undefined;
+    throw error;
+  }
+}
+
+const problem = v.object({ message: v.string() });
+
+function faultOf(status: number, text: string): Fault {
+  let message = text.slice(0, 500);
+  try {
+    const parsed = v.safeParse(problem, JSON.parse(text));
+    if (parsed.success) message = parsed.output.message;
+  } catch {
+    // Not JSON: the text itself is the message.
+  }
+  if (status === 404) return new Fault('not-found', message);
+  if (status === 409) return new Fault('exists', message);
+  // The engine says "has active endpoints" with 403.
+  if (status === 403) return new Fault('in-use', message);
+  return new Fault(status === 503 ? 'unavailable' : 'internal', `Docker engine: ${message}`);
+}

@@ -1,0 +1,73 @@
+// The options of `docker network create -d causeway -o key=value`. Docker passes all of them as strings and passes labels
+// and the network's name not at all.
+import type { NetworkRequest } from '#api/local.ts';
+import { Fault } from '#model/fault.ts';
+
+/** Names the Causeway network that an engine's network shows; set by our own sync, or by hand to bind one. */
+export const networkOption = 'causeway.network';
+
+type Choices = Pick<NetworkRequest, 'mtu' | 'encrypted' | 'vni' | 'tenant' | 'model' | 'carry'>;
+export interface ParsedOptions extends Choices {
+  readonly network?: string;
+}
+
+const models = ['overlay', 'flannel'] as const;
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
+
+const readers: Readonly<Record<string, (value: string, key: string) => ParsedOptions>> = {
+  [networkOption]: (value, key) => ({ network: nameIn(value, key) }),
+  mtu: (value, key) => ({ mtu: numberIn(value, key, 576, 65_535) }),
+  'com.docker.network.driver.mtu': (value, key) => ({ mtu: numberIn(value, key, 576, 65_535) }),
+  encrypted: (value, key) => ({ encrypted: flagIn(value, key) }),
+  vni: (value, key) => ({ vni: numberIn(value, key, 1, 16_777_215) }),
+  tenant: (value, key) => ({ tenant: nameIn(value, key) }),
+  model: (value, key) => ({ model: oneOf(models, value, key) }),
+  carry: (value, key) => ({ carry: oneOf(carries, value, key) }),
+};
+
+/** Fault `invalid` naming the option. Unknown options are errors: a typing mistake must not be silently ignored. */
+export function parseNetworkOptions(options: Readonly<Record<string, string>>): ParsedOptions {
+  let parsed: ParsedOptions = {};
+  for (const [key, value] of Object.entries(options)) {
+    const reader = Object.hasOwn(readers, key) ? readers[key] : undefined;
+    if (reader === undefined) {
+      throw new Fault('invalid', `Unknown network option ${quoted(key)}`, {
+        field: key,
+        hint: `Known options: ${Object.keys(readers).join(', ')}`,
+      });
+    }
+    parsed = { ...parsed, ...reader(value, key) };
+  }
+  return parsed;
+}
+
+const quoted = (text: string): string => JSON.stringify(text.slice(0, 80));
+
+function wrong(value: string, key: string, expected: string): Fault {
+  return new Fault('invalid', `Option ${key} is ${quoted(value)}, expected ${expected}`, { field: key });
+}
+
+function numberIn(value: string, key: string, least: number, most: number): number {
+  const number = /^[0-9]{1,8}$/.test(value) ? Number(value) : -1;
+  if (number < least || number > most) throw wrong(value, key, `a number from ${least} to ${most}`);
+  return number;
+}
+
+/** `-o encrypted` without a value arrives as the empty string and means yes, as with Docker's own overlay driver. */
+function flagIn(value: string, key: string): boolean {
+  if (['', 'true', '1', 'yes'].includes(value)) return true;
+  if (['false', '0', 'no'].includes(value)) return false;
+  throw wrong(value, key, 'true or false');
+}
+
+/** Names end up in store keys and paths, so they are held to what a resource name may be. */
+function nameIn(value: string, key: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/.test(value)) throw wrong(value, key, 'a name of letters, digits, and _ . -');
+  return value;
+}
+
+function oneOf<const T extends readonly string[]>(known: T, value: string, key: string): T[number] {
+  const found = known.find((name) => name === value);
+  if (found === undefined) throw wrong(value, key, known.join(' or '));
+  return found;
+}

@@ -1,0 +1,69 @@
+// Docker's port map to published ports. The map comes with CreateEndpoint for every network of a container, but only the
+// network that becomes the container's way out gets ProgramExternalConnectivity, so only that call publishes.
+// Docker cannot show a remote driver's choice of host port (`docker port` reads a Go type that JSON never has), so a free
+// port is chosen only where the user left the choice open.
+import { Fault } from '#model/fault.ts';
+import type { Ip } from '#model/ip.ts';
+import type { Endpoint, Protocol, PublishedPort } from '#model/resources.ts';
+import type { PortBinding } from './protocol.ts';
+
+/** IP protocol numbers (IANA). */
+const protocols: Readonly<Record<number, Protocol>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
+
+/** First port given to `-p 80`; the range IANA leaves free for such uses. */
+const ephemeral = { first: 49_153, last: 65_535 };
+
+/**
+ * `others`: endpoints of this host besides the one. `before`: what the endpoint publishes already; an open choice made
+ * earlier is kept. Faults: `unsupported` (protocol), `exhausted` (no port of the range is free).
+ */
+export function publishedPorts(
+  bindings: readonly PortBinding[],
+  others: readonly Endpoint[],
+  before: readonly PublishedPort[],
+): PublishedPort[] {
+  const chosen: PublishedPort[] = [];
+  for (const binding of bindings) {
+    const protocol = protocols[binding.Proto];
+    if (protocol === undefined) {
+      throw new Fault('unsupported', `Cannot publish IP protocol ${binding.Proto}`, { hint: 'tcp, udp and sctp can be published' });
+    }
+    const hostIp = specific(binding.HostIP);
+    const wish = { protocol, port: binding.Port, ...(hostIp === undefined ? {} : { hostIp }) };
+    if (chosen.some((port) => same(port, wish) && inRange(port.hostPort, rangeOf(binding)))) continue;
+    const taken = [...others.flatMap((endpoint) => endpoint.ports), ...chosen];
+    chosen.push({ ...wish, hostPort: hostPortOf(binding, wish, taken, before) });
+  }
+  return chosen;
+}
+
+type Wish = Omit<PublishedPort, 'hostPort'>;
+
+const same = (port: PublishedPort, wish: Wish): boolean =>
+  port.protocol === wish.protocol && port.port === wish.port && port.hostIp === wish.hostIp;
+
+/** Docker spells "every address" as 0.0.0.0, ::, or not at all. */
+const specific = (ip: Ip | undefined): Ip | undefined => (ip === '0.0.0.0' || ip === '::' ? undefined : ip);
+
+function rangeOf(binding: PortBinding): { first: number; last: number } {
+  if (binding.HostPort === 0) return ephemeral;
+  return { first: binding.HostPort, last: Math.max(binding.HostPort, binding.HostPortEnd) };
+}
+
+const inRange = (port: number, range: { first: number; last: number }): boolean => port >= range.first && port <= range.last;
+
+function hostPortOf(binding: PortBinding, wish: Wish, taken: readonly PublishedPort[], before: readonly PublishedPort[]): number {
+  const range = rangeOf(binding);
+  if (range.first === range.last) return range.first;
+  const kept = before.find((port) => same(port, wish) && inRange(port.hostPort, range));
+  const busy = new Set(
+    taken.filter((port) => port.protocol === wish.protocol && meets(port.hostIp, wish.hostIp)).map((port) => port.hostPort),
+  );
+  if (kept !== undefined && !busy.has(kept.hostPort)) return kept.hostPort;
+  for (let port = range.first; port <= range.last; port++) if (!busy.has(port)) return port;
+  throw new Fault('exhausted', `No ${wish.protocol} port of ${range.first}-${range.last} is free on this host`, {
+    hint: 'Choose another range',
+  });
+}
+
+const meets = (a: Ip | undefined, b: Ip | undefined): boolean => a === undefined || b === undefined || a === b;

@@ -1,0 +1,158 @@
+// The plugin's HTTP side: one POST per method, parsed, run, answered. Calls never ask the engine anything (several plugins
+// dead-locked that way, moby#33871). dockerd finds the socket below /run/docker/plugins and asks Plugin.Activate first.
+import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { dirname } from 'node:path';
+import { getRequestListener } from '@hono/node-server';
+import { Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { isFault } from '#model/fault.ts';
+import { Endpoints } from './endpoints.ts';
+import { pluginError } from './faults.ts';
+import { addressSpaces, type Ipam } from './ipam.ts';
+import { type DriverOptions, Networks } from './networks.ts';
+import { isMethod, maxBody, type Method, parseRequest, type Requests } from './protocol.ts';
+import { Sequence } from './turns.ts';
+
+const contentType = 'application/vnd.docker.plugins.v1.2+json';
+
+type Answer = object | undefined;
+type Methods = { readonly [M in Method]: (request: Requests[M]) => Answer | Promise<Answer> };
+
+const nothing = async (work: Promise<void>): Promise<undefined> => {
+  await work;
+  return undefined;
+};
+
+function methods(options: DriverOptions, networks: Networks, endpoints: Endpoints, ipam: Ipam): Methods {
+  return {
+    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+    // Endpoints reach every host whoever owns the definition, so connectivity is global in either scope.
+    'NetworkDriver.GetCapabilities': () => ({ Scope: options.scope, ConnectivityScope: 'global' }),
+    'NetworkDriver.AllocateNetwork': async (request) => ({ Options: await networks.allocate(request) }),
+    'NetworkDriver.FreeNetwork': (request) => nothing(networks.free(request)),
+    'NetworkDriver.CreateNetwork': (request) => nothing(networks.create(request)),
+    'NetworkDriver.DeleteNetwork': (request) => nothing(networks.remove(request)),
+    'NetworkDriver.CreateEndpoint': async (request) => ({ Interface: await endpoints.create(request) }),
+    'NetworkDriver.EndpointOperInfo': (request) => ({ Value: endpoints.operInfo(request) }),
+    'NetworkDriver.DeleteEndpoint': (request) => nothing(endpoints.remove(request)),
+    'NetworkDriver.Join': (request) => endpoints.join(request),
+    'NetworkDriver.Leave': (request) => nothing(endpoints.leave(request)),
+    'NetworkDriver.ProgramExternalConnectivity': (request) => nothing(endpoints.publish(request)),
+    'NetworkDriver.RevokeExternalConnectivity': (request) => nothing(endpoints.unpublish(request)),
+    // Hosts are known from the controller; what Swarm's gossip says of them adds nothing.
+    'NetworkDriver.DiscoverNew': () => undefined,
+    'NetworkDriver.DiscoverDelete': () => undefined,
+    'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
+    'IpamDriver.GetDefaultAddressSpaces': () => ({
+      LocalDefaultAddressSpace: addressSpaces.local,
+      GlobalDefaultAddressSpace: addressSpaces.global,
+    }),
+    'IpamDriver.RequestPool': (request) => ipam.requestPool(request),
+    'IpamDriver.ReleasePool': (request) => {
+      ipam.releasePool(request);
+      return undefined;
+    },
+    'IpamDriver.RequestAddress': (request) => ipam.requestAddress(request),
+    'IpamDriver.ReleaseAddress': (request) => nothing(ipam.releaseAddress(request)),
+  };
+}
+
+/** Calls about the same object run one after the other, also when dockerd repeats one that is still running. */
+function subjectOf(request: Readonly<Record<string, unknown>>): string | undefined {
+  const { EndpointID: endpoint, NetworkID: network, PoolID: pool } = request;
+  return [endpoint, network, pool].find((id) => typeof id === 'string');
+}
+
+const answer = (status: number, body: object): Response =>
+  new Response(JSON.stringify(body), { status, headers: { 'content-type': contentType } });
+
+export interface Plugin {
+  readonly app: Hono;
+  readonly endpoints: Endpoints;
+}
+
+export function createPlugin(options: DriverOptions): Plugin {
+  const { log, ipam } = options;
+  const endpoints = new Endpoints(options);
+  const table = methods(options, new Networks(options), endpoints, ipam);
+  const sequence = new Sequence();
+
+  async function call<M extends Method>(handlers: Pick<Methods, M>, method: M, body: string): Promise<Answer> {
+    const request = parseRequest(method, body);
+    const subject = subjectOf({ ...request });
+    const run = async (): Promise<Answer> => handlers[method](request);
+    return subject === undefined ? run() : sequence.run(subject, run);
+  }
+
+  const app = new Hono();
+  app.use(bodyLimit({ maxSize: maxBody, onError: () => answer(413, { Err: `The request is longer than ${maxBody} bytes` }) }));
+  app.post('/:method', async (context) => {
+    const method = context.req.param('method');
+    if (!isMethod(method)) return answer(404, { Err: `Unknown method ${method.slice(0, 80)}` });
+    const started = performance.now();
+    const body = await context.req.text();
+    const took = (): number => Math.round(performance.now() - started);
+    try {
+      const result = (await call(table, method, body)) ?? {};
+      log.debug({ method, request: body.slice(0, 4096), answer: result, ms: took() }, 'plugin call');
+      return answer(200, result);
+    } catch (error) {
+      const { status, body: text } = pluginError(error);
+      const fields = { method, request: body.slice(0, 4096), status, error, ms: took() };
+      if (isFault(error)) log.warn(fields, `plugin call failed: ${text.Err}`);
+      else log.error(fields, 'plugin call failed unexpectedly');
+      return answer(status, text);
+    }
+  });
+  app.notFound(() => answer(404, { Err: 'Not found' }));
+  return { app, endpoints };
+}
+
+/** A server on a unix socket that only root may open. */
+export class PluginServer {
+  readonly path: string;
+  readonly #server: Server;
+  readonly #inode: number;
+
+  private constructor(path: string, server: Server) {
+    this.path = path;
+    this.#server = server;
+    this.#inode = statSync(path).ino;
+  }
+
+  /**
+   * Listens under another name first and renames, so that the path always leads to a server that answers, also while a
+   * dead process's socket is being replaced.
+   */
+  static async listen(app: Hono, path: string): Promise<PluginServer> {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    // dockerd lists everything that ends in .sock as a plugin, so this name must not.
+    const temporary = `${path}.${process.pid}`;
+    rmSync(temporary, { force: true });
+    const listener = getRequestListener(app.fetch);
+    const server = createServer((request, response) => void listener(request, response));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      // The socket is made inside listen(), synchronously, with this mask.
+      const before = process.umask(0o177);
+      try {
+        server.listen(temporary, resolve);
+      } finally {
+        process.umask(before);
+      }
+    });
+    renameSync(temporary, path);
+    return new PluginServer(path, server);
+  }
+
+  /** Waits for calls under way. Leaves the path alone where a successor listens by now. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+      // dockerd keeps its connections open.
+      this.#server.closeIdleConnections();
+    });
+    if (statSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(this.path, { force: true });
+  }
+}
