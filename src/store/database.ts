@@ -73,10 +73,6 @@ export class Database implements Disposable {
     return this.#raw.isOpen;
   }
 
-  get inTransaction(): boolean {
-    return this.#depth > 0;
-  }
-
   exec(sql: string): void {
     this.#translate('change', () => this.#raw.exec(sql));
   }
@@ -105,7 +101,7 @@ export class Database implements Disposable {
     return this.#transaction('BEGIN', fn);
   }
 
-  /** Everything `fn` writes is there when it returns, or nothing is when it throws. Inside another one it is part of that. */
+  /** Everything `fn` writes is there when it returns, or nothing is when it throws. Inside another one it is a part of that. */
   write<T>(fn: () => T): T {
     return this.#transaction('BEGIN IMMEDIATE', fn);
   }
@@ -115,19 +111,19 @@ export class Database implements Disposable {
   }
 
   #transaction<T>(begin: string, fn: () => T): T {
-    if (this.#depth > 0) return fn();
-    this.exec(begin);
-    this.#depth = 1;
+    const level = this.#depth;
+    this.exec(level === 0 ? begin : `SAVEPOINT level${level}`);
+    this.#depth += 1;
     try {
       const result = fn();
-      this.exec('COMMIT');
+      this.exec(level === 0 ? 'COMMIT' : `RELEASE level${level}`);
       return result;
     } catch (error) {
       // A full disk makes SQLite roll back by itself.
-      if (this.#raw.isTransaction) this.#raw.exec('ROLLBACK');
+      if (this.#raw.isTransaction) this.#raw.exec(level === 0 ? 'ROLLBACK' : `ROLLBACK TO level${level}; RELEASE level${level}`);
       throw error;
     } finally {
-      this.#depth = 0;
+      this.#depth = level;
     }
   }
 

@@ -1,0 +1,137 @@
+// The host's own small memory: which addresses it gave out, which endpoints it has, what it last knew of the cluster. A
+// container's start waits for these writes, and an address that is given out and then forgotten would be given out twice,
+// so they survive a power cut: SQLite, write-ahead log, synchronous=FULL, 0.15 ms each on a cloud volume. The file belongs
+// to one agent at a time: two agents with one journal would give one address to two containers.
+import type { Journal } from '#api/local.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { Database, moveAside, type Statement } from '#store/database.ts';
+import { checkKey, checkPrefix, parseValue, prefixEnd } from '#store/operations.ts';
+
+export interface JournalOptions {
+  /** Moves a file that cannot be read to FILE.corrupt-<time> and starts with an empty one. */
+  readonly recover?: boolean;
+  readonly now?: () => Date;
+  /** How long to wait for another agent to let go of the file, holding the process. */
+  readonly busyMs?: number;
+}
+
+const applicationId = 0x63776a6f; // 'cwjo'
+
+const migrations = ['CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT'];
+
+/**
+ * Faults: `corrupt` (unless `recover`), `unavailable` (another agent has it, no access, disk full), `version`. A missing
+ * file is created, readable for this user only.
+ */
+export function openJournal(path: string, options: JournalOptions = {}): SqliteJournal {
+  const { recover = false, now = () => new Date() } = options;
+  try {
+    return new SqliteJournal(path, options.busyMs);
+  } catch (error) {
+    if (!recover || !isFault(error, 'corrupt')) throw error;
+  }
+  const aside = moveAside(path, `corrupt-${now().toISOString().replaceAll(':', '')}`);
+  return new SqliteJournal(path, options.busyMs, aside);
+}
+
+/** Keys as in the store: segments of printable ASCII between slashes (Fault `invalid`). A full disk is `unavailable`. */
+export class SqliteJournal implements Journal, Disposable {
+  /** Where the file that could not be read lies now. */
+  readonly movedAside: string | undefined;
+  readonly #database: Database;
+  readonly #get: Statement;
+  readonly #list: Statement;
+  readonly #put: Statement;
+  readonly #delete: Statement;
+
+  constructor(path: string, busyMs = 3000, movedAside?: string) {
+    this.movedAside = movedAside;
+    const corruptHint = 'Recover the journal: the file is moved aside and the agent starts with an empty one';
+    this.#database = new Database(path, { applicationId, migrations, exclusive: true, busyMs, corruptHint });
+    this.#get = this.#database.prepare('SELECT value FROM fact WHERE key = ?');
+    this.#list = this.#database.prepare('SELECT key, value FROM fact WHERE key >= ? AND key < ? ORDER BY key');
+    this.#put = this.#database.prepare('INSERT INTO fact VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value');
+    this.#delete = this.#database.prepare('DELETE FROM fact WHERE key = ?');
+  }
+
+  get(key: string): unknown {
+    checkKey(key);
+    const row = this.#get.get(key);
+    return row === undefined ? undefined : parseValue(key, String(row['value']));
+  }
+
+  list(prefix: string): { key: string; value: unknown }[] {
+    checkPrefix(prefix);
+    return this.#list.all(prefix, prefixEnd(prefix)).map((row) => {
+      const key = String(row['key']);
+      return { key, value: parseValue(key, String(row['value'])) };
+    });
+  }
+
+  put(key: string, value: unknown): void {
+    checkKey(key);
+    this.#put.run(key, toText(key, value));
+  }
+
+  delete(key: string): void {
+    checkKey(key);
+    this.#delete.run(key);
+  }
+
+  transaction<T>(fn: () => T): T {
+    return this.#database.write(() => synchronous(fn()));
+  }
+
+  [Symbol.dispose](): void {
+    this.#database[Symbol.dispose]();
+  }
+}
+
+/** For tests: the same behaviour without a file. */
+export class MemoryJournal implements Journal {
+  #facts = new Map<string, string>();
+
+  get(key: string): unknown {
+    checkKey(key);
+    const text = this.#facts.get(key);
+    return text === undefined ? undefined : parseValue(key, text);
+  }
+
+  list(prefix: string): { key: string; value: unknown }[] {
+    checkPrefix(prefix);
+    const found = [...this.#facts].filter(([key]) => key.startsWith(prefix)).sort(([a], [b]) => (a < b ? -1 : 1));
+    return found.map(([key, text]) => ({ key, value: parseValue(key, text) }));
+  }
+
+  put(key: string, value: unknown): void {
+    checkKey(key);
+    this.#facts.set(key, toText(key, value));
+  }
+
+  delete(key: string): void {
+    checkKey(key);
+    this.#facts.delete(key);
+  }
+
+  transaction<T>(fn: () => T): T {
+    const before = new Map(this.#facts);
+    try {
+      return synchronous(fn());
+    } catch (error) {
+      this.#facts = before;
+      throw error;
+    }
+  }
+}
+
+function toText(key: string, value: unknown): string {
+  const text: string | undefined = JSON.stringify(value);
+  if (text === undefined) throw new Fault('invalid', `Value of ${key} is not JSON: ${typeof value}`, { field: 'value' });
+  return text;
+}
+
+/** A transaction around a promise would end before its work. */
+function synchronous<T>(result: T): T {
+  if (result instanceof Promise) throw new TypeError('A journal transaction is synchronous');
+  return result;
+}
