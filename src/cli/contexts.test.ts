@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { isFault } from '#model/fault.ts';
+import { readContexts, resolveTarget, writeContexts } from './contexts.ts';
+
+function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'causeway-contexts-'));
+  t.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+const pem = '-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n';
+
+async function files(t: TestContext): Promise<readonly [string, string]> {
+  const path = folder(t);
+  const own = join(path, 'own', 'contexts.yaml');
+  const system = join(path, 'system.yaml');
+  await writeContexts(own, {
+    current: 'own',
+    contexts: { own: { url: 'https://own:7480', token: 'a' }, both: { url: 'https://both-own:7480' } },
+  });
+  await writeContexts(system, {
+    current: 'system',
+    contexts: { system: { url: 'https://system:7480', token: 'b', ca: pem }, both: { url: 'https://both-system:7480' } },
+  });
+  return [own, system];
+}
+
+test('which context is used: option, then environment, then files', async (t) => {
+  const both = await files(t);
+  const urlOf = async (context: string | undefined, environment: Record<string, string>, from: readonly string[] = both): Promise<string> =>
+    (await resolveTarget(from, { context, environment })).url;
+  const rows: readonly (readonly [string | undefined, Record<string, string>, string])[] = [
+    [undefined, {}, 'https://own:7480'],
+    [undefined, { context: 'system' }, 'https://system:7480'],
+    ['both', { context: 'system' }, 'https://both-own:7480'],
+    ['system', { url: 'https://env:1' }, 'https://system:7480'],
+    [undefined, { url: 'https://env:1' }, 'https://env:1'],
+    [undefined, { url: 'https://env:1', context: 'system' }, 'https://env:1'],
+  ];
+  for (const [context, environment, url] of rows) assert.equal(await urlOf(context, environment), url);
+  assert.equal(await urlOf(undefined, {}, [both[1]]), 'https://system:7480');
+});
+
+test('the environment replaces single fields of the context', async (t) => {
+  const target = await resolveTarget(await files(t), { environment: { context: 'system', token: 'other' } });
+  assert.deepEqual(target, { name: 'system', url: 'https://system:7480', token: 'other', ca: pem });
+});
+
+test('a CA may be a file, relative to the contexts file', async (t) => {
+  const path = folder(t);
+  const file = join(path, 'contexts.yaml');
+  writeFileSync(join(path, 'ca.pem'), pem);
+  await writeContexts(file, { contexts: { only: { url: 'https://h:7480', ca: 'ca.pem' } } });
+  assert.equal((await resolveTarget([file], { environment: {} })).ca, pem);
+  await writeContexts(file, { contexts: { only: { url: 'https://h:7480', ca: 'absent.pem' } } });
+  await assert.rejects(resolveTarget([file], { environment: {} }), (error) => isFault(error, 'not-found') && error.field === 'ca');
+});
+
+test('without any context the error says how to get one', async (t) => {
+  await assert.rejects(
+    resolveTarget([join(folder(t), 'absent.yaml')], { environment: {} }),
+    (error) => isFault(error, 'not-found') && error.hint?.includes('causeway context add') === true,
+  );
+});
+
+test('an unknown context is refused with the known names', async (t) => {
+  const all = await files(t);
+  await assert.rejects(
+    resolveTarget(all, { context: 'nope', environment: {} }),
+    (error) => isFault(error, 'not-found') && error.hint === 'Use one of: own, both, system',
+  );
+});
+
+test('a broken file is corrupt, a wrong address invalid', async (t) => {
+  const file = join(folder(t), 'contexts.yaml');
+  for (const text of ['contexts: [1]', 'contexts: {a: {token: x}}', '{', 'contexts: {a: {url: 5}}']) {
+    writeFileSync(file, text);
+    await assert.rejects(readContexts(file), (error) => isFault(error, 'corrupt'), text);
+  }
+  await assert.rejects(resolveTarget([], { environment: { url: 'controller' } }), (error) => isFault(error, 'invalid'));
+  await assert.rejects(resolveTarget([], { environment: { url: 'ftp://x' } }), (error) => isFault(error, 'invalid'));
+});
+
+test('the file is for its owner only, and an empty one is no error', async (t) => {
+  const [own] = await files(t);
+  assert.equal(statSync(own).mode & 0o777, 0o600);
+  writeFileSync(own, '');
+  assert.deepEqual(await readContexts(own), { contexts: {} });
+});

@@ -1,0 +1,157 @@
+// Contexts: which controller to talk to and with which token, in one YAML file per user or machine:
+// `current: NAME` and `contexts: {NAME: {url, token, ca}}`, where `ca` is PEM text or the path of a PEM file. The controller
+// writes /etc/causeway/contexts.yaml when it first starts. Files are made with mode 0600, because they hold tokens.
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname, isAbsolute, join } from 'node:path';
+import * as v from 'valibot';
+import { Fault } from '#model/fault.ts';
+
+export interface Context {
+  readonly url: string;
+  readonly token?: string | undefined;
+  /** PEM text, or the path of a PEM file; a relative path counts from the contexts file. */
+  readonly ca?: string | undefined;
+}
+
+export interface Contexts {
+  readonly current?: string | undefined;
+  readonly contexts: Readonly<Record<string, Context>>;
+}
+
+/** Who is asked and how: a Context with its certificate authority read. */
+export interface Target {
+  /** Name of the context, `environment` when it comes from there alone. */
+  readonly name: string;
+  readonly url: string;
+  readonly token?: string | undefined;
+  /** PEM text. */
+  readonly ca?: string | undefined;
+}
+
+/** What the user says beside the files. `context` is the --context option; the rest comes from the environment. */
+export interface Choice {
+  readonly context?: string | undefined;
+  readonly environment: { readonly [key in 'context' | keyof Context]?: string | undefined };
+}
+
+const schema = v.object({
+  current: v.optional(v.string()),
+  contexts: v.optional(v.record(v.string(), v.object({ url: v.string(), token: v.optional(v.string()), ca: v.optional(v.string()) })), {}),
+});
+
+const isCode = (error: unknown, ...codes: string[]): boolean =>
+  error instanceof Error && 'code' in error && codes.includes(String(error.code));
+
+/** The file's content; an absent file is one without contexts. Faults: `corrupt`, and `forbidden` when it cannot be opened. */
+export async function readContexts(file: string): Promise<Contexts> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if (isCode(error, 'ENOENT', 'ENOTDIR')) return { contexts: {} };
+    throw new Fault('forbidden', `Cannot read ${file}`, {
+      hint: 'Run the command as the owner of the file, or copy the context: "causeway context add".',
+      cause: error,
+    });
+  }
+  const { parse } = await import('yaml');
+  try {
+    return v.parse(schema, parse(text) ?? {});
+  } catch (error) {
+    const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : '';
+    throw new Fault('corrupt', `${file} is not a contexts file: ${reason}`, { hint: `Correct or remove ${file}.`, cause: error });
+  }
+}
+
+/** Replaces the file in one step, mode 0600; makes its folder. Fault `forbidden` when that is not allowed. */
+export async function writeContexts(file: string, contexts: Contexts): Promise<void> {
+  const { stringify } = await import('yaml');
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    const draft = `${file}.${process.pid}.new`;
+    writeFileSync(draft, stringify(contexts), { mode: 0o600 });
+    renameSync(draft, file);
+  } catch (error) {
+    throw new Fault('forbidden', `Cannot write ${file}`, { hint: 'Check the owner and the mode of the folder.', cause: error });
+  }
+}
+
+export interface FoundContext {
+  readonly name: string;
+  readonly file: string;
+  readonly context: Context;
+}
+
+/** Every context of all files; a name in an earlier file hides the same name in a later one. */
+export async function allContexts(files: readonly string[]): Promise<{ current: string | undefined; found: readonly FoundContext[] }> {
+  const found = new Map<string, FoundContext>();
+  let current: string | undefined;
+  let denied: Fault | undefined;
+  for (const file of files) {
+    let content: Contexts = { contexts: {} };
+    try {
+      content = await readContexts(file);
+    } catch (error) {
+      if (!(error instanceof Fault && error.code === 'forbidden')) throw error;
+      denied = error;
+    }
+    current ??= content.current;
+    for (const [name, context] of Object.entries(content.contexts)) if (!found.has(name)) found.set(name, { name, file, context });
+  }
+  // A file that this user may not read matters only if nothing else can be used.
+  if (found.size === 0 && denied !== undefined) throw denied;
+  return { current, found: [...found.values()] };
+}
+
+function readCa(ca: string | undefined, file: string | undefined): string | undefined {
+  if (ca === undefined || ca === '' || ca.includes('-----BEGIN')) return ca === '' ? undefined : ca;
+  const path = isAbsolute(ca) || file === undefined ? ca : join(dirname(file), ca);
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new Fault('not-found', `Cannot read the CA certificate ${path}`, {
+      field: 'ca',
+      hint: 'Copy /etc/causeway/ca.pem of the controller there, or correct the context.',
+      cause: error,
+    });
+  }
+}
+
+const missing = (): Fault =>
+  new Fault('not-found', 'No context: it is not known which controller to talk to', {
+    hint: 'On the controller run the command as root; elsewhere "causeway context add NAME --url https://HOST:7480 --token TOKEN --ca FILE", or set CAUSEWAY_URL, CAUSEWAY_TOKEN and CAUSEWAY_CA.',
+  });
+
+function contextNamed(found: readonly FoundContext[], name: string): FoundContext {
+  const hit = found.find((one) => one.name === name);
+  if (hit !== undefined) return hit;
+  const known = found.map((one) => one.name).join(', ');
+  throw new Fault('not-found', `No context ${JSON.stringify(name)}`, {
+    field: 'context',
+    hint: known === '' ? missing().hint : `Use one of: ${known}`,
+  });
+}
+
+/**
+ * Whom to talk to. --context names a context and the environment is then ignored; otherwise CAUSEWAY_CONTEXT or the
+ * files' `current` names one, or the only one there is is meant, and CAUSEWAY_URL, _TOKEN and _CA replace its fields one by
+ * one. CAUSEWAY_URL without CAUSEWAY_CONTEXT needs no context. Fault `not-found` when nothing names a controller.
+ */
+export async function resolveTarget(files: readonly string[], { context: wanted, environment }: Choice): Promise<Target> {
+  const { context: preferred, url, token, ca } = environment;
+  if (wanted === undefined && preferred === undefined && url !== undefined) return targetOf('environment', { url, token, ca }, undefined);
+  const { current, found } = await allContexts(files);
+  const name = wanted ?? preferred ?? current ?? (found.length === 1 ? found[0]?.name : undefined);
+  if (name === undefined) throw missing();
+  const { context, file } = contextNamed(found, name);
+  if (wanted !== undefined) return targetOf(name, context, file);
+  const own = ca === undefined ? readCa(context.ca, file) : ca;
+  return targetOf(name, { url: url ?? context.url, token: token ?? context.token, ca: own }, undefined);
+}
+
+function targetOf(name: string, { url, token, ca }: Context, file: string | undefined): Target {
+  if (!URL.canParse(url) || !/^https?:/.test(url)) {
+    throw new Fault('invalid', `Not an address of a controller: ${JSON.stringify(url)}`, { field: 'url', hint: 'Use https://HOST:7480' });
+  }
+  return { name, url, token, ca: readCa(ca, file) };
+}

@@ -1,0 +1,187 @@
+// `causeway explain`: what a network is made of, what it costs per packet and what the cloud must let pass. Everything is
+// read from the tables that the agent plans with (drivers/), so the answer cannot differ from what is done.
+import type { Passage } from '#drivers/driver.ts';
+import { drivers } from '#drivers/drivers.ts';
+import { describeChoices, models } from '#drivers/models.ts';
+import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
+import type { Host, Network } from '#model/resources.ts';
+import { completes, examples, type Group } from './command.ts';
+import { objectsOf } from './objects.ts';
+import type { Answer, Session } from './session.ts';
+import { facts, type Look, paint, table } from './table.ts';
+
+interface Sum extends MtuSum {
+  /** `1450 - 20 (outer IPv4 header) - … = 1400`. */
+  readonly arithmetic: string;
+  /** Hosts for which this is the sum; none when no host has reported its underlay. */
+  readonly hosts: readonly string[];
+}
+
+/** `1450 - 20 (outer IPv4 header) - 8 (UDP header) = …`, and the user's bound where it is smaller. */
+export function arithmeticOf({ underlay, overhead, bound, mtu }: MtuSum): string {
+  const left = overhead.reduce((rest, { bytes }) => rest - bytes, underlay);
+  const sum = [String(underlay), ...overhead.map(({ what, bytes }) => `${bytes} (${what})`)].join(' - ');
+  return `${sum} = ${left}${bound === undefined ? '' : `, bounded to ${mtu} by the network's own setting`}`;
+}
+
+/** One sum per different arithmetic, each with the hosts it holds for; a stand-in of 1500 when no host has reported. */
+export function sumsOf(network: Network, hosts: readonly Host[]): readonly Sum[] {
+  const reported = hosts.filter(({ underlay }) => underlay.length > 0);
+  const [any] = hosts;
+  const entries = reported.map((host) => ({ host: host.name, sum: mtuSum(network, host) }));
+  const groups = Map.groupBy(entries, ({ sum }) => arithmeticOf(sum));
+  const sums = [...groups].flatMap(([arithmetic, [first, ...rest]]) =>
+    first === undefined ? [] : [{ ...first.sum, arithmetic, hosts: [first, ...rest].map(({ host }) => host) }],
+  );
+  if (sums.length > 0) return sums;
+  const sum = mtuSum(network, any ?? nobody);
+  return [{ ...sum, arithmetic: arithmeticOf(sum), hosts: [] }];
+}
+
+/** Stands in while there is no host. */
+const nobody: Host = {
+  id: '',
+  name: '',
+  revision: 0,
+  createdAt: '',
+  labels: {},
+  index: 1,
+  generation: 0,
+  underlay: [],
+  agentVersion: '',
+  status: { ready: false, seenAt: '', desired: 0, applied: 0, failing: [], features: {} },
+};
+
+const protocolNames: Readonly<Record<number, string>> = { 0: 'any', 1: 'ICMP', 4: 'IP in IP', 6: 'TCP', 17: 'UDP', 47: 'GRE', 50: 'ESP' };
+
+const passagesOf = (network: Network): readonly Passage[] =>
+  network.choices.carry === 'docker'
+    ? [
+        { protocol: 17, port: 4789, why: "Docker's VXLAN" },
+        { protocol: 6, port: 2377, why: 'Swarm management' },
+        { protocol: 6, port: 7946, why: 'Swarm gossip' },
+        { protocol: 17, port: 7946, why: 'Swarm gossip' },
+        ...(network.encrypted ? [{ protocol: 50, why: 'IPsec of encrypted Docker overlays' }] : []),
+      ]
+    : (drivers[network.choices.carry]?.passages(network) ?? []);
+
+const cost = ({ overhead, mtu }: MtuSum): string => {
+  const bytes = overhead.reduce((sum, one) => sum + one.bytes, 0);
+  if (bytes === 0) return 'nothing is added to a packet between hosts';
+  return `${bytes} bytes per packet between hosts (${((bytes / (bytes + mtu)) * 100).toFixed(1)} % of a full one), nothing between containers of one host`;
+};
+
+async function explainNetwork(session: Session, [name = '']: readonly string[], options: { host?: string | true }): Promise<Answer> {
+  const client = await session.client();
+  const found = await client.get('networks', name);
+  const [hosts, endpoints] = await Promise.all([client.list('hosts'), client.list('endpoints', { network: found.id })]);
+  const choices = describeChoices(found.choices);
+  const docker = found.choices.carry === 'docker';
+  const sums = docker ? [] : sumsOf(found, hosts);
+  const passages = passagesOf(found);
+  const { agentSocket, hostname } = session.surroundings;
+  const here = typeof options.host === 'string' ? options.host : options.host === true || agentSocket !== undefined ? hostname : undefined;
+  const members = endpoints.filter((endpoint) => endpoint.network === found.id && endpoint.host === here);
+  const objects = here === undefined ? [] : objectsOf(found, members);
+  return {
+    names: [found.name],
+    data: {
+      network: found,
+      summary: models[found.model].summary,
+      choices,
+      mtu: sums,
+      passages,
+      ...(here === undefined ? {} : { host: here, objects }),
+    },
+    text: (look) =>
+      [
+        facts(look, [
+          ['Network', `${found.name} (${found.id})`],
+          ['Model', `${found.model}: ${models[found.model].summary}`],
+          ['Encrypted', found.encrypted ? 'yes' : 'no'],
+          ['Internal', found.internal ? 'yes: no way out, no published ports' : undefined],
+        ]),
+        section(
+          look,
+          'Choices',
+          table(look, choices, [
+            { title: 'CHOICE', value: ({ choice }) => choice },
+            { title: 'VALUE', value: ({ value }) => value },
+            { title: 'MEANING', value: ({ meaning }) => meaning },
+          ]),
+        ),
+        section(look, 'Cost and MTU', docker ? "  Docker's own driver decides.\n" : sums.map((sum) => costText(sum)).join('')),
+        section(
+          look,
+          'The underlay must let pass, between all hosts',
+          table(
+            look,
+            passages,
+            [
+              { title: 'PROTOCOL', value: ({ protocol }) => (protocol === 0 ? 'any' : `${protocol} (${protocolNames[protocol] ?? '?'})`) },
+              { title: 'PORT', value: ({ port }) => String(port ?? '') },
+              { title: 'WHY', value: ({ why }) => why },
+            ],
+            'Nothing beyond what the hosts already exchange.',
+          ),
+        ),
+        ...(here === undefined
+          ? ['\nRun this on a host of the network, or add --host NAME, to see the kernel objects and the commands that show them.\n']
+          : [
+              section(
+                look,
+                `On host ${here}`,
+                table(look, objects, [
+                  { title: 'WHAT', value: ({ what }) => what },
+                  { title: 'COMMAND (as root)', value: ({ command }) => command },
+                ]),
+              ),
+              members.length === 0 ? `No container on ${here} is attached, so the host holds none of these now.\n` : '',
+            ]),
+      ].join(''),
+  };
+}
+
+const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
+
+function costText(sum: Sum): string {
+  const where = sum.hosts.length === 0 ? 'no host has reported its underlay yet; with 1500' : sum.hosts.join(', ');
+  return `  ${where}: ${cost(sum)}\n    MTU ${sum.mtu}: ${sum.arithmetic}\n`;
+}
+
+async function explainModels(): Promise<Answer> {
+  const rows = Object.entries(models).map(([name, model]) => ({ name, ...model }));
+  return {
+    data: rows,
+    names: rows.map(({ name }) => name),
+    text: (look) =>
+      rows
+        .map(({ name, summary, choices, carries, frontEnds }) => {
+          const lines = describeChoices(choices).map(({ choice, value, meaning }): readonly [string, string] => [
+            `  ${choice}`,
+            `${value}: ${meaning}${choice === 'carry' && carries.length > 1 ? ` (or ${carries.filter((one) => one !== choices.carry).join(', ')})` : ''}`,
+          ]);
+          return `${paint(look, 'bold', name)}  ${summary}\n${facts({ ...look, color: false }, [...lines, ['  used from', frontEnds.join(', ')]])}`;
+        })
+        .join('\n'),
+  };
+}
+
+export const group: Group = {
+  build(explain, act) {
+    const one = explain
+      .command('network')
+      .argument('<name>', 'name or id')
+      .description('What a network is made of, what it costs per packet, what the underlay must allow; on a host also its kernel objects.')
+      .option('--host [name]', 'also the kernel objects on this host, without a name on this machine');
+    completes(completes(one, 'networks'), 'hosts', '--host');
+    act<{ host?: string | true }>(
+      examples(one, 'causeway explain network web', 'causeway explain network web --host node-a'),
+      explainNetwork,
+    );
+    act(
+      examples(explain.command('models').description('The networking models and what they choose.'), 'causeway explain models'),
+      explainModels,
+    );
+  },
+};

@@ -1,0 +1,125 @@
+// `causeway expose` and `causeway exposure`: deliberate openings of an endpoint's port to the outside.
+import { Fault } from '#model/fault.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import type { Protocol } from '#model/resources.ts';
+import { collect, completes, done, examples, type Group, integer, nothingDone } from './command.ts';
+import type { Answer, Session } from './session.ts';
+import { table } from './table.ts';
+
+interface ExposeOptions {
+  readonly hostPort?: number;
+  readonly hostIp?: string;
+  readonly from?: readonly string[];
+  readonly name?: string;
+}
+
+const protocols: readonly Protocol[] = ['tcp', 'udp', 'sctp'];
+
+/** `80`, `80/udp`, `53/tcp`. Fault `invalid`. */
+function portOf(text: string): { port: number; protocol: Protocol } {
+  const [number = '', protocol = 'tcp', ...rest] = text.split('/');
+  const known = protocols.find((one) => one === protocol);
+  const port = Number(number);
+  if (known === undefined || rest.length > 0 || !/^[0-9]{1,5}$/.test(number) || port < 1 || port > 65_535) {
+    throw new Fault('invalid', `Not a port: ${text}`, { field: 'port', hint: 'Write 80, 53/udp or 5000/sctp.' });
+  }
+  return { port, protocol: known };
+}
+
+async function expose(session: Session, [name = '', endpoint = '', text = '']: readonly string[], options: ExposeOptions): Promise<Answer> {
+  const { port, protocol } = portOf(text);
+  const sources = (options.from ?? []).map((cidr, index) => parseCidr(cidr, `from[${index}]`));
+  const client = await session.client();
+  const network = await client.get('networks', name);
+  const hostPort = options.hostPort ?? port;
+  const exposure = await client.create('exposures', {
+    ...(options.name === undefined ? {} : { name: options.name }),
+    network: network.id,
+    endpoint,
+    protocol,
+    port,
+    hostPort,
+    sources,
+    ...(options.hostIp === undefined ? {} : { hostIp: parseIp(options.hostIp, 'host-ip') }),
+  });
+  const clients = sources.length === 0 ? 'everyone' : sources.join(', ');
+  return done(
+    exposure,
+    exposure.name,
+    `Exposed ${endpoint}:${port}/${protocol} of network ${network.name} as port ${hostPort} of its host, for ${clients}`,
+  );
+}
+
+async function list(session: Session, _args: readonly string[], options: { network?: string }): Promise<Answer> {
+  const client = await session.client();
+  const [networks, all, endpoints] = await Promise.all([client.list('networks'), client.list('exposures'), client.list('endpoints')]);
+  const wanted = options.network === undefined ? undefined : await client.get('networks', options.network);
+  const rows = all.filter(({ network }) => wanted === undefined || network === wanted.id);
+  const hostOf = (network: string, name: string): string =>
+    endpoints
+      .filter((one) => one.network === network && (one.name === name || one.names.includes(name)))
+      .map(({ host }) => host)
+      .join(',');
+  return {
+    data: rows,
+    names: rows.map((row) => row.name),
+    text: (look) =>
+      table(
+        look,
+        rows,
+        [
+          { title: 'NAME', value: (row) => row.name },
+          { title: 'NETWORK', value: ({ network }) => networks.find(({ id }) => id === network)?.name ?? network },
+          { title: 'TO', value: ({ endpoint, port, protocol }) => `${endpoint}:${port}/${protocol}` },
+          { title: 'HOST', value: ({ network, endpoint }) => hostOf(network, endpoint) },
+          { title: 'HOST PORT', value: ({ hostIp, hostPort }) => `${hostIp === undefined ? '' : `${hostIp} `}${hostPort}` },
+          { title: 'FROM', value: ({ sources }) => sources.join(',') || 'everyone' },
+        ],
+        'Nothing is exposed. Expose a port: causeway expose NETWORK CONTAINER PORT',
+      ),
+  };
+}
+
+async function remove(session: Session, args: readonly string[], options: { yes?: true }): Promise<Answer> {
+  const names = await session.names(args);
+  if (!(await session.confirm(`Close ${names.join(', ')}?`, options.yes))) return nothingDone;
+  const client = await session.client();
+  for (const name of names) await client.remove('exposures', name);
+  return { data: { removed: names }, names, text: () => names.map((name) => `Closed ${name}\n`).join('') };
+}
+
+export const exposeGroup: Group = {
+  build(command, act) {
+    command
+      .argument('<network>', 'name or id of the network')
+      .argument('<endpoint>', 'name of the container in that network')
+      .argument('<port>', 'port of the container, for example 80 or 53/udp')
+      .option('--host-port <port>', 'port of the host; left out: the same', integer(1, 65_535))
+      .option('--host-ip <ip>', 'only on this address of the host')
+      .option('--from <cidr>', 'only for clients in this range; repeatable', collect)
+      .option('--name <name>', 'name of the exposure');
+    completes(command, 'networks');
+    act<ExposeOptions>(
+      examples(
+        command,
+        'causeway expose web front 80',
+        'causeway expose web front 80 --host-port 8080 --from 192.0.2.0/24',
+        'causeway expose dns resolver 53/udp',
+      ),
+      expose,
+    );
+  },
+};
+
+export const exposureGroup: Group = {
+  build(exposure, act) {
+    const ls = exposure.command('ls').description('List what is exposed.').option('--network <name>', 'only of this network');
+    act<{ network?: string }>(examples(completes(ls, 'networks', '--network'), 'causeway exposure ls'), list);
+    const removed = exposure
+      .command('rm')
+      .argument('<name...>', 'names or ids; - reads them from standard input')
+      .description('Close exposures.')
+      .option('-y, --yes', 'do not ask');
+    act<{ yes?: true }>(examples(completes(removed, 'exposures'), 'causeway exposure rm web-front-80-tcp'), remove);
+  },
+};

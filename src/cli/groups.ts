@@ -1,0 +1,86 @@
+// The first words of the command line. A group is loaded when its word is used, so that no command pays for the others.
+import type { Group } from './command.ts';
+
+export interface GroupEntry {
+  readonly name: string;
+  readonly summary: string;
+  readonly section: string;
+  readonly load: () => Promise<Group>;
+}
+
+const networks = 'Networks:';
+const installation = 'Installation:';
+const program = 'This program:';
+
+export const groups: readonly GroupEntry[] = [
+  {
+    name: 'network',
+    section: networks,
+    summary: 'Make, show, change and remove networks',
+    load: async () => (await import('./network.ts')).group,
+  },
+  {
+    name: 'endpoint',
+    section: networks,
+    summary: 'Show containers attached to networks',
+    load: async () => (await import('./endpoint.ts')).group,
+  },
+  { name: 'pool', section: networks, summary: 'Address ranges of networks', load: async () => (await import('./pool.ts')).group },
+  {
+    name: 'expose',
+    section: networks,
+    summary: "Open a container's port to the outside",
+    load: async () => (await import('./exposure.ts')).exposeGroup,
+  },
+  {
+    name: 'exposure',
+    section: networks,
+    summary: 'List and close what is exposed',
+    load: async () => (await import('./exposure.ts')).exposureGroup,
+  },
+  {
+    name: 'explain',
+    section: networks,
+    summary: 'What a network is made of, costs and needs',
+    load: async () => (await import('./explain.ts')).group,
+  },
+  {
+    name: 'get',
+    section: networks,
+    summary: 'Print tenants, networks and exposures as YAML documents',
+    load: async () => (await import('./manifest.ts')).getGroup,
+  },
+  {
+    name: 'apply',
+    section: networks,
+    summary: 'Make what YAML documents say',
+    load: async () => (await import('./manifest.ts')).applyGroup,
+  },
+  {
+    name: 'status',
+    section: installation,
+    summary: 'Is everything well? Exit status 10 when not',
+    load: async () => (await import('./status.ts')).group,
+  },
+  { name: 'host', section: installation, summary: 'Show and remove hosts', load: async () => (await import('./host.ts')).group },
+  { name: 'tenant', section: installation, summary: 'Owners of networks', load: async () => (await import('./tenant.ts')).group },
+  {
+    name: 'token',
+    section: installation,
+    summary: 'Tokens for hosts to join with and for users',
+    load: async () => (await import('./token.ts')).group,
+  },
+  {
+    name: 'context',
+    section: program,
+    summary: 'Which controllers you know and which one is used',
+    load: async () => (await import('./context.ts')).group,
+  },
+  {
+    name: 'version',
+    section: program,
+    summary: 'Versions of this program and of the controller',
+    load: async () => (await import('./version.ts')).group,
+  },
+  { name: 'completion', section: program, summary: 'Completion for your shell', load: async () => (await import('./completion.ts')).group },
+];

@@ -1,0 +1,93 @@
+// Runs one command line: finds the group of its first word, loads that one only, runs the command and prints its answer.
+// This is the only place that prints; it returns the exit status.
+import { type Command, CommanderError } from 'commander';
+import { Fault } from '#model/fault.ts';
+import type { Act } from './command.ts';
+import { exitOf, faultJson, faultTable, faultText, toFault } from './faults.ts';
+import { buildProgram, type GlobalOptions, groupName, loadGroups } from './program.ts';
+import { type Answer, type Output, Session, type Surroundings } from './session.ts';
+
+/** How long a command may be silent before it says on standard error what it waits for. */
+const patienceMs = 2000;
+
+async function render(answer: Answer, { output, quiet }: GlobalOptions, surroundings: Surroundings): Promise<string> {
+  if (quiet === true) return answer.names.map((name) => `${name}\n`).join('');
+  if (output === 'json') return `${JSON.stringify(answer.data, null, 2)}\n`;
+  if (output === 'yaml') return (await import('yaml')).stringify(answer.data, { aliasDuplicateObjects: false });
+  return answer.text({ color: !surroundings.plain && surroundings.stdout.isTTY === true, now: surroundings.now() });
+}
+
+/** Says once after two seconds, and then every ten, that the command is still at work. */
+function patience(stderr: Output, what: () => string): Disposable {
+  const started = performance.now();
+  const say = (): void => {
+    stderr.write(`Waiting for ${what()} (${Math.round((performance.now() - started) / 1000)} s)\n`);
+    timer = setTimeout(say, 5 * patienceMs).unref();
+  };
+  let timer = setTimeout(say, patienceMs).unref();
+  return { [Symbol.dispose]: () => clearTimeout(timer) };
+}
+
+function usageFault(error: CommanderError, argv: readonly string[]): Fault {
+  const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const hint = /^\(Did you mean (.*)\?\)$/.exec(suggestion ?? '')?.[1];
+  const path = argv
+    .filter((word) => /^[a-z]/.test(word))
+    .slice(0, groupName(argv) === undefined ? 0 : 2)
+    .join(' ');
+  return new Fault('invalid', first, {
+    hint: hint === undefined ? `causeway ${path === '' ? '' : `${path} `}--help` : `Did you mean ${hint}?`,
+    cause: error,
+  });
+}
+
+const wantsJson = (argv: readonly string[]): boolean =>
+  argv.some(
+    (word, index) => /^(--output=|-o=?)json$/.test(word) || (word === 'json' && ['-o', '--output'].includes(argv[index - 1] ?? '')),
+  );
+
+/** Runs a command line (without interpreter and script) and returns the exit status. Never throws. */
+export async function main(words: readonly string[], surroundings: Surroundings): Promise<number> {
+  const argv = words[0] === 'help' ? [...words.slice(1), '--help'] : words;
+  let status = 0;
+  const act: Act = (command, handler) => {
+    command.action(async () => {
+      const options: GlobalOptions = command.optsWithGlobals();
+      const session = new Session(surroundings, options.context);
+      const waiting = patience(surroundings.stderr, () => session.waitingFor);
+      const answer = await handler(session, command.args, command.opts()).finally(() => waiting[Symbol.dispose]());
+      surroundings.stdout.write(await render(answer, options, surroundings));
+      status = answer.status ?? 0;
+    });
+  };
+  try {
+    if (argv[0] === '__complete') {
+      const { complete } = await import('./complete.ts');
+      surroundings.stdout.write(await complete(argv.slice(1), new Session(surroundings)));
+      return 0;
+    }
+    const name = groupName(argv);
+    const program = buildProgram(await loadGroups(name === undefined ? [] : [name]), act);
+    quietly(program, surroundings);
+    await program.parseAsync(argv, { from: 'user' });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    // A group without a subcommand: its help has been printed on standard error.
+    if (error instanceof CommanderError && error.code === 'commander.help') return faultTable.invalid.exit;
+    const fault = error instanceof CommanderError ? usageFault(error, argv) : toFault(error);
+    surroundings.stderr.write(wantsJson(argv) ? faultJson(fault) : faultText(fault));
+    if (surroundings.debug)
+      surroundings.stderr.write(`${fault.stack ?? ''}\n${fault.cause instanceof Error ? (fault.cause.stack ?? '') : ''}\n`);
+    return exitOf(fault);
+  }
+}
+
+/** Help goes where it was asked for; commander's own error lines are dropped, as main prints them in our form. */
+function quietly(command: Command, surroundings: Surroundings): void {
+  command.configureOutput({
+    writeOut: (text) => surroundings.stdout.write(text),
+    writeErr: (text) => (/^(error:|\()/.test(text) ? undefined : surroundings.stderr.write(text)),
+  });
+  for (const child of command.commands) quietly(child, surroundings);
+}

@@ -1,0 +1,243 @@
+// `causeway get` and `causeway apply`: tenants, networks and exposures as YAML documents that can be kept in a repository.
+// What `get` prints `apply` takes, here or in another installation. Applying what is already so changes nothing.
+import { readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
+import * as v from 'valibot';
+import { exposureRequest, networkRequest, tenantRequest } from '#api/requests.ts';
+import { parse } from '#api/parse.ts';
+import { Fault } from '#model/fault.ts';
+import { familyOf } from '#model/ip.ts';
+import type { Exposure, Network, Pool, Tenant } from '#model/resources.ts';
+import type { NetworkRequest } from '#api/local.ts';
+import type { ExposureRequest, TenantRequest } from '#api/requests.ts';
+import type { Client } from './client.ts';
+import { collect, examples, type Group } from './command.ts';
+import type { Answer, Session } from './session.ts';
+
+export type Manifest =
+  | ({ readonly kind: 'tenant' } & TenantRequest)
+  | ({ readonly kind: 'network' } & NetworkRequest)
+  | ({ readonly kind: 'exposure' } & ExposureRequest);
+
+const kinds = ['tenant', 'network', 'exposure'] as const;
+
+const labelsOf = (labels: Readonly<Record<string, string>>): { labels?: Readonly<Record<string, string>> } =>
+  Object.keys(labels).length === 0 ? {} : { labels };
+
+const tenantManifest = ({ name, description, labels }: Tenant): Manifest => ({ kind: 'tenant', name, description, ...labelsOf(labels) });
+
+function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
+  const { name, model, tenant, encrypted, internal, attachable, mtu, vni, choices, addressing, labels } = network;
+  return {
+    kind: 'network',
+    name,
+    model,
+    tenant,
+    encrypted,
+    internal,
+    attachable,
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(model === 'swarm'
+      ? {}
+      : { vni, carry: choices.carry, blockLength4: choices.address.blockLength4, blockLength6: choices.address.blockLength6 }),
+    addressing,
+    ...labelsOf(labels),
+    pools: pools
+      .filter((pool) => pool.network === network.id)
+      .map(({ cidr, range, gateway, reserved }) => ({
+        family: familyOf(cidr),
+        cidr,
+        ...(range === undefined ? {} : { range }),
+        ...(gateway === undefined ? {} : { gateway }),
+        ...(Object.keys(reserved).length === 0 ? {} : { reserved }),
+      })),
+  };
+}
+
+function exposureManifest(exposure: Exposure, networks: readonly Network[]): Extract<Manifest, { kind: 'exposure' }> {
+  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, labels } = exposure;
+  return {
+    kind: 'exposure',
+    name,
+    network: networks.find(({ id }) => id === network)?.name ?? network,
+    endpoint,
+    protocol,
+    port,
+    hostPort,
+    ...(hostIp === undefined ? {} : { hostIp }),
+    ...(sources.length === 0 ? {} : { sources }),
+    ...labelsOf(labels),
+  };
+}
+
+/** Everything that can be applied, in the order in which it must be. Networks on their way out are left out. */
+export async function manifests(client: Client): Promise<readonly Manifest[]> {
+  const [tenants, all, pools, exposures] = await Promise.all([
+    client.list('tenants'),
+    client.list('networks'),
+    client.list('pools'),
+    client.list('exposures'),
+  ]);
+  const networks = all.filter(({ deletedAt }) => deletedAt === undefined);
+  return [
+    ...tenants.map(tenantManifest),
+    ...networks.map((network) => networkManifest(network, pools)),
+    ...exposures.map((exposure) => exposureManifest(exposure, networks)),
+  ];
+}
+
+/** Parses YAML documents (or a list of them in one). Fault `invalid` with document number, line and field. */
+export async function readManifests(text: string, file: string): Promise<readonly Manifest[]> {
+  const { parseAllDocuments } = await import('yaml');
+  const documents = parseAllDocuments(text);
+  const values = documents.flatMap((document): unknown[] => {
+    const [error] = document.errors;
+    if (error !== undefined) throw new Fault('invalid', `${file} is not YAML: ${error.message.split('\n')[0] ?? ''}`, { field: file });
+    const value: unknown = document.toJS();
+    return value === null ? [] : Array.isArray(value) ? value : [value];
+  });
+  return values.map((value, index) => manifestFrom(value, `${file}, document ${index + 1}`));
+}
+
+function manifestFrom(value: unknown, place: string): Manifest {
+  const head = v.safeParse(v.looseObject({ kind: v.picklist(kinds) }), value);
+  if (!head.success)
+    throw new Fault('invalid', `${place} has no kind`, { field: 'kind', hint: `Write kind: ${kinds.join(', or kind: ')}.` });
+  const { kind, ...rest } = head.output;
+  if (kind === 'tenant') return { kind, ...parse(tenantRequest, rest, place) };
+  if (kind === 'network') return { kind, ...parse(networkRequest, rest, place) };
+  return { kind, ...parse(exposureRequest, rest, place) };
+}
+
+type Outcome = 'created' | 'changed' | 'unchanged';
+
+/** Fields of `wanted` that differ from `found`. */
+const differing = (wanted: object, found: object): readonly string[] => {
+  const now = new Map(Object.entries(found));
+  return Object.entries(wanted)
+    .filter(([key, value]) => !isDeepStrictEqual(value, now.get(key)))
+    .map(([key]) => key);
+};
+
+async function applyTenant(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'tenant' }>): Promise<Outcome> {
+  const found = (await client.list('tenants')).find(({ name }) => name === wanted.name);
+  if (found === undefined) {
+    await client.create('tenants', wanted);
+    return 'created';
+  }
+  if (differing(wanted, tenantManifest(found)).length === 0) return 'unchanged';
+  await client.replace('tenants', { ...found, ...wanted });
+  return 'changed';
+}
+
+async function applyNetwork(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'network' }>): Promise<Outcome> {
+  const found = (await client.list('networks')).find(({ name }) => name === wanted.name);
+  if (found === undefined) {
+    await client.create('networks', wanted);
+    return 'created';
+  }
+  const fields = differing(wanted, networkManifest(found, await client.list('pools')));
+  if (fields.length === 0) return 'unchanged';
+  const fixed = fields.filter((field) => field !== 'labels' && field !== 'mtu');
+  if (fixed.length > 0) {
+    throw new Fault('in-use', `Network ${wanted.name} exists with another ${fixed.join(', ')}`, {
+      field: fixed[0],
+      hint: 'These cannot change: remove the network first, or give the document another name.',
+    });
+  }
+  await client.replace('networks', {
+    ...found,
+    ...(wanted.mtu === undefined ? {} : { mtu: wanted.mtu }),
+    labels: wanted.labels ?? found.labels,
+  });
+  return 'changed';
+}
+
+/** By name where the document has one, otherwise by what it opens. */
+const isSameExposure = (wanted: ExposureRequest, found: ExposureRequest): boolean =>
+  wanted.name === undefined
+    ? wanted.network === found.network &&
+      wanted.endpoint === found.endpoint &&
+      wanted.port === found.port &&
+      wanted.protocol === found.protocol
+    : wanted.name === found.name;
+
+async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'exposure' }>): Promise<Outcome> {
+  const networks = await client.list('networks');
+  const found = (await client.list('exposures'))
+    .map((exposure) => ({ exposure, document: exposureManifest(exposure, networks) }))
+    .find(({ document }) => isSameExposure(wanted, document));
+  if (found === undefined) {
+    await client.create('exposures', wanted);
+    return 'created';
+  }
+  if (differing({ sources: [], ...wanted }, { sources: [], ...found.document }).length === 0) return 'unchanged';
+  await client.remove('exposures', found.exposure.id);
+  await client.create('exposures', wanted);
+  return 'changed';
+}
+
+function applyOne(client: Client, manifest: Manifest): Promise<Outcome> {
+  if (manifest.kind === 'tenant') return applyTenant(client, manifest);
+  if (manifest.kind === 'network') return applyNetwork(client, manifest);
+  return applyExposure(client, manifest);
+}
+
+async function apply(session: Session, _args: readonly string[], options: { filename: readonly string[] }): Promise<Answer> {
+  const wanted: Manifest[] = [];
+  for (const file of options.filename) {
+    wanted.push(
+      ...(await readManifests(file === '-' ? await session.readStdin() : readFile(file), file === '-' ? 'standard input' : file)),
+    );
+  }
+  const client = await session.client();
+  const rows: { kind: string; name: string; outcome: Outcome }[] = [];
+  const ordered = kinds.flatMap((kind) => wanted.filter((manifest) => manifest.kind === kind));
+  for (const manifest of ordered) {
+    const name = manifest.name ?? ('endpoint' in manifest ? `${manifest.endpoint}:${manifest.port}` : '');
+    rows.push({ kind: manifest.kind, name, outcome: await applyOne(client, manifest) });
+  }
+  return {
+    data: rows,
+    names: rows.map(({ name }) => name),
+    text: () => rows.map(({ kind, name, outcome }) => `${kind} ${name}: ${outcome}\n`).join(''),
+  };
+}
+
+function readFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Fault('not-found', `Cannot read ${file}`, { field: 'filename', cause: error });
+  }
+}
+
+async function get(session: Session, names: readonly string[]): Promise<Answer> {
+  const all = await manifests(await session.client());
+  const rows = names.length === 0 ? all : all.filter(({ name }) => name !== undefined && names.includes(name));
+  const absent = names.find((name) => !rows.some((row) => row.name === name));
+  if (absent !== undefined) throw new Fault('not-found', `No tenant, network or exposure ${JSON.stringify(absent)}`, { field: 'name' });
+  const { stringify } = await import('yaml');
+  return {
+    data: rows,
+    names: rows.map(({ kind, name }) => `${kind} ${name ?? ''}`),
+    text: () => rows.map((row) => stringify(row)).join('---\n'),
+  };
+}
+
+export const applyGroup: Group = {
+  build(command, act) {
+    command.requiredOption('-f, --filename <file>', 'YAML file; - is standard input; repeatable', collect);
+    act<{ filename: readonly string[] }>(
+      examples(command, 'causeway apply -f networks.yaml', 'causeway get | causeway --context other apply -f -'),
+      apply,
+    );
+  },
+};
+
+export const getGroup: Group = {
+  build(command, act) {
+    command.argument('[name...]', 'only these');
+    act(examples(command, 'causeway get > everything.yaml', 'causeway get web'), get);
+  },
+};
