@@ -36,6 +36,13 @@ export const stopDockerd = (host: Host): Promise<void> => host.stopService(servi
 /** Ends dockerd alone, as the kernel's memory killer would: its containerd, shims and containers stay. */
 export const killDockerd = (host: Host): Promise<void> => host.stopService(service, 'SIGKILL');
 
+/** Ends dockerd and its containerd at once; the shims and their containers stay. */
+export async function killEngine(host: Host): Promise<void> {
+  const pid = await host.ask(['cat', '/run/docker/containerd/containerd.pid']);
+  await killDockerd(host);
+  await host.exec(['kill', '-KILL', pid]);
+}
+
 /** Runs the Docker client against the host's engine and answers its trimmed output. Faults as `run`. */
 export async function docker(host: Host, argv: readonly string[], options: CommandOptions = {}): Promise<string> {
   const env = { ...options.env, DOCKER_HOST: `unix://${engineSocket(host)}`, DOCKER_CONFIG: `${host.folder}/client` };

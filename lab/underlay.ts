@@ -62,7 +62,7 @@ export async function plugIn(underlay: Host, host: Host): Promise<void> {
   const isOutside = address === gateway;
   await batch(host, [
     'link set lo up',
-    ...also.map((own) => `address add ${own} dev lo`),
+    ...also.map((own) => `address add ${own} dev lo${own.includes(':') ? ' nodad' : ''}`),
     `address add ${address}/24 dev eth0`,
     `address add ${address6}/64 dev eth0 nodad`,
     'link set eth0 up',
