@@ -33,15 +33,8 @@ export function startDockerd(host: Host, options: EngineOptions = {}): Promise<v
 /** Stops the engine in good order: it stops its containers, unless it was started with live-restore. */
 export const stopDockerd = (host: Host): Promise<void> => host.stopService(service, 'SIGTERM', 60_000);
 
-/** Ends dockerd alone, as the kernel's memory killer would: its containerd, shims and containers stay. */
+/** Ends dockerd as the kernel's memory killer would. Its containerd dies with it (parent-death signal); shims and containers stay. */
 export const killDockerd = (host: Host): Promise<void> => host.stopService(service, 'SIGKILL');
-
-/** Ends dockerd and its containerd at once; the shims and their containers stay. */
-export async function killEngine(host: Host): Promise<void> {
-  const pid = await host.ask(['cat', '/run/docker/containerd/containerd.pid']);
-  await killDockerd(host);
-  await host.exec(['kill', '-KILL', pid]);
-}
 
 /** Runs the Docker client against the host's engine and answers its trimmed output. Faults as `run`. */
 export async function docker(host: Host, argv: readonly string[], options: CommandOptions = {}): Promise<string> {
