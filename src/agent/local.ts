@@ -53,6 +53,10 @@ export class HostAgent implements LocalAgent {
     this.#options = options;
   }
 
+  isSynced(): boolean {
+    return this.#options.view.isSynced;
+  }
+
   networks(): readonly Network[] {
     return [...this.#options.view.snapshot.networks.values()];
   }

@@ -66,6 +66,8 @@ export interface LocalAgent {
   /** The host's name. */
   readonly host: string;
   readonly journal: Journal;
+  /** Whether networks() and the like are a whole answer: false until this process has had a listing from a controller. */
+  isSynced(): boolean;
   networks(): readonly Network[];
   network(id: string): Network | undefined;
   pools(network: string): readonly Pool[];
