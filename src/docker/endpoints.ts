@@ -157,14 +157,22 @@ export class Endpoints {
   }
 
   async remove(request: Requests['NetworkDriver.DeleteEndpoint']): Promise<void> {
-    await this.removeById(request.EndpointID);
-  }
-
-  /** Also for endpoints whose DeleteEndpoint was lost (sync.ts). */
-  async removeById(id: string): Promise<void> {
+    const { EndpointID: id } = request;
     const attachment = this.#records.attachments.get(id);
     await this.#agent.detach(id);
     if (attachment !== undefined) await this.#forget(id, attachment.claims);
+  }
+
+  /** For endpoints whose DeleteEndpoint was lost: what follows it is lost too, so the addresses are released here. */
+  async removeLost(id: string): Promise<void> {
+    const endpoint = this.#agent.localEndpoint(id);
+    const claims = this.#records.attachments.get(id)?.claims ?? [];
+    const pools = endpoint === undefined ? [] : this.#agent.pools(endpoint.network);
+    const held = (endpoint?.addresses ?? []).flatMap((ip) =>
+      pools.filter(({ cidr }) => contains(cidr, ip)).map((pool) => ({ pool: pool.id, ip })),
+    );
+    await this.#agent.detach(id);
+    await this.#forget(id, [...claims, ...held.filter(({ ip }) => !claims.some((claim) => claim.ip === ip))]);
   }
 
   /** Faults: `exists` (host port taken), `exhausted`, `unsupported`. */

@@ -10,6 +10,7 @@ export interface EngineNetwork {
   readonly driver: string;
   readonly scope: string;
   readonly internal: boolean;
+  readonly ipamDriver: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
 }
@@ -24,6 +25,7 @@ const network = v.pipe(
     Driver: v.string(),
     Scope: v.string(),
     Internal: v.nullish(v.boolean(), false),
+    IPAM: v.nullish(v.object({ Driver: v.nullish(v.string(), '') }), { Driver: '' }),
     Labels: strings,
     Options: strings,
   }),
@@ -33,6 +35,7 @@ const network = v.pipe(
     driver: one.Driver,
     scope: one.Scope,
     internal: one.Internal,
+    ipamDriver: one.IPAM.Driver,
     labels: one.Labels,
     options: one.Options,
   })),
@@ -149,10 +152,9 @@ export class Engine {
     await absentIsUndefined(this.#call('DELETE', `/networks/${encodeURIComponent(id)}`, v.unknown()));
   }
 
-  /** Ids of containers that may have endpoints, and those endpoints' ids; names need container(). */
-  async runningContainers(): Promise<readonly { id: string; endpoints: readonly string[] }[]> {
-    // Without all=true the engine lists running, paused and restarting containers.
-    const containers = await this.#get('/containers/json', v.array(listed));
+  /** Every container with the ids of its endpoints; a stopped one has none. Names need container(). */
+  async containers(): Promise<readonly { id: string; endpoints: readonly string[] }[]> {
+    const containers = await this.#get('/containers/json?all=true', v.array(listed));
     return containers.map((one) => ({
       id: one.Id,
       endpoints: Object.values(one.NetworkSettings.Networks).flatMap(({ EndpointID: id }) => (id === '' ? [] : [id])),
@@ -178,7 +180,9 @@ export class Engine {
 
   /** Events from now on, until the engine goes away (a Fault `unavailable`) or `signal` aborts. */
   async *events(options: { readonly signal: AbortSignal; readonly onOpen: () => void }): AsyncGenerator<EngineEvent> {
-    const filters = encodeURIComponent(JSON.stringify({ type: ['network', 'container'] }));
+    // Not those of exec and health checks, which come by the thousand.
+    const actions = ['create', 'connect', 'disconnect', 'destroy', 'remove', 'start', 'die', 'rename'];
+    const filters = encodeURIComponent(JSON.stringify({ type: ['network', 'container'], event: actions }));
     const { statusCode, body } = await this.#request('GET', `/events?filters=${filters}`, undefined, options.signal);
     if (statusCode !== 200) throw faultOf(statusCode, await body.text());
     options.onOpen();

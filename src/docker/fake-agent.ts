@@ -75,12 +75,16 @@ export class FakeAgent implements LocalAgent {
   #count = 0;
   /** Set to make every call that needs the controller fail. */
   isControllerAway = false;
+  hasSynced = true;
 
   constructor(host = 'host-a', wire?: Wire) {
     this.host = host;
     this.#wire = wire;
   }
 
+  isSynced(): boolean {
+    return this.hasSynced;
+  }
   networks(): readonly Network[] {
     return [...this.#networks.values()];
   }

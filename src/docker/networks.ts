@@ -84,18 +84,20 @@ export class Networks {
   }
 
   /**
-   * A user's `docker network rm` removes the network everywhere, or fails with `in-use` so that Docker keeps it. Removal of
-   * a copy by sync, of a copy whose creation is being rolled back, and of a network that is gone only forgets the binding.
+   * A user's `docker network rm` removes the network everywhere, or fails with `in-use`. dockerd 26 then logs the text and
+   * forgets its network all the same, so the binding goes in any case and sync makes the engine's network again. Removal
+   * of a copy by sync, of a copy whose creation is being rolled back, and of a network that is gone only unbinds.
    */
   async remove(request: Requests['NetworkDriver.DeleteNetwork']): Promise<void> {
     const bound = this.#records.bindings.get(request.NetworkID);
     if (bound === undefined) return;
     const network = this.#agent.network(bound.network);
     const isUsers = bound.origin === 'user' || (bound.origin === 'sync' && bound.confirmed);
-    if (network !== undefined && network.deletedAt === undefined && isUsers && !bound.unbinding) {
-      await this.#removeEverywhere(network);
+    try {
+      if (network !== undefined && network.deletedAt === undefined && isUsers && !bound.unbinding) await this.#removeEverywhere(network);
+    } finally {
+      this.#records.bindings.delete(request.NetworkID);
     }
-    this.#records.bindings.delete(request.NetworkID);
   }
 
   async #removeEverywhere(network: Network): Promise<void> {

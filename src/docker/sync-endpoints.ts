@@ -1,0 +1,96 @@
+// One pass over endpoints: names of containers are published, and endpoints whose container is gone without a word (Leave
+// and DeleteEndpoint are lost when dockerd crashes) are detached.
+import { existsSync } from 'node:fs';
+import type { LocalAgent } from '#api/local.ts';
+import type { Endpoint } from '#model/resources.ts';
+import type { Endpoints } from './endpoints.ts';
+import type { Engine, EngineContainer } from './engine.ts';
+import type { Log } from './log.ts';
+import type { DockerRecords } from './records.ts';
+
+export interface EndpointSyncOptions {
+  readonly agent: LocalAgent;
+  readonly records: DockerRecords;
+  readonly endpoints: Endpoints;
+  readonly engine: Engine;
+  readonly log: Log;
+  /** How long an endpoint may be missing in the engine: a container that starts is not listed with it yet. */
+  readonly lostMs: number;
+}
+
+/** The same while the sandbox's file is there: something may still start in it. */
+const patience = 20;
+
+export class EndpointSync {
+  readonly #options: EndpointSyncOptions;
+  readonly #missingSince: Map<string, number> = new Map();
+  /** Endpoints whose names were read since anything happened to their container. */
+  readonly #named: Set<string> = new Set();
+
+  constructor(options: EndpointSyncOptions) {
+    this.#options = options;
+  }
+
+  /** Something happened to the container: its names are read again at the next pass. Undefined: to any. */
+  forget(container?: EngineContainer['id']): void {
+    if (container === undefined) this.#named.clear();
+    else for (const key of this.#named) if (key.startsWith(container)) this.#named.delete(key);
+  }
+
+  /** Faults: `unavailable` (engine). Resolves with sentences about containers that need help. */
+  async pass(): Promise<string[]> {
+    const { agent, engine } = this.#options;
+    const containers = await engine.containers();
+    const problems: string[] = [];
+    for (const container of containers) {
+      const unread = container.endpoints.filter((id) => agent.localEndpoint(id) !== undefined && !this.#named.has(container.id + id));
+      if (unread.length === 0) continue;
+      const details = await engine.container(container.id);
+      if (details !== undefined) await this.#publish(details);
+    }
+    const listed = new Set(containers.flatMap((container) => container.endpoints));
+    await this.#detachLost(listed);
+    for (const { id, record } of this.#options.records.attachments.list()) {
+      if (listed.has(id) && record.sandbox !== undefined && agent.localEndpoint(id) === undefined) {
+        problems.push(`Endpoint ${id.slice(0, 12)} is lost; disconnect its container from the network and connect it again`);
+      }
+    }
+    return problems;
+  }
+
+  async #publish(container: EngineContainer): Promise<void> {
+    const { agent } = this.#options;
+    for (const { id, names } of container.endpoints) {
+      const endpoint = agent.localEndpoint(id);
+      if (endpoint === undefined) continue;
+      if (!isNamed(endpoint, container.name, names)) await agent.rename(id, container.name, names);
+      this.#named.add(container.id + id);
+    }
+  }
+
+  async #detachLost(listed: ReadonlySet<string>): Promise<void> {
+    const { endpoints, log, lostMs, records } = this.#options;
+    const now = performance.now();
+    const known = records.attachments.list();
+    const ids = new Set(known.map(({ id }) => id));
+    for (const id of this.#missingSince.keys()) if (listed.has(id) || !ids.has(id)) this.#missingSince.delete(id);
+    for (const { id, record } of known) {
+      if (listed.has(id)) continue;
+      const since = this.#missingSince.get(id) ?? now;
+      this.#missingSince.set(id, since);
+      const isAlive = record.sandbox !== undefined && existsSync(record.sandbox);
+      if (now - since < (isAlive ? lostMs * patience : lostMs)) continue;
+      log.warn({ endpoint: id }, 'detached an endpoint that the engine has lost');
+      await endpoints.removeLost(id);
+      this.#missingSince.delete(id);
+    }
+  }
+}
+
+function isNamed(endpoint: Endpoint, owner: string, names: readonly string[]): boolean {
+  return (
+    endpoint.owner === owner &&
+    names.every((name) => name === endpoint.name || endpoint.names.includes(name)) &&
+    endpoint.names.length <= names.length
+  );
+}

@@ -1,0 +1,224 @@
+// One pass over networks: every network of ours exists in this engine, those that are gone are removed from it, and names
+// given by users of this engine are published. Outside plugin calls, from full listings, so it may run at any moment.
+import type { LocalAgent } from '#api/local.ts';
+import { isFault } from '#model/fault.ts';
+import { familyOf } from '#model/ip.ts';
+import type { Network } from '#model/resources.ts';
+import type { Engine, EngineNetwork } from './engine.ts';
+import type { Log } from './log.ts';
+import { dockerLabels, provisionalName } from './networks.ts';
+import { networkOption } from './options.ts';
+import type { Binding, DockerRecords } from './records.ts';
+
+export interface NetworkState {
+  readonly id: string;
+  readonly name: string;
+  readonly state: 'ok' | 'waiting' | 'problem';
+  /** Why not, and what to do. */
+  readonly message?: string;
+}
+
+export interface NetworkSyncOptions {
+  readonly agent: LocalAgent;
+  readonly records: DockerRecords;
+  readonly engine: Engine;
+  readonly log: Log;
+  /** The driver's name in this engine; for a managed plugin its tag. */
+  readonly driver: string;
+  /** How long something half-made by a call under way is left alone. */
+  readonly settleMs: number;
+}
+
+export class NetworkSync {
+  readonly #options: NetworkSyncOptions;
+  /** When a network or binding was first found to be waiting, by what it waits for. */
+  readonly #since: Map<string, number> = new Map();
+
+  constructor(options: NetworkSyncOptions) {
+    this.#options = options;
+  }
+
+  /** Faults: `unavailable` (engine). What goes wrong with one network is its state, not a Fault. */
+  async pass(): Promise<NetworkState[]> {
+    const { agent, engine, driver } = this.#options;
+    if (!agent.isSynced()) return [];
+    const all = await engine.networks();
+    const present = new Map<string, EngineNetwork>();
+    const states: NetworkState[] = [];
+    for (const one of all.filter((network) => network.driver === driver && network.scope === 'local')) {
+      const network = this.#bind(one);
+      if (network === undefined) states.push(await this.#removeCopy(one));
+      else if (present.has(network.id))
+        states.push(problem(network, `The engine has it twice; remove one: docker network rm ${one.id.slice(0, 12)}`));
+      else if (await this.#keep(one, network, states)) present.set(network.id, one);
+    }
+    const inFlight = this.#underWay(new Set(all.map((network) => network.id)));
+    for (const network of agent.networks()) {
+      if (!isWanted(network) || present.has(network.id) || inFlight.has(network.id)) continue;
+      if (!states.some((state) => state.id === network.id)) states.push(await this.#add(network, all));
+    }
+    return states.sort((a, b) => a.name.localeCompare(b.name));
+  }
+
+  /** The network that an engine's network shows; makes the binding anew where it was lost. */
+  #bind(one: EngineNetwork): Network | undefined {
+    const { agent, records, driver } = this.#options;
+    const known = records.bindings.get(one.id);
+    const byLabel = agent.networks().find((network) => network.labels[dockerLabels.network] === one.id);
+    const id = known?.network ?? one.options[networkOption] ?? byLabel?.id;
+    const network = id === undefined ? undefined : (agent.network(id) ?? agent.networks().find(({ name }) => name === id));
+    if (network === undefined || network.deletedAt !== undefined) return undefined;
+    const binding: Binding = known ?? {
+      network: network.id,
+      ipam: one.ipamDriver === driver ? 'causeway' : 'other',
+      origin: one.options[networkOption] === undefined ? 'user' : 'sync',
+      confirmed: true,
+      unbinding: false,
+    };
+    if (known === undefined || !known.confirmed || known.unbinding) {
+      records.bindings.put(one.id, { ...binding, confirmed: true, unbinding: false });
+    }
+    return network;
+  }
+
+  async #removeCopy(one: EngineNetwork): Promise<NetworkState> {
+    const { engine, log } = this.#options;
+    try {
+      await engine.removeNetwork(one.id);
+      log.info({ network: one.name }, 'removed from the engine a network that is gone');
+      return { id: one.id, name: one.name, state: 'ok', message: 'Removed from this engine' };
+    } catch (error) {
+      if (!isFault(error) || error.code === 'unavailable') throw error;
+      return {
+        id: one.id,
+        name: one.name,
+        state: 'problem',
+        message: `It was removed elsewhere but has containers here; stop or disconnect them (${error.message})`,
+      };
+    }
+  }
+
+  /** Whether the engine's network stays. A user's name is published, a copy follows the name. */
+  async #keep(one: EngineNetwork, network: Network, states: NetworkState[]): Promise<boolean> {
+    const { agent, log, records } = this.#options;
+    if (one.name === network.name) {
+      states.push({ id: network.id, name: network.name, state: 'ok' });
+      return true;
+    }
+    if (network.name === provisionalName(one.id)) {
+      try {
+        await agent.renameNetwork(network.id, one.name, one.labels);
+        states.push({ id: network.id, name: one.name, state: 'ok' });
+      } catch (error) {
+        if (!isFault(error)) throw error;
+        log.warn({ network: network.id, name: one.name, error }, 'could not publish the name of a network');
+        const message =
+          error.code === 'exists'
+            ? `Another network is named ${one.name}; other hosts know this one as ${network.name}. Create it again under another name`
+            : `Its name ${one.name} is not published yet: ${error.message}`;
+        states.push(problem(network, message));
+      }
+      return true;
+    }
+    const binding = records.bindings.get(one.id);
+    if (binding?.origin === 'sync' && (await this.#removeRenamed(one, binding))) return false;
+    states.push(problem(network, `Known as ${one.name} in this engine until no container uses it`));
+    return true;
+  }
+
+  async #removeRenamed(one: EngineNetwork, binding: Binding): Promise<boolean> {
+    const { engine, records } = this.#options;
+    records.bindings.put(one.id, { ...binding, unbinding: true });
+    try {
+      await engine.removeNetwork(one.id);
+      return true;
+    } catch (error) {
+      records.bindings.put(one.id, { ...binding, unbinding: false });
+      if (isFault(error) && error.code !== 'unavailable') return false;
+      throw error;
+    }
+  }
+
+  /** Networks whose CreateNetwork has come while the engine does not list them yet. Bindings of lost ones end here. */
+  #underWay(listed: ReadonlySet<string>): Set<string> {
+    const { records } = this.#options;
+    const waiting = new Set<string>();
+    for (const { id, record } of records.bindings.list()) {
+      const key = `binding ${id}`;
+      if (listed.has(id)) this.#since.delete(key);
+      else if (this.#hasSettled(key)) {
+        records.bindings.delete(id);
+        this.#since.delete(key);
+      } else waiting.add(record.network);
+    }
+    return waiting;
+  }
+
+  async #add(network: Network, all: readonly EngineNetwork[]): Promise<NetworkState> {
+    const { agent, log } = this.#options;
+    const madeFor = network.labels[dockerLabels.network];
+    if (madeFor !== undefined && network.name === provisionalName(madeFor)) {
+      if (!this.#hasSettled(`name ${network.id}`))
+        return { id: network.id, name: network.name, state: 'waiting', message: 'Its name is not known yet' };
+      if (network.labels[dockerLabels.host] === agent.host) return this.#dropHalfMade(network);
+    }
+    this.#since.delete(`name ${network.id}`);
+    const other = all.find((one) => one.name === network.name);
+    if (other !== undefined) {
+      return problem(network, `This engine has a network of that name with driver ${other.driver}; remove or rename one of the two`);
+    }
+    try {
+      await this.#create(network);
+      log.info({ network: network.name }, 'created in the engine');
+      return { id: network.id, name: network.name, state: 'ok' };
+    } catch (error) {
+      if (!isFault(error) || error.code === 'unavailable') throw error;
+      log.warn({ network: network.name, error }, 'could not create a network in the engine');
+      return problem(network, error.message);
+    }
+  }
+
+  /** The engine gave up the creation, or forgot its network, before its name was known: nobody can be using it by name. */
+  async #dropHalfMade(network: Network): Promise<NetworkState> {
+    const { agent } = this.#options;
+    try {
+      await agent.removeNetwork(network.id);
+      return { id: network.id, name: network.name, state: 'ok', message: 'Removed: its creation was given up' };
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      return problem(network, `The engine where it was made has lost it: ${error.message}`);
+    }
+  }
+
+  async #create(network: Network): Promise<void> {
+    const { agent, engine, driver, records } = this.#options;
+    const pools = agent.pools(network.id);
+    const labels = Object.entries(network.labels).filter(([key]) => !key.startsWith('causeway.docker.'));
+    // Naming the subnet keeps Docker from comparing it with the host's routes, which own networks may well overlap.
+    const id = await engine.createNetwork({
+      name: network.name,
+      driver,
+      internal: network.internal,
+      attachable: network.attachable,
+      ipv6: pools.some((pool) => familyOf(pool.cidr) === 6),
+      ipam: { driver, options: { [networkOption]: network.id }, pools: pools.map(({ cidr, gateway }) => ({ subnet: cidr, gateway })) },
+      options: { [networkOption]: network.id },
+      labels: Object.fromEntries(labels),
+    });
+    const binding = records.bindings.get(id);
+    if (binding !== undefined) records.bindings.put(id, { ...binding, confirmed: true });
+  }
+
+  #hasSettled(key: string): boolean {
+    const now = performance.now();
+    const since = this.#since.get(key);
+    if (since === undefined) this.#since.set(key, now);
+    return now - (since ?? now) >= this.#options.settleMs;
+  }
+}
+
+/** Networks that live in Docker itself (model swarm) or whose addresses are a Swarm manager's are not shown by us. */
+const isWanted = (network: Network): boolean =>
+  network.model !== 'swarm' && network.addressing === 'blocks' && network.deletedAt === undefined;
+
+const problem = (network: Network, message: string): NetworkState => ({ id: network.id, name: network.name, state: 'problem', message });

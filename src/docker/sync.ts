@@ -1,0 +1,143 @@
+// Keeps this host's engine and Causeway in step, outside of plugin calls: the engine is told of networks made elsewhere, and
+// Causeway of names given here. Level-triggered: events of either side only kick, every pass compares whole listings.
+import { isFault } from '#model/fault.ts';
+import type { Engine } from './engine.ts';
+import { EndpointSync, type EndpointSyncOptions } from './sync-endpoints.ts';
+import { NetworkSync, type NetworkState } from './sync-networks.ts';
+
+export interface SyncOptions extends Omit<EndpointSyncOptions, 'lostMs'> {
+  readonly driver?: string;
+  readonly settleMs?: number;
+  readonly lostMs?: number;
+  /** A pass is made at least this often. */
+  readonly everyMs?: number;
+}
+
+/** For `causeway status`. */
+export interface SyncStatus {
+  readonly engine: 'connected' | 'away' | 'unknown';
+  /** Why the last pass failed. */
+  readonly error?: string;
+  /** RFC 3339; of the last pass that succeeded. */
+  readonly lastPassAt?: string;
+  readonly networks: readonly NetworkState[];
+  readonly problems: readonly string[];
+}
+
+export class Sync {
+  readonly #options: SyncOptions;
+  readonly #engine: Engine;
+  readonly #networks: NetworkSync;
+  readonly #endpoints: EndpointSync;
+  #status: SyncStatus = { engine: 'unknown', networks: [], problems: [] };
+  #isDirty = true;
+  #wake: () => void = () => {};
+
+  constructor(options: SyncOptions) {
+    const { driver = 'causeway', settleMs = 10_000, lostMs = 30_000 } = options;
+    this.#options = options;
+    this.#engine = options.engine;
+    this.#networks = new NetworkSync({ ...options, driver, settleMs });
+    this.#endpoints = new EndpointSync({ ...options, lostMs });
+  }
+
+  status(): SyncStatus {
+    return this.#status;
+  }
+
+  /** Something changed (a network, an endpoint): look again soon. To be called after every change of the snapshot. */
+  kick(): void {
+    this.#isDirty = true;
+    this.#wake();
+  }
+
+  /** One pass over everything. Faults: `unavailable` (engine), and those of the agent. */
+  async pass(): Promise<void> {
+    const networks = await this.#networks.pass();
+    const problems = await this.#endpoints.pass();
+    this.#status = { engine: 'connected', lastPassAt: new Date().toISOString(), networks, problems };
+    // What waits has no event that would end the waiting.
+    if (networks.some((network) => network.state === 'waiting')) this.#later(1000);
+  }
+
+  /** Runs until `signal` aborts; an engine that is away is asked again with growing pauses. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#follow(signal), this.#loop(signal)]);
+  }
+
+  async #loop(signal: AbortSignal): Promise<void> {
+    const { log, everyMs = 30_000 } = this.#options;
+    let failures = 0;
+    while (!signal.aborted) {
+      if (!this.#isDirty) await this.#sleep(everyMs, signal);
+      this.#isDirty = false;
+      try {
+        await this.pass();
+        failures = 0;
+        // Many events come at once; one look answers them all.
+        await this.#pause(50, signal);
+      } catch (error) {
+        this.#failed(error);
+        if (!isFault(error, 'unavailable')) log.error({ error }, 'a pass over the Docker engine failed');
+        this.#isDirty = true;
+        await this.#pause(backOffMs(failures++), signal);
+      }
+    }
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options;
+    let failures = 0;
+    const onOpen = (): void => {
+      failures = 0;
+      this.#endpoints.forget();
+      this.kick();
+    };
+    while (!signal.aborted) {
+      try {
+        for await (const { type, id, container } of this.#engine.events({ signal, onOpen })) {
+          const concerned = type === 'container' ? id : container;
+          if (concerned !== undefined) this.#endpoints.forget(concerned);
+          this.kick();
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#failed(error);
+        log.debug({ error }, "lost the Docker engine's events");
+      }
+      await this.#pause(backOffMs(failures++), signal);
+    }
+  }
+
+  #failed(error: unknown): void {
+    const text = error instanceof Error ? error.message : 'unknown error';
+    this.#status = { ...this.#status, engine: isFault(error, 'unavailable') ? 'away' : this.#status.engine, error: text };
+  }
+
+  #later(ms: number): void {
+    setTimeout(() => this.kick(), ms).unref();
+  }
+
+  async #pause(ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(done, ms);
+      function done(): void {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        resolve();
+      }
+      signal.addEventListener('abort', done, { once: true });
+    });
+  }
+
+  /** As #pause, but a kick ends it. */
+  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
+    const ended = new AbortController();
+    this.#wake = () => ended.abort();
+    await this.#pause(ms, AbortSignal.any([signal, ended.signal]));
+    this.#wake = () => {};
+  }
+}
+
+const backOffMs = (failures: number): number => Math.min(30_000, 250 * 2 ** Math.min(failures, 7));
