@@ -5,8 +5,8 @@ import { isFault, type Fault } from '#model/fault.ts';
 import type { Failure } from './kind.ts';
 import { kernelFault } from './libc.ts';
 import type { NetlinkSocket, Request } from './netlink/socket.ts';
-import { decodeLink, encodeLink, encodeLinkDump, type FoundLink } from './netlink/rtnl.ts';
-import { RTM_GETLINK } from './netlink/uapi.ts';
+import { decodeLink, encodeLink, encodeLinkQuery, type FoundLink, type LinkChange } from './netlink/rtnl.ts';
+import { RTM_DELLINK, RTM_GETLINK, RTM_SETLINK } from './netlink/uapi.ts';
 
 /** Rethrows what is not a Fault: that is a bug, not an answer of the kernel. */
 export function faultOf(error: unknown): Fault {
@@ -69,7 +69,33 @@ export function sendAll<T>(socket: NetlinkSocket, items: readonly T[], request: 
 
 /** Every link of the socket's namespace. */
 export const dumpLinks = (socket: NetlinkSocket): FoundLink[] =>
-  socket.dump({ type: RTM_GETLINK, body: encodeLinkDump(), action: 'list links' }).map((message) => decodeLink(message.body));
+  socket.dump({ type: RTM_GETLINK, body: encodeLinkQuery(), action: 'list links' }).map((message) => decodeLink(message.body));
+
+// Links on their way out are gathered in this group (the letters cw); no other link is ever in it.
+const doomedGroup = 0x6377;
+
+type LinkName = { readonly name: string; readonly index?: number };
+const about = ({ name, index }: LinkName): LinkChange => (index === undefined ? { name } : { index });
+
+/**
+ * Deletes links by name or index; outcomes in order, that of an absent one being ENODEV. Several are deleted as one group:
+ * each deletion waits for every reader of the old state (some ten milliseconds), which the kernel then does once for all.
+ */
+export function deleteLinks(socket: NetlinkSocket, links: readonly LinkName[]): (Fault | undefined)[] {
+  const action = 'remove link ';
+  if (links.length === 1) {
+    return socket
+      .batch(links.map((link) => ({ type: RTM_DELLINK, body: encodeLink(about(link)), action: action + link.name })))
+      .map(({ fault }) => fault);
+  }
+  const outcomes = socket.batch([
+    ...links.map((link) => ({ type: RTM_SETLINK, body: encodeLink({ ...about(link), group: doomedGroup }), action: action + link.name })),
+    { type: RTM_DELLINK, body: encodeLink({ group: doomedGroup }), action: `${action}group` },
+  ]);
+  const together = outcomes.pop()?.fault;
+  // ENODEV: nothing was in the group.
+  return outcomes.map(({ fault }) => fault ?? (together?.errno === 'ENODEV' ? undefined : together));
+}
 
 // Above this many names one dump is cheaper than asking one by one.
 const askOneByOne = 16;
@@ -78,7 +104,7 @@ const askOneByOne = 16;
 export function linkIndexes(socket: NetlinkSocket, names: Iterable<string>): Map<string, number> {
   const wanted = [...new Set(names)];
   if (wanted.length > askOneByOne) return new Map(dumpLinks(socket).map((link) => [link.name, link.index]));
-  const outcomes = socket.batch(wanted.map((name) => ({ type: RTM_GETLINK, body: encodeLink({ name }), action: `find link ${name}` })));
+  const outcomes = socket.batch(wanted.map((name) => ({ type: RTM_GETLINK, body: encodeLinkQuery(name), action: `find link ${name}` })));
   const indexes = new Map<string, number>();
   for (const [position, outcome] of outcomes.entries()) {
     const name = wanted[position];

@@ -2,11 +2,11 @@
 // deletes its links, because the kernel ends a namespace only later and in the background: until then a vxlan's VNI stays
 // taken and the host's end of an uplink stays there.
 import type { NetnsItem } from '#model/desired.ts';
-import { byItem, dumpLinks } from './batch.ts';
+import { byItem, deleteLinks, dumpLinks } from './batch.ts';
 import type { Kind } from './kind.ts';
 import { encodeLink } from './netlink/rtnl.ts';
 import { NetlinkSocket } from './netlink/socket.ts';
-import { RTM_DELLINK, RTM_SETLINK } from './netlink/uapi.ts';
+import { RTM_SETLINK } from './netlink/uapi.ts';
 import { createNetns, listNetns, removeNetns } from './netns.ts';
 import { isOurNetns } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
@@ -17,13 +17,17 @@ function bringLoopbackUp(): void {
 }
 
 function empty(socket: NetlinkSocket): void {
-  const links = dumpLinks(socket).filter(({ kind }) => kind !== '');
-  // Refusals do not matter: a pair's second end is gone with its first, and the namespace's end takes the rest.
-  socket.batch(links.map(({ index, name }) => ({ type: RTM_DELLINK, body: encodeLink({ index }), action: `remove link ${name}` })));
+  // Refusals do not matter: the namespace's end takes what is left.
+  deleteLinks(
+    socket,
+    dumpLinks(socket)
+      .filter(({ kind }) => kind !== '')
+      .map(({ name, index }) => ({ name, index })),
+  );
 }
 
-/** list() answers for the namespace '' only: names belong to the host. */
-export function createNetnsKind(sockets: Sockets): Kind<NetnsItem> {
+/** list() answers for the namespace '' only: names belong to the host. `release` closes what others hold open inside. */
+export function createNetnsKind(sockets: Sockets, release: (name: string) => void = () => undefined): Kind<NetnsItem> {
   return {
     name: 'netns',
     key: ({ name }) => name,
@@ -37,6 +41,7 @@ export function createNetnsKind(sockets: Sockets): Kind<NetnsItem> {
           const socket = sockets.find(name);
           if (socket !== undefined) empty(socket);
           sockets.forget(name);
+          release(name);
           removeNetns(sockets.directory, name);
         },
       ),

@@ -12,6 +12,7 @@ const program = koffi.load(null);
 const c = {
   socket: program.func('int socket(int, int, int)'),
   bind: program.func('int bind(int, const void *, uint32_t)'),
+  connect: program.func('int connect(int, const void *, uint32_t)'),
   listen: program.func('int listen(int, int)'),
   getsockname: program.func('int getsockname(int, _Out_ void *, _Inout_ uint32_t *)'),
   setsockopt: program.func('int setsockopt(int, int, int, const void *, uint32_t)'),
@@ -26,6 +27,7 @@ const c = {
   umount2: program.func('int umount2(const char *, int)'),
 };
 
+const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
@@ -36,6 +38,8 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_RCVTIMEO = 20;
+const SO_SNDTIMEO = 21;
 const IPPROTO_IP = 0;
 const IPPROTO_IPV6 = 41;
 const IP_FREEBIND = 15;
@@ -43,6 +47,7 @@ const IPV6_V6ONLY = 26;
 const IPV6_FREEBIND = 78;
 const F_SETFL = 4;
 const F_SETOWN = 8;
+const F_SETSIG = 10;
 const O_NONBLOCK = 0o4000;
 const O_ASYNC = 0o20000;
 const POLLIN = 1;
@@ -115,9 +120,10 @@ export function transmit(fd: number, bytes: Buffer): number {
   return length < 0 ? -koffi.errno() : length;
 }
 
-/** Makes the descriptor raise SIGIO for this process whenever it becomes readable, and never block (socket(7), fcntl(2)). */
-export function raiseSigio(fd: number): void {
+/** Makes the descriptor raise `signal` for this process whenever it becomes readable, and never block (fcntl(2), F_SETSIG). */
+export function raiseSignal(fd: number, signal: NodeJS.Signals): void {
   checked(c.fcntl(fd, F_SETOWN, process.pid), 'claim the signals of a socket');
+  checked(c.fcntl(fd, F_SETSIG, constants.signals[signal]), 'choose the signal of a socket');
   checked(c.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK), 'make a socket raise signals');
 }
 
@@ -131,6 +137,29 @@ export function readable(fds: readonly number[]): number[] {
   }
   if (c.poll(set, fds.length, 0) <= 0) return [];
   return fds.filter((_, index) => (set.readInt16LE(index * 8 + 6) & (POLLIN | POLLERR)) !== 0);
+}
+
+/**
+ * A connected unix stream socket, for synchronous reads and writes that give up (EAGAIN) after two seconds. The caller owns
+ * the descriptor. Fault `kernel`, with errno ENOENT or ECONNREFUSED when nobody listens at `path`.
+ */
+export function openUnixStream(path: string): number {
+  const fd = checked(c.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), 'open a unix socket');
+  try {
+    const address = Buffer.alloc(110);
+    address.writeUInt16LE(AF_UNIX, 0);
+    // sun_path holds 108 bytes, the last one zero.
+    if (address.write(path, 2, 107) < Buffer.byteLength(path)) throw kernelFault(`connect to ${path}`, 'ENAMETOOLONG');
+    const timeout = Buffer.alloc(16);
+    timeout.writeBigInt64LE(2n, 0);
+    setOption(fd, SOL_SOCKET, SO_RCVTIMEO, timeout);
+    setOption(fd, SOL_SOCKET, SO_SNDTIMEO, timeout);
+    checked(c.connect(fd, address, address.length), `connect to ${path}`);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }
 
 /** Moves the calling thread into the network namespace behind `fd`. Only netns.ts may call this. */

@@ -1,16 +1,16 @@
 // Links: veth pairs and vxlan by rtnetlink, wireguard through whoever can make them. Attributes that every link has (MTU,
 // MAC, alias, up) change in place; a link is only made again when what makes its type differs. A link and its alias go to
 // the kernel in one write, so that no crash leaves a link that cannot be told to be ours.
-import { assertNever, type Fault } from '#model/fault.ts';
+import { assertNever, Fault } from '#model/fault.ts';
 import type { Link, Netns, VethLink, VxlanLink, WireguardLink } from '#model/desired.ts';
 import { familyOf, type Ip, type Mac } from '#model/ip.ts';
-import { byNetns, dumpLinks, faultOf, place } from './batch.ts';
+import { byNetns, deleteLinks, dumpLinks, faultOf, place } from './batch.ts';
 import type { Failure, Kind } from './kind.ts';
 import { kernelFault } from './libc.ts';
 import { isAbsent } from './netns.ts';
 import { encodeLink, type FoundLink, type LinkChange, vethInfo, vxlanInfo } from './netlink/rtnl.ts';
 import type { NetlinkSocket, Request } from './netlink/socket.ts';
-import { NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK } from './netlink/uapi.ts';
+import { NLM_F_CREATE, NLM_F_EXCL, RTM_NEWLINK, RTM_SETLINK } from './netlink/uapi.ts';
 import { isOurLink, isOurLinkName } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
 
@@ -26,6 +26,11 @@ export interface WireguardDevices {
 /** What list() knows beyond the item: an administratively down link is never the same as a wanted one. */
 type Seen = Link & { readonly up?: boolean };
 
+export const withoutWireguard = (link: string): Fault =>
+  new Fault('unsupported', `Cannot add link ${link} type wireguard: neither the kernel nor wireguard-go is there`, {
+    hint: 'Install the package wireguard-go, or use a kernel with WireGuard',
+  });
+
 export const linkKey = (link: Link): string => `${link.netns} ${link.name}`;
 export const linkText = (link: Link): string => `link ${link.name} type ${link.type}${place(link.netns)}`;
 
@@ -35,10 +40,10 @@ const sameVxlan = (wanted: VxlanLink, found: VxlanLink): boolean =>
 // UDP over IPv6 always has a checksum here, whatever is asked for.
 const outerChecksum = (link: VxlanLink): boolean => link.checksum || familyOf(link.local) === 6;
 
-/** The far end of a veth is not compared, except that one that is to be up must be. */
+/** The far end of a veth is not compared: what is in a container is attachment.ts's, and in a domain an item of its own. */
 export function sameLink(wanted: Link, found: Seen): boolean {
   if (wanted.mtu !== found.mtu || wanted.alias !== found.alias || found.up === false) return false;
-  if (wanted.type === 'veth') return found.type === 'veth' && wanted.mac === found.mac && (!wanted.peer.up || found.peer.up);
+  if (wanted.type === 'veth') return found.type === 'veth' && wanted.mac === found.mac;
   if (wanted.type === 'vxlan') return found.type === 'vxlan' && wanted.mac === found.mac && sameVxlan(wanted, found);
   return found.type === 'wireguard';
 }
@@ -164,7 +169,7 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
 
   function addDevice(item: WireguardLink): Failure<Link>[] {
     try {
-      if (devices === undefined) throw kernelFault(`add ${linkText(item)}`, 'EOPNOTSUPP');
+      if (devices === undefined) throw withoutWireguard(item.name);
       devices.add(item);
       return [];
     } catch (error) {
@@ -175,31 +180,16 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
   /** The link is there: keep it if its type's own attributes fit, else make it again. */
   function adjust(netns: Netns, socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] {
     const found = new Map(dumpLinks(socket).map((link) => [link.name, link]));
-    const failures: Failure<Link>[] = [];
+    const settled: (VethLink | VxlanLink)[] = [];
     const again: Link[] = [];
     for (const link of links) {
       const existing = found.get(link.name);
       if (link.type !== 'wireguard' && existing !== undefined && fits(link, toLink(netns, existing))) {
-        failures.push(...settleInPlace(socket, link, existing));
+        settled.push(link);
       } else again.push(link);
     }
-    failures.push(...removeNamed(socket, again));
-    return [...failures, ...create(netns, socket, again)];
-  }
-
-  function settleInPlace(socket: NetlinkSocket, link: VethLink | VxlanLink, existing: FoundLink): Failure<Link>[] {
-    const fault = sendGroups(socket, [[settle(link)]])[0] ?? (link.type === 'veth' ? settlePeer(link, existing) : undefined);
-    return fault === undefined ? [] : [{ item: link, fault }];
-  }
-
-  /** The far end follows where it is still in a namespace of ours under its first name; a container's is attachment.ts's. */
-  function settlePeer(link: VethLink, existing: FoundLink): Fault | undefined {
-    const { netns, name, mtu, up } = link.peer;
-    if (netns.startsWith('/') || (existing.mtu === link.mtu && (existing.carrier || !up))) return undefined;
-    const body = encodeLink({ name, mtu, ...(up ? { up } : {}) });
-    const [outcome] = sockets.find(netns)?.batch([{ type: RTM_SETLINK, body, action: `set link ${name}${place(netns)}` }]) ?? [];
-    // The far end is another's by now.
-    return isAbsent(outcome?.fault) ? undefined : outcome?.fault;
+    const set = socket.batch(settled.map(settle)).map(({ fault }) => fault);
+    return [...failuresOf(settled, set), ...removeNamed(socket, again), ...create(netns, socket, again)];
   }
 
   function add(items: readonly Link[]): Failure<Link>[] {
@@ -263,16 +253,11 @@ function fits(wanted: VethLink | VxlanLink, found: Link): boolean {
   return assertNever(wanted);
 }
 
-/** Deletes links by name, all in one write. */
-function removeNamed(socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] {
-  const outcomes = socket.batch(
-    links.map((link) => ({ type: RTM_DELLINK, body: encodeLink({ name: link.name }), action: `remove ${linkText(link)}` })),
-  );
-  return failuresOf(
+const removeNamed = (socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] =>
+  failuresOf(
     links,
-    outcomes.map(({ fault }) => (isAbsent(fault) ? undefined : fault)),
+    deleteLinks(socket, links).map((fault) => (isAbsent(fault) ? undefined : fault)),
   );
-}
 
 const failuresOf = (items: readonly Link[], faults: readonly (Fault | undefined)[]): Failure<Link>[] =>
   items.flatMap((item, index) => {

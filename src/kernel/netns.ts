@@ -104,8 +104,8 @@ function nsfsDevice(): number {
   return nsfs;
 }
 
-/** Makes the directory a mount point of its own whose mounts reach every other mount namespace, as ip-netns(8) does. */
-function shareDirectory(directory: string): void {
+/** Makes the directory a mount point of its own whose mounts reach every other mount namespace, as ip-netns(8) does. Idempotent. Fault `kernel`. */
+export function shareDirectory(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o755 });
   const refused = mount('', directory, MS_SHARED | MS_REC);
   if (refused === undefined) return;

@@ -12,7 +12,10 @@ export interface Message {
   readonly body: Buffer;
 }
 
-export type Attributes = ReadonlyMap<number, Buffer>;
+/** Attributes by type. Looking one up walks the bytes: a link has some sixty attributes, of which eight are wanted. */
+export interface Attributes {
+  get(type: number): Buffer | undefined;
+}
 
 const headerLength = 16;
 const align = (length: number): number => (length + 3) & ~3;
@@ -81,11 +84,21 @@ export function u32(type: number, value: number): Buffer {
 export const ipAttribute = (type: number, ip: Ip): Buffer => attribute(type, ipBytes(ip));
 export const macAttribute = (type: number, mac: Mac): Buffer => attribute(type, macBytes(mac));
 
-/** The attributes of `bytes` by type, flag bits removed. Of several with one type the last counts. */
-export function decodeAttributes(bytes: Buffer): Attributes {
-  const attributes = new Map<number, Buffer>();
-  for (const [type, value] of attributeList(bytes)) attributes.set(type, value);
-  return attributes;
+/** The attributes of `bytes`, flag bits of their types ignored; of several with one type the first counts. */
+export function decodeAttributes(bytes: Buffer | undefined): Attributes {
+  return {
+    get(type) {
+      if (bytes === undefined) return undefined;
+      let offset = 0;
+      while (offset + 4 <= bytes.length) {
+        const length = bytes.readUInt16LE(offset);
+        if (length < 4 || offset + length > bytes.length) break;
+        if ((bytes.readUInt16LE(offset + 2) & NLA_TYPE_MASK) === type) return bytes.subarray(offset + 4, offset + length);
+        offset += align(length);
+      }
+      return undefined;
+    },
+  };
 }
 
 /** The attributes in order, for lists whose members repeat a type. */

@@ -35,6 +35,7 @@ export interface LinkChange {
   readonly mtu?: number;
   readonly mac?: Mac;
   readonly alias?: string;
+  readonly group?: number;
   readonly up?: boolean;
   /** Descriptor of the namespace the link is created in. */
   readonly netnsFd?: number;
@@ -46,14 +47,18 @@ export function encodeLink(change: LinkChange): Buffer {
   if (change.name !== undefined) parts.push(text(uapi.IFLA_IFNAME, change.name));
   if (change.mtu !== undefined) parts.push(u32(uapi.IFLA_MTU, change.mtu));
   if (change.mac !== undefined) parts.push(macAttribute(uapi.IFLA_ADDRESS, change.mac));
+  if (change.group !== undefined) parts.push(u32(uapi.IFLA_GROUP, change.group));
   if (change.netnsFd !== undefined) parts.push(u32(uapi.IFLA_NET_NS_FD, change.netnsFd));
   if (change.alias !== undefined) parts.push(attribute(uapi.IFLA_IFALIAS, Buffer.from(change.alias)));
   if (change.info !== undefined) parts.push(change.info);
   return Buffer.concat(parts);
 }
 
-/** Body of a dump of all links, without their counters. */
-export const encodeLinkDump = (): Buffer => Buffer.concat([linkHeader(0, 0, 0), u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)]);
+/** Body of RTM_GETLINK for one link by name, or for all of them; without counters. */
+export function encodeLinkQuery(name?: string): Buffer {
+  const mask = u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS);
+  return Buffer.concat([linkHeader(0, 0, 0), mask, name === undefined ? Buffer.alloc(0) : text(uapi.IFLA_IFNAME, name)]);
+}
 
 /** IFLA_LINKINFO of a veth: the far end is described like a link of its own. */
 export const vethInfo = (peer: LinkChange): Buffer =>
@@ -105,7 +110,7 @@ export interface FoundLink {
 export function decodeLink(body: Buffer): FoundLink {
   const attributes = decodeAttributes(body.subarray(16));
   const flags = body.readUInt32LE(8);
-  const info = decodeAttributes(attributes.get(uapi.IFLA_LINKINFO) ?? Buffer.alloc(0));
+  const info = decodeAttributes(attributes.get(uapi.IFLA_LINKINFO));
   const kind = readText(info.get(uapi.IFLA_INFO_KIND));
   const link = {
     index: body.readInt32LE(4),
@@ -117,10 +122,10 @@ export function decodeLink(body: Buffer): FoundLink {
     carrier: (flags & uapi.IFF_LOWER_UP) !== 0,
     kind,
   };
-  return kind === 'vxlan' ? { ...link, vxlan: decodeVxlan(info.get(uapi.IFLA_INFO_DATA) ?? Buffer.alloc(0)) } : link;
+  return kind === 'vxlan' ? { ...link, vxlan: decodeVxlan(info.get(uapi.IFLA_INFO_DATA)) } : link;
 }
 
-function decodeVxlan(bytes: Buffer): Vxlan {
+function decodeVxlan(bytes: Buffer | undefined): Vxlan {
   const attributes = decodeAttributes(bytes);
   const local = readIp(attributes.get(uapi.IFLA_VXLAN_LOCAL) ?? attributes.get(uapi.IFLA_VXLAN_LOCAL6));
   const port = attributes.get(uapi.IFLA_VXLAN_PORT);
@@ -260,7 +265,7 @@ export function decodeRoute(body: Buffer): RouteMessage {
   const base = readIp(attributes.get(uapi.RTA_DST)) ?? (six ? '::' : '0.0.0.0');
   const index = attributes.get(uapi.RTA_OIF);
   const via = attributes.get(uapi.RTA_VIA);
-  const mtu = decodeAttributes(attributes.get(uapi.RTA_METRICS) ?? Buffer.alloc(0)).get(uapi.RTAX_MTU);
+  const mtu = decodeAttributes(attributes.get(uapi.RTA_METRICS)).get(uapi.RTAX_MTU);
   const table = attributes.get(uapi.RTA_TABLE);
   const flags = body.readUInt32LE(8);
   return {

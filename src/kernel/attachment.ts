@@ -1,0 +1,154 @@
+// The container's end of an attachment: looked at and repaired from inside the container's namespace. Docker sets it up
+// when it joins; what is lost later (the pair, when our end was deleted; an address or a route, when somebody in the
+// container took them away; the MTU, when the underlay's changed) Docker does not bring back, so the agent does.
+// The link is known by its MAC, since containers rename links; nothing is cached, since a kept socket would keep the
+// namespace of a dead container alive.
+import { Fault } from '#model/fault.ts';
+import { type Attachment, familiesOf, type Link, type VethLink } from '#model/desired.ts';
+import { type Cidr, everything, familyOf, hostPrefix, type Ip, type Mac } from '#model/ip.ts';
+import { gatewayMac, routeProtocol } from '#model/numbers.ts';
+import { encodeAddr } from './addr.ts';
+import { dumpLinks } from './batch.ts';
+import type { Kind } from './kind.ts';
+import {
+  decodeAddress,
+  decodeRoute,
+  encodeAddressDump,
+  encodeLink,
+  encodeRoute,
+  encodeRouteDump,
+  type RouteMessage,
+} from './netlink/rtnl.ts';
+import { NetlinkSocket, type Request } from './netlink/socket.ts';
+import {
+  NLM_F_CREATE,
+  NLM_F_REPLACE,
+  RT_TABLE_MAIN,
+  RTM_GETADDR,
+  RTM_GETROUTE,
+  RTM_NEWADDR,
+  RTM_NEWROUTE,
+  RTM_SETLINK,
+  RTN_UNICAST,
+} from './netlink/uapi.ts';
+import { inNetns } from './netns.ts';
+
+export interface FoundAttachment {
+  readonly name: string;
+  readonly mtu: number;
+  readonly up: boolean;
+  readonly addresses: readonly Cidr[];
+  /** Every unicast route of the main table over this link. */
+  readonly routes: readonly { readonly destination: Cidr; readonly via?: Ip }[];
+  /** Families in which the container has a default route, over whichever link. */
+  readonly defaults: readonly Cidr[];
+}
+
+export interface RepairOptions {
+  /** Makes the pair again when there is none. */
+  readonly link: Kind<Link>;
+  /** Alias of our end. */
+  readonly alias: string;
+  /** Name of the container's end when it has to be made; `eth0` unless the caller knows it had another. */
+  readonly name?: string;
+  /** Routes that Docker was given at Join beside the default one. */
+  readonly routes?: readonly { readonly destination: Cidr; readonly via?: Ip }[];
+}
+
+interface Found extends FoundAttachment {
+  readonly index: number;
+}
+
+function find(socket: NetlinkSocket, mac: Mac): Found | undefined {
+  const link = dumpLinks(socket).find((candidate) => candidate.mac === mac);
+  if (link === undefined) return undefined;
+  const addresses = socket
+    .dump({ type: RTM_GETADDR, body: encodeAddressDump(), action: 'list addresses' })
+    .flatMap(({ body }) => decodeAddress(body) ?? [])
+    .filter(({ index }) => index === link.index)
+    .map(({ ip, length }) => `${ip}/${length}` as Cidr);
+  const routes = ([4, 6] as const).flatMap((family) =>
+    socket
+      .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, 0), action: 'list routes' })
+      .map(({ body }) => decodeRoute(body))
+      .filter(({ table, type }) => table === RT_TABLE_MAIN && type === RTN_UNICAST),
+  );
+  const { index, name, mtu, up } = link;
+  return {
+    index,
+    name,
+    mtu,
+    up,
+    addresses,
+    routes: routes
+      .filter((route) => route.index === index)
+      .map(({ destination, via }) => (via === undefined ? { destination } : { destination, via })),
+    defaults: routes
+      .map(({ destination }: RouteMessage) => destination)
+      .filter((destination) => destination === everything[familyOf(destination)]),
+  };
+}
+
+/** The link with that MAC in the namespace at `path`. Undefined: no such link. Fault `kernel`, ENOENT when there is no such namespace. */
+export function inspectAttachment(path: string, mac: Mac): FoundAttachment | undefined {
+  using socket = inNetns(path, () => new NetlinkSocket());
+  return find(socket, mac);
+}
+
+/** What the container's end lacks: requests that put it right, in order. Empty when it is as it must be. */
+function lacking(found: Found, attachment: Attachment, routes: NonNullable<RepairOptions['routes']>): Request[] {
+  const { index, name } = found;
+  const where = `in ${attachment.netns}`;
+  const requests: Request[] = [];
+  if (found.mtu !== attachment.mtu || !found.up) {
+    const body = encodeLink({ index, mtu: attachment.mtu, up: true });
+    requests.push({ type: RTM_SETLINK, body, action: `set link ${name} mtu ${attachment.mtu} up ${where}` });
+  }
+  for (const address of attachment.addresses.filter((wanted) => !found.addresses.includes(wanted))) {
+    const action = `add address ${address} dev ${name} ${where}`;
+    requests.push({ type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeAddr(address, index), action });
+  }
+  const route = (destination: Cidr, via?: Ip): Request => {
+    const body = encodeRoute({ destination, via, index, protocol: routeProtocol, type: RTN_UNICAST, onlink: via !== undefined });
+    const action = `add route ${destination}${via === undefined ? '' : ` via ${via}`} dev ${name} ${where}`;
+    return { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body, action };
+  };
+  const has = (destination: Cidr): boolean => found.routes.some((existing) => existing.destination === destination);
+  for (const family of familiesOf(attachment.addresses)) {
+    const gateway = attachment.gateways.find((ip) => familyOf(ip) === family);
+    if (gateway === undefined) continue;
+    // An IPv6 link-local gateway needs no route of its own.
+    if (family === 4 && !has(hostPrefix(gateway))) requests.push(route(hostPrefix(gateway)));
+    // With several networks the default route is over the one that Docker chose.
+    if (!found.defaults.includes(everything[family])) requests.push(route(everything[family], gateway));
+  }
+  for (const { destination, via } of routes) if (!has(destination)) requests.push(route(destination, via));
+  return requests;
+}
+
+/**
+ * Makes the container's end as `attachment` says and tells whether anything had to be written. A pair that is gone is made
+ * again, its far end directly inside. Faults: `kernel` (ENOENT when the container's namespace is gone), `not-found` when our
+ * end exists but its far end is neither in the container nor has its MAC.
+ */
+export function repairAttachment(attachment: Attachment, options: RepairOptions): boolean {
+  using socket = inNetns(attachment.netns, () => new NetlinkSocket());
+  const { mac, mtu, host } = attachment;
+  const before = find(socket, mac);
+  if (before === undefined) {
+    const name = options.name ?? 'eth0';
+    const peer = { netns: attachment.netns, name, mac, mtu, up: true };
+    const link: VethLink = { type: 'veth', netns: host.netns, name: host.name, mtu, mac: gatewayMac, alias: options.alias, peer };
+    const [failure] = options.link.add([link]);
+    if (failure !== undefined) throw failure.fault;
+  }
+  const found = before ?? find(socket, mac);
+  if (found === undefined) {
+    throw new Fault('not-found', `No link with MAC ${mac} in ${attachment.netns}, but ${host.name} exists`, {
+      hint: `Remove it with: ip${host.netns === '' ? '' : ` -n ${host.netns}`} link del ${host.name}`,
+    });
+  }
+  const requests = lacking(found, attachment, options.routes ?? []);
+  for (const { fault } of socket.batch(requests)) if (fault !== undefined) throw fault;
+  return before === undefined || requests.length > 0;
+}

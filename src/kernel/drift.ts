@@ -1,0 +1,113 @@
+// Which multicast messages of the kernel mean that something of ours is no longer as we left it. Pure. Most messages mean
+// nothing of the kind: a container's link comes up, the kernel learns a neighbour, Docker edits its own tables. To tell,
+// one has to remember what was there: the links of the namespace, and which neighbours are permanent.
+import { routeProtocol, tableName } from '#model/numbers.ts';
+import { decodeAttributes, type Message, readText } from './netlink/codec.ts';
+import { decodeAddress, decodeLink, decodeNeigh, decodeRoute, type FoundLink, type NeighMessage } from './netlink/rtnl.ts';
+import {
+  AF_BRIDGE,
+  AF_UNSPEC,
+  NLM_F_REPLACE,
+  NUD_PERMANENT,
+  RT_TABLE_MAIN,
+  RTM_DELADDR,
+  RTM_DELLINK,
+  RTM_DELNEIGH,
+  RTM_DELROUTE,
+  RTM_NEWADDR,
+  RTM_NEWLINK,
+  RTM_NEWNEIGH,
+  RTM_NEWROUTE,
+} from './netlink/uapi.ts';
+import { isOurAddress, isOurLink, isOurLinkName } from './ownership.ts';
+
+/** What is remembered of one namespace. Kept up to date by every message, also by those about our own writes. */
+export interface Memory {
+  /** Whether the namespace itself is ours. */
+  readonly domain: boolean;
+  readonly links: Map<number, FoundLink>;
+  /** By rememberedAs(). */
+  readonly permanent: Set<string>;
+}
+
+/** Who caused a message: `kernel` by itself, or as a consequence; `self`; or a `foreign` process. */
+export type Cause = 'kernel' | 'self' | 'foreign';
+
+const sameLinkState = (a: FoundLink, b: FoundLink): boolean =>
+  a.name === b.name && a.mtu === b.mtu && a.mac === b.mac && a.alias === b.alias && a.up === b.up;
+
+function linkDrift(memory: Memory, message: Message, cause: Cause): boolean {
+  // Bridges tell about their ports in messages of the same type but another family.
+  if (message.body[0] !== AF_UNSPEC) return false;
+  const link = decodeLink(message.body);
+  const before = memory.links.get(link.index);
+  if (message.type === RTM_DELLINK) {
+    memory.links.delete(link.index);
+    return before !== undefined && isOurLink(before);
+  }
+  memory.links.set(link.index, link);
+  if (before === undefined) return cause === 'foreign' && isOurLink(link);
+  return (isOurLink(before) || isOurLink(link)) && !sameLinkState(before, link);
+}
+
+function addressDrift(memory: Memory, message: Message, cause: Cause): boolean {
+  const address = decodeAddress(message.body);
+  const link = address === undefined ? undefined : memory.links.get(address.index);
+  if (address === undefined || link === undefined) return false;
+  const { ip, protocol } = address;
+  if (!isOurAddress({ link: link.name, mac: link.mac, ip, protocol }, memory.domain)) return false;
+  // IPv6 does not say who added an address, but ours carry our protocol.
+  return message.type === RTM_DELADDR || cause === 'foreign' || (cause === 'kernel' && protocol !== routeProtocol);
+}
+
+function routeDrift(message: Message, cause: Cause): boolean {
+  const route = decodeRoute(message.body);
+  if (route.table !== RT_TABLE_MAIN) return false;
+  if (message.type === RTM_DELROUTE) return route.protocol === routeProtocol;
+  // A route that replaces another does not name the other's owner.
+  return cause === 'foreign' && (route.protocol === routeProtocol || (message.flags & NLM_F_REPLACE) !== 0);
+}
+
+function neighDrift(memory: Memory, message: Message, cause: Cause): boolean {
+  const neigh = decodeNeigh(message.body);
+  const link = memory.links.get(neigh.index);
+  if (link === undefined || !isOurLinkName(link.name)) return false;
+  const key = rememberedAs(neigh);
+  if (message.type === RTM_NEWNEIGH && (neigh.state & NUD_PERMANENT) !== 0) {
+    const known = memory.permanent.has(key);
+    memory.permanent.add(key);
+    return cause === 'foreign' || (cause === 'kernel' && !known);
+  }
+  return memory.permanent.delete(key);
+}
+
+/** A neighbour is known by its address, a forwarding entry by its MAC and remote. */
+export const rememberedAs = (neigh: NeighMessage): string =>
+  neigh.ip === undefined || neigh.family === AF_BRIDGE ? `${neigh.index} ${neigh.mac} ${neigh.ip}` : `${neigh.index} ${neigh.ip}`;
+
+/** Judges one message of NETLINK_ROUTE and brings `memory` up to date. */
+export function isRouteDrift(memory: Memory, message: Message, cause: Cause): boolean {
+  if (cause === 'self' && message.type !== RTM_NEWLINK && message.type !== RTM_DELLINK) {
+    if (message.type === RTM_NEWNEIGH || message.type === RTM_DELNEIGH) neighDrift(memory, message, cause);
+    return false;
+  }
+  switch (message.type) {
+    case RTM_NEWLINK:
+    case RTM_DELLINK:
+      return linkDrift(memory, message, cause) && cause !== 'self';
+    case RTM_NEWADDR:
+    case RTM_DELADDR:
+      return addressDrift(memory, message, cause);
+    case RTM_NEWROUTE:
+    case RTM_DELROUTE:
+      return routeDrift(message, cause);
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH:
+      return neighDrift(memory, message, cause);
+    default:
+      return false;
+  }
+}
+
+/** Judges one message of the nftables group: attribute 1 of every one of them is the table's name. */
+export const isNftDrift = (message: Message): boolean => readText(decodeAttributes(message.body.subarray(4)).get(1)).startsWith(tableName);

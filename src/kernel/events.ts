@@ -1,0 +1,214 @@
+// Drift: tells that somebody else may have changed something of ours, per namespace, from the kernel's multicast groups.
+// One rtnetlink and one nftables socket per namespace, none of which Node can wait for by itself: its loop refuses netlink
+// sockets, a blocked read would take a pool thread per namespace, and a Worker that polls costs some ten megabytes. So the
+// sockets raise a signal when they become readable (fcntl(2), F_SETSIG), and the handler empties those that poll(2) names:
+// nothing runs while nothing happens. The signal is SIGURG because its default is to be ignored, so that one that comes
+// before or after the handler is installed does no harm.
+import { closeSync, type FSWatcher, watch } from 'node:fs';
+import type { Netns } from '#model/desired.ts';
+import { errnoName, openNetlinkSocket, raiseSignal, readable, receive, setOption } from './libc.ts';
+import { dumpLinks } from './batch.ts';
+import { type Cause, isNftDrift, isRouteDrift, type Memory, rememberedAs } from './drift.ts';
+import { decodeMessages } from './netlink/codec.ts';
+import { decodeNeigh, encodeNeighDump } from './netlink/rtnl.ts';
+import {
+  AF_BRIDGE,
+  AF_UNSPEC,
+  NETLINK_NETFILTER,
+  NETLINK_ROUTE,
+  NFNLGRP_NFTABLES,
+  NUD_PERMANENT,
+  RTM_GETNEIGH,
+  RTMGRP_IPV4_IFADDR,
+  RTMGRP_IPV4_ROUTE,
+  RTMGRP_IPV6_IFADDR,
+  RTMGRP_IPV6_ROUTE,
+  RTMGRP_LINK,
+  RTMGRP_NEIGH,
+  SO_RCVBUFFORCE,
+  SOL_SOCKET,
+} from './netlink/uapi.ts';
+import { inNetns, listNetns, netnsIdentity, shareDirectory } from './netns.ts';
+import { isOurNetns } from './ownership.ts';
+import type { Sockets } from './sockets.ts';
+
+/** `netns` absent: anything anywhere may have changed. Called at most once per namespace and turn of the event loop. */
+export type OnDrift = (netns: Netns | undefined) => void;
+
+const signal = 'SIGURG';
+const routeGroups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE;
+const nftGroups = 1 << (NFNLGRP_NFTABLES - 1);
+// A limit, not an allocation: room for some ten thousand messages of our own while a large plan is applied.
+const bufferBytes = 16 * 1024 * 1024;
+const buffer = Buffer.alloc(64 * 1024);
+
+interface Watched {
+  readonly netns: Netns;
+  readonly identity: number | undefined;
+  readonly routeFd: number;
+  readonly nftFd: number;
+  readonly memory: Memory;
+}
+
+export class Events implements Disposable {
+  readonly #sockets: Sockets;
+  readonly #onDrift: OnDrift;
+  readonly #watched = new Map<Netns, Watched>();
+  readonly #byFd = new Map<number, Watched>();
+  readonly #suspects = new Set<Netns | undefined>();
+  readonly #drain = (): void => this.#drainAll('loud');
+  #names: FSWatcher | undefined;
+  #quiet = 0;
+
+  /** Subscribes to the host's namespace and to every domain that exists. Fault `kernel`. */
+  constructor(sockets: Sockets, onDrift: OnDrift) {
+    this.#sockets = sockets;
+    this.#onDrift = onDrift;
+    process.on(signal, this.#drain);
+    shareDirectory(sockets.directory);
+    // Somebody else's `ip netns del` shows only in the directory.
+    this.#names = watch(sockets.directory, { persistent: false }, () => this.#compareNames());
+    this.follow();
+  }
+
+  [Symbol.dispose](): void {
+    this.#names?.close();
+    this.#names = undefined;
+    for (const netns of this.#watched.keys()) this.#unwatch(netns);
+    process.off(signal, this.#drain);
+  }
+
+  /** Subscribes to domains that are new and lets go of those that are gone. Called after namespaces were made or removed. */
+  follow(): void {
+    const names = new Set(['', ...listNetns(this.#sockets.directory).map(({ name }) => name)]);
+    for (const [netns, watched] of this.#watched) {
+      if (!names.has(netns) || (netns !== '' && watched.identity !== netnsIdentity(this.#sockets.path(netns)))) this.#unwatch(netns);
+    }
+    for (const netns of names) if (!this.#watched.has(netns)) this.#watch(netns);
+  }
+
+  /** Lets go of one namespace, so that it can end. */
+  release(netns: Netns): void {
+    this.#unwatch(netns);
+  }
+
+  /**
+   * Runs our own writes: what the kernel tells about them, also what it did by itself in consequence, is no drift. What a
+   * foreign process changed at the same time still is, where the message names its sender.
+   */
+  quiet<T>(fn: () => T): T {
+    if (this.#quiet > 0) return fn();
+    this.#drainAll('loud');
+    this.#quiet++;
+    try {
+      return fn();
+    } finally {
+      this.#quiet--;
+      this.#drainAll('quiet');
+    }
+  }
+
+  #watch(netns: Netns): void {
+    const path = this.#sockets.path(netns);
+    const identity = netns === '' ? undefined : netnsIdentity(path);
+    const [routeFd, nftFd] = inNetns(path, () => [open(NETLINK_ROUTE, routeGroups), open(NETLINK_NETFILTER, nftGroups)] as const);
+    const watched = {
+      netns,
+      identity,
+      routeFd,
+      nftFd,
+      memory: { domain: isOurNetns(netns), links: new Map(), permanent: new Set<string>() },
+    };
+    this.#watched.set(netns, watched);
+    this.#byFd.set(routeFd, watched).set(nftFd, watched);
+    this.#recall(watched);
+  }
+
+  /** Fills the memory from the kernel. */
+  #recall({ netns, memory }: Watched): void {
+    const socket = this.#sockets.find(netns);
+    if (socket === undefined) return;
+    memory.links.clear();
+    memory.permanent.clear();
+    for (const link of dumpLinks(socket)) memory.links.set(link.index, link);
+    for (const family of [AF_UNSPEC, AF_BRIDGE]) {
+      for (const message of socket.dump({ type: RTM_GETNEIGH, body: encodeNeighDump(family), action: 'list neighbours' })) {
+        const neigh = decodeNeigh(message.body);
+        if ((neigh.state & NUD_PERMANENT) !== 0) memory.permanent.add(rememberedAs(neigh));
+      }
+    }
+  }
+
+  #unwatch(netns: Netns): void {
+    const watched = this.#watched.get(netns);
+    if (watched === undefined) return;
+    this.#watched.delete(netns);
+    for (const fd of [watched.routeFd, watched.nftFd]) {
+      this.#byFd.delete(fd);
+      closeSync(fd);
+    }
+  }
+
+  #drainAll(mode: 'loud' | 'quiet'): void {
+    for (const fd of readable([...this.#byFd.keys()])) this.#drainOne(fd, mode);
+  }
+
+  #drainOne(fd: number, mode: 'loud' | 'quiet'): void {
+    const watched = this.#byFd.get(fd);
+    if (watched === undefined) return;
+    for (;;) {
+      const length = receive(fd, buffer, { wait: false });
+      if (length < 0) {
+        if (errnoName(-length) === 'EINTR') continue;
+        if (errnoName(-length) !== 'ENOBUFS') return;
+        // Messages were lost: what is remembered is as old as what the caller knows.
+        this.#recall(watched);
+        this.#suspect(watched.netns);
+        continue;
+      }
+      for (const message of decodeMessages(buffer.subarray(0, length))) {
+        const drifted =
+          fd === watched.nftFd
+            ? mode === 'loud' && isNftDrift(message)
+            : isRouteDrift(watched.memory, message, this.#causeOf(message.port, mode));
+        if (drifted) this.#suspect(watched.netns);
+      }
+    }
+  }
+
+  #causeOf(port: number, mode: 'loud' | 'quiet'): Cause {
+    if (this.#sockets.ports.has(port)) return 'self';
+    if (port !== 0) return 'foreign';
+    return mode === 'quiet' ? 'self' : 'kernel';
+  }
+
+  #compareNames(): void {
+    const before = new Map([...this.#watched.values()].map(({ netns, identity }) => [netns, identity]));
+    this.follow();
+    for (const [netns, identity] of before) {
+      if (this.#watched.get(netns)?.identity === identity && this.#watched.has(netns)) continue;
+      this.#sockets.forget(netns);
+      this.#suspect(netns);
+      this.#suspect('');
+    }
+    for (const netns of this.#watched.keys()) if (!before.has(netns)) this.#suspect('');
+  }
+
+  #suspect(netns: Netns | undefined): void {
+    if (this.#suspects.size === 0) queueMicrotask(() => this.#deliver());
+    this.#suspects.add(netns);
+  }
+
+  #deliver(): void {
+    const suspects = [...this.#suspects];
+    this.#suspects.clear();
+    for (const netns of suspects) this.#onDrift(netns);
+  }
+}
+
+function open(protocol: number, groups: number): number {
+  const fd = openNetlinkSocket(protocol, groups);
+  setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
+  raiseSignal(fd, signal);
+  return fd;
+}

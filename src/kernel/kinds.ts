@@ -1,0 +1,104 @@
+// All kinds of the real kernel in one value, over one set of sockets. Every write passes here, so here is where writes are
+// counted (a restart that changes nothing must write nothing) and where they are told apart from drift.
+import type { Netns } from '#model/desired.ts';
+import { createAddrKind } from './addr.ts';
+import { createNetnsKind } from './domain.ts';
+import { Events, type OnDrift } from './events.ts';
+import { createFdbKind } from './fdb.ts';
+import type { Kind, Kinds } from './kind.ts';
+import { createLinkKind, withoutWireguard } from './link.ts';
+import { createNeighKind } from './neigh.ts';
+import { defaultNetnsDirectory } from './netns.ts';
+import { createElementKind, createTableKind } from './nft.ts';
+import { createRouteKind } from './route.ts';
+import { Sockets } from './sockets.ts';
+import { createSysctlKind } from './sysctl.ts';
+import { createWireguardKind, openWireguard } from './wireguard.ts';
+
+export interface KindsOptions {
+  /** Where named namespaces are; default /run/netns. */
+  readonly netnsDirectory?: string;
+  /** The host's private key (base64) and where wireguard-go's sockets go; absent: wireguard is refused as `unsupported`. */
+  readonly wireguard?: { readonly directory: string; readonly privateKey: string };
+  /** Called when somebody else may have changed something of ours; absent: nothing is watched. */
+  readonly onDrift?: OnDrift;
+}
+
+export interface RealKinds extends Kinds, Disposable {
+  /** Items that were written to the kernel since creation: added, changed, removed. Settings that had their value do not count. */
+  readonly writes: number;
+  readonly sockets: Sockets;
+}
+
+const noWireguard: Kinds['wireguard'] = {
+  name: 'wireguard',
+  key: ({ netns, link }) => `${netns} ${link}`,
+  same: () => false,
+  list: () => [],
+  add: (items) => items.map((item) => ({ item, fault: withoutWireguard(item.link) })),
+  remove: () => [],
+};
+
+/** Faults: `kernel` when the process may not use netlink or share the directory. The caller disposes of it. */
+export function createKinds(options: KindsOptions = {}): RealKinds {
+  const netnsDirectory = options.netnsDirectory ?? defaultNetnsDirectory;
+  const sockets = new Sockets(netnsDirectory);
+  const events = options.onDrift === undefined ? undefined : new Events(sockets, options.onDrift);
+  let writes = 0;
+  const count = (items: number): void => {
+    writes += items;
+  };
+  const quietly = <T>(fn: () => T): T => (events === undefined ? fn() : events.quiet(fn));
+
+  function watched<T>(kind: Kind<T>, counting = true): Kind<T> {
+    return {
+      ...kind,
+      add(items) {
+        if (counting) count(items.length);
+        return quietly(() => kind.add(items));
+      },
+      remove(items) {
+        if (counting) count(items.length);
+        return quietly(() => kind.remove(items));
+      },
+    };
+  }
+
+  const { wireguard } = options;
+  const backend = wireguard === undefined ? undefined : openWireguard(sockets, wireguard.directory);
+  const netns = createNetnsKind(sockets, (name: Netns) => events?.release(name));
+  return {
+    netns: {
+      ...netns,
+      add(items) {
+        count(items.length);
+        const failures = quietly(() => netns.add(items));
+        events?.follow();
+        return failures;
+      },
+      remove(items) {
+        count(items.length);
+        return quietly(() => netns.remove(items));
+      },
+    },
+    sysctl: watched(createSysctlKind(sockets, count), false),
+    link: watched(createLinkKind(sockets, backend?.devices)),
+    wireguard: watched(
+      wireguard === undefined || backend === undefined ? noWireguard : createWireguardKind({ backend, privateKey: wireguard.privateKey }),
+    ),
+    addr: watched(createAddrKind(sockets)),
+    neigh: watched(createNeighKind(sockets)),
+    fdb: watched(createFdbKind(sockets)),
+    route: watched(createRouteKind(sockets)),
+    table: watched(createTableKind({ netnsDirectory })),
+    element: watched(createElementKind({ netnsDirectory })),
+    sockets,
+    get writes() {
+      return writes;
+    },
+    [Symbol.dispose]() {
+      events?.[Symbol.dispose]();
+      sockets[Symbol.dispose]();
+    },
+  };
+}
