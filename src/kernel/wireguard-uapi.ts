@@ -1,0 +1,73 @@
+// The cross-platform configuration protocol of userspace WireGuard (https://www.wireguard.com/xplatform/): lines of
+// `key=value` over a unix stream socket, an empty line ends a request and its answer. Keys are in hexadecimal.
+import { closeSync, readSync, writeSync } from 'node:fs';
+import { Fault } from '#model/fault.ts';
+import type { Cidr } from '#model/ip.ts';
+import { errnoName, kernelFault, openUnixStream } from './libc.ts';
+import { keyBytes, publicKeyOf } from './wireguard-keys.ts';
+import type { DeviceChange, DevicePeer, DeviceState } from './wireguard-config.ts';
+
+const hex = (key: string): string => (key === '' ? '0'.repeat(64) : keyBytes(key).toString('hex'));
+const base64 = (key: string): string => Buffer.from(key, 'hex').toString('base64');
+
+export const getRequest = 'get=1\n\n';
+
+/** The request that applies a change. */
+export function setRequest(change: DeviceChange): string {
+  return [
+    'set=1',
+    ...(change.privateKey === undefined ? [] : [`private_key=${hex(change.privateKey)}`]),
+    ...(change.port === undefined ? [] : [`listen_port=${change.port}`]),
+    ...change.remove.flatMap((key) => [`public_key=${hex(key)}`, 'remove=true']),
+    ...change.set.flatMap(({ publicKey, endpoint, allowed }) => [
+      `public_key=${hex(publicKey)}`,
+      ...(endpoint === '' ? [] : [`endpoint=${endpoint}`]),
+      'replace_allowed_ips=true',
+      ...allowed.map((cidr) => `allowed_ip=${cidr}`),
+    ]),
+    '\n',
+  ].join('\n');
+}
+
+/** Reads an answer. Fault `kernel` with the errno it carries. */
+export function parseAnswer(answer: string, action: string): DeviceState {
+  const peers: (DevicePeer & { endpoint: string; allowed: Cidr[] })[] = [];
+  let state = { publicKey: '', port: 0 };
+  let errno: number | undefined;
+  for (const line of answer.split('\n')) {
+    const [, key = '', value = ''] = /^([a-z_0-9]+)=(.*)$/.exec(line) ?? [];
+    const peer = peers.at(-1);
+    if (key === 'private_key') state = { ...state, publicKey: publicKeyOf(base64(value)) };
+    else if (key === 'listen_port') state = { ...state, port: Number(value) };
+    else if (key === 'public_key') peers.push({ publicKey: base64(value), endpoint: '', allowed: [] });
+    else if (key === 'endpoint' && peer !== undefined) peer.endpoint = value;
+    else if (key === 'allowed_ip') peer?.allowed.push(value as Cidr);
+    else if (key === 'errno') errno = Math.abs(Number(value));
+  }
+  if (errno === undefined) throw new Fault('kernel', `Cannot ${action}: EPROTO (the answer is cut off)`, { errno: 'EPROTO' });
+  if (errno !== 0) throw kernelFault(action, errnoName(errno));
+  return { ...state, peers };
+}
+
+/** One request and its answer, synchronously; at most two seconds. Fault `kernel`, with errno ECONNREFUSED or ENOENT when nobody listens. */
+export function exchange(path: string, request: string, action: string): DeviceState {
+  const fd = openUnixStream(path);
+  try {
+    const bytes = Buffer.from(request);
+    for (let sent = 0; sent < bytes.length;) sent += writeSync(fd, bytes, sent);
+    const chunks: Buffer[] = [];
+    const buffer = Buffer.alloc(64 * 1024);
+    for (let tail = ''; !tail.endsWith('\n\n');) {
+      const length = readSync(fd, buffer);
+      if (length === 0) break;
+      chunks.push(Buffer.from(buffer.subarray(0, length)));
+      tail = (tail + buffer.toString('latin1', Math.max(0, length - 2), length)).slice(-2);
+    }
+    return parseAnswer(Buffer.concat(chunks).toString(), action);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && 'syscall' in error) throw kernelFault(action, String(error.code));
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,149 @@
+// WireGuard devices where the kernel has none: each is a wireguard-go process with a tun device. The process and its UDP
+// socket stay in the host's namespace; the device moves to its domain, which the process notices by itself. Facts relied on:
+// - The process ends when its socket file is removed, and the tun device ends with the process: so device, process and
+//   socket live and die together, and the device alone tells which processes run. One that died shows as a missing link,
+//   which the loop makes again; an agent that comes back finds the devices and touches none.
+// - The directory of socket files is compiled in (/var/run/wireguard). Each process sees the agent's own directory there, by
+//   a mount namespace, so several agents on one machine do not meet.
+// - It learns of MTU changes from its own namespace only, and pads packets to 16 bytes up to the MTU it knows. So the MTU is
+//   set before the device moves, and MTUs of plans are multiples of 16.
+import { spawn } from 'node:child_process';
+import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import type { Netns, WireguardLink } from '#model/desired.ts';
+import { Fault } from '#model/fault.ts';
+import { dumpLinks, place } from './batch.ts';
+import { kernelFault } from './libc.ts';
+import { encodeLink, type FoundLink } from './netlink/rtnl.ts';
+import { RTM_SETLINK } from './netlink/uapi.ts';
+import { isOurLinkName } from './ownership.ts';
+import type { Sockets } from './sockets.ts';
+import type { WireguardBackend } from './wireguard-config.ts';
+import { exchange, getRequest, setRequest } from './wireguard-uapi.ts';
+
+const programs = ['/usr/bin/wireguard-go', '/usr/local/bin/wireguard-go', '/usr/sbin/wireguard-go', '/usr/local/sbin/wireguard-go'];
+const startMs = 5000;
+const stopMs = 3000;
+/** How long the process has to take note of a new MTU; a netlink message to a waiting reader takes microseconds. */
+const noticeMs = 20;
+
+const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LOG_LEVEL: 'error' };
+const script = 'mkdir -p /var/run/wireguard && mount --bind "$1" /var/run/wireguard && exec "$2" -f "$3"';
+
+const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+
+/** Whether the condition came true in time. Blocks: kinds are synchronous, and starting a device is rare. */
+function waitFor(condition: () => boolean, timeoutMs: number): boolean {
+  for (const end = Date.now() + timeoutMs; Date.now() < end; pause(2)) if (condition()) return true;
+  return condition();
+}
+
+/** Where wireguard-go is; undefined when it is not installed or there are no tun devices. */
+export function findWireguardGo(): string | undefined {
+  return existsSync('/dev/net/tun') ? programs.find(isExecutable) : undefined;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false; // Not there, or not for us: the next place is tried.
+  }
+}
+
+export interface UserspaceOptions {
+  readonly sockets: Sockets;
+  /** The agent's own directory for the processes' sockets and logs, at most 80 bytes long; made when missing. */
+  readonly directory: string;
+  /** Path of the program; findWireguardGo(). */
+  readonly program: string;
+}
+
+export function createUserspaceWireguard({ sockets, directory, program }: UserspaceOptions): WireguardBackend {
+  const socketPath = (name: string) => `${directory}/${name}.sock`;
+  const logPath = (name: string) => `${directory}/${name}.log`;
+
+  const tuns = (netns: Netns): FoundLink[] => {
+    const socket = sockets.find(netns);
+    return socket === undefined ? [] : dumpLinks(socket).filter(({ kind, name }) => kind === 'tun' && isOurLinkName(name));
+  };
+  const found = (netns: Netns) => tuns(netns).filter(({ name }) => existsSync(socketPath(name)));
+  const find = (netns: Netns, name: string) => found(netns).find((link) => link.name === name);
+
+  const list = (netns: Netns): WireguardLink[] =>
+    // A link that is down is not the one that is wanted: it shows with an MTU that nobody asks for.
+    found(netns).map(({ name, mtu, alias, up }) => ({ type: 'wireguard', netns, name, mtu: up ? mtu : 0, alias }));
+
+  const isListening = (name: string): boolean => {
+    if (!existsSync(socketPath(name))) return false;
+    try {
+      exchange(socketPath(name), getRequest, `ask wireguard-go for ${name}`);
+      return true;
+    } catch {
+      return false; // Refused or not yet: the file is left over, or the process is just starting.
+    }
+  };
+
+  function start(name: string): void {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const log = openSync(logPath(name), 'w', 0o600);
+    try {
+      const words = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', directory, program, name];
+      const child = spawn('unshare', words, { detached: true, stdio: ['ignore', log, log], cwd: '/', env: environment });
+      child.on('error', () => undefined); // Told below: no device appears.
+      child.unref();
+    } finally {
+      closeSync(log);
+    }
+    if (waitFor(() => isListening(name) && find('', name) !== undefined, startMs)) return;
+    throw new Fault('kernel', `Cannot start wireguard-go for ${name}: no device after ${startMs} ms`, {
+      errno: 'ETIMEDOUT',
+      hint: `See ${logPath(name)}`,
+      cause: readFileSync(logPath(name), 'utf8').slice(-1000),
+    });
+  }
+
+  /** Ends the process, wherever its device is. */
+  const dismiss = (name: string) => rmSync(socketPath(name), { force: true });
+
+  function move({ netns, name, mtu, alias }: WireguardLink): void {
+    const action = `move link ${name}${place(netns)}`;
+    sockets.of('').request({ type: RTM_SETLINK, body: encodeLink({ name, mtu }), action });
+    pause(noticeMs);
+    sockets.withFd(netns, (netnsFd) =>
+      sockets.of('').request({ type: RTM_SETLINK, body: encodeLink({ name, mtu, alias, up: true, netnsFd }), action }),
+    );
+  }
+
+  function add(link: WireguardLink): void {
+    const { netns, name, mtu, alias } = link;
+    const here = netns === '' ? undefined : find(netns, name);
+    if (here?.mtu === mtu) {
+      sockets.of(netns).request({ type: RTM_SETLINK, body: encodeLink({ name, alias, up: true }), action: `set link ${name}` });
+      return;
+    }
+    // With another MTU the device is made anew, as the process would not notice a change.
+    if (here !== undefined) remove(link);
+    if (find('', name) === undefined) {
+      dismiss(name);
+      start(name);
+    }
+    move(link);
+  }
+
+  function remove({ netns, name }: WireguardLink): void {
+    if (find(netns, name) === undefined) return;
+    dismiss(name);
+    const gone = () => tuns(netns).every((link) => link.name !== name);
+    if (!waitFor(gone, stopMs)) throw kernelFault(`remove link ${name}`, 'EBUSY', 'wireguard-go does not end');
+    rmSync(logPath(name), { force: true });
+  }
+
+  return {
+    devices: { list, add, remove },
+    names: (netns) => found(netns).map(({ name }) => name),
+    read: (netns, link) => exchange(socketPath(link), getRequest, `read wireguard device ${link}${place(netns)}`),
+    write: (netns, link, change) =>
+      void exchange(socketPath(link), setRequest(change), `configure wireguard device ${link}${place(netns)}`),
+  };
+}

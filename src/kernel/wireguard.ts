@@ -1,0 +1,74 @@
+// The kind `wireguard`: what each device of ours listens on and which peers it has. The device itself is a link, made by
+// wireguard-kernel.ts or wireguard-userspace.ts; both are configured through the same four calls. Only differences are
+// written, so peers that stay keep their sessions and lose no packet.
+import type { Netns, WireguardConfig } from '#model/desired.ts';
+import { byItem, place } from './batch.ts';
+import type { Kind } from './kind.ts';
+import { kernelFault } from './libc.ts';
+import type { Sockets } from './sockets.ts';
+import { changeOf, parseEndpoint, sameConfig, type WireguardBackend } from './wireguard-config.ts';
+import { createKernelWireguard, hasKernelWireguard } from './wireguard-kernel.ts';
+import { publicKeyOf } from './wireguard-keys.ts';
+import { createUserspaceWireguard, findWireguardGo } from './wireguard-userspace.ts';
+
+export interface WireguardKindOptions {
+  readonly backend: WireguardBackend;
+  /** The host's, in base64; every device of the host has it. */
+  readonly privateKey: string;
+}
+
+/** A device that has no key yet, or somebody's else, is listed with this port, which is never wanted. */
+const foreignPort = 0;
+
+export function createWireguardKind({ backend, privateKey }: WireguardKindOptions): Kind<WireguardConfig> {
+  const keys = { privateKey, publicKey: publicKeyOf(privateKey) };
+
+  function read(netns: Netns, link: string): WireguardConfig {
+    const state = backend.read(netns, link);
+    return {
+      netns,
+      link,
+      port: state.publicKey === keys.publicKey ? state.port : foreignPort,
+      peers: state.peers.map(({ publicKey, endpoint, allowed }) => ({
+        publicKey,
+        endpoint: parseEndpoint(endpoint) ?? { ip: '' as WireguardConfig['peers'][number]['endpoint']['ip'], port: 0 },
+        allowed,
+      })),
+    };
+  }
+
+  return {
+    name: 'wireguard',
+    key: ({ netns, link }) => `${netns} ${link}`,
+    same: sameConfig,
+    // A device without key and peers is an unconfigured link, not a configuration.
+    list: (netns) =>
+      backend.names(netns).flatMap((link) => [read(netns, link)].filter(({ port, peers }) => port !== foreignPort || peers.length > 0)),
+    add: (items) =>
+      byItem(items, (item) => {
+        const { netns, link } = item;
+        if (!backend.names(netns).includes(link)) throw kernelFault(`configure wireguard device ${link}${place(netns)}`, 'ENODEV');
+        const change = changeOf(item, keys, backend.read(netns, link));
+        if (change !== undefined) backend.write(netns, link, change);
+      }),
+    remove: (items) =>
+      byItem(items, ({ netns, link }) => {
+        if (!backend.names(netns).includes(link)) return;
+        const { peers } = backend.read(netns, link);
+        backend.write(netns, link, { privateKey: '', set: [], remove: peers.map(({ publicKey }) => publicKey) });
+      }),
+  };
+}
+
+/** How this host can have WireGuard devices. Asks the kernel first, which loads its module where there is one. */
+export function probeWireguard(): 'kernel' | 'userspace' | 'none' {
+  if (hasKernelWireguard()) return 'kernel';
+  return findWireguardGo() === undefined ? 'none' : 'userspace';
+}
+
+/** The best backend this host has; undefined when it has none. `directory` is the agent's own, for userspace devices. */
+export function openWireguard(sockets: Sockets, directory: string): WireguardBackend | undefined {
+  if (hasKernelWireguard()) return createKernelWireguard(sockets);
+  const program = findWireguardGo();
+  return program === undefined ? undefined : createUserspaceWireguard({ sockets, directory, program });
+}
