@@ -1,0 +1,273 @@
+// One host's agent, put together: facts come in (controller, journal, kernel events), the loop plans and applies, and what
+// this host knows goes out (endpoints, report). Everything here is wiring; each part says in its own file what it does.
+import type { Journal } from '#api/local.ts';
+import type { Report } from '#api/requests.ts';
+import { plan } from '#drivers/plan.ts';
+import type { Fault } from '#model/fault.ts';
+import { emptyDesired, type Desired } from '#model/desired.ts';
+import type { Host, Underlay } from '#model/resources.ts';
+import type { Cidr } from '#model/ip.ts';
+import type { Kinds } from '#kernel/kind.ts';
+import { AddressBook } from './address-book.ts';
+import type { Clock, ClusterAddresses } from './address-cluster.ts';
+import { Endpoints } from './endpoints.ts';
+import { follow } from './follower.ts';
+import { HostAgent, type ClusterNetworks } from './local.ts';
+import { Loop } from './loop.ts';
+import { type EndpointBatch, Publisher } from './publisher.ts';
+import { type Outcome, Reconciler } from './reconcile.ts';
+import { View, type WatchLine } from './view.ts';
+
+/** What the agent asks of the controllers; every call rejects with `unavailable` when none answers. */
+export interface Controller {
+  readonly networks: ClusterNetworks;
+  readonly addresses: ClusterAddresses;
+  watch(options: { since?: number; signal: AbortSignal }): AsyncIterable<WatchLine>;
+  publish(batch: EndpointBatch): Promise<ReadonlyMap<string, Fault>>;
+  report(report: Report): Promise<Host>;
+}
+
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface AgentOptions {
+  readonly host: string;
+  readonly generation: number;
+  readonly version: string;
+  readonly journal: Journal;
+  readonly kinds: Kinds;
+  readonly controller: Controller;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly underlay: () => Underlay[];
+  readonly hostRoutes: () => Cidr[];
+  /** Public key of this host, if it can do WireGuard. */
+  readonly publicKey?: string | undefined;
+  readonly features: Readonly<Record<string, boolean | string>>;
+  readonly newId: () => string;
+  /** After every run of the loop: name servers, repairs inside containers. */
+  readonly applied?: (desired: Desired, outcome: Outcome) => void;
+}
+
+export interface AgentStatus {
+  readonly host: string;
+  readonly connected: boolean;
+  readonly reason?: string;
+  readonly synced: boolean;
+  readonly revision: number;
+  readonly runs: number;
+  readonly desired: number;
+  readonly failing: readonly string[];
+  readonly refused: readonly string[];
+}
+
+const reportMs = 10_000;
+const reconcileMs = 60_000;
+
+export class Agent implements AsyncDisposable {
+  readonly local: HostAgent;
+  readonly view: View;
+  readonly endpoints: Endpoints;
+  readonly loop: Loop;
+  readonly #options: AgentOptions;
+  readonly #book: AddressBook;
+  readonly #publisher: Publisher;
+  readonly #stop = new AbortController();
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #listeners: (() => void)[] = [];
+  #following: Promise<void> = Promise.resolve();
+  #desired: Desired = emptyDesired;
+  #outcome: Outcome | undefined;
+  #underlay: readonly Underlay[] = [];
+  #connected = false;
+  #reason: unknown;
+  #refused: ReadonlyMap<string, Fault> = new Map();
+  #reported = '';
+  #turning = false;
+
+  constructor(options: AgentOptions) {
+    const { host, journal, kinds, controller, clock, log, newId } = options;
+    this.#options = options;
+    this.view = new View({ journal, changed: () => this.#factsChanged() });
+    this.endpoints = new Endpoints(journal, () => this.#factsChanged());
+    this.#book = new AddressBook({
+      journal,
+      cluster: controller.addresses,
+      clock,
+      host,
+      newId,
+      onFault: (fault, doing) => log.warn({ fault, doing }, 'address work to be repeated'),
+    });
+    this.loop = new Loop({
+      reconciler: new Reconciler(kinds),
+      plan: () => this.#plan(),
+      maySweep: () => this.view.isSynced,
+      done: (outcome) => this.#applied(outcome),
+      failed: (error) => log.error({ error }, 'cannot read the kernel'),
+    });
+    this.#publisher = new Publisher({
+      host,
+      snapshot: () => this.view.snapshot,
+      local: () => this.endpoints.all(),
+      mayDelete: () => this.view.isSynced,
+      send: (batch) => controller.publish(batch),
+      refused: (faults) => {
+        this.#refused = faults;
+      },
+    });
+    const local = new HostAgent({
+      host,
+      journal,
+      view: this.view,
+      endpoints: this.endpoints,
+      addresses: this.#book,
+      networks: controller.networks,
+      loop: this.loop,
+      now: () => new Date(clock.now()),
+      newId,
+    });
+    this.local = local;
+  }
+
+  /** What the kernel should hold now. */
+  get desired(): Desired {
+    return this.#desired;
+  }
+
+  /** Calls `fn` after every change of facts, at most once per turn of the event loop. */
+  onFacts(fn: () => void): void {
+    this.#listeners.push(fn);
+  }
+
+  /** Starts from what the disk knows, then follows the controllers. */
+  start(): void {
+    const { controller, log } = this.#options;
+    this.view.load();
+    this.#underlay = this.#options.underlay();
+    this.#spread();
+    this.loop.run();
+    this.#following = follow({
+      view: this.view,
+      watch: (options) => controller.watch(options),
+      signal: this.#stop.signal,
+      state: (connected, reason) => {
+        if (connected && !this.#connected) log.info({}, 'following the controller');
+        if (!connected && this.#connected) log.warn({ reason }, 'the controller is away; carrying on with what is known');
+        this.#connected = connected;
+        this.#reason = reason;
+        if (connected) this.#publisher.kick();
+      },
+    });
+    this.#timers.push(
+      setInterval(() => void this.#report(), reportMs),
+      setInterval(() => void this.#reconcileAddresses(), reconcileMs),
+    );
+    void this.#report();
+  }
+
+  status(): AgentStatus {
+    return {
+      host: this.#options.host,
+      connected: this.#connected,
+      ...(this.#reason === undefined ? {} : { reason: this.#reason instanceof Error ? this.#reason.message : 'unknown' }),
+      synced: this.view.isSynced,
+      revision: this.view.revision,
+      runs: this.loop.runs,
+      desired: this.#outcome?.desired ?? 0,
+      failing: this.#failing(),
+      refused: [...this.#refused.values()].map(({ message }) => message),
+    };
+  }
+
+  /** Kernel state stays as it is: containers do not notice. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#stop.abort();
+    this.loop[Symbol.dispose]();
+    this.#publisher[Symbol.dispose]();
+    this.#book[Symbol.dispose]();
+    await this.#following;
+  }
+
+  #plan(): Desired | undefined {
+    const self = this.view.snapshot.hosts.get(this.#options.host);
+    if (self === undefined) return undefined;
+    this.#desired = plan(this.view.snapshot, this.endpoints.all(), { ...self, underlay: this.#underlay });
+    return this.#desired;
+  }
+
+  #applied(outcome: Outcome): void {
+    const { log, applied } = this.#options;
+    this.#outcome = outcome;
+    for (const { what, kind, fault } of outcome.failing) log.warn({ kind, what, fault: fault.message }, 'the kernel refuses');
+    if (outcome.changed > 0) log.debug({ changed: outcome.changed, desired: outcome.desired }, 'kernel brought in line');
+    applied?.(this.#desired, outcome);
+  }
+
+  #failing(): string[] {
+    return (this.#outcome?.failing ?? []).map(({ fault }) => fault.message);
+  }
+
+  /** Facts change in bursts; everybody is told once per turn. */
+  #factsChanged(): void {
+    if (this.#turning) return;
+    this.#turning = true;
+    setImmediate(() => {
+      this.#turning = false;
+      if (!this.#stop.signal.aborted) this.#spread();
+    });
+  }
+
+  #spread(): void {
+    this.#book.blocksChanged({ snapshot: this.view.snapshot, revision: this.view.revision, live: this.view.isSynced });
+    this.loop.kick();
+    this.#publisher.kick();
+    for (const listener of this.#listeners) listener();
+  }
+
+  async #reconcileAddresses(): Promise<void> {
+    try {
+      await this.#book.reconcile(this.endpoints.all().map(({ endpoint }) => endpoint.id));
+    } catch (error) {
+      this.#options.log.warn({ error }, 'address reconciliation to be repeated');
+    }
+  }
+
+  /** Tells the controllers who and how we are; and notices when the underlay has changed. */
+  async #report(): Promise<void> {
+    const { controller, generation, version, publicKey, hostRoutes, features, log } = this.#options;
+    try {
+      const underlay = this.#options.underlay();
+      if (JSON.stringify(underlay) !== JSON.stringify(this.#underlay)) {
+        this.#underlay = underlay;
+        this.loop.kick();
+      }
+      const failing = this.#failing();
+      const report: Report = {
+        generation,
+        underlay,
+        ...(publicKey === undefined ? {} : { wireguard: { publicKey } }),
+        agentVersion: version,
+        status: {
+          ready: this.view.isSynced && failing.length === 0,
+          desired: this.#outcome?.desired ?? 0,
+          applied: (this.#outcome?.desired ?? 0) - failing.length,
+          failing: failing.slice(0, 20),
+          features,
+        },
+        routes: hostRoutes(),
+      };
+      this.view.learn('hosts', await controller.report(report));
+      if (this.#reported !== 'ok') log.info({}, 'reported to the controller');
+      this.#reported = 'ok';
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      if (this.#reported !== text) log.warn({ error }, 'cannot report to the controller');
+      this.#reported = text;
+    }
+  }
+}
