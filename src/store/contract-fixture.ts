@@ -46,12 +46,15 @@ export class Watcher implements AsyncDisposable {
       this.#failure = { error: new Error(`${this.events.length - this.#taken} of ${count} events came`) };
       this.#wake();
     }, patienceMs);
-    while (this.events.length < until) {
-      if (this.#failure !== undefined) throw this.#failure.error;
-      if (this.#ended) throw new Error('the watch has ended');
-      await new Promise<void>((resolve) => (this.#wake = resolve));
+    try {
+      while (this.events.length < until) {
+        if (this.#failure !== undefined) throw this.#failure.error;
+        if (this.#ended) throw new Error('the watch has ended');
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      clearTimeout(timer);
     }
-    clearTimeout(timer);
     const events = this.events.slice(this.#taken, until);
     this.#taken = until;
     return events;

@@ -67,7 +67,7 @@ export function watchContract(name: string, make: () => Promise<StoreFixture>): 
     test('resumes again and again without loss or duplicate while others write', async (store, fixture) => {
       await using second = await fixture.open();
       const { revision: start } = await store.list('');
-      const total = 120;
+      const total = 60;
       const writing = (async () => {
         for (const index of range(total)) {
           await (index % 2 === 0 ? store : second).commit([put(`r/${index}/a`, index), put('aside', index), put(`r/${index}/b`, index)]);
@@ -116,6 +116,17 @@ export function watchContract(name: string, make: () => Promise<StoreFixture>): 
       assert.equal(last, (await store.list('')).revision);
       abort.abort();
       assert.equal((await watch.next()).done, true);
+    });
+
+    test('many large values are listed and watched together', async (store) => {
+      const { revision: since } = await store.list('');
+      const value = 'x'.repeat(1_000_000);
+      for (const index of range(16)) await store.commit([put(`large/${index}`, value)]);
+      const { entries } = await store.list('large/');
+      await using watcher = new Watcher(store, 'large/', since);
+      const events = await watcher.take(16);
+      assert.equal(entries.length, 16);
+      assert.ok([...entries, ...events].every((each) => 'value' in each && each.value === value));
     });
 
     test('many watches see the same', async (store) => {

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it, test } from 'node:test';
 import { faults, keysOf, put, range, remove, Watcher } from './contract-fixture.ts';
 import { storeContract } from './contract.ts';
@@ -104,7 +107,7 @@ describe('one member', { skip }, () => {
 test('three members: the loss of any one, leader or not, loses no commit and no event', { skip }, async (t) => {
   await using cluster = await started(3);
   const endpoints = cluster.members.map(({ endpoint }) => endpoint);
-  await using store = openEtcdStore({ endpoints, timeoutMs: 3000 });
+  await using store = openEtcdStore({ endpoints, timeoutMs: 1500 });
   const { revision } = await eventually(() => store.list(''));
   await using watcher = new Watcher(store, '', revision);
   const acknowledged: string[] = [];
@@ -157,4 +160,54 @@ test('a minority refuses instead of serving what may be old', { skip }, async ()
   await Promise.all([two?.start(), three?.start()]);
   await eventually(() => cut.commit([put('b', 1)]));
   assert.ok((await watcher.take(1)).length === 1);
+});
+
+const newKey = ['-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-days', '2'];
+const certify = (folder: string, name: string, ...more: string[]): number | null =>
+  spawnSync('openssl', ['req', ...newKey, '-subj', `/CN=${name}`, '-keyout', `${name}.key`, '-out', `${name}.pem`, ...more], {
+    cwd: folder,
+  }).status;
+
+test('TLS: the member proves itself to us and we to it', { skip }, async (t) => {
+  const flags = ['--client-cert-auth', '--trusted-ca-file=FOLDER/ca.pem', '--cert-file=FOLDER/both.pem', '--key-file=FOLDER/both.key'];
+  await using cluster = await startCluster(1, { scheme: 'https', flags });
+  const { folder, members } = cluster;
+  const signed = [
+    '-CA',
+    'ca.pem',
+    '-CAkey',
+    'ca.key',
+    '-addext',
+    'subjectAltName=IP:127.0.0.1',
+    '-addext',
+    'extendedKeyUsage=serverAuth,clientAuth',
+  ];
+  if (certify(folder, 'ca') !== 0) {
+    t.skip('no openssl on this machine');
+    return;
+  }
+  assert.equal(certify(folder, 'both', ...signed), 0);
+  assert.equal(certify(folder, 'stranger'), 0);
+  await members[0]?.start();
+  const open = (names: Record<string, string>): Promise<Store> => {
+    const files = Object.entries(names).map(([name, file]) => `&${name}=${join(folder, file)}`);
+    return openStore(`etcd:${members[0]?.endpoint}?timeoutMs=2000${files.join('')}`);
+  };
+  await using good = await open({ ca: 'ca.pem', cert: 'both.pem', key: 'both.key' });
+  const { revision } = await eventually(() => good.commit([put('a', 1)]));
+  await using watcher = new Watcher(good, '', revision);
+  await good.commit([put('b', 1)]);
+  assert.deepEqual(keysOf(await watcher.take(1)), ['b']);
+  for (const names of [
+    { ca: 'ca.pem' },
+    { cert: 'both.pem', key: 'both.key' },
+    { ca: 'ca.pem', cert: 'stranger.pem', key: 'stranger.key' },
+  ]) {
+    await using bad = await open(names);
+    await faults(bad.get('a'), 'unavailable');
+    await assert.rejects(bad.commit([put('a', 2)]));
+  }
+  assert.equal((await good.get('a'))?.value, 1);
+  await rm(join(folder, 'ca.pem'));
+  await faults(open({ ca: 'ca.pem' }), 'invalid');
 });

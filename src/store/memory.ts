@@ -58,7 +58,7 @@ export class MemoryFacts {
       if (text === undefined) this.entries.delete(key);
       else this.entries.set(key, { text, revision: this.revision });
     }
-    if (this.revision - this.floor > this.historyLength * 1.1) this.forget(this.revision - this.historyLength);
+    if (this.revision - this.floor > this.historyLength * 1.02) this.forget(this.revision - this.historyLength);
     this.bell.ring();
     return this.revision;
   }

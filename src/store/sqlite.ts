@@ -195,7 +195,8 @@ class SqliteStore implements Store, History {
       return lost ?? revision;
     });
     if (revision > before) this.#sql.setRevision.run(revision);
-    if (revision - floor > this.#historyLength * 1.1) this.#forget(revision - this.#historyLength);
+    // A little at a time, as forgetting holds the process too.
+    if (revision - floor > this.#historyLength * 1.02) this.#forget(revision - this.#historyLength);
     return outcomes;
   }
 

@@ -29,13 +29,16 @@ export interface Store extends AsyncDisposable {
    */
   list(prefix: string, page?: { after?: string; limit?: number }): Promise<{ entries: Entry[]; revision: number; more: boolean }>;
   /**
-   * All operations or none, at one new revision. Faults: `conflict` when an `expect` does not hold (message names the
-   * key); `unavailable` when the store cannot be reached or its disk is full (nothing was written). A key may appear once.
+   * All operations or none, at one new revision; a commit that changes nothing (checks, deletions of absent keys) answers
+   * with the present one. A key may appear once; limits are in operations.ts. Faults: `conflict` when an `expect` does not
+   * hold (message names the key); `invalid`; `unavailable` when the store cannot be reached or its disk is full (nothing was
+   * written); `timeout` when the connection was lost meanwhile (etcd only: it may have been written or not, read again).
    */
   commit(operations: readonly Operation[]): Promise<{ revision: number }>;
   /**
    * Every change below `prefix` after revision `since`, in order, none left out, none twice; events of one commit carry
-   * one revision. Ends when `signal` aborts. Throws a Fault `compacted` when `since` is no longer known.
+   * one revision. Ends when `signal` aborts or the store is closed; waits and reconnects by itself while etcd is away. Throws
+   * a Fault `compacted` when `since` is no longer known.
    */
   watch(prefix: string, options: { since: number; signal: AbortSignal }): AsyncIterable<StoreEvent>;
   /** Forgets history before `revision`; watches that need it get `compacted`. */
