@@ -262,7 +262,12 @@ class SqliteStore implements Store, History {
 
   /** The number changes when another connection has committed. */
   #lookAround(): void {
-    const version = Number(this.#sql.dataVersion.get()?.['data_version']);
+    let version = Number.NaN;
+    try {
+      version = Number(this.#sql.dataVersion.get()?.['data_version']);
+    } catch {
+      // The watches, woken by the bell, read for themselves and report what is wrong to their readers.
+    }
     if (version !== this.#seenVersion) this.bell.ring();
     this.#seenVersion = version;
   }
