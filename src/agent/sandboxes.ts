@@ -1,0 +1,118 @@
+// The containers' ends. The engine moves the link into the container and sets it up; the agent then notes what it is called
+// there, so that a pair that somebody deletes can be made again in place, and brings MTU changes to running containers.
+import type { Attachment, Desired, VethLink } from '#model/desired.ts';
+import { familyOf, hostPrefix } from '#model/ip.ts';
+import { isFault } from '#model/fault.ts';
+import { gateway } from '#model/numbers.ts';
+import type { LocalEndpoint, Network, Pool } from '#model/resources.ts';
+import { inspectAttachment, repairAttachment } from '#kernel/attachment.ts';
+import type { Kinds } from '#kernel/kind.ts';
+import { endpointLink } from '#model/numbers.ts';
+import type { Endpoints } from './endpoints.ts';
+
+export interface SandboxesOptions {
+  readonly endpoints: Endpoints;
+  readonly link: Kinds['link'];
+  readonly network: (id: string) => Network | undefined;
+  readonly pools: (network: string) => readonly Pool[];
+  readonly log: (fields: object, message: string) => void;
+}
+
+/** When to look for the link in the container after a join; the engine takes some ten milliseconds to move it. */
+const lookMs = [100, 400, 1500, 5000, 20_000];
+
+export class Sandboxes implements Disposable {
+  readonly #options: SandboxesOptions;
+  readonly #looking = new Map<string, NodeJS.Timeout>();
+  /** MTU that a container's end was last known to have. */
+  readonly #mtu = new Map<string, number>();
+
+  constructor(options: SandboxesOptions) {
+    this.#options = options;
+  }
+
+  /** After every run of the loop. `remade`: pairs that were made again with their far end inside a container. */
+  applied(desired: Desired, remade: readonly Desired['link'][number][]): void {
+    const links = new Map(desired.link.map((link) => [link.name, link]));
+    const here = new Set<string>();
+    for (const local of this.#options.endpoints.all()) {
+      const link = links.get(endpointLink(local.endpoint.id));
+      if (local.sandbox === undefined || link?.type !== 'veth') continue;
+      here.add(local.endpoint.id);
+      if (local.ifname === undefined) this.#look(local.endpoint.id, 0);
+      else if (remade.includes(link)) this.#repair(local, link, 'whole');
+      else if ((this.#mtu.get(local.endpoint.id) ?? link.mtu) !== link.mtu) this.#repair(local, link, 'mtu');
+      this.#mtu.set(local.endpoint.id, link.mtu);
+    }
+    for (const id of this.#mtu.keys()) if (!here.has(id)) this.#mtu.delete(id);
+  }
+
+  [Symbol.dispose](): void {
+    for (const timer of this.#looking.values()) clearTimeout(timer);
+  }
+
+  #look(id: string, attempt: number): void {
+    const ms = lookMs[attempt];
+    if (ms === undefined || (attempt === 0 && this.#looking.has(id))) return;
+    const timer = setTimeout(() => {
+      this.#looking.delete(id);
+      if (!this.#note(id)) this.#look(id, attempt + 1);
+    }, ms);
+    this.#looking.set(id, timer);
+  }
+
+  /** True when there is nothing more to look for. */
+  #note(id: string): boolean {
+    const { endpoints, log } = this.#options;
+    const local = endpoints.get(id);
+    if (local?.sandbox === undefined || local.ifname !== undefined) return true;
+    try {
+      const found = inspectAttachment(local.sandbox, local.endpoint.mac);
+      if (found === undefined) return false;
+      endpoints.put({ ...local, ifname: found.name });
+      return true;
+    } catch (error) {
+      if (!isFault(error, 'kernel')) throw error;
+      log({ endpoint: id, error: error.message }, 'cannot look into the container yet');
+      return false;
+    }
+  }
+
+  #repair(local: LocalEndpoint, link: VethLink, what: 'whole' | 'mtu'): void {
+    const { log } = this.#options;
+    const { endpoint, sandbox = '', ifname } = local;
+    const network = this.#options.network(endpoint.network);
+    const whole = what === 'whole';
+    const families = endpoint.addresses.map(familyOf);
+    const attachment: Attachment = {
+      netns: sandbox,
+      mac: endpoint.mac,
+      mtu: link.mtu,
+      addresses: whole ? endpoint.addresses.map(hostPrefix) : [],
+      gateways: whole && network?.internal === false ? families.map((family) => gateway[family]) : [],
+      host: { netns: link.netns, name: link.name },
+    };
+    const inside = whole && network?.internal === true ? this.#insideRoutes(endpoint.network) : [];
+    try {
+      repairAttachment(attachment, {
+        link: this.#options.link,
+        alias: link.alias,
+        ...(ifname === undefined ? {} : { name: ifname }),
+        routes: inside,
+      });
+      log({ endpoint: endpoint.id, what }, "repaired a container's end");
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      log({ endpoint: endpoint.id, error: error.message }, "cannot repair a container's end");
+    }
+  }
+
+  /** Inside an internal network only the network itself is reachable. */
+  #insideRoutes(network: string): { destination: Pool['cidr']; via?: (typeof gateway)[4] }[] {
+    const pools = this.#options.pools(network);
+    return [
+      ...(pools.some(({ cidr }) => familyOf(cidr) === 4) ? [{ destination: hostPrefix(gateway[4]) }] : []),
+      ...pools.map(({ cidr }) => ({ destination: cidr, via: gateway[familyOf(cidr)] })),
+    ];
+  }
+}
