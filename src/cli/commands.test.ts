@@ -1,8 +1,12 @@
 // Commands against a fake client: what is asked of the controller, what is printed, with which exit status.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
+import { readContexts } from './contexts.ts';
 import { type FakeClient, fakeClient, noRecords } from './fake.ts';
 import { run, type Stage } from './run.fixture.ts';
 
@@ -240,4 +244,43 @@ test('long silence is broken on standard error', async (t) => {
   connected.resolve(cluster());
   const { err } = await running;
   assert.match(err, /^Waiting for the controller at https:\/\/controller\.test:7480/);
+});
+
+test('colour is for terminals that want it', async () => {
+  const hasColour = async (stage: Stage): Promise<boolean> =>
+    (await run('host ls', { client: cluster(), ...stage })).out.includes('\u001b[');
+  assert.equal(await hasColour({ terminal: true, plain: false }), true);
+  assert.equal(await hasColour({ terminal: true, plain: true }), false);
+  assert.equal(await hasColour({ terminal: false, plain: false }), false);
+});
+
+test('context commands keep the file, and need no controller', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-cli-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const stage: Stage = { contextFiles: [join(folder, 'causeway', 'contexts.yaml')], environment: {}, connect };
+  const outputs: string[] = [];
+  for (const line of [
+    'context ls',
+    'context add a --url https://a:7480 --token -',
+    'context add b --url https://b:7480',
+    'context use b',
+    'context ls --quiet',
+    'context rm b',
+  ]) {
+    const { out, err, status } = await run(line, { ...stage, input: 'secret\n' });
+    assert.deepEqual([err, status], ['', 0], line);
+    outputs.push(out.replaceAll(folder, ''));
+  }
+  assert.deepEqual(outputs, [
+    'No contexts. Add one: causeway context add NAME --url https://HOST:7480 --token TOKEN --ca FILE\n',
+    'Added context a in /causeway/contexts.yaml\n',
+    'Added context b in /causeway/contexts.yaml\n',
+    'Using context b\n',
+    'a\nb\n',
+    'Removed context b\n',
+  ]);
+  assert.deepEqual(await readContexts(join(folder, 'causeway', 'contexts.yaml')), {
+    contexts: { a: { url: 'https://a:7480', token: 'secret' } },
+  });
+  assert.equal((await run('network ls', { ...stage, contextFiles: [] })).status, 3);
 });

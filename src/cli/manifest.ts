@@ -172,8 +172,8 @@ async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract
     return 'created';
   }
   if (differing({ sources: [], ...wanted }, { sources: [], ...found.document }).length === 0) return 'unchanged';
-  await client.remove('exposures', found.exposure.id);
-  await client.create('exposures', wanted);
+  const { hostIp: _, ...rest } = found.exposure;
+  await client.replace('exposures', { ...rest, sources: [], ...wanted, name: rest.name, network: rest.network });
   return 'changed';
 }
 

@@ -1,5 +1,5 @@
 // `causeway status`: one look at the whole installation. Exit status 0 when all is well, 10 when something is degraded.
-import type { Endpoint, Host, Network } from '#model/resources.ts';
+import type { Endpoint, Exposure, Host, Network } from '#model/resources.ts';
 import { examples, type Group } from './command.ts';
 import { degradedExit } from './faults.ts';
 import { hostState, noHosts, shownHosts } from './host.ts';
@@ -15,13 +15,18 @@ export interface Problem {
   readonly problem: string;
 }
 
+export interface Installation {
+  readonly hosts: readonly Host[];
+  readonly networks: readonly Network[];
+  readonly endpoints: readonly Endpoint[];
+  readonly exposures: readonly Exposure[];
+}
+
+const isTarget = (exposure: Exposure, { network, name, names }: Endpoint): boolean =>
+  network === exposure.network && (name === exposure.endpoint || names.includes(exposure.endpoint));
+
 /** Everything that is not as it should be, by the reader's clock; empty when all is well. */
-export function problemsOf(
-  hosts: readonly Host[],
-  networks: readonly Network[],
-  endpoints: readonly Endpoint[],
-  now: Date,
-): readonly Problem[] {
+export function problemsOf({ hosts, networks, endpoints, exposures }: Installation, now: Date): readonly Problem[] {
   const known = new Set(hosts.map(({ id }) => id));
   return [
     ...hosts.flatMap((host) => {
@@ -42,19 +47,23 @@ export function problemsOf(
     ...endpoints
       .filter(({ host }) => !known.has(host))
       .map(({ name, id, host }) => ({ what: 'endpoint', where: name || id, problem: `its host ${host} is gone` })),
+    ...exposures
+      .filter((exposure) => !endpoints.some((endpoint) => isTarget(exposure, endpoint)))
+      .map(({ name, endpoint }) => ({ what: 'exposure', where: name, problem: `no container named ${endpoint} is attached` })),
   ];
 }
 
 async function status(session: Session): Promise<Answer> {
   const { client, target } = await session.connection();
-  const [{ version }, hosts, networks, endpoints] = await Promise.all([
+  const [{ version }, hosts, networks, endpoints, exposures] = await Promise.all([
     client.version(),
     client.list('hosts'),
     client.list('networks'),
     client.list('endpoints'),
+    client.list('exposures'),
   ]);
   const { now } = session.surroundings;
-  const problems = problemsOf(hosts, networks, endpoints, now());
+  const problems = problemsOf({ hosts, networks, endpoints, exposures }, now());
   const members = Map.groupBy(endpoints, ({ network }) => network);
   return {
     status: problems.length === 0 ? 0 : degradedExit,
