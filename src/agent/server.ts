@@ -1,0 +1,90 @@
+// What the agent says of itself on its own host: health and metrics on loopback, and on a socket that only root may open
+// what it holds in the kernel, for `causeway explain` and `causeway status`.
+import { createServer, type Server } from 'node:http';
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { getRequestListener } from '@hono/node-server';
+import { Hono } from 'hono';
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { Desired } from '#model/desired.ts';
+import { domainName, vxlanLink, wireguardLink } from '#model/numbers.ts';
+import type { Network } from '#model/resources.ts';
+import type { AgentStatus } from './agent.ts';
+
+export interface ServerOptions {
+  readonly status: () => AgentStatus;
+  readonly desired: () => Desired;
+  /** By id or name. */
+  readonly network: (text: string) => Network | undefined;
+  /** More about this host: the engine, name service counters. */
+  readonly details: () => Readonly<Record<string, unknown>>;
+}
+
+/** What of `desired` belongs to one network: everything in its domain, and on the host what names one of its links. */
+export function objectsOf(desired: Desired, network: Network): Readonly<Record<string, readonly unknown[]>> {
+  const netns = domainName(network.id);
+  const links = new Set(desired.link.filter(({ alias }) => alias.startsWith(`causeway ${network.id} `)).map(({ name }) => name));
+  for (const name of [vxlanLink(network.vni), wireguardLink(network.vni)]) links.add(name);
+  const belongs = (item: Desired[keyof Desired][number]): boolean => {
+    if ('netns' in item && item.netns === netns) return true;
+    if ('name' in item && item.name === netns) return true;
+    if ('alias' in item) return links.has(item.name);
+    if ('link' in item && item.link !== undefined) return links.has(item.link);
+    return false;
+  };
+  return Object.fromEntries(Object.entries(desired).map(([kind, items]) => [kind, items.filter(belongs)]));
+}
+
+function metrics({ status }: ServerOptions): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: 'causeway_agent_' });
+  const gauge = (name: string, help: string, read: () => number): void => {
+    const metric: Gauge = new Gauge({ name: `causeway_agent_${name}`, help, registers: [registry], collect: () => metric.set(read()) });
+  };
+  gauge('connected', 'Whether a controller is being followed', () => Number(status().connected));
+  gauge('desired_objects', 'Kernel objects that this host should hold', () => status().desired);
+  gauge('failing_objects', 'Kernel objects that the kernel refuses', () => status().failing.length);
+  gauge('runs_total', 'Completed runs of the loop', () => status().runs);
+  return registry;
+}
+
+/** Loopback gets health and metrics; the socket everything. */
+export function createApps(options: ServerOptions): { readonly loopback: Hono; readonly socket: Hono } {
+  const registry = metrics(options);
+  const health = (app: Hono): Hono => {
+    app.get('/healthz', (context) => context.json({ ok: options.status().synced }, options.status().synced ? 200 : 503));
+    app.get('/metrics', async () => new Response(await registry.metrics(), { headers: { 'content-type': registry.contentType } }));
+    return app;
+  };
+  const socket = health(new Hono());
+  socket.get('/status', (context) => context.json({ ...options.status(), ...options.details() }));
+  socket.get('/networks/:network/objects', (context) => {
+    const network = options.network(context.req.param('network'));
+    if (network === undefined) return context.json({ code: 'not-found', detail: 'No such network' }, 404);
+    return context.json({
+      network: network.name,
+      netns: network.choices.domain === 'own' ? domainName(network.id) : '',
+      objects: objectsOf(options.desired(), network),
+    });
+  });
+  return { loopback: health(new Hono()), socket };
+}
+
+const listenOn = (app: Hono, where: { path: string } | { host: string; port: number }): Promise<Server> =>
+  new Promise((resolve, reject) => {
+    const listener = getRequestListener(app.fetch);
+    const server = createServer((request, response) => void listener(request, response));
+    server.once('error', reject);
+    server.listen(where, () => resolve(server));
+  });
+
+/** A socket file left by a dead process is replaced. */
+export async function listenSocket(app: Hono, path: string): Promise<Server> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  rmSync(path, { force: true });
+  const server = await listenOn(app, { path });
+  chmodSync(path, 0o600);
+  return server;
+}
+
+export const listenLoopback = (app: Hono, port: number): Promise<Server> => listenOn(app, { host: '127.0.0.1', port });
