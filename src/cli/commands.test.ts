@@ -246,9 +246,9 @@ test('long silence is broken on standard error', async (t) => {
   assert.match(err, /^Waiting for the controller at https:\/\/controller\.test:7480/);
 });
 
+const hasColour = async (stage: Stage): Promise<boolean> => (await run('host ls', { client: cluster(), ...stage })).out.includes('\u001b[');
+
 test('colour is for terminals that want it', async () => {
-  const hasColour = async (stage: Stage): Promise<boolean> =>
-    (await run('host ls', { client: cluster(), ...stage })).out.includes('\u001b[');
   assert.equal(await hasColour({ terminal: true, plain: false }), true);
   assert.equal(await hasColour({ terminal: true, plain: true }), false);
   assert.equal(await hasColour({ terminal: false, plain: false }), false);

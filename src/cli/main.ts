@@ -1,5 +1,6 @@
 // Runs one command line: finds the group of its first word, loads that one only, runs the command and prints its answer.
 // This is the only place that prints; it returns the exit status.
+import { inspect } from 'node:util';
 import { type Command, CommanderError } from 'commander';
 import { Fault } from '#model/fault.ts';
 import type { Act } from './command.ts';
@@ -28,17 +29,20 @@ function patience(stderr: Output, what: () => string): Disposable {
   return { [Symbol.dispose]: () => clearTimeout(timer) };
 }
 
-function usageFault(error: CommanderError, argv: readonly string[]): Fault {
+/** `causeway network create`: as far as the words name commands. */
+function commandPath(program: Command, argv: readonly string[]): string {
+  let command = program;
+  for (const word of argv) command = command.commands.find((one) => one.name() === word) ?? command;
+  const parents: string[] = [];
+  for (let one: Command | null = command; one !== null; one = one.parent) parents.unshift(one.name());
+  return parents.join(' ');
+}
+
+/** A line that commander does not understand, with what it suggests. */
+function usageFault(error: CommanderError, path: string): Fault {
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   const hint = /^\(Did you mean (.*)\?\)$/.exec(suggestion ?? '')?.[1];
-  const path = argv
-    .filter((word) => /^[a-z]/.test(word))
-    .slice(0, groupName(argv) === undefined ? 0 : 2)
-    .join(' ');
-  return new Fault('invalid', first, {
-    hint: hint === undefined ? `causeway ${path === '' ? '' : `${path} `}--help` : `Did you mean ${hint}?`,
-    cause: error,
-  });
+  return new Fault('invalid', first, { hint: hint === undefined ? `${path} --help` : `Did you mean ${hint}?`, cause: error });
 }
 
 const wantsJson = (argv: readonly string[]): boolean =>
@@ -49,6 +53,20 @@ const wantsJson = (argv: readonly string[]): boolean =>
 /** Runs a command line (without interpreter and script) and returns the exit status. Never throws. */
 export async function main(words: readonly string[], surroundings: Surroundings): Promise<number> {
   const argv = words[0] === 'help' ? [...words.slice(1), '--help'] : words;
+  try {
+    if (argv[0] !== '__complete') return await runCommand(argv, surroundings);
+    const { complete } = await import('./complete.ts');
+    surroundings.stdout.write(await complete(argv.slice(1), new Session(surroundings)));
+    return 0;
+  } catch (error) {
+    const fault = toFault(error);
+    surroundings.stderr.write(wantsJson(argv) ? faultJson(fault) : faultText(fault));
+    if (surroundings.debug) surroundings.stderr.write(`${inspect(fault)}\n`);
+    return exitOf(fault);
+  }
+}
+
+async function runCommand(argv: readonly string[], surroundings: Surroundings): Promise<number> {
   let status = 0;
   const act: Act = (command, handler) => {
     command.action(async () => {
@@ -60,26 +78,18 @@ export async function main(words: readonly string[], surroundings: Surroundings)
       status = answer.status ?? 0;
     });
   };
+  const name = groupName(argv);
+  const program = buildProgram(await loadGroups(name === undefined ? [] : [name]), act);
+  quietly(program, surroundings);
   try {
-    if (argv[0] === '__complete') {
-      const { complete } = await import('./complete.ts');
-      surroundings.stdout.write(await complete(argv.slice(1), new Session(surroundings)));
-      return 0;
-    }
-    const name = groupName(argv);
-    const program = buildProgram(await loadGroups(name === undefined ? [] : [name]), act);
-    quietly(program, surroundings);
     await program.parseAsync(argv, { from: 'user' });
     return status;
   } catch (error) {
-    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return 0;
     // A group without a subcommand: its help has been printed on standard error.
-    if (error instanceof CommanderError && error.code === 'commander.help') return faultTable.invalid.exit;
-    const fault = error instanceof CommanderError ? usageFault(error, argv) : toFault(error);
-    surroundings.stderr.write(wantsJson(argv) ? faultJson(fault) : faultText(fault));
-    if (surroundings.debug)
-      surroundings.stderr.write(`${fault.stack ?? ''}\n${fault.cause instanceof Error ? (fault.cause.stack ?? '') : ''}\n`);
-    return exitOf(fault);
+    if (error.code === 'commander.help') return faultTable.invalid.exit;
+    throw usageFault(error, commandPath(program, argv));
   }
 }
 

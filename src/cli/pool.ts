@@ -1,9 +1,14 @@
 // `causeway pool`: the address ranges of networks.
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Network, Pool } from '#model/resources.ts';
+import type { Client } from './client.ts';
 import { collect, completes, done, examples, type Group, nothingDone, pairs } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { facts, type Look, table } from './table.ts';
+
+/** The pools of one network. */
+export const poolsOf = async (client: Client, network: Network): Promise<readonly Pool[]> =>
+  (await client.list('pools', { network: network.id })).filter((pool) => pool.network === network.id);
 
 const reservedText = ({ reserved }: Pool): string =>
   Object.entries(reserved)
