@@ -1,6 +1,6 @@
 // `causeway network create`: from options to a request, and what was made of it.
 import type { Command } from 'commander';
-import type { NetworkRequest, PoolRequest } from '#api/local.ts';
+import type { PoolRequest } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, contains, covers, familyOf, type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, ModelName } from '#model/resources.ts';
