@@ -71,10 +71,15 @@ export function inNetns<T>(path: string, fn: (() => T) & Synchronous<T>): T {
 
 /** A descriptor that keeps the namespace at `path` alive; the caller closes it. Fault `kernel`. */
 export function openNetns(path: string): number {
+  return translated(`open network namespace ${path}`, () => openSync(path, 'r'));
+}
+
+/** Turns what node:fs throws into a Fault. */
+function translated<T>(action: string, fn: () => T): T {
   try {
-    return openSync(path, 'r');
+    return fn();
   } catch (error) {
-    throw kernelFault(`open network namespace ${path}`, systemErrno(error));
+    throw kernelFault(action, systemErrno(error));
   }
 }
 
@@ -106,7 +111,7 @@ function nsfsDevice(): number {
 
 /** Makes the directory a mount point of its own whose mounts reach every other mount namespace, as ip-netns(8) does. Idempotent. Fault `kernel`. */
 export function shareDirectory(directory: string): void {
-  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  translated(`make ${directory}`, () => mkdirSync(directory, { recursive: true, mode: 0o755 }));
   const refused = mount('', directory, MS_SHARED | MS_REC);
   if (refused === undefined) return;
   if (refused !== 'EINVAL') throw kernelFault(`share ${directory}`, refused);
@@ -124,7 +129,7 @@ export function createNetns(directory: string, name: string, inside: () => void 
   const path = `${directory}/${name}`;
   if (netnsIdentity(path) !== undefined) return;
   shareDirectory(directory);
-  writeFileSync(path, '', { mode: 0o444 });
+  translated(`make network namespace ${name}`, () => writeFileSync(path, '', { mode: 0o444 }));
   try {
     away(unshareNetns, () => {
       inside();
@@ -144,8 +149,9 @@ export function removeNetns(directory: string, name: string): void {
     const refused = unmount(path, MNT_DETACH);
     if (refused === undefined) continue;
     // EINVAL: no (further) mount on it.
-    if (refused !== 'EINVAL' && refused !== 'ENOENT') throw kernelFault(`unmount network namespace ${name}`, refused);
-    rmSync(path, { force: true });
+    if (refused !== 'EINVAL' && refused !== 'ENOENT' && refused !== 'ENOTDIR')
+      throw kernelFault(`unmount network namespace ${name}`, refused);
+    translated(`remove network namespace ${name}`, () => rmSync(path, { force: true }));
     return;
   }
 }
