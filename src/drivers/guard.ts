@@ -3,9 +3,10 @@
 // (-300) runs before connection tracking, `dstnat - 5` before Docker's own translation. No anonymous set of interface
 // wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
+import type { Network } from '#model/resources.ts';
 import { tableName, transitBase, uplink } from '#model/numbers.ts';
 
-/** Where the domain's name server listens, one address per family; on `lo` of a domain, so it answers on every link. */
+/** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
 export const resolver = { 4: '169.254.1.1', 6: 'fd63:7703::1' } as const;
 
 /** Endpoints talk on their own address from their own link, and nothing else: one look-up per packet. */
@@ -24,6 +25,11 @@ const admit = `
 const redirectNames = `
     iifname "cwe*" meta l4proto { tcp, udp } th dport 53 dnat ip to ${resolver[4]}
     iifname "cwe*" meta l4proto { tcp, udp } th dport 53 dnat ip6 to ${resolver[6]}`;
+
+/** In the host's own namespace the range that asks says which network's names may be told. */
+const redirectNamesByRange = `
+    iifname "cwe*" meta l4proto { tcp, udp } th dport 53 dnat ip to ip saddr map @names4
+    iifname "cwe*" meta l4proto { tcp, udp } th dport 53 dnat ip6 to ip6 saddr map @names6`;
 
 /** The table of an isolated network's domain. `internal`: there is no way out, and the agent's name server is the only service. */
 export function domainTable(netns: string, internal: boolean): NftTable {
@@ -103,6 +109,8 @@ export function hostTable(): NftTable {
   map published6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
   map published_any4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
   map published_any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+  map names4 { type ipv4_addr : ipv4_addr . inet_service; flags interval; }
+  map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
   set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }
@@ -126,7 +134,7 @@ export function hostTable(): NftTable {
     counter drop
   }
   chain inbound {
-    type nat hook prerouting priority dstnat - 5; policy accept;${redirectNames}
+    type nat hook prerouting priority dstnat - 5; policy accept;${redirectNamesByRange}
     goto published
   }
   chain local {
@@ -164,6 +172,9 @@ export function hostTable(): NftTable {
 `.replace(/^\n/, ''),
   };
 }
+
+/** Port of a network's name server: 53 in a domain of its own. */
+export const resolverPort = (network: Network): number => (network.choices.domain === 'own' ? 53 : 10_053 + (network.vni % 4096));
 
 /** Elements of one set, from keys. */
 export const elements = (netns: string, set: string, keys: readonly string[]): NftElement[] =>

@@ -1,13 +1,23 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { contains, everything, familyOf, hostPrefix } from '#model/ip.ts';
+import { contains, everything, familyOf, hostPrefix, parseIp } from '#model/ip.ts';
 import { type Addr, type Desired, emptyDesired, familiesOf, type Netns, type VethLink } from '#model/desired.ts';
-import { domainName, endpointLink, endpointPeerLink, gateway, gatewayMac, transitAddress, uplink, uplinkLink } from '#model/numbers.ts';
+import {
+  domainName,
+  endpointLink,
+  endpointPeerLink,
+  gateway,
+  gatewayMac,
+  tableName,
+  transitAddress,
+  uplink,
+  uplinkLink,
+} from '#model/numbers.ts';
 import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Snapshot } from '#model/resources.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
-import { domainTable, elements, hostTable, resolver } from './guard.ts';
+import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
 import { mtuSum } from './mtu.ts';
 import { publish } from './publish.ts';
 
@@ -77,9 +87,9 @@ function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox
     },
   };
   const families = familiesOf(endpoint.addresses);
-  const addr: Addr[] = families
-    .filter((family) => family === 6 || netns === '')
-    .map((family) => ({ netns, link: name, address: hostPrefix(gateway[family]) }));
+  // In a domain the gateway and the name server are on `lo`, once; the host's own `lo` is not ours to write to.
+  const own = netns === '' ? [gateway[4], gateway[6], parseIp(resolver[6])] : [gateway[6]];
+  const addr: Addr[] = own.filter((ip) => families.includes(familyOf(ip))).map((ip) => ({ netns, link: name, address: hostPrefix(ip) }));
   return {
     link: [link],
     addr,
@@ -153,9 +163,22 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
     ],
     sysctl: [{ netns: '', path: `net/ipv4/conf/${hostLink}/route_localnet`, value: '1' }],
     element: transit.flatMap((entry) => [
-      { netns, table: 'causeway', set: `inside${entry.family}`, key: entry.transit, value: entry.ip },
-      { netns, table: 'causeway', set: `outside${entry.family}`, key: entry.ip, value: entry.transit },
+      { netns, table: tableName, set: `inside${entry.family}`, key: entry.transit, value: entry.ip },
+      { netns, table: tableName, set: `outside${entry.family}`, key: entry.ip, value: entry.transit },
     ]),
+  };
+}
+
+/** A network that the host routes itself: which name server answers its ranges. */
+function planHostDomain({ network, netns, pools }: Present): Part {
+  return {
+    element: pools.map(({ cidr }) => ({
+      netns,
+      table: tableName,
+      set: `names${familyOf(cidr)}`,
+      key: cidr,
+      value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
+    })),
   };
 }
 
@@ -163,7 +186,7 @@ function planNetwork(present: Present): Part[] {
   const { network, netns, pools, local, carriage } = present;
   const ranges = pools.flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
   return [
-    ...(netns === '' ? [] : [planDomain(present), planUplink(present)]),
+    ...(netns === '' ? [planHostDomain(present)] : [planDomain(present), planUplink(present)]),
     { element: ranges },
     drivers[network.choices.carry]?.plan(carriage) ?? {},
     ...local.map((endpoint) => planEndpoint(present, endpoint)),

@@ -1,0 +1,93 @@
+// Name service for the networks that are present on this host: one zone per network, answered on sockets that were opened in
+// the network's own domain, so that the way in already says whose names may be told.
+import { closeSync } from 'node:fs';
+import { domainName } from '#model/numbers.ts';
+import { familyOf, parseIp, type Family } from '#model/ip.ts';
+import type { Endpoint, Network, Snapshot } from '#model/resources.ts';
+import { resolver, resolverPort } from '#drivers/guard.ts';
+import { bindUdpInNetns, listenTcpInNetns, netnsIdentity, netnsPath } from '#kernel/netns.ts';
+import type { DnsServer, DnsSocket } from './dns.ts';
+
+export interface NamesOptions {
+  readonly server: DnsServer;
+  readonly netnsDirectory: string;
+  readonly log: (fields: object, message: string) => void;
+}
+
+interface Served {
+  /** Inode of the namespace that the sockets are in. */
+  readonly identity: number | undefined;
+  readonly families: string;
+}
+
+export class Names implements Disposable {
+  readonly #options: NamesOptions;
+  readonly #served = new Map<string, Served>();
+
+  constructor(options: NamesOptions) {
+    this.#options = options;
+  }
+
+  /** After every run of the loop, when the domains of `present` exist. Idempotent; unchanged zones cost nothing. */
+  update(snapshot: Snapshot, present: readonly Network[]): void {
+    const endpoints = Map.groupBy(snapshot.endpoints.values(), ({ network }) => network);
+    const pools = Map.groupBy(snapshot.pools.values(), ({ network }) => network);
+    const wanted = new Set(present.map(({ id }) => id));
+    for (const id of this.#served.keys()) if (!wanted.has(id)) this.#stop(id);
+    for (const network of present) {
+      const ranges = (pools.get(network.id) ?? []).map(({ cidr }) => cidr);
+      const families = [...new Set(ranges.map(familyOf))].toSorted((a, b) => a - b);
+      const wish = this.#wish(network, families);
+      const before = this.#served.get(network.id);
+      const stale = before !== undefined && (before.identity !== wish.identity || before.families !== wish.families);
+      // The domain has been made anew, or a family was added: the old sockets hear nothing.
+      if (stale) this.#stop(network.id);
+      this.#options.server.setZone(network.id, {
+        name: network.name,
+        isInternal: network.internal,
+        pools: ranges,
+        endpoints: new Map((endpoints.get(network.id) ?? []).map((endpoint): [string, Endpoint] => [endpoint.id, endpoint])),
+      });
+      if (before === undefined || stale) this.#listen(network, families, wish);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const id of this.#served.keys()) this.#stop(id);
+  }
+
+  #stop(id: string): void {
+    this.#served.delete(id);
+    this.#options.server.remove(id);
+  }
+
+  /** What the network's sockets must belong to now. */
+  #wish(network: Network, families: readonly Family[]): Served & { readonly path: string } {
+    const path = network.choices.domain === 'own' ? netnsPath(domainName(network.id), this.#options.netnsDirectory) : '/proc/self/ns/net';
+    return { path, identity: netnsIdentity(path), families: families.join(' ') };
+  }
+
+  /** Opens the network's sockets inside its domain. */
+  #listen(network: Network, families: readonly Family[], wish: Served & { readonly path: string }): void {
+    const { server, log } = this.#options;
+    const sockets: DnsSocket[] = [];
+    try {
+      for (const family of families) {
+        const binding = { ip: parseIp(resolver[family]), port: resolverPort(network) };
+        sockets.push(
+          { fd: bindUdpInNetns(wish.path, binding), protocol: 'udp', family },
+          { fd: listenTcpInNetns(wish.path, binding), protocol: 'tcp', family },
+        );
+      }
+    } catch (error) {
+      for (const { fd } of sockets) closeSync(fd);
+      log({ network: network.name, error: error instanceof Error ? error.message : error }, 'cannot open name service sockets');
+      return;
+    }
+    this.#served.set(network.id, wish);
+    server.listen(network.id, sockets).catch((error: unknown) => {
+      this.#served.delete(network.id);
+      log({ network: network.name, error }, 'name service sockets failed');
+    });
+  }
+}
