@@ -53,6 +53,7 @@ test('what commands ask of the controller', async () => {
       'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"udp","port":53,"hostPort":5353,"sources":["192.0.2.0/24"]}',
     ],
     ['token rm token1', 'DELETE tokens/token1'],
+    ['certificate revoke 0a1b', 'DELETE certificates/0a1b'],
   ];
   for (const [line, ...requests] of rows) assert.deepEqual(await requestsOf(line), requests, line);
 });
@@ -155,6 +156,7 @@ test('golden: tables', async (t) => {
     'exposure ls',
     'tenant ls',
     'token ls',
+    'certificate ls',
     'token create --join --host host-3 --ttl 1h',
     'get',
     'network ls --quiet',

@@ -56,9 +56,10 @@ async function named(what: Candidates, session: Session): Promise<readonly Candi
   }
   const client = await session.client();
   if (what === 'tokens') return (await client.tokens()).map(({ id, name, type }) => ({ word: id, meaning: `${type} ${name}` }));
-  if (what === 'pools') return (await client.list('pools')).map(({ id, cidr }) => ({ word: id, meaning: cidr }));
-  if (what === 'endpoints') return (await client.list('endpoints')).map(({ id, name, owner }) => ({ word: name || id, meaning: owner }));
-  return (await client.list(what)).map(({ name }) => ({ word: name }));
+  if (what === 'certificates') return (await client.certificates()).map(({ serial, host }) => ({ word: serial, meaning: host }));
+  if (what === 'pools') return (await client.all('pools')).map(({ id, cidr }) => ({ word: id, meaning: cidr }));
+  if (what === 'endpoints') return (await client.all('endpoints')).map(({ id, name, owner }) => ({ word: name || id, meaning: owner }));
+  return (await client.all(what)).map(({ name }) => ({ word: name }));
 }
 
 /** Names of that kind, none when they cannot be had in time: completion is never the place for an error. */

@@ -32,8 +32,8 @@ async function list(session: Session, _args: readonly string[], options: { netwo
   const client = await session.client();
   const network = options.network === undefined ? undefined : await client.get('networks', options.network);
   const [endpoints, networks] = await Promise.all([
-    client.list('endpoints', network === undefined ? {} : { network: network.id }),
-    network === undefined ? client.list('networks') : [network],
+    client.all('endpoints', network === undefined ? {} : { network: network.id }),
+    network === undefined ? client.all('networks') : [network],
   ]);
   const rows = endpoints.filter(
     (endpoint) =>
@@ -50,7 +50,7 @@ async function list(session: Session, _args: readonly string[], options: { netwo
 async function show(session: Session, [wanted = '']: readonly string[]): Promise<Answer> {
   const client = await session.client();
   const endpoint = await client.get('endpoints', wanted);
-  const network = (await client.list('networks')).find(({ id }) => id === endpoint.network);
+  const network = (await client.all('networks')).find(({ id }) => id === endpoint.network);
   return {
     data: endpoint,
     names: [endpoint.id],

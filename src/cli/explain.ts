@@ -74,7 +74,7 @@ const cost = ({ overhead, mtu }: MtuSum): string => {
 async function explainNetwork(session: Session, [name = '']: readonly string[], options: { host?: string | true }): Promise<Answer> {
   const client = await session.client();
   const found = await client.get('networks', name);
-  const [hosts, endpoints] = await Promise.all([client.list('hosts'), client.list('endpoints', { network: found.id })]);
+  const [hosts, endpoints] = await Promise.all([client.all('hosts'), client.all('endpoints', { network: found.id })]);
   const choices = describeChoices(found.choices);
   const docker = found.choices.carry === 'docker';
   const sums = docker ? [] : sumsOf(found, hosts);

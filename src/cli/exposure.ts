@@ -52,7 +52,7 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
 
 async function list(session: Session, _args: readonly string[], options: { network?: string }): Promise<Answer> {
   const client = await session.client();
-  const [networks, all, endpoints] = await Promise.all([client.list('networks'), client.list('exposures'), client.list('endpoints')]);
+  const [networks, all, endpoints] = await Promise.all([client.all('networks'), client.all('exposures'), client.all('endpoints')]);
   const wanted = options.network === undefined ? undefined : await client.get('networks', options.network);
   const rows = all.filter(({ network }) => wanted === undefined || network === wanted.id);
   const hostOf = (network: string, name: string): string =>

@@ -4,7 +4,7 @@ import { Fault } from '#model/fault.ts';
 import { parseCidr } from '#model/ip.ts';
 import { choicesFor } from '#drivers/models.ts';
 import type { ResourceKind, Resources } from '#model/resources.ts';
-import type { NewToken, TokenRecord } from '#api/answers.ts';
+import type { CertificateRecord, NewToken, TokenRecord } from '#api/answers.ts';
 import type { Bodies, Client } from './client.ts';
 
 export type Records = { [K in ResourceKind]: Resources[K][] };
@@ -53,7 +53,7 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
     },
     pools: ({ cidr = parseCidr('10.9.0.0/24'), reserved = {}, network }) => ({ ...meta(cidr), network, cidr, reserved, blockLength: 27 }),
     exposures: ({ name, sources = [], ...body }) => ({
-      ...meta(name ?? `${body.endpoint}-${body.port}-${body.protocol}`),
+      ...meta(name ?? `${body.endpoint}-${body.hostPort}-${body.protocol}`),
       sources,
       ...body,
       network: find('networks', body.network).id,
@@ -62,7 +62,7 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
   return {
     records,
     requests,
-    list: async (kind) => records[kind],
+    all: async (kind) => records[kind],
     get: async (kind, idOrName) => find(kind, idOrName),
     async create(kind, body) {
       requests.push(`POST ${kind} ${JSON.stringify(body)}`);
@@ -100,6 +100,12 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
     async removeToken(id) {
       requests.push(`DELETE tokens/${id}`);
       issued.splice(0, issued.length, ...issued.filter((one) => one.id !== id));
+    },
+    certificates: async (): Promise<CertificateRecord[]> => [
+      { serial: '0a1b', host: 'host-1', generation: 1, issuedAt: createdAt, expiresAt: '2026-01-31T00:00:00Z' },
+    ],
+    async revokeCertificate(serial) {
+      requests.push(`DELETE certificates/${serial}`);
     },
     version: async () => ({ version, api: '1' }),
   };

@@ -71,6 +71,12 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./token.ts')).group,
   },
   {
+    name: 'certificate',
+    section: installation,
+    summary: 'Certificates that hosts hold',
+    load: async () => (await import('./certificate.ts')).group,
+  },
+  {
     name: 'context',
     section: program,
     summary: 'Which controllers you know and which one is used',

@@ -42,7 +42,7 @@ export function shownHosts(look: Look, hosts: readonly Host[], empty: string): s
 }
 
 async function list(session: Session): Promise<Answer> {
-  const hosts = await (await session.client()).list('hosts');
+  const hosts = await (await session.client()).all('hosts');
   return { ...listing(hosts, [], ''), text: (look) => shownHosts(look, hosts, noHosts) };
 }
 
@@ -51,7 +51,7 @@ export const noHosts = 'No hosts yet. Make a token for one: causeway token creat
 async function show(session: Session, [name = '']: readonly string[]): Promise<Answer> {
   const client = await session.client();
   const host = await client.get('hosts', name);
-  const [endpoints, blocks] = await Promise.all([client.list('endpoints', { host: host.id }), client.list('blocks', { host: host.id })]);
+  const [endpoints, blocks] = await Promise.all([client.all('endpoints', { host: host.id }), client.all('blocks', { host: host.id })]);
   const own = (rows: readonly { readonly host: string }[]): number => rows.filter((row) => row.host === host.id).length;
   return {
     data: host,

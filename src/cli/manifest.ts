@@ -73,10 +73,10 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
 /** Everything that can be applied, in the order in which it must be. Networks on their way out are left out. */
 export async function manifests(client: Client): Promise<readonly Manifest[]> {
   const [tenants, all, pools, exposures] = await Promise.all([
-    client.list('tenants'),
-    client.list('networks'),
-    client.list('pools'),
-    client.list('exposures'),
+    client.all('tenants'),
+    client.all('networks'),
+    client.all('pools'),
+    client.all('exposures'),
   ]);
   const networks = all.filter(({ deletedAt }) => deletedAt === undefined);
   return [
@@ -120,7 +120,7 @@ const differing = (wanted: object, found: object): readonly string[] => {
 };
 
 async function applyTenant(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'tenant' }>): Promise<Outcome> {
-  const found = (await client.list('tenants')).find(({ name }) => name === wanted.name);
+  const found = (await client.all('tenants')).find(({ name }) => name === wanted.name);
   if (found === undefined) {
     await client.create('tenants', wanted);
     return 'created';
@@ -131,12 +131,12 @@ async function applyTenant(client: Client, { kind: _kind, ...wanted }: Extract<M
 }
 
 async function applyNetwork(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'network' }>): Promise<Outcome> {
-  const found = (await client.list('networks')).find(({ name }) => name === wanted.name);
+  const found = (await client.all('networks')).find(({ name }) => name === wanted.name);
   if (found === undefined) {
     await client.create('networks', wanted);
     return 'created';
   }
-  const fields = differing(wanted, networkManifest(found, await client.list('pools')));
+  const fields = differing(wanted, networkManifest(found, await client.all('pools')));
   if (fields.length === 0) return 'unchanged';
   const fixed = fields.filter((field) => field !== 'labels' && field !== 'mtu');
   if (fixed.length > 0) {
@@ -163,8 +163,8 @@ const isSameExposure = (wanted: ExposureRequest, found: ExposureRequest): boolea
     : wanted.name === found.name;
 
 async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'exposure' }>): Promise<Outcome> {
-  const networks = await client.list('networks');
-  const found = (await client.list('exposures'))
+  const networks = await client.all('networks');
+  const found = (await client.all('exposures'))
     .map((exposure) => ({ exposure, document: exposureManifest(exposure, networks) }))
     .find(({ document }) => isSameExposure(wanted, document));
   if (found === undefined) {

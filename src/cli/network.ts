@@ -11,7 +11,7 @@ const state = (network: Network): string => (network.deletedAt === undefined ? '
 
 async function list(session: Session, _args: readonly string[], options: { tenant?: string }): Promise<Answer> {
   const client = await session.client();
-  const [networks, pools] = await Promise.all([client.list('networks'), client.list('pools')]);
+  const [networks, pools] = await Promise.all([client.all('networks'), client.all('pools')]);
   const rows = networks.filter(({ tenant }) => options.tenant === undefined || tenant === options.tenant);
   return listing(
     rows,
@@ -41,9 +41,9 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
   const network = await client.get('networks', name);
   const [pools, blocks, endpoints, exposures] = await Promise.all([
     poolsOf(client, network),
-    client.list('blocks', { network: network.id }),
-    client.list('endpoints', { network: network.id }),
-    client.list('exposures', { network: network.id }),
+    client.all('blocks', { network: network.id }),
+    client.all('endpoints', { network: network.id }),
+    client.all('exposures', { network: network.id }),
   ]);
   const within = <T extends { readonly network: string }>(rows: readonly T[]): readonly T[] =>
     rows.filter((row) => row.network === network.id);

@@ -8,7 +8,7 @@ import { facts, type Look, table } from './table.ts';
 
 /** The pools of one network. */
 export const poolsOf = async (client: Client, network: Network): Promise<readonly Pool[]> =>
-  (await client.list('pools', { network: network.id })).filter((pool) => pool.network === network.id);
+  (await client.all('pools', { network: network.id })).filter((pool) => pool.network === network.id);
 
 const reservedText = ({ reserved }: Pool): string =>
   Object.entries(reserved)
@@ -34,16 +34,16 @@ function shownPools(look: Look, pools: readonly Pool[], networks: readonly Netwo
 
 async function list(session: Session, _args: readonly string[], options: { network?: string }): Promise<Answer> {
   const client = await session.client();
-  const networks = options.network === undefined ? await client.list('networks') : [await client.get('networks', options.network)];
+  const networks = options.network === undefined ? await client.all('networks') : [await client.get('networks', options.network)];
   const ids = new Set(networks.map(({ id }) => id));
-  const pools = (await client.list('pools')).filter(({ network }) => options.network === undefined || ids.has(network));
+  const pools = (await client.all('pools')).filter(({ network }) => options.network === undefined || ids.has(network));
   return { data: pools, names: pools.map(({ id }) => id), text: (look) => shownPools(look, pools, networks) };
 }
 
 async function show(session: Session, [id = '']: readonly string[]): Promise<Answer> {
   const client = await session.client();
   const pool = await client.get('pools', id);
-  const [networks, blocks] = await Promise.all([client.list('networks'), client.list('blocks', { network: pool.network })]);
+  const [networks, blocks] = await Promise.all([client.all('networks'), client.all('blocks', { network: pool.network })]);
   const own = blocks.filter((block) => block.pool === pool.id);
   return {
     data: { ...pool, blocks: own },

@@ -57,10 +57,10 @@ async function status(session: Session): Promise<Answer> {
   const { client, target } = await session.connection();
   const [{ version }, hosts, networks, endpoints, exposures] = await Promise.all([
     client.version(),
-    client.list('hosts'),
-    client.list('networks'),
-    client.list('endpoints'),
-    client.list('exposures'),
+    client.all('hosts'),
+    client.all('networks'),
+    client.all('endpoints'),
+    client.all('exposures'),
   ]);
   const { now } = session.surroundings;
   const problems = problemsOf({ hosts, networks, endpoints, exposures }, now());

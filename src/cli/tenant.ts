@@ -4,7 +4,7 @@ import type { Answer, Session } from './session.ts';
 
 async function list(session: Session): Promise<Answer> {
   const client = await session.client();
-  const [tenants, networks] = await Promise.all([client.list('tenants'), client.list('networks')]);
+  const [tenants, networks] = await Promise.all([client.all('tenants'), client.all('networks')]);
   return listing(
     tenants,
     [

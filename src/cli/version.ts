@@ -25,7 +25,7 @@ async function version(session: Session, _args: readonly string[], options: { cl
   if (options.client === true) return { data: { client: own }, names: [own], text: () => `${own}\n` };
   try {
     const { client, target } = await session.connection();
-    const [controller, hosts] = await Promise.all([client.version(), client.list('hosts')]);
+    const [controller, hosts] = await Promise.all([client.version(), client.all('hosts')]);
     const warnings = [
       ...[skewBetween(own, controller.version)].flatMap((sentence) => (sentence === undefined ? [] : [`Controller: ${sentence}`])),
       ...hosts.flatMap(({ name, agentVersion }) => {

@@ -1,0 +1,52 @@
+// The `causeway` program: reads the environment, builds the surroundings of a run and leaves the rest to cli/main.ts. The
+// compile cache is switched on before anything else is loaded; it lies in the user's own cache folder, because code is run
+// from it.
+import { existsSync } from 'node:fs';
+import { enableCompileCache } from 'node:module';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { Surroundings } from '#cli/session.ts';
+
+const { env } = process;
+const home = env['HOME'];
+const cache = env['XDG_CACHE_HOME'] ?? (home === undefined ? undefined : join(home, '.cache'));
+if (cache !== undefined) enableCompileCache(join(cache, 'causeway', 'node'));
+
+const { main } = await import('#cli/main.ts');
+
+const userFolder = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'));
+const contextFiles = [...(userFolder === undefined ? [] : [join(userFolder, 'causeway', 'contexts.yaml')]), '/etc/causeway/contexts.yaml'];
+const agentSocket = env['CAUSEWAY_AGENT_SOCKET'] ?? '/run/causeway/agent.sock';
+
+const surroundings: Surroundings = {
+  environment: {
+    context: env['CAUSEWAY_CONTEXT'],
+    url: env['CAUSEWAY_URL'],
+    token: env['CAUSEWAY_TOKEN'],
+    ca: env['CAUSEWAY_CA'],
+  },
+  contextFiles: env['CAUSEWAY_CONTEXTS'] === undefined ? contextFiles : [env['CAUSEWAY_CONTEXTS']],
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  plain: (env['NO_COLOR'] ?? '') !== '' || env['TERM'] === 'dumb',
+  debug: (env['CAUSEWAY_DEBUG'] ?? '') !== '',
+  now: () => new Date(),
+  async connect({ url, token, ca }) {
+    const { Client } = await import('#api/client.ts');
+    const credentials = token === undefined ? ({ type: 'none' } as const) : ({ type: 'token', token } as const);
+    return new Client({ urls: [url], ca, credentials, retries: 2 });
+  },
+  agentSocket: existsSync(agentSocket) ? agentSocket : undefined,
+  hostname: hostname(),
+};
+
+// A reader that went away (`causeway network ls | head -1`) is not an error.
+process.stdout.on('error', (error) => {
+  if ('code' in error && error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+// Not process.exitCode: an idle or hanging connection to the controller would keep the process waiting. Writes to terminals,
+// files and pipes are done when they return (Linux).
+process.exit(await main(process.argv.slice(2), surroundings));
