@@ -199,9 +199,9 @@ interface AnyKind {
   remove(items: readonly Item[]): readonly unknown[];
 }
 
-export function kindContract(name: string, subject: Subject): void {
-  const at = (item: Item): Netns => ('netns' in item ? item.netns : '');
+const at = (item: Item): Netns => ('netns' in item ? item.netns : '');
 
+export function kindContract(name: string, subject: Subject): void {
   /** A host with one domain that has a veth and a vxlan in it. */
   function prepared(): Kinds {
     const kinds = subject.open();
