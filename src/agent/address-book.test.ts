@@ -456,6 +456,24 @@ test('a block that was given back is not taken up again from a snapshot that is 
   assert.equal(second.room(pool).capacity, 0);
 });
 
+test('nothing is given from a block while it is being given back', async () => {
+  const store = small();
+  const cluster = new Cluster(store, 'a');
+  const reply = Promise.withResolvers<void>();
+  const client = { ...store.client('a', direct), releaseBlock: () => reply.promise };
+  const book = cluster.start('a', { cluster: client });
+  book.release(pool, await book.request(pool, 'x'));
+  book.blocksChanged(store.facts());
+  void book.reconcile([]);
+  cluster.clock.advance(600_000);
+  void book.reconcile([]);
+  cluster.clock.advance(3_600_000);
+  void book.reconcile([]);
+  assert.equal(await book.request(pool, 'y'), '10.0.0.4');
+  await assert.rejects(book.request(pool, 'z', '10.0.0.2' as Ip), hasCode('unavailable'));
+  reply.reject(new Fault('in-use', 'asked for a loan'));
+});
+
 test('a grant that comes in the moment in which the borrower gives up is returned', async () => {
   const store = new FakeStore(parseCidr('10.0.0.0/29'), 29);
   const cluster = new Cluster(store, 'a', 'b');

@@ -165,12 +165,15 @@ export class AddressBook implements Disposable {
   }
 
   /**
-   * To be called now and then with the owners and endpoint ids that are alive on this host: frees what is held without one
-   * for too long, forgets old freeings, returns what is due, gives idle blocks back. Resolves when the calls have ended.
+   * To be called now and then with the owners and endpoint ids that are alive on this host (published endpoints count too):
+   * frees what is held without one for too long, forgets old freeings, returns what is due, gives idle blocks back.
+   * Resolves when the calls have ended.
    */
   async reconcile(live: Iterable<string>): Promise<void> {
     const now = this.#clock.now();
-    this.#freeOrphans(new Set(live), now);
+    const alive = new Set(live);
+    for (const { id, host } of this.#snapshot?.endpoints.values() ?? []) if (host === this.#host) alive.add(id);
+    this.#freeOrphans(alive, now);
     this.#ledger.expire({ now, forgetMs: this.#limits.forgetMs });
     for (const { loan, block } of this.#ledger.returns.values()) this.#returnLoan(loan, block);
     if (this.#snapshot !== undefined) this.#giveBack(this.#snapshot, now);

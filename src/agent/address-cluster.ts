@@ -21,8 +21,8 @@ export interface ClusterAddresses {
    */
   askLoan(block: Block, loan: { readonly id: string; readonly endpoint: string; readonly ip?: Ip }): Promise<Loan>;
   /**
-   * The owner's answer. Idempotent. Faults: `not-found` (the borrower has withdrawn), `conflict` (the loan has gone on
-   * since: a grant after a return), `unavailable`.
+   * The owner's answer. Idempotent. Faults: `not-found` (the borrower has withdrawn), `conflict` or `stale` (the loan
+   * has gone on since: a grant after a return), `unavailable`.
    */
   settleLoan(block: string, loan: string, settlement: Settlement): Promise<void>;
   /** The borrower's end of it: a granted loan becomes `returned`, any other entry goes. Unknown ones are success. */

@@ -78,8 +78,10 @@ export class Lender {
       try {
         await this.#cluster.settleLoan(block.id, loan, settlement);
       } catch (error) {
-        if (!isFault(error, 'not-found') && !isFault(error, 'conflict')) throw error;
-        if (this.#isClosed() || isFault(error, 'conflict')) return;
+        // The loan has gone on since; a later snapshot says how.
+        if (isFault(error, 'conflict') || isFault(error, 'stale')) return;
+        if (!isFault(error, 'not-found')) throw error;
+        if (this.#isClosed()) return;
         const own = this.#ledger.pools.get(block.pool)?.blocks.get(block.id);
         if (own !== undefined) this.#ledger.takeBack(own, loan, this.#moment().now);
       }
