@@ -1,5 +1,6 @@
 // One host's agent, put together: facts come in (controller, journal, kernel events), the loop plans and applies, and what
 // this host knows goes out (endpoints, report). Everything here is wiring; each part says in its own file what it does.
+import type { WatchLine } from '#api/answers.ts';
 import type { Journal } from '#api/local.ts';
 import type { Report } from '#api/requests.ts';
 import { plan } from '#drivers/plan.ts';
@@ -16,7 +17,7 @@ import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
 import { type EndpointBatch, Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
-import { View, type WatchLine } from './view.ts';
+import { View } from './view.ts';
 
 /** What the agent asks of the controllers; every call rejects with `unavailable` when none answers. */
 export interface Controller {

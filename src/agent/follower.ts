@@ -1,7 +1,8 @@
 // Keeps the view in step with a controller: one watch stream, resumed where it broke, begun anew when the controller no
 // longer knows that revision. Facts stay as they are while no controller answers.
 import { isFault } from '#model/fault.ts';
-import type { View, WatchLine } from './view.ts';
+import type { WatchLine } from '#api/answers.ts';
+import type { View } from './view.ts';
 
 export interface FollowerOptions {
   readonly view: View;
@@ -33,7 +34,7 @@ export async function follow({ view, watch, signal, state }: FollowerOptions): P
   while (!signal.aborted) {
     const since = view.isSynced ? view.revision : 0;
     try {
-      if (since === 0) view.restart();
+      view.begin();
       for await (const line of watch(since === 0 ? { signal } : { since, signal })) {
         if (retryMs !== 0) state(true);
         retryMs = 0;

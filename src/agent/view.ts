@@ -1,14 +1,9 @@
-// The host's view of the cluster: an immutable Snapshot that watch lines replace piece by piece. A new listing is gathered
-// aside and swapped in when it is complete, so nobody ever plans from half of the facts. Kept in the journal, so that a
+// The host's view of the cluster: an immutable Snapshot that watch lines replace piece by piece. What a new stream says
+// is held back until it is complete, so nobody ever plans from half of the facts. Kept in the journal, so that a
 // host that starts while no controller answers still knows everything it knew.
+import type { WatchLine } from '#api/answers.ts';
 import type { Journal } from '#api/local.ts';
 import type { ResourceKind, Resources, Snapshot } from '#model/resources.ts';
-
-/** One line of the controller's watch stream. */
-export type WatchLine =
-  | { readonly type: 'put'; readonly kind: ResourceKind; readonly item: Resources[ResourceKind]; readonly revision: number }
-  | { readonly type: 'delete'; readonly kind: ResourceKind; readonly id: string; readonly revision: number }
-  | { readonly type: 'synced' | 'bookmark'; readonly revision: number };
 
 type Tables = { readonly [K in keyof Snapshot]: Map<string, Resources[K]> };
 const kinds = ['hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures'] as const satisfies readonly (keyof Snapshot)[];
@@ -33,8 +28,8 @@ export class View {
   readonly #journal: Journal;
   readonly #changed: () => void;
   #tables: Tables = emptyTables();
-  /** A listing being received; takes the place of #tables when it is complete. */
-  #incoming: Tables | undefined;
+  /** What a new stream has said so far, until its `synced`. */
+  #held: WatchLine[] | undefined;
   #revision = 0;
   #synced = false;
   #unsaved = new Map<string, unknown>();
@@ -77,15 +72,15 @@ export class View {
     this.#revision = saved;
   }
 
-  /** The stream starts over: what follows until `synced` is everything. */
-  restart(): void {
-    this.#incoming = emptyTables();
+  /** A stream begins: what it says is held back until its `synced`. */
+  begin(): void {
+    this.#held = [];
   }
 
   apply(line: WatchLine): void {
-    if (line.type === 'put') this.#put(line.kind, line.item);
-    else if (line.type === 'delete') this.#delete(line.kind, line.id, line.revision);
-    else this.#mark(line);
+    if (this.#held === undefined || line.type === 'bookmark') this.#take(line);
+    else if (line.type === 'synced') this.#settle(this.#held, line);
+    else this.#held.push(line);
   }
 
   /** Facts that a controller's answer brought ahead of the watch; an older revision changes nothing. */
@@ -116,10 +111,6 @@ export class View {
 
   #put(kind: ResourceKind, item: Resources[ResourceKind]): void {
     if (!isKept(kind)) return;
-    if (this.#incoming !== undefined) {
-      putItem(this.#incoming, kind, item.id, item);
-      return;
-    }
     this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>(this.#tables[kind]) };
     putItem(this.#tables, kind, item.id, item);
     this.#unsaved.set(`view/${kind}/${item.id}`, item);
@@ -137,15 +128,26 @@ export class View {
     this.#changed();
   }
 
-  #mark({ type, revision }: { type: 'synced' | 'bookmark'; revision: number }): void {
-    this.#revision = Math.max(this.#revision, revision);
-    this.#unsaved.set('view/revision', this.#revision);
-    if (type !== 'synced') return;
-    if (this.#incoming !== undefined) {
-      this.#swap(this.#incoming);
-      this.#revision = revision;
-      this.#incoming = undefined;
-    }
+  #take(line: WatchLine): void {
+    if (line.type === 'put') this.#put(line.kind, line.item);
+    else if (line.type === 'delete') this.#delete(line.kind, line.id, line.revision);
+    this.#advance(line.revision);
+  }
+
+  #advance(revision: number): void {
+    this.#revision = revision;
+    this.#unsaved.set('view/revision', revision);
+  }
+
+  /** `whole`: what was held back is all there is. */
+  #settle(held: readonly WatchLine[], { revision, whole }: { revision: number; whole: boolean }): void {
+    this.#held = undefined;
+    if (whole) {
+      const tables = emptyTables();
+      for (const line of held) if (line.type === 'put' && isKept(line.kind)) putItem(tables, line.kind, line.item.id, line.item);
+      this.#swap(tables);
+    } else for (const line of held) this.#take(line);
+    this.#advance(revision);
     this.#synced = true;
     this.#changed();
   }

@@ -1,0 +1,99 @@
+// What the agent asks of the controllers, over the API's client. Also where the address book's view of blocks and loans
+// meets the API's: a block that another host holds is looked up, a loan is read out of its block.
+import type { Client } from '#api/client.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { contains } from '#model/ip.ts';
+import type { Block, Endpoint, Loan } from '#model/resources.ts';
+import { faultOf } from '#api/faults.ts';
+import type { ClusterAddresses } from './address-cluster.ts';
+import type { Controller } from './agent.ts';
+import type { ClusterNetworks } from './local.ts';
+
+const mostTries = 5;
+
+const absentIsFine = async (work: Promise<unknown>): Promise<void> => {
+  try {
+    await work;
+  } catch (error) {
+    if (!isFault(error, 'not-found')) throw error;
+  }
+};
+
+function networksOf(client: Client): ClusterNetworks {
+  return {
+    async create(request) {
+      const network = await client.createNetwork(request);
+      return { network, pools: await client.all('pools', { network: network.id }) };
+    },
+    async rename(id, name, labels) {
+      for (let tries = 1; ; tries++) {
+        try {
+          const network = await client.get('networks', id);
+          return await client.replace('networks', { ...network, name, labels: { ...network.labels, ...labels } });
+        } catch (error) {
+          if (!isFault(error, 'conflict') || tries >= mostTries) throw error;
+        }
+      }
+    },
+    remove: (id) => absentIsFine(client.remove('networks', id)),
+    proposePool: (family, besides) => client.proposePool(family, besides),
+  };
+}
+
+/** The loan in its block's record. Fault `not-found` when it is gone by now. */
+function loanIn(block: Block, id: string): Loan {
+  const loan = block.loans.find((candidate) => candidate.id === id);
+  if (loan === undefined) throw new Fault('not-found', `Block ${block.cidr} has no loan ${id}`);
+  return loan;
+}
+
+function addressesOf(client: Client, host: string): ClusterAddresses {
+  return {
+    async claimBlock({ network, pool, ip }) {
+      try {
+        return await client.claimBlock({ network, pool, host, ...(ip === undefined ? {} : { ip }) });
+      } catch (error) {
+        if (ip === undefined || !isFault(error, 'exists')) throw error;
+        const blocks = await client.all('blocks', { network });
+        const holder = blocks.find((block) => block.pool === pool && contains(block.cidr, ip));
+        if (holder === undefined) throw error;
+        return holder;
+      }
+    },
+    async askLoan(block, { id, endpoint, ip }) {
+      return loanIn(await client.askLoan(block.id, { id, host, endpoint, ...(ip === undefined ? {} : { ip }) }), id);
+    },
+    async settleLoan(block, loan, settlement) {
+      if (settlement.state === 'closed') await absentIsFine(client.forgetLoan(block, loan));
+      else await client.settleLoan(block, loan, settlement);
+    },
+    async returnLoan(block, loan) {
+      try {
+        await absentIsFine(client.settleLoan(block, loan, { state: 'returned' }));
+      } catch (error) {
+        // Only a granted loan can be returned; one that was asked or refused just goes.
+        if (!isFault(error, 'conflict') && !isFault(error, 'invalid')) throw error;
+        await absentIsFine(client.forgetLoan(block, loan));
+      }
+    },
+    releaseBlock: ({ id }) => absentIsFine(client.releaseBlock(id)),
+  };
+}
+
+/** Without what only the store says of an endpoint. */
+function toRequest({ id, name, labels, network, host, owner, addresses, mac, names, ports, sequence }: Endpoint) {
+  return { id, name, labels, network, host, owner, addresses, mac, names, ports, sequence };
+}
+
+export function controllerOf(client: Client, host: string): Controller {
+  return {
+    networks: networksOf(client),
+    addresses: addressesOf(client, host),
+    watch: (options) => client.watch({ host, ...options }),
+    report: (report) => client.report(host, report),
+    async publish({ puts, deletes }) {
+      const results = await client.batchEndpoints({ puts: puts.map(toRequest), deletes });
+      return new Map(results.flatMap(({ id, problem }) => (problem === undefined ? [] : [[id, faultOf(problem)] as const])));
+    },
+  };
+}

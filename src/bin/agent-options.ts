@@ -1,0 +1,118 @@
+// The command line of `causeway agent`. Parsed once; nothing else of the agent reads arguments or the environment.
+import { hostname } from 'node:os';
+import { parseArgs } from 'node:util';
+import { Fault } from '#model/fault.ts';
+
+export interface Options {
+  readonly join?: string;
+  readonly controllers: readonly string[];
+  readonly host: string;
+  readonly state: string;
+  readonly run: string;
+  readonly underlay?: string;
+  readonly engine?: string;
+  readonly plugin: string;
+  readonly driver: string;
+  readonly scope: 'local' | 'global';
+  readonly recover: boolean;
+  readonly port: number;
+  readonly logLevel: string;
+}
+
+export const help = `Usage: causeway agent [options]
+
+Runs on every Docker host, as root: builds and keeps its part of the networks, serves Docker's plugin protocol and names.
+
+Options:
+  --join TOKEN         join with a token of "causeway token create --join"; once, later starts remember
+  --controller URL     a controller, https://HOST:7480; may be given several times (needed with --join)
+  --host NAME          this host's name (default: the machine's)
+  --underlay NAME      interface or address that reaches the other hosts (default: the default route's)
+  --engine SOCKET      Docker's socket (default /var/run/docker.sock); "none" runs without an engine
+  --plugin SOCKET      where Docker finds the plugin (default /run/docker/plugins/causeway.sock)
+  --driver NAME        what Docker calls the plugin (default causeway)
+  --scope SCOPE        local, or global for a Swarm (default local)
+  --state DIR          identity, journal and keys (default /var/lib/causeway)
+  --run DIR            sockets (default /run/causeway)
+  --port PORT          health and metrics on 127.0.0.1 (default 7481; 0: none)
+  --recover            set a corrupt journal aside and start with an empty one
+  --log-level LEVEL    trace, debug, info, warn or error (default info)
+  -h, --help           show this
+
+The same can be said by the environment: CAUSEWAY_JOIN, CAUSEWAY_CONTROLLER (comma-separated), CAUSEWAY_HOST, …
+
+Examples:
+  causeway agent --join cwj_… --controller https://10.0.0.5:7480
+  causeway agent --underlay eth1
+`;
+
+const options = {
+  join: { type: 'string' },
+  controller: { type: 'string', multiple: true },
+  host: { type: 'string' },
+  underlay: { type: 'string' },
+  engine: { type: 'string' },
+  plugin: { type: 'string' },
+  driver: { type: 'string' },
+  scope: { type: 'string' },
+  state: { type: 'string' },
+  run: { type: 'string' },
+  port: { type: 'string' },
+  recover: { type: 'boolean' },
+  'log-level': { type: 'string' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
+
+function parse(argv: readonly string[]): Values {
+  try {
+    return parseArgs({ args: [...argv], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    throw new Fault('invalid', error instanceof Error ? error.message : 'Cannot read the options', {
+      hint: 'See causeway agent --help',
+      cause: error,
+    });
+  }
+}
+
+function portOf(text: string): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Fault('invalid', `Not a port: ${text}`, { field: '--port' });
+  return port;
+}
+
+function scopeOf(text: string): Options['scope'] {
+  if (text !== 'local' && text !== 'global')
+    throw new Fault('invalid', `Not a scope: ${text}`, { field: '--scope', hint: 'Use local or global' });
+  return text;
+}
+
+const optional = <K extends string>(key: K, value: string | undefined): { readonly [P in K]?: string } =>
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a record of one known key
+  (value === undefined || value === '' ? {} : { [key]: value }) as { [P in K]?: string };
+
+/** Arguments win over the environment, the environment over defaults. 'help' when help is asked for. Fault `invalid`. */
+export function readOptions(argv: readonly string[], environment: Readonly<Record<string, string | undefined>>): Options | 'help' {
+  const values = parse(argv);
+  if (values.help === true) return 'help';
+  const either = (name: Exclude<keyof typeof options, 'controller' | 'recover' | 'help'>): string | undefined =>
+    values[name] ?? environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`];
+  const state = either('state') ?? '/var/lib/causeway';
+  const engine = either('engine') ?? '/var/run/docker.sock';
+  return {
+    ...optional('join', either('join')),
+    controllers: values.controller ?? (environment['CAUSEWAY_CONTROLLER'] ?? '').split(',').filter((url) => url !== ''),
+    host: either('host') ?? hostname(),
+    state,
+    run: either('run') ?? '/run/causeway',
+    ...optional('underlay', either('underlay')),
+    ...optional('engine', engine === 'none' ? undefined : engine),
+    plugin: either('plugin') ?? '/run/docker/plugins/causeway.sock',
+    driver: either('driver') ?? 'causeway',
+    scope: scopeOf(either('scope') ?? 'local'),
+    recover: values.recover ?? false,
+    port: portOf(either('port') ?? '7481'),
+    logLevel: either('log-level') ?? 'info',
+  };
+}

@@ -1,0 +1,237 @@
+// `causeway agent`: reads options and identity, opens the kernel, the journal and the sockets, and runs until it is told to
+// stop. Kernel state is left as it is: containers do not notice that the agent goes away or comes back.
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { pino, type Logger } from 'pino';
+import { Client } from '#api/client.ts';
+import { makeIdentity, needsRotation } from '#api/identity.ts';
+import { joinCluster } from '#api/join-cluster.ts';
+import { Agent } from '#agent/agent.ts';
+import { controllerOf } from '#agent/controller.ts';
+import { DnsServer } from '#agent/dns.ts';
+import type { Upstream } from '#agent/dns-upstream.ts';
+import { type Identity, readIdentity, writeIdentity } from '#agent/identity.ts';
+import { openJournal } from '#agent/journal.ts';
+import { Names } from '#agent/names.ts';
+import { Sandboxes } from '#agent/sandboxes.ts';
+import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
+import { findUnderlay, hostRoutes, nameServers } from '#agent/underlay.ts';
+import { dockerRecords } from '#docker/records.ts';
+import { Engine } from '#docker/engine.ts';
+import { Ipam } from '#docker/ipam.ts';
+import { createPlugin, PluginServer } from '#docker/server.ts';
+import { Sync } from '#docker/sync.ts';
+import { dumpLinks } from '#kernel/batch.ts';
+import { createKinds, type RealKinds } from '#kernel/kinds.ts';
+import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
+import { probeWireguard } from '#kernel/wireguard.ts';
+import { loadKeyPair } from '#kernel/wireguard-keys.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { help, type Options, readOptions } from './agent-options.ts';
+import { version } from './version.ts';
+
+const rotationCheckMs = 60 * 60 * 1000;
+
+/** The identity of an earlier start, or a new one by token. A token given again after it was used is not looked at. */
+async function identify(options: Options, log: Logger): Promise<Identity> {
+  const known = readIdentity(options.state);
+  if (known !== undefined) {
+    return options.controllers.length === 0 ? known : { ...known, controllers: options.controllers };
+  }
+  if (options.join === undefined) {
+    throw new Fault('unauthenticated', `This host has not joined: there is no identity in ${options.state}`, {
+      hint: 'On a machine with a context run: causeway token create --join; then here: causeway agent --join TOKEN --controller URL',
+    });
+  }
+  if (options.controllers.length === 0) throw new Fault('invalid', 'Joining needs the address of a controller', { field: '--controller' });
+  log.info({ host: options.host, controllers: options.controllers }, 'joining');
+  const { key, certificate, ca, host } = await joinCluster({ urls: options.controllers, token: options.join, host: options.host, version });
+  const identity: Identity = { host: host.name, generation: host.generation, controllers: options.controllers, key, certificate, ca };
+  writeIdentity(options.state, identity);
+  return identity;
+}
+
+const clientOf = ({ controllers, ca, certificate, key }: Identity): Client =>
+  new Client({ urls: controllers, ca, credentials: { type: 'certificate', certificate, key } });
+
+/** A new certificate when a third of the old one's life is left; tried again every hour. */
+async function rotate(state: string, identity: Identity, client: Client, log: Logger): Promise<Identity> {
+  if (!needsRotation(identity.certificate, Date.now())) return identity;
+  try {
+    const { key, csr } = await makeIdentity(identity.host);
+    const { certificate, ca } = await client.rotate(identity.host, csr);
+    const next = { ...identity, key, certificate, ca };
+    writeIdentity(state, next);
+    client.useCredentials({ type: 'certificate', certificate, key });
+    log.info({}, 'certificate renewed');
+    return next;
+  } catch (error) {
+    log.warn({ error }, 'cannot renew the certificate yet');
+    return identity;
+  }
+}
+
+interface Kernel {
+  readonly kinds: RealKinds;
+  readonly wireguard: 'kernel' | 'userspace' | 'none';
+  /** Of this host, for others to encrypt to. */
+  readonly publicKey?: string;
+}
+
+function openKernel(options: Options, onDrift: (netns: string | undefined) => void): Kernel {
+  const wireguard = probeWireguard();
+  if (wireguard === 'none') return { wireguard, kinds: createKinds({ onDrift }) };
+  const { privateKey, publicKey } = loadKeyPair(join(options.state, 'wireguard.key'));
+  return { wireguard, publicKey, kinds: createKinds({ onDrift, wireguard: { directory: join(options.run, 'wireguard'), privateKey } }) };
+}
+
+/** Servers that the host itself asks for names. */
+const upstream = (): Upstream => ({
+  servers: nameServers(readFileSync('/etc/resolv.conf', 'utf8')).map((address) => ({ address, port: 53 })),
+  timeoutMs: 1500,
+  attempts: 2,
+});
+
+async function run(options: Options, log: Logger): Promise<void> {
+  await using closing = new AsyncDisposableStack();
+  mkdirSync(options.state, { recursive: true, mode: 0o700 });
+  mkdirSync(options.run, { recursive: true, mode: 0o755 });
+  let identity = await identify(options, log);
+  const client = closing.use(clientOf(identity));
+  const journal = closing.use(openJournal(join(options.state, 'agent.db'), { recover: options.recover }));
+  const drift: { heard?: (netns: string | undefined) => void } = {};
+  const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
+  closing.use(kinds);
+  const dns = closing.use(
+    new DnsServer({ upstream: upstream(), onFault: (error, network) => log.warn({ error, network }, 'name service') }),
+  );
+  const names = closing.use(
+    new Names({ server: dns, netnsDirectory: defaultNetnsDirectory, log: (fields, message) => log.warn(fields, message) }),
+  );
+  const sandboxes: { current?: Sandboxes } = {};
+  const agent: Agent = closing.use(
+    new Agent({
+      host: identity.host,
+      generation: identity.generation,
+      version,
+      journal,
+      kinds,
+      controller: controllerOf(client, identity.host),
+      clock: {
+        now: () => Date.now(),
+        after: (ms, fn) => {
+          const timer = setTimeout(fn, ms);
+          return () => clearTimeout(timer);
+        },
+      },
+      log,
+      newId: () => randomBytes(8).toString('hex'),
+      underlay: () =>
+        findUnderlay({
+          interfaces: networkInterfaces(),
+          routes: readFileSync('/proc/net/route', 'utf8'),
+          mtuOf: (link) => dumpLinks(kinds.sockets.of('')).find(({ name }) => name === link)?.mtu,
+          wanted: options.underlay,
+        }),
+      hostRoutes: () => hostRoutes(readFileSync('/proc/net/route', 'utf8')),
+      publicKey,
+      features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted' },
+      applied: (desired, outcome) => {
+        const present = new Set(
+          agent.endpoints.all().flatMap(({ endpoint, sandbox }) => (sandbox === undefined ? [] : [endpoint.network])),
+        );
+        names.update(
+          agent.view.snapshot,
+          [...agent.view.snapshot.networks.values()].filter(({ id }) => present.has(id)),
+        );
+        sandboxes.current?.applied(desired, outcome.remadeLinks);
+      },
+    }),
+  );
+  sandboxes.current = closing.use(
+    new Sandboxes({
+      endpoints: agent.endpoints,
+      link: kinds.link,
+      network: (id) => agent.local.network(id),
+      pools: (id) => agent.local.pools(id),
+      log: (fields, message) => log.info(fields, message),
+    }),
+  );
+  drift.heard = (netns) => (netns === undefined ? agent.loop.suspectAll() : agent.loop.suspect(netns));
+  agent.start();
+
+  const stop = new AbortController();
+  const sync = await serveDocker(options, agent, { log, closing, signal: stop.signal });
+  const apps = createApps({
+    status: () => agent.status(),
+    desired: () => agent.desired,
+    network: (text) => agent.local.networks().find(({ id, name }) => id === text || name === text),
+    details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
+  });
+  const servers = [await listenSocket(apps.socket, join(options.run, 'agent.sock'))];
+  if (options.port !== 0) servers.push(await listenLoopback(apps.loopback, options.port));
+  const rotation = setInterval(() => {
+    dns.setUpstream(upstream());
+    void rotate(options.state, identity, client, log).then((next) => (identity = next));
+  }, rotationCheckMs);
+  void rotate(options.state, identity, client, log).then((next) => (identity = next));
+  log.info({ host: identity.host, version }, 'agent is running');
+
+  await new Promise<void>((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+  log.info({}, 'stopping; networks stay as they are');
+  clearInterval(rotation);
+  stop.abort();
+  for (const server of servers) {
+    server.close();
+    server.closeAllConnections();
+  }
+}
+
+interface DockerContext {
+  readonly log: Logger;
+  readonly closing: AsyncDisposableStack;
+  readonly signal: AbortSignal;
+}
+
+/** The plugin's socket, and the engine kept in step; without an engine nothing. */
+async function serveDocker(options: Options, agent: Agent, { log, closing, signal }: DockerContext): Promise<Sync | undefined> {
+  if (options.engine === undefined) return undefined;
+  const dockerLog = log.child({ part: 'docker' });
+  const records = dockerRecords(agent.local.journal);
+  const ipam = new Ipam({ agent: agent.local, records, log: dockerLog });
+  const plugin = createPlugin({ agent: agent.local, records, ipam, log: dockerLog, scope: options.scope });
+  closing.use(await PluginServer.listen(plugin.app, options.plugin));
+  const engine = new Engine(options.engine);
+  const sync = new Sync({ agent: agent.local, records, endpoints: plugin.endpoints, engine, log: dockerLog, driver: options.driver });
+  agent.onFacts(() => sync.kick());
+  void sync.run(signal);
+  return sync;
+}
+
+async function main(): Promise<void> {
+  const options = readOptions(process.argv.slice(2), process.env);
+  if (options === 'help') {
+    process.stdout.write(help);
+    return;
+  }
+  await warmThreadPool();
+  const log = pino({ level: options.logLevel, base: { program: 'agent' } }, pino.destination({ dest: 2, sync: true }));
+  await run(options, log);
+}
+
+try {
+  await main();
+  process.exit(0);
+} catch (error) {
+  const hint = isFault(error) && error.hint !== undefined ? `\nTry: ${error.hint}` : '';
+  process.stderr.write(
+    `Error${isFault(error) ? ` (${error.code})` : ''}: ${error instanceof Error ? error.message : String(error)}${hint}\n`,
+  );
+  if (!isFault(error)) throw error;
+  process.exit(1);
+}
