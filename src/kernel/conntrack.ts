@@ -4,6 +4,7 @@
 import type { Netns } from '#model/desired.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Family, familyOf, type Ip } from '#model/ip.ts';
+import { Lingering } from './lingering.ts';
 import { attribute, decodeAttributes, ipBytes, nested, readIp, u16be, u32, u8 } from './netlink/codec.ts';
 import { NetlinkSocket, type Request } from './netlink/socket.ts';
 import { AF_INET, AF_INET6, NETLINK_NETFILTER } from './netlink/uapi.ts';
@@ -195,6 +196,11 @@ function flush(socket: NetlinkSocket, selections: readonly ConntrackSelection[])
   return outcomes.filter(({ fault }) => fault === undefined).length;
 }
 
+const conntrackSockets = new Lingering(
+  () => new NetlinkSocket(NETLINK_NETFILTER),
+  (socket) => socket[Symbol.dispose](),
+);
+
 /**
  * Deletes every tracked connection of the namespace that one of the selections matches, and says how many there were. An
  * absent namespace has none. Fault `kernel`; Fault `invalid` for a selection that would match everything.
@@ -206,8 +212,7 @@ export function flushConntrack(sockets: Sockets, netns: Netns, selections: reado
   }
   let count = 0;
   const work = () => {
-    using socket = new NetlinkSocket(NETLINK_NETFILTER);
-    count = flush(socket, selections);
+    count = conntrackSockets.use((socket) => flush(socket, selections));
   };
   if (selections.length === 0) return 0;
   try {

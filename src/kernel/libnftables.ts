@@ -1,10 +1,11 @@
 // The nft language, run inside the process by libnftables(3): 0.05 ms for one element, where starting the nft program takes
 // 4 ms. Without the library the program of the same name serves, with the same answers. The library's context holds a
-// netlink socket of the namespace it was made in and a cache of what it saw there, so every call has a context of its own
-// (0.02 ms). Beside libc.ts the only file that uses FFI.
+// netlink socket of the namespace it was made in; what it caches of that namespace it checks against the kernel's
+// generation number at every call. Beside libc.ts the only file that uses FFI.
 import { spawnSync } from 'node:child_process';
 import koffi from 'koffi';
 import { Fault } from '#model/fault.ts';
+import { Lingering } from './lingering.ts';
 
 export interface NftOptions {
   /** `json`: output as libnftables-json(5); `terse`: that without the elements of sets. */
@@ -41,20 +42,25 @@ function loadLibrary(): RunNft | undefined {
   const run = library.func('int nft_run_cmd_from_buffer(void *, const char *)');
   const output = library.func('const char *nft_ctx_get_output_buffer(void *)');
   const errors = library.func('const char *nft_ctx_get_error_buffer(void *)');
-  return (commands, { format = 'text', check = false } = {}) => {
-    const context: unknown = open(0);
-    if (context === null) throw new Fault('kernel', 'Cannot open an nft context: ENOMEM', { errno: 'ENOMEM' });
-    try {
+  const contexts = new Lingering<unknown>(
+    () => {
+      const context: unknown = open(0);
+      if (context === null) throw new Fault('kernel', 'Cannot open an nft context: ENOMEM', { errno: 'ENOMEM' });
       bufferOutput(context);
       bufferError(context);
-      if (format !== 'text') setFlags(context, NFT_CTX_OUTPUT_JSON | (format === 'terse' ? NFT_CTX_OUTPUT_TERSE : 0));
-      if (check) setDryRun(context, true);
+      return context;
+    },
+    (context) => void free(context),
+  );
+  return (commands, { format = 'text', check = false } = {}) =>
+    contexts.use((context) => {
+      setFlags(context, format === 'text' ? 0 : NFT_CTX_OUTPUT_JSON | (format === 'terse' ? NFT_CTX_OUTPUT_TERSE : 0));
+      setDryRun(context, check);
       const failed = run(context, commands) !== 0;
-      return { output: String(output(context)), error: failed ? String(errors(context)) : undefined };
-    } finally {
-      free(context);
-    }
-  };
+      // Reading a buffer also empties it.
+      const [printed, refused] = [String(output(context)), String(errors(context))];
+      return { output: printed, error: failed ? refused : undefined };
+    });
 }
 
 const programEnvironment = { LC_ALL: 'C', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };

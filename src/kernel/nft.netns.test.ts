@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import { domainTable, hostTable } from '#drivers/guard.ts';
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { runNft, runNftProgram } from './libnftables.ts';
 import { createElementKind, createTableKind, tornText } from './nft.ts';
@@ -122,6 +123,38 @@ test('spellings of all types survive the way to the kernel and back', () => {
   assert.deepEqual(element.list('').toSorted(bySpelling), items.toSorted(bySpelling));
   assert.deepEqual(element.remove(element.list('')), []);
   assert.deepEqual(element.list(''), []);
+});
+
+test('the tables of plans load, hold their elements in the spelling of plans, and replace each other', () => {
+  loadFresh();
+  const items = [
+    of('members4', '"cweabcdefghijk" . 0a:63:0a:00:00:05 . 10.0.0.5'),
+    of('members6', '"cweabcdefghijk" . 0a:63:0a:00:00:05 . fd00::5'),
+    of('ranges4', '10.0.0.0/24'),
+    of('ranges6', 'fd00::/64'),
+  ];
+  const outward = [of('inside4', '100.127.0.1', '10.0.0.5'), of('outside4', '10.0.0.5', '100.127.0.1')];
+  const published = [
+    of('published4', '192.0.2.1 . tcp . 80', '100.127.0.1 . 8080'),
+    of('published6', '2001:db8::1 . tcp . 80', 'fd63:7701::1 . 8080'),
+    of('published_any4', 'udp . 53', '100.127.0.1 . 53'),
+    of('restricted', 'tcp . 80'),
+    of('sources4', 'tcp . 80 . 198.51.100.0/24'),
+    of('sources6', 'tcp . 80 . 2001:db8::/32'),
+  ];
+  const cases: [NftTable, NftElement[]][] = [
+    [domainTable('', true), items],
+    [domainTable('', false), [...items, ...outward]],
+    [hostTable(), [...items, ...published]],
+  ];
+  for (const [wanted, elements] of cases) {
+    assert.deepEqual(table.add([wanted]), []);
+    assert.ok(table.list('').some((found) => table.same(wanted, found)));
+    assert.deepEqual(element.add(elements), []);
+    assert.deepEqual(element.list('').toSorted(bySpelling), elements.toSorted(bySpelling));
+  }
+  assert.deepEqual(table.add([domainTable('', true)]), []);
+  assert.deepEqual(element.list('').toSorted(bySpelling), items.toSorted(bySpelling));
 });
 
 test('a set that changes its type loses its elements, the others keep theirs', () => {
