@@ -1,0 +1,63 @@
+// A host's key pair and certificate request (PKCS #10), and the text of tokens. Shared by the agent that joins and the
+// controller that certifies.
+// oxlint-disable-next-line import/no-unassigned-import -- x509 needs it to be loaded first
+import 'reflect-metadata';
+import { createHash, webcrypto } from 'node:crypto';
+import * as x509 from '@peculiar/x509';
+import { Fault } from '#model/fault.ts';
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+
+export interface KeyAndRequest {
+  /** PKCS #8, PEM. Stays on the host. */
+  readonly key: string;
+  /** PKCS #10, PEM. */
+  readonly csr: string;
+}
+
+/** A fresh ECDSA P-256 key for `host` and the request to certify it. */
+export async function makeIdentity(host: string): Promise<KeyAndRequest> {
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const request = await x509.Pkcs10CertificateRequestGenerator.create({ name: `CN=${host}`, keys, signingAlgorithm: algorithm });
+  const key = x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  return { key, csr: request.toString('pem') };
+}
+
+/** `cwj_…` makes a host, `cwa_…` speaks for a person or program. The fingerprint is the CA's, SHA-256, hexadecimal. */
+export type TokenText =
+  | { readonly type: 'join'; readonly id: string; readonly secret: string; readonly fingerprint: string }
+  | { readonly type: 'api'; readonly id: string; readonly secret: string };
+
+export const formatToken = (token: TokenText): string =>
+  token.type === 'join' ? `cwj_${token.id}_${token.secret}_${token.fingerprint}` : `cwa_${token.id}_${token.secret}`;
+
+/** Undefined when it is not the text of a token. */
+export function parseToken(text: string): TokenText | undefined {
+  const [, kind, id, secret, fingerprint] = /^cw([ja])_([0-9a-z]{10,64})_([0-9a-z]{20,64})(?:_([0-9a-f]{64}))?$/.exec(text.trim()) ?? [];
+  if (id === undefined || secret === undefined) return undefined;
+  if (kind === 'j') return fingerprint === undefined ? undefined : { type: 'join', id, secret, fingerprint };
+  return fingerprint === undefined ? { type: 'api', id, secret } : undefined;
+}
+
+/** SHA-256 of a certificate's DER form, as in a join token. Fault `invalid` when `pem` holds none. */
+export function fingerprintOf(pem: string): string {
+  const [der] = x509.PemConverter.decode(pem);
+  if (der === undefined) throw new Fault('invalid', 'Not a certificate in PEM form', { field: 'ca' });
+  return createHash('sha256').update(Buffer.from(der)).digest('hex');
+}
+
+/** When a certificate begins and ceases to be valid, in milliseconds. Fault `invalid` when `pem` holds none. */
+export function validityOf(pem: string): { readonly from: number; readonly to: number } {
+  try {
+    const certificate = new x509.X509Certificate(pem);
+    return { from: certificate.notBefore.getTime(), to: certificate.notAfter.getTime() };
+  } catch (error) {
+    throw new Fault('invalid', 'Not a certificate in PEM form', { field: 'certificate', cause: error });
+  }
+}
+
+/** Whether two thirds of a certificate's life have passed: time to rotate it. */
+export function needsRotation(pem: string, now: number): boolean {
+  const { from, to } = validityOf(pem);
+  return now >= from + ((to - from) * 2) / 3;
+}

@@ -1,0 +1,189 @@
+// The schema of every resource, in the shape of src/model/resources.ts; `EntriesOf` and the type of each export make the
+// compiler refuse a difference. From these come validation, the OpenAPI document and the client's reading of answers.
+import * as v from 'valibot';
+import type { Family } from '#model/ip.ts';
+import type {
+  Block,
+  Choices,
+  Endpoint,
+  Exposure,
+  Host,
+  HostStatus,
+  Loan,
+  Meta,
+  Network,
+  Pool,
+  Protocol,
+  PublishedPort,
+  ResourceKind,
+  Resources,
+  Tenant,
+  Underlay,
+} from '#model/resources.ts';
+import * as field from './fields.ts';
+import type { EntriesOf, Schema } from './parse.ts';
+
+const optional = v.exactOptional;
+
+const meta = {
+  id: field.anyId,
+  name: field.name,
+  revision: field.count,
+  createdAt: field.timestamp,
+  labels: field.labels,
+} satisfies EntriesOf<Meta>;
+
+export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'swarm']);
+export const carryName: Schema<Choices['carry']> = v.picklist(['vxlan', 'direct-routing', 'host-gateway', 'wireguard', 'docker']);
+export const protocol: Schema<Protocol> = v.picklist(['tcp', 'udp', 'sctp']);
+export const addressing: Schema<Network['addressing']> = v.picklist(['blocks', 'external']);
+export const family: Schema<Family> = v.picklist([4, 6]);
+export const kind: Schema<ResourceKind> = v.picklist(['tenants', 'hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures']);
+
+const tenant: Schema<Tenant> = v.strictObject({ ...meta, description: field.line } satisfies EntriesOf<Tenant>);
+
+export const underlay: Schema<Underlay> = v.strictObject({
+  interface: field.linkName,
+  ip: field.ip,
+  subnet: field.cidr,
+  mtu: field.mtu,
+} satisfies EntriesOf<Underlay>);
+
+export const wireguard: Schema<NonNullable<Host['wireguard']>> = v.strictObject({ publicKey: field.publicKey, port: field.port });
+
+/** Without the time, which is the controller's to say: a host's clock may be wrong. */
+export const ownStatus: EntriesOf<Omit<HostStatus, 'seenAt'>> = {
+  ready: field.flag,
+  desired: field.count,
+  applied: field.count,
+  failing: field.listOf(v.pipe(v.string(), v.maxLength(1024, 'expected at most 1024 characters')), 256),
+  features: field.recordOf(v.union([v.boolean(), v.pipe(v.string(), v.maxLength(1024))])),
+};
+
+const host: Schema<Host> = v.strictObject({
+  ...meta,
+  index: field.hostIndex,
+  generation: field.count,
+  underlay: field.listOf(underlay, 16),
+  wireguard: optional(wireguard),
+  agentVersion: field.line,
+  status: v.strictObject({ ...ownStatus, seenAt: field.timestamp }),
+} satisfies EntriesOf<Host>);
+
+const choices: Schema<Choices> = v.strictObject({
+  attach: v.picklist(['routed', 'docker']),
+  domain: v.picklist(['own', 'host', 'docker']),
+  address: v.strictObject({
+    blockLength4: field.blockLength4,
+    blockLength6: field.blockLength6,
+    blocksPerHost: field.count,
+    borrow: field.flag,
+  } satisfies EntriesOf<Choices['address']>),
+  carry: carryName,
+  guard: v.picklist(['isolated', 'open', 'docker']),
+} satisfies EntriesOf<Choices>);
+
+const network: Schema<Network> = v.strictObject({
+  ...meta,
+  id: field.id,
+  model: modelName,
+  tenant: field.name,
+  choices,
+  encrypted: field.flag,
+  internal: field.flag,
+  vni: field.vni,
+  mtu: optional(field.mtu),
+  attachable: field.flag,
+  addressing,
+  deletedAt: optional(field.timestamp),
+} satisfies EntriesOf<Network>);
+
+const pool: Schema<Pool> = v.strictObject({
+  ...meta,
+  id: field.id,
+  network: field.id,
+  cidr: field.cidr,
+  range: optional(field.cidr),
+  gateway: optional(field.ip),
+  reserved: field.recordOf(field.ipOrCidr),
+  blockLength: field.blockLength,
+} satisfies EntriesOf<Pool>);
+
+export const loanState: Schema<Loan['state']> = v.picklist(['asked', 'granted', 'refused', 'returned']);
+
+const loan: Schema<Loan> = v.strictObject({
+  id: field.id,
+  host: field.name,
+  endpoint: field.anyId,
+  ip: optional(field.ip),
+  state: loanState,
+  reason: optional(field.line),
+} satisfies EntriesOf<Loan>);
+
+const block: Schema<Block> = v.strictObject({
+  ...meta,
+  id: field.id,
+  network: field.id,
+  pool: field.id,
+  cidr: field.cidr,
+  host: field.name,
+  loans: field.listOf(loan, 4096),
+} satisfies EntriesOf<Block>);
+
+const publishedPort: Schema<PublishedPort> = v.strictObject({
+  protocol,
+  hostIp: optional(field.ip),
+  hostPort: field.port,
+  port: field.port,
+} satisfies EntriesOf<PublishedPort>);
+
+const endpointEntries = {
+  ...meta,
+  id: field.id,
+  name: field.endpointName,
+  network: field.id,
+  host: field.name,
+  owner: field.line,
+  addresses: v.pipe(
+    field.listOf(field.ip, 2),
+    v.check((list) => new Set(list.map((one) => one.includes(':'))).size === list.length, 'expected at most one address per family'),
+  ),
+  mac: field.mac,
+  names: field.listOf(field.alias, 256),
+  ports: field.listOf(publishedPort, 1024),
+  sequence: field.count,
+} satisfies EntriesOf<Endpoint>;
+const endpoint: Schema<Endpoint> = v.strictObject(endpointEntries);
+
+/** What a host publishes; revision and time of creation are the controller's, so they may be left out and are not looked at. */
+export type EndpointRequest = Omit<Endpoint, 'revision' | 'createdAt' | 'labels'> &
+  Partial<Pick<Endpoint, 'revision' | 'createdAt' | 'labels'>>;
+export const endpointRequest: Schema<EndpointRequest> = v.strictObject({
+  ...endpointEntries,
+  revision: optional(field.count),
+  createdAt: optional(v.string()),
+  labels: optional(field.labels),
+});
+
+const exposure: Schema<Exposure> = v.strictObject({
+  ...meta,
+  id: field.id,
+  network: field.id,
+  endpoint: field.alias,
+  protocol,
+  port: field.port,
+  hostPort: field.port,
+  hostIp: optional(field.ip),
+  sources: field.listOf(field.cidr, 256),
+} satisfies EntriesOf<Exposure>);
+
+/** By kind, as REST paths and store keys name them. */
+export const schemas: { readonly [K in ResourceKind]: Schema<Resources[K]> } = {
+  tenants: tenant,
+  hosts: host,
+  networks: network,
+  pools: pool,
+  blocks: block,
+  endpoints: endpoint,
+  exposures: exposure,
+};

@@ -1,0 +1,89 @@
+// `causeway controller`: reads arguments and environment, starts a controller, and ends it cleanly on SIGTERM.
+import { readFileSync } from 'node:fs';
+import { Command, InvalidArgumentError } from 'commander';
+import pino from 'pino';
+import { Fault } from '#model/fault.ts';
+import { controllerPort } from '#model/numbers.ts';
+import { openStore } from '#store/open.ts';
+import { openController } from '#controller/controller.ts';
+import { writeFirstContext } from '#controller/first-context.ts';
+import { startServer } from '#controller/server.ts';
+
+interface Options {
+  readonly store: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly san: readonly string[];
+  readonly contextsFile: string;
+  readonly logLevel: string;
+}
+
+function parseListen(text: string): Options['listen'] {
+  const [, bracketed, plain, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):([0-9]{1,5})$/.exec(text) ?? [];
+  if (port === undefined || Number(port) > 65535)
+    throw new InvalidArgumentError('Write it as ADDRESS:PORT, for example 0.0.0.0:7480 or [::]:7480.');
+  return { host: bracketed ?? (plain === undefined || plain === '' ? '::' : plain), port: Number(port) };
+}
+
+const versionOf = (): string => {
+  const parsed: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  return typeof parsed === 'object' && parsed !== null && 'version' in parsed ? String(parsed.version) : '0.0.0';
+};
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host.startsWith('127.');
+}
+
+/** Where the controller's own machine reaches it. */
+const localUrl = ({ host }: Options['listen'], port: number): string => {
+  const name = host === '0.0.0.0' || host === '::' || isLoopback(host) ? 'localhost' : host;
+  return `https://${name.includes(':') ? `[${name}]` : name}:${port}`;
+};
+
+async function run(options: Options): Promise<void> {
+  const log = pino({ level: options.logLevel, errorKey: 'error' }, pino.destination({ dest: 2, sync: true }));
+  const version = versionOf();
+  await using store = await openStore(options.store);
+  await using controller = await openController({ store, log, version });
+  const { host, port } = options.listen;
+  await using server = await startServer(controller, {
+    host,
+    port,
+    names: [...options.san, ...(host === '0.0.0.0' || host === '::' ? [] : [host])],
+  });
+  const wrote = await writeFirstContext(controller.control, options.contextsFile, localUrl(options.listen, server.port));
+  if (wrote) log.info({ file: options.contextsFile }, 'Wrote the context of the first administrator');
+  log.info(
+    { store: store.name, host, port: server.port, version, ca: controller.control.authority.fingerprint },
+    'The controller is ready',
+  );
+  const signal = await new Promise<string>((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, resolve);
+  });
+  log.info({ signal }, 'The controller ends');
+}
+
+const collect = (value: string, previous: readonly string[]): readonly string[] => [
+  ...previous,
+  ...value.split(',').filter((name) => name !== ''),
+];
+
+const program = new Command('causeway controller')
+  .description('Serve the API, keep the facts, decide what needs one mind')
+  .option(
+    '--store <url>',
+    'memory:, sqlite:/path or etcd:http://host:2379,…',
+    process.env['CAUSEWAY_STORE'] ?? 'sqlite:/var/lib/causeway/controller.db',
+  )
+  .option('--listen <address:port>', 'where to listen', parseListen, { host: '0.0.0.0', port: controllerPort })
+  .option('--san <name>', 'a name or address under which the controller is reached (repeat, or separate by commas)', collect, [])
+  .option('--contexts-file <path>', 'where the first administrator finds address, token and CA', '/etc/causeway/contexts.yaml')
+  .option('--log-level <level>', 'debug, info, warn or error', process.env['CAUSEWAY_LOG_LEVEL'] ?? 'info')
+  .action(run);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof Fault)) throw error;
+  process.stderr.write(`causeway controller: ${error.message} (${error.code})\n${error.hint === undefined ? '' : `${error.hint}\n`}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,252 @@
+// Blocks: which host is the authority for which piece of a pool, and loans of single addresses between hosts. A claim is
+// unique by its key, so two hosts can never hold one piece, whichever controllers they ask.
+import { Fault } from '#model/fault.ts';
+import { spaceOf } from '#model/block.ts';
+import { type Cidr, cidrBase, cidrLength, cidrOf, cidrSize, contains, type Ip, ipToBigint, bitsOf, familyOf, subnetAt } from '#model/ip.ts';
+import type { Block, Loan, Network, Pool } from '#model/resources.ts';
+import type { ClaimRequest, LoanRequest, LoanSettlement } from '#api/requests.ts';
+import { asHost, type HostPrincipal, type Principal } from './access.ts';
+import { type Control, type Decision, transact } from './control.ts';
+import { find } from './find.ts';
+import { idOf, keys, listAll, putResource, readResource } from './records.ts';
+import type { Operation } from '#store/store.ts';
+
+/** What every write of a host checks: that it has neither been removed nor superseded meanwhile. */
+export const incarnationCheck = ({ host, incarnation }: HostPrincipal): Operation => ({
+  type: 'check',
+  key: keys.incarnation(host),
+  expect: incarnation,
+});
+
+/** Blocks that still hold addresses of other hosts (of a removed host's loans): not given out until they are empty. */
+function haunted(control: Control, pool: Pool, host: string): Set<Cidr> {
+  const cidrs = new Set<Cidr>();
+  for (const endpoint of control.contents.of(pool.network, 'endpoints').values()) {
+    if (endpoint.host === host) continue;
+    for (const ip of endpoint.addresses) if (contains(pool.cidr, ip)) cidrs.add(cidrOf(ip, pool.blockLength));
+  }
+  return cidrs;
+}
+
+/** The first block from the wanted end that is free and has something to give. */
+function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer: 'low' | 'high'): Cidr | undefined {
+  const within = pool.range ?? pool.cidr;
+  const size = 1n << BigInt(bitsOf(familyOf(pool.cidr)) - pool.blockLength);
+  const base = ipToBigint(cidrBase(pool.cidr));
+  const first = (ipToBigint(cidrBase(within)) - base) / size;
+  const last = (ipToBigint(cidrBase(within)) + cidrSize(within) - 1n - base) / size;
+  const step = prefer === 'low' ? 1n : -1n;
+  for (let index = prefer === 'low' ? first : last; index >= first && index <= last; index += step) {
+    const cidr = subnetAt(pool.cidr, pool.blockLength, index);
+    if (cidr !== undefined && !isTaken(cidr) && spaceOf(pool, cidr).capacity > 0) return cidr;
+  }
+  return undefined;
+}
+
+function mustTakeBlocks(network: Network): void {
+  if (network.deletedAt !== undefined) throw new Fault('not-found', `Network ${network.name} is being deleted`, { field: 'network' });
+  if (network.addressing === 'blocks') return;
+  throw new Fault('invalid', `Addresses of network ${network.name} are not given out by Causeway`, { field: 'network' });
+}
+
+async function holderOf(control: Control, pool: Pool, cidr: Cidr): Promise<Block | undefined> {
+  const id = idOf(await control.store.get(keys.claim(pool.id, cidr)));
+  return id === undefined ? undefined : readResource(control.store, 'blocks', id);
+}
+
+/**
+ * Claims a block for the host that asks; with `ip` exactly the one around it, and when the host has that already, it is the
+ * answer. Faults: `exhausted`; `exists` when another host holds the asked one; `invalid` when `ip` is outside the pool.
+ */
+export function claimBlock(control: Control, principal: Principal, request: ClaimRequest): Promise<Block> {
+  const self = asHost(principal, request.host, 'Blocks');
+  return control.serially(`claims ${request.pool}`, () =>
+    transact(control, async (): Promise<Decision<Block>> => {
+      const network = await find(control, principal, 'networks', request.network);
+      const pool = await find(control, principal, 'pools', request.pool);
+      if (pool.network !== network.id) throw new Fault('invalid', `Pool ${pool.id} is not of network ${network.name}`, { field: 'pool' });
+      mustTakeBlocks(network);
+      const claims = await listAll(control.store, keys.claims(pool.id));
+      const taken = new Set(claims.map(({ key }) => key.slice(keys.claims(pool.id).length)));
+      const cidr = request.ip === undefined ? undefined : blockAround(pool, request.ip);
+      if (cidr !== undefined && taken.has(cidr)) {
+        const holder = await holderOf(control, pool, cidr);
+        if (holder?.host === self.host) return { operations: [], answer: () => holder };
+        throw new Fault('exists', `Block ${cidr} is held by host ${holder?.host ?? 'unknown'}`, {
+          field: 'ip',
+          hint: 'Ask that host for a loan',
+        });
+      }
+      checkQuota(control, network, pool, self.host);
+      const chosen = cidr ?? free(control, { pool, network, host: self.host, taken, prefer: request.prefer ?? 'low' });
+      const block: Block = {
+        id: control.newId(),
+        name: `${self.host}-${chosen.replaceAll(/[^0-9a-f]/g, '-')}`.slice(0, 63),
+        revision: 0,
+        createdAt: control.now().toISOString(),
+        labels: {},
+        network: network.id,
+        pool: pool.id,
+        cidr: chosen,
+        host: self.host,
+        loans: [],
+      };
+      return {
+        operations: [
+          { type: 'put', key: keys.claim(pool.id, chosen), value: block.id, expect: 0 },
+          putResource('blocks', block, 0),
+          { type: 'check', key: keys.resource('networks', network.id), expect: network.revision },
+          { type: 'check', key: keys.resource('pools', pool.id), expect: pool.revision },
+          { type: 'put', key: keys.guard(pool.id), value: null },
+          incarnationCheck(self),
+        ],
+        answer: (revision) => ({ ...block, revision }),
+      };
+    }),
+  );
+}
+
+function blockAround(pool: Pool, ip: Ip): Cidr {
+  if (contains(pool.cidr, ip)) return cidrOf(ip, pool.blockLength);
+  throw new Fault('invalid', `${ip} is not inside ${pool.cidr}`, { field: 'ip' });
+}
+
+interface Wish {
+  readonly pool: Pool;
+  readonly network: Network;
+  readonly host: string;
+  readonly taken: ReadonlySet<string>;
+  readonly prefer: 'low' | 'high';
+}
+
+function free(control: Control, { pool, network, host, taken, prefer }: Wish): Cidr {
+  const leftovers = haunted(control, pool, host);
+  const cidr = chooseBlock(pool, (one) => taken.has(one) || leftovers.has(one), prefer);
+  if (cidr !== undefined) return cidr;
+  throw new Fault('exhausted', `No block /${pool.blockLength} is left in ${pool.range ?? pool.cidr} of network ${network.name}`, {
+    hint: 'Add a pool to the network, or borrow from a host that has room',
+  });
+}
+
+function checkQuota(control: Control, network: Network, pool: Pool, host: string): void {
+  const { blocksPerHost } = network.choices.address;
+  if (blocksPerHost === 0) return;
+  const held = [...control.contents.of(network.id, 'blocks').values()].filter((one) => one.host === host && one.pool === pool.id).length;
+  if (held >= blocksPerHost) {
+    throw new Fault(
+      'exhausted',
+      `Host ${host} holds ${held} of at most ${blocksPerHost} blocks of ${pool.cidr} in network ${network.name}`,
+    );
+  }
+}
+
+const isOpen = ({ state }: Loan): boolean => state === 'asked' || state === 'granted';
+
+/** Only by its host, without endpoints and open loans. Absent already is success. Fault `in-use`. */
+export function releaseBlock(control: Control, principal: Principal, id: string): Promise<void> {
+  return transact(control, async () => {
+    const block = await readResource(control.store, 'blocks', id);
+    if (block === undefined) return { operations: [], answer: () => undefined };
+    const self = asHost(principal, block.host, 'Blocks');
+    const endpoints = [...control.contents.of(block.network, 'endpoints').values()];
+    const user = endpoints.find(({ addresses }) => addresses.some((ip) => contains(block.cidr, ip)));
+    if (block.loans.some(isOpen) || user !== undefined) {
+      throw new Fault(
+        'in-use',
+        `Block ${block.cidr} is in use${user === undefined ? ' by loans' : ` by endpoint ${user.name || user.id}`}`,
+      );
+    }
+    return {
+      operations: [
+        { type: 'delete', key: keys.resource('blocks', block.id), expect: block.revision },
+        { type: 'delete', key: keys.claim(block.pool, block.cidr) },
+        incarnationCheck(self),
+      ],
+      answer: () => undefined,
+    };
+  });
+}
+
+type LoanChange = (block: Block, asker: HostPrincipal) => readonly Loan[];
+
+function changeLoans(control: Control, principal: Principal, id: string, change: LoanChange): Promise<Block> {
+  if (principal.type !== 'host') throw new Fault('forbidden', 'Loans are between hosts');
+  return transact(control, async () => {
+    const block = await find(control, principal, 'blocks', id);
+    const loans = change(block, principal);
+    if (loans === block.loans) return { operations: [], answer: () => block };
+    const next = { ...block, loans };
+    return {
+      operations: [putResource('blocks', next, block.revision), incarnationCheck(principal)],
+      answer: (revision) => ({ ...next, revision }),
+    };
+  });
+}
+
+/** Asking again with the same id is answered with the block as it is. Faults: `invalid`, `forbidden`, `exists` (id of another's loan). */
+export function askLoan(control: Control, principal: Principal, block: string, request: LoanRequest): Promise<Block> {
+  asHost(principal, request.host, 'Requests for loans');
+  return changeLoans(control, principal, block, (found) => {
+    if (found.host === request.host) throw new Fault('invalid', 'A host does not borrow from itself', { field: 'host' });
+    if (request.ip !== undefined && !contains(found.cidr, request.ip)) {
+      throw new Fault('invalid', `${request.ip} is not inside ${found.cidr}`, { field: 'ip' });
+    }
+    const known = found.loans.find(({ id }) => id === request.id);
+    if (known === undefined) return [...found.loans, { ...request, state: 'asked' }];
+    if (known.host === request.host) return found.loans;
+    throw new Fault('exists', `Loan ${request.id} is another host's`, { field: 'id' });
+  });
+}
+
+/** The block's host grants or refuses what is asked; the borrower returns. The same again is success. Faults: `forbidden`, `invalid`, `conflict`. */
+export function settleLoan(
+  control: Control,
+  principal: Principal,
+  { block, loan, settlement }: { block: string; loan: string; settlement: LoanSettlement },
+): Promise<Block> {
+  return changeLoans(control, principal, block, (found, asker) => {
+    const known = found.loans.find(({ id }) => id === loan);
+    if (known === undefined) throw new Fault('not-found', `No loan ${loan}`);
+    const settler = settlement.state === 'returned' ? known.host : found.host;
+    if (asker.host !== settler) throw new Fault('forbidden', `Only host ${settler} can make this loan ${settlement.state}`);
+    const next = settled(found, known, settlement);
+    return next === known ? found.loans : found.loans.map((one) => (one === known ? next : one));
+  });
+}
+
+function settled(block: Block, loan: Loan, { state, ip, reason }: LoanSettlement): Loan {
+  if (loan.state === state && (ip === undefined || ip === loan.ip)) return loan;
+  if (state === 'returned') return { ...loan, state };
+  if (loan.state !== 'asked') throw new Fault('stale', `The loan is ${loan.state} already`, { field: 'state' });
+  if (state === 'refused') return { ...loan, state, ...(reason === undefined ? {} : { reason }) };
+  if (ip === undefined || !contains(block.cidr, ip)) {
+    throw new Fault('invalid', `A grant names an address inside ${block.cidr}`, { field: 'ip' });
+  }
+  if (loan.ip !== undefined && loan.ip !== ip) throw new Fault('invalid', `${loan.ip} was asked for`, { field: 'ip' });
+  if (block.loans.some((one) => one !== loan && one.ip === ip && one.state === 'granted')) {
+    throw new Fault('exists', `${ip} is lent already`, { field: 'ip' });
+  }
+  return { ...loan, state, ip };
+}
+
+/** By either side, once refused or returned. Absent already is success. Fault `in-use` while it is open. */
+export async function forgetLoan(control: Control, principal: Principal, block: string, loan: string): Promise<void> {
+  await changeLoans(control, principal, block, (found, asker) => {
+    const known = found.loans.find(({ id }) => id === loan);
+    if (known === undefined) return found.loans;
+    if (asker.host !== known.host && asker.host !== found.host) throw new Fault('forbidden', 'Only the two hosts of a loan can remove it');
+    if (isOpen(known)) throw new Fault('in-use', `The loan is ${known.state}; return it first`);
+    return found.loans.filter((one) => one !== known);
+  });
+}
+
+/** Whether `host` may give `ip` to an endpoint of its own: its block holds it, or it is lent to it. */
+export async function holdsAddress(control: Control, host: string, pool: Pool, ip: Ip): Promise<boolean> {
+  const mayUse = (block: Block): boolean =>
+    contains(block.cidr, ip) &&
+    (block.host === host || block.loans.some((loan) => loan.host === host && loan.ip === ip && loan.state === 'granted'));
+  if ([...control.contents.of(pool.network, 'blocks').values()].some(mayUse)) return true;
+  // The mirror may lag behind a claim that was made a moment ago.
+  const block = await holderOf(control, pool, cidrOf(ip, Math.max(pool.blockLength, cidrLength(pool.cidr))));
+  return block !== undefined && mayUse(block);
+}

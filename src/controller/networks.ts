@@ -1,0 +1,304 @@
+// Networks and their pools: creation in one commit with everything that must be unique, and removal that cannot be overtaken
+// by a new endpoint.
+import { choicesFor } from '#drivers/models.ts';
+import { Fault } from '#model/fault.ts';
+import { familyOf } from '#model/ip.ts';
+import type { Network, Pool } from '#model/resources.ts';
+import type { Operation } from '#store/store.ts';
+import type { NetworkRequest, PoolRequest } from '#api/local.ts';
+import { mustOwn, type Principal, tenantFor } from './access.ts';
+import { commitAll, type Control, operationLimit, transact } from './control.ts';
+import { find } from './find.ts';
+import { checkMatch, checkUnchanged, renaming } from './replace.ts';
+import { keys, listResources, putResource, readResource } from './records.ts';
+import {
+  blockLengthFor,
+  checkFree,
+  checkPool,
+  chooseSubnet,
+  chosenLength,
+  isShared,
+  occupied,
+  poolsAsTaken,
+  type Taken,
+} from './subnets.ts';
+
+const firstVni = 4096;
+const lastVni = 0xffffff;
+
+/** Whoever adds a pool writes this record, so that two who choose at the same time cannot both win. */
+const poolGuard = keys.guard('pools');
+
+interface Surroundings {
+  readonly fixed: readonly Taken[];
+  readonly pools: readonly Pool[];
+  readonly networks: ReadonlyMap<string, Network>;
+  /** Revision of the guard that all of this was read after. */
+  readonly guard: number;
+}
+
+async function survey(control: Control): Promise<Surroundings> {
+  const guard = (await control.store.get(poolGuard))?.revision ?? 0;
+  const [pools, networks] = [await listResources(control.store, 'pools'), await listResources(control.store, 'networks')];
+  return { fixed: occupied(control), pools, networks: new Map(networks.map((one) => [one.id, one])), guard };
+}
+
+const guardOperation = ({ guard }: Surroundings): Operation => ({ type: 'put', key: poolGuard, value: null, expect: guard });
+
+interface PoolPlan {
+  readonly network: Network;
+  readonly own: readonly Pool[];
+  readonly surroundings: Surroundings;
+}
+
+/** What a pool of this network must keep clear of. */
+function conflicting({ network, own, surroundings }: PoolPlan): Taken[] {
+  const nameOf = (id: string): string | undefined => (id === network.id ? network.name : surroundings.networks.get(id)?.name);
+  const shared = surroundings.pools.filter((pool) => {
+    const other = surroundings.networks.get(pool.network);
+    return other !== undefined && isShared(other.choices);
+  });
+  const others = isShared(network.choices) ? shared : [];
+  // Docker's own networks are not routed by us: only they themselves must be free of overlap.
+  const fixed = network.choices.domain === 'docker' ? [] : surroundings.fixed;
+  return [...fixed, ...poolsAsTaken([...others, ...own], nameOf)];
+}
+
+function planPool(
+  control: Control,
+  request: Omit<PoolRequest, 'family'> & { family?: PoolRequest['family'] },
+  plan: PoolPlan,
+  at: string,
+): Pool {
+  const { network, own, surroundings } = plan;
+  const family = request.family ?? (request.cidr === undefined ? 4 : familyOf(request.cidr));
+  if (request.cidr !== undefined && familyOf(request.cidr) !== family) {
+    throw new Fault('invalid', `${request.cidr} is not of family IPv${family}`, { field: `${at}cidr` });
+  }
+  const nameOf = (id: string): string | undefined => surroundings.networks.get(id)?.name;
+  const all = [...surroundings.fixed, ...poolsAsTaken([...surroundings.pools, ...own], nameOf)];
+  const cidr = request.cidr ?? chooseSubnet(family, chosenLength(network.choices, family), all);
+  const pool: Pool = {
+    id: request.id ?? control.newId(),
+    name: `${network.name.slice(0, 55)}-${own.length + 1}`,
+    revision: 0,
+    createdAt: network.createdAt,
+    labels: {},
+    network: network.id,
+    cidr,
+    ...(request.range === undefined ? {} : { range: request.range }),
+    ...(request.gateway === undefined ? {} : { gateway: request.gateway }),
+    reserved: request.reserved ?? {},
+    blockLength: blockLengthFor(network.choices, cidr),
+  };
+  checkPool(pool, at);
+  checkFree(cidr, conflicting(plan), `${at}cidr`);
+  return pool;
+}
+
+async function chooseVni(control: Control, networks: Iterable<Network>, asked: number | undefined): Promise<number> {
+  if (asked !== undefined) {
+    if ((await control.store.get(keys.vni(asked))) !== undefined) {
+      throw new Fault('exists', `VNI ${asked} is used by another network`, { field: 'vni', hint: 'Leave it out to have one chosen' });
+    }
+    return asked;
+  }
+  const used = new Set([...networks].map(({ vni }) => vni));
+  for (let vni = firstVni; vni <= lastVni; vni++) if (!used.has(vni)) return vni;
+  throw new Fault('exhausted', 'No VNI is left');
+}
+
+function checkRequest(request: NetworkRequest, pools: readonly Pool[]): void {
+  if (request.mtu !== undefined && request.mtu < 1280 && pools.some(({ cidr }) => familyOf(cidr) === 6)) {
+    throw new Fault('invalid', 'IPv6 needs an MTU of at least 1280', { field: 'mtu' });
+  }
+  const ids = pools.map(({ id }) => id);
+  const twice = ids.findIndex((id, index) => ids.indexOf(id) !== index);
+  if (twice >= 0) throw new Fault('invalid', 'Two pools have one id', { field: `pools[${twice}].id` });
+}
+
+async function mustBeNewPool(control: Control, { id }: PoolRequest, at: string): Promise<void> {
+  if (id !== undefined && (await control.store.get(keys.resource('pools', id))) !== undefined) {
+    throw new Fault('exists', `Pool ${id} exists`, { field: `${at}id` });
+  }
+}
+
+/** Faults: `exists` (name, VNI, pool id), `overlap`, `invalid`, `exhausted`, `not-found` (tenant), `forbidden` (tenant). */
+export function createNetwork(control: Control, principal: Principal, request: NetworkRequest): Promise<Network> {
+  const model = request.model ?? 'overlay';
+  const choices = choicesFor(model, { carry: request.carry, blockLength4: request.blockLength4, blockLength6: request.blockLength6 });
+  const tenant = tenantFor(principal, request.tenant);
+  return control.serially('pools', () =>
+    transact(control, async () => {
+      const surroundings = await survey(control);
+      const tenantEntry = await control.store.get(keys.resource('tenants', tenant));
+      if (tenantEntry === undefined)
+        throw new Fault('not-found', `No tenant ${tenant}`, { field: 'tenant', hint: 'List them: causeway tenant ls' });
+      if ((await control.store.get(keys.name('networks', request.name))) !== undefined) {
+        throw new Fault('exists', `A network named ${request.name} exists`, { field: 'name', hint: 'Choose another name' });
+      }
+      const network: Network = {
+        id: control.newId(),
+        name: request.name,
+        revision: 0,
+        createdAt: control.now().toISOString(),
+        labels: request.labels ?? {},
+        model,
+        tenant,
+        choices,
+        encrypted: request.encrypted ?? false,
+        internal: request.internal ?? false,
+        vni: await chooseVni(control, surroundings.networks.values(), request.vni),
+        ...(request.mtu === undefined ? {} : { mtu: request.mtu }),
+        attachable: request.attachable ?? false,
+        addressing: request.addressing ?? (choices.domain === 'docker' ? 'external' : 'blocks'),
+      };
+      const asked = request.pools ?? (choices.domain === 'docker' ? [] : [{ family: 4 } as const]);
+      const pools: Pool[] = [];
+      for (const [index, one] of asked.entries()) {
+        await mustBeNewPool(control, one, `pools[${index}].`);
+        pools.push(planPool(control, one, { network, own: pools, surroundings }, `pools[${index}].`));
+      }
+      checkRequest(request, pools);
+      return {
+        operations: [
+          guardOperation(surroundings),
+          { type: 'check', key: tenantEntry.key, expect: tenantEntry.revision },
+          putResource('networks', network, 0),
+          { type: 'put', key: keys.name('networks', network.name), value: network.id, expect: 0 },
+          { type: 'put', key: keys.vni(network.vni), value: network.id, expect: 0 },
+          ...pools.map((pool) => putResource('pools', pool, 0)),
+        ],
+        answer: (revision) => ({ ...network, revision }),
+      };
+    }),
+  );
+}
+
+/** Name, labels, mtu and attachable may change. Faults: `invalid` naming anything else that differs, `conflict`, `exists`. */
+export function replaceNetwork(control: Control, principal: Principal, wanted: Network, match: number | undefined): Promise<Network> {
+  return transact(control, async () => {
+    const found = await find(control, principal, 'networks', wanted.id);
+    checkMatch(found, match);
+    const { mtu: _, ...rest } = found;
+    const next: Network = {
+      ...rest,
+      name: wanted.name,
+      labels: wanted.labels,
+      attachable: wanted.attachable,
+      ...(wanted.mtu === undefined ? {} : { mtu: wanted.mtu }),
+    };
+    checkUnchanged('networks', wanted, next);
+    const renames = await renaming(control, 'networks', found, next);
+    return {
+      operations: [putResource('networks', next, found.revision), ...renames],
+      answer: (revision) => ({ ...next, revision }),
+    };
+  });
+}
+
+/**
+ * Marks the network as deleted, which new endpoints and claims check in their commits, looks whether one came before that,
+ * and removes everything. Interrupted half-way it stays marked, and the sweep or the next call finishes. Fault `in-use`.
+ */
+export async function deleteNetwork(control: Control, principal: Principal, idOrName: string, match?: number): Promise<void> {
+  const found = await find(control, principal, 'networks', idOrName);
+  mustOwn(control, principal, 'networks', found);
+  checkMatch(found, match);
+  mustBeEmpty(control, found);
+  const marked = await mark(control, found.id, control.now().toISOString());
+  await control.mirror.reached(marked.revision);
+  try {
+    mustBeEmpty(control, marked);
+  } catch (error) {
+    await mark(control, found.id, undefined);
+    throw error;
+  }
+  await removeNetwork(control, marked);
+}
+
+function mark(control: Control, id: string, deletedAt: string | undefined): Promise<Network> {
+  return transact(control, async () => {
+    const found = await readResource(control.store, 'networks', id);
+    if (found === undefined) throw new Fault('not-found', `No network ${id}`);
+    const { deletedAt: _, ...rest } = found;
+    const next: Network = deletedAt === undefined ? rest : { ...rest, deletedAt };
+    return { operations: [putResource('networks', next, found.revision)], answer: (revision) => ({ ...next, revision }) };
+  });
+}
+
+function mustBeEmpty(control: Control, network: Network): void {
+  const left = [...control.contents.of(network.id, 'endpoints').values()].filter(
+    ({ host }) => control.mirror.get('hosts', host) !== undefined,
+  );
+  const [first] = left;
+  if (first === undefined) return;
+  throw new Fault(
+    'in-use',
+    `Network ${network.name} has ${left.length} endpoints, for example ${first.name || first.id} on host ${first.host}`,
+    {
+      hint: 'Stop or disconnect the containers first',
+    },
+  );
+}
+
+/** Of a network that is marked and empty. Its own records go last, so an interrupted removal can be found and finished. */
+export async function removeNetwork(control: Control, network: Network): Promise<void> {
+  const { contents, store } = control;
+  const dependents: Operation[] = [];
+  for (const exposure of contents.of(network.id, 'exposures').values()) {
+    dependents.push(
+      { type: 'delete', key: keys.resource('exposures', exposure.id) },
+      { type: 'delete', key: keys.name('exposures', exposure.name) },
+    );
+  }
+  for (const endpoint of contents.of(network.id, 'endpoints').values()) {
+    dependents.push({ type: 'delete', key: keys.resource('endpoints', endpoint.id) });
+    for (const ip of endpoint.addresses) dependents.push({ type: 'delete', key: keys.address(network.id, ip) });
+  }
+  for (const block of contents.of(network.id, 'blocks').values()) {
+    dependents.push(
+      { type: 'delete', key: keys.resource('blocks', block.id) },
+      { type: 'delete', key: keys.claim(block.pool, block.cidr) },
+    );
+  }
+  const last: Operation[] = [
+    ...[...contents.of(network.id, 'pools').values()].map(({ id }): Operation => ({ type: 'delete', key: keys.resource('pools', id) })),
+    { type: 'delete', key: keys.resource('networks', network.id) },
+    { type: 'delete', key: keys.name('networks', network.name) },
+    { type: 'delete', key: keys.vni(network.vni) },
+  ];
+  // In one commit where it fits.
+  if (dependents.length + last.length <= operationLimit) return void (await store.commit([...dependents, ...last]));
+  await commitAll(store, dependents);
+  await store.commit(last);
+}
+
+/** Adds a pool. Faults as for createNetwork. */
+export function addPool(
+  control: Control,
+  principal: Principal,
+  request: Omit<PoolRequest, 'family'> & { network: string; family?: PoolRequest['family']; labels?: Pool['labels'] },
+): Promise<Pool> {
+  return control.serially('pools', () =>
+    transact(control, async () => {
+      const network = await find(control, principal, 'networks', request.network);
+      if (network.deletedAt !== undefined) throw new Fault('not-found', `Network ${network.name} is being deleted`);
+      const surroundings = await survey(control);
+      const { network: _, labels, ...wanted } = request;
+      await mustBeNewPool(control, { family: 4, ...wanted }, '');
+      const own = surroundings.pools.filter((pool) => pool.network === network.id);
+      const planned = planPool(control, wanted, { network, own, surroundings }, '');
+      const pool: Pool = { ...planned, createdAt: control.now().toISOString(), labels: labels ?? {} };
+      checkRequest(network, [pool]);
+      return {
+        operations: [
+          guardOperation(surroundings),
+          { type: 'check', key: keys.resource('networks', network.id), expect: network.revision },
+          putResource('pools', pool, 0),
+        ],
+        answer: (revision) => ({ ...pool, revision }),
+      };
+    }),
+  );
+}

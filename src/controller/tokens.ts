@@ -1,0 +1,113 @@
+// Tokens: one-time ones that make a host, and lasting ones for people and programs. The store holds only the hash of a
+// secret; the text is shown once. The secrets are random, so one round of SHA-256 is enough.
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import * as v from 'valibot';
+import { Fault } from '#model/fault.ts';
+import type { Entry } from '#store/store.ts';
+import type { NewToken, TokenRecord } from '#api/answers.ts';
+import { tokenRecord } from '#api/answers.ts';
+import { formatToken, parseToken } from '#api/identity.ts';
+import { parseAnswer } from '#api/parse.ts';
+import type { TokenRequest } from '#api/requests.ts';
+import { type Control, transact } from './control.ts';
+import { fieldsOf, keys, toJson } from './records.ts';
+
+/** How long a join token is good unless told. */
+const joinLifeSeconds = 3600;
+
+const secretPart = v.object({ hash: v.string(), usedKey: v.exactOptional(v.string()) });
+
+export interface StoredToken {
+  readonly record: TokenRecord;
+  /** SHA-256 of the secret, hexadecimal. */
+  readonly hash: string;
+  /** Fingerprint of the key that was certified with it. */
+  readonly usedKey?: string;
+  readonly revision: number;
+}
+
+const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
+
+/** 40 lower-case letters and digits, about 200 bits. */
+export const newSecret = (): string => [...randomBytes(40)].map((byte) => (byte % 36).toString(36)).join('');
+
+export function readToken(entry: Entry): StoredToken {
+  const { hash, usedKey } = parseAnswer(secretPart, entry.value, 'a token');
+  const record = parseAnswer(tokenRecord, fieldsOf(entry.value), 'a token');
+  return { record, hash, ...(usedKey === undefined ? {} : { usedKey }), revision: entry.revision };
+}
+
+export const tokenValue = (record: TokenRecord, secret: { hash: string; usedKey?: string }): ReturnType<typeof toJson> =>
+  toJson({ ...record, ...secret });
+
+const isExpired = ({ expiresAt }: TokenRecord, now: Date): boolean => expiresAt !== undefined && Date.parse(expiresAt) <= now.getTime();
+
+async function checkRequest({ store }: Control, { type, role, host }: TokenRequest): Promise<void> {
+  if (type === 'join' && role !== undefined) throw new Fault('invalid', 'A join token has no role', { field: 'role' });
+  if (type === 'join') return;
+  if (host !== undefined) throw new Fault('invalid', 'Only join tokens are bound to a host', { field: 'host' });
+  if (role === undefined) {
+    throw new Fault('invalid', 'An API token needs a role', { field: 'role', hint: 'Use admin, operator, viewer or tenant:NAME' });
+  }
+  const tenant = role.startsWith('tenant:') ? role.slice('tenant:'.length) : undefined;
+  if (tenant !== undefined && (await store.get(keys.resource('tenants', tenant))) === undefined) {
+    throw new Fault('not-found', `No tenant ${tenant}`, { field: 'role', hint: `Create it: causeway tenant create ${tenant}` });
+  }
+}
+
+/** Faults: `invalid` when role or host do not fit the type; `not-found` for an unknown tenant. */
+export async function createToken(control: Control, request: TokenRequest): Promise<NewToken> {
+  await checkRequest(control, request);
+  const { type, role, host, name = '' } = request;
+  const now = control.now();
+  const life = request.ttlSeconds ?? (type === 'join' ? joinLifeSeconds : undefined);
+  const [id, secret] = [control.newId(), newSecret()];
+  const record: TokenRecord = {
+    id,
+    type,
+    name,
+    ...(role === undefined ? {} : { role }),
+    ...(host === undefined ? {} : { host }),
+    createdAt: now.toISOString(),
+    ...(life === undefined ? {} : { expiresAt: new Date(now.getTime() + life * 1000).toISOString() }),
+  };
+  await control.store.commit([{ type: 'put', key: keys.token(id), value: tokenValue(record, { hash: hashOf(secret) }), expect: 0 }]);
+  const text = formatToken(type === 'join' ? { type, id, secret, fingerprint: control.authority.fingerprint } : { type, id, secret });
+  return { ...record, token: text };
+}
+
+export function listTokens(control: Control): TokenRecord[] {
+  return control.mirror
+    .entries('tokens')
+    .map((entry) => readToken(entry).record)
+    .toSorted((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
+}
+
+/** Fault `not-found`. */
+export async function deleteToken(control: Control, id: string): Promise<void> {
+  await transact(control, async () => {
+    const entry = await control.store.get(keys.token(id));
+    if (entry === undefined) throw new Fault('not-found', `No token ${id}`, { hint: 'List them: causeway token ls' });
+    return { operations: [{ type: 'delete', key: entry.key, expect: entry.revision }], answer: () => undefined };
+  });
+}
+
+const refused = (why: string, hint: string): Fault => new Fault('unauthenticated', why, { hint });
+
+/**
+ * The token that `text` stands for, expired ones refused; whether a join token has been used is for the caller to judge.
+ * Fault `unauthenticated`, with the same words for an unknown id and a wrong secret.
+ */
+export async function checkToken(control: Control, text: string, type: TokenRecord['type']): Promise<StoredToken> {
+  const hint = type === 'join' ? 'Create one: causeway token create --join' : 'Create one: causeway token create --role ROLE';
+  const token = parseToken(text);
+  if (token?.type !== type) throw refused(`Not ${type === 'join' ? 'a join' : 'an API'} token`, hint);
+  const key = keys.token(token.id);
+  // API tokens do not change, so the mirror is good enough; join tokens are used up, so only the store is.
+  const entry = (type === 'api' ? control.mirror.entry(key) : undefined) ?? (await control.store.get(key));
+  const stored = entry === undefined ? undefined : readToken(entry);
+  const given = Buffer.from(hashOf(token.secret));
+  if (stored?.record.type !== type || !timingSafeEqual(given, Buffer.from(stored.hash))) throw refused('The token is not known', hint);
+  if (isExpired(stored.record, control.now())) throw refused('The token has expired', hint);
+  return stored;
+}
