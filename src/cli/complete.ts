@@ -1,6 +1,7 @@
 // Answers `causeway __complete WORDS… CURRENT`: what may stand where CURRENT is. Commands, options and fixed values come from
 // the same tree that runs the commands; names come from the controller, and when it does not answer at once there are none.
 import type { Argument, Command, Option } from 'commander';
+import { all } from './client.ts';
 import { type Candidates, candidatesOf } from './command.ts';
 import { allContexts } from './contexts.ts';
 import { buildProgram, groupName, loadGroups } from './program.ts';
@@ -57,9 +58,9 @@ async function named(what: Candidates, session: Session): Promise<readonly Candi
   const client = await session.client();
   if (what === 'tokens') return (await client.tokens()).map(({ id, name, type }) => ({ word: id, meaning: `${type} ${name}` }));
   if (what === 'certificates') return (await client.certificates()).map(({ serial, host }) => ({ word: serial, meaning: host }));
-  if (what === 'pools') return (await client.all('pools')).map(({ id, cidr }) => ({ word: id, meaning: cidr }));
-  if (what === 'endpoints') return (await client.all('endpoints')).map(({ id, name, owner }) => ({ word: name || id, meaning: owner }));
-  return (await client.all(what)).map(({ name }) => ({ word: name }));
+  if (what === 'pools') return (await all(client, 'pools')).map(({ id, cidr }) => ({ word: id, meaning: cidr }));
+  if (what === 'endpoints') return (await all(client, 'endpoints')).map(({ id, name, owner }) => ({ word: name || id, meaning: owner }));
+  return (await all(client, what)).map(({ name }) => ({ word: name }));
 }
 
 /** Names of that kind, none when they cannot be had in time: completion is never the place for an error. */

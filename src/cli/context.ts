@@ -46,14 +46,14 @@ async function list(session: Session): Promise<Answer> {
           },
         ]
       : [];
-  const all = [...rows, ...fromEnvironment];
+  const every = [...rows, ...fromEnvironment];
   return {
-    data: all,
-    names: all.map(({ name }) => name),
+    data: every,
+    names: every.map(({ name }) => name),
     text: (look) =>
       table(
         look,
-        all,
+        every,
         [
           { title: 'USED', value: ({ current }) => (current ? '*' : ' ') },
           { title: 'NAME', value: ({ name }) => name },

@@ -1,5 +1,6 @@
 // `causeway endpoint`: the attachments of containers to networks. They are made by front ends, here they are only shown.
 import type { Endpoint, Network } from '#model/resources.ts';
+import { all } from './client.ts';
 import { completes, examples, type Group } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { age, facts, type Look, table } from './table.ts';
@@ -32,8 +33,8 @@ async function list(session: Session, _args: readonly string[], options: { netwo
   const client = await session.client();
   const network = options.network === undefined ? undefined : await client.get('networks', options.network);
   const [endpoints, networks] = await Promise.all([
-    client.all('endpoints', network === undefined ? {} : { network: network.id }),
-    network === undefined ? client.all('networks') : [network],
+    all(client, 'endpoints', network === undefined ? {} : { network: network.id }),
+    network === undefined ? all(client, 'networks') : [network],
   ]);
   const rows = endpoints.filter(
     (endpoint) =>
@@ -50,7 +51,7 @@ async function list(session: Session, _args: readonly string[], options: { netwo
 async function show(session: Session, [wanted = '']: readonly string[]): Promise<Answer> {
   const client = await session.client();
   const endpoint = await client.get('endpoints', wanted);
-  const network = (await client.all('networks')).find(({ id }) => id === endpoint.network);
+  const network = (await all(client, 'networks')).find(({ id }) => id === endpoint.network);
   return {
     data: endpoint,
     names: [endpoint.id],

@@ -5,6 +5,7 @@ import { drivers } from '#drivers/drivers.ts';
 import { describeChoices, models } from '#drivers/models.ts';
 import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
 import type { Host, Network } from '#model/resources.ts';
+import { all } from './client.ts';
 import { completes, examples, type Group } from './command.ts';
 import { objectsOf } from './objects.ts';
 import type { Answer, Session } from './session.ts';
@@ -74,7 +75,7 @@ const cost = ({ overhead, mtu }: MtuSum): string => {
 async function explainNetwork(session: Session, [name = '']: readonly string[], options: { host?: string | true }): Promise<Answer> {
   const client = await session.client();
   const found = await client.get('networks', name);
-  const [hosts, endpoints] = await Promise.all([client.all('hosts'), client.all('endpoints', { network: found.id })]);
+  const [hosts, endpoints] = await Promise.all([all(client, 'hosts'), all(client, 'endpoints', { network: found.id })]);
   const choices = describeChoices(found.choices);
   const docker = found.choices.carry === 'docker';
   const sums = docker ? [] : sumsOf(found, hosts);

@@ -2,6 +2,7 @@
 import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Protocol } from '#model/resources.ts';
+import { all } from './client.ts';
 import { collect, completes, done, examples, type Group, integer, nothingDone } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { table } from './table.ts';
@@ -52,9 +53,9 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
 
 async function list(session: Session, _args: readonly string[], options: { network?: string }): Promise<Answer> {
   const client = await session.client();
-  const [networks, all, endpoints] = await Promise.all([client.all('networks'), client.all('exposures'), client.all('endpoints')]);
+  const [networks, exposures, endpoints] = await Promise.all([all(client, 'networks'), all(client, 'exposures'), all(client, 'endpoints')]);
   const wanted = options.network === undefined ? undefined : await client.get('networks', options.network);
-  const rows = all.filter(({ network }) => wanted === undefined || network === wanted.id);
+  const rows = exposures.filter(({ network }) => wanted === undefined || network === wanted.id);
   const hostOf = (network: string, name: string): string =>
     endpoints
       .filter((one) => one.network === network && (one.name === name || one.names.includes(name)))

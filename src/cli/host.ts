@@ -1,5 +1,6 @@
 // `causeway host`: the machines whose agents have joined.
 import type { Host } from '#model/resources.ts';
+import { all } from './client.ts';
 import { completes, done, examples, type Group, listing, nothingDone } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { age, facts, type Look, type Style, table } from './table.ts';
@@ -42,7 +43,7 @@ export function shownHosts(look: Look, hosts: readonly Host[], empty: string): s
 }
 
 async function list(session: Session): Promise<Answer> {
-  const hosts = await (await session.client()).all('hosts');
+  const hosts = await all(await session.client(), 'hosts');
   return { ...listing(hosts, [], ''), text: (look) => shownHosts(look, hosts, noHosts) };
 }
 
@@ -51,7 +52,7 @@ export const noHosts = 'No hosts yet. Make a token for one: causeway token creat
 async function show(session: Session, [name = '']: readonly string[]): Promise<Answer> {
   const client = await session.client();
   const host = await client.get('hosts', name);
-  const [endpoints, blocks] = await Promise.all([client.all('endpoints', { host: host.id }), client.all('blocks', { host: host.id })]);
+  const [endpoints, blocks] = await Promise.all([all(client, 'endpoints', { host: host.id }), all(client, 'blocks', { host: host.id })]);
   const own = (rows: readonly { readonly host: string }[]): number => rows.filter((row) => row.host === host.id).length;
   return {
     data: host,

@@ -10,7 +10,7 @@ import { familyOf } from '#model/ip.ts';
 import type { Exposure, Network, Pool, Tenant } from '#model/resources.ts';
 import type { NetworkRequest } from '#api/local.ts';
 import type { ExposureRequest, TenantRequest } from '#api/requests.ts';
-import type { Client } from './client.ts';
+import { all, type Client } from './client.ts';
 import { collect, examples, type Group } from './command.ts';
 import type { Answer, Session } from './session.ts';
 
@@ -72,13 +72,13 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
 
 /** Everything that can be applied, in the order in which it must be. Networks on their way out are left out. */
 export async function manifests(client: Client): Promise<readonly Manifest[]> {
-  const [tenants, all, pools, exposures] = await Promise.all([
-    client.all('tenants'),
-    client.all('networks'),
-    client.all('pools'),
-    client.all('exposures'),
+  const [tenants, everyNetwork, pools, exposures] = await Promise.all([
+    all(client, 'tenants'),
+    all(client, 'networks'),
+    all(client, 'pools'),
+    all(client, 'exposures'),
   ]);
-  const networks = all.filter(({ deletedAt }) => deletedAt === undefined);
+  const networks = everyNetwork.filter(({ deletedAt }) => deletedAt === undefined);
   return [
     ...tenants.map(tenantManifest),
     ...networks.map((network) => networkManifest(network, pools)),
@@ -120,7 +120,7 @@ const differing = (wanted: object, found: object): readonly string[] => {
 };
 
 async function applyTenant(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'tenant' }>): Promise<Outcome> {
-  const found = (await client.all('tenants')).find(({ name }) => name === wanted.name);
+  const found = (await all(client, 'tenants')).find(({ name }) => name === wanted.name);
   if (found === undefined) {
     await client.create('tenants', wanted);
     return 'created';
@@ -131,12 +131,12 @@ async function applyTenant(client: Client, { kind: _kind, ...wanted }: Extract<M
 }
 
 async function applyNetwork(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'network' }>): Promise<Outcome> {
-  const found = (await client.all('networks')).find(({ name }) => name === wanted.name);
+  const found = (await all(client, 'networks')).find(({ name }) => name === wanted.name);
   if (found === undefined) {
     await client.create('networks', wanted);
     return 'created';
   }
-  const fields = differing(wanted, networkManifest(found, await client.all('pools')));
+  const fields = differing(wanted, networkManifest(found, await all(client, 'pools')));
   if (fields.length === 0) return 'unchanged';
   const fixed = fields.filter((field) => field !== 'labels' && field !== 'mtu');
   if (fixed.length > 0) {
@@ -163,8 +163,8 @@ const isSameExposure = (wanted: ExposureRequest, found: ExposureRequest): boolea
     : wanted.name === found.name;
 
 async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'exposure' }>): Promise<Outcome> {
-  const networks = await client.all('networks');
-  const found = (await client.all('exposures'))
+  const networks = await all(client, 'networks');
+  const found = (await all(client, 'exposures'))
     .map((exposure) => ({ exposure, document: exposureManifest(exposure, networks) }))
     .find(({ document }) => isSameExposure(wanted, document));
   if (found === undefined) {
@@ -213,8 +213,8 @@ function readFile(file: string): string {
 }
 
 async function get(session: Session, names: readonly string[]): Promise<Answer> {
-  const all = await manifests(await session.client());
-  const rows = names.length === 0 ? all : all.filter(({ name }) => name !== undefined && names.includes(name));
+  const every = await manifests(await session.client());
+  const rows = names.length === 0 ? every : every.filter(({ name }) => name !== undefined && names.includes(name));
   const absent = names.find((name) => !rows.some((row) => row.name === name));
   if (absent !== undefined) throw new Fault('not-found', `No tenant, network or exposure ${JSON.stringify(absent)}`, { field: 'name' });
   const { stringify } = await import('yaml');

@@ -1,5 +1,6 @@
 // `causeway network`: make, look at, change and remove networks.
 import type { Endpoint, Network } from '#model/resources.ts';
+import { all } from './client.ts';
 import { collect, completes, done, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
 import { shownEndpoints } from './endpoint.ts';
 import { buildCreate } from './network-create.ts';
@@ -11,7 +12,7 @@ const state = (network: Network): string => (network.deletedAt === undefined ? '
 
 async function list(session: Session, _args: readonly string[], options: { tenant?: string }): Promise<Answer> {
   const client = await session.client();
-  const [networks, pools] = await Promise.all([client.all('networks'), client.all('pools')]);
+  const [networks, pools] = await Promise.all([all(client, 'networks'), all(client, 'pools')]);
   const rows = networks.filter(({ tenant }) => options.tenant === undefined || tenant === options.tenant);
   return listing(
     rows,
@@ -41,9 +42,9 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
   const network = await client.get('networks', name);
   const [pools, blocks, endpoints, exposures] = await Promise.all([
     poolsOf(client, network),
-    client.all('blocks', { network: network.id }),
-    client.all('endpoints', { network: network.id }),
-    client.all('exposures', { network: network.id }),
+    all(client, 'blocks', { network: network.id }),
+    all(client, 'endpoints', { network: network.id }),
+    all(client, 'exposures', { network: network.id }),
   ]);
   const within = <T extends { readonly network: string }>(rows: readonly T[]): readonly T[] =>
     rows.filter((row) => row.network === network.id);

@@ -1,14 +1,14 @@
 // `causeway pool`: the address ranges of networks.
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Network, Pool } from '#model/resources.ts';
-import type { Client } from './client.ts';
+import { all, type Client } from './client.ts';
 import { collect, completes, done, examples, type Group, nothingDone, pairs } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { facts, type Look, table } from './table.ts';
 
 /** The pools of one network. */
 export const poolsOf = async (client: Client, network: Network): Promise<readonly Pool[]> =>
-  (await client.all('pools', { network: network.id })).filter((pool) => pool.network === network.id);
+  (await all(client, 'pools', { network: network.id })).filter((pool) => pool.network === network.id);
 
 const reservedText = ({ reserved }: Pool): string =>
   Object.entries(reserved)
@@ -34,16 +34,16 @@ function shownPools(look: Look, pools: readonly Pool[], networks: readonly Netwo
 
 async function list(session: Session, _args: readonly string[], options: { network?: string }): Promise<Answer> {
   const client = await session.client();
-  const networks = options.network === undefined ? await client.all('networks') : [await client.get('networks', options.network)];
+  const networks = options.network === undefined ? await all(client, 'networks') : [await client.get('networks', options.network)];
   const ids = new Set(networks.map(({ id }) => id));
-  const pools = (await client.all('pools')).filter(({ network }) => options.network === undefined || ids.has(network));
+  const pools = (await all(client, 'pools')).filter(({ network }) => options.network === undefined || ids.has(network));
   return { data: pools, names: pools.map(({ id }) => id), text: (look) => shownPools(look, pools, networks) };
 }
 
 async function show(session: Session, [id = '']: readonly string[]): Promise<Answer> {
   const client = await session.client();
   const pool = await client.get('pools', id);
-  const [networks, blocks] = await Promise.all([client.all('networks'), client.all('blocks', { network: pool.network })]);
+  const [networks, blocks] = await Promise.all([all(client, 'networks'), all(client, 'blocks', { network: pool.network })]);
   const own = blocks.filter((block) => block.pool === pool.id);
   return {
     data: { ...pool, blocks: own },

@@ -1,5 +1,6 @@
 // `causeway status`: one look at the whole installation. Exit status 0 when all is well, 10 when something is degraded.
 import type { Endpoint, Exposure, Host, Network } from '#model/resources.ts';
+import { all } from './client.ts';
 import { examples, type Group } from './command.ts';
 import { degradedExit } from './faults.ts';
 import { hostState, noHosts, shownHosts } from './host.ts';
@@ -57,10 +58,10 @@ async function status(session: Session): Promise<Answer> {
   const { client, target } = await session.connection();
   const [{ version }, hosts, networks, endpoints, exposures] = await Promise.all([
     client.version(),
-    client.all('hosts'),
-    client.all('networks'),
-    client.all('endpoints'),
-    client.all('exposures'),
+    all(client, 'hosts'),
+    all(client, 'networks'),
+    all(client, 'endpoints'),
+    all(client, 'exposures'),
   ]);
   const { now } = session.surroundings;
   const problems = problemsOf({ hosts, networks, endpoints, exposures }, now());

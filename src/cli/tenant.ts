@@ -1,10 +1,11 @@
 // `causeway tenant`: owners of networks. A token with the role tenant:NAME sees and changes only what the tenant owns.
+import { all } from './client.ts';
 import { completes, done, examples, type Group, listing, nothingDone } from './command.ts';
 import type { Answer, Session } from './session.ts';
 
 async function list(session: Session): Promise<Answer> {
   const client = await session.client();
-  const [tenants, networks] = await Promise.all([client.all('tenants'), client.all('networks')]);
+  const [tenants, networks] = await Promise.all([all(client, 'tenants'), all(client, 'networks')]);
   return listing(
     tenants,
     [

@@ -31,14 +31,21 @@ export function tokenRequestFrom({ join, host, role, ttl, name }: CreateOptions)
   };
 }
 
+/** The controller's address as other machines may know it: the one in use, unless that is this machine's own name for itself. */
+function addressForOthers(url: string): string {
+  const { hostname, port } = new URL(url);
+  const isOwn = hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.');
+  return isOwn ? `https://CONTROLLER:${port === '' ? '443' : port}` : url;
+}
+
 async function create(session: Session, _args: readonly string[], options: CreateOptions): Promise<Answer> {
   const request = tokenRequestFrom(options);
   const { client, target } = await session.connection();
   const made = await client.createToken(request);
   const use =
     request.type === 'join'
-      ? `On the host, as root:\n  causeway agent --join ${made.token} --controller ${target.url}\n`
-      : `To use it:\n  causeway context add NAME --url ${target.url} --token ${made.token}${target.ca === undefined ? '' : ' --ca FILE'}\n`;
+      ? `On the host, as root:\n  causeway agent --join ${made.token} --controller ${addressForOthers(target.url)}\n`
+      : `To use it:\n  causeway context add NAME --url ${addressForOthers(target.url)} --token ${made.token}${target.ca === undefined ? '' : ' --ca FILE'}\n`;
   return {
     data: made,
     names: [made.token],

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { isFault } from '#model/fault.ts';
+import { all } from './client.ts';
 import { examples, type Group } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { facts } from './table.ts';
@@ -25,7 +26,7 @@ async function version(session: Session, _args: readonly string[], options: { cl
   if (options.client === true) return { data: { client: own }, names: [own], text: () => `${own}\n` };
   try {
     const { client, target } = await session.connection();
-    const [controller, hosts] = await Promise.all([client.version(), client.all('hosts')]);
+    const [controller, hosts] = await Promise.all([client.version(), all(client, 'hosts')]);
     const warnings = [
       ...[skewBetween(own, controller.version)].flatMap((sentence) => (sentence === undefined ? [] : [`Controller: ${sentence}`])),
       ...hosts.flatMap(({ name, agentVersion }) => {
