@@ -1,0 +1,199 @@
+// Names for containers: one server for all networks of the host, with sockets of its own in each network's domain. A socket
+// stays in the namespace in which it was opened, so nothing here knows of namespaces: which socket a question comes in
+// on says which network may be told of.
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Family } from '#model/ip.ts';
+import { ask, framed, type Upstream } from './dns-upstream.ts';
+import { type Question, rcode, readQuestion, type Reply, udpLimit, writeReply } from './dns-wire.ts';
+import { answer, ttlSeconds, ZoneIndex, type ZoneSource } from './dns-zone.ts';
+
+/** An open socket, bound to the address to answer from; the server owns it from now on. `tcp` is not listening yet, or is. */
+export interface DnsSocket {
+  readonly fd: number;
+  readonly protocol: 'udp' | 'tcp';
+  readonly family: Family;
+}
+
+export interface DnsCounters {
+  queries: number;
+  /** Answered from a zone, with and without addresses. */
+  answered: number;
+  missed: number;
+  forwarded: number;
+  /** Forwarded, and no server gave an answer; or too many under way. */
+  failed: number;
+  malformed: number;
+  truncated: number;
+}
+
+interface Listener {
+  readonly zone: ZoneIndex;
+  readonly closers: (() => void)[];
+}
+
+const maxForwards = 1000;
+const maxConnections = 128;
+const idleMs = 10_000;
+const maxTcp = 65_535;
+
+export class DnsServer implements Disposable {
+  readonly counters: DnsCounters = { queries: 0, answered: 0, missed: 0, forwarded: 0, failed: 0, malformed: 0, truncated: 0 };
+  readonly #networks = new Map<string, Listener>();
+  readonly #onFault: (fault: unknown, network: string) => void;
+  #upstream: Upstream;
+  #turn = 0;
+  #forwards = 0;
+
+  /** `onFault` hears of sockets that broke; the others go on. */
+  constructor(options: { readonly upstream: Upstream; readonly onFault?: (fault: unknown, network: string) => void }) {
+    this.#upstream = options.upstream;
+    this.#onFault = options.onFault ?? (() => {});
+  }
+
+  setUpstream(upstream: Upstream): void {
+    this.#upstream = upstream;
+  }
+
+  /** The network's names from now on; costs nothing until somebody asks. */
+  setZone(network: string, source: ZoneSource): void {
+    const known = this.#networks.get(network);
+    if (known === undefined) this.#networks.set(network, { zone: new ZoneIndex(source), closers: [] });
+    else known.zone.set(source);
+  }
+
+  /** Serves these sockets for the network, whose zone is set; resolves when all of them are read. Adds to earlier ones. */
+  async listen(network: string, sockets: readonly DnsSocket[]): Promise<void> {
+    const listener = this.#networks.get(network);
+    if (listener === undefined) throw new TypeError(`Broken invariant: network ${network} has no zone`);
+    await Promise.all(
+      sockets.map((socket) =>
+        socket.protocol === 'udp' ? this.#listenUdp(network, listener, socket) : this.#listenTcp(network, listener, socket),
+      ),
+    );
+  }
+
+  isListening(network: string): boolean {
+    return (this.#networks.get(network)?.closers.length ?? 0) > 0;
+  }
+
+  /** Forgets the network and closes its sockets. Unknown ones are fine. */
+  remove(network: string): void {
+    for (const close of this.#networks.get(network)?.closers ?? []) close();
+    this.#networks.delete(network);
+  }
+
+  [Symbol.dispose](): void {
+    for (const network of this.#networks.keys()) this.remove(network);
+  }
+
+  #listenUdp(network: string, { zone, closers }: Listener, { fd, family }: DnsSocket): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const socket = createSocket(family === 6 ? 'udp6' : 'udp4');
+    let isOpen = true;
+    closers.push(() => {
+      if (isOpen) socket.close();
+      isOpen = false;
+    });
+    socket.on('error', (error) => {
+      this.#onFault(error, network);
+      reject(error);
+    });
+    socket.on('message', (packet, from) => {
+      this.#serve(packet, zone, 'udp', (reply) => {
+        if (isOpen) this.#sendUdp(socket, reply, from);
+      });
+    });
+    socket.bind({ fd }, resolve);
+    return promise;
+  }
+
+  /** A client that has gone away is nobody's fault. */
+  #sendUdp(socket: UdpSocket, reply: Buffer, from: RemoteInfo): void {
+    socket.send(reply, from.port, from.address, () => {});
+  }
+
+  #listenTcp(network: string, { zone, closers }: Listener, { fd }: DnsSocket): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const clients = new Set<Socket>();
+    const server: Server = createServer((client) => {
+      clients.add(client);
+      client.once('close', () => clients.delete(client));
+      this.#talk(client, zone);
+    });
+    server.maxConnections = maxConnections;
+    server.on('error', (error) => {
+      this.#onFault(error, network);
+      reject(error);
+    });
+    closers.push(() => {
+      server.close();
+      for (const client of clients) client.destroy();
+    });
+    server.listen({ fd }, resolve);
+    return promise;
+  }
+
+  #talk(client: Socket, zone: ZoneIndex): void {
+    let received = Buffer.alloc(0);
+    client.setTimeout(idleMs, () => client.destroy());
+    client.on('error', () => client.destroy());
+    client.on('data', (chunk) => {
+      received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
+      while (received.length >= 2) {
+        const end = 2 + received.readUInt16BE(0);
+        if (received.length < end) break;
+        this.#serve(received.subarray(2, end), zone, 'tcp', (reply) => {
+          // A client that asks and does not read its answers is not kept.
+          if (client.writableLength > maxTcp) client.destroy();
+          else if (client.writable) client.write(framed(reply));
+        });
+        received = received.subarray(end);
+      }
+    });
+  }
+
+  #serve(packet: Buffer, zone: ZoneIndex, protocol: 'udp' | 'tcp', send: (reply: Buffer) => void): void {
+    this.counters.queries++;
+    const reading = readQuestion(packet);
+    if (reading.kind !== 'question') {
+      this.counters.malformed++;
+      if (reading.kind === 'answer') send(reading.reply);
+      return;
+    }
+    const { question } = reading;
+    const verdict = answer(question, zone, this.#turn++);
+    if (verdict.kind === 'forward') {
+      this.#forward(packet, question, protocol, send);
+      return;
+    }
+    if (verdict.records.length > 0) this.counters.answered++;
+    else this.counters.missed++;
+    const isAuthoritative = verdict.code === rcode.ok || verdict.code === rcode.noSuchName;
+    send(this.#write(question, { ...verdict, isAuthoritative, ttlSeconds }, protocol));
+  }
+
+  #write(question: Question, reply: Reply, protocol: 'udp' | 'tcp'): Buffer {
+    const limit = protocol === 'udp' ? udpLimit(question) : maxTcp;
+    const bytes = writeReply(question, reply, limit);
+    if (((bytes[2] ?? 0) & 2) !== 0) this.counters.truncated++;
+    return bytes;
+  }
+
+  #forward(packet: Buffer, question: Question, protocol: 'udp' | 'tcp', send: (reply: Buffer) => void): void {
+    this.counters.forwarded++;
+    const fail = (): void => {
+      this.counters.failed++;
+      send(this.#write(question, { code: rcode.serverFailure, records: [] }, protocol));
+    };
+    if (this.#forwards >= maxForwards) {
+      fail();
+      return;
+    }
+    this.#forwards++;
+    ask(packet, question, this.#upstream, protocol === 'tcp')
+      .then((reply) => (reply === undefined ? fail() : send(reply)))
+      .catch(fail)
+      .finally(() => this.#forwards--);
+  }
+}
