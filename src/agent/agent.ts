@@ -89,6 +89,7 @@ export class Agent implements AsyncDisposable {
   #refused: ReadonlyMap<string, Fault> = new Map();
   #reported = '';
   #turning = false;
+  #wasFailing = false;
 
   constructor(options: AgentOptions) {
     const { host, journal, kinds, controller, clock, log, newId } = options;
@@ -160,7 +161,10 @@ export class Agent implements AsyncDisposable {
         if (!connected && this.#connected) log.warn({ reason }, 'the controller is away; carrying on with what is known');
         this.#connected = connected;
         this.#reason = reason;
-        if (connected) this.#publisher.kick();
+        if (connected) {
+          this.#publisher.kick();
+          void this.#report();
+        }
       },
     });
     this.#timers.push(
@@ -205,6 +209,10 @@ export class Agent implements AsyncDisposable {
     const { log, applied } = this.#options;
     this.#outcome = outcome;
     for (const { what, kind, fault } of outcome.failing) log.warn({ kind, what, fault: fault.message }, 'the kernel refuses');
+    if (this.#wasFailing !== outcome.failing.length > 0) {
+      this.#wasFailing = outcome.failing.length > 0;
+      void this.#report();
+    }
     if (outcome.changed > 0) log.debug({ changed: outcome.changed, desired: outcome.desired }, 'kernel brought in line');
     applied?.(this.#desired, outcome);
   }

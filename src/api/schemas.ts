@@ -49,7 +49,7 @@ export const underlay: Schema<Underlay> = v.strictObject({
   mtu: field.mtu,
 } satisfies EntriesOf<Underlay>);
 
-export const wireguard: Schema<NonNullable<Host['wireguard']>> = v.strictObject({ publicKey: field.publicKey, port: field.port });
+export const wireguard: Schema<NonNullable<Host['wireguard']>> = v.strictObject({ publicKey: field.publicKey });
 
 /** Without the time, which is the controller's to say: a host's clock may be wrong. */
 export const ownStatus: EntriesOf<Omit<HostStatus, 'seenAt'>> = {

@@ -220,7 +220,7 @@ async function main(): Promise<void> {
     return;
   }
   await warmThreadPool();
-  const log = pino({ level: options.logLevel, base: { program: 'agent' } }, pino.destination({ dest: 2, sync: true }));
+  const log = pino({ level: options.logLevel, base: { program: 'agent' }, errorKey: 'error' }, pino.destination({ dest: 2, sync: true }));
   await run(options, log);
 }
 
