@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { domainTable } from '#drivers/guard.ts';
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { nftErrno, nftFault } from './libnftables.ts';
 import { createElementKind, elementCommands, tableCommands } from './nft.ts';
@@ -33,10 +32,6 @@ const of = (set: string, key: string, value?: string): NftElement => ({
 test('a table is replaced with its elements in one transaction', (t) => {
   const commands = tableCommands(table, [of('members4', '10.0.0.1'), of('inside4', '100.127.0.1', '10.0.0.1'), of('members4', '10.0.0.2')]);
   t.assert.fileSnapshot(commands, golden('replace.nft').pathname, { serializers: [String] });
-});
-
-test('a domain table is replaced whole', (t) => {
-  t.assert.fileSnapshot(tableCommands(domainTable('cw-a', true), []), golden('domain.nft').pathname, { serializers: [String] });
 });
 
 test('values are given when adding and left out when deleting', () => {
