@@ -15,6 +15,7 @@ import type { Upstream } from '#agent/dns-upstream.ts';
 import { type Identity, readIdentity, writeIdentity } from '#agent/identity.ts';
 import { openJournal } from '#agent/journal.ts';
 import { Names } from '#agent/names.ts';
+import { Openings } from '#agent/openings.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
 import { findUnderlay, hostRoutes, nameServers } from '#agent/underlay.ts';
@@ -110,6 +111,11 @@ async function run(options: Options, log: Logger): Promise<void> {
   const names = closing.use(
     new Names({ server: dns, netnsDirectory: defaultNetnsDirectory, log: (fields, message) => log.warn(fields, message) }),
   );
+  const openings = new Openings({
+    sockets: kinds.sockets,
+    log: (fields, message) => log.info(fields, message),
+    now: () => performance.now(),
+  });
   const sandboxes: { current?: Sandboxes } = {};
   const agent: Agent = closing.use(
     new Agent({
@@ -147,6 +153,7 @@ async function run(options: Options, log: Logger): Promise<void> {
           [...agent.view.snapshot.networks.values()].filter(({ id }) => present.has(id)),
         );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
+        openings.applied(desired);
       },
     }),
   );
@@ -172,6 +179,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   });
   const servers = [await listenSocket(apps.socket, join(options.run, 'agent.sock'))];
   if (options.port !== 0) servers.push(await listenLoopback(apps.loopback, options.port));
+  const edge = setInterval(() => openings.check(), 5_000);
   const rotation = setInterval(() => {
     dns.setUpstream(upstream());
     void rotate(options.state, identity, client, log).then((next) => (identity = next));
@@ -184,6 +192,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     process.once('SIGINT', resolve);
   });
   log.info({}, 'stopping; networks stay as they are');
+  clearInterval(edge);
   clearInterval(rotation);
   stop.abort();
   for (const server of servers) {

@@ -1,0 +1,86 @@
+// The host's edge around published ports: packet filters of others that would stop our links, and connections that lead to an
+// endpoint that has gone. Only those are cut, entry by entry; everything else on the host keeps flowing.
+import type { Desired } from '#model/desired.ts';
+import { type Ip, parseIp } from '#model/ip.ts';
+import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
+import { ensureForwarding, removeForwarding } from '#kernel/forwarding.ts';
+import type { Sockets } from '#kernel/sockets.ts';
+
+export interface OpeningsOptions {
+  readonly sockets: Sockets;
+  readonly log: (fields: object, message: string) => void;
+  readonly now: () => number;
+}
+
+const checkMs = 5_000;
+
+interface Target {
+  readonly protocol: ConntrackSelection['protocol'];
+  readonly ip: Ip;
+  readonly port: number;
+}
+
+/** Where published ports lead, by a text that says it all. Keys are `[host ip .] protocol . port`, values `ip . port`. */
+function targetsOf(desired: Desired): Map<string, Target> {
+  const targets = new Map<string, Target>();
+  for (const { set, key, value } of desired.element) {
+    if (!set.startsWith('published') || value === undefined) continue;
+    const [protocol] = key.split(' . ').slice(-2);
+    const [ip, port] = value.split(' . ');
+    if (ip === undefined || (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp')) continue;
+    targets.set(`${protocol} ${value}`, { protocol, ip: parseIp(ip), port: Number(port) });
+  }
+  return targets;
+}
+
+export class Openings {
+  readonly #options: OpeningsOptions;
+  #targets = new Map<string, Target>();
+  #checkedAt = -checkMs;
+  #isOpen = false;
+
+  constructor(options: OpeningsOptions) {
+    this.#options = options;
+  }
+
+  /** After every run of the loop. */
+  applied(desired: Desired): void {
+    const targets = targetsOf(desired);
+    const gone = [...this.#targets].filter(([text]) => !targets.has(text)).map(([, target]) => target);
+    this.#targets = targets;
+    this.#guarded('cut connections to what has gone', () => this.#cut(gone));
+    const isOpen = desired.table.length > 0;
+    if (isOpen && !this.#isOpen) this.#checkedAt = -checkMs;
+    if (!isOpen && this.#isOpen) this.#guarded('take away forwarding rules', removeForwarding);
+    this.#isOpen = isOpen;
+    this.check();
+  }
+
+  /** Somebody else's firewall may have been made anew (dockerd does so when it starts). At most every few seconds. */
+  check(): void {
+    const { now, log } = this.#options;
+    if (!this.#isOpen || now() - this.#checkedAt < checkMs) return;
+    this.#checkedAt = now();
+    this.#guarded('let our links through the firewall', () => {
+      const added = ensureForwarding();
+      if (added.length > 0)
+        log({ rules: added.map(({ program, chain, rule }) => `${program} -I ${chain} ${rule}`) }, 'let our links through the firewall');
+    });
+  }
+
+  #cut(gone: readonly Target[]): void {
+    if (gone.length === 0) return;
+    const selections = gone.map(({ protocol, ip, port }) => ({ protocol, replySource: ip, replySourcePort: port }));
+    const count = flushConntrack(this.#options.sockets, '', selections);
+    if (count > 0) this.#options.log({ count }, 'cut connections to what has gone');
+  }
+
+  /** These are beside the plan: a failure is told and tried again, it stops nothing. */
+  #guarded(what: string, fn: () => void): void {
+    try {
+      fn();
+    } catch (error) {
+      this.#options.log({ error: error instanceof Error ? error.message : error }, `cannot ${what}`);
+    }
+  }
+}
