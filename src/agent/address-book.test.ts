@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'node:test';
 import * as fc from 'fast-check';
 import type { Journal } from '#api/local.ts';
@@ -7,6 +10,7 @@ import { Fault, type FaultCode, isFault } from '#model/fault.ts';
 import { type Cidr, cidrBase, contains, type Ip, ipAdd, parseCidr, subnetAt } from '#model/ip.ts';
 import type { Block, Endpoint, Host, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
 import { AddressBook, type AddressOptions } from './address-book.ts';
+import { openJournal } from './journal.ts';
 import type { AddressFacts, Clock, ClusterAddresses, Settlement } from './address-cluster.ts';
 
 const meta = { name: '', revision: 1, createdAt: '', labels: {} };
@@ -530,6 +534,23 @@ test('a late release leaves a new owner alone', async () => {
   await book.request(pool, 'new', ip);
   book.release(pool, ip, old);
   assert.equal(book.held(pool, ip)?.owner, 'new');
+});
+
+test('with the journal on a real disk a restarted host knows what it gave', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const store = new FakeStore(parseCidr('fd00::/120'), 124);
+  const options = { cluster: store.client('a', direct), clock: new FakeClock(), host: 'a', newId: () => 'l' };
+  const given: Ip[] = [];
+  for (let life = 0; life < 3; life++) {
+    using journal = openJournal(join(folder, 'journal'));
+    using book = new AddressBook({ ...options, journal });
+    book.blocksChanged(store.facts(life === 0));
+    for (const ip of given) assert.equal(book.held(pool, ip)?.owner, `o${given.indexOf(ip)}`);
+    given.push(await book.request(pool, `o${given.length}`));
+    book.bind(pool, given[life]!, `e${life}`);
+  }
+  assert.deepEqual(given, ['fd00::2', 'fd00::3', 'fd00::4']);
 });
 
 test('a journal that cannot be read is corrupt, not empty', () => {
