@@ -5,6 +5,8 @@ import { existsSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { Credentials } from '#api/client.ts';
+import type { Target } from '#cli/contexts.ts';
 import type { Surroundings } from '#cli/session.ts';
 
 const { env } = process;
@@ -17,6 +19,11 @@ const { main } = await import('#cli/main.ts');
 const userFolder = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'));
 const contextFiles = [...(userFolder === undefined ? [] : [join(userFolder, 'causeway', 'contexts.yaml')]), '/etc/causeway/contexts.yaml'];
 const agentSocket = env['CAUSEWAY_AGENT_SOCKET'] ?? '/run/causeway/agent.sock';
+
+function credentialsOf(token: string | undefined, certificate: Target['certificate']): Credentials {
+  if (certificate !== undefined) return { type: 'certificate', ...certificate };
+  return token === undefined ? { type: 'none' } : { type: 'token', token };
+}
 
 const surroundings: Surroundings = {
   environment: {
@@ -32,12 +39,12 @@ const surroundings: Surroundings = {
   plain: (env['NO_COLOR'] ?? '') !== '' || env['TERM'] === 'dumb',
   debug: (env['CAUSEWAY_DEBUG'] ?? '') !== '',
   now: () => new Date(),
-  async connect({ url, token, ca }) {
+  async connect({ url, others = [], token, certificate, ca }) {
     const { Client } = await import('#api/client.ts');
-    const credentials = token === undefined ? ({ type: 'none' } as const) : ({ type: 'token', token } as const);
-    return new Client({ urls: [url], ca, credentials, retries: 2 });
+    return new Client({ urls: [url, ...others], ca, credentials: credentialsOf(token, certificate), retries: 2 });
   },
   agentSocket: existsSync(agentSocket) ? agentSocket : undefined,
+  identityFile: '/var/lib/causeway/identity.json',
   hostname: hostname(),
 };
 

@@ -16,7 +16,7 @@ function ownFile(session: Session): string {
 /** The context in use, or undefined where none can be. */
 async function targetInUse({ surroundings }: Session): Promise<Target | undefined> {
   try {
-    return await resolveTarget(surroundings.contextFiles, { environment: surroundings.environment });
+    return await resolveTarget(surroundings.contextFiles, surroundings);
   } catch (error) {
     if (error instanceof Fault && (error.code === 'not-found' || error.code === 'invalid')) return undefined;
     throw error;
@@ -34,15 +34,15 @@ async function list(session: Session): Promise<Answer> {
     file,
   }));
   const fromEnvironment =
-    target?.name === 'environment'
+    target !== undefined && !rows.some(({ current }) => current)
       ? [
           {
-            name: 'environment',
+            name: target.name,
             current: true,
             url: target.url,
             hasToken: target.token !== undefined,
             hasCa: target.ca !== undefined,
-            file: 'CAUSEWAY_URL',
+            file: target.certificate === undefined ? 'CAUSEWAY_URL' : "this host's identity",
           },
         ]
       : [];

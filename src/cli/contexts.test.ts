@@ -91,3 +91,20 @@ test('the file is for its owner only, and an empty one is no error', async (t) =
   writeFileSync(own, '');
   assert.deepEqual(await readContexts(own), { contexts: {} });
 });
+
+test('on a host its own identity serves where there is no context', async (t) => {
+  const path = folder(t);
+  const identityFile = join(path, 'identity.json');
+  const identity = { host: 'a', generation: 1, controllers: ['https://c1:7480', 'https://c2:7480'], key: 'K', certificate: 'C', ca: pem };
+  writeFileSync(identityFile, JSON.stringify(identity));
+  assert.deepEqual(await resolveTarget([], { environment: {}, identityFile }), {
+    name: 'host a',
+    url: 'https://c1:7480',
+    others: ['https://c2:7480'],
+    ca: pem,
+    certificate: { certificate: 'C', key: 'K' },
+  });
+  assert.equal((await resolveTarget(await files(t), { environment: {}, identityFile })).name, 'own');
+  writeFileSync(identityFile, '{}');
+  await assert.rejects(resolveTarget([], { environment: {}, identityFile }), (error) => isFault(error, 'not-found'));
+});

@@ -26,11 +26,17 @@ export interface Target {
   readonly token?: string | undefined;
   /** PEM text. */
   readonly ca?: string | undefined;
+  /** Of a host, instead of a token; PEM texts. */
+  readonly certificate?: { readonly certificate: string; readonly key: string };
+  /** Further controllers of the same installation. */
+  readonly others?: readonly string[];
 }
 
 /** What the user says beside the files. `context` is the --context option; the rest comes from the environment. */
 export interface Choice {
   readonly context?: string | undefined;
+  /** A host's identity (agent/identity.ts): used when nothing else names a controller, so that root needs no context there. */
+  readonly identityFile?: string | undefined;
   readonly environment: { readonly [key in 'context' | keyof Context]?: string | undefined };
 }
 
@@ -119,8 +125,27 @@ function readCa(ca: string | undefined, file: string | undefined): string | unde
 
 const missing = (): Fault =>
   new Fault('not-found', 'No context: it is not known which controller to talk to', {
-    hint: 'On the controller run the command as root; elsewhere "causeway context add NAME --url https://HOST:7480 --token TOKEN --ca FILE", or set CAUSEWAY_URL, CAUSEWAY_TOKEN and CAUSEWAY_CA.',
+    hint: 'On the controller or a host run the command as root; elsewhere "causeway context add NAME --url https://HOST:7480 --token TOKEN --ca FILE", or set CAUSEWAY_URL, CAUSEWAY_TOKEN and CAUSEWAY_CA.',
   });
+
+const identitySchema = v.object({
+  host: v.string(),
+  controllers: v.pipe(v.array(v.string()), v.minLength(1)),
+  key: v.string(),
+  certificate: v.string(),
+  ca: v.string(),
+});
+
+/** With the host's own certificate. Fault `not-found` where there is no identity, or this user may not read it. */
+function hostTarget(file: string | undefined): Target {
+  try {
+    const { host, controllers, key, certificate, ca } = v.parse(identitySchema, JSON.parse(readFileSync(file ?? '', 'utf8')));
+    const [url = '', ...others] = controllers;
+    return { name: `host ${host}`, url, others, ca, certificate: { certificate, key } };
+  } catch {
+    throw missing();
+  }
+}
 
 function contextNamed(found: readonly FoundContext[], name: string): FoundContext {
   const hit = found.find((one) => one.name === name);
@@ -135,14 +160,14 @@ function contextNamed(found: readonly FoundContext[], name: string): FoundContex
 /**
  * Whom to talk to. --context names a context and the environment is then ignored; otherwise CAUSEWAY_CONTEXT or the
  * files' `current` names one, or the only one there is is meant, and CAUSEWAY_URL, _TOKEN and _CA replace its fields one by
- * one. CAUSEWAY_URL without CAUSEWAY_CONTEXT needs no context. Fault `not-found` when nothing names a controller.
+ * one. CAUSEWAY_URL without CAUSEWAY_CONTEXT needs no context. Without any context a host's own identity serves. Fault `not-found` when nothing names a controller.
  */
-export async function resolveTarget(files: readonly string[], { context: wanted, environment }: Choice): Promise<Target> {
+export async function resolveTarget(files: readonly string[], { context: wanted, environment, identityFile }: Choice): Promise<Target> {
   const { context: preferred, url, token, ca } = environment;
   if (wanted === undefined && preferred === undefined && url !== undefined) return targetOf('environment', { url, token, ca }, undefined);
   const { current, found } = await allContexts(files);
   const name = wanted ?? preferred ?? current ?? (found.length === 1 ? found[0]?.name : undefined);
-  if (name === undefined) throw missing();
+  if (name === undefined) return hostTarget(identityFile);
   const { context, file } = contextNamed(found, name);
   if (wanted !== undefined) return targetOf(name, context, file);
   const own = ca === undefined ? readCa(context.ca, file) : ca;

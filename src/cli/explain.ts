@@ -5,6 +5,7 @@ import { drivers } from '#drivers/drivers.ts';
 import { describeChoices, models } from '#drivers/models.ts';
 import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
 import type { Host, Network } from '#model/resources.ts';
+import { agentView, type HeldObjects, heldObjects } from './agent.ts';
 import { all } from './client.ts';
 import { completes, examples, type Group } from './command.ts';
 import { objectsOf } from './objects.ts';
@@ -72,6 +73,27 @@ const cost = ({ overhead, mtu }: MtuSum): string => {
   return `${bytes} bytes per packet between hosts (${((bytes / (bytes + mtu)) * 100).toFixed(1)} % of a full one), nothing between containers of one host`;
 };
 
+/** The host whose kernel is explained: the one named, or this one when it runs an agent; with what its agent keeps there. */
+async function placeOf(
+  session: Session,
+  { id }: Network,
+  wanted: string | true | undefined,
+): Promise<{ host?: string; held?: HeldObjects }> {
+  const { agentSocket, hostname } = session.surroundings;
+  const agent = agentSocket === undefined ? undefined : await agentView(agentSocket);
+  const here = agent?.host ?? (wanted === true || agentSocket !== undefined ? hostname : undefined);
+  const host = typeof wanted === 'string' ? wanted : here;
+  const held = agentSocket === undefined || host !== agent?.host ? undefined : await heldObjects(agentSocket, id);
+  return { ...(host === undefined ? {} : { host }), ...(held === undefined ? {} : { held }) };
+}
+
+function heldText(host: string, members: number, held: HeldObjects | undefined): string {
+  if (members === 0) return `No container on ${host} is attached, so the host holds none of these now.\n`;
+  const counts = Object.entries(held ?? {}).filter(([, items]) => items.length > 0);
+  if (counts.length === 0) return '';
+  return `The agent keeps for it: ${counts.map(([kind, items]) => `${kind} ${items.length}`).join(', ')} (all of them: --output json).\n`;
+}
+
 async function explainNetwork(session: Session, [name = '']: readonly string[], options: { host?: string | true }): Promise<Answer> {
   const client = await session.client();
   const found = await client.get('networks', name);
@@ -80,8 +102,7 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
   const docker = found.choices.carry === 'docker';
   const sums = docker ? [] : sumsOf(found, hosts);
   const passages = passagesOf(found);
-  const { agentSocket, hostname } = session.surroundings;
-  const here = typeof options.host === 'string' ? options.host : options.host === true || agentSocket !== undefined ? hostname : undefined;
+  const { host: here, held } = await placeOf(session, found, options.host);
   const members = endpoints.filter((endpoint) => endpoint.network === found.id && endpoint.host === here);
   const objects = here === undefined ? [] : objectsOf(found, members);
   return {
@@ -92,7 +113,7 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
       choices,
       mtu: sums,
       passages,
-      ...(here === undefined ? {} : { host: here, objects }),
+      ...(here === undefined ? {} : { host: here, objects, ...(held === undefined ? {} : { held }) }),
     },
     text: (look) =>
       [
@@ -137,7 +158,7 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
                   { title: 'COMMAND (as root)', value: ({ command }) => command },
                 ]),
               ),
-              members.length === 0 ? `No container on ${here} is attached, so the host holds none of these now.\n` : '',
+              heldText(here, members.length, held),
             ]),
       ].join(''),
   };

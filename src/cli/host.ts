@@ -5,8 +5,8 @@ import { completes, done, examples, type Group, listing, nothingDone } from './c
 import type { Answer, Session } from './session.ts';
 import { age, facts, type Look, type Style, table } from './table.ts';
 
-/** A host that has not reported for this long counts as silent. Agents report at least every 30 s. */
-export const silentAfterMs = 90_000;
+/** A host that has not reported for this long counts as silent. Agents report every ten seconds. */
+export const silentAfterMs = 45_000;
 
 export type HostState = 'ready' | 'failing' | 'not ready' | 'silent' | 'never seen';
 

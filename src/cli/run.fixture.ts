@@ -33,6 +33,7 @@ export function surroundings({ client = fakeClient(), input = '', terminal = fal
     now: () => testNow,
     connect: async () => client,
     agentSocket: undefined,
+    identityFile: undefined,
     hostname: 'host-1',
     ...rest,
   };

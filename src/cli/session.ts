@@ -25,6 +25,8 @@ export interface Surroundings {
   readonly connect: (target: Target) => Promise<Client>;
   /** Path of the agent's socket when this machine runs an agent. */
   readonly agentSocket: string | undefined;
+  /** The agent's identity file, where there may be one. */
+  readonly identityFile: string | undefined;
   readonly hostname: string;
 }
 
@@ -60,8 +62,8 @@ export class Session {
   }
 
   async #connect(): Promise<{ client: Client; target: Target }> {
-    const { contextFiles, environment, connect } = this.surroundings;
-    const target = await resolveTarget(contextFiles, { context: this.#context, environment });
+    const { contextFiles, environment, identityFile, connect } = this.surroundings;
+    const target = await resolveTarget(contextFiles, { context: this.#context, environment, identityFile });
     this.waitingFor = `the controller at ${target.url}`;
     return { target, client: await connect(target) };
   }

@@ -1,58 +1,12 @@
 // `causeway status`: one look at the whole installation. Exit status 0 when all is well, 10 when something is degraded.
-import type { Endpoint, Exposure, Host, Network } from '#model/resources.ts';
+import { agentProblems, agentView } from './agent.ts';
 import { all } from './client.ts';
 import { examples, type Group } from './command.ts';
 import { degradedExit } from './faults.ts';
 import { hostState, noHosts, shownHosts } from './host.ts';
+import { problemsOf } from './problems.ts';
 import type { Answer, Session } from './session.ts';
 import { facts, type Look, paint, table } from './table.ts';
-
-/** How long a network may be on its way out before that counts as a problem. */
-const removalMs = 120_000;
-
-export interface Problem {
-  readonly what: string;
-  readonly where: string;
-  readonly problem: string;
-}
-
-export interface Installation {
-  readonly hosts: readonly Host[];
-  readonly networks: readonly Network[];
-  readonly endpoints: readonly Endpoint[];
-  readonly exposures: readonly Exposure[];
-}
-
-const isTarget = (exposure: Exposure, { network, name, names }: Endpoint): boolean =>
-  network === exposure.network && (name === exposure.endpoint || names.includes(exposure.endpoint));
-
-/** Everything that is not as it should be, by the reader's clock; empty when all is well. */
-export function problemsOf({ hosts, networks, endpoints, exposures }: Installation, now: Date): readonly Problem[] {
-  const known = new Set(hosts.map(({ id }) => id));
-  return [
-    ...hosts.flatMap((host) => {
-      const state = hostState(host, now);
-      const failing = host.status.failing.map((sentence) => ({ what: 'host', where: host.name, problem: sentence }));
-      return state === 'ready' || state === 'failing' ? failing : [{ what: 'host', where: host.name, problem: state }, ...failing];
-    }),
-    ...networks
-      .filter(({ deletedAt }) => deletedAt !== undefined && now.getTime() - Date.parse(deletedAt) > removalMs)
-      .map(({ name }) => ({ what: 'network', where: name, problem: 'is still being removed' })),
-    ...networks
-      .filter(({ encrypted }) => encrypted)
-      .flatMap(({ id, name }) => {
-        const present = new Set(endpoints.filter((endpoint) => endpoint.network === id).map(({ host }) => host));
-        const unable = hosts.filter((host) => present.has(host.id) && host.wireguard === undefined);
-        return unable.map((host) => ({ what: 'network', where: name, problem: `encrypted, but host ${host.name} has no WireGuard` }));
-      }),
-    ...endpoints
-      .filter(({ host }) => !known.has(host))
-      .map(({ name, id, host }) => ({ what: 'endpoint', where: name || id, problem: `its host ${host} is gone` })),
-    ...exposures
-      .filter((exposure) => !endpoints.some((endpoint) => isTarget(exposure, endpoint)))
-      .map(({ name, endpoint }) => ({ what: 'exposure', where: name, problem: `no container named ${endpoint} is attached` })),
-  ];
-}
 
 async function status(session: Session): Promise<Answer> {
   const { client, target } = await session.connection();
@@ -63,8 +17,15 @@ async function status(session: Session): Promise<Answer> {
     all(client, 'endpoints'),
     all(client, 'exposures'),
   ]);
-  const { now } = session.surroundings;
-  const problems = problemsOf({ hosts, networks, endpoints, exposures }, now());
+  const { now, agentSocket } = session.surroundings;
+  const agent = agentSocket === undefined ? undefined : await agentView(agentSocket);
+  const silent =
+    agentSocket !== undefined && agent === undefined ? [{ what: 'agent', where: 'this host', problem: 'does not answer' }] : [];
+  const problems = [
+    ...problemsOf({ hosts, networks, endpoints, exposures }, now()),
+    ...silent,
+    ...(agent === undefined ? [] : agentProblems(agent)),
+  ];
   const members = Map.groupBy(endpoints, ({ network }) => network);
   return {
     status: problems.length === 0 ? 0 : degradedExit,
@@ -72,6 +33,7 @@ async function status(session: Session): Promise<Answer> {
     data: {
       healthy: problems.length === 0,
       controller: { context: target.name, url: target.url, version },
+      ...(agent === undefined ? {} : { agent }),
       hosts: hosts.map((host) => ({
         name: host.name,
         state: hostState(host, now()),
@@ -85,6 +47,12 @@ async function status(session: Session): Promise<Answer> {
       [
         facts(look, [
           ['Controller', `${target.url} (version ${version}, context ${target.name})`],
+          [
+            'This host',
+            agent === undefined
+              ? undefined
+              : `${agent.host}, ${agent.connected ? 'following' : 'not following'} the controller; Docker ${agent.docker?.engine ?? 'not asked'}`,
+          ],
           ['State', problems.length === 0 ? 'all well' : `${problems.length} ${problems.length === 1 ? 'problem' : 'problems'}`],
         ]),
         `\nHosts\n${shownHosts(look, hosts, noHosts)}`,
