@@ -853,7 +853,7 @@ for (const [cidr, blockLength] of ranges) {
         }
         assert.equal(world.live.size, capacity);
       }),
-      { numRuns: 1000 },
+      { numRuns: 600 },
     );
     assert.ok(given > 2000, `only ${given} addresses were given`);
   });
