@@ -60,6 +60,8 @@ export interface Call {
 }
 
 export interface Bed extends AsyncDisposable {
+  /** A scratch folder that goes with the bed. */
+  readonly folder: string;
   readonly agent: FakeAgent;
   readonly records: DockerRecords;
   readonly plugin: Plugin;
@@ -136,6 +138,7 @@ export async function startBed(): Promise<Bed> {
   };
 
   const bed: Bed = {
+    folder,
     agent,
     records,
     plugin,
@@ -145,7 +148,13 @@ export async function startBed(): Promise<Bed> {
     stopEngine,
     async docker(...words) {
       const { status, stdout, stderr } = await run(words);
-      if (status !== 0) throw new Error(`docker ${words.join(' ')}: ${stderr}`);
+      if (status !== 0)
+        throw new Error(
+          `docker ${words.join(' ')}: ${stderr}\n${calls
+            .slice(-3)
+            .map((call) => JSON.stringify(call))
+            .join('\n')}`,
+        );
       return stdout.trim();
     },
     async dockerFails(...words) {

@@ -46,13 +46,15 @@ export class Endpoints {
     const held = interfaces.map((one) => ({ one, pool: this.#poolFor(network, one) }));
     const mac = asked.MacAddress ?? request.Options.mac;
     const isNew = this.#records.attachments.get(id) === undefined;
-    const claims =
-      ipam === 'other' && network.addressing === 'blocks'
-        ? held.flatMap(({ one, pool }) => (pool ? [{ pool: pool.id, ip: one.ip }] : []))
-        : [];
-    this.#records.attachments.put(id, { claims, lengths: interfaces });
+    const isOtherIpam = ipam === 'other' && network.addressing === 'blocks';
+    const wanted = isOtherIpam ? held.flatMap(({ one, pool }) => (pool ? [{ pool: pool.id, ip: one.ip }] : [])) : [];
+    const claims: { pool: string; ip: Ip }[] = [];
     try {
-      await this.#claim(claims, id, network);
+      for (const claim of wanted) {
+        await this.#claim(claim.pool, claim.ip, id, network);
+        claims.push(claim);
+      }
+      this.#records.attachments.put(id, { claims, lengths: interfaces });
       const endpoint = await this.#agent.attach({
         network: network.id,
         id,
@@ -69,17 +71,15 @@ export class Endpoints {
   }
 
   /** Claims what another IPAM driver chose, so that no other host gives the same address. */
-  async #claim(claims: Attachment['claims'], id: string, network: Network): Promise<void> {
-    for (const { pool, ip } of claims) {
-      try {
-        await this.#agent.requestAddress(pool, ip, id);
-      } catch (error) {
-        if (!isFault(error, 'exists')) throw error;
-        throw new Fault('exists', `Address ${ip} of network ${network.name} is used on another host`, {
-          hint: 'This engine chooses addresses by itself; create the network with --ipam-driver causeway so that all hosts choose together',
-          cause: error,
-        });
-      }
+  async #claim(pool: string, ip: Ip, id: string, network: Network): Promise<void> {
+    try {
+      await this.#agent.requestAddress(pool, ip, id);
+    } catch (error) {
+      if (!isFault(error, 'exists')) throw error;
+      throw new Fault('exists', `Address ${ip} of network ${network.name} is used on another host`, {
+        hint: 'This engine chooses addresses by itself; create the network with --ipam-driver causeway so that all hosts choose together',
+        cause: error,
+      });
     }
   }
 

@@ -60,6 +60,22 @@ export interface Wire {
 
 const meta = { revision: 1, createdAt: '2026-01-01T00:00:00Z', labels: {} };
 
+/** An endpoint of which only `more` matters. */
+export const fakeEndpoint = (more: Partial<Endpoint>): Endpoint => ({
+  ...meta,
+  id: 'endpoint0000000',
+  name: 'endpoint',
+  network: 'network000001',
+  host: 'host-b',
+  owner: 'endpoint',
+  addresses: [],
+  mac: endpointMac(parseIp('0.0.0.1')),
+  names: [],
+  ports: [],
+  sequence: 1,
+  ...more,
+});
+
 export class FakeAgent implements LocalAgent {
   readonly host: string;
   readonly journal: FakeJournal = new FakeJournal();

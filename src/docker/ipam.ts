@@ -13,7 +13,7 @@ import type { Log } from './log.ts';
 import { networkOption } from './options.ts';
 import type { Requests } from './protocol.ts';
 import type { DockerRecords, Draft } from './records.ts';
-import { Turns } from './turns.ts';
+import { Sequence, Turns } from './turns.ts';
 
 export const addressSpaces = { local: 'CausewayLocal', global: 'CausewayGlobal' } as const;
 export const isOurAddressSpace = (space: string): boolean => space === addressSpaces.local || space === addressSpaces.global;
@@ -52,6 +52,7 @@ export class Ipam {
    * second waits here until the first one's network is made or given up.
    */
   readonly #turns: Turns = new Turns(10_000);
+  readonly #proposals: Sequence = new Sequence();
 
   constructor(options: IpamOptions) {
     this.#agent = options.agent;
@@ -75,11 +76,14 @@ export class Ipam {
     }
     if (request.Pool !== undefined) await this.#turns.take(request.Pool);
     this.#dropStale(request.Pool);
-    const besides = this.#records.drafts.list().map(({ record }) => record.cidr);
-    const cidr = request.Pool ?? (await this.#agent.proposePool(family, besides));
-    const id = randomBytes(10).toString('hex');
-    this.#records.drafts.put(id, { cidr, range: request.SubPool, reserved: [], createdAt: this.#now() });
-    return { PoolID: id, Pool: cidr, Data: {} };
+    // One proposal at a time, so that each one sees the drafts of those before.
+    return this.#proposals.run('', async () => {
+      const besides = this.#records.drafts.list().map(({ record }) => record.cidr);
+      const cidr = request.Pool ?? (await this.#agent.proposePool(family, besides));
+      const id = randomBytes(10).toString('hex');
+      this.#records.drafts.put(id, { cidr, range: request.SubPool, reserved: [], createdAt: this.#now() });
+      return { PoolID: id, Pool: cidr, Data: {} };
+    });
   }
 
   #existing(name: string, family: Family, request: Requests['IpamDriver.RequestPool']): PoolAnswer {
@@ -151,11 +155,12 @@ export class Ipam {
       return;
     }
     const pool = findPool(this.#agent, request.PoolID);
-    if (pool === undefined || pool.gateway === request.Address) return;
-    const holder = this.#agent
-      .endpoints(pool.network)
-      .find((endpoint) => endpoint.host === this.#agent.host && endpoint.addresses.includes(request.Address));
-    if (holder === undefined) await this.#agent.releaseAddress(pool.id, request.Address);
+    if (pool?.gateway === request.Address) return;
+    const holder =
+      pool === undefined
+        ? undefined
+        : this.#agent.localEndpoints().find(({ network, addresses }) => network === pool.network && addresses.includes(request.Address));
+    if (holder === undefined) await this.#agent.releaseAddress(request.PoolID, request.Address);
     else this.#log.warn({ endpoint: holder.id, address: request.Address }, 'ignored the release of an attached address');
   }
 

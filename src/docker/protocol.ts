@@ -123,6 +123,12 @@ function message<E extends v.ObjectEntries>(
   return v.pipe(v.record(v.string(), v.unknown()), v.transform(pick), v.object(entries));
 }
 
+/** valibot's record takes a list as well. */
+const plain = v.custom<Record<string, unknown>>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'must be an object',
+);
+
 /** Text of a parsed value; '' and null count as absent, as Go's zero values do. */
 function optionalText<T>(parse: (text: string) => T): v.GenericSchema<unknown, T | undefined> {
   return v.pipe(
@@ -139,7 +145,7 @@ const portNumber = v.pipe(v.nullish(v.number(), 0), v.integer(), v.minValue(0), 
 
 function bounded<T>(schema: v.GenericSchema<unknown, T>): v.GenericSchema<unknown, Record<string, T>> {
   return v.pipe(
-    v.nullish(v.record(v.pipe(v.string(), v.maxLength(256)), schema), {}),
+    v.nullish(v.pipe(plain, v.record(v.pipe(v.string(), v.maxLength(256)), schema)), {}),
     v.check((record) => Object.keys(record).length <= 256, 'must not have more than 256 entries'),
   );
 }

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isFault } from '#model/fault.ts';
+import { parseIp } from '#model/ip.ts';
+import type { Endpoint, PublishedPort } from '#model/resources.ts';
+import { fakeEndpoint } from './fake-agent.ts';
+import { publishedPorts } from './ports.ts';
+import type { PortBinding } from './protocol.ts';
+
+const binding = (more: Partial<PortBinding>): PortBinding => ({ Proto: 6, Port: 80, HostPort: 8080, HostPortEnd: 8080, ...more });
+const withPorts = (...ports: PublishedPort[]): Endpoint => fakeEndpoint({ ports });
+
+test('protocol numbers become protocols, every address is no address', () => {
+  assert.deepEqual(
+    publishedPorts(
+      [
+        binding({ HostIP: parseIp('0.0.0.0') }),
+        binding({ Proto: 17, HostIP: parseIp('192.0.2.1') }),
+        binding({ Proto: 132, HostIP: parseIp('::') }),
+      ],
+      [],
+      [],
+    ),
+    [
+      { protocol: 'tcp', port: 80, hostPort: 8080 },
+      { protocol: 'udp', port: 80, hostPort: 8080, hostIp: '192.0.2.1' },
+      { protocol: 'sctp', port: 80, hostPort: 8080 },
+    ],
+  );
+});
+
+test('the same binding for both families is one', () => {
+  assert.equal(publishedPorts([binding({ HostIP: parseIp('0.0.0.0') }), binding({ HostIP: parseIp('::') })], [], []).length, 1);
+});
+
+test('an open choice takes the first free port and keeps it', () => {
+  const busy = withPorts({ protocol: 'tcp', port: 80, hostPort: 9000 });
+  const open = binding({ HostPort: 9000, HostPortEnd: 9002 });
+  assert.equal(publishedPorts([open], [busy], [])[0]?.hostPort, 9001);
+  assert.equal(publishedPorts([open], [busy], [{ protocol: 'tcp', port: 80, hostPort: 9002 }])[0]?.hostPort, 9002);
+  assert.equal(publishedPorts([binding({ HostPort: 0, HostPortEnd: 0 })], [], [])[0]?.hostPort, 49_153);
+});
+
+test('a range without a free port is exhausted, an unknown protocol unsupported', () => {
+  const busy = withPorts({ protocol: 'tcp', port: 80, hostPort: 9000 }, { protocol: 'tcp', port: 80, hostPort: 9001 });
+  assert.throws(
+    () => publishedPorts([binding({ HostPort: 9000, HostPortEnd: 9001 })], [busy], []),
+    (error) => isFault(error, 'exhausted'),
+  );
+  assert.throws(
+    () => publishedPorts([binding({ Proto: 47 })], [], []),
+    (error) => isFault(error, 'unsupported'),
+  );
+});
