@@ -88,8 +88,8 @@ export class Agent implements AsyncDisposable {
   #reason: unknown;
   #refused: ReadonlyMap<string, Fault> = new Map();
   #reported = '';
+  #saidReady = false;
   #turning = false;
-  #wasFailing = false;
 
   constructor(options: AgentOptions) {
     const { host, journal, kinds, controller, clock, log, newId } = options;
@@ -161,10 +161,7 @@ export class Agent implements AsyncDisposable {
         if (!connected && this.#connected) log.warn({ reason }, 'the controller is away; carrying on with what is known');
         this.#connected = connected;
         this.#reason = reason;
-        if (connected) {
-          this.#publisher.kick();
-          void this.#report();
-        }
+        if (connected) this.#publisher.kick();
       },
     });
     this.#timers.push(
@@ -209,10 +206,7 @@ export class Agent implements AsyncDisposable {
     const { log, applied } = this.#options;
     this.#outcome = outcome;
     for (const { what, kind, fault } of outcome.failing) log.warn({ kind, what, fault: fault.message }, 'the kernel refuses');
-    if (this.#wasFailing !== outcome.failing.length > 0) {
-      this.#wasFailing = outcome.failing.length > 0;
-      void this.#report();
-    }
+    this.#reportIfNews();
     if (outcome.changed > 0) log.debug({ changed: outcome.changed, desired: outcome.desired }, 'kernel brought in line');
     applied?.(this.#desired, outcome);
   }
@@ -236,6 +230,16 @@ export class Agent implements AsyncDisposable {
     this.loop.kick();
     this.#publisher.kick();
     for (const listener of this.#listeners) listener();
+    this.#reportIfNews();
+  }
+
+  #isReady(): boolean {
+    return this.view.isSynced && this.#outcome?.failing.length === 0;
+  }
+
+  /** Becoming ready, or ceasing to be, is told at once. */
+  #reportIfNews(): void {
+    if (this.#saidReady !== this.#isReady()) void this.#report();
   }
 
   async #reconcileAddresses(): Promise<void> {
@@ -249,6 +253,8 @@ export class Agent implements AsyncDisposable {
   /** Tells the controllers who and how we are; and notices when the underlay has changed. */
   async #report(): Promise<void> {
     const { controller, generation, version, publicKey, hostRoutes, features, log } = this.#options;
+    const ready = this.#isReady();
+    this.#saidReady = ready;
     try {
       const underlay = this.#options.underlay();
       if (JSON.stringify(underlay) !== JSON.stringify(this.#underlay)) {
@@ -262,7 +268,7 @@ export class Agent implements AsyncDisposable {
         ...(publicKey === undefined ? {} : { wireguard: { publicKey } }),
         agentVersion: version,
         status: {
-          ready: this.view.isSynced && failing.length === 0,
+          ready,
           desired: this.#outcome?.desired ?? 0,
           applied: (this.#outcome?.desired ?? 0) - failing.length,
           failing: failing.slice(0, 20),

@@ -83,7 +83,7 @@ function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox
       name: placed ? ifname : endpointPeerLink(endpoint.id),
       mac: endpoint.mac,
       mtu: carriage.mtu,
-      up: placed,
+      up: false,
     },
   };
   const families = familiesOf(endpoint.addresses);
