@@ -126,7 +126,12 @@ async function mustBeNewPool(control: Control, { id }: PoolRequest, at: string):
 /** Faults: `exists` (name, VNI, pool id), `overlap`, `invalid`, `exhausted`, `not-found` (tenant), `forbidden` (tenant). */
 export function createNetwork(control: Control, principal: Principal, request: NetworkRequest): Promise<Network> {
   const model = request.model ?? 'overlay';
-  const choices = choicesFor(model, { carry: request.carry, blockLength4: request.blockLength4, blockLength6: request.blockLength6 });
+  const choices = choicesFor(model, {
+    carry: request.carry,
+    encrypted: request.encrypted,
+    blockLength4: request.blockLength4,
+    blockLength6: request.blockLength6,
+  });
   const tenant = tenantFor(principal, request.tenant);
   return control.serially('pools', () =>
     transact(control, async () => {
@@ -146,7 +151,7 @@ export function createNetwork(control: Control, principal: Principal, request: N
         model,
         tenant,
         choices,
-        encrypted: request.encrypted ?? false,
+        encrypted: choices.carry === 'wireguard' || request.encrypted === true,
         internal: request.internal ?? false,
         vni: await chooseVni(control, surroundings.networks.values(), request.vni),
         ...(request.mtu === undefined ? {} : { mtu: request.mtu }),
