@@ -79,7 +79,8 @@ first on a terminal, unless \`--yes\` is given; elsewhere it does not ask.
 | \`CAUSEWAY_DEBUG\` | print where in the program an error arose |
 
 Contexts are read from \`$XDG_CONFIG_HOME/causeway/contexts.yaml\` (\`~/.config/…\`), then \`/etc/causeway/contexts.yaml\`, which the
-controller writes when it first starts. \`--context\` wins over the environment, the environment over the files.
+controller writes when it first starts. \`--context\` wins over the environment, the environment over the files. Where there is none,
+root on a host that has joined speaks with the host's own certificate.
 
 Exit statuses are listed in [errors.md](errors.md).
 

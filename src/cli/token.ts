@@ -44,7 +44,7 @@ async function create(session: Session, _args: readonly string[], options: Creat
   const made = await client.createToken(request);
   const use =
     request.type === 'join'
-      ? `On the host, as root:\n  causeway agent --join ${made.token} --controller ${addressForOthers(target.url)}\n`
+      ? `On the host, as root:\n  causeway agent --join ${made.token} --controller ${addressForOthers(target.url)}${request.host === undefined ? '' : ` --host ${request.host}`}\n`
       : `To use it:\n  causeway context add NAME --url ${addressForOthers(target.url)} --token ${made.token}${target.ca === undefined ? '' : ' --ca FILE'}\n`;
   return {
     data: made,
