@@ -104,7 +104,7 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
   const passages = passagesOf(found);
   const { host: here, held } = await placeOf(session, found, options.host);
   const members = endpoints.filter((endpoint) => endpoint.network === found.id && endpoint.host === here);
-  const objects = here === undefined ? [] : objectsOf(found, members);
+  const objects = here === undefined ? [] : objectsOf(found, members, hosts.find(({ id }) => id === here)?.status.features);
   return {
     names: [found.name],
     data: {

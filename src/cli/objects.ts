@@ -1,7 +1,7 @@
 // Which kernel objects implement a network on a host, and the command that shows each: for people who trust `ip`, `bridge`
 // and `nft` more than us. Names follow from ids (model/numbers.ts), so nothing has to be asked of the kernel.
 import { domainName, endpointLink, routeProtocol, tableName, uplink, uplinkLink, vxlanLink, wireguardLink } from '#model/numbers.ts';
-import type { Endpoint, Network } from '#model/resources.ts';
+import type { Endpoint, Host, Network } from '#model/resources.ts';
 
 export interface KernelObject {
   readonly what: string;
@@ -17,7 +17,11 @@ function uplinkObjects(network: Network, inside: string): readonly KernelObject[
   ];
 }
 
-function carryObjects(network: Network, inside: string): readonly KernelObject[] {
+/** wg(8) finds processes below /run/wireguard only; ours have their sockets in the agent's own folder. */
+const showUserspace = (link: string): string =>
+  `unshare -m sh -c 'mkdir -p /run/wireguard; mount --bind /run/causeway/wireguard /run/wireguard; wg show ${link}'`;
+
+function carryObjects(network: Network, inside: string, isUserspace: boolean): readonly KernelObject[] {
   const tunnel = vxlanLink(network.vni);
   const wireguard = wireguardLink(network.vni);
   const direct = { what: 'routes to the blocks of other hosts', command: `${inside}ip route show proto ${routeProtocol}` };
@@ -36,7 +40,10 @@ function carryObjects(network: Network, inside: string): readonly KernelObject[]
     'host-gateway': [direct],
     wireguard: [
       { what: 'WireGuard link', command: `${inside}ip -d link show ${wireguard}` },
-      { what: 'keys, peers and what each may send from', command: `${inside}wg show ${wireguard}` },
+      {
+        what: 'keys, peers and what each may send from',
+        command: isUserspace ? showUserspace(wireguard) : `${inside}wg show ${wireguard}`,
+      },
       { what: 'routes to the blocks of other hosts', command: `${inside}ip route show dev ${wireguard}` },
     ],
     docker: [],
@@ -55,8 +62,15 @@ function endpointObjects(endpoint: Endpoint, inside: string): readonly KernelObj
   ];
 }
 
-/** In the order in which a packet of a container meets them. `endpoints`: those of the network on this host. */
-export function objectsOf(network: Network, endpoints: readonly Endpoint[]): readonly KernelObject[] {
+/**
+ * In the order in which a packet of a container meets them. `endpoints`: those of the network on this host; `features`: what
+ * the host says that it can do.
+ */
+export function objectsOf(
+  network: Network,
+  endpoints: readonly Endpoint[],
+  features: Host['status']['features'] = {},
+): readonly KernelObject[] {
   if (network.choices.attach === 'docker') {
     return [{ what: "Docker's own network and its members", command: `docker network inspect --verbose ${network.name}` }];
   }
@@ -66,7 +80,7 @@ export function objectsOf(network: Network, endpoints: readonly Endpoint[]): rea
     ...(own ? [{ what: 'namespace of the network', command: `ip netns list | grep ${domainName(network.id)}` }] : []),
     ...endpoints.flatMap((endpoint) => endpointObjects(endpoint, inside)),
     { what: 'rules: admission, names, translation', command: `${inside}nft list table inet ${tableName}` },
-    ...carryObjects(network, inside),
+    ...carryObjects(network, inside, features['wireguard'] === 'userspace'),
     ...(own && !network.internal ? uplinkObjects(network, inside) : []),
     ...(own ? [{ what: 'rules of the host: published ports, masquerading', command: `nft list table inet ${tableName}` }] : []),
   ];
