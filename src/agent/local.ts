@@ -211,7 +211,8 @@ export class HostAgent implements LocalAgent {
     const local = endpoints.get(id);
     if (local?.sandbox === undefined) return;
     endpoints.put({ endpoint: local.endpoint, slot: local.slot });
-    loop.run();
+    // Not run at once: deleting a link waits for the kernel's grace period, and mostly the container's end of it anyway.
+    loop.kick();
   }
 
   async detach(id: string): Promise<void> {
