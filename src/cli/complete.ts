@@ -4,6 +4,7 @@ import type { Argument, Command, Option } from 'commander';
 import { all } from './client.ts';
 import { type Candidates, candidatesOf } from './command.ts';
 import { allContexts } from './contexts.ts';
+import { otherPrograms } from './groups.ts';
 import { buildProgram, groupName, loadGroups } from './program.ts';
 import type { Session } from './session.ts';
 
@@ -93,7 +94,10 @@ async function candidatesAt({ command, position, option }: Place, current: strin
       { word: '--help', meaning: 'show help' },
     ];
   }
-  if (command.commands.length > 0) return command.commands.map((one) => ({ word: one.name(), meaning: one.description() }));
+  if (command.commands.length > 0) {
+    const others = command.parent === null ? otherPrograms.map(({ name, summary }) => ({ word: name, meaning: summary })) : [];
+    return [...command.commands.map((one) => ({ word: one.name(), meaning: one.description() })), ...others];
+  }
   const { registeredArguments } = command;
   const last = registeredArguments.at(-1);
   return valuesOf(registeredArguments[position] ?? (last?.variadic === true ? last : undefined), asker);

@@ -90,3 +90,13 @@ export const groups: readonly GroupEntry[] = [
   },
   { name: 'completion', section: program, summary: 'Completion for your shell', load: async () => (await import('./completion.ts')).group },
 ];
+
+/** Words that the script `causeway` starts other programs for; named here so that help and completion know them. */
+export const otherPrograms: readonly { readonly name: string; readonly summary: string }[] = [
+  { name: 'controller', summary: 'Serve the API and keep the state' },
+  { name: 'agent', summary: 'Join this host and keep its networks; as root' },
+  { name: 'demo', summary: 'Show everything on this one machine, in network namespaces' },
+  { name: 'lab', summary: 'Build, enter and remove such a machine room by hand' },
+  { name: 'plugin', summary: 'Build the managed plugin for a Swarm' },
+  { name: 'test', summary: 'Run the tests' },
+];

@@ -2,7 +2,7 @@
 // complete, so that no command pays for loading the others.
 import { Command, Option } from 'commander';
 import type { Act, Group } from './command.ts';
-import { groups } from './groups.ts';
+import { groups, otherPrograms } from './groups.ts';
 
 const formats = ['table', 'json', 'yaml'] as const;
 export type Format = (typeof formats)[number];
@@ -11,6 +11,14 @@ export interface GlobalOptions {
   readonly context?: string;
   readonly quiet?: true;
 }
+
+const rootExamples = `
+Examples:
+  causeway status
+  causeway network create web --encrypted
+  causeway explain network web
+
+Every command has its own --help.`;
 
 /** The root command with a stub per group; groups in `loaded` are complete. */
 export function buildProgram(loaded: ReadonlyMap<string, Group>, act: Act): Command {
@@ -28,10 +36,8 @@ export function buildProgram(loaded: ReadonlyMap<string, Group>, act: Act): Comm
     const command = program.command(name).description(summary).helpCommand(false).helpGroup(section);
     loaded.get(name)?.build(command, act);
   }
-  program.addHelpText(
-    'after',
-    '\nExamples:\n  causeway status\n  causeway network create web --encrypted\n  causeway explain network web\n\nEvery command has its own --help.',
-  );
+  const others = otherPrograms.map(({ name, summary }) => `  ${name.padEnd(21)}  ${summary}`).join('\n');
+  program.addHelpText('after', `\nOther programs, each with its own --help:\n${others}\n${rootExamples}`);
   return program;
 }
 
