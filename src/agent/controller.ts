@@ -3,7 +3,8 @@
 import type { Client } from '#api/client.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { contains } from '#model/ip.ts';
-import type { Block, Endpoint, Loan } from '#model/resources.ts';
+import { ipamHostLabel } from '#model/numbers.ts';
+import type { Block, Endpoint, Loan, Network } from '#model/resources.ts';
 import { faultOf } from '#api/faults.ts';
 import type { ClusterAddresses } from './address-cluster.ts';
 import type { Controller } from './agent.ts';
@@ -40,6 +41,8 @@ function networksOf(client: Client): ClusterNetworks {
   };
 }
 
+type NetworkOf = (id: string) => Network | undefined;
+
 /** The loan in its block's record. Fault `not-found` when it is gone by now. */
 function loanIn(block: Block, id: string): Loan {
   const loan = block.loans.find((candidate) => candidate.id === id);
@@ -47,14 +50,21 @@ function loanIn(block: Block, id: string): Loan {
   return loan;
 }
 
-function addressesOf(client: Client, host: string): ClusterAddresses {
+function addressesOf(client: Client, host: string, network: NetworkOf): ClusterAddresses {
   return {
-    async claimBlock({ network, pool, ip }) {
+    async claimBlock({ network: id, pool, ip }) {
+      const chooser = network(id)?.labels[ipamHostLabel] ?? host;
       try {
-        return await client.claimBlock({ network, pool, host, ...(ip === undefined ? {} : { ip }) });
+        return await client.claimBlock({
+          network: id,
+          pool,
+          host,
+          prefer: chooser === host ? 'low' : 'high',
+          ...(ip === undefined ? {} : { ip }),
+        });
       } catch (error) {
         if (ip === undefined || !isFault(error, 'exists')) throw error;
-        const blocks = await client.all('blocks', { network });
+        const blocks = await client.all('blocks', { network: id });
         const holder = blocks.find((block) => block.pool === pool && contains(block.cidr, ip));
         if (holder === undefined) throw error;
         return holder;
@@ -85,10 +95,10 @@ function toRequest({ id, name, labels, network, host, owner, addresses, mac, nam
   return { id, name, labels, network, host, owner, addresses, mac, names, ports, sequence };
 }
 
-export function controllerOf(client: Client, host: string): Controller {
+export function controllerOf(client: Client, host: string, network: NetworkOf): Controller {
   return {
     networks: networksOf(client),
-    addresses: addressesOf(client, host),
+    addresses: addressesOf(client, host, network),
     watch: (options) => client.watch({ host, ...options }),
     report: (report) => client.report(host, report),
     async publish({ puts, deletes }) {

@@ -30,6 +30,7 @@ import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { loadKeyPair } from '#kernel/wireguard-keys.ts';
 import { Fault, isFault } from '#model/fault.ts';
+import type { Network } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { version } from './version.ts';
 
@@ -124,7 +125,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       version,
       journal,
       kinds,
-      controller: controllerOf(client, identity.host),
+      controller: controllerOf(client, identity.host, (id): Network | undefined => agent.local.network(id)),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {

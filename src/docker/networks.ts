@@ -2,6 +2,7 @@
 // the pool ids that it got from the IPAM driver; names come later from the engine's events (sync.ts), and drafts are found
 // by their prefix.
 import type { LocalAgent, NetworkRequest, PoolRequest } from '#api/local.ts';
+import { ipamHostLabel } from '#model/numbers.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
@@ -130,13 +131,19 @@ export class Networks {
     const drafts: { id: string; record: Draft }[] = [];
     const pools = ipams.IPv4Data.concat(ipams.IPv6Data).map((data) => this.#poolOf(data, drafts));
     const { network: _, ...wishes } = choices;
+    const isForeign =
+      addressing === 'blocks' && ipams.IPv4Data.concat(ipams.IPv6Data).some((data) => !isOurAddressSpace(data.AddressSpace));
     const request: NetworkRequest = {
       ...wishes,
       name: provisionalName(id),
       pools,
       addressing,
       internal,
-      labels: { [dockerLabels.network]: id, [dockerLabels.host]: this.#agent.host },
+      labels: {
+        [dockerLabels.network]: id,
+        [dockerLabels.host]: this.#agent.host,
+        ...(isForeign ? { [ipamHostLabel]: this.#agent.host } : {}),
+      },
     };
     const network = await this.#agent.createNetwork(request);
     this.#ipam.bound(drafts);

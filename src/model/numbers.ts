@@ -60,3 +60,9 @@ export const endpointMac = (ip: Ip): Mac => {
   const low = ipToBigint(ip) & 0xffff_ffffn;
   return `0a:63:${[24n, 16n, 8n, 0n].map((shift) => ((low >> shift) & 255n).toString(16).padStart(2, '0')).join(':')}` as Mac;
 };
+
+/**
+ * Label of a network for which one host's engine chooses addresses by itself, upwards from the start of the pool (Docker's own
+ * IPAM): its value is that host. All others claim their blocks from the far end, so that they stay out of each other's way.
+ */
+export const ipamHostLabel = 'causeway.ipam-host';
