@@ -10,28 +10,11 @@ import { gatewayMac, routeProtocol } from '#model/numbers.ts';
 import { encodeAddr } from './addr.ts';
 import { dumpLinks } from './batch.ts';
 import type { Kind } from './kind.ts';
-import {
-  decodeAddress,
-  decodeRoute,
-  encodeAddressDump,
-  encodeLink,
-  encodeRoute,
-  encodeRouteDump,
-  type RouteMessage,
-} from './netlink/rtnl.ts';
+import { decodeAddress, encodeAddressDump, encodeLink, encodeRoute, type RouteMessage } from './netlink/rtnl.ts';
 import { NetlinkSocket, type Request } from './netlink/socket.ts';
-import {
-  NLM_F_CREATE,
-  NLM_F_REPLACE,
-  RT_TABLE_MAIN,
-  RTM_GETADDR,
-  RTM_GETROUTE,
-  RTM_NEWADDR,
-  RTM_NEWROUTE,
-  RTM_SETLINK,
-  RTN_UNICAST,
-} from './netlink/uapi.ts';
+import { NLM_F_CREATE, NLM_F_REPLACE, RTM_GETADDR, RTM_NEWADDR, RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST } from './netlink/uapi.ts';
 import { inNetns } from './netns.ts';
+import { dumpRoutes } from './route.ts';
 
 export interface FoundAttachment {
   readonly name: string;
@@ -67,12 +50,7 @@ function find(socket: NetlinkSocket, mac: Mac): Found | undefined {
     .flatMap(({ body }) => decodeAddress(body) ?? [])
     .filter(({ index }) => index === link.index)
     .map(({ ip, length }) => `${ip}/${length}` as Cidr);
-  const routes = ([4, 6] as const).flatMap((family) =>
-    socket
-      .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, 0), action: 'list routes' })
-      .map(({ body }) => decodeRoute(body))
-      .filter(({ table, type }) => table === RT_TABLE_MAIN && type === RTN_UNICAST),
-  );
+  const routes = ([4, 6] as const).flatMap((family) => dumpRoutes(socket, family, 0)).filter(({ type }) => type === RTN_UNICAST);
   const { index, name, mtu, up } = link;
   return {
     index,

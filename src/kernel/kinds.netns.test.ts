@@ -1,10 +1,13 @@
 // The contract against the kernel, with ip(8) as the second opinion, and what only the real kinds promise.
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import type { Route, Sysctl, VethLink, VxlanLink } from '#model/desired.ts';
+import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import { type Foreign, kindContract } from './contract.ts';
 import { createKinds, type RealKinds } from './kinds.ts';
 
@@ -27,8 +30,10 @@ function open(): RealKinds {
 }
 
 /** Runs a program inside a namespace. */
-const within = (netns: string, ...words: string[]): string =>
-  execFileSync('nsenter', [netns === '' ? '--net' : `--net=${netnsDirectory}/${netns}`, ...words], { encoding: 'utf8', stdio: 'pipe' });
+function within(netns: string, ...words: string[]): string {
+  const [program = '', ...rest] = netns === '' ? words : ['nsenter', `--net=${netnsDirectory}/${netns}`, ...words];
+  return execFileSync(program, rest, { encoding: 'utf8', stdio: 'pipe' });
+}
 
 kindContract('kernel', {
   open,
@@ -47,6 +52,103 @@ kindContract('kernel', {
     return within(foreign.netns, 'ip', 'route').includes(`${foreign.destination} dev ${foreign.link}`);
   },
 });
-void spawnSync;
-void assert;
-void test;
+
+const veth = (name: string, more: Partial<VethLink> = {}): VethLink => ({
+  type: 'veth',
+  netns: 'cw-real',
+  name,
+  mtu: 1400,
+  mac: parseMac('02:63:77:ff:ff:01'),
+  alias: `causeway test ${name}`,
+  peer: { netns: '', name: `cwt${name.slice(3)}`, mac: parseMac('0a:63:0a:00:00:05'), mtu: 1400, up: false },
+  ...more,
+});
+
+test('a namespace can be entered with ip netns, and its lo is up', () => {
+  const kinds = createKinds();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  assert.match(execFileSync('ip', ['netns', 'exec', 'cw-real', 'ip', 'link', 'show', 'lo'], { encoding: 'utf8' }), /LOOPBACK,UP/);
+  kinds.netns.remove([{ name: 'cw-real' }]);
+  assert.doesNotMatch(execFileSync('ip', ['netns'], { encoding: 'utf8' }), /cw-real/);
+  kinds[Symbol.dispose]();
+});
+
+test('the UDP socket of a vxlan stays in the host namespace', () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  const link: VxlanLink = {
+    type: 'vxlan',
+    netns: 'cw-real',
+    name: 'cwx5',
+    mtu: 1350,
+    mac: parseMac('02:63:77:00:00:01'),
+    alias: 'causeway test',
+    vni: 5,
+    port: 18472,
+    local: parseIp('192.0.2.1'),
+    checksum: false,
+  };
+  assert.deepEqual(kinds.link.add([link]), []);
+  assert.deepEqual(
+    ['', 'cw-real'].map((netns) => within(netns, 'ss', '-lun').includes(':18472')),
+    [true, false],
+  );
+});
+
+test('a namespace that was removed and made again behind our back is not mistaken for the old one', () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  kinds.link.add([veth('cwe9')]);
+  assert.equal(kinds.link.list('cw-real').length, 1);
+  execFileSync('umount', [`${netnsDirectory}/cw-real`]);
+  assert.deepEqual([...kinds.netns.list(''), ...kinds.link.list('cw-real')], []);
+  assert.deepEqual(kinds.netns.add([{ name: 'cw-real' }]), []);
+  assert.deepEqual(kinds.link.list('cw-real'), []);
+});
+
+test('what the kernel adds by itself is not ours', { timeout: 10_000 }, async ({ signal }) => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  assert.deepEqual(kinds.link.add([veth('cwe2', { peer: { ...veth('cwe2').peer, up: true } })]), []);
+  // Its own link-local address comes with the carrier.
+  while (!within('cw-real', 'ip', '-6', '-o', 'addr', 'show', 'dev', 'cwe2').includes('fe80::'))
+    await setTimeout(10, undefined, { signal });
+  const kindsOfThings = ['addr', 'neigh', 'fdb', 'route'] as const;
+  assert.deepEqual(
+    kindsOfThings.flatMap((kind): readonly unknown[] => [...kinds[kind].list(''), ...kinds[kind].list('cw-real')]),
+    [],
+  );
+});
+
+test('ten thousand routes go in, are listed and go out', () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  assert.deepEqual(kinds.link.add([veth('cwe1')]), []);
+  const routes = Array.from({ length: 10_000 }, (_, index): Route => {
+    const destination = parseCidr(index % 2 === 0 ? `10.${index >> 8}.${index & 255}.0/24` : `fd00:${index.toString(16)}::/64`);
+    return { netns: 'cw-real', destination, link: 'cwe1', onlink: false, type: 'unicast' };
+  });
+  assert.equal(kinds.route.add(routes).length, 0);
+  assert.equal(kinds.route.list('cw-real').length, routes.length);
+  assert.equal(kinds.route.remove(routes).length, 0);
+  assert.deepEqual(kinds.route.list('cw-real'), []);
+});
+
+test('settings are read before they are written, so that a second process writes nothing', () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  const item: Sysctl = { netns: 'cw-real', path: 'net/ipv4/conf/default/rp_filter', value: '2' };
+  kinds.sysctl.add([item]);
+  const after1 = kinds.writes;
+  const second = createKinds({ netnsDirectory });
+  assert.deepEqual(second.sysctl.add([item]), []);
+  assert.deepEqual([after1, second.writes], [2, 0]);
+  second[Symbol.dispose]();
+});
+
+test('the kernel says why it refuses', () => {
+  const kinds = open();
+  const route: Route = { netns: '', destination: parseCidr('10.1.0.0/24'), via: parseIp('203.0.113.1'), onlink: false, type: 'unicast' };
+  const [failure] = kinds.route.add([route]);
+  assert.equal(failure?.fault.message, 'Cannot add route 10.1.0.0/24 via 203.0.113.1: ENETUNREACH (Nexthop has invalid gateway)');
+});

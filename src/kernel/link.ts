@@ -7,9 +7,9 @@ import { familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { byNetns, deleteLinks, dumpLinks, faultOf, place } from './batch.ts';
 import type { Failure, Kind } from './kind.ts';
 import { kernelFault } from './libc.ts';
-import { isAbsent } from './netns.ts';
+import { inNetns, isAbsent } from './netns.ts';
 import { encodeLink, type FoundLink, type LinkChange, vethInfo, vxlanInfo } from './netlink/rtnl.ts';
-import type { NetlinkSocket, Request } from './netlink/socket.ts';
+import { NetlinkSocket, type Request } from './netlink/socket.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, RTM_NEWLINK, RTM_SETLINK } from './netlink/uapi.ts';
 import { isOurLink, isOurLinkName } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
@@ -83,8 +83,8 @@ function sendGroups(socket: NetlinkSocket, groups: readonly (readonly Request[])
 
 /** A veth is asked for where our end shall be, and names the far end's namespace. */
 function vethRequests(link: VethLink, peerFd: number): Request[] {
-  const { name, mac, mtu, up } = link.peer;
-  const peer: LinkChange = { name, mac, mtu, netnsFd: peerFd, ...(up ? { up } : {}) };
+  const { name, mac, mtu } = link.peer;
+  const peer: LinkChange = { name, mac, mtu, netnsFd: peerFd };
   return [
     {
       type: RTM_NEWLINK,
@@ -119,12 +119,37 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
             group.map((link) => vethRequests(link, fd)),
           ),
         );
-        return failuresOf(group, faults);
+        return [
+          ...failuresOf(group, faults),
+          ...raiseFarEnds(
+            peerNetns,
+            group.filter((_, index) => faults[index] === undefined),
+          ),
+        ];
       } catch (error) {
         const fault = faultOf(error);
         return group.map((item) => ({ item, fault }));
       }
     });
+  }
+
+  /** The kernel cannot create a far end up: the pair is not yet joined then (drivers/net/veth.c, veth_open: ENOTCONN). */
+  function raiseFarEnds(peerNetns: Netns, links: readonly VethLink[]): Failure<Link>[] {
+    const raised = links.filter(({ peer }) => peer.up);
+    if (raised.length === 0) return [];
+    // A container's namespace must not be kept alive by a socket of ours.
+    using own = peerNetns.startsWith('/') ? inNetns(peerNetns, () => new NetlinkSocket()) : undefined;
+    const outcomes = (own ?? sockets.of(peerNetns)).batch(
+      raised.map(({ peer: { name } }) => ({
+        type: RTM_SETLINK,
+        body: encodeLink({ name, up: true }),
+        action: `set link ${name} up${place(peerNetns)}`,
+      })),
+    );
+    return failuresOf(
+      raised,
+      outcomes.map(({ fault }) => fault),
+    );
   }
 
   /** A vxlan's UDP socket belongs to the namespace that asks for it: the host's. */

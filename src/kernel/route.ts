@@ -21,6 +21,7 @@ import {
   RTN_UNICAST,
   RTN_UNREACHABLE,
 } from './netlink/uapi.ts';
+import { isAbsent } from './netns.ts';
 import type { Sockets } from './sockets.ts';
 
 const numbers = { unicast: RTN_UNICAST, unreachable: RTN_UNREACHABLE, blackhole: RTN_BLACKHOLE } as const;
@@ -45,11 +46,18 @@ export const sameRoute = (wanted: Route, found: Route): boolean =>
   wanted.mtu === found.mtu &&
   wanted.source === found.source;
 
-function dumpRoutes(socket: NetlinkSocket, family: Family, protocol: number): RouteMessage[] {
-  return socket
-    .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, protocol), action: `list IPv${family} routes` })
-    .map((message) => decodeRoute(message.body))
-    .filter((route) => route.table === RT_TABLE_MAIN && (route.flags & RTM_F_CLONED) === 0);
+/** The main table's routes with that protocol, 0 for all. Fault `kernel`. */
+export function dumpRoutes(socket: NetlinkSocket, family: Family, protocol: number): RouteMessage[] {
+  try {
+    return socket
+      .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, protocol), action: `list IPv${family} routes` })
+      .map((message) => decodeRoute(message.body))
+      .filter((route) => route.table === RT_TABLE_MAIN && (route.flags & RTM_F_CLONED) === 0);
+  } catch (error) {
+    // The table comes into being with its first route.
+    if (isAbsent(error)) return [];
+    throw error;
+  }
 }
 
 function toRoute(netns: Netns, route: RouteMessage, link: string | undefined): Route {

@@ -1,0 +1,128 @@
+// Drift against the kernel: everything of ours that somebody else changes is noticed, nothing else is.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
+import { createKinds } from './kinds.ts';
+
+const netnsDirectory = mkdtempSync(join(tmpdir(), 'causeway-netns-'));
+const netns = 'cw-watched';
+let seen: (string | undefined)[] = [];
+let wake: () => void = () => undefined;
+const kinds = createKinds({
+  netnsDirectory,
+  onDrift: (where) => {
+    seen.push(where);
+    wake();
+  },
+});
+after(() => {
+  kinds.netns.remove(kinds.netns.list(''));
+  kinds[Symbol.dispose]();
+});
+
+/** Where drift is reported within two seconds; undefined when nowhere. */
+async function drift(): Promise<string | undefined> {
+  if (seen.length === 0) {
+    await Promise.race([new Promise<void>((resolve) => (wake = resolve)), setTimeout(2000, undefined, { ref: true })]);
+  }
+  const [first] = seen;
+  seen = [];
+  return first;
+}
+
+function run(command: string): void {
+  const [program = '', ...words] = command.split(' ');
+  const result = spawnSync(program, words, { encoding: 'utf8' });
+  assert.equal(result.status, 0, `${command}: ${result.stderr}`);
+}
+const inside = (command: string): void => run(`nsenter --net=${netnsDirectory}/${netns} ${command}`);
+
+const mac = parseMac('0a:63:0a:00:00:05');
+const peer = { netns: '', name: 'cwt1', mac, mtu: 1400, up: false };
+
+/** Everything of ours, as it must be. */
+function restore(): void {
+  const where = { netns };
+  kinds.netns.add([{ name: netns }]);
+  kinds.link.add([{ type: 'veth', ...where, name: 'cwe1', mtu: 1400, mac: parseMac('02:63:77:ff:ff:01'), alias: 'causeway test', peer }]);
+  const vxlan = { type: 'vxlan', ...where, name: 'cwx7', mtu: 1350, mac: parseMac('02:63:77:00:00:01'), alias: 'causeway test' } as const;
+  kinds.link.add([{ ...vxlan, vni: 7, port: 8472, local: parseIp('192.0.2.1'), checksum: false }]);
+  kinds.addr.add([
+    { ...where, link: 'lo', address: '169.254.1.1/32' },
+    { ...where, link: 'cwe1', address: 'fe80::1/64' },
+  ]);
+  kinds.neigh.add([{ ...where, link: 'cwe1', ip: parseIp('10.0.0.5'), mac }]);
+  kinds.fdb.add([{ ...where, link: 'cwx7', mac: parseMac('02:63:77:00:00:02'), remote: parseIp('192.0.2.2') }]);
+  const over = { link: 'cwe1', onlink: false, type: 'unicast' } as const;
+  kinds.route.add([
+    { ...where, destination: parseCidr('10.0.0.5/32'), ...over },
+    { ...where, destination: parseCidr('fd00::5/128'), ...over },
+  ]);
+  const text = 'chain c { type filter hook prerouting priority 0; policy accept; counter accept comment "ours"\n }';
+  kinds.table.add([{ ...where, family: 'inet', name: 'causeway', text }]);
+}
+
+test('our own writes are no drift', async () => {
+  restore();
+  restore();
+  kinds.netns.add([{ name: 'cw-short' }]);
+  kinds.netns.remove([{ name: 'cw-short' }]);
+  assert.equal(await drift(), undefined);
+});
+
+test('what does not concern us is no drift', async () => {
+  restore();
+  run('ip link add foreign0 type bridge');
+  run('ip route add 198.51.100.0/24 dev lo');
+  run('nft add table inet foreign');
+  inside('nft add table inet foreign');
+  inside('ip link add foreign1 type bridge');
+  // As an engine does it: the far end is renamed, goes away, comes up.
+  run('ip link set cwt1 name eth9');
+  run('ip link set eth9 up');
+  assert.equal(await drift(), undefined);
+  run('ip link del foreign0');
+  assert.equal(await drift(), undefined);
+});
+
+for (const command of [
+  'ip route del 10.0.0.5',
+  'ip -6 route del fd00::5',
+  'ip route add 10.0.9.0/24 dev cwe1 proto 197',
+  'ip neigh del 10.0.0.5 dev cwe1',
+  'ip neigh replace 10.0.0.5 lladdr 0a:63:0a:00:00:09 dev cwe1 nud permanent',
+  'ip addr del 169.254.1.1/32 dev lo',
+  'ip addr del fe80::1/64 dev cwe1',
+  'ip addr add fe80::5/64 dev cwe1',
+  'ip addr add 10.0.0.77/32 dev cwe1',
+  'bridge fdb del 02:63:77:00:00:02 dev cwx7',
+  'bridge fdb replace 02:63:77:00:00:02 dst 192.0.2.9 dev cwx7',
+  'ip link set cwe1 mtu 1300',
+  'ip link set cwe1 down',
+  'ip link set cwe1 name other',
+  'ip link del cwx7',
+  'nft flush table inet causeway',
+  'nft delete table inet causeway',
+  'nft flush ruleset',
+]) {
+  test(`drift is noticed: ${command}`, async () => {
+    kinds.netns.remove([{ name: netns }]);
+    restore();
+    seen = [];
+    inside(command);
+    assert.equal(await drift(), netns);
+  });
+}
+
+test('drift is noticed: the namespace loses its name', async () => {
+  restore();
+  seen = [];
+  run(`umount ${netnsDirectory}/${netns}`);
+  run(`rm ${netnsDirectory}/${netns}`);
+  assert.notEqual(await drift(), undefined);
+});
