@@ -258,7 +258,9 @@ export class Hub implements MirrorListener, Disposable {
       const item = itemOf(change);
       const network = item === undefined ? undefined : networkOf(item);
       if (network === undefined || change.kind === 'pools') return isForHosts(change) || change.id === host;
-      return !gained.includes(network) && this.#contents.takesPart(host, network);
+      // Of a network that is told whole below, what the reader may have seen before and is gone now.
+      if (gained.includes(network)) return change.after === undefined;
+      return this.#contents.takesPart(host, network);
     });
     return [...told.map((change) => this.#line(change)), ...gained.flatMap((network) => this.#contentsOf(network))];
   }
