@@ -83,7 +83,7 @@ export function missing(): string | undefined {
   return links.length > 1 ? 'not in a network namespace of its own' : undefined;
 }
 
-export async function startBed(): Promise<Bed> {
+export async function startBed({ liveRestore }: { readonly liveRestore: boolean } = { liveRestore: true }): Promise<Bed> {
   const folder = mkdtempSync('/tmp/causeway-docker-');
   for (const path of ['/run/docker', '/run/netns']) {
     mkdirSync(path, { recursive: true });
@@ -125,9 +125,13 @@ export async function startBed(): Promise<Bed> {
   const startEngine = async (): Promise<void> => {
     const output = openSync(`${folder}/dockerd.log`, 'a');
     const places = ['--data-root', `${folder}/data`, '--exec-root', `${folder}/exec`, '--pidfile', `${folder}/dockerd.pid`];
-    child = spawn('dockerd', [...places, '-H', `unix://${socket}`, '--storage-driver', 'overlay2', '--live-restore', '-D'], {
-      stdio: ['ignore', output, output],
-    });
+    child = spawn(
+      'dockerd',
+      [...places, '-H', `unix://${socket}`, '--storage-driver', 'overlay2', ...(liveRestore ? ['--live-restore'] : []), '-D'],
+      {
+        stdio: ['ignore', output, output],
+      },
+    );
     const started = child;
     for (let tries = 0; tries < 300; tries++) {
       if (started.exitCode !== null) break;

@@ -46,8 +46,7 @@ export class Endpoints {
     const held = interfaces.map((one) => ({ one, pool: this.#poolFor(network, one) }));
     const mac = asked.MacAddress ?? request.Options.mac;
     const isNew = this.#records.attachments.get(id) === undefined;
-    const isOtherIpam = ipam === 'other' && network.addressing === 'blocks';
-    const wanted = isOtherIpam ? held.flatMap(({ one, pool }) => (pool ? [{ pool: pool.id, ip: one.ip }] : [])) : [];
+    const wanted = ipam === 'other' ? held.flatMap(({ one, pool }) => (pool ? [{ pool: pool.id, ip: one.ip }] : [])) : [];
     const claims: { pool: string; ip: Ip }[] = [];
     try {
       for (const claim of wanted) {

@@ -6,7 +6,7 @@ import { dirname } from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import { isFault } from '#model/fault.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import { Endpoints } from './endpoints.ts';
 import { pluginError } from './faults.ts';
 import { addressSpaces, type Ipam } from './ipam.ts';
@@ -25,8 +25,10 @@ const nothing = async (work: Promise<void>): Promise<undefined> => {
 };
 
 function methods(options: DriverOptions, networks: Networks, endpoints: Endpoints, ipam: Ipam): Methods {
+  const isGlobal = options.scope === 'global';
   return {
-    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+    // In a Swarm the managers give addresses, and name no address space that we could know our drafts by.
+    'Plugin.Activate': () => ({ Implements: isGlobal ? ['NetworkDriver'] : ['NetworkDriver', 'IpamDriver'] }),
     // Endpoints reach every host whoever owns the definition, so connectivity is global in either scope.
     'NetworkDriver.GetCapabilities': () => ({ Scope: options.scope, ConnectivityScope: 'global' }),
     'NetworkDriver.AllocateNetwork': async (request) => ({ Options: await networks.allocate(request) }),
@@ -48,7 +50,12 @@ function methods(options: DriverOptions, networks: Networks, endpoints: Endpoint
       LocalDefaultAddressSpace: addressSpaces.local,
       GlobalDefaultAddressSpace: addressSpaces.global,
     }),
-    'IpamDriver.RequestPool': (request) => ipam.requestPool(request),
+    'IpamDriver.RequestPool': (request) => {
+      if (!isGlobal) return ipam.requestPool(request);
+      throw new Fault('unsupported', 'A Swarm network cannot use this IPAM driver', {
+        hint: 'Leave --ipam-driver out: the managers give addresses',
+      });
+    },
     'IpamDriver.ReleasePool': (request) => {
       ipam.releasePool(request);
       return undefined;

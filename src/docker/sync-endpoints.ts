@@ -12,7 +12,7 @@ export interface EndpointSyncOptions {
   readonly agent: LocalAgent;
   readonly records: DockerRecords;
   readonly endpoints: Endpoints;
-  readonly engine: Engine;
+  readonly engine: Pick<Engine, 'containers' | 'container'>;
   readonly log: Log;
   /** How long an endpoint may be missing in the engine: a container that starts is not listed with it yet. */
   readonly lostMs: number;

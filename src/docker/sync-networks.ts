@@ -21,7 +21,7 @@ export interface NetworkState {
 export interface NetworkSyncOptions {
   readonly agent: LocalAgent;
   readonly records: DockerRecords;
-  readonly engine: Engine;
+  readonly engine: Pick<Engine, 'networks' | 'createNetwork' | 'removeNetwork'>;
   readonly log: Log;
   /** The driver's name in this engine; for a managed plugin its tag. */
   readonly driver: string;
@@ -52,6 +52,10 @@ export class NetworkSync {
         states.push(problem(network, `The engine has it twice; remove one: docker network rm ${one.id.slice(0, 12)}`));
       else if (await this.#keep(one, network, states)) present.set(network.id, one);
     }
+    for (const one of all.filter(({ scope, driver: name }) => scope === 'swarm' && (name === driver || name.startsWith(`${driver}:`)))) {
+      const network = this.#byLabel(one.id);
+      if (network !== undefined) await this.#keep(one, network, states);
+    }
     const inFlight = this.#underWay(new Set(all.map((network) => network.id)));
     for (const network of agent.networks()) {
       if (!isWanted(network) || present.has(network.id) || inFlight.has(network.id)) continue;
@@ -60,12 +64,17 @@ export class NetworkSync {
     return states.sort((a, b) => a.name.localeCompare(b.name));
   }
 
+  #byLabel(dockerId: string): Network | undefined {
+    return this.#options.agent
+      .networks()
+      .find(({ labels, deletedAt }) => labels[dockerLabels.network] === dockerId && deletedAt === undefined);
+  }
+
   /** The network that an engine's network shows; makes the binding anew where it was lost. */
   #bind(one: EngineNetwork): Network | undefined {
     const { agent, records, driver } = this.#options;
     const known = records.bindings.get(one.id);
-    const byLabel = agent.networks().find((network) => network.labels[dockerLabels.network] === one.id);
-    const id = known?.network ?? one.options[networkOption] ?? byLabel?.id;
+    const id = known?.network ?? one.options[networkOption] ?? this.#byLabel(one.id)?.id;
     const network = id === undefined ? undefined : (agent.network(id) ?? agent.networks().find(({ name }) => name === id));
     if (network === undefined || network.deletedAt !== undefined) return undefined;
     const binding: Binding = known ?? {

@@ -5,7 +5,8 @@ import type { Engine } from './engine.ts';
 import { EndpointSync, type EndpointSyncOptions } from './sync-endpoints.ts';
 import { NetworkSync, type NetworkState } from './sync-networks.ts';
 
-export interface SyncOptions extends Omit<EndpointSyncOptions, 'lostMs'> {
+export interface SyncOptions extends Omit<EndpointSyncOptions, 'lostMs' | 'engine'> {
+  readonly engine: Engine;
   readonly driver?: string;
   readonly settleMs?: number;
   readonly lostMs?: number;

@@ -1,0 +1,194 @@
+// What sync does with listings that a real engine gives only in bad moments (dockerd.netns.test.ts has the rest).
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Fault } from '#model/fault.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { Endpoints } from './endpoints.ts';
+import type { EngineNetwork, NetworkCreation } from './engine.ts';
+import { FakeAgent } from './fake-agent.ts';
+import { Ipam } from './ipam.ts';
+import { silent } from './log.ts';
+import { dockerLabels, provisionalName } from './networks.ts';
+import { dockerRecords } from './records.ts';
+import { EndpointSync } from './sync-endpoints.ts';
+import { NetworkSync } from './sync-networks.ts';
+
+class FakeEngine {
+  readonly listing: EngineNetwork[] = [];
+  readonly running: { id: string; endpoints: readonly string[] }[] = [];
+  readonly busy: Set<string> = new Set();
+
+  networks(): Promise<readonly EngineNetwork[]> {
+    return Promise.resolve([...this.listing]);
+  }
+  createNetwork({ name, driver, options, labels }: NetworkCreation): Promise<string> {
+    const id = String(this.listing.length).repeat(64);
+    this.listing.push({ id, name, driver, scope: 'local', internal: false, ipamDriver: driver, options, labels });
+    return Promise.resolve(id);
+  }
+  removeNetwork(id: string): Promise<void> {
+    if (this.busy.has(id)) return Promise.reject(new Fault('in-use', 'has active endpoints'));
+    const index = this.listing.findIndex((network) => network.id === id);
+    if (index >= 0) this.listing.splice(index, 1);
+    return Promise.resolve();
+  }
+  containers(): Promise<readonly { id: string; endpoints: readonly string[] }[]> {
+    return Promise.resolve(this.running);
+  }
+  container(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+}
+
+function start(times: { settleMs?: number; lostMs?: number } = {}) {
+  const agent = new FakeAgent();
+  const records = dockerRecords(agent.journal);
+  const engine = new FakeEngine();
+  const ipam = new Ipam({ agent, records, log: silent });
+  const endpoints = new Endpoints({ agent, records, ipam, log: silent, scope: 'local' });
+  const { settleMs = 0, lostMs = 0 } = times;
+  const networks = new NetworkSync({ agent, records, engine, log: silent, driver: 'causeway', settleMs });
+  const attached = new EndpointSync({ agent, records, endpoints, engine, log: silent, lostMs });
+  return { agent, records, engine, networks, attached };
+}
+
+const pools = [{ family: 4 as const, cidr: parseCidr('10.1.0.0/24') }];
+const dockerId = 'd'.repeat(64);
+const ours = (more: Partial<EngineNetwork>): EngineNetwork => ({
+  id: dockerId,
+  name: 'net',
+  driver: 'causeway',
+  scope: 'local',
+  internal: false,
+  ipamDriver: 'causeway',
+  labels: {},
+  options: {},
+  ...more,
+});
+
+test('nothing is removed before the view is whole', async () => {
+  const { agent, engine, networks } = start();
+  engine.listing.push(ours({ options: { 'causeway.network': 'network000009' } }));
+  agent.hasSynced = false;
+  await networks.pass();
+  assert.equal(engine.listing.length, 1);
+  agent.hasSynced = true;
+  await networks.pass();
+  assert.equal(engine.listing.length, 0);
+});
+
+test('networks of other drivers, and those that live in Docker, are left alone', async () => {
+  const { agent, engine, networks } = start();
+  engine.listing.push(ours({ driver: 'bridge' }), ours({ driver: 'overlay', scope: 'swarm', id: 'o'.repeat(64) }));
+  await agent.createNetwork({ name: 'a', model: 'swarm', pools });
+  await agent.createNetwork({ name: 'b', addressing: 'external', pools });
+  await networks.pass();
+  assert.equal(engine.listing.length, 2);
+});
+
+test('another pass changes nothing', async () => {
+  const { agent, engine, networks } = start();
+  await agent.createNetwork({ name: 'one', pools });
+  await networks.pass();
+  // This engine does not call the plugin, so the binding is made by the next pass.
+  await networks.pass();
+  const after = structuredClone([engine.listing, agent.journal.list('')]);
+  assert.deepEqual(await networks.pass(), [{ id: 'network000001', name: 'one', state: 'ok' }]);
+  assert.deepEqual([engine.listing, agent.journal.list('')], after);
+});
+
+test('a lost journal is made again from labels and options', async () => {
+  const { agent, engine, networks, records } = start();
+  const mine = await agent.createNetwork({ name: 'net', pools, labels: { [dockerLabels.network]: dockerId } });
+  engine.listing.push(ours({}));
+  await networks.pass();
+  assert.deepEqual(records.bindings.get(dockerId), {
+    network: mine.id,
+    ipam: 'causeway',
+    origin: 'user',
+    confirmed: true,
+    unbinding: false,
+  });
+});
+
+test('a creation under way is waited for, one that was given up is removed', async () => {
+  const labels = { [dockerLabels.network]: dockerId, [dockerLabels.host]: 'host-a' };
+  const waiting = start({ settleMs: 60_000 });
+  const made = await waiting.agent.createNetwork({ name: provisionalName(dockerId), pools, labels });
+  waiting.records.bindings.put(dockerId, { network: made.id, ipam: 'causeway', origin: 'user', confirmed: true, unbinding: false });
+  await waiting.networks.pass();
+  assert.deepEqual([waiting.engine.listing.length, waiting.agent.networks().length, waiting.records.bindings.list().length], [0, 1, 1]);
+  const settled = start();
+  await settled.agent.createNetwork({ name: provisionalName(dockerId), pools, labels });
+  await settled.networks.pass();
+  assert.deepEqual([settled.engine.listing, settled.agent.networks()], [[], []]);
+});
+
+test("another host's network is made once its name is known", async () => {
+  const { agent, engine, networks } = start({ settleMs: 60_000 });
+  const labels = { [dockerLabels.network]: dockerId, [dockerLabels.host]: 'host-b', colour: 'red' };
+  const made = await agent.createNetwork({ name: provisionalName(dockerId), pools, labels });
+  assert.equal((await networks.pass())[0]?.state, 'waiting');
+  await agent.renameNetwork(made.id, 'shop');
+  await networks.pass();
+  assert.deepEqual(
+    engine.listing.map(({ name, labels: shown }) => [name, shown]),
+    [['shop', { colour: 'red' }]],
+  );
+});
+
+test('a copy follows a new name when nobody uses it', async () => {
+  const { agent, engine, networks, records } = start();
+  const made = await agent.createNetwork({ name: 'old', pools });
+  await networks.pass();
+  const id = engine.listing[0]?.id ?? '';
+  records.bindings.put(id, { network: made.id, ipam: 'causeway', origin: 'sync', confirmed: true, unbinding: false });
+  await agent.renameNetwork(made.id, 'new');
+  engine.busy.add(id);
+  assert.equal((await networks.pass())[0]?.state, 'problem');
+  assert.equal(records.bindings.get(id)?.unbinding, false);
+  engine.busy.clear();
+  await networks.pass();
+  assert.deepEqual(
+    engine.listing.map(({ name }) => name),
+    ['new'],
+  );
+});
+
+test('two engine networks for one network are reported', async () => {
+  const { agent, engine, networks } = start();
+  const made = await agent.createNetwork({ name: 'net', pools });
+  const options = { 'causeway.network': made.id };
+  engine.listing.push(ours({ options }), ours({ options, id: 'e'.repeat(64) }));
+  assert.deepEqual((await networks.pass()).map(({ state }) => state).sort(), ['ok', 'problem']);
+});
+
+test('a lost endpoint is detached with its address, a listed or fresh one is not', async () => {
+  for (const [lostMs, listed, left] of [
+    [0, false, 0],
+    [0, true, 1],
+    [60_000, false, 1],
+  ] as const) {
+    const { agent, records, engine, attached } = start({ lostMs });
+    const made = await agent.createNetwork({ name: 'net', pools });
+    const pool = agent.pools(made.id)[0]?.id ?? '';
+    const ip = await agent.requestAddress(pool);
+    await agent.attach({ network: made.id, id: 'e'.repeat(64), owner: 'c', addresses: [ip], ports: [] });
+    records.attachments.put('e'.repeat(64), {
+      claims: [],
+      lengths: [{ ip: parseIp('10.1.0.2'), length: 32 }],
+      sandbox: '/run/no/such/sandbox',
+    });
+    if (listed) engine.running.push({ id: 'c'.repeat(64), endpoints: ['e'.repeat(64)] });
+    await attached.pass();
+    assert.deepEqual([agent.localEndpoints().length, agent.held().length, records.attachments.list().length], [left, left, left]);
+  }
+});
+
+test('endpoints of other front ends are not ours to detach', async () => {
+  const { agent, attached } = start();
+  const made = await agent.createNetwork({ name: 'net', pools });
+  await agent.attach({ network: made.id, id: 'f'.repeat(64), owner: 'pod', addresses: [], ports: [] });
+  await attached.pass();
+  assert.equal(agent.localEndpoints().length, 1);
+});
