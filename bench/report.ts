@@ -25,7 +25,7 @@ export function percentile(values: readonly number[], share: number): number {
 
 const number = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
-/** A ratio row that is met when `ours / theirs` is at most (or at least) the target. */
+/** A ratio row that is met when `ours / theirs` is at most (or at least) the target; without one it is only stated. */
 export function compare(
   measure: string,
   ours: number,
@@ -33,15 +33,10 @@ export function compare(
   { unit, peer, atMost, atLeast }: { unit: string; peer: string; atMost?: number; atLeast?: number },
 ): Row {
   const ratio = ours / theirs;
-  const met = atMost === undefined ? ratio >= (atLeast ?? 0) : ratio <= atMost;
-  return {
-    measure,
-    ours: `${number(ours)} ${unit}`,
-    against: `${number(theirs)} ${unit} (${peer})`,
-    ratio,
-    target: atMost === undefined ? `>= ${atLeast}` : `<= ${atMost}`,
-    met,
-  };
+  const row = { measure, ours: `${number(ours)} ${unit}`, against: `${number(theirs)} ${unit} (${peer})`, ratio };
+  if (atMost !== undefined) return { ...row, target: `<= ${atMost}`, met: ratio <= atMost };
+  if (atLeast !== undefined) return { ...row, target: `>= ${atLeast}`, met: ratio >= atLeast };
+  return { ...row, target: 'stated' };
 }
 
 /** Prints the table; returns whether every target was met. */

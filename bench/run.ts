@@ -1,22 +1,65 @@
-// npm run bench [name…]: every figure of the product, each against its peer in the same run. Prints one table; a missed
-// target does not fail the run, a broken measurement does.
-import { print, type Row } from './report.ts';
+// npm run bench [-- name… --json FILE]: every figure of the product, each against its peer in the same run. Prints one table;
+// a missed target does not fail the run, a broken measurement does.
+import { writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { parseArgs } from 'node:util';
+import { isFault } from '#model/fault.ts';
+import { attachBench } from './attach.ts';
+import { removeBeds } from './bed.ts';
+import { burstBench } from './burst.ts';
+import { encryptedBench } from './encrypted.ts';
+import { memoryBench } from './memory.ts';
+import { pathBench } from './path.ts';
 import { planBench } from './plan.ts';
+import { print, type Row } from './report.ts';
+import { watchBench } from './watch.ts';
 
 const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   plan: planBench,
+  attach: attachBench,
+  burst: burstBench,
+  path: pathBench,
+  encrypted: encryptedBench,
+  watch: watchBench,
+  memory: memoryBench,
 };
 
-const wanted = process.argv.slice(2);
+const { positionals: wanted, values } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
 const unknown = wanted.filter((name) => benches[name] === undefined);
 if (unknown.length > 0) {
   process.stderr.write(`No benchmark ${unknown.join(', ')}. There are: ${Object.keys(benches).join(', ')}\n`);
   process.exit(2);
 }
-const rows: Row[] = [];
-for (const [name, bench] of Object.entries(benches)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
-  process.stderr.write(`bench: ${name} …\n`);
-  rows.push(...(await bench()));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    process.stderr.write(`bench: ${signal}, removing what was built\n`);
+    void removeBeds().finally(() => process.exit(130));
+  });
 }
-print(rows);
+
+const results: { readonly bench: string; readonly rows: readonly Row[]; readonly failure?: string }[] = [];
+for (const [bench, measure] of Object.entries(benches)) {
+  if (wanted.length > 0 && !wanted.includes(bench)) continue;
+  process.stderr.write(`bench: ${bench} …\n`);
+  try {
+    results.push({ bench, rows: await measure() });
+  } catch (error) {
+    // the others are still worth having
+    const failure = describe(error);
+    process.stderr.write(`bench: ${bench} broke: ${failure}\n`);
+    results.push({ bench, rows: [], failure });
+    process.exitCode = 1;
+  }
+}
+print(results.flatMap(({ rows }) => rows));
+if (values.json !== undefined) {
+  const machine = { processor: cpus()[0]?.model, processors: availableParallelism(), memory: totalmem(), kernel: release() };
+  writeFileSync(values.json, `${JSON.stringify({ takenAt: new Date().toISOString(), machine, results }, undefined, 1)}\n`);
+}
+
+/** With what was suppressed when cleaning up failed too: the first failure is the reason. */
+function describe(error: unknown): string {
+  if (error instanceof SuppressedError) return `${describe(error.suppressed)}; then: ${describe(error.error)}`;
+  if (isFault(error)) return `${error.message} (${error.code})`;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

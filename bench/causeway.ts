@@ -1,0 +1,56 @@
+// Causeway on a bed as the installation guide does it: a controller on its own host with SQLite, an agent joined by token on
+// each Docker host, everything asked for by the command line.
+import { join } from 'node:path';
+import { startAgent, startController } from '#lab/causeway.ts';
+import { docker } from '#lab/engine.ts';
+import type { Lab } from '#lab/lab.ts';
+import { until } from '#lab/until.ts';
+
+const cli = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
+
+export class Causeway {
+  readonly #lab: Lab;
+  constructor(lab: Lab) {
+    this.#lab = lab;
+  }
+
+  get url(): string {
+    return `https://${this.#lab.controller.address}:7480`;
+  }
+
+  /** Runs `causeway` on the controller's host as its administrator and answers what it prints. */
+  ask(argv: readonly string[]): Promise<string> {
+    return this.#lab.controller.ask([process.execPath, '--disable-warning=ExperimentalWarning', cli, ...argv]);
+  }
+
+  async json(argv: readonly string[]): Promise<unknown> {
+    return JSON.parse(await this.ask([...argv, '--output', 'json'])) as unknown;
+  }
+
+  /** Makes a network and waits until every engine knows it. */
+  async createNetwork(name: string, options: readonly string[]): Promise<void> {
+    await this.ask(['network', 'create', name, ...options]);
+    for (const host of this.#lab.hosts) {
+      await until(
+        `network ${name} on ${host.name}`,
+        async () => (await docker(host, ['network', 'inspect', name], { anyStatus: true })) !== '[]',
+        {
+          timeoutMs: 30_000,
+          intervalMs: 200,
+        },
+      );
+    }
+  }
+}
+
+/** Starts the controller and lets every Docker host join. Needs running engines unless `engines` is false. */
+export async function installCauseway({ lab }: { readonly lab: Lab }): Promise<Causeway> {
+  const causeway = new Causeway(lab);
+  await startController(lab.controller, { arguments: ['--san', lab.controller.address, '--log-level', 'warn'] });
+  await until('the controller to answer', () => causeway.ask(['status']), { timeoutMs: 30_000, intervalMs: 200 });
+  for (const host of lab.hosts) {
+    const { token } = (await causeway.json(['token', 'create', '--join', '--host', host.name])) as { token: string };
+    await startAgent(host, { arguments: ['--join', token, '--controller', causeway.url, '--host', host.name, '--log-level', 'warn'] });
+  }
+  return causeway;
+}
