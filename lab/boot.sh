@@ -23,6 +23,8 @@ echo "nameserver $dns" >/etc/resolv.conf
 echo "$host" >/etc/hostname
 [ -e "$disk/etc/machine-id" ] || tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
 mount -t tmpfs -o mode=755 tmpfs /run
+# As systemd has it, so that namespaces named in a managed plugin are seen by the host, and the other way round.
+mount --make-shared /run
 mkdir -p /run/docker /run/netns /run/causeway /run/wireguard /run/lock
 
 # A new sysfs shows the links of this namespace; the control groups of the machine move over to it.
