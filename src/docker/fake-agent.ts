@@ -1,5 +1,5 @@
 // A LocalAgent in memory for tests of this folder and of others: same contract, one host, no controller. With `wire` it
-// does the least real thing for a container (test/docker-plugin.e2e.ts), so that real engines can be run against it.
+// does the least real thing for a container (bed.ts), so that real engines can be run against it.
 import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PoolRequest } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import {
