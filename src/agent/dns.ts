@@ -6,7 +6,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Family } from '#model/ip.ts';
 import { ask, framed, type Upstream } from './dns-upstream.ts';
 import { type Question, rcode, readQuestion, type Reply, udpLimit, writeReply } from './dns-wire.ts';
-import { answer, ttlSeconds, ZoneIndex, type ZoneSource } from './dns-zone.ts';
+import { answer, ttlSeconds, type Verdict, ZoneIndex, type ZoneSource } from './dns-zone.ts';
 
 /** An open socket, bound to the address to answer from; the server owns it from now on. `tcp` is not listening yet, or is. */
 export interface DnsSocket {
@@ -27,6 +27,17 @@ export interface DnsCounters {
   truncated: number;
 }
 
+/** Where a question came in, and from whom. */
+interface Asker {
+  readonly network: string;
+  readonly client: string;
+  readonly protocol: 'udp' | 'tcp';
+}
+
+const refused: Verdict = { kind: 'answer', code: rcode.refused, records: [] };
+/** Somebody has that name, or that address. */
+const isKnown = (verdict: Verdict): boolean => verdict.kind === 'answer' && verdict.code === rcode.ok;
+
 interface Listener {
   readonly zone: ZoneIndex;
   readonly closers: (() => void)[];
@@ -37,18 +48,27 @@ const maxConnections = 128;
 const idleMs = 10_000;
 const maxTcp = 65_535;
 
+export interface DnsOptions {
+  readonly upstream: Upstream;
+  /** Hears of sockets that broke; the others go on. */
+  readonly onFault?: (fault: unknown, network: string) => void;
+  /** Other networks whose names this client of `network` may be told too: those that the same container is in. */
+  readonly companions?: (network: string, client: string) => readonly string[];
+}
+
 export class DnsServer implements Disposable {
   readonly counters: DnsCounters = { queries: 0, answered: 0, missed: 0, forwarded: 0, failed: 0, malformed: 0, truncated: 0 };
   readonly #networks = new Map<string, Listener>();
   readonly #onFault: (fault: unknown, network: string) => void;
+  readonly #companions: (network: string, client: string) => readonly string[];
   #upstream: Upstream;
   #turn = 0;
   #forwards = 0;
 
-  /** `onFault` hears of sockets that broke; the others go on. */
-  constructor(options: { readonly upstream: Upstream; readonly onFault?: (fault: unknown, network: string) => void }) {
+  constructor(options: DnsOptions) {
     this.#upstream = options.upstream;
     this.#onFault = options.onFault ?? (() => {});
+    this.#companions = options.companions ?? (() => []);
   }
 
   setUpstream(upstream: Upstream): void {
@@ -87,7 +107,7 @@ export class DnsServer implements Disposable {
     for (const network of this.#networks.keys()) this.remove(network);
   }
 
-  #listenUdp(network: string, { zone, closers }: Listener, { fd, family }: DnsSocket): Promise<void> {
+  #listenUdp(network: string, { closers }: Listener, { fd, family }: DnsSocket): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const socket = createSocket(family === 6 ? 'udp6' : 'udp4');
     let isOpen = true;
@@ -100,7 +120,7 @@ export class DnsServer implements Disposable {
       reject(error);
     });
     socket.on('message', (packet, from) => {
-      this.#serve(packet, zone, 'udp', (reply) => {
+      this.#serve(packet, { network, client: from.address, protocol: 'udp' }, (reply) => {
         if (isOpen) this.#sendUdp(socket, reply, from);
       });
     });
@@ -113,13 +133,13 @@ export class DnsServer implements Disposable {
     socket.send(reply, from.port, from.address, () => {});
   }
 
-  #listenTcp(network: string, { zone, closers }: Listener, { fd }: DnsSocket): Promise<void> {
+  #listenTcp(network: string, { closers }: Listener, { fd }: DnsSocket): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const clients = new Set<Socket>();
     const server: Server = createServer((client) => {
       clients.add(client);
       client.once('close', () => clients.delete(client));
-      this.#talk(client, zone);
+      this.#talk(client, network);
     });
     server.maxConnections = maxConnections;
     server.on('error', (error) => {
@@ -134,7 +154,7 @@ export class DnsServer implements Disposable {
     return promise;
   }
 
-  #talk(client: Socket, zone: ZoneIndex): void {
+  #talk(client: Socket, network: string): void {
     let received = Buffer.alloc(0);
     client.setTimeout(idleMs, () => client.destroy());
     client.on('error', () => client.destroy());
@@ -143,7 +163,7 @@ export class DnsServer implements Disposable {
       while (received.length >= 2) {
         const end = 2 + received.readUInt16BE(0);
         if (received.length < end) break;
-        this.#serve(received.subarray(2, end), zone, 'tcp', (reply) => {
+        this.#serve(received.subarray(2, end), { network, client: client.remoteAddress ?? '', protocol: 'tcp' }, (reply) => {
           // A client that asks and does not read its answers is not kept.
           if (client.writableLength > maxTcp) client.destroy();
           else if (client.writable) client.write(framed(reply));
@@ -153,7 +173,8 @@ export class DnsServer implements Disposable {
     });
   }
 
-  #serve(packet: Buffer, zone: ZoneIndex, protocol: 'udp' | 'tcp', send: (reply: Buffer) => void): void {
+  #serve(packet: Buffer, asker: Asker, send: (reply: Buffer) => void): void {
+    const { protocol } = asker;
     this.counters.queries++;
     const reading = readQuestion(packet);
     if (reading.kind !== 'question') {
@@ -162,7 +183,7 @@ export class DnsServer implements Disposable {
       return;
     }
     const { question } = reading;
-    const verdict = answer(question, zone, this.#turn++);
+    const verdict = this.#verdict(question, asker);
     if (verdict.kind === 'forward') {
       this.#forward(packet, question, protocol, send);
       return;
@@ -171,6 +192,19 @@ export class DnsServer implements Disposable {
     else this.counters.missed++;
     const isAuthoritative = verdict.code === rcode.ok || verdict.code === rcode.noSuchName;
     send(this.#write(question, { ...verdict, isAuthoritative, ttlSeconds }, protocol));
+  }
+
+  /** The network's own answer; what it does not know the container's other networks may. */
+  #verdict(question: Question, { network, client }: Asker): Verdict {
+    const turn = this.#turn++;
+    const askZone = (id: string): Verdict[] => {
+      const zone = this.#networks.get(id)?.zone;
+      return zone === undefined ? [] : [answer(question, zone, turn)];
+    };
+    const [own = refused] = askZone(network);
+    if (isKnown(own)) return own;
+    const others = this.#companions(network, client).flatMap(askZone);
+    return others.find(isKnown) ?? [own, ...others].find(({ kind }) => kind === 'forward') ?? own;
   }
 
   #write(question: Question, reply: Reply, protocol: 'udp' | 'tcp'): Buffer {

@@ -4,7 +4,7 @@ import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest } f
 import { contains, familyOf, hostPrefix, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
-import { endpointMac, endpointPeerLink, gateway } from '#model/numbers.ts';
+import { endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
 import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { Loop } from './loop.ts';
@@ -168,7 +168,8 @@ export class HostAgent implements LocalAgent {
     const { endpoints, loop } = this.#options;
     const local = this.#localOf(id);
     const network = this.#networkOf(local.endpoint.network);
-    if (local.sandbox !== sandbox) endpoints.put({ endpoint: local.endpoint, slot: local.slot, sandbox });
+    const order = local.sandbox === sandbox && local.order !== undefined ? local.order : this.#freeOrder(sandbox);
+    if (local.sandbox !== sandbox) endpoints.put({ endpoint: local.endpoint, slot: local.slot, sandbox, order });
     const outcome = loop.run();
     const refused = outcome?.failing.find(
       ({ what, kind }) => kind === 'table' || kind === 'netns' || what.includes(endpointPeerLink(id).slice(3)),
@@ -190,8 +191,8 @@ export class HostAgent implements LocalAgent {
     const families = familiesOf(local.endpoint.addresses);
     return {
       link: endpointPeerLink(id),
-      gateways: Object.fromEntries(families.map((family) => [family, gateway[family]])),
-      routes: families.map((family) => ({ destination: hostPrefix(gateway[family]) })),
+      gateways: Object.fromEntries(families.map((family) => [family, gatewayOf(family, order)])),
+      routes: families.map((family) => ({ destination: hostPrefix(gatewayOf(family, order)) })),
     };
   }
 
@@ -236,6 +237,13 @@ export class HostAgent implements LocalAgent {
     const [name = endpoint.name, ...others] = names;
     if (endpoint.owner === owner && endpoint.name === name && endpoint.names.join(' ') === others.join(' ')) return;
     endpoints.put({ ...local, endpoint: { ...endpoint, owner, name, names: others, sequence: endpoint.sequence + 1 } });
+  }
+
+  /** The lowest number that no other network of the container has. */
+  #freeOrder(sandbox: string): number {
+    const taken = new Set(this.#options.endpoints.all().flatMap((local) => (local.sandbox === sandbox ? [local.order ?? 1] : [])));
+    for (let order = 1; order <= mostGateways; order++) if (!taken.has(order)) return order;
+    throw new Fault('exhausted', `A container can be in ${mostGateways} networks`);
   }
 
   #networkOf(id: string): Network {

@@ -3,7 +3,7 @@
 import { closeSync } from 'node:fs';
 import { domainName } from '#model/numbers.ts';
 import { familyOf, parseIp, type Family } from '#model/ip.ts';
-import type { Endpoint, Network, Snapshot } from '#model/resources.ts';
+import type { Endpoint, LocalEndpoint, Network, Snapshot } from '#model/resources.ts';
 import { resolver, resolverPort } from '#drivers/guard.ts';
 import { bindUdpInNetns, listenTcpInNetns, netnsIdentity, netnsPath } from '#kernel/netns.ts';
 import type { DnsServer, DnsSocket } from './dns.ts';
@@ -90,4 +90,13 @@ export class Names implements Disposable {
       log({ network: network.name, error }, 'name service sockets failed');
     });
   }
+}
+
+/** The other networks of the container that has address `client` in `network`. */
+export function companionsOf(local: readonly LocalEndpoint[], network: string, client: string): string[] {
+  const asker = local.find(({ endpoint }) => endpoint.network === network && endpoint.addresses.some((ip) => ip === client));
+  if (asker?.sandbox === undefined) return [];
+  return local
+    .filter(({ endpoint, sandbox }) => sandbox === asker.sandbox && endpoint.network !== network)
+    .map(({ endpoint }) => endpoint.network);
 }

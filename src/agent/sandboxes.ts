@@ -1,11 +1,12 @@
 // The containers' ends. The engine moves the link into the container and sets it up; the agent then notes what it is called
 // there, so that a pair that somebody deletes can be made again in place, and brings MTU changes to running containers.
 import type { Attachment, Desired, VethLink } from '#model/desired.ts';
-import { familyOf, hostPrefix } from '#model/ip.ts';
+import { everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { isFault } from '#model/fault.ts';
-import { gateway } from '#model/numbers.ts';
+import { gatewayOf } from '#model/numbers.ts';
 import type { LocalEndpoint, Network, Pool } from '#model/resources.ts';
-import { inspectAttachment, repairAttachment } from '#kernel/attachment.ts';
+import { type FoundAttachment, inspectAttachment, repairAttachment } from '#kernel/attachment.ts';
+import { redirectNames } from '#kernel/name-redirect.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { endpointLink } from '#model/numbers.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -19,7 +20,7 @@ export interface SandboxesOptions {
 }
 
 /** When to look for the link in the container after a join; the engine takes some ten milliseconds to move it. */
-const lookMs = [100, 400, 1500, 5000, 20_000];
+const lookMs = [20, 50, 100, 400, 1500, 5000, 20_000];
 
 export class Sandboxes implements Disposable {
   readonly #options: SandboxesOptions;
@@ -69,6 +70,7 @@ export class Sandboxes implements Disposable {
     try {
       const found = inspectAttachment(local.sandbox, local.endpoint.mac);
       if (found === undefined) return false;
+      this.#redirect(local, found);
       endpoints.put({ ...local, ifname: found.name });
       return true;
     } catch (error) {
@@ -78,9 +80,20 @@ export class Sandboxes implements Disposable {
     }
   }
 
+  /**
+   * The engine's resolver asks outside only by the container's default route, and not at all when there is none that leads
+   * out. Then the names of other hosts would be missing, so the container's questions are sent to the gateway directly.
+   */
+  #redirect({ endpoint, sandbox = '', order = 1 }: LocalEndpoint, found: FoundAttachment): void {
+    const isOurs = found.routes.some(({ destination }) => destination === everything[4] || destination === everything[6]);
+    if (isOurs || !endpoint.addresses.some((ip) => familyOf(ip) === 4)) return;
+    redirectNames(sandbox, { link: found.name, gateway: gatewayOf(4, order), embedded: found.defaults.length === 0 });
+    this.#options.log({ endpoint: endpoint.id }, "sent the container's name questions to the gateway");
+  }
+
   #repair(local: LocalEndpoint, link: VethLink, what: 'whole' | 'mtu'): void {
     const { log } = this.#options;
-    const { endpoint, sandbox = '', ifname } = local;
+    const { endpoint, sandbox = '', ifname, order = 1 } = local;
     const network = this.#options.network(endpoint.network);
     const whole = what === 'whole';
     const families = endpoint.addresses.map(familyOf);
@@ -89,10 +102,10 @@ export class Sandboxes implements Disposable {
       mac: endpoint.mac,
       mtu: link.mtu,
       addresses: whole ? endpoint.addresses.map(hostPrefix) : [],
-      gateways: whole && network?.internal === false ? families.map((family) => gateway[family]) : [],
+      gateways: whole && network?.internal === false ? families.map((family) => gatewayOf(family, order)) : [],
       host: { netns: link.netns, name: link.name },
     };
-    const inside = whole && network?.internal === true ? this.#insideRoutes(endpoint.network) : [];
+    const inside = whole && network?.internal === true ? this.#insideRoutes(endpoint.network, order) : [];
     try {
       repairAttachment(attachment, {
         link: this.#options.link,
@@ -108,11 +121,11 @@ export class Sandboxes implements Disposable {
   }
 
   /** Inside an internal network only the network itself is reachable. */
-  #insideRoutes(network: string): { destination: Pool['cidr']; via?: (typeof gateway)[4] }[] {
+  #insideRoutes(network: string, order: number): { destination: Pool['cidr']; via?: Ip }[] {
     const pools = this.#options.pools(network);
     return [
-      ...(pools.some(({ cidr }) => familyOf(cidr) === 4) ? [{ destination: hostPrefix(gateway[4]) }] : []),
-      ...pools.map(({ cidr }) => ({ destination: cidr, via: gateway[familyOf(cidr)] })),
+      ...(pools.some(({ cidr }) => familyOf(cidr) === 4) ? [{ destination: hostPrefix(gatewayOf(4, order)) }] : []),
+      ...pools.map(({ cidr }) => ({ destination: cidr, via: gatewayOf(familyOf(cidr), order) })),
     ];
   }
 }

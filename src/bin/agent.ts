@@ -14,7 +14,7 @@ import { DnsServer } from '#agent/dns.ts';
 import type { Upstream } from '#agent/dns-upstream.ts';
 import { type Identity, readIdentity, writeIdentity } from '#agent/identity.ts';
 import { openJournal } from '#agent/journal.ts';
-import { Names } from '#agent/names.ts';
+import { companionsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
@@ -107,7 +107,11 @@ async function run(options: Options, log: Logger): Promise<void> {
   const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
   closing.use(kinds);
   const dns = closing.use(
-    new DnsServer({ upstream: upstream(), onFault: (error, network) => log.warn({ error, network }, 'name service') }),
+    new DnsServer({
+      companions: (network, asker) => companionsOf(agent.endpoints.all(), network, asker),
+      upstream: upstream(),
+      onFault: (error, network) => log.warn({ error, network }, 'name service'),
+    }),
   );
   const names = closing.use(
     new Names({ server: dns, netnsDirectory: defaultNetnsDirectory, log: (fields, message) => log.warn(fields, message) }),

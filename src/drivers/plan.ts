@@ -7,7 +7,7 @@ import {
   domainName,
   endpointLink,
   endpointPeerLink,
-  gateway,
+  gatewayOf,
   gatewayMac,
   tableName,
   transitAddress,
@@ -68,7 +68,7 @@ function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], se
 }
 
 /** Link, neighbour, route and admission of one endpoint: 1 link, then one route, neighbour and set element per address. */
-function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox, ifname }: LocalEndpoint): Part {
+function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox, ifname, order = 1 }: LocalEndpoint): Part {
   const name = endpointLink(endpoint.id);
   const placed = sandbox !== undefined && ifname !== undefined;
   const link: VethLink = {
@@ -88,7 +88,8 @@ function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox
   };
   const families = familiesOf(endpoint.addresses);
   // In a domain the gateway and the name server are on `lo`, once; the host's own `lo` is not ours to write to.
-  const own = netns === '' ? [gateway[4], gateway[6], parseIp(resolver[6])] : [gateway[6]];
+  const here = [gatewayOf(4, order), parseIp(resolver[4]), parseIp(resolver[6])];
+  const own = [...new Set([...(netns === '' ? here : []), gatewayOf(6, order)])];
   const addr: Addr[] = own.filter((ip) => families.includes(familyOf(ip))).map((ip) => ({ netns, link: name, address: hostPrefix(ip) }));
   return {
     link: [link],
@@ -100,7 +101,8 @@ function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox
 }
 
 /** The namespace of an isolated network: gateway, no way to addresses that nobody has, and the rules. */
-function planDomain({ network, netns, pools }: Present): Part {
+function planDomain({ network, netns, pools, local }: Present): Part {
+  const gateways = new Set([parseIp(resolver[4]), ...local.map(({ order = 1 }) => gatewayOf(4, order))]);
   const set = (path: string, value: string) => ({ netns, path, value });
   return {
     netns: [{ name: netns }],
@@ -114,7 +116,7 @@ function planDomain({ network, netns, pools }: Present): Part {
       set('net/ipv6/conf/all/forwarding', '1'),
     ],
     addr: [
-      { netns, link: 'lo', address: hostPrefix(gateway[4]) },
+      ...[...gateways].map((ip) => ({ netns, link: 'lo', address: hostPrefix(ip) })),
       { netns, link: 'lo', address: `${resolver[6]}/128` },
     ],
     route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),

@@ -15,8 +15,13 @@ export const tableName = 'causeway';
 export const linkPrefix = 'cw';
 export const domainPrefix = 'cw-';
 
-/** The gateway of every container: exists once per domain, answers on every endpoint's link. */
-export const gateway: Readonly<Record<Family, Ip>> = { 4: '169.254.1.1' as Ip, 6: 'fe80::1' as Ip };
+/** Networks that one container can be in at a time. */
+export const mostGateways = 200;
+/**
+ * The gateway of a container's network number `order` (1 to mostGateways, in the order of joining): exists once per domain,
+ * answers on every endpoint's link. The numbers of one container must differ, as Docker tells its links apart by them.
+ */
+export const gatewayOf = (family: Family, order: number): Ip => (family === 4 ? `169.254.1.${order}` : `fe80::${order.toString(16)}`) as Ip;
 /** MAC of our end of every endpoint's veth pair. Locally administered. */
 export const gatewayMac: Mac = '02:63:77:ff:ff:01' as Mac;
 
@@ -26,8 +31,8 @@ export const uplink = {
   hostMac: '02:63:77:ff:fe:01' as Mac,
   domainMac: '02:63:77:ff:fe:02' as Mac,
   /** Next hop for the host towards the domain, and for the domain towards the host; permanent neighbours on both sides. */
-  domain: { 4: '169.254.1.2' as Ip, 6: 'fe80::2' as Ip },
-  host: { 4: '169.254.1.3' as Ip, 6: 'fe80::3' as Ip },
+  domain: { 4: '169.254.2.2' as Ip, 6: 'fe80::2:2' as Ip },
+  host: { 4: '169.254.2.3' as Ip, 6: 'fe80::2:3' as Ip },
 } as const;
 
 /** Host-local addresses that stand for endpoints of isolated networks on the way in and out of their domain. */

@@ -196,6 +196,8 @@ export interface LocalEndpoint {
   readonly slot: number;
   /** Path of the container's network namespace once it has been joined. */
   readonly sandbox?: string;
+  /** Which of its container's networks of ours this is, from 1, while joined; its gateway follows from it. */
+  readonly order?: number;
   /** Name of its link inside the sandbox, once the engine has placed it there. */
   readonly ifname?: string;
 }

@@ -1,0 +1,46 @@
+// A container whose engine does not forward its name questions through us (internal networks; a default route over somebody
+// else's network) has them redirected inside its own namespace, by a table of ours there. The embedded resolver of Docker
+// is at 127.0.0.11 and translated by Docker in `output` at priority -100; the first translation of a connection wins.
+// A question that came from 127.0.0.1 can only leave when the link allows loopback addresses (route_localnet).
+import { writeFileSync } from 'node:fs';
+import type { Ip } from '#model/ip.ts';
+import { tableName } from '#model/numbers.ts';
+import { runNftProgram, nftFault } from './libnftables.ts';
+import { inNetns } from './netns.ts';
+
+export interface NameRedirect {
+  /** The container's link that leads to our gateway. */
+  readonly link: string;
+  readonly gateway: Ip;
+  /** The engine's resolver forwards nothing: what is asked of it goes to the gateway too. */
+  readonly embedded: boolean;
+}
+
+const port53 = 'meta l4proto { tcp, udp } th dport 53';
+
+function tableText({ embedded, gateway }: NameRedirect): string {
+  const rules = [
+    ...(embedded ? [`ip daddr 127.0.0.11 ${port53} dnat ip to ${gateway}`] : []),
+    `ip daddr != 127.0.0.0/8 ${port53} dnat ip to ${gateway}`,
+  ];
+  return `table inet ${tableName} {}
+delete table inet ${tableName}
+table inet ${tableName} {
+  chain questions { type nat hook output priority dstnat - 1; policy accept; ${rules.map((rule) => `\n    ${rule}`).join('')}
+  }
+  chain sources { type nat hook postrouting priority srcnat - 1; policy accept;
+    ip daddr ${gateway} ${port53} masquerade
+  }
+}
+`;
+}
+
+/** Idempotent. Goes with the container's namespace. Fault `kernel`; ENOENT when the namespace is gone. */
+export function redirectNames(path: string, redirect: NameRedirect): void {
+  inNetns(path, () => {
+    writeFileSync(`/proc/sys/net/ipv4/conf/${redirect.link}/route_localnet`, '1');
+    // The program and not the library: a library context would keep a container's namespace alive.
+    const { error } = runNftProgram(tableText(redirect));
+    if (error !== undefined) throw nftFault(`redirect name questions in ${path}`, error);
+  });
+}
