@@ -1,12 +1,12 @@
 // Drift: tells that somebody else may have changed something of ours, per namespace, from the kernel's multicast groups.
 // One rtnetlink and one nftables socket per namespace, none of which Node can wait for by itself: its loop refuses netlink
 // sockets, a blocked read would take a pool thread per namespace, and a Worker that polls costs some ten megabytes. So the
-// sockets raise a signal when they become readable (fcntl(2), F_SETSIG), and the handler empties those that poll(2) names:
+// sockets raise a signal when they become readable (fcntl(2), F_SETSIG), and the handler empties those that epoll(7) names:
 // nothing runs while nothing happens. The signal is SIGURG because its default is to be ignored, so that one that comes
 // before or after the handler is installed does no harm.
 import { closeSync, type FSWatcher, watch } from 'node:fs';
 import type { Netns } from '#model/desired.ts';
-import { errnoName, openNetlinkSocket, raiseSignal, readable, receive, setOption } from './libc.ts';
+import { errnoName, openNetlinkSocket, openPoll, pollFor, raiseSignal, readable, receive, setOption } from './libc.ts';
 import { dumpLinks } from './batch.ts';
 import { type Cause, isNftDrift, isRouteDrift, type Memory, rememberedAs } from './drift.ts';
 import { decodeMessages } from './netlink/codec.ts';
@@ -54,6 +54,7 @@ export class Events implements Disposable {
   readonly #sockets: Sockets;
   readonly #onDrift: OnDrift;
   readonly #watched = new Map<Netns, Watched>();
+  readonly #poll = openPoll();
   readonly #byFd = new Map<number, Watched>();
   readonly #suspects = new Set<Netns | undefined>();
   readonly #drain = (): void => this.#drainAll('loud');
@@ -76,6 +77,7 @@ export class Events implements Disposable {
     this.#names = undefined;
     for (const netns of this.#watched.keys()) this.#unwatch(netns);
     process.off(signal, this.#drain);
+    closeSync(this.#poll);
   }
 
   /** Subscribes to domains that are new and lets go of those that are gone. Called after namespaces were made or removed. */
@@ -120,7 +122,10 @@ export class Events implements Disposable {
       memory: { domain: isOurNetns(netns), links: new Map(), permanent: new Set<string>() },
     };
     this.#watched.set(netns, watched);
-    this.#byFd.set(routeFd, watched).set(nftFd, watched);
+    for (const fd of [routeFd, nftFd]) {
+      this.#byFd.set(fd, watched);
+      pollFor(this.#poll, fd);
+    }
     this.#recall(watched);
   }
 
@@ -150,7 +155,9 @@ export class Events implements Disposable {
   }
 
   #drainAll(mode: 'loud' | 'quiet'): void {
-    for (const fd of readable([...this.#byFd.keys()])) this.#drainOne(fd, mode);
+    for (let fds = readable(this.#poll); fds.length > 0; fds = readable(this.#poll)) {
+      for (const fd of fds) this.#drainOne(fd, mode);
+    }
   }
 
   #drainOne(fd: number, mode: 'loud' | 'quiet'): void {

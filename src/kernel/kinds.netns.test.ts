@@ -1,14 +1,17 @@
 // The contract against the kernel, with ip(8) as the second opinion, and what only the real kinds promise.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import type { Route, Sysctl, VethLink, VxlanLink } from '#model/desired.ts';
+import { type Desired, emptyDesired, type Route, type Sysctl, type VethLink, type VxlanLink } from '#model/desired.ts';
+import { diff } from '#model/diff.ts';
 import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import { type Foreign, kindContract } from './contract.ts';
+import type { Kind } from './kind.ts';
 import { createKinds, type RealKinds } from './kinds.ts';
 
 const netnsDirectory = mkdtempSync(join(tmpdir(), 'causeway-netns-'));
@@ -151,4 +154,52 @@ test('the kernel says why it refuses', () => {
   const route: Route = { netns: '', destination: parseCidr('10.1.0.0/24'), via: parseIp('203.0.113.1'), onlink: false, type: 'unicast' };
   const [failure] = kinds.route.add([route]);
   assert.equal(failure?.fault.message, 'Cannot add route 10.1.0.0/24 via 203.0.113.1: ENETUNREACH (Nexthop has invalid gateway)');
+});
+
+test('a process without memory finds everything as it is wanted, and writes nothing', () => {
+  const kinds = open();
+  const where = { netns: 'cw-real' };
+  const over = { link: 'cwe1', onlink: false, type: 'unicast' } as const;
+  const [ip, mac] = [parseIp('10.0.0.5'), parseMac('0a:63:0a:00:00:05')];
+  const desired: Desired = {
+    ...emptyDesired,
+    netns: [{ name: 'cw-real' }],
+    sysctl: [{ ...where, path: 'net/ipv4/ip_forward', value: '1' }],
+    link: [veth('cwe1')],
+    addr: [{ ...where, link: 'lo', address: '169.254.1.1/32' }],
+    neigh: [{ ...where, link: 'cwe1', ip, mac }],
+    route: [{ ...where, destination: parseCidr('10.0.0.5/32'), ...over }],
+    table: [{ ...where, family: 'inet', name: 'causeway', text: 'set members4 { type ifname . ether_addr . ipv4_addr; }' }],
+    element: [{ ...where, table: 'causeway', set: 'members4', key: `"cwe1" . ${mac} . ${ip}` }],
+  };
+  for (const name of ['netns', 'sysctl', 'link', 'addr', 'neigh', 'route', 'table', 'element'] as const) {
+    assert.deepEqual((kinds[name] as { add(items: readonly unknown[]): unknown[] }).add(desired[name]), []);
+  }
+  const second = createKinds({ netnsDirectory });
+  second.sysctl.add(desired.sysctl);
+  const differences = (['netns', 'link', 'addr', 'neigh', 'fdb', 'route', 'table', 'element'] as const).map((name) => {
+    const kind = second[name] as Kind<unknown>;
+    return diff<unknown>(desired[name], [...kind.list(''), ...kind.list('cw-real')], kind);
+  });
+  second[Symbol.dispose]();
+  assert.deepEqual(new Set(differences.map((difference) => JSON.stringify(difference))), new Set(['{"add":[],"change":[],"remove":[]}']));
+  assert.equal(second.writes, 0);
+});
+
+test('lists stay right while somebody else changes the tables', async () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  const links = Array.from({ length: 40 }, (_, index) => veth(`cwe${index}`));
+  assert.deepEqual(kinds.link.add(links), []);
+  assert.deepEqual(kinds.addr.add(links.map(({ name }, index) => ({ netns: 'cw-real', link: name, address: `10.1.0.${index}/32` }))), []);
+  const loop = 'for i in $(seq 40); do ip addr add 198.51.100.1/32 dev lo; ip addr del 198.51.100.1/32 dev lo; done';
+  const churn = spawn('nsenter', [`--net=${netnsDirectory}/cw-real`, 'sh', '-c', loop]);
+  const ended = once(churn, 'exit');
+  const counts = new Set<number>();
+  while (churn.exitCode === null) {
+    counts.add(kinds.addr.list('cw-real').filter(({ link }) => link !== 'lo').length);
+    await setTimeout(0);
+  }
+  await ended;
+  assert.deepEqual(counts, new Set([40]));
 });

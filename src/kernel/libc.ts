@@ -20,7 +20,9 @@ const c = {
   recv: program.func('long recv(int, _Out_ void *, size_t, int)'),
   send: program.func('long send(int, const void *, size_t, int)'),
   fcntl: program.func('int fcntl(int, int, long)'),
-  poll: program.func('int poll(_Inout_ void *, unsigned long, int)'),
+  epollCreate: program.func('int epoll_create1(int)'),
+  epollControl: program.func('int epoll_ctl(int, int, int, const void *)'),
+  epollWait: program.func('int epoll_wait(int, _Out_ void *, int, int)'),
   setns: program.func('int setns(int, int)'),
   unshare: program.func('int unshare(int)'),
   mount: program.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
@@ -50,8 +52,12 @@ const F_SETOWN = 8;
 const F_SETSIG = 10;
 const O_NONBLOCK = 0o4000;
 const O_ASYNC = 0o20000;
-const POLLIN = 1;
-const POLLERR = 8;
+const EPOLL_CLOEXEC = 0o2000000;
+const EPOLL_CTL_ADD = 1;
+const EPOLLIN = 1;
+// struct epoll_event is packed on x86-64 only.
+const epollEventBytes = process.arch === 'x64' ? 12 : 16;
+const epollDataOffset = epollEventBytes - 8;
 const MSG_DONTWAIT = 0x40;
 export const CLONE_NEWNET = 0x40000000;
 export const MS_BIND = 0x1000;
@@ -127,16 +133,22 @@ export function raiseSignal(fd: number, signal: NodeJS.Signals): void {
   checked(c.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK), 'make a socket raise signals');
 }
 
-/** Those of `fds` that have something to read or an error pending, without waiting. One system call. */
-export function readable(fds: readonly number[]): number[] {
-  if (fds.length === 0) return [];
-  const set = Buffer.alloc(fds.length * 8);
-  for (const [index, fd] of fds.entries()) {
-    set.writeInt32LE(fd, index * 8);
-    set.writeInt16LE(POLLIN, index * 8 + 4);
-  }
-  if (c.poll(set, fds.length, 0) <= 0) return [];
-  return fds.filter((_, index) => (set.readInt16LE(index * 8 + 6) & (POLLIN | POLLERR)) !== 0);
+/** An epoll instance (epoll(7)); the caller closes it. */
+export const openPoll = (): number => checked(c.epollCreate(EPOLL_CLOEXEC), 'open an epoll instance');
+
+/** Watches `fd` until it is closed. */
+export function pollFor(poll: number, fd: number): void {
+  const event = Buffer.alloc(epollEventBytes);
+  event.writeUInt32LE(EPOLLIN, 0);
+  event.writeInt32LE(fd, epollDataOffset);
+  checked(c.epollControl(poll, EPOLL_CTL_ADD, fd, event), 'watch a socket');
+}
+
+const pollEvents = Buffer.alloc(64 * epollEventBytes);
+/** At most 64 of the watched descriptors that have something to read or an error pending, without waiting. */
+export function readable(poll: number): number[] {
+  const count = Math.max(0, c.epollWait(poll, pollEvents, 64, 0));
+  return Array.from({ length: count }, (_, index) => pollEvents.readInt32LE(index * epollEventBytes + epollDataOffset));
 }
 
 /**

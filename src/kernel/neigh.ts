@@ -4,7 +4,7 @@ import type { Neigh, Netns } from '#model/desired.ts';
 import { familyOf } from '#model/ip.ts';
 import { byNetns, linksByIndex, place, sendAboutLinks } from './batch.ts';
 import type { Kind } from './kind.ts';
-import { afOf, decodeNeigh, encodeNeigh, encodeNeighDump } from './netlink/rtnl.ts';
+import { afOf, decodeNeigh, encodeNeigh, encodeNeighDump, neighState } from './netlink/rtnl.ts';
 import { AF_UNSPEC, NLM_F_CREATE, NLM_F_REPLACE, NUD_PERMANENT, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from './netlink/uapi.ts';
 import { isOurLinkName } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
@@ -22,9 +22,10 @@ export function createNeighKind(sockets: Sockets): Kind<Neigh> {
     const links = linksByIndex(socket);
     const messages = socket.dump({ type: RTM_GETNEIGH, body: encodeNeighDump(AF_UNSPEC), action: `list neighbours${place(netns)}` });
     return messages.flatMap((message) => {
-      const { index, state, ip, mac } = decodeNeigh(message.body);
+      if (neighState(message.body) !== NUD_PERMANENT) return [];
+      const { index, ip, mac } = decodeNeigh(message.body);
       const link = links.get(index)?.name;
-      if (link === undefined || ip === undefined || mac === undefined || state !== NUD_PERMANENT || !isOurLinkName(link)) return [];
+      if (link === undefined || ip === undefined || mac === undefined || !isOurLinkName(link)) return [];
       return [{ netns, link, ip, mac }];
     });
   }

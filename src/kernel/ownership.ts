@@ -9,14 +9,15 @@
 //   kernel gives by itself is not: IFA_PROTO (Linux 5.18) says so, and where it does not, a link-local address counts as the
 //   kernel's when it is the one that follows from the link's MAC.
 // - route: protocol 197 in the main table. neighbour, forwarding entry: permanent ones on links named `cw…`.
-import { type Cidr, type Ip, contains, linkLocalOf, type Mac } from '#model/ip.ts';
+import { type Ip, linkLocalOf, type Mac } from '#model/ip.ts';
 import { domainPrefix, linkPrefix } from '#model/numbers.ts';
 import { IFAPROT_KERNEL_LL, IFAPROT_KERNEL_LO } from './netlink/uapi.ts';
 
 export const aliasPrefix = 'causeway ';
 
-const loopback4 = '127.0.0.0/8' as Cidr;
-const linkLocal6 = 'fe80::/10' as Cidr;
+// Canonical text decides: this is asked for every address of every link.
+const loopback = /^(127\.|::1$)/;
+const linkLocal6 = /^fe[89ab]/;
 
 export const isOurNetns = (name: string): boolean => name.startsWith(domainPrefix);
 
@@ -37,8 +38,8 @@ export interface FoundAddress {
 
 /** `domain`: whether the namespace itself is ours. */
 export function isOurAddress(address: FoundAddress, domain: boolean): boolean {
-  if (address.link === 'lo') return domain && address.ip !== '::1' && !contains(loopback4, address.ip);
+  if (address.link === 'lo') return domain && !loopback.test(address.ip);
   if (!isOurLinkName(address.link)) return false;
   if (address.protocol >= IFAPROT_KERNEL_LO && address.protocol <= IFAPROT_KERNEL_LL) return false;
-  return !(contains(linkLocal6, address.ip) && address.ip === linkLocalOf(address.mac));
+  return !(linkLocal6.test(address.ip) && address.ip === linkLocalOf(address.mac));
 }

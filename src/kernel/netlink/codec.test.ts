@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import * as fc from 'fast-check';
+import { formatIp, type Ip, parseIp } from '#model/ip.ts';
 import {
   attribute,
   attributeList,
@@ -7,7 +9,9 @@ import {
   decodeError,
   decodeMessages,
   encodeMessage,
+  ipBytes,
   nested,
+  readIp,
   readText,
   text,
   u16,
@@ -60,4 +64,27 @@ test('a refusal carries the number and the sentence of the kernel', () => {
   const [message] = decodeMessages(recorded.refusal);
   assert.ok(message !== undefined);
   assert.deepEqual(decodeError(message), { errno: 101, text: 'Nexthop has invalid gateway' });
+});
+
+const round = (ip: Ip): Ip | undefined => readIp(ipBytes(ip));
+test('addresses are read as the model writes them', () => {
+  const texts = [
+    '::',
+    '::1',
+    '1::',
+    'fe80::1',
+    '1:0:0:2::',
+    '1:0:2::3',
+    '0:1::',
+    '2001:db8:0:1:1:1:1:1',
+    '1:0:0:2:0:0:0:3',
+    '1:2:3:4:5:6:7:8',
+  ];
+  assert.deepEqual(
+    texts.map((value) => round(parseIp(value))),
+    texts.map((value) => parseIp(value)),
+  );
+  assert.equal(round(parseIp('10.0.0.255')), '10.0.0.255');
+  fc.assert(fc.property(fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }), (value) => round(formatIp(value, 6)) === formatIp(value, 6)));
+  assert.equal(readIp(Buffer.alloc(5)), undefined);
 });

@@ -1,6 +1,6 @@
 // Netlink messages to and from bytes: header, attributes, nested attributes (linux/netlink.h). Pure. Netlink is in the
 // host's byte order; every machine Causeway runs on is little-endian, and attributes that are big-endian say so.
-import { type Family, familyOf, formatIp, type Ip, ipToBigint, type Mac } from '#model/ip.ts';
+import { type Family, familyOf, type Ip, ipToBigint, type Mac } from '#model/ip.ts';
 import { NLA_F_NESTED, NLA_TYPE_MASK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSGERR_ATTR_MSG } from './uapi.ts';
 
 export interface Message {
@@ -121,8 +121,21 @@ export const readMac = (value: Buffer | undefined): Mac => (value?.toString('hex
 /** Address bytes to text; undefined when they are neither 4 nor 16. */
 export function readIp(value: Buffer | undefined): Ip | undefined {
   if (value?.length === 4) return value.join('.') as Ip;
-  if (value?.length === 16) return formatIp(BigInt(`0x${value.toString('hex')}`), 6);
-  return undefined;
+  return value?.length === 16 ? readIp6(value) : undefined;
+}
+
+/** As formatIp() of model/ip.ts (RFC 5952), but some ten times as fast from bytes: namespaces list thousands of addresses. */
+function readIp6(value: Buffer): Ip {
+  let best = { start: -1, length: 1 };
+  for (let start = 0; start < 8; start++) {
+    let length = 0;
+    while (start + length < 8 && value.readUInt16BE((start + length) * 2) === 0) length++;
+    if (length > best.length) best = { start, length };
+    start += length;
+  }
+  const groups = Array.from({ length: 8 }, (_, index) => value.readUInt16BE(index * 2).toString(16));
+  if (best.start < 0) return groups.join(':') as Ip;
+  return `${groups.slice(0, best.start).join(':')}::${groups.slice(best.start + best.length).join(':')}` as Ip;
 }
 
 export function ipBytes(ip: Ip): Buffer {

@@ -313,13 +313,16 @@ function neighHeader(family: number): Buffer {
 /** Body of a dump of all neighbours (AF_UNSPEC) or of all forwarding entries (AF_BRIDGE). */
 export const encodeNeighDump = (family: number): Buffer => neighHeader(family);
 
+/** ndm_state alone: most neighbours are the kernel's own and are not worth more. */
+export const neighState = (body: Buffer): number => body.readUInt16LE(8);
+
 export function decodeNeigh(body: Buffer): NeighMessage {
   const attributes = decodeAttributes(body.subarray(12));
   const mac = attributes.get(uapi.NDA_LLADDR);
   return {
     family: body[0] ?? 0,
     index: body.readInt32LE(4),
-    state: body.readUInt16LE(8),
+    state: neighState(body),
     flags: body[10] ?? 0,
     ip: readIp(attributes.get(uapi.NDA_DST)),
     mac: mac?.length === 6 ? readMac(mac) : undefined,

@@ -111,18 +111,21 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
-   * Every object the kernel lists. A dump that a concurrent change interrupted is taken again, so the list is consistent.
-   * Bodies are copies. Fault `kernel`, with errno EINTR when the table never holds still.
+   * Every object the kernel lists. A dump that a concurrent change interrupted is taken again, a few times; under changes
+   * that never cease the last one counts, in which an object may be missing or stale (the next pass of the loop finds out).
+   * Bodies are copies. Fault `kernel`.
    */
   dump(request: Request): Message[] {
+    let last: Message[] = [];
     for (let attempt = 0; attempt < dumpAttempts; attempt++) {
-      const messages = this.#dumpOnce(request);
-      if (messages !== undefined) return messages;
+      const { messages, whole } = this.#dumpOnce(request);
+      if (whole) return messages;
+      last = messages;
     }
-    throw kernelFault(request.action, 'EINTR', `interrupted ${dumpAttempts} times`);
+    return last;
   }
 
-  #dumpOnce(request: Request): Message[] | undefined {
+  #dumpOnce(request: Request): { readonly messages: Message[]; readonly whole: boolean } {
     const sequence = this.#next();
     const flags = NLM_F_REQUEST | NLM_F_DUMP | (request.flags ?? 0);
     this.#send(encodeMessage({ type: request.type, flags, sequence, port: 0, body: request.body }), request.action);
@@ -130,7 +133,10 @@ export class NetlinkSocket implements Disposable {
     let interrupted = false;
     for (;;) {
       const datagram = this.#receive(request.action);
-      if (datagram === undefined) return undefined;
+      if (datagram === undefined) {
+        interrupted = true;
+        continue;
+      }
       for (const message of decodeMessages(Buffer.from(datagram))) {
         if (message.sequence !== sequence) continue;
         if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
@@ -140,7 +146,7 @@ export class NetlinkSocket implements Disposable {
             const text = message.type === NLMSG_ERROR ? decodeError(message).text : '';
             throw kernelFault(request.action, errnoName(errno), text);
           }
-          return interrupted ? undefined : found;
+          return { messages: found, whole: !interrupted };
         }
         if (message.type !== NLMSG_NOOP) found.push(message);
       }
