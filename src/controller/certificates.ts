@@ -6,10 +6,16 @@ import { certificateRecord, type CertificateRecord } from '#api/answers.ts';
 import { parseAnswer } from '#api/parse.ts';
 import type { Issued } from './ca.ts';
 import { type Control, transact } from './control.ts';
-import { keys, toJson } from './records.ts';
+import { fieldsOf, keys, toJson } from './records.ts';
 
-const read = (entry: Entry): CertificateRecord =>
-  parseAnswer(certificateRecord, typeof entry.value === 'object' ? structuredClone(entry.value) : entry.value, 'a certificate record');
+/** Each entry is read once; it is looked at with every request. */
+const known = new WeakMap<Entry, CertificateRecord>();
+
+function read(entry: Entry): CertificateRecord {
+  const record = known.get(entry) ?? parseAnswer(certificateRecord, fieldsOf(entry.value), 'a certificate record');
+  known.set(entry, record);
+  return record;
+}
 
 export function certificateOf(control: Pick<Control, 'mirror'>, serial: string): CertificateRecord | undefined {
   const entry = control.mirror.entry(keys.certificate(serial));

@@ -1,6 +1,7 @@
 // Tells every watching host what it needs of each change, and nothing else. Each change is written as a line once; lines are
 // sent in small batches, because a thousand connections times a hundred changes a second are too many writes otherwise.
 import { isDeepStrictEqual } from 'node:util';
+import { assertNever } from '#model/fault.ts';
 import { type ResourceKind, resourceKinds, type Resources } from '#model/resources.ts';
 import type { WatchLine } from '#api/answers.ts';
 import { mayRead, type Principal } from './access.ts';
@@ -8,7 +9,7 @@ import { isStillValid } from './authentication.ts';
 import { type Contents, networkOf, type Participation } from './contents.ts';
 import type { Control } from './control.ts';
 import { hostFacts } from './hosts.ts';
-import type { Change, Mirror, MirrorListener } from './mirror.ts';
+import type { Change, Mirror, MirrorListener, PrivateKind } from './mirror.ts';
 import { type Interest, TextMemo, Watcher } from './watcher.ts';
 
 const bookmarkMs = 10_000;
@@ -32,6 +33,22 @@ const isForHosts = (change: Change): boolean =>
   change.before === undefined ||
   change.after === undefined ||
   !isDeepStrictEqual(hostFacts(change.before), hostFacts(change.after));
+
+/** Whether what became of that record may end the watch of that asker. */
+function concerns(principal: Principal, kind: PrivateKind, id: string): boolean {
+  switch (kind) {
+    case 'tokens':
+      return 'token' in principal && principal.token === id;
+    case 'certificates':
+      return principal.type === 'host' && principal.serial === id;
+    case 'incarnations':
+      return principal.type === 'host' && principal.host === id;
+    case 'routes':
+      return false;
+    default:
+      return assertNever(kind);
+  }
+}
 
 export class Hub implements MirrorListener, Disposable {
   readonly #mirror: Mirror;
@@ -106,8 +123,9 @@ export class Hub implements MirrorListener, Disposable {
     this.#schedule();
   }
 
-  privateChanged(): void {
+  privateChanged(kind: PrivateKind, id: string): void {
     for (const watcher of this.#all()) {
+      if (!concerns(watcher.interest.principal, kind, id)) continue;
       if (!isStillValid({ mirror: this.#mirror, now: this.#now }, watcher.interest.principal)) this.#drop(watcher);
     }
   }

@@ -80,7 +80,9 @@ export async function listResources<K extends ResourceKind>(store: Store, kind: 
 }
 
 export const notFound = (kind: ResourceKind, id: string): Fault =>
-  new Fault('not-found', `No ${singular[kind]} ${JSON.stringify(id)}`, { hint: `List them: causeway ${singular[kind]} ls` });
+  new Fault('not-found', `No ${singular[kind]} ${JSON.stringify(id)}`, {
+    hint: kind === 'blocks' ? undefined : `List them: causeway ${singular[kind]} ls`,
+  });
 
 /** The text of an index entry (`names/…`), which holds an id. */
 export const idOf = (entry: Entry | undefined): string | undefined =>

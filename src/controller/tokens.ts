@@ -31,7 +31,16 @@ const hashOf = (secret: string): string => createHash('sha256').update(secret).d
 /** 40 lower-case letters and digits, about 200 bits. */
 export const newSecret = (): string => [...randomBytes(40)].map((byte) => (byte % 36).toString(36)).join('');
 
+/** Each entry is read once; it is looked at with every request. */
+const known = new WeakMap<Entry, StoredToken>();
+
 export function readToken(entry: Entry): StoredToken {
+  const token = known.get(entry) ?? parseStored(entry);
+  known.set(entry, token);
+  return token;
+}
+
+function parseStored(entry: Entry): StoredToken {
   const { hash, usedKey } = parseAnswer(secretPart, entry.value, 'a token');
   const record = parseAnswer(tokenRecord, fieldsOf(entry.value), 'a token');
   return { record, hash, ...(usedKey === undefined ? {} : { usedKey }), revision: entry.revision };
