@@ -66,6 +66,7 @@ export class Loop implements Disposable {
       const outcome = reconciler.apply(desired, maySweep());
       this.#runs += 1;
       done(outcome);
+      if (outcome.again) this.kick();
       if (outcome.failing.length > 0) this.#later();
       else this.#settled();
       return outcome;

@@ -28,6 +28,8 @@ export interface Outcome {
   readonly failing: readonly { readonly kind: KindName; readonly what: string; readonly fault: Fault }[];
   /** Links of ours that were made again although their endpoint had been placed: their far end needs its addresses back. */
   readonly remadeLinks: readonly Desired['link'][number][];
+  /** A link was changed, perhaps by making it again, which takes its routes and neighbours with it: look and run again. */
+  readonly again: boolean;
 }
 
 type Item = Desired[KindName][number];
@@ -39,6 +41,8 @@ interface Changes {
   readonly kind: KindName;
   readonly add: Item[];
   readonly remove: Item[];
+  /** Those of `add` that existed, but differently. */
+  readonly changed: Item[];
 }
 
 export class Reconciler {
@@ -84,7 +88,10 @@ export class Reconciler {
     for (const { kind, remove } of changes.toReversed()) run(kind, 'remove', remove);
     for (const { kind, add } of this.#inOrder(changes)) run(kind, 'add', add);
     for (const link of changes.find(({ kind }) => kind === 'link')?.add ?? []) if (isRemade(link)) remadeLinks.push(link);
+    const shaken = changes.flatMap(({ kind, changed }) => (kind === 'link' ? changed.map(netnsOf) : []));
+    for (const netns of shaken) this.suspect(netns);
     return {
+      again: shaken.length > 0,
       desired: order.reduce((sum, kind) => sum + desired[kind].length, 0),
       changed: changes.reduce((sum, { add, remove }) => sum + add.length + remove.length, 0) - failing.length,
       failing,
@@ -135,7 +142,8 @@ export class Reconciler {
     const difference = diff(wanted, [...this.#actualOf(kind).values()], { key, same });
     // A setting has no state to go back to, so it is never removed.
     const remove = kind === 'sysctl' ? [] : difference.remove.filter((item) => sweep || ever.has(key(item)));
-    return { kind, add: [...difference.change.map(({ wanted: item }) => item), ...difference.add], remove };
+    const changed = difference.change.map(({ wanted: item }) => item);
+    return { kind, add: [...changed, ...difference.add], remove, changed };
   }
 
   #inOrder(changes: readonly Changes[]): { kind: KindName; add: readonly Item[] }[] {
