@@ -96,10 +96,20 @@ function vethRequests(link: VethLink, peerFd: number): Request[] {
   ];
 }
 
-/** Sets what every link has, in place. */
-function settle(link: VethLink | VxlanLink): Request {
+/**
+ * Sets what every link has, in place. What is already so is not written again: on any write of a MAC, the same one too, the
+ * kernel forgets all neighbours of the link, permanent ones included (net/core/neighbour.c, neigh_changeaddr).
+ */
+function settle(link: VethLink | VxlanLink, found?: FoundLink): Request {
   const { name, mtu, mac, alias } = link;
-  return { type: RTM_SETLINK, body: encodeLink({ name, mtu, mac, alias, up: true }), action: `set ${linkText(link)}` };
+  const change: LinkChange = {
+    name,
+    ...(mtu === found?.mtu ? {} : { mtu }),
+    ...(mac === found?.mac ? {} : { mac }),
+    ...(alias === found?.alias ? {} : { alias }),
+    up: true,
+  };
+  return { type: RTM_SETLINK, body: encodeLink(change), action: `set ${linkText(link)}` };
 }
 
 export function createLinkKind(sockets: Sockets, devices: WireguardDevices | undefined): Kind<Link> {
@@ -171,7 +181,7 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
         })),
       ),
     );
-    const set = socket.batch(links.map(settle));
+    const set = socket.batch(links.map((link) => settle(link)));
     return failuresOf(
       links,
       made.map(({ fault }, index) => fault ?? set[index]?.fault),
@@ -213,7 +223,7 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
         settled.push(link);
       } else again.push(link);
     }
-    const set = socket.batch(settled.map(settle)).map(({ fault }) => fault);
+    const set = socket.batch(settled.map((link) => settle(link, found.get(link.name)))).map(({ fault }) => fault);
     return [...failuresOf(settled, set), ...removeNamed(socket, again), ...create(netns, socket, again)];
   }
 
