@@ -3,6 +3,7 @@
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
 import { familyOf } from '#model/ip.ts';
+import { portRange } from '#model/numbers.ts';
 import type { Network, Pool } from '#model/resources.ts';
 import type { Operation } from '#store/store.ts';
 import type { NetworkRequest, PoolRequest } from '#api/local.ts';
@@ -96,15 +97,29 @@ function planPool(
   return pool;
 }
 
-async function chooseVni(control: Control, networks: Iterable<Network>, asked: number | undefined): Promise<number> {
+/** Networks of which each needs a port of its own on every host: for WireGuard, or for its name server (numbers.ts, guard.ts). */
+const needsPort = ({ carry, domain }: Network['choices']): boolean => carry === 'wireguard' || domain === 'host';
+
+async function chooseVni(
+  control: Control,
+  existing: Iterable<Network>,
+  { asked, choices }: { asked?: number | undefined; choices: Network['choices'] },
+): Promise<number> {
+  const networks = [...existing];
+  const ports = new Map(networks.filter((one) => needsPort(one.choices)).map((one) => [one.vni % portRange, one]));
+  const clash = (vni: number): Network | undefined => (needsPort(choices) ? ports.get(vni % portRange) : undefined);
   if (asked !== undefined) {
+    const hint = 'Leave it out to have one chosen';
     if ((await control.store.get(keys.vni(asked))) !== undefined) {
-      throw new Fault('exists', `VNI ${asked} is used by another network`, { field: 'vni', hint: 'Leave it out to have one chosen' });
+      throw new Fault('exists', `VNI ${asked} is used by another network`, { field: 'vni', hint });
     }
+    const other = clash(asked);
+    if (other !== undefined)
+      throw new Fault('exists', `VNI ${asked} would need the same UDP port as network ${other.name}`, { field: 'vni', hint });
     return asked;
   }
-  const used = new Set([...networks].map(({ vni }) => vni));
-  for (let vni = firstVni; vni <= lastVni; vni++) if (!used.has(vni)) return vni;
+  const used = new Set(networks.map(({ vni }) => vni));
+  for (let vni = firstVni; vni <= lastVni; vni++) if (!used.has(vni) && clash(vni) === undefined) return vni;
   throw new Fault('exhausted', 'No VNI is left');
 }
 
@@ -153,7 +168,7 @@ export function createNetwork(control: Control, principal: Principal, request: N
         choices,
         encrypted: choices.carry === 'wireguard' || request.encrypted === true,
         internal: request.internal ?? false,
-        vni: await chooseVni(control, surroundings.networks.values(), request.vni),
+        vni: await chooseVni(control, surroundings.networks.values(), { asked: request.vni, choices }),
         ...(request.mtu === undefined ? {} : { mtu: request.mtu }),
         attachable: request.attachable ?? false,
         addressing: request.addressing ?? (choices.domain === 'docker' ? 'external' : 'blocks'),

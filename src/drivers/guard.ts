@@ -4,7 +4,7 @@
 // wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
 import type { Network } from '#model/resources.ts';
-import { tableName, transitBase, uplink } from '#model/numbers.ts';
+import { portRange, tableName, transitBase, uplink } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
 export const resolver = { 4: '169.254.1.1', 6: 'fd63:7703::1' } as const;
@@ -174,7 +174,7 @@ export function hostTable(): NftTable {
 }
 
 /** Port of a network's name server: 53 in a domain of its own. */
-export const resolverPort = (network: Network): number => (network.choices.domain === 'own' ? 53 : 10_053 + (network.vni % 4096));
+export const resolverPort = (network: Network): number => (network.choices.domain === 'own' ? 53 : 10_053 + (network.vni % portRange));
 
 /** Elements of one set, from keys. */
 export const elements = (netns: string, set: string, keys: readonly string[]): NftElement[] =>

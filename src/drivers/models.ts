@@ -119,8 +119,12 @@ export function describeChoices(
     { choice: 'domain', value: choices.domain, meaning: domain[choices.domain] },
     {
       choice: 'address',
-      value: `blocks of /${address.blockLength4} (IPv6 /${address.blockLength6})`,
-      meaning: `a host gives out addresses of its own blocks without asking${address.borrow ? '; when no block is left it borrows single addresses' : ''}`,
+      ...(choices.attach === 'docker'
+        ? { value: 'docker', meaning: "the Swarm's managers give addresses" }
+        : {
+            value: `blocks of /${address.blockLength4} (IPv6 /${address.blockLength6})`,
+            meaning: `a host gives out addresses of its own blocks without asking${address.borrow ? '; when no block is left it borrows single addresses' : ''}`,
+          }),
     },
     { choice: 'carry', value: choices.carry, meaning: carry[choices.carry] },
     { choice: 'guard', value: choices.guard, meaning: guard[choices.guard] },

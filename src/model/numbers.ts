@@ -5,10 +5,12 @@ import { type Cidr, type Family, type Ip, ipAdd, ipToBigint, cidrBase, linkLocal
 export const controllerPort = 7480;
 export const agentPort = 7481;
 export const vxlanPort = 8472;
-/** First of the 4096 UDP ports of encrypted networks. */
+/** Ports that follow from a network's VNI follow from its rest by this. */
+export const portRange = 4096;
+/** First of the UDP ports of encrypted networks. */
 export const wireguardBasePort = 51820;
 /** UDP port of an encrypted network, the same on every host; the controller keeps two networks from sharing one. */
-export const wireguardPortOf = (vni: number): number => wireguardBasePort + (vni % 4096);
+export const wireguardPortOf = (vni: number): number => wireguardBasePort + (vni % portRange);
 /** rtm_protocol of every route of ours: how a process with no memory tells them from others. */
 export const routeProtocol = 197;
 export const tableName = 'causeway';
