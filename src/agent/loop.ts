@@ -27,7 +27,6 @@ export class Loop implements Disposable {
   #retry: NodeJS.Timeout | undefined;
   #retryMs = firstRetryMs;
   #runs = 0;
-  #ranAgain = false;
 
   constructor(options: LoopOptions) {
     this.#options = options;
@@ -67,11 +66,7 @@ export class Loop implements Disposable {
       const outcome = reconciler.apply(desired, maySweep());
       this.#runs += 1;
       done(outcome);
-      // At once, but a link that never comes to be as it should must not keep the loop spinning.
-      if (outcome.again && !this.#ranAgain) this.kick();
-      const isStuck = outcome.again && this.#ranAgain;
-      this.#ranAgain = outcome.again;
-      if (outcome.failing.length > 0 || isStuck) this.#later();
+      if (outcome.failing.length > 0) this.#later();
       else this.#settled();
       return outcome;
     } catch (error) {

@@ -28,8 +28,6 @@ export interface Outcome {
   readonly failing: readonly { readonly kind: KindName; readonly what: string; readonly fault: Fault }[];
   /** Links of ours that were made again although their endpoint had been placed: their far end needs its addresses back. */
   readonly remadeLinks: readonly Desired['link'][number][];
-  /** A link was changed, perhaps by making it again, which takes its routes and neighbours with it: look and run again. */
-  readonly again: boolean;
 }
 
 type Item = Desired[KindName][number];
@@ -39,11 +37,16 @@ const netnsOf = (item: Item): Netns => ('netns' in item ? item.netns : item.name
 
 interface Changes {
   readonly kind: KindName;
-  readonly add: Item[];
-  readonly remove: Item[];
-  /** Those of `add` that existed, but differently. */
-  readonly changed: Item[];
+  /** What is missing, and what is there but different. */
+  readonly add: readonly Item[];
+  readonly remove: readonly Item[];
+  readonly missing: ReadonlySet<Item>;
+  /** Namespaces in which a link changes in more than its alias: the kernel may throw away what hangs on it. */
+  readonly disturbed: ReadonlySet<Netns>;
 }
+
+/** What hangs on links. */
+const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'fdb', 'route'];
 
 export class Reconciler {
   readonly #kinds: Readonly<Record<KindName, AnyKind>>;
@@ -86,14 +89,20 @@ export class Reconciler {
       );
     };
     for (const { kind, remove } of changes.toReversed()) run(kind, 'remove', remove);
-    for (const { kind, add } of this.#inOrder(changes)) run(kind, 'add', add);
-    for (const link of changes.find(({ kind }) => kind === 'link')?.add ?? []) if (isRemade(link)) remadeLinks.push(link);
-    const shaken = changes.flatMap(({ kind, changed }) => (kind === 'link' ? changed.map(netnsOf) : []));
-    for (const netns of shaken) this.suspect(netns);
+    const steps = this.#inOrder(changes);
+    let changed = changes.reduce((sum, { remove }) => sum + remove.length, 0);
+    for (let next = steps.shift(); next !== undefined; next = steps.shift()) {
+      run(next.kind, 'add', next.add);
+      changed += next.add.length;
+      if (next.kind !== 'link') continue;
+      for (const link of next.add) if (next.missing.has(link) && isPlaced(link)) remadeLinks.push(link);
+      if (next.disturbed.size === 0) continue;
+      for (const netns of next.disturbed) for (const kind of onLinks) this.#list(kind, netns);
+      steps.splice(0, steps.length, ...this.#afterLinks(order.map((kind) => this.#changesOf(kind, desired, sweep))));
+    }
     return {
-      again: shaken.length > 0,
       desired: order.reduce((sum, kind) => sum + desired[kind].length, 0),
-      changed: changes.reduce((sum, { add, remove }) => sum + add.length + remove.length, 0) - failing.length,
+      changed: changed - failing.length,
       failing,
       remadeLinks,
     };
@@ -142,18 +151,29 @@ export class Reconciler {
     const difference = diff(wanted, [...this.#actualOf(kind).values()], { key, same });
     // A setting has no state to go back to, so it is never removed.
     const remove = kind === 'sysctl' ? [] : difference.remove.filter((item) => sweep || ever.has(key(item)));
-    const changed = difference.change.map(({ wanted: item }) => item);
-    return { kind, add: [...changed, ...difference.add], remove, changed };
+    const disturbing = kind === 'link' ? difference.change.filter(({ wanted: item, found }) => !isRenaming(item, found)) : [];
+    return {
+      kind,
+      add: [...difference.change.map(({ wanted: item }) => item), ...difference.add],
+      remove,
+      missing: new Set(difference.add),
+      disturbed: new Set(disturbing.map(({ wanted: item }) => netnsOf(item))),
+    };
   }
 
-  #inOrder(changes: readonly Changes[]): { kind: KindName; add: readonly Item[] }[] {
-    const settings = changes.find(({ kind }) => kind === 'sysctl')?.add ?? [];
-    const general = settings.filter((item) => !isLinkSetting(item));
+  /** Additions, with settings in their two places. */
+  #inOrder(changes: readonly Changes[]): Changes[] {
     return changes.flatMap((change) => {
-      if (change.kind === 'netns') return [change, { kind: 'sysctl' as const, add: general }];
-      if (change.kind === 'sysctl') return [{ kind: 'sysctl' as const, add: settings.filter(isLinkSetting) }];
-      return [change];
+      if (change.kind !== 'netns' && change.kind !== 'sysctl') return [change];
+      const settings = changes.find(({ kind }) => kind === 'sysctl') ?? change;
+      const those = (isOfLink: boolean): Changes => ({ ...settings, add: settings.add.filter((item) => isLinkSetting(item) === isOfLink) });
+      return change.kind === 'netns' ? [change, those(false)] : [those(true)];
     });
+  }
+
+  #afterLinks(changes: readonly Changes[]): Changes[] {
+    const steps = this.#inOrder(changes);
+    return steps.slice(steps.findIndex(({ kind }) => kind === 'link') + 1);
   }
 
   #remember(kind: KindName, verb: 'add' | 'remove', items: readonly Item[]): void {
@@ -177,5 +197,13 @@ export class Reconciler {
 }
 
 const isLinkSetting = (item: Item): boolean => 'path' in item && item.path.includes('/conf/cw');
-const isRemade = (item: Item): item is Desired['link'][number] =>
+/** A link of ours whose far end is in a container. */
+const isPlaced = (item: Item): item is Desired['link'][number] =>
   'type' in item && item.type === 'veth' && 'peer' in item && item.peer.netns.startsWith('/');
+
+/** Whether nothing but the alias differs. */
+function isRenaming(wanted: Item, found: Item): boolean {
+  const before = new Map<string, unknown>(Object.entries(found));
+  if (before.get('up') === false) return false;
+  return Object.entries(wanted).every(([name, value]) => name === 'alias' || name === 'peer' || before.get(name) === value);
+}
