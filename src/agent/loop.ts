@@ -26,6 +26,8 @@ export class Loop implements Disposable {
   #pending: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
   #retryMs = firstRetryMs;
+  /** What the last run was refused. */
+  #refused = '';
   #runs = 0;
 
   constructor(options: LoopOptions) {
@@ -66,12 +68,12 @@ export class Loop implements Disposable {
       const outcome = reconciler.apply(desired, maySweep());
       this.#runs += 1;
       done(outcome);
-      if (outcome.failing.length > 0) this.#later();
+      if (outcome.failing.length > 0) this.#later(outcome.failing.map(({ what }) => what).join('\n'));
       else this.#settled();
       return outcome;
     } catch (error) {
       failed(error);
-      this.#later();
+      this.#later('');
       return undefined;
     }
   }
@@ -86,10 +88,20 @@ export class Loop implements Disposable {
     clearTimeout(this.#retry);
     this.#retry = undefined;
     this.#retryMs = firstRetryMs;
+    this.#refused = '';
   }
 
-  /** Something was refused: what is remembered may be wrong, so read everything and try again, ever more slowly. */
-  #later(): void {
+  /**
+   * Something was refused: what is remembered may be wrong, so read everything and try again, ever more slowly. What was
+   * not refused before does not wait for what has been refused for long.
+   */
+  #later(refused: string): void {
+    if (refused !== this.#refused) {
+      clearTimeout(this.#retry);
+      this.#retry = undefined;
+      this.#retryMs = firstRetryMs;
+      this.#refused = refused;
+    }
     if (this.#retry !== undefined) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
