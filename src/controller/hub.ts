@@ -14,7 +14,7 @@ import { type Interest, TextMemo, Watcher } from './watcher.ts';
 
 const bookmarkMs = 10_000;
 const historyLength = 20_000;
-/** Longest wait for company of one line, reached at 1,200 watchers. */
+/** Longest wait of a line for company, reached when 1,200 connections are written to at once. */
 const longestBatchMs = 150;
 const contentKinds = ['pools', 'blocks', 'endpoints', 'exposures'] as const;
 const memberKinds = ['blocks', 'endpoints', 'exposures'] as const;
@@ -210,7 +210,7 @@ export class Hub implements MirrorListener, Disposable {
 
   #schedule(): void {
     if (this.#batch !== undefined || this.#waking.size === 0) return;
-    this.#batch = setTimeout(() => this.#wakeAll(), Math.min(longestBatchMs, this.watchers / 8));
+    this.#batch = setTimeout(() => this.#wakeAll(), Math.min(longestBatchMs, this.#waking.size / 8));
   }
 
   #wakeAll(): void {
