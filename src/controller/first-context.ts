@@ -1,7 +1,7 @@
 // The first administrator of a new installation: on the controller's own machine a contexts file appears that the CLI reads,
 // with an admin token. Made once; afterwards tokens are made with the CLI.
 import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
@@ -36,8 +36,17 @@ async function works(control: Control, found: ContextsFile): Promise<boolean> {
   return id !== undefined && (await control.store.get(`tokens/${id}`)) !== undefined;
 }
 
+function replaceFile(path: string, text: string, mode: number): void {
+  const draft = `${path}.${process.pid}.new`;
+  writeFileSync(draft, text, { mode });
+  // The mode of a file that is left from before is not changed by writing.
+  chmodSync(draft, mode);
+  renameSync(draft, path);
+}
+
 /**
- * Makes an admin token and puts it into the file (mode 0600, replaced in one step), keeping other contexts; does nothing when
+ * Makes an admin token and puts it into the file (mode 0600, replaced in one step), keeping other contexts, with the CA beside
+ * it as `ca.pem` for other machines; does nothing when
  * the file has a working one. Returns whether it wrote. Faults: `forbidden`, `corrupt`.
  */
 export async function writeFirstContext(control: Control, path: string, url: string): Promise<boolean> {
@@ -51,10 +60,8 @@ export async function writeFirstContext(control: Control, path: string, url: str
   };
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    const draft = `${path}.${process.pid}.new`;
-    writeFileSync(draft, stringify(next), { mode: 0o600 });
-    chmodSync(draft, 0o600);
-    renameSync(draft, path);
+    replaceFile(path, stringify(next), 0o600);
+    replaceFile(join(dirname(path), 'ca.pem'), control.authority.certificate, 0o644);
   } catch (error) {
     throw new Fault('forbidden', `Cannot write ${path}`, { hint: 'Choose another place: --contexts-file', cause: error });
   }

@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { isFault } from '#model/fault.ts';
+import { openBed } from './bed.ts';
+import { writeFirstContext } from './first-context.ts';
+
+test('the first administrator finds a context that works; later starts and other contexts leave it alone', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'etc', 'contexts.yaml');
+  await using bed = await openBed();
+  const write = (): Promise<boolean> => writeFirstContext(bed.controller.control, file, 'https://localhost:7480');
+  assert.equal(await write(), true);
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  const text = readFileSync(file, 'utf8');
+  const [, token = ''] = /token: (\S+)/.exec(text) ?? [];
+  assert.equal((await bed.ask({ token }, 'GET /v1/tokens')).status, 200);
+  assert.equal(await write(), false);
+  assert.equal(readFileSync(file, 'utf8'), text);
+  writeFileSync(file, 'current: far\ncontexts:\n  far: { url: "https://far:7480", colour: blue }\n');
+  assert.equal(await write(), true);
+  const merged = readFileSync(file, 'utf8');
+  assert.ok(merged.includes('current: far') && merged.includes('colour: blue') && merged.includes('local:'));
+  await using other = await openBed();
+  assert.equal(await writeFirstContext(other.controller.control, file, 'https://localhost:7480'), true, 'the installation was set up anew');
+  writeFileSync(file, 'contexts: [');
+  await assert.rejects(write(), (error) => isFault(error, 'corrupt'));
+});
