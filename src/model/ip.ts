@@ -25,12 +25,13 @@ function parse4(text: string): bigint | undefined {
   return value;
 }
 
-function groupsOf(text: string): number[] | undefined {
+/** `isEnd`: only the last 32 bits of an address may be written as IPv4 (RFC 4291 section 2.2). */
+function groupsOf(text: string, isEnd: boolean): number[] | undefined {
   if (text === '') return [];
   const groups: number[] = [];
   const parts = text.split(':');
   for (const [index, part] of parts.entries()) {
-    if (index === parts.length - 1 && part.includes('.')) {
+    if (isEnd && index === parts.length - 1 && part.includes('.')) {
       const v4 = parse4(part);
       if (v4 === undefined) return undefined;
       groups.push(Number(v4 >> 16n), Number(v4 & 0xffffn));
@@ -45,8 +46,8 @@ function groupsOf(text: string): number[] | undefined {
 function parse6(text: string): bigint | undefined {
   const halves = text.split('::');
   if (halves.length > 2) return undefined;
-  const head = groupsOf(halves[0] ?? '');
-  const tail = groupsOf(halves[1] ?? '');
+  const head = groupsOf(halves[0] ?? '', halves.length === 1);
+  const tail = groupsOf(halves[1] ?? '', true);
   if (head === undefined || tail === undefined) return undefined;
   const missing = 8 - head.length - tail.length;
   if (halves.length === 2 ? missing < 1 : missing !== 0) return undefined;
