@@ -86,7 +86,7 @@ function addressesOf(client: Client, host: string, network: NetworkOf): ClusterA
         await absentIsFine(client.forgetLoan(block, loan));
       }
     },
-    releaseBlock: ({ id }) => absentIsFine(client.releaseBlock(id)),
+    releaseBlock: ({ id, revision }) => absentIsFine(client.releaseBlock(id, revision)),
   };
 }
 

@@ -156,9 +156,9 @@ export class Client implements AsyncDisposable {
     return this.#ask({ method: 'POST', path: '/v1/blocks', body: request, answer: schemas.blocks, isRepeatable: request.ip !== undefined });
   }
 
-  /** Absent already is success. Fault `in-use`. */
-  async releaseBlock(id: string): Promise<void> {
-    await this.#ask({ method: 'DELETE', path: `/v1/blocks/${part(id)}`, answer: answers.nothing, isRepeatable: true });
+  /** Absent already is success. Faults: `in-use`; `conflict` when `revision` is given and another is there. */
+  async releaseBlock(id: string, revision?: number): Promise<void> {
+    await this.#ask({ method: 'DELETE', path: `/v1/blocks/${part(id)}`, match: revision, answer: answers.nothing, isRepeatable: true });
   }
 
   /** By the borrower; the same id again is answered with the block as it is. */

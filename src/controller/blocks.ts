@@ -8,6 +8,7 @@ import type { ClaimRequest, LoanRequest, LoanSettlement } from '#api/requests.ts
 import { asHost, type HostPrincipal, type Principal } from './access.ts';
 import { type Control, type Decision, transact } from './control.ts';
 import { find } from './find.ts';
+import { checkMatch } from './replace.ts';
 import { idOf, keys, listAll, putResource, readResource } from './records.ts';
 import type { Operation } from '#store/store.ts';
 
@@ -77,6 +78,12 @@ export function claimBlock(control: Control, principal: Principal, request: Clai
           hint: 'Ask that host for a loan',
         });
       }
+      if (cidr !== undefined && haunted(control, pool, self.host).has(cidr)) {
+        throw new Fault('exists', `Block ${cidr} still has addresses that another host uses`, {
+          field: 'ip',
+          hint: 'Choose an address elsewhere in the pool, or remove those endpoints',
+        });
+      }
       checkQuota(control, network, pool, self.host);
       const chosen = cidr ?? free(control, { pool, network, host: self.host, taken, prefer: request.prefer ?? 'low' });
       const block: Block = {
@@ -143,11 +150,12 @@ function checkQuota(control: Control, network: Network, pool: Pool, host: string
 const isOpen = ({ state }: Loan): boolean => state === 'asked' || state === 'granted';
 
 /** Only by its host, without endpoints and open loans. Absent already is success. Fault `in-use`. */
-export function releaseBlock(control: Control, principal: Principal, id: string): Promise<void> {
+export function releaseBlock(control: Control, principal: Principal, id: string, match?: number): Promise<void> {
   return transact(control, async () => {
     const block = await readResource(control.store, 'blocks', id);
     if (block === undefined) return { operations: [], answer: () => undefined };
     const self = asHost(principal, block.host, 'Blocks');
+    checkMatch(block, match);
     const endpoints = [...control.contents.of(block.network, 'endpoints').values()];
     const user = endpoints.find(({ addresses }) => addresses.some((ip) => contains(block.cidr, ip)));
     if (block.loans.some(isOpen) || user !== undefined) {

@@ -52,8 +52,8 @@ function bindNetworks(bind: Bind, { control }: Surroundings): void {
 
 function bindBlocks(bind: Bind, { control }: Surroundings): void {
   bind(routes['claim-block'], async ({ principal, body }) => stored(await claimBlock(control, principal, body)));
-  bind(routes['release-block'], async ({ principal, params }) => {
-    await releaseBlock(control, principal, idOf(params));
+  bind(routes['release-block'], async ({ principal, params, match }) => {
+    await releaseBlock(control, principal, idOf(params), match);
     return done;
   });
   bind(routes['ask-loan'], async ({ principal, params, body }) => stored(await askLoan(control, principal, idOf(params), body)));
