@@ -1,4 +1,5 @@
 // `causeway lab`: build, enter and remove labs by hand.
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Fault, isFault } from '#model/fault.ts';
 import { ending, start } from './command.ts';
@@ -21,6 +22,8 @@ const usage = `Usage: causeway lab COMMAND
 `;
 
 const progress = terminalProgress();
+/** Commands in a host find this `causeway` first. */
+const root = resolve(import.meta.dirname, '..');
 
 async function create(argv: readonly string[]): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -75,7 +78,7 @@ async function main(argv: readonly string[]): Promise<void> {
     case 'show':
       return show(labNamed(rest[0]));
     case 'exec':
-      return interactive(host().enter(rest.length > 2 ? rest.slice(2) : ['bash']));
+      return interactive(host().enter(rest.length > 2 ? rest.slice(2) : ['bash']), { PATH: `${root}:${process.env['PATH'] ?? ''}` });
     case 'docker':
       return interactive(['docker', ...rest.slice(2)], {
         DOCKER_HOST: `unix://${engineSocket(host())}`,
