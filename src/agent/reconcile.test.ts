@@ -1,84 +1,278 @@
-// The reconciler on the fake kernel: what hangs on a link, what may be removed when.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Desired, emptyDesired, type VethLink, type VxlanLink } from '#model/desired.ts';
-import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
+import { makeCluster, makeNetwork } from '#drivers/cluster.fixture.ts';
+import { plan } from '#drivers/plan.ts';
 import { createFakeKinds } from '#kernel/fake.ts';
+import type { Kind, Kinds } from '#kernel/kind.ts';
+import { emptyDesired, type Desired, type KindName, type Netns, type Route, type VethLink } from '#model/desired.ts';
+import { parseCidr, parseMac } from '#model/ip.ts';
 import { Reconciler } from './reconcile.ts';
 
-const netns = 'cw-test';
-const veth: VethLink = {
+const kindNames = Object.keys(emptyDesired) as KindName[];
+const where = { netns: 'cw-a' };
+const veth = (name: string, more: Partial<VethLink> = {}): VethLink => ({
+  ...where,
   type: 'veth',
-  netns,
-  name: 'cwe1',
+  name,
   mtu: 1400,
   mac: parseMac('02:63:77:ff:ff:01'),
-  alias: 'causeway test one',
-  peer: { netns: '/sandbox', name: 'eth0', mac: parseMac('0a:63:0a:00:00:05'), mtu: 1400, up: false },
-};
-const vxlan: VxlanLink = {
-  type: 'vxlan',
-  netns,
-  name: 'cwx1',
-  mtu: 1400,
-  mac: parseMac('02:63:77:00:00:01'),
-  alias: 'causeway test',
-  vni: 1,
-  port: 8472,
-  local: parseIp('192.0.2.1'),
-  checksum: false,
-};
-const desired: Desired = {
-  ...emptyDesired,
-  netns: [{ name: netns }],
-  link: [veth, vxlan],
-  neigh: [
-    { netns, link: 'cwe1', ip: parseIp('10.0.0.5'), mac: parseMac('0a:63:0a:00:00:05') },
-    { netns, link: 'cwx1', ip: parseIp('100.126.0.2'), mac: parseMac('02:63:77:00:00:02') },
-  ],
-  route: [{ netns, destination: parseCidr('10.0.0.5/32'), link: 'cwe1', onlink: false, type: 'unicast' }],
-  fdb: [{ netns, link: 'cwx1', mac: parseMac('02:63:77:00:00:02'), remote: parseIp('192.0.2.2') }],
-};
+  alias: `causeway test ${name}`,
+  peer: { netns: '', name: `cwt${name.slice(3)}`, mac: parseMac('0a:63:0a:00:00:05'), mtu: 1400, up: false },
+  ...more,
+});
+const route = (destination: string, more: Partial<Route> = {}): Route => ({
+  ...where,
+  destination: parseCidr(destination),
+  link: 'cwe1',
+  onlink: false,
+  type: 'unicast',
+  ...more,
+});
+const small: Desired = { ...emptyDesired, netns: [{ name: 'cw-a' }], link: [veth('cwe1')], route: [route('10.0.0.5/32')] };
 
-test('a link that is made anew gets back what hung on it in the same run', () => {
-  const kinds = createFakeKinds();
+/** Every call of the kinds, as `add link 2`. */
+function recorded(kinds: Kinds): { readonly kinds: Kinds; readonly calls: string[] } {
+  const calls: string[] = [];
+  const record = <T>(kind: Kind<T>): Kind<T> => ({
+    ...kind,
+    list(netns) {
+      calls.push(`list ${kind.name} ${netns}`);
+      return kind.list(netns);
+    },
+    add(items) {
+      calls.push(`add ${kind.name} ${items.length}`);
+      return kind.add(items);
+    },
+    remove(items) {
+      calls.push(`remove ${kind.name} ${items.length}`);
+      return kind.remove(items);
+    },
+  });
+  const table = Object.fromEntries(kindNames.map((name) => [name, record(kinds[name] as Kind<unknown>)]));
+  return { calls, kinds: table as unknown as Kinds };
+}
+
+/** Everything of ours, for comparison. */
+function dump(kinds: Kinds): Record<string, unknown[]> {
+  const places: Netns[] = ['', ...kinds.netns.list('').map(({ name }) => name)];
+  return Object.fromEntries(
+    kindNames.map((kind) => {
+      const of = kinds[kind] as Kind<unknown>;
+      const items = places.flatMap((netns) => of.list(netns));
+      return [kind, items.map((item) => JSON.stringify(item)).sort()];
+    }),
+  );
+}
+
+const verbs = (calls: readonly string[]): string[] =>
+  calls.filter((call) => !call.startsWith('list')).map((call) => call.replace(/ \d+$/, ''));
+
+test('objects come in an order in which each finds what it hangs on, the guard first, and go the other way round', () => {
+  const { kinds, calls } = recorded(createFakeKinds());
+  const { snapshot, local, self } = makeCluster(3, 2);
   const reconciler = new Reconciler(kinds);
-  assert.equal(reconciler.apply(desired, true).changed, 7);
-  const moved = { ...desired, link: [veth, { ...vxlan, local: parseIp('192.0.2.9') }] };
-  assert.deepEqual(reconciler.apply(moved, true).failing, []);
-  assert.equal(kinds.fdb.list(netns).length, 1);
-  assert.equal(kinds.neigh.list(netns).length, 2);
-  assert.equal(reconciler.apply(moved, true).changed, 0);
+  const wanted = plan(snapshot, local, self);
+  assert.deepEqual(reconciler.apply(wanted, true).failing, []);
+  assert.deepEqual(verbs(calls), [
+    'add netns',
+    'add sysctl',
+    'add table',
+    'add link',
+    'add sysctl',
+    'add addr',
+    'add neigh',
+    'add fdb',
+    'add route',
+    'add element',
+  ]);
+  calls.length = 0;
+  assert.deepEqual(reconciler.apply(emptyDesired, true).failing, []);
+  assert.deepEqual(
+    verbs(calls),
+    ['element', 'route', 'fdb', 'neigh', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
+  );
 });
 
-test('a new alias writes the link and nothing else, and is no reason to look into the container', () => {
-  const kinds = createFakeKinds();
+test('the same again neither lists nor writes', () => {
+  const fake = createFakeKinds();
+  const { kinds, calls } = recorded(fake);
+  const { snapshot, local, self } = makeCluster(3, 2);
   const reconciler = new Reconciler(kinds);
-  reconciler.apply(desired, true);
-  const before = kinds.writes;
-  const outcome = reconciler.apply({ ...desired, link: [{ ...veth, alias: 'causeway test two' }, vxlan] }, true);
-  assert.equal(kinds.writes - before, 1);
-  assert.deepEqual(outcome.remadeLinks, []);
+  const first = reconciler.apply(plan(snapshot, local, self), true);
+  const writes = fake.writes;
+  calls.length = 0;
+  const second = reconciler.apply(plan(snapshot, local, self), true);
+  assert.deepEqual([first.changed, second.changed, second.desired], [first.desired, 0, first.desired]);
+  assert.deepEqual([calls, fake.writes], [[], writes]);
 });
 
-test('a pair whose far end is in a container is told when it had to be made', () => {
-  const kinds = createFakeKinds();
-  const reconciler = new Reconciler(kinds);
-  assert.deepEqual(reconciler.apply(desired, true).remadeLinks, [veth]);
-  kinds.lose('link', kinds.link.key(veth));
-  reconciler.suspect(netns);
-  const { remadeLinks, failing } = reconciler.apply(desired, true);
-  assert.deepEqual([remadeLinks, failing], [[veth], []]);
-  assert.equal(kinds.route.list(netns).length, 1);
+test('a process without memory finds the same state and writes nothing but settings that it must look at', () => {
+  const fake = createFakeKinds();
+  const { snapshot, local, self } = makeCluster(3, 2);
+  const wanted = plan(snapshot, local, self);
+  new Reconciler(fake).apply(wanted, true);
+  const before = dump(fake);
+  const { kinds, calls } = recorded(fake);
+  const outcome = new Reconciler(kinds).apply(wanted, true);
+  assert.deepEqual(
+    verbs(calls).filter((call) => !call.endsWith('sysctl')),
+    [],
+  );
+  assert.deepEqual([outcome.failing, outcome.remadeLinks, dump(fake)], [[], [], before]);
 });
 
-test('before every source is in sync only what this process wanted itself is removed', () => {
-  const kinds = createFakeKinds();
-  new Reconciler(kinds).apply(desired, true);
-  const restarted = new Reconciler(kinds);
-  const less = { ...desired, link: [veth], neigh: desired.neigh.slice(0, 1), fdb: [] };
-  assert.equal(restarted.apply(less, false).changed, 0);
-  assert.equal(restarted.apply({ ...less, route: [] }, false).changed, 1);
-  assert.equal(restarted.apply(less, true).changed, 4);
-  assert.deepEqual(kinds.fdb.list(netns), []);
+test('before every source is in sync only what this process itself wanted is removed', () => {
+  const fake = createFakeKinds();
+  new Reconciler(fake).apply(
+    { ...small, netns: [...small.netns, { name: 'cw-b' }], route: [route('10.0.0.5/32'), route('10.0.0.6/32')] },
+    true,
+  );
+  const later = new Reconciler(fake);
+  later.apply(small, false);
+  assert.deepEqual(
+    [fake.netns.list('').map(({ name }) => name), fake.route.list('cw-a').map(({ destination }) => destination)],
+    [
+      ['cw-a', 'cw-b'],
+      ['10.0.0.5/32', '10.0.0.6/32'],
+    ],
+  );
+  later.apply({ ...small, route: [] }, false);
+  assert.deepEqual(
+    fake.route.list('cw-a').map(({ destination }) => destination),
+    ['10.0.0.6/32'],
+    'what it wanted before is its own to remove',
+  );
+  later.apply({ ...small, route: [] }, true);
+  assert.deepEqual([fake.netns.list('').map(({ name }) => name), fake.route.list('cw-a')], [['cw-a'], []]);
+});
+
+test('what was refused is tried again by the next run, and nothing else is', () => {
+  const fake = createFakeKinds();
+  const { kinds, calls } = recorded(fake);
+  const reconciler = new Reconciler(kinds);
+  fake.refuseNext('route', 'cw-a 10.0.0.5/32', 'ENOBUFS');
+  const wanted = { ...small, route: [route('10.0.0.5/32'), route('10.0.0.6/32')] };
+  const outcome = reconciler.apply(wanted, true);
+  assert.deepEqual(
+    outcome.failing.map(({ kind, what, fault }) => [kind, what, fault.code, fault.errno]),
+    [['route', 'cw-a 10.0.0.5/32', 'kernel', 'ENOBUFS']],
+  );
+  assert.deepEqual([outcome.changed, outcome.desired], [3, 4]);
+  calls.length = 0;
+  assert.deepEqual(reconciler.apply(wanted, true).failing, []);
+  assert.deepEqual(calls, ['add route 1']);
+});
+
+test('items that hang on something refused fail with it, and come when it comes', () => {
+  const fake = createFakeKinds();
+  const reconciler = new Reconciler(fake);
+  fake.refuseNext('link', 'cw-a cwe1', 'ENOMEM');
+  assert.deepEqual(
+    reconciler.apply(small, true).failing.map(({ kind }) => kind),
+    ['link', 'route'],
+  );
+  assert.deepEqual([reconciler.apply(small, true).failing, fake.route.list('cw-a').length], [[], 1]);
+});
+
+test('a namespace that goes takes its memory along: made again, everything in it is new', () => {
+  const fake = createFakeKinds();
+  const reconciler = new Reconciler(fake);
+  reconciler.apply(small, true);
+  reconciler.apply(emptyDesired, true);
+  assert.deepEqual(dump(fake), dump(createFakeKinds()));
+  const outcome = reconciler.apply(small, true);
+  assert.deepEqual([outcome.changed, outcome.failing, fake.route.list('cw-a').length], [3, [], 1]);
+});
+
+test('a namespace that somebody else removed is noticed when it is suspected', () => {
+  const fake = createFakeKinds();
+  const reconciler = new Reconciler(fake);
+  reconciler.apply(small, true);
+  fake.lose('netns', 'cw-a');
+  reconciler.suspect('cw-a');
+  assert.deepEqual([reconciler.apply(small, true).failing, fake.route.list('cw-a').length, fake.link.list('cw-a').length], [[], 1, 1]);
+});
+
+test('only what is suspected is listed again', () => {
+  const { kinds, calls } = recorded(createFakeKinds());
+  const reconciler = new Reconciler(kinds);
+  const wanted = { ...small, netns: [...small.netns, { name: 'cw-b' }] };
+  reconciler.apply(wanted, true);
+  calls.length = 0;
+  reconciler.suspect('cw-a');
+  reconciler.apply(wanted, true);
+  assert.deepEqual(new Set(calls.map((call) => call.replace(/^list \w+ /, ''))), new Set(['', 'cw-a']));
+  assert.ok(calls.every((call) => !call.endsWith('cw-b')));
+  assert.deepEqual(
+    calls.filter((call) => call.endsWith(' ')),
+    ['list netns '],
+    'on the host only which namespaces there are',
+  );
+});
+
+test('each sort of object that somebody takes away comes back', () => {
+  const fake = createFakeKinds();
+  const { snapshot, local, self } = makeCluster(3, 2);
+  const wanted = plan(snapshot, local, self);
+  const reconciler = new Reconciler(fake);
+  reconciler.apply(wanted, true);
+  const whole = dump(fake);
+  for (const kind of kindNames) {
+    const of = fake[kind] as Kind<Desired[KindName][number]>;
+    for (const item of wanted[kind]) {
+      fake.lose(kind, of.key(item));
+      reconciler.suspect();
+      assert.deepEqual(reconciler.apply(wanted, true).failing, [], `${kind} ${of.key(item)}`);
+    }
+    assert.deepEqual(dump(fake), whole, kind);
+  }
+});
+
+test('foreign objects of the same name are refused, stay, and hold up nothing else', () => {
+  const fake = createFakeKinds();
+  fake.netns.add([{ name: 'cw-a' }]);
+  fake.putForeign({ ...where, link: 'cwe1', destination: '10.0.0.5/32' });
+  const outcome = new Reconciler(fake).apply({ ...small, route: [route('10.0.0.5/32'), route('10.0.0.6/32')] }, true);
+  assert.deepEqual(
+    outcome.failing.map(({ what, fault }) => [what, fault.errno]),
+    [['cw-a 10.0.0.5/32', 'EEXIST']],
+  );
+  assert.deepEqual(
+    fake.route.list('cw-a').map(({ destination }) => destination),
+    ['10.0.0.6/32'],
+  );
+});
+
+test('a link that has to be made again gets back at once what hung on it', () => {
+  const fake = createFakeKinds();
+  const { snapshot, local, self } = makeCluster(3, 2);
+  const reconciler = new Reconciler(fake);
+  reconciler.apply(plan(snapshot, local, self), true);
+  const moved = { ...self, underlay: self.underlay.map((entry) => ({ ...entry, ip: '10.213.9.9' as typeof entry.ip })) };
+  const wanted = plan({ ...snapshot, hosts: new Map(snapshot.hosts).set(self.id, moved) }, local, moved);
+  assert.deepEqual(reconciler.apply(wanted, true).failing, []);
+  const fresh = createFakeKinds();
+  new Reconciler(fresh).apply(wanted, true);
+  assert.deepEqual(dump(fake), dump(fresh));
+});
+
+test('placed pairs that were missing are reported, so that their far ends are put right; changed ones are not', () => {
+  const fake = createFakeKinds();
+  const placed = veth('cwe1', { peer: { ...veth('cwe1').peer, netns: '/run/docker/netns/x', name: 'eth0' } });
+  const reconciler = new Reconciler(fake);
+  assert.deepEqual(reconciler.apply({ ...small, link: [placed] }, true).remadeLinks, [placed]);
+  assert.deepEqual(reconciler.apply({ ...small, link: [{ ...placed, mtu: 1300 }] }, true).remadeLinks, []);
+  fake.lose('link', 'cw-a cwe1');
+  reconciler.suspect();
+  assert.deepEqual(reconciler.apply({ ...small, link: [placed] }, true).remadeLinks, [placed]);
+});
+
+test('memory does not grow with everything there ever was', () => {
+  const fake = createFakeKinds();
+  const reconciler = new Reconciler(fake);
+  const network = makeNetwork('aaaaaaaaaa');
+  const { snapshot, local, self } = makeCluster(2, 60, network);
+  for (const endpoint of local) reconciler.apply(plan(snapshot, [endpoint], self), true);
+  reconciler.apply(emptyDesired, true);
+  assert.equal(reconciler.remembered, 0);
 });

@@ -62,6 +62,11 @@ export class Reconciler {
     this.#kinds = kinds as unknown as Readonly<Record<KindName, AnyKind>>;
   }
 
+  /** How many objects are remembered, as found or as wanted: no more than the kernel holds or should hold. */
+  get remembered(): number {
+    return order.reduce((sum, kind) => sum + this.#actualOf(kind).size + this.#wantedOf(kind).size, 0);
+  }
+
   /** Somebody else may have changed `netns` (absent: anything): it is listed again before the next run. */
   suspect(netns?: Netns): void {
     if (netns === undefined) this.#known.clear();
@@ -143,14 +148,21 @@ export class Reconciler {
     return actual;
   }
 
+  #wantedOf(kind: KindName): Set<string> {
+    const keys = this.#wanted.get(kind);
+    if (keys === undefined) throw new TypeError(`Broken invariant: no kind ${kind}`);
+    return keys;
+  }
+
   #changesOf(kind: KindName, desired: Desired, sweep: boolean): Changes {
     const { key, same } = this.#kinds[kind];
     const wanted: readonly Item[] = desired[kind];
-    const ever = this.#wanted.get(kind) ?? new Set();
+    const ever = this.#wantedOf(kind);
+    // Once everything may be removed, what was wanted long ago no longer matters.
+    if (sweep) ever.clear();
     for (const item of wanted) ever.add(key(item));
     const difference = diff(wanted, [...this.#actualOf(kind).values()], { key, same });
-    // A setting has no state to go back to, so it is never removed.
-    const remove = kind === 'sysctl' ? [] : difference.remove.filter((item) => sweep || ever.has(key(item)));
+    const remove = difference.remove.filter((item) => sweep || ever.has(key(item)));
     const disturbing = kind === 'link' ? difference.change.filter(({ wanted: item, found }) => !isRenaming(item, found)) : [];
     return {
       kind,
