@@ -276,3 +276,13 @@ test('memory does not grow with everything there ever was', () => {
   reconciler.apply(emptyDesired, true);
   assert.equal(reconciler.remembered, 0);
 });
+
+test('a new alias writes the link and nothing else, and is no reason to look into the container', () => {
+  const fake = createFakeKinds();
+  const reconciler = new Reconciler(fake);
+  const placed = veth('cwe1', { peer: { ...veth('cwe1').peer, netns: '/run/docker/netns/x', name: 'eth0' } });
+  reconciler.apply({ ...small, link: [placed] }, true);
+  const before = fake.writes;
+  const outcome = reconciler.apply({ ...small, link: [{ ...placed, alias: 'causeway test renamed' }] }, true);
+  assert.deepEqual([fake.writes - before, outcome.changed, outcome.remadeLinks], [1, 1, []]);
+});
