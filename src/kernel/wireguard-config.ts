@@ -4,6 +4,13 @@ import type { Netns, WireguardConfig, WireguardPeer } from '#model/desired.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { WireguardDevices } from './link.ts';
 
+/**
+ * Seconds, the most there can be. Every peer gets it, because a peer with one is sent something as soon as it is made: a
+ * device that was made anew introduces itself. Otherwise the others would go on sending it packets of a session that it
+ * does not know, and notice only after 15 s of silence (WireGuard paper, section 6.5).
+ */
+export const greetingInterval = 65535;
+
 /** As read from a device. Keys in base64; '' for none. */
 export interface DeviceState {
   readonly publicKey: string;

@@ -15,7 +15,7 @@ import {
   NLM_F_DUMP,
 } from './netlink/uapi.ts';
 import { keyBytes } from './wireguard-keys.ts';
-import { type DeviceChange, type DevicePeer, type DeviceState, parseEndpoint } from './wireguard-config.ts';
+import { type DeviceChange, type DevicePeer, type DeviceState, greetingInterval, parseEndpoint } from './wireguard-config.ts';
 
 // linux/wireguard.h
 const WG_GENL_NAME = 'wireguard';
@@ -30,6 +30,7 @@ const WGDEVICE_A_PEERS = 8;
 const WGPEER_A_PUBLIC_KEY = 1;
 const WGPEER_A_FLAGS = 3;
 const WGPEER_A_ENDPOINT = 4;
+const WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL = 5;
 const WGPEER_A_ALLOWEDIPS = 9;
 const WGPEER_F_REMOVE_ME = 1;
 const WGPEER_F_REPLACE_ALLOWEDIPS = 2;
@@ -74,6 +75,7 @@ function encodePeer({ publicKey, endpoint, allowed }: DevicePeer): Buffer[] {
       attribute(WGPEER_A_PUBLIC_KEY, keyBytes(publicKey)),
       ...(first ? [u32(WGPEER_A_FLAGS, WGPEER_F_REPLACE_ALLOWEDIPS)] : []),
       ...(first && address.length > 0 ? [attribute(WGPEER_A_ENDPOINT, address)] : []),
+      ...(first ? [u16(WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, greetingInterval)] : []),
       nested(WGPEER_A_ALLOWEDIPS, ...allowed.slice(part * addressesPerPart, (part + 1) * addressesPerPart).map(encodeAllowed)),
     );
   });

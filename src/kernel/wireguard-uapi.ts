@@ -5,7 +5,7 @@ import { Fault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
 import { errnoName, kernelFault, openUnixStream } from './libc.ts';
 import { keyBytes, publicKeyOf } from './wireguard-keys.ts';
-import type { DeviceChange, DevicePeer, DeviceState } from './wireguard-config.ts';
+import { type DeviceChange, type DevicePeer, type DeviceState, greetingInterval } from './wireguard-config.ts';
 
 const hex = (key: string): string => (key === '' ? '0'.repeat(64) : keyBytes(key).toString('hex'));
 const base64 = (key: string): string => Buffer.from(key, 'hex').toString('base64');
@@ -22,6 +22,7 @@ export function setRequest(change: DeviceChange): string {
     ...change.set.flatMap(({ publicKey, endpoint, allowed }) => [
       `public_key=${hex(publicKey)}`,
       ...(endpoint === '' ? [] : [`endpoint=${endpoint}`]),
+      `persistent_keepalive_interval=${greetingInterval}`,
       'replace_allowed_ips=true',
       ...allowed.map((cidr) => `allowed_ip=${cidr}`),
     ]),

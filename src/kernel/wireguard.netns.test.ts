@@ -123,6 +123,16 @@ function suite(name: string, open: (() => WireguardBackend) | undefined): void {
     assert.equal(kinds.here.list('cw-t1')[0]?.peers.length, 1);
     assert.ok(ping('cw-t1', '10.0.2.1'));
 
+    const [, far] = links;
+    const [theirFirst] = theirs;
+    assert.ok(far !== undefined && theirFirst !== undefined);
+    devices.remove(far);
+    devices.add(far);
+    assert.deepEqual(kinds.there.add([theirFirst]), []);
+    ipIn('cw-peer1', 'addr', 'add', '10.0.2.1/32', 'dev', 'cww101');
+    ipIn('cw-peer1', 'route', 'add', '10.0.1.0/24', 'dev', 'cww101');
+    await eventually(() => ping('cw-t1', '10.0.2.1'), 'a device that was made anew introduces itself');
+
     const foreign = createWireguardKind({ backend, privateKey: generateKeyPair().privateKey });
     const [seen] = foreign.list('cw-t1');
     assert.ok(seen !== undefined && !foreign.same(first, seen), 'a device with another key differs');

@@ -88,7 +88,7 @@ test('the text protocol: a change, and what a device answers', () => {
   };
   assert.equal(
     setRequest(change),
-    `set=1\nprivate_key=${hexOf(one)}\nlisten_port=7\npublic_key=${hexOf(three)}\nremove=true\npublic_key=${hexOf(two)}\nendpoint=[fd00::1]:7\nreplace_allowed_ips=true\nallowed_ip=10.2.0.0/24\n\n`,
+    `set=1\nprivate_key=${hexOf(one)}\nlisten_port=7\npublic_key=${hexOf(three)}\nremove=true\npublic_key=${hexOf(two)}\nendpoint=[fd00::1]:7\npersistent_keepalive_interval=65535\nreplace_allowed_ips=true\nallowed_ip=10.2.0.0/24\n\n`,
   );
   assert.match(setRequest({ privateKey: '', set: [], remove: [] }), /^set=1\nprivate_key=0{64}\n\n$/);
   const answer = `private_key=${hexOf(one)}\nlisten_port=7\npublic_key=${hexOf(two)}\npreshared_key=00\nprotocol_version=1\nendpoint=192.0.2.2:7\nlast_handshake_time_sec=0\ntx_bytes=0\nrx_bytes=0\npersistent_keepalive_interval=0\nallowed_ip=10.2.0.0/24\nallowed_ip=fd00::/64\npublic_key=${hexOf(three)}\nerrno=0\n\n`;
@@ -117,11 +117,12 @@ test('the netlink codec: bytes of a small change', () => {
       '01010000', // WG_CMD_SET_DEVICE, version 1
       '090002006377773500000000', // WGDEVICE_A_IFNAME "cww5\0", padded
       '0600060034120000', // WGDEVICE_A_LISTEN_PORT
-      '68000880', // WGDEVICE_A_PEERS, nested, 104 bytes
-      '64000080', // the peer, nested, 100 bytes
+      '70000880', // WGDEVICE_A_PEERS, nested, 112 bytes
+      '6c000080', // the peer, nested, 108 bytes
       `24000100${'02'.repeat(32)}`, // WGPEER_A_PUBLIC_KEY
       '0800030002000000', // WGPEER_A_FLAGS, REPLACE_ALLOWEDIPS
       '140004000200ca6cc00002020000000000000000', // WGPEER_A_ENDPOINT, sockaddr_in
+      '06000500ffff0000', // WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL
       '20000980', // WGPEER_A_ALLOWEDIPS, nested
       '1c000080', // one address, nested
       '0600010002000000', // AF_INET
