@@ -15,7 +15,7 @@ import { Endpoints } from './endpoints.ts';
 import { follow } from './follower.ts';
 import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
-import { type EndpointBatch, Publisher } from './publisher.ts';
+import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 import { View } from './view.ts';
 
@@ -24,7 +24,7 @@ export interface Controller {
   readonly networks: ClusterNetworks;
   readonly addresses: ClusterAddresses;
   watch(options: { since?: number; signal: AbortSignal }): AsyncIterable<WatchLine>;
-  publish(batch: EndpointBatch): Promise<ReadonlyMap<string, Fault>>;
+  publish(batch: EndpointBatch): Promise<Published>;
   report(report: Report): Promise<Host>;
 }
 
@@ -114,6 +114,7 @@ export class Agent implements AsyncDisposable {
     this.#publisher = new Publisher({
       host,
       snapshot: () => this.view.snapshot,
+      revision: () => this.view.revision,
       local: () => this.endpoints.all(),
       mayDelete: () => this.view.isSynced,
       send: (batch) => controller.publish(batch),

@@ -103,7 +103,10 @@ export function controllerOf(client: Client, host: string, network: NetworkOf): 
     report: (report) => client.report(host, report),
     async publish({ puts, deletes }) {
       const results = await client.batchEndpoints({ puts: puts.map(toRequest), deletes });
-      return new Map(results.flatMap(({ id, problem }) => (problem === undefined ? [] : [[id, faultOf(problem)] as const])));
+      return {
+        refused: new Map(results.flatMap(({ id, problem }) => (problem === undefined ? [] : [[id, faultOf(problem)] as const]))),
+        revision: results.reduce((revision, { item }) => Math.max(revision, item?.revision ?? 0), 0),
+      };
     },
   };
 }

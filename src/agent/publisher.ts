@@ -8,14 +8,23 @@ export interface EndpointBatch {
   readonly deletes: readonly { readonly id: string; readonly sequence: number }[];
 }
 
+export interface Published {
+  /** What was refused, by endpoint id. */
+  readonly refused: ReadonlyMap<string, Fault>;
+  /** Once the watch has come to this revision, it has shown what was put; 0 when nothing was. */
+  readonly revision: number;
+}
+
 export interface PublisherOptions {
   readonly host: string;
   readonly snapshot: () => Snapshot;
+  /** How far the watch has come. */
+  readonly revision: () => number;
   readonly local: () => readonly LocalEndpoint[];
   /** Before the first complete listing nothing is deleted. */
   readonly mayDelete: () => boolean;
-  /** Sends at most `batchSize` changes; resolves to what was refused, by endpoint id. Rejects when no controller answers. */
-  readonly send: (batch: EndpointBatch) => Promise<ReadonlyMap<string, Fault>>;
+  /** Sends at most `batchSize` changes. Rejects when no controller answers. */
+  readonly send: (batch: EndpointBatch) => Promise<Published>;
   /** What the controller refuses now, by endpoint id; replaces what was said before. */
   readonly refused: (faults: ReadonlyMap<string, Fault>) => void;
 }
@@ -26,8 +35,8 @@ const lastRetryMs = 5_000;
 
 export class Publisher implements Disposable {
   readonly #options: PublisherOptions;
-  /** Acknowledged, but perhaps not yet seen in the watch. Undefined = acknowledged as deleted. */
-  readonly #acknowledged = new Map<string, number | undefined>();
+  /** Acknowledged, but not yet seen in the watch. Undefined = acknowledged as deleted. */
+  readonly #acknowledged = new Map<string, { readonly sequence: number; readonly revision: number } | undefined>();
   readonly #refused = new Map<string, Fault>();
   #running = false;
   #again = false;
@@ -60,11 +69,12 @@ export class Publisher implements Disposable {
   #difference(): EndpointBatch {
     const { host, snapshot, local, mayDelete } = this.#options;
     const known = snapshot().endpoints;
+    this.#forgetSeen(known);
     const puts: Endpoint[] = [];
     const here = new Set<string>();
     for (const { endpoint } of local()) {
       here.add(endpoint.id);
-      const sequence = Math.max(known.get(endpoint.id)?.sequence ?? 0, this.#acknowledged.get(endpoint.id) ?? 0);
+      const sequence = Math.max(known.get(endpoint.id)?.sequence ?? 0, this.#acknowledged.get(endpoint.id)?.sequence ?? 0);
       if (sequence < endpoint.sequence) puts.push(endpoint);
     }
     const deletes = mayDelete()
@@ -73,8 +83,29 @@ export class Publisher implements Disposable {
           .map(({ id, sequence }) => ({ id, sequence }))
       : [];
     for (const id of this.#acknowledged.keys()) if (!here.has(id) && !known.has(id)) this.#acknowledged.delete(id);
-    const first = puts.slice(0, batchSize);
+    this.#forgetRefused(new Set([...puts, ...deletes].map(({ id }) => id)));
+    // What was refused before does not stand in the way of the others.
+    const first = [...puts.filter(({ id }) => !this.#refused.has(id)), ...puts.filter(({ id }) => this.#refused.has(id))].slice(
+      0,
+      batchSize,
+    );
     return { puts: first, deletes: deletes.slice(0, batchSize - first.length) };
+  }
+
+  /** What the watch has shown, or would have shown by now, is the watch's to say: the cluster may have lost it since. */
+  #forgetSeen(known: Snapshot['endpoints']): void {
+    const reached = this.#options.revision();
+    for (const [id, put] of this.#acknowledged) {
+      if (put === undefined) continue;
+      if (put.revision <= reached || (known.get(id)?.sequence ?? 0) >= put.sequence) this.#acknowledged.delete(id);
+    }
+  }
+
+  /** What is no longer to be sent is no longer refused. */
+  #forgetRefused(due: ReadonlySet<string>): void {
+    const over = [...this.#refused.keys()].filter((id) => !due.has(id));
+    for (const id of over) this.#refused.delete(id);
+    if (over.length > 0) this.#options.refused(this.#refused);
   }
 
   #isDeleted(id: string): boolean {
@@ -86,9 +117,9 @@ export class Publisher implements Disposable {
     this.#again = false;
     try {
       const batch = this.#difference();
-      if (batch.puts.length + batch.deletes.length > 0) await this.#send(batch);
-      this.#retryMs = firstRetryMs;
-      if (this.#refused.size > 0) this.#later();
+      const faults = batch.puts.length + batch.deletes.length > 0 ? await this.#send(batch) : 0;
+      if (faults > 0) this.#later();
+      else this.#retryMs = firstRetryMs;
     } catch {
       // No controller answered: the follower reports that; here it only means to try again.
       this.#later();
@@ -98,22 +129,24 @@ export class Publisher implements Disposable {
     }
   }
 
-  async #send(batch: EndpointBatch): Promise<void> {
-    const faults = await this.#options.send(batch);
-    for (const { id, sequence } of batch.puts) this.#settle(id, sequence, faults.get(id));
-    for (const { id } of batch.deletes) this.#settle(id, undefined, faults.get(id));
-    for (const id of this.#refused.keys()) if (!this.#options.local().some(({ endpoint }) => endpoint.id === id)) this.#refused.delete(id);
+  /** How many were refused. */
+  async #send(batch: EndpointBatch): Promise<number> {
+    const { refused, revision } = await this.#options.send(batch);
+    for (const { id, sequence } of batch.puts) this.#settle(id, { sequence, revision }, refused.get(id));
+    for (const { id } of batch.deletes) this.#settle(id, undefined, refused.get(id));
     this.#options.refused(this.#refused);
-    if (faults.size < batch.puts.length + batch.deletes.length) this.#again = true;
+    const sent = batch.puts.length + batch.deletes.length;
+    if (sent === batchSize && refused.size < sent) this.#again = true;
+    return refused.size;
   }
 
-  #settle(id: string, sequence: number | undefined, fault: Fault | undefined): void {
+  #settle(id: string, put: { sequence: number; revision: number } | undefined, fault: Fault | undefined): void {
     if (fault !== undefined) {
       this.#refused.set(id, fault);
       return;
     }
     this.#refused.delete(id);
-    this.#acknowledged.set(id, sequence);
+    this.#acknowledged.set(id, put);
   }
 
   #later(): void {
