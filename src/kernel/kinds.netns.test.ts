@@ -98,6 +98,17 @@ test('the UDP socket of a vxlan stays in the host namespace', () => {
   );
 });
 
+test('a new alias leaves the neighbours of the link alone', () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  kinds.link.add([veth('cwe1')]);
+  const neigh = { netns: 'cw-real', link: 'cwe1', ip: parseIp('10.0.0.5'), mac: parseMac('0a:63:0a:00:00:05') };
+  kinds.neigh.add([neigh]);
+  assert.deepEqual(kinds.link.add([veth('cwe1', { alias: 'causeway test other' })]), []);
+  assert.match(within('cw-real', 'ip', '-d', 'link', 'show', 'cwe1'), /alias causeway test other/);
+  assert.deepEqual(kinds.neigh.list('cw-real'), [neigh]);
+});
+
 test('a namespace that was removed and made again behind our back is not mistaken for the old one', () => {
   const kinds = open();
   kinds.netns.add([{ name: 'cw-real' }]);

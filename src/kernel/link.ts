@@ -97,18 +97,13 @@ function vethRequests(link: VethLink, peerFd: number): Request[] {
 }
 
 /**
- * Sets what every link has, in place. What is already so is not written again: on any write of a MAC, the same one too, the
- * kernel forgets all neighbours of the link, permanent ones included (net/core/neighbour.c, neigh_changeaddr).
+ * Sets what every link has, in place. A MAC that is right is not written again: on any write of one, the same too, the kernel
+ * forgets all neighbours of the link, permanent ones included (net/core/neighbour.c, neigh_changeaddr). `has` is the
+ * link's; one that was just made has what was asked for.
  */
-function settle(link: VethLink | VxlanLink, found?: FoundLink): Request {
+function settle(link: VethLink | VxlanLink, has: Mac = link.mac): Request {
   const { name, mtu, mac, alias } = link;
-  const change: LinkChange = {
-    name,
-    ...(mtu === found?.mtu ? {} : { mtu }),
-    ...(mac === found?.mac ? {} : { mac }),
-    ...(alias === found?.alias ? {} : { alias }),
-    up: true,
-  };
+  const change: LinkChange = { name, mtu, ...(mac === has ? {} : { mac }), alias, up: true };
   return { type: RTM_SETLINK, body: encodeLink(change), action: `set ${linkText(link)}` };
 }
 
@@ -223,7 +218,7 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
         settled.push(link);
       } else again.push(link);
     }
-    const set = socket.batch(settled.map((link) => settle(link, found.get(link.name)))).map(({ fault }) => fault);
+    const set = socket.batch(settled.map((link) => settle(link, found.get(link.name)?.mac))).map(({ fault }) => fault);
     return [...failuresOf(settled, set), ...removeNamed(socket, again), ...create(netns, socket, again)];
   }
 
