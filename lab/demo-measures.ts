@@ -11,7 +11,7 @@ import { all, type Site, toolsImage, underlayMtu } from './demo-site.ts';
 import { labFolder, readJson, writeJson } from './state.ts';
 import { until } from './until.ts';
 
-const rounds = 5;
+const rounds = 4;
 const streamSeconds = 1;
 const requests = 5000;
 /** What Docker's overlay leaves of the underlay; it does not find out by itself. */
