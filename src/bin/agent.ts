@@ -23,6 +23,7 @@ import { dockerRecords } from '#docker/records.ts';
 import { Engine } from '#docker/engine.ts';
 import { Ipam } from '#docker/ipam.ts';
 import { createPlugin, PluginServer } from '#docker/server.ts';
+import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { dumpLinks } from '#kernel/batch.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
@@ -221,7 +222,15 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
   const plugin = createPlugin({ agent: agent.local, records, ipam, log: dockerLog, scope: options.scope });
   closing.use(await PluginServer.listen(plugin.app, options.plugin));
   const engine = new Engine(options.engine);
-  const sync = new Sync({ agent: agent.local, records, endpoints: plugin.endpoints, engine, log: dockerLog, driver: options.driver });
+  const sync = new Sync({
+    agent: agent.local,
+    records,
+    endpoints: plugin.endpoints,
+    engine,
+    log: dockerLog,
+    driver: options.driver,
+    underlayMtu: () => leastMtu(agent.view.snapshot.hosts.values()),
+  });
   agent.onFacts(() => sync.kick());
   void sync.run(signal);
   return sync;

@@ -173,7 +173,7 @@ export function createNetwork(control: Control, principal: Principal, request: N
         attachable: request.attachable ?? false,
         addressing: request.addressing ?? (choices.domain === 'docker' ? 'external' : 'blocks'),
       };
-      const asked = request.pools ?? (choices.domain === 'docker' ? [] : [{ family: 4 } as const]);
+      const asked = request.pools ?? [{ family: 4 } as const];
       const pools: Pool[] = [];
       for (const [index, one] of asked.entries()) {
         await mustBeNewPool(control, one, `pools[${index}].`);

@@ -70,6 +70,59 @@ const inspected = v.object({
   NetworkSettings: attachments,
 });
 
+/** A network of Docker's own overlay driver. */
+export interface EngineOverlay extends Pick<EngineNetwork, 'id' | 'name' | 'internal' | 'labels' | 'options'> {
+  readonly attachable: boolean;
+  readonly pools: readonly { readonly subnet: string; readonly gateway?: string | undefined }[];
+}
+const subnets = v.nullish(v.array(v.object({ Subnet: v.string(), Gateway: v.nullish(v.string(), '') })), []);
+const overlay = v.pipe(
+  v.object({
+    Id: v.string(),
+    Name: v.string(),
+    Driver: v.string(),
+    Internal: v.nullish(v.boolean(), false),
+    Attachable: v.nullish(v.boolean(), false),
+    Ingress: v.nullish(v.boolean(), false),
+    IPAM: v.nullish(v.object({ Config: subnets }), { Config: [] }),
+    Labels: strings,
+    Options: strings,
+  }),
+  v.transform(({ Ingress: isIngress, IPAM: { Config: pools }, ...one }): EngineOverlay & { readonly isIngress: boolean } => ({
+    id: one.Id,
+    name: one.Name,
+    internal: one.Internal,
+    attachable: one.Attachable,
+    isIngress,
+    pools: pools.map(({ Subnet: subnet, Gateway: gateway }) => (gateway === '' ? { subnet } : { subnet, gateway })),
+    labels: one.Labels,
+    options: one.Options,
+  })),
+);
+
+/** A container on a network, as far as this engine runs it. */
+export interface EngineMember {
+  readonly endpoint: string;
+  readonly name: string;
+  readonly mac: string;
+  readonly addresses: readonly string[];
+}
+const member = v.object({
+  Name: v.string(),
+  EndpointID: v.string(),
+  MacAddress: v.nullish(v.string(), ''),
+  IPv4Address: v.nullish(v.string(), ''),
+  IPv6Address: v.nullish(v.string(), ''),
+});
+const members = v.object({ Containers: v.nullish(v.record(v.string(), member), {}) });
+
+const swarm = v.object({
+  Swarm: v.object({
+    ControlAvailable: v.nullish(v.boolean(), false),
+    Cluster: v.nullish(v.object({ ID: v.nullish(v.string(), '') }), { ID: '' }),
+  }),
+});
+
 export interface NetworkCreation {
   readonly name: string;
   readonly driver: string;
@@ -79,7 +132,7 @@ export interface NetworkCreation {
   readonly ipam: {
     readonly driver: string;
     readonly options: Readonly<Record<string, string>>;
-    readonly pools: readonly { readonly subnet: string; readonly gateway?: string | undefined }[];
+    readonly pools: readonly { readonly subnet: string; readonly range?: string | undefined; readonly gateway?: string | undefined }[];
   };
   readonly options: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
@@ -127,6 +180,31 @@ export class Engine {
     return absentIsUndefined(this.#get(`/networks/${encodeURIComponent(id)}`, network));
   }
 
+  /** Id of the Swarm that this engine is a manager of; undefined on workers and outside of a Swarm. */
+  async managedSwarm(): Promise<string | undefined> {
+    const { ControlAvailable: isManager, Cluster: cluster } = (await this.#get('/info', swarm)).Swarm;
+    return isManager && cluster.ID !== '' ? cluster.ID : undefined;
+  }
+
+  /** Docker's own overlay networks, without the routing mesh's: all of the Swarm on a manager, those in use here on a worker. */
+  async overlays(): Promise<readonly EngineOverlay[]> {
+    const filters = encodeURIComponent(JSON.stringify({ driver: ['overlay'] }));
+    return (await this.#get(`/networks?filters=${filters}`, v.array(overlay))).filter(({ isIngress }) => !isIngress);
+  }
+
+  /** The containers of this engine on a network; none when it is not here. Its load balancer is no container. */
+  async members(id: string): Promise<readonly EngineMember[]> {
+    const found = await absentIsUndefined(this.#get(`/networks/${encodeURIComponent(id)}`, members));
+    return Object.entries(found?.Containers ?? {})
+      .filter(([container]) => /^[0-9a-f]{64}$/.test(container))
+      .map(([, one]) => ({
+        endpoint: one.EndpointID,
+        name: one.Name,
+        mac: one.MacAddress,
+        addresses: [one.IPv4Address, one.IPv6Address].filter((address) => address !== ''),
+      }));
+  }
+
   /** Resolves with the engine's id. Fault `exists` when the name is taken. */
   async createNetwork(creation: NetworkCreation): Promise<string> {
     const answer = await this.#call('POST', '/networks/create', v.object({ Id: v.string() }), {
@@ -139,7 +217,7 @@ export class Engine {
       IPAM: {
         Driver: creation.ipam.driver,
         Options: creation.ipam.options,
-        Config: creation.ipam.pools.map((pool) => ({ Subnet: pool.subnet, Gateway: pool.gateway })),
+        Config: creation.ipam.pools.map((pool) => ({ Subnet: pool.subnet, IPRange: pool.range, Gateway: pool.gateway })),
       },
       Options: creation.options,
       Labels: creation.labels,

@@ -3,10 +3,12 @@
 import { isFault } from '#model/fault.ts';
 import type { Engine } from './engine.ts';
 import { EndpointSync, type EndpointSyncOptions } from './sync-endpoints.ts';
+import { SwarmSync, type SwarmSyncOptions } from './swarm.ts';
 import { NetworkSync, type NetworkState } from './sync-networks.ts';
 
 export interface SyncOptions extends Omit<EndpointSyncOptions, 'lostMs' | 'engine'> {
   readonly engine: Engine;
+  readonly underlayMtu?: SwarmSyncOptions['underlayMtu'];
   readonly driver?: string;
   readonly settleMs?: number;
   readonly lostMs?: number;
@@ -30,6 +32,7 @@ export class Sync {
   readonly #engine: Engine;
   readonly #networks: NetworkSync;
   readonly #endpoints: EndpointSync;
+  readonly #swarm: SwarmSync;
   #status: SyncStatus = { engine: 'unknown', networks: [], problems: [] };
   #isDirty = true;
   #wake: () => void = () => {};
@@ -40,6 +43,7 @@ export class Sync {
     this.#engine = options.engine;
     this.#networks = new NetworkSync({ ...options, driver, settleMs });
     this.#endpoints = new EndpointSync({ ...options, lostMs });
+    this.#swarm = new SwarmSync({ ...options, underlayMtu: options.underlayMtu ?? (() => undefined) });
   }
 
   status(): SyncStatus {
@@ -54,7 +58,7 @@ export class Sync {
 
   /** One pass over everything. Faults: `unavailable` (engine), and those of the agent. */
   async pass(): Promise<void> {
-    const networks = await this.#networks.pass();
+    const networks = [...(await this.#networks.pass()), ...(await this.#swarm.pass())];
     const problems = await this.#endpoints.pass();
     this.#status = { engine: 'connected', lastPassAt: new Date().toISOString(), networks, problems };
     // What waits has no event that would end the waiting.
@@ -141,4 +145,5 @@ export class Sync {
   }
 }
 
-const backOffMs = (failures: number): number => Math.min(30_000, 250 * 2 ** Math.min(failures, 7));
+/** The engine's socket is on this machine: asking costs next to nothing, and users wait for its networks after a restart. */
+const backOffMs = (failures: number): number => 250 * 2 ** Math.min(failures, 3);

@@ -1,0 +1,213 @@
+// Docker's own overlay networks (model `swarm`), operated and observed. What Causeway was asked for is made in the Swarm by
+// the agents of its managers; what is there is recorded, so that one list shows all; and every host's agent records the
+// containers that its engine has on them. Packets, addresses and names stay Docker's. Levels, not events: every pass compares
+// whole listings. Facts relied on (moby v26.1.5): names are unique in a Swarm; a manager lists all of its networks, a worker
+// those in use there; the option `com.docker.network.driver.mtu` is the MTU *below* VXLAN (drivers/overlay/ov_network.go).
+import type { LocalAgent, PoolRequest } from '#api/local.ts';
+import { type Fault, isFault } from '#model/fault.ts';
+import { contains, familyOf, type Ip, parseCidr, parseInterface, parseIp, parseMac } from '#model/ip.ts';
+import type { Host, Network } from '#model/resources.ts';
+import type { Engine, EngineMember, EngineOverlay } from './engine.ts';
+import type { Log } from './log.ts';
+import { dockerLabels } from './networks.ts';
+import { networkOption } from './options.ts';
+import type { DockerRecords } from './records.ts';
+import type { NetworkState } from './sync-networks.ts';
+
+/** Label on a network of ours: the Swarm that it is in. */
+export const clusterLabel = 'causeway.docker.swarm';
+
+const mtuOption = 'com.docker.network.driver.mtu';
+/** What Docker takes of the MTU below: VXLAN over IPv4, and ESP where it is encrypted. */
+const overhead = ({ encrypted }: Pick<Network, 'encrypted'>): number => (encrypted ? 76 : 50);
+/** What Docker assumes of the underlay when it is not told. */
+const assumedMtu = 1500;
+
+export interface SwarmSyncOptions {
+  readonly agent: LocalAgent;
+  readonly records: DockerRecords;
+  readonly engine: Pick<Engine, 'managedSwarm' | 'overlays' | 'members' | 'createNetwork' | 'removeNetwork'>;
+  readonly log: Log;
+  /** The least MTU of all hosts' underlays; undefined while none is known. */
+  readonly underlayMtu: () => number | undefined;
+}
+
+export class SwarmSync {
+  readonly #options: SwarmSyncOptions;
+
+  constructor(options: SwarmSyncOptions) {
+    this.#options = options;
+  }
+
+  /** Faults: `unavailable` (engine). What goes wrong with one network is its state. Nothing on an engine outside of Swarms. */
+  async pass(): Promise<NetworkState[]> {
+    const { agent, engine } = this.#options;
+    if (!agent.isSynced()) return [];
+    const overlays = await engine.overlays();
+    if (overlays.length === 0 && !agent.networks().some(isDockers)) return [];
+    const swarm = await engine.managedSwarm();
+    const states = swarm === undefined ? [] : await this.#manage(swarm, overlays);
+    states.push(...(await this.#recordMembers(overlays)));
+    return states;
+  }
+
+  async #manage(swarm: string, overlays: readonly EngineOverlay[]): Promise<NetworkState[]> {
+    const states: NetworkState[] = [];
+    const seen = new Set<string>();
+    for (const network of this.#options.agent.networks().filter(isDockers)) {
+      const known = network.labels[clusterLabel];
+      if (network.deletedAt !== undefined || (known !== undefined && known !== swarm)) continue;
+      const one = overlays.find(({ id, labels }) => id === network.labels[dockerLabels.network] || labels[networkOption] === network.id);
+      if (one !== undefined) seen.add(one.id);
+      states.push(await this.#try(network, () => this.#keep(swarm, network, one)));
+    }
+    for (const one of overlays.filter(({ id }) => !seen.has(id))) {
+      const about = { id: one.id, name: one.name };
+      states.push(await this.#try(about, () => (this.#wasOurs(one) ? this.#remove(one) : this.#adopt(swarm, one))));
+    }
+    return states;
+  }
+
+  async #try(about: Pick<NetworkState, 'id' | 'name'>, work: () => Promise<NetworkState>): Promise<NetworkState> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isFault(error) || error.code === 'unavailable') throw error;
+      this.#options.log.warn({ network: about.name, error }, "cannot keep a network of Docker's in step");
+      return { ...about, state: 'problem', message: error.message };
+    }
+  }
+
+  /** The record's network is there, or is made, or was removed by `docker network rm`. */
+  async #keep(swarm: string, network: Network, one: EngineOverlay | undefined): Promise<NetworkState> {
+    const { agent, records } = this.#options;
+    const about = { id: network.id, name: network.name };
+    if (one === undefined && network.labels[clusterLabel] !== undefined) {
+      await agent.removeNetwork(network.id);
+      return { ...about, state: 'ok', message: 'Removed from the Swarm' };
+    }
+    if (one === undefined) return this.#create(network);
+    if (records.bindings.get(one.id) === undefined) this.#bind(one, network);
+    await agent.renameNetwork(network.id, network.name, { [dockerLabels.network]: one.id, [clusterLabel]: swarm });
+    const message = this.#mtuProblem(network, one);
+    return message === undefined ? { ...about, state: 'ok' } : { ...about, state: 'problem', message };
+  }
+
+  async #create(network: Network): Promise<NetworkState> {
+    const { agent, engine, log, underlayMtu } = this.#options;
+    const about = { id: network.id, name: network.name };
+    const below = underlayMtu();
+    if (below === undefined) return { ...about, state: 'waiting', message: "No host's MTU is known yet" };
+    const pools = agent.pools(network.id);
+    const id = await engine.createNetwork({
+      name: network.name,
+      driver: 'overlay',
+      internal: network.internal,
+      attachable: network.attachable,
+      ipv6: pools.some(({ cidr }) => familyOf(cidr) === 6),
+      ipam: { driver: 'default', options: {}, pools: pools.map(({ cidr, range, gateway }) => ({ subnet: cidr, range, gateway })) },
+      options: {
+        [mtuOption]: String(Math.min(below, network.mtu === undefined ? below : network.mtu + overhead(network))),
+        ...(network.encrypted ? { encrypted: '' } : {}),
+      },
+      labels: { ...network.labels, [networkOption]: network.id },
+    });
+    log.info({ network: network.name, id }, 'created in the Swarm');
+    return { ...about, state: 'waiting', message: 'Made in the Swarm just now' };
+  }
+
+  /** Too large for some host: Docker sends such packets all the same, and they are lost on the way. */
+  #mtuProblem(network: Network, one: EngineOverlay): string | undefined {
+    const below = this.#options.underlayMtu();
+    const assumed = Number(one.options[mtuOption] ?? assumedMtu);
+    if (below === undefined || !(assumed > below)) return undefined;
+    return `Made for an underlay with an MTU of ${assumed}, but ${below} is what the hosts have: full-size packets are lost. Make it again, with --model swarm or -o ${mtuOption}=${below}; containers then get ${below - overhead(network)}`;
+  }
+
+  /** Whether a manager's agent on this host had a record for it: then the record was removed, and the network is to follow. */
+  #wasOurs(one: EngineOverlay): boolean {
+    return this.#options.records.bindings.get(one.id) !== undefined;
+  }
+
+  async #remove(one: EngineOverlay): Promise<NetworkState> {
+    const { engine, log } = this.#options;
+    await engine.removeNetwork(one.id);
+    log.info({ network: one.name, id: one.id }, 'removed from the Swarm');
+    return { id: one.id, name: one.name, state: 'ok', message: 'Removed from the Swarm' };
+  }
+
+  async #adopt(swarm: string, one: EngineOverlay): Promise<NetworkState> {
+    const { agent, log } = this.#options;
+    const network = await agent.createNetwork({
+      name: one.name,
+      model: 'swarm',
+      encrypted: isEncrypted(one),
+      internal: one.internal,
+      attachable: one.attachable,
+      pools: one.pools.map(poolOf),
+      labels: { [dockerLabels.network]: one.id, [clusterLabel]: swarm },
+    });
+    this.#bind(one, network);
+    log.info({ network: one.name, id: one.id }, "recorded a network of Docker's");
+    return { id: network.id, name: network.name, state: 'ok' };
+  }
+
+  #bind(one: EngineOverlay, network: Network): void {
+    const binding = { network: network.id, ipam: 'other', origin: 'swarm', confirmed: true, unbinding: false } as const;
+    this.#options.records.bindings.put(one.id, binding);
+  }
+
+  /** What this engine runs on such networks is recorded, what it no longer runs is not. */
+  async #recordMembers(overlays: readonly EngineOverlay[]): Promise<NetworkState[]> {
+    const { agent, engine } = this.#options;
+    const states: NetworkState[] = [];
+    const here = new Set<string>();
+    for (const network of agent.networks().filter(isDockers)) {
+      const one = overlays.find(({ id }) => id === network.labels[dockerLabels.network]);
+      if (one === undefined) continue;
+      for (const member of await engine.members(one.id)) {
+        here.add(member.endpoint);
+        if (agent.localEndpoint(member.endpoint) !== undefined) continue;
+        const fault = await this.#record(network, member);
+        if (fault === undefined) continue;
+        states.push({ id: network.id, name: network.name, state: 'waiting', message: `Cannot list ${member.name}: ${fault.message}` });
+      }
+    }
+    const ids = new Set(agent.networks().flatMap((network) => (isDockers(network) ? [network.id] : [])));
+    for (const { id, network } of agent.localEndpoints()) if (ids.has(network) && !here.has(id)) await agent.detach(id);
+    return states;
+  }
+
+  /** The Fault is that an address or MAC still is somebody else's: Docker reuses both at once, and records go a moment later. */
+  async #record(network: Network, { endpoint: id, name, mac, addresses }: EngineMember): Promise<Fault | undefined> {
+    const { agent } = this.#options;
+    try {
+      const ips = addresses.map((address) => parseInterface(address).ip);
+      for (const ip of ips) await agent.requestAddress(this.#poolOf(network, ip), ip, id);
+      await agent.attach({ network: network.id, id, owner: name, name, addresses: ips, mac: parseMac(mac), ports: [] });
+      return undefined;
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      return error;
+    }
+  }
+
+  #poolOf(network: Network, ip: Ip): string {
+    return this.#options.agent.pools(network.id).find(({ cidr }) => contains(cidr, ip))?.id ?? '';
+  }
+}
+
+/** The least MTU below, of all hosts that have reported theirs; Docker's VXLAN goes over IPv4. */
+export function leastMtu(hosts: Iterable<Pick<Host, 'underlay'>>): number | undefined {
+  const mtus = [...hosts].flatMap(({ underlay }) => underlay.find(({ ip }) => familyOf(ip) === 4)?.mtu ?? []);
+  return mtus.length === 0 ? undefined : Math.min(...mtus);
+}
+
+const isDockers = ({ model }: Network): boolean => model === 'swarm';
+
+const isEncrypted = ({ options }: EngineOverlay): boolean => !['false', '0', undefined].includes(options['encrypted']);
+
+const poolOf = ({ subnet, gateway }: EngineOverlay['pools'][number]): PoolRequest => {
+  const cidr = parseCidr(subnet);
+  return { cidr, family: familyOf(cidr), ...(gateway === undefined ? {} : { gateway: parseIp(gateway) }) };
+};
