@@ -107,6 +107,8 @@ export class Networks {
     } catch (error) {
       if (!isFault(error, 'in-use')) throw error;
       const users = this.#agent.endpoints(network.id);
+      // A host without a container of the network is not told who uses it.
+      if (users.length === 0) throw error;
       const shown = users.slice(0, 5).map((endpoint) => `${endpoint.name} on ${endpoint.host}`);
       const rest = users.length > shown.length ? ` and ${users.length - shown.length} more` : '';
       throw new Fault('in-use', `Network ${network.name} has endpoints: ${shown.join(', ')}${rest}`, {

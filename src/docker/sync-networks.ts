@@ -120,6 +120,7 @@ export class NetworkSync {
         states.push({ id: network.id, name: one.name, state: 'ok' });
       } catch (error) {
         if (!isFault(error)) throw error;
+        if (error.code === 'exists' && (await this.#giveWay(one, network))) return false;
         log.warn({ network: network.id, name: one.name, error }, 'could not publish the name of a network');
         const message =
           error.code === 'exists'
@@ -132,6 +133,24 @@ export class NetworkSync {
     const binding = records.bindings.get(one.id);
     if (binding?.origin === 'sync' && (await this.#removeRenamed(one, binding))) return false;
     states.push(problem(network, `Known as ${one.name} in this engine until no container uses it`));
+    return true;
+  }
+
+  /**
+   * Several hosts made the same network at the same moment, as a deployment tool does that runs everywhere: those that came
+   * late are removed while nobody uses them, and the first one comes in their place. Networks that differ stay and are told.
+   */
+  async #giveWay(one: EngineNetwork, network: Network): Promise<boolean> {
+    const { agent, engine, log } = this.#options;
+    const first = agent.networks().find(({ id, name, deletedAt }) => name === one.name && id !== network.id && deletedAt === undefined);
+    if (first === undefined || !isAlike(first, network) || agent.endpoints(network.id).length > 0) return false;
+    try {
+      await engine.removeNetwork(one.id);
+    } catch (error) {
+      if (isFault(error) && error.code !== 'unavailable') return false;
+      throw error;
+    }
+    log.info({ network: network.id, name: one.name, instead: first.id }, 'gave way to the network of that name made at the same time');
     return true;
   }
 
@@ -231,3 +250,7 @@ const isWanted = (network: Network): boolean =>
   network.model !== 'swarm' && network.addressing === 'blocks' && network.deletedAt === undefined;
 
 const problem = (network: Network, message: string): NetworkState => ({ id: network.id, name: network.name, state: 'problem', message });
+
+/** Whether a user could not tell one from the other, but for addresses that nobody chose. */
+const isAlike = (a: Network, b: Network): boolean =>
+  JSON.stringify([a.choices, a.tenant, a.mtu, a.internal]) === JSON.stringify([b.choices, b.tenant, b.mtu, b.internal]);

@@ -1,0 +1,202 @@
+// What the Docker end-to-end tests lie in: a lab of real engines with a controller and agents joined by token, as the
+// installation guide does it. With CAUSEWAY_KEEP_LAB=1 the lab outlives the test file and the next run takes it over.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { startAgent, startController, stopAgent, stopController } from '#lab/causeway.ts';
+import { type Output, run } from '#lab/command.ts';
+import { engineSocket, startDockerd } from '#lab/engine.ts';
+import type { Host } from '#lab/host.ts';
+import { boxImage, importImages } from '#lab/images.ts';
+import { createLab, destroyLab, type Lab, openLab } from '#lab/lab.ts';
+import { until } from '#lab/until.ts';
+
+const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
+const keeps = process.env['CAUSEWAY_KEEP_LAB'] === '1';
+/** Other people's work on the machine makes everything slow now and then; a passing test never waits this long. */
+const patience = { timeoutMs: 30_000, intervalMs: 100 };
+
+/** The first lines of an answer that should hold, for a failure that can be read. */
+const shown = ({ status, stdout, stderr }: Output): string => `exit status ${status}: ${stderr || stdout}`.slice(0, 1000);
+
+export class DockerBed implements AsyncDisposable {
+  readonly lab: Lab;
+  constructor(lab: Lab) {
+    this.lab = lab;
+  }
+
+  get hosts(): readonly Host[] {
+    return this.lab.hosts;
+  }
+
+  /** The `index`-th Docker host from 1. */
+  host(index: number): Host {
+    return this.lab.host(`host${index}`);
+  }
+
+  /** Runs `docker` against the `index`-th host's engine, to whatever end. */
+  tryDocker(index: number, ...argv: readonly string[]): Promise<Output> {
+    const host = this.host(index);
+    const env = { DOCKER_HOST: `unix://${engineSocket(host)}`, DOCKER_CONFIG: `${host.folder}/client` };
+    return run(['docker', ...argv], { env, anyStatus: true, timeoutMs: 120_000 });
+  }
+
+  async docker(index: number, ...argv: readonly string[]): Promise<string> {
+    const output = await this.tryDocker(index, ...argv);
+    assert.equal(output.status, 0, `host${index}: docker ${argv.join(' ')}: ${shown(output)}`);
+    return output.stdout.trim();
+  }
+
+  /** As `docker`, for what must fail: answers what it says. */
+  async refused(index: number, ...argv: readonly string[]): Promise<string> {
+    const output = await this.tryDocker(index, ...argv);
+    assert.notEqual(output.status, 0, `host${index}: docker ${argv.join(' ')} succeeded: ${shown(output)}`);
+    return output.stderr.trim();
+  }
+
+  /** Runs `causeway` as the administrator on the controller's host, to whatever end. */
+  tryCauseway(...argv: readonly string[]): Promise<Output> {
+    return this.lab.controller.exec([process.execPath, '--disable-warning=ExperimentalWarning', program, ...argv], { anyStatus: true });
+  }
+
+  /** The same on a Docker host, in the host's own name. */
+  tryOnHost(index: number, ...argv: readonly string[]): Promise<Output> {
+    return this.host(index).exec([process.execPath, '--disable-warning=ExperimentalWarning', program, ...argv], { anyStatus: true });
+  }
+
+  async causeway(...argv: readonly string[]): Promise<string> {
+    const output = await this.tryCauseway(...argv);
+    assert.equal(output.status, 0, `causeway ${argv.join(' ')}: ${shown(output)}`);
+    return output.stdout.trim();
+  }
+
+  async json<T>(...argv: readonly string[]): Promise<T> {
+    return JSON.parse(await this.causeway(...argv, '--output', 'json')) as T;
+  }
+
+  /** Starts a container that sleeps until it is removed, and answers its id. */
+  start(index: number, name: string, network: string, ...options: readonly string[]): Promise<string> {
+    return this.run(index, name, network, options, ['sleep', '86400']);
+  }
+
+  run(index: number, name: string, network: string, options: readonly string[], command: readonly string[]): Promise<string> {
+    return this.docker(index, 'run', '--detach', `--name=${name}`, `--network=${network}`, ...options, boxImage.name, ...command);
+  }
+
+  /** Runs a program in a container to whatever end. */
+  tryIn(index: number, name: string, ...command: readonly string[]): Promise<Output> {
+    return this.tryDocker(index, 'exec', name, ...command);
+  }
+
+  /** Waits until a program in a container succeeds, and answers what it prints. Names and remote endpoints need a moment. */
+  in(index: number, name: string, ...command: readonly string[]): Promise<string> {
+    return until(
+      `${name} on host${index}: ${command.join(' ')}`,
+      async () => {
+        const output = await this.tryIn(index, name, ...command);
+        if (output.status !== 0) throw new Error(shown(output));
+        return output.stdout.trim() || ' ';
+      },
+      patience,
+    ).then((text) => text.trim());
+  }
+
+  ping(index: number, name: string, target: string): Promise<string> {
+    return this.in(index, name, 'ping', '-c1', '-W1', target);
+  }
+
+  /** Addresses of a container in a network, IPv4 first. */
+  async addresses(index: number, name: string, network: string): Promise<{ ip: string; ip6: string; mac: string; id: string }> {
+    const format = `{{with index .NetworkSettings.Networks "${network}"}}{{.IPAddress}},{{.GlobalIPv6Address}},{{.MacAddress}},{{.EndpointID}}{{end}}`;
+    const [ip = '', ip6 = '', mac = '', id = ''] = (await this.docker(index, 'inspect', '--format', format, name)).split(',');
+    return { ip, ip6, mac, id };
+  }
+
+  networkNames(index: number): Promise<string[]> {
+    return this.docker(index, 'network', 'ls', '--format', '{{.Name}}').then((text) => text.split('\n'));
+  }
+
+  /** Waits until every engine lists the network, or none does. */
+  async everywhere(name: string, state: 'present' | 'absent'): Promise<void> {
+    for (const [index] of this.hosts.entries()) {
+      await until(
+        `network ${name} to be ${state} on host${index + 1}`,
+        async () => (await this.networkNames(index + 1)).includes(name) === (state === 'present'),
+        patience,
+      );
+    }
+  }
+
+  async createNetwork(name: string, ...options: readonly string[]): Promise<void> {
+    await this.causeway('network', 'create', name, ...options);
+    await this.everywhere(name, 'present');
+  }
+
+  /** Removes containers by name; absent ones are no failure. */
+  async remove(index: number, ...names: readonly string[]): Promise<void> {
+    await this.docker(index, 'rm', '--force', ...names);
+  }
+
+  /** No container and no network of ours is left; kernel objects included. */
+  async clear(): Promise<void> {
+    await Promise.all(
+      this.hosts.map(async (_, index) => {
+        const ids = await this.docker(index + 1, 'ps', '--all', '--quiet');
+        if (ids !== '') await this.remove(index + 1, ...ids.split('\n'));
+        await this.docker(index + 1, 'network', 'prune', '--force');
+      }),
+    );
+    await until(
+      'all networks to be removed',
+      async () => {
+        const networks = await this.json<{ name: string }[]>('network', 'ls');
+        if (networks.length > 0) await this.tryCauseway('network', 'rm', '--yes', ...networks.map(({ name }) => name));
+        return networks.length === 0;
+      },
+      patience,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!keeps) await destroyLab(this.lab.name);
+  }
+}
+
+/** Builds the lab, engines, controller and agents. Fault as `createLab`, `run`, and `timeout`. */
+export async function makeDockerBed(name: string, hosts = 3): Promise<DockerBed> {
+  const kept = keeps ? openLab(name) : undefined;
+  if (kept?.underlay.isOn === true) {
+    const bed = new DockerBed(kept);
+    // The programs may have changed since.
+    await Promise.all([stopController(kept.controller), ...kept.hosts.map((host) => stopAgent(host))]);
+    await startController(kept.controller, { arguments: ['--san', kept.controller.address, '--listen', '0.0.0.0:7480'] });
+    await Promise.all(kept.hosts.flatMap((host) => [startDockerd(host), startAgent(host)]));
+    await until('the controller to answer', () => bed.causeway('status', '--output', 'json').catch(() => undefined), patience);
+    await bed.clear();
+    return bed;
+  }
+  await destroyLab(name);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => destroyLab(name));
+  const lab = await createLab({ name, hosts });
+  const bed = new DockerBed(lab);
+  await startController(lab.controller, { arguments: ['--san', lab.controller.address, '--listen', '0.0.0.0:7480'] });
+  await until('the controller to answer', () => bed.causeway('status'), patience);
+  await Promise.all(
+    lab.hosts.map(async (host) => {
+      const { token } = await bed.json<{ token: string }>('token', 'create', '--join');
+      await startAgent(host, { arguments: ['--join', token, '--controller', `https://${lab.controller.address}:7480`] });
+      await startDockerd(host);
+      await importImages(host, [boxImage]);
+    }),
+  );
+  await until(
+    'all hosts to be ready',
+    async () => {
+      const found = await bed.json<{ status: { ready: boolean } }[]>('host', 'ls');
+      return found.length === hosts && found.every(({ status }) => status.ready);
+    },
+    patience,
+  );
+  undo.move();
+  return bed;
+}
