@@ -29,7 +29,7 @@ const lists: Proof = (said) => {
 };
 
 const sameNetworks: Check = {
-  title: 'both networks, made once with `causeway network create`, are in every engine',
+  title: 'both networks, made once, are in every engine',
   async prove({ lab }, witness) {
     for (const host of lab.hosts) await witness.docker(host, ['network', 'ls'], lists, patienceMs);
   },
@@ -110,7 +110,7 @@ const wireguardPort = async (site: Site): Promise<number> =>
 const get = (address: string): string[] => ['busybox', ...fetch(`http://${address}/`)];
 
 const exposed: Check = {
-  title: 'an exposed port answers from outside and sees the client’s address, others do not answer',
+  title: 'an exposed port answers outside clients and sees their address, others do not',
   async prove(site, witness) {
     const { outside } = site.lab;
     const [web, database] = [site.host(1), site.host(3)];

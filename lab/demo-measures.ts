@@ -188,9 +188,8 @@ function show({ screen }: Site, measured: Measured): void {
   screen.table([['', 'one TCP stream', '', 'round trip', ''], ...rows]);
   screen.line();
   const [throughput, trip] = [ours.throughput / theirs.throughput, ours.roundTrip / theirs.roundTrip];
-  screen.line(`  blue against Docker’s own overlay: ${throughput.toFixed(2)} × the throughput, ${trip.toFixed(2)} × the round trip.`);
-  if (!measured.isWireguardInKernel) screen.line('  This kernel has no WireGuard: wireguard-go encrypts in user space, which costs more.');
-  screen.line(
-    `  Best of ${rounds} rounds in turn; the bare underlay’s own differ by ${Math.round(bare.spread * 100)} %. Longer: npm run bench`,
-  );
+  screen.line(`  blue against Docker’s own: ${throughput.toFixed(2)} × the throughput, ${trip.toFixed(2)} × the round trip.`);
+  if (!measured.isWireguardInKernel) screen.line('  No WireGuard in this kernel: wireguard-go encrypts, which costs more.');
+  const worst = Math.round(Math.max(...sides.map(({ name }) => figures(name).spread)) * 100);
+  screen.line(`  Best of ${rounds} rounds in turn, which differ by up to ${worst} % on one side. Longer: npm run bench`);
 }

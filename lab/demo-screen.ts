@@ -37,6 +37,8 @@ const widest = 108;
 const quietMs = 10_000;
 
 export function openScreen(out: NodeJS.WriteStream = process.stdout): Screen {
+  // whoever reads may go away (`| head`): the work goes on
+  out.on('error', () => {});
   const running: { readonly title: string; readonly beganMs: number }[] = [];
   let ticking: NodeJS.Timeout | undefined;
   const paint = (look: Look, text: string): string => styleText(look, text, { stream: out });
@@ -54,7 +56,7 @@ export function openScreen(out: NodeJS.WriteStream = process.stdout): Screen {
     const last = running.at(-1);
     if (last === undefined) return;
     if (!out.isTTY) write(`  … ${last.title} (${seconds(last.beganMs)} so far)`);
-    else out.write(`\r\u001b[K${`  … ${last.title}  ${seconds(last.beganMs)}`.slice(0, (out.columns ?? 80) - 1)}`);
+    else out.write(`\r\u001b[K  … ${last.title.slice(0, out.columns - 16)}  ${seconds(last.beganMs)}`);
   };
   const finished = (title: string, passed: boolean, beganMs: number): void => {
     write(`  ${mark(passed)} ${title}  ${paint('dim', seconds(beganMs))}`);

@@ -44,8 +44,8 @@ interface Wishes {
 
 async function show(screen: Screen, { name, quick, measure }: Wishes): Promise<boolean> {
   const beganMs = performance.now();
-  screen.line('Causeway: containers of three Docker hosts on two isolated networks, one of them encrypted.');
-  screen.line('All of it lives in network namespaces of this machine; `./causeway demo --down` removes every trace.');
+  screen.line('Causeway: three Docker hosts, two isolated networks over all of them, one encrypted.');
+  screen.line('All of it is in namespaces of this machine; ./causeway demo --down removes it.');
 
   screen.heading('Building');
   await ensurePackages(demoNeeds, screen);

@@ -28,6 +28,7 @@ export const demoNeeds: readonly Need[] = [
   need('redis-cli', 'redis-tools', 'the demonstration’s database'),
   need('iperf3', 'iperf3', 'to measure throughput'),
   need('tcpdump', 'tcpdump', 'to show what crosses the underlay'),
+  need('pkill', 'procps', 'to kill an agent'),
 ];
 
 export const testNeeds: readonly Need[] = [
