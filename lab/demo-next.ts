@@ -16,7 +16,7 @@ export function showNext({ lab }: Site, screen: Screen): void {
       'expose the other one, then fetch it at port 8081 in the same way',
       `lab exec ${lab.name} controller causeway expose green green-web 80 --host-port 8081`,
     ],
-    ['kill an agent; the page still answers', `lab exec ${lab.name} host1 pkill -KILL -f bin/agent.ts`],
+    ['kill an agent: packets go on, only names wait until it is back', `lab exec ${lab.name} host1 pkill -KILL -f bin/agent.ts`],
     ['check everything again, and start what is down', `demo --quick${nameOption(lab.name)}`],
     ['remove everything', `demo --down${nameOption(lab.name)}`],
   ];
