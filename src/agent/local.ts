@@ -117,10 +117,10 @@ export class HostAgent implements LocalAgent {
    */
   async requestAddress(pool: string, ip?: Ip, holder?: string): Promise<Ip> {
     const { addresses, newId } = this.#options;
-    if (ip === undefined) return await addresses.request(pool, holder ?? `engine ${newId()}`);
+    if (ip === undefined) return await addresses.request(pool, holder ?? `engine-${newId()}`);
     const bound = addresses.held(pool, ip)?.endpoint;
     if (bound !== undefined && bound !== holder) throw this.#taken(ip, bound);
-    return await addresses.request(pool, holder ?? `engine ${ip}`, ip);
+    return await addresses.request(pool, holder ?? `engine-${ip.replaceAll(':', '-')}`, ip);
   }
 
   /** An address that an endpoint here still has is not let go of: whoever says so is late, or was refused it. */

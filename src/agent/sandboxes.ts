@@ -3,12 +3,11 @@
 import type { Attachment, Desired, VethLink } from '#model/desired.ts';
 import { everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { isFault } from '#model/fault.ts';
-import { gatewayOf } from '#model/numbers.ts';
 import type { LocalEndpoint, Network, Pool } from '#model/resources.ts';
 import { type FoundAttachment, inspectAttachment, repairAttachment } from '#kernel/attachment.ts';
 import { redirectNames } from '#kernel/name-redirect.ts';
 import type { Kinds } from '#kernel/kind.ts';
-import { endpointLink } from '#model/numbers.ts';
+import { endpointLink, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
 import type { Endpoints } from './endpoints.ts';
 
 export interface SandboxesOptions {
@@ -69,7 +68,7 @@ export class Sandboxes implements Disposable {
     if (local?.sandbox === undefined || local.ifname !== undefined) return true;
     try {
       const found = inspectAttachment(local.sandbox, local.endpoint.mac);
-      if (found === undefined) return false;
+      if (found === undefined || isUnderWay(local, found, this.#options.network(local.endpoint.network))) return false;
       this.#redirect(local, found);
       endpoints.put({ ...local, ifname: found.name });
       return true;
@@ -128,4 +127,9 @@ export class Sandboxes implements Disposable {
       ...pools.map(({ cidr }) => ({ destination: cidr, via: gatewayOf(familyOf(cidr), order) })),
     ];
   }
+}
+
+/** The engine moves a link, renames it, gives it addresses and sets it up, and comes to the default route last of all. */
+function isUnderWay({ endpoint }: LocalEndpoint, found: FoundAttachment, network: Network | undefined): boolean {
+  return found.name === endpointPeerLink(endpoint.id) || !found.up || (network?.internal === false && found.defaults.length === 0);
 }

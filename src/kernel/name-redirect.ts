@@ -5,6 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import type { Ip } from '#model/ip.ts';
 import { tableName } from '#model/numbers.ts';
+import { kernelFault } from './libc.ts';
 import { runNftProgram, nftFault } from './libnftables.ts';
 import { inNetns } from './netns.ts';
 
@@ -35,10 +36,19 @@ table inet ${tableName} {
 `;
 }
 
-/** Idempotent. Goes with the container's namespace. Fault `kernel`; ENOENT when the namespace is gone. */
+function allowLoopback(path: string, link: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/ipv4/conf/${link}/route_localnet`, '1');
+  } catch (error) {
+    const errno = error instanceof Error && 'code' in error ? String(error.code) : 'EIO';
+    throw kernelFault(`let loopback addresses over ${link} in ${path}`, errno);
+  }
+}
+
+/** Idempotent. Goes with the container's namespace. Fault `kernel`; ENOENT when the namespace or the link is gone. */
 export function redirectNames(path: string, redirect: NameRedirect): void {
   inNetns(path, () => {
-    writeFileSync(`/proc/sys/net/ipv4/conf/${redirect.link}/route_localnet`, '1');
+    allowLoopback(path, redirect.link);
     // The program and not the library: a library context would keep a container's namespace alive.
     const { error } = runNftProgram(tableText(redirect));
     if (error !== undefined) throw nftFault(`redirect name questions in ${path}`, error);
