@@ -24,7 +24,7 @@ it works, and measures it. What it built stays and can be played with. Running i
   --name NAME  name of the lab (default demo); demos of different names live side by side
   -h, --help   show this
 
-Needs root, about 1 GB of memory and 2 GB of disk. Missing Debian packages are installed first.
+Needs root, about 1 GB of memory and 1 GB of disk. Missing Debian packages are installed first.
 `;
 
 const options = {
