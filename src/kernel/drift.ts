@@ -2,11 +2,12 @@
 // nothing of the kind: a container's link comes up, the kernel learns a neighbour, Docker edits its own tables. To tell,
 // one has to remember what was there: the links of the namespace, and which neighbours are permanent.
 import { routeProtocol, tableName } from '#model/numbers.ts';
-import { decodeAttributes, type Message, readText } from './netlink/codec.ts';
+import { decodeAttributes, type Message, readText, readU32 } from './netlink/codec.ts';
 import { decodeAddress, decodeLink, decodeNeigh, decodeRoute, type FoundLink, type NeighMessage } from './netlink/rtnl.ts';
 import {
   AF_BRIDGE,
   AF_UNSPEC,
+  NETCONFA_IFINDEX,
   NLM_F_REPLACE,
   NUD_PERMANENT,
   RT_TABLE_MAIN,
@@ -17,6 +18,7 @@ import {
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
+  RTM_NEWNETCONF,
   RTM_NEWROUTE,
 } from './netlink/uapi.ts';
 import { isOurAddress, isOurLink, isOurLinkName } from './ownership.ts';
@@ -33,6 +35,10 @@ export interface Memory {
 /** Who caused a message: `kernel` by itself, or as a consequence; `self`; or a `foreign` process. */
 export type Cause = 'kernel' | 'self' | 'foreign';
 
+// A wireguard link is told by its name alone, of the kernel's as of wireguard-go's making.
+const concernsUs = (link: FoundLink): boolean =>
+  isOurLink(link) || (isOurLinkName(link.name) && (link.kind === 'tun' || link.kind === 'wireguard'));
+
 const sameLinkState = (a: FoundLink, b: FoundLink): boolean =>
   a.name === b.name && a.mtu === b.mtu && a.mac === b.mac && a.alias === b.alias && a.up === b.up;
 
@@ -43,11 +49,11 @@ function linkDrift(memory: Memory, message: Message, cause: Cause): boolean {
   const before = memory.links.get(link.index);
   if (message.type === RTM_DELLINK) {
     memory.links.delete(link.index);
-    return before !== undefined && isOurLink(before);
+    return before !== undefined && concernsUs(before);
   }
   memory.links.set(link.index, link);
-  if (before === undefined) return cause === 'foreign' && isOurLink(link);
-  return (isOurLink(before) || isOurLink(link)) && !sameLinkState(before, link);
+  if (before === undefined) return cause === 'foreign' && concernsUs(link);
+  return (concernsUs(before) || concernsUs(link)) && !sameLinkState(before, link);
 }
 
 function addressDrift(memory: Memory, message: Message, cause: Cause): boolean {
@@ -81,16 +87,22 @@ function neighDrift(memory: Memory, message: Message, cause: Cause): boolean {
   return memory.permanent.delete(key);
 }
 
+/** Settings that hold for all links (index -1) or for those to come (-2), such as forwarding; those of one link follow from its making. */
+const isGeneralSetting = (message: Message): boolean => (readU32(decodeAttributes(message.body.subarray(4)).get(NETCONFA_IFINDEX)) | 0) < 0;
+
 /** A neighbour is known by its address, a forwarding entry by its MAC and remote. */
 export const rememberedAs = (neigh: NeighMessage): string =>
   neigh.ip === undefined || neigh.family === AF_BRIDGE ? `${neigh.index} ${neigh.mac} ${neigh.ip}` : `${neigh.index} ${neigh.ip}`;
 
+const isAboutLinks = ({ type }: Message): boolean => type === RTM_NEWLINK || type === RTM_DELLINK;
+
 /** Judges one message of NETLINK_ROUTE and brings `memory` up to date. */
 export function isRouteDrift(memory: Memory, message: Message, cause: Cause): boolean {
-  if (cause === 'self' && message.type !== RTM_NEWLINK && message.type !== RTM_DELLINK) {
+  if (cause === 'self' && !isAboutLinks(message)) {
     if (message.type === RTM_NEWNEIGH || message.type === RTM_DELNEIGH) neighDrift(memory, message, cause);
     return false;
   }
+  if (message.type === RTM_NEWNETCONF) return isGeneralSetting(message);
   switch (message.type) {
     case RTM_NEWLINK:
     case RTM_DELLINK:

@@ -56,6 +56,8 @@ function restore(): void {
     { ...where, link: 'lo', address: '169.254.1.1/32' },
     { ...where, link: 'cwe1', address: 'fe80::1/64' },
   ]);
+  for (const path of ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding']) kinds.sysctl.add([{ ...where, path, value: '1' }]);
+  kinds.sysctl.add([{ ...where, path: 'net/ipv4/conf/all/rp_filter', value: '0' }]);
   kinds.neigh.add([{ ...where, link: 'cwe1', ip: parseIp('10.0.0.5'), mac }]);
   kinds.fdb.add([{ ...where, link: 'cwx7', mac: parseMac('02:63:77:00:00:02'), remote: parseIp('192.0.2.2') }]);
   const over = { link: 'cwe1', onlink: false, type: 'unicast' } as const;
@@ -106,6 +108,9 @@ for (const command of [
   'ip link set cwe1 down',
   'ip link set cwe1 name other',
   'ip link del cwx7',
+  'sysctl -qw net.ipv4.ip_forward=0',
+  'sysctl -qw net.ipv6.conf.all.forwarding=0',
+  'sysctl -qw net.ipv4.conf.all.rp_filter=1',
   'nft flush table inet causeway',
   'nft delete table inet causeway',
   'nft flush ruleset',
@@ -116,6 +121,20 @@ for (const command of [
     seen = [];
     inside(command);
     assert.equal(await drift(), netns);
+  });
+}
+
+for (const command of ['ip link del cww7', 'ip link set cww7 down']) {
+  test(`drift is noticed: ${command}`, async () => {
+    restore();
+    // What wireguard-go makes.
+    inside('ip tuntap add mode tun name cww7');
+    inside('ip link set cww7 up');
+    await drift();
+    seen = [];
+    inside(command);
+    assert.equal(await drift(), netns);
+    kinds.netns.remove([{ name: netns }]);
   });
 }
 

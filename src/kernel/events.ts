@@ -25,6 +25,8 @@ import {
   RTMGRP_IPV6_ROUTE,
   RTMGRP_LINK,
   RTMGRP_NEIGH,
+  RTNLGRP_IPV4_NETCONF,
+  RTNLGRP_IPV6_NETCONF,
   SO_RCVBUFFORCE,
   SOL_SOCKET,
 } from './netlink/uapi.ts';
@@ -36,7 +38,15 @@ import type { Sockets } from './sockets.ts';
 export type OnDrift = (netns: Netns | undefined) => void;
 
 const signal = 'SIGURG';
-const routeGroups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE;
+const routeGroups =
+  RTMGRP_LINK |
+  RTMGRP_NEIGH |
+  RTMGRP_IPV4_IFADDR |
+  RTMGRP_IPV4_ROUTE |
+  RTMGRP_IPV6_IFADDR |
+  RTMGRP_IPV6_ROUTE |
+  (1 << (RTNLGRP_IPV4_NETCONF - 1)) |
+  (1 << (RTNLGRP_IPV6_NETCONF - 1));
 const nftGroups = 1 << (NFNLGRP_NFTABLES - 1);
 // A limit, not an allocation: room for some ten thousand messages of our own while a large plan is applied.
 const bufferBytes = 16 * 1024 * 1024;

@@ -48,12 +48,17 @@ export const RTM_GETROUTE = 26;
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 export const RTM_GETNEIGH = 30;
+export const RTM_NEWNETCONF = 80;
+// linux/netconf.h
+export const NETCONFA_IFINDEX = 1;
 export const RTMGRP_LINK = 1;
 export const RTMGRP_NEIGH = 4;
 export const RTMGRP_IPV4_IFADDR = 0x10;
 export const RTMGRP_IPV4_ROUTE = 0x40;
 export const RTMGRP_IPV6_IFADDR = 0x100;
 export const RTMGRP_IPV6_ROUTE = 0x400;
+export const RTNLGRP_IPV4_NETCONF = 24;
+export const RTNLGRP_IPV6_NETCONF = 25;
 export const RTN_UNICAST = 1;
 export const RTN_BLACKHOLE = 6;
 export const RTN_UNREACHABLE = 7;
