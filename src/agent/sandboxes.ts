@@ -1,11 +1,16 @@
 // The containers' ends. The engine moves the link into the container and sets it up; the agent then notes what it is called
-// there, so that a pair that somebody deletes can be made again in place, and brings MTU changes to running containers.
-import type { Attachment, Desired, VethLink } from '#model/desired.ts';
+// there, so that a pair that somebody deletes can be made again in place, and brings MTU changes to running containers. A
+// pair that was made again may have been left half done by a process that was killed, so each end is looked at once after
+// every start.
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { type Attachment, type Desired, familiesOf, type VethLink } from '#model/desired.ts';
 import { everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { isFault } from '#model/fault.ts';
 import type { LocalEndpoint, Network, Pool } from '#model/resources.ts';
 import { type FoundAttachment, inspectAttachment, repairAttachment } from '#kernel/attachment.ts';
 import { redirectNames } from '#kernel/name-redirect.ts';
+import { isAbsent } from '#kernel/netns.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { endpointLink, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -15,6 +20,8 @@ export interface SandboxesOptions {
   readonly link: Kinds['link'];
   readonly network: (id: string) => Network | undefined;
   readonly pools: (network: string) => readonly Pool[];
+  /** The container has ended without a word: its namespace is gone. */
+  readonly gone: (id: string) => void;
   readonly log: (fields: object, message: string) => void;
 }
 
@@ -40,8 +47,8 @@ export class Sandboxes implements Disposable {
       if (local.sandbox === undefined || link?.type !== 'veth') continue;
       here.add(local.endpoint.id);
       if (local.ifname === undefined) this.#look(local.endpoint.id, 0);
-      else if (remade.includes(link)) this.#repair(local, link, 'whole');
-      else if ((this.#mtu.get(local.endpoint.id) ?? link.mtu) !== link.mtu) this.#repair(local, link, 'mtu');
+      else if (remade.includes(link) || !this.#mtu.has(local.endpoint.id)) this.#check(local, link);
+      else if (this.#mtu.get(local.endpoint.id) !== link.mtu) this.#repair(local, link, 'mtu');
       this.#mtu.set(local.endpoint.id, link.mtu);
     }
     for (const id of this.#mtu.keys()) if (!here.has(id)) this.#mtu.delete(id);
@@ -90,28 +97,44 @@ export class Sandboxes implements Disposable {
     this.#options.log({ endpoint: endpoint.id }, "sent the container's name questions to the gateway");
   }
 
+  /** What lies inside is not watched, and a user may have changed it: an end that has its addresses is left alone. */
+  #check(local: LocalEndpoint, link: VethLink): void {
+    const { endpoint, sandbox = '' } = local;
+    try {
+      const found = inspectAttachment(sandbox, endpoint.mac);
+      const hasAddress = endpoint.addresses.some((ip) => found?.addresses.some((address) => address.startsWith(`${ip}/`)));
+      if (!hasAddress) this.#repair(local, link, 'whole');
+      else if (found?.mtu !== link.mtu) this.#repair(local, link, 'mtu');
+    } catch (error) {
+      if (!isFault(error, 'kernel')) throw error;
+      // Where the engine keeps its namespaces is not there before it has started.
+      if (isAbsent(error) && existsSync(dirname(sandbox))) this.#options.gone(endpoint.id);
+      else this.#options.log({ endpoint: endpoint.id, error: error.message }, 'cannot look into the container');
+    }
+  }
+
   #repair(local: LocalEndpoint, link: VethLink, what: 'whole' | 'mtu'): void {
     const { log } = this.#options;
-    const { endpoint, sandbox = '', ifname, order = 1 } = local;
-    const network = this.#options.network(endpoint.network);
+    const { endpoint, sandbox = '', ifname } = local;
+    const gateways = familiesOf(endpoint.addresses).map((family) => gatewayOf(family, local.order ?? 1));
     const whole = what === 'whole';
-    const families = endpoint.addresses.map(familyOf);
     const attachment: Attachment = {
       netns: sandbox,
       mac: endpoint.mac,
       mtu: link.mtu,
       addresses: whole ? endpoint.addresses.map(hostPrefix) : [],
-      gateways: whole && network?.internal === false ? families.map((family) => gatewayOf(family, order)) : [],
+      gateways: whole && this.#isWayOut(local) ? gateways : [],
       host: { netns: link.netns, name: link.name },
     };
-    const inside = whole && network?.internal === true ? this.#insideRoutes(endpoint.network, order) : [];
     try {
       repairAttachment(attachment, {
         link: this.#options.link,
         alias: link.alias,
         ...(ifname === undefined ? {} : { name: ifname }),
-        routes: inside,
+        routes: whole ? this.#routes(endpoint.network, gateways) : [],
       });
+      const found = inspectAttachment(sandbox, endpoint.mac);
+      if (whole && found !== undefined) this.#redirect(local, found);
       log({ endpoint: endpoint.id, what }, "repaired a container's end");
     } catch (error) {
       if (!isFault(error)) throw error;
@@ -119,13 +142,26 @@ export class Sandboxes implements Disposable {
     }
   }
 
-  /** Inside an internal network only the network itself is reachable. */
-  #insideRoutes(network: string, order: number): { destination: Pool['cidr']; via?: Ip }[] {
-    const pools = this.#options.pools(network);
-    return [
-      ...(pools.some(({ cidr }) => familyOf(cidr) === 4) ? [{ destination: hostPrefix(gatewayOf(4, order)) }] : []),
-      ...pools.map(({ cidr }) => ({ destination: cidr, via: gatewayOf(familyOf(cidr), order) })),
-    ];
+  /**
+   * Whether the container's default route goes over this network. Of several networks that lead out the engine takes the
+   * first by name (moby v26.1.5, libnetwork/sandbox.go, Endpoint.Less).
+   */
+  #isWayOut({ endpoint, sandbox }: LocalEndpoint): boolean {
+    const { endpoints, network } = this.#options;
+    const ways = endpoints.all().flatMap((local) => {
+      const other = local.sandbox === sandbox ? network(local.endpoint.network) : undefined;
+      return other === undefined || other.internal ? [] : [other];
+    });
+    return ways.toSorted((a, b) => (a.name < b.name ? -1 : 1))[0]?.id === endpoint.network;
+  }
+
+  /** As the engine was given them: a way to each gateway, and by that to the network's ranges. */
+  #routes(network: string, gateways: readonly Ip[]): { destination: Pool['cidr']; via?: Ip }[] {
+    const ranges = this.#options.pools(network).flatMap(({ cidr }) => {
+      const via = gateways.find((gateway) => familyOf(gateway) === familyOf(cidr));
+      return via === undefined ? [] : [{ destination: cidr, via }];
+    });
+    return [...gateways.map((gateway) => ({ destination: hostPrefix(gateway) })), ...ranges];
   }
 }
 

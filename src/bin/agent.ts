@@ -169,6 +169,10 @@ async function run(options: Options, log: Logger): Promise<void> {
       link: kinds.link,
       network: (id) => agent.local.network(id),
       pools: (id) => agent.local.pools(id),
+      gone: (id) => {
+        log.info({ endpoint: id }, 'detached an endpoint whose container has ended');
+        void agent.local.detach(id);
+      },
       log: (fields, message) => log.info(fields, message),
     }),
   );
