@@ -50,6 +50,8 @@ export interface AgentOptions {
   readonly publicKey?: string | undefined;
   readonly features: Readonly<Record<string, boolean | string>>;
   readonly newId: () => string;
+  /** Names the time since the machine was last switched on. */
+  readonly boot: string;
   /** After every run of the loop: name servers, repairs inside containers. */
   readonly applied?: (desired: Desired, outcome: Outcome) => void;
 }
@@ -66,6 +68,7 @@ export interface AgentStatus {
   readonly refused: readonly string[];
 }
 
+const bootKey = 'boot';
 const reportMs = 10_000;
 const reconcileMs = 60_000;
 
@@ -150,6 +153,7 @@ export class Agent implements AsyncDisposable {
   start(): void {
     const { controller, log } = this.#options;
     this.view.load();
+    this.#noticeReboot();
     this.#underlay = this.#options.underlay();
     this.#spread();
     this.loop.run();
@@ -194,6 +198,17 @@ export class Agent implements AsyncDisposable {
     this.#publisher[Symbol.dispose]();
     this.#book[Symbol.dispose]();
     await this.#following;
+  }
+
+  #noticeReboot(): void {
+    const { boot, journal, log } = this.#options;
+    const last = journal.get(bootKey);
+    if (last === boot) return;
+    if (last !== undefined) {
+      log.info({ endpoints: this.endpoints.all().length }, 'the machine was switched on anew; its containers have no endpoints yet');
+      this.local.detachAll();
+    }
+    journal.put(bootKey, boot);
   }
 
   #plan(): Desired | undefined {

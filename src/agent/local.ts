@@ -217,15 +217,13 @@ export class HostAgent implements LocalAgent {
   }
 
   async detach(id: string): Promise<void> {
-    const { endpoints, addresses, view } = this.#options;
-    const local = endpoints.get(id);
-    if (local === undefined) return;
     await this.leave(id);
-    endpoints.delete(id);
-    for (const ip of local.endpoint.addresses) {
-      const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
-      if (pool !== undefined) addresses.release(pool.id, ip);
-    }
+    this.#forget(id);
+  }
+
+  /** The host has been off: no container has kept its namespace, and the engine makes new endpoints for those it starts. */
+  detachAll(): void {
+    for (const { endpoint } of this.#options.endpoints.all()) this.#forget(endpoint.id);
   }
 
   // oxlint-disable-next-line require-await -- part of an asynchronous interface
@@ -244,6 +242,17 @@ export class HostAgent implements LocalAgent {
     const taken = new Set(this.#options.endpoints.all().flatMap((local) => (local.sandbox === sandbox ? [local.order ?? 1] : [])));
     for (let order = 1; order <= mostGateways; order++) if (!taken.has(order)) return order;
     throw new Fault('exhausted', `A container can be in ${mostGateways} networks`);
+  }
+
+  #forget(id: string): void {
+    const { endpoints, addresses, view } = this.#options;
+    const local = endpoints.get(id);
+    if (local === undefined) return;
+    endpoints.delete(id);
+    for (const ip of local.endpoint.addresses) {
+      const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
+      if (pool !== undefined) addresses.release(pool.id, ip);
+    }
   }
 
   #networkOf(id: string): Network {

@@ -140,6 +140,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       },
       log,
       newId: () => randomBytes(8).toString('hex'),
+      boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
       underlay: () =>
         findUnderlay({
           interfaces: networkInterfaces(),
