@@ -82,9 +82,8 @@ const unreadable: Check = {
     const port = await wireguardPort(site);
     if (holding(plain, marker) < times) throw new Fault('internal', 'The capture misses what was sent in the clear');
     if (holding(secret, marker) > 0) throw new Fault('internal', 'The encrypted network shows clear text');
-    if (!secret.some((packet) => packet.protocol === 17 && packet.port === port))
-      throw new Fault('internal', `Nothing to UDP port ${port} was seen`);
-    if (secret.some((packet) => packet.protocol !== 17)) throw new Fault('internal', 'Something else than UDP was seen');
+    const carried = secret.filter((packet) => packet.protocol === 17 && packet.port === port).length;
+    if (carried < 2 * times) throw new Fault('internal', `Only ${carried} packets to UDP port ${port} were seen`);
   },
 };
 

@@ -1,6 +1,7 @@
 // Figures of the demonstration: what a stream and a request between containers on two hosts get, against the bare
 // underlay and against Docker's built-in overlay on the same engines. A Swarm is made for that overlay and removed again.
 // All sides take turns, so that whatever else the machine does meets all of them. `npm run bench` measures more, and longer.
+import { existsSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Fault } from '#model/fault.ts';
@@ -63,9 +64,18 @@ export async function showMeasures(site: Site, again: boolean): Promise<void> {
   show(site, measured);
 }
 
+/** There while measuring; who finds it later finds a run that was ended. */
+const markOf = (site: Site): string => join(labFolder(site.lab.name), 'measuring.json');
+
+/** Removes what an interrupted run has left: its Swarm and its containers would be seen by the checks. */
+export async function endMeasuring(site: Site): Promise<void> {
+  if (!existsSync(markOf(site))) return;
+  await site.screen.step('remains of an interrupted measurement removed', () => removeLeftovers(site));
+}
+
 async function measureAll(site: Site): Promise<Measured> {
   const { screen } = site;
-  await removeLeftovers(site);
+  writeJson(markOf(site), { process: process.pid });
   try {
     await screen.step('a Swarm of the same engines with a built-in overlay, for comparison', () => makeOverlay(site));
     const lanes = await screen.step('on each side iperf3 and Redis on host3, clients on host1', () =>
@@ -169,6 +179,7 @@ async function removeLeftovers(site: Site): Promise<void> {
     // the Swarm's own bridge stays behind by itself
     await docker(host, ['network', 'rm', 'docker_gwbridge'], { anyStatus: true });
   }
+  rmSync(markOf(site), { force: true });
 }
 
 function show({ screen }: Site, measured: Measured): void {

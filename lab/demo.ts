@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 import { Fault, isFault } from '#model/fault.ts';
 import { checks, showCheck } from './demo-checks.ts';
-import { showMeasures } from './demo-measures.ts';
+import { endMeasuring, showMeasures } from './demo-measures.ts';
 import { showNext } from './demo-next.ts';
 import { openScreen, type Screen, seconds } from './demo-screen.ts';
 import { makeNetworks, plan, startShops, subnet } from './demo-shops.ts';
@@ -50,6 +50,7 @@ async function show(screen: Screen, { name, quick, measure }: Wishes): Promise<b
   screen.heading('Building');
   await ensurePackages(demoNeeds, screen);
   const site = await openSite(name, screen);
+  await endMeasuring(site);
   await screen.step(`networks blue and green, both ${subnet}, green encrypted`, () => makeNetworks(site));
   await screen.step('in each a web server, a client and a database, on three hosts', () => startShops(site));
   screen.line();
