@@ -4,7 +4,7 @@ import type { WatchLine } from '#api/answers.ts';
 import type { Journal } from '#api/local.ts';
 import type { Report } from '#api/requests.ts';
 import { plan } from '#drivers/plan.ts';
-import type { Fault } from '#model/fault.ts';
+import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import type { Host, Underlay } from '#model/resources.ts';
 import type { Cidr } from '#model/ip.ts';
@@ -91,6 +91,8 @@ export class Agent implements AsyncDisposable {
   #reason: unknown;
   #refused: ReadonlyMap<string, Fault> = new Map();
   #reported = '';
+  /** Why the view could not be kept at the last attempt. */
+  #unsaved = '';
   #saidReady = false;
   #turning = false;
 
@@ -152,7 +154,7 @@ export class Agent implements AsyncDisposable {
   /** Starts from what the disk knows, then follows the controllers. */
   start(): void {
     const { controller, log } = this.#options;
-    this.view.load();
+    this.#load();
     this.#noticeReboot();
     this.#underlay = this.#options.underlay();
     this.#spread();
@@ -168,6 +170,7 @@ export class Agent implements AsyncDisposable {
         this.#reason = reason;
         if (connected) this.#publisher.kick();
       },
+      saved: (failure) => this.#saved(failure),
     });
     this.#timers.push(
       setInterval(() => void this.#report(), reportMs),
@@ -209,6 +212,23 @@ export class Agent implements AsyncDisposable {
       this.local.detachAll();
     }
     journal.put(bootKey, boot);
+  }
+
+  /** The cluster can say again what cannot be read here; the addresses and endpoints of this host it could not. */
+  #load(): void {
+    try {
+      this.view.load();
+    } catch (error) {
+      if (!isFault(error, 'corrupt')) throw error;
+      this.#options.log.error({ error }, 'cannot read what was kept of the cluster; waiting for a controller to tell it again');
+    }
+  }
+
+  #saved(failure: unknown): void {
+    const text = failure instanceof Error ? failure.message : '';
+    if (text !== this.#unsaved && failure !== undefined)
+      this.#options.log.error({ error: failure }, 'cannot keep what is known of the cluster');
+    this.#unsaved = text;
   }
 
   #plan(): Desired | undefined {

@@ -10,6 +10,8 @@ export interface FollowerOptions {
   readonly signal: AbortSignal;
   /** Told when the stream opens and when it breaks, with the reason. */
   readonly state: (connected: boolean, reason?: unknown) => void;
+  /** Told after every attempt to keep the view in the journal why it failed, if it did; the next attempt comes soon. */
+  readonly saved: (failure?: unknown) => void;
 }
 
 const firstRetryMs = 200;
@@ -28,8 +30,16 @@ const pause = (ms: number, signal: AbortSignal): Promise<void> =>
   });
 
 /** Runs until `signal` aborts; never rejects. Many agents reconnecting spread out by the random part of the pause. */
-export async function follow({ view, watch, signal, state }: FollowerOptions): Promise<void> {
-  const saving = setInterval(() => view.save(), saveMs);
+export async function follow({ view, watch, signal, state, saved }: FollowerOptions): Promise<void> {
+  const save = (): void => {
+    try {
+      view.save();
+      saved();
+    } catch (error) {
+      saved(error);
+    }
+  };
+  const saving = setInterval(save, saveMs);
   let retryMs = firstRetryMs;
   while (!signal.aborted) {
     const since = view.isSynced ? view.revision : 0;
@@ -46,8 +56,8 @@ export async function follow({ view, watch, signal, state }: FollowerOptions): P
       if (isFault(error, 'compacted')) view.forgetRevision();
     }
     retryMs = Math.min(Math.max(retryMs * 2, firstRetryMs), lastRetryMs);
-    await pause(retryMs * (0.5 + Math.random() / 2), signal);
+    if (!signal.aborted) await pause(retryMs * (0.5 + Math.random() / 2), signal);
   }
   clearInterval(saving);
-  view.save();
+  save();
 }

@@ -346,7 +346,9 @@ test('whatever happens in whatever order, in the end the cluster has exactly the
       case 'settle':
         await settle();
         break;
-      default:
+      case 'up':
+      case 'away':
+      case 'answer lost':
         world.mode = action.do;
     }
   };

@@ -3,6 +3,9 @@
 // host that starts while no controller answers still knows everything it knew.
 import type { WatchLine } from '#api/answers.ts';
 import type { Journal } from '#api/local.ts';
+import { parseAnswer } from '#api/parse.ts';
+import { schemas } from '#api/schemas.ts';
+import { Fault } from '#model/fault.ts';
 import type { ResourceKind, Resources, Snapshot } from '#model/resources.ts';
 
 type Tables = { readonly [K in keyof Snapshot]: Map<string, Resources[K]> };
@@ -33,6 +36,8 @@ export class View {
   #revision = 0;
   #synced = false;
   #unsaved = new Map<string, unknown>();
+  /** Revisions of what was learned ahead of the watch, by key; a listing from before says nothing about them. */
+  readonly #ahead = new Map<string, number>();
 
   constructor({ journal, changed }: ViewOptions) {
     this.#journal = journal;
@@ -59,17 +64,18 @@ export class View {
     this.#revision = 0;
   }
 
-  /** Takes up what an earlier process of this host kept. */
+  /**
+   * Takes up what an earlier process of this host kept. Fault `corrupt` when a record of it cannot be read: then nothing is
+   * taken up, since nobody shall plan from half of the facts, and all of it is replaced by the next listing.
+   */
   load(): void {
-    const saved = this.#journal.get('view/revision');
-    if (typeof saved !== 'number') return;
-    const tables = emptyTables();
-    for (const kind of kinds) {
-      const prefix = `view/${kind}/`;
-      for (const { key, value } of this.#journal.list(prefix)) putItem(tables, kind, key.slice(prefix.length), value);
+    const records = this.#journal.list('view/');
+    let isTakenUp = false;
+    try {
+      isTakenUp = this.#takeUp(new Map(records.map(({ key, value }) => [key, value])));
+    } finally {
+      if (!isTakenUp) for (const { key } of records) this.#unsaved.set(key, undefined);
     }
-    this.#tables = tables;
-    this.#revision = saved;
   }
 
   /** A stream begins: what it says is held back until its `synced`. */
@@ -78,9 +84,10 @@ export class View {
   }
 
   apply(line: WatchLine): void {
-    if (this.#held === undefined || line.type === 'bookmark') this.#take(line);
+    if (this.#held === undefined) this.#take(line);
     else if (line.type === 'synced') this.#settle(this.#held, line);
-    else this.#held.push(line);
+    // A revision that is reached counts only once everything before it has been taken in.
+    else if (line.type !== 'bookmark') this.#held.push(line);
   }
 
   /** Facts that a controller's answer brought ahead of the watch; an older revision changes nothing. */
@@ -88,7 +95,8 @@ export class View {
     const known = this.#tables[kind].get(item.id);
     if (known !== undefined && known.revision >= item.revision) return;
     this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>([...this.#tables[kind], [item.id, item]]) };
-    this.#unsaved.set(`view/${kind}/${item.id}`, item);
+    this.#unsaved.set(keyOf(kind, item.id), item);
+    if (item.revision > this.#revision) this.#ahead.set(keyOf(kind, item.id), item.revision);
     this.#changed();
   }
 
@@ -96,24 +104,42 @@ export class View {
     if (this.#tables[kind].has(id)) this.#delete(kind, id, 0);
   }
 
-  /** Writes what has changed since the last call to the journal, in one transaction. */
+  /** Writes what has changed since the last call to the journal, in one transaction. When that fails the next call does it. */
   save(): void {
     if (this.#unsaved.size === 0) return;
-    const unsaved = this.#unsaved;
-    this.#unsaved = new Map();
     this.#journal.transaction(() => {
-      for (const [key, value] of unsaved) {
+      for (const [key, value] of this.#unsaved) {
         if (value === undefined) this.#journal.delete(key);
         else this.#journal.put(key, value);
       }
     });
+    this.#unsaved = new Map();
+  }
+
+  /** False when there never was a complete listing. */
+  #takeUp(records: ReadonlyMap<string, unknown>): boolean {
+    const revision = records.get('view/revision');
+    if (revision === undefined) return false;
+    if (typeof revision !== 'number') throw new Fault('corrupt', 'Journal record view/revision is not a revision');
+    const tables = emptyTables();
+    for (const [key, value] of records) {
+      const kind = kinds.find((name) => key.startsWith(`view/${name}/`));
+      if (kind === undefined) continue;
+      const item: Resources[ResourceKind] = parseAnswer<Resources[ResourceKind]>(schemas[kind], value, `journal record ${key}`);
+      if (key !== keyOf(kind, item.id)) throw new Fault('corrupt', `Journal record ${key} is of ${item.id}`);
+      putItem(tables, kind, item.id, item);
+    }
+    this.#tables = tables;
+    this.#revision = revision;
+    return true;
   }
 
   #put(kind: ResourceKind, item: Resources[ResourceKind]): void {
-    if (!isKept(kind)) return;
+    // Learned ahead of the watch, which is still telling of the past.
+    if (!isKept(kind) || (this.#tables[kind].get(item.id)?.revision ?? 0) > item.revision) return;
     this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>(this.#tables[kind]) };
     putItem(this.#tables, kind, item.id, item);
-    this.#unsaved.set(`view/${kind}/${item.id}`, item);
+    this.#unsaved.set(keyOf(kind, item.id), item);
     this.#changed();
   }
 
@@ -124,7 +150,7 @@ export class View {
     const rest = new Map<string, Resources[ResourceKind]>(this.#tables[kind]);
     rest.delete(id);
     this.#tables = { ...this.#tables, [kind]: rest };
-    this.#unsaved.set(`view/${kind}/${id}`, undefined);
+    this.#unsaved.set(keyOf(kind, id), undefined);
     this.#changed();
   }
 
@@ -137,6 +163,7 @@ export class View {
   #advance(revision: number): void {
     this.#revision = revision;
     this.#unsaved.set('view/revision', revision);
+    for (const [key, at] of this.#ahead) if (at <= revision) this.#ahead.delete(key);
   }
 
   /** `whole`: what was held back is all there is. */
@@ -145,6 +172,7 @@ export class View {
     if (whole) {
       const tables = emptyTables();
       for (const line of held) if (line.type === 'put' && isKept(line.kind)) putItem(tables, line.kind, line.item.id, line.item);
+      this.#keepAhead(tables, revision);
       this.#swap(tables);
     } else for (const line of held) this.#take(line);
     this.#advance(revision);
@@ -152,14 +180,23 @@ export class View {
     this.#changed();
   }
 
+  /** Another controller may list from before an answer that this host has had. */
+  #keepAhead(tables: Tables, revision: number): void {
+    for (const kind of kinds) {
+      for (const [id, item] of this.#tables[kind]) if ((this.#ahead.get(keyOf(kind, id)) ?? 0) > revision) putItem(tables, kind, id, item);
+    }
+  }
+
   #swap(incoming: Tables): void {
     for (const kind of kinds) {
-      for (const id of this.#tables[kind].keys()) if (!incoming[kind].has(id)) this.#unsaved.set(`view/${kind}/${id}`, undefined);
-      for (const [id, item] of incoming[kind]) this.#unsaved.set(`view/${kind}/${id}`, item);
+      for (const id of this.#tables[kind].keys()) if (!incoming[kind].has(id)) this.#unsaved.set(keyOf(kind, id), undefined);
+      for (const [id, item] of incoming[kind]) this.#unsaved.set(keyOf(kind, id), item);
     }
     this.#tables = incoming;
   }
 }
+
+const keyOf = (kind: keyof Snapshot, id: string): string => `view/${kind}/${id}`;
 
 /** The journal and the stream are parsed at their borders, so an item of `kind` is one. */
 function putItem(tables: Tables, kind: keyof Snapshot, id: string, item: unknown): void {
