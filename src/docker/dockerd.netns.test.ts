@@ -224,7 +224,7 @@ describe('a real dockerd', { skip: reason ?? false, timeout: 180_000 }, () => {
   test('names that are taken are reported and hurt nothing', async () => {
     await docker('network create -d bridge local');
     await bed.agent.createNetwork({ name: 'local', pools: [{ family: 4, cidr: parseCidr('10.6.0.0/24') }] });
-    await docker('network create -d causeway --ipam-driver causeway mine');
+    await docker('network create -d causeway --ipam-driver causeway -o mtu=1300 mine');
     await bed.agent.createNetwork({ name: 'mine', pools: [{ family: 4, cidr: parseCidr('10.5.0.0/24') }] });
     await sync.pass();
     const problems = sync
