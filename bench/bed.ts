@@ -12,13 +12,15 @@ import { until } from '#lab/until.ts';
 
 const progress = terminalProgress();
 
-/** What the built-in overlay leaves of the underlay's 1450 bytes; it does not find out by itself. */
-const overlayMtu = 1400;
+/** The underlay's. The built-in overlay takes its own 50 bytes off what it is told, but does not ask the underlay. */
+const overlayMtu = 1450;
 
 export interface BedOptions {
   readonly hosts: number;
   readonly images?: readonly ImageRecipe[];
   readonly needs?: readonly Need[];
+  /** False: hosts only, no engines. */
+  readonly engines?: boolean;
   readonly swarm?: boolean;
 }
 
@@ -52,7 +54,7 @@ export class Bed implements AsyncDisposable {
 const beds = new Set<string>();
 
 /** Builds the hosts, starts their engines and joins them to one Swarm. Labs of benchmarks that were killed are removed first. */
-export async function makeBed({ hosts, images = [], needs = [], swarm = true }: BedOptions): Promise<Bed> {
+export async function makeBed({ hosts, images = [], needs = [], engines = true, swarm = true }: BedOptions): Promise<Bed> {
   await ensurePackages([...labNeeds, ...needs], progress);
   await removeLeftovers();
   const name = `bench-${process.pid}`;
@@ -60,11 +62,13 @@ export async function makeBed({ hosts, images = [], needs = [], swarm = true }: 
   await using undo = new AsyncDisposableStack();
   const lab = await progress.step(`Building lab ${name}`, () => createLab({ name, hosts }));
   const bed = undo.use(new Bed(lab));
-  await progress.step('Starting engines', async () => {
-    await Promise.all(lab.hosts.map((host) => startDockerd(host)));
-    await Promise.all(lab.hosts.map((host) => importImages(host, images)));
-    if (swarm) await joinSwarm(lab.hosts);
-  });
+  if (engines) {
+    await progress.step('Starting engines', async () => {
+      await Promise.all(lab.hosts.map((host) => startDockerd(host)));
+      await Promise.all(lab.hosts.map((host) => importImages(host, images)));
+      if (swarm) await joinSwarm(lab.hosts);
+    });
+  }
   undo.move();
   return bed;
 }

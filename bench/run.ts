@@ -1,7 +1,8 @@
-// npm run bench [-- name… --json FILE]: every figure of the product, each against its peer in the same run. Prints one table;
-// a missed target does not fail the run, a broken measurement does.
+// npm run bench [-- name… --json FILE --nice N]: every figure of the product, each against its peer in the same run. Prints
+// one table; a missed target does not fail the run, a broken measurement does. On a machine with other work, a negative N
+// keeps that out of the figures: everything that is started, engines and containers too, inherits it.
 import { writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { availableParallelism, cpus, loadavg, release, setPriority, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { isFault } from '#model/fault.ts';
 import { attachBench } from './attach.ts';
@@ -24,7 +25,11 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   memory: memoryBench,
 };
 
-const { positionals: wanted, values } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
+const { positionals: wanted, values } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: 'string' }, nice: { type: 'string' } },
+});
+if (values.nice !== undefined) setPriority(Number(values.nice));
 const unknown = wanted.filter((name) => benches[name] === undefined);
 if (unknown.length > 0) {
   process.stderr.write(`No benchmark ${unknown.join(', ')}. There are: ${Object.keys(benches).join(', ')}\n`);
@@ -53,7 +58,13 @@ for (const [bench, measure] of Object.entries(benches)) {
 }
 print(results.flatMap(({ rows }) => rows));
 if (values.json !== undefined) {
-  const machine = { processor: cpus()[0]?.model, processors: availableParallelism(), memory: totalmem(), kernel: release() };
+  const machine = {
+    processor: cpus()[0]?.model,
+    processors: availableParallelism(),
+    memory: totalmem(),
+    kernel: release(),
+    load: loadavg(),
+  };
   writeFileSync(values.json, `${JSON.stringify({ takenAt: new Date().toISOString(), machine, results }, undefined, 1)}\n`);
 }
 
