@@ -234,6 +234,7 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
     engine,
     log: dockerLog,
     driver: options.driver,
+    scope: options.scope,
     underlayMtu: () => leastMtu(agent.view.snapshot.hosts.values()),
   });
   agent.onFacts(() => sync.kick());

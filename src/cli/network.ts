@@ -20,7 +20,7 @@ async function list(session: Session, _args: readonly string[], options: { tenan
       { title: 'NAME', value: ({ name }) => name },
       { title: 'MODEL', value: ({ model }) => model },
       { title: 'TENANT', value: ({ tenant }) => tenant },
-      { title: 'VNI', value: ({ vni }) => String(vni) },
+      { title: 'VNI', value: ({ model, vni }) => (model === 'swarm' ? '' : String(vni)) },
       { title: 'ENCRYPTED', value: ({ encrypted }) => (encrypted ? 'yes' : 'no') },
       {
         title: 'SUBNETS',
@@ -60,7 +60,7 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
           ['Id', network.id],
           ['Model', `${network.model} (carried by ${network.choices.carry}${network.encrypted ? ', encrypted' : ''})`],
           ['Tenant', network.tenant],
-          ['VNI', String(network.vni)],
+          ['VNI', network.model === 'swarm' ? undefined : String(network.vni)],
           ['Internal', network.internal ? 'yes: no outgoing traffic, no published ports' : undefined],
           ['MTU', network.mtu === undefined ? undefined : `at most ${network.mtu}`],
           ['Addresses', network.addressing === 'external' ? 'given by the front end (Docker or Swarm)' : undefined],

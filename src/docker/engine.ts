@@ -70,8 +70,8 @@ const inspected = v.object({
   NetworkSettings: attachments,
 });
 
-/** A network of Docker's own overlay driver. */
-export interface EngineOverlay extends Pick<EngineNetwork, 'id' | 'name' | 'internal' | 'labels' | 'options'> {
+/** A network of a Swarm. */
+export interface EngineOverlay extends Pick<EngineNetwork, 'id' | 'name' | 'driver' | 'internal' | 'labels' | 'options'> {
   readonly attachable: boolean;
   readonly pools: readonly { readonly subnet: string; readonly gateway?: string | undefined }[];
 }
@@ -91,6 +91,7 @@ const overlay = v.pipe(
   v.transform(({ Ingress: isIngress, IPAM: { Config: pools }, ...one }): EngineOverlay & { readonly isIngress: boolean } => ({
     id: one.Id,
     name: one.Name,
+    driver: one.Driver,
     internal: one.Internal,
     attachable: one.Attachable,
     isIngress,
@@ -186,9 +187,9 @@ export class Engine {
     return isManager && cluster.ID !== '' ? cluster.ID : undefined;
   }
 
-  /** Docker's own overlay networks, without the routing mesh's: all of the Swarm on a manager, those in use here on a worker. */
-  async overlays(): Promise<readonly EngineOverlay[]> {
-    const filters = encodeURIComponent(JSON.stringify({ driver: ['overlay'] }));
+  /** Networks of the Swarm with these drivers, without the routing mesh's: all on a manager, those in use here on a worker. */
+  async overlays(drivers: readonly string[]): Promise<readonly EngineOverlay[]> {
+    const filters = encodeURIComponent(JSON.stringify({ driver: drivers, scope: ['swarm'] }));
     return (await this.#get(`/networks?filters=${filters}`, v.array(overlay))).filter(({ isIngress }) => !isIngress);
   }
 

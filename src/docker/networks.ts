@@ -46,7 +46,10 @@ export class Networks {
   /** Swarm managers only; what is returned reaches every engine's CreateNetwork. Repeating it finds the same network. */
   async allocate(request: Requests['NetworkDriver.AllocateNetwork']): Promise<Readonly<Record<string, string>>> {
     const choices = parseNetworkOptions(withoutLabels(request.Options));
-    const network = this.#byLabel(request.NetworkID) ?? (await this.#create(request, request.NetworkID, choices, 'external', false));
+    const named = choices.network === undefined ? undefined : await this.#named(choices.network);
+    if (named !== undefined) await this.#agent.renameNetwork(named.id, named.name, { [dockerLabels.network]: request.NetworkID });
+    const known = named ?? this.#byLabel(request.NetworkID);
+    const network = known ?? (await this.#create(request, request.NetworkID, choices, 'external', false));
     return { ...request.Options, [networkOption]: network.id };
   }
 

@@ -6,7 +6,7 @@ import type { Underlay } from '#model/resources.ts';
 import type { EngineMember, EngineOverlay, NetworkCreation } from './engine.ts';
 import { FakeAgent } from './fake-agent.ts';
 import { silent } from './log.ts';
-import { dockerLabels } from './networks.ts';
+import { dockerLabels, provisionalName } from './networks.ts';
 import { networkOption } from './options.ts';
 import { dockerRecords } from './records.ts';
 import { clusterLabel, leastMtu, SwarmSync } from './swarm.ts';
@@ -21,16 +21,16 @@ class FakeEngine {
   managedSwarm(): Promise<string | undefined> {
     return Promise.resolve(this.swarm);
   }
-  overlays(): Promise<readonly EngineOverlay[]> {
-    return Promise.resolve([...this.listing]);
+  overlays(drivers: readonly string[]): Promise<readonly EngineOverlay[]> {
+    return Promise.resolve(this.listing.filter(({ driver }) => drivers.includes(driver)));
   }
   members(id: string): Promise<readonly EngineMember[]> {
     return Promise.resolve(this.containers.get(id) ?? []);
   }
-  createNetwork({ name, internal, attachable, ipam, options, labels }: NetworkCreation): Promise<string> {
+  createNetwork({ name, driver, internal, attachable, ipam, options, labels }: NetworkCreation): Promise<string> {
     if (this.listing.some((one) => one.name === name)) return Promise.reject(new Fault('exists', `${name} exists`));
     const id = `overlay${String(++this.#count).padStart(18, '0')}`;
-    this.listing.push({ id, name, internal, attachable, pools: ipam.pools, options, labels });
+    this.listing.push({ id, name, driver, internal, attachable, pools: ipam.pools, options, labels });
     return Promise.resolve(id);
   }
   removeNetwork(id: string): Promise<void> {
@@ -43,10 +43,10 @@ class FakeEngine {
   }
 }
 
-function start(engine: FakeEngine = new FakeEngine(), agent: FakeAgent = new FakeAgent()) {
+function start(engine: FakeEngine = new FakeEngine(), agent: FakeAgent = new FakeAgent(), driver?: string) {
   const facts: { mtu: number | undefined } = { mtu: 1450 };
   const records = dockerRecords(agent.journal);
-  const sync = new SwarmSync({ agent, records, engine, log: silent, underlayMtu: () => facts.mtu });
+  const sync = new SwarmSync({ agent, records, engine, log: silent, driver, settleMs: 0, underlayMtu: () => facts.mtu });
   return { agent, engine, facts, records, sync };
 }
 
@@ -54,6 +54,7 @@ const wish = { model: 'swarm', pools: [{ family: 4, cidr: parseCidr('10.9.0.0/24
 const users: EngineOverlay = {
   id: 'usersnetwork0000000000001',
   name: 'users',
+  driver: 'overlay',
   internal: false,
   attachable: true,
   pools: [{ subnet: '10.0.5.0/24', gateway: '10.0.5.1' }],
@@ -198,6 +199,52 @@ describe("networks of Docker's that are there", () => {
     engine.containers.clear();
     await sync.pass();
     assert.deepEqual([engine.listing, agent.networks()], [[], []]);
+  });
+});
+
+describe("Causeway's own networks where this agent is the Swarm's plugin", () => {
+  const driver = 'causeway:latest';
+  const plugin = () => start(new FakeEngine(), new FakeAgent(), driver);
+  const made: EngineOverlay = { ...users, id: 'madebydocker0000000000001', name: 'web', driver };
+  const label = { [dockerLabels.network]: made.id, [dockerLabels.host]: 'host-a' };
+
+  test('are made in the Swarm with our driver, bound to their record', async () => {
+    const { agent, engine, sync } = plugin();
+    const network = await agent.createNetwork({ name: 'web', pools: wish.pools });
+    await sync.pass();
+    const [one] = engine.listing;
+    assert.deepEqual([one?.name, one?.driver, one?.options], ['web', driver, { [networkOption]: network.id }]);
+    assert.deepEqual(await sync.pass(), [{ id: network.id, name: 'web', state: 'ok' }]);
+    await agent.removeNetwork(network.id);
+    await sync.pass();
+    assert.deepEqual(engine.listing, []);
+  });
+
+  test('that were made by Docker get their name', async () => {
+    const { agent, engine, sync } = plugin();
+    const network = await agent.createNetwork({ name: provisionalName(made.id), labels: label });
+    engine.listing.push(made);
+    await sync.pass();
+    assert.equal(agent.network(network.id)?.name, 'web');
+    engine.forget(made.id);
+    await sync.pass();
+    assert.deepEqual(agent.networks(), []);
+  });
+
+  test('whose creation was given up are dropped by the host where that was', async () => {
+    const { agent, sync } = plugin();
+    await agent.createNetwork({ name: provisionalName(made.id), labels: label });
+    const other = await agent.createNetwork({ name: 'docker-other', labels: { ...label, [dockerLabels.host]: 'host-b' } });
+    await sync.pass();
+    assert.deepEqual(agent.networks(), [other]);
+  });
+
+  test('are left alone by an agent that is not the plugin', async () => {
+    const { agent, engine, sync } = start();
+    await agent.createNetwork({ name: 'web', pools: wish.pools });
+    engine.listing.push(made);
+    assert.deepEqual(await sync.pass(), []);
+    assert.deepEqual([engine.listing.length, agent.networks().length], [1, 1]);
   });
 });
 

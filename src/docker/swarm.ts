@@ -1,15 +1,16 @@
-// Docker's own overlay networks (model `swarm`), operated and observed. What Causeway was asked for is made in the Swarm by
-// the agents of its managers; what is there is recorded, so that one list shows all; and every host's agent records the
-// containers that its engine has on them. Packets, addresses and names stay Docker's. Levels, not events: every pass compares
-// whole listings. Facts relied on (moby v26.1.5): names are unique in a Swarm; a manager lists all of its networks, a worker
-// those in use there; the option `com.docker.network.driver.mtu` is the MTU *below* VXLAN (drivers/overlay/ov_network.go).
+// The networks of a Swarm, kept in step by the agents of its managers. Networks that Causeway was asked for are made in the
+// Swarm: with our driver where this agent is its plugin, with Docker's own overlay driver for the model `swarm`. Docker's own
+// networks that are there are recorded, so that one list shows all, and every host's agent records the containers that its
+// engine has on them; their packets, addresses and names stay Docker's. Levels, not events: every pass compares whole listings.
+// Facts relied on (moby v26.1.5): names are unique in a Swarm; a manager lists all of its networks, a worker those in use
+// there; the option `com.docker.network.driver.mtu` is the MTU *below* VXLAN (drivers/overlay/ov_network.go).
 import type { LocalAgent, PoolRequest } from '#api/local.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { contains, familyOf, type Ip, parseCidr, parseInterface, parseIp, parseMac } from '#model/ip.ts';
 import type { Host, Network } from '#model/resources.ts';
 import type { Engine, EngineMember, EngineOverlay } from './engine.ts';
 import type { Log } from './log.ts';
-import { dockerLabels } from './networks.ts';
+import { dockerLabels, provisionalName } from './networks.ts';
 import { networkOption } from './options.ts';
 import type { DockerRecords } from './records.ts';
 import type { NetworkState } from './sync-networks.ts';
@@ -20,6 +21,7 @@ export const clusterLabel = 'causeway.docker.swarm';
 const mtuOption = 'com.docker.network.driver.mtu';
 /** What Docker takes of the MTU below: VXLAN over IPv4, and ESP where it is encrypted. */
 const overhead = ({ encrypted }: Pick<Network, 'encrypted'>): number => (encrypted ? 76 : 50);
+const builtIn = 'overlay';
 /** What Docker assumes of the underlay when it is not told. */
 const assumedMtu = 1500;
 
@@ -28,12 +30,18 @@ export interface SwarmSyncOptions {
   readonly records: DockerRecords;
   readonly engine: Pick<Engine, 'managedSwarm' | 'overlays' | 'members' | 'createNetwork' | 'removeNetwork'>;
   readonly log: Log;
+  /** Our driver's name in the Swarm, where this agent is its plugin. */
+  readonly driver: string | undefined;
+  /** How long something half-made by a call under way is left alone. */
+  readonly settleMs: number;
   /** The least MTU of all hosts' underlays; undefined while none is known. */
   readonly underlayMtu: () => number | undefined;
 }
 
 export class SwarmSync {
   readonly #options: SwarmSyncOptions;
+  /** When a record was first found to wait for the Swarm to show its network. */
+  readonly #since: Map<string, number> = new Map();
 
   constructor(options: SwarmSyncOptions) {
     this.#options = options;
@@ -43,18 +51,22 @@ export class SwarmSync {
   async pass(): Promise<NetworkState[]> {
     const { agent, engine } = this.#options;
     if (!agent.isSynced()) return [];
-    const overlays = await engine.overlays();
-    if (overlays.length === 0 && !agent.networks().some(isDockers)) return [];
+    const overlays = await engine.overlays([builtIn, ...(this.#options.driver === undefined ? [] : [this.#options.driver])]);
+    if (overlays.length === 0 && !agent.networks().some((network) => this.#isConcerned(network))) return [];
     const swarm = await engine.managedSwarm();
     const states = swarm === undefined ? [] : await this.#manage(swarm, overlays);
     states.push(...(await this.#recordMembers(overlays)));
     return states;
   }
 
+  #isConcerned(network: Network): boolean {
+    return isDockers(network) || this.#options.driver !== undefined;
+  }
+
   async #manage(swarm: string, overlays: readonly EngineOverlay[]): Promise<NetworkState[]> {
     const states: NetworkState[] = [];
     const seen = new Set<string>();
-    for (const network of this.#options.agent.networks().filter(isDockers)) {
+    for (const network of this.#options.agent.networks().filter((one) => this.#isConcerned(one))) {
       const known = network.labels[clusterLabel];
       if (network.deletedAt !== undefined || (known !== undefined && known !== swarm)) continue;
       const one = overlays.find(({ id, labels }) => id === network.labels[dockerLabels.network] || labels[networkOption] === network.id);
@@ -63,7 +75,8 @@ export class SwarmSync {
     }
     for (const one of overlays.filter(({ id }) => !seen.has(id))) {
       const about = { id: one.id, name: one.name };
-      states.push(await this.#try(about, () => (this.#wasOurs(one) ? this.#remove(one) : this.#adopt(swarm, one))));
+      if (this.#wasOurs(one)) states.push(await this.#try(about, () => this.#remove(one)));
+      else if (one.driver === builtIn) states.push(await this.#try(about, () => this.#adopt(swarm, one)));
     }
     return states;
   }
@@ -82,38 +95,57 @@ export class SwarmSync {
   async #keep(swarm: string, network: Network, one: EngineOverlay | undefined): Promise<NetworkState> {
     const { agent, records } = this.#options;
     const about = { id: network.id, name: network.name };
-    if (one === undefined && network.labels[clusterLabel] !== undefined) {
-      await agent.removeNetwork(network.id);
-      return { ...about, state: 'ok', message: 'Removed from the Swarm' };
+    if (one === undefined) return network.labels[dockerLabels.network] === undefined ? this.#create(network) : this.#missing(network);
+    this.#since.delete(network.id);
+    if (records.bindings.get(one.id)?.network !== network.id) this.#bind(one, network);
+    const name = network.name === provisionalName(one.id) ? one.name : network.name;
+    const labels = name === network.name ? {} : one.labels;
+    await agent.renameNetwork(network.id, name, { ...labels, [dockerLabels.network]: one.id, [clusterLabel]: swarm });
+    const message = isDockers(network) ? this.#mtuProblem(network, one) : undefined;
+    return message === undefined ? { ...about, name, state: 'ok' } : { ...about, state: 'problem', message };
+  }
+
+  /** Its network was there and is not any more, or is being made at this moment, or its creation was given up. */
+  async #missing(network: Network): Promise<NetworkState> {
+    const { agent, settleMs } = this.#options;
+    const about = { id: network.id, name: network.name };
+    if (network.labels[clusterLabel] === undefined) {
+      const since = this.#since.get(network.id) ?? performance.now();
+      this.#since.set(network.id, since);
+      const isHere = network.labels[dockerLabels.host] === agent.host;
+      if (!isHere || performance.now() - since < settleMs) return { ...about, state: 'waiting', message: 'The Swarm does not show it yet' };
     }
-    if (one === undefined) return this.#create(network);
-    if (records.bindings.get(one.id) === undefined) this.#bind(one, network);
-    await agent.renameNetwork(network.id, network.name, { [dockerLabels.network]: one.id, [clusterLabel]: swarm });
-    const message = this.#mtuProblem(network, one);
-    return message === undefined ? { ...about, state: 'ok' } : { ...about, state: 'problem', message };
+    await agent.removeNetwork(network.id);
+    this.#since.delete(network.id);
+    return { ...about, state: 'ok', message: 'Removed from the Swarm' };
   }
 
   async #create(network: Network): Promise<NetworkState> {
-    const { agent, engine, log, underlayMtu } = this.#options;
+    const { agent, engine, log } = this.#options;
     const about = { id: network.id, name: network.name };
-    const below = underlayMtu();
-    if (below === undefined) return { ...about, state: 'waiting', message: "No host's MTU is known yet" };
+    const driver = isDockers(network) ? builtIn : this.#options.driver;
+    const options = isDockers(network) ? this.#overlayOptions(network) : { [networkOption]: network.id };
+    if (driver === undefined || options === undefined) return { ...about, state: 'waiting', message: "No host's MTU is known yet" };
     const pools = agent.pools(network.id);
     const id = await engine.createNetwork({
       name: network.name,
-      driver: 'overlay',
+      driver,
       internal: network.internal,
       attachable: network.attachable,
       ipv6: pools.some(({ cidr }) => familyOf(cidr) === 6),
       ipam: { driver: 'default', options: {}, pools: pools.map(({ cidr, range, gateway }) => ({ subnet: cidr, range, gateway })) },
-      options: {
-        [mtuOption]: String(Math.min(below, network.mtu === undefined ? below : network.mtu + overhead(network))),
-        ...(network.encrypted ? { encrypted: '' } : {}),
-      },
+      options,
       labels: { ...network.labels, [networkOption]: network.id },
     });
     log.info({ network: network.name, id }, 'created in the Swarm');
     return { ...about, state: 'waiting', message: 'Made in the Swarm just now' };
+  }
+
+  #overlayOptions(network: Network): Record<string, string> | undefined {
+    const below = this.#options.underlayMtu();
+    if (below === undefined) return undefined;
+    const mtu = network.mtu === undefined ? below : Math.min(below, network.mtu + overhead(network));
+    return { [mtuOption]: String(mtu), ...(network.encrypted ? { encrypted: '' } : {}) };
   }
 
   /** Too large for some host: Docker sends such packets all the same, and they are lost on the way. */

@@ -8,6 +8,8 @@ import { NetworkSync, type NetworkState } from './sync-networks.ts';
 
 export interface SyncOptions extends Omit<EndpointSyncOptions, 'lostMs' | 'engine'> {
   readonly engine: Engine;
+  /** `global`: this is a Swarm's plugin, whose networks are the managers'. */
+  readonly scope?: 'local' | 'global';
   readonly underlayMtu?: SwarmSyncOptions['underlayMtu'];
   readonly driver?: string;
   readonly settleMs?: number;
@@ -43,7 +45,8 @@ export class Sync {
     this.#engine = options.engine;
     this.#networks = new NetworkSync({ ...options, driver, settleMs });
     this.#endpoints = new EndpointSync({ ...options, lostMs });
-    this.#swarm = new SwarmSync({ ...options, underlayMtu: options.underlayMtu ?? (() => undefined) });
+    const ours = options.scope === 'global' ? driver : undefined;
+    this.#swarm = new SwarmSync({ ...options, driver: ours, settleMs, underlayMtu: options.underlayMtu ?? (() => undefined) });
   }
 
   status(): SyncStatus {
@@ -58,7 +61,8 @@ export class Sync {
 
   /** One pass over everything. Faults: `unavailable` (engine), and those of the agent. */
   async pass(): Promise<void> {
-    const networks = [...(await this.#networks.pass()), ...(await this.#swarm.pass())];
+    const own = this.#options.scope === 'global' ? [] : await this.#networks.pass();
+    const networks = [...own, ...(await this.#swarm.pass())];
     const problems = await this.#endpoints.pass();
     this.#status = { engine: 'connected', lastPassAt: new Date().toISOString(), networks, problems };
     // What waits has no event that would end the waiting.
