@@ -1,13 +1,14 @@
 // The agent as front ends on its host see it (api/local.ts): networks come from the view, addresses from the address book,
 // endpoints from the journal, and the kernel only through the loop.
 import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest } from '#api/local.ts';
-import { contains, familyOf, hostPrefix, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
+import { contains, familyOf, hostPrefix, parseIp, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
-import { endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
+import { domainName, endpointLink, endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
 import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { Loop } from './loop.ts';
+import type { Outcome } from './reconcile.ts';
 import type { View } from './view.ts';
 
 /** What this needs of the address book (address-book.ts). */
@@ -120,6 +121,7 @@ export class HostAgent implements LocalAgent {
     if (ip === undefined) return await addresses.request(pool, holder ?? `engine-${newId()}`);
     const bound = addresses.held(pool, ip)?.endpoint;
     if (bound !== undefined && bound !== holder) throw this.#taken(ip, bound);
+    if (bound !== undefined) return ip;
     return await addresses.request(pool, holder ?? `engine-${ip.replaceAll(':', '-')}`, ip);
   }
 
@@ -153,13 +155,12 @@ export class HostAgent implements LocalAgent {
       mac: this.#macFor(network.id, first.ip, request.mac),
       names: [],
       ports: request.ports,
-      sequence: 1,
+      sequence: this.#firstSequence(request.id),
     };
-    // One transaction: an address that has an owner and an owner that has its address.
-    this.journal.transaction(() => {
-      for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
-      endpoints.put({ endpoint, slot: endpoints.freeSlot() });
-    });
+    // Addresses first: bound to an endpoint that did not come to be, they are let go of again in time. Not one transaction:
+    // what memory has learned inside would outlive one that cannot be committed.
+    for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
+    endpoints.put({ endpoint, slot: endpoints.freeSlot() });
     return endpoint;
   }
 
@@ -171,9 +172,7 @@ export class HostAgent implements LocalAgent {
     const order = local.sandbox === sandbox && local.order !== undefined ? local.order : this.#freeOrder(sandbox);
     if (local.sandbox !== sandbox) endpoints.put({ endpoint: local.endpoint, slot: local.slot, sandbox, order });
     const outcome = loop.run();
-    const refused = outcome?.failing.find(
-      ({ what, kind }) => kind === 'table' || kind === 'netns' || what.includes(endpointPeerLink(id).slice(3)),
-    );
+    const refused = outcome?.failing.find((failure) => concerns(failure, local.endpoint, network));
     if (outcome === undefined || refused !== undefined) {
       endpoints.put({ endpoint: local.endpoint, slot: local.slot });
       throw new Fault(
@@ -255,6 +254,12 @@ export class HostAgent implements LocalAgent {
     }
   }
 
+  /** Later than any that an endpoint with this id ever had, also one that this journal does not know of. */
+  #firstSequence(id: string): number {
+    const { now, view } = this.#options;
+    return Math.max((view.snapshot.endpoints.get(id)?.sequence ?? 0) + 1, now().getTime());
+  }
+
   #networkOf(id: string): Network {
     const network = this.network(id);
     if (network === undefined)
@@ -285,9 +290,14 @@ export class HostAgent implements LocalAgent {
     });
     if (given.length > 0) return given;
     const held: { pool: string; ip: Ip }[] = [];
-    for (const family of [4, 6] as const) {
-      const pool = pools.find(({ cidr }) => familyOf(cidr) === family);
-      if (pool !== undefined) held.push({ pool: pool.id, ip: await addresses.request(pool.id, request.id) });
+    try {
+      for (const family of [4, 6] as const) {
+        const pool = pools.find(({ cidr }) => familyOf(cidr) === family);
+        if (pool !== undefined) held.push({ pool: pool.id, ip: await addresses.request(pool.id, request.id) });
+      }
+    } catch (error) {
+      for (const { pool, ip } of held) addresses.release(pool, ip);
+      throw error;
     }
     return held;
   }
@@ -318,9 +328,23 @@ export class HostAgent implements LocalAgent {
   }
 }
 
-/** Two openings of one port clash unless both name a host address and the addresses differ. */
+/** Whether what the kernel refuses is what an endpoint needs: the rules of host and domain, its link, routes and elements. */
+function concerns({ kind, what }: Outcome['failing'][number], { id, addresses }: Endpoint, { choices, id: network }: Network): boolean {
+  const netns = choices.domain === 'own' ? domainName(network) : '';
+  if (kind === 'netns') return what === netns;
+  if (kind === 'table') return what.startsWith(`${netns} `) || what.startsWith(' ');
+  if (kind === 'route') return addresses.some((ip) => what === `${netns} ${hostPrefix(ip)}`);
+  return what.includes(endpointLink(id).slice(3));
+}
+
+const everyIp = new Set<Ip>([parseIp('0.0.0.0'), parseIp('::')]);
+/** Absent is every address of both families, `0.0.0.0` and `::` every one of theirs. */
+function sharesIp(a: Ip | undefined, b: Ip | undefined): boolean {
+  if (a === undefined || b === undefined || a === b) return true;
+  return familyOf(a) === familyOf(b) && (everyIp.has(a) || everyIp.has(b));
+}
 const clashes = (a: PublishedPort, b: PublishedPort): boolean =>
-  a.protocol === b.protocol && a.hostPort === b.hostPort && (a.hostIp === undefined || b.hostIp === undefined || a.hostIp === b.hostIp);
+  a.protocol === b.protocol && a.hostPort === b.hostPort && sharesIp(a.hostIp, b.hostIp);
 
 /** The same request again: the same answer. The same id with other addresses is somebody else's mistake. */
 function again({ endpoint }: LocalEndpoint, request: AttachRequest): Endpoint {
