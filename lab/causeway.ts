@@ -2,11 +2,17 @@
 import { join } from 'node:path';
 import type { Host } from './host.ts';
 
-const program = (name: string): string[] => [
+const root = join(import.meta.dirname, '..');
+
+/** As the script ./causeway starts it; an agent is told to keep its young heap small (see there). */
+const program = (name: 'agent' | 'controller'): string[] => [
   process.execPath,
   '--disable-warning=ExperimentalWarning',
-  join(import.meta.dirname, '..', 'src', 'bin', `${name}.ts`),
+  ...(name === 'agent' ? ['--max-semi-space-size=2', '--v8-pool-size=1'] : []),
+  join(root, 'src', 'bin', `${name}.ts`),
 ];
+
+const environment = { NODE_COMPILE_CACHE: join(root, '.cache', 'compile') };
 
 export interface RunOptions {
   readonly arguments?: readonly string[];
@@ -22,7 +28,7 @@ export function startAgent(host: Host, options: RunOptions = {}): Promise<void> 
   return host.startService({
     name: 'agent',
     argv: [...program('agent'), ...(options.arguments ?? [])],
-    env: options.env ?? {},
+    env: { ...environment, ...options.env },
     ready: { socket: options.socket ?? agentSocket },
   });
 }
@@ -36,7 +42,7 @@ export function startController(host: Host, options: RunOptions = {}): Promise<v
   return host.startService({
     name: 'controller',
     argv: [...program('controller'), ...(options.arguments ?? [])],
-    env: options.env ?? {},
+    env: { ...environment, ...options.env },
     ...(options.socket === undefined ? {} : { ready: { socket: options.socket } }),
   });
 }

@@ -11,4 +11,4 @@ fi
 umount /proc/sys
 # An option that is not set arrives as an empty string.
 for name in $(env | sed -n 's/^\(CAUSEWAY_[A-Z_]*\)=$/\1/p'); do unset "$name"; done
-exec node --disable-warning=ExperimentalWarning /usr/lib/causeway/src/bin/agent.ts "$@"
+exec node --disable-warning=ExperimentalWarning --max-semi-space-size=2 --v8-pool-size=1 /usr/lib/causeway/src/bin/agent.ts "$@"
