@@ -32,6 +32,8 @@ interface Present {
 
 type Part = Partial<Desired>;
 
+const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : 1);
+
 /** Endpoints that have been joined, by network; only these are in the kernel. */
 function joinedByNetwork(local: readonly LocalEndpoint[]): Map<string, LocalEndpoint[]> {
   const joined = local.filter(({ sandbox }) => sandbox !== undefined);
@@ -45,7 +47,7 @@ function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], end
   return names.flatMap((name) => {
     const host = snapshot.hosts.get(name);
     if (host === undefined) return [];
-    const own = blocksByHost.get(name) ?? [];
+    const own = (blocksByHost.get(name) ?? []).toSorted(byId);
     const theirs = endpointsByHost.get(name) ?? [];
     const exceptions = theirs.flatMap(({ addresses }) => addresses.filter((ip) => !own.some(({ cidr }) => contains(cidr, ip))));
     return [{ host, blocks: own, exceptions: exceptions.toSorted(), endpoints: theirs }];
@@ -63,7 +65,7 @@ function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], se
     const netns = network.choices.domain === 'own' ? domainName(network.id) : '';
     const remotes = remotesOf(snapshot, self, blocks.get(id) ?? [], endpoints.get(id) ?? []);
     const carriage = { network, netns, self, remotes, mtu: mtuSum(network, self).mtu, snapshot };
-    return [{ network, netns, pools: pools.get(id) ?? [], local: joined.get(id) ?? [], carriage }];
+    return [{ network, netns, pools: (pools.get(id) ?? []).toSorted(byId), local: joined.get(id) ?? [], carriage }];
   });
 }
 
@@ -207,7 +209,7 @@ function planHost(presents: readonly Present[], snapshot: Snapshot): Part {
     table: [hostTable()],
     element: publish(
       presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
-      [...snapshot.exposures.values()],
+      [...snapshot.exposures.values()].toSorted(byId),
     ),
   };
 }
