@@ -12,4 +12,5 @@ driverContract('in memory', {
   reopen: () => current,
   skip: () => false,
   shuffles: 3,
+  every: 1,
 });
