@@ -13,6 +13,7 @@ import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
 import { Endpoints } from './endpoints.ts';
 import { follow } from './follower.ts';
+import { HostPorts } from './host-ports.ts';
 import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
 import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
@@ -80,6 +81,7 @@ export class Agent implements AsyncDisposable {
   readonly #options: AgentOptions;
   readonly #book: AddressBook;
   readonly #publisher: Publisher;
+  readonly #ports: HostPorts;
   readonly #stop = new AbortController();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #listeners: (() => void)[] = [];
@@ -127,6 +129,7 @@ export class Agent implements AsyncDisposable {
         this.#refused = faults;
       },
     });
+    this.#ports = new HostPorts({ log: (fields, message) => log.warn(fields, message) });
     const local = new HostAgent({
       host,
       journal,
@@ -135,6 +138,7 @@ export class Agent implements AsyncDisposable {
       addresses: this.#book,
       networks: controller.networks,
       loop: this.loop,
+      ports: this.#ports,
       now: () => new Date(clock.now()),
       newId,
     });
@@ -199,6 +203,7 @@ export class Agent implements AsyncDisposable {
     this.#stop.abort();
     this.loop[Symbol.dispose]();
     this.#publisher[Symbol.dispose]();
+    this.#ports[Symbol.dispose]();
     this.#book[Symbol.dispose]();
     await this.#following;
   }

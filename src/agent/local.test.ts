@@ -119,6 +119,7 @@ function bed(
     addresses,
     networks,
     loop,
+    ports: { isFree: () => true, take: () => undefined, keep: () => undefined },
     now: () => new Date((millis += 1)),
     newId,
   });

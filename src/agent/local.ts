@@ -7,6 +7,7 @@ import { familiesOf } from '#model/desired.ts';
 import { domainName, endpointLink, endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
 import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 import type { Endpoints } from './endpoints.ts';
+import type { HostPort, HostPorts } from './host-ports.ts';
 import type { Loop } from './loop.ts';
 import type { Outcome } from './reconcile.ts';
 import type { View } from './view.ts';
@@ -38,6 +39,8 @@ export interface LocalOptions {
   readonly addresses: Addresses;
   readonly networks: ClusterNetworks;
   readonly loop: Loop;
+  /** The host's ports, as other programs see them. */
+  readonly ports: Pick<HostPorts, 'isFree' | 'take' | 'keep'>;
   readonly now: () => Date;
   /** A name that nobody else has. */
   readonly newId: () => string;
@@ -52,6 +55,7 @@ export class HostAgent implements LocalAgent {
     this.host = options.host;
     this.journal = options.journal;
     this.#options = options;
+    this.#keepPorts();
   }
 
   isSynced(): boolean {
@@ -139,6 +143,7 @@ export class HostAgent implements LocalAgent {
     if (known !== undefined) return again(known, request);
     const network = this.#networkOf(request.network);
     this.#checkPorts(request.id, request.ports);
+    this.#options.ports.take(request.ports);
     const held = await this.#hold(network, request);
     const [first] = held;
     if (first === undefined) throw new Fault('invalid', `Network ${network.name} has no pool`, { field: 'network' });
@@ -201,8 +206,17 @@ export class HostAgent implements LocalAgent {
     const local = this.#localOf(id);
     if (JSON.stringify(local.endpoint.ports) === JSON.stringify(ports)) return;
     this.#checkPorts(id, ports);
-    endpoints.put({ ...local, endpoint: { ...local.endpoint, ports, sequence: local.endpoint.sequence + 1 } });
-    if (local.sandbox !== undefined) loop.run();
+    this.#options.ports.take(ports);
+    try {
+      endpoints.put({ ...local, endpoint: { ...local.endpoint, ports, sequence: local.endpoint.sequence + 1 } });
+      if (local.sandbox !== undefined) loop.run();
+    } finally {
+      this.#keepPorts();
+    }
+  }
+
+  isPortFree(port: HostPort): boolean {
+    return this.#options.ports.isFree(port);
   }
 
   // oxlint-disable-next-line require-await -- part of an asynchronous interface
@@ -236,6 +250,10 @@ export class HostAgent implements LocalAgent {
     endpoints.put({ ...local, endpoint: { ...endpoint, owner, name, names: others, sequence: endpoint.sequence + 1 } });
   }
 
+  #keepPorts(): void {
+    this.#options.ports.keep(this.#options.endpoints.all().flatMap(({ endpoint }) => endpoint.ports));
+  }
+
   /** The lowest number that no other network of the container has. */
   #freeOrder(sandbox: string): number {
     const taken = new Set(this.#options.endpoints.all().flatMap((local) => (local.sandbox === sandbox ? [local.order ?? 1] : [])));
@@ -252,6 +270,7 @@ export class HostAgent implements LocalAgent {
       const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
       if (pool !== undefined) addresses.release(pool.id, ip);
     }
+    this.#keepPorts();
   }
 
   /** Later than any that an endpoint with this id ever had, also one that this journal does not know of. */

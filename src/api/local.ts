@@ -102,6 +102,8 @@ export interface LocalAgent {
    * join which of a container's networks carries them. Faults: `not-found`, `exists` (a port of the host is taken).
    */
   publish(id: string, ports: readonly PublishedPort[]): Promise<void>;
+  /** Whether no program of this host has the port; says nothing of what endpoints publish. */
+  isPortFree(port: Omit<PublishedPort, 'port'>): boolean;
   /** The container has left; address and record stay until detach. Unknown ids are success. */
   leave(id: string): Promise<void>;
   detach(id: string): Promise<void>;

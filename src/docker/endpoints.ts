@@ -180,7 +180,7 @@ export class Endpoints {
     if (endpoint === undefined) throw new Fault('not-found', `No endpoint ${request.EndpointID.slice(0, 12)}`);
     if (this.#agent.network(endpoint.network)?.internal === true) return;
     const others = this.#agent.localEndpoints().filter((other) => other.id !== endpoint.id);
-    const ports = publishedPorts(request.Options.ports, others, endpoint.ports);
+    const ports = publishedPorts(request.Options.ports, others, endpoint.ports, (port) => this.#agent.isPortFree(port));
     if (ports.length > 0 || endpoint.ports.length > 0) await this.#agent.publish(endpoint.id, ports);
   }
 

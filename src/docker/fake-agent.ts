@@ -291,6 +291,13 @@ export class FakeAgent implements LocalAgent {
     return Promise.resolve();
   }
 
+  /** Ports that programs of the host have. */
+  readonly busyPorts: Set<number> = new Set();
+
+  isPortFree({ hostPort }: Omit<PublishedPort, 'port'>): boolean {
+    return !this.busyPorts.has(hostPort);
+  }
+
   async leave(id: string): Promise<void> {
     this.#record('leave', id);
     const endpoint = this.#endpoints.get(id);

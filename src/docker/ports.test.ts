@@ -39,6 +39,10 @@ test('an open choice takes the first free port and keeps it', () => {
   assert.equal(publishedPorts([open], [busy], [])[0]?.hostPort, 9001);
   assert.equal(publishedPorts([open], [busy], [{ protocol: 'tcp', port: 80, hostPort: 9002 }])[0]?.hostPort, 9002);
   assert.equal(publishedPorts([binding({ HostPort: 0, HostPortEnd: 0 })], [], [])[0]?.hostPort, 49_153);
+  assert.equal(
+    publishedPorts([binding({ HostPort: 0, HostPortEnd: 0 })], [], [], ({ hostPort }) => hostPort > 49_160)[0]?.hostPort,
+    49_161,
+  );
 });
 
 test('a range without a free port is exhausted, an unknown protocol unsupported', () => {

@@ -15,12 +15,13 @@ const ephemeral = { first: 49_153, last: 65_535 };
 
 /**
  * `others`: endpoints of this host besides the one. `before`: what the endpoint publishes already; an open choice made
- * earlier is kept. Faults: `unsupported` (protocol), `exhausted` (no port of the range is free).
+ * earlier is kept. `isFree`: whether no other program has a port of the host, asked only where there is a choice. Faults: `unsupported` (protocol), `exhausted` (no port of the range is free).
  */
 export function publishedPorts(
   bindings: readonly PortBinding[],
   others: readonly Endpoint[],
   before: readonly PublishedPort[],
+  isFree: (port: Omit<PublishedPort, 'port'>) => boolean = () => true,
 ): PublishedPort[] {
   const chosen: PublishedPort[] = [];
   for (const binding of bindings) {
@@ -32,7 +33,7 @@ export function publishedPorts(
     const wish = { protocol, port: binding.Port, ...(hostIp === undefined ? {} : { hostIp }) };
     if (chosen.some((port) => same(port, wish) && inRange(port.hostPort, rangeOf(binding)))) continue;
     const taken = [...others.flatMap((endpoint) => endpoint.ports), ...chosen];
-    chosen.push({ ...wish, hostPort: hostPortOf(binding, wish, taken, before) });
+    chosen.push({ ...wish, hostPort: hostPortOf(binding, wish, { taken, before, isFree }) });
   }
   return chosen;
 }
@@ -52,7 +53,13 @@ function rangeOf(binding: PortBinding): { first: number; last: number } {
 
 const inRange = (port: number, range: { first: number; last: number }): boolean => port >= range.first && port <= range.last;
 
-function hostPortOf(binding: PortBinding, wish: Wish, taken: readonly PublishedPort[], before: readonly PublishedPort[]): number {
+interface Surroundings {
+  readonly taken: readonly PublishedPort[];
+  readonly before: readonly PublishedPort[];
+  readonly isFree: (port: Omit<PublishedPort, 'port'>) => boolean;
+}
+
+function hostPortOf(binding: PortBinding, wish: Wish, { taken, before, isFree }: Surroundings): number {
   const range = rangeOf(binding);
   if (range.first === range.last) return range.first;
   const kept = before.find((port) => same(port, wish) && inRange(port.hostPort, range));
@@ -60,7 +67,9 @@ function hostPortOf(binding: PortBinding, wish: Wish, taken: readonly PublishedP
     taken.filter((port) => port.protocol === wish.protocol && meets(port.hostIp, wish.hostIp)).map((port) => port.hostPort),
   );
   if (kept !== undefined && !busy.has(kept.hostPort)) return kept.hostPort;
-  for (let port = range.first; port <= range.last; port++) if (!busy.has(port)) return port;
+  for (let port = range.first; port <= range.last; port++) {
+    if (!busy.has(port) && isFree({ ...wish, hostPort: port })) return port;
+  }
   throw new Fault('exhausted', `No ${wish.protocol} port of ${range.first}-${range.last} is free on this host`, {
     hint: 'Choose another range',
   });

@@ -240,3 +240,23 @@ function openInet(type: number, binding: InetBinding): number {
 export const openUdp = (binding: InetBinding): number => openInet(SOCK_DGRAM, binding);
 /** A listening TCP socket of the calling thread's namespace, for `net`'s `listen({ fd })`. The caller owns the descriptor. */
 export const openTcpListener = (binding: InetBinding): number => openInet(SOCK_STREAM, binding);
+
+/**
+ * Takes a port from all other programs of the host by a socket that is bound and nothing else: without sharing, and without
+ * listening, so whoever still gets here is refused as if nobody were. The caller owns the descriptor. Fault `kernel` with
+ * errno EADDRINUSE (somebody has it) or EADDRNOTAVAIL (no address of this host).
+ */
+export function holdPort(protocol: 'tcp' | 'udp', { ip, port }: InetBinding): number {
+  const six = familyOf(ip) === 6;
+  const type = (protocol === 'tcp' ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  const fd = checked(c.socket(six ? AF_INET6 : AF_INET, type, 0), `open a socket for ${ip} port ${port}`);
+  try {
+    if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    const address = socketAddress(ip, port, 0);
+    checked(c.bind(fd, address, address.length), `take ${ip} port ${port}`);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
