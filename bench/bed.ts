@@ -53,11 +53,14 @@ export class Bed implements AsyncDisposable {
 
 const beds = new Set<string>();
 
+/** One bed at a time, a name for each process. */
+export const bedName: string = `bench-${process.pid}`;
+
 /** Builds the hosts, starts their engines and joins them to one Swarm. Labs of benchmarks that were killed are removed first. */
 export async function makeBed({ hosts, images = [], needs = [], engines = true, swarm = true }: BedOptions): Promise<Bed> {
   await ensurePackages([...labNeeds, ...needs], progress);
   await removeLeftovers();
-  const name = `bench-${process.pid}`;
+  const name = bedName;
   beds.add(name);
   await using undo = new AsyncDisposableStack();
   const lab = await progress.step(`Building lab ${name}`, () => createLab({ name, hosts }));

@@ -1,18 +1,19 @@
-// npm run bench [-- name… --json FILE --nice N]: every figure of the product, each against its peer in the same run. Prints
-// one table; a missed target does not fail the run, a broken measurement does. On a machine with other work, a negative N
-// keeps that out of the figures: everything that is started, engines and containers too, inherits it.
+// npm run bench [-- name… --json FILE --undisturbed]: every figure of the product, each against its peer in the same run.
+// Prints one table; a missed target does not fail the run, a broken measurement does. --undisturbed keeps other work of the
+// machine out of the figures.
 import { writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, loadavg, release, setPriority, totalmem } from 'node:os';
+import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { isFault } from '#model/fault.ts';
 import { attachBench } from './attach.ts';
-import { removeBeds } from './bed.ts';
+import { bedName, removeBeds } from './bed.ts';
 import { burstBench } from './burst.ts';
 import { encryptedBench } from './encrypted.ts';
 import { memoryBench } from './memory.ts';
 import { pathBench } from './path.ts';
 import { planBench } from './plan.ts';
 import { print, type Row } from './report.ts';
+import { raise } from './undisturbed.ts';
 import { watchBench } from './watch.ts';
 
 const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
@@ -27,9 +28,8 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
 
 const { positionals: wanted, values } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'string' }, nice: { type: 'string' } },
+  options: { json: { type: 'string' }, undisturbed: { type: 'boolean' } },
 });
-if (values.nice !== undefined) setPriority(Number(values.nice));
 const unknown = wanted.filter((name) => benches[name] === undefined);
 if (unknown.length > 0) {
   process.stderr.write(`No benchmark ${unknown.join(', ')}. There are: ${Object.keys(benches).join(', ')}\n`);
@@ -47,6 +47,7 @@ for (const [bench, measure] of Object.entries(benches)) {
   if (wanted.length > 0 && !wanted.includes(bench)) continue;
   process.stderr.write(`bench: ${bench} …\n`);
   try {
+    using _ = values.undisturbed === true ? raise(bedName) : undefined;
     results.push({ bench, rows: await measure() });
   } catch (error) {
     // the others are still worth having
