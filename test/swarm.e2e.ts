@@ -223,6 +223,60 @@ test('after a reboot a node has its plugin again and takes tasks', async () => {
   for (const to of list) await until(`the path to ${to.host.name}`, () => reaches(back, to.address), patient);
 });
 
+test('a network made by Causeway is the Swarm’s too, and goes from either side', async () => {
+  await causeway('network', 'create', 'green', '--subnet', '10.88.0.0/24');
+  await inSwarm('green', pluginName);
+  await service('leaf', '--endpoint-mode', 'dnsrr', '--network', 'green', '--mode', 'global');
+  const list = await running('leaf', 'green', 3);
+  for (const to of list) await inside(list[0] ?? assert.fail(), 'ping', '-c1', '-W2', to.address);
+  assert.ok(list.every(({ address }) => address.startsWith('10.88.0.')));
+  await docker(manager, ['service', 'rm', 'leaf']);
+  await until('green to be removable', () => docker(manager, ['network', 'rm', 'green']).then(() => true), patient);
+  await until('its record to go', async () => !/green/.test(await causeway('network', 'ls')), patient);
+  await causeway('network', 'create', 'grey');
+  await inSwarm('grey', pluginName);
+  await causeway('network', 'rm', '--yes', 'grey');
+  await inSwarm('grey', '');
+});
+
+test('the model swarm makes a network of Docker’s own driver, with the right MTU', async () => {
+  await causeway('network', 'create', 'built', '--model', 'swarm', '--attachable');
+  await causeway('network', 'create', 'sealed', '--model', 'swarm', '--encrypted');
+  await inSwarm('built', 'overlay');
+  await inSwarm('sealed', 'overlay');
+  const format = '{{json .Options}}';
+  assert.match(await docker(manager, ['network', 'inspect', '--format', format, 'sealed']), /"encrypted":""/);
+  await causeway('network', 'rm', '--yes', 'sealed');
+  await inSwarm('sealed', '');
+  await service('brick', '--endpoint-mode', 'dnsrr', '--network', 'built', '--mode', 'global');
+  const [from, to] = await running('brick', 'built', 3);
+  assert.ok(from !== undefined && to !== undefined);
+  assert.equal(await inside(from, 'cat', '/sys/class/net/eth0/mtu'), '1400');
+  await inside(from, 'ping', '-c1', '-W2', '-s', '1372', to.address);
+});
+
+test('networks and members of Docker’s own driver are listed beside ours', async () => {
+  await docker(manager, ['network', 'create', '--driver', 'overlay', '--attachable', 'found']);
+  await docker(lab.host('host2'), ['run', '--detach', '--name', 'alone', '--network', 'found', boxImage.name, 'sleep', '600']);
+  const listed = async (): Promise<boolean> => /^found\s+swarm/m.test(await causeway('network', 'ls'));
+  await until('the network to be listed', listed, patient);
+  await until('its member', async () => /^alone\s+host2/m.test(await causeway('network', 'show', 'found')), patient);
+  await until('the members of the other', async () => (await endpoints('built')) === 3, patient);
+  const status = JSON.parse(await manager.ask(['curl', '-s', '--unix-socket', '/run/causeway/agent.sock', 'http://agent/status'])) as {
+    docker: { networks: { name: string; state: string; message?: string }[] };
+  };
+  const told = status.docker.networks.find((one) => one.name === 'found');
+  assert.deepEqual([told?.state, /MTU of 1500, but 1450/.test(told?.message ?? '')], ['problem', true]);
+  await docker(lab.host('host2'), ['rm', '--force', 'alone']);
+  await until('the member to be forgotten', async () => (await endpoints('found')) === 0, patient);
+  await causeway('network', 'rm', '--yes', 'found');
+  await inSwarm('found', '');
+  await docker(manager, ['service', 'rm', 'brick']);
+  await until('the members to be forgotten', async () => (await endpoints('built')) === 0, patient);
+  await docker(manager, ['network', 'rm', 'built']);
+  await until('the record to go', async () => !/built/.test(await causeway('network', 'ls')), patient);
+});
+
 test('removed networks leave nothing on any host', async () => {
   await docker(manager, ['service', 'rm', 'web']);
   for (const title of ['red', 'blue']) {
@@ -242,6 +296,15 @@ test('plugin and Swarm go without a trace', async () => {
     assert.equal(await leftovers(host), '');
   }
 });
+
+/** Waits until the Swarm has the network with this driver; '' for having none of that name. */
+async function inSwarm(title: string, driver: string): Promise<void> {
+  const look = async (): Promise<string> => {
+    const lines = (await docker(manager, ['network', 'ls', '--format', '{{.Name}} {{.Driver}}'])).split('\n');
+    return lines.find((line) => line.startsWith(`${title} `))?.slice(title.length + 1) ?? '';
+  };
+  await until(`${title} in the Swarm`, async () => (await look()) === driver, patient);
+}
 
 async function endpoints(net: string): Promise<number> {
   const list: unknown = JSON.parse(await causeway('endpoint', 'ls', '--network', net, '--output', 'json'));
