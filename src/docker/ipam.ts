@@ -12,14 +12,14 @@ import type { Network, Pool } from '#model/resources.ts';
 import type { Log } from './log.ts';
 import { networkOption } from './options.ts';
 import type { Requests } from './protocol.ts';
-import type { DockerRecords, Draft } from './records.ts';
+import type { DockerRecords, Draft, SwarmPool } from './records.ts';
 import { Sequence, Turns } from './turns.ts';
 
 export const addressSpaces = { local: 'CausewayLocal', global: 'CausewayGlobal' } as const;
 export const isOurAddressSpace = (space: string): boolean => space === addressSpaces.local || space === addressSpaces.global;
 
 /** The engine asks for the gateway with this request type. */
-const gatewayType = 'com.docker.network.gateway';
+export const gatewayType = 'com.docker.network.gateway';
 
 /** A creation takes seconds; a draft older than this belongs to one that was given up. */
 const draftLifeMs = 10 * 60_000;
@@ -175,6 +175,12 @@ export class Ipam {
       this.#records.drafts.delete(id);
       this.#turns.done(record.cidr);
     }
+  }
+
+  /** Swarm: the draft's id stands for this pool from now on, for whoever asked for it. */
+  settle(draft: { id: string; record: Draft }, pool: string, role: SwarmPool['role']): void {
+    this.#records.swarmPools.put(draft.id, { pool, role });
+    this.bound([draft]);
   }
 
   #dropStale(cidr: Cidr | undefined): void {

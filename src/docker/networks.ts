@@ -10,7 +10,8 @@ import { findNetwork, type Ipam, isOurAddressSpace } from './ipam.ts';
 import type { Log } from './log.ts';
 import { networkOption, parseNetworkOptions, type ParsedOptions } from './options.ts';
 import type { IpamData, Requests } from './protocol.ts';
-import type { DockerRecords, Draft } from './records.ts';
+import type { DockerRecords, Draft, SwarmPool } from './records.ts';
+import { forgetGiven } from './swarm-ipam.ts';
 import { eventually } from './wait.ts';
 
 /** Labels on networks that were made through Docker: the engine's id of the network and the host where it was made. */
@@ -50,6 +51,7 @@ export class Networks {
     if (named !== undefined) await this.#agent.renameNetwork(named.id, named.name, { [dockerLabels.network]: request.NetworkID });
     const known = named ?? this.#byLabel(request.NetworkID);
     const network = known ?? (await this.#create(request, request.NetworkID, choices, 'external', false));
+    this.#settle(network, request, 'manager');
     return { ...request.Options, [networkOption]: network.id };
   }
 
@@ -79,6 +81,7 @@ export class Networks {
       const network = await this.#named(choices.network);
       if (ipam === 'other' && network.addressing === 'blocks') this.#checkPools(network, request);
       const origin = this.#scope === 'global' ? 'swarm' : 'sync';
+      if (this.#scope === 'global' && ipam === 'causeway') this.#settle(network, request, 'engine');
       this.#records.bindings.put(id, { network: network.id, ipam, origin, confirmed: false, unbinding: false });
       return;
     }
@@ -169,6 +172,17 @@ export class Networks {
     }
     drafts.push(draft);
     return { ...pool, id: draft.id, ...(draft.record.range === undefined ? {} : { range: draft.record.range }) };
+  }
+
+  /** In a Swarm the pool ids that were given out for this network stand for its pools from now on. */
+  #settle(network: Network, ipams: Ipams, role: SwarmPool['role']): void {
+    for (const { Pool: cidr } of ipams.IPv4Data.concat(ipams.IPv6Data)) {
+      const pool = this.#agent.pools(network.id).find((one) => one.cidr === cidr);
+      const draft = cidr === undefined ? undefined : this.#ipam.draftOf(cidr);
+      if (pool === undefined || draft === undefined) continue;
+      if (role === 'manager') forgetGiven(this.#records, pool.id);
+      this.#ipam.settle(draft, pool.id, role);
+    }
   }
 
   #checkPools(network: Network, ipams: Ipams): void {

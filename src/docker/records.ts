@@ -66,6 +66,17 @@ const attachment: v.GenericSchema<unknown, Attachment> = v.object({
   sandbox: v.optional(v.string()),
 });
 
+/** In a Swarm: what a pool id stands for that its allocator or this engine was given before the network existed. */
+export interface SwarmPool {
+  readonly pool: string;
+  readonly role: 'manager' | 'engine';
+}
+const swarmPool: v.GenericSchema<unknown, SwarmPool> = v.object({ pool: v.string(), role: v.picklist(['manager', 'engine']) });
+
+/** An address that this host gave to the Swarm's allocator; its id is `<pool> <address>`. */
+export type Given = Readonly<Record<string, never>>;
+const given: v.GenericSchema<unknown, Given> = v.object({});
+
 /** One kind of record below its prefix. A record that cannot be read is a Fault `corrupt`. */
 export interface Records<T> {
   get(id: string): T | undefined;
@@ -95,10 +106,14 @@ export interface DockerRecords {
   readonly bindings: Records<Binding>;
   readonly drafts: Records<Draft>;
   readonly attachments: Records<Attachment>;
+  readonly swarmPools: Records<SwarmPool>;
+  readonly given: Records<Given>;
 }
 
 export const dockerRecords = (journal: Journal): DockerRecords => ({
   bindings: records(journal, 'docker/networks/', binding),
   drafts: records(journal, 'docker/pools/', draft),
   attachments: records(journal, 'docker/endpoints/', attachment),
+  swarmPools: records(journal, 'docker/swarm/pools/', swarmPool),
+  given: records(journal, 'docker/swarm/given/', given),
 });

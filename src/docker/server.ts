@@ -6,12 +6,13 @@ import { dirname } from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import { Fault, isFault } from '#model/fault.ts';
+import { isFault } from '#model/fault.ts';
 import { Endpoints } from './endpoints.ts';
 import { pluginError } from './faults.ts';
 import { addressSpaces, type Ipam } from './ipam.ts';
 import { type DriverOptions, Networks } from './networks.ts';
 import { isMethod, maxBody, type Method, parseRequest, type Requests } from './protocol.ts';
+import { SwarmIpam } from './swarm-ipam.ts';
 import { Sequence } from './turns.ts';
 
 const contentType = 'application/vnd.docker.plugins.v1.2+json';
@@ -25,10 +26,9 @@ const nothing = async (work: Promise<void>): Promise<undefined> => {
 };
 
 function methods(options: DriverOptions, networks: Networks, endpoints: Endpoints, ipam: Ipam): Methods {
-  const isGlobal = options.scope === 'global';
+  const addresses = options.scope === 'global' ? new SwarmIpam({ ...options, ipam }) : ipam;
   return {
-    // In a Swarm the managers give addresses, and name no address space that we could know our drafts by.
-    'Plugin.Activate': () => ({ Implements: isGlobal ? ['NetworkDriver'] : ['NetworkDriver', 'IpamDriver'] }),
+    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
     // Endpoints reach every host whoever owns the definition, so connectivity is global in either scope.
     'NetworkDriver.GetCapabilities': () => ({ Scope: options.scope, ConnectivityScope: 'global' }),
     'NetworkDriver.AllocateNetwork': async (request) => ({ Options: await networks.allocate(request) }),
@@ -50,18 +50,13 @@ function methods(options: DriverOptions, networks: Networks, endpoints: Endpoint
       LocalDefaultAddressSpace: addressSpaces.local,
       GlobalDefaultAddressSpace: addressSpaces.global,
     }),
-    'IpamDriver.RequestPool': (request) => {
-      if (!isGlobal) return ipam.requestPool(request);
-      throw new Fault('unsupported', 'A Swarm network cannot use this IPAM driver', {
-        hint: 'Leave --ipam-driver out: the managers give addresses',
-      });
-    },
+    'IpamDriver.RequestPool': (request) => addresses.requestPool(request),
     'IpamDriver.ReleasePool': (request) => {
-      ipam.releasePool(request);
+      addresses.releasePool(request);
       return undefined;
     },
-    'IpamDriver.RequestAddress': (request) => ipam.requestAddress(request),
-    'IpamDriver.ReleaseAddress': (request) => nothing(ipam.releaseAddress(request)),
+    'IpamDriver.RequestAddress': (request) => addresses.requestAddress(request),
+    'IpamDriver.ReleaseAddress': (request) => nothing(addresses.releaseAddress(request)),
   };
 }
 

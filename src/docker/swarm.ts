@@ -133,7 +133,12 @@ export class SwarmSync {
       internal: network.internal,
       attachable: network.attachable,
       ipv6: pools.some(({ cidr }) => familyOf(cidr) === 6),
-      ipam: { driver: 'default', options: {}, pools: pools.map(({ cidr, range, gateway }) => ({ subnet: cidr, range, gateway })) },
+      ipam: {
+        // Docker's own keeps every range for one network; ours may overlap.
+        driver: isDockers(network) ? 'default' : driver,
+        options: {},
+        pools: pools.map(({ cidr, range, gateway }) => ({ subnet: cidr, range, gateway })),
+      },
       options,
       labels: { ...network.labels, [networkOption]: network.id },
     });
