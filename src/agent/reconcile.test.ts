@@ -84,12 +84,13 @@ test('objects come in an order in which each finds what it hangs on, the guard f
     'add fdb',
     'add route',
     'add element',
+    'add fast',
   ]);
   calls.length = 0;
   assert.deepEqual(reconciler.apply(emptyDesired, true).failing, []);
   assert.deepEqual(
     verbs(calls),
-    ['element', 'route', 'fdb', 'neigh', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
+    ['fast', 'element', 'route', 'fdb', 'neigh', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
   );
 });
 

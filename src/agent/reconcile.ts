@@ -18,6 +18,7 @@ const order = [
   'fdb',
   'route',
   'element',
+  'fast',
 ] as const satisfies readonly KindName[];
 
 export interface Outcome {
@@ -46,7 +47,7 @@ interface Changes {
 }
 
 /** What hangs on links. */
-const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'fdb', 'route'];
+const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'fdb', 'route', 'fast'];
 
 export class Reconciler {
   readonly #kinds: Readonly<Record<KindName, AnyKind>>;

@@ -17,6 +17,7 @@ import {
 import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Snapshot } from '#model/resources.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
+import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
 import { mtuSum } from './mtu.ts';
 import { publish } from './publish.ts';
@@ -189,10 +190,12 @@ function planHostDomain({ network, netns, pools }: Present): Part {
 function planNetwork(present: Present): Part[] {
   const { network, netns, pools, local, carriage } = present;
   const ranges = pools.flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
+  const carried = drivers[network.choices.carry]?.plan(carriage) ?? {};
   return [
     ...(netns === '' ? [planHostDomain(present)] : [planDomain(present), planUplink(present)]),
     { element: ranges },
-    drivers[network.choices.carry]?.plan(carriage) ?? {},
+    carried,
+    { fast: planFast(carriage, { ranges: pools.map(({ cidr }) => cidr), routes: carried.route ?? [], local }) },
     ...local.map((endpoint) => planEndpoint(present, endpoint)),
   ];
 }
@@ -237,5 +240,6 @@ export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: 
     route: parts.flatMap((part) => part.route ?? []),
     table: parts.flatMap((part) => part.table ?? []),
     element: parts.flatMap((part) => part.element ?? []),
+    fast: parts.flatMap((part) => part.fast ?? []),
   };
 }

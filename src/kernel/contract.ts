@@ -2,7 +2,7 @@
 // (fake.test.ts). nft's kinds have more to promise, in nft-contract.ts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Addr, Desired, Fdb, KindName, Link, Neigh, Netns, Route, Sysctl, VethLink, VxlanLink } from '#model/desired.ts';
+import type { Addr, Desired, FastPath, Fdb, KindName, Link, Neigh, Netns, Route, Sysctl, VethLink, VxlanLink } from '#model/desired.ts';
 import { type Cidr, type Ip, type Mac, parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import type { Kinds } from './kind.ts';
 
@@ -80,6 +80,14 @@ const route = (destination: string, more: Partial<Route>): Route => ({
   ...more,
 });
 const sysctl = (path: string, value: string): Sysctl => ({ netns, path, value });
+const fast = (link: string, more: Partial<FastPath> = {}): FastPath => ({
+  netns,
+  link,
+  ranges: [parseCidr('10.0.0.0/16'), parseCidr('fd00::/56')],
+  member: { mac: mac('0a:63:0a:00:00:05'), addresses: [ip('10.0.0.5'), ip('fd00::5')] },
+  tunnel: { mac: mac('02:63:77:00:00:01'), mtu: 1400 },
+  ...more,
+});
 const over = { link: 'cwx7', via: ip('100.126.0.2'), onlink: true } as const;
 const over6 = { link: 'cwx7', via: ip('fe80::63:77ff:fe00:2'), onlink: true } as const;
 
@@ -187,6 +195,14 @@ const cases: readonly Case[] = [
     changed: route('fd00::5/128', { type: 'unreachable' }),
     bad: route('fd00::6/128', { link: 'cwenone' }),
     other: route('fd00::/16', { type: 'blackhole' }),
+  },
+  {
+    kind: 'fast',
+    about: 'a short cut',
+    item: fast('cwea'),
+    changed: fast('cwea', { ranges: [parseCidr('10.0.0.0/16')] }),
+    bad: fast('cwenone'),
+    other: { netns, link: 'cwx7', ranges: [parseCidr('10.0.0.0/16')] },
   },
 ];
 
@@ -296,8 +312,9 @@ export function kindContract(name: string, subject: Subject): void {
     kinds.neigh.add([neigh('10.0.0.5'), neigh('fd00::5')]);
     kinds.fdb.add([fdb(2, '192.0.2.2')]);
     kinds.route.add([route('10.0.0.5/32', { link: 'cwea' }), route('10.7.0.0/24', over), route('fd00::5/128', { link: 'cwea' })]);
+    kinds.fast.add([fast('cwea')]);
     assert.deepEqual(kinds.link.remove([veth('a'), vxlan(7)]), []);
-    const left = (['link', 'addr', 'neigh', 'fdb', 'route'] as const).flatMap((kind): readonly Item[] => kinds[kind].list(netns));
+    const left = (['link', 'addr', 'neigh', 'fdb', 'route', 'fast'] as const).flatMap((kind): readonly Item[] => kinds[kind].list(netns));
     assert.deepEqual(left, []);
   });
 

@@ -14,12 +14,15 @@ import {
   RTM_DELADDR,
   RTM_DELLINK,
   RTM_DELNEIGH,
+  RTM_DELQDISC,
   RTM_DELROUTE,
+  RTM_DELTFILTER,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
   RTM_NEWNETCONF,
   RTM_NEWROUTE,
+  RTM_NEWTFILTER,
 } from './netlink/uapi.ts';
 import { isOurAddress, isOurLink, isOurLinkName } from './ownership.ts';
 
@@ -90,6 +93,13 @@ function neighDrift(memory: Memory, message: Message, cause: Cause): boolean {
 /** Settings that hold for all links (index -1) or for those to come (-2), such as forwarding; those of one link follow from its making. */
 const isGeneralSetting = (message: Message): boolean => (readU32(decodeAttributes(message.body.subarray(4)).get(NETCONFA_IFINDEX)) | 0) < 0;
 
+/** A filter or the qdisc that holds filters. The kernel's own messages are about links that come and go, which say so. */
+function filterDrift(memory: Memory, message: Message, cause: Cause): boolean {
+  if (![RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELQDISC].includes(message.type)) return false;
+  const link = memory.links.get(message.body.readInt32LE(4));
+  return cause === 'foreign' && link !== undefined && isOurLinkName(link.name);
+}
+
 /** A neighbour is known by its address, a forwarding entry by its MAC and remote. */
 export const rememberedAs = (neigh: NeighMessage): string =>
   neigh.ip === undefined || neigh.family === AF_BRIDGE ? `${neigh.index} ${neigh.mac} ${neigh.ip}` : `${neigh.index} ${neigh.ip}`;
@@ -117,7 +127,7 @@ export function isRouteDrift(memory: Memory, message: Message, cause: Cause): bo
     case RTM_DELNEIGH:
       return neighDrift(memory, message, cause);
     default:
-      return false;
+      return filterDrift(memory, message, cause);
   }
 }
 

@@ -1,9 +1,10 @@
 // A host's kernel in memory, as the kinds see it: for tests of the loop without root, and proof that kind.ts and the contract
 // say enough. What hangs on something goes with it; what the kernel would refuse is refused with the kernel's errno.
-import type { Addr, Fdb, KindName, Link, Neigh, Netns, NetnsItem, Route, Sysctl, WireguardConfig } from '#model/desired.ts';
+import type { Addr, FastPath, Fdb, KindName, Link, Neigh, Netns, NetnsItem, Route, Sysctl, WireguardConfig } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
 import { addrKey, addrText } from './addr.ts';
 import { byItem, place } from './batch.ts';
+import { fastKey, fastText, sameFast } from './fast.ts';
 import { fdbKey, fdbText, sameFdb } from './fdb.ts';
 import type { Kind, Kinds } from './kind.ts';
 import { kernelFault } from './libc.ts';
@@ -130,7 +131,8 @@ export function createFakeKinds(): FakeKinds {
     same: (wanted, found) => JSON.stringify(wanted) === JSON.stringify(found),
     check: (item) => absence(`configure link ${item.link} type wireguard`, item),
   });
-  const hanging: readonly Map<string, OnLink>[] = [addr.items, neigh.items, fdb.items, route.items, wireguard.items];
+  const fast = kept<FastPath>('fast', { key: fastKey, same: sameFast, check: (item) => absence(`add ${fastText(item)}`, item) });
+  const hanging: readonly Map<string, OnLink>[] = [addr.items, neigh.items, fdb.items, route.items, wireguard.items, fast.items];
 
   function dropEnd(key: string): void {
     const end = ends.get(key);
@@ -259,6 +261,7 @@ export function createFakeKinds(): FakeKinds {
     neigh: (key) => neigh.items.delete(key),
     fdb: (key) => fdb.items.delete(key),
     route: (key) => route.items.delete(key),
+    fast: (key) => fast.items.delete(key),
     table(key) {
       for (const where of ['', ...domains.keys()]) nft.table.remove(nft.table.list(where).filter((item) => nft.table.key(item) === key));
     },
@@ -279,6 +282,7 @@ export function createFakeKinds(): FakeKinds {
     route: counted(route.kind),
     table: counted(inside(nft.table)),
     element: counted(inside(nft.element)),
+    fast: counted(fast.kind),
     get writes() {
       return writes;
     },

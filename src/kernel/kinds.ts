@@ -4,6 +4,7 @@ import type { Netns } from '#model/desired.ts';
 import { createAddrKind } from './addr.ts';
 import { createNetnsKind } from './domain.ts';
 import { Events, type OnDrift } from './events.ts';
+import { createFastKind } from './fast.ts';
 import { createFdbKind } from './fdb.ts';
 import type { Kind, Kinds } from './kind.ts';
 import { createLinkKind, withoutWireguard } from './link.ts';
@@ -92,6 +93,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     route: watched(createRouteKind(sockets)),
     table: watched(createTableKind({ netnsDirectory })),
     element: watched(createElementKind({ netnsDirectory })),
+    fast: watched(createFastKind(sockets)),
     sockets,
     get writes() {
       return writes;

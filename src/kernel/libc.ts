@@ -9,6 +9,19 @@ import { Fault } from '#model/fault.ts';
 import { familyOf, type Ip, ipToBigint } from '#model/ip.ts';
 
 const program = koffi.load(null);
+// union bpf_attr for BPF_PROG_LOAD (linux/bpf.h), as far as it is used.
+const programLoad = koffi.struct('ProgramLoad', {
+  type: 'uint32_t',
+  count: 'uint32_t',
+  instructions: 'const void *',
+  license: 'const char *',
+  logLevel: 'uint32_t',
+  logSize: 'uint32_t',
+  log: 'void *',
+  kernelVersion: 'uint32_t',
+  flags: 'uint32_t',
+  name: koffi.array('char', 16),
+});
 const c = {
   socket: program.func('int socket(int, int, int)'),
   bind: program.func('int bind(int, const void *, uint32_t)'),
@@ -27,6 +40,7 @@ const c = {
   unshare: program.func('int unshare(int)'),
   mount: program.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
   umount2: program.func('int umount2(const char *, int)'),
+  bpf: program.func('long syscall(long, int, const ProgramLoad *, uint32_t)'),
 };
 
 const AF_UNIX = 1;
@@ -192,6 +206,49 @@ export function mount(source: string, target: string, flags: number): string | u
 /** umount2(2); returns the errno's name instead of throwing. */
 export function unmount(target: string, flags: number): string | undefined {
   return c.umount2(target, flags) < 0 ? errnoName(koffi.errno()) : undefined;
+}
+
+const SYS_BPF = process.arch === 'arm64' ? 280 : 321;
+const BPF_PROG_LOAD = 5;
+const BPF_PROG_TYPE_SCHED_CLS = 3;
+
+/**
+ * Loads a program for tc filters (bpf(2), BPF_PROG_LOAD); the caller owns the descriptor. Fault `kernel`: EPERM without
+ * CAP_BPF and CAP_NET_ADMIN, EINVAL or EACCES with the verifier's last words for a program that it refuses.
+ */
+export function loadFilterProgram(instructions: Uint8Array, name: string): number {
+  const load = (log: Buffer | null): number =>
+    Number(
+      c.bpf(
+        SYS_BPF,
+        BPF_PROG_LOAD,
+        {
+          type: BPF_PROG_TYPE_SCHED_CLS,
+          count: instructions.length / 8,
+          instructions,
+          // bpf_fib_lookup is for programs under the GPL or along with it only.
+          license: 'Dual MIT/GPL',
+          logLevel: log === null ? 0 : 1,
+          logSize: log?.length ?? 0,
+          log,
+          kernelVersion: 0,
+          flags: 0,
+          name: name.slice(0, 15),
+        },
+        koffi.sizeof(programLoad),
+      ),
+    );
+  // A signal that comes while the kernel verifies ends the attempt with EAGAIN.
+  for (let attempt = 0; attempt < 5; attempt++) {
+    const fd = load(null);
+    if (fd >= 0) return fd;
+    if (errnoName(koffi.errno()) !== 'EAGAIN') break;
+  }
+  const errno = errnoName(koffi.errno());
+  const log = Buffer.alloc(256 * 1024);
+  const fd = load(log);
+  if (fd >= 0) return fd;
+  throw kernelFault(`load program ${name}`, errno, log.toString('utf8').replace(/\0.*$/s, '').trim().split('\n').slice(-4).join('; '));
 }
 
 function socketAddress(ip: Ip, port: number, scope: number): Buffer {

@@ -138,6 +138,24 @@ export interface Attachment {
   readonly host: { readonly netns: Netns; readonly name: string };
 }
 
+/**
+ * A short cut at the entrance of a link, for packets between endpoints of one network that would only be routed: straight to
+ * the other endpoint's link here, or into the tunnel. What it does not take goes the long way, which alone decides.
+ */
+export interface FastPath {
+  readonly netns: Netns;
+  readonly link: string;
+  /** The network's pools: both ends of every packet taken are in them. */
+  readonly ranges: readonly Cidr[];
+  /** Whose link it is: only packets with this sender are taken. Absent on a tunnel's link. */
+  readonly member?: { readonly mac: Mac; readonly addresses: readonly Ip[] };
+  /**
+   * MAC of the tunnel's link, by which the kernel's answer is recognised, and the largest packet that every remote host
+   * takes. Absent: nothing is sent into a tunnel.
+   */
+  readonly tunnel?: { readonly mac: Mac; readonly mtu: number };
+}
+
 /** Everything the kernel of one host must hold; one array per Kind, in the order in which kinds are applied. */
 export interface Desired {
   readonly netns: readonly NetnsItem[];
@@ -150,6 +168,7 @@ export interface Desired {
   readonly route: readonly Route[];
   readonly table: readonly NftTable[];
   readonly element: readonly NftElement[];
+  readonly fast: readonly FastPath[];
 }
 export type KindName = keyof Desired;
 
@@ -164,6 +183,7 @@ export const emptyDesired: Desired = {
   route: [],
   table: [],
   element: [],
+  fast: [],
 };
 
 /** Families that a list of addresses uses, IPv4 first. */

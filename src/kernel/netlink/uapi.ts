@@ -51,8 +51,14 @@ export const RTM_GETNEIGH = 30;
 export const RTM_NEWNETCONF = 80;
 // linux/netconf.h
 export const NETCONFA_IFINDEX = 1;
+export const RTM_NEWQDISC = 36;
+export const RTM_DELQDISC = 37;
+export const RTM_NEWTFILTER = 44;
+export const RTM_DELTFILTER = 45;
+export const RTM_GETTFILTER = 46;
 export const RTMGRP_LINK = 1;
 export const RTMGRP_NEIGH = 4;
+export const RTMGRP_TC = 8;
 export const RTMGRP_IPV4_IFADDR = 0x10;
 export const RTMGRP_IPV4_ROUTE = 0x40;
 export const RTMGRP_IPV6_IFADDR = 0x100;
