@@ -4,7 +4,7 @@
 // wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
 import type { Network } from '#model/resources.ts';
-import { portRange, tableName, transitBase, uplink } from '#model/numbers.ts';
+import { portRange, tableName, transitBase, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
 export const resolver = { 4: '169.254.1.1', 6: 'fd63:7703::1' } as const;
@@ -98,7 +98,11 @@ export function domainTable(netns: string, internal: boolean): NftTable {
   };
 }
 
-/** The table of the host itself: published ports, masquerading, the border between domains, and networks routed by the host. */
+/**
+ * The table of the host itself: published ports, masquerading, the border between domains, and networks routed by the host.
+ * VXLAN's own packets are not tracked: every flow inside has a source port of its own, so each would take an entry per
+ * direction of the host's table.
+ */
 export function hostTable(): NftTable {
   return {
     netns: '',
@@ -117,6 +121,11 @@ export function hostTable(): NftTable {
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     iifname "cwe*" goto members
+    udp dport ${vxlanPort} notrack
+  }
+  chain departure {
+    type filter hook output priority raw; policy accept;
+    udp dport ${vxlanPort} notrack
   }
   chain members {${admit}
     counter drop

@@ -1,0 +1,238 @@
+// For kernel tests: hosts and containers as network namespaces on one wire, without an engine. A host's kernel is brought to
+// its plan by the reconciler, as the agent does it; what the engine would do, moving the link into the container and setting
+// it up there, is done here with ip(8). Everything hangs on the namespace of the test's process, where the wire is.
+import { spawnSync } from 'node:child_process';
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import * as v from 'valibot';
+import type { Desired } from '#model/desired.ts';
+import { Fault } from '#model/fault.ts';
+import { familyOf, parseIp, type Ip } from '#model/ip.ts';
+import { domainName, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
+import type { LocalEndpoint } from '#model/resources.ts';
+import { createKinds, type RealKinds } from '#kernel/kinds.ts';
+import { bindUdpInNetns, createNetns, inNetns, removeNetns } from '#kernel/netns.ts';
+import { type Outcome, Reconciler } from './reconcile.ts';
+
+const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
+
+/** Somewhere packets come from and go to. */
+export class Place {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Exit status and what was printed. */
+  try(...words: readonly string[]): { readonly status: number | null; readonly output: string } {
+    const [program = '', ...rest] = words;
+    const run = () => spawnSync(program, rest, { encoding: 'utf8', env: environment, timeout: 20_000 });
+    const { status, stdout, stderr } = inNetns(this.path, run);
+    return { status, output: `${stdout}${stderr}` };
+  }
+
+  /** As try, of something that must succeed. */
+  run(...words: readonly string[]): string {
+    const { status, output } = this.try(...words);
+    if (status !== 0) throw new Fault('internal', `${words.join(' ')}: ${output}`);
+    return output;
+  }
+
+  ip(...words: readonly string[]): void {
+    this.run('ip', ...words);
+  }
+
+  /** Round trips of one packet; `size` is that of the whole IP packet, which may not be fragmented. */
+  ping(target: string, { size, from }: { readonly size?: number; readonly from?: string } = {}): boolean {
+    const header = target.includes(':') ? 48 : 28;
+    const words = ['ping', '-n', '-c', '1', '-W', '0.5'];
+    if (size !== undefined) words.push('-M', 'do', '-s', String(size - header));
+    if (from !== undefined) words.push('-I', from);
+    return this.try(...words, target).status === 0;
+  }
+
+  /** A UDP socket here. */
+  async udp(ip: string, port = 0): Promise<Peer> {
+    const fd = bindUdpInNetns(this.path, { ip: parseIp(ip), port });
+    const socket = createSocket(ip.includes(':') ? 'udp6' : 'udp4');
+    const listening = once(socket, 'listening');
+    socket.bind({ fd });
+    await listening;
+    return new Peer(socket);
+  }
+
+  /** Packets that the chain's rules with a counter have met. */
+  count(chain: string): number {
+    const { status, output } = this.try('nft', '-j', 'list', 'chain', 'inet', 'causeway', chain);
+    return status === 0 ? countersIn(output).reduce((sum, packets) => sum + packets, 0) : 0;
+  }
+}
+
+const counters = v.object({
+  nftables: v.array(
+    v.object({ rule: v.optional(v.object({ expr: v.array(v.object({ counter: v.optional(v.object({ packets: v.number() })) })) })) }),
+  ),
+});
+const countersIn = (json: string): number[] =>
+  v.parse(counters, JSON.parse(json)).nftables.flatMap(({ rule }) => (rule?.expr ?? []).flatMap(({ counter }) => counter?.packets ?? []));
+
+export interface Message {
+  readonly text: string;
+  readonly from: string;
+  readonly port: number;
+}
+
+/** One end of a conversation over UDP. */
+export class Peer implements Disposable {
+  readonly messages: Message[] = [];
+  readonly #socket: Socket;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('message', (bytes, { address, port }) =>
+      this.messages.push({ text: bytes.toString(), from: address.replace(/%.*/, ''), port }),
+    );
+    socket.on('error', () => undefined);
+  }
+
+  get port(): number {
+    return this.#socket.address().port;
+  }
+
+  /** Resolves when the kernel has taken it; what it refuses (no route, too large) counts as sent and lost. */
+  async send(text: string, target: { readonly ip: string; readonly port: number }): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#socket.send(text, target.port, target.ip, () => resolve());
+    });
+  }
+
+  /** The message, as soon as it is there. */
+  async hears(text: string): Promise<Message> {
+    return await eventually(() => this.messages.find((message) => message.text === text), `hears ${text}`);
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.close();
+  }
+}
+
+/** What `look` gives as soon as it is not undefined and not false. */
+export async function eventually<T>(look: () => T | undefined | false, what: string): Promise<T> {
+  for (const end = performance.now() + 5000; performance.now() < end; await setTimeout(5)) {
+    const seen = look();
+    if (seen !== undefined && seen !== false) return seen;
+  }
+  throw new Fault('timeout', `Not within five seconds: ${what}`);
+}
+
+/** A host: its namespace, its kernel, and the domains in it. */
+export class NetnsHost extends Place {
+  readonly kinds: RealKinds;
+  readonly #directory: string;
+  #reconciler: Reconciler;
+
+  constructor(path: string, directory: string) {
+    super(path);
+    this.#directory = directory;
+    this.kinds = createKinds({ netnsDirectory: directory });
+    this.#reconciler = new Reconciler(this.kinds);
+  }
+
+  domain(network: string): Place {
+    return new Place(join(this.#directory, domainName(network)));
+  }
+
+  /** Brings the kernel to `desired`. Fault `kernel` for what it refuses. */
+  apply(desired: Desired): Outcome {
+    const outcome = inNetns(this.path, (): Outcome => this.#reconciler.apply(desired, true));
+    const [refused] = outcome.failing;
+    if (refused !== undefined) throw refused.fault;
+    return outcome;
+  }
+}
+
+export class Wire implements Disposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'causeway-wire-'));
+  readonly #names: string[] = [];
+  readonly #hosts: NetnsHost[] = [];
+  readonly #here = new Place('/proc/self/ns/net');
+  readonly #mtu: number;
+
+  constructor(mtu = 1450) {
+    this.#mtu = mtu;
+    this.#here.ip('link', 'add', 'wire', 'mtu', String(mtu), 'type', 'bridge');
+    this.#here.ip('link', 'set', 'wire', 'up');
+  }
+
+  #netns(name: string): string {
+    createNetns(this.#folder, name, () => spawnSync('ip', ['link', 'set', 'lo', 'up'], { env: environment }));
+    this.#names.push(name);
+    return join(this.#folder, name);
+  }
+
+  /** A namespace with `eth0` on the wire. */
+  place(name: string, addresses: readonly string[]): Place {
+    const place = new Place(this.#netns(name));
+    this.#here.ip(
+      'link',
+      'add',
+      `to-${name}`,
+      'mtu',
+      String(this.#mtu),
+      'type',
+      'veth',
+      'peer',
+      'eth0',
+      'mtu',
+      String(this.#mtu),
+      'netns',
+      place.path,
+    );
+    this.#here.ip('link', 'set', `to-${name}`, 'up', 'master', 'wire');
+    for (const address of addresses) place.ip('addr', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : []));
+    place.ip('link', 'set', 'eth0', 'up');
+    return place;
+  }
+
+  host(name: string, addresses: readonly string[]): NetnsHost {
+    const { path } = this.place(name, addresses);
+    const host = new NetnsHost(path, join(this.#folder, `${name}-netns`));
+    this.#hosts.push(host);
+    return host;
+  }
+
+  /** A container as an engine would leave it: the endpoint's link inside, its addresses and routes on it. */
+  container(host: NetnsHost, { endpoint, order = 1 }: LocalEndpoint, more: { readonly internal?: boolean } = {}): Place {
+    const place = new Place(this.#netns(`box-${endpoint.id.slice(0, 10)}`));
+    host.ip('link', 'set', endpointPeerLink(endpoint.id), 'netns', place.path, 'name', 'eth0');
+    for (const ip of endpoint.addresses)
+      place.ip('addr', 'add', `${ip}/${ip.includes(':') ? 128 : 32}`, 'dev', 'eth0', ...(ip.includes(':') ? ['nodad'] : []));
+    place.ip('link', 'set', 'eth0', 'up');
+    for (const ip of endpoint.addresses) this.#routes(place, ip, { order, internal: more.internal ?? false });
+    return place;
+  }
+
+  #routes(place: Place, ip: Ip, { order }: { readonly order: number; readonly internal: boolean }): void {
+    const gateway = gatewayOf(familyOf(ip), order);
+    if (familyOf(ip) === 4) place.ip('route', 'add', gateway, 'dev', 'eth0');
+    place.ip('route', 'add', 'default', 'via', gateway, 'dev', 'eth0');
+  }
+
+  [Symbol.dispose](): void {
+    for (const host of this.#hosts) {
+      inNetns(host.path, () => {
+        host.kinds.netns.remove(host.kinds.netns.list(''));
+      });
+      host.kinds[Symbol.dispose]();
+    }
+    for (const name of this.#names) removeNetns(this.#folder, name);
+    for (const name of ['', ...this.#names.map((host) => `${host}-netns`)]) this.#here.try('umount', '-l', join(this.#folder, name));
+    this.#here.try('ip', 'link', 'del', 'wire');
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
