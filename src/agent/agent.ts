@@ -239,7 +239,9 @@ export class Agent implements AsyncDisposable {
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
-    this.#desired = plan(this.view.snapshot, this.endpoints.all(), { ...self, underlay: this.#underlay });
+    const planned = plan(this.view.snapshot, this.endpoints.all(), { ...self, underlay: this.#underlay });
+    // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
+    this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };
     return this.#desired;
   }
 

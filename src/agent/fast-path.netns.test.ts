@@ -5,7 +5,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -103,6 +103,8 @@ class Bed implements Disposable {
   [Symbol.dispose](): void {
     inNetns(this.place, () => this.reconciler.apply(emptyDesired, true));
     this.kinds[Symbol.dispose]();
+    run('umount', '-l', this.directory);
+    rmSync(this.directory, { recursive: true, force: true });
   }
 }
 

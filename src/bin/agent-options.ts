@@ -15,6 +15,7 @@ export interface Options {
   readonly driver: string;
   readonly scope: 'local' | 'global';
   readonly recover: boolean;
+  readonly fastPath: boolean;
   readonly port: number;
   readonly logLevel: string;
 }
@@ -35,6 +36,7 @@ Options:
   --state DIR          identity, journal and keys (default /var/lib/causeway)
   --run DIR            sockets (default /run/causeway)
   --port PORT          health and metrics on 127.0.0.1 (default 7481; 0: none)
+  --no-fast-path       no short cuts (eBPF) for traffic inside a network: every packet takes the long way
   --recover            set a corrupt journal aside and start with an empty one
   --log-level LEVEL    trace, debug, info, warn or error (default info)
   -h, --help           show this
@@ -59,6 +61,7 @@ const options = {
   run: { type: 'string' },
   port: { type: 'string' },
   recover: { type: 'boolean' },
+  'no-fast-path': { type: 'boolean' },
   'log-level': { type: 'string' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -92,11 +95,14 @@ const optional = <K extends string>(key: K, value: string | undefined): { readon
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a record of one known key
   (value === undefined || value === '' ? {} : { [key]: value }) as { [P in K]?: string };
 
+/** Of an option without a value: given, or anything in the environment. */
+const isSet = (option: boolean | undefined, variable: string | undefined): boolean => option ?? (variable ?? '') !== '';
+
 /** Arguments win over the environment, the environment over defaults. 'help' when help is asked for. Fault `invalid`. */
 export function readOptions(argv: readonly string[], environment: Readonly<Record<string, string | undefined>>): Options | 'help' {
   const values = parse(argv);
   if (values.help === true) return 'help';
-  const either = (name: Exclude<keyof typeof options, 'controller' | 'recover' | 'help'>): string | undefined =>
+  const either = (name: Exclude<keyof typeof options, 'controller' | 'recover' | 'no-fast-path' | 'help'>): string | undefined =>
     values[name] ?? environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`];
   const state = either('state') ?? '/var/lib/causeway';
   const engine = either('engine') ?? '/var/run/docker.sock';
@@ -112,6 +118,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     driver: either('driver') ?? 'causeway',
     scope: scopeOf(either('scope') ?? 'local'),
     recover: values.recover ?? false,
+    fastPath: !isSet(values['no-fast-path'], environment['CAUSEWAY_NO_FAST_PATH']),
     port: portOf(either('port') ?? '7481'),
     logLevel: either('log-level') ?? 'info',
   };

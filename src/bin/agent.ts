@@ -25,6 +25,7 @@ import { Ipam } from '#docker/ipam.ts';
 import { createPlugin, PluginServer } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
+import { probeFast } from '#kernel/fast.ts';
 import { dumpLinks } from '#kernel/batch.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
@@ -150,7 +151,7 @@ async function run(options: Options, log: Logger): Promise<void> {
         }),
       hostRoutes: () => hostRoutes(readFileSync('/proc/net/route', 'utf8')),
       publicKey,
-      features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted' },
+      features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
       applied: (desired, outcome) => {
         const present = new Set(
           agent.endpoints.all().flatMap(({ endpoint, sandbox }) => (sandbox === undefined ? [] : [endpoint.network])),
