@@ -355,6 +355,13 @@ test("join does not fail for what another network's endpoint is refused", async 
   assert.equal(await noFault(agent.join(id(1), sandbox)), 'done');
 });
 
+test('join does not fail for want of a short cut', async (t) => {
+  const { agent, kinds } = bed(t);
+  await agent.attach(request(1));
+  kinds.refuseNext('fast', `${netns} ${endpointLink(id(1))}`, 'EPERM');
+  assert.equal(await noFault(agent.join(id(1), sandbox)), 'done');
+});
+
 test('before the host knows itself join is unavailable, with a hint, and leaves nothing', async (t) => {
   const { agent, kinds, endpoints } = bed(t, { blind: true });
   await agent.attach(request(1));
