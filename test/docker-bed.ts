@@ -6,9 +6,40 @@ import { startAgent, startController, stopAgent, stopController } from '#lab/cau
 import { type Output, run } from '#lab/command.ts';
 import { engineSocket, startDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
-import { boxImage, importImages } from '#lab/images.ts';
+import { boxImage, type ImageRecipe, importImages } from '#lab/images.ts';
 import { createLab, destroyLab, type Lab, openLab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
+
+/** Debian's essential Perl, for what busybox cannot do: a server of datagrams, packets made by hand. */
+export const perlImage: ImageRecipe = {
+  name: 'causeway/perl',
+  programs: { '/usr/bin/perl': '/usr/bin/perl' },
+  scripts: {
+    // Answers each datagram on port 53 with its text, the client's address and the own name.
+    '/usr/bin/echo-udp': [
+      '#!/usr/bin/perl',
+      'chomp(my $name = `hostname`);',
+      'socket(S, 10, 2, 17) or die $!;',
+      'bind(S, pack("S n N a16 N", 10, 53, 0, "\\0" x 16, 0)) or die $!;',
+      'while (defined(my $from = recv(S, my $text, 2000, 0))) {',
+      '  chomp $text;',
+      '  my $client = join ".", unpack("x20 C4", $from);',
+      '  send(S, "$text from $client at $name\\n", 0, $from);',
+      '}',
+      '',
+    ].join('\n'),
+    // Sends one frame, given in hexadecimal digits, on eth0 as it is.
+    '/usr/bin/send-frame': [
+      '#!/usr/bin/perl',
+      'open(my $f, "<", "/sys/class/net/eth0/ifindex") or die $!;',
+      'my $index = <$f> + 0;',
+      'socket(S, 17, 3, 0) or die $!;',
+      'send(S, pack("H*", $ARGV[0]), 0, pack("S n l S C C a8", 17, 0x0800, $index, 0, 0, 6, "\\0" x 8)) or die $!;',
+      '',
+    ].join('\n'),
+  },
+  changes: ['CMD ["echo-udp"]'],
+};
 
 const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
 const keeps = process.env['CAUSEWAY_KEEP_LAB'] === '1';
@@ -80,6 +111,11 @@ export class DockerBed implements AsyncDisposable {
 
   run(index: number, name: string, network: string, options: readonly string[], command: readonly string[]): Promise<string> {
     return this.docker(index, 'run', '--detach', `--name=${name}`, `--network=${network}`, ...options, boxImage.name, ...command);
+  }
+
+  /** As `start`, of another image with its own command. */
+  startImage(index: number, name: string, network: string, image: ImageRecipe, ...options: readonly string[]): Promise<string> {
+    return this.docker(index, 'run', '--detach', `--name=${name}`, `--network=${network}`, ...options, image.name);
   }
 
   /** Runs a program in a container to whatever end. */
@@ -170,6 +206,7 @@ export async function makeDockerBed(name: string, hosts = 3): Promise<DockerBed>
     await Promise.all([stopController(kept.controller), ...kept.hosts.map((host) => stopAgent(host))]);
     await startController(kept.controller, { arguments: ['--san', kept.controller.address, '--listen', '0.0.0.0:7480'] });
     await Promise.all(kept.hosts.flatMap((host) => [startDockerd(host), startAgent(host)]));
+    await Promise.all(kept.hosts.map((host) => importImages(host, [boxImage, perlImage])));
     await until('the controller to answer', () => bed.causeway('status', '--output', 'json').catch(() => undefined), patience);
     await bed.clear();
     return bed;
@@ -186,7 +223,7 @@ export async function makeDockerBed(name: string, hosts = 3): Promise<DockerBed>
       const { token } = await bed.json<{ token: string }>('token', 'create', '--join');
       await startAgent(host, { arguments: ['--join', token, '--controller', `https://${lab.controller.address}:7480`] });
       await startDockerd(host);
-      await importImages(host, [boxImage]);
+      await importImages(host, [boxImage, perlImage]);
     }),
   );
   await until(

@@ -5,7 +5,7 @@
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import koffi from 'koffi';
-import { Fault } from '#model/fault.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import { familyOf, type Ip, ipToBigint } from '#model/ip.ts';
 
 const program = koffi.load(null);
@@ -303,12 +303,25 @@ export const openTcpListener = (binding: InetBinding): number => openInet(SOCK_S
  * listening, so whoever still gets here is refused as if nobody were. The caller owns the descriptor. Fault `kernel` with
  * errno EADDRINUSE (somebody has it) or EADDRNOTAVAIL (no address of this host).
  */
-export function holdPort(protocol: 'tcp' | 'udp', { ip, port }: InetBinding): number {
+export function holdPort(protocol: 'tcp' | 'udp', binding: InetBinding): number {
+  try {
+    return bindPort(protocol, binding);
+  } catch (error) {
+    if (protocol !== 'tcp' || !isFault(error, 'kernel') || error.errno !== 'EADDRINUSE') throw error;
+    // Connections that ended within the last minute (TIME_WAIT) are in the way as well. Who listens is not put up with; beside
+    // those the port can only be held so that others may share it.
+    closeSync(openTcpListener(binding));
+    return bindPort(protocol, binding, SO_REUSEADDR);
+  }
+}
+
+function bindPort(protocol: 'tcp' | 'udp', { ip, port }: InetBinding, option?: number): number {
   const six = familyOf(ip) === 6;
   const type = (protocol === 'tcp' ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
   const fd = checked(c.socket(six ? AF_INET6 : AF_INET, type, 0), `open a socket for ${ip} port ${port}`);
   try {
     if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (option !== undefined) setOption(fd, SOL_SOCKET, option, 1);
     const address = socketAddress(ip, port, 0);
     checked(c.bind(fd, address, address.length), `take ${ip} port ${port}`);
     return fd;
