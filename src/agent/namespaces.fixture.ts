@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -195,6 +195,8 @@ export class Wire implements Disposable {
     );
     this.#here.ip('link', 'set', `to-${name}`, 'up', 'master', 'wire');
     for (const address of addresses) place.ip('addr', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : []));
+    // The kernel would try its own link-local address for a second before it asks for neighbours.
+    inNetns(place.path, () => writeFileSync('/proc/sys/net/ipv6/conf/eth0/accept_dad', '0'));
     place.ip('link', 'set', 'eth0', 'up');
     return place;
   }
@@ -230,6 +232,8 @@ export class Wire implements Disposable {
       });
       host.kinds[Symbol.dispose]();
     }
+    // Namespaces end later and in the background; their links shall not outlive this.
+    for (const name of this.#names) this.#here.try('ip', 'link', 'del', `to-${name}`);
     for (const name of this.#names) removeNetns(this.#folder, name);
     for (const name of ['', ...this.#names.map((host) => `${host}-netns`)]) this.#here.try('umount', '-l', join(this.#folder, name));
     this.#here.try('ip', 'link', 'del', 'wire');

@@ -28,6 +28,8 @@ function parseRoutes(text: string): RouteLine[] {
     });
 }
 
+/** What the table has in place of a link for unreachable routes. */
+const leadsNowhere = '*';
 const isOurs = (link: string): boolean => link.startsWith('cw');
 
 export interface UnderlayFacts {
@@ -68,10 +70,10 @@ export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFact
   return all.toSorted((a, b) => rank(a) - rank(b));
 }
 
-/** Destinations that the host itself routes, without the default route, our own links and the container engine's bridges. */
+/** Destinations that the host itself routes, the container engine's bridges too, without the default route and our own links. */
 export function hostRoutes(routes: string): Cidr[] {
   const destinations = parseRoutes(routes)
-    .filter(({ link, destination }) => destination !== '0.0.0.0/0' && !isOurs(link))
+    .filter(({ link, destination }) => destination !== '0.0.0.0/0' && !isOurs(link) && link !== leadsNowhere)
     .map(({ destination }) => destination);
   return [...new Set(destinations)].toSorted();
 }

@@ -283,6 +283,12 @@ for (const family of [4, 6] as const) {
       assert.deepEqual(server.messages, []);
     });
 
+    test("another network's endpoint does not reach one by its transit address", async (t) => {
+      const [server, sender] = await listen(t, [box(a), at(a), port], [box(x), at(x), 0]);
+      const transit = pick('100.127.0.1', 'fd63:7701::1');
+      await isDropped((text) => sender.send(text, { ip: transit, port }), { by: 'forward', where: one, listener: server });
+    });
+
     test('from a domain only transit addresses leave', async (t) => {
       const ip = pick('10.213.9.9', 'fd00:213::9:9');
       const [server, sender] = await listen(t, [outside, ip, 9000], [one.domain(web.id), pick('169.254.1.1', 'fd63:7703::1'), 0]);

@@ -174,9 +174,10 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
   };
 }
 
-/** A network that the host routes itself: which name server answers its ranges. */
+/** A network that the host routes itself: no way to addresses that nobody has, and which name server answers its ranges. */
 function planHostDomain({ network, netns, pools }: Present): Part {
   return {
+    route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
     element: pools.map(({ cidr }) => ({
       netns,
       table: tableName,

@@ -1,0 +1,146 @@
+// The guard of networks that the host routes itself, with real packets: containers, hosts and each other reach one another,
+// and still nobody speaks as somebody else.
+import assert from 'node:assert/strict';
+import { after, before, describe, test, type TestContext } from 'node:test';
+import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
+import type { CarryName, LocalEndpoint } from '#model/resources.ts';
+import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { resolverPort } from './guard.ts';
+import { plan } from './plan.ts';
+
+const port = 7000;
+let words = 0;
+const word = (): string => `word ${(words += 1)}`;
+
+async function listen<const T extends readonly (readonly [Place, string, number])[]>(
+  t: TestContext,
+  ...wanted: T
+): Promise<{ readonly [K in keyof T]: Peer }> {
+  const peers = await Promise.all(wanted.map(async ([place, ip, at]) => await place.udp(ip, at)));
+  t.after(() => {
+    for (const peer of peers) peer[Symbol.dispose]();
+  });
+  return peers as { readonly [K in keyof T]: Peer };
+}
+
+for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfies readonly CarryName[]) {
+  describe(`a flat network carried by ${carry}`, { concurrency: false }, () => {
+    const network = makeNetwork('aaaaaaaaaa', { model: 'flannel', carry });
+    const pools = [makePool(network.id, parseCidr('10.44.0.0/16'), 24), makePool(network.id, parseCidr('fd44::/64'), 112)];
+    const hosts = [1, 2].map((index) =>
+      makeHost(index, {
+        underlay: [
+          { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
+          { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
+        ],
+      }),
+    );
+    const local = (number: number, host: number): LocalEndpoint => {
+      const addresses = [parseIp(`10.44.${host - 1}.${number + 1}`), parseIp(`fd44::${host - 1}:${number + 1}`)];
+      return {
+        endpoint: makeEndpoint(network.id, `host-${host}`, number, addresses),
+        slot: number,
+        sandbox: `/run/flat/${number}`,
+        order: 1,
+      };
+    };
+    const [a, b, c] = [local(1, 1), local(2, 1), local(3, 2)];
+    const snapshot = snapshotOf({
+      hosts,
+      networks: [network],
+      pools,
+      blocks: pools.flatMap((pool) => [makeBlock(pool, 0, 'host-1'), makeBlock(pool, 1, 'host-2')]),
+      endpoints: [a, b, c].map(({ endpoint }) => endpoint),
+    });
+    let wire: Wire;
+    let [one, two]: [NetnsHost, NetnsHost] = [undefined as never, undefined as never];
+    let outside: Place;
+    const boxes = new Map<LocalEndpoint, Place>();
+    const box = (of: LocalEndpoint): Place => boxes.get(of) ?? assert.fail('no such box');
+
+    before(() => {
+      wire = new Wire();
+      one = wire.host('host-1', ['10.213.0.1/16', 'fd00:213::1/64']);
+      two = wire.host('host-2', ['10.213.0.2/16', 'fd00:213::2/64']);
+      outside = wire.place('outside', ['10.213.9.9/16', 'fd00:213::9:9/64']);
+      for (const [host, index, here] of [
+        [one, 0, [a, b]],
+        [two, 1, [c]],
+      ] as const) {
+        host.apply(plan(snapshot, here, hosts[index] ?? assert.fail()));
+        // As a host that has a way to the world.
+        host.ip('route', 'add', 'default', 'via', '10.213.9.9');
+        for (const each of here) boxes.set(each, wire.container(host, each));
+      }
+    });
+    after(() => wire[Symbol.dispose]());
+
+    for (const family of [4, 6] as const) {
+      const pick = (four: string, six: string): string => (family === 4 ? four : six);
+      const at = ({ endpoint }: LocalEndpoint): Ip => endpoint.addresses.find((ip) => ip.includes(':') === (family === 6)) ?? assert.fail();
+
+      test(`IPv${family}: containers reach each other on one host and across hosts, and hosts reach containers`, async (t) => {
+        const [listenB, listenC, sender] = await listen(t, [box(b), at(b), port], [box(c), at(c), port], [box(a), at(a), 0]);
+        for (const [listener, ip] of [
+          [listenB, at(b)],
+          [listenC, at(c)],
+        ] as const) {
+          const text = word();
+          await sender.send(text, { ip, port });
+          assert.equal((await listener.hears(text)).from, at(a));
+        }
+        assert.ok(one.ping(at(a)), 'the own host');
+        assert.ok(two.ping(at(a), { from: pick('10.213.0.2', 'fd00:213::2') }), 'another host');
+      });
+
+      test(`IPv${family}: nobody speaks with another's address or MAC`, async (t) => {
+        const [listener] = await listen(t, [box(c), at(c), port]);
+        const stolen = `${at(b)}/${family === 4 ? 32 : 128}`;
+        box(a).ip('addr', 'add', stolen, 'dev', 'lo', ...(family === 6 ? ['nodad'] : []));
+        t.after(() => box(a).ip('addr', 'del', stolen, 'dev', 'lo'));
+        const [thief, own] = await listen(t, [box(a), at(b), 0], [box(a), at(a), 0]);
+        const dropped = one.count('members');
+        await thief.send('as another', { ip: at(c), port });
+        await eventually(() => one.count('members') > dropped, 'the address is refused');
+        box(a).ip('link', 'set', 'eth0', 'address', '02:00:00:00:00:99');
+        t.after(() => box(a).ip('link', 'set', 'eth0', 'address', a.endpoint.mac));
+        const next = one.count('members');
+        await own.send('as another', { ip: at(c), port });
+        await eventually(() => one.count('members') > next, 'the MAC is refused');
+        assert.deepEqual(listener.messages, []);
+      });
+
+      test(`IPv${family}: questions for names go to the name server of the range`, async (t) => {
+        const [server, asker] = await listen(t, [one, pick('169.254.1.1', 'fd63:7703::1'), resolverPort(network)], [box(a), at(a), 0]);
+        const text = word();
+        await asker.send(text, { ip: pick('198.51.100.53', '2001:db8::53'), port: 53 });
+        const asked = await server.hears(text);
+        await server.send(`${text} answer`, { ip: asked.from, port: asked.port });
+        assert.equal((await asker.hears(`${text} answer`)).from, pick('198.51.100.53', '2001:db8::53'));
+      });
+
+      test(`IPv${family}: what leaves for the world has the address of the host`, async (t) => {
+        const ip = pick('10.213.9.9', 'fd00:213::9:9');
+        const [server, sender] = await listen(t, [outside, ip, 9000], [box(a), at(a), 0]);
+        const text = word();
+        await sender.send(text, { ip, port: 9000 });
+        assert.equal((await server.hears(text)).from, pick('10.213.0.1', 'fd00:213::1'));
+      });
+
+      test(`IPv${family}: an address that nobody has is unreachable and does not leave the host`, () => {
+        const until = sentBy(one);
+        for (const free of [pick('10.44.0.200', 'fd44::200'), pick('10.44.77.7', 'fd44::77:7')]) {
+          const { status, output } = box(a).try('ping', '-n', '-c', '1', '-W', '1', free);
+          assert.notEqual(status, 0);
+          assert.match(output, /[Uu]nreachable|No route/);
+        }
+        assert.equal(sentBy(one), until);
+      });
+    }
+  });
+}
+
+/** Packets that have left the host. */
+const sentBy = (host: Place): number =>
+  Number(/eth0:(?:\s+\d+){9}\s+(\d+)/.exec(host.run('cat', '/proc/net/dev'))?.[1] ?? assert.fail('no eth0'));
