@@ -45,10 +45,17 @@ export function readIdentity(directory: string): Identity | undefined {
   }
 }
 
-/** Replaces the file in one step; readable by root only. */
+/** Replaces the file in one step; readable by root only. Fault `unavailable` (disk full, no access); then the old one stays. */
 export function writeIdentity(directory: string, identity: Identity): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
   const temporary = `${fileOf(directory)}.new`;
-  writeFileSync(temporary, `${JSON.stringify(identity, undefined, 2)}\n`, { mode: 0o600, flush: true });
-  renameSync(temporary, fileOf(directory));
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    writeFileSync(temporary, `${JSON.stringify(identity, undefined, 2)}\n`, { mode: 0o600, flush: true });
+    renameSync(temporary, fileOf(directory));
+  } catch (error) {
+    throw new Fault('unavailable', `Cannot write ${fileOf(directory)}: ${error instanceof Error ? error.message : 'unknown'}`, {
+      cause: error,
+      hint: 'Check that the disk has room and that the directory can be written to',
+    });
+  }
 }

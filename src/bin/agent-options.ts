@@ -81,8 +81,19 @@ function parse(argv: readonly string[]): Values {
 
 function portOf(text: string): number {
   const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Fault('invalid', `Not a port: ${text}`, { field: '--port' });
+  if (!/^\d+$/.test(text) || port > 65_535) throw new Fault('invalid', `Not a port: ${text}`, { field: '--port' });
   return port;
+}
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error'];
+function logLevelOf(text: string): string {
+  if (logLevels.includes(text)) return text;
+  throw new Fault('invalid', `Not a log level: ${text}`, { field: '--log-level', hint: `Use one of: ${logLevels.join(', ')}` });
+}
+
+function controllerOf(text: string): string {
+  if (URL.parse(text)?.protocol === 'https:') return text;
+  throw new Fault('invalid', `Not the address of a controller: ${text}`, { field: '--controller', hint: 'Write it as https://HOST:7480' });
 }
 
 function scopeOf(text: string): Options['scope'] {
@@ -95,6 +106,9 @@ const optional = <K extends string>(key: K, value: string | undefined): { readon
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a record of one known key
   (value === undefined || value === '' ? {} : { [key]: value }) as { [P in K]?: string };
 
+/** An empty variable says nothing. */
+const said = (variable: string | undefined): string | undefined => (variable === '' ? undefined : variable);
+
 /** Of an option without a value: given, or anything in the environment. */
 const isSet = (option: boolean | undefined, variable: string | undefined): boolean => option ?? (variable ?? '') !== '';
 
@@ -103,12 +117,12 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
   const values = parse(argv);
   if (values.help === true) return 'help';
   const either = (name: Exclude<keyof typeof options, 'controller' | 'recover' | 'no-fast-path' | 'help'>): string | undefined =>
-    values[name] ?? environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`];
+    values[name] ?? said(environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`]);
   const state = either('state') ?? '/var/lib/causeway';
   const engine = either('engine') ?? '/var/run/docker.sock';
   return {
     ...optional('join', either('join')),
-    controllers: values.controller ?? (environment['CAUSEWAY_CONTROLLER'] ?? '').split(',').filter((url) => url !== ''),
+    controllers: (values.controller ?? (environment['CAUSEWAY_CONTROLLER'] ?? '').split(',').filter((url) => url !== '')).map(controllerOf),
     host: either('host') ?? hostname(),
     state,
     run: either('run') ?? '/run/causeway',
@@ -120,6 +134,6 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     recover: values.recover ?? false,
     fastPath: !isSet(values['no-fast-path'], environment['CAUSEWAY_NO_FAST_PATH']),
     port: portOf(either('port') ?? '7481'),
-    logLevel: either('log-level') ?? 'info',
+    logLevel: logLevelOf(either('log-level') ?? 'info'),
   };
 }
