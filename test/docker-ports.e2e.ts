@@ -149,7 +149,7 @@ test('a UDP port sees the client’s address, and a connection to a container th
   );
   assert.match(await askUdp(one, '127.0.0.1', 5353), /at first$/);
   const ask = (): Promise<string> => askUdp(bed.lab.outside, one.address, 5353, 40_000);
-  await until('an answer to a fixed port', async () => /at first$/.test(await ask()), patience);
+  await until('an answer to a fixed port', async () => (await ask()).endsWith('at first'), patience);
   await bed.remove(1, 'first');
   await until(
     'the connection to be forgotten',
@@ -157,7 +157,7 @@ test('a UDP port sees the client’s address, and a connection to a container th
     patience,
   );
   await bed.startImage(1, 'second', 'front', perlImage, '--publish=5353:53/udp', '--hostname=second');
-  await until('the new container to be reached from the same port', async () => /at second$/.test(await ask()), patience);
+  await until('the new container to be reached from the same port', async () => (await ask()).endsWith('at second'), patience);
 });
 
 test('a port that somebody has already is refused with the reason, whoever has it', async () => {

@@ -163,8 +163,10 @@ export function hostTable(): NftTable {
     oifname "cwu*" counter drop comment "domains are entered by published ports only"
     iifname "cwu*" ip saddr != ${transitBase[4]} counter drop
     iifname "cwu*" ip6 saddr != ${transitBase[6]} counter drop
-    iifname "cwu*" oifname "docker*" ct status != dnat ct state new counter drop comment "Docker's bridges are other networks"
-    iifname "cwu*" oifname "br-*" ct status != dnat ct state new counter drop comment "Docker's bridges are other networks"
+    iifname "cwu*" ct state established,related accept
+    iifname "cwu*" ct status dnat accept
+    iifname "cwu*" oifname "docker*" counter drop comment "Docker's bridges are entered by published ports only"
+    iifname "cwu*" oifname "br-*" counter drop comment "Docker's bridges are entered by published ports only"
   }
   chain outbound {
     type nat hook postrouting priority srcnat; policy accept;
