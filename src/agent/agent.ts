@@ -53,6 +53,8 @@ export interface AgentOptions {
   readonly newId: () => string;
   /** Names the time since the machine was last switched on. */
   readonly boot: string;
+  /** How long an address may be held without anybody who has it; default ten minutes. */
+  readonly leakMs?: number | undefined;
   /** After every run of the loop: name servers, repairs inside containers. */
   readonly applied?: (desired: Desired, outcome: Outcome) => void;
 }
@@ -110,6 +112,7 @@ export class Agent implements AsyncDisposable {
       host,
       newId,
       onFault: (fault, doing) => log.warn({ fault, doing }, 'address work to be repeated'),
+      ...(options.leakMs === undefined ? {} : { leakMs: options.leakMs }),
     });
     this.loop = new Loop({
       reconciler: new Reconciler(kinds),
@@ -178,7 +181,7 @@ export class Agent implements AsyncDisposable {
     });
     this.#timers.push(
       setInterval(() => void this.#report(), reportMs),
-      setInterval(() => void this.#reconcileAddresses(), reconcileMs),
+      setInterval(() => void this.#reconcileAddresses(), Math.min(reconcileMs, this.#options.leakMs ?? reconcileMs)),
     );
     void this.#report();
   }

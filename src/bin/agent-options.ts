@@ -17,6 +17,8 @@ export interface Options {
   readonly recover: boolean;
   readonly fastPath: boolean;
   readonly port: number;
+  /** Not in the help: for tests that cannot wait ten minutes. */
+  readonly leakMs?: number;
   readonly logLevel: string;
 }
 
@@ -62,6 +64,7 @@ const options = {
   port: { type: 'string' },
   recover: { type: 'boolean' },
   'no-fast-path': { type: 'boolean' },
+  'leak-seconds': { type: 'string' },
   'log-level': { type: 'string' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -94,6 +97,13 @@ function logLevelOf(text: string): string {
 function controllerOf(text: string): string {
   if (URL.parse(text)?.protocol === 'https:') return text;
   throw new Fault('invalid', `Not the address of a controller: ${text}`, { field: '--controller', hint: 'Write it as https://HOST:7480' });
+}
+
+function leakOf(text: string | undefined): { leakMs?: number } {
+  if (text === undefined) return {};
+  const seconds = Number(text);
+  if (!(seconds > 0)) throw new Fault('invalid', `Not a number of seconds: ${text}`, { field: '--leak-seconds' });
+  return { leakMs: seconds * 1000 };
 }
 
 function scopeOf(text: string): Options['scope'] {
@@ -135,5 +145,6 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     fastPath: !isSet(values['no-fast-path'], environment['CAUSEWAY_NO_FAST_PATH']),
     port: portOf(either('port') ?? '7481'),
     logLevel: logLevelOf(either('log-level') ?? 'info'),
+    ...leakOf(either('leak-seconds')),
   };
 }

@@ -142,6 +142,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       log,
       newId: () => randomBytes(8).toString('hex'),
       boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+      leakMs: options.leakMs,
       underlay: () =>
         findUnderlay({
           interfaces: networkInterfaces(),

@@ -1,0 +1,205 @@
+// What the agent promises about the kernel while it is away, comes back, or somebody else has been there: a restart writes
+// nothing, drift is repaired within seconds, running traffic loses no packet. Two hosts with a network of every make.
+import assert from 'node:assert/strict';
+import { after, before, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { killAgent, killController, stopAgent, stopController } from '#lab/causeway.ts';
+import { docker } from '#lab/engine.ts';
+import type { Host } from '#lab/host.ts';
+import { until } from '#lab/until.ts';
+import { endpointLink } from '#model/numbers.ts';
+import { agentStatus, type Bed, entering, healthy, makeBed, pings } from './bed.ts';
+import { shapeOf, stateOf } from './resilience-state.ts';
+
+let bed: Bed;
+let first: Host;
+let second: Host;
+
+/** A network of the bed: `NAME1` runs on host1, `NAME2` on host2. */
+const networks = {
+  plain: ['--subnet', '10.80.0.0/16'],
+  secret: ['--subnet', '10.81.0.0/16', '--encrypted'],
+  dual: ['--subnet', '10.82.0.0/16', '--subnet', 'fd00:82::/64'],
+  flat: ['--subnet', '10.83.0.0/16', '--model', 'flannel'],
+} as const;
+type Name = keyof typeof networks;
+const names = ['plain', 'secret', 'dual', 'flat'] as const satisfies readonly Name[];
+const ports: Readonly<Record<Name, number>> = { plain: 8080, secret: 8081, dual: 8082, flat: 8083 };
+
+interface Place {
+  /** Namespace of the network on every host; '' for the host's own. */
+  readonly netns: string;
+  readonly vni: string;
+  readonly id: string;
+  /** Of the container on host1. */
+  readonly link: string;
+  readonly addresses: readonly string[];
+  /** Of the container on host2. */
+  readonly remote: readonly string[];
+}
+const places = new Map<Name, Place>();
+
+before(async () => {
+  bed = await makeBed({ name: 'e2e-resilience' });
+  first = bed.host(1);
+  second = bed.host(2);
+  for (const name of names) await bed.network(name, ...networks[name]);
+  for (const name of names) {
+    await bed.run(1, `${name}1`, name, '--publish', `${ports[name]}:80`);
+    await bed.run(2, `${name}2`, name);
+    await docker(first, ['exec', '--detach', `${name}1`, 'httpd', '-p', '80', '-h', '/etc']);
+    places.set(name, await place(name));
+  }
+  await Promise.all([healthy(first), healthy(second)]);
+  // Names of containers come from the engine's events, a moment after they run.
+  for (const name of names) await until(`${name}1 to be named`, async () => (await pings(first, `${name}1`, `${name}2`)) || undefined);
+});
+
+after(() => process.env['KEEP'] ?? bed[Symbol.asyncDispose]());
+
+async function place(name: Name): Promise<Place> {
+  const shown = await bed.json('network', 'show', name);
+  const { id, vni } = shown as { id: string; vni: number };
+  const format = `{{with index .NetworkSettings.Networks "${name}"}}{{.EndpointID}} {{.IPAddress}} {{.GlobalIPv6Address}}{{end}}`;
+  const [endpoint = '', ...addresses] = (await docker(first, ['inspect', '--format', format, `${name}1`])).split(' ');
+  const [, ...remote] = (await docker(second, ['inspect', '--format', format, `${name}2`])).split(' ');
+  return { netns: name === 'flat' ? '' : `cw-${id}`, vni: String(vni), id, link: endpointLink(endpoint), addresses, remote };
+}
+
+function placeOf(name: Name): Place {
+  const found = places.get(name);
+  assert.ok(found);
+  return found;
+}
+
+/** Everything of a network works: to the other host over every family, its published port from outside, names, the way out. */
+async function works(name: Name): Promise<boolean> {
+  const { remote } = placeOf(name);
+  const over = remote.filter((ip) => ip !== '').map((ip) => `ping -n -c1 -W1 ${ip} >/dev/null`);
+  const out = `ping -n -c1 -W1 ${bed.lab.controller.address} >/dev/null`;
+  const [inner, outer] = await Promise.all([
+    first.exec([...(await entering(first, `${name}1`)), 'sh', '-c', [...over, out].join(' && ')], { anyStatus: true }),
+    bed.lab.outside.exec(['busybox', 'wget', '-q', '-T1', '-O-', `http://${first.address}:${ports[name]}/passwd`], { anyStatus: true }),
+  ]);
+  return inner.status === 0 && outer.stdout.includes('root');
+}
+
+test('everything works at first', async () => {
+  for (const name of names) assert.equal(await works(name), true, name);
+});
+
+for (const [how, stop] of [
+  ['stopped', stopAgent],
+  ['killed', killAgent],
+] as const) {
+  test(`an agent that is ${how} and started again writes nothing`, async () => {
+    await Promise.all([healthy(first), healthy(second)]);
+    // The kernel goes on by itself for a second after a link was made: duplicate address detection (RFC 4862).
+    const was = await until('the kernel to have settled', async () => {
+      const state = await stateOf(first);
+      return state.some((line) => line.includes('"tentative":true')) ? undefined : state;
+    });
+    await stop(first);
+    await bed.startAgent(first);
+    await until('a pass over the engine', async () => (await agentStatus(first)).docker?.engine === 'connected');
+    const { kernelWrites } = await healthy(first);
+    assert.deepEqual(await stateOf(first), was);
+    assert.equal(kernelWrites, 0);
+    assert.equal((await agentStatus(first)).kernelWrites, 0);
+  });
+}
+
+interface Drift {
+  readonly what: string;
+  readonly network: Name;
+  /** Shell text that does the harm on host1. */
+  readonly harm: (place: Place) => string;
+}
+
+const at = ({ netns }: Place): string => (netns === '' ? '' : `-n ${netns}`);
+const inside = ({ netns }: Place): string => (netns === '' ? '' : `nsenter --net=/run/netns/${netns} -- `);
+
+const drifts: readonly Drift[] = [
+  {
+    what: 'the routes to other hosts',
+    network: 'plain',
+    harm: (p) => `ip ${at(p)} route del $(ip ${at(p)} route show proto 197 dev cwx${p.vni} | head -1)`,
+  },
+  { what: 'the route to a container', network: 'plain', harm: (p) => `ip ${at(p)} route del ${p.addresses[0]}` },
+  { what: 'an IPv6 route to a container', network: 'dual', harm: (p) => `ip ${at(p)} -6 route del ${p.addresses[1]}` },
+  { what: 'all our routes of the host', network: 'flat', harm: () => 'ip route flush proto 197' },
+  { what: 'the gateway’s address', network: 'plain', harm: (p) => `ip ${at(p)} addr del 169.254.1.1/32 dev lo` },
+  { what: 'all addresses of a link', network: 'dual', harm: (p) => `ip ${at(p)} addr flush dev ${p.link}` },
+  { what: 'a container’s neighbour entry', network: 'plain', harm: (p) => `ip ${at(p)} neigh del ${p.addresses[0]} dev ${p.link}` },
+  {
+    what: 'a container’s MAC',
+    network: 'dual',
+    harm: (p) => `ip ${at(p)} neigh replace ${p.addresses[1]} lladdr 0a:00:00:00:00:01 dev ${p.link} nud permanent`,
+  },
+  { what: 'all neighbours', network: 'plain', harm: (p) => `ip ${at(p)} neigh flush nud permanent` },
+  {
+    what: 'a forwarding entry',
+    network: 'plain',
+    harm: (p) => `bridge ${at(p)} fdb del $(bridge ${at(p)} fdb show dev cwx${p.vni} | head -1 | cut -d' ' -f1) dev cwx${p.vni}`,
+  },
+  { what: 'a container’s link, our end', network: 'dual', harm: (p) => `ip ${at(p)} link del ${p.link}` },
+  { what: 'a container’s link, our end, host domain', network: 'flat', harm: (p) => `ip ${at(p)} link del ${p.link}` },
+  { what: 'a link that is down', network: 'dual', harm: (p) => `ip ${at(p)} link set ${p.link} down` },
+  { what: 'a link with another MTU', network: 'plain', harm: (p) => `ip ${at(p)} link set ${p.link} mtu 700` },
+  { what: 'a link with another MAC', network: 'plain', harm: (p) => `ip ${at(p)} link set ${p.link} address 02:00:00:00:00:01` },
+  { what: 'the vxlan', network: 'plain', harm: (p) => `ip ${at(p)} link del cwx${p.vni}` },
+  { what: 'a vxlan that is down', network: 'dual', harm: (p) => `ip ${at(p)} link set cwx${p.vni} down` },
+  { what: 'a vxlan in the host’s domain', network: 'flat', harm: (p) => `ip link del cwx${p.vni}` },
+  { what: 'the uplink', network: 'dual', harm: (p) => `ip link del cwu${p.id.slice(0, 11)}` },
+  { what: 'wireguard-go', network: 'secret', harm: () => 'kill -9 $(pgrep wireguard-go)' },
+  { what: 'a wireguard device', network: 'secret', harm: (p) => `ip ${at(p)} link del cww${p.vni}` },
+  { what: 'the host’s whole ruleset', network: 'plain', harm: () => 'nft flush ruleset' },
+  { what: 'a domain’s whole ruleset', network: 'plain', harm: (p) => `${inside(p)}nft flush ruleset` },
+  { what: 'our table', network: 'flat', harm: () => 'nft delete table inet causeway' },
+  { what: 'a chain’s rules', network: 'plain', harm: () => 'nft flush chain inet causeway published' },
+  { what: 'a domain’s admission rules', network: 'plain', harm: (p) => `${inside(p)}nft flush chain inet causeway entry` },
+  {
+    what: 'a rule',
+    network: 'plain',
+    harm: (p) =>
+      `${inside(p)}nft delete rule inet causeway inbound handle $(${inside(p)}nft -a list chain inet causeway inbound | sed -n 's/.*inside4.*handle //p')`,
+  },
+  { what: 'a rule that somebody added', network: 'plain', harm: (p) => `${inside(p)}nft insert rule inet causeway entry counter drop` },
+  { what: 'a set’s elements', network: 'plain', harm: (p) => `${inside(p)}nft flush set inet causeway members4` },
+  { what: 'a published port', network: 'dual', harm: () => `nft delete element inet causeway published_any4 { tcp . ${ports.dual} }` },
+  {
+    what: 'a published port that leads elsewhere',
+    network: 'dual',
+    harm: (p) =>
+      `nft 'delete element inet causeway published_any4 { tcp . ${ports.dual} }; add element inet causeway published_any4 { tcp . ${ports.dual} : ${p.addresses[0]} . 1 }'`,
+  },
+  { what: 'iptables’ rules', network: 'plain', harm: () => 'iptables -P FORWARD DROP; iptables -F' },
+  { what: 'a domain', network: 'plain', harm: (p) => `ip netns del ${p.netns}` },
+  { what: 'an encrypted network’s domain', network: 'secret', harm: (p) => `ip netns del ${p.netns}` },
+  { what: 'forwarding', network: 'plain', harm: (p) => `${inside(p)}sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward'` },
+  {
+    what: 'everything at once',
+    network: 'dual',
+    harm: () =>
+      'nft flush ruleset; for n in $(ls /run/netns | grep ^cw-); do ip netns del $n; done; for l in $(ls /sys/class/net | grep ^cw); do ip link del $l; done; ip route flush proto 197',
+  },
+];
+
+async function repaired({ network, harm }: Drift, t: TestContext): Promise<void> {
+  const was = await shapeOf(first);
+  await first.exec(['sh', '-c', harm(placeOf(network))]);
+  const began = performance.now();
+  await until(`${network} to work again`, () => works(network), { timeoutMs: 10_000, intervalMs: 20 });
+  t.diagnostic(`works again after ${((performance.now() - began) / 1000).toFixed(2)} s`);
+  let now: string[] = [];
+  const isWhole = async (): Promise<boolean> => {
+    now = await shapeOf(first);
+    return now.join('\n') === was.join('\n');
+  };
+  await until('the kernel to be as it was', isWhole, { timeoutMs: 10_000, intervalMs: 100 }).catch(() => assert.deepEqual(now, was));
+  await healthy(first);
+}
+
+for (const drift of drifts) {
+  test(`drift is repaired: ${drift.what} (${drift.network})`, (t) => repaired(drift, t));
+}
