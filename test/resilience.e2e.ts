@@ -1,9 +1,8 @@
 // What the agent promises about the kernel while it is away, comes back, or somebody else has been there: a restart writes
-// nothing, drift is repaired within seconds, running traffic loses no packet. Two hosts with a network of every make.
+// nothing and drift is repaired within seconds. Two hosts with a network of every make. What containers notice is in survival.e2e.ts.
 import assert from 'node:assert/strict';
 import { after, before, test, type TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { killAgent, killController, stopAgent, stopController } from '#lab/causeway.ts';
+import { killAgent, stopAgent } from '#lab/causeway.ts';
 import { docker } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { until } from '#lab/until.ts';
@@ -55,7 +54,7 @@ before(async () => {
   for (const name of names) await until(`${name}1 to be named`, async () => (await pings(first, `${name}1`, `${name}2`)) || undefined);
 });
 
-after(() => process.env['KEEP'] ?? bed[Symbol.asyncDispose]());
+after(() => bed[Symbol.asyncDispose]());
 
 async function place(name: Name): Promise<Place> {
   const shown = await bed.json('network', 'show', name);
