@@ -239,6 +239,33 @@ test('a network made by Causeway is the Swarm’s too, and goes from either side
   await inSwarm('grey', '');
 });
 
+test('networks with one range live side by side, apart', async () => {
+  const range = ['--subnet', '10.88.0.0/24'];
+  await causeway('network', 'create', 'mint', ...range);
+  await inSwarm('mint', pluginName);
+  await network('lime', '--ipam-driver', pluginName, ...range);
+  for (const title of ['mint', 'lime']) {
+    await service(`in-${title}`, '--endpoint-mode', 'dnsrr', '--network', title, '--mode', 'global');
+  }
+  const [mint, lime] = [await running('in-mint', 'mint', 3), await running('in-lime', 'lime', 3)];
+  assert.deepEqual(addresses(mint), addresses(lime));
+  for (const [list, title] of [
+    [mint, 'mint'],
+    [lime, 'lime'],
+  ] as const) {
+    const [from] = list;
+    assert.ok(from !== undefined);
+    const own = list.map(({ container }) => container.slice(0, 12));
+    const seen = await Promise.all(list.map(({ address }) => inside(from, 'wget', '-qO-', `http://${address}/`)));
+    assert.deepEqual(seen.toSorted(), own.toSorted(), `in ${title} only its own answer`);
+  }
+  await docker(manager, ['service', 'rm', 'in-mint', 'in-lime']);
+  for (const title of ['mint', 'lime']) {
+    await until(`${title} to be removable`, () => docker(manager, ['network', 'rm', title]).then(() => true), patient);
+    await until('its record to go', async () => !(await causeway('network', 'ls')).includes(title), patient);
+  }
+});
+
 test('the model swarm makes a network of Docker’s own driver, with the right MTU', async () => {
   await causeway('network', 'create', 'built', '--model', 'swarm', '--attachable');
   await causeway('network', 'create', 'sealed', '--model', 'swarm', '--encrypted');
