@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { Fault } from '#model/fault.ts';
 import type { Host } from '#lab/host.ts';
 
-/** The host's processes whose command line ends an argument with `program`. */
+/** The host's processes with an argument, among the first, that ends with `program`. */
 function find(host: Host, program: string): string {
   const found = readdirSync(host.file('/proc')).find((entry) => /^\d+$/.test(entry) && runs(host.file(`/proc/${entry}/cmdline`), program));
   if (found === undefined) throw new Fault('not-found', `No ${program} runs on ${host.name}`);
@@ -14,7 +14,7 @@ function runs(path: string, program: string): boolean {
   try {
     return readFileSync(path, 'utf8')
       .split('\0')
-      .slice(0, 3)
+      .slice(0, 8)
       .some((argument) => argument.endsWith(program));
   } catch {
     return false; // it ended while we looked
