@@ -122,12 +122,12 @@ export class Peer implements Disposable {
 }
 
 /** What `look` gives as soon as it is not undefined and not false. */
-export async function eventually<T>(look: () => T | undefined | false, what: string): Promise<T> {
-  for (const end = performance.now() + 5000; performance.now() < end; await setTimeout(5)) {
+export async function eventually<T>(look: () => T | undefined | false, what: string, patienceMs = 5000): Promise<T> {
+  for (const end = performance.now() + patienceMs; performance.now() < end; await setTimeout(5)) {
     const seen = look();
     if (seen !== undefined && seen !== false) return seen;
   }
-  throw new Fault('timeout', `Not within five seconds: ${what}`);
+  throw new Fault('timeout', `Not within ${patienceMs} ms: ${what}`);
 }
 
 /** A host: its namespace, its kernel, and the domains in it. */

@@ -18,7 +18,7 @@ import { companionsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
-import { findUnderlay, hostRoutes, nameServers } from '#agent/underlay.ts';
+import { findUnderlay, type FoundRoute, hostRoutes, nameServers } from '#agent/underlay.ts';
 import { dockerRecords } from '#docker/records.ts';
 import { Engine } from '#docker/engine.ts';
 import { Ipam } from '#docker/ipam.ts';
@@ -26,7 +26,8 @@ import { createPlugin, PluginServer } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { probeFast } from '#kernel/fast.ts';
-import { dumpLinks } from '#kernel/batch.ts';
+import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
+import { dumpRoutes } from '#kernel/route.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
@@ -91,6 +92,14 @@ function openKernel(options: Options, onDrift: (netns: string | undefined) => vo
   return { wireguard, publicKey, kinds: createKinds({ onDrift, wireguard: { directory: join(options.run, 'wireguard'), privateKey } }) };
 }
 
+function foundRoutes({ sockets }: RealKinds): FoundRoute[] {
+  const socket = sockets.of('');
+  const names = linksByIndex(socket);
+  return ([4, 6] as const)
+    .flatMap((family) => dumpRoutes(socket, family, 0))
+    .map(({ destination, protocol, index }) => ({ destination, protocol, link: index === undefined ? undefined : names.get(index) }));
+}
+
 /** Servers that the host itself asks for names. */
 const upstream = (): Upstream => ({
   servers: nameServers(readFileSync('/etc/resolv.conf', 'utf8')).map((address) => ({ address, port: 53 })),
@@ -102,9 +111,13 @@ async function run(options: Options, log: Logger): Promise<void> {
   await using closing = new AsyncDisposableStack();
   mkdirSync(options.state, { recursive: true, mode: 0o700 });
   mkdirSync(options.run, { recursive: true, mode: 0o755 });
+  // First, so that a token is not used up by an agent that could not run: on a full disk, or beside another one.
+  const journal = closing.use(openJournal(join(options.state, 'agent.db'), { recover: options.recover }));
+  if (journal.movedAside !== undefined) {
+    log.warn({ file: journal.movedAside }, 'the journal could not be read and was moved aside; restart the containers of this host');
+  }
   let identity = await identify(options, log);
   const client = closing.use(clientOf(identity));
-  const journal = closing.use(openJournal(join(options.state, 'agent.db'), { recover: options.recover }));
   const drift: { heard?: (netns: string | undefined) => void } = {};
   const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
   closing.use(kinds);
@@ -150,7 +163,7 @@ async function run(options: Options, log: Logger): Promise<void> {
           mtuOf: (link) => dumpLinks(kinds.sockets.of('')).find(({ name }) => name === link)?.mtu,
           wanted: options.underlay,
         }),
-      hostRoutes: () => hostRoutes(readFileSync('/proc/net/route', 'utf8')),
+      hostRoutes: () => hostRoutes(foundRoutes(kinds)),
       publicKey,
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
       applied: (desired, outcome) => {
@@ -263,6 +276,7 @@ try {
   process.stderr.write(
     `Error${isFault(error) ? ` (${error.code})` : ''}: ${error instanceof Error ? error.message : String(error)}${hint}\n`,
   );
-  if (!isFault(error)) throw error;
+  // What the operating system refuses (no room, no access) is no mistake of the program: where it happened helps nobody.
+  if (!isFault(error) && !(error instanceof Error && 'syscall' in error)) throw error;
   process.exit(1);
 }
