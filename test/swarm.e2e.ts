@@ -177,6 +177,27 @@ test('a service in virtual IP mode is found by tasks.NAME', async () => {
   await until('tasks.vip', async () => (await resolved(from, 'tasks.vip')).join() === addresses(list).join(), patient);
 });
 
+test('a port published in host mode leads to the node’s own task', async () => {
+  await service(
+    'door',
+    '--network',
+    'red',
+    '--endpoint-mode',
+    'dnsrr',
+    '--mode',
+    'global',
+    '--publish',
+    'mode=host,target=80,published=8088',
+  );
+  const list = await running('door', 'red', 3);
+  for (const task of list) {
+    const ask = ['busybox', 'wget', '-qO-', `http://${task.host.address}:8088/`];
+    const page = await until('the port to answer', () => lab.outside.ask(ask), patient);
+    assert.equal(page, task.container.slice(0, 12));
+  }
+  await docker(manager, ['service', 'rm', 'door']);
+});
+
 test('a virtual IP answers', async (t) => {
   if (!existsSync('/proc/net/ip_vs')) t.skip('no ip_vs in this kernel, and dockerd 26 serves virtual IPs on its own overlay driver only');
   else t.skip('dockerd 26 serves virtual IPs on its own overlay driver only');
@@ -241,7 +262,7 @@ test('a network made by Causeway is the Swarm’s too, and goes from either side
 
 test('networks with one range live side by side, apart', async () => {
   const range = ['--subnet', '10.88.0.0/24'];
-  await causeway('network', 'create', 'mint', ...range);
+  await causeway('network', 'create', 'mint', ...range, '--gateway', '10.88.0.1');
   await inSwarm('mint', pluginName);
   await network('lime', '--ipam-driver', pluginName, ...range);
   for (const title of ['mint', 'lime']) {
