@@ -1,0 +1,284 @@
+// Whole agents, on kernels in memory, beside a real controller on loopback.
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { Client } from '#api/client.ts';
+import { joinCluster } from '#api/join-cluster.ts';
+import { openController } from '#controller/controller.ts';
+import { silentLog } from '#controller/log.ts';
+import { startServer } from '#controller/server.ts';
+import { createToken } from '#controller/tokens.ts';
+import { createFakeKinds, type FakeKinds } from '#kernel/fake.ts';
+import { kernelFault } from '#kernel/libc.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import type { Host, Underlay } from '#model/resources.ts';
+import { MemoryStore } from '#store/memory.ts';
+import { Agent, type AgentOptions, type Log } from './agent.ts';
+import { controllerOf } from './controller.ts';
+import { MemoryJournal } from './journal.ts';
+
+async function eventually<T>(look: () => T | undefined | false, what: string): Promise<T> {
+  for (const end = performance.now() + 10_000; performance.now() < end; await setTimeout(5)) {
+    const seen = look();
+    if (seen !== undefined && seen !== false) return seen;
+  }
+  return assert.fail(`Not within ten seconds: ${what}`);
+}
+
+/** A controller that can go away and come back at the same address. */
+class Cluster {
+  readonly store = new MemoryStore();
+  #running: AsyncDisposableStack | undefined;
+  port = 0;
+
+  async up(): Promise<void> {
+    const stack = new AsyncDisposableStack();
+    this.#running = stack;
+    const controller = stack.use(await openController({ store: this.store, log: silentLog, version: '0.0.0' }));
+    const server = stack.use(await startServer(controller, { host: '127.0.0.1', port: this.port, names: [] }));
+    this.port = server.port;
+    this.token = async () => (await createToken(controller.control, { type: 'join' })).token;
+  }
+
+  async down(): Promise<void> {
+    await this.#running?.disposeAsync();
+    this.#running = undefined;
+  }
+
+  token: () => Promise<string> = () => Promise.reject(new Error('down'));
+
+  get urls(): string[] {
+    return [`https://127.0.0.1:${this.port}`];
+  }
+}
+
+/** What outlives an agent: its disk, its kernel, who it is. */
+class Machine {
+  readonly journal = new MemoryJournal();
+  readonly kinds: FakeKinds = createFakeKinds();
+  readonly client: Client;
+  readonly host: Host;
+  readonly underlay: Underlay;
+  readonly said: string[] = [];
+  boot = 'first';
+  agent: Agent | undefined;
+
+  constructor(client: Client, host: Host, index: number) {
+    this.client = client;
+    this.host = host;
+    this.underlay = { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 };
+  }
+
+  static async join(cluster: Cluster, name: string, index: number): Promise<Machine> {
+    const joined = await joinCluster({ urls: cluster.urls, token: await cluster.token(), host: name, version: '0.0.0' });
+    const credentials = { type: 'certificate', certificate: joined.certificate, key: joined.key } as const;
+    return new Machine(new Client({ urls: cluster.urls, ca: joined.ca, credentials }), joined.host, index);
+  }
+
+  start(options: Partial<AgentOptions> = {}): Agent {
+    let ids = 0;
+    const say = (_: object, message: string): void => void this.said.push(message);
+    const log: Log = { debug: () => undefined, info: say, warn: say, error: say };
+    const agent: Agent = new Agent({
+      host: this.host.name,
+      generation: this.host.generation,
+      version: '0.0.0',
+      journal: this.journal,
+      kinds: this.kinds,
+      controller: controllerOf(this.client, this.host.name, (id) => agent.local.network(id)),
+      clock: { now: () => Date.now(), after: () => () => undefined },
+      log,
+      newId: () => `${this.host.name}${process.pid}${(ids += 1)}${Date.now()}`,
+      underlay: () => [this.underlay],
+      hostRoutes: () => ({ routes: [], bridges: [] }),
+      features: {},
+      boot: this.boot,
+      ...options,
+    });
+    this.agent = agent;
+    agent.start();
+    return agent;
+  }
+
+  async stop(): Promise<void> {
+    await this.agent?.[Symbol.asyncDispose]();
+    this.agent = undefined;
+  }
+}
+
+async function bed(t: TestContext, names: readonly string[] = ['a', 'b']) {
+  const cluster = new Cluster();
+  await cluster.up();
+  const machines: Machine[] = [];
+  for (const [index, name] of names.entries()) machines.push(await Machine.join(cluster, name, index + 1));
+  t.after(async () => {
+    for (const machine of machines) {
+      await machine.stop();
+      await machine.client[Symbol.asyncDispose]();
+    }
+    await cluster.down();
+  });
+  const [a, b] = machines;
+  assert.ok(a !== undefined);
+  return { cluster, machines, a, b: b ?? a };
+}
+
+const id = (number: number): string => number.toString(16).padStart(2, '0').repeat(32);
+async function run(agent: Agent, network: string, number: number): Promise<string> {
+  const { addresses } = await agent.local.attach({ network, id: id(number), owner: `box-${number}`, addresses: [], ports: [] });
+  await agent.local.join(id(number), `/run/sandbox/${number}`);
+  return addresses[0] ?? assert.fail('no address');
+}
+const isReady = (agent: Agent): boolean =>
+  agent.status().synced && agent.view.snapshot.hosts.get(agent.status().host)?.status.ready === true;
+const routesOf = ({ kinds }: Machine, network: string): string[] => kinds.route.list(`cw-${network}`).map(({ destination }) => destination);
+
+test('agents become ready, know of each other, and carry to the blocks of each other', async (t) => {
+  const { a, b } = await bed(t);
+  const [one, two] = [a.start(), b.start()];
+  await eventually(() => isReady(one) && isReady(two), 'both are ready');
+  const { id: network } = await one.local.createNetwork({ name: 'web' });
+  await eventually(() => two.local.network(network), 'the other knows the network');
+  await run(one, network, 1);
+  await run(two, network, 2);
+  const [blockOne, blockTwo] = await eventually(() => {
+    const blocks = [...one.view.snapshot.blocks.values()];
+    return blocks.length >= 2 && ['a', 'b'].map((host) => blocks.find((block) => block.host === host)?.cidr ?? '');
+  }, 'two blocks');
+  await eventually(() => routesOf(a, network).includes(blockTwo ?? ''), 'a reaches the block of b');
+  await eventually(() => routesOf(b, network).includes(blockOne ?? ''), 'b reaches the block of a');
+  await eventually(() => two.view.snapshot.endpoints.size === 2 && one.view.snapshot.endpoints.size === 2, 'both know both endpoints');
+  assert.deepEqual([one.status().failing, one.status().refused], [[], []]);
+  await one.local.detach(id(1));
+  await two.local.detach(id(2));
+  await eventually(() => a.kinds.netns.list('').length === 0 && b.kinds.netns.list('').length === 0, 'nothing is left in the kernels');
+  await eventually(() => one.view.snapshot.endpoints.size === 0, 'nor in the cluster');
+});
+
+test('another agent on the same host writes nothing, and nothing is removed before it knows everything', async (t) => {
+  const { a } = await bed(t, ['a']);
+  const first = a.start();
+  await eventually(() => isReady(first), 'ready');
+  const { id: network } = await first.local.createNetwork({ name: 'web' });
+  await run(first, network, 1);
+  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  await a.stop();
+  const before = a.kinds.writes;
+  const second = a.start();
+  await eventually(() => isReady(second), 'ready again');
+  second.loop.suspectAll();
+  const { runs } = second.status();
+  await eventually(() => second.status().runs > runs, 'another run');
+  assert.equal(a.kinds.writes, before);
+});
+
+test('with the controller away containers come and go; afterwards the cluster knows', async (t) => {
+  const { cluster, a } = await bed(t, ['a']);
+  const one = a.start();
+  await eventually(() => isReady(one), 'ready');
+  const { id: network } = await one.local.createNetwork({ name: 'web' });
+  await run(one, network, 1);
+  await eventually(() => one.view.snapshot.endpoints.size === 1, 'published');
+  await cluster.down();
+  await eventually(() => !one.status().connected, 'the agent has noticed');
+  const ip = await run(one, network, 2);
+  assert.ok(routesOf(a, network).includes(`${ip}/32`));
+  await one.local.detach(id(1));
+  await assert.rejects(one.local.createNetwork({ name: 'other' }), { code: 'unavailable' });
+  await cluster.up();
+  await eventually(() => [...one.view.snapshot.endpoints.keys()].join(' ') === id(2), 'the cluster knows what happened');
+});
+
+test('an agent that starts while no controller answers knows what it knew, keeps everything and takes containers', async (t) => {
+  const { cluster, a } = await bed(t, ['a']);
+  const first = a.start();
+  await eventually(() => isReady(first), 'ready');
+  const { id: network } = await first.local.createNetwork({ name: 'web' });
+  await run(first, network, 1);
+  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  await a.stop();
+  await cluster.down();
+  const before = a.kinds.writes;
+  const second = a.start();
+  await eventually(() => second.status().runs > 0, 'a run');
+  assert.deepEqual([a.kinds.writes - before, second.status().synced, second.local.networks().map(({ name }) => name)], [0, false, ['web']]);
+  const ip = await run(second, network, 2);
+  assert.ok(routesOf(a, network).includes(`${ip}/32`));
+});
+
+test('after the machine was off no container of before has an endpoint, and their addresses are free', async (t) => {
+  const { a } = await bed(t, ['a']);
+  const first = a.start();
+  await eventually(() => isReady(first), 'ready');
+  const { id: network } = await first.local.createNetwork({ name: 'web' });
+  await run(first, network, 1);
+  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  await a.stop();
+  a.boot = 'second';
+  const second = a.start();
+  assert.deepEqual(second.local.localEndpoints(), []);
+  await eventually(() => isReady(second) && second.view.snapshot.endpoints.size === 0, 'the cluster knows');
+  assert.deepEqual(a.kinds.netns.list(''), []);
+});
+
+test('a damaged view is told, and made good by the controller; nothing is removed meanwhile', async (t) => {
+  const { a } = await bed(t, ['a']);
+  const first = a.start();
+  await eventually(() => isReady(first), 'ready');
+  const { id: network } = await first.local.createNetwork({ name: 'web' });
+  await run(first, network, 1);
+  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  await a.stop();
+  a.journal.put(`view/networks/${network}`, { id: network });
+  const before = a.kinds.writes;
+  a.said.length = 0;
+  const second = a.start();
+  assert.ok(a.said.some((message) => message.startsWith('cannot read what was kept of the cluster')));
+  await eventually(() => isReady(second), 'ready again');
+  assert.deepEqual([a.kinds.writes - before, routesOf(a, network).length > 0], [0, true]);
+});
+
+test('a refusal of the kernel is reported to the controller at once, with what is refused, and withdrawn', async (t) => {
+  const { a } = await bed(t, ['a']);
+  const refusing = { is: true };
+  const link: FakeKinds['link'] = {
+    ...a.kinds.link,
+    add: (items) => (refusing.is ? items.map((item) => ({ item, fault: kernelFault('add link', 'ENOBUFS') })) : a.kinds.link.add(items)),
+  };
+  const agent = a.start({ kinds: { ...a.kinds, link } });
+  await eventually(() => isReady(agent), 'ready');
+  const { id: network } = await agent.local.createNetwork({ name: 'web' });
+  const { addresses } = await agent.local.attach({ network, id: id(1), owner: 'box-1', addresses: [], ports: [] });
+  assert.equal(addresses.length, 1);
+  agent.endpoints.put({ ...(agent.endpoints.get(id(1)) ?? assert.fail()), sandbox: '/run/sandbox/1' });
+  const told = await untilTold(a, ({ ready }) => !ready);
+  assert.match(told.failing.join(), /ENOBUFS/);
+  refusing.is = false;
+  await untilTold(a, ({ ready }) => ready);
+  assert.deepEqual(agent.status().failing, []);
+});
+
+/** What the controller has been told of the host, as soon as it is so. */
+async function untilTold({ client }: Machine, fits: (status: Host['status']) => boolean): Promise<Host['status']> {
+  for (let tries = 0; tries < 200; tries++) {
+    const { status } = await client.get('hosts', 'a');
+    if (fits(status)) return status;
+    await setTimeout(20);
+  }
+  return assert.fail('not told');
+}
+
+test('a changed underlay is reported, and planned with', async (t) => {
+  const { a } = await bed(t, ['a']);
+  let mtu = 1450;
+  const agent = a.start({ underlay: () => [{ ...a.underlay, mtu }] });
+  await eventually(() => isReady(agent), 'ready');
+  const { id: network } = await agent.local.createNetwork({ name: 'web' });
+  await run(agent, network, 1);
+  const mtus = () => a.kinds.link.list(`cw-${network}`).flatMap(({ name, mtu: size }) => (name.startsWith('cwe') ? [size] : []));
+  assert.deepEqual(mtus(), [1400]);
+  mtu = 1400;
+  await a.stop();
+  a.start({ underlay: () => [{ ...a.underlay, mtu }] });
+  await eventually(() => mtus().join(' ') === '1350', 'the smaller packets');
+});
