@@ -59,6 +59,8 @@ export class AddressBook implements Disposable {
   #orphans = new Map<number, number>();
   #emptySince = new Map<string, number>();
   #snapshot: Snapshot | undefined;
+  /** Blocks of the snapshot that was taken in without a failure. */
+  #takenIn: Snapshot['blocks'] | undefined;
   #isClosed = false;
 
   /** Reads the journal. Fault `corrupt`. */
@@ -155,12 +157,13 @@ export class AddressBook implements Disposable {
   blocksChanged({ snapshot, revision, live }: AddressFacts): void {
     const isFirst = !this.#ledger.isBorn;
     if (isFirst && !live) return;
-    const isSame = snapshot.blocks === this.#snapshot?.blocks && !isFirst;
+    const isSame = snapshot.blocks === this.#takenIn && !isFirst;
     this.#snapshot = snapshot;
     if (!isSame) for (const block of snapshot.blocks.values()) if (block.host === this.#host) this.#seeOwn(block, { isFirst, live });
     if (isFirst) this.#rebuildBorrowed(snapshot);
     if (isFirst) this.#ledger.bear();
     this.#dropLost(snapshot, revision);
+    this.#takenIn = snapshot.blocks;
     if (!isSame) this.#seeLoans(snapshot);
   }
 

@@ -10,6 +10,7 @@ import { startServer } from '#controller/server.ts';
 import { createToken } from '#controller/tokens.ts';
 import { createFakeKinds, type FakeKinds } from '#kernel/fake.ts';
 import { kernelFault } from '#kernel/libc.ts';
+import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Host, Underlay } from '#model/resources.ts';
 import { MemoryStore } from '#store/memory.ts';
@@ -281,4 +282,23 @@ test('a changed underlay is reported, and planned with', async (t) => {
   await a.stop();
   a.start({ underlay: () => [{ ...a.underlay, mtu }] });
   await eventually(() => mtus().join(' ') === '1350', 'the smaller packets');
+});
+
+test('a disk that is full stops nothing that runs; what could not be taken in is taken in later', async (t) => {
+  const { a } = await bed(t, ['a']);
+  const agent = a.start();
+  await eventually(() => isReady(agent), 'ready');
+  const { id: network } = await agent.local.createNetwork({ name: 'web' });
+  const [pool] = agent.local.pools(network);
+  assert.ok(pool !== undefined);
+  const full = t.mock.method(a.journal, 'put', () => {
+    throw new Fault('unavailable', 'The disk is full');
+  });
+  const block = await a.client.claimBlock({ network, pool: pool.id, host: 'a' });
+  await eventually(() => a.said.some((message) => message.startsWith('cannot take in the address blocks')), 'told');
+  await assert.rejects(agent.local.attach({ network, id: id(1), owner: 'box-1', addresses: [], ports: [] }), { code: 'unavailable' });
+  assert.deepEqual([agent.local.localEndpoints(), agent.status().connected], [[], true]);
+  full.mock.restore();
+  await eventually(() => a.journal.get(`address-block/${block.id}`) !== undefined, 'the block is taken in');
+  await run(agent, network, 1);
 });

@@ -7,7 +7,6 @@ import { plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import type { Host, Underlay } from '#model/resources.ts';
-import type { Cidr } from '#model/ip.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
@@ -74,6 +73,7 @@ export interface AgentStatus {
 const bootKey = 'boot';
 const reportMs = 10_000;
 const reconcileMs = 60_000;
+const retryMs = 2_000;
 
 export class Agent implements AsyncDisposable {
   readonly local: HostAgent;
@@ -272,11 +272,22 @@ export class Agent implements AsyncDisposable {
   }
 
   #spread(): void {
-    this.#book.blocksChanged({ snapshot: this.view.snapshot, revision: this.view.revision, live: this.view.isSynced });
+    this.#tellBook();
     this.loop.kick();
     this.#publisher.kick();
     for (const listener of this.#listeners) listener();
     this.#reportIfNews();
+  }
+
+  /** A disk that is full keeps the address book from taking in its blocks, and nothing else from going on. */
+  #tellBook(): void {
+    try {
+      this.#book.blocksChanged({ snapshot: this.view.snapshot, revision: this.view.revision, live: this.view.isSynced });
+    } catch (error) {
+      if (!isFault(error, 'unavailable')) throw error;
+      this.#options.log.error({ error }, 'cannot take in the address blocks of this host yet');
+      setTimeout(() => this.#factsChanged(), retryMs).unref();
+    }
   }
 
   #isReady(): boolean {

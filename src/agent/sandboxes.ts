@@ -80,7 +80,8 @@ export class Sandboxes implements Disposable {
       endpoints.put({ ...local, ifname: found.name });
       return true;
     } catch (error) {
-      if (!isFault(error, 'kernel')) throw error;
+      // Refused by the kernel, or by a disk that is full.
+      if (!isFault(error)) throw error;
       log({ endpoint: id, error: error.message }, 'cannot look into the container yet');
       return false;
     }
