@@ -17,6 +17,7 @@ import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
 import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
+import type { HostRoutes } from './underlay.ts';
 import { View } from './view.ts';
 
 /** What the agent asks of the controllers; every call rejects with `unavailable` when none answers. */
@@ -45,7 +46,7 @@ export interface AgentOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly underlay: () => Underlay[];
-  readonly hostRoutes: () => Cidr[];
+  readonly hostRoutes: () => HostRoutes;
   /** Public key of this host, if it can do WireGuard. */
   readonly publicKey?: string | undefined;
   readonly features: Readonly<Record<string, boolean | string>>;
@@ -331,7 +332,7 @@ export class Agent implements AsyncDisposable {
           failing: failing.slice(0, 20),
           features,
         },
-        routes: hostRoutes(),
+        ...hostRoutes(),
       };
       this.view.learn('hosts', await controller.report(report));
       if (this.#reported !== 'ok') log.info({}, 'reported to the controller');

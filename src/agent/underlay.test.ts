@@ -1,6 +1,7 @@
 import { describe, it } from 'node:test';
 import assert from 'node:assert/strict';
-import { findUnderlay, hostRoutes, nameServers } from './underlay.ts';
+import { parseCidr } from '#model/ip.ts';
+import { findUnderlay, type FoundRoute, hostRoutes, nameServers } from './underlay.ts';
 
 // Captured from a host with a default route by eth0 and a second network on eth1.
 const routes = `Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -39,8 +40,27 @@ describe('findUnderlay', () => {
   });
 });
 
-it('hostRoutes leaves out the default route and our own links', () => {
-  assert.deepEqual(hostRoutes(routes), ['10.213.1.0/24', '192.168.0.0/16']);
+const route = (destination: string, link?: string, protocol = 2): FoundRoute => ({ destination: parseCidr(destination), protocol, link });
+
+it('hostRoutes leaves out what is ours, the same everywhere, or leads nowhere, and tells bridges of the engine from the rest', () => {
+  const found = [
+    route('0.0.0.0/0', 'eth0', 3),
+    route('10.213.1.0/24', 'eth0'),
+    route('192.168.0.0/16', 'eth1'),
+    route('192.168.0.0/16', 'br-ex'),
+    route('172.17.0.0/16', 'docker0'),
+    route('172.18.0.0/16', 'br-0123456789ab'),
+    route('100.127.0.1/32', 'cwu1', 197),
+    route('10.90.2.0/24', 'eth0', 197),
+    route('10.99.0.0/16'),
+    route('::/0', 'eth0'),
+    route('fe80::/64', 'eth0'),
+    route('fd00::/64', 'eth0'),
+  ];
+  assert.deepEqual(hostRoutes(found), {
+    routes: ['10.213.1.0/24', '192.168.0.0/16', 'fd00::/64'],
+    bridges: ['172.17.0.0/16', '172.18.0.0/16'],
+  });
 });
 
 it('nameServers reads resolv.conf and ignores what it does not understand', () => {

@@ -1,6 +1,7 @@
 // Which of the host's addresses reach the other hosts, and what the host itself routes. Read from getifaddrs(3) (through
 // node:os) and /proc/net/route, whose columns are hexadecimal in host byte order (net/ipv4/fib_trie.c, fib_route_seq_show).
-import { type Cidr, cidrOf, formatIp, type Ip, parseCidr, parseInterface } from '#model/ip.ts';
+import { type Cidr, cidrLength, cidrOf, covers, familyOf, formatIp, type Ip, parseCidr, parseInterface } from '#model/ip.ts';
+import { routeProtocol } from '#model/numbers.ts';
 import { Fault } from '#model/fault.ts';
 import type { Underlay } from '#model/resources.ts';
 
@@ -28,8 +29,6 @@ function parseRoutes(text: string): RouteLine[] {
     });
 }
 
-/** What the table has in place of a link for unreachable routes. */
-const leadsNowhere = '*';
 const isOurs = (link: string): boolean => link.startsWith('cw');
 
 export interface UnderlayFacts {
@@ -70,12 +69,37 @@ export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFact
   return all.toSorted((a, b) => rank(a) - rank(b));
 }
 
-/** Destinations that the host itself routes, the container engine's bridges too, without the default route and our own links. */
-export function hostRoutes(routes: string): Cidr[] {
-  const destinations = parseRoutes(routes)
-    .filter(({ link, destination }) => destination !== '0.0.0.0/0' && !isOurs(link) && link !== leadsNowhere)
-    .map(({ destination }) => destination);
-  return [...new Set(destinations)].toSorted();
+/** A route as the kernel tells it; no link: it leads nowhere. */
+export interface FoundRoute {
+  readonly destination: Cidr;
+  readonly protocol: number;
+  readonly link?: string | undefined;
+}
+
+export interface HostRoutes {
+  /** Destinations that the host itself routes, without the default route, links of ours and routes of ours. */
+  readonly routes: Cidr[];
+  /** The same over the container engine's bridges: networks that only this host knows. */
+  readonly bridges: Cidr[];
+}
+
+/** Link-local and multicast destinations are the same everywhere. */
+const everywhere: readonly Cidr[] = ['fe80::/10', 'ff00::/8', '169.254.0.0/16'].map((text) => parseCidr(text));
+/** How Docker names its own bridges, and, by twelve hexadecimal digits of their ids, those of its networks. */
+const engineBridge = /^(docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
+
+export function hostRoutes(found: readonly FoundRoute[]): HostRoutes {
+  const theirs = found.filter(
+    ({ destination, protocol, link }) =>
+      link !== undefined &&
+      !isOurs(link) &&
+      protocol !== routeProtocol &&
+      cidrLength(destination) > 0 &&
+      !everywhere.some((range) => familyOf(range) === familyOf(destination) && covers(range, destination)),
+  );
+  const of = (isBridge: boolean): Cidr[] =>
+    [...new Set(theirs.filter(({ link = '' }) => engineBridge.test(link) === isBridge).map(({ destination }) => destination))].toSorted();
+  return { routes: of(false), bridges: of(true) };
 }
 
 /** Name servers of a resolv.conf(5) text, in order. Loopback ones are kept: the agent asks from the host's namespace. */

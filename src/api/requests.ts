@@ -190,6 +190,8 @@ export interface Report {
   readonly status: Omit<HostStatus, 'seenAt'> & { readonly seenAt?: string };
   /** Destinations that the host itself routes, default route and our own left out: no network is put there. */
   readonly routes: readonly Cidr[];
+  /** Ranges of the container engine's own bridges there: only networks that hosts take part in keep clear of them. */
+  readonly bridges?: readonly Cidr[];
 }
 export const report: Schema<Report> = v.strictObject({
   generation: field.count,
@@ -198,6 +200,7 @@ export const report: Schema<Report> = v.strictObject({
   agentVersion: field.line,
   status: v.strictObject({ ...ownStatus, seenAt: optional(v.string()) }),
   routes: field.listOf(field.cidr, 4096),
+  bridges: optional(field.listOf(field.cidr, 4096)),
 } satisfies EntriesOf<Report>);
 
 export interface ProposeRequest {

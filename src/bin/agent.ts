@@ -94,10 +94,10 @@ function openKernel(options: Options, onDrift: (netns: string | undefined) => vo
 
 function foundRoutes({ sockets }: RealKinds): FoundRoute[] {
   const socket = sockets.of('');
-  const names = linksByIndex(socket);
+  const links = linksByIndex(socket);
   return ([4, 6] as const)
     .flatMap((family) => dumpRoutes(socket, family, 0))
-    .map(({ destination, protocol, index }) => ({ destination, protocol, link: index === undefined ? undefined : names.get(index) }));
+    .map(({ destination, protocol, index }) => ({ destination, protocol, link: index === undefined ? undefined : links.get(index)?.name }));
 }
 
 /** Servers that the host itself asks for names. */

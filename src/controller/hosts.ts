@@ -48,12 +48,13 @@ export function reportHost(control: Control, principal: Principal, name: string,
       status: { ...report.status, seenAt: control.now().toISOString() },
     };
     const routes = control.mirror.entry(keys.routes(name));
-    const hasNewRoutes = !isDeepStrictEqual(routes?.value ?? [], report.routes);
+    const told = { routes: report.routes, bridges: report.bridges ?? [] };
+    const hasNewRoutes = !isDeepStrictEqual(routes?.value, told);
     return {
       operations: [
         putResource('hosts', next, found.revision),
         incarnationCheck(self),
-        ...(hasNewRoutes ? [{ type: 'put', key: keys.routes(name), value: toJson(report.routes) } as const] : []),
+        ...(hasNewRoutes ? [{ type: 'put', key: keys.routes(name), value: toJson(told) } as const] : []),
       ],
       answer: (revision) => ({ ...next, revision }),
     };

@@ -55,6 +55,20 @@ test('isolated networks may overlap each other, shared ones may not', async () =
   assert.equal(await make('flat3', 'flannel', '10.2.0.0/16'), '');
 });
 
+test('only networks that hosts take part in keep clear of the bridges of an engine', async () => {
+  await using bed = await openBed();
+  const [admin, a] = [await bed.role('admin'), await bed.host('a')];
+  await bed.must(a, 'PUT /v1/hosts/a/report', schemas.hosts, {
+    body: reportBody({ routes: ['10.5.0.0/16'], bridges: ['172.18.0.0/16'] }),
+  });
+  await bed.settled();
+  const make = async (name: string, model: string, cidr: string): Promise<string> =>
+    (await bed.ask(admin, 'POST /v1/networks', { body: { name, model, pools: [{ family: 4, cidr }] } })).code;
+  assert.equal(await make('red', 'overlay', '172.18.0.0/16'), '');
+  assert.equal(await make('flat', 'flannel', '172.18.0.0/20'), 'overlap');
+  assert.equal(await make('blue', 'overlay', '10.5.1.0/24'), 'overlap');
+});
+
 test('a network is unique by name and by VNI, and all of it goes with it', async () => {
   await using bed = await openBed();
   const [admin, a] = [await bed.role('admin'), await bed.host('a')];

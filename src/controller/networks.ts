@@ -61,7 +61,8 @@ function conflicting({ network, own, surroundings }: PoolPlan): Taken[] {
   });
   const others = isShared(network.choices) ? shared : [];
   // Docker's own networks are not routed by us: only they themselves must be free of overlap.
-  const fixed = network.choices.domain === 'docker' ? [] : surroundings.fixed;
+  const fixed =
+    network.choices.domain === 'docker' ? [] : surroundings.fixed.filter(({ isBridge }) => isBridge !== true || isShared(network.choices));
   return [...fixed, ...poolsAsTaken([...others, ...own], nameOf)];
 }
 

@@ -12,7 +12,12 @@ export interface Taken {
   readonly cidr: Cidr;
   /** For messages: `the underlay of host a`. */
   readonly what: string;
+  /** A bridge of an engine, which no isolated network ever meets. */
+  readonly isBridge?: true;
 }
+
+/** What a host says that it routes, as hosts.ts keeps it. */
+const hostRoutes = v.object({ routes: v.array(cidrSchema), bridges: v.array(cidrSchema) });
 
 /** Where subnets that nobody asked for come from. */
 export const choosable: Readonly<Record<Family, Cidr>> = {
@@ -32,8 +37,13 @@ export function occupied({ mirror }: Pick<Control, 'mirror'>): Taken[] {
   );
   const routed = mirror.entries('routes').flatMap(({ key, value }) => {
     const host = key.slice('routes/'.length);
-    const list = v.safeParse(v.array(cidrSchema), value);
-    return list.success ? list.output.map((cidr) => ({ cidr, what: `the route ${cidr} of host ${host}` })) : [];
+    const found = v.safeParse(hostRoutes, value);
+    if (!found.success) return [];
+    const { routes, bridges } = found.output;
+    return [
+      ...routes.map((cidr): Taken => ({ cidr, what: `the route ${cidr} of host ${host}` })),
+      ...bridges.map((cidr): Taken => ({ cidr, what: `the Docker bridge ${cidr} of host ${host}`, isBridge: true })),
+    ];
   });
   return [...ownRanges, ...underlays, ...routed];
 }
