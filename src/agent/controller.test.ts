@@ -21,7 +21,7 @@ function controller(calls: Partial<Record<keyof Client, (...words: never[]) => u
       target[name] === undefined
         ? undefined
         : (...words: never[]): unknown => {
-            asked.push(name);
+            asked.push(String(name));
             return target[name]?.(...words);
           },
   });
@@ -31,7 +31,7 @@ function controller(calls: Partial<Record<keyof Client, (...words: never[]) => u
 test('what is refused of a batch is told by id, and how far the watch must come to have shown the rest', async () => {
   const [one, two, three] = [1, 2, 3].map((number) => makeEndpoint(network.id, 'host-1', number, [parseIp(`10.0.0.${number}`)]));
   assert.ok(one !== undefined && two !== undefined && three !== undefined);
-  const { publish } = controller({
+  const subject = controller({
     batchEndpoints: () =>
       Promise.resolve([
         { id: three.id },
@@ -39,7 +39,7 @@ test('what is refused of a batch is told by id, and how far the watch must come 
         { id: two.id, problem: { type: 'about:blank', title: 'Stale', status: 409, code: 'stale', detail: 'Older than what is there' } },
       ]),
   });
-  const { refused, revision } = await publish({ puts: [one, two], deletes: [{ id: three.id, sequence: 1 }] });
+  const { refused, revision } = await subject.publish({ puts: [one, two], deletes: [{ id: three.id, sequence: 1 }] });
   assert.deepEqual([[...refused].map(([id, { code }]) => [id, code]), revision], [[[two.id, 'stale']], 12]);
 });
 
@@ -72,18 +72,20 @@ test('a block around an address that another host has is looked up', async () =>
   await assert.rejects(addresses.claimBlock({ network: network.id, pool: pool.id }), { code: 'exists' });
 });
 
-test('where one engine counts addresses up from the start, the others claim from the far end', async () => {
-  const prefers = async (labels: Record<string, string>): Promise<unknown> => {
-    let preference: unknown;
-    const calls = {
-      claimBlock(request: { prefer: unknown }) {
-        preference = request.prefer;
-        return Promise.resolve(block);
-      },
-    };
-    await controller(calls, { ...network, labels }).addresses.claimBlock({ network: network.id, pool: pool.id });
-    return preference;
+/** From which end a network with these labels is claimed. */
+async function prefers(labels: Record<string, string>): Promise<unknown> {
+  let preference: unknown;
+  const calls = {
+    claimBlock(request: { prefer: unknown }) {
+      preference = request.prefer;
+      return Promise.resolve(block);
+    },
   };
+  await controller(calls, { ...network, labels }).addresses.claimBlock({ network: network.id, pool: pool.id });
+  return preference;
+}
+
+test('where one engine counts addresses up from the start, the others claim from the far end', async () => {
   assert.deepEqual(
     [await prefers({}), await prefers({ [ipamHostLabel]: 'host-1' }), await prefers({ [ipamHostLabel]: 'host-2' })],
     ['low', 'low', 'high'],

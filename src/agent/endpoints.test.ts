@@ -71,13 +71,14 @@ for (const [what, record] of records) {
   });
 }
 
+function refuse(): never {
+  throw new Fault('unavailable', 'The disk is full');
+}
+
 test('what the disk refuses is not known either', (t) => {
   const journal = new MemoryJournal();
   const endpoints = new Endpoints(journal, () => undefined);
   endpoints.put(local(1, 1));
-  const refuse = (): never => {
-    throw new Fault('unavailable', 'The disk is full');
-  };
   t.mock.method(journal, 'put', refuse);
   t.mock.method(journal, 'delete', refuse);
   assert.throws(() => endpoints.put(local(2, 2)), { code: 'unavailable' });

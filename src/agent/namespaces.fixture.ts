@@ -111,6 +111,14 @@ export class Peer implements Disposable {
     });
   }
 
+  /** The next message after `question` was sent. */
+  async ask(question: Buffer, target: { readonly ip: string; readonly port: number }): Promise<Buffer> {
+    const answered: Promise<Buffer[]> = once(this.#socket, 'message', { signal: AbortSignal.timeout(5000) });
+    this.#socket.send(question, target.port, target.ip);
+    const [answer = Buffer.alloc(0)] = await answered;
+    return answer;
+  }
+
   /** The message, as soon as it is there. */
   async hears(text: string): Promise<Message> {
     return await eventually(() => this.messages.find((message) => message.text === text), `hears ${text}`);
@@ -134,7 +142,7 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
 export class NetnsHost extends Place {
   readonly kinds: RealKinds;
   readonly #directory: string;
-  #reconciler: Reconciler;
+  readonly #reconciler: Reconciler;
 
   constructor(path: string, directory: string) {
     super(path);
@@ -145,6 +153,11 @@ export class NetnsHost extends Place {
 
   domain(network: string): Place {
     return new Place(join(this.#directory, domainName(network)));
+  }
+
+  /** Somebody has been in the kernel. */
+  forget(): void {
+    this.#reconciler.suspect();
   }
 
   /** Brings the kernel to `desired`. Fault `kernel` for what it refuses. */

@@ -1,0 +1,248 @@
+// What the agent does in and for running containers, on the real kernel: their ends, their names, connections that were cut.
+import assert from 'node:assert/strict';
+import { after, before, test, type TestContext } from 'node:test';
+import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
+import { plan } from '#drivers/plan.ts';
+import { createNetns, inNetns, removeNetns, warmThreadPool } from '#kernel/netns.ts';
+import { emptyDesired, type Desired } from '#model/desired.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { endpointLink } from '#model/numbers.ts';
+import type { Host, LocalEndpoint } from '#model/resources.ts';
+import dnsPacket from 'dns-packet';
+import { DnsServer } from './dns.ts';
+import { Endpoints } from './endpoints.ts';
+import { MemoryJournal } from './journal.ts';
+import { companionsOf, Names } from './names.ts';
+import { eventually, type NetnsHost, type Place, Wire } from './namespaces.fixture.ts';
+import { Openings } from './openings.ts';
+import { Sandboxes } from './sandboxes.ts';
+
+const network = makeNetwork('aaaaaaaaaa');
+const pools = [makePool(network.id, parseCidr('10.0.0.0/24'), 27), makePool(network.id, parseCidr('fd00::/64'), 120)];
+const blocks = pools.map((pool) => makeBlock(pool, 0, 'host-1'));
+const self = makeHost(1);
+let wire: Wire;
+let host: NetnsHost;
+let number = 0;
+
+await warmThreadPool();
+before(() => {
+  wire = new Wire();
+  host = wire.host('host-1', ['10.213.0.1/16']);
+});
+after(() => wire[Symbol.dispose]());
+
+/** A container that was joined and whose end the engine has put in place, and the agent's parts that look after it. */
+function bed(t: TestContext, machine: Host = self) {
+  number += 1;
+  const endpoints = new Endpoints(new MemoryJournal(), () => undefined);
+  const gone: string[] = [];
+  const said: string[] = [];
+  const sandboxes = new Sandboxes({
+    endpoints,
+    link: host.kinds.link,
+    network: () => network,
+    pools: () => pools,
+    gone: (id) => gone.push(id),
+    log: (_, message) => said.push(message),
+  });
+  t.after(() => {
+    sandboxes[Symbol.dispose]();
+    host.apply(emptyDesired);
+  });
+  const endpoint = makeEndpoint(network.id, 'host-1', number, [parseIp(`10.0.0.${number + 1}`), parseIp(`fd00::${number + 1}`)]);
+  const run = (as: Host = machine): Desired => {
+    const snapshot = snapshotOf({
+      hosts: [as],
+      networks: [network],
+      pools,
+      blocks,
+      endpoints: endpoints.all().map((local) => local.endpoint),
+    });
+    const desired = plan(snapshot, endpoints.all(), as);
+    const { remadeLinks } = host.apply(desired);
+    inNetns(host.path, () => sandboxes.applied(desired, remadeLinks));
+    return desired;
+  };
+  const local: LocalEndpoint = { endpoint, slot: number, sandbox: '/not/yet', order: 1 };
+  endpoints.put(local);
+  host.apply(plan(snapshotOf({ hosts: [machine], networks: [network], pools, blocks, endpoints: [endpoint] }), [local], machine));
+  const box = wire.container(host, local);
+  endpoints.put({ ...local, sandbox: box.path });
+  return { endpoints, endpoint, box, gone, said, run, ifname: () => endpoints.get(endpoint.id)?.ifname };
+}
+
+const addressesOf = (box: Place): string[] =>
+  box
+    .run('ip', '-br', 'addr', 'show', 'dev', 'eth0')
+    .split(/\s+/)
+    .filter((word) => /^(10\.|fd00:)/.test(word));
+const mtuOf = (box: Place): string => /mtu (\d+)/.exec(box.run('ip', 'link', 'show', 'dev', 'eth0'))?.[1] ?? '';
+
+test('what the link is called in the container is noted once the engine has put it in place', async (t) => {
+  const { run, ifname, box } = bed(t);
+  run();
+  await eventually(() => ifname() === 'eth0', 'the name is noted');
+  assert.ok(box.ping('169.254.1.1'));
+});
+
+test('a pair that somebody deletes is made again in place, with addresses and routes', async (t) => {
+  const { run, ifname, box, endpoint } = bed(t);
+  run();
+  await eventually(ifname, 'the name is noted');
+  run();
+  const addresses = addressesOf(box);
+  host.domain(network.id).ip('link', 'del', endpointLink(endpoint.id));
+  assert.equal(box.try('ip', 'link', 'show', 'dev', 'eth0').status, 1);
+  host.forget();
+  run();
+  assert.deepEqual(addressesOf(box), addresses);
+  for (const family of ['-4', '-6']) assert.match(box.run('ip', family, 'route'), /^default via (169\.254\.1\.1|fe80::1) dev eth0/m);
+  await eventually(() => box.ping('169.254.1.1'), 'the gateway answers');
+});
+
+test("a change of the MTU reaches the running container, and a user's own changes stay", async (t) => {
+  const { run, ifname, box } = bed(t);
+  run();
+  await eventually(ifname, 'the name is noted');
+  run();
+  box.ip('addr', 'add', '192.0.2.7/32', 'dev', 'eth0');
+  const smaller = { ...self, underlay: self.underlay.map((entry) => ({ ...entry, mtu: 1400 })) };
+  run(smaller);
+  assert.equal(mtuOf(box), '1350');
+  assert.match(box.run('ip', 'addr'), /192\.0\.2\.7/);
+});
+
+test('a container that has ended without a word is told', async (t) => {
+  const { endpoints, endpoint, run, gone, ifname } = bed(t);
+  run();
+  await eventually(ifname, 'the name is noted');
+  const local = endpoints.get(endpoint.id) ?? assert.fail();
+  endpoints.put({ ...local, sandbox: `${local.sandbox}-gone` });
+  const desired = plan(snapshotOf({ hosts: [self], networks: [network], pools, blocks, endpoints: [endpoint] }), [local], self);
+  const link = desired.link.find(({ name }) => name === endpointLink(endpoint.id)) ?? assert.fail();
+  const fresh = new Sandboxes({
+    endpoints,
+    link: host.kinds.link,
+    network: () => network,
+    pools: () => pools,
+    gone: (id) => gone.push(id),
+    log: () => undefined,
+  });
+  fresh.applied({ ...emptyDesired, link: [link] }, [link]);
+  fresh[Symbol.dispose]();
+  assert.deepEqual(gone, [endpoint.id]);
+});
+
+test('names are answered in the domain, also after the domain was made anew, and not once the network has left', async (t) => {
+  const { box, run, endpoint } = bed(t);
+  run();
+  const server = new DnsServer({ upstream: { servers: [], timeoutMs: 100, attempts: 1 } });
+  const folder = host.domain(network.id).path.replace(/\/[^/]+$/, '');
+  const problems: string[] = [];
+  const names = new Names({ server, netnsDirectory: folder, log: (_, message) => problems.push(message) });
+  t.after(() => {
+    names[Symbol.dispose]();
+    server[Symbol.dispose]();
+  });
+  const snapshot = snapshotOf({ hosts: [self], networks: [network], pools, blocks, endpoints: [endpoint] });
+  names.update(snapshot, [network]);
+  names.update(snapshot, [network]);
+  assert.equal(await ask(t, box, endpoint.name), endpoint.addresses[0]);
+  // As after somebody has removed the namespace: another one of the same name.
+  const [, name = ''] = /([^/]+)$/.exec(host.domain(network.id).path) ?? [];
+  removeNetns(folder, name);
+  createNetns(folder, name, () => undefined);
+  names.update(snapshot, [network]);
+  assert.deepEqual(problems, []);
+  names.update(snapshot, []);
+  names.update(snapshot, [network]);
+  assert.deepEqual(problems, []);
+});
+
+async function ask(t: TestContext, from: Place, name: string): Promise<unknown> {
+  const [address] = addressesOf(from);
+  const peer = await from.udp(address?.replace(/\/.*/, '') ?? '');
+  t.after(() => peer[Symbol.dispose]());
+  const question = dnsPacket.encode({ type: 'query', id: 77, flags: dnsPacket.RECURSION_DESIRED, questions: [{ name, type: 'A' }] });
+  const reply = await peer.ask(question, { ip: '198.51.100.53', port: 53 });
+  const [record] = dnsPacket.decode(reply).answers ?? [];
+  return record !== undefined && 'data' in record ? record.data : undefined;
+}
+
+const at = (of: { id: string }, slot: number, sandbox?: string): LocalEndpoint => ({
+  endpoint: makeEndpoint(of.id, 'host-1', slot, [parseIp('10.0.0.2')]),
+  slot,
+  ...(sandbox === undefined ? {} : { sandbox }),
+});
+
+test('the other networks of a container that asks are its own', () => {
+  const [one, two, three] = [makeNetwork('aaaaaaaaaa'), makeNetwork('bbbbbbbbbb'), makeNetwork('cccccccccc')];
+  const all = [at(one, 1, '/a'), at(two, 2, '/a'), at(three, 3, '/b'), at(two, 4)];
+  assert.deepEqual(companionsOf(all, one.id, '10.0.0.2'), [two.id]);
+  assert.deepEqual([companionsOf(all, one.id, '10.0.0.9'), companionsOf(all, three.id, '10.0.0.2')], [[], []]);
+});
+
+const element = (hostPort: number, ip: string, port: number): Desired['element'][number] => ({
+  netns: '',
+  table: 'causeway',
+  set: 'published_any4',
+  key: `tcp . ${hostPort}`,
+  value: `${ip} . ${port}`,
+});
+const table: Desired['table'][number] = { netns: '', family: 'inet', name: 'causeway', text: '' };
+
+test('connections to what is no longer published are cut, and no others', () => {
+  const track = (port: number, target: string, to: number): void => {
+    const tuple = ['-s', '10.213.9.9', '-d', '10.213.0.1', '--sport', '4000', '--dport', String(port)];
+    const reply = ['-r', target, '-q', '10.213.9.9', '--reply-port-src', String(to), '--reply-port-dst', '4000'];
+    host.run('conntrack', '-I', '-p', 'tcp', ...tuple, ...reply, '--state', 'ESTABLISHED', '-t', '100');
+  };
+  track(8080, '100.127.0.1', 80);
+  track(8081, '100.127.0.1', 81);
+  track(8082, '100.127.0.2', 80);
+  const said: string[] = [];
+  inNetns(host.path, () => {
+    const openings = new Openings({ sockets: host.kinds.sockets, log: (_, message) => said.push(message), now: () => 0 });
+    openings.applied({
+      ...emptyDesired,
+      table: [table],
+      element: [element(8080, '100.127.0.1', 80), element(8081, '100.127.0.1', 81), element(8082, '100.127.0.2', 80)],
+    });
+    openings.applied({ ...emptyDesired, table: [table], element: [element(8081, '100.127.0.1', 81), element(8082, '100.127.0.2', 80)] });
+  });
+  const left = host.run('conntrack', '-L', '-p', 'tcp');
+  assert.deepEqual(
+    [8080, 8081, 8082].map((port) => left.includes(`dport=${port} `)),
+    [false, true, true],
+  );
+  assert.ok(said.includes('cut connections to what has gone'));
+});
+
+test('links are let through a firewall that drops, looked at now and then, and no longer once nothing is here', (t) => {
+  if (host.try('iptables', '-P', 'FORWARD', 'DROP').status !== 0) {
+    t.skip('no iptables here');
+    return;
+  }
+  t.after(() => host.try('iptables', '-P', 'FORWARD', 'ACCEPT'));
+  let now = 0;
+  const rules = (): number =>
+    host
+      .run('iptables', '-S')
+      .split('\n')
+      .filter((line) => line.includes('causeway')).length;
+  inNetns(host.path, () => {
+    const openings = new Openings({ sockets: host.kinds.sockets, log: () => undefined, now: () => now });
+    openings.applied({ ...emptyDesired, table: [table] });
+    assert.equal(rules(), 2);
+    // dockerd starts again.
+    host.run('iptables', '-F', 'FORWARD');
+    openings.check();
+    assert.equal(rules(), 0, 'not at every moment');
+    now += 5000;
+    openings.check();
+    assert.equal(rules(), 2);
+    openings.applied(emptyDesired);
+    assert.equal(rules(), 0);
+  });
+});
