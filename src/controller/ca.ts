@@ -41,8 +41,8 @@ export interface Authority {
 
 const rootSchema = v.object({ certificate: v.string(), key: v.string() });
 
-/** The first byte is 1 to 127, so that the number is positive and has no leading zeros in either notation. */
-const newSerial = (): string => (((randomBytes(1)[0] ?? 0) % 127) + 1).toString(16).padStart(2, '0') + randomBytes(15).toString('hex');
+/** The first byte is 16 to 127, so that the number is positive and has no leading zeros, neither in bytes nor in digits. */
+const newSerial = (): string => (0x10 + ((randomBytes(1)[0] ?? 0) % 0x70)).toString(16) + randomBytes(15).toString('hex');
 
 /** As in `certificates/<serial>`, from whatever spelling. */
 export const canonicalSerial = (serial: string): string =>

@@ -4,7 +4,7 @@ import { Fault } from '#model/fault.ts';
 import type { Entry, Operation } from '#store/store.ts';
 import { certificateRecord, type CertificateRecord } from '#api/answers.ts';
 import { parseAnswer } from '#api/parse.ts';
-import type { Issued } from './ca.ts';
+import { canonicalSerial, type Issued } from './ca.ts';
 import { type Control, transact } from './control.ts';
 import { fieldsOf, keys, toJson } from './records.ts';
 
@@ -42,10 +42,10 @@ export function revokeAllOf(control: Control, host: string, current: number = In
   });
 }
 
-/** Revoking twice is success. Fault `not-found`. */
+/** `serial` in whatever spelling (openssl prints upper case, colons and leading zeros). Revoking twice is success. Fault `not-found`. */
 export async function revokeCertificate(control: Control, serial: string): Promise<void> {
   await transact(control, async () => {
-    const entry = await control.store.get(keys.certificate(serial));
+    const entry = await control.store.get(keys.certificate(canonicalSerial(serial)));
     if (entry === undefined) throw new Fault('not-found', `No certificate ${serial}`);
     const record = read(entry);
     const operation: Operation = {
