@@ -302,3 +302,48 @@ test('a disk that is full stops nothing that runs; what could not be taken in is
   await eventually(() => a.journal.get(`address-block/${block.id}`) !== undefined, 'the block is taken in');
   await run(agent, network, 1);
 });
+
+test('an interface that loses its address for a moment takes no tunnel down, and is told to nobody', async (t) => {
+  const { a, b } = await bed(t);
+  let isUp = true;
+  const agent = a.start({ underlay: () => (isUp ? [a.underlay] : []) });
+  const other = b.start();
+  await eventually(() => isReady(agent) && isReady(other), 'ready');
+  const { id: network } = await agent.local.createNetwork({ name: 'web' });
+  await eventually(() => other.local.network(network), 'the other knows the network');
+  await run(agent, network, 1);
+  await run(other, network, 2);
+  await eventually(() => routesOf(a, network).some((route) => /\/2\d$/.test(route)), 'the other block is routed');
+  const routes = routesOf(a, network);
+  isUp = false;
+  await a.stop();
+  const before = a.kinds.writes;
+  const second = a.start({ underlay: () => (isUp ? [a.underlay] : []) });
+  await eventually(() => isReady(second), 'ready again');
+  assert.deepEqual([a.kinds.writes - before, routesOf(a, network)], [0, routes]);
+  assert.ok(a.said.some((message) => message.startsWith('the underlay has lost its address')));
+  assert.deepEqual((await a.client.get('hosts', 'a')).underlay, [a.underlay]);
+});
+
+test('a network whose records are lost is kept while a container is in it, over a restart too, and told; then it goes', async (t) => {
+  const { cluster, a } = await bed(t, ['a']);
+  const agent = a.start();
+  await eventually(() => isReady(agent), 'ready');
+  const { id: network } = await agent.local.createNetwork({ name: 'web' });
+  await run(agent, network, 1);
+  await eventually(() => agent.view.snapshot.endpoints.size === 1, 'published');
+  const { entries } = await cluster.store.list('');
+  const lost = entries.filter(({ key, value }) => key.includes(network) || JSON.stringify(value).includes(network));
+  const before = a.kinds.writes;
+  await cluster.store.commit(lost.map(({ key }) => ({ type: 'delete', key })));
+  await eventually(() => agent.status().failing.some((line) => line.includes('knows network web')), 'told');
+  assert.deepEqual([a.kinds.writes - before, agent.view.snapshot.networks.size], [0, 0]);
+  await a.stop();
+  const second = a.start();
+  await eventually(() => second.status().synced && second.status().runs > 0, 'a run that may remove');
+  assert.deepEqual([a.kinds.writes - before, second.facts.networks.get(network)?.name], [0, 'web']);
+  await untilTold(a, ({ failing }) => failing.some((line) => line.includes('knows network web')));
+  await second.local.detach(id(1));
+  await eventually(() => a.kinds.netns.list('').length === 0, 'it has gone with its last container');
+  assert.deepEqual([second.status().failing, a.journal.list('kept/')], [[], []]);
+});

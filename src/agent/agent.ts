@@ -6,7 +6,7 @@ import type { Report } from '#api/requests.ts';
 import { plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
-import type { Host, Underlay } from '#model/resources.ts';
+import type { Host, Network, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
@@ -17,7 +17,8 @@ import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
 import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
-import type { HostRoutes } from './underlay.ts';
+import { NetworksInUse } from './networks-in-use.ts';
+import { type HostRoutes, lacksPreferred, steadyUnderlay } from './underlay.ts';
 import { View } from './view.ts';
 
 /** What the agent asks of the controllers; every call rejects with `unavailable` when none answers. */
@@ -91,7 +92,11 @@ export class Agent implements AsyncDisposable {
   #following: Promise<void> = Promise.resolve();
   #desired: Desired = emptyDesired;
   #outcome: Outcome | undefined;
+  readonly #inUse: NetworksInUse;
+  #facts: Snapshot | undefined;
   #underlay: readonly Underlay[] = [];
+  /** Looks in a row at which the preferred interface had no address. */
+  #underlayMisses = 0;
   #connected = false;
   #reason: unknown;
   #refused: ReadonlyMap<string, Fault> = new Map();
@@ -104,6 +109,7 @@ export class Agent implements AsyncDisposable {
   constructor(options: AgentOptions) {
     const { host, journal, kinds, controller, clock, log, newId } = options;
     this.#options = options;
+    this.#inUse = new NetworksInUse(journal);
     this.view = new View({ journal, changed: () => this.#factsChanged() });
     this.endpoints = new Endpoints(journal, () => this.#factsChanged());
     this.#book = new AddressBook({
@@ -154,6 +160,11 @@ export class Agent implements AsyncDisposable {
     return this.#desired;
   }
 
+  /** What the last plan was made from: what the cluster says, and what it lacks of networks that containers here are in. */
+  get facts(): Snapshot {
+    return this.#facts ?? this.view.snapshot;
+  }
+
   /** Calls `fn` after every change of facts, at most once per turn of the event loop. */
   onFacts(fn: () => void): void {
     this.#listeners.push(fn);
@@ -164,7 +175,8 @@ export class Agent implements AsyncDisposable {
     const { controller, log } = this.#options;
     this.#load();
     this.#noticeReboot();
-    this.#underlay = this.#options.underlay();
+    this.#underlay = this.view.snapshot.hosts.get(this.#options.host)?.underlay ?? [];
+    this.#lookAtUnderlay(this.#options.underlay());
     this.#spread();
     this.loop.run();
     this.#following = follow({
@@ -227,6 +239,7 @@ export class Agent implements AsyncDisposable {
   #load(): void {
     try {
       this.view.load();
+      this.#inUse.load();
     } catch (error) {
       if (!isFault(error, 'corrupt')) throw error;
       this.#options.log.error({ error }, 'cannot read what was kept of the cluster; waiting for a controller to tell it again');
@@ -243,7 +256,8 @@ export class Agent implements AsyncDisposable {
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
-    const planned = plan(this.view.snapshot, this.endpoints.all(), { ...self, underlay: this.#underlay });
+    this.#facts = this.#inUse.complete(this.view.snapshot, this.endpoints.all());
+    const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay });
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };
     return this.#desired;
@@ -258,8 +272,35 @@ export class Agent implements AsyncDisposable {
     applied?.(this.#desired, outcome);
   }
 
-  #failing(): string[] {
+  #refusedByKernel(): string[] {
     return (this.#outcome?.failing ?? []).map(({ fault }) => fault.message);
+  }
+
+  /** Everything that is wrong here and for people to know, whoever looks. */
+  #failing(): string[] {
+    return [...this.#inUse.networks.map(lostText), ...this.#refusedByKernel()];
+  }
+
+  /** The interface that the operator named may be gone for a moment too. */
+  #foundUnderlay(): readonly Underlay[] {
+    try {
+      return this.#options.underlay();
+    } catch (error) {
+      if (!isFault(error, 'invalid')) throw error;
+      return [];
+    }
+  }
+
+  /** An interface that flaps must not take the tunnels down. */
+  #lookAtUnderlay(found: readonly Underlay[]): void {
+    this.#underlayMisses = lacksPreferred(this.#underlay, found) ? this.#underlayMisses + 1 : 0;
+    const underlay = steadyUnderlay(this.#underlay, found, this.#underlayMisses);
+    if (this.#underlayMisses === 1) {
+      this.#options.log.warn({ found, kept: underlay }, 'the underlay has lost its address; going on with what was known');
+    }
+    if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return;
+    this.#underlay = underlay;
+    this.loop.kick();
   }
 
   /** Facts change in bursts; everybody is told once per turn. */
@@ -314,12 +355,9 @@ export class Agent implements AsyncDisposable {
     const ready = this.#isReady();
     this.#saidReady = ready;
     try {
-      const underlay = this.#options.underlay();
-      if (JSON.stringify(underlay) !== JSON.stringify(this.#underlay)) {
-        this.#underlay = underlay;
-        this.loop.kick();
-      }
-      const failing = this.#failing();
+      this.#lookAtUnderlay(this.#foundUnderlay());
+      const underlay = this.#underlay;
+      const refused = this.#refusedByKernel();
       const report: Report = {
         generation,
         underlay,
@@ -328,8 +366,8 @@ export class Agent implements AsyncDisposable {
         status: {
           ready,
           desired: this.#outcome?.desired ?? 0,
-          applied: (this.#outcome?.desired ?? 0) - failing.length,
-          failing: failing.slice(0, 20),
+          applied: (this.#outcome?.desired ?? 0) - refused.length,
+          failing: this.#failing().slice(0, 20),
           features,
         },
         ...hostRoutes(),
@@ -344,3 +382,6 @@ export class Agent implements AsyncDisposable {
     }
   }
 }
+
+const lostText = ({ name, id }: Network): string =>
+  `The controller knows network ${name} (${id}) no more, but containers here are in it: they stay as they are until they end. Was its store replaced, or restored from an old backup? Restore a newer one, or make the network again and restart the containers`;

@@ -1,7 +1,7 @@
 import { describe, it } from 'node:test';
 import assert from 'node:assert/strict';
-import { parseCidr } from '#model/ip.ts';
-import { findUnderlay, type FoundRoute, hostRoutes, nameServers } from './underlay.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { findUnderlay, type FoundRoute, hostRoutes, lacksPreferred, nameServers, steadyUnderlay } from './underlay.ts';
 
 // Captured from a host with a default route by eth0 and a second network on eth1.
 const routes = `Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -38,6 +38,25 @@ describe('findUnderlay', () => {
     assert.equal(findUnderlay({ interfaces, routes, mtuOf: () => 1450, wanted: 'eth1' })[0]?.ip, '192.168.3.4');
     assert.throws(() => findUnderlay({ interfaces, routes, mtuOf: () => 1450, wanted: 'eth7' }), { code: 'invalid', field: '--underlay' });
   });
+});
+
+const entry = (link: string, ip: string) => ({ interface: link, ip: parseIp(ip), subnet: parseCidr('10.0.0.0/8'), mtu: 1450 });
+
+describe('steadyUnderlay', () => {
+  const [first, second, moved] = [entry('eth0', '10.1.0.1'), entry('eth1', '10.2.0.1'), entry('eth0', '10.1.0.9')];
+  for (const [what, known, found, misses, expected] of [
+    ['nothing was known', [], [first], 0, [first]],
+    ['nothing is found for long', [first], [], 100, [first]],
+    ['the preferred interface is gone for a moment', [first, second], [second], 2, [first, second]],
+    ['the preferred interface stays away', [first, second], [second], 3, [second]],
+    ['the preferred interface has another address', [first], [moved], 0, [moved]],
+    ['another interface is preferred now', [first, second], [second, first], 0, [second, first]],
+  ] as const) {
+    it(what, () => {
+      assert.deepEqual(steadyUnderlay(known, found, misses), expected);
+      assert.equal(lacksPreferred(known, found), misses > 0);
+    });
+  }
 });
 
 const route = (destination: string, link?: string, protocol = 2): FoundRoute => ({ destination: parseCidr(destination), protocol, link });

@@ -69,6 +69,24 @@ export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFact
   return all.toSorted((a, b) => rank(a) - rank(b));
 }
 
+/** Looks in a row without the preferred interface before another one is believed. */
+const missesBelieved = 3;
+
+/**
+ * What to go by when an interface loses its addresses for a moment, as it does when a cable is pulled or DHCP begins anew: what
+ * was known, for ever when nothing at all is left (without an underlay there is nothing better to do), and for two looks when
+ * only the preferred interface has gone. `misses`: looks in a row for which this was so, `found` included.
+ */
+export function steadyUnderlay(known: readonly Underlay[], found: readonly Underlay[], misses: number): readonly Underlay[] {
+  const [preferred] = known;
+  if (preferred === undefined || !lacksPreferred(known, found)) return found;
+  return found.length === 0 || misses < missesBelieved ? known : found;
+}
+
+/** Whether the interface that was preferred has no address any more. */
+export const lacksPreferred = (known: readonly Underlay[], found: readonly Underlay[]): boolean =>
+  known[0] !== undefined && !found.some((entry) => entry.interface === known[0]?.interface);
+
 /** A route as the kernel tells it; no link: it leads nowhere. */
 export interface FoundRoute {
   readonly destination: Cidr;

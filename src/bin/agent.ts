@@ -171,8 +171,8 @@ async function run(options: Options, log: Logger): Promise<void> {
           agent.endpoints.all().flatMap(({ endpoint, sandbox }) => (sandbox === undefined ? [] : [endpoint.network])),
         );
         names.update(
-          agent.view.snapshot,
-          [...agent.view.snapshot.networks.values()].filter(({ id }) => present.has(id)),
+          agent.facts,
+          [...agent.facts.networks.values()].filter(({ id }) => present.has(id)),
         );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired);
