@@ -19,6 +19,7 @@ const { main } = await import('#cli/main.ts');
 const userFolder = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'));
 const contextFiles = [...(userFolder === undefined ? [] : [join(userFolder, 'causeway', 'contexts.yaml')]), '/etc/causeway/contexts.yaml'];
 const agentSocket = env['CAUSEWAY_AGENT_SOCKET'] ?? '/run/causeway/agent.sock';
+const identityFile = '/var/lib/causeway/identity.json';
 
 function credentialsOf(token: string | undefined, certificate: Target['certificate']): Credentials {
   if (certificate !== undefined) return { type: 'certificate', ...certificate };
@@ -43,8 +44,9 @@ const surroundings: Surroundings = {
     const { Client } = await import('#api/client.ts');
     return new Client({ urls: [url, ...others], ca, credentials: credentialsOf(token, certificate), retries: 2 });
   },
-  agentSocket: existsSync(agentSocket) ? agentSocket : undefined,
-  identityFile: '/var/lib/causeway/identity.json',
+  // A machine that has joined has an agent, also while its socket is not there because the agent was stopped.
+  agentSocket: existsSync(agentSocket) || existsSync(identityFile) ? agentSocket : undefined,
+  identityFile,
   hostname: hostname(),
 };
 

@@ -1,6 +1,6 @@
 // `causeway controller`: reads arguments and environment, starts a controller, and ends it cleanly on SIGTERM.
 import { readFileSync } from 'node:fs';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import pino from 'pino';
 import { Fault } from '#model/fault.ts';
 import { controllerPort } from '#model/numbers.ts';
@@ -74,8 +74,16 @@ const program = new Command('causeway controller')
     'memory:, sqlite:/path or etcd:http://host:2379,…',
     process.env['CAUSEWAY_STORE'] ?? 'sqlite:/var/lib/causeway/controller.db',
   )
-  .option('--listen <address:port>', 'where to listen', parseListen, { host: '0.0.0.0', port: controllerPort })
-  .option('--san <name>', 'a name or address under which the controller is reached (repeat, or separate by commas)', collect, [])
+  .addOption(
+    new Option('--listen <address:port>', 'where to listen; [::]:7480 for IPv6 too')
+      .argParser(parseListen)
+      .default({ host: '0.0.0.0', port: controllerPort }, `0.0.0.0:${controllerPort}`),
+  )
+  .addOption(
+    new Option('--san <name>', 'a name or address under which the controller is reached (repeat, or separate by commas)')
+      .argParser(collect)
+      .default([], 'none beside its own addresses'),
+  )
   .option('--contexts-file <path>', 'where the first administrator finds address, token and CA', '/etc/causeway/contexts.yaml')
   .option('--log-level <level>', 'debug, info, warn or error', process.env['CAUSEWAY_LOG_LEVEL'] ?? 'info')
   .action(run);

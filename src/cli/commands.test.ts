@@ -18,7 +18,8 @@ function cluster(): FakeClient {
     ...makeEndpoint(network.id, 'host-1', 1, [parseIp('10.0.0.1')]),
     ports: [{ protocol: 'tcp' as const, hostPort: 8080, port: 80 }],
   };
-  records.hosts.push(makeHost(1), makeHost(2));
+  const host = makeHost(1);
+  records.hosts.push({ ...host, status: { ...host.status, features: { ...host.status.features, fastPath: true } } }, makeHost(2));
   records.networks.push(network, makeNetwork('aaaaaaaaaa02', { carry: 'wireguard', vni: 4097 }));
   records.pools.push(pool);
   records.blocks.push(makeBlock(pool, 0, 'host-1'), makeBlock(pool, 1, 'host-2'));

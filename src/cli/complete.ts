@@ -103,10 +103,17 @@ async function candidatesAt({ command, position, option }: Place, current: strin
   return valuesOf(registeredArguments[position] ?? (last?.variadic === true ? last : undefined), asker);
 }
 
+/** bash hands over `--model=o` as `--model`, `=`, `o`, and expects what stands for the last of them. */
+const unsplit = (words: readonly string[]): readonly string[] =>
+  words.flatMap((word, index) => {
+    if (word !== '=' || words[index - 1]?.startsWith('--') !== true) return [word];
+    return index === words.length - 1 ? [''] : [];
+  });
+
 /** One candidate per line, `word<TAB>meaning`; only those that begin with the current word. `words` ends with the current one. */
 export async function complete(words: readonly string[], session: Session, patienceMs: number = usualPatienceMs): Promise<string> {
-  const before = words.slice(0, -1);
-  const current = words.at(-1) ?? '';
+  const before = unsplit(words).slice(0, -1);
+  const current = unsplit(words).at(-1) ?? '';
   const group = groupName(before);
   const program = buildProgram(await loadGroups(group === undefined ? [] : [group]), () => undefined);
   const found = await candidatesAt(placeAfter(program, before), current, { session, patienceMs });

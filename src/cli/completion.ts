@@ -26,7 +26,8 @@ _causeway() {
   done < <(causeway __complete "\${(@)words_}" 2>/dev/null)
   if (( \${#lines} )); then _describe causeway lines; else _files; fi
 }
-compdef _causeway causeway
+# Loaded from fpath, the file is the function's first call; sourced, it only registers.
+if [[ $funcstack[1] == _causeway ]]; then _causeway; else compdef _causeway causeway; fi
 `;
 
 const fish = `# fish completion of causeway: causeway completion fish | source

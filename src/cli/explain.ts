@@ -4,6 +4,7 @@ import type { Passage } from '#drivers/driver.ts';
 import { drivers } from '#drivers/drivers.ts';
 import { describeChoices, models } from '#drivers/models.ts';
 import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
+import { familyOf } from '#model/ip.ts';
 import type { Host, Network } from '#model/resources.ts';
 import { agentView, type HeldObjects, heldObjects } from './agent.ts';
 import { all } from './client.ts';
@@ -97,14 +98,24 @@ function heldText(host: string, members: number, held: HeldObjects | undefined):
 async function explainNetwork(session: Session, [name = '']: readonly string[], options: { host?: string | true }): Promise<Answer> {
   const client = await session.client();
   const found = await client.get('networks', name);
-  const [hosts, endpoints] = await Promise.all([all(client, 'hosts'), all(client, 'endpoints', { network: found.id })]);
+  const [hosts, endpoints, pools] = await Promise.all([
+    all(client, 'hosts'),
+    all(client, 'endpoints', { network: found.id }),
+    all(client, 'pools', { network: found.id }),
+  ]);
   const choices = describeChoices(found.choices);
   const docker = found.choices.carry === 'docker';
   const sums = docker ? [] : sumsOf(found, hosts);
   const passages = passagesOf(found);
   const { host: here, held } = await placeOf(session, found, options.host);
-  const members = endpoints.filter((endpoint) => endpoint.network === found.id && endpoint.host === here);
-  const objects = here === undefined ? [] : objectsOf(found, members, hosts.find(({ id }) => id === here)?.status.features);
+  const mine = <T extends { readonly network: string }>(rows: readonly T[]): readonly T[] =>
+    rows.filter(({ network }) => network === found.id);
+  const families = new Set(
+    [...mine(pools).map(({ cidr }) => cidr), ...mine(endpoints).flatMap(({ addresses }) => addresses)].map(familyOf),
+  );
+  const members = mine(endpoints).filter((endpoint) => endpoint.host === here);
+  const objects =
+    here === undefined ? [] : objectsOf(found, members, { features: hosts.find(({ id }) => id === here)?.status.features ?? {}, families });
   return {
     names: [found.name],
     data: {

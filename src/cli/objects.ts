@@ -1,6 +1,7 @@
 // Which kernel objects implement a network on a host, and the command that shows each: for people who trust `ip`, `bridge`
 // and `nft` more than us. Names follow from ids (model/numbers.ts), so nothing has to be asked of the kernel.
 import { domainName, endpointLink, routeProtocol, tableName, uplink, uplinkLink, vxlanLink, wireguardLink } from '#model/numbers.ts';
+import { type Family, familyOf } from '#model/ip.ts';
 import type { Endpoint, Host, Network } from '#model/resources.ts';
 
 export interface KernelObject {
@@ -8,12 +9,30 @@ export interface KernelObject {
   readonly command: string;
 }
 
-function uplinkObjects(network: Network, inside: string): readonly KernelObject[] {
+/** What a host can do and which families a network has decide which of its objects there are. */
+export interface Setting {
+  readonly features: Host['status']['features'];
+  /** Of the network's addresses; none is taken for IPv4. */
+  readonly families: ReadonlySet<Family>;
+}
+
+const familiesShown: readonly Family[] = [4, 6];
+
+/** `ip` shows one family at a time. */
+const routes = (what: string, before: string, which: string, families: ReadonlySet<Family>): readonly KernelObject[] =>
+  families4And6
+    .filter((family) => families.has(family))
+    .map((family) => ({
+      what: families.size === 1 ? what : `${what}, IPv${family}`,
+      command: `${before}ip ${family === 6 ? '-6 ' : ''}route show ${which}`,
+    }));
+
+function uplinkObjects(network: Network, inside: string, { families }: Setting): readonly KernelObject[] {
   const host = uplinkLink(network.id);
   return [
     { what: 'uplink, inside the namespace', command: `${inside}ip -d link show ${uplink.link}` },
     { what: 'uplink, on the host', command: `ip -d link show ${host}` },
-    { what: 'routes from the host to the endpoints (transit addresses)', command: `ip route show dev ${host}` },
+    ...routes('routes from the host to the endpoints (transit addresses)', '', `dev ${host}`, families),
   ];
 }
 
@@ -21,34 +40,46 @@ function uplinkObjects(network: Network, inside: string): readonly KernelObject[
 const showUserspace = (link: string): string =>
   `unshare -m sh -c 'mkdir -p /run/wireguard; mount --bind /run/causeway/wireguard /run/wireguard; wg show ${link}'`;
 
-function carryObjects(network: Network, inside: string, isUserspace: boolean): readonly KernelObject[] {
+function carryObjects(network: Network, inside: string, { features, families }: Setting): readonly KernelObject[] {
   const tunnel = vxlanLink(network.vni);
   const wireguard = wireguardLink(network.vni);
-  const direct = { what: 'routes to the blocks of other hosts', command: `${inside}ip route show proto ${routeProtocol}` };
+  const isUserspace = features['wireguard'] === 'userspace';
+  const toBlocks = (which: string): readonly KernelObject[] => routes('routes to the blocks of other hosts', inside, which, families);
+  const direct = toBlocks(`proto ${routeProtocol}`);
   const byCarry: Readonly<Record<Network['choices']['carry'], readonly KernelObject[]>> = {
     vxlan: [
       { what: 'VXLAN link', command: `${inside}ip -d link show ${tunnel}` },
-      { what: 'routes to the blocks of other hosts', command: `${inside}ip route show dev ${tunnel}` },
+      ...toBlocks(`dev ${tunnel}`),
       { what: 'neighbours, one per other host', command: `${inside}ip neigh show dev ${tunnel}` },
       { what: 'forwarding entries, one per other host', command: `${inside}bridge fdb show dev ${tunnel}` },
     ],
     'direct-routing': [
-      direct,
+      ...direct,
       { what: 'VXLAN link, for hosts behind a router', command: `${inside}ip -d link show ${tunnel}` },
       { what: 'forwarding entries, one per host behind a router', command: `${inside}bridge fdb show dev ${tunnel}` },
     ],
-    'host-gateway': [direct],
+    'host-gateway': direct,
     wireguard: [
       { what: 'WireGuard link', command: `${inside}ip -d link show ${wireguard}` },
       {
         what: 'keys, peers and what each may send from',
         command: isUserspace ? showUserspace(wireguard) : `${inside}wg show ${wireguard}`,
       },
-      { what: 'routes to the blocks of other hosts', command: `${inside}ip route show dev ${wireguard}` },
+      ...toBlocks(`dev ${wireguard}`),
     ],
     docker: [],
   };
   return byCarry[network.choices.carry];
+}
+
+/** The programs by which packets inside the network skip the long way (drivers/fast.ts): one filter a link, named `cw_fast`. */
+function shortCuts(network: Network, endpoints: readonly Endpoint[], inside: string, { features }: Setting): readonly KernelObject[] {
+  if (features['fastPath'] !== true || network.choices.domain !== 'own') return [];
+  const show = (link: string): string => `${inside}tc filter show dev ${link} ingress`;
+  return [
+    ...endpoints.map(({ id, name, owner }) => ({ what: `short cut from ${name || owner} (eBPF)`, command: show(endpointLink(id)) })),
+    ...(network.choices.carry === 'vxlan' ? [{ what: 'short cut from other hosts (eBPF)', command: show(vxlanLink(network.vni)) }] : []),
+  ];
 }
 
 function endpointObjects(endpoint: Endpoint, inside: string): readonly KernelObject[] {
@@ -57,20 +88,13 @@ function endpointObjects(endpoint: Endpoint, inside: string): readonly KernelObj
     { what: `link of ${endpoint.name || endpoint.owner}`, command: `${inside}ip -d link show ${link}` },
     ...endpoint.addresses.map((ip) => ({
       what: `route to ${ip}`,
-      command: `${inside}ip ${ip.includes(':') ? '-6 ' : ''}route show dev ${link}`,
+      command: `${inside}ip ${familyOf(ip) === 6 ? '-6 ' : ''}route show dev ${link}`,
     })),
   ];
 }
 
-/**
- * In the order in which a packet of a container meets them. `endpoints`: those of the network on this host; `features`: what
- * the host says that it can do.
- */
-export function objectsOf(
-  network: Network,
-  endpoints: readonly Endpoint[],
-  features: Host['status']['features'] = {},
-): readonly KernelObject[] {
+/** In the order in which a packet of a container meets them. `endpoints`: those of the network on this host. */
+export function objectsOf(network: Network, endpoints: readonly Endpoint[], setting: Setting): readonly KernelObject[] {
   if (network.choices.attach === 'docker') {
     return [{ what: "Docker's own network and its members", command: `docker network inspect --verbose ${network.name}` }];
   }
@@ -79,9 +103,10 @@ export function objectsOf(
   return [
     ...(own ? [{ what: 'namespace of the network', command: `ip netns list | grep ${domainName(network.id)}` }] : []),
     ...endpoints.flatMap((endpoint) => endpointObjects(endpoint, inside)),
+    ...shortCuts(network, endpoints, inside, setting),
     { what: 'rules: admission, names, translation', command: `${inside}nft list table inet ${tableName}` },
-    ...carryObjects(network, inside, features['wireguard'] === 'userspace'),
-    ...(own && !network.internal ? uplinkObjects(network, inside) : []),
+    ...carryObjects(network, inside, setting),
+    ...(own && !network.internal ? uplinkObjects(network, inside, setting) : []),
     ...(own ? [{ what: 'rules of the host: published ports, masquerading', command: `nft list table inet ${tableName}` }] : []),
   ];
 }
