@@ -16,14 +16,14 @@ export interface Setting {
   readonly families: ReadonlySet<Family>;
 }
 
-const familiesShown: readonly Family[] = [4, 6];
+const allFamilies: readonly Family[] = [4, 6];
 
 /** `ip` shows one family at a time. */
 const routes = (what: string, before: string, which: string, families: ReadonlySet<Family>): readonly KernelObject[] =>
-  families4And6
-    .filter((family) => families.has(family))
+  allFamilies
+    .filter((family) => (families.size === 0 ? family === 4 : families.has(family)))
     .map((family) => ({
-      what: families.size === 1 ? what : `${what}, IPv${family}`,
+      what: families.size > 1 ? `${what}, IPv${family}` : what,
       command: `${before}ip ${family === 6 ? '-6 ' : ''}route show ${which}`,
     }));
 
