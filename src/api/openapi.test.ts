@@ -4,15 +4,16 @@ import * as v from 'valibot';
 import { openapi } from './openapi.ts';
 import { routes } from './routes.ts';
 
+const answer = v.object({ headers: v.optional(v.record(v.string(), v.unknown())) });
 const operation = v.object({
   operationId: v.string(),
   parameters: v.array(v.object({ name: v.string(), in: v.string() })),
-  responses: v.record(v.string(), v.unknown()),
+  responses: v.record(v.string(), answer),
 });
 const document = v.object({
   openapi: v.literal('3.1.0'),
   paths: v.record(v.string(), v.record(v.string(), operation)),
-  components: v.object({ schemas: v.record(v.string(), v.object({ type: v.string(), properties: v.record(v.string(), v.unknown()) })) }),
+  components: v.object({ schemas: v.record(v.string(), v.object({ properties: v.optional(v.record(v.string(), v.unknown())) })) }),
 });
 
 test('the document has every operation once, its parameters, and every reference leads somewhere', () => {
@@ -32,4 +33,9 @@ test('the document has every operation once, its parameters, and every reference
   for (const [, name = ''] of JSON.stringify(made).matchAll(/"#\/components\/schemas\/(\w+)"/g))
     assert.ok(name in components.schemas, name);
   assert.deepEqual(Object.keys(components.schemas['networks']?.properties ?? {}).slice(0, 3), ['id', 'name', 'revision']);
+  // Whoever changes a record must know where its revision is found.
+  const matching = operations.filter(({ parameters }) => parameters.some((one) => one.name === 'If-Match'));
+  for (const { path, method } of matching.filter((one) => one.method === 'put')) {
+    assert.ok('ETag' in (paths[path]?.[method]?.responses['200']?.headers ?? {}), path);
+  }
 });

@@ -46,10 +46,31 @@ function parametersOf(route: Route<unknown, unknown>): Json[] {
   return [...inPath, ...inQuery, ...match];
 }
 
+const line = (type: string, properties: Json): Json => ({
+  type: 'object',
+  properties: { type: { const: type }, ...properties, revision: { type: 'integer' } },
+  required: ['type', ...Object.keys(properties), 'revision'],
+});
+
+/** One line of a watch, as answers.ts reads it. Readers pass over types and kinds that they do not know. */
+const watchLine: Json = {
+  description: 'Puts and deletes may come twice, never out of order. `bookmark`: its revision may be used as `since`.',
+  oneOf: [
+    ...components.map(([kind]) => line('put', { kind: { const: kind }, item: reference(kind) })),
+    line('delete', { kind: { enum: components.map(([kind]) => kind) }, id: { type: 'string' } }),
+    line('synced', { whole: { type: 'boolean', description: 'What came before is all there is; anything else is to be forgotten.' } }),
+    line('bookmark', {}),
+  ],
+};
+
+const etag: Json = { ETag: { description: "The record's revision, for If-Match", schema: { type: 'string' } } };
+
 function operationOf(name: string, route: Route<unknown, unknown>): Json {
+  const isRecord = components.some(([, component]) => component === route.answer);
   const answer: Json = {
     description: route.summary,
-    ...(route.stream === true ? { content: content({ type: 'object' }, 'application/x-ndjson') } : {}),
+    ...(isRecord ? { headers: etag } : {}),
+    ...(route.stream === true ? { content: content(reference('watchLine'), 'application/x-ndjson') } : {}),
     ...(route.answer === undefined ? {} : { content: content(described(route.answer)) }),
   };
   return {
@@ -82,7 +103,11 @@ export function openapi(version: string): Json {
     info: { title: 'Causeway controller', version, description: `Version ${apiVersion} of the protocol` },
     paths,
     components: {
-      schemas: { ...Object.fromEntries(components.map(([name, schema]) => [name, schemaOf(schema)])), problem: schemaOf(problem) },
+      schemas: {
+        ...Object.fromEntries(components.map(([name, schema]) => [name, schemaOf(schema)])),
+        problem: schemaOf(problem),
+        watchLine,
+      },
       securitySchemes: { token: { type: 'http', scheme: 'bearer' }, certificate: { type: 'mutualTLS' } },
     },
   };
