@@ -9,9 +9,18 @@ import { schemas } from './schemas.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
+/** Not every language's expressions know Unicode's classes. */
+const control = String.raw`\u0000-\u001f\u007f-\u009f`;
+
 function schemaOf(schema: Schema<unknown>): Json {
   // What a pipeline transforms is described as it is written down: addresses are strings.
-  const { $schema: _, ...json } = toJsonSchema(schema, { typeMode: 'input', errorMode: 'ignore', target: 'draft-2020-12' });
+  const { $schema: _, ...json } = toJsonSchema(schema, {
+    typeMode: 'input',
+    errorMode: 'ignore',
+    target: 'draft-2020-12',
+    overrideAction: ({ jsonSchema }) =>
+      jsonSchema.pattern === undefined ? undefined : { ...jsonSchema, pattern: jsonSchema.pattern.replaceAll(String.raw`\p{Cc}`, control) },
+  });
   return json;
 }
 
