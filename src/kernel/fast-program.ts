@@ -3,6 +3,8 @@
 // the slow path stays the only place that drops, answers, translates or counts. What the kernel's forwarding does to a
 // packet on the way is done here too (net/ipv4/ip_input.c, ip_forward.c, net/ipv6/ip6_output.c): header checks, TTL, MTU by
 // segment. The way out is the kernel's own answer (bpf_fib_lookup, net/core/filter.c) and known by the MAC of its link.
+// That helper is only for programs under a licence that goes with the GPL, so these may be had under MIT or GPL-2.0 too.
+// SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only
 import { type Cidr, cidrBase, cidrLength, type Family, familyOf, hostPrefix, type Ip, ipToBigint, type Mac } from '#model/ip.ts';
 import type { FastPath } from '#model/desired.ts';
 import { gatewayMac } from '#model/numbers.ts';
