@@ -68,11 +68,6 @@ export async function openLane({ name, client, server, network, address }: Lane)
   };
 }
 
-export async function closeLane({ name, client, server }: Lane): Promise<void> {
-  await docker(client, ['rm', '--force', `${name}-client`]);
-  await docker(server, ['rm', '--force', `${name}-server`]);
-}
-
 /** First address of a container, whatever its network is called. */
 export const addressOf = (host: Host, container: string): Promise<string> =>
   docker(host, ['inspect', '--format', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', container]);

@@ -32,13 +32,6 @@ export interface ImageRecipe {
 /** sh, httpd, wget, nc, ping, ip, nslookup and the rest of busybox. */
 export const boxImage: ImageRecipe = { name: 'causeway/box', programs: {}, scripts: {}, changes: ['CMD ["sh"]'] };
 
-export const iperfImage: ImageRecipe = {
-  name: 'causeway/iperf3',
-  programs: { '/usr/bin/iperf3': '/usr/bin/iperf3' },
-  scripts: {},
-  changes: ['CMD ["iperf3", "--server"]'],
-};
-
 /** A counter's page: each request asks the database named `database` and says who answered. */
 export const webImage: ImageRecipe = {
   name: 'causeway/web',

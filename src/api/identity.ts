@@ -2,7 +2,7 @@
 // controller that certifies.
 // oxlint-disable-next-line import/no-unassigned-import -- x509 needs it to be loaded first
 import 'reflect-metadata';
-import { createHash, webcrypto } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
 import { Fault } from '#model/fault.ts';
 
@@ -37,13 +37,6 @@ export function parseToken(text: string): TokenText | undefined {
   if (id === undefined || secret === undefined) return undefined;
   if (kind === 'j') return fingerprint === undefined ? undefined : { type: 'join', id, secret, fingerprint };
   return fingerprint === undefined ? { type: 'api', id, secret } : undefined;
-}
-
-/** SHA-256 of a certificate's DER form, as in a join token. Fault `invalid` when `pem` holds none. */
-export function fingerprintOf(pem: string): string {
-  const [der] = x509.PemConverter.decode(pem);
-  if (der === undefined) throw new Fault('invalid', 'Not a certificate in PEM form', { field: 'ca' });
-  return createHash('sha256').update(Buffer.from(der)).digest('hex');
 }
 
 /** When a certificate begins and ceases to be valid, in milliseconds. Fault `invalid` when `pem` holds none. */

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Fault } from '#model/fault.ts';
+import { agentPort } from '#model/numbers.ts';
 
 export interface Options {
   readonly join?: string;
@@ -143,7 +144,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     scope: scopeOf(either('scope') ?? 'local'),
     recover: values.recover ?? false,
     fastPath: !isSet(values['no-fast-path'], environment['CAUSEWAY_NO_FAST_PATH']),
-    port: portOf(either('port') ?? '7481'),
+    port: portOf(either('port') ?? String(agentPort)),
     logLevel: logLevelOf(either('log-level') ?? 'info'),
     ...leakOf(either('leak-seconds')),
   };

@@ -1,11 +1,9 @@
 // What the commands use of the API's client. Only its type: the client itself is loaded when a command connects, and tests
 // stand in for it.
-import type { Client as ApiClient, CreateRequests, ListOptions, ReplaceableKind } from '#api/client.ts';
+import type { Client as ApiClient, CreateRequests, ListOptions } from '#api/client.ts';
 import type { ResourceKind, Resources } from '#model/resources.ts';
 
 export type Bodies = CreateRequests;
-export type Replaceable = ReplaceableKind;
-export type Removable = Exclude<ResourceKind, 'blocks' | 'endpoints'>;
 
 export type Client = Pick<
   ApiClient,

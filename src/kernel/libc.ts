@@ -29,7 +29,6 @@ const c = {
   listen: program.func('int listen(int, int)'),
   getsockname: program.func('int getsockname(int, _Out_ void *, _Inout_ uint32_t *)'),
   setsockopt: program.func('int setsockopt(int, int, int, const void *, uint32_t)'),
-  getsockopt: program.func('int getsockopt(int, int, int, _Out_ void *, _Inout_ uint32_t *)'),
   recv: program.func('long recv(int, _Out_ void *, size_t, int)'),
   send: program.func('long send(int, const void *, size_t, int)'),
   fcntl: program.func('int fcntl(int, int, long)'),
@@ -119,13 +118,6 @@ export function netlinkPort(fd: number): number {
 export function setOption(fd: number, level: number, option: number, value: Buffer | number): void {
   const bytes = typeof value === 'number' ? Buffer.from(Int32Array.of(value).buffer) : value;
   checked(c.setsockopt(fd, level, option, bytes, bytes.length), `set socket option ${level}/${option}`);
-}
-
-/** The value of an integer socket option. */
-export function getOption(fd: number, level: number, option: number): number {
-  const bytes = Buffer.alloc(4);
-  checked(c.getsockopt(fd, level, option, bytes, [4]), `read socket option ${level}/${option}`);
-  return bytes.readInt32LE(0);
 }
 
 /** Bytes received into `buffer`, or the negative errno. `wait: false` never blocks. Does not throw: it is a hot path. */
