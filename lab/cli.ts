@@ -94,7 +94,7 @@ async function main(argv: readonly string[]): Promise<void> {
       return progress.step(`Removing lab ${required(rest[0], 'NAME')}`, () => destroyLab(rest[0] ?? ''));
     default:
       process.stderr.write(usage);
-      process.exitCode = command === '--help' || command === 'help' ? 0 : 2;
+      process.exitCode = ['--help', '-h', 'help'].includes(command) ? 0 : 2;
   }
 }
 

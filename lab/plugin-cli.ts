@@ -26,7 +26,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv;
   if (command !== 'build') {
     process.stderr.write(usage);
-    return command === '--help' || command === 'help' ? 0 : 2;
+    return command !== undefined && ['--help', '-h', 'help'].includes(command) ? 0 : 2;
   }
   const { values } = parseArgs({ args: rest, options: { output: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
   if (values.help === true) {

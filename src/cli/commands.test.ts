@@ -104,6 +104,9 @@ test('wrong use is code invalid and status 2, with advice', async () => {
     'token create --role viewer --host a',
     'token create --join --ttl 5',
     'context add x --url controller',
+    'context add x --url https://a:7480 --token=',
+    'context add x --url https://a:7480 --token-file /dev/null',
+    'context add x --url https://a:7480 --ca /dev/null',
     'completion tcsh',
   ];
   for (const line of rows) {

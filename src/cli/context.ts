@@ -93,15 +93,28 @@ function readText(file: string, field: string): string {
   }
 }
 
+/** Fault `invalid` for an empty one, which would only be refused by the controller later. */
+async function tokenOf(session: Session, { token, tokenFile }: AddOptions): Promise<string | undefined> {
+  const fromFile = tokenFile === undefined ? undefined : readText(tokenFile, 'token-file').trim();
+  const given = token === '-' ? (await session.readStdin()).trim() : (token ?? fromFile);
+  if (given === '') throw new Fault('invalid', 'The token is empty', { field: token === undefined ? 'token-file' : 'token' });
+  return given;
+}
+
+/** PEM text, or what a file holds. Fault `invalid` when that is no certificate. */
+function caOf({ ca }: AddOptions): string | undefined {
+  if (ca === undefined) return undefined;
+  const text = ca.includes('-----BEGIN') ? ca : readText(ca, 'ca');
+  if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
+  throw new Fault('invalid', 'No certificate in PEM form', { field: 'ca', hint: 'It is /etc/causeway/ca.pem on the controller.' });
+}
+
 async function add(session: Session, [name = '']: readonly string[], options: AddOptions): Promise<Answer> {
   if (!URL.canParse(options.url) || !/^https?:/.test(options.url)) {
     throw new Fault('invalid', `Not an address of a controller: ${options.url}`, { field: 'url', hint: 'Use https://HOST:7480' });
   }
-  const token =
-    options.token === '-'
-      ? (await session.readStdin()).trim()
-      : (options.token ?? (options.tokenFile === undefined ? undefined : readText(options.tokenFile, 'token-file').trim()));
-  const ca = options.ca === undefined || options.ca.includes('-----BEGIN') ? options.ca : readText(options.ca, 'ca');
+  const token = await tokenOf(session, options);
+  const ca = caOf(options);
   const file = ownFile(session);
   const before = await readContexts(file);
   const context = { url: options.url, ...(token === undefined ? {} : { token }), ...(ca === undefined ? {} : { ca }) };
