@@ -252,7 +252,7 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
     scope: options.scope,
     underlayMtu: () => leastMtu(agent.view.snapshot.hosts.values()),
   });
-  agent.onFacts(() => sync.kick());
+  agent.onFacts(() => sync.factsChanged());
   void sync.run(signal);
   return sync;
 }

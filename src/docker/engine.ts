@@ -117,12 +117,7 @@ const member = v.object({
 });
 const members = v.object({ Containers: v.nullish(v.record(v.string(), member), {}) });
 
-const swarm = v.object({
-  Swarm: v.object({
-    ControlAvailable: v.nullish(v.boolean(), false),
-    Cluster: v.nullish(v.object({ ID: v.nullish(v.string(), '') }), { ID: '' }),
-  }),
-});
+const swarm = v.object({ ID: v.string() });
 
 export interface NetworkCreation {
   readonly name: string;
@@ -144,8 +139,9 @@ export interface EngineEvent {
   readonly action: string;
   /** Id of the network or container. */
   readonly id: string;
-  /** Of network events: the container concerned. */
+  /** Of network events: the container concerned, and the network's driver. */
   readonly container?: string | undefined;
+  readonly driver?: string | undefined;
 }
 const event = v.pipe(
   v.object({
@@ -158,6 +154,7 @@ const event = v.pipe(
     action: one.Action,
     id: one.Actor.ID,
     container: one.Actor.Attributes['container'],
+    driver: one.Actor.Attributes['type'],
   })),
 );
 
@@ -181,10 +178,17 @@ export class Engine {
     return absentIsUndefined(this.#get(`/networks/${encodeURIComponent(id)}`, network));
   }
 
-  /** Id of the Swarm that this engine is a manager of; undefined on workers and outside of a Swarm. */
+  /**
+   * Id of the Swarm that this engine is a manager of; undefined on workers, outside of a Swarm, and while it has no leader.
+   * Not by /info, for which the engine executes each of its runtimes to ask for its version.
+   */
   async managedSwarm(): Promise<string | undefined> {
-    const { ControlAvailable: isManager, Cluster: cluster } = (await this.#get('/info', swarm)).Swarm;
-    return isManager && cluster.ID !== '' ? cluster.ID : undefined;
+    try {
+      return (await this.#get('/swarm', swarm)).ID;
+    } catch (error) {
+      if (isFault(error, 'unavailable') || isFault(error, 'internal')) return undefined;
+      throw error;
+    }
   }
 
   /** Networks of the Swarm with these drivers, without the routing mesh's: all on a manager, those in use here on a worker. */
@@ -259,8 +263,8 @@ export class Engine {
 
   /** Events from now on, until the engine goes away (a Fault `unavailable`) or `signal` aborts. */
   async *events(options: { readonly signal: AbortSignal; readonly onOpen: () => void }): AsyncGenerator<EngineEvent> {
-    // Not those of exec and health checks, which come by the thousand.
-    const actions = ['create', 'connect', 'disconnect', 'destroy', 'remove', 'start', 'die', 'rename'];
+    // Of containers only new names; when they come and go, their networks tell, or the plugin is called.
+    const actions = ['create', 'connect', 'disconnect', 'destroy', 'remove', 'rename'];
     const filters = encodeURIComponent(JSON.stringify({ type: ['network', 'container'], event: actions }));
     const { statusCode, body } = await this.#request('GET', `/events?filters=${filters}`, undefined, options.signal);
     if (statusCode !== 200) throw faultOf(statusCode, await body.text());
@@ -275,7 +279,7 @@ export class Engine {
         rest = lines.pop() ?? '';
         for (const line of lines) {
           const parsed = v.safeParse(event, JSON.parse(line));
-          if (parsed.success) yield parsed.output;
+          if (parsed.success && (parsed.output.type === 'network' || parsed.output.action === 'rename')) yield parsed.output;
         }
       }
     } catch (cause) {

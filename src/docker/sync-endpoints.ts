@@ -37,6 +37,17 @@ export class EndpointSync {
     else for (const key of this.#named) if (key.startsWith(container)) this.#named.delete(key);
   }
 
+  /** Whether endpoints wait to be detached because the engine does not list them. */
+  get isMissingAny(): boolean {
+    return this.#missingSince.size > 0;
+  }
+
+  /** One container whose names or networks have changed. Fault `unavailable` (engine). */
+  async look(container: EngineContainer['id']): Promise<void> {
+    const details = await this.#options.engine.container(container);
+    if (details !== undefined) await this.#publish(details);
+  }
+
   /** Faults: `unavailable` (engine). Resolves with sentences about containers that need help. */
   async pass(): Promise<string[]> {
     const { agent, engine } = this.#options;

@@ -1,7 +1,8 @@
 // Keeps this host's engine and Causeway in step, outside of plugin calls: the engine is told of networks made elsewhere, and
-// Causeway of names given here. Level-triggered: events of either side only kick, every pass compares whole listings.
+// Causeway of names given here. Level-triggered: a pass compares whole listings. Events about one container, of which many
+// come at once, make only that container be looked at: an engine that is busy starting containers is not kept from it.
 import { isFault } from '#model/fault.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, EngineEvent } from './engine.ts';
 import { EndpointSync, type EndpointSyncOptions } from './sync-endpoints.ts';
 import { SwarmSync, type SwarmSyncOptions } from './swarm.ts';
 import { NetworkSync, type NetworkState } from './sync-networks.ts';
@@ -37,6 +38,9 @@ export class Sync {
   readonly #swarm: SwarmSync;
   #status: SyncStatus = { engine: 'unknown', networks: [], problems: [] };
   #isDirty = true;
+  /** Containers to be looked at before the next pass. */
+  readonly #concerned: Set<string> = new Set();
+  #seenNetworks = '';
   #wake: () => void = () => {};
 
   constructor(options: SyncOptions) {
@@ -53,10 +57,20 @@ export class Sync {
     return this.#status;
   }
 
-  /** Something changed (a network, an endpoint): look again soon. To be called after every change of the snapshot. */
+  /** Something changed: look at everything again soon. */
   kick(): void {
     this.#isDirty = true;
     this.#wake();
+  }
+
+  /** To be called after every change of facts; most are about endpoints, and the engine need not be asked for these. */
+  factsChanged(): void {
+    const { agent } = this.#options;
+    const networks = agent.networks().map(({ id, revision, deletedAt = '' }) => `${id} ${revision} ${deletedAt}`);
+    const seen = [agent.isSynced(), this.#options.underlayMtu?.(), ...networks].join('\n');
+    if (seen === this.#seenNetworks) return;
+    this.#seenNetworks = seen;
+    this.kick();
   }
 
   /** One pass over everything. Faults: `unavailable` (engine), and those of the agent. */
@@ -66,7 +80,14 @@ export class Sync {
     const problems = await this.#endpoints.pass();
     this.#status = { engine: 'connected', lastPassAt: new Date().toISOString(), networks, problems };
     // What waits has no event that would end the waiting.
-    if (networks.some((network) => network.state === 'waiting')) this.#later(1000);
+    if (networks.some((network) => network.state === 'waiting') || this.#endpoints.isMissingAny) this.#later(1000);
+  }
+
+  async #look(): Promise<void> {
+    const concerned = [...this.#concerned];
+    this.#concerned.clear();
+    // At once: the engine does not answer about a container before it has started.
+    await Promise.all(concerned.map((id) => this.#endpoints.look(id)));
   }
 
   /** Runs until `signal` aborts; an engine that is away is asked again with growing pauses. */
@@ -78,13 +99,16 @@ export class Sync {
     const { log, everyMs = 30_000 } = this.#options;
     let failures = 0;
     while (!signal.aborted) {
-      if (!this.#isDirty) await this.#sleep(everyMs, signal);
+      if (!this.#isDirty && this.#concerned.size === 0 && !(await this.#sleep(everyMs, signal))) this.#isDirty = true;
+      const isWhole = this.#isDirty;
       this.#isDirty = false;
+      const began = performance.now();
       try {
-        await this.pass();
+        await this.#look();
+        if (isWhole) await this.pass();
         failures = 0;
-        // Many events come at once; one look answers them all.
-        await this.#pause(50, signal);
+        // Many events come at once; one look answers them all, and looking is a small part of what the engine does.
+        await this.#pause(restMs(performance.now() - began), signal);
       } catch (error) {
         this.#failed(error);
         if (!isFault(error, 'unavailable')) log.error({ error }, 'a pass over the Docker engine failed');
@@ -104,11 +128,7 @@ export class Sync {
     };
     while (!signal.aborted) {
       try {
-        for await (const { type, id, container } of this.#engine.events({ signal, onOpen })) {
-          const concerned = type === 'container' ? id : container;
-          if (concerned !== undefined) this.#endpoints.forget(concerned);
-          this.kick();
-        }
+        for await (const event of this.#engine.events({ signal, onOpen })) this.#heard(event);
       } catch (error) {
         if (signal.aborted) return;
         this.#failed(error);
@@ -116,6 +136,21 @@ export class Sync {
       }
       await this.#pause(backOffMs(failures++), signal);
     }
+  }
+
+  /** The engine's own overlay is listed too (model swarm), so who is on it matters; other drivers' networks do not. */
+  #heard({ type, action, id, container, driver }: EngineEvent): void {
+    const { driver: ours = 'causeway' } = this.#options;
+    if (type === 'container') this.#concern(id);
+    else if (action !== 'connect' && action !== 'disconnect') this.kick();
+    else if (driver === 'overlay') this.kick();
+    else if (driver === ours && container !== undefined) this.#concern(container);
+  }
+
+  #concern(container: string): void {
+    this.#endpoints.forget(container);
+    this.#concerned.add(container);
+    this.#wake();
   }
 
   #failed(error: unknown): void {
@@ -140,14 +175,17 @@ export class Sync {
     });
   }
 
-  /** As #pause, but a kick ends it. */
-  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
+  /** As #pause, but a kick ends it: then true. */
+  async #sleep(ms: number, signal: AbortSignal): Promise<boolean> {
     const ended = new AbortController();
     this.#wake = () => ended.abort();
     await this.#pause(ms, AbortSignal.any([signal, ended.signal]));
     this.#wake = () => {};
+    return ended.signal.aborted;
   }
 }
 
 /** The engine's socket is on this machine: asking costs next to nothing, and users wait for its networks after a restart. */
 const backOffMs = (failures: number): number => 250 * 2 ** Math.min(failures, 3);
+
+const restMs = (workMs: number): number => Math.min(1000, Math.max(50, 4 * workMs));
