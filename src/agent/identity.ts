@@ -13,6 +13,8 @@ export interface Identity {
   readonly key: string;
   readonly certificate: string;
   readonly ca: string;
+  /** Id of the join token that it was made with; absent in files of early versions. */
+  readonly token?: string;
 }
 
 const schema: v.GenericSchema<unknown, Identity> = v.object({
@@ -22,6 +24,7 @@ const schema: v.GenericSchema<unknown, Identity> = v.object({
   key: v.string(),
   certificate: v.string(),
   ca: v.string(),
+  token: v.exactOptional(v.string()),
 });
 
 const fileOf = (directory: string): string => join(directory, 'identity.json');

@@ -94,7 +94,7 @@ class Program {
   }
 
   async stop(): Promise<void> {
-    if (this.child.exitCode !== null) return;
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const gone = once(this.child, 'close');
     this.child.kill('SIGTERM');
     await gone;

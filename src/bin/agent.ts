@@ -6,7 +6,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { pino, type Logger } from 'pino';
 import { Client } from '#api/client.ts';
-import { makeIdentity, needsRotation } from '#api/identity.ts';
+import { makeIdentity, needsRotation, parseToken } from '#api/identity.ts';
 import { joinCluster } from '#api/join-cluster.ts';
 import { Agent } from '#agent/agent.ts';
 import { controllerOf } from '#agent/controller.ts';
@@ -39,23 +39,47 @@ import { version } from './version.ts';
 
 const rotationCheckMs = 60 * 60 * 1000;
 
-/** The identity of an earlier start, or a new one by token. A token given again after it was used is not looked at. */
-async function identify(options: Options, log: Logger): Promise<Identity> {
-  const known = readIdentity(options.state);
-  if (known !== undefined) {
-    return options.controllers.length === 0 ? known : { ...known, controllers: options.controllers };
-  }
-  if (options.join === undefined) {
+async function joinAnew(options: Options, log: Logger): Promise<Identity> {
+  const { controllers, join: token } = options;
+  if (token === undefined) {
     throw new Fault('unauthenticated', `This host has not joined: there is no identity in ${options.state}`, {
       hint: 'On a machine with a context run: causeway token create --join; then here: causeway agent --join TOKEN --controller URL',
     });
   }
-  if (options.controllers.length === 0) throw new Fault('invalid', 'Joining needs the address of a controller', { field: '--controller' });
-  log.info({ host: options.host, controllers: options.controllers }, 'joining');
-  const { key, certificate, ca, host } = await joinCluster({ urls: options.controllers, token: options.join, host: options.host, version });
-  const identity: Identity = { host: host.name, generation: host.generation, controllers: options.controllers, key, certificate, ca };
+  if (controllers.length === 0) throw new Fault('invalid', 'Joining needs the address of a controller', { field: '--controller' });
+  log.info({ host: options.host, controllers }, 'joining');
+  const { key, certificate, ca, host } = await joinCluster({ urls: controllers, token, host: options.host, version });
+  const id = parseToken(token)?.id ?? '';
+  const identity: Identity = { host: host.name, generation: host.generation, controllers, key, certificate, ca, token: id };
   writeIdentity(options.state, identity);
   return identity;
+}
+
+/** Undefined also for a corrupt one when there is a token to make another with. */
+function knownIdentity({ state, join: token }: Options): Identity | undefined {
+  try {
+    return readIdentity(state);
+  } catch (error) {
+    if (token === undefined || !isFault(error, 'corrupt')) throw error;
+    return undefined;
+  }
+}
+
+/**
+ * The identity of an earlier start, or a new one by token. The token that made it may stay among the options for ever; another
+ * one joins again, because the certificate has expired or was revoked. When that fails the earlier identity has to do.
+ */
+async function identify(options: Options, log: Logger): Promise<Identity> {
+  const known = knownIdentity(options);
+  if (known === undefined) return joinAnew(options, log);
+  const earlier = options.controllers.length === 0 ? known : { ...known, controllers: options.controllers };
+  if (options.join === undefined || parseToken(options.join)?.id === known.token) return earlier;
+  try {
+    return await joinAnew({ ...options, controllers: earlier.controllers }, log);
+  } catch (error) {
+    log.warn({ error }, 'cannot join with the token that is given; going on as the host that joined before');
+    return earlier;
+  }
 }
 
 const clientOf = ({ controllers, ca, certificate, key }: Identity): Client =>
@@ -211,12 +235,12 @@ async function run(options: Options, log: Logger): Promise<void> {
     void rotate(options.state, identity, client, log).then((next) => (identity = next));
   }, rotationCheckMs);
   void rotate(options.state, identity, client, log).then((next) => (identity = next));
-  log.info({ host: identity.host, version }, 'agent is running');
-
-  await new Promise<void>((resolve) => {
+  const told = new Promise<void>((resolve) => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
+  log.info({ host: identity.host, version }, 'agent is running');
+  await told;
   log.info({}, 'stopping; networks stay as they are');
   clearInterval(edge);
   clearInterval(rotation);
