@@ -157,6 +157,14 @@ test('attach records the endpoint with an address of each family, and writes not
   }
 });
 
+test('an underlay that leaves too little for the network is told before anything is held', async (t) => {
+  const { agent, view, journal } = bed(t);
+  const underlay = self.underlay.map((one) => ({ ...one, mtu: 1320 }));
+  view.apply({ type: 'put', kind: 'hosts', item: { ...self, underlay, revision: 2 }, revision: 2 });
+  await assert.rejects(agent.attach(request(1)), { code: 'invalid', field: 'mtu' });
+  assert.deepEqual([journal.list('address/'), journal.list('endpoint/')], [[], []]);
+});
+
 test('every call may be repeated and gives the same answer', async (t) => {
   const { agent, kinds } = bed(t);
   const twice = async <T>(call: () => Promise<T>): Promise<T> => {

@@ -5,6 +5,7 @@ import { contains, familyOf, hostPrefix, parseIp, type Cidr, type Family, type I
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
 import { domainName, endpointLink, endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
+import { checkMtu } from '#drivers/mtu.ts';
 import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { HostPort, HostPorts } from './host-ports.ts';
@@ -142,6 +143,7 @@ export class HostAgent implements LocalAgent {
     const known = endpoints.get(request.id);
     if (known !== undefined) return again(known, request);
     const network = this.#networkOf(request.network);
+    this.#checkMtu(network);
     this.#checkPorts(request.id, request.ports);
     this.#options.ports.take(request.ports);
     const held = await this.#hold(network, request);
@@ -167,6 +169,12 @@ export class HostAgent implements LocalAgent {
     for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
     endpoints.put({ endpoint, slot: endpoints.freeSlot() });
     return endpoint;
+  }
+
+  #checkMtu(network: Network): void {
+    const self = this.#options.view.snapshot.hosts.get(this.host);
+    const hasIpv6 = this.pools(network.id).some(({ cidr }) => familyOf(cidr) === 6);
+    if (self !== undefined) checkMtu(network, self, hasIpv6);
   }
 
   // oxlint-disable-next-line require-await -- part of an asynchronous interface

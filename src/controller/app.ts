@@ -177,9 +177,13 @@ export function buildApp(surroundings: Surroundings): Hono<{ Bindings: Bindings 
     }
     return new Response(await metrics.text(), { headers: { 'content-type': metrics.contentType } });
   });
-  for (const path of new Set(Object.values(routes).map((route) => honoPath(route.path)))) {
+  for (const [path, ofPath] of Map.groupBy(Object.values(routes), (route) => honoPath(route.path))) {
+    const allow = ofPath.map(({ method }) => method).join(', ');
     app.all(path, (context) => {
-      throw new Refusal(405, 'unsupported', `${context.req.method} is not possible here`);
+      const refusal = new Refusal(405, 'unsupported', `${context.req.method} is not possible here`, { hint: `Possible: ${allow}` });
+      const response = problemResponse(refusal);
+      response.headers.set('allow', allow);
+      return response;
     });
   }
   app.notFound(() => problemResponse(new Fault('not-found', 'Nothing is at this path', { hint: 'See /openapi.json' })));

@@ -297,6 +297,14 @@ test('requests that are no requests', async (t) => {
   await status('other credentials', 401, () => bed.ask({}, 'GET /v1/networks', { headers: { authorization: 'Basic YTpi' } }));
 });
 
+test('a path that has other methods names them', async () => {
+  const { bed, admin } = await openScene();
+  await using _ = bed;
+  const request = new Request('https://controller/v1/hosts', { method: 'POST', headers: { authorization: `Bearer ${admin.token}` } });
+  const response = await bed.controller.app.fetch(request, {});
+  assert.deepEqual([response.status, response.headers.get('allow')], [405, 'GET']);
+});
+
 test('a change says what it is based on', async (t) => {
   const { bed, admin, blue } = await openScene();
   await using _ = bed;

@@ -12,7 +12,7 @@ export interface Metrics {
 
 export function createMetrics({ hub, mirror }: { hub: Hub; mirror: Mirror }): Metrics {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectDefaultMetrics({ register: registry, prefix: 'causeway_controller_' });
   const registers = [registry];
   const requests = new Histogram({
     name: 'causeway_controller_request_seconds',

@@ -69,6 +69,21 @@ test('only networks that hosts take part in keep clear of the bridges of an engi
   assert.equal(await make('blue', 'overlay', '10.5.1.0/24'), 'overlap');
 });
 
+test('a network that would leave too little room on a host is refused with the sum', async () => {
+  await using bed = await openBed();
+  const [admin, a] = [await bed.role('admin'), await bed.host('a')];
+  const underlay = [{ interface: 'eth0', ip: '10.9.0.1', subnet: '10.9.0.0/24', mtu: 1320 }];
+  await bed.must(a, 'PUT /v1/hosts/a/report', schemas.hosts, { body: reportBody({ underlay }) });
+  await bed.settled();
+  const make = async (name: string, more: object): Promise<(string | undefined)[]> => {
+    const { code, field } = await bed.ask(admin, 'POST /v1/networks', { body: { name, ...more } });
+    return [code, field];
+  };
+  assert.deepEqual(await make('four', { encrypted: true }), ['', undefined]);
+  assert.deepEqual(await make('six', { encrypted: true, pools: [{ family: 6 }] }), ['invalid', 'mtu']);
+  assert.deepEqual(await make('vxlan-six', { pools: [{ family: 6 }] }), ['invalid', 'mtu']);
+});
+
 test('a network is unique by name and by VNI, and all of it goes with it', async () => {
   await using bed = await openBed();
   const [admin, a] = [await bed.role('admin'), await bed.host('a')];

@@ -1,6 +1,7 @@
 // Networks and their pools: creation in one commit with everything that must be unique, and removal that cannot be overtaken
 // by a new endpoint.
 import { choicesFor } from '#drivers/models.ts';
+import { checkMtu } from '#drivers/mtu.ts';
 import { Fault } from '#model/fault.ts';
 import { familyOf } from '#model/ip.ts';
 import { portRange } from '#model/numbers.ts';
@@ -181,6 +182,8 @@ export function createNetwork(control: Control, principal: Principal, request: N
         pools.push(planPool(control, one, { network, own: pools, surroundings }, `pools[${index}].`));
       }
       checkRequest(request, pools);
+      const hasIpv6 = pools.some(({ cidr }) => familyOf(cidr) === 6);
+      for (const host of control.mirror.all('hosts').values()) checkMtu(network, host, hasIpv6);
       return {
         operations: [
           guardOperation(surroundings),

@@ -28,14 +28,18 @@ export function mtuSum(network: Network, self: Host): MtuSum {
   };
 }
 
-/** Fault `invalid` when less than an IPv4 (576) or IPv6 (1280) host must accept would be left. */
+/**
+ * Fault `invalid` when the host's underlay leaves less than every link must carry: 1280 bytes for IPv6 (RFC 8200, 5) and
+ * 576 for IPv4, which every host must be able to take (RFC 791, 3.1).
+ */
 export function checkMtu(network: Network, self: Host, hasIpv6: boolean): void {
   const { mtu, underlay, overhead } = mtuSum(network, self);
   const least = hasIpv6 ? 1280 : 576;
   if (mtu >= least) return;
-  const sum = overhead.map(({ what, bytes }) => `- ${bytes} (${what})`).join(' ');
-  throw new Fault('invalid', `Network ${network.name} would have an MTU of ${mtu}: ${underlay} ${sum}; at least ${least} is needed`, {
-    field: 'mtu',
-    hint: 'Raise the MTU of the underlay or choose another carriage',
-  });
+  const sum = overhead.map(({ what, bytes }) => ` - ${bytes} (${what})`).join('');
+  throw new Fault(
+    'invalid',
+    `On host ${self.name} network ${network.name} would have an MTU of ${mtu} = ${underlay} (underlay)${sum}; ${hasIpv6 ? 'IPv6' : 'IPv4'} needs ${least}`,
+    { field: 'mtu', hint: 'Raise the MTU of the underlay or choose another carriage' },
+  );
 }
