@@ -8,7 +8,7 @@ import { findForbidden } from './forbidden.ts';
 interface Check {
   readonly name: string;
   /** Complaints; none when all is well. */
-  run(): Promise<string>;
+  run(): Promise<string> | string;
 }
 
 /** Runs every check, also after a failure, prints what failed and a closing line, and answers whether all passed. */
@@ -25,6 +25,14 @@ export async function checkStatics(root: string): Promise<boolean> {
     ...scripts.map((script) =>
       command(`syntax of ${script}`, [firstLine(join(root, script)).includes('bash') ? 'bash' : 'sh', '-n', script]),
     ),
+    {
+      name: 'kernel tests keep off the machine',
+      run: () =>
+        tracked
+          .filter((file) => file.endsWith('.netns.test.ts') && !/^mustBeIsolated\(\);$/m.test(readFileSync(join(root, file), 'utf8')))
+          .map((file) => `${file} does not call mustBeIsolated() of test/isolated.ts`)
+          .join('\n'),
+    },
     {
       name: 'forbidden words',
       run: async () => tracked.flatMap((file) => findForbidden(file, readFileSync(join(root, file), 'utf8'))).join('\n'),

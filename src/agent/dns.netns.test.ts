@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import dnsPacket from 'dns-packet';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { type Ip, parseCidr } from '#model/ip.ts';
 import type { Endpoint } from '#model/resources.ts';
 import { encodeLink } from '#kernel/netlink/rtnl.ts';
@@ -13,6 +14,8 @@ import { NetlinkSocket } from '#kernel/netlink/socket.ts';
 import { RTM_SETLINK } from '#kernel/netlink/uapi.ts';
 import { bindUdpInNetns, createNetns, listenTcpInNetns, removeNetns, warmThreadPool } from '#kernel/netns.ts';
 import { DnsServer } from './dns.ts';
+
+mustBeIsolated();
 
 const directory = mkdtempSync(join(tmpdir(), 'causeway-dns-'));
 const ip = '127.0.0.1' as Ip;

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
 import { probeFast } from '#kernel/fast.ts';
@@ -22,6 +23,8 @@ import { domainName, endpointLink, gatewayMac } from '#model/numbers.ts';
 import type { Endpoint, Host, LocalEndpoint, Network, Snapshot } from '#model/resources.ts';
 import { type End, framesOf, sum16 } from './fast-frames.fixture.ts';
 import { Reconciler } from './reconcile.ts';
+
+mustBeIsolated();
 
 const has = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
 const missing = !probeFast() ? 'tc programs in this kernel' : (['socat', 'tcpdump', 'tc'].find((program) => !has(program)) ?? '');

@@ -4,9 +4,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { isFault } from '#model/fault.ts';
 import { killInTheMiddle } from '#store/testdata/killed.ts';
 import { openJournal } from './journal.ts';
+
+mustBeIsolated();
 
 test('an agent killed at twenty random moments finds every transaction that had returned, and no half one', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'causeway-journal-'));

@@ -1,6 +1,7 @@
 // What the agent does in and for running containers, on the real kernel: their ends, their names, connections that were cut.
 import assert from 'node:assert/strict';
 import { after, before, test, type TestContext } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
 import { createNetns, inNetns, removeNetns, warmThreadPool } from '#kernel/netns.ts';
@@ -16,6 +17,8 @@ import { companionsOf, Names } from './names.ts';
 import { eventually, type NetnsHost, type Place, Wire } from './namespaces.fixture.ts';
 import { Openings } from './openings.ts';
 import { Sandboxes } from './sandboxes.ts';
+
+mustBeIsolated();
 
 const network = makeNetwork('aaaaaaaaaa');
 const pools = [makePool(network.id, parseCidr('10.0.0.0/24'), 27), makePool(network.id, parseCidr('fd00::/64'), 120)];

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import * as v from 'valibot';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { openController, type Controller } from '#controller/controller.ts';
 import { createNetwork } from '#controller/networks.ts';
 import { silentLog } from '#controller/log.ts';
@@ -15,6 +16,8 @@ import { type RunningServer, startServer } from '#controller/server.ts';
 import { createToken } from '#controller/tokens.ts';
 import { MemoryStore } from '#store/memory.ts';
 import { eventually } from './namespaces.fixture.ts';
+
+mustBeIsolated();
 
 const program = join(import.meta.dirname, '..', 'bin', 'agent.ts');
 const folder = mkdtempSync(join(tmpdir(), 'causeway-start-'));

@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { type Identity, readIdentity, writeIdentity } from '#agent/identity.ts';
 import { eventually } from '#agent/namespaces.fixture.ts';
 import { makeIdentity, needsRotation, validityOf } from '#api/identity.ts';
@@ -15,6 +16,8 @@ import { silentLog } from '#controller/log.ts';
 import { type RunningServer, startServer } from '#controller/server.ts';
 import { createToken } from '#controller/tokens.ts';
 import { MemoryStore } from '#store/memory.ts';
+
+mustBeIsolated();
 
 const day = 86_400_000;
 const store = new MemoryStore();

@@ -3,11 +3,14 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { parseCidr } from '#model/ip.ts';
 import { type Bed, missing, startBed } from './bed.ts';
 import { fakeEndpoint } from './fake-agent.ts';
 import { silent } from './log.ts';
 import { Sync } from './sync.ts';
+
+mustBeIsolated();
 
 const reason = missing();
 

@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { type Bed, missing, startBed, wire } from './bed.ts';
 import { FakeAgent } from './fake-agent.ts';
 import { Ipam } from './ipam.ts';
@@ -12,6 +13,8 @@ import { silent } from './log.ts';
 import { dockerRecords } from './records.ts';
 import { createPlugin, PluginServer } from './server.ts';
 import { Sync } from './sync.ts';
+
+mustBeIsolated();
 
 const driver = 'causeway-swarm:latest';
 

@@ -4,10 +4,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { generateKeyPair } from '#kernel/wireguard-keys.ts';
 import { driverContract } from './contract.ts';
+
+mustBeIsolated();
 
 const folder = mkdtempSync(join(tmpdir(), 'causeway-drivers-'));
 const { privateKey } = generateKeyPair();

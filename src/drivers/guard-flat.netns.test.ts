@@ -2,12 +2,15 @@
 // and still nobody speaks as somebody else.
 import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, LocalEndpoint } from '#model/resources.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { resolverPort } from './guard.ts';
 import { plan } from './plan.ts';
+
+mustBeIsolated();
 
 const port = 7000;
 let words = 0;

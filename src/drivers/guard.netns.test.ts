@@ -2,11 +2,14 @@
 // must not arrive is followed to the rule that drops it, by that rule's counter.
 import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure, LocalEndpoint, PublishedPort } from '#model/resources.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
+
+mustBeIsolated();
 
 const web = makeNetwork('aaaaaaaaaa');
 /** The same ranges as `web`, another network. */

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { Reconciler } from '#agent/reconcile.ts';
 import { createKinds } from '#kernel/kinds.ts';
 import { sealChain } from '#kernel/nft-listing.ts';
@@ -20,6 +21,8 @@ import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } 
 import { mtuSum } from './mtu.ts';
 import { models } from './models.ts';
 import { plan } from './plan.ts';
+
+mustBeIsolated();
 
 interface Page {
   readonly file: string;

@@ -4,12 +4,15 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import type { Attachment } from '#model/desired.ts';
 import { isFault } from '#model/fault.ts';
 import { hostPrefix, parseIp, parseMac } from '#model/ip.ts';
 import { inspectAttachment, repairAttachment } from './attachment.ts';
 import { createKinds } from './kinds.ts';
 import { createNetns, removeNetns } from './netns.ts';
+
+mustBeIsolated();
 
 const directory = mkdtempSync(join(tmpdir(), 'causeway-netns-'));
 const sandbox = `${directory}/sandbox`;

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
 import { after, before, test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import type { Ip } from '#model/ip.ts';
 import { flushConntrack } from './conntrack.ts';
 import { Sockets } from './sockets.ts';
+
+mustBeIsolated();
 
 using sockets = new Sockets('/nonexistent');
 const clients: Socket[] = [];

@@ -6,8 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import { createKinds } from './kinds.ts';
+
+mustBeIsolated();
 
 const netnsDirectory = mkdtempSync(join(tmpdir(), 'causeway-netns-'));
 const netns = 'cw-watched';

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { ensureForwarding, listForwarding, removeForwarding } from './forwarding.ts';
+
+mustBeIsolated();
 
 const programs = ['iptables', 'ip6tables'];
 const skip = programs.some((program) => spawnSync(program, ['-S']).status !== 0) ? 'no iptables here' : false;

@@ -7,12 +7,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { type Desired, emptyDesired, type Route, type Sysctl, type VethLink, type VxlanLink } from '#model/desired.ts';
 import { diff } from '#model/diff.ts';
 import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import { type Foreign, kindContract } from './contract.ts';
 import type { Kind } from './kind.ts';
 import { createKinds, type RealKinds } from './kinds.ts';
+
+mustBeIsolated();
 
 const netnsDirectory = mkdtempSync(join(tmpdir(), 'causeway-netns-'));
 let current: RealKinds | undefined;

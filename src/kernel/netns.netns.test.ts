@@ -7,12 +7,15 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { isFault } from '#model/fault.ts';
 import { parseIp } from '#model/ip.ts';
 import { encodeLink } from './netlink/rtnl.ts';
 import { NetlinkSocket } from './netlink/socket.ts';
 import { RTM_SETLINK } from './netlink/uapi.ts';
 import { bindUdpInNetns, createNetns, inNetns, listenTcpInNetns, listNetns, netnsIdentity, removeNetns, warmThreadPool } from './netns.ts';
+
+mustBeIsolated();
 
 const directory = mkdtempSync(join(tmpdir(), 'causeway-netns-'));
 const path = `${directory}/cw-a`;

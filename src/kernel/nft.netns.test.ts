@@ -2,11 +2,14 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { domainTable, hostTable } from '#drivers/guard.ts';
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { runNft, runNftProgram } from './libnftables.ts';
 import { createElementKind, createTableKind, tornText } from './nft.ts';
 import { nftContract } from './nft-contract.ts';
+
+mustBeIsolated();
 
 const options = { netnsDirectory: '/nonexistent' };
 const table = createTableKind(options);

@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { after, test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import type { WireguardConfig, WireguardLink } from '#model/desired.ts';
 import type { Cidr, Ip } from '#model/ip.ts';
 import { createNetns, inNetns, removeNetns } from './netns.ts';
@@ -14,6 +15,8 @@ import type { WireguardBackend } from './wireguard-config.ts';
 import { createKernelWireguard, hasKernelWireguard } from './wireguard-kernel.ts';
 import { generateKeyPair } from './wireguard-keys.ts';
 import { createUserspaceWireguard, findWireguardGo } from './wireguard-userspace.ts';
+
+mustBeIsolated();
 
 const program = findWireguardGo();
 const root = mkdtempSync(`${tmpdir()}/cwwg-`);

@@ -3,12 +3,15 @@ import { spawnSync } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it, test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { faults, keysOf, put, range, remove, Watcher } from './contract-fixture.ts';
 import { storeContract } from './contract.ts';
 import { openEtcdStore } from './etcd.ts';
 import { openStore } from './open.ts';
 import type { Store } from './store.ts';
 import { type EtcdCluster, eventually, hasEtcd, startCluster } from './testdata/etcd-process.ts';
+
+mustBeIsolated();
 
 const encode = (text: string): string => Buffer.from(text).toString('base64');
 

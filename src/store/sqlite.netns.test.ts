@@ -4,10 +4,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { isFault } from '#model/fault.ts';
 import { put, range, Watcher } from './contract-fixture.ts';
 import { openSqliteStore } from './sqlite.ts';
 import { killInTheMiddle } from './testdata/killed.ts';
+
+mustBeIsolated();
 
 test('a process killed at twenty random moments has every acknowledged commit on disk and no half one', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'causeway-store-'));
