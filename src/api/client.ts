@@ -1,11 +1,11 @@
 // The typed client of the controller's API, for agents and the CLI: several controllers with failover, mutual TLS or a token,
 // retries where a call may safely be made twice, and Faults instead of statuses.
-import { Agent, type Dispatcher } from 'undici';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault, isFault } from '#model/fault.ts';
 import type { Cidr, Family } from '#model/ip.ts';
 import type { Block, Endpoint, Host, Network, ResourceKind, Resources } from '#model/resources.ts';
 import * as answers from './answers.ts';
+import { Agent, type Dispatcher } from './dispatcher.ts';
 import type { NetworkRequest } from './local.ts';
 import { parseAnswer, type Schema } from './parse.ts';
 import { apiVersion, bookmarkMs, versionHeader } from './protocol.ts';

@@ -1,6 +1,6 @@
 // A small client of the Docker Engine API (v1.24 and later; every request is unversioned, so the engine's own version
 // answers) over its unix socket. Only for use outside of plugin calls.
-import { Agent, type Dispatcher } from 'undici';
+import { Agent, type Dispatcher } from '#api/dispatcher.ts';
 import * as v from 'valibot';
 import { Fault, isFault } from '#model/fault.ts';
 
