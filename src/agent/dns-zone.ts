@@ -78,89 +78,86 @@ export function addressOf(name: string): Ip | undefined {
   return formatIp(BigInt(`0x${nibbles.join('')}`), 6);
 }
 
-interface Holders {
-  readonly addresses: Map<string, readonly Ip[]>;
-  records?: readonly AnswerRecord[] | undefined;
-}
-
 const noEndpoints: ReadonlyMap<string, Endpoint> = new Map();
 
-/** A zone that follows its source: only endpoints that differ from the last time are read, and only when a question comes. */
+/**
+ * A zone that follows its source: only endpoints that differ from the last time are read, and only when a question comes.
+ * Keeps no copies of what the endpoints hold, and no names with the network's behind them: a network may have thousands.
+ */
 export class ZoneIndex implements Zone {
-  #next: ZoneSource;
-  #name: string;
+  #source: ZoneSource;
   #read: ReadonlyMap<string, Endpoint> = noEndpoints;
-  readonly #names = new Map<string, Holders>();
-  readonly #reverse = new Map<Ip, string>();
+  readonly #holders = new Map<string, Endpoint[]>();
+  readonly #reverse = new Map<Ip, Endpoint>();
+  /** What was answered since anything changed. */
+  readonly #records = new Map<string, readonly AnswerRecord[]>();
 
   constructor(source: ZoneSource) {
-    this.#next = source;
-    this.#name = source.name;
+    this.#source = source;
   }
 
   set(source: ZoneSource): void {
-    this.#next = source;
+    if (source.name !== this.#source.name) this.#records.clear();
+    this.#source = source;
   }
 
   get isInternal(): boolean {
-    return this.#next.isInternal;
+    return this.#source.isInternal;
   }
 
   get pools(): readonly Cidr[] {
-    return this.#next.pools;
+    return this.#source.pools;
   }
 
   records(name: string): readonly AnswerRecord[] | undefined {
     this.#follow();
-    const holders = this.#names.get(name);
-    if (holders === undefined) return undefined;
-    holders.records ??= [...holders.addresses.values()].flatMap((addresses) => addresses.map(addressRecord));
-    return holders.records;
+    const known = this.#records.get(name);
+    if (known !== undefined) return known;
+    const suffix = `.${this.#source.name.toLowerCase()}`;
+    const long = name.endsWith(suffix) ? (this.#holders.get(name.slice(0, -suffix.length)) ?? []) : [];
+    const holders = new Set([...(this.#holders.get(name) ?? []), ...long]);
+    if (holders.size === 0) return undefined;
+    const records = [...holders].flatMap(({ addresses }) => addresses.map(addressRecord));
+    this.#records.set(name, records);
+    return records;
   }
 
   reverse(ip: Ip): string | undefined {
     this.#follow();
-    return this.#reverse.get(ip);
+    const endpoint = this.#reverse.get(ip);
+    const shown = endpoint?.name === '' ? endpoint.names[0] : endpoint?.name;
+    return shown === undefined ? undefined : `${shown}.${this.#source.name}`;
   }
 
   #follow(): void {
-    const { name, endpoints } = this.#next;
-    if (endpoints === this.#read && name === this.#name) return;
-    const before = name === this.#name ? this.#read : noEndpoints;
-    if (name !== this.#name) {
-      this.#names.clear();
-      this.#reverse.clear();
-      this.#name = name;
-    }
+    const { endpoints } = this.#source;
+    const before = this.#read;
+    if (endpoints === before) return;
     for (const [id, endpoint] of before) if (endpoints.get(id) !== endpoint) this.#remove(endpoint);
     for (const [id, endpoint] of endpoints) if (before.get(id) !== endpoint) this.#add(endpoint);
+    this.#records.clear();
     this.#read = endpoints;
   }
 
-  #namesOf({ name, names }: Endpoint): Set<string> {
-    const plain = [name, ...names].filter((each) => each !== '').map((each) => each.toLowerCase());
-    return new Set([...plain, ...plain.map((each) => `${each}.${this.#name.toLowerCase()}`)]);
-  }
-
   #add(endpoint: Endpoint): void {
-    for (const name of this.#namesOf(endpoint)) {
-      const holders = this.#names.get(name) ?? { addresses: new Map<string, readonly Ip[]>() };
-      holders.addresses.set(endpoint.id, endpoint.addresses);
-      holders.records = undefined;
-      this.#names.set(name, holders);
+    for (const name of namesOf(endpoint)) {
+      const holders = this.#holders.get(name);
+      if (holders === undefined) this.#holders.set(name, [endpoint]);
+      else holders.push(endpoint);
     }
-    const shown = endpoint.name === '' ? endpoint.names[0] : endpoint.name;
-    if (shown !== undefined) for (const ip of endpoint.addresses) this.#reverse.set(ip, `${shown}.${this.#name}`);
+    for (const ip of endpoint.addresses) this.#reverse.set(ip, endpoint);
   }
 
   #remove(endpoint: Endpoint): void {
-    for (const name of this.#namesOf(endpoint)) {
-      const holders = this.#names.get(name);
-      if (holders === undefined) continue;
-      holders.addresses.delete(endpoint.id);
-      holders.records = undefined;
-      if (holders.addresses.size === 0) this.#names.delete(name);
+    for (const name of namesOf(endpoint)) {
+      const others = (this.#holders.get(name) ?? []).filter((holder) => holder !== endpoint);
+      if (others.length === 0) this.#holders.delete(name);
+      else this.#holders.set(name, others);
     }
     for (const ip of endpoint.addresses) this.#reverse.delete(ip);
   }
 }
+
+/** In lower case, each once, without the network's. */
+const namesOf = ({ name, names }: Endpoint): Set<string> =>
+  new Set([name, ...names].filter((each) => each !== '').map((each) => each.toLowerCase()));

@@ -20,9 +20,37 @@ interface Served {
   readonly families: string;
 }
 
+/** Endpoints by network and id; sorted only when somebody asks. */
+class Grouped {
+  readonly all: Snapshot['endpoints'];
+  #byNetwork: Map<string, Map<string, Endpoint>> | undefined;
+
+  constructor(all: Snapshot['endpoints']) {
+    this.all = all;
+  }
+
+  of(network: string): ReadonlyMap<string, Endpoint> {
+    this.#byNetwork ??= this.#group();
+    return this.#byNetwork.get(network) ?? noEndpoints;
+  }
+
+  #group(): Map<string, Map<string, Endpoint>> {
+    const groups = new Map<string, Map<string, Endpoint>>();
+    for (const [id, endpoint] of this.all) {
+      const group = groups.get(endpoint.network);
+      if (group === undefined) groups.set(endpoint.network, new Map([[id, endpoint]]));
+      else group.set(id, endpoint);
+    }
+    return groups;
+  }
+}
+
+const noEndpoints: ReadonlyMap<string, Endpoint> = new Map();
+
 export class Names implements Disposable {
   readonly #options: NamesOptions;
   readonly #served = new Map<string, Served>();
+  #grouped: Grouped | undefined;
 
   constructor(options: NamesOptions) {
     this.#options = options;
@@ -30,7 +58,8 @@ export class Names implements Disposable {
 
   /** After every run of the loop, when the domains of `present` exist. Idempotent; unchanged zones cost nothing. */
   update(snapshot: Snapshot, present: readonly Network[]): void {
-    const endpoints = Map.groupBy(snapshot.endpoints.values(), ({ network }) => network);
+    if (this.#grouped?.all !== snapshot.endpoints) this.#grouped = new Grouped(snapshot.endpoints);
+    const grouped = this.#grouped;
     const pools = Map.groupBy(snapshot.pools.values(), ({ network }) => network);
     const wanted = new Set(present.map(({ id }) => id));
     for (const id of this.#served.keys()) if (!wanted.has(id)) this.#stop(id);
@@ -46,7 +75,9 @@ export class Names implements Disposable {
         name: network.name,
         isInternal: network.internal,
         pools: ranges,
-        endpoints: new Map((endpoints.get(network.id) ?? []).map((endpoint): [string, Endpoint] => [endpoint.id, endpoint])),
+        get endpoints() {
+          return grouped.of(network.id);
+        },
       });
       if (before === undefined || stale) this.#listen(network, families, wish);
     }

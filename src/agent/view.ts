@@ -1,12 +1,14 @@
 // The host's view of the cluster: an immutable Snapshot that watch lines replace piece by piece. What a new stream says
 // is held back until it is complete, so nobody ever plans from half of the facts. Kept in the journal, so that a
 // host that starts while no controller answers still knows everything it knew.
+import { isDeepStrictEqual } from 'node:util';
 import type { WatchLine } from '#api/answers.ts';
 import type { Journal } from '#api/local.ts';
 import { parseAnswer } from '#api/parse.ts';
 import { schemas } from '#api/schemas.ts';
 import { Fault } from '#model/fault.ts';
 import type { ResourceKind, Resources, Snapshot } from '#model/resources.ts';
+import { LeanRecords } from './lean.ts';
 
 type Tables = { readonly [K in keyof Snapshot]: Map<string, Resources[K]> };
 const kinds = ['hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures'] as const satisfies readonly (keyof Snapshot)[];
@@ -31,6 +33,9 @@ export class View {
   readonly #journal: Journal;
   readonly #changed: () => void;
   #tables: Tables = emptyTables();
+  /** Maps that somebody may hold on to; the others are changed in place. */
+  readonly #given = new Set<keyof Snapshot>();
+  readonly #lean = new LeanRecords();
   /** What a new stream has said so far, until its `synced`. */
   #held: WatchLine[] | undefined;
   #revision = 0;
@@ -44,8 +49,9 @@ export class View {
     this.#changed = changed;
   }
 
-  /** The current facts. Maps are replaced, not changed, whenever facts change: holding on to one is safe. */
+  /** The current facts. Maps given out are replaced, not changed, when facts change: holding on to one is safe. */
   get snapshot(): Snapshot {
+    for (const kind of kinds) this.#given.add(kind);
     return this.#tables;
   }
 
@@ -83,7 +89,8 @@ export class View {
     this.#held = [];
   }
 
-  apply(line: WatchLine): void {
+  apply(told: WatchLine): void {
+    const line: WatchLine = told.type === 'put' && told.kind === 'endpoints' ? { ...told, item: this.#lean.endpoint(told.item) } : told;
     if (this.#held === undefined) this.#take(line);
     else if (line.type === 'synced') this.#settle(this.#held, line);
     // A revision that is reached counts only once everything before it has been taken in.
@@ -94,8 +101,7 @@ export class View {
   learn<K extends keyof Snapshot>(kind: K, item: Resources[K]): void {
     const known = this.#tables[kind].get(item.id);
     if (known !== undefined && known.revision >= item.revision) return;
-    this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>([...this.#tables[kind], [item.id, item]]) };
-    this.#unsaved.set(keyOf(kind, item.id), item);
+    this.#write(kind, item.id, item);
     if (item.revision > this.#revision) this.#ahead.set(keyOf(kind, item.id), item.revision);
     this.#changed();
   }
@@ -125,21 +131,25 @@ export class View {
     for (const [key, value] of records) {
       const kind = kinds.find((name) => key.startsWith(`view/${name}/`));
       if (kind === undefined) continue;
-      const item: Resources[ResourceKind] = parseAnswer<Resources[ResourceKind]>(schemas[kind], value, `journal record ${key}`);
+      const item = this.#read(kind, key, value);
       if (key !== keyOf(kind, item.id)) throw new Fault('corrupt', `Journal record ${key} is of ${item.id}`);
       putItem(tables, kind, item.id, item);
     }
-    this.#tables = tables;
+    this.#replace(tables);
     this.#revision = revision;
     return true;
+  }
+
+  #read(kind: keyof Snapshot, key: string, value: unknown): Resources[keyof Snapshot] {
+    const what = `journal record ${key}`;
+    if (kind === 'endpoints') return this.#lean.endpoint(parseAnswer(schemas.endpoints, value, what));
+    return parseAnswer<Resources[Exclude<keyof Snapshot, 'endpoints'>]>(schemas[kind], value, what);
   }
 
   #put(kind: ResourceKind, item: Resources[ResourceKind]): void {
     // Learned ahead of the watch, which is still telling of the past.
     if (!isKept(kind) || (this.#tables[kind].get(item.id)?.revision ?? 0) > item.revision) return;
-    this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>(this.#tables[kind]) };
-    putItem(this.#tables, kind, item.id, item);
-    this.#unsaved.set(keyOf(kind, item.id), item);
+    this.#write(kind, item.id, item);
     this.#changed();
   }
 
@@ -147,11 +157,23 @@ export class View {
     if (!isKept(kind)) return;
     const known = this.#tables[kind].get(id);
     if (known === undefined || (revision !== 0 && known.revision > revision)) return;
-    const rest = new Map<string, Resources[ResourceKind]>(this.#tables[kind]);
-    rest.delete(id);
-    this.#tables = { ...this.#tables, [kind]: rest };
-    this.#unsaved.set(keyOf(kind, id), undefined);
+    this.#write(kind, id, undefined);
     this.#changed();
+  }
+
+  /** Undefined: it has gone. */
+  #write(kind: keyof Snapshot, id: string, item: Resources[ResourceKind] | undefined): void {
+    if (this.#given.delete(kind)) {
+      this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>(this.#tables[kind]) };
+    }
+    if (item === undefined) this.#tables[kind].delete(id);
+    else putItem(this.#tables, kind, id, item);
+    this.#unsaved.set(keyOf(kind, id), item);
+  }
+
+  #replace(tables: Tables): void {
+    this.#tables = tables;
+    this.#given.clear();
   }
 
   #take(line: WatchLine): void {
@@ -187,12 +209,18 @@ export class View {
     }
   }
 
+  /** What is as it was stays the same object and is not written again. */
   #swap(incoming: Tables): void {
     for (const kind of kinds) {
-      for (const id of this.#tables[kind].keys()) if (!incoming[kind].has(id)) this.#unsaved.set(keyOf(kind, id), undefined);
-      for (const [id, item] of incoming[kind]) this.#unsaved.set(keyOf(kind, id), item);
+      const before: ReadonlyMap<string, Resources[keyof Snapshot]> = this.#tables[kind];
+      for (const id of before.keys()) if (!incoming[kind].has(id)) this.#unsaved.set(keyOf(kind, id), undefined);
+      for (const [id, item] of incoming[kind]) {
+        const known = before.get(id);
+        if (known?.revision === item.revision && isDeepStrictEqual(known, item)) putItem(incoming, kind, id, known);
+        else this.#unsaved.set(keyOf(kind, id), item);
+      }
     }
-    this.#tables = incoming;
+    this.#replace(incoming);
   }
 }
 

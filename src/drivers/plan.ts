@@ -1,7 +1,7 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { contains, everything, familyOf, hostPrefix, parseIp } from '#model/ip.ts';
+import { coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import { type Addr, type Desired, emptyDesired, familiesOf, type Netns, type VethLink } from '#model/desired.ts';
 import {
   domainName,
@@ -50,7 +50,9 @@ function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], end
     if (host === undefined) return [];
     const own = (blocksByHost.get(name) ?? []).toSorted(byId);
     const theirs = endpointsByHost.get(name) ?? [];
-    const exceptions = theirs.flatMap(({ addresses }) => addresses.filter((ip) => !own.some(({ cidr }) => contains(cidr, ip))));
+    const isCovered = coverage(own.map(({ cidr }) => cidr));
+    const exceptions: Ip[] = [];
+    for (const { addresses } of theirs) for (const ip of addresses) if (!isCovered(ip)) exceptions.push(ip);
     return [{ host, blocks: own, exceptions: exceptions.toSorted(), endpoints: theirs }];
   });
 }

@@ -10,6 +10,7 @@ import {
   cidrOf,
   cidrSize,
   contains,
+  coverage,
   covers,
   everything,
   type Family,
@@ -171,6 +172,22 @@ describe('prefixes', () => {
         assert.equal(covers(a, b), same && a0 <= b0 && b1 <= a1);
         assert.equal(overlaps(a, b), same && a0 <= b1 && b0 <= a1);
         assert.equal(overlaps(a, b), overlaps(b, a));
+      }),
+    );
+  });
+
+  it('cover an address together when one of them holds it', () => {
+    const near = fc
+      .tuple(anyFamily, fc.integer({ min: 0, max: 63 }))
+      .map(([family, low]) => formatIp((family === 4 ? 0xffffffc0n : 0xfdn << 120n) + BigInt(low), family));
+    const prefix = fc.tuple(near, fc.integer({ min: 0, max: 7 })).map(([ip, bits]) => cidrOf(ip, bitsOf(familyOf(ip)) - bits));
+    fc.assert(
+      fc.property(fc.array(fc.oneof(prefix, anyCidr), { maxLength: 6 }), fc.array(fc.oneof(near, anyIp)), (cidrs, ips) => {
+        const isCovered = coverage(cidrs);
+        assert.deepEqual(
+          ips.filter((ip) => isCovered(ip)),
+          ips.filter((ip) => cidrs.some((cidr) => contains(cidr, ip))),
+        );
       }),
     );
   });
