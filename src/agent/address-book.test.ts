@@ -46,6 +46,7 @@ class Disk {
         const row = this.#rows.get(key);
         return row === undefined ? undefined : JSON.parse(row);
       },
+      keys: (prefix) => [...this.#rows.keys()].filter((key) => key.startsWith(prefix)).toSorted(),
       list: (prefix) =>
         [...this.#rows]
           .filter(([key]) => key.startsWith(prefix))

@@ -34,6 +34,7 @@ export function journalContract(name: string, make: () => Journal & Partial<Disp
         { key: 'a/10', value: 'a/10' },
         { key: 'a/2', value: 'a/2' },
       ]);
+      assert.deepEqual(journal.keys('a/'), ['a/1', 'a/10', 'a/2']);
       assert.deepEqual(
         journal.list('').map(({ key }) => key),
         ['A/1', 'a', 'a/1', 'a/10', 'a/2', 'a0', 'b'],

@@ -40,6 +40,7 @@ export class SqliteJournal implements Journal, Disposable {
   readonly movedAside: string | undefined;
   readonly #database: Database;
   readonly #get: Statement;
+  readonly #keys: Statement;
   readonly #list: Statement;
   readonly #put: Statement;
   readonly #delete: Statement;
@@ -49,6 +50,7 @@ export class SqliteJournal implements Journal, Disposable {
     const corruptHint = 'Recover the journal: the file is moved aside and the agent starts with an empty one';
     this.#database = new Database(path, { applicationId, migrations, exclusive: true, busyMs, corruptHint });
     this.#get = this.#database.prepare('SELECT value FROM fact WHERE key = ?');
+    this.#keys = this.#database.prepare('SELECT key FROM fact WHERE key >= ? AND key < ? ORDER BY key');
     this.#list = this.#database.prepare('SELECT key, value FROM fact WHERE key >= ? AND key < ? ORDER BY key');
     this.#put = this.#database.prepare('INSERT INTO fact VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value');
     this.#delete = this.#database.prepare('DELETE FROM fact WHERE key = ?');
@@ -58,6 +60,11 @@ export class SqliteJournal implements Journal, Disposable {
     checkKey(key);
     const row = this.#get.get(key);
     return row === undefined ? undefined : parseValue(key, String(row['value']));
+  }
+
+  keys(prefix: string): string[] {
+    checkPrefix(prefix);
+    return this.#keys.all(prefix, prefixEnd(prefix)).map((row) => String(row['key']));
   }
 
   list(prefix: string): { key: string; value: unknown }[] {
@@ -95,6 +102,11 @@ export class MemoryJournal implements Journal {
     checkKey(key);
     const text = this.#facts.get(key);
     return text === undefined ? undefined : parseValue(key, text);
+  }
+
+  keys(prefix: string): string[] {
+    checkPrefix(prefix);
+    return [...this.#facts.keys()].filter((key) => key.startsWith(prefix)).sort();
   }
 
   list(prefix: string): { key: string; value: unknown }[] {

@@ -337,3 +337,28 @@ test('pools and blocks come and go like the rest', () => {
   view.learn('blocks', makeBlock(pool, 1, 'host-1'));
   assert.deepEqual([[...view.snapshot.pools.keys()], [...view.snapshot.blocks.keys()]], [['aaaaaaaaaa-pool-4'], ['aaaaaaaaaa-pool-4-1']]);
 });
+
+test('a listing that tells of what is known keeps it as it is and writes only what differs', () => {
+  const journal = new (class extends MemoryJournal {
+    readonly written: string[] = [];
+    override put(key: string, value: unknown): void {
+      this.written.push(key);
+      super.put(key, value);
+    }
+  })();
+  const { view } = bed(journal);
+  const list = (...items: Endpoint[]): Map<string, Endpoint> => {
+    view.begin();
+    for (const item of items) view.apply(put('endpoints', item));
+    view.apply(synced(9, true));
+    journal.written.length = 0;
+    view.save();
+    return new Map(view.snapshot.endpoints);
+  };
+  const before = list(endpoint(1, 4), endpoint(2, 5), endpoint(3, 6));
+  const [same, sameRevision, newer] = [endpoint(1, 4), { ...endpoint(2, 5), owner: 'other' }, endpoint(3, 7)];
+  const after = list(structuredClone(same), sameRevision, newer);
+  assert.equal(after.get(same.id), before.get(same.id));
+  assert.deepEqual([...after.values()], [same, sameRevision, newer]);
+  assert.deepEqual(journal.written, [`view/endpoints/${sameRevision.id}`, `view/endpoints/${newer.id}`, 'view/revision']);
+});

@@ -75,12 +75,12 @@ export class View {
    * taken up, since nobody shall plan from half of the facts, and all of it is replaced by the next listing.
    */
   load(): void {
-    const records = this.#journal.list('view/');
+    const keys = this.#journal.keys('view/');
     let isTakenUp = false;
     try {
-      isTakenUp = this.#takeUp(new Map(records.map(({ key, value }) => [key, value])));
+      isTakenUp = this.#takeUp(keys);
     } finally {
-      if (!isTakenUp) for (const { key } of records) this.#unsaved.set(key, undefined);
+      if (!isTakenUp) for (const key of keys) this.#unsaved.set(key, undefined);
     }
   }
 
@@ -123,15 +123,15 @@ export class View {
   }
 
   /** False when there never was a complete listing. */
-  #takeUp(records: ReadonlyMap<string, unknown>): boolean {
-    const revision = records.get('view/revision');
+  #takeUp(keys: readonly string[]): boolean {
+    const revision = this.#journal.get('view/revision');
     if (revision === undefined) return false;
     if (typeof revision !== 'number') throw new Fault('corrupt', 'Journal record view/revision is not a revision');
     const tables = emptyTables();
-    for (const [key, value] of records) {
+    for (const key of keys) {
       const kind = kinds.find((name) => key.startsWith(`view/${name}/`));
       if (kind === undefined) continue;
-      const item = this.#read(kind, key, value);
+      const item = this.#read(kind, key);
       if (key !== keyOf(kind, item.id)) throw new Fault('corrupt', `Journal record ${key} is of ${item.id}`);
       putItem(tables, kind, item.id, item);
     }
@@ -140,7 +140,9 @@ export class View {
     return true;
   }
 
-  #read(kind: keyof Snapshot, key: string, value: unknown): Resources[keyof Snapshot] {
+  /** One by one, so that they never lie in memory all at once as they are written. */
+  #read(kind: keyof Snapshot, key: string): Resources[keyof Snapshot] {
+    const value = this.#journal.get(key);
     const what = `journal record ${key}`;
     if (kind === 'endpoints') return this.#lean.endpoint(parseAnswer(schemas.endpoints, value, what));
     return parseAnswer<Resources[Exclude<keyof Snapshot, 'endpoints'>]>(schemas[kind], value, what);

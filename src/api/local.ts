@@ -7,6 +7,8 @@ import type { Endpoint, ModelName, Network, Pool, PublishedPort } from '#model/r
 /** A small durable map of the host: survives crashes, writes are on disk when the call returns. Values are JSON. */
 export interface Journal {
   get(key: string): unknown;
+  /** In order. */
+  keys(prefix: string): string[];
   /** In key order. */
   list(prefix: string): { key: string; value: unknown }[];
   put(key: string, value: unknown): void;

@@ -28,11 +28,11 @@ export class FakeJournal implements Journal {
     const value: unknown = text === undefined ? undefined : JSON.parse(text);
     return value;
   }
+  keys(prefix: string): string[] {
+    return [...this.#values.keys()].filter((key) => key.startsWith(prefix)).sort();
+  }
   list(prefix: string): { key: string; value: unknown }[] {
-    return [...this.#values.keys()]
-      .filter((key) => key.startsWith(prefix))
-      .sort()
-      .map((key) => ({ key, value: this.get(key) }));
+    return this.keys(prefix).map((key) => ({ key, value: this.get(key) }));
   }
   put(key: string, value: unknown): void {
     this.#values.set(key, JSON.stringify(value));
