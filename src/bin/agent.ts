@@ -14,6 +14,7 @@ import { DnsServer } from '#agent/dns.ts';
 import type { Upstream } from '#agent/dns-upstream.ts';
 import { type Identity, readIdentity, writeIdentity } from '#agent/identity.ts';
 import { openJournal } from '#agent/journal.ts';
+import { collector, Memory } from '#agent/memory.ts';
 import { companionsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
@@ -217,6 +218,8 @@ async function run(options: Options, log: Logger): Promise<void> {
     }),
   );
   drift.heard = (netns) => (netns === undefined ? agent.loop.suspectAll() : agent.loop.suspect(netns));
+  const memory = closing.use(new Memory({ resident: () => process.memoryUsage.rss(), giveBack: collector() }));
+  agent.onFacts(() => memory.busy());
   agent.start();
 
   const stop = new AbortController();

@@ -322,3 +322,18 @@ function bindPort(protocol: 'tcp' | 'udp', { ip, port }: InetBinding, option?: n
     throw error;
   }
 }
+
+const trim = optional(() => program.func('int malloc_trim(size_t)'));
+
+/** Gives free memory of malloc back to the system (malloc_trim(3)); nothing with a libc that has no such call. */
+export function trimAllocations(): void {
+  trim?.(0);
+}
+
+function optional<T>(symbol: () => T): T | undefined {
+  try {
+    return symbol();
+  } catch {
+    return undefined;
+  }
+}
