@@ -31,6 +31,8 @@ export const demoNeeds: readonly Need[] = [
   need('pkill', 'procps', 'to kill an agent'),
 ];
 
+export const cniNeeds: readonly Need[] = [need('gcc', 'gcc', 'to build causeway-cni'), need('gcc', 'libc6-dev', 'to build causeway-cni')];
+
 export const testNeeds: readonly Need[] = [
   ...demoNeeds,
   need('etcd', 'etcd-server', 'to test the etcd store'),
@@ -40,6 +42,7 @@ export const testNeeds: readonly Need[] = [
   need('ethtool', 'ethtool', 'to look at links'),
   need('strace', 'strace', 'to count system calls'),
   need('docker-compose', 'docker-compose', 'to test Compose files'),
+  ...cniNeeds,
 ];
 
 const folders = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/libexec/docker/cli-plugins'];

@@ -1,12 +1,14 @@
 // The agent as front ends on its host see it (api/local.ts): networks come from the view, addresses from the address book,
 // endpoints from the journal, and the kernel only through the loop.
-import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest } from '#api/local.ts';
+import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink } from '#api/local.ts';
 import { contains, familyOf, hostPrefix, parseIp, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
 import { domainName, endpointLink, endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
 import { checkMtu } from '#drivers/mtu.ts';
 import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
+import { inspectAttachment } from '#kernel/attachment.ts';
+import { isAbsent } from '#kernel/netns.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { HostPort, HostPorts } from './host-ports.ts';
 import type { Loop } from './loop.ts';
@@ -21,6 +23,7 @@ export interface Addresses {
   bind(pool: string, ip: Ip, endpoint: string): void;
   release(pool: string, ip: Ip): void;
   held(pool: string, ip: Ip): { readonly endpoint?: string | undefined } | undefined;
+  room(pool: string): { readonly free: number; readonly capacity: number };
 }
 
 /** What this needs of a controller; each call rejects with `unavailable` when none answers. */
@@ -178,12 +181,14 @@ export class HostAgent implements LocalAgent {
   }
 
   // oxlint-disable-next-line require-await -- part of an asynchronous interface
-  async join(id: string, sandbox: string): Promise<JoinAnswer> {
+  async join(id: string, sandbox: string, ifname?: string): Promise<JoinAnswer> {
     const { endpoints, loop } = this.#options;
     const local = this.#localOf(id);
     const network = this.#networkOf(local.endpoint.network);
     const order = local.sandbox === sandbox && local.order !== undefined ? local.order : this.#freeOrder(sandbox);
-    if (local.sandbox !== sandbox) endpoints.put({ endpoint: local.endpoint, slot: local.slot, sandbox, order });
+    const isPlaced = local.sandbox === sandbox && (ifname === undefined || local.ifname === ifname);
+    const place = ifname === undefined ? {} : { ifname };
+    if (!isPlaced) endpoints.put({ endpoint: local.endpoint, slot: local.slot, sandbox, order, ...place });
     const outcome = loop.run();
     const refused = outcome?.failing.find((failure) => concerns(failure, local.endpoint, network));
     if (outcome === undefined || refused !== undefined) {
@@ -223,18 +228,35 @@ export class HostAgent implements LocalAgent {
     }
   }
 
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
+  async inspect(id: string): Promise<PlacedLink | undefined> {
+    const local = this.#options.endpoints.get(id);
+    if (local?.sandbox === undefined) return undefined;
+    try {
+      return inspectAttachment(local.sandbox, local.endpoint.mac);
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw error;
+    }
+  }
+
+  room(pool: string): { readonly free: number; readonly capacity: number } {
+    return this.#options.addresses.room(pool);
+  }
+
   isPortFree(port: HostPort): boolean {
     return this.#options.ports.isFree(port);
   }
 
   // oxlint-disable-next-line require-await -- part of an asynchronous interface
-  async leave(id: string): Promise<void> {
+  async leave(id: string, when: 'soon' | 'now' = 'soon'): Promise<void> {
     const { endpoints, loop } = this.#options;
     const local = endpoints.get(id);
     if (local?.sandbox === undefined) return;
     endpoints.put({ endpoint: local.endpoint, slot: local.slot });
-    // Not run at once: deleting a link waits for the kernel's grace period, and mostly the container's end of it anyway.
-    loop.kick();
+    // Mostly not run at once: deleting a link waits for the kernel's grace period.
+    if (when === 'now') loop.run();
+    else loop.kick();
   }
 
   async detach(id: string): Promise<void> {

@@ -2,7 +2,7 @@
 // are made of. Sizes are bounded, because each of these ends up in a key, a log line or a kernel object.
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
-import { type Cidr, type Ip, type Mac, parseCidr, parseIp, parseMac } from '#model/ip.ts';
+import { type Cidr, type Ip, type Mac, parseCidr, parseInterface, parseIp, parseMac } from '#model/ip.ts';
 import type { Schema } from './parse.ts';
 
 /** A string that `read` turns into its canonical form or refuses with a Fault, whose sentence is kept. */
@@ -29,6 +29,12 @@ export const ipOrCidr: Schema<Ip | Cidr> = spelt<Ip | Cidr>(
   (text) => (text.includes('/') ? parseCidr(text) : parseIp(text)),
   'an IP address or a prefix',
 );
+/** `address/length` where host bits may be set; kept as written but canonical. */
+export const interfaceAddress: Schema<string> = spelt((written) => {
+  const { ip: address, length } = parseInterface(written);
+  return `${address}/${length}`;
+}, 'an address with prefix length');
+
 const text = (pattern: RegExp, description: string): Schema<string> =>
   v.pipe(v.string(), v.regex(pattern, `expected ${description}`), v.description(description));
 

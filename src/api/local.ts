@@ -1,4 +1,4 @@
-// What a front end on a host (Docker's plugin protocol now, CNI later) may ask of that host's agent. The agent implements
+// What a front end on a host (Docker's plugin protocol, CNI) may ask of that host's agent. The agent implements
 // it (agent/local.ts); a front end translates its protocol to these calls and decides nothing. Every call is idempotent:
 // the same request again gives the same answer.
 import type { Cidr, Family, Ip, Mac } from '#model/ip.ts';
@@ -64,6 +64,14 @@ export interface JoinAnswer {
   readonly routes: readonly { readonly destination: Cidr; readonly via?: Ip }[];
 }
 
+/** The container's end of an endpoint's link, as it is. */
+export interface PlacedLink {
+  readonly name: string;
+  readonly mtu: number;
+  readonly addresses: readonly Cidr[];
+  readonly routes: readonly { readonly destination: Cidr; readonly via?: Ip }[];
+}
+
 export interface LocalAgent {
   /** The host's name. */
   readonly host: string;
@@ -97,8 +105,16 @@ export interface LocalAgent {
 
   /** Records the endpoint; nothing is in the kernel yet. Fault `exists` when the id is known with other content. */
   attach(request: AttachRequest): Promise<Endpoint>;
-  /** Puts the endpoint into the kernel: on return its link, routes and guard are in force on this host. */
-  join(id: string, sandbox: string): Promise<JoinAnswer>;
+  /**
+   * Puts the endpoint into the kernel: on return its link, routes and guard are in force on this host. With `ifname` the
+   * container's end has that name in the sandbox and is complete; without, the engine moves it there and sets it up.
+   * Faults: `not-found`, `unavailable`, `kernel` (the sandbox is gone, or has a link of that name).
+   */
+  join(id: string, sandbox: string, ifname?: string): Promise<JoinAnswer>;
+  /** The container's end as it is now; undefined when the endpoint is unknown or not joined, or its sandbox or link is gone. */
+  inspect(id: string): Promise<PlacedLink | undefined>;
+  /** Addresses that this host could give out of the pool now, without asking anybody. */
+  room(pool: string): { readonly free: number; readonly capacity: number };
   /**
    * Replaces the ports that the endpoint publishes on this host; on return they are in force. Docker decides only after
    * join which of a container's networks carries them. Faults: `not-found`, `exists` (a port of the host is taken).
@@ -106,8 +122,11 @@ export interface LocalAgent {
   publish(id: string, ports: readonly PublishedPort[]): Promise<void>;
   /** Whether no program of this host has the port; says nothing of what endpoints publish. */
   isPortFree(port: Omit<PublishedPort, 'port'>): boolean;
-  /** The container has left; address and record stay until detach. Unknown ids are success. */
-  leave(id: string): Promise<void>;
+  /**
+   * The container has left; address and record stay until detach. Its link goes soon, because an engine takes the container's
+   * end away anyway, or `now`: on return. Unknown ids are success.
+   */
+  leave(id: string, when?: 'soon' | 'now'): Promise<void>;
   detach(id: string): Promise<void>;
   /** Names that resolve to the endpoint inside its network. Unknown ids are ignored. */
   rename(id: string, owner: string, names: readonly string[]): Promise<void>;

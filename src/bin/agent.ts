@@ -20,6 +20,7 @@ import { Openings } from '#agent/openings.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
 import { findUnderlay, type FoundRoute, hostRoutes, nameServers } from '#agent/underlay.ts';
+import { createCni } from '#cni/server.ts';
 import { dockerRecords } from '#docker/records.ts';
 import { Engine } from '#docker/engine.ts';
 import { Ipam } from '#docker/ipam.ts';
@@ -230,7 +231,11 @@ async function run(options: Options, log: Logger): Promise<void> {
     network: (text) => agent.local.networks().find(({ id, name }) => id === text || name === text),
     details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
   });
-  const servers = [await listenSocket(apps.socket, join(options.run, 'agent.sock'))];
+  const cni = createCni({ agent: agent.local, log: log.child({ part: 'cni' }) });
+  const servers = [
+    await listenSocket(apps.socket, join(options.run, 'agent.sock')),
+    await listenSocket(cni, join(options.run, 'cni.sock')),
+  ];
   if (options.port !== 0) servers.push(await listenLoopback(apps.loopback, options.port));
   const edge = setInterval(() => openings.check(), 5_000);
   const rotation = setInterval(() => {

@@ -1,14 +1,17 @@
 // A LocalAgent in memory for tests of this folder and of others: same contract, one host, no controller. With `wire` it
 // does the least real thing for a container (bed.ts), so that real engines can be run against it.
-import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PoolRequest } from '#api/local.ts';
+import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink, PoolRequest } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import {
   type Cidr,
   cidrBase,
   cidrLast,
+  cidrSize,
   contains,
+  everything,
   type Family,
   familyOf,
+  hostPrefix,
   type Ip,
   ipAdd,
   ipToBigint,
@@ -87,7 +90,7 @@ export class FakeAgent implements LocalAgent {
   readonly #endpoints: Map<string, Endpoint> = new Map();
   /** Address (with its pool) to holder. */
   readonly #held: Map<string, string> = new Map();
-  readonly #sandboxes: Map<string, { path: string; order: number }> = new Map();
+  readonly #sandboxes: Map<string, { path: string; order: number; ifname: string | undefined }> = new Map();
   #count = 0;
   /** Set to make every call that needs the controller fail. */
   isControllerAway = false;
@@ -261,15 +264,16 @@ export class FakeAgent implements LocalAgent {
   }
 
   /** The k-th interface of a container gets the k-th gateway: Docker finds an interface by its gateway's address. */
-  async join(id: string, sandbox: string): Promise<JoinAnswer> {
-    this.#record('join', id, sandbox);
+  async join(id: string, sandbox: string, ifname?: string): Promise<JoinAnswer> {
+    this.#record('join', id, sandbox, ifname);
+    if (this.gone.has(sandbox)) throw new Fault('kernel', `No namespace ${sandbox}`, { errno: 'ENOENT' });
     const endpoint = this.#endpoints.get(id);
     const network = endpoint === undefined ? undefined : this.#networks.get(endpoint.network);
     if (endpoint === undefined || network === undefined) throw new Fault('not-found', `No endpoint ${id}`);
     const used = new Set([...this.#sandboxes].flatMap(([other, { path, order }]) => (path === sandbox && other !== id ? [order] : [])));
     let order = 1;
     while (used.has(order)) order++;
-    this.#sandboxes.set(id, { path: sandbox, order });
+    this.#sandboxes.set(id, { path: sandbox, order, ifname });
     const gateways = Object.fromEntries(
       endpoint.addresses.map((ip) => [familyOf(ip), parseIp(familyOf(ip) === 4 ? `169.254.1.${order}` : `fe80::${order}`)]),
     );
@@ -289,6 +293,25 @@ export class FakeAgent implements LocalAgent {
     }
     this.#endpoints.set(id, { ...endpoint, ports, sequence: endpoint.sequence + 1 });
     return Promise.resolve();
+  }
+
+  /** Sandboxes that are gone. */
+  readonly gone: Set<string> = new Set();
+
+  async inspect(id: string): Promise<PlacedLink | undefined> {
+    const endpoint = this.#endpoints.get(id);
+    const sandbox = this.#sandboxes.get(id);
+    if (endpoint === undefined || sandbox?.ifname === undefined || this.gone.has(sandbox.path)) return Promise.resolve(undefined);
+    const routes = endpoint.addresses.map((ip) => ({
+      destination: everything[familyOf(ip)],
+      via: parseIp(familyOf(ip) === 4 ? `169.254.1.${sandbox.order}` : `fe80::${sandbox.order}`),
+    }));
+    return Promise.resolve({ name: sandbox.ifname, mtu: 1400, addresses: endpoint.addresses.map(hostPrefix), routes });
+  }
+
+  room(pool: string): { readonly free: number; readonly capacity: number } {
+    const capacity = Number(cidrSize(this.#pools.get(pool)?.cidr ?? parseCidr('0.0.0.0/32')));
+    return { free: capacity - [...this.#held.keys()].filter((key) => key.startsWith(`${pool} `)).length, capacity };
   }
 
   /** Ports that programs of the host have. */

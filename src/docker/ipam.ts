@@ -6,6 +6,7 @@
 // RequiresMACAddress is false: no address depends on a MAC.
 import { randomBytes } from 'node:crypto';
 import type { LocalAgent } from '#api/local.ts';
+import { Sequence } from '#api/sequence.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, cidrBase, cidrLength, contains, covers, type Family, familyOf, hostPrefix, type Ip, ipAdd } from '#model/ip.ts';
 import type { Network, Pool } from '#model/resources.ts';
@@ -13,7 +14,7 @@ import type { Log } from './log.ts';
 import { networkOption } from './options.ts';
 import type { Requests } from './protocol.ts';
 import type { DockerRecords, Draft, SwarmPool } from './records.ts';
-import { Sequence, Turns } from './turns.ts';
+import { Turns } from './turns.ts';
 
 export const addressSpaces = { local: 'CausewayLocal', global: 'CausewayGlobal' } as const;
 export const isOurAddressSpace = (space: string): boolean => space === addressSpaces.local || space === addressSpaces.global;

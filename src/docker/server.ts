@@ -6,6 +6,7 @@ import { dirname } from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
+import { Sequence } from '#api/sequence.ts';
 import { isFault } from '#model/fault.ts';
 import { Endpoints } from './endpoints.ts';
 import { pluginError } from './faults.ts';
@@ -13,7 +14,6 @@ import { addressSpaces, type Ipam } from './ipam.ts';
 import { type DriverOptions, Networks } from './networks.ts';
 import { isMethod, maxBody, type Method, parseRequest, type Requests } from './protocol.ts';
 import { SwarmIpam } from './swarm-ipam.ts';
-import { Sequence } from './turns.ts';
 
 const contentType = 'application/vnd.docker.plugins.v1.2+json';
 

@@ -39,22 +39,3 @@ export class Turns {
     this.#timers.set(name, setTimeout(() => this.done(name), this.#limitMs).unref());
   }
 }
-
-/** Runs functions of the same name one after the other, in the order in which they came. */
-export class Sequence {
-  readonly #tails: Map<string, Promise<unknown>> = new Map();
-
-  async run<T>(name: string, fn: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(name) ?? Promise.resolve();
-    const result = (async () => {
-      await before.catch(() => undefined);
-      return fn();
-    })();
-    this.#tails.set(name, result);
-    try {
-      return await result;
-    } finally {
-      if (this.#tails.get(name) === result) this.#tails.delete(name);
-    }
-  }
-}

@@ -1,0 +1,160 @@
+// The commands of CNI as calls to the agent. An attachment is one endpoint, whose id follows from the names that the runtime
+// has for it, so a repeated ADD finds what the first one made, and a DEL needs nothing but the names. Runtimes repeat DEL until
+// it succeeds, also long after the container's namespace has gone, so it succeeds on whatever is not there.
+import { createHash } from 'node:crypto';
+import type { LocalAgent, PlacedLink } from '#api/local.ts';
+import { Fault } from '#model/fault.ts';
+import { contains, type Ip } from '#model/ip.ts';
+import { endpointLink, gatewayMac } from '#model/numbers.ts';
+import type { Endpoint, Network } from '#model/resources.ts';
+import { AttachmentRecords } from './records.ts';
+import type { AttachmentName, Request } from './request.ts';
+import { appendResult, type Result } from './result.ts';
+
+type Of<C extends Request['command']> = Extract<Request, { readonly command: C }>;
+
+export class Attachments {
+  readonly #agent: LocalAgent;
+  readonly #records: AttachmentRecords;
+
+  constructor(agent: LocalAgent) {
+    this.#agent = agent;
+    this.#records = new AttachmentRecords(agent.journal);
+  }
+
+  /**
+   * On return the container's end is complete and in force. Faults: `not-found` (network), `exhausted`, `exists` (an address,
+   * MAC or port is taken), `kernel` (the namespace is gone, or has such a link), `unavailable`; nothing is left behind then.
+   */
+  async add({ attachment, netns, wanted, args }: Of<'ADD'>): Promise<Result> {
+    const network = this.#networkOf(wanted.network ?? wanted.name);
+    const id = endpointId(attachment);
+    // The same names in another namespace: the container is another one by now.
+    if (this.#records.get(id)?.netns !== netns) await this.#forget(id);
+    const isNew = this.#agent.localEndpoint(id) === undefined;
+    const owner = args.pod === undefined ? attachment.containerId.slice(0, 12) : `${args.namespace ?? ''}/${args.pod}`;
+    const addresses = wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined);
+    const mac = wanted.mac ?? args.mac;
+    const name = args.pod ?? attachment.containerId.slice(0, 12);
+    try {
+      this.#records.put(id, { ...attachment, netns });
+      for (const ip of addresses) await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id);
+      const request = { network: network.id, id, owner, name, addresses, ...(mac === undefined ? {} : { mac }), ports: wanted.ports };
+      const endpoint = await this.#agent.attach(request);
+      await this.#agent.join(id, netns, attachment.ifname);
+      if (wanted.aliases.length > 0) await this.#agent.rename(id, owner, [name, ...wanted.aliases]);
+      const own = resultOf(endpoint, await this.#complete(endpoint, attachment.ifname), netns);
+      const named = { ...own, dns: wanted.dns };
+      return wanted.earlier === undefined ? named : appendResult(wanted.earlier, named);
+    } catch (error) {
+      if (isNew) await this.#undo(id, network, addresses);
+      throw error;
+    }
+  }
+
+  /** Faults: `not-found` (no such attachment), `kernel` (the container's end is not as it was given out). */
+  async check({ attachment, expected }: Of<'CHECK'>): Promise<void> {
+    const id = endpointId(attachment);
+    const endpoint = this.#agent.localEndpoint(id);
+    if (endpoint === undefined) {
+      throw new Fault('not-found', `Container ${attachment.containerId} has no ${attachment.ifname} in ${attachment.name}`);
+    }
+    const { routes } = await this.#complete(endpoint, attachment.ifname);
+    const stranger = endpoint.addresses.find((ip) => !expected.ips.some(({ address }) => address.startsWith(`${ip}/`)));
+    if (stranger !== undefined) throw new Fault('kernel', `${attachment.ifname} has ${stranger}, which the result does not name`);
+    const gateways = new Set(expected.ips.map(({ gateway }) => gateway));
+    const lost = expected.routes.find(
+      ({ dst, gw }) => gw !== undefined && gateways.has(gw) && !routes.some((route) => route.destination === dst),
+    );
+    if (lost !== undefined) throw new Fault('kernel', `${attachment.ifname} has lost its route to ${lost.dst}`);
+  }
+
+  /** Unknown already is success. */
+  async remove({ attachment }: Of<'DEL'>): Promise<void> {
+    await this.#forget(endpointId(attachment));
+  }
+
+  /** Removes every attachment of that configuration that the runtime does not name; one that cannot be does not keep the others. */
+  async collect({ name, valid }: Of<'GC'>): Promise<void> {
+    const named = new Set(valid.map(({ containerID: containerId, ifname }) => endpointId({ name, containerId, ifname })));
+    const lost = this.#records.list().filter(({ endpoint, record }) => record.name === name && !named.has(endpoint));
+    const ends = await Promise.allSettled(lost.map(({ endpoint }) => this.#forget(endpoint)));
+    const failed = ends.filter((end) => end.status === 'rejected');
+    const [first] = failed;
+    if (first !== undefined)
+      throw new Fault('kernel', `Cannot remove ${failed.length} of ${lost.length} attachments`, { cause: first.reason });
+  }
+
+  /** Whether an ADD could succeed now. Faults: `not-found` (network), `exhausted`. */
+  status({ name, network: wanted }: Of<'STATUS'>): void {
+    const network = this.#networkOf(wanted ?? name);
+    const { blocksPerHost, borrow } = network.choices.address;
+    const pools = this.#agent.pools(network.id);
+    // Other hosts' addresses and further blocks are for the asking, where the network permits them.
+    const isClosed = blocksPerHost === 1 && !borrow;
+    const full = isClosed ? pools.find(({ id }) => this.#agent.room(id).free === 0) : undefined;
+    if (full !== undefined || pools.length === 0)
+      throw new Fault('exhausted', `Network ${network.name} has no free address on ${this.#agent.host}`);
+  }
+
+  #networkOf(text: string): Network {
+    const network = this.#agent.network(text) ?? this.#agent.networks().find(({ name }) => name === text);
+    if (network !== undefined && network.deletedAt === undefined) return network;
+    throw this.#agent.isSynced()
+      ? new Fault('not-found', `No network ${text}`, { field: 'network', hint: 'causeway network ls shows those that exist' })
+      : new Fault('unavailable', `This host has not been told of a network ${text} yet`, { hint: 'See causeway status' });
+  }
+
+  #poolOf(network: Network, ip: Ip): string {
+    const pools = this.#agent.pools(network.id);
+    const pool = pools.find(({ cidr }) => contains(cidr, ip));
+    if (pool !== undefined) return pool.id;
+    const ranges = pools.map(({ cidr }) => cidr).join(', ');
+    throw new Fault('invalid', `${ip} is not in network ${network.name} (${ranges})`, { field: 'addresses' });
+  }
+
+  /** The container's end, once it is known to be whole. */
+  async #complete(endpoint: Endpoint, ifname: string): Promise<PlacedLink> {
+    const link = await this.#agent.inspect(endpoint.id);
+    if (link === undefined || link.name !== ifname) throw new Fault('kernel', `The container has no link ${ifname} of ours`);
+    const lacking = endpoint.addresses.find((ip) => !link.addresses.some((address) => address.startsWith(`${ip}/`)));
+    if (lacking !== undefined) throw new Fault('kernel', `${ifname} lacks its address ${lacking}`);
+    return link;
+  }
+
+  async #forget(id: string): Promise<void> {
+    await this.#agent.leave(id, 'now');
+    await this.#agent.detach(id);
+    this.#records.delete(id);
+  }
+
+  async #undo(id: string, network: Network, addresses: readonly Ip[]): Promise<void> {
+    await this.#forget(id);
+    for (const pool of this.#agent.pools(network.id)) {
+      for (const ip of addresses.filter((one) => contains(pool.cidr, one))) await this.#agent.releaseAddress(pool.id, ip);
+    }
+  }
+}
+
+/** An endpoint's id from the names of an attachment: 64 hexadecimal digits, as an engine's. */
+export const endpointId = ({ name, containerId, ifname }: AttachmentName): string =>
+  createHash('sha256').update(`${name} ${containerId} ${ifname}`).digest('hex');
+
+/** Both ends of the link, and what is on the container's. Routes without a next hop are only the way to the gateway. */
+function resultOf(endpoint: Endpoint, link: PlacedLink, sandbox: string): Result {
+  const gatewayFor = (address: string): Ip | undefined =>
+    link.routes.find(({ via }) => via !== undefined && via.includes(':') === address.includes(':'))?.via;
+  return {
+    interfaces: [
+      { name: endpointLink(endpoint.id), mac: gatewayMac, mtu: link.mtu },
+      { name: link.name, mac: endpoint.mac, mtu: link.mtu, sandbox },
+    ],
+    ips: endpoint.addresses.flatMap((ip) => {
+      const address = link.addresses.find((candidate) => candidate.startsWith(`${ip}/`));
+      const gateway = gatewayFor(ip);
+      return address === undefined ? [] : [{ address, ...(gateway === undefined ? {} : { gateway }), interface: 1 }];
+    }),
+    routes: link.routes.flatMap(({ destination, via }) => (via === undefined ? [] : [{ dst: destination, gw: via }])),
+    dns: {},
+  };
+}

@@ -1,0 +1,198 @@
+// The execution configuration on standard input: what stands in the host's CNI configuration for this plugin, and what the
+// runtime adds to it (CNI 1.1.0, "Network configuration format", CONVENTIONS.md). Strict for ADD, because a misspelt key
+// would otherwise be ignored in silence; whatever the runtime adds itself is known by its place or its prefix `cni.dev/`.
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import { parse, type Schema } from '#api/parse.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { type Ip, type Mac, parseInterface } from '#model/ip.ts';
+import type { PublishedPort } from '#model/resources.ts';
+import { dns, type Dns, result, type Result } from './result.ts';
+
+export interface Wanted {
+  /** Name of the network configuration; with container and interface it names an attachment. */
+  readonly name: string;
+  /** Name or id of the network of ours; absent: the one called `name`. */
+  readonly network?: string;
+  readonly addresses: readonly Ip[];
+  readonly mac?: Mac;
+  readonly aliases: readonly string[];
+  readonly ports: readonly PublishedPort[];
+  /** For the result only: who resolves names is the runtime's affair. */
+  readonly dns: Dns;
+  readonly earlier?: Result;
+}
+
+/** One attachment that the runtime still knows of. */
+export interface Valid {
+  readonly containerID: string;
+  readonly ifname: string;
+}
+
+const optional = v.exactOptional;
+const configurationName: Schema<string> = v.pipe(
+  v.string(),
+  v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}$/, 'expected letters, digits, "_", "." or "-", beginning with a letter or digit'),
+);
+const portNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
+const bits = v.pipe(v.number(), v.integer(), v.minValue(0));
+
+const portMapping = v.object({
+  hostPort: optional(portNumber, 0),
+  containerPort: field.port,
+  protocol: optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'tcp'),
+  hostIP: optional(v.union([v.literal(''), field.ip]), ''),
+});
+
+/** The convention lets an address come with a prefix length, which the endpoint's own takes the place of. */
+const address: Schema<Ip> = v.union([
+  field.ip,
+  v.pipe(
+    field.interfaceAddress,
+    v.transform((text) => parseInterface(text).ip),
+  ),
+]);
+
+const runtimeConfig = v.object({
+  portMappings: optional(field.listOf(portMapping, 1024), []),
+  ips: optional(field.listOf(address, 2), []),
+  mac: optional(field.mac),
+  aliases: optional(field.listOf(field.alias, 256), []),
+  dns: optional(v.object({ servers: optional(names()), searches: optional(names()), options: optional(names()) }), {}),
+  bandwidth: optional(
+    v.object({
+      ingressRate: optional(bits, 0),
+      ingressBurst: optional(bits, 0),
+      egressRate: optional(bits, 0),
+      egressBurst: optional(bits, 0),
+    }),
+    {},
+  ),
+  ipRanges: optional(field.listOf(v.unknown(), 64), []),
+  infinibandGUID: optional(v.string(), ''),
+  deviceID: optional(v.string(), ''),
+  cgroupPath: optional(v.string(), ''),
+});
+
+function names(): Schema<string[]> {
+  return field.listOf(field.line, 64);
+}
+
+const configuration = v.strictObject({
+  cniVersion: v.string(),
+  name: configurationName,
+  type: v.string(),
+  network: optional(field.name),
+  capabilities: optional(v.record(v.string(), v.boolean()), {}),
+  ipam: optional(v.looseObject({ type: optional(v.string(), '') }), {}),
+  dns: optional(dns, {}),
+  args: optional(
+    v.looseObject({
+      cni: optional(v.looseObject({ ips: optional(field.listOf(address, 2), []) }), {}),
+    }),
+    {},
+  ),
+  runtimeConfig: optional(runtimeConfig, {}),
+  prevResult: optional(result),
+});
+type Configuration = v.InferOutput<typeof configuration>;
+
+const unsupported = (key: string, value: unknown): Fault =>
+  new Fault('unsupported', `Cannot serve ${key} ${JSON.stringify(value).slice(0, 200)}`, {
+    field: key,
+    hint: 'Remove it from the network configuration',
+  });
+
+/** What would have no effect is refused rather than passed over. */
+function checkSupported({ ipam, runtimeConfig: runtime }: Configuration): void {
+  if (ipam.type !== '' && ipam.type !== 'causeway') throw unsupported('ipam.type', ipam.type);
+  if (Object.values(runtime.bandwidth).some((rate) => rate > 0)) throw unsupported('runtimeConfig.bandwidth', runtime.bandwidth);
+  if (runtime.ipRanges.length > 0) throw unsupported('runtimeConfig.ipRanges', runtime.ipRanges);
+  if (runtime.infinibandGUID !== '') throw unsupported('runtimeConfig.infinibandGUID', runtime.infinibandGUID);
+  if (runtime.deviceID !== '') throw unsupported('runtimeConfig.deviceID', runtime.deviceID);
+}
+
+/** Without what runtimes add for themselves. */
+const withoutRuntimeKeys = (input: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(input).filter(([key]) => !key.startsWith('cni.dev/')));
+
+/** A later plugin of a chain is asked with the result so far; a list that has never run has none. */
+const isAbsent = (value: unknown): boolean => value === undefined || value === null;
+
+/**
+ * The configuration of an ADD or CHECK. Faults: `invalid` naming the field; `unsupported` (an unknown key, a capability or an
+ * IPAM plugin that cannot be served).
+ */
+export function parseConfiguration(input: Readonly<Record<string, unknown>>): Wanted {
+  const given = Object.fromEntries(Object.entries(withoutRuntimeKeys(input)).filter(([, value]) => !isAbsent(value)));
+  const unknown = Object.keys(given).find((key) => !Object.hasOwn(configuration.entries, key));
+  if (unknown !== undefined) throw unsupported(unknown.slice(0, 80), given[unknown]);
+  const parsed = parse(configuration, given, 'The network configuration');
+  checkSupported(parsed);
+  const { name, network, runtimeConfig: runtime, args, prevResult: earlier } = parsed;
+  const { mac, aliases, portMappings } = runtime;
+  return {
+    name,
+    ...(network === undefined ? {} : { network }),
+    addresses: runtime.ips.length > 0 ? runtime.ips : args.cni.ips,
+    ...(mac === undefined ? {} : { mac }),
+    aliases,
+    ports: portMappings.flatMap((mapping) => publishedPort(mapping) ?? []),
+    dns: dnsOf(parsed),
+    ...(earlier === undefined ? {} : { earlier }),
+  };
+}
+
+/** A container port without a host port is only a note. */
+function publishedPort({ hostPort, containerPort, protocol: of, hostIP }: v.InferOutput<typeof portMapping>): PublishedPort | undefined {
+  if (hostPort === 0) return undefined;
+  return { protocol: of, ...(hostIP === '' ? {} : { hostIp: hostIP }), hostPort, port: containerPort };
+}
+
+function dnsOf({ dns: configured, runtimeConfig: { dns: asked } }: Configuration): Dns {
+  return {
+    ...configured,
+    ...(asked.servers === undefined ? {} : { nameservers: asked.servers }),
+    ...(asked.searches === undefined ? {} : { search: asked.searches }),
+    ...(asked.options === undefined ? {} : { options: asked.options }),
+  };
+}
+
+const named = v.object({ name: configurationName });
+
+/** All that a DEL needs: it must succeed although the rest has been changed since, or never was right. Fault `invalid`. */
+export const parseName = (input: Readonly<Record<string, unknown>>): string => parse(named, input, 'The network configuration').name;
+
+export const containerId: Schema<string> = v.pipe(
+  v.string(),
+  v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}$/, 'expected letters, digits, "_", "." or "-", beginning with a letter or digit'),
+);
+
+const attachmentsKey = 'cni.dev/valid-attachments';
+const collection = v.object({
+  name: configurationName,
+  [attachmentsKey]: v.nullish(field.listOf(v.object({ containerID: containerId, ifname: field.linkName }), 65_536)),
+});
+
+/**
+ * What GC may not touch. Fault `invalid`; also when the list is absent, since taking that for an empty one would cut off
+ * every container. `null` is how Go writes an empty list.
+ */
+export function parseCollection(input: Readonly<Record<string, unknown>>): { readonly name: string; readonly valid: readonly Valid[] } {
+  if (!Object.hasOwn(input, attachmentsKey)) {
+    throw new Fault('invalid', `The network configuration lacks ${attachmentsKey}`, { field: attachmentsKey });
+  }
+  const { name, [attachmentsKey]: valid } = parse(collection, input, 'The network configuration');
+  return { name, valid: valid ?? [] };
+}
+
+/** Fault `invalid` about standard input as a whole when it is no JSON object. */
+export function parseJson(text: string, whole: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return parse(v.record(v.string(), v.unknown()), Array.isArray(value) ? undefined : value, 'Standard input');
+  } catch (cause) {
+    const message = isFault(cause) ? cause.message : 'Standard input is no JSON';
+    throw new Fault('invalid', message, { field: whole, cause });
+  }
+}

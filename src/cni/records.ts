@@ -1,0 +1,50 @@
+// What this front end notes of each attachment in the host's journal: by which names the runtime knows it. GC and DEL go by
+// these, since an endpoint's own record does not say them.
+import * as v from 'valibot';
+import type { Journal } from '#api/local.ts';
+import { Fault } from '#model/fault.ts';
+import type { AttachmentName } from './request.ts';
+
+export interface AttachmentRecord extends AttachmentName {
+  readonly netns: string;
+}
+const record: v.GenericSchema<unknown, AttachmentRecord> = v.object({
+  name: v.string(),
+  containerId: v.string(),
+  ifname: v.string(),
+  netns: v.string(),
+});
+const prefix = 'cni/';
+
+export class AttachmentRecords {
+  readonly #journal: Journal;
+
+  constructor(journal: Journal) {
+    this.#journal = journal;
+  }
+
+  /** By endpoint. Fault `corrupt`. */
+  get(endpoint: string): AttachmentRecord | undefined {
+    const value = this.#journal.get(prefix + endpoint);
+    return value === undefined ? undefined : read(prefix + endpoint, value);
+  }
+
+  list(): { readonly endpoint: string; readonly record: AttachmentRecord }[] {
+    return this.#journal.list(prefix).map(({ key, value }) => ({ endpoint: key.slice(prefix.length), record: read(key, value) }));
+  }
+
+  put(endpoint: string, value: AttachmentRecord): void {
+    this.#journal.put(prefix + endpoint, value);
+  }
+
+  /** Absent already is success. */
+  delete(endpoint: string): void {
+    this.#journal.delete(prefix + endpoint);
+  }
+}
+
+function read(key: string, value: unknown): AttachmentRecord {
+  const result = v.safeParse(record, value);
+  if (result.success) return result.output;
+  throw new Fault('corrupt', `Cannot read journal record ${key}`, { hint: 'Start the agent with --recover to set the journal aside' });
+}

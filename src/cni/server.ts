@@ -1,0 +1,95 @@
+// The agent's side of causeway-cni: one POST per execution of the plugin. Its body is the plugin's environment, each variable
+// ended by a NUL, one more NUL, and its standard input. 200 means success, anything else an error object; the plugin prints
+// the answer as it is and exits accordingly.
+import { Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import type { LocalAgent } from '#api/local.ts';
+import { Sequence } from '#api/sequence.ts';
+import { assertNever, Fault, isFault } from '#model/fault.ts';
+import { Attachments, endpointId } from './attachments.ts';
+import { errorAnswer, notAvailable } from './faults.ts';
+import { type Environment, parseRequest, type Request, versionAnswer, versionOf } from './request.ts';
+import { writeResult } from './result.ts';
+
+export const maxBody: number = 4 * 1024 * 1024;
+
+export interface CniLog {
+  debug(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface CniOptions {
+  readonly agent: LocalAgent;
+  readonly log: CniLog;
+}
+
+/** Fault `invalid` when there is no end to the environment. */
+export function readExecution(body: string): { readonly environment: Environment; readonly input: string } {
+  const [, variables, input] = /^((?:[^\0]+\0)*)\0(.*)$/s.exec(body) ?? [];
+  if (variables === undefined || input === undefined) throw new Fault('invalid', 'The request is no execution of causeway-cni');
+  const pairs = variables.split('\0').flatMap((variable): [string, string][] => {
+    const at = variable.indexOf('=');
+    return at <= 0 ? [] : [[variable.slice(0, at), variable.slice(at + 1)]];
+  });
+  return { environment: Object.fromEntries(pairs), input };
+}
+
+const answer = (status: number, body: object | undefined): Response =>
+  new Response(body === undefined ? '' : `${JSON.stringify(body)}\n`, { status, headers: { 'content-type': 'application/json' } });
+
+export function createCni({ agent, log }: CniOptions): Hono {
+  const attachments = new Attachments(agent);
+  const sequence = new Sequence();
+
+  async function serve(request: Request, input: string): Promise<object | undefined> {
+    switch (request.command) {
+      case 'ADD':
+        return writeResult(await attachments.add(request), versionOf(input));
+      case 'CHECK':
+        await attachments.check(request);
+        return undefined;
+      case 'DEL':
+        await attachments.remove(request);
+        return undefined;
+      case 'GC':
+        await attachments.collect(request);
+        return undefined;
+      case 'STATUS':
+        attachments.status(request);
+        return undefined;
+      case 'VERSION':
+        return versionAnswer(input);
+      default:
+        return assertNever(request);
+    }
+  }
+
+  const app = new Hono();
+  app.use(bodyLimit({ maxSize: maxBody, onError: () => answer(413, errorAnswer(new Fault('invalid', 'Too long'), '1.1.0')) }));
+  app.post('/cni', async (context) => {
+    const started = performance.now();
+    const { environment, input } = readExecution(await context.req.text());
+    const said = { environment, input: input.slice(0, 4096) };
+    const took = (): number => Math.round(performance.now() - started);
+    try {
+      const request = parseRequest(environment, input);
+      const subject = 'attachment' in request ? endpointId(request.attachment) : request.command;
+      const result = await sequence.run(subject, () => serve(request, input));
+      log.debug({ ...said, result, ms: took() }, 'CNI call');
+      return answer(200, result);
+    } catch (error) {
+      const code = environment['CNI_COMMAND'] === 'STATUS' && isFault(error) && !isMistake(error) ? notAvailable : undefined;
+      const body = errorAnswer(error, versionOf(input), code);
+      const fields = { ...said, code: body.code, error, ms: took() };
+      if (isFault(error)) log.warn(fields, `CNI call failed: ${body.msg}`);
+      else log.error(fields, 'CNI call failed unexpectedly');
+      return answer(500, body);
+    }
+  });
+  app.onError((error) => answer(400, errorAnswer(error, '1.1.0')));
+  return app;
+}
+
+/** Of the one who asks, not of this host. */
+const isMistake = ({ code }: Fault): boolean => code === 'invalid' || code === 'version' || code === 'unsupported';
