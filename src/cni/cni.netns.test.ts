@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, test, type TestContext } from 'node:test';
 import * as v from 'valibot';
+import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually } from '#agent/namespaces.fixture.ts';
 import { type Controller, openController } from '#controller/controller.ts';
 import { silentLog } from '#controller/log.ts';
@@ -17,6 +18,8 @@ import { createToken } from '#controller/tokens.ts';
 import { buildCni } from '#lab/cni.ts';
 import { parseCidr } from '#model/ip.ts';
 import { MemoryStore } from '#store/memory.ts';
+
+mustBeIsolated();
 
 const program = join(import.meta.dirname, '..', 'bin', 'agent.ts');
 const folder = mkdtempSync(join(tmpdir(), 'causeway-cni-'));
