@@ -1,10 +1,12 @@
 // Fifty containers started in one moment on three hosts, until each has answered a container on another host. They are
 // created before; the engines are asked through their API to start all of them at once. What is timed is from there until
-// the last one has accepted a connection that came over the network from the next host. The same without a network, until
-// all have started, tells how much of it is the engines' own work, which nobody's network makes shorter.
+// the last one has accepted a connection that came over the network from the next host. How much of it is the
+// engines' own work, which no network driver makes shorter, tell the same without a network and on a bridge of each host, both
+// until all have started.
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
 import { Fault } from '#model/fault.ts';
+import { docker } from '#lab/engine.ts';
 import type { Host, LabProcess } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
 import { alternate, medians } from './alternate.ts';
@@ -21,13 +23,20 @@ export async function burstBench(): Promise<Row[]> {
   const causeway = await installCauseway(bed);
   await causeway.createNetwork('ours', ['--subnet', '10.40.0.0/16']);
   await bed.createOverlay('theirs', '10.41.0.0/16');
-  const sides = { none: () => startAll(bed), ours: () => burst(bed, 'ours'), theirs: () => burst(bed, 'theirs') };
-  const { none, ours, theirs } = medians(await alternate(`${count} containers at once, s`, rounds, sides));
+  for (const host of bed.hosts) await docker(host, ['network', 'create', 'bridged']);
+  const sides = {
+    none: () => startAll(bed, 'none'),
+    bridge: () => startAll(bed, 'bridged'),
+    ours: () => burst(bed, 'ours'),
+    theirs: () => burst(bed, 'theirs'),
+  };
+  const { none, bridge, ours, theirs } = medians(await alternate(`${count} containers at once, s`, rounds, sides));
   const measure = `${count} containers on 3 hosts, until all answer`;
   const peer = 'built-in overlay';
   return [
     compare(measure, ours, theirs, { unit: 's', peer, atMost: 0.7 }),
     compare(`${measure}: more than without a network`, ours - none, theirs - none, { unit: 's', peer }),
+    compare("the same on each host's own bridge, until all have started", bridge, theirs, { unit: 's', peer }),
   ];
 }
 
@@ -36,14 +45,14 @@ interface Member {
   readonly id: string;
 }
 
-/** Seconds until all have started, without a network. */
-async function startAll(bed: Bed): Promise<number> {
+/** Seconds until all have started. */
+async function startAll(bed: Bed, network: string): Promise<number> {
   const members: Member[] = [];
   for (let index = 0; index < count; index++) {
     const host = hostAt(bed, index);
     members.push({
       host,
-      id: await createContainer(host, { image: boxImage.name, command: ['httpd', '-f', '-p', '80'], network: 'none' }),
+      id: await createContainer(host, { image: boxImage.name, command: ['httpd', '-f', '-p', '80'], network }),
     });
   }
   const began = performance.now();
