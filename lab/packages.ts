@@ -41,6 +41,7 @@ export const testNeeds: readonly Need[] = [
   need('wg', 'wireguard-tools', 'to look at tunnels'),
   need('ethtool', 'ethtool', 'to look at links'),
   need('strace', 'strace', 'to count system calls'),
+  need('faketime', 'faketime', 'to give a program a wrong clock'),
   need('docker-compose', 'docker-compose', 'to test Compose files'),
   ...cniNeeds,
 ];

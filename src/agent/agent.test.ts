@@ -14,7 +14,7 @@ import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Host, Underlay } from '#model/resources.ts';
 import { MemoryStore } from '#store/memory.ts';
-import { Agent, type AgentOptions, type Log } from './agent.ts';
+import { Agent, type AgentOptions, beginRecovery, type Log } from './agent.ts';
 import { controllerOf } from './controller.ts';
 import { MemoryJournal } from './journal.ts';
 
@@ -346,4 +346,53 @@ test('a network whose records are lost is kept while a container is in it, over 
   await second.local.detach(id(1));
   await eventually(() => a.kinds.netns.list('').length === 0, 'it has gone with its last container');
   assert.deepEqual([second.status().failing, a.journal.list('kept/')], [[], []]);
+});
+
+test('a clock that is wrong is told here and to the controller, and withdrawn when it is right', async (t) => {
+  const { a } = await bed(t, ['a']);
+  let skewMs = 0;
+  const agent: Agent = a.start({
+    controller: { ...controllerOf(a.client, 'a', (name) => agent.local.network(name)), skewMs: () => skewMs },
+  });
+  await eventually(() => isReady(agent), 'ready');
+  assert.deepEqual(agent.status().failing, []);
+  await a.stop();
+  skewMs = -7_200_000;
+  const second: Agent = a.start({
+    controller: { ...controllerOf(a.client, 'a', (name) => second.local.network(name)), skewMs: () => skewMs },
+  });
+  const told = await untilTold(a, ({ failing }) => failing.length > 0);
+  assert.match(told.failing.join(), /clock of this host is 2 h behind the controller's/);
+  assert.ok(a.said.includes('the clock is wrong'));
+  assert.equal(told.applied, told.desired);
+  skewMs = 30_000;
+  assert.deepEqual(second.status().failing, []);
+});
+
+test('after its journal was lost an agent removes nothing before the rest of what runs has been taken up', async (t) => {
+  const { a } = await bed(t, ['a']);
+  const agent = a.start();
+  await eventually(() => isReady(agent), 'ready');
+  const { id: network } = await agent.local.createNetwork({ name: 'web' });
+  const ip = await run(agent, network, 1);
+  await eventually(() => agent.view.snapshot.endpoints.size === 1, 'published');
+  await a.stop();
+  for (const { key } of a.journal.list('')) a.journal.delete(key);
+  beginRecovery(a.journal);
+  const links = a.kinds.link.list(`cw-${network}`).length;
+  const second = a.start();
+  await eventually(() => isReady(second), 'ready again');
+  assert.deepEqual([second.isRecovering, a.kinds.link.list(`cw-${network}`).length], [true, links]);
+  const [pool] = second.local.pools(network);
+  await second.local.requestAddress(pool?.id ?? '', parseIp(ip), id(1));
+  await second.local.attach({ network, id: id(1), owner: 'box-1', addresses: [parseIp(ip)], ports: [] });
+  await second.local.join(id(1), '/run/sandbox/1');
+  second.recovered();
+  await eventually(() => second.view.snapshot.endpoints.get(id(1))?.sequence === second.local.localEndpoint(id(1))?.sequence, 'published');
+  assert.deepEqual(
+    [second.isRecovering, a.kinds.link.list(`cw-${network}`).length, second.local.localEndpoints().length],
+    [false, links, 1],
+  );
+  await second.local.detach(id(1));
+  await eventually(() => a.kinds.netns.list('').length === 0 && second.view.snapshot.endpoints.size === 0, 'it can go');
 });

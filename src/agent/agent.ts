@@ -1,6 +1,7 @@
 // One host's agent, put together: facts come in (controller, journal, kernel events), the loop plans and applies, and what
 // this host knows goes out (endpoints, report). Everything here is wiring; each part says in its own file what it does.
 import type { WatchLine } from '#api/answers.ts';
+import { clockAdvice, skewText, toleratedSkewMs } from '#api/clock.ts';
 import type { Journal } from '#api/local.ts';
 import type { Report } from '#api/requests.ts';
 import { plan } from '#drivers/plan.ts';
@@ -28,6 +29,8 @@ export interface Controller {
   watch(options: { since?: number; signal: AbortSignal }): AsyncIterable<WatchLine>;
   publish(batch: EndpointBatch): Promise<Published>;
   report(report: Report): Promise<Host>;
+  /** By how many milliseconds this machine's clock is ahead of the controller's, as far as known. */
+  skewMs(): number | undefined;
 }
 
 export interface Log {
@@ -73,9 +76,14 @@ export interface AgentStatus {
 }
 
 const bootKey = 'boot';
+/** Set while endpoints are missing that this host had before its journal was lost. */
+const recoveringKey = 'recovering';
 const reportMs = 10_000;
 const reconcileMs = 60_000;
 const retryMs = 2_000;
+
+/** For a journal that was set aside: the next agent takes up what runs before it removes anything. */
+export const beginRecovery = (journal: Journal): void => journal.put(recoveringKey, true);
 
 export class Agent implements AsyncDisposable {
   readonly local: HostAgent;
@@ -97,6 +105,8 @@ export class Agent implements AsyncDisposable {
   #underlay: readonly Underlay[] = [];
   /** Looks in a row at which the preferred interface had no address. */
   #underlayMisses = 0;
+  #saidClock = false;
+  #recovering: boolean;
   #connected = false;
   #reason: unknown;
   #refused: ReadonlyMap<string, Fault> = new Map();
@@ -110,6 +120,7 @@ export class Agent implements AsyncDisposable {
     const { host, journal, kinds, controller, clock, log, newId } = options;
     this.#options = options;
     this.#inUse = new NetworksInUse(journal);
+    this.#recovering = journal.get(recoveringKey) === true;
     this.view = new View({ journal, changed: () => this.#factsChanged() });
     this.endpoints = new Endpoints(journal, () => this.#factsChanged());
     this.#book = new AddressBook({
@@ -124,7 +135,7 @@ export class Agent implements AsyncDisposable {
     this.loop = new Loop({
       reconciler: new Reconciler(kinds),
       plan: () => this.#plan(),
-      maySweep: () => this.view.isSynced,
+      maySweep: () => this.#maySweep(),
       done: (outcome) => this.#applied(outcome),
       failed: (error) => log.error({ error }, 'cannot read the kernel'),
     });
@@ -133,7 +144,7 @@ export class Agent implements AsyncDisposable {
       snapshot: () => this.view.snapshot,
       revision: () => this.view.revision,
       local: () => this.endpoints.all(),
-      mayDelete: () => this.view.isSynced,
+      mayDelete: () => this.#maySweep(),
       send: (batch) => controller.publish(batch),
       refused: (faults) => {
         this.#refused = faults;
@@ -158,6 +169,18 @@ export class Agent implements AsyncDisposable {
   /** What the kernel should hold now. */
   get desired(): Desired {
     return this.#desired;
+  }
+
+  /** Whether endpoints are missing here that the engine and the cluster still know; nothing is removed meanwhile. */
+  get isRecovering(): boolean {
+    return this.#recovering;
+  }
+
+  /** They have been taken up again, as far as possible. */
+  recovered(): void {
+    this.#options.journal.delete(recoveringKey);
+    this.#recovering = false;
+    this.#factsChanged();
   }
 
   /** What the last plan was made from: what the cluster says, and what it lacks of networks that containers here are in. */
@@ -185,7 +208,8 @@ export class Agent implements AsyncDisposable {
       signal: this.#stop.signal,
       state: (connected, reason) => {
         if (connected && !this.#connected) log.info({}, 'following the controller');
-        if (!connected && this.#connected) log.warn({ reason }, 'the controller is away; carrying on with what is known');
+        if (!connected && this.#connected)
+          log.warn({ reason: reasonText(reason) }, 'the controller is away; carrying on with what is known');
         this.#connected = connected;
         this.#reason = reason;
         if (connected) this.#publisher.kick();
@@ -203,7 +227,7 @@ export class Agent implements AsyncDisposable {
     return {
       host: this.#options.host,
       connected: this.#connected,
-      ...(this.#reason === undefined ? {} : { reason: this.#reason instanceof Error ? this.#reason.message : 'unknown' }),
+      ...(this.#reason === undefined ? {} : { reason: reasonText(this.#reason) }),
       synced: this.view.isSynced,
       revision: this.view.revision,
       runs: this.loop.runs,
@@ -253,6 +277,10 @@ export class Agent implements AsyncDisposable {
     this.#unsaved = text;
   }
 
+  #maySweep(): boolean {
+    return this.view.isSynced && !this.#recovering;
+  }
+
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
@@ -278,7 +306,22 @@ export class Agent implements AsyncDisposable {
 
   /** Everything that is wrong here and for people to know, whoever looks. */
   #failing(): string[] {
-    return [...this.#inUse.networks.map(lostText), ...this.#refusedByKernel()];
+    return [...this.#clockProblem(), ...this.#inUse.networks.map(lostText), ...this.#refusedByKernel()];
+  }
+
+  #clockProblem(): string[] {
+    const skewMs = this.#options.controller.skewMs() ?? 0;
+    return Math.abs(skewMs) < toleratedSkewMs ? [] : [`The clock of this host is ${skewText(skewMs)} the controller's. ${clockAdvice}`];
+  }
+
+  /** A clock that is wrong, or right again, is told at once. */
+  #noticeClock(): void {
+    const [problem] = this.#clockProblem();
+    if (this.#saidClock === (problem !== undefined)) return;
+    this.#saidClock = problem !== undefined;
+    if (problem === undefined) this.#options.log.info({}, 'the clock is right again');
+    else this.#options.log.error({ problem }, 'the clock is wrong');
+    void this.#report();
   }
 
   /** The interface that the operator named may be gone for a moment too. */
@@ -342,6 +385,7 @@ export class Agent implements AsyncDisposable {
   }
 
   async #reconcileAddresses(): Promise<void> {
+    if (this.#recovering) return;
     try {
       await this.#book.reconcile(this.endpoints.all().map(({ endpoint }) => endpoint.id));
     } catch (error) {
@@ -375,6 +419,7 @@ export class Agent implements AsyncDisposable {
       this.view.learn('hosts', await controller.report(report));
       if (this.#reported !== 'ok') log.info({}, 'reported to the controller');
       this.#reported = 'ok';
+      this.#noticeClock();
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       if (this.#reported !== text) log.warn({ error }, 'cannot report to the controller');
@@ -382,6 +427,9 @@ export class Agent implements AsyncDisposable {
     }
   }
 }
+
+const reasonText = (reason: unknown): string =>
+  reason instanceof Error ? `${reason.message}${isFault(reason) && reason.hint !== undefined ? `. ${reason.hint}` : ''}` : 'unknown';
 
 const lostText = ({ name, id }: Network): string =>
   `The controller knows network ${name} (${id}) no more, but containers here are in it: they stay as they are until they end. Was its store replaced, or restored from an old backup? Restore a newer one, or make the network again and restart the containers`;

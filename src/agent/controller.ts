@@ -99,6 +99,7 @@ export function controllerOf(client: Client, host: string, network: NetworkOf): 
   return {
     networks: networksOf(client),
     addresses: addressesOf(client, host, network),
+    skewMs: () => client.skewMs,
     watch: (options) => client.watch({ host, ...options }),
     report: (report) => client.report(host, report),
     async publish({ puts, deletes }) {

@@ -3,12 +3,22 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { isFault } from '#model/fault.ts';
-import { type Identity, readIdentity, writeIdentity } from './identity.ts';
+import { type Fault, isFault } from '#model/fault.ts';
+import { checkMachine, type Identity, machineOf, readIdentity, writeIdentity } from './identity.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'causeway-identity-'));
 after(() => rmSync(folder, { recursive: true }));
 let places = 0;
+
+function faultOf(fn: () => void): Fault | undefined {
+  try {
+    fn();
+  } catch (error) {
+    return isFault(error) ? error : assert.fail('no Fault');
+  }
+  return undefined;
+}
+
 const newPlace = (): string => join(folder, String((places += 1)));
 const identity: Identity = {
   host: 'a',
@@ -75,3 +85,29 @@ test('a place where nothing can be written is unavailable, with a hint', () => {
     (error) => isFault(error, 'unavailable') && error.hint !== undefined,
   );
 });
+
+test('a machine is named by its machine-id, which is not told; without one it has no name', () => {
+  const place = newPlace();
+  mkdirSync(place);
+  const file = join(place, 'machine-id');
+  assert.equal(machineOf(file), undefined);
+  writeFileSync(file, 'uninitialized\n');
+  assert.equal(machineOf(file), undefined);
+  writeFileSync(file, '0123456789abcdef0123456789abcdef\n');
+  const name = machineOf(file) ?? assert.fail();
+  assert.match(name, /^[0-9a-f]{32}$/);
+  assert.notEqual(name, '0123456789abcdef0123456789abcdef');
+});
+
+for (const [what, joined, now, isRefused] of [
+  ['another machine', 'one', 'two', true],
+  ['the same machine', 'one', 'one', false],
+  ['a machine without a name', 'one', undefined, false],
+  ['a machine, before machines were written down', undefined, 'two', false],
+] as const) {
+  test(`an identity is ${isRefused ? 'refused on' : 'good on'} ${what}`, () => {
+    const expected = isRefused ? ['stale', true] : [undefined, false];
+    const fault = faultOf(() => checkMachine('/var/lib/causeway', { ...identity, machine: joined }, now));
+    assert.deepEqual([fault?.code, /empty \/var\/lib\/causeway and join/.test(fault?.hint ?? '')], expected);
+  });
+}

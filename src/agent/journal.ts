@@ -47,7 +47,7 @@ export class SqliteJournal implements Journal, Disposable {
 
   constructor(path: string, busyMs = 3000, movedAside?: string) {
     this.movedAside = movedAside;
-    const corruptHint = 'Recover the journal: the file is moved aside and the agent starts with an empty one';
+    const corruptHint = 'Start it with --recover: the file is moved aside, and what runs is taken up from the engine and the controller';
     this.#database = new Database(path, { applicationId, migrations, exclusive: true, busyMs, corruptHint });
     this.#get = this.#database.prepare('SELECT value FROM fact WHERE key = ?');
     this.#keys = this.#database.prepare('SELECT key FROM fact WHERE key >= ? AND key < ? ORDER BY key');

@@ -162,7 +162,7 @@ export class HostAgent implements LocalAgent {
       host: this.host,
       owner: request.owner,
       addresses: held.map(({ ip }) => ip),
-      mac: this.#macFor(network.id, first.ip, request.mac),
+      mac: this.#macFor(request, first.ip),
       names: [],
       ports: request.ports,
       sequence: this.#firstSequence(request.id),
@@ -356,9 +356,10 @@ export class HostAgent implements LocalAgent {
     return new Fault('exists', `${ip} is taken by ${owner}`, { field: 'addresses', hint: 'Leave the address out to get a free one' });
   }
 
-  #macFor(network: string, ip: Ip, wanted: Mac | undefined): Mac {
+  #macFor({ network, id, mac: wanted }: AttachRequest, ip: Ip): Mac {
     if (wanted === undefined) return endpointMac(ip);
-    const other = this.endpoints(network).find(({ mac }) => mac === wanted);
+    // The cluster may know this very endpoint from before the journal was lost.
+    const other = this.endpoints(network).find((one) => one.mac === wanted && one.id !== id);
     if (other !== undefined) throw new Fault('exists', `MAC ${wanted} is taken by ${other.owner} on ${other.host}`, { field: 'mac' });
     return wanted;
   }

@@ -209,6 +209,40 @@ test('a corrupt identity is told, with what to do, and stays as it is', async (t
   assert.match(end.text, /Try: .*--join/);
 });
 
+const identityOf = ({ state }: Ground): Record<string, unknown> =>
+  JSON.parse(readFileSync(join(state, 'identity.json'), 'utf8')) as Record<string, unknown>;
+
+test('an identity of another machine is refused, with what to do', async (t) => {
+  const where = await joined(t);
+  if (identityOf(where)['machine'] === undefined) {
+    t.skip('this machine has no machine-id');
+    return;
+  }
+  writeFileSync(join(where.state, 'identity.json'), JSON.stringify({ ...identityOf(where), machine: 'another' }));
+  const end = await start(t, where).ended();
+  assert.deepEqual([end.status, end.code], [1, 'stale']);
+  assert.match(end.text, /Try: .*empty .*--join TOKEN --host NAME/);
+});
+
+test('another token joins again under the same name; the one that was used is not looked at again', async (t) => {
+  const where = ground();
+  const secret = await token();
+  const first = start(t, where, '--join', secret, '--controller', url(server));
+  await first.says('agent is running');
+  await first.stop();
+  const { generation } = identityOf(where);
+  const again = start(t, where, '--join', secret);
+  await again.says('agent is running');
+  await again.stop();
+  assert.equal(identityOf(where)['generation'], generation);
+  const anew = start(t, where, '--join', await token());
+  await anew.says('following the controller');
+  await anew.stop();
+  assert.equal(identityOf(where)['generation'], Number(generation) + 1);
+  const renamed = await start(t, where, '--join', await token(), '--host', 'b').ended();
+  assert.deepEqual([renamed.status, renamed.code], [1, 'invalid']);
+});
+
 test('a corrupt journal is told, with what to do; --recover sets it aside and goes on', async (t) => {
   const where = await joined(t);
   writeFileSync(join(where.state, 'agent.db'), 'no database, but long enough to be taken for one'.repeat(200));

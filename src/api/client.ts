@@ -8,15 +8,16 @@ import * as answers from './answers.ts';
 import { Agent, type Dispatcher } from './dispatcher.ts';
 import type { NetworkRequest } from './local.ts';
 import { parseAnswer, type Schema } from './parse.ts';
-import { apiVersion, bookmarkMs, versionHeader } from './protocol.ts';
+import { apiVersion, bookmarkMs, bootHeader, versionHeader } from './protocol.ts';
 import type * as requests from './requests.ts';
 import { schemas } from './schemas.ts';
-import { isNeverSent, linesOf, parseJson, problemFault, toQuery, transportFault } from './transport.ts';
+import { askSkew, skewOf } from './clock.ts';
+import { clockFault, isNeverSent, isUntimely, linesOf, parseJson, problemFault, toQuery, transportFault } from './transport.ts';
 
 export type Credentials =
   | { readonly type: 'token'; readonly token: string }
-  /** PEM texts. */
-  | { readonly type: 'certificate'; readonly certificate: string; readonly key: string }
+  /** PEM texts. `boot`: the machine's boot id, so that a copy on another machine is noticed. */
+  | { readonly type: 'certificate'; readonly certificate: string; readonly key: string; readonly boot?: string | undefined }
   | { readonly type: 'none' };
 
 export interface ClientOptions {
@@ -75,6 +76,7 @@ export class Client implements AsyncDisposable {
   #dispatcher: Agent;
   #credentials: Credentials;
   #current = 0;
+  #skewMs: number | undefined;
 
   /** Fault `invalid` for an address that is none. */
   constructor(options: ClientOptions) {
@@ -87,6 +89,11 @@ export class Client implements AsyncDisposable {
     this.#retries = options.retries ?? 4;
     this.#credentials = options.credentials ?? { type: 'none' };
     this.#dispatcher = this.#connect();
+  }
+
+  /** By how many milliseconds this machine's clock is ahead of the controller's, by its last answer; undefined before the first. */
+  get skewMs(): number | undefined {
+    return this.#skewMs;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -281,8 +288,9 @@ export class Client implements AsyncDisposable {
   #connect(): Agent {
     const credentials = this.#credentials;
     const identity = credentials.type === 'certificate' ? { cert: credentials.certificate, key: credentials.key } : {};
+    // No session is taken up again: with it the controller would take up what it thought of the certificate before.
     return new Agent({
-      connect: { ...(this.#options.ca === undefined ? {} : { ca: this.#options.ca }), ...identity, timeout: 5000 },
+      connect: { ...(this.#options.ca === undefined ? {} : { ca: this.#options.ca }), ...identity, timeout: 5000, maxCachedSessions: 0 },
       keepAliveTimeout: 30_000,
     });
   }
@@ -317,6 +325,7 @@ export class Client implements AsyncDisposable {
   async #try({ method, path, body, match, signal }: Ask<unknown>, timeoutMs: number): Promise<Dispatcher.ResponseData> {
     const headers: Record<string, string> = { [versionHeader]: apiVersion, accept: 'application/json' };
     if (this.#credentials.type === 'token') headers['authorization'] = `Bearer ${this.#credentials.token}`;
+    if (this.#credentials.type === 'certificate' && this.#credentials.boot !== undefined) headers[bootHeader] = this.#credentials.boot;
     if (match !== undefined) headers['if-match'] = `"${match}"`;
     if (body !== undefined) headers['content-type'] = 'application/json';
     const response = await this.#dispatcher
@@ -330,9 +339,11 @@ export class Client implements AsyncDisposable {
         bodyTimeout: timeoutMs,
         ...(signal === undefined ? {} : { signal }),
       })
-      .catch((error: unknown) => {
-        throw transportFault(error);
+      .catch(async (error: unknown) => {
+        const fault = transportFault(error);
+        throw isUntimely(fault) ? clockFault(fault, await askSkew(this.#options.urls[this.#current] ?? '')) : fault;
       });
+    this.#skewMs = skewOf(response.headers['date'], Date.now());
     if (response.statusCode < 300) return response;
     const text = await response.body.text().catch(() => '');
     throw problemFault(response.statusCode, text);

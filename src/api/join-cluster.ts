@@ -16,6 +16,8 @@ export interface JoinOptions {
   readonly host: string;
   /** Of the agent's program. */
   readonly version: string;
+  /** Names the machine. */
+  readonly machine?: string | undefined;
 }
 
 export interface Joined extends CertificateAnswer {
@@ -54,8 +56,8 @@ export async function fetchCa(url: string, fingerprint: string): Promise<string>
   }
 }
 
-/** Makes a key, joins and returns everything the host needs from now on. Faults: as fetchCa and Client.join; `invalid` token. */
-export async function joinCluster({ urls, token, host, version }: JoinOptions): Promise<Joined> {
+/** Makes a key, joins and returns everything the host needs from now on. Faults: as fetchCa and Client.join; `invalid` token, `exists` name. */
+export async function joinCluster({ urls, token, host, version, machine }: JoinOptions): Promise<Joined> {
   const parsed = parseToken(token);
   if (parsed?.type !== 'join')
     throw new Fault('invalid', 'Not a join token', { field: 'token', hint: 'Create one: causeway token create --join' });
@@ -65,7 +67,7 @@ export async function joinCluster({ urls, token, host, version }: JoinOptions): 
     try {
       const ca = await fetchCa(url, parsed.fingerprint);
       await using client = new Client({ urls: [url], ca });
-      return { ...(await client.join({ token: token.trim(), csr, host, version })), key };
+      return { ...(await client.join({ token: token.trim(), csr, host, version, ...(machine === undefined ? {} : { machine }) })), key };
     } catch (error) {
       failure = error;
       if (!(error instanceof Fault) || (error.code !== 'unavailable' && error.code !== 'timeout')) throw error;

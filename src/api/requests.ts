@@ -162,6 +162,8 @@ export interface JoinRequest {
   readonly host: string;
   /** Of the agent. */
   readonly version: string;
+  /** Names the machine, so that another one does not take a name that is in use. */
+  readonly machine?: string;
 }
 const pem: Schema<string> = v.pipe(
   v.string(),
@@ -174,6 +176,7 @@ export const joinRequest: Schema<JoinRequest> = v.strictObject({
   csr: pem,
   host: field.name,
   version: field.line,
+  machine: optional(field.line),
 } satisfies EntriesOf<JoinRequest>);
 
 export interface RotateRequest {

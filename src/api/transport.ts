@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
 import { problem } from './answers.ts';
+import { clockAdvice, skewText, toleratedSkewMs } from './clock.ts';
 import { faultOf } from './faults.ts';
 
 const coded = v.object({ code: v.string() });
@@ -17,6 +18,18 @@ const timeouts = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 export const isNeverSent = (error: unknown): boolean =>
   error instanceof Fault && error.code === 'unavailable' && neverSent.has(codeOf(error.cause));
 
+/** The certificate would be good at another time. */
+export const isUntimely = (error: unknown): boolean =>
+  error instanceof Fault && error.code === 'unauthenticated' && ['CERT_NOT_YET_VALID', 'CERT_HAS_EXPIRED'].includes(codeOf(error.cause));
+
+/** `skewMs`: by how much this machine's clock is ahead, where that could be found out. */
+export function clockFault(fault: Fault, skewMs: number | undefined): Fault {
+  const clock =
+    skewMs === undefined || Math.abs(skewMs) < toleratedSkewMs ? undefined : `this machine's clock is ${skewText(skewMs)} the controller's`;
+  if (clock === undefined) return fault;
+  return new Fault('unauthenticated', `${fault.message}: ${clock}`, { hint: clockAdvice, cause: fault.cause });
+}
+
 const isUntrusted = (code: string): boolean =>
   code === 'ERR_TLS_CERT_ALTNAME_INVALID' || /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_)/.test(code);
 
@@ -27,7 +40,10 @@ export function transportFault(error: unknown): Fault {
   const text = error instanceof Error ? error.message : String(error);
   if (isUntrusted(code)) {
     return new Fault('unauthenticated', `The controller's certificate is not to be trusted: ${text}`, {
-      hint: 'Check address and CA of the context; the controller names its addresses with --san',
+      hint:
+        code === 'ERR_TLS_CERT_ALTNAME_INVALID'
+          ? 'Check the address; the controller names its addresses with --san'
+          : 'Check address and CA. If the controller was set up anew or its store replaced, restore its store, or join the hosts again with new tokens and make the contexts anew',
       cause: error,
     });
   }

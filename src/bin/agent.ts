@@ -5,14 +5,14 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { pino, type Logger } from 'pino';
-import { Client } from '#api/client.ts';
+import { Client, type Credentials } from '#api/client.ts';
 import { makeIdentity, needsRotation, parseToken } from '#api/identity.ts';
 import { joinCluster } from '#api/join-cluster.ts';
-import { Agent } from '#agent/agent.ts';
+import { Agent, beginRecovery } from '#agent/agent.ts';
 import { controllerOf } from '#agent/controller.ts';
 import { DnsServer } from '#agent/dns.ts';
 import type { Upstream } from '#agent/dns-upstream.ts';
-import { type Identity, readIdentity, writeIdentity } from '#agent/identity.ts';
+import { checkMachine, type Identity, machineOf, readIdentity, writeIdentity } from '#agent/identity.ts';
 import { openJournal } from '#agent/journal.ts';
 import { collector, Memory } from '#agent/memory.ts';
 import { companionsOf, Names } from '#agent/names.ts';
@@ -50,9 +50,10 @@ async function joinAnew(options: Options, log: Logger): Promise<Identity> {
   }
   if (controllers.length === 0) throw new Fault('invalid', 'Joining needs the address of a controller', { field: '--controller' });
   log.info({ host: options.host, controllers }, 'joining');
-  const { key, certificate, ca, host } = await joinCluster({ urls: controllers, token, host: options.host, version });
+  const machine = machineOf();
+  const { key, certificate, ca, host } = await joinCluster({ urls: controllers, token, host: options.host, version, machine });
   const id = parseToken(token)?.id ?? '';
-  const identity: Identity = { host: host.name, generation: host.generation, controllers, key, certificate, ca, token: id };
+  const identity: Identity = { host: host.name, generation: host.generation, controllers, key, certificate, ca, token: id, machine };
   writeIdentity(options.state, identity);
   return identity;
 }
@@ -69,23 +70,40 @@ function knownIdentity({ state, join: token }: Options): Identity | undefined {
 
 /**
  * The identity of an earlier start, or a new one by token. The token that made it may stay among the options for ever; another
- * one joins again, because the certificate has expired or was revoked. When that fails the earlier identity has to do.
+ * one joins again, because the certificate has expired or was revoked. When that fails the earlier identity has to do, on the
+ * machine that it was made on. Faults: `stale` (of another machine), `invalid` (of another host name), as joinCluster.
  */
 async function identify(options: Options, log: Logger): Promise<Identity> {
   const known = knownIdentity(options);
   if (known === undefined) return joinAnew(options, log);
   const earlier = options.controllers.length === 0 ? known : { ...known, controllers: options.controllers };
-  if (options.join === undefined || parseToken(options.join)?.id === known.token) return earlier;
+  if (options.join === undefined || parseToken(options.join)?.id === known.token) {
+    checkMachine(options.state, known, machineOf());
+    return earlier;
+  }
+  if (known.host !== options.host) throw renamed(options, known);
   try {
     return await joinAnew({ ...options, controllers: earlier.controllers }, log);
   } catch (error) {
+    checkMachine(options.state, known, machineOf());
     log.warn({ error }, 'cannot join with the token that is given; going on as the host that joined before');
     return earlier;
   }
 }
 
-const clientOf = ({ controllers, ca, certificate, key }: Identity): Client =>
-  new Client({ urls: controllers, ca, credentials: { type: 'certificate', certificate, key } });
+/** What the journal holds belongs to the host's name: its addresses and endpoints are those of that host. */
+const renamed = ({ host, state }: Options, known: Identity): Fault =>
+  new Fault('invalid', `This machine joined as host ${known.host}; with a new token it cannot become ${host}`, {
+    field: '--host',
+    hint: `Use --host ${known.host}; or, when no container is left on it, empty ${state} and join again`,
+  });
+
+const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+
+const credentialsOf = ({ certificate, key }: Identity): Credentials => ({ type: 'certificate', certificate, key, boot: bootId() });
+
+const clientOf = (identity: Identity): Client =>
+  new Client({ urls: identity.controllers, ca: identity.ca, credentials: credentialsOf(identity) });
 
 /** A new certificate when a third of the old one's life is left; tried again every hour. */
 async function rotate(state: string, identity: Identity, client: Client, log: Logger): Promise<Identity> {
@@ -95,7 +113,7 @@ async function rotate(state: string, identity: Identity, client: Client, log: Lo
     const { certificate, ca } = await client.rotate(identity.host, csr);
     const next = { ...identity, key, certificate, ca };
     writeIdentity(state, next);
-    client.useCredentials({ type: 'certificate', certificate, key });
+    client.useCredentials(credentialsOf(next));
     log.info({}, 'certificate renewed');
     return next;
   } catch (error) {
@@ -140,7 +158,11 @@ async function run(options: Options, log: Logger): Promise<void> {
   // First, so that a token is not used up by an agent that could not run: on a full disk, or beside another one.
   const journal = closing.use(openJournal(join(options.state, 'agent.db'), { recover: options.recover }));
   if (journal.movedAside !== undefined) {
-    log.warn({ file: journal.movedAside }, 'the journal could not be read and was moved aside; restart the containers of this host');
+    log.warn(
+      { file: journal.movedAside },
+      'the journal could not be read and was moved aside; taking up what the engine and the controller know',
+    );
+    if (options.engine !== undefined) beginRecovery(journal);
   }
   let identity = await identify(options, log);
   const client = closing.use(clientOf(identity));
@@ -180,7 +202,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       },
       log,
       newId: () => randomBytes(8).toString('hex'),
-      boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+      boot: bootId(),
       leakMs: options.leakMs,
       underlay: () =>
         findUnderlay({
@@ -281,6 +303,7 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
     engine,
     log: dockerLog,
     driver: options.driver,
+    recovery: { isNeeded: () => agent.isRecovering, done: () => agent.recovered() },
     scope: options.scope,
     underlayMtu: () => leastMtu(agent.view.snapshot.hosts.values()),
   });

@@ -1,7 +1,7 @@
 // The `causeway` program: reads the environment, builds the surroundings of a run and leaves the rest to cli/main.ts. The
 // compile cache is switched on before anything else is loaded; it lies in the user's own cache folder, because code is run
 // from it.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -22,7 +22,8 @@ const agentSocket = env['CAUSEWAY_AGENT_SOCKET'] ?? '/run/causeway/agent.sock';
 const identityFile = '/var/lib/causeway/identity.json';
 
 function credentialsOf(token: string | undefined, certificate: Target['certificate']): Credentials {
-  if (certificate !== undefined) return { type: 'certificate', ...certificate };
+  if (certificate !== undefined)
+    return { type: 'certificate', ...certificate, boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() };
   return token === undefined ? { type: 'none' } : { type: 'token', token };
 }
 

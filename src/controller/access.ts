@@ -19,6 +19,10 @@ export type Principal =
       readonly serial: string;
       /** Of the record `incarnations/<host>`; a commit that checks it cannot come after the host's removal or another join. */
       readonly incarnation: number;
+      /** Boot id of the machine that asks, where it says so. */
+      readonly boot?: string | undefined;
+      /** Where the request comes from. */
+      readonly address?: string | undefined;
       /** Milliseconds. */
       readonly expiresAt: number;
     };

@@ -7,9 +7,9 @@ import { problemOf, Refusal } from '#api/faults.ts';
 import { openapi } from '#api/openapi.ts';
 import { parse } from '#api/parse.ts';
 import { noBody, type Route, routes } from '#api/routes.ts';
-import { apiVersion, bodyLimit, versionHeader } from '#api/protocol.ts';
+import { apiVersion, bodyLimit, bootHeader, versionHeader } from '#api/protocol.ts';
 import { checkAccess, describePrincipal, type Principal } from './access.ts';
-import { authenticate, type Peer } from './authentication.ts';
+import { authenticate, type Peer, type Shown } from './authentication.ts';
 import type { Control } from './control.ts';
 import { bindAll } from './handlers.ts';
 import type { Hub } from './hub.ts';
@@ -64,6 +64,12 @@ function checkVersion(request: Request): void {
 
 const tooLarge = (): Refusal =>
   new Refusal(413, 'invalid', `The request holds more than ${bodyLimit} bytes`, { hint: 'Send less at once' });
+
+const shownBy = ({ headers }: Request, peer: Peer | undefined): Shown => ({
+  authorization: headers.get('authorization') ?? undefined,
+  boot: headers.get(bootHeader)?.slice(0, 64),
+  peer,
+});
 
 async function readBody(request: Request): Promise<unknown> {
   if (Number(request.headers.get('content-length') ?? 0) > bodyLimit) throw tooLarge();
@@ -141,7 +147,7 @@ export function buildApp(surroundings: Surroundings): Hono<{ Bindings: Bindings 
       const { raw } = context.req;
       checkVersion(raw);
       const peer = context.env.peer;
-      const principal = await authenticate(control, raw.headers.get('authorization') ?? undefined, peer);
+      const principal = await authenticate(control, shownBy(raw, peer));
       checkAccess(principal, route.access);
       const call = {
         principal,
@@ -172,7 +178,7 @@ export function buildApp(surroundings: Surroundings): Hono<{ Bindings: Bindings 
   app.get('/metrics', async (context) => {
     checkVersion(context.req.raw);
     if (context.env.isLoopback !== true) {
-      const principal = await authenticate(control, context.req.raw.headers.get('authorization') ?? undefined, context.env.peer);
+      const principal = await authenticate(control, shownBy(context.req.raw, context.env.peer));
       checkAccess(principal, ['admin', 'operator', 'viewer']);
     }
     return new Response(await metrics.text(), { headers: { 'content-type': metrics.contentType } });

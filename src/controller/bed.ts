@@ -20,6 +20,8 @@ import { createToken } from './tokens.ts';
 export interface Asker {
   readonly peer?: Peer;
   readonly token?: string;
+  /** Of the machine that asks. */
+  readonly boot?: string;
 }
 
 export interface Answer {
@@ -67,6 +69,7 @@ export class Bed implements AsyncDisposable {
       method,
       headers: {
         ...(asker.token === undefined ? {} : { authorization: `Bearer ${asker.token}` }),
+        ...(asker.boot === undefined ? {} : { 'causeway-boot': asker.boot }),
         ...(text === undefined ? {} : { 'content-type': 'application/json' }),
         ...headers,
       },
@@ -120,7 +123,10 @@ export class Bed implements AsyncDisposable {
     const abort = new AbortController();
     const request = new Request(`https://controller/v1/watch${query}`, {
       signal: abort.signal,
-      headers: asker.token === undefined ? {} : { authorization: `Bearer ${asker.token}` },
+      headers: {
+        ...(asker.token === undefined ? {} : { authorization: `Bearer ${asker.token}` }),
+        ...(asker.boot === undefined ? {} : { 'causeway-boot': asker.boot }),
+      },
     });
     const response = await this.controller.app.fetch(request, asker.peer === undefined ? {} : { peer: asker.peer });
     assert.equal(response.status, 200, await (response.status === 200 ? '' : response.text()));

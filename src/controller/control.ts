@@ -7,6 +7,7 @@ import type { Authority } from './ca.ts';
 import type { Contents } from './contents.ts';
 import type { Log } from './log.ts';
 import type { Mirror } from './mirror.ts';
+import type { Speakers } from './speakers.ts';
 
 export interface Control {
   readonly store: Store;
@@ -14,6 +15,7 @@ export interface Control {
   /** What belongs to which network, and which hosts take part in it; fed by the mirror. */
   readonly contents: Contents;
   readonly authority: Authority;
+  readonly speakers: Speakers;
   readonly log: Log;
   /** Of the program. */
   readonly version: string;

@@ -10,6 +10,7 @@ import { fillContents, Hub } from './hub.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import { Mirror } from './mirror.ts';
+import { Speakers } from './speakers.ts';
 import { sweepAlways } from './sweep.ts';
 import { ensureDefaultTenant } from './tenants.ts';
 
@@ -39,7 +40,8 @@ export async function openController({ store, log, version, now = (): Date => ne
   const contents = new Contents();
   fillContents(mirror, contents);
   const hub = undo.use(new Hub({ mirror, contents, now }));
-  const control: Control = { store, mirror, contents, authority, log, version, now, newId, serially: serializer() };
+  const speakers = new Speakers(now());
+  const control: Control = { store, mirror, contents, authority, speakers, log, version, now, newId, serially: serializer() };
   await ensureDefaultTenant(control);
   const stop = new AbortController();
   const sweeping = sweepAlways(control, stop.signal);

@@ -39,13 +39,19 @@ export function reportHost(control: Control, principal: Principal, name: string,
   return transact(control, async () => {
     const found = await readResource(control.store, 'hosts', name);
     if (found === undefined) throw notFound('hosts', name);
+    const speaker = control.speakers.takeOver(control, self, { entry: await control.store.get(keys.speaker(name)), host: found });
+    const double = control.speakers.double(control.now(), name);
     const { wireguard: _, ...rest } = found;
     const next: Host = {
       ...rest,
       underlay: report.underlay,
       ...(report.wireguard === undefined ? {} : { wireguard: report.wireguard }),
       agentVersion: report.agentVersion,
-      status: { ...report.status, seenAt: control.now().toISOString() },
+      status: {
+        ...report.status,
+        failing: [...report.status.failing, ...(double === undefined ? [] : [double])],
+        seenAt: control.now().toISOString(),
+      },
     };
     const routes = control.mirror.entry(keys.routes(name));
     const told = { routes: report.routes, bridges: report.bridges ?? [] };
@@ -54,6 +60,7 @@ export function reportHost(control: Control, principal: Principal, name: string,
       operations: [
         putResource('hosts', next, found.revision),
         incarnationCheck(self),
+        ...speaker,
         ...(hasNewRoutes ? [{ type: 'put', key: keys.routes(name), value: toJson(told) } as const] : []),
       ],
       answer: (revision) => ({ ...next, revision }),
@@ -99,6 +106,7 @@ export async function removeHost(control: Control, principal: Principal, name: s
         { type: 'delete', key: keys.resource('hosts', found.id), expect: found.revision },
         { type: 'delete', key: keys.hostIndex(found.index) },
         { type: 'delete', key: keys.routes(found.id) },
+        { type: 'delete', key: keys.speaker(found.id) },
         { type: 'put', key: keys.incarnation(found.id), value: { generation: found.generation, removed: true } },
       ],
       answer: (at) => at,

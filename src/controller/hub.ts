@@ -42,6 +42,7 @@ function concerns(principal: Principal, kind: PrivateKind, id: string): boolean 
     case 'certificates':
       return principal.type === 'host' && principal.serial === id;
     case 'incarnations':
+    case 'speakers':
       return principal.type === 'host' && principal.host === id;
     case 'routes':
       return false;

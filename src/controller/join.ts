@@ -1,15 +1,17 @@
 // Becoming a host: a one-time token and a certificate request go in, a certificate comes out. Joining under a name that exists
-// begins a new generation of that host; what the older one still holds is refused from that moment on.
+// begins a new generation of that host; what the older one still holds is refused from that moment on. Another machine takes
+// the name only of a host that has fallen silent, or with a token that was made for that name.
 import { Fault } from '#model/fault.ts';
 import type { Host } from '#model/resources.ts';
 import type { Operation } from '#store/store.ts';
 import type { CertificateAnswer } from '#api/answers.ts';
 import type { JoinRequest } from '#api/requests.ts';
-import { incarnationOf } from './authentication.ts';
+import { type Incarnation, incarnationOf } from './authentication.ts';
 import { fingerprintOfRequest } from './ca.ts';
 import { recordCertificate, revokeAllOf } from './certificates.ts';
 import { commitAll, type Control, transact } from './control.ts';
 import { keys, listAll, putResource, readResource } from './records.ts';
+import { silenceMs } from './speakers.ts';
 import { checkToken, type StoredToken, tokenValue } from './tokens.ts';
 
 const highestIndex = 65535;
@@ -37,19 +39,45 @@ async function newHost(control: Control, { host, version }: JoinRequest, generat
   return { id: host, name: host, revision: 0, createdAt: now, labels: {}, index, generation, underlay: [], agentVersion: version, status };
 }
 
-async function nextHost(control: Control, request: JoinRequest, isAgain: boolean): Promise<{ host: Host; operations: Operation[] }> {
+/** Fault `exists` when another machine has the name and speaks: two of one name would take each other's addresses. */
+function checkName(
+  control: Control,
+  { host: name, machine }: JoinRequest,
+  { found, before }: { found: Host; before?: Incarnation | undefined },
+): void {
+  if (machine === undefined || before?.machine === undefined || before.machine === machine) return;
+  const silent = control.now().getTime() - Date.parse(found.status.seenAt);
+  if (silent > silenceMs) return;
+  throw new Fault('exists', `Host name ${name} is taken by another machine, which was heard ${Math.round(silent / 1000)} s ago`, {
+    field: 'host',
+    hint: `Give this machine another name: causeway agent --host NAME. If it replaces the other, stop that one first, or make the token for it: causeway token create --join --host ${name}`,
+  });
+}
+
+async function nextHost(
+  control: Control,
+  request: JoinRequest,
+  { isAgain, isMeant }: { isAgain: boolean; isMeant: boolean },
+): Promise<{ host: Host; operations: Operation[] }> {
   const found = await readResource(control.store, 'hosts', request.host);
   if (isAgain) {
     if (found === undefined) throw new Fault('unauthenticated', `Host ${request.host} has been removed since`, { hint: 'Use a new token' });
     return { host: found, operations: [] };
   }
   const before = await incarnationOf(control, request.host);
+  if (found !== undefined && !isMeant) checkName(control, request, { found, before });
   const generation = (before?.generation ?? 0) + 1;
   const host = found === undefined ? await newHost(control, request, generation) : { ...found, generation, agentVersion: request.version };
   const { index } = host;
+  const { machine } = request;
   const operations: Operation[] = [
     putResource('hosts', host, found?.revision ?? 0),
-    { type: 'put', key: keys.incarnation(host.id), value: { generation, removed: false }, expect: before?.revision ?? 0 },
+    {
+      type: 'put',
+      key: keys.incarnation(host.id),
+      value: { generation, removed: false, ...(machine === undefined ? {} : { machine }) },
+      expect: before?.revision ?? 0,
+    },
   ];
   if (found === undefined) operations.push({ type: 'put', key: keys.hostIndex(index), value: host.id, expect: 0 });
   return { host, operations };
@@ -57,7 +85,8 @@ async function nextHost(control: Control, request: JoinRequest, isAgain: boolean
 
 /**
  * Asking again with the same token and key, because the answer got lost, gives another certificate of the same generation.
- * Faults: `unauthenticated` (unknown, used, expired token), `forbidden` (token of another host), `invalid` (`csr`).
+ * Faults: `unauthenticated` (unknown, used, expired token), `forbidden` (token of another host), `exists` (another
+ * machine has the name and speaks), `invalid` (`csr`).
  */
 export async function join(control: Control, request: JoinRequest): Promise<CertificateAnswer> {
   const key = await fingerprintOfRequest(request.csr);
@@ -69,7 +98,7 @@ export async function join(control: Control, request: JoinRequest): Promise<Cert
         throw new Fault('forbidden', `The token is for host ${record.host}, not ${request.host}`, { field: 'host' });
       }
       const isAgain = isRepeated(token, request.host, key);
-      const { host, operations } = await nextHost(control, request, isAgain);
+      const { host, operations } = await nextHost(control, request, { isAgain, isMeant: record.host !== undefined });
       const now = control.now();
       const issued = await control.authority.issueHost(request.csr, { host: host.id, generation: host.generation, now });
       const used: Operation = {

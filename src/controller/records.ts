@@ -19,6 +19,8 @@ export const keys = {
   token: (id: string): string => `tokens/${id}`,
   certificate: (serial: string): string => `certificates/${serial}`,
   incarnation: (host: string): string => `incarnations/${host}`,
+  /** Which machine speaks for the host. */
+  speaker: (host: string): string => `speakers/${host}`,
   routes: (host: string): string => `routes/${host}`,
   /** Written by whoever depends on a set staying as it was seen; its revision is what others check. */
   guard: (what: string): string => `guards/${what}`,

@@ -1,5 +1,6 @@
 // The controller's TLS socket. Client certificates are asked for but not demanded: tokens and joining come without. Whether a
 // certificate leads to our authority is judged per request, so that the answer can say why not.
+import { ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { networkInterfaces } from 'node:os';
 import type { AddressInfo } from 'node:net';
@@ -44,6 +45,7 @@ function peerOf(socket: TLSSocket): Peer | undefined {
     uris: (certificate.subjectAltName ?? '').split(', ').flatMap((name) => (name.startsWith('URI:') ? [name.slice(4)] : [])),
     serial: certificate.serialNumber,
     expiresAt: certificate.validToDate.getTime(),
+    ...(socket.remoteAddress === undefined ? {} : { address: socket.remoteAddress.replace(/^::ffff:/, '') }),
     ...(socket.authorized ? {} : { problem: String(socket.authorizationError) }),
   };
   peers.set(socket, peer);
@@ -67,6 +69,8 @@ export async function startServer(controller: Controller, { host, port, names }:
     (request, { incoming, outgoing }) => {
       const { socket } = incoming;
       const peer = socket instanceof TLSSocket ? peerOf(socket) : undefined;
+      // What TLS found stands for as long as the connection does: a clock that is set right is noticed with the next one.
+      if (peer?.problem !== undefined && outgoing instanceof ServerResponse) outgoing.shouldKeepAlive = false;
       return app.fetch(request, {
         ...(peer === undefined ? {} : { peer }),
         ...('writeHead' in outgoing && !('stream' in outgoing) ? { outgoing } : {}),

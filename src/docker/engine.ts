@@ -52,6 +52,8 @@ export interface EngineContainer {
   readonly id: string;
   readonly name: string;
   readonly isRunning: boolean;
+  /** Path of its network namespace. */
+  readonly sandbox?: string;
   readonly endpoints: readonly EngineEndpoint[];
 }
 const words = v.nullish(v.array(v.string()), []);
@@ -67,7 +69,7 @@ const inspected = v.object({
   Id: v.string(),
   Name: v.string(),
   State: v.object({ Running: v.boolean() }),
-  NetworkSettings: attachments,
+  NetworkSettings: v.object({ ...attachments.entries, SandboxKey: v.nullish(v.string(), '') }),
 });
 
 /** A network of a Swarm. */
@@ -253,6 +255,7 @@ export class Engine {
       id: found.Id,
       name,
       isRunning: found.State.Running,
+      ...(found.NetworkSettings.SandboxKey === '' ? {} : { sandbox: found.NetworkSettings.SandboxKey }),
       endpoints: Object.values(found.NetworkSettings.Networks).flatMap((one) =>
         one.EndpointID === ''
           ? []

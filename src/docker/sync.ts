@@ -3,6 +3,7 @@
 // come at once, make only that container be looked at: an engine that is busy starting containers is not kept from it.
 import { isFault } from '#model/fault.ts';
 import type { Engine, EngineEvent } from './engine.ts';
+import { type Recovery, takeUpEndpoints } from './recovery.ts';
 import { EndpointSync, type EndpointSyncOptions } from './sync-endpoints.ts';
 import { SwarmSync, type SwarmSyncOptions } from './swarm.ts';
 import { NetworkSync, type NetworkState } from './sync-networks.ts';
@@ -13,6 +14,8 @@ export interface SyncOptions extends Omit<EndpointSyncOptions, 'lostMs' | 'engin
   readonly scope?: 'local' | 'global';
   readonly underlayMtu?: SwarmSyncOptions['underlayMtu'];
   readonly driver?: string;
+  /** Endpoints are taken up again while the agent misses them. */
+  readonly recovery?: Recovery;
   readonly settleMs?: number;
   readonly lostMs?: number;
   /** A pass is made at least this often. */
@@ -77,6 +80,7 @@ export class Sync {
   async pass(): Promise<void> {
     const own = this.#options.scope === 'global' ? [] : await this.#networks.pass();
     const networks = [...own, ...(await this.#swarm.pass())];
+    await this.#recover();
     const problems = await this.#endpoints.pass();
     this.#status = { engine: 'connected', lastPassAt: new Date().toISOString(), networks, problems };
     // What waits has no event that would end the waiting.
@@ -88,6 +92,14 @@ export class Sync {
     this.#concerned.clear();
     // At once: the engine does not answer about a container before it has started.
     await Promise.all(concerned.map((id) => this.#endpoints.look(id)));
+  }
+
+  /** Not before the whole of the cluster is known, and the engine's networks again. */
+  async #recover(): Promise<void> {
+    const { agent, recovery } = this.#options;
+    if (recovery?.isNeeded() !== true || !agent.isSynced()) return;
+    await takeUpEndpoints(this.#options);
+    recovery.done();
   }
 
   /** Runs until `signal` aborts; an engine that is away is asked again with growing pauses. */
