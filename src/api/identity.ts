@@ -1,7 +1,6 @@
-// A host's key pair and certificate request (PKCS #10), and the text of tokens. The request is written here octet by octet,
-// because it has one shape only: a library for certificates would stay in the agent's memory (9 MB) for one call a month.
-import { generateKeyPair, sign, X509Certificate } from 'node:crypto';
-import { promisify } from 'node:util';
+// A host's key pair and certificate request (PKCS #10), and the text of tokens. The library that writes requests is loaded
+// when one is made, once a month: in an agent that only runs it would take 9 MB.
+import { webcrypto, X509Certificate } from 'node:crypto';
 import { Fault } from '#model/fault.ts';
 
 export interface KeyAndRequest {
@@ -11,38 +10,17 @@ export interface KeyAndRequest {
   readonly csr: string;
 }
 
-const generate = promisify(generateKeyPair);
-
 /** A fresh ECDSA P-256 key for `host` and the request to certify it (RFC 2986). */
 export async function makeIdentity(host: string): Promise<KeyAndRequest> {
-  const { privateKey, publicKey } = await generate('ec', { namedCurve: 'prime256v1' });
-  const info = der(
-    tag.sequence,
-    der(tag.integer, Buffer.of(0)),
-    der(tag.sequence, der(tag.set, der(tag.sequence, oid.commonName, der(tag.utf8String, Buffer.from(host))))),
-    publicKey.export({ type: 'spki', format: 'der' }),
-    der(tag.attributes),
-  );
-  const signature = der(tag.bitString, Buffer.of(0), sign('sha256', info, privateKey));
-  const csr = toPem('CERTIFICATE REQUEST', der(tag.sequence, info, der(tag.sequence, oid.ecdsaWithSha256), signature));
-  return { key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(), csr };
+  // x509 needs it to be loaded first
+  await import('reflect-metadata');
+  const { PemConverter, Pkcs10CertificateRequestGenerator } = await import('@peculiar/x509');
+  const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = await webcrypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify']);
+  const request = await Pkcs10CertificateRequestGenerator.create({ name: `CN=${host}`, keys, signingAlgorithm });
+  const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  return { key, csr: request.toString('pem') };
 }
-
-/** X.690: the octets that say what a value is. */
-const tag = { integer: 0x02, bitString: 0x03, utf8String: 0x0c, sequence: 0x30, set: 0x31, attributes: 0xa0 };
-/** Whole object identifiers: 2.5.4.3 and 1.2.840.10045.4.3.2 (RFC 5758). */
-const oid = { commonName: Buffer.from('0603550403', 'hex'), ecdsaWithSha256: Buffer.from('06082a8648ce3d040302', 'hex') };
-
-/** A value in DER: tag, length, contents; at most 65,535 octets. */
-function der(what: number, ...parts: readonly Buffer[]): Buffer {
-  const contents = Buffer.concat(parts);
-  const { length } = contents;
-  const size = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.of(what, ...size), contents]);
-}
-
-export const toPem = (label: string, contents: Buffer): string =>
-  `-----BEGIN ${label}-----\n${contents.toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n')}\n-----END ${label}-----\n`;
 
 /** `cwj_…` makes a host, `cwa_…` speaks for a person or program. The fingerprint is the CA's, SHA-256, hexadecimal. */
 export type TokenText =

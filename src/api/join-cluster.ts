@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { Fault } from '#model/fault.ts';
 import type { CertificateAnswer } from './answers.ts';
 import { Client } from './client.ts';
-import { makeIdentity, parseToken, toPem } from './identity.ts';
+import { makeIdentity, parseToken } from './identity.ts';
 import { transportFault } from './transport.ts';
 
 const firstContactMs = 10_000;
@@ -24,6 +24,9 @@ export interface Joined extends CertificateAnswer {
   /** PEM; made here and sent nowhere. */
   readonly key: string;
 }
+
+const toPem = (der: Buffer): string =>
+  `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n')}\n-----END CERTIFICATE-----\n`;
 
 function issuers(leaf: DetailedPeerCertificate): Buffer[] {
   const chain: Buffer[] = [];
@@ -47,7 +50,7 @@ export async function fetchCa(url: string, fingerprint: string): Promise<string>
   socket.once('error', (error) => reject(transportFault(error)));
   try {
     const ca = (await promise).find((der) => createHash('sha256').update(der).digest('hex') === fingerprint);
-    if (ca !== undefined) return toPem('CERTIFICATE', ca);
+    if (ca !== undefined) return toPem(ca);
     throw new Fault('unauthenticated', `${url} is not the controller that made the token`, {
       hint: 'Check the address; if the controller was set up anew, create a new token',
     });
