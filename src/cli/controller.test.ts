@@ -167,6 +167,29 @@ test('version and completion', async () => {
   await json('network rm complete-me');
 });
 
+test('a controller that speaks another version of the protocol says which, whether it is older or newer', async (t) => {
+  for (const spoken of ['0', '99']) {
+    const { app } = controller;
+    const fetch: typeof app.fetch = (request, env) => {
+      const headers = new Headers(request.headers);
+      // As the other side would see what this one speaks.
+      headers.set('causeway-version', spoken);
+      return app.fetch(new Request(request.url, { headers }), env);
+    };
+    const other = await startServer(
+      { ...controller, app: Object.assign(Object.create(app) as typeof app, { fetch }) },
+      { host: '127.0.0.1', port: 0, names: [] },
+    );
+    t.after(() => other[Symbol.asyncDispose]());
+    const environment = { url: `https://127.0.0.1:${other.port}`, ca: controller.control.authority.certificate, token };
+    for (const line of ['network ls', 'host ls', 'status', 'version']) {
+      const { status, err, out } = await run(line, { connect, now: () => new Date(), environment });
+      assert.deepEqual([line, status, out], [line, 7, '']);
+      assert.match(err, /^Error \(version\): .*speaks version 1 .*\n(.*\n)?Try: .*same release/);
+    }
+  }
+});
+
 test('another authority is not trusted', async () => {
   const { status, err } = await run('network ls', { connect, environment: { url: `https://127.0.0.1:${server.port}`, token } });
   assert.equal(status, 5);

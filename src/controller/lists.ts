@@ -5,7 +5,7 @@ import type { ListQuery } from '#api/routes.ts';
 import { mayRead, type Principal } from './access.ts';
 import type { Control } from './control.ts';
 import { find } from './find.ts';
-import { fromValue, keys } from './records.ts';
+import { fromEntry, keys } from './records.ts';
 
 type Fits = (item: Resources[ResourceKind]) => boolean;
 
@@ -29,8 +29,8 @@ export async function listPage<K extends ResourceKind>(
   for (;;) {
     const limit = query.limit + 1 - items.length;
     const page = await control.store.list(`${kind}/`, { limit: Math.max(limit, 50), ...(after === undefined ? {} : { after }) });
-    for (const { value, revision } of page.entries) {
-      const item = fromValue(kind, value, revision);
+    for (const entry of page.entries) {
+      const item = fromEntry(kind, entry);
       if (fits(item)) items.push(item);
     }
     after = page.entries.at(-1)?.key;

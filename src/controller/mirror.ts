@@ -2,8 +2,8 @@
 // thousand watching agents are served from. It may lag; whoever decides something checks it in the commit.
 import { Fault, isFault } from '#model/fault.ts';
 import { type ResourceKind, resourceKinds, type Resources } from '#model/resources.ts';
-import type { Entry, Json, Store, StoreEvent } from '#store/store.ts';
-import { fromValue, listAll } from './records.ts';
+import type { Entry, Store, StoreEvent } from '#store/store.ts';
+import { fromEntry, listAll } from './records.ts';
 import type { Log } from './log.ts';
 
 export interface Changed<K extends ResourceKind> {
@@ -187,7 +187,7 @@ export class Mirror implements AsyncDisposable {
         if (!table.delete(id)) return undefined;
         return { kind, id, ...past, revision: event.revision };
       }
-      const after = this.#read(kind, event.value, event.revision);
+      const after = this.#read(kind, event);
       if (after === undefined) return undefined;
       table.set(id, after);
       return { kind, id, ...past, after, revision: event.revision };
@@ -204,12 +204,12 @@ export class Mirror implements AsyncDisposable {
     exposures: this.#replacer('exposures'),
   };
 
-  #read<K extends ResourceKind>(kind: K, value: Json, revision: number): Resources[K] | undefined {
+  #read<K extends ResourceKind>(kind: K, entry: Entry): Resources[K] | undefined {
     try {
-      return fromValue(kind, value, revision);
+      return fromEntry(kind, entry);
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
-      this.#log.error({ error, kind }, 'A record in the store cannot be read and is left out');
+      this.#log.error({ error }, 'A record in the store cannot be read and is left out');
       return undefined;
     }
   }

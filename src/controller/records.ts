@@ -56,14 +56,21 @@ const isRecord = (value: Json): value is { readonly [key: string]: Json } =>
 /** A copy of a record's fields; none when it is no record. */
 export const fieldsOf = (value: Json): Record<string, Json> => (isRecord(value) ? { ...value } : {});
 
-/** Fault `corrupt` when the record cannot be read. */
-export function fromValue<K extends ResourceKind>(kind: K, value: Json, revision: number): Resources[K] {
-  return parseAnswer(schemas[kind], { ...fieldsOf(value), revision }, `one of ${kind}`);
+/** Fault `corrupt`, with the record's key, when it cannot be read. */
+export function fromEntry<K extends ResourceKind>(kind: K, { key, value, revision }: Entry): Resources[K] {
+  try {
+    return parseAnswer(schemas[kind], { ...fieldsOf(value), revision }, key);
+  } catch (error) {
+    throw new Fault('corrupt', `Cannot read the record ${key} of the store`, {
+      hint: 'Restore the store from a backup, as docs/operate.md says',
+      cause: error,
+    });
+  }
 }
 
 export async function readResource<K extends ResourceKind>(store: Store, kind: K, id: string): Promise<Resources[K] | undefined> {
   const entry = await store.get(keys.resource(kind, id));
-  return entry === undefined ? undefined : fromValue(kind, entry.value, entry.revision);
+  return entry === undefined ? undefined : fromEntry(kind, entry);
 }
 
 /** Every entry below `prefix`, page by page. */
@@ -78,7 +85,7 @@ export async function listAll(store: Store, prefix: string): Promise<Entry[]> {
 }
 
 export async function listResources<K extends ResourceKind>(store: Store, kind: K): Promise<Resources[K][]> {
-  return (await listAll(store, `${kind}/`)).map(({ value, revision }) => fromValue(kind, value, revision));
+  return (await listAll(store, `${kind}/`)).map((entry) => fromEntry(kind, entry));
 }
 
 export const notFound = (kind: ResourceKind, id: string): Fault =>

@@ -6,13 +6,14 @@ import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
 import type { Host } from '#model/resources.ts';
 import type { Entry, Operation } from '#store/store.ts';
-import { parseAnswer } from '#api/parse.ts';
 import type { HostPrincipal } from './access.ts';
 import type { Control } from './control.ts';
 import { keys } from './records.ts';
 
 /** Three reports of an agent. */
 export const silenceMs = 30_000;
+/** Within this every agent that runs has found a controller that has started, and reported. */
+const returnMs = 15_000;
 /** How long it is told that another machine has tried. */
 const tellMs = 600_000;
 
@@ -85,7 +86,7 @@ export class Speakers {
     const at = now().getTime();
     const silent = at - Date.parse(seenAt ?? '');
     // After a start of the controller everybody has to come back first, the right one perhaps second.
-    if (at - this.#startedAt > silenceMs && !(silent <= silenceMs)) return;
+    if (at - this.#startedAt > returnMs && !(silent <= silenceMs)) return;
     if (at - (this.#attempts.get(host)?.at ?? 0) > silenceMs) {
       log.warn({ host, address, boot }, 'Another machine shows the certificate of a host that is speaking already');
     }
@@ -96,8 +97,11 @@ export class Speakers {
   }
 }
 
-export const readSpeaker = (entry: Entry | undefined): Speaker | undefined =>
-  entry === undefined ? undefined : parseAnswer(schema, entry.value, 'a speaker');
+/** Undefined also for one that cannot be read: the next report replaces it. */
+export function readSpeaker(entry: Entry | undefined): Speaker | undefined {
+  const { success, output } = v.safeParse(schema, entry?.value);
+  return success ? output : undefined;
+}
 
 const doubleText = ({ address }: Attempt, ageMs: number): string =>
   `Another machine${address === undefined ? '' : ` (${address})`} has shown the certificate of this host ${seconds(ageMs)} ago and was refused: a copy of the machine, or a stolen key. Find and stop it; if it is not yours, revoke with "causeway certificate revoke" and join this host again with a new token`;
