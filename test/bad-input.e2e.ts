@@ -286,6 +286,23 @@ test('who speaks another version is told which', async () => {
   }
 });
 
+test('an underlay address that is gone for a moment takes nothing down', async () => {
+  const host = bed.host(1);
+  const earlier = await links(host);
+  const [address, route] = [
+    await host.ask(['sh', '-c', "ip -o -4 addr show eth0 | awk '{print $4}'"]),
+    await host.ask(['ip', 'route', 'show', 'default']),
+  ];
+  await host.ask(['ip', 'addr', 'del', address, 'dev', 'eth0']);
+  await until('it to be noticed', () => host.log('agent').includes('the underlay has lost its address') || undefined, patience);
+  assert.equal(await links(host), earlier);
+  await host.ask(['ip', 'addr', 'add', address, 'dev', 'eth0']);
+  if (route !== '') await host.ask(['ip', 'route', 'replace', ...route.split(/\s+/)]);
+  await until('containers to talk', async () => (await pings(host, 'one', there)) || undefined, patience);
+  await healthy(host, 30_000);
+  assert.equal(await links(host), earlier);
+});
+
 test('on a full disk a host takes no container and leaves nothing of it; with room it does', async () => {
   const host = bed.host(2);
   await restart(host);

@@ -44,10 +44,12 @@ const entry = (link: string, ip: string) => ({ interface: link, ip: parseIp(ip),
 
 describe('steadyUnderlay', () => {
   const [first, second, moved] = [entry('eth0', '10.1.0.1'), entry('eth1', '10.2.0.1'), entry('eth0', '10.1.0.9')];
+  const sixth = { ...entry('eth0', 'fd00::1'), subnet: parseCidr('fd00::/64') };
   for (const [what, known, found, misses, expected] of [
     ['nothing was known', [], [first], 0, [first]],
     ['nothing is found for long', [first], [], 100, [first]],
     ['the preferred interface is gone for a moment', [first, second], [second], 2, [first, second]],
+    ['the preferred family is gone for a moment', [first, sixth], [sixth], 1, [first, sixth]],
     ['the preferred interface stays away', [first, second], [second], 3, [second]],
     ['the preferred interface has another address', [first], [moved], 0, [moved]],
     ['another interface is preferred now', [first, second], [second, first], 0, [second, first]],

@@ -83,9 +83,11 @@ export function steadyUnderlay(known: readonly Underlay[], found: readonly Under
   return found.length === 0 || misses < missesBelieved ? known : found;
 }
 
-/** Whether the interface that was preferred has no address any more. */
-export const lacksPreferred = (known: readonly Underlay[], found: readonly Underlay[]): boolean =>
-  known[0] !== undefined && !found.some((entry) => entry.interface === known[0]?.interface);
+/** Whether the interface that was preferred has no address of its family any more. */
+export function lacksPreferred([preferred]: readonly Underlay[], found: readonly Underlay[]): boolean {
+  if (preferred === undefined) return false;
+  return !found.some((entry) => entry.interface === preferred.interface && familyOf(entry.ip) === familyOf(preferred.ip));
+}
 
 /** A route as the kernel tells it; no link: it leads nowhere. */
 export interface FoundRoute {

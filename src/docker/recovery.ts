@@ -41,6 +41,14 @@ export async function takeUpEndpoints({ agent, records, engine, log }: RecoveryO
       }
     }
   }
+  const left = agent
+    .networks()
+    .flatMap(({ id }) => agent.endpoints(id))
+    .filter(({ id, host }) => host === agent.host && agent.localEndpoint(id) === undefined);
+  if (left.length > 0) {
+    const owners = left.map(({ owner }) => owner);
+    log.warn({ owners }, 'no running container of the engine has these endpoints, so they go; restart what still needs them');
+  }
 }
 
 interface Published {
