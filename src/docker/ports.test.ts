@@ -45,14 +45,15 @@ test('an open choice takes the first free port and keeps it', () => {
   );
 });
 
-test('a range without a free port is exhausted, an unknown protocol unsupported', () => {
+test('a range without a free port is exhausted, an unknown protocol and ::1 unsupported', () => {
   const busy = withPorts({ protocol: 'tcp', port: 80, hostPort: 9000 }, { protocol: 'tcp', port: 80, hostPort: 9001 });
   assert.throws(
     () => publishedPorts([binding({ HostPort: 9000, HostPortEnd: 9001 })], [busy], []),
     (error) => isFault(error, 'exhausted'),
   );
-  assert.throws(
-    () => publishedPorts([binding({ Proto: 47 })], [], []),
-    (error) => isFault(error, 'unsupported'),
-  );
+  for (const wrong of [{ Proto: 47 }, { HostIP: parseIp('::1') }])
+    assert.throws(
+      () => publishedPorts([binding(wrong)], [], []),
+      (error) => isFault(error, 'unsupported'),
+    );
 });

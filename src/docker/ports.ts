@@ -15,7 +15,7 @@ const ephemeral = { first: 49_153, last: 65_535 };
 
 /**
  * `others`: endpoints of this host besides the one. `before`: what the endpoint publishes already; an open choice made
- * earlier is kept. `isFree`: whether no other program has a port of the host, asked only where there is a choice. Faults: `unsupported` (protocol), `exhausted` (no port of the range is free).
+ * earlier is kept. `isFree`: whether no other program has a port of the host, asked only where there is a choice. Faults: `unsupported` (protocol, ::1), `exhausted` (no port of the range is free).
  */
 export function publishedPorts(
   bindings: readonly PortBinding[],
@@ -30,6 +30,11 @@ export function publishedPorts(
       throw new Fault('unsupported', `Cannot publish IP protocol ${binding.Proto}`, { hint: 'tcp, udp and sctp can be published' });
     }
     const hostIp = specific(binding.HostIP);
+    if (hostIp === '::1') {
+      throw new Fault('unsupported', 'Cannot publish a port on ::1: the kernel takes answers to it from no link', {
+        hint: 'Publish it on 127.0.0.1',
+      });
+    }
     const wish = { protocol, port: binding.Port, ...(hostIp === undefined ? {} : { hostIp }) };
     if (chosen.some((port) => same(port, wish) && inRange(port.hostPort, rangeOf(binding)))) continue;
     const taken = [...others.flatMap((endpoint) => endpoint.ports), ...chosen];

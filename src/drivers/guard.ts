@@ -100,6 +100,7 @@ export function domainTable(netns: string, internal: boolean): NftTable {
 
 /**
  * The table of the host itself: published ports, masquerading, the border between domains, and networks routed by the host.
+ * `uplinks` are the host's own ways to other hosts, which may well be bridges named like Docker's (br-ex).
  * VXLAN's own packets are not tracked: every flow inside has a source port of its own, so each would take an entry per
  * direction of the host's table.
  */
@@ -109,6 +110,9 @@ export function hostTable(): NftTable {
     family: 'inet',
     name: tableName,
     text: `${admission}
+  set uplinks { type ifname; }
+  set own4 { type ipv4_addr . ipv4_addr; flags interval; }
+  set own6 { type ipv6_addr . ipv6_addr; flags interval; }
   map published4 { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
   map published6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
   map published_any4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -120,6 +124,7 @@ export function hostTable(): NftTable {
   set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }
   chain entry {
     type filter hook prerouting priority raw; policy accept;
+    iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
     iifname "cwe*" goto members
     udp dport ${vxlanPort} notrack
   }
@@ -148,6 +153,7 @@ export function hostTable(): NftTable {
   }
   chain local {
     type nat hook output priority dstnat - 5; policy accept;
+    ip6 daddr ::1 accept comment "answers to ::1 cannot come in by a link; refused at once, clients turn to 127.0.0.1"
     fib daddr type local goto published
   }
   chain published {
@@ -163,10 +169,22 @@ export function hostTable(): NftTable {
     oifname "cwu*" counter drop comment "domains are entered by published ports only"
     iifname "cwu*" ip saddr != ${transitBase[4]} counter drop
     iifname "cwu*" ip6 saddr != ${transitBase[6]} counter drop
-    iifname "cwu*" ct state established,related accept
-    iifname "cwu*" ct status dnat accept
+    ct state established,related accept
+    ct status dnat accept
+    ip saddr @ranges4 ip daddr @ranges4 ip saddr . ip daddr != @own4 counter drop comment "networks that the host routes are apart"
+    ip6 saddr @ranges6 ip6 daddr @ranges6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks that the host routes are apart"
+    iifname @uplinks accept
+    iifname "cwu*" ip daddr @ranges4 counter drop comment "networks that the host routes are other networks"
+    iifname "cwu*" ip6 daddr @ranges6 counter drop comment "networks that the host routes are other networks"
+    iifname "docker*" ip daddr @ranges4 counter drop comment "Docker's bridges are other networks"
+    iifname "docker*" ip6 daddr @ranges6 counter drop comment "Docker's bridges are other networks"
+    iifname "br-*" ip daddr @ranges4 counter drop comment "Docker's bridges are other networks"
+    iifname "br-*" ip6 daddr @ranges6 counter drop comment "Docker's bridges are other networks"
+    oifname @uplinks accept
     iifname "cwu*" oifname "docker*" counter drop comment "Docker's bridges are entered by published ports only"
     iifname "cwu*" oifname "br-*" counter drop comment "Docker's bridges are entered by published ports only"
+    iifname "cwe*" oifname "docker*" counter drop comment "Docker's bridges are entered by published ports only"
+    iifname "cwe*" oifname "br-*" counter drop comment "Docker's bridges are entered by published ports only"
   }
   chain outbound {
     type nat hook postrouting priority srcnat; policy accept;
@@ -174,6 +192,9 @@ export function hostTable(): NftTable {
     oifname "cwu*" accept
     ip saddr ${transitBase[4]} masquerade fully-random
     ip6 saddr ${transitBase[6]} masquerade fully-random
+    oifname "cwe*" ip saddr 127.0.0.0/8 masquerade
+    oifname "cwe*" ct status dnat ip saddr @ranges4 masquerade
+    oifname "cwe*" ct status dnat ip6 saddr @ranges6 masquerade
     oifname "cwe*" accept
     oifname "cwx*" accept
     oifname "cww*" accept

@@ -110,7 +110,7 @@ export function describeChoices(
   };
   const guard = {
     isolated: 'an endpoint is admitted by link, MAC and address; nothing crosses the border but published ports and outgoing traffic',
-    open: 'an endpoint is admitted by link, MAC and address; everything routed to it is let in',
+    open: 'an endpoint is admitted by link, MAC and address; everything routed to it is let in, but other networks',
     docker: "Docker's own rules",
   };
   const { address } = choices;

@@ -99,6 +99,8 @@ function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox
   return {
     link: [link],
     addr,
+    // For connections of the host itself to its localhost that lead to a published port.
+    sysctl: netns === '' && families.includes(4) ? [{ netns, path: `net/ipv4/conf/${name}/route_localnet`, value: '1' }] : [],
     neigh: endpoint.addresses.map((ip) => ({ netns, link: name, ip, mac: endpoint.mac })),
     route: endpoint.addresses.map((ip) => ({ netns, destination: hostPrefix(ip), link: name, onlink: false, type: 'unicast' as const })),
     element: endpoint.addresses.flatMap((ip) => elements(netns, `members${familyOf(ip)}`, [`"${name}" . ${endpoint.mac} . ${ip}`])),
@@ -176,17 +178,28 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
   };
 }
 
-/** A network that the host routes itself: no way to addresses that nobody has, and which name server answers its ranges. */
+/**
+ * A network that the host routes itself: no way to addresses that nobody has, which name server answers its ranges, and
+ * which ranges may talk to which.
+ */
 function planHostDomain({ network, netns, pools }: Present): Part {
+  const pairs = pools.flatMap(({ cidr: from }) =>
+    pools
+      .filter(({ cidr: to }) => familyOf(to) === familyOf(from))
+      .map(({ cidr: to }) => ({ family: familyOf(from), key: `${from} . ${to}` })),
+  );
   return {
     route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
-    element: pools.map(({ cidr }) => ({
-      netns,
-      table: tableName,
-      set: `names${familyOf(cidr)}`,
-      key: cidr,
-      value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
-    })),
+    element: [
+      ...pools.map(({ cidr }) => ({
+        netns,
+        table: tableName,
+        set: `names${familyOf(cidr)}`,
+        key: cidr,
+        value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
+      })),
+      ...pairs.flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
+    ],
   };
 }
 
@@ -204,7 +217,7 @@ function planNetwork(present: Present): Part[] {
 }
 
 /** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
-function planHost(presents: readonly Present[], snapshot: Snapshot): Part {
+function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host): Part {
   const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
   const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
   return {
@@ -213,10 +226,13 @@ function planHost(presents: readonly Present[], snapshot: Snapshot): Part {
       ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
     ],
     table: [hostTable()],
-    element: publish(
-      presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
-      [...snapshot.exposures.values()].toSorted(byId),
-    ),
+    element: [
+      ...elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]),
+      ...publish(
+        presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
+        [...snapshot.exposures.values()].toSorted(byId),
+      ),
+    ],
   };
 }
 
@@ -231,7 +247,7 @@ export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: 
     self,
   );
   if (presents.length === 0) return emptyDesired;
-  const parts = [planHost(presents, snapshot), ...presents.flatMap(planNetwork)];
+  const parts = [planHost(presents, snapshot, self), ...presents.flatMap(planNetwork)];
   return {
     netns: parts.flatMap((part) => part.netns ?? []),
     sysctl: parts.flatMap((part) => part.sysctl ?? []),

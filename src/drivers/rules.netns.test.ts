@@ -142,6 +142,9 @@ const hostSentences: Readonly<Record<string, string>> = {
   members6: 'The same for IPv6.',
   ranges4: 'IPv4 ranges that the host routes itself.',
   ranges6: 'IPv6 ranges that the host routes itself.',
+  own4: 'Which IPv4 ranges that the host routes itself are of one network.',
+  own6: 'The same for IPv6.',
+  uplinks: "The host's own links to other hosts, which are no networks of an engine whatever they are called.",
   published4: 'Ports published on one IPv4 address of the host.',
   published6: 'The same for IPv6.',
   published_any4: 'Ports published on every IPv4 address of the host.',
@@ -151,20 +154,21 @@ const hostSentences: Readonly<Record<string, string>> = {
   restricted: 'Published ports that are open to some clients only.',
   sources4: 'Those clients, per port.',
   sources6: 'The same for IPv6.',
-  entry: 'What comes from containers of networks that the host routes itself goes to `members`. VXLAN between hosts is not tracked.',
+  entry:
+    'Nobody but the host itself may send to a loopback address, whatever its links allow. What comes from containers of networks that the host routes itself goes to `members`. VXLAN between hosts is not tracked.',
   departure: 'VXLAN to other hosts is not tracked.',
   members: 'As in a domain: only what has the link, MAC and address of a member is let in.',
   admitted: 'From a member.',
   clients: 'Packets for a restricted port of this host, before their destination is changed, go to `restricted_clients`.',
   restricted_clients: 'Only the clients that were named.',
   inbound: 'Questions for names go to the name server of the range that asks; then published ports. Comes before the rules of Docker.',
-  local: 'The same for what the host itself sends to one of its own addresses.',
+  local: 'The same for what the host itself sends to one of its own addresses, but for ::1: the kernel takes answers to that from no link.',
   published:
     'From a port of the host to the endpoint: to its transit address, or to itself where the host routes it. The address of the client stays.',
   forward:
-    "Domains are entered by published ports only. Out of a domain come only transit addresses, and not to Docker's bridges unless a port is published there.",
+    "Domains are entered by published ports only. Out of a domain come only transit addresses. Domains, each network that the host routes itself and Docker's bridges do not reach each other unless a port is published; the host's own links are none of these.",
   outbound:
-    'What leaves the host takes its address: transit addresses, and the ranges that the host routes itself. What goes to containers keeps the address of the client.',
+    'What leaves the host takes its address: transit addresses, and the ranges that the host routes itself. What goes to containers keeps the address of the client, unless that is the host itself or a container next to it.',
 };
 const bothSentences: Readonly<Record<string, string>> = {
   [sealChain]: 'Has no rules. Its comment is a digest of everything above, by which the agent sees that somebody has changed a rule.',
