@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startController } from '#lab/causeway.ts';
-import { docker, startDockerd } from '#lab/engine.ts';
+import { docker, killDockerd, startDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage, importImages } from '#lab/images.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
@@ -204,6 +204,31 @@ test('a virtual IP answers', async (t) => {
   await docker(manager, ['service', 'rm', 'vip']);
 });
 
+test('packets pass while the plugin is away', async () => {
+  const [from, to] = await running('web', 'red', 3);
+  assert.ok(from !== undefined && to !== undefined);
+  const pings = inside(from, 'ping', '-i', '0.01', '-c', '500', to.address);
+  await docker(from.host, ['plugin', 'disable', '--force', pluginName]);
+  await docker(from.host, ['plugin', 'enable', pluginName]);
+  assert.match(await pings, /500 packets transmitted, 500 packets received/);
+});
+
+test('an encrypted network carries full-size packets, also after the plugin was away', async () => {
+  await network('sealed', '--opt', 'encrypted');
+  await service('vault', '--endpoint-mode', 'dnsrr', '--network', 'sealed', '--mode', 'global');
+  const [from, to] = await running('vault', 'sealed', 3);
+  assert.ok(from !== undefined && to !== undefined);
+  const mtu = Number(await inside(from, 'cat', '/sys/class/net/eth0/mtu'));
+  const full = ['ping', '-c1', '-W2', '-s', String(mtu - 28), to.address];
+  await inside(from, ...full);
+  await docker(from.host, ['plugin', 'disable', '--force', pluginName]);
+  await docker(from.host, ['plugin', 'enable', pluginName]);
+  await until('the tunnel to be back', () => inside(from, ...full).then(() => true), patient);
+  await docker(manager, ['service', 'rm', 'vault']);
+  await until('the network to be removable', () => docker(manager, ['network', 'rm', 'sealed']).then(() => true), patient);
+  await until('its record to go', async () => !(await causeway('network', 'ls')).includes('sealed'), patient);
+});
+
 test('scaling up and down changes what the name means', async () => {
   await docker(manager, ['service', 'update', '--replicas-max-per-node', '3', 'web']);
   await docker(manager, ['service', 'scale', 'web=6']);
@@ -285,6 +310,26 @@ test('networks with one range live side by side, apart', async () => {
     await until(`${title} to be removable`, () => docker(manager, ['network', 'rm', title]).then(() => true), patient);
     await until('its record to go', async () => !(await causeway('network', 'ls')).includes(title), patient);
   }
+});
+
+test('a new leader gives addresses on, and nobody’s', async () => {
+  const [, second] = lab.hosts;
+  assert.ok(second !== undefined);
+  await docker(manager, ['node', 'promote', 'host2', 'host3']);
+  await network('kept', '--ipam-driver', pluginName, '--subnet', '10.99.0.0/24');
+  await service('crew', '--endpoint-mode', 'dnsrr', '--network', 'kept', '--replicas', '3', '--constraint', 'node.hostname!=host1');
+  const first = await running('crew', 'kept', 3);
+  await killDockerd(manager);
+  await until('another leader', async () => /Leader/.test(await docker(second, ['node', 'ls', '--format', '{{.ManagerStatus}}'])), patient);
+  await until('it to scale', () => docker(second, ['service', 'scale', '--detach', 'crew=6']).then(() => true), patient);
+  await startDockerd(manager);
+  const six = await running('crew', 'kept', 6);
+  assert.equal(new Set(addresses(six)).size, 6);
+  assert.ok(first.every(({ address }) => addresses(six).includes(address)));
+  for (const to of six) await until(`the path to ${to.address}`, () => reaches(six[0] ?? assert.fail(), to.address), patient);
+  await until('the service to go', () => docker(manager, ['service', 'rm', 'crew']).then(() => true), patient);
+  await until('the network to be removable', () => docker(manager, ['network', 'rm', 'kept']).then(() => true), patient);
+  await until('its record to go', async () => !(await causeway('network', 'ls')).includes('kept'), patient);
 });
 
 test('the model swarm makes a network of Docker’s own driver, with the right MTU', async () => {
