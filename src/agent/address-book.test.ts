@@ -149,6 +149,16 @@ class FakeStore {
     }
   }
 
+  /** As `host` watches it: of a network in which it takes no part it sees neither blocks nor endpoints. */
+  factsFor(host: string): AddressFacts {
+    const facts = this.facts();
+    const { blocks, endpoints } = facts.snapshot;
+    const takesPart =
+      [...blocks.values()].some((block) => block.host === host || block.loans.some((loan) => loan.host === host)) ||
+      [...endpoints.values()].some((one) => one.host === host);
+    return takesPart ? facts : { ...facts, snapshot: { ...facts.snapshot, blocks: new Map(), endpoints: new Map() } };
+  }
+
   facts(live = true): AddressFacts {
     const snapshot: Snapshot = {
       hosts: new Map(this.hosts),
@@ -226,6 +236,7 @@ class FakeStore {
   client(host: string, send: <T>(act: () => T) => Promise<T>): ClusterAddresses {
     return {
       claimBlock: ({ ip }) => send(() => this.claim(host, ip)),
+      blocksOf: () => send(() => [...this.blocks.values()]),
       askLoan: (block, loan) => send(() => this.ask(host, block.id, loan)),
       settleLoan: (block, loan, settlement) => send(() => this.settle(host, block, loan, settlement)),
       returnLoan: (block, loan) => send(() => this.return(block, loan)),
@@ -264,12 +275,12 @@ class Cluster {
     const newId = () => `loan${this.#ids++}`;
     const book = new AddressBook({ journal: this.disks.get(host)!.open(), cluster, clock: this.clock, host, newId, ...options });
     this.books.set(host, book);
-    book.blocksChanged(this.store.facts());
+    book.blocksChanged(this.store.factsFor(host));
     return book;
   }
 
   watch(): void {
-    for (const book of this.books.values()) book.blocksChanged(this.store.facts());
+    for (const [host, book] of this.books) book.blocksChanged(this.store.factsFor(host));
   }
 
   async settle(): Promise<void> {
@@ -284,6 +295,7 @@ test('with room in the host’s block an address costs one journal write and no 
   const cluster = new Cluster(new FakeStore(parseCidr('10.0.0.0/24'), 26), 'a');
   const book = cluster.books.get('a')!;
   assert.equal(await book.request(pool, 'first'), '10.0.0.2');
+  assert.equal(book.count, 1);
   const before = { claims: cluster.store.claims, writes: cluster.disks.get('a')!.writes };
   assert.equal(await book.request(pool, 'second'), '10.0.0.3');
   const after = { claims: cluster.store.claims, writes: cluster.disks.get('a')!.writes };
@@ -371,6 +383,20 @@ test('when no block is left an address is borrowed, and a network that does not 
     const asked = cluster.books.get('b')!.request(pool, 'y');
     if (borrow) assert.equal(await asked, '10.0.0.3');
     else await assert.rejects(asked, hasCode('exhausted'));
+  }
+});
+
+test('all addresses of a small pool can be had, wherever they are asked for, and none twice', async () => {
+  for (const blockLength of [29, 31, 32]) {
+    const hosts = ['a', 'b', 'c'];
+    const cluster = new Cluster(new FakeStore(parseCidr('10.0.0.0/29'), blockLength), ...hosts);
+    const given: string[] = [];
+    for (const [index, host] of ['a', 'a', 'b', 'c', 'b'].entries()) {
+      given.push(await cluster.books.get(host)!.request(pool, `o${index}`));
+      await cluster.settle();
+    }
+    assert.deepEqual(given.toSorted(), ['10.0.0.2', '10.0.0.3', '10.0.0.4', '10.0.0.5', '10.0.0.6']);
+    for (const host of hosts) await assert.rejects(cluster.books.get(host)!.request(pool, `late-${host}`), hasCode('exhausted'));
   }
 });
 
@@ -723,7 +749,7 @@ class World {
   watch(name: string): void {
     const process = this.books.get(name);
     if (process === undefined) return;
-    const facts = this.store.facts();
+    const facts = this.store.factsFor(name);
     // The copy on disk may lag behind.
     if (this.#ids % 3 !== 0) this.cached.set(name, facts);
     this.guard(name, () => process.book.blocksChanged(facts));

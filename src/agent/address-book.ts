@@ -7,7 +7,7 @@ import { Fault, isFault } from '#model/fault.ts';
 import { refusalOf } from '#model/block.ts';
 import type { Block, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
 import type { AddressFacts, Clock, ClusterAddresses } from './address-cluster.ts';
-import { Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
+import { heldOf, isIdle, Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
 import { Lender } from './address-lending.ts';
 import { Borrower, isRefusal, lenders } from './address-loans.ts';
 
@@ -39,7 +39,6 @@ interface Known {
 }
 
 const maxClaims = 16;
-const maxLenders = 4;
 
 export class AddressBook implements Disposable {
   readonly #ledger: Ledger;
@@ -140,6 +139,11 @@ export class AddressBook implements Disposable {
   held(pool: string, ip: Ip): Held | undefined {
     const ledger = this.#ledger.pools.get(pool);
     return ledger === undefined ? undefined : this.#ledger.held(ledger, ip);
+  }
+
+  /** Addresses that are held on this host now, in all pools. */
+  get count(): number {
+    return this.#ledger.count;
   }
 
   /** Addresses that this host could give out of its own blocks now; 0 for an unknown pool. */
@@ -316,12 +320,15 @@ export class AddressBook implements Disposable {
   }
 
   async #borrowAny(known: Known, owner: string, exhausted: unknown): Promise<Ip> {
-    const candidates = this.#snapshot === undefined ? [] : lenders(this.#snapshot, known.pool.id, this.#host);
-    for (const block of candidates.slice(0, maxLenders)) {
+    const blocks = await this.#cluster.blocksOf(known.pool.network, known.pool.id);
+    const silent = new Set<string>();
+    for (const block of this.#snapshot === undefined ? [] : lenders(this.#snapshot, known.pool, blocks, this.#host)) {
+      if (silent.has(block.host)) continue;
       try {
         return await this.#borrow(known, block, owner);
       } catch (error) {
         if (this.#isClosed || !isRefusal(error)) throw error;
+        if (isFault(error, 'timeout')) silent.add(block.host);
       }
     }
     throw exhausted;
@@ -473,10 +480,3 @@ export class AddressBook implements Disposable {
     this.#doing.set(doing, run);
   }
 }
-
-function heldOf(block: LedgerBlock): [Ip, Held][] {
-  return [...block.state.records].flatMap(([ip, record]): [Ip, Held][] => (record.status === 'held' ? [[ip, record]] : []));
-}
-
-const isIdle = (block: LedgerBlock, snapshot: Snapshot, now: number): boolean =>
-  block.state.records.size === 0 && block.state.quietUntil <= now && snapshot.blocks.get(block.record.id)?.loans.length === 0;

@@ -15,6 +15,8 @@ export interface ClusterAddresses {
    * whichever host has it, or a new one for this host. Faults: `exhausted` (no block left), `unavailable`, `timeout`.
    */
   claimBlock(request: { readonly network: string; readonly pool: string; readonly ip?: Ip }): Promise<Block>;
+  /** Every block of the pool, whichever host has it: a host that does not take part in a network does not watch its blocks. */
+  blocksOf(network: string, pool: string): Promise<readonly Block[]>;
   /**
    * Enters a loan in state `asked` into another host's block; the same `id` again changes nothing. The owner's answer comes
    * with the snapshot (or at once, where the cluster settles it). Faults: `not-found` (no such block), `unavailable`, …

@@ -20,7 +20,7 @@ import {
 } from '#model/allocation.ts';
 import { type Space, spaceOf } from '#model/block.ts';
 import { contains, type Ip } from '#model/ip.ts';
-import type { Block, Pool } from '#model/resources.ts';
+import type { Block, Pool, Snapshot } from '#model/resources.ts';
 import {
   addressKey,
   blockKey,
@@ -108,6 +108,11 @@ export class Ledger {
     const pool: LedgerPool = { id, blocks: new Map(), loose: new Map(), owners: new Map() };
     this.pools.set(id, pool);
     return pool;
+  }
+
+  /** Addresses that are held, in all pools. */
+  get count(): number {
+    return [...this.pools.values()].reduce((sum, { owners }) => sum + owners.size, 0);
   }
 
   /** The block of this host that covers `ip`, unless it has been given back. */
@@ -288,3 +293,12 @@ export class Ledger {
     return total;
   }
 }
+
+/** What is held in the block. */
+export function heldOf(block: LedgerBlock): [Ip, Held][] {
+  return [...block.state.records].flatMap(([ip, record]): [Ip, Held][] => (record.status === 'held' ? [[ip, record]] : []));
+}
+
+/** Nothing in it is held, lent, resting or asked for. */
+export const isIdle = (block: LedgerBlock, snapshot: Snapshot, now: number): boolean =>
+  block.state.records.size === 0 && block.state.quietUntil <= now && snapshot.blocks.get(block.record.id)?.loans.length === 0;

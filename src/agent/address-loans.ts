@@ -1,8 +1,9 @@
 // Borrowing: one address of another host's block. The borrower enters a loan into the block's record and waits until the
 // owner's answer comes back with the snapshot. A loan that nobody waits for any more is returned, whatever became of it.
 import { Fault, isFault } from '#model/fault.ts';
-import type { Ip } from '#model/ip.ts';
-import type { Block, Loan, Snapshot } from '#model/resources.ts';
+import { spaceOf } from '#model/block.ts';
+import { contains, type Ip } from '#model/ip.ts';
+import type { Block, Loan, Pool, Snapshot } from '#model/resources.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
 
 interface Waiting {
@@ -17,12 +18,26 @@ export interface Wish {
   readonly granted: (ip: Ip, loan: { readonly block: string; readonly id: string }) => void;
 }
 
-/** Owners to ask, those first that are ready and have lent least. */
-export function lenders(snapshot: Snapshot, pool: string, self: string): Block[] {
-  const rank = (block: Block) => (snapshot.hosts.get(block.host)?.status.ready === true ? 0 : 1000) + block.loans.length;
-  return [...snapshot.blocks.values()]
-    .filter((block) => block.pool === pool && block.host !== self && snapshot.hosts.has(block.host))
-    .toSorted((a, b) => rank(a) - rank(b) || (a.id < b.id ? -1 : 1));
+const maxLenders = 8;
+
+/**
+ * Blocks whose owners to ask: those of hosts that are ready first, then those with the largest part free as far as this host
+ * knows (of a network in which it takes no part it sees no endpoints). Known to be full is last, not left out: an address may
+ * just have been freed.
+ */
+export function lenders(snapshot: Snapshot, pool: Pool, blocks: readonly Block[], self: string): Block[] {
+  const used = [...snapshot.endpoints.values()].flatMap(({ network, addresses }) => (network === pool.network ? addresses : []));
+  const rank = (block: Block): number => {
+    const { capacity } = spaceOf(pool, block.cidr);
+    const taken = used.filter((ip) => contains(block.cidr, ip)).length + block.loans.filter(({ state }) => state !== 'refused').length;
+    return (snapshot.hosts.get(block.host)?.status.ready === true ? 0 : 2) + (capacity === 0 ? 1 : Math.min(taken / capacity, 1));
+  };
+  return blocks
+    .filter((block) => block.pool === pool.id && block.host !== self && snapshot.hosts.has(block.host))
+    .map((block) => ({ block, rank: rank(block) }))
+    .toSorted((a, b) => a.rank - b.rank || (a.block.id < b.block.id ? -1 : 1))
+    .map(({ block }) => block)
+    .slice(0, maxLenders);
 }
 
 export class Borrower {

@@ -73,6 +73,8 @@ export interface AgentStatus {
   readonly desired: number;
   readonly failing: readonly string[];
   readonly refused: readonly string[];
+  /** Addresses that are held on this host, by endpoints or by an engine that is about to make one. */
+  readonly addresses: number;
 }
 
 const bootKey = 'boot';
@@ -234,6 +236,7 @@ export class Agent implements AsyncDisposable {
       desired: this.#outcome?.desired ?? 0,
       failing: this.#failing(),
       refused: [...this.#refused.values()].map(({ message }) => message),
+      addresses: this.#book.count,
     };
   }
 

@@ -51,7 +51,10 @@ function loanIn(block: Block, id: string): Loan {
 }
 
 function addressesOf(client: Client, host: string, network: NetworkOf): ClusterAddresses {
+  const blocksOf = async (id: string, pool: string): Promise<Block[]> =>
+    (await client.all('blocks', { network: id })).filter((block) => block.pool === pool);
   return {
+    blocksOf,
     async claimBlock({ network: id, pool, ip }) {
       const chooser = network(id)?.labels[ipamHostLabel] ?? host;
       try {
@@ -64,8 +67,7 @@ function addressesOf(client: Client, host: string, network: NetworkOf): ClusterA
         });
       } catch (error) {
         if (ip === undefined || !isFault(error, 'exists')) throw error;
-        const blocks = await client.all('blocks', { network: id });
-        const holder = blocks.find((block) => block.pool === pool && contains(block.cidr, ip));
+        const holder = (await blocksOf(id, pool)).find((block) => contains(block.cidr, ip));
         if (holder === undefined) throw error;
         return holder;
       }

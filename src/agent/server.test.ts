@@ -25,6 +25,7 @@ function apps(status: Partial<AgentStatus> = {}) {
     desired: 12,
     failing: [],
     refused: [],
+    addresses: 2,
     ...status,
   };
   return createApps({
@@ -44,6 +45,7 @@ test('loopback tells health and figures, and nothing more', async () => {
     'causeway_agent_connected 1',
     'causeway_agent_desired_objects 12',
     'causeway_agent_failing_objects 0',
+    'causeway_agent_held_addresses 2',
     'causeway_agent_runs_total 3',
   ])
     assert.ok(figures.includes(`\n${line}\n`), line);

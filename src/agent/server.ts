@@ -44,6 +44,7 @@ function metrics({ status }: ServerOptions): Registry {
   gauge('connected', 'Whether a controller is being followed', () => Number(status().connected));
   gauge('desired_objects', 'Kernel objects that this host should hold', () => status().desired);
   gauge('failing_objects', 'Kernel objects that the kernel refuses', () => status().failing.length);
+  gauge('held_addresses', 'Addresses that are held on this host', () => status().addresses);
   gauge('runs_total', 'Completed runs of the loop', () => status().runs);
   return registry;
 }

@@ -92,7 +92,7 @@ function planPool(
     ...(request.range === undefined ? {} : { range: request.range }),
     ...(request.gateway === undefined ? {} : { gateway: request.gateway }),
     reserved: request.reserved ?? {},
-    blockLength: blockLengthFor(network.choices, cidr),
+    blockLength: blockLengthFor(network, cidr, request.range),
   };
   checkPool(pool, at);
   checkFree(cidr, conflicting(plan), `${at}cidr`);

@@ -1,7 +1,8 @@
 // Where pools may lie. Our own ranges and the hosts' underlay are never free; ranges of networks that hosts take part in must
 // not meet each other; isolated networks may overlap, but a subnet that nobody asked for is chosen free of everything.
 import { Fault } from '#model/fault.ts';
-import { type Cidr, cidrLength, contains, covers, familyOf, type Family, overlaps, parseCidr, subnetAt } from '#model/ip.ts';
+import { bitsOf, type Cidr, cidrLength, contains, covers, familyOf, type Family, overlaps, parseCidr, subnetAt } from '#model/ip.ts';
+import { models } from '#drivers/models.ts';
 import { transitBase, tunnelBase } from '#model/numbers.ts';
 import type { Choices, Network, Pool } from '#model/resources.ts';
 import * as v from 'valibot';
@@ -107,7 +108,14 @@ export function checkPool(pool: Pick<Pool, 'cidr' | 'range' | 'gateway' | 'reser
 
 const prefixOf = (value: string): Cidr => parseCidr(value.includes('/') ? value : `${value}/${value.includes(':') ? 128 : 32}`);
 
-export const blockLengthFor = (choices: Network['choices'], cidr: Cidr): number => {
-  const length = familyOf(cidr) === 4 ? choices.address.blockLength4 : choices.address.blockLength6;
-  return Math.max(length, cidrLength(cidr));
-};
+/** Blocks that a pool is cut into at least, if nobody chose their length, so that one host cannot take all of a small one. */
+const fewestBlocksBits = 3;
+
+/** The prefix length of a pool's blocks; `within` is what addresses are given from. */
+export function blockLengthFor({ model, choices }: Pick<Network, 'model' | 'choices'>, cidr: Cidr, within: Cidr = cidr): number {
+  const family = familyOf(cidr);
+  const ofFamily = ({ address }: Choices): number => (family === 4 ? address.blockLength4 : address.blockLength6);
+  const length = ofFamily(choices);
+  const fewest = length === ofFamily(models[model].choices) ? Math.min(cidrLength(within) + fewestBlocksBits, bitsOf(family)) : 0;
+  return Math.max(length, cidrLength(cidr), fewest);
+}
