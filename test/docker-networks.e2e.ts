@@ -99,6 +99,45 @@ test('of two different networks made at the same moment under one name both stay
   assert.equal((await ourNetworks()).length, 2);
 });
 
+test('two subnets named for one network at the same moment are a conflict that is told wherever one looks', async () => {
+  await Promise.all(
+    [1, 2].map((on) =>
+      bed.docker(on, 'network', 'create', '--driver=causeway', '--ipam-driver=causeway', `--subnet=10.97.${on}.0/24`, 'apart'),
+    ),
+  );
+  const refused = await until(
+    'a container to be refused on one of the two',
+    async () => {
+      for (const on of [1, 2]) {
+        const output = await bed.tryDocker(on, 'run', '--rm', '--network=apart', 'causeway/box', 'true');
+        if (output.status !== 0) return { on, text: output.stderr };
+      }
+      return undefined;
+    },
+    patience,
+  );
+  const other = 3 - refused.on;
+  const told = new RegExp(`Another network is named apart .*10\\.97\\.${other}\\.0/24.* there, 10\\.97\\.${refused.on}\\.0/24.* here`);
+  assert.match(refused.text, told);
+  // Reports come every ten seconds.
+  for (const argv of [['status'], ['host', 'show', `host${refused.on}`]])
+    await until(
+      `causeway ${argv.join(' ')} to tell`,
+      async () => told.test((await bed.tryCauseway(...argv)).stdout.replaceAll(/\s+/g, ' ')),
+      patience,
+    );
+  assert.match(bed.host(refused.on).log('agent'), /is not the network that other hosts know by that name/);
+  await bed.docker(refused.on, 'network', 'rm', 'apart');
+  await until(
+    'the other one to come in its place',
+    () => bed.docker(refused.on, 'network', 'inspect', 'apart').catch(() => undefined),
+    patience,
+  );
+  await bed.start(1, 'one', 'apart');
+  await bed.start(2, 'two', 'apart');
+  await bed.ping(1, 'one', 'two');
+});
+
 test('a name that Causeway has cannot be made again in another engine', async () => {
   await bed.createNetwork('taken');
   assert.match(await bed.refused(2, 'network', 'create', '--driver=causeway', 'taken'), /already exists/);

@@ -99,6 +99,7 @@ export class Agent implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #listeners: (() => void)[] = [];
+  readonly #reporters: (() => readonly string[])[] = [];
   #following: Promise<void> = Promise.resolve();
   #desired: Desired = emptyDesired;
   #outcome: Outcome | undefined;
@@ -193,6 +194,11 @@ export class Agent implements AsyncDisposable {
   /** Calls `fn` after every change of facts, at most once per turn of the event loop. */
   onFacts(fn: () => void): void {
     this.#listeners.push(fn);
+  }
+
+  /** What `fn` tells at the time of a report is reported as failing too: what a front end cannot do on this host. */
+  onReport(fn: () => readonly string[]): void {
+    this.#reporters.push(fn);
   }
 
   /** Starts from what the disk knows, then follows the controllers. */
@@ -414,7 +420,7 @@ export class Agent implements AsyncDisposable {
           ready,
           desired: this.#outcome?.desired ?? 0,
           applied: (this.#outcome?.desired ?? 0) - refused.length,
-          failing: this.#failing().slice(0, 20),
+          failing: [...this.#failing(), ...this.#reporters.flatMap((fn) => fn())].slice(0, 20).map((text) => text.slice(0, 1024)),
           features,
         },
         ...hostRoutes(),

@@ -308,6 +308,7 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
     underlayMtu: () => leastMtu(agent.view.snapshot.hosts.values()),
   });
   agent.onFacts(() => sync.factsChanged());
+  agent.onReport(() => sync.problems());
   void sync.run(signal);
   return sync;
 }

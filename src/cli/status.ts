@@ -21,11 +21,12 @@ async function status(session: Session): Promise<Answer> {
   const agent = agentSocket === undefined ? undefined : await agentView(agentSocket);
   const silent =
     agentSocket !== undefined && agent === undefined ? [{ what: 'agent', where: 'this host', problem: 'does not answer' }] : [];
-  const problems = [
-    ...problemsOf({ hosts, networks, endpoints, exposures }, now()),
-    ...silent,
-    ...(agent === undefined ? [] : agentProblems(agent)),
-  ];
+  const here = agent === undefined ? [] : agentProblems(agent);
+  // What this host has reported to the controller it says here itself.
+  const reported = problemsOf({ hosts, networks, endpoints, exposures }, now()).filter(
+    (one) => one.where !== agent?.host || !here.some(({ problem }) => one.problem.endsWith(problem)),
+  );
+  const problems = [...reported, ...silent, ...here];
   const members = Map.groupBy(endpoints, ({ network }) => network);
   return {
     status: problems.length === 0 ? 0 : degradedExit,

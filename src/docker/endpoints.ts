@@ -10,7 +10,7 @@ import type { Log } from './log.ts';
 import type { DriverOptions } from './networks.ts';
 import { publishedPorts } from './ports.ts';
 import type { Interface, Requests } from './protocol.ts';
-import type { Attachment, DockerRecords } from './records.ts';
+import type { Attachment, Binding, DockerRecords } from './records.ts';
 import { shareAddresses, type StaticRoute, staticRoutes } from './routes.ts';
 
 export interface InterfaceAnswer {
@@ -41,11 +41,13 @@ export class Endpoints {
   /** Answers only what came in empty: libnetwork takes anything else for an attempt to change it and rolls back. */
   async create(request: Requests['NetworkDriver.CreateEndpoint']): Promise<InterfaceAnswer> {
     const { EndpointID: id, Interface: asked } = request;
-    const { network, ipam } = this.#networkOf(request.NetworkID);
+    const { network, ipam, conflict } = this.#networkOf(request.NetworkID);
+    const isNew = this.#records.attachments.get(id) === undefined;
+    // Whoever starts a container by this name means the other network.
+    if (isNew && conflict !== undefined) throw new Fault('exists', conflict);
     const interfaces = [asked.Address, asked.AddressIPv6].filter((one) => one !== undefined);
     const held = interfaces.map((one) => ({ one, pool: this.#poolFor(network, one) }));
     const mac = asked.MacAddress ?? request.Options.mac;
-    const isNew = this.#records.attachments.get(id) === undefined;
     const wanted = ipam === 'other' ? held.flatMap(({ one, pool }) => (pool ? [{ pool: pool.id, ip: one.ip }] : [])) : [];
     const claims: { pool: string; ip: Ip }[] = [];
     try {
@@ -190,10 +192,11 @@ export class Endpoints {
     await this.#agent.publish(endpoint.id, []);
   }
 
-  #networkOf(dockerId: string): { network: Network; ipam: 'causeway' | 'other' } {
+  #networkOf(dockerId: string): { network: Network } & Pick<Binding, 'ipam' | 'conflict'> {
     const binding = this.#records.bindings.get(dockerId);
     const network = binding === undefined ? undefined : this.#agent.network(binding.network);
-    if (binding !== undefined && network !== undefined && network.deletedAt === undefined) return { network, ipam: binding.ipam };
+    if (binding !== undefined && network !== undefined && network.deletedAt === undefined)
+      return { network, ipam: binding.ipam, conflict: binding.conflict };
     throw new Fault('not-found', `Docker network ${dockerId.slice(0, 12)} is no network of Causeway any more`, {
       hint: 'It was removed on another host; remove it here with docker network rm',
     });

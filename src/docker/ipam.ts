@@ -82,7 +82,13 @@ export class Ipam {
       const besides = this.#records.drafts.list().map(({ record }) => record.cidr);
       const cidr = request.Pool ?? (await this.#agent.proposePool(family, besides));
       const id = randomBytes(10).toString('hex');
-      this.#records.drafts.put(id, { cidr, range: request.SubPool, reserved: [], createdAt: this.#now() });
+      this.#records.drafts.put(id, {
+        cidr,
+        range: request.SubPool,
+        reserved: [],
+        isChosen: request.Pool !== undefined,
+        createdAt: this.#now(),
+      });
       return { PoolID: id, Pool: cidr, Data: {} };
     });
   }

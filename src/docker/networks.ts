@@ -4,7 +4,7 @@
 import type { LocalAgent, NetworkRequest, PoolRequest } from '#api/local.ts';
 import { ipamHostLabel } from '#model/numbers.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
+import { type Cidr, cidrLength, covers, familyOf, type Ip, parseCidr } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { findNetwork, type Ipam, isOurAddressSpace } from './ipam.ts';
 import type { Log } from './log.ts';
@@ -14,8 +14,12 @@ import type { DockerRecords, Draft, SwarmPool } from './records.ts';
 import { forgetGiven } from './swarm-ipam.ts';
 import { eventually } from './wait.ts';
 
-/** Labels on networks that were made through Docker: the engine's id of the network and the host where it was made. */
-export const dockerLabels = { network: 'causeway.docker.network', host: 'causeway.docker.host' } as const;
+/** Labels on networks that were made through Docker: the engine's id of the network, the host where it was made, subnets that the user named. */
+export const dockerLabels = {
+  network: 'causeway.docker.network',
+  host: 'causeway.docker.host',
+  subnets: 'causeway.docker.subnets',
+} as const;
 
 /** Name of a network until its real one is known. */
 export const provisionalName = (dockerId: string): string => `docker-${dockerId.slice(0, 12)}`;
@@ -141,6 +145,10 @@ export class Networks {
     const { network: _, ...wishes } = choices;
     const isForeign =
       addressing === 'blocks' && ipams.IPv4Data.concat(ipams.IPv6Data).some((data) => !isOurAddressSpace(data.AddressSpace));
+    const chosen = pools.flatMap(({ cidr }) => {
+      const draft = drafts.find(({ record }) => record.cidr === cidr);
+      return cidr === undefined || (draft === undefined ? isDockersChoice(cidr) : draft.record.isChosen !== true) ? [] : [cidr];
+    });
     const request: NetworkRequest = {
       ...wishes,
       name: provisionalName(id),
@@ -150,6 +158,7 @@ export class Networks {
       labels: {
         [dockerLabels.network]: id,
         [dockerLabels.host]: this.#agent.host,
+        ...(chosen.length === 0 ? {} : { [dockerLabels.subnets]: chosen.slice(0, 5).join(' ') }),
         ...(isForeign ? { [ipamHostLabel]: this.#agent.host } : {}),
       },
     };
@@ -195,6 +204,14 @@ export class Networks {
     });
   }
 }
+
+/**
+ * Whether Docker's own IPAM could have chosen the subnet without being asked (default-address-pools as dockerd has them by
+ * itself). It does not say so to a driver.
+ */
+const isDockersChoice = (cidr: Cidr): boolean =>
+  (covers(dockerPools[0], cidr) && cidrLength(cidr) === 16) || (covers(dockerPools[1], cidr) && cidrLength(cidr) === 20);
+const dockerPools = [parseCidr('172.16.0.0/12'), parseCidr('192.168.0.0/16')] as const;
 
 /** Compose and Swarm put their own bookkeeping below `com.docker.`; of these only the MTU means anything to us. */
 function withoutLabels(options: Readonly<Record<string, string>>): Readonly<Record<string, string>> {

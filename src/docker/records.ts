@@ -26,6 +26,8 @@ export interface Binding {
   readonly confirmed: boolean;
   /** Sync is about to remove only the engine's copy. */
   readonly unbinding: boolean;
+  /** Why this is not the network of that name on other hosts; sync says so and takes it back. No container may join meanwhile. */
+  readonly conflict?: string | undefined;
 }
 const binding: v.GenericSchema<unknown, Binding> = v.object({
   network: v.string(),
@@ -33,6 +35,7 @@ const binding: v.GenericSchema<unknown, Binding> = v.object({
   origin: v.picklist(['user', 'sync', 'swarm']),
   confirmed: v.boolean(),
   unbinding: v.boolean(),
+  conflict: v.optional(v.string()),
 });
 
 /** A pool that Docker has asked for and whose network is not there yet. Its id becomes the pool's id. */
@@ -41,6 +44,8 @@ export interface Draft {
   readonly range?: Cidr | undefined;
   readonly gateway?: Ip | undefined;
   readonly reserved: readonly Ip[];
+  /** Whether the user named this subnet. */
+  readonly isChosen?: boolean | undefined;
   /** Milliseconds since 1970. */
   readonly createdAt: number;
 }
@@ -49,6 +54,7 @@ const draft: v.GenericSchema<unknown, Draft> = v.object({
   range: v.optional(cidr),
   gateway: v.optional(ip),
   reserved: v.array(ip),
+  isChosen: v.optional(v.boolean()),
   createdAt: v.number(),
 });
 

@@ -4,6 +4,7 @@ import type { LocalAgent } from '#api/local.ts';
 import { isFault } from '#model/fault.ts';
 import { familyOf } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
+import { differencesOf } from './differences.ts';
 import type { Engine, EngineNetwork } from './engine.ts';
 import type { Log } from './log.ts';
 import { dockerLabels, provisionalName } from './networks.ts';
@@ -109,41 +110,60 @@ export class NetworkSync {
 
   /** Whether the engine's network stays. A user's name is published, a copy follows the name. */
   async #keep(one: EngineNetwork, network: Network, states: NetworkState[]): Promise<boolean> {
-    const { agent, log, records } = this.#options;
+    const { records } = this.#options;
     if (one.name === network.name) {
       states.push({ id: network.id, name: network.name, state: 'ok' });
       return true;
     }
-    if (network.name === provisionalName(one.id)) {
-      try {
-        await agent.renameNetwork(network.id, one.name, one.labels);
-        states.push({ id: network.id, name: one.name, state: 'ok' });
-      } catch (error) {
-        if (!isFault(error)) throw error;
-        if (error.code === 'exists' && (await this.#giveWay(one, network))) return false;
-        log.warn({ network: network.id, name: one.name, error }, 'could not publish the name of a network');
-        const message =
-          error.code === 'exists'
-            ? `Another network is named ${one.name}; other hosts know this one as ${network.name}. Create it again under another name`
-            : `Its name ${one.name} is not published yet: ${error.message}`;
-        states.push(problem(network, message));
-      }
-      return true;
-    }
+    if (network.name === provisionalName(one.id)) return await this.#publishName(one, network, states);
     const binding = records.bindings.get(one.id);
     if (binding?.origin === 'sync' && (await this.#removeRenamed(one, binding))) return false;
     states.push(problem(network, `Known as ${one.name} in this engine until no container uses it`));
     return true;
   }
 
+  async #publishName(one: EngineNetwork, network: Network, states: NetworkState[]): Promise<boolean> {
+    const { agent, log } = this.#options;
+    try {
+      await agent.renameNetwork(network.id, one.name, one.labels);
+      this.#setConflict(one, undefined);
+      states.push({ id: network.id, name: one.name, state: 'ok' });
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      const first = error.code === 'exists' ? this.#otherOfName(one, network) : undefined;
+      const differences = first === undefined ? [] : differencesOf(agent, first, network, one);
+      if (first !== undefined && differences.length === 0 && (await this.#giveWay(one, network, first))) return false;
+      const message = error.code === 'exists' ? conflictOf(one, network, differences) : `Its name is not published yet: ${error.message}`;
+      if (error.code === 'exists') this.#setConflict(one, message);
+      else log.warn({ network: network.id, name: one.name, error }, 'could not publish the name of a network');
+      states.push(problem({ id: network.id, name: one.name }, message));
+    }
+    return true;
+  }
+
+  /** Told once when it begins and once when it ends. */
+  #setConflict(one: EngineNetwork, conflict: string | undefined): void {
+    const { log, records } = this.#options;
+    const binding = records.bindings.get(one.id);
+    if (binding === undefined || binding.conflict === conflict) return;
+    records.bindings.put(one.id, { ...binding, conflict });
+    if (conflict === undefined) log.info({ network: one.name }, 'is the network of its name now');
+    else log.warn({ network: one.name, conflict }, 'is not the network that other hosts know by that name');
+  }
+
+  #otherOfName(one: EngineNetwork, network: Network): Network | undefined {
+    return this.#options.agent
+      .networks()
+      .find(({ id, name, deletedAt }) => name === one.name && id !== network.id && deletedAt === undefined);
+  }
+
   /**
    * Several hosts made the same network at the same moment, as a deployment tool does that runs everywhere: those that came
    * late are removed while nobody uses them, and the first one comes in their place. Networks that differ stay and are told.
    */
-  async #giveWay(one: EngineNetwork, network: Network): Promise<boolean> {
+  async #giveWay(one: EngineNetwork, network: Network, first: Network): Promise<boolean> {
     const { agent, engine, log } = this.#options;
-    const first = agent.networks().find(({ id, name, deletedAt }) => name === one.name && id !== network.id && deletedAt === undefined);
-    if (first === undefined || !isAlike(first, network) || agent.endpoints(network.id).length > 0) return false;
+    if (agent.endpoints(network.id).length > 0) return false;
     try {
       await engine.removeNetwork(one.id);
     } catch (error) {
@@ -249,8 +269,9 @@ export class NetworkSync {
 const isWanted = (network: Network): boolean =>
   network.model !== 'swarm' && network.addressing === 'blocks' && network.deletedAt === undefined;
 
-const problem = (network: Network, message: string): NetworkState => ({ id: network.id, name: network.name, state: 'problem', message });
+const problem = ({ id, name }: Pick<Network, 'id' | 'name'>, message: string): NetworkState => ({ id, name, state: 'problem', message });
 
-/** Whether a user could not tell one from the other, but for addresses that nobody chose. */
-const isAlike = (a: Network, b: Network): boolean =>
-  JSON.stringify([a.choices, a.tenant, a.mtu, a.internal]) === JSON.stringify([b.choices, b.tenant, b.mtu, b.internal]);
+function conflictOf({ name, id }: EngineNetwork, network: Network, differences: readonly string[]): string {
+  const why = differences.length === 0 ? 'it has containers here' : differences.join('; ');
+  return `Another network is named ${name} (${why}); this one, which other hosts know as ${network.name}, is not it. Remove this one: docker network rm ${id.slice(0, 12)}. Or create it again under another name`;
+}

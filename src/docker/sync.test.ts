@@ -1,7 +1,8 @@
 // What sync does with listings that a real engine gives only in bad moments (dockerd.netns.test.ts has the rest).
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Fault } from '#model/fault.ts';
+import type { NetworkRequest, PoolRequest } from '#api/local.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import { Endpoints } from './endpoints.ts';
 import type { EngineNetwork, NetworkCreation } from './engine.ts';
@@ -48,8 +49,9 @@ function start(times: { settleMs?: number; lostMs?: number } = {}) {
   const endpoints = new Endpoints({ agent, records, ipam, log: silent, scope: 'local' });
   const { settleMs = 0, lostMs = 0 } = times;
   const networks = new NetworkSync({ agent, records, engine, log: silent, driver: 'causeway', settleMs });
+  const plugin = endpoints;
   const attached = new EndpointSync({ agent, records, endpoints, engine, log: silent, lostMs });
-  return { agent, records, engine, networks, attached };
+  return { agent, records, engine, networks, attached, plugin };
 }
 
 const pools = [{ family: 4 as const, cidr: parseCidr('10.1.0.0/24') }];
@@ -191,4 +193,61 @@ test('endpoints of other front ends are not ours to detach', async () => {
   await agent.attach({ network: made.id, id: 'f'.repeat(64), owner: 'pod', addresses: [], ports: [] });
   await attached.pass();
   assert.equal(agent.localEndpoints().length, 1);
+});
+
+const makeBoth = async (there: Partial<NetworkRequest>, here: Partial<NetworkRequest>) => {
+  const made = start();
+  const { agent, engine, records } = made;
+  const first = await agent.createNetwork({ name: 'net', pools, ...there });
+  const late = await agent.createNetwork({ name: provisionalName(dockerId), pools, ...here });
+  engine.listing.push(ours({}));
+  records.bindings.put(dockerId, { network: late.id, ipam: 'causeway', origin: 'user', confirmed: true, unbinding: false });
+  return { ...made, first, late };
+};
+const chosen = (cidr: string, more: Partial<PoolRequest> = {}): Partial<NetworkRequest> => ({
+  pools: [{ family: 4, cidr: parseCidr(cidr), ...more }],
+  labels: { [dockerLabels.subnets]: cidr },
+});
+
+const differing: readonly (readonly [what: string, there: Partial<NetworkRequest>, here: Partial<NetworkRequest>, told: RegExp])[] = [
+  ['subnet', {}, chosen('10.2.0.0/24'), /subnet: 10\.1\.0\.0\/24 there, 10\.2\.0\.0\/24 here/],
+  ['gateway', {}, chosen('10.1.0.0/24', { gateway: parseIp('10.1.0.254') }), /subnet: .* there, .*gateway 10\.1\.0\.254 here/],
+  ['range', {}, chosen('10.1.0.0/24', { range: parseCidr('10.1.0.128/25') }), /ip-range 10\.1\.0\.128\/25, .*here/],
+  ['reserved', {}, chosen('10.1.0.0/24', { reserved: { router: parseIp('10.1.0.9') } }), /aux-address router=10\.1\.0\.9 here/],
+  ['IPv6', {}, { pools: [...pools, { family: 6, cidr: parseCidr('fd00:1::/64') }] }, /IPv6: no there, yes here/],
+  ['internal', { internal: true }, {}, /internal: yes there, no here/],
+  ['mtu', {}, { mtu: 1300 }, /mtu: automatic there, 1300 here/],
+  ['tenant', { tenant: 'red' }, {}, /tenant: red there, default here/],
+  ['carriage', {}, { carry: 'wireguard' }, /carry: vxlan there, wireguard here/],
+  ['labels', { labels: { team: 'red' } }, {}, /labels: team=red there, none here/],
+];
+for (const [what, there, here, told] of differing) {
+  test(`of two networks made under one name, with different ${what}, both stay, it is told, and no container joins the wrong one`, async () => {
+    const { agent, records, networks, plugin, first, late } = await makeBoth(there, here);
+    const [state] = await networks.pass();
+    assert.equal(state?.state, 'problem');
+    assert.match(state?.message ?? '', told);
+    assert.equal(agent.networks().filter(({ deletedAt }) => deletedAt === undefined).length, 2);
+    await assert.rejects(
+      plugin.create({ NetworkID: dockerId, EndpointID: 'e'.repeat(64), Interface: {}, Options: { ports: [] } }),
+      (error) => isFault(error, 'exists') && told.test(error.message),
+    );
+    assert.deepEqual(agent.localEndpoints(), []);
+    // It becomes the network of its name when the other one goes.
+    await agent.removeNetwork(first.id);
+    await networks.pass();
+    assert.equal(agent.network(late.id)?.name, 'net');
+    assert.equal(records.bindings.get(dockerId)?.conflict, undefined);
+  });
+}
+
+test('of two networks made under one name, with what nobody chose different, the late one gives way', async () => {
+  for (const here of [{}, { pools: [{ family: 4 as const, cidr: parseCidr('10.2.0.0/24') }] }, chosen('10.1.0.0/24')]) {
+    const { engine, networks } = await makeBoth({}, here);
+    await networks.pass();
+    assert.deepEqual(
+      engine.listing.filter(({ id }) => id === dockerId),
+      [],
+    );
+  }
 });

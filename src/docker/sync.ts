@@ -60,6 +60,13 @@ export class Sync {
     return this.#status;
   }
 
+  /** One sentence for each network that is not in this engine as it should be. */
+  problems(): string[] {
+    return this.#status.networks.flatMap(({ name, state, message }) =>
+      state === 'problem' ? [`Docker network ${name}: ${message ?? 'differs in this engine'}`] : [],
+    );
+  }
+
   /** Something changed: look at everything again soon. */
   kick(): void {
     this.#isDirty = true;
