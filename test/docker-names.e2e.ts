@@ -1,6 +1,6 @@
 // Names over hosts: what a container, its aliases and a Compose service are called in their network, and only there.
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
@@ -158,6 +158,29 @@ test('outside names are asked of the host’s servers, single labels that nobody
   const unknown = await bed.tryIn(1, 'box', 'nslookup', 'nobody');
   assert.match(unknown.stdout + unknown.stderr, /NXDOMAIN/);
   assert.equal(await bed.in(1, 'box', 'wget', '-qO-', 'http://internet.example/'), bed.host(1).address);
+});
+
+test('where the host’s name server is on loopback Docker asks past us: that is told, and another server helps', async (t) => {
+  await bed.createNetwork('web');
+  await bed.start(1, 'far', 'web');
+  const conf = bed.host(2).file('/etc/resolv.conf');
+  const text = readFileSync(conf, 'utf8');
+  t.after(() => writeFileSync(conf, text));
+  writeFileSync(conf, 'nameserver 127.0.0.1\n');
+  await bed.start(2, 'hears', 'web', '--dns=198.51.100.53');
+  await bed.ping(2, 'hears', 'far');
+  await bed.start(2, 'deaf', 'web');
+  await resolves(2, 'deaf', 'far', []);
+  for (const argv of [['status'], ['host', 'show', 'host2']]) {
+    await until(
+      `causeway ${argv.join(' ')} to tell`,
+      async () =>
+        /deaf cannot find containers on other hosts by name/.test((await bed.tryCauseway(...argv)).stdout.replaceAll(/\s+/g, ' ')),
+      patience,
+    );
+  }
+  await bed.remove(2, 'deaf');
+  await until('it to be well again', async () => (await bed.tryCauseway('status')).status === 0, patience);
 });
 
 /** Runs the Docker Compose of the Debian package for a project against a host's engine. */

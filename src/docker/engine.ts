@@ -54,6 +54,8 @@ export interface EngineContainer {
   readonly isRunning: boolean;
   /** Path of its network namespace. */
   readonly sandbox?: string;
+  /** The container's resolv.conf, as a file of the host. */
+  readonly resolvConf?: string;
   readonly endpoints: readonly EngineEndpoint[];
 }
 const words = v.nullish(v.array(v.string()), []);
@@ -70,6 +72,7 @@ const inspected = v.object({
   Name: v.string(),
   State: v.object({ Running: v.boolean() }),
   NetworkSettings: v.object({ ...attachments.entries, SandboxKey: v.nullish(v.string(), '') }),
+  ResolvConfPath: v.nullish(v.string(), ''),
 });
 
 /** A network of a Swarm. */
@@ -256,6 +259,7 @@ export class Engine {
       name,
       isRunning: found.State.Running,
       ...(found.NetworkSettings.SandboxKey === '' ? {} : { sandbox: found.NetworkSettings.SandboxKey }),
+      ...(found.ResolvConfPath === '' ? {} : { resolvConf: found.ResolvConfPath }),
       endpoints: Object.values(found.NetworkSettings.Networks).flatMap((one) =>
         one.EndpointID === ''
           ? []

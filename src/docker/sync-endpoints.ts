@@ -1,6 +1,6 @@
 // One pass over endpoints: names of containers are published, and endpoints whose container is gone without a word (Leave
 // and DeleteEndpoint are lost when dockerd crashes) are detached.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { LocalAgent } from '#api/local.ts';
 import type { Endpoint } from '#model/resources.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -26,6 +26,8 @@ export class EndpointSync {
   readonly #missingSince: Map<string, number> = new Map();
   /** Endpoints whose names were read since anything happened to their container. */
   readonly #named: Set<string> = new Set();
+  /** Containers whose questions for names do not pass us, by id. */
+  readonly #deaf: Map<string, string> = new Map();
 
   constructor(options: EndpointSyncOptions) {
     this.#options = options;
@@ -57,8 +59,14 @@ export class EndpointSync {
       const unread = container.endpoints.filter((id) => agent.localEndpoint(id) !== undefined && !this.#named.has(container.id + id));
       if (unread.length === 0) continue;
       const details = await engine.container(container.id);
-      if (details !== undefined) await this.#publish(details);
+      if (details === undefined) continue;
+      if (isAskedPastUs(details.resolvConf)) this.#deaf.set(details.id, details.name);
+      else this.#deaf.delete(details.id);
+      await this.#publish(details);
     }
+    const ids = new Set(containers.map(({ id }) => id));
+    for (const id of this.#deaf.keys()) if (!ids.has(id)) this.#deaf.delete(id);
+    if (this.#deaf.size > 0) problems.push(deafness([...this.#deaf.values()].toSorted()));
     const listed = new Set(containers.flatMap((container) => container.endpoints));
     await this.#detachLost(listed);
     for (const { id, record } of this.#options.records.attachments.list()) {
@@ -104,4 +112,25 @@ function isNamed(endpoint: Endpoint, owner: string, names: readonly string[]): b
     names.every((name) => name === endpoint.name || endpoint.names.includes(name)) &&
     endpoint.names.length <= names.length
   );
+}
+
+/**
+ * dockerd 26 asks a name server that the host has on loopback from the host's own namespace, so the question is never seen in
+ * the container's network. It notes down what it does in the container's resolv.conf: `# ExtServers: [host(127.0.0.1)]`.
+ */
+function isAskedPastUs(resolvConf: string | undefined): boolean {
+  let text: string;
+  try {
+    text = resolvConf === undefined ? '' : readFileSync(resolvConf, 'utf8');
+  } catch {
+    // A managed plugin does not see the engine's files.
+    return false;
+  }
+  const servers = /^# ExtServers: \[(.*)\]$/m.exec(text)?.[1]?.split(' ') ?? [];
+  return servers.length > 0 && servers.every((server) => server.startsWith('host('));
+}
+
+function deafness(names: readonly string[]): string {
+  const who = names.length > 3 ? `${names.slice(0, 3).join(', ')} and ${names.length - 3} more` : names.join(', ');
+  return `${who} cannot find containers on other hosts by name: the host's name server is on loopback, and Docker asks it past the network. Put another one into "dns" of /etc/docker/daemon.json, restart Docker, and start them again`;
 }

@@ -273,5 +273,5 @@ const problem = ({ id, name }: Pick<Network, 'id' | 'name'>, message: string): N
 
 function conflictOf({ name, id }: EngineNetwork, network: Network, differences: readonly string[]): string {
   const why = differences.length === 0 ? 'it has containers here' : differences.join('; ');
-  return `Another network is named ${name} (${why}); this one, which other hosts know as ${network.name}, is not it. Remove this one: docker network rm ${id.slice(0, 12)}. Or create it again under another name`;
+  return `Another network is named ${name} (${why}); this one, which other hosts know as ${network.name}, is not it. Remove it: docker network rm ${id.slice(0, 12)}. Create it again under another name to have both`;
 }

@@ -1,11 +1,14 @@
 // What sync does with listings that a real engine gives only in bad moments (dockerd.netns.test.ts has the rest).
 import assert from 'node:assert/strict';
+import { mkdtempDisposableSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { NetworkRequest, PoolRequest } from '#api/local.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import { Endpoints } from './endpoints.ts';
-import type { EngineNetwork, NetworkCreation } from './engine.ts';
+import type { EngineContainer, EngineNetwork, NetworkCreation } from './engine.ts';
 import { FakeAgent } from './fake-agent.ts';
 import { Ipam } from './ipam.ts';
 import { silent } from './log.ts';
@@ -18,6 +21,7 @@ class FakeEngine {
   readonly listing: EngineNetwork[] = [];
   readonly running: { id: string; endpoints: readonly string[] }[] = [];
   readonly busy: Set<string> = new Set();
+  readonly details: Map<string, EngineContainer> = new Map();
 
   networks(): Promise<readonly EngineNetwork[]> {
     return Promise.resolve([...this.listing]);
@@ -36,8 +40,8 @@ class FakeEngine {
   containers(): Promise<readonly { id: string; endpoints: readonly string[] }[]> {
     return Promise.resolve(this.running);
   }
-  container(): Promise<undefined> {
-    return Promise.resolve(undefined);
+  container(id: string): Promise<EngineContainer | undefined> {
+    return Promise.resolve(this.details.get(id));
   }
 }
 
@@ -186,6 +190,35 @@ test('a lost endpoint is detached with its address, a listed or fresh one is not
     assert.deepEqual([agent.localEndpoints().length, agent.held().length, records.attachments.list().length], [left, left, left]);
   }
 });
+
+for (const [servers, isTold] of [
+  ['host(127.0.0.1) host(127.0.0.53)', true],
+  ['host(127.0.0.1) 192.0.2.1', false],
+  ['192.0.2.1', false],
+] as const) {
+  test(`a container whose questions go to ${servers} is ${isTold ? 'told, until it is gone' : 'well'}`, async (t) => {
+    const folder = mkdtempDisposableSync(join(tmpdir(), 'causeway-sync-'));
+    t.after(() => folder.remove());
+    const resolvConf = join(folder.path, 'resolv.conf');
+    writeFileSync(resolvConf, `nameserver 127.0.0.11\n\n# ExtServers: [${servers}]\n# Overrides: []\n`);
+    const { agent, engine, attached } = start({ lostMs: 60_000 });
+    const made = await agent.createNetwork({ name: 'net', pools });
+    const endpoint = 'e'.repeat(64);
+    await agent.attach({ network: made.id, id: endpoint, owner: 'c', addresses: [], ports: [] });
+    const id = 'c'.repeat(64);
+    engine.running.push({ id, endpoints: [endpoint] });
+    engine.details.set(id, { id, name: 'box', isRunning: true, resolvConf, endpoints: [{ id: endpoint, network: dockerId, names: [] }] });
+    for (const _ of [1, 2]) {
+      const problems = await attached.pass();
+      assert.deepEqual(
+        problems.map((text) => text.split(' ')[0]),
+        isTold ? ['box'] : [],
+      );
+    }
+    engine.running.pop();
+    assert.deepEqual(await attached.pass(), []);
+  });
+}
 
 test('endpoints of other front ends are not ours to detach', async () => {
   const { agent, attached } = start();

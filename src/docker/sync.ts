@@ -60,11 +60,12 @@ export class Sync {
     return this.#status;
   }
 
-  /** One sentence for each network that is not in this engine as it should be. */
+  /** One sentence for each thing in this engine that is not as it should be. */
   problems(): string[] {
-    return this.#status.networks.flatMap(({ name, state, message }) =>
+    const networks = this.#status.networks.flatMap(({ name, state, message }) =>
       state === 'problem' ? [`Docker network ${name}: ${message ?? 'differs in this engine'}`] : [],
     );
+    return [...networks, ...this.#status.problems.map((problem) => `Docker: ${problem}`)];
   }
 
   /** Something changed: look at everything again soon. */
