@@ -180,7 +180,10 @@ test('where the host’s name server is on loopback Docker asks past us: that is
     );
   }
   await bed.remove(2, 'deaf');
-  await until('it to be well again', async () => (await bed.tryCauseway('status')).status === 0, patience);
+  await until('it to be well again', async () => (await bed.tryCauseway('status')).status === 0, {
+    timeoutMs: 60_000,
+    intervalMs: 500,
+  });
 });
 
 /** Runs the Docker Compose of the Debian package for a project against a host's engine. */

@@ -44,6 +44,11 @@ export class EndpointSync {
     return this.#missingSince.size > 0;
   }
 
+  /** What is amiss with containers as they were last looked at, a sentence each. */
+  get notices(): string[] {
+    return this.#deaf.size === 0 ? [] : [deafness([...this.#deaf.values()].toSorted())];
+  }
+
   /** One container whose names or networks have changed. Fault `unavailable` (engine). */
   async look(container: EngineContainer['id']): Promise<void> {
     const details = await this.#options.engine.container(container);
@@ -59,14 +64,10 @@ export class EndpointSync {
       const unread = container.endpoints.filter((id) => agent.localEndpoint(id) !== undefined && !this.#named.has(container.id + id));
       if (unread.length === 0) continue;
       const details = await engine.container(container.id);
-      if (details === undefined) continue;
-      if (isAskedPastUs(details.resolvConf)) this.#deaf.set(details.id, details.name);
-      else this.#deaf.delete(details.id);
-      await this.#publish(details);
+      if (details !== undefined) await this.#publish(details);
     }
     const ids = new Set(containers.map(({ id }) => id));
     for (const id of this.#deaf.keys()) if (!ids.has(id)) this.#deaf.delete(id);
-    if (this.#deaf.size > 0) problems.push(deafness([...this.#deaf.values()].toSorted()));
     const listed = new Set(containers.flatMap((container) => container.endpoints));
     await this.#detachLost(listed);
     for (const { id, record } of this.#options.records.attachments.list()) {
@@ -79,9 +80,11 @@ export class EndpointSync {
 
   async #publish(container: EngineContainer): Promise<void> {
     const { agent } = this.#options;
+    this.#deaf.delete(container.id);
     for (const { id, names } of container.endpoints) {
       const endpoint = agent.localEndpoint(id);
       if (endpoint === undefined) continue;
+      if (isAskedPastUs(container.resolvConf)) this.#deaf.set(container.id, container.name);
       if (!isNamed(endpoint, container.name, names)) await agent.rename(id, container.name, names);
       this.#named.add(container.id + id);
     }

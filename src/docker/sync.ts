@@ -57,7 +57,7 @@ export class Sync {
   }
 
   status(): SyncStatus {
-    return this.#status;
+    return { ...this.#status, problems: [...this.#status.problems, ...this.#endpoints.notices] };
   }
 
   /** One sentence for each thing in this engine that is not as it should be. */
@@ -65,7 +65,7 @@ export class Sync {
     const networks = this.#status.networks.flatMap(({ name, state, message }) =>
       state === 'problem' ? [`Docker network ${name}: ${message ?? 'differs in this engine'}`] : [],
     );
-    return [...networks, ...this.#status.problems.map((problem) => `Docker: ${problem}`)];
+    return [...networks, ...this.status().problems.map((problem) => `Docker: ${problem}`)];
   }
 
   /** Something changed: look at everything again soon. */
