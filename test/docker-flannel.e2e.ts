@@ -64,9 +64,12 @@ for (const carry of ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as 
   });
 }
 
-test('beside an isolated network with names and addresses of its own, neither sees the other', async () => {
+test('beside an isolated network, and another flat one, with names and addresses of their own, none sees another', async () => {
   await bed.createNetwork('flat', '--model', 'flannel', '--subnet', '10.91.0.0/16');
   await bed.createNetwork('alone', '--subnet', '10.92.0.0/24');
+  await bed.createNetwork('other', '--model', 'flannel', '--subnet', '10.97.0.0/16', '--carry', 'host-gateway');
+  await bed.run(1, 'other1', 'other', [], serve);
+  await bed.start(2, 'other2', 'other');
   await bed.run(1, 'flat1', 'flat', [], serve);
   await bed.run(1, 'alone1', 'alone', [], serve);
   await bed.start(2, 'flat2', 'flat');
@@ -75,6 +78,8 @@ test('beside an isolated network with names and addresses of its own, neither se
   await bed.ping(2, 'alone2', 'alone1');
   const { ip: flat } = await bed.addresses(1, 'flat1', 'flat');
   const { ip: alone } = await bed.addresses(1, 'alone1', 'alone');
+  const { ip: other } = await bed.addresses(1, 'other1', 'other');
+  await bed.ping(2, 'other2', other);
   for (const [index, name, target] of [
     [1, 'flat1', alone],
     [2, 'flat2', alone],
@@ -82,6 +87,11 @@ test('beside an isolated network with names and addresses of its own, neither se
     [2, 'alone2', flat],
     [2, 'alone2', 'flat1'],
     [2, 'flat2', 'alone1'],
+    [1, 'flat1', other],
+    [2, 'flat2', other],
+    [1, 'other1', flat],
+    [2, 'other2', flat],
+    [2, 'other2', 'flat1'],
   ] as const) {
     assert.notEqual((await bed.tryIn(index, name, 'wget', '-T', '1', '-qO-', who(target))).status, 0, `${name} reaches ${target}`);
   }

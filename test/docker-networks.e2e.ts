@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { killAgent } from '#lab/causeway.ts';
-import { startDockerd, stopDockerd } from '#lab/engine.ts';
+import { killDockerd, startDockerd, stopDockerd } from '#lab/engine.ts';
 import { until } from '#lab/until.ts';
 import { type DockerBed, makeDockerBed } from './docker-bed.ts';
 
@@ -185,6 +185,65 @@ test('what happens while an engine is away is made up for when it is back', asyn
   await startDockerd(host);
   await bed.everywhere('old', 'absent');
   await bed.everywhere('new', 'present');
+});
+
+test('an engine that has containers left from a removed network drops the network, says why they do not start, and lets them go', async () => {
+  await bed.createNetwork('old');
+  const host = bed.host(2);
+  await bed.start(2, 'left', 'old', '--restart=always');
+  await bed.start(2, 'halted', 'old');
+  await bed.docker(2, 'stop', '--time=0', 'halted');
+  await stopDockerd(host);
+  await until('the network to be removable', async () => (await bed.tryCauseway('network', 'rm', '--yes', 'old')).status === 0, {
+    timeoutMs: 90_000,
+    intervalMs: 500,
+  });
+  await startDockerd(host);
+  await bed.everywhere('old', 'absent');
+  for (const name of ['left', 'halted'])
+    assert.match(await bed.refused(2, 'start', name), /network .*not found|no network of Causeway any more/i);
+  assert.equal(await bed.docker(2, 'ps', '--quiet'), '');
+  assert.deepEqual(await bed.json('endpoint', 'ls'), []);
+  // As with Docker's own networks: under the old name made again, connected anew.
+  await bed.createNetwork('old');
+  await bed.start(1, 'other', 'old');
+  for (const name of ['left', 'halted']) {
+    await bed.docker(2, 'network', 'disconnect', '--force', 'old', name);
+    await bed.docker(2, 'network', 'connect', 'old', name);
+    await bed.docker(2, 'start', name);
+    await bed.ping(1, 'other', name);
+  }
+  await bed.remove(2, 'left', 'halted');
+});
+
+test('with live-restore packets pass while an engine is away, stopped or killed, and its containers are known when it is back', async (t) => {
+  const host = bed.host(2);
+  await stopDockerd(host);
+  await startDockerd(host, { liveRestore: true });
+  t.after(async () => {
+    await bed.clear();
+    await stopDockerd(host);
+    await startDockerd(host);
+  });
+  await bed.createNetwork('web');
+  await bed.start(1, 'near', 'web');
+  await bed.start(2, 'kept', 'web', '--publish=8700:80');
+  await bed.ping(1, 'near', 'kept');
+  const { ip } = await bed.addresses(2, 'kept', 'web');
+  for (const end of [stopDockerd, killDockerd]) {
+    await end(host);
+    assert.match(await bed.in(1, 'near', 'ping', '-i', '0.01', '-c', '200', ip), /200 packets transmitted, 200 packets received/);
+    await startDockerd(host, { liveRestore: true });
+    await bed.ping(1, 'near', 'kept');
+    await bed.start(2, 'later', 'web');
+    await bed.ping(2, 'later', 'near');
+    await bed.ping(1, 'near', 'later');
+    await bed.remove(2, 'later');
+  }
+  const known = await bed.json<{ name: string; ports: readonly unknown[] }[]>('endpoint', 'ls');
+  assert.equal(known.find(({ name }) => name === 'kept')?.ports.length, 1);
+  await bed.remove(2, 'kept');
+  await until('its endpoint to go', async () => (await bed.json<unknown[]>('endpoint', 'ls')).length === 1, patience);
 });
 
 const ourNetworks = async (): Promise<string[]> => (await bed.json<{ name: string }[]>('network', 'ls')).map(({ name }) => name);
