@@ -8,6 +8,9 @@ import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { LocalEndpoint, PublishedPort } from '#model/resources.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
+import { mustBeIsolated } from '#test/isolated.ts';
+
+mustBeIsolated();
 
 const port = 7000;
 let words = 0;
