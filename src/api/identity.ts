@@ -1,5 +1,4 @@
-// A host's key pair and certificate request (PKCS #10), and the text of tokens. The library that writes requests is loaded
-// when one is made, once a month: in an agent that only runs it would take 9 MB.
+// A host's key pair and certificate request (PKCS #10), and the text of tokens.
 import { webcrypto, X509Certificate } from 'node:crypto';
 import { Fault } from '#model/fault.ts';
 
@@ -12,7 +11,7 @@ export interface KeyAndRequest {
 
 /** A fresh ECDSA P-256 key for `host` and the request to certify it (RFC 2986). */
 export async function makeIdentity(host: string): Promise<KeyAndRequest> {
-  // x509 needs it to be loaded first
+  // Not before it is needed: see identity-apart.ts. x509 wants reflect-metadata to be there.
   await import('reflect-metadata');
   const { PemConverter, Pkcs10CertificateRequestGenerator } = await import('@peculiar/x509');
   const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };

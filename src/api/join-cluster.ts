@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { Fault } from '#model/fault.ts';
 import type { CertificateAnswer } from './answers.ts';
 import { Client } from './client.ts';
-import { makeIdentity, parseToken } from './identity.ts';
+import { type KeyAndRequest, makeIdentity, parseToken } from './identity.ts';
 import { transportFault } from './transport.ts';
 
 const firstContactMs = 10_000;
@@ -18,6 +18,7 @@ export interface JoinOptions {
   readonly version: string;
   /** Names the machine. */
   readonly machine?: string | undefined;
+  readonly make?: (host: string) => Promise<KeyAndRequest>;
 }
 
 export interface Joined extends CertificateAnswer {
@@ -60,11 +61,11 @@ export async function fetchCa(url: string, fingerprint: string): Promise<string>
 }
 
 /** Makes a key, joins and returns everything the host needs from now on. Faults: as fetchCa and Client.join; `invalid` token, `exists` name. */
-export async function joinCluster({ urls, token, host, version, machine }: JoinOptions): Promise<Joined> {
+export async function joinCluster({ urls, token, host, version, machine, make = makeIdentity }: JoinOptions): Promise<Joined> {
   const parsed = parseToken(token);
   if (parsed?.type !== 'join')
     throw new Fault('invalid', 'Not a join token', { field: 'token', hint: 'Create one: causeway token create --join' });
-  const { key, csr } = await makeIdentity(host);
+  const { key, csr } = await make(host);
   let failure: unknown = new Fault('invalid', 'No controller to talk to', { field: 'urls' });
   for (const url of urls) {
     try {

@@ -6,7 +6,8 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { pino, type Logger } from 'pino';
 import { Client, type Credentials } from '#api/client.ts';
-import { makeIdentity, needsRotation, parseToken } from '#api/identity.ts';
+import { needsRotation, parseToken } from '#api/identity.ts';
+import { makeIdentityApart } from '#api/identity-apart.ts';
 import { joinCluster } from '#api/join-cluster.ts';
 import { Agent, beginRecovery } from '#agent/agent.ts';
 import { controllerOf } from '#agent/controller.ts';
@@ -51,7 +52,14 @@ async function joinAnew(options: Options, log: Logger): Promise<Identity> {
   if (controllers.length === 0) throw new Fault('invalid', 'Joining needs the address of a controller', { field: '--controller' });
   log.info({ host: options.host, controllers }, 'joining');
   const machine = machineOf();
-  const { key, certificate, ca, host } = await joinCluster({ urls: controllers, token, host: options.host, version, machine });
+  const { key, certificate, ca, host } = await joinCluster({
+    urls: controllers,
+    token,
+    host: options.host,
+    version,
+    machine,
+    make: makeIdentityApart,
+  });
   const id = parseToken(token)?.id ?? '';
   const identity: Identity = { host: host.name, generation: host.generation, controllers, key, certificate, ca, token: id, machine };
   writeIdentity(options.state, identity);
@@ -109,7 +117,7 @@ const clientOf = (identity: Identity): Client =>
 async function rotate(state: string, identity: Identity, client: Client, log: Logger): Promise<Identity> {
   if (!needsRotation(identity.certificate, Date.now())) return identity;
   try {
-    const { key, csr } = await makeIdentity(identity.host);
+    const { key, csr } = await makeIdentityApart(identity.host);
     const { certificate, ca } = await client.rotate(identity.host, csr);
     const next = { ...identity, key, certificate, ca };
     writeIdentity(state, next);
