@@ -89,7 +89,7 @@ async function openWires(name: string, screen: Screen): Promise<Lab> {
 
 async function bringController(site: Site): Promise<void> {
   const { controller } = site.lab;
-  await startController(controller, { arguments: ['--listen', '0.0.0.0:7480', '--san', controller.address] });
+  await startController(controller, { arguments: ['--san', controller.address] });
   await until('the controller to answer', () => site.causeway('network', 'ls'), { timeoutMs: 30_000, intervalMs: 200 });
 }
 

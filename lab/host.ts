@@ -21,7 +21,18 @@ import {
 } from './service.ts';
 import { type HostRecord, hostDisk, hostFolder, hostGroup, readJson, writeJson } from './state.ts';
 
-const bootScript = join(import.meta.dirname, 'boot.sh');
+/** How a host is started. */
+export interface Boot {
+  /** Becomes the first process; called with lab, host, disk and name server, then with `arguments`. */
+  readonly script: string;
+  readonly arguments: readonly string[];
+  /** The control group of the first process, below the host's. */
+  readonly group: string;
+  /** Further namespaces, as options of unshare(1). */
+  readonly namespaces: readonly string[];
+}
+
+const plainBoot: Boot = { script: join(import.meta.dirname, 'boot.sh'), arguments: [], group: 'run', namespaces: [] };
 /** Address of the name server that every lab host is configured with; the outside host owns it. */
 export const outsideResolver = '192.0.2.53';
 
@@ -89,11 +100,11 @@ export class Host implements ServicePlace {
   /** The command line that runs `argv` in this host and in its control group. */
   enter(argv: readonly string[], _environment: Readonly<Record<string, string>> = {}, cwd = '/'): string[] {
     const target = ['nsenter', `--target=${this.pid}`, '--net', '--mount', '--uts', '--ipc', '--pid', `--wdns=${cwd}`, '--'];
-    return [...this.#grouped, ...target, ...argv];
+    return [...this.#grouped('run'), ...target, ...argv];
   }
 
-  get #grouped(): string[] {
-    return ['sh', '-c', 'echo 0 >"$0/cgroup.procs" && exec "$@"', join(this.cgroup, 'run')];
+  #grouped(group: string): string[] {
+    return ['sh', '-c', 'echo 0 >"$0/cgroup.procs" && exec "$@"', join(this.cgroup, group)];
   }
 
   /** Runs a program in the host to its end. Faults as `run`. */
@@ -153,16 +164,17 @@ export class Host implements ServicePlace {
   }
 
   /** Starts the first process and waits until the host's namespaces are ready; its link is joined by the lab. */
-  async powerOn(): Promise<void> {
+  async powerOn(boot: Boot = plainBoot): Promise<void> {
     if (this.isOn) return;
-    makeCgroup(`${hostGroup(this.lab, this.name)}/run`);
+    for (const group of new Set(['run', boot.group])) makeCgroup(`${hostGroup(this.lab, this.name)}/${group}`);
     const disk = hostDisk(this.lab, this.name);
     mkdirSync(disk, { recursive: true });
     mkdirSync(join(this.folder, 'logs'), { recursive: true });
     const errorsPath = join(this.folder, 'logs', 'boot.log');
     const errors = openSync(errorsPath, 'w');
-    const namespaces = ['unshare', '--net', '--mount', '--uts', '--ipc', '--pid', '--fork', '--propagation=private', '--'];
-    const argv = [...this.#grouped, ...namespaces, bootScript, this.lab, this.name, disk, outsideResolver];
+    const namespaces = ['--net', '--mount', '--uts', '--ipc', '--pid', ...boot.namespaces, '--fork', '--propagation=private', '--'];
+    const script = [boot.script, this.lab, this.name, disk, outsideResolver, ...boot.arguments];
+    const argv = [...this.#grouped(boot.group), 'unshare', ...namespaces, ...script];
     const child = start(argv, { detached: true, stdio: ['ignore', 'pipe', errors] });
     closeSync(errors);
     const { promise, resolve, reject } = Promise.withResolvers<number>();

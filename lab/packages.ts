@@ -42,6 +42,8 @@ export const testNeeds: readonly Need[] = [
   need('ethtool', 'ethtool', 'to look at links'),
   need('strace', 'strace', 'to count system calls'),
   need('faketime', 'faketime', 'to give a program a wrong clock'),
+  need('systemctl', 'systemd', 'to boot a host with it'),
+  need('openssl', 'openssl', 'to look at certificates'),
   need('docker-compose', 'docker-compose', 'to test Compose files'),
   ...cniNeeds,
 ];
