@@ -204,7 +204,7 @@ export async function makeDockerBed(name: string, hosts = 3): Promise<DockerBed>
     const bed = new DockerBed(kept);
     // The programs may have changed since.
     await Promise.all([stopController(kept.controller), ...kept.hosts.map((host) => stopAgent(host))]);
-    await startController(kept.controller, { arguments: ['--san', kept.controller.address, '--listen', '0.0.0.0:7480'] });
+    await startController(kept.controller, { arguments: ['--san', kept.controller.address] });
     await Promise.all(kept.hosts.flatMap((host) => [startDockerd(host), startAgent(host)]));
     await Promise.all(kept.hosts.map((host) => importImages(host, [boxImage, perlImage])));
     await until('the controller to answer', () => bed.causeway('status', '--output', 'json').catch(() => undefined), patience);
@@ -216,7 +216,7 @@ export async function makeDockerBed(name: string, hosts = 3): Promise<DockerBed>
   undo.defer(() => destroyLab(name));
   const lab = await createLab({ name, hosts });
   const bed = new DockerBed(lab);
-  await startController(lab.controller, { arguments: ['--san', lab.controller.address, '--listen', '0.0.0.0:7480'] });
+  await startController(lab.controller, { arguments: ['--san', lab.controller.address] });
   await until('the controller to answer', () => bed.causeway('status'), patience);
   await Promise.all(
     lab.hosts.map(async (host) => {

@@ -1,5 +1,5 @@
 // `causeway controller`: reads arguments and environment, starts a controller, and ends it cleanly on SIGTERM.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pino from 'pino';
 import { Fault } from '#model/fault.ts';
@@ -21,7 +21,7 @@ function parseListen(text: string): Options['listen'] {
   const [, bracketed, plain, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):([0-9]{1,5})$/.exec(text) ?? [];
   if (port === undefined || Number(port) > 65535)
     throw new InvalidArgumentError('Write it as ADDRESS:PORT, for example 0.0.0.0:7480 or [::]:7480.');
-  return { host: bracketed ?? (plain === undefined || plain === '' ? '::' : plain), port: Number(port) };
+  return { host: bracketed ?? (plain === undefined || plain === '' ? everyAddress() : plain), port: Number(port) };
 }
 
 const versionOf = (): string => {
@@ -32,6 +32,9 @@ const versionOf = (): string => {
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || host.startsWith('127.');
 }
+
+/** A socket on `::` takes IPv4 too (ipv6(7)), whatever net.ipv6.bindv6only says, because Node clears IPV6_V6ONLY. A kernel without IPv6 has no such file. */
+const everyAddress = (): string => (existsSync('/proc/net/if_inet6') ? '::' : '0.0.0.0');
 
 /** Where the controller's own machine reaches it. */
 const localUrl = ({ host }: Options['listen'], port: number): string => {
@@ -75,9 +78,9 @@ const program = new Command('causeway controller')
     process.env['CAUSEWAY_STORE'] ?? 'sqlite:/var/lib/causeway/controller.db',
   )
   .addOption(
-    new Option('--listen <address:port>', 'where to listen; [::]:7480 for IPv6 too')
+    new Option('--listen <address:port>', 'where to listen, for example 10.0.0.1:7480 or [fd00::1]:7480')
       .argParser(parseListen)
-      .default({ host: '0.0.0.0', port: controllerPort }, `0.0.0.0:${controllerPort}`),
+      .default({ host: everyAddress(), port: controllerPort }, `port ${controllerPort} of every address, IPv4 and IPv6`),
   )
   .addOption(
     new Option('--san <name>', 'a name or address under which the controller is reached (repeat, or separate by commas)')

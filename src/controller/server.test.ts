@@ -67,3 +67,18 @@ test('a host joins, reports, makes a network, publishes an endpoint and sees all
   );
   await assert.rejects(client.remove('networks', 'red'), (error) => isFault(error, 'in-use'));
 });
+
+const refused = (): never => {
+  throw new Error('uv_interface_addresses returned Unknown system error 97');
+};
+
+test('a sandbox that does not let addresses be listed costs their place in the certificate, no more', async () => {
+  await using store = new MemoryStore();
+  const warnings: string[] = [];
+  const log = { ...silentLog, warn: (_: object, message: string) => void warnings.push(message) };
+  await using controller = await openController({ store, log, version: '0.0.0' });
+  await using server = await startServer(controller, { host: '127.0.0.1', port: 0, names: ['127.0.0.1'], interfaces: refused });
+  const { token } = await createToken(controller.control, { type: 'join' });
+  await joinCluster({ urls: [`https://127.0.0.1:${server.port}`], token, host: 'a', version: '0.0.0' });
+  assert.equal(warnings.length, 1);
+});

@@ -9,12 +9,15 @@ import { getRequestListener } from '@hono/node-server';
 import { Fault } from '#model/fault.ts';
 import type { Peer } from './authentication.ts';
 import type { Controller } from './controller.ts';
+import type { Log } from './log.ts';
 
 export interface ServerOptions {
   readonly host: string;
   readonly port: number;
   /** Names and addresses under which the controller is reached, beside its own addresses and `localhost`. */
   readonly names: readonly string[];
+  /** Lists the machine's own addresses; tests refuse. */
+  readonly interfaces?: typeof networkInterfaces;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -25,12 +28,21 @@ export interface RunningServer extends AsyncDisposable {
 const renewCheckMs = 3_600_000;
 const watchEndMs = 2_000;
 
-const ownAddresses = (): string[] =>
-  Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    // A certificate names addresses, not zones.
-    .filter(({ scopeid }) => scopeid === undefined || scopeid === 0)
-    .map(({ address }) => address);
+/** Empty, and a word to the log, where a sandbox does not let the program list them: `--san` can name what is missing. */
+function ownAddresses(log: Log, list: typeof networkInterfaces): string[] {
+  try {
+    return (
+      Object.values(list())
+        .flatMap((found) => found ?? [])
+        // A certificate names addresses, not zones.
+        .filter(({ scopeid }) => scopeid === undefined || scopeid === 0)
+        .map(({ address }) => address)
+    );
+  } catch (error) {
+    log.warn({ error }, "This machine's addresses cannot be listed: the certificate holds only localhost and what --san says");
+    return [];
+  }
+}
 
 const peers = new WeakMap<TLSSocket, Peer>();
 
@@ -55,10 +67,11 @@ function peerOf(socket: TLSSocket): Peer | undefined {
 const isLoopback = (address: string | undefined): boolean => address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
 
 /** Faults: `unavailable` when the address cannot be listened on. */
-export async function startServer(controller: Controller, { host, port, names }: ServerOptions): Promise<RunningServer> {
+export async function startServer(controller: Controller, options: ServerOptions): Promise<RunningServer> {
+  const { host, port, names, interfaces = networkInterfaces } = options;
   const { control, app } = controller;
   const issue = (): ReturnType<typeof control.authority.issueServer> =>
-    control.authority.issueServer(['localhost', ...ownAddresses(), ...names], control.now());
+    control.authority.issueServer(['localhost', ...ownAddresses(control.log, interfaces), ...names], control.now());
   let identity = await issue();
   const contextOf = (): { cert: string; key: string; ca: string } => ({
     cert: identity.certificate,
