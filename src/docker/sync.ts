@@ -162,8 +162,11 @@ export class Sync {
   #heard({ type, action, id, container, driver }: EngineEvent): void {
     const { driver: ours = 'causeway' } = this.#options;
     if (type === 'container') this.#concern(id);
-    else if (action !== 'connect' && action !== 'disconnect') this.kick();
-    else if (driver === 'overlay') this.kick();
+    else if (action !== 'connect' && action !== 'disconnect') {
+      this.kick();
+      // A Swarm tells that a network goes while it still lists it.
+      this.#later(2000);
+    } else if (driver === 'overlay') this.kick();
     else if (driver === ours && container !== undefined) this.#concern(container);
   }
 
