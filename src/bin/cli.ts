@@ -43,7 +43,7 @@ const surroundings: Surroundings = {
   now: () => new Date(),
   async connect({ url, others = [], token, certificate, ca }) {
     const { Client } = await import('#api/client.ts');
-    return new Client({ urls: [url, ...others], ca, credentials: credentialsOf(token, certificate), retries: 2 });
+    return new Client({ urls: [url, ...others], ca, credentials: credentialsOf(token, certificate), retries: 2 + others.length });
   },
   // A machine that has joined has an agent, also while its socket is not there because the agent was stopped.
   agentSocket: existsSync(agentSocket) || existsSync(identityFile) ? agentSocket : undefined,

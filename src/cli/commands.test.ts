@@ -104,6 +104,7 @@ test('wrong use is code invalid and status 2, with advice', async () => {
     'token create --role viewer --host a',
     'token create --join --ttl 5',
     'context add x --url controller',
+    'context add x --url https://a:7480,controller',
     'context add x --url https://a:7480 --token=',
     'context add x --url https://a:7480 --token-file /dev/null',
     'context add x --url https://a:7480 --ca /dev/null',
@@ -268,14 +269,16 @@ test('context commands keep the file, and need no controller', async (t) => {
   for (const line of [
     'context ls',
     'context add a --url https://a:7480 --token -',
-    'context add b --url https://b:7480',
+    'context add b --url https://b:7480 --url https://c:7480,https://d:7480',
     'context use b',
+    'context ls -o json',
     'context ls --quiet',
     'context rm b',
   ]) {
     const { out, err, status } = await run(line, { ...stage, input: 'secret\n' });
     assert.deepEqual([err, status], ['', 0], line);
-    outputs.push(out.replaceAll(folder, ''));
+    if (line.endsWith('json')) assert.deepEqual(JSON.parse(out)[1].urls, ['https://c:7480', 'https://d:7480']);
+    else outputs.push(out.replaceAll(folder, ''));
   }
   assert.deepEqual(outputs, [
     'No contexts. Add one: causeway context add NAME --url https://HOST:7480 --token TOKEN --ca FILE\n',

@@ -1,8 +1,8 @@
 // `causeway context`: which controllers this user knows. Works without any controller.
 import { readFileSync } from 'node:fs';
 import { Fault } from '#model/fault.ts';
-import { completes, done, examples, type Group, nothingDone } from './command.ts';
-import { allContexts, readContexts, resolveTarget, type Target, writeContexts } from './contexts.ts';
+import { collect, completes, done, examples, type Group, nothingDone } from './command.ts';
+import { allContexts, checkUrl, readContexts, resolveTarget, type Target, urlsOf, writeContexts } from './contexts.ts';
 import type { Answer, Session } from './session.ts';
 import { table } from './table.ts';
 
@@ -29,6 +29,7 @@ async function list(session: Session): Promise<Answer> {
     name,
     current: name === target?.name,
     url: context.url,
+    urls: context.urls ?? [],
     hasToken: context.token !== undefined,
     hasCa: context.ca !== undefined,
     file,
@@ -40,6 +41,7 @@ async function list(session: Session): Promise<Answer> {
             name: target.name,
             current: true,
             url: target.url,
+            urls: target.others ?? [],
             hasToken: target.token !== undefined,
             hasCa: target.ca !== undefined,
             file: target.certificate === undefined ? 'CAUSEWAY_URL' : "this host's identity",
@@ -57,7 +59,7 @@ async function list(session: Session): Promise<Answer> {
         [
           { title: 'USED', value: ({ current }) => (current ? '*' : ' ') },
           { title: 'NAME', value: ({ name }) => name },
-          { title: 'URL', value: ({ url }) => url },
+          { title: 'URL', value: ({ url, urls }) => [url, ...urls].join(',') },
           { title: 'TOKEN', value: ({ hasToken }) => (hasToken ? 'yes' : 'no') },
           { title: 'CA', value: ({ hasCa }) => (hasCa ? 'yes' : 'no') },
           { title: 'FROM', value: ({ file }) => file },
@@ -79,7 +81,7 @@ async function use(session: Session, [name = '']: readonly string[]): Promise<An
 }
 
 interface AddOptions {
-  readonly url: string;
+  readonly url: readonly string[];
   readonly token?: string;
   readonly tokenFile?: string;
   readonly ca?: string;
@@ -110,16 +112,15 @@ function caOf({ ca }: AddOptions): string | undefined {
 }
 
 async function add(session: Session, [name = '']: readonly string[], options: AddOptions): Promise<Answer> {
-  if (!URL.canParse(options.url) || !/^https?:/.test(options.url)) {
-    throw new Fault('invalid', `Not an address of a controller: ${options.url}`, { field: 'url', hint: 'Use https://HOST:7480' });
-  }
+  const urls = urlsOf(options.url);
+  for (const url of [urls.url, ...(urls.urls ?? [])]) checkUrl(url);
   const token = await tokenOf(session, options);
   const ca = caOf(options);
   const file = ownFile(session);
   const before = await readContexts(file);
-  const context = { url: options.url, ...(token === undefined ? {} : { token }), ...(ca === undefined ? {} : { ca }) };
+  const context = { ...urls, ...(token === undefined ? {} : { token }), ...(ca === undefined ? {} : { ca }) };
   await writeContexts(file, { current: before.current ?? name, contexts: { ...before.contexts, [name]: context } });
-  return done({ name, url: options.url, file }, name, `${name in before.contexts ? 'Changed' : 'Added'} context ${name} in ${file}`);
+  return done({ name, ...urls, file }, name, `${name in before.contexts ? 'Changed' : 'Added'} context ${name} in ${file}`);
 }
 
 async function remove(session: Session, [name = '']: readonly string[], options: { yes?: true }): Promise<Answer> {
@@ -145,7 +146,11 @@ export const group: Group = {
       .command('add')
       .argument('<name>', 'name of the context')
       .description('Add or replace a context in your own file.')
-      .requiredOption('--url <url>', 'address of the controller, https://HOST:7480')
+      .requiredOption(
+        '--url <url>',
+        'address of the controller, https://HOST:7480; several controllers: repeat it, or separate them by commas',
+        collect,
+      )
       .option('--token <token>', 'token; - reads it from standard input')
       .option('--token-file <file>', 'file that holds the token')
       .option('--ca <file>', "file with the controller's CA certificate (PEM)");
@@ -153,6 +158,7 @@ export const group: Group = {
       examples(
         added,
         'causeway context add lab --url https://10.0.0.1:7480 --token-file admin.token --ca ca.pem',
+        'causeway context add both --url https://10.0.0.1:7480,https://10.0.0.2:7480 --token-file admin.token --ca ca.pem',
         'pass show causeway | causeway context add prod --url https://causeway.example:7480 --token - --ca ca.pem',
       ),
       add,

@@ -50,6 +50,21 @@ test('the environment replaces single fields of the context', async (t) => {
   assert.deepEqual(target, { name: 'system', url: 'https://system:7480', token: 'other', ca: pem });
 });
 
+test('a context and the environment may name several controllers; the first is asked first', async (t) => {
+  const file = join(folder(t), 'contexts.yaml');
+  await writeContexts(file, { contexts: { only: { url: 'https://a:1', urls: ['https://b:1', 'https://a:1'], token: 'x' } } });
+  const fromFile = await resolveTarget([file], { environment: {} });
+  assert.deepEqual([fromFile.url, fromFile.others], ['https://a:1', ['https://b:1']]);
+  for (const context of [undefined, 'only']) {
+    const replaced = await resolveTarget([file], { environment: { url: 'https://c:1,https://d:1', context } });
+    assert.deepEqual([replaced.url, replaced.others], ['https://c:1', ['https://d:1']]);
+  }
+  const one = await resolveTarget([file], { environment: { url: 'https://c:1', context: 'only' } });
+  assert.equal(one.others, undefined);
+  await writeContexts(file, { contexts: { only: { url: 'https://a:1', urls: ['b'] } } });
+  await assert.rejects(resolveTarget([file], { environment: {} }), (error) => isFault(error, 'invalid') && error.field === 'url');
+});
+
 test('a CA may be a file, relative to the contexts file', async (t) => {
   const path = folder(t);
   const file = join(path, 'contexts.yaml');

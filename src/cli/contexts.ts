@@ -1,6 +1,6 @@
 // Contexts: which controller to talk to and with which token, in one YAML file per user or machine:
-// `current: NAME` and `contexts: {NAME: {url, token, ca}}`, where `ca` is PEM text or the path of a PEM file. The controller
-// writes /etc/causeway/contexts.yaml when it first starts. Files are made with mode 0600, because they hold tokens.
+// `current: NAME` and `contexts: {NAME: {url, urls, token, ca}}`, where `urls` are further controllers of the installation and
+// `ca` is PEM text or the path of a PEM file. The controller writes /etc/causeway/contexts.yaml when it first starts. Files are made with mode 0600, because they hold tokens.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import * as v from 'valibot';
@@ -8,6 +8,8 @@ import { Fault } from '#model/fault.ts';
 
 export interface Context {
   readonly url: string;
+  /** Further controllers of the same installation, asked in this order when the first does not answer. */
+  readonly urls?: readonly string[] | undefined;
   readonly token?: string | undefined;
   /** PEM text, or the path of a PEM file; a relative path counts from the contexts file. */
   readonly ca?: string | undefined;
@@ -37,12 +39,24 @@ export interface Choice {
   readonly context?: string | undefined;
   /** A host's identity (agent/identity.ts): used when nothing else names a controller, so that root needs no context there. */
   readonly identityFile?: string | undefined;
-  readonly environment: { readonly [key in 'context' | keyof Context]?: string | undefined };
+  /** `url` may name several controllers, separated by commas. */
+  readonly environment: { readonly [key in 'context' | 'url' | 'token' | 'ca']?: string | undefined };
 }
 
 const schema = v.object({
   current: v.optional(v.string()),
-  contexts: v.optional(v.record(v.string(), v.object({ url: v.string(), token: v.optional(v.string()), ca: v.optional(v.string()) })), {}),
+  contexts: v.optional(
+    v.record(
+      v.string(),
+      v.object({
+        url: v.string(),
+        urls: v.optional(v.array(v.string())),
+        token: v.optional(v.string()),
+        ca: v.optional(v.string()),
+      }),
+    ),
+    {},
+  ),
 });
 
 const isCode = (error: unknown, ...codes: string[]): boolean =>
@@ -164,19 +178,34 @@ function contextNamed(found: readonly FoundContext[], name: string): FoundContex
  */
 export async function resolveTarget(files: readonly string[], { context: wanted, environment, identityFile }: Choice): Promise<Target> {
   const { context: preferred, url, token, ca } = environment;
-  if (wanted === undefined && preferred === undefined && url !== undefined) return targetOf('environment', { url, token, ca }, undefined);
+  const fromEnvironment = url === undefined ? undefined : urlsOf([url]);
+  if (wanted === undefined && preferred === undefined && fromEnvironment !== undefined) {
+    return targetOf('environment', { ...fromEnvironment, token, ca }, undefined);
+  }
   const { current, found } = await allContexts(files);
   const name = wanted ?? preferred ?? current ?? (found.length === 1 ? found[0]?.name : undefined);
   if (name === undefined) return hostTarget(identityFile);
   const { context, file } = contextNamed(found, name);
   if (wanted !== undefined) return targetOf(name, context, file);
   const own = ca === undefined ? readCa(context.ca, file) : ca;
-  return targetOf(name, { url: url ?? context.url, token: token ?? context.token, ca: own }, undefined);
+  const asked = fromEnvironment ?? { url: context.url, urls: context.urls };
+  return targetOf(name, { ...asked, token: token ?? context.token, ca: own }, undefined);
 }
 
-function targetOf(name: string, { url, token, ca }: Context, file: string | undefined): Target {
-  if (!URL.canParse(url) || !/^https?:/.test(url)) {
-    throw new Fault('invalid', `Not an address of a controller: ${JSON.stringify(url)}`, { field: 'url', hint: 'Use https://HOST:7480' });
-  }
-  return { name, url, token, ca: readCa(ca, file) };
+function targetOf(name: string, { url, urls = [], token, ca }: Context, file: string | undefined): Target {
+  for (const address of [url, ...urls]) checkUrl(address);
+  const others = [...new Set(urls)].filter((address) => address !== url);
+  return { name, url, ...(others.length === 0 ? {} : { others }), token, ca: readCa(ca, file) };
+}
+
+/** Fault `invalid` unless it can be asked over HTTP. */
+export function checkUrl(url: string): void {
+  if (URL.canParse(url) && /^https?:/.test(url)) return;
+  throw new Fault('invalid', `Not an address of a controller: ${JSON.stringify(url)}`, { field: 'url', hint: 'Use https://HOST:7480' });
+}
+
+/** The fields of a context for addresses as a user writes them: each may hold several, separated by commas. */
+export function urlsOf(written: readonly string[]): Pick<Context, 'url' | 'urls'> {
+  const [url = '', ...urls] = written.flatMap((text) => text.split(',').filter((address) => address !== ''));
+  return { url, ...(urls.length === 0 ? {} : { urls }) };
 }

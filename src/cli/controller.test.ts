@@ -24,8 +24,8 @@ after(async () => {
   await controller[Symbol.asyncDispose]();
 });
 
-const connect: Surroundings['connect'] = async ({ url, ca, token: secret = '' }) =>
-  new Client({ urls: [url], ca, credentials: { type: 'token', token: secret }, retries: 0 });
+const connect: Surroundings['connect'] = async ({ url, others = [], ca, token: secret = '' }) =>
+  new Client({ urls: [url, ...others], ca, credentials: { type: 'token', token: secret }, retries: others.length });
 
 const causeway = (line: string | readonly string[], changes: { token?: string; input?: string } = {}): Promise<Run> =>
   run(line, {
@@ -34,6 +34,19 @@ const causeway = (line: string | readonly string[], changes: { token?: string; i
     environment: { url: `https://127.0.0.1:${server.port}`, ca: controller.control.authority.certificate, token: changes.token ?? token },
     ...(changes.input === undefined ? {} : { input: changes.input }),
   });
+
+test('commands go on while the first of several controllers is down', async () => {
+  const environment = {
+    // Nothing ever listens on port 1 of the loopback interface.
+    url: `https://127.0.0.1:1,https://127.0.0.1:${server.port}`,
+    ca: controller.control.authority.certificate,
+    token,
+  };
+  const made = await run('tenant create several', { connect, environment });
+  assert.deepEqual([made.status, made.err], [0, '']);
+  const removed = await run('tenant rm several', { connect, environment });
+  assert.deepEqual([removed.status, removed.err], [0, '']);
+});
 
 /** The answer as JSON; fails when the command does. */
 async function json(line: string): Promise<unknown> {

@@ -74,7 +74,7 @@ first on a terminal, unless \`--yes\` is given; elsewhere it does not ask.
 | variable | what it does |
 | --- | --- |
 | \`CAUSEWAY_CONTEXT\` | name of the context to use, instead of the file's \`current\` |
-| \`CAUSEWAY_URL\`, \`CAUSEWAY_TOKEN\`, \`CAUSEWAY_CA\` | replace these fields of the context; the address alone needs no context |
+| \`CAUSEWAY_URL\`, \`CAUSEWAY_TOKEN\`, \`CAUSEWAY_CA\` | replace these fields of the context; the address alone (several controllers: separated by commas) needs no context |
 | \`CAUSEWAY_CONTEXTS\` | file to use instead of the two below |
 | \`CAUSEWAY_DEBUG\` | print where in the program an error arose |
 

@@ -42,10 +42,11 @@ async function create(session: Session, _args: readonly string[], options: Creat
   const request = tokenRequestFrom(options);
   const { client, target } = await session.connection();
   const made = await client.createToken(request);
+  const addresses = [target.url, ...(target.others ?? [])].map((url) => addressForOthers(url)).join(',');
   const use =
     request.type === 'join'
-      ? `On the host, as root:\n  causeway agent --join ${made.token} --controller ${addressForOthers(target.url)}${request.host === undefined ? '' : ` --host ${request.host}`}\n`
-      : `To use it:\n  causeway context add NAME --url ${addressForOthers(target.url)} --token ${made.token}${target.ca === undefined ? '' : ' --ca FILE'}\n`;
+      ? `On the host, as root:\n  causeway agent --join ${made.token} --controller ${addresses}${request.host === undefined ? '' : ` --host ${request.host}`}\n`
+      : `To use it:\n  causeway context add NAME --url ${addresses} --token ${made.token}${target.ca === undefined ? '' : ' --ca FILE'}\n`;
   return {
     data: made,
     names: [made.token],
