@@ -1,16 +1,15 @@
-// `causeway cni`: the program that container runtimes execute, built from its source.
-import { join, resolve } from 'node:path';
+// `causeway cni`: the programs that container runtimes execute, built from their source.
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isFault } from '#model/fault.ts';
-import { cniFolder, cniProgram, installCni } from './cni.ts';
+import { cniFolder, installCni } from './cni.ts';
 import { cniNeeds, ensurePackages } from './packages.ts';
 import { terminalProgress } from './progress.ts';
 
-const standard = join(cniFolder, cniProgram);
-const usage = `Usage: causeway cni build [--output FILE]
+const usage = `Usage: causeway cni build [--output DIR]
 
-Builds the program that container runtimes execute to attach a container, static, from packaging/cni, and puts it where they
-look for it. Without --output that is ${standard}.
+Builds the programs that container runtimes execute to attach a container, static, from packaging/cni, and puts them where they
+are looked for. Without --output that is ${cniFolder}.
 `;
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -24,10 +23,8 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(usage);
     return 0;
   }
-  const target = resolve(values.output ?? standard);
   await ensurePackages(cniNeeds, terminalProgress());
-  await installCni(target);
-  process.stdout.write(`${target}\n`);
+  for (const path of await installCni(resolve(values.output ?? cniFolder))) process.stdout.write(`${path}\n`);
   return 0;
 }
 

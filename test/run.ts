@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec, tap } from 'node:test/reporters';
 import { isFault } from '#model/fault.ts';
+import { buildKubernetes, needsOfKubernetes } from '#lab/kubernetes-programs.ts';
 import { ensurePackages, testNeeds } from '#lab/packages.ts';
 import { terminalProgress } from '#lab/progress.ts';
 import { checkStatics } from './static.ts';
@@ -47,9 +48,25 @@ const layers: readonly Layer[] = [
     name: 'docker',
     about: 'end to end in a lab of real engines',
     needsRoot: true,
-    run: async (patterns) => runFiles(pick(await find(['test/**/*.e2e.ts']), patterns), { concurrency: 1, minutes: 15 }),
+    run: async (patterns) => {
+      const files = (await find(['test/**/*.e2e.ts'])).filter((file) => !isOfKubernetes(file));
+      return runFiles(pick(files, patterns), { concurrency: 1, minutes: 15 });
+    },
+  },
+  {
+    name: 'kubernetes',
+    about: 'end to end in a real cluster, which is built from source once on a machine',
+    needsRoot: true,
+    run: async (patterns) => {
+      const progress = terminalProgress();
+      await ensurePackages(needsOfKubernetes(), progress);
+      await buildKubernetes(progress);
+      return runFiles(pick((await find(['test/**/*.e2e.ts'])).filter(isOfKubernetes), patterns), { concurrency: 1, minutes: 15 });
+    },
   },
 ];
+
+const isOfKubernetes = (file: string): boolean => file.startsWith('test/kubernetes');
 
 async function find(globs: readonly string[]): Promise<string[]> {
   const files: string[] = [];
@@ -113,7 +130,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const patterns = argv.filter((argument) => !names.includes(argument));
   if (patterns.some((pattern) => pattern.startsWith('-')) || (patterns.length > 0 && names.length === 0)) {
     console.error('Usage: causeway test [LAYER… [PART OF A FILE NAME…]]');
-    for (const layer of layers) console.error(`  ${layer.name.padEnd(8)} ${layer.about}`);
+    for (const layer of layers) console.error(`  ${layer.name.padEnd(10)} ${layer.about}`);
     return 2;
   }
   const chosen = layers.filter(({ name }) => names.length === 0 || names.includes(name));

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "version.h"
+
 #define SOCKET_PATH "/run/causeway/cni.sock"
 
 enum {
@@ -31,7 +33,6 @@ static struct text {
   size_t length, room;
 } request, answer;
 
-static char version[16] = "1.1.0";
 static int is_status;
 
 static void put(int fd, const char *bytes, size_t length) {
@@ -78,19 +79,6 @@ static int append_all(struct text *text, int fd) {
     if (got <= 0) return got == 0;
     append(text, buffer, (size_t)got);
   }
-}
-
-/* The version to answer in, from a configuration that nobody has judged yet. */
-static void learn_version(const char *input) {
-  static const char key[] = "\"cniVersion\"";
-  const char *found = strstr(input, key);
-  if (found == NULL) return;
-  found += sizeof key - 1;
-  found += strspn(found, " \t\r\n:");
-  size_t length = *found == '"' ? strspn(found + 1, "0123456789.") : 0;
-  if (length == 0 || length >= sizeof version || found[1 + length] != '"') return;
-  memcpy(version, found + 1, length);
-  version[length] = 0;
 }
 
 static void write_request(void) {

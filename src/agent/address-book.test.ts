@@ -273,7 +273,8 @@ class Cluster {
       return answer;
     });
     const newId = () => `loan${this.#ids++}`;
-    const book = new AddressBook({ journal: this.disks.get(host)!.open(), cluster, clock: this.clock, host, newId, ...options });
+    const journal = (this.disks.get(host) ?? new Disk()).open();
+    const book = new AddressBook({ journal, cluster, clock: this.clock, host, newId, ...options });
     this.books.set(host, book);
     book.blocksChanged(this.store.factsFor(host));
     return book;
@@ -466,6 +467,21 @@ test('a lost journal is rebuilt from the endpoints of the host; the rest of its 
   await assert.rejects(book.request(pool, 'x', ip), hasCode('exists'));
   cluster.clock.advance(60_000);
   assert.equal(await book.request(pool, 'x'), '10.0.0.3');
+});
+
+/** Whether a host with a new journal gives an address of a block that it already has. */
+async function takes(borrow: boolean, isBare: boolean): Promise<boolean> {
+  const store = new FakeStore(parseCidr('10.0.0.0/24'), 24, { blocksPerHost: 1, borrow });
+  store.claim('a', undefined);
+  const book = new Cluster(store).start('a', { isBare: () => isBare });
+  return await book.request(pool, 'o').then(
+    () => true,
+    () => false,
+  );
+}
+
+test('on a host that has nothing yet, a block that it finds is used at once, unless the network lends', async () => {
+  assert.deepEqual([await takes(false, true), await takes(false, false), await takes(true, true)], [true, false, false]);
 });
 
 test('a block that was given back is not taken up again from a snapshot that is behind', async () => {

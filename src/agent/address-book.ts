@@ -21,6 +21,8 @@ export interface AddressOptions {
   readonly newId: () => string;
   /** Told of calls to the cluster that failed in the background; they are repeated with the next snapshot or reconcile(). */
   readonly onFault?: (fault: unknown, doing: string) => void;
+  /** Whether no container of this host can have an address that the journal does not know of: it may just have been begun. */
+  readonly isBare?: () => boolean;
   readonly cooldownMs?: number;
   /** How long a freed address is remembered so that the one freed first comes back first. */
   readonly forgetMs?: number;
@@ -47,7 +49,7 @@ export class AddressBook implements Disposable {
   readonly #host: string;
   readonly #newId: () => string;
   readonly #onFault: (fault: unknown, doing: string) => void;
-  readonly #limits: { cooldownMs: number; forgetMs: number; leakMs: number; idleMs: number; prefetchPauseMs: number };
+  readonly #limits: Required<Pick<AddressOptions, 'cooldownMs' | 'forgetMs' | 'leakMs' | 'idleMs' | 'prefetchPauseMs' | 'isBare'>>;
   readonly #borrower: Borrower;
   readonly #lender: Lender;
   readonly #requests = new Map<string, Promise<Ip>>();
@@ -76,6 +78,7 @@ export class AddressBook implements Disposable {
       leakMs: options.leakMs ?? 600_000,
       idleMs: options.idleMs ?? 600_000,
       prefetchPauseMs: options.prefetchPauseMs ?? 30_000,
+      isBare: options.isBare ?? (() => false),
     };
     this.#borrower = new Borrower({
       cluster: options.cluster,
@@ -166,7 +169,7 @@ export class AddressBook implements Disposable {
     if (!isSame) for (const block of snapshot.blocks.values()) if (block.host === this.#host) this.#seeOwn(block, { isFirst, live });
     if (isFirst) this.#rebuildBorrowed(snapshot);
     if (isFirst) this.#ledger.bear();
-    this.#dropLost(snapshot, revision);
+    this.#ledger.dropLost(snapshot, revision, this.#host);
     this.#takenIn = snapshot.blocks;
     if (!isSame) this.#seeLoans(snapshot);
   }
@@ -350,22 +353,18 @@ export class AddressBook implements Disposable {
   /** A stale snapshot may show a block that was given back since, so only a live one brings a new block. */
   #seeOwn(block: Block, { isFirst, live }: { isFirst: boolean; live: boolean }): void {
     const known = this.#ledger.pool(block.pool).blocks.get(block.id);
-    if (isFirst) this.#rebuild(block, this.#ledger.putBlock(block, this.#clock.now() + this.#limits.cooldownMs));
-    else if (known === undefined) {
-      if (live) this.#ledger.putBlock(block, 0);
-    } else if (block.revision > known.record.revision) {
+    if (isFirst) this.#rebuild(block, this.#ledger.putBlock(block, this.#quietUntil(block)));
+    else if (known === undefined && live) this.#ledger.putBlock(block, 0);
+    else if (known !== undefined && block.revision > known.record.revision) {
       // A call to give it back that is still under way cannot succeed any more: it names the old revision.
       this.#ledger.markBlock(known, { revision: block.revision, status: 'active' });
     }
   }
 
-  #dropLost(snapshot: Snapshot, revision: number): void {
-    for (const pool of this.#ledger.pools.values()) {
-      for (const block of pool.blocks.values()) {
-        const found = snapshot.blocks.get(block.record.id);
-        if (found?.host !== this.#host && block.record.revision <= revision) this.#ledger.dropBlock(block);
-      }
-    }
+  /** A journal that is new may have followed one that knew of addresses in use here, or lent to others. */
+  #quietUntil({ network }: Block): number {
+    const lends = this.#snapshot?.networks.get(network)?.choices.address.borrow !== false;
+    return !lends && this.#limits.isBare() ? 0 : this.#clock.now() + this.#limits.cooldownMs;
   }
 
   #seeLoans(snapshot: Snapshot): void {

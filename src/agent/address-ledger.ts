@@ -282,6 +282,15 @@ export class Ledger {
     });
   }
 
+  /** Drops the blocks that the snapshot, which stands for that revision, does not show as the host's. */
+  dropLost(snapshot: Snapshot, revision: number, host: string): void {
+    for (const pool of this.pools.values()) {
+      for (const block of pool.blocks.values()) {
+        if (snapshot.blocks.get(block.record.id)?.host !== host && block.record.revision <= revision) this.dropBlock(block);
+      }
+    }
+  }
+
   /** Addresses that the host's blocks of this pool could give out now, and how many they have. */
   room(pool: LedgerPool, facts: Pool, moment: Moment): { free: number; capacity: number } {
     let total = { free: 0, capacity: 0 };

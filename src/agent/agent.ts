@@ -7,6 +7,7 @@ import type { Report } from '#api/requests.ts';
 import { plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
+import { endpointLink } from '#model/numbers.ts';
 import type { Host, Network, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
@@ -133,6 +134,7 @@ export class Agent implements AsyncDisposable {
       host,
       newId,
       onFault: (fault, doing) => log.warn({ fault, doing }, 'address work to be repeated'),
+      isBare: () => !kinds.link.list('').some(({ name }) => name.startsWith(endpointLink(''))),
       ...(options.leakMs === undefined ? {} : { leakMs: options.leakMs }),
     });
     this.loop = new Loop({

@@ -95,6 +95,8 @@ const network: Schema<Network> = v.strictObject({
   mtu: optional(field.mtu),
   attachable: field.flag,
   addressing,
+  names: optional(v.literal('elsewhere')),
+  present: optional(v.literal('always')),
   deletedAt: optional(field.timestamp),
 } satisfies EntriesOf<Network>);
 

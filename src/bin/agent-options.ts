@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Fault } from '#model/fault.ts';
 import { agentPort } from '#model/numbers.ts';
+import { type NodeOptions, readNodeOptions } from './node-options.ts';
 
 export interface Options {
   readonly join?: string;
@@ -12,6 +13,8 @@ export interface Options {
   readonly run: string;
   readonly underlay?: string;
   readonly engine?: string;
+  /** The host is a node of a Kubernetes cluster, and follows its API instead of controllers. */
+  readonly node?: NodeOptions;
   readonly plugin: string;
   readonly driver: string;
   readonly scope: 'local' | 'global';
@@ -33,6 +36,10 @@ Options:
   --host NAME          this host's name (default: the machine's)
   --underlay NAME      interface or address that reaches the other hosts (default: the default route's)
   --engine SOCKET      Docker's socket (default /var/run/docker.sock); "none" runs without an engine
+  --kubernetes FILE    be a node of the cluster of this kubeconfig: follow its API, no controller and no Docker
+  --pod-cidr CIDR      of a node: the cluster's range of pods; once per family
+  --carry NAME         of a node: vxlan, direct-routing or host-gateway, the same on all (default vxlan)
+  --cni-conf FILE      of a node: written once pods can be attached (default /etc/cni/net.d/10-causeway.conflist)
   --plugin SOCKET      where Docker finds the plugin (default /run/docker/plugins/causeway.sock)
   --driver NAME        what Docker calls the plugin (default causeway)
   --scope SCOPE        local, or global for a Swarm (default local)
@@ -57,6 +64,10 @@ const options = {
   host: { type: 'string' },
   underlay: { type: 'string' },
   engine: { type: 'string' },
+  kubernetes: { type: 'string' },
+  'pod-cidr': { type: 'string', multiple: true },
+  carry: { type: 'string' },
+  'cni-conf': { type: 'string' },
   plugin: { type: 'string' },
   driver: { type: 'string' },
   scope: { type: 'string' },
@@ -123,29 +134,47 @@ const said = (variable: string | undefined): string | undefined => (variable ===
 /** Of an option without a value: given, or anything in the environment. */
 const isSet = (option: boolean | undefined, variable: string | undefined): boolean => option ?? (variable ?? '') !== '';
 
+const defaults = {
+  state: '/var/lib/causeway',
+  run: '/run/causeway',
+  plugin: '/run/docker/plugins/causeway.sock',
+  driver: 'causeway',
+  scope: 'local',
+  port: String(agentPort),
+  'log-level': 'info',
+} as const;
+
 /** Arguments win over the environment, the environment over defaults. 'help' when help is asked for. Fault `invalid`. */
 export function readOptions(argv: readonly string[], environment: Readonly<Record<string, string | undefined>>): Options | 'help' {
   const values = parse(argv);
   if (values.help === true) return 'help';
-  const either = (name: Exclude<keyof typeof options, 'controller' | 'recover' | 'no-fast-path' | 'help'>): string | undefined =>
-    values[name] ?? said(environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`]);
-  const state = either('state') ?? '/var/lib/causeway';
-  const engine = either('engine') ?? '/var/run/docker.sock';
+  const either = (
+    name: Exclude<keyof typeof options, 'controller' | 'pod-cidr' | 'recover' | 'no-fast-path' | 'help'>,
+  ): string | undefined => values[name] ?? said(environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`]);
+  const or = (name: keyof typeof defaults): string => either(name) ?? defaults[name];
+  const node = readNodeOptions({
+    kubernetes: either('kubernetes'),
+    podCidr: values['pod-cidr'] ?? environment['CAUSEWAY_POD_CIDR'],
+    carry: either('carry'),
+    cniConf: either('cni-conf'),
+  });
+  const engine = either('engine') ?? (node === undefined ? '/var/run/docker.sock' : 'none');
   return {
     ...optional('join', either('join')),
     controllers: (values.controller ?? (environment['CAUSEWAY_CONTROLLER'] ?? '').split(',').filter((url) => url !== '')).map(controllerOf),
     host: either('host') ?? hostname(),
-    state,
-    run: either('run') ?? '/run/causeway',
+    state: or('state'),
+    run: or('run'),
     ...optional('underlay', either('underlay')),
     ...optional('engine', engine === 'none' ? undefined : engine),
-    plugin: either('plugin') ?? '/run/docker/plugins/causeway.sock',
-    driver: either('driver') ?? 'causeway',
-    scope: scopeOf(either('scope') ?? 'local'),
+    ...(node === undefined ? {} : { node }),
+    plugin: or('plugin'),
+    driver: or('driver'),
+    scope: scopeOf(or('scope')),
     recover: values.recover ?? false,
     fastPath: !isSet(values['no-fast-path'], environment['CAUSEWAY_NO_FAST_PATH']),
-    port: portOf(either('port') ?? String(agentPort)),
-    logLevel: logLevelOf(either('log-level') ?? 'info'),
+    port: portOf(or('port')),
+    logLevel: logLevelOf(or('log-level')),
     ...leakOf(either('leak-seconds')),
   };
 }

@@ -36,8 +36,8 @@ import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { loadKeyPair } from '#kernel/wireguard-keys.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import type { Network } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
+import { type Cluster, type ClusterContext, followKubernetes } from './cluster.ts';
 import { version } from './version.ts';
 
 const rotationCheckMs = 60 * 60 * 1000;
@@ -130,6 +130,20 @@ async function rotate(state: string, identity: Identity, client: Client, log: Lo
   }
 }
 
+/** This host as one that has joined controllers. */
+async function joined(options: Options, { log, closing }: ClusterContext): Promise<Cluster> {
+  let identity = await identify(options, log);
+  const { host, generation } = identity;
+  const client = closing.use(clientOf(identity));
+  return {
+    host,
+    generation,
+    controller: (network) => controllerOf(client, host, network),
+    renew: () => void rotate(options.state, identity, client, log).then((next) => (identity = next)),
+    applied: () => undefined,
+  };
+}
+
 interface Kernel {
   readonly kinds: RealKinds;
   readonly wireguard: 'kernel' | 'userspace' | 'none';
@@ -172,8 +186,9 @@ async function run(options: Options, log: Logger): Promise<void> {
     );
     if (options.engine !== undefined) beginRecovery(journal);
   }
-  let identity = await identify(options, log);
-  const client = closing.use(clientOf(identity));
+  const { host, node } = options;
+  const context = { log, closing };
+  const cluster = node === undefined ? await joined(options, context) : followKubernetes(host, node, context);
   const drift: { heard?: (netns: string | undefined) => void } = {};
   const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
   closing.use(kinds);
@@ -195,12 +210,12 @@ async function run(options: Options, log: Logger): Promise<void> {
   const sandboxes: { current?: Sandboxes } = {};
   const agent: Agent = closing.use(
     new Agent({
-      host: identity.host,
-      generation: identity.generation,
+      host: cluster.host,
+      generation: cluster.generation,
       version,
       journal,
       kinds,
-      controller: controllerOf(client, identity.host, (id): Network | undefined => agent.local.network(id)),
+      controller: cluster.controller((id) => agent.local.network(id)),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {
@@ -228,10 +243,11 @@ async function run(options: Options, log: Logger): Promise<void> {
         );
         names.update(
           agent.facts,
-          [...agent.facts.networks.values()].filter(({ id }) => present.has(id)),
+          [...agent.facts.networks.values()].filter((network) => present.has(network.id) && network.names !== 'elsewhere'),
         );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired);
+        cluster.applied(agent.facts);
       },
     }),
   );
@@ -270,14 +286,14 @@ async function run(options: Options, log: Logger): Promise<void> {
   const edge = setInterval(() => openings.check(), 5_000);
   const rotation = setInterval(() => {
     dns.setUpstream(upstream());
-    void rotate(options.state, identity, client, log).then((next) => (identity = next));
+    cluster.renew();
   }, rotationCheckMs);
-  void rotate(options.state, identity, client, log).then((next) => (identity = next));
+  cluster.renew();
   const told = new Promise<void>((resolve) => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
-  log.info({ host: identity.host, version }, 'agent is running');
+  log.info({ host: cluster.host, version }, 'agent is running');
   await told;
   log.info({}, 'stopping; networks stay as they are');
   clearInterval(edge);

@@ -28,6 +28,26 @@ describe('plan', () => {
     assert.deepEqual(plan(snapshot, [], self), emptyDesired);
   });
 
+  it('wants a network that is always present where the host has a block of it, and no name service that is elsewhere', () => {
+    const network = { ...makeNetwork('aaaaaaaaaa', { model: 'flannel' }), present: 'always', names: 'elsewhere' } as const;
+    const pool = makePool(network.id, parseCidr('10.0.0.0/16'), 24);
+    const [one, two, three] = [makeHost(1), makeHost(2), makeHost(3)];
+    const blocks = [one, two].map(({ name }, index) => makeBlock(pool, index, name));
+    const snapshot = snapshotOf({ hosts: [one, two, three], networks: [network], pools: [pool], blocks, endpoints: [] });
+    const { route, element } = plan(snapshot, [], one);
+    assert.deepEqual(
+      [route.map(({ destination, type }) => [destination, type]), element.filter(({ set }) => set.startsWith('names'))],
+      [
+        [
+          ['10.0.0.0/16', 'unreachable'],
+          ['10.0.1.0/24', 'unicast'],
+        ],
+        [],
+      ],
+    );
+    assert.deepEqual(plan(snapshot, [], three), emptyDesired);
+  });
+
   it('grows with remote hosts, not with remote endpoints', () => {
     const few = makeCluster(10, 2);
     const many = makeCluster(10, 100);

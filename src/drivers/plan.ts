@@ -62,7 +62,10 @@ function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], se
   const pools = Map.groupBy(snapshot.pools.values(), ({ network }) => network);
   const blocks = Map.groupBy(snapshot.blocks.values(), ({ network }) => network);
   const endpoints = Map.groupBy(snapshot.endpoints.values(), ({ network }) => network);
-  return [...joined.keys()].toSorted().flatMap((id) => {
+  const always = [...snapshot.networks.values()].filter(
+    ({ id, present }) => present === 'always' && (blocks.get(id) ?? []).some(({ host }) => host === self.id),
+  );
+  return [...new Set([...joined.keys(), ...always.map(({ id }) => id)])].toSorted().flatMap((id) => {
     const network = snapshot.networks.get(id);
     if (network === undefined || network.choices.attach !== 'routed') return [];
     const netns = network.choices.domain === 'own' ? domainName(network.id) : '';
@@ -191,7 +194,7 @@ function planHostDomain({ network, netns, pools }: Present): Part {
   return {
     route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
     element: [
-      ...pools.map(({ cidr }) => ({
+      ...(network.names === 'elsewhere' ? [] : pools).map(({ cidr }) => ({
         netns,
         table: tableName,
         set: `names${familyOf(cidr)}`,

@@ -87,6 +87,10 @@ export interface Network extends Meta {
   readonly attachable: boolean;
   /** Who gives addresses: `blocks` = Causeway; `external` = the asker (Docker's own IPAM, Swarm's manager), recorded here. */
   readonly addressing: 'blocks' | 'external';
+  /** Who answers endpoints' questions for names: absent = the agent; `elsewhere` = whomever they are configured to ask. */
+  readonly names?: 'elsewhere';
+  /** `always`: every host that holds a block takes part, with endpoints or without. Absent = only hosts with endpoints. */
+  readonly present?: 'always';
   /** Set while the network is being removed everywhere. */
   readonly deletedAt?: string;
 }

@@ -1,0 +1,46 @@
+// Whom an agent follows: controllers that it has joined, or the API of the Kubernetes cluster that its host is a node of.
+import type { Logger } from 'pino';
+import type { Controller } from '#agent/agent.ts';
+import { KubernetesClient } from '#kubernetes/client.ts';
+import { installConflist } from '#kubernetes/conflist.ts';
+import { kubernetesController } from '#kubernetes/controller.ts';
+import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
+import type { Network, Snapshot } from '#model/resources.ts';
+import type { NodeOptions } from './node-options.ts';
+
+export interface Cluster {
+  /** Name of this host there. */
+  readonly host: string;
+  readonly generation: number;
+  controller(network: (id: string) => Network | undefined): Controller;
+  /** Renews credentials that need it. */
+  renew(): void;
+  /** Told after every run of the loop. */
+  applied(facts: Snapshot): void;
+}
+
+export interface ClusterContext {
+  readonly log: Logger;
+  readonly closing: AsyncDisposableStack;
+}
+
+/** This host as the Node `host`. Faults as readKubeconfig. */
+export function followKubernetes(host: string, node: NodeOptions, { log, closing }: ClusterContext): Cluster {
+  const { kubeconfig, podCidrs, carry, cniConf } = node;
+  const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
+  const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: log.child({ part: 'kubernetes' }) };
+  let isInstalled = false;
+  return {
+    host,
+    generation: 0,
+    controller: () => kubernetesController(client, cluster),
+    renew: () => undefined,
+    applied: ({ blocks }) => {
+      const canAttach = [...blocks.values()].some((block) => block.host === host);
+      if (isInstalled || !canAttach) return;
+      isInstalled = true;
+      installConflist(cniConf);
+      log.info({ file: cniConf }, 'pods can be attached');
+    },
+  };
+}

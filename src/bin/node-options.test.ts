@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isFault } from '#model/fault.ts';
+import { type NodeWords, readNodeOptions } from './node-options.ts';
+
+const words: NodeWords = { kubernetes: '/etc/kubeconfig', podCidr: ['10.244.0.0/16'], carry: undefined, cniConf: undefined };
+
+test('a host is a node when it has a kubeconfig', () => {
+  assert.equal(readNodeOptions({ ...words, kubernetes: undefined }), undefined);
+  assert.deepEqual(readNodeOptions({ ...words, podCidr: '10.244.0.0/16,fd44::/48', carry: 'host-gateway' }), {
+    kubeconfig: '/etc/kubeconfig',
+    podCidrs: ['10.244.0.0/16', 'fd44::/48'],
+    carry: 'host-gateway',
+    cniConf: '/etc/cni/net.d/10-causeway.conflist',
+  });
+});
+
+const bad: readonly (readonly [string, Partial<NodeWords>, string])[] = [
+  ['no range', { podCidr: undefined }, '--pod-cidr'],
+  ['an empty range', { podCidr: '' }, '--pod-cidr'],
+  ['a range that is none', { podCidr: ['x'] }, '--pod-cidr'],
+  ['two ranges of one family', { podCidr: ['10.0.0.0/16', '10.1.0.0/16'] }, '--pod-cidr'],
+  ['a carriage that needs keys', { carry: 'wireguard' }, '--carry'],
+];
+for (const [what, change, field] of bad) {
+  test(`${what} is refused`, () => {
+    assert.throws(
+      () => readNodeOptions({ ...words, ...change }),
+      (error) => isFault(error, 'invalid') && error.field === field,
+    );
+  });
+}

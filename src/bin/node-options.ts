@@ -1,0 +1,54 @@
+// The part of the agent's command line that makes its host a node of a Kubernetes cluster.
+import { Fault } from '#model/fault.ts';
+import { type Cidr, familyOf, parseCidr } from '#model/ip.ts';
+import type { CarryName } from '#model/resources.ts';
+
+export interface NodeOptions {
+  readonly kubeconfig: string;
+  /** One per family at most. */
+  readonly podCidrs: readonly Cidr[];
+  readonly carry?: CarryName;
+  readonly cniConf: string;
+}
+
+export interface NodeWords {
+  readonly kubernetes: string | undefined;
+  /** Comma-separated in the environment. */
+  readonly podCidr: readonly string[] | string | undefined;
+  readonly carry: string | undefined;
+  readonly cniConf: string | undefined;
+}
+
+/** A Node says nothing of WireGuard keys. */
+const carries = ['vxlan', 'direct-routing', 'host-gateway'] as const;
+function carryOf(text: string | undefined): { carry?: CarryName } {
+  if (text === undefined) return {};
+  const carry = carries.find((name) => name === text);
+  if (carry !== undefined) return { carry };
+  throw new Fault('invalid', `Not a carriage: ${text}`, { field: '--carry', hint: `Use one of: ${carries.join(', ')}` });
+}
+
+function podCidrsOf(words: NodeWords['podCidr']): Cidr[] {
+  const texts = typeof words === 'string' ? words.split(',') : (words ?? []);
+  const cidrs = texts.filter((text) => text !== '').map((text) => parseCidr(text, '--pod-cidr'));
+  if (cidrs.length === 0) {
+    throw new Fault('invalid', 'A node has to be told the range of pods', {
+      field: '--pod-cidr',
+      hint: "It is the controller-manager's --cluster-cidr, for example 10.244.0.0/16",
+    });
+  }
+  if (new Set(cidrs.map(familyOf)).size !== cidrs.length)
+    throw new Fault('invalid', 'More than one range of pods per family', { field: '--pod-cidr', hint: 'Give one that covers them' });
+  return cidrs;
+}
+
+/** Undefined without a kubeconfig. Fault `invalid`. */
+export function readNodeOptions({ kubernetes, podCidr, carry, cniConf }: NodeWords): NodeOptions | undefined {
+  if (kubernetes === undefined) return undefined;
+  return {
+    kubeconfig: kubernetes,
+    podCidrs: podCidrsOf(podCidr),
+    ...carryOf(carry),
+    cniConf: cniConf ?? '/etc/cni/net.d/10-causeway.conflist',
+  };
+}

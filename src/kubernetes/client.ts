@@ -1,0 +1,140 @@
+// List and watch of the Kubernetes API, as its conventions describe them ("Efficient detection of changes"): a list in pages
+// at one resource version, then a stream of changes from there. A stream ends by itself after some minutes and brings a
+// bookmark every minute before that, so one that says nothing for longer is dead, whatever TCP believes.
+import * as v from 'valibot';
+import { Agent } from '#api/dispatcher.ts';
+import { linesOf } from '#api/transport.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import type { ApiAccess } from './kubeconfig.ts';
+
+export interface Listing {
+  readonly items: readonly unknown[];
+  readonly revision: number;
+}
+/** `bookmark`: nothing has changed, and nothing before `revision` is missing. */
+export type Change =
+  | { readonly type: 'put' | 'delete'; readonly item: unknown; readonly revision: number }
+  | { readonly type: 'bookmark'; readonly revision: number };
+
+const answerMs = 20_000;
+const silenceMs = 150_000;
+const watchSeconds = 300;
+const pageSize = 500;
+
+const page = v.object({
+  metadata: v.object({ resourceVersion: v.string(), continue: v.optional(v.string(), '') }),
+  items: v.nullish(v.array(v.unknown()), []),
+});
+const line = v.object({
+  type: v.string(),
+  object: v.looseObject({
+    metadata: v.optional(v.looseObject({ resourceVersion: v.optional(v.string()) }), {}),
+    code: v.optional(v.number()),
+  }),
+});
+const status = v.object({ message: v.string() });
+
+/** Resource versions are numbers in every server that stores in etcd, and are compared as such since Kubernetes 1.35. */
+export function revisionOf(text: string): number {
+  const revision = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isNaN(revision)) throw new Fault('unsupported', `The resource version ${JSON.stringify(text.slice(0, 40))} is no number`);
+  return revision;
+}
+
+function parsed<T>(schema: v.GenericSchema<unknown, T>, text: string): T {
+  try {
+    return v.parse(schema, JSON.parse(text));
+  } catch (cause) {
+    throw new Fault('corrupt', 'The Kubernetes API has answered with something else', { cause });
+  }
+}
+
+function refusal(code: number, text: string): Fault {
+  const read = v.safeParse(v.pipe(v.string(), v.parseJson(), status), text);
+  const message = `The Kubernetes API refuses: ${read.success ? read.output.message : `status ${code}`}`;
+  if (code === 401) return new Fault('unauthenticated', message, { hint: 'Is the certificate or token of --kubernetes still good?' });
+  if (code === 403) return new Fault('forbidden', message, { hint: 'Apply packaging/kubernetes/access.yaml' });
+  // The version is older than what the server keeps: list again.
+  if (code === 410) return new Fault('compacted', message);
+  return new Fault(code === 404 ? 'not-found' : 'unavailable', message);
+}
+
+export class KubernetesClient implements AsyncDisposable {
+  readonly #access: ApiAccess;
+  readonly #dispatcher: Agent;
+
+  constructor(access: ApiAccess) {
+    const { ca, certificate } = access;
+    this.#access = access;
+    this.#dispatcher = new Agent({
+      connect: { ...(ca === undefined ? {} : { ca }), ...(certificate && { cert: certificate.certificate, key: certificate.key }) },
+      headersTimeout: answerMs,
+      bodyTimeout: silenceMs,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#dispatcher.destroy();
+  }
+
+  /** Everything below `path` (`/api/v1/nodes`). Faults: `unavailable`, `unauthenticated`, `forbidden`, `not-found`, `corrupt`. */
+  async list(path: string, signal: AbortSignal): Promise<Listing> {
+    const items: unknown[] = [];
+    for (let next = ''; ;) {
+      const query = new URLSearchParams({ limit: String(pageSize), ...(next === '' ? {} : { continue: next }) });
+      const body = await this.#get(`${path}?${query.toString()}`, signal);
+      const answer = parsed(page, await body.text());
+      items.push(...(answer.items ?? []));
+      next = answer.metadata.continue;
+      if (next === '') return { items, revision: revisionOf(answer.metadata.resourceVersion) };
+    }
+  }
+
+  /** Changes since `since`, until the server ends the stream. Faults as `list`, and `compacted`: list again. */
+  async *watch(path: string, since: number, signal: AbortSignal): AsyncGenerator<Change, void> {
+    const query = new URLSearchParams({
+      watch: 'true',
+      allowWatchBookmarks: 'true',
+      resourceVersion: String(since),
+      timeoutSeconds: String(watchSeconds),
+    });
+    const body = await this.#get(`${path}?${query.toString()}`, signal);
+    try {
+      for await (const text of linesOf(body)) if (text !== '') yield changeOf(text);
+    } catch (error) {
+      throw unreachable(error);
+    }
+  }
+
+  async #get(path: string, signal: AbortSignal) {
+    const { server, token } = this.#access;
+    const base = new URL(server);
+    const headers = { accept: 'application/json', ...(token === undefined ? {} : { authorization: `Bearer ${token()}` }) };
+    try {
+      const { statusCode, body } = await this.#dispatcher.request({
+        origin: base.origin,
+        path: `${base.pathname.replace(/\/$/, '')}${path}`,
+        method: 'GET',
+        headers,
+        signal,
+      });
+      if (statusCode !== 200) throw refusal(statusCode, await body.text());
+      return body;
+    } catch (error) {
+      throw unreachable(error);
+    }
+  }
+}
+
+const unreachable = (error: unknown): unknown =>
+  isFault(error) || !(error instanceof Error)
+    ? error
+    : new Fault('unavailable', `The Kubernetes API cannot be reached: ${error.message}`, { cause: error });
+
+function changeOf(text: string): Change {
+  const { type, object } = parsed(line, text);
+  if (type === 'ERROR') throw refusal(object.code ?? 500, JSON.stringify(object));
+  const revision = revisionOf(object.metadata.resourceVersion ?? '');
+  if (type === 'BOOKMARK') return { type: 'bookmark', revision };
+  return { type: type === 'DELETED' ? 'delete' : 'put', item: object, revision };
+}

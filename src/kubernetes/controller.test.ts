@@ -1,0 +1,200 @@
+// The adapter against a server that speaks the API's list and watch, with Nodes as real servers write them.
+import assert from 'node:assert/strict';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import { once } from 'node:events';
+import { after, before, test } from 'node:test';
+import type { WatchLine } from '#api/answers.ts';
+import { isFault } from '#model/fault.ts';
+import { parseCidr } from '#model/ip.ts';
+import { KubernetesClient } from './client.ts';
+import { kubernetesController } from './controller.ts';
+
+interface Shape {
+  readonly podCidrs?: readonly string[];
+  readonly addresses?: readonly { type: string; address: string }[];
+}
+const node = (name: string, version: number, { podCidrs = [], addresses = [] }: Shape = {}): object => ({
+  kind: 'Node',
+  metadata: { name, resourceVersion: String(version), creationTimestamp: '2026-01-01T00:00:00Z', uid: 'x', labels: { a: 'b' } },
+  spec: podCidrs.length === 0 ? {} : { podCIDR: podCidrs[0], podCIDRs: podCidrs, taints: [] },
+  status: { addresses, conditions: [{ type: 'Ready', status: 'True' }] },
+});
+const internal = (address: string) => [
+  { type: 'InternalIP', address },
+  { type: 'Hostname', address: 'x' },
+];
+
+/** Pages of lists, and lines of watches, in the order in which they are asked for. */
+class Api {
+  readonly asked: URL[] = [];
+  lists: (object | number)[] = [];
+  watches: (readonly object[] | number)[] = [];
+  readonly #server: Server;
+  readonly open = new Set<ServerResponse>();
+
+  constructor() {
+    this.#server = createServer((request, response) => {
+      const url = new URL(request.url ?? '', 'http://api');
+      this.asked.push(url);
+      const answer = url.searchParams.has('watch') ? this.watches.shift() : this.lists.shift();
+      if (typeof answer === 'number') response.writeHead(answer).end(JSON.stringify({ kind: 'Status', message: 'no' }));
+      else if (Array.isArray(answer)) response.end(answer.map((line) => `${JSON.stringify(line)}\n`).join(''));
+      else if (answer !== undefined) response.end(JSON.stringify(answer));
+      else this.open.add(response);
+    });
+  }
+
+  async listen(): Promise<string> {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    const address = this.#server.address();
+    return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}
+
+const api = new Api();
+let client: KubernetesClient;
+before(async () => {
+  client = new KubernetesClient({ server: await api.listen(), token: () => 'secret' });
+});
+after(async () => {
+  await client[Symbol.asyncDispose]();
+  api.close();
+});
+
+const list = (revision: number, items: readonly object[], next = ''): object => ({
+  metadata: { resourceVersion: String(revision), continue: next },
+  items,
+});
+
+/** What a watch says until it has nothing more to say, or fails. */
+async function said(warnings: string[] = []): Promise<{ readonly lines: WatchLine[]; readonly error: unknown }> {
+  const log = { warn: (fields: object) => void warnings.push(JSON.stringify(fields)) };
+  const podCidrs = [parseCidr('10.244.0.0/16'), parseCidr('fd44::/48')];
+  const controller = kubernetesController(client, { host: 'a', podCidrs, log });
+  const lines: WatchLine[] = [];
+  try {
+    for await (const line of controller.watch({ signal: AbortSignal.timeout(10_000) })) lines.push(line);
+    return { lines, error: undefined };
+  } catch (error) {
+    return { lines, error };
+  }
+}
+/** Short, for comparison. */
+const short = (line: WatchLine): string => {
+  if (line.type === 'put') return `${line.revision} put ${line.kind} ${line.item.name}`;
+  return line.type === 'delete'
+    ? `${line.revision} delete ${line.kind} ${line.id.replace(/^podcidr.*/, 'block')}`
+    : `${line.revision} ${line.type}`;
+};
+
+test('nodes become hosts with their blocks, in pages, and then by what changes', async () => {
+  const one = { podCidrs: ['10.244.1.0/24', 'fd44:0:0:1::/64'], addresses: internal('10.213.0.11') };
+  api.lists = [list(20, [node('a', 11, one)], 'more'), list(20, [node('b', 12)])];
+  const two = { podCidrs: ['10.244.2.0/24'], addresses: internal('10.213.0.12') };
+  api.watches = [
+    [
+      { type: 'MODIFIED', object: node('a', 21, one) },
+      { type: 'MODIFIED', object: node('b', 22, two) },
+      { type: 'BOOKMARK', object: { kind: 'Node', metadata: { resourceVersion: '30' } } },
+    ],
+    [
+      { type: 'MODIFIED', object: node('b', 31, { ...two, podCidrs: ['10.244.3.0/24'] }) },
+      { type: 'DELETED', object: node('a', 32, one) },
+      { type: 'ERROR', object: { kind: 'Status', code: 410, message: 'too old' } },
+    ],
+  ];
+  const { lines, error } = await said();
+  assert.deepEqual(lines.map(short), [
+    '20 put networks pods',
+    '20 put pools 10.244.0.0/16',
+    '20 put pools fd44::/48',
+    '20 put hosts a',
+    '20 put blocks 10.244.1.0/24',
+    '20 put blocks fd44:0:0:1::/64',
+    '20 synced',
+    '21 bookmark',
+    '22 put hosts b',
+    '22 put blocks 10.244.2.0/24',
+    '22 bookmark',
+    '30 bookmark',
+    '31 delete blocks block',
+    '31 put hosts b',
+    '31 put blocks 10.244.3.0/24',
+    '31 bookmark',
+    '32 delete blocks block',
+    '32 delete blocks block',
+    '32 delete hosts a',
+    '32 bookmark',
+  ]);
+  assert.ok(isFault(error, 'compacted'));
+  const hosts = lines.flatMap((line) => (line.type === 'put' && line.kind === 'hosts' ? [line.item] : []));
+  assert.deepEqual(
+    hosts.map(({ index, underlay }) => [index, underlay.map(({ ip }) => ip)]),
+    [
+      [0xf401, ['10.213.0.11']],
+      [0xf402, ['10.213.0.12']],
+      [0xf403, ['10.213.0.12']],
+    ],
+  );
+  assert.deepEqual(
+    api.asked.map(({ searchParams: query }) => query.get('continue') ?? query.get('resourceVersion')),
+    [null, 'more', '20', '30'],
+  );
+});
+
+test('a node that cannot be used is told, and keeps no other from being used', async () => {
+  api.lists = [
+    list(5, [
+      node('a', 1, { podCidrs: ['10.244.1.0/24'] }),
+      node('outside', 2, { podCidrs: ['192.168.0.0/24'] }),
+      node('half', 2, { podCidrs: ['10.244.9.0/24', 'fd99::/64'] }),
+      node('x'.repeat(100), 3, { podCidrs: ['10.244.4.0/24'] }),
+      node('odd', 4, { podCidrs: ['nonsense'] }),
+      { metadata: {} },
+    ]),
+  ];
+  api.watches = [410];
+  const warnings: string[] = [];
+  const { lines } = await said(warnings);
+  assert.deepEqual(lines.map(short).slice(3), [
+    '5 put hosts a',
+    '5 put blocks 10.244.1.0/24',
+    '5 put hosts half',
+    '5 put blocks 10.244.9.0/24',
+    '5 synced',
+  ]);
+  assert.equal(warnings.length, 4);
+});
+
+const answers: readonly (readonly [string, number, string])[] = [
+  ['is not permitted', 403, 'forbidden'],
+  ['is not known', 401, 'unauthenticated'],
+  ['finds no such thing', 404, 'not-found'],
+  ['finds the server busy', 503, 'unavailable'],
+];
+for (const [what, status, code] of answers) {
+  test(`who ${what} is told so`, async () => {
+    api.lists = [status];
+    assert.equal(isFault((await said()).error) && code, code);
+  });
+}
+
+test('an answer that is none, and versions that are no numbers', async () => {
+  api.lists = [{ items: 5 }];
+  assert.ok(isFault((await said()).error, 'corrupt'));
+  api.lists = [{ metadata: { resourceVersion: 'abc' }, items: [] }];
+  assert.ok(isFault((await said()).error, 'unsupported'));
+});
+
+test('what Kubernetes decides is not decided here', async () => {
+  const controller = kubernetesController(client, { host: 'a', podCidrs: [], log: { warn: () => undefined } });
+  await assert.rejects(controller.networks.create({ name: 'x' }), (error) => isFault(error, 'unsupported'));
+  await assert.rejects(controller.addresses.claimBlock({ network: 'x', pool: 'y' }), (error) => isFault(error, 'exhausted'));
+  await assert.rejects(controller.addresses.releaseBlock({ id: 'x', revision: 1 }), (error) => isFault(error, 'in-use'));
+});

@@ -1,0 +1,157 @@
+// The Kubernetes API in the place of a controller: the agent's facts are the cluster's Nodes, and nothing of ours has to run
+// or store anything beside it. What a host decides alone stays the same; what the cluster decides (networks, blocks) is
+// decided by whoever gives nodes their podCIDRs.
+import type { WatchLine } from '#api/answers.ts';
+import type { ClusterAddresses } from '#agent/address-cluster.ts';
+import type { Controller } from '#agent/agent.ts';
+import type { ClusterNetworks } from '#agent/local.ts';
+import { Fault } from '#model/fault.ts';
+import type { Change, KubernetesClient } from './client.ts';
+import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
+
+export interface KubernetesOptions extends ClusterOptions {
+  /** Name of this host's Node. */
+  readonly host: string;
+  readonly log: { warn(fields: object, message: string): void };
+}
+
+const nodes = '/api/v1/nodes';
+
+const elsewhere = (what: string): Promise<never> =>
+  Promise.reject(
+    new Fault('unsupported', `${what} is decided by Kubernetes here`, { hint: 'Use kubectl, or an agent that follows a controller' }),
+  );
+
+const networks: ClusterNetworks = {
+  create: () => elsewhere('Which networks there are'),
+  rename: () => elsewhere('What the network is called'),
+  remove: () => elsewhere('Which networks there are'),
+  proposePool: () => elsewhere('Which ranges there are'),
+};
+
+const full = (): Promise<never> =>
+  Promise.reject(
+    new Fault('exhausted', "The node's podCIDR has no free address", { hint: 'Give nodes larger ranges, or run fewer pods on each' }),
+  );
+
+/** A node has the range that it was given: it gets no further one, lends nothing, and never gives it back. */
+const addresses: ClusterAddresses = {
+  claimBlock: full,
+  blocksOf: () => Promise.resolve([]),
+  askLoan: full,
+  settleLoan: () => elsewhere('A loan'),
+  returnLoan: () => Promise.resolve(),
+  releaseBlock: () => Promise.reject(new Fault('in-use', "The node's podCIDR stays the node's")),
+};
+
+/** What was last said of each node, so that only news are passed on: kubelets touch their Nodes every few seconds. */
+class Known {
+  readonly #options: KubernetesOptions;
+  readonly #facts = new Map<string, NodeFacts>();
+  readonly #problems = new Map<string, string>();
+
+  constructor(options: KubernetesOptions) {
+    this.#options = options;
+  }
+
+  get(name: string): NodeFacts | undefined {
+    return this.#facts.get(name);
+  }
+
+  *put(item: unknown, revision: number): Generator<WatchLine, void> {
+    const name = nameOf(item) ?? '';
+    const facts = this.#read(item, name);
+    const before = this.#facts.get(name);
+    if (facts?.host === undefined) {
+      yield* this.delete(item, revision);
+      return;
+    }
+    if (before !== undefined && substance(before) === substance(facts)) return;
+    this.#facts.set(name, facts);
+    for (const block of before?.blocks ?? []) {
+      if (!facts.blocks.some(({ id }) => id === block.id)) yield { type: 'delete', kind: 'blocks', id: block.id, revision };
+    }
+    yield { type: 'put', kind: 'hosts', item: facts.host, revision };
+    for (const block of facts.blocks) yield { type: 'put', kind: 'blocks', item: block, revision };
+  }
+
+  *delete(item: unknown, revision: number): Generator<WatchLine, void> {
+    const name = nameOf(item) ?? '';
+    const before = this.#facts.get(name);
+    this.#facts.delete(name);
+    for (const { id } of before?.blocks ?? []) yield { type: 'delete', kind: 'blocks', id, revision };
+    if (before?.host !== undefined) yield { type: 'delete', kind: 'hosts', id: name, revision };
+  }
+
+  /** One odd node keeps no other from being used. */
+  #read(item: unknown, name: string): NodeFacts | undefined {
+    let problem = '';
+    try {
+      const facts = readNode(item, this.#options);
+      problem = facts.problem ?? '';
+      return facts;
+    } catch (error) {
+      if (!isNodeFault(error)) throw error;
+      problem = error.message;
+      return undefined;
+    } finally {
+      if (problem !== (this.#problems.get(name) ?? '') && problem !== '')
+        this.#options.log.warn({ node: name, problem }, 'cannot use a node');
+      this.#problems.set(name, problem);
+    }
+  }
+}
+
+/** Everything but the revision, which moves without anything of ours having changed. */
+const substance = ({ host, blocks }: NodeFacts): string =>
+  JSON.stringify([{ ...host, revision: 0 }, blocks.map((block) => ({ ...block, revision: 0 }))]);
+
+/** Each watch begins with a whole listing; `since` is not needed, as a listing of Nodes is small beside what a pod costs. */
+export function kubernetesController(client: KubernetesClient, options: KubernetesOptions): Controller {
+  let known = new Known(options);
+
+  async function* watch({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<WatchLine, void> {
+    const listing = await client.list(nodes, signal);
+    const { revision } = listing;
+    known = new Known(options);
+    const lines = listing.items.flatMap((item) => [...known.put(item, revision)]);
+    const blocks = lines.flatMap((line) => (line.type === 'put' && line.kind === 'blocks' ? [line.item] : []));
+    const { network, pools } = clusterNetwork(options, blocks);
+    yield { type: 'put', kind: 'networks', item: network, revision };
+    for (const pool of pools) yield { type: 'put', kind: 'pools', item: pool, revision };
+    yield* lines;
+    yield { type: 'synced', revision, whole: true };
+    for (let since = revision; !signal.aborted;) {
+      for await (const change of client.watch(nodes, since, signal)) {
+        since = change.revision;
+        yield* linesOf(change);
+      }
+    }
+  }
+
+  function* linesOf(change: Change): Generator<WatchLine, void> {
+    const { revision } = change;
+    if (change.type === 'put') yield* known.put(change.item, revision);
+    else if (change.type === 'delete') yield* known.delete(change.item, revision);
+    yield { type: 'bookmark', revision };
+  }
+
+  return {
+    networks,
+    addresses,
+    watch,
+    // Pods are in the API already; nobody else asks for their endpoints.
+    publish: () => Promise.resolve({ refused: new Map(), revision: Number.MAX_SAFE_INTEGER }),
+    // Nothing of ours depends on the cluster's clock.
+    skewMs: () => undefined,
+    report: () => {
+      const host = known.get(options.host)?.host;
+      if (host !== undefined) return Promise.resolve(host);
+      return Promise.reject(
+        new Fault('unavailable', `There is no Node ${options.host} with a podCIDR`, {
+          hint: 'Does --host name the Node, and does the controller-manager run with --allocate-node-cidrs?',
+        }),
+      );
+    },
+  };
+}
