@@ -199,12 +199,6 @@ export async function healthy(host: Host, timeoutMs = 15_000): Promise<AgentStat
   }
 }
 
-/** Runs a program of the host inside a running container's network namespace. */
-export async function inContainer(host: Host, container: string, argv: readonly string[], options: CommandOptions = {}): Promise<string> {
-  const { stdout } = await host.exec([...(await entering(host, container)), ...argv], options);
-  return stdout.trim();
-}
-
 /** The command line's beginning that enters the container's network namespace from inside its host. */
 export async function entering(host: Host, container: string): Promise<string[]> {
   const pid = await docker(host, ['inspect', '--format', '{{.State.Pid}}', container]);

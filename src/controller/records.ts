@@ -96,5 +96,3 @@ export const notFound = (kind: ResourceKind, id: string): Fault =>
 /** The text of an index entry (`names/…`), which holds an id. */
 export const idOf = (entry: Entry | undefined): string | undefined =>
   entry !== undefined && typeof entry.value === 'string' ? entry.value : undefined;
-
-export const isNewer = (a: Entry | undefined, b: Entry | undefined): boolean => (a?.revision ?? 0) > (b?.revision ?? 0);

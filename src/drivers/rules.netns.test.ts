@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { Reconciler } from '#agent/reconcile.ts';
+import { probeFast } from '#kernel/fast.ts';
 import { createKinds } from '#kernel/kinds.ts';
 import { sealChain } from '#kernel/nft-listing.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
@@ -342,6 +343,30 @@ function peers(netns: Netns): string {
   ].join('\n');
 }
 
+/** The filters that hold the programs; their numbers and digests differ from host to host and from release to release. */
+function shortCuts(netns: Netns): string {
+  const parts = kinds.fast
+    .list(netns)
+    .map(({ link }) => link)
+    .toSorted()
+    .map((link) => shown(['tc', ...inside(netns), 'filter', 'show', 'dev', link, 'ingress'], (line) => line.includes(' cw_fast')))
+    .map((part) =>
+      part
+        ?.replaceAll(/ cw_[0-9a-f]{32}/g, ' cw_…')
+        .replaceAll(/ id \d+/g, ' id …')
+        .replaceAll(/ tag [0-9a-f]+/g, ' tag …'),
+    );
+  if (parts.length === 0) return '';
+  return [
+    '### Short cuts',
+    '',
+    'Where packets inside the network come in, a program sends them on that need only be checked and routed. Whatever it does not',
+    'take goes the long way below, which alone decides ([more](../operate.md#short-cuts)).',
+    '',
+    ...parts,
+  ].join('\n');
+}
+
 const isOurs = (line: string): boolean => / dev cw/.test(line);
 
 function place(netns: Netns): string {
@@ -354,7 +379,7 @@ function place(netns: Netns): string {
     shown(['ip', ...inside(netns), 'neigh', 'show', 'nud', 'permanent'], isOurs),
     carriage === undefined ? undefined : shown(['bridge', ...inside(netns), 'fdb', 'show', 'dev', carriage]),
   ].filter((part) => part !== undefined);
-  return [links(netns), peers(netns), '### Addresses, routes, neighbours', '', ...parts, rules(netns)].join('\n');
+  return [links(netns), peers(netns), shortCuts(netns), '### Addresses, routes, neighbours', '', ...parts, rules(netns)].join('\n');
 }
 
 function pageOf(page: Page): string {
@@ -387,7 +412,9 @@ const plain = { serializers: [(value: unknown): string => String(value)] };
 const docs = join(import.meta.dirname, '..', '..', 'docs', 'rules');
 
 for (const page of pages) {
-  const skip = page.carry === 'wireguard' && probeWireguard() === 'none' ? 'neither WireGuard in this kernel nor wireguard-go' : false;
+  const skip =
+    (page.carry === 'wireguard' && probeWireguard() === 'none' && 'neither WireGuard in this kernel nor wireguard-go') ||
+    (page.model === 'overlay' && !probeFast() && 'no tc programs in this kernel');
   test(`docs/rules/${page.file}.md says what is in the kernel`, { skip }, (t) => {
     t.assert.fileSnapshot(pageOf(page), join(docs, `${page.file}.md`), plain);
   });
