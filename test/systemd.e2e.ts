@@ -1,7 +1,7 @@
 // docs/install.md on a host that systemd has really booted: every command is taken from the page, so the page, the units in
 // packaging/ and the program are shown to fit together. host1 runs everything, controller included; host2 is its neighbour.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -215,6 +215,41 @@ step('an agent that systemd restarts, or starts again after a crash, leaves pack
   assert.equal(await tunnels(), running);
 });
 
+step('systemd-networkd, which takes away what others have put on its links, leaves the networks alone', async (context) => {
+  if (!existsSync(first.file('/lib/systemd/systemd-networkd'))) {
+    context.skip('no systemd-networkd on this machine');
+    return;
+  }
+  const network = [
+    '[Match]',
+    'Name=eth0',
+    '[Network]',
+    `Address=${first.address}/24`,
+    `Address=${first.address6}/64`,
+    'Gateway=10.213.0.1',
+    'Gateway=fd13:213::1',
+  ];
+  const lost = await lostDuring(async () => {
+    await sh(`mkdir -p /etc/systemd/network
+      printf '%s\\n' ${network.join(' ')} > /etc/systemd/network/eth0.network
+      # There is no udev here, whose word on each link networkd waits for.
+      mkdir -p /run/udev/data
+      for link in /sys/class/net/*; do echo I:1 > /run/udev/data/n$(cat $link/ifindex); done
+      systemctl daemon-reload`);
+    for (const verb of ['start', 'restart']) {
+      await sh(`systemctl ${verb} systemd-networkd`);
+      await until(
+        'eth0 to be configured',
+        async () => /\broutable +configured$/m.test(await sh('networkctl --no-legend list eth0')) || undefined,
+        patience,
+      );
+    }
+  });
+  assert.ok(Math.max(...lost) <= 1, `lost ${lost.join(' and ')}`);
+  const { kernelWrites } = await healthy(first, 30_000);
+  assert.equal(kernelWrites, 0);
+});
+
 step('what starts at boot starts in order: the agent, then Docker, whose containers have their networks', async () => {
   await sh('systemctl stop docker.socket docker.service causeway-agent causeway-controller');
   await sh('systemctl start multi-user.target');
@@ -261,11 +296,23 @@ async function leftovers(): Promise<string[]> {
 }
 
 step('the machine keeps nothing of the host either', async () => {
-  const namespaces = ['net', 'mnt', 'pid', 'cgroup'].map((kind) => readlinkSync(`/proc/${first.pid}/ns/${kind}`));
+  const namespaces = namespacesOf(String(first.pid));
   const members = processesOf(labGroup(name));
   await destroyLab(name);
   assert.deepEqual(members.filter(isAlive), []);
   assert.deepEqual([cgroupExists(labGroup(name)), existsSync(labFolder(name)), existsSync(labDisk(name))], [false, false, false]);
   assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(`causeway-lab/${name}`));
-  for (const id of namespaces) assert.ok(!readFileSync('/proc/self/mountinfo', 'utf8').includes(id));
+  const used = new Set(readdirSync('/proc').flatMap((entry) => (/^\d+$/.test(entry) ? namespacesOf(entry) : [])));
+  assert.deepEqual(
+    namespaces.filter((id) => used.has(id)),
+    [],
+  );
 });
+
+function namespacesOf(pid: string): string[] {
+  try {
+    return ['net', 'mnt', 'pid', 'cgroup', 'uts', 'ipc'].map((kind) => readlinkSync(`/proc/${pid}/ns/${kind}`));
+  } catch {
+    return []; // it ended while we looked
+  }
+}
