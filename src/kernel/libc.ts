@@ -172,7 +172,11 @@ export function openUnixStream(path: string): number {
     timeout.writeBigInt64LE(2n, 0);
     setOption(fd, SOL_SOCKET, SO_RCVTIMEO, timeout);
     setOption(fd, SOL_SOCKET, SO_SNDTIMEO, timeout);
-    checked(c.connect(fd, address, address.length), `connect to ${path}`);
+    // A signal interrupts it while the listener is busy; a unix socket may then be connected again.
+    while (c.connect(fd, address, address.length) < 0) {
+      const errno = errnoName(koffi.errno());
+      if (errno !== 'EINTR') throw kernelFault(`connect to ${path}`, errno);
+    }
     return fd;
   } catch (error) {
     closeSync(fd);

@@ -55,11 +55,11 @@ export function exchange(path: string, request: string, action: string): DeviceS
   const fd = openUnixStream(path);
   try {
     const bytes = Buffer.from(request);
-    for (let sent = 0; sent < bytes.length;) sent += writeSync(fd, bytes, sent);
+    for (let sent = 0; sent < bytes.length;) sent += uninterrupted(() => writeSync(fd, bytes, sent));
     const chunks: Buffer[] = [];
     const buffer = Buffer.alloc(64 * 1024);
     for (let tail = ''; !tail.endsWith('\n\n');) {
-      const length = readSync(fd, buffer);
+      const length = uninterrupted(() => readSync(fd, buffer));
       if (length === 0) break;
       chunks.push(Buffer.from(buffer.subarray(0, length)));
       tail = (tail + buffer.toString('latin1', Math.max(0, length - 2), length)).slice(-2);
@@ -70,5 +70,16 @@ export function exchange(path: string, request: string, action: string): DeviceS
     throw error;
   } finally {
     closeSync(fd);
+  }
+}
+
+/** A socket with a time limit is not taken up again by itself after a signal (signal(7)), and ours come with every kernel event. */
+function uninterrupted<T>(call: () => T): T {
+  for (;;) {
+    try {
+      return call();
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EINTR')) throw error;
+    }
   }
 }
