@@ -186,13 +186,14 @@ test('a process that dies takes the device along, and adding makes it again', us
   devices.remove(item);
 });
 
+const ignore = (): void => undefined;
+
 test('signals do not break into a conversation with the process', userspace, (t) => {
   const item = link('cw-t1', 'cww7');
   const opened = backend();
   const kind = createWireguardKind({ backend: opened, privateKey: keyOf.here.privateKey });
   const wanted = config('cw-t1', 'cww7', 51837, { key: keyOf.there.publicKey, port: 51847, allowed: '10.0.2.0/24' });
   opened.devices.add(item);
-  const ignore = (): void => undefined;
   process.on('SIGUSR2', ignore);
   const sender = spawn('sh', ['-c', `while kill -USR2 ${process.pid}; do :; done`], { stdio: 'ignore' });
   t.after(() => {
