@@ -102,13 +102,13 @@ ls /run/causeway/wireguard/*.sock 2>/dev/null | sed 's/^/host /'
 pgrep -a wireguard-go | sed 's/^[0-9]* /host /'
 true`;
 
-/** Namespaces, links, processes, and what names an endpoint. */
+/** Namespaces, links, processes, and what names an endpoint; not what the sets of a whole network hold. */
 async function kernelOf(host: Host): Promise<string[]> {
   const { stdout } = await host.exec(['sh', '-c', kernelScript]);
   return stdout
     .trim()
     .split('\n')
-    .filter((text) => text !== '' && !/ route fe80:| element (?:ranges|names)/.test(text))
+    .filter((text) => text !== '' && !/ route fe80:| element (?:ranges|names|own|uplinks)/.test(text))
     .sort();
 }
 
