@@ -5,6 +5,7 @@ import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 import { boxPodImage, Kubernetes, podRange } from '#lab/kubernetes.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
+import { agentStatus } from './bed.ts';
 
 const name = 'pods-test';
 let lab: Lab;
@@ -61,11 +62,61 @@ test('a pod reaches other nodes and the API server', async () => {
   await inPod('one', 'sh', '-c', `nc -w 5 ${lab.controller.address} 6443 </dev/null`);
 });
 
+const service = (serviceName: string, app: string, more: object = {}): object => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name: serviceName },
+  spec: { selector: { app }, ports: [{ name: 'page', port: 80, targetPort: 8080 }], ...more },
+});
+const addressOf = (serviceName: string): Promise<string> =>
+  cluster.kubectl('get', 'service', serviceName, '--output=jsonpath={.spec.clusterIP}');
+const front = (ip: string): string => `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do wget -qO- -T 5 http://${ip}/ || echo lost; done`;
+const names = (output: string): string[] => [...new Set(output.split('\n'))].toSorted();
+
+test('a service is reached from pods, its own among them, and from nodes; each backend gets its share', async () => {
+  await cluster.apply(service('web', 'web'));
+  const ip = await addressOf('web');
+  await until('the service to be served everywhere', async () => {
+    const seen = await Promise.all(lab.hosts.map((host) => host.exec(['busybox', 'sh', '-c', front(ip)])));
+    return seen.every(({ stdout }) => names(stdout.trim()).join(' ') === 'one three two');
+  });
+  for (const client of ['one', 'two']) assert.deepEqual(names(await inPod(client, 'sh', '-c', front(ip))), ['one', 'three', 'two']);
+});
+
+test('the API server is reached by its service, and a service that nobody serves refuses at once', async () => {
+  await inPod('one', 'sh', '-c', 'nc -w 5 10.96.0.1 443 </dev/null');
+  await cluster.apply(service('nobody', 'nobody'));
+  const ip = await addressOf('nobody');
+  const refused = async (): Promise<boolean> => {
+    const { stdout } = await cluster.tryKubectl(['exec', 'one', '--', 'sh', '-c', `wget -qO- -T 5 http://${ip}/ 2>&1; true`]);
+    return stdout.includes('refused');
+  };
+  await until('connections to be refused', refused);
+});
+
+test('who leaves a service gets no more of its connections', async () => {
+  const ip = await addressOf('web');
+  await cluster.kubectl('label', 'pod', 'three', 'app=other', '--overwrite');
+  await until('three to be left out', async () => names(await inPod('one', 'sh', '-c', front(ip))).join(' ') === 'one two');
+  await cluster.kubectl('delete', 'service', 'web');
+  await until(
+    'the service to be gone',
+    async () => !(await lab.host('host1').ask(['nft', 'list', 'table', 'inet', 'causeway'])).includes(ip),
+  );
+});
+
 test('an agent that is restarted changes nothing; pods come and go afterwards', async () => {
   const host = lab.host('host1');
   await host.stopService('agent', 'SIGKILL');
   assert.equal(await inPod('two', ...page(await ipOf('one'))), 'one');
   await cluster.startAgent(host);
+  // Services are there, too: the API server's own.
+  await until(
+    'the agent to be in step',
+    async () => host.log('agent').split('agent is running').at(-1)?.includes('following the controller') === true,
+  );
+  await until('services to be in step', async () => (await agentStatus(host)).desired > 0);
+  assert.equal((await agentStatus(host)).kernelWrites, 0);
   await cluster.apply(pod('four', 'host1'));
   await cluster.kubectl('wait', '--for=condition=Ready', 'pod', 'four', '--timeout=60s');
   assert.equal(await inPod('two', ...page(await ipOf('four'))), 'four');
@@ -84,7 +135,7 @@ test('the carriage of a running cluster can be another one', async () => {
     const other = lab.hosts.find((candidate) => candidate !== host);
     const routes = async (): Promise<boolean> => (await host.ask(['ip', 'route'])).includes(`.0/24 via ${other?.address} dev eth0`);
     await until(`a plain route from ${host.name}`, routes);
-    assert.ok(!(await host.ask(['ip', '-br', 'link'])).includes('cwx'));
+    await until('the tunnel to be gone', async () => !(await host.ask(['ip', '-br', 'link'])).includes('cwx'));
   }
   assert.equal(await inPod('one', ...page(await ipOf('two'))), 'two');
 });

@@ -8,7 +8,7 @@ import { plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { endpointLink } from '#model/numbers.ts';
-import type { Host, Network, Snapshot, Underlay } from '#model/resources.ts';
+import type { Host, Network, Service, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
@@ -58,10 +58,19 @@ export interface AgentOptions {
   readonly newId: () => string;
   /** Names the time since the machine was last switched on. */
   readonly boot: string;
+  /** Services that every host translates; without, there are none. Whoever changes them kicks the loop. */
+  readonly services?: ServiceSource;
   /** How long an address may be held without anybody who has it; default ten minutes. */
   readonly leakMs?: number | undefined;
   /** After every run of the loop: name servers, repairs inside containers. */
   readonly applied?: (desired: Desired, outcome: Outcome) => void;
+}
+
+export interface ServiceSource {
+  /** The same array for as long as nothing has changed. */
+  current(): readonly Service[];
+  /** Whether that is all there is, as a listing has said. */
+  isSynced(): boolean;
 }
 
 export interface AgentStatus {
@@ -289,14 +298,14 @@ export class Agent implements AsyncDisposable {
   }
 
   #maySweep(): boolean {
-    return this.view.isSynced && !this.#recovering;
+    return this.view.isSynced && !this.#recovering && this.#options.services?.isSynced() !== false;
   }
 
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
     this.#facts = this.#inUse.complete(this.view.snapshot, this.endpoints.all());
-    const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay });
+    const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, this.#options.services?.current());
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };
     return this.#desired;

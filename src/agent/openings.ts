@@ -1,7 +1,7 @@
 // The host's edge around published ports: packet filters of others that would stop our links, and connections that lead to an
 // endpoint that has gone. Only those are cut, entry by entry; everything else on the host keeps flowing.
 import type { Desired } from '#model/desired.ts';
-import { type Ip, parseIp } from '#model/ip.ts';
+import { parseIp } from '#model/ip.ts';
 import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
 import { ensureForwarding, removeForwarding } from '#kernel/forwarding.ts';
 import type { Sockets } from '#kernel/sockets.ts';
@@ -14,28 +14,39 @@ export interface OpeningsOptions {
 
 const checkMs = 5_000;
 
-interface Target {
-  readonly protocol: ConntrackSelection['protocol'];
-  readonly ip: Ip;
-  readonly port: number;
-}
-
-/** Where published ports lead, by a text that says it all. Keys are `[host ip .] protocol . port`, values `ip . port`. */
-function targetsOf(desired: Desired): Map<string, Target> {
-  const targets = new Map<string, Target>();
+/**
+ * Where published ports and services lead, by a text that says it all. Keys of published ports are `[host ip .] protocol .
+ * port`, values `ip . port`. Of services only what knows no end by itself: a backend that takes no new connections keeps those
+ * it has.
+ */
+function targetsOf(desired: Desired): Map<string, ConntrackSelection> {
+  const targets = new Map<string, ConntrackSelection>();
   for (const { set, key, value } of desired.element) {
-    if (!set.startsWith('published') || value === undefined) continue;
+    if (value === undefined) continue;
+    if (set.startsWith('backends')) {
+      const [destination = '', protocol, destinationPort] = key.split(' . ');
+      const [ip = '', port] = value.split(' . ');
+      if (protocol !== 'udp') continue;
+      targets.set(`${destination} ${destinationPort} ${value}`, {
+        protocol,
+        destination: parseIp(destination),
+        destinationPort: Number(destinationPort),
+        replySource: parseIp(ip),
+        replySourcePort: Number(port),
+      });
+    }
+    if (!set.startsWith('published')) continue;
     const [protocol] = key.split(' . ').slice(-2);
     const [ip, port] = value.split(' . ');
     if (ip === undefined || (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp')) continue;
-    targets.set(`${protocol} ${value}`, { protocol, ip: parseIp(ip), port: Number(port) });
+    targets.set(`${protocol} ${value}`, { protocol, replySource: parseIp(ip), replySourcePort: Number(port) });
   }
   return targets;
 }
 
 export class Openings {
   readonly #options: OpeningsOptions;
-  #targets = new Map<string, Target>();
+  #targets = new Map<string, ConntrackSelection>();
   #checkedAt = -checkMs;
   #isOpen = false;
 
@@ -68,10 +79,9 @@ export class Openings {
     });
   }
 
-  #cut(gone: readonly Target[]): void {
+  #cut(gone: readonly ConntrackSelection[]): void {
     if (gone.length === 0) return;
-    const selections = gone.map(({ protocol, ip, port }) => ({ protocol, replySource: ip, replySourcePort: port }));
-    const count = flushConntrack(this.#options.sockets, '', selections);
+    const count = flushConntrack(this.#options.sockets, '', gone);
     if (count > 0) this.#options.log({ count }, 'cut connections to what has gone');
   }
 

@@ -187,7 +187,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     if (options.engine !== undefined) beginRecovery(journal);
   }
   const { host, node } = options;
-  const context = { log, closing };
+  const context = { journal, kick: () => agent.loop.kick(), log, closing };
   const cluster = node === undefined ? await joined(options, context) : followKubernetes(host, node, context);
   const drift: { heard?: (netns: string | undefined) => void } = {};
   const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
@@ -216,6 +216,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       journal,
       kinds,
       controller: cluster.controller((id) => agent.local.network(id)),
+      ...(cluster.services === undefined ? {} : { services: cluster.services }),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {
@@ -268,6 +269,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   const memory = closing.use(new Memory({ resident: () => process.memoryUsage.rss(), giveBack: collector() }));
   agent.onFacts(() => memory.busy());
   agent.start();
+  cluster.services?.start();
 
   const stop = new AbortController();
   const sync = await serveDocker(options, agent, { log, closing, signal: stop.signal });

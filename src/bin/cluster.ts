@@ -1,10 +1,12 @@
 // Whom an agent follows: controllers that it has joined, or the API of the Kubernetes cluster that its host is a node of.
 import type { Logger } from 'pino';
 import type { Controller } from '#agent/agent.ts';
+import type { Journal } from '#api/local.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
 import { kubernetesController } from '#kubernetes/controller.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
+import { KubernetesServices } from '#kubernetes/service-source.ts';
 import type { Network, Snapshot } from '#model/resources.ts';
 import type { NodeOptions } from './node-options.ts';
 
@@ -15,26 +17,34 @@ export interface Cluster {
   controller(network: (id: string) => Network | undefined): Controller;
   /** Renews credentials that need it. */
   renew(): void;
+  /** Services of the cluster, where it has any; followed from start() on. */
+  readonly services?: KubernetesServices;
   /** Told after every run of the loop. */
   applied(facts: Snapshot): void;
 }
 
 export interface ClusterContext {
+  readonly journal: Journal;
+  /** The loop has something to do. */
+  readonly kick: () => void;
   readonly log: Logger;
   readonly closing: AsyncDisposableStack;
 }
 
 /** This host as the Node `host`. Faults as readKubeconfig. */
-export function followKubernetes(host: string, node: NodeOptions, { log, closing }: ClusterContext): Cluster {
+export function followKubernetes(host: string, node: NodeOptions, { journal, kick, log, closing }: ClusterContext): Cluster {
   const { kubeconfig, podCidrs, carry, cniConf } = node;
   const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
-  const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: log.child({ part: 'kubernetes' }) };
+  const kubernetesLog = log.child({ part: 'kubernetes' });
+  const services = closing.use(new KubernetesServices({ client, journal, log: kubernetesLog, changed: kick }));
+  const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog };
   let isInstalled = false;
   return {
     host,
     generation: 0,
     controller: () => kubernetesController(client, cluster),
     renew: () => undefined,
+    services,
     applied: ({ blocks }) => {
       const canAttach = [...blocks.values()].some((block) => block.host === host);
       if (isInstalled || !canAttach) return;

@@ -4,6 +4,7 @@
 // wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
 import type { Network } from '#model/resources.ts';
+import { declareServices, leaveServices, type ServiceRules, translateServices } from './services.ts';
 import { portRange, tableName, transitBase, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
@@ -104,7 +105,8 @@ export function domainTable(netns: string, internal: boolean): NftTable {
  * VXLAN's own packets are not tracked: every flow inside has a source port of its own, so each would take an entry per
  * direction of the host's table.
  */
-export function hostTable(): NftTable {
+export function hostTable(services?: ServiceRules): NftTable {
+  const translate = services === undefined ? '' : translateServices;
   return {
     netns: '',
     family: 'inet',
@@ -121,7 +123,7 @@ export function hostTable(): NftTable {
   map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
-  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
@@ -148,12 +150,12 @@ export function hostTable(): NftTable {
     counter drop
   }
   chain inbound {
-    type nat hook prerouting priority dstnat - 5; policy accept;${redirectNamesByRange}
+    type nat hook prerouting priority dstnat - 5; policy accept;${redirectNamesByRange}${translate}
     goto published
   }
   chain local {
     type nat hook output priority dstnat - 5; policy accept;
-    ip6 daddr ::1 accept comment "answers to ::1 cannot come in by a link; refused at once, clients turn to 127.0.0.1"
+    ip6 daddr ::1 accept comment "answers to ::1 cannot come in by a link; refused at once, clients turn to 127.0.0.1"${translate}
     fib daddr type local goto published
   }
   chain published {
@@ -163,7 +165,7 @@ export function hostTable(): NftTable {
     fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
   }
   chain forward {
-    type filter hook forward priority filter; policy accept;
+    type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
     oifname "cwu*" ct state established,related accept
     oifname "cwu*" ct status dnat accept
     oifname "cwu*" counter drop comment "domains are entered by published ports only"
@@ -187,7 +189,7 @@ export function hostTable(): NftTable {
     iifname "cwe*" oifname "br-*" counter drop comment "Docker's bridges are entered by published ports only"
   }
   chain outbound {
-    type nat hook postrouting priority srcnat; policy accept;
+    type nat hook postrouting priority srcnat; policy accept;${services === undefined ? '' : leaveServices}
     oifname "cwu*" ip saddr 127.0.0.0/8 masquerade
     oifname "cwu*" accept
     ip saddr ${transitBase[4]} masquerade fully-random

@@ -14,13 +14,14 @@ import {
   uplink,
   uplinkLink,
 } from '#model/numbers.ts';
-import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Snapshot } from '#model/resources.ts';
+import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snapshot } from '#model/resources.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
 import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
 import { mtuSum } from './mtu.ts';
 import { publish } from './publish.ts';
+import { planServices, serviceRules } from './services.ts';
 
 /** One network on this host, with everything of the snapshot that concerns it. */
 interface Present {
@@ -220,7 +221,7 @@ function planNetwork(present: Present): Part[] {
 }
 
 /** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
-function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host): Part {
+function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, services: readonly Service[]): Part {
   const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
   const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
   return {
@@ -228,13 +229,14 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host):
       ...(exits ? [{ netns: '', path: 'net/ipv4/ip_forward', value: '1' }] : []),
       ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
     ],
-    table: [hostTable()],
+    table: [hostTable(serviceRules(services))],
     element: [
       ...elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]),
       ...publish(
         presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
         [...snapshot.exposures.values()].toSorted(byId),
       ),
+      ...planServices(services),
     ],
   };
 }
@@ -243,14 +245,14 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host):
  * The desired state of `self`. Deterministic: the same input gives the same items in the same order, whatever order the
  * snapshot's maps have. An empty host gets nothing at all, so leaving the last network cleans up everything.
  */
-export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: Host): Desired {
+export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: Host, services: readonly Service[] = []): Desired {
   const presents = presentNetworks(
     snapshot,
     local.toSorted((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1)),
     self,
   );
   if (presents.length === 0) return emptyDesired;
-  const parts = [planHost(presents, snapshot, self), ...presents.flatMap(planNetwork)];
+  const parts = [planHost(presents, snapshot, self, services), ...presents.flatMap(planNetwork)];
   return {
     netns: parts.flatMap((part) => part.netns ?? []),
     sysctl: parts.flatMap((part) => part.sysctl ?? []),

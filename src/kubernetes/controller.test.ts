@@ -1,11 +1,10 @@
 // The adapter against a server that speaks the API's list and watch, with Nodes as real servers write them.
 import assert from 'node:assert/strict';
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import type { WatchLine } from '#api/answers.ts';
 import { isFault } from '#model/fault.ts';
 import { parseCidr } from '#model/ip.ts';
+import { Api, listOf as list } from './api.fixture.ts';
 import { KubernetesClient } from './client.ts';
 import { kubernetesController } from './controller.ts';
 
@@ -24,39 +23,6 @@ const internal = (address: string) => [
   { type: 'Hostname', address: 'x' },
 ];
 
-/** Pages of lists, and lines of watches, in the order in which they are asked for. */
-class Api {
-  readonly asked: URL[] = [];
-  lists: (object | number)[] = [];
-  watches: (readonly object[] | number)[] = [];
-  readonly #server: Server;
-  readonly open = new Set<ServerResponse>();
-
-  constructor() {
-    this.#server = createServer((request, response) => {
-      const url = new URL(request.url ?? '', 'http://api');
-      this.asked.push(url);
-      const answer = url.searchParams.has('watch') ? this.watches.shift() : this.lists.shift();
-      if (typeof answer === 'number') response.writeHead(answer).end(JSON.stringify({ kind: 'Status', message: 'no' }));
-      else if (Array.isArray(answer)) response.end(answer.map((line) => `${JSON.stringify(line)}\n`).join(''));
-      else if (answer !== undefined) response.end(JSON.stringify(answer));
-      else this.open.add(response);
-    });
-  }
-
-  async listen(): Promise<string> {
-    this.#server.listen(0, '127.0.0.1');
-    await once(this.#server, 'listening');
-    const address = this.#server.address();
-    return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
-  }
-
-  close(): void {
-    this.#server.closeAllConnections();
-    this.#server.close();
-  }
-}
-
 const api = new Api();
 let client: KubernetesClient;
 before(async () => {
@@ -65,11 +31,6 @@ before(async () => {
 after(async () => {
   await client[Symbol.asyncDispose]();
   api.close();
-});
-
-const list = (revision: number, items: readonly object[], next = ''): object => ({
-  metadata: { resourceVersion: String(revision), continue: next },
-  items,
 });
 
 /** What a watch says until it has nothing more to say, or fails. */

@@ -170,6 +170,23 @@ export interface Exposure extends Meta {
   readonly sources: readonly Cidr[];
 }
 
+/** Where packets for a service go. */
+export interface Backend {
+  readonly ip: Ip;
+  readonly port: number;
+}
+
+/** A virtual address and port in front of endpoints: no host has the address, every host translates it. */
+export interface Service {
+  /** Unlike for all services of a host; for people and for the journal. */
+  readonly key: string;
+  readonly ip: Ip;
+  readonly protocol: Protocol;
+  readonly port: number;
+  /** Of the address's family. Empty: connections are refused. */
+  readonly backends: readonly Backend[];
+}
+
 /** Kind name to resource type. Store keys are `<kind>/<id>`, REST paths `/v1/<kind>/<id>`. */
 export interface Resources {
   readonly tenants: Tenant;

@@ -1,0 +1,48 @@
+// For tests: a server that speaks the Kubernetes API's list and watch, and says in turn what it was told to say.
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+
+export interface Answers {
+  readonly lists: (object | number)[];
+  readonly watches: (readonly object[] | number)[];
+}
+
+export class Api {
+  readonly asked: URL[] = [];
+  /** What is left of each to answer with: a body, or a status that refuses. A watch without one stays open. */
+  lists: (object | number)[] = [];
+  watches: (readonly object[] | number)[] = [];
+  /** As lists and watches, for one path. */
+  readonly paths: Map<string, Answers> = new Map();
+  readonly #server: Server;
+
+  constructor() {
+    this.#server = createServer((request, response) => {
+      const url = new URL(request.url ?? '', 'http://api');
+      this.asked.push(url);
+      const { lists, watches } = this.paths.get(url.pathname) ?? this;
+      const answer = url.searchParams.has('watch') ? watches.shift() : lists.shift();
+      if (typeof answer === 'number') response.writeHead(answer).end(JSON.stringify({ kind: 'Status', message: 'no' }));
+      else if (Array.isArray(answer)) response.end(answer.map((line) => `${JSON.stringify(line)}\n`).join(''));
+      else if (answer !== undefined) response.end(JSON.stringify(answer));
+      else response.writeHead(200).flushHeaders();
+    });
+  }
+
+  async listen(): Promise<string> {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    const address = this.#server.address();
+    return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}
+
+export const listOf = (revision: number, items: readonly object[], next = ''): object => ({
+  metadata: { resourceVersion: String(revision), continue: next },
+  items,
+});

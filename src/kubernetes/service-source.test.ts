@@ -1,0 +1,108 @@
+// Services followed: from a listing, by changes, after a restart, and with a server that has only the older slices.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { MemoryJournal } from '#agent/journal.ts';
+import { type Answers, Api, listOf } from './api.fixture.ts';
+import { KubernetesClient } from './client.ts';
+import { KubernetesServices } from './service-source.ts';
+
+const paths = {
+  services: '/api/v1/services',
+  slices: '/apis/discovery.k8s.io/v1/endpointslices',
+  olderSlices: '/apis/discovery.k8s.io/v1beta1/endpointslices',
+} as const;
+
+const service = (name: string, ip: string): object => ({
+  metadata: { namespace: 'shop', name, resourceVersion: '7' },
+  spec: { clusterIP: ip, ports: [{ port: 80 }] },
+});
+const slice = (name: string, of: string, ip: string): object => ({
+  metadata: { namespace: 'shop', name, resourceVersion: '8', labels: { 'kubernetes.io/service-name': of } },
+  addressType: 'IPv4',
+  endpoints: [{ addresses: [ip] }],
+  ports: [{ port: 8080 }],
+});
+
+const api = new Api();
+let client: KubernetesClient;
+before(async () => {
+  client = new KubernetesClient({ server: await api.listen() });
+});
+after(async () => {
+  await client[Symbol.asyncDispose]();
+  api.close();
+});
+
+function say(answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
+  api.paths.clear();
+  for (const [name, path] of Object.entries(paths)) {
+    const { lists = [], watches = [] } = answers[name as keyof typeof paths] ?? {};
+    api.paths.set(path, { lists, watches });
+  }
+}
+
+const follow = (journal: MemoryJournal): { readonly source: KubernetesServices; readonly calls: () => number } => {
+  let calls = 0;
+  const source = new KubernetesServices({ client, journal, log: { warn: () => undefined }, changed: () => (calls += 1) });
+  source.start();
+  return { source, calls: () => calls };
+};
+const seen = (source: KubernetesServices): string[] =>
+  source.current().map(({ ip, backends }) => `${ip} ${backends.map((backend) => backend.ip).join(',')}`);
+
+async function eventually(look: () => boolean): Promise<void> {
+  for (const end = performance.now() + 10_000; !look(); await setTimeout(5)) assert.ok(performance.now() < end, 'not within ten seconds');
+}
+
+const changes = (...items: readonly (readonly [string, object])[]): object[] => items.map(([type, object]) => ({ type, object }));
+
+test('what is listed, and then what changes', async () => {
+  say({
+    services: {
+      lists: [listOf(5, [service('web', '10.96.0.5'), service('gone', '10.96.0.6')])],
+      watches: [changes(['DELETED', service('gone', '10.96.0.6')], ['ADDED', service('new', '10.96.0.7')])],
+    },
+    slices: { lists: [listOf(6, [slice('a', 'web', '10.244.1.2')])], watches: [changes(['ADDED', slice('b', 'web', '10.244.2.3')])] },
+  });
+  const journal = new MemoryJournal();
+  const { source } = follow(journal);
+  await eventually(() => seen(source).toSorted().join(' | ') === '10.96.0.5 10.244.1.2,10.244.2.3 | 10.96.0.7 ');
+  assert.equal(source.isSynced(), true);
+  assert.deepEqual(
+    journal.list('kubernetes/services/').map(({ key }) => key),
+    ['kubernetes/services/shop/new', 'kubernetes/services/shop/web'],
+  );
+  await source[Symbol.asyncDispose]();
+});
+
+test('after a restart the services that were known are there before the API answers, and what is gone goes then', async () => {
+  const journal = new MemoryJournal();
+  say({
+    services: { lists: [listOf(5, [service('web', '10.96.0.5'), service('old', '10.96.0.6')])] },
+    slices: { lists: [listOf(6, [slice('a', 'web', '10.244.1.2')])] },
+  });
+  const first = follow(journal);
+  await eventually(() => first.source.current().length === 2);
+  await first.source[Symbol.asyncDispose]();
+  say({
+    services: { lists: [503, listOf(9, [service('web', '10.96.0.5')])] },
+    slices: { lists: [listOf(9, [slice('a', 'web', '10.244.1.2')])] },
+  });
+  const { source, calls } = follow(journal);
+  assert.deepEqual([seen(source).toSorted(), source.isSynced()], [['10.96.0.5 10.244.1.2', '10.96.0.6 '], false]);
+  await eventually(() => source.isSynced() && calls() > 0);
+  assert.deepEqual([seen(source), journal.list('kubernetes/services/').length], [['10.96.0.5 10.244.1.2'], 1]);
+  await source[Symbol.asyncDispose]();
+});
+
+test('a server that has only the older version of slices', async () => {
+  say({
+    services: { lists: [listOf(5, [service('web', '10.96.0.5')])] },
+    slices: { lists: [404] },
+    olderSlices: { lists: [listOf(6, [slice('a', 'web', '10.244.1.2')])] },
+  });
+  const { source } = follow(new MemoryJournal());
+  await eventually(() => seen(source).join() === '10.96.0.5 10.244.1.2');
+  await source[Symbol.asyncDispose]();
+});
