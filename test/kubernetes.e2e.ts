@@ -19,7 +19,7 @@ before(async () => {
 });
 after(() => destroyLab(name));
 
-const pod = (podName: string, nodeName: string): object => ({
+const pod = (podName: string, nodeName: string, hostPort?: number): object => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { name: podName, labels: { app: 'web' } },
@@ -32,7 +32,7 @@ const pod = (podName: string, nodeName: string): object => ({
         image: boxPodImage,
         imagePullPolicy: 'Never',
         command: ['sh', '-c', 'mkdir /www && hostname >/www/index.html && echo started && exec httpd -f -p 8080 -h /www'],
-        ports: [{ containerPort: 8080 }],
+        ports: [{ containerPort: 8080, ...(hostPort === undefined ? {} : { hostPort }) }],
         readinessProbe: { httpGet: { path: '/', port: 8080 }, periodSeconds: 1 },
       },
     ],
@@ -60,6 +60,16 @@ test('pods on two nodes reach each other, hosts reach pods, and the kubelet its 
 test('a pod reaches other nodes and the API server', async () => {
   for (const { address } of lab.hosts) await inPod('one', 'ping', '-c1', '-W2', address);
   await inPod('one', 'sh', '-c', `nc -w 5 ${lab.controller.address} 6443 </dev/null`);
+});
+
+test('a host port leads to its pod from other machines and its own, and is closed with it', async () => {
+  await cluster.apply(pod('open', 'host1', 18_080));
+  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', 'open', '--timeout=60s');
+  const { address } = lab.host('host1');
+  const url = ['busybox', 'wget', '-qO-', '-T', '5', `http://${address}:18080/`];
+  for (const host of [lab.controller, ...lab.hosts]) assert.equal(await host.ask(url), 'open');
+  await cluster.kubectl('delete', 'pod', 'open', '--wait');
+  await until('the port to be closed', async () => (await lab.controller.exec(url, { anyStatus: true })).status !== 0);
 });
 
 const service = (serviceName: string, app: string, more: object = {}): object => ({

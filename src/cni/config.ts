@@ -37,12 +37,34 @@ const configurationName: Schema<string> = v.pipe(
 const portNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
 const bits = v.pipe(v.number(), v.integer(), v.minValue(0));
 
-const portMapping = v.object({
+/**
+ * An object whose keys are found without regard to case; an exact match wins. containerd writes arguments of capabilities by
+ * the names of Go's fields (`HostPort`), and Go reads them so (containerd/go-cni 1.1.9, types.go).
+ */
+const goObject = <E extends v.ObjectEntries>(entries: E) =>
+  v.pipe(
+    v.record(v.string(), v.unknown()),
+    v.transform((input) => {
+      const keys = Object.keys(input);
+      return Object.fromEntries(
+        Object.keys(entries).flatMap((key): [string, unknown][] => {
+          const found = Object.hasOwn(input, key) ? key : keys.find((other) => other.toLowerCase() === key.toLowerCase());
+          return found === undefined ? [] : [[key, input[found]]];
+        }),
+      );
+    }),
+    v.object(entries),
+  );
+
+const portMapping = goObject({
   hostPort: optional(portNumber, 0),
   containerPort: field.port,
   protocol: optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'tcp'),
   hostIP: optional(v.union([v.literal(''), field.ip]), ''),
 });
+
+/** Go writes an empty list as null. */
+const goNames = optional(v.nullable(field.listOf(field.line, 64)), null);
 
 /** The convention lets an address come with a prefix length, which the endpoint's own takes the place of. */
 const address: Schema<Ip> = v.union([
@@ -58,9 +80,9 @@ const runtimeConfig = v.object({
   ips: optional(field.listOf(address, 2), []),
   mac: optional(field.mac),
   aliases: optional(field.listOf(field.alias, 256), []),
-  dns: optional(v.object({ servers: optional(names()), searches: optional(names()), options: optional(names()) }), {}),
+  dns: optional(goObject({ servers: goNames, searches: goNames, options: goNames }), {}),
   bandwidth: optional(
-    v.object({
+    goObject({
       ingressRate: optional(bits, 0),
       ingressBurst: optional(bits, 0),
       egressRate: optional(bits, 0),
@@ -73,10 +95,6 @@ const runtimeConfig = v.object({
   deviceID: optional(v.string(), ''),
   cgroupPath: optional(v.string(), ''),
 });
-
-function names(): Schema<string[]> {
-  return field.listOf(field.line, 64);
-}
 
 const configuration = v.strictObject({
   cniVersion: v.string(),
@@ -152,9 +170,9 @@ function publishedPort({ hostPort, containerPort, protocol: of, hostIP }: v.Infe
 function dnsOf({ dns: configured, runtimeConfig: { dns: asked } }: Configuration): Dns {
   return {
     ...configured,
-    ...(asked.servers === undefined ? {} : { nameservers: asked.servers }),
-    ...(asked.searches === undefined ? {} : { search: asked.searches }),
-    ...(asked.options === undefined ? {} : { options: asked.options }),
+    ...(asked.servers === null ? {} : { nameservers: asked.servers }),
+    ...(asked.searches === null ? {} : { search: asked.searches }),
+    ...(asked.options === null ? {} : { options: asked.options }),
   };
 }
 

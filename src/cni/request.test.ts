@@ -74,6 +74,20 @@ test('everything that a runtime may ask by capabilities', () => {
   });
 });
 
+test('arguments of capabilities as containerd writes them', () => {
+  const runtimeConfig = {
+    portMappings: [{ HostPort: 18_080, ContainerPort: 8080, Protocol: 'tcp', HostIP: '' }],
+    bandwidth: { IngressRate: 0, IngressBurst: 0, EgressRate: 0, EgressBurst: 0 },
+    dns: { Servers: ['10.96.0.10'], Searches: null, Options: null },
+  };
+  const { command, ...request } = read({ conf: { runtimeConfig } });
+  assert.equal(command, 'ADD');
+  assert.deepEqual('wanted' in request && [request.wanted.ports, request.wanted.dns], [
+    [{ protocol: 'tcp', hostPort: 18_080, port: 8080 }],
+    { nameservers: ['10.96.0.10'] },
+  ]);
+});
+
 test('addresses by args of CNI and by CNI_ARGS', () => {
   const byArgs = read({ conf: { args: { cni: { ips: ['10.1.0.5'], labels: [] }, other: 1 } } });
   assert.deepEqual(byArgs.command === 'ADD' && byArgs.wanted.addresses, ['10.1.0.5']);
@@ -164,6 +178,7 @@ const bad: readonly (readonly [string, number, Change])[] = [
   ['an IPAM section that is text', 7, { conf: { ipam: 'x' } }],
   ['a network with a space', 7, { conf: { network: 'a b' } }],
   ['a bandwidth', 2, runtime({ bandwidth: { ingressRate: 1000, ingressBurst: 1000 } })],
+  ['a bandwidth of containerd', 2, runtime({ bandwidth: { EgressRate: 1000 } })],
   ['a negative bandwidth', 7, runtime({ bandwidth: { ingressRate: -1 } })],
   ['ranges', 2, runtime({ ipRanges: [[{ subnet: '10.0.0.0/24' }]] })],
   ['an InfiniBand GUID', 2, runtime({ infinibandGUID: 'c2:11:22:33:44:55:66:77' })],
