@@ -194,11 +194,11 @@ test('signals do not break into a conversation with the process', userspace, (t)
   const kind = createWireguardKind({ backend: opened, privateKey: keyOf.here.privateKey });
   const wanted = config('cw-t1', 'cww7', 51837, { key: keyOf.there.publicKey, port: 51847, allowed: '10.0.2.0/24' });
   opened.devices.add(item);
-  process.on('SIGUSR2', ignore);
-  const sender = spawn('sh', ['-c', `while kill -USR2 ${process.pid}; do :; done`], { stdio: 'ignore' });
+  process.on('SIGWINCH', ignore);
+  const sender = spawn('sh', ['-c', `while kill -WINCH ${process.pid}; do :; done`], { stdio: 'ignore' });
   t.after(() => {
     sender.kill('SIGKILL');
-    process.off('SIGUSR2', ignore);
+    process.off('SIGWINCH', ignore);
     opened.devices.remove(item);
   });
   for (let round = 0; round < 300; round++) {
