@@ -1,7 +1,6 @@
 // `causeway plugin`: the managed plugin of a Swarm, built without a registry.
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
-import { isFault } from '#model/fault.ts';
+import { runBuild } from './build-cli.ts';
 import { ensurePackages } from './packages.ts';
 import { buildPlugin, defaultPluginFolder, pluginNeeds } from './plugin.ts';
 import { terminalProgress } from './progress.ts';
@@ -22,31 +21,14 @@ function next(folder: string): string {
   ].join('\n');
 }
 
-async function main(argv: readonly string[]): Promise<number> {
-  const [command, ...rest] = argv;
-  if (command !== 'build') {
-    process.stderr.write(usage);
-    return command !== undefined && ['--help', '-h', 'help'].includes(command) ? 0 : 2;
-  }
-  const { values } = parseArgs({ args: rest, options: { output: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
-  if (values.help === true) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  const progress = terminalProgress();
-  await ensurePackages(pluginNeeds, progress);
-  const { folder, bytes, isUnchanged } = await buildPlugin(resolve(values.output ?? defaultPluginFolder), progress);
-  process.stderr.write(`  ${isUnchanged ? 'Nothing has changed' : 'Built'}: ${folder}, ${(bytes / 2 ** 20).toFixed(0)} MiB\n\n`);
-  process.stdout.write(next(folder));
-  return 0;
-}
-
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  const isUsage = error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
-  if (!isUsage && !isFault(error)) throw error;
-  const hint = isFault(error) ? (error.hint ?? '') : usage;
-  process.stderr.write(`causeway plugin: ${error.message}\n${hint}\n`);
-  process.exitCode = isUsage ? 2 : 1;
-}
+await runBuild({
+  name: 'plugin',
+  usage,
+  async build(output = defaultPluginFolder) {
+    const progress = terminalProgress();
+    await ensurePackages(pluginNeeds, progress);
+    const { folder, bytes, isUnchanged } = await buildPlugin(resolve(output), progress);
+    process.stderr.write(`  ${isUnchanged ? 'Nothing has changed' : 'Built'}: ${folder}, ${(bytes / 2 ** 20).toFixed(0)} MiB\n\n`);
+    process.stdout.write(next(folder));
+  },
+});
