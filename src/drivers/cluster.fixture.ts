@@ -82,6 +82,31 @@ export const snapshotOf = (items: {
   };
 };
 
+export interface FlatCluster {
+  /** Two endpoints of the first host and one of the second. */
+  readonly local: readonly [LocalEndpoint, LocalEndpoint, LocalEndpoint];
+  readonly snapshot: Snapshot;
+}
+
+/** A flat network of both families on two hosts, each with a block of it. `sandboxes`: where the endpoints' namespaces are. */
+export function makeFlatCluster(network: Network, hosts: readonly Host[], sandboxes: string): FlatCluster {
+  const pools = [makePool(network.id, parseCidr('10.44.0.0/16'), 24), makePool(network.id, parseCidr('fd44::/64'), 112)];
+  const onHost = (number: number, host: number): LocalEndpoint => {
+    const addresses = [parseIp(`10.44.${host - 1}.${number + 1}`), parseIp(`fd44::${host - 1}:${number + 1}`)];
+    const endpoint = makeEndpoint(network.id, `host-${host}`, number, addresses);
+    return { endpoint, slot: number, sandbox: `${sandboxes}/${number}`, order: 1 };
+  };
+  const local = [onHost(1, 1), onHost(2, 1), onHost(3, 2)] as const;
+  const snapshot = snapshotOf({
+    hosts,
+    networks: [network],
+    pools,
+    blocks: pools.flatMap((pool) => [makeBlock(pool, 0, 'host-1'), makeBlock(pool, 1, 'host-2')]),
+    endpoints: local.map(({ endpoint }) => endpoint),
+  });
+  return { local, snapshot };
+}
+
 /** `hosts` hosts with `perHost` endpoints each in one network; host-1's endpoints are also given as local and joined. */
 export function makeCluster(
   hosts: number,

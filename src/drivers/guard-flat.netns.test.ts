@@ -6,7 +6,7 @@ import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, LocalEndpoint } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
 import { resolverPort } from './guard.ts';
 import { plan } from './plan.ts';
 
@@ -30,7 +30,6 @@ async function listen<const T extends readonly (readonly [Place, string, number]
 for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfies readonly CarryName[]) {
   describe(`a flat network carried by ${carry}`, { concurrency: false }, () => {
     const network = makeNetwork('aaaaaaaaaa', { model: 'flannel', carry });
-    const pools = [makePool(network.id, parseCidr('10.44.0.0/16'), 24), makePool(network.id, parseCidr('fd44::/64'), 112)];
     const hosts = [1, 2].map((index) =>
       makeHost(index, {
         underlay: [
@@ -39,23 +38,10 @@ for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfi
         ],
       }),
     );
-    const local = (number: number, host: number): LocalEndpoint => {
-      const addresses = [parseIp(`10.44.${host - 1}.${number + 1}`), parseIp(`fd44::${host - 1}:${number + 1}`)];
-      return {
-        endpoint: makeEndpoint(network.id, `host-${host}`, number, addresses),
-        slot: number,
-        sandbox: `/run/flat/${number}`,
-        order: 1,
-      };
-    };
-    const [a, b, c] = [local(1, 1), local(2, 1), local(3, 2)];
-    const snapshot = snapshotOf({
-      hosts,
-      networks: [network],
-      pools,
-      blocks: pools.flatMap((pool) => [makeBlock(pool, 0, 'host-1'), makeBlock(pool, 1, 'host-2')]),
-      endpoints: [a, b, c].map(({ endpoint }) => endpoint),
-    });
+    const {
+      local: [a, b, c],
+      snapshot,
+    } = makeFlatCluster(network, hosts, '/run/flat');
     let wire: Wire;
     let [one, two]: [NetnsHost, NetnsHost] = [undefined as never, undefined as never];
     let outside: Place;

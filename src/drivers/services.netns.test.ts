@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
-import { type Family, familyOf, type Ip, parseCidr, parseIp } from '#model/ip.ts';
+import { type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
 import type { Backend, LocalEndpoint, Service } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 
 mustBeIsolated();
@@ -45,25 +45,11 @@ const serviceOf = (family: Family, last: number, backends: readonly Backend[]): 
 for (const family of [4, 6] as const) {
   describe(`IPv${family} services`, { concurrency: false }, () => {
     const network = makeNetwork('aaaaaaaaaa', { model: 'flannel' });
-    const pools = [makePool(network.id, parseCidr('10.44.0.0/16'), 24), makePool(network.id, parseCidr('fd44::/64'), 112)];
     const hosts = [1, 2].map((index) => makeHost(index));
-    const local = (number: number, host: number): LocalEndpoint => {
-      const addresses = [parseIp(`10.44.${host - 1}.${number + 1}`), parseIp(`fd44::${host - 1}:${number + 1}`)];
-      return {
-        endpoint: makeEndpoint(network.id, `host-${host}`, number, addresses),
-        slot: number,
-        sandbox: `/run/service/${number}`,
-        order: 1,
-      };
-    };
-    const [a, b, c] = [local(1, 1), local(2, 1), local(3, 2)];
-    const snapshot = snapshotOf({
-      hosts,
-      networks: [network],
-      pools,
-      blocks: pools.flatMap((pool) => [makeBlock(pool, 0, 'host-1'), makeBlock(pool, 1, 'host-2')]),
-      endpoints: [a, b, c].map(({ endpoint }) => endpoint),
-    });
+    const {
+      local: [a, b, c],
+      snapshot,
+    } = makeFlatCluster(network, hosts, '/run/service');
     // The last one has more backends than the chains that are always there.
     const strangers = Array.from({ length: 9 }, (_, index): Backend => ({
       ip: pick(family, `192.0.2.${index + 1}`, `2001:db8::${index + 1}`),
