@@ -132,6 +132,15 @@ async function run(agent: Agent, network: string, number: number): Promise<strin
 }
 const isReady = (agent: Agent): boolean =>
   agent.status().synced && agent.view.snapshot.hosts.get(agent.status().host)?.status.ready === true;
+/** An agent that is ready, with a network of that id and one endpoint in it that the cluster knows. */
+async function startWithOne(machine: Machine): Promise<{ agent: Agent; network: string }> {
+  const agent = machine.start();
+  await eventually(() => isReady(agent), 'ready');
+  const { id: network } = await agent.local.createNetwork({ name: 'web' });
+  await run(agent, network, 1);
+  await eventually(() => agent.view.snapshot.endpoints.size === 1, 'published');
+  return { agent, network };
+}
 const routesOf = ({ kinds }: Machine, network: string): string[] => kinds.route.list(`cw-${network}`).map(({ destination }) => destination);
 
 test('agents become ready, know of each other, and carry to the blocks of each other', async (t) => {
@@ -158,11 +167,7 @@ test('agents become ready, know of each other, and carry to the blocks of each o
 
 test('another agent on the same host writes nothing, and nothing is removed before it knows everything', async (t) => {
   const { a } = await bed(t, ['a']);
-  const first = a.start();
-  await eventually(() => isReady(first), 'ready');
-  const { id: network } = await first.local.createNetwork({ name: 'web' });
-  await run(first, network, 1);
-  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  await startWithOne(a);
   await a.stop();
   const before = a.kinds.writes;
   const second = a.start();
@@ -175,11 +180,7 @@ test('another agent on the same host writes nothing, and nothing is removed befo
 
 test('with the controller away containers come and go; afterwards the cluster knows', async (t) => {
   const { cluster, a } = await bed(t, ['a']);
-  const one = a.start();
-  await eventually(() => isReady(one), 'ready');
-  const { id: network } = await one.local.createNetwork({ name: 'web' });
-  await run(one, network, 1);
-  await eventually(() => one.view.snapshot.endpoints.size === 1, 'published');
+  const { agent: one, network } = await startWithOne(a);
   await cluster.down();
   await eventually(() => !one.status().connected, 'the agent has noticed');
   const ip = await run(one, network, 2);
@@ -192,11 +193,7 @@ test('with the controller away containers come and go; afterwards the cluster kn
 
 test('an agent that starts while no controller answers knows what it knew, keeps everything and takes containers', async (t) => {
   const { cluster, a } = await bed(t, ['a']);
-  const first = a.start();
-  await eventually(() => isReady(first), 'ready');
-  const { id: network } = await first.local.createNetwork({ name: 'web' });
-  await run(first, network, 1);
-  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  const { network } = await startWithOne(a);
   await a.stop();
   await cluster.down();
   const before = a.kinds.writes;
@@ -209,11 +206,7 @@ test('an agent that starts while no controller answers knows what it knew, keeps
 
 test('after the machine was off no container of before has an endpoint, and their addresses are free', async (t) => {
   const { a } = await bed(t, ['a']);
-  const first = a.start();
-  await eventually(() => isReady(first), 'ready');
-  const { id: network } = await first.local.createNetwork({ name: 'web' });
-  await run(first, network, 1);
-  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  await startWithOne(a);
   await a.stop();
   a.boot = 'second';
   const second = a.start();
@@ -224,11 +217,7 @@ test('after the machine was off no container of before has an endpoint, and thei
 
 test('a damaged view is told, and made good by the controller; nothing is removed meanwhile', async (t) => {
   const { a } = await bed(t, ['a']);
-  const first = a.start();
-  await eventually(() => isReady(first), 'ready');
-  const { id: network } = await first.local.createNetwork({ name: 'web' });
-  await run(first, network, 1);
-  await eventually(() => first.view.snapshot.endpoints.size === 1, 'published');
+  const { network } = await startWithOne(a);
   await a.stop();
   a.journal.put(`view/networks/${network}`, { id: network });
   const before = a.kinds.writes;
@@ -327,11 +316,7 @@ test('an interface that loses its address for a moment takes no tunnel down, and
 
 test('a network whose records are lost is kept while a container is in it, over a restart too, and told; then it goes', async (t) => {
   const { cluster, a } = await bed(t, ['a']);
-  const agent = a.start();
-  await eventually(() => isReady(agent), 'ready');
-  const { id: network } = await agent.local.createNetwork({ name: 'web' });
-  await run(agent, network, 1);
-  await eventually(() => agent.view.snapshot.endpoints.size === 1, 'published');
+  const { agent, network } = await startWithOne(a);
   const { entries } = await cluster.store.list('');
   const lost = entries.filter(({ key, value }) => key.includes(network) || JSON.stringify(value).includes(network));
   const before = a.kinds.writes;

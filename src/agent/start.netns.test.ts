@@ -267,14 +267,20 @@ test('a corrupt WireGuard key is told, with what to do, and never overwritten', 
   assert.deepEqual([end.status, end.code, readFileSync(key, 'utf8')], [1, 'corrupt', 'not a key']);
 });
 
+/** Puts the agent's state on a disk of a mebibyte; false, and the test skipped, where nothing may be mounted. */
+function giveSmallDisk(t: TestContext, { state }: Ground): boolean {
+  mkdirSync(state, { recursive: true });
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', state]).status !== 0) {
+    t.skip('may not mount');
+    return false;
+  }
+  t.after(() => spawnSync('umount', ['-l', state]));
+  return true;
+}
+
 test('on a full disk it does not start, uses up no token, and starts once there is room', async (t) => {
   const where = ground();
-  mkdirSync(where.state, { recursive: true });
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', where.state]).status !== 0) {
-    t.skip('may not mount');
-    return;
-  }
-  t.after(() => spawnSync('umount', ['-l', where.state]));
+  if (!giveSmallDisk(t, where)) return;
   const filler = join(where.state, 'filler');
   const { bavail, bsize } = statfsSync(where.state);
   writeFileSync(filler, Buffer.alloc(bavail * bsize));
@@ -291,12 +297,7 @@ test('on a full disk it does not start, uses up no token, and starts once there 
 
 test('a disk that fills up later stops nothing that runs, and is told', async (t) => {
   const where = ground();
-  mkdirSync(where.state, { recursive: true });
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', where.state]).status !== 0) {
-    t.skip('may not mount');
-    return;
-  }
-  t.after(() => spawnSync('umount', ['-l', where.state]));
+  if (!giveSmallDisk(t, where)) return;
   const agent = start(t, where, '--join', await token(), '--controller', url(server));
   await agent.says('following the controller');
   const { bavail, bsize } = statfsSync(where.state);
