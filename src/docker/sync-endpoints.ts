@@ -62,9 +62,7 @@ export class EndpointSync {
     const problems: string[] = [];
     for (const container of containers) {
       const unread = container.endpoints.filter((id) => agent.localEndpoint(id) !== undefined && !this.#named.has(container.id + id));
-      if (unread.length === 0) continue;
-      const details = await engine.container(container.id);
-      if (details !== undefined) await this.#publish(details);
+      if (unread.length > 0) await this.look(container.id);
     }
     const ids = new Set(containers.map(({ id }) => id));
     for (const id of this.#deaf.keys()) if (!ids.has(id)) this.#deaf.delete(id);
