@@ -1,6 +1,5 @@
 // Follows a cluster's Services and EndpointSlices for as long as the agent runs. Kept in the journal by service, so that an
 // agent that starts while the API is away plans the services that it knew, and one that starts with it writes nothing.
-import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import type { Journal } from '#api/local.ts';
@@ -8,8 +7,9 @@ import { protocol } from '#api/schemas.ts';
 import type { ServiceSource } from '#agent/agent.ts';
 import { isFault } from '#model/fault.ts';
 import type { Service } from '#model/resources.ts';
-import type { KubernetesClient, Listing } from './client.ts';
-import { joinService, keyOf, readService, readSlice, type ServiceFacts, type SliceFacts } from './services.ts';
+import type { KubernetesClient } from './client.ts';
+import { followKind, type Followed } from './follow.ts';
+import { joinService, readService, readSlice, type ServiceFacts, type SliceFacts } from './services.ts';
 
 export interface ServicesOptions {
   readonly client: KubernetesClient;
@@ -23,8 +23,6 @@ const services = '/api/v1/services';
 /** Servers before 1.21 have only the second, servers since 1.25 only the first. */
 const sliceVersions = ['/apis/discovery.k8s.io/v1/endpointslices', '/apis/discovery.k8s.io/v1beta1/endpointslices'] as const;
 const prefix = 'kubernetes/services/';
-const firstRetryMs = 200;
-const lastRetryMs = 5_000;
 
 const kept: v.GenericSchema<unknown, readonly Service[]> = v.array(
   v.object({
@@ -35,17 +33,6 @@ const kept: v.GenericSchema<unknown, readonly Service[]> = v.array(
     backends: v.array(v.object({ ip: field.ip, port: field.port })),
   }),
 );
-
-/** One sort of object that is followed. */
-interface Kind {
-  readonly name: string;
-  /** Tried in order. */
-  readonly paths: readonly string[];
-  /** Keys of what is known. */
-  keys(): readonly string[];
-  put(key: string, item: unknown): void;
-  delete(key: string): void;
-}
 
 export class KubernetesServices implements ServiceSource, AsyncDisposable {
   readonly #options: ServicesOptions;
@@ -71,8 +58,9 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   }
 
   start(): void {
+    const { client, log } = this.#options;
     const { signal } = this.#stop;
-    this.#running = [this.#serviceKind(), this.#sliceKind()].map((kind) => this.#follow(kind, signal));
+    this.#running = [this.#serviceKind(), this.#sliceKind()].map((kind) => followKind(kind, { client, log, signal }));
   }
 
   current(): readonly Service[] {
@@ -88,11 +76,12 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     await Promise.all(this.#running);
   }
 
-  #serviceKind(): Kind {
+  #serviceKind(): Followed {
     return {
       name: 'services',
       paths: [services],
       keys: () => [...this.#services.keys()],
+      listed: () => this.#listedAll('services'),
       put: (key, item) => {
         const facts = readService(item);
         if (facts === undefined) this.#services.delete(key);
@@ -106,7 +95,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     };
   }
 
-  #sliceKind(): Kind {
+  #sliceKind(): Followed {
     const remove = (key: string): void => {
       const before = this.#slices.get(key);
       if (before === undefined) return;
@@ -118,6 +107,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
       name: 'endpoint slices',
       paths: sliceVersions,
       keys: () => [...this.#slices.keys()],
+      listed: () => this.#listedAll('endpoint slices'),
       put: (key, item) => {
         remove(key);
         const facts = readSlice(item);
@@ -131,58 +121,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     };
   }
 
-  /** Lists and watches until told to stop; what is known stays while the API is away. */
-  async #follow(kind: Kind, signal: AbortSignal): Promise<void> {
-    const { log } = this.#options;
-    let retryMs = firstRetryMs;
-    while (!signal.aborted) {
-      try {
-        await this.#watch(kind, signal, () => (retryMs = firstRetryMs));
-      } catch (error) {
-        // A version that is too old is an everyday thing: list again.
-        if (!signal.aborted && !isFault(error, 'compacted'))
-          log.warn({ error }, `cannot follow ${kind.name}; carrying on with what is known`);
-      }
-      await delay(retryMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
-      retryMs = Math.min(retryMs * 2, lastRetryMs);
-    }
-  }
-
-  async #watch(kind: Kind, signal: AbortSignal, connected: () => void): Promise<void> {
-    const { client } = this.#options;
-    const { path, listing } = await this.#list(kind, signal);
-    connected();
-    const seen = new Map(listing.items.flatMap((item) => keyed(item)));
-    for (const key of kind.keys()) if (!seen.has(key)) kind.delete(key);
-    for (const [key, item] of seen) kind.put(key, item);
-    this.#listedAll(kind);
-    for (let since = listing.revision; !signal.aborted;) {
-      for await (const change of client.watch(path, since, signal)) {
-        since = change.revision;
-        if (change.type === 'bookmark') continue;
-        for (const [key, item] of keyed(change.item)) {
-          if (change.type === 'put') kind.put(key, item);
-          else kind.delete(key);
-        }
-      }
-    }
-  }
-
-  /** From the first path that the server has. */
-  async #list({ paths }: Kind, signal: AbortSignal): Promise<{ readonly path: string; readonly listing: Listing }> {
-    const { client } = this.#options;
-    for (const path of paths.slice(0, -1)) {
-      try {
-        return { path, listing: await client.list(path, signal) };
-      } catch (error) {
-        if (!isFault(error, 'not-found')) throw error;
-      }
-    }
-    const path = paths.at(-1) ?? '';
-    return { path, listing: await client.list(path, signal) };
-  }
-
-  #listedAll({ name }: Kind): void {
+  #listedAll(name: string): void {
     if (this.#listed.has(name)) return;
     this.#listed.add(name);
     // What the journal knows and the cluster does not goes now.
@@ -229,8 +168,3 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     changed();
   }
 }
-
-const keyed = (item: unknown): [string, unknown][] => {
-  const key = keyOf(item);
-  return key === undefined ? [] : [[key, item]];
-};

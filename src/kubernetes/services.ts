@@ -66,12 +66,6 @@ const ipsOf = (texts: readonly string[]): Ip[] =>
     return read.success ? [read.output] : [];
   });
 
-/** `namespace/name`; undefined for what is no object of a namespace. */
-export function keyOf(item: unknown): string | undefined {
-  const read = v.safeParse(v.object({ metadata }), item);
-  return read.success ? `${read.output.metadata.namespace}/${read.output.metadata.name}` : undefined;
-}
-
 /** Undefined: it has no address of the cluster (headless, a name elsewhere), is served by somebody else, or cannot be read. */
 export function readService(item: unknown): ServiceFacts | undefined {
   const read = v.safeParse(service, lowered(item));

@@ -1,0 +1,70 @@
+// Following one sort of object: of no namespace, by the first path that the server has, and one that it does not have at all.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { type Answers, Api, listOf } from './api.fixture.ts';
+import { KubernetesClient } from './client.ts';
+import { followKind } from './follow.ts';
+
+const api = new Api();
+let client: KubernetesClient;
+before(async () => {
+  client = new KubernetesClient({ server: await api.listen() });
+});
+after(async () => {
+  await client[Symbol.asyncDispose]();
+  api.close();
+});
+
+const tier = (name: string): object => ({ metadata: { name, resourceVersion: '9' } });
+
+/** What is known in the end, how often a listing was complete, and what was complained of. */
+async function follow(paths: Record<string, Answers>, until: (known: ReadonlySet<string>, listings: number) => boolean) {
+  api.paths.clear();
+  for (const [path, answers] of Object.entries(paths)) api.paths.set(path, answers);
+  const stop = new AbortController();
+  const known = new Set<string>();
+  const warnings: string[] = [];
+  let listings = 0;
+  const running = followKind(
+    {
+      name: 'tiers',
+      paths: Object.keys(paths),
+      absent: 'empty',
+      keys: () => [...known],
+      put: (key) => known.add(key),
+      delete: (key) => known.delete(key),
+      listed: () => (listings += 1),
+    },
+    { client, signal: stop.signal, log: { warn: (_, message) => warnings.push(message) } },
+  );
+  for (const end = performance.now() + 10_000; !until(known, listings); await setTimeout(5)) assert.ok(performance.now() < end);
+  stop.abort();
+  await running;
+  return { known: [...known].toSorted(), listings, warnings };
+}
+
+test('objects of no namespace, from the second path, and what changes', async () => {
+  const watches = [
+    [
+      { type: 'ADDED', object: tier('c') },
+      { type: 'DELETED', object: tier('a') },
+    ],
+  ];
+  const paths = { '/new': { lists: [404], watches: [] }, '/old': { lists: [listOf(5, [tier('a'), tier('b')])], watches } };
+  const result = await follow(paths, (known) => known.has('c') && !known.has('a'));
+  assert.deepEqual(result, { known: ['b', 'c'], listings: 1, warnings: [] });
+});
+
+test('a sort of object that the server does not have is an empty listing', async () => {
+  const result = await follow(
+    { '/new': { lists: [404], watches: [] }, '/old': { lists: [404], watches: [] } },
+    (_, listings) => listings > 0,
+  );
+  assert.deepEqual(result, { known: [], listings: 1, warnings: [] });
+});
+
+test('an object without a name is passed over', async () => {
+  const lists = [listOf(5, [tier('a'), { metadata: {} }, { kind: 'Tier' }])];
+  assert.deepEqual((await follow({ '/only': { lists, watches: [] } }, (_, listings) => listings > 0)).known, ['a']);
+});
