@@ -1,14 +1,20 @@
 #!/bin/bash
 # Builds programs of a real Kubernetes from Debian's source package, because Debian's newer releases carry kubectl only.
 # The package is fetched through an apt configuration of its own, so that the machine's apt never sees the older release.
-# Whoever runs it again goes on where it ended.
+# Whoever runs it again goes on where it ended; of two at once the second waits and finds the work done.
 #   kubernetes-build.sh WORK TARGET PROGRAM...
-# WORK keeps 3 GB of sources and compiler cache and may be removed afterwards; TARGET gets the programs, each in one step.
+# WORK keeps 3 GB of sources and compiler cache until all is built; TARGET gets the programs, each in one step.
 set -euo pipefail
 work=$1 target=$2
 shift 2
 release=bookworm version=1.20.5+really1.20.2
 source=$work/kubernetes-$version
+
+exec 9>"$work.lock"
+flock 9
+missing=()
+for program in "$@"; do [ -e "$target/${program##*/}" ] || missing+=("$program"); done
+[ ${#missing[@]} -gt 0 ] || exit 0
 
 fetch() {
   local mirror
@@ -47,10 +53,11 @@ END
 mkdir -p "$target"
 cd "$source"
 [ -e "$work/generated" ] || { make generated_files && touch "$work/generated"; }
-for program in "$@"; do
+for program in "${missing[@]}"; do
   name=${program##*/}
-  [ ! -e "$target/$name" ] || continue
   make "WHAT=$program" GOLDFLAGS='-s -w'
   cp "_output/local/bin/linux/$("$go/bin/go" env GOARCH)/$name" "$target/.$name"
   mv "$target/.$name" "$target/$name"
 done
+cd /
+rm -rf "$work"

@@ -1,6 +1,6 @@
 // The programs of a real Kubernetes. Debian has kubectl, etcd, containerd and runc; the rest is built once a machine from
-// Debian's source package (kubernetes-build.sh, eight minutes on two cores) and kept outside of the checkout.
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+// Debian's source package (kubernetes-build.sh, ten minutes on two cores) and kept outside of the checkout.
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.ts';
 import type { Need } from './packages.ts';
@@ -9,8 +9,24 @@ import type { Progress } from './progress.ts';
 export const kubernetesVersion = '1.20.2';
 const cache = '/var/cache/causeway-kubernetes';
 const folder = join(cache, kubernetesVersion);
-const built = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet'] as const;
-export type KubernetesProgram = (typeof built)[number];
+/** Where each program's source is. */
+const sources = {
+  'kube-apiserver': 'cmd/kube-apiserver',
+  'kube-controller-manager': 'cmd/kube-controller-manager',
+  'kube-scheduler': 'cmd/kube-scheduler',
+  kubelet: 'cmd/kubelet',
+  'kube-proxy': 'cmd/kube-proxy',
+  agnhost: 'test/images/agnhost',
+  ginkgo: 'vendor/github.com/onsi/ginkgo/ginkgo',
+  'e2e.test': 'test/e2e/e2e.test',
+} as const;
+export type KubernetesProgram = keyof typeof sources;
+/** What a cluster is made of. */
+export const clusterPrograms: readonly KubernetesProgram[] = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet'];
+/** The service proxy that benchmarks compare with. */
+export const proxyProgram: KubernetesProgram = 'kube-proxy';
+/** Kubernetes' own end-to-end tests, their runner, and the program that their pods are made of. */
+export const upstreamPrograms: readonly KubernetesProgram[] = ['agnhost', 'ginkgo', 'e2e.test'];
 
 export const kubernetesNeeds: readonly Need[] = [
   { program: 'kubectl', package: 'kubernetes-client', why: 'to speak to a cluster' },
@@ -35,21 +51,22 @@ const compiler: readonly Need[] = [
 
 export const pathOf = (program: KubernetesProgram): string => join(folder, program);
 
-/** Packages that are needed now: to run, and where the programs are not there yet to build them. */
-export function needsOfKubernetes(): readonly Need[] {
-  if (built.every((program) => existsSync(pathOf(program)))) return kubernetesNeeds;
+const missingOf = (programs: readonly KubernetesProgram[]): KubernetesProgram[] =>
+  programs.filter((program) => !existsSync(pathOf(program)));
+
+/** Packages that are needed now: to run a cluster, and where one of `programs` is not there yet to build it. */
+export function needsOfKubernetes(programs: readonly KubernetesProgram[] = clusterPrograms): readonly Need[] {
+  if (missingOf(programs).length === 0) return kubernetesNeeds;
   return [...kubernetesNeeds, ...buildNeeds, ...(existsSync('/usr/lib/go-1.24/bin/go') ? [] : compiler)];
 }
 
-/** Builds what is missing; the packages are there. Faults as `run`. */
-export async function buildKubernetes(progress: Progress): Promise<void> {
-  const missing = built.filter((program) => !existsSync(pathOf(program)));
+/** Builds what is missing of `programs`; the packages are there. Whoever else builds is waited for. Faults as `run`. */
+export async function buildKubernetes(progress: Progress, programs: readonly KubernetesProgram[] = clusterPrograms): Promise<void> {
+  const missing = missingOf(programs);
   if (missing.length === 0) return;
-  const work = `${folder}-build`;
-  mkdirSync(work, { recursive: true });
+  mkdirSync(cache, { recursive: true });
   const script = join(import.meta.dirname, 'kubernetes-build.sh');
-  await progress.step(`Building Kubernetes ${kubernetesVersion} (once on this machine, about eight minutes)`, async () => {
-    await run([script, work, folder, ...missing.map((program) => `cmd/${program}`)]);
-    rmSync(work, { recursive: true, force: true });
+  await progress.step(`Building Kubernetes ${kubernetesVersion} (${missing.join(', ')}; once on this machine, some minutes)`, async () => {
+    await run([script, join(cache, `work-${kubernetesVersion}`), folder, ...missing.map((program) => sources[program])]);
   });
 }
