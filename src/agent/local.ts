@@ -170,7 +170,7 @@ export class HostAgent implements LocalAgent {
     // Addresses first: bound to an endpoint that did not come to be, they are let go of again in time. Not one transaction:
     // what memory has learned inside would outlive one that cannot be committed.
     for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
-    endpoints.put({ endpoint, slot: endpoints.freeSlot() });
+    endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...limits(request) });
     return endpoint;
   }
 
@@ -188,11 +188,11 @@ export class HostAgent implements LocalAgent {
     const order = local.sandbox === sandbox && local.order !== undefined ? local.order : this.#freeOrder(sandbox);
     const isPlaced = local.sandbox === sandbox && (ifname === undefined || local.ifname === ifname);
     const place = ifname === undefined ? {} : { ifname };
-    if (!isPlaced) endpoints.put({ endpoint: local.endpoint, slot: local.slot, sandbox, order, ...place });
+    if (!isPlaced) endpoints.put({ ...outside(local), sandbox, order, ...place });
     const outcome = loop.run();
     const refused = outcome?.failing.find((failure) => concerns(failure, local.endpoint, network));
     if (outcome === undefined || refused !== undefined) {
-      endpoints.put({ endpoint: local.endpoint, slot: local.slot });
+      endpoints.put(outside(local));
       throw new Fault(
         refused === undefined ? 'unavailable' : 'kernel',
         `Cannot put endpoint ${id.slice(0, 12)} of network ${network.name} into the kernel`,
@@ -253,7 +253,7 @@ export class HostAgent implements LocalAgent {
     const { endpoints, loop } = this.#options;
     const local = endpoints.get(id);
     if (local?.sandbox === undefined) return;
-    endpoints.put({ endpoint: local.endpoint, slot: local.slot });
+    endpoints.put(outside(local));
     // Mostly not run at once: deleting a link waits for the kernel's grace period.
     if (when === 'now') loop.run();
     else loop.kick();
@@ -377,6 +377,12 @@ export class HostAgent implements LocalAgent {
     }
   }
 }
+
+const limits = ({ bandwidth }: Pick<LocalEndpoint, 'bandwidth'>): Pick<LocalEndpoint, 'bandwidth'> =>
+  bandwidth === undefined ? {} : { bandwidth };
+
+/** The endpoint in no container. */
+const outside = (local: LocalEndpoint): LocalEndpoint => ({ endpoint: local.endpoint, slot: local.slot, ...limits(local) });
 
 /** Whether what the kernel refuses is what an endpoint needs: the rules of host and domain, its link, routes and elements. */
 function concerns({ kind, what }: Outcome['failing'][number], { id, addresses }: Endpoint, { choices, id: network }: Network): boolean {

@@ -18,6 +18,7 @@ const order = [
   'fdb',
   'route',
   'element',
+  'shaper',
   'fast',
 ] as const satisfies readonly KindName[];
 
@@ -47,7 +48,7 @@ interface Changes {
 }
 
 /** What hangs on links. */
-const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'fdb', 'route', 'fast'];
+const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'fdb', 'route', 'shaper', 'fast'];
 
 export class Reconciler {
   readonly #kinds: Readonly<Record<KindName, AnyKind>>;

@@ -2,7 +2,7 @@
 // it (agent/local.ts); a front end translates its protocol to these calls and decides nothing. Every call is idempotent:
 // the same request again gives the same answer.
 import type { Cidr, Family, Ip, Mac } from '#model/ip.ts';
-import type { Endpoint, ModelName, Network, Pool, PublishedPort } from '#model/resources.ts';
+import type { Bandwidth, Endpoint, ModelName, Network, Pool, PublishedPort } from '#model/resources.ts';
 
 /** A small durable map of the host: survives crashes, writes are on disk when the call returns. Values are JSON. */
 export interface Journal {
@@ -55,6 +55,7 @@ export interface AttachRequest {
   readonly addresses: readonly Ip[];
   readonly mac?: Mac;
   readonly ports: readonly PublishedPort[];
+  readonly bandwidth?: Bandwidth;
 }
 
 export interface JoinAnswer {

@@ -2,11 +2,13 @@
 // has for it, so a repeated ADD finds what the first one made, and a DEL needs nothing but the names. Runtimes repeat DEL until
 // it succeeds, also long after the container's namespace has gone, so it succeeds on whatever is not there.
 import { createHash } from 'node:crypto';
-import type { LocalAgent, PlacedLink } from '#api/local.ts';
+import type { AttachRequest, LocalAgent, PlacedLink } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import { contains, type Ip } from '#model/ip.ts';
 import { endpointLink, gatewayMac } from '#model/numbers.ts';
 import type { Endpoint, Network } from '#model/resources.ts';
+import type { Arguments } from './arguments.ts';
+import type { Wanted } from './config.ts';
 import { AttachmentRecords } from './records.ts';
 import type { AttachmentName, Request } from './request.ts';
 import { appendResult, type Result } from './result.ts';
@@ -33,13 +35,12 @@ export class Attachments {
     if (this.#records.get(id)?.netns !== netns) await this.#forget(id);
     const isNew = this.#agent.localEndpoint(id) === undefined;
     const owner = args.pod === undefined ? attachment.containerId.slice(0, 12) : `${args.namespace ?? ''}/${args.pod}`;
-    const addresses = wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined);
-    const mac = wanted.mac ?? args.mac;
     const name = args.pod ?? attachment.containerId.slice(0, 12);
+    const request = { network: network.id, id, owner, name, ...asked(wanted, args) };
+    const { addresses } = request;
     try {
       this.#records.put(id, { ...attachment, netns });
       for (const ip of addresses) await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id);
-      const request = { network: network.id, id, owner, name, addresses, ...(mac === undefined ? {} : { mac }), ports: wanted.ports };
       const endpoint = await this.#agent.attach(request);
       await this.#agent.join(id, netns, attachment.ifname);
       if (wanted.aliases.length > 0) await this.#agent.rename(id, owner, [name, ...wanted.aliases]);
@@ -134,6 +135,17 @@ export class Attachments {
       for (const ip of addresses.filter((one) => contains(pool.cidr, one))) await this.#agent.releaseAddress(pool.id, ip);
     }
   }
+}
+
+/** What the runtime wants of the endpoint, by whichever of its ways. */
+function asked(wanted: Wanted, args: Arguments): Pick<AttachRequest, 'addresses' | 'mac' | 'ports' | 'bandwidth'> {
+  const mac = wanted.mac ?? args.mac;
+  return {
+    addresses: wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined),
+    ...(mac === undefined ? {} : { mac }),
+    ports: wanted.ports,
+    ...(wanted.bandwidth === undefined ? {} : { bandwidth: wanted.bandwidth }),
+  };
 }
 
 /** An endpoint's id from the names of an attachment: 64 hexadecimal digits, as an engine's. */

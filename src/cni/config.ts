@@ -6,7 +6,7 @@ import * as field from '#api/fields.ts';
 import { parse, type Schema } from '#api/parse.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Ip, type Mac, parseInterface } from '#model/ip.ts';
-import type { PublishedPort } from '#model/resources.ts';
+import type { Bandwidth, Limit, PublishedPort } from '#model/resources.ts';
 import { dns, type Dns, result, type Result } from './result.ts';
 
 export interface Wanted {
@@ -18,6 +18,7 @@ export interface Wanted {
   readonly mac?: Mac;
   readonly aliases: readonly string[];
   readonly ports: readonly PublishedPort[];
+  readonly bandwidth?: Bandwidth;
   /** For the result only: who resolves names is the runtime's affair. */
   readonly dns: Dns;
   readonly earlier?: Result;
@@ -124,7 +125,6 @@ const unsupported = (key: string, value: unknown): Fault =>
 /** What would have no effect is refused rather than passed over. */
 function checkSupported({ ipam, runtimeConfig: runtime }: Configuration): void {
   if (ipam.type !== '' && ipam.type !== 'causeway') throw unsupported('ipam.type', ipam.type);
-  if (Object.values(runtime.bandwidth).some((rate) => rate > 0)) throw unsupported('runtimeConfig.bandwidth', runtime.bandwidth);
   if (runtime.ipRanges.length > 0) throw unsupported('runtimeConfig.ipRanges', runtime.ipRanges);
   if (runtime.infinibandGUID !== '') throw unsupported('runtimeConfig.infinibandGUID', runtime.infinibandGUID);
   if (runtime.deviceID !== '') throw unsupported('runtimeConfig.deviceID', runtime.deviceID);
@@ -149,6 +149,7 @@ export function parseConfiguration(input: Readonly<Record<string, unknown>>): Wa
   checkSupported(parsed);
   const { name, network, runtimeConfig: runtime, args, prevResult: earlier } = parsed;
   const { mac, aliases, portMappings } = runtime;
+  const bandwidth = bandwidthOf(runtime.bandwidth);
   return {
     name,
     ...(network === undefined ? {} : { network }),
@@ -156,6 +157,7 @@ export function parseConfiguration(input: Readonly<Record<string, unknown>>): Wa
     ...(mac === undefined ? {} : { mac }),
     aliases,
     ports: portMappings.flatMap((mapping) => publishedPort(mapping) ?? []),
+    ...(bandwidth === undefined ? {} : { bandwidth }),
     dns: dnsOf(parsed),
     ...(earlier === undefined ? {} : { earlier }),
   };
@@ -165,6 +167,23 @@ export function parseConfiguration(input: Readonly<Record<string, unknown>>): Wa
 function publishedPort({ hostPort, containerPort, protocol: of, hostIP }: v.InferOutput<typeof portMapping>): PublishedPort | undefined {
   if (hostPort === 0) return undefined;
   return { protocol: of, ...(hostIP === '' ? {} : { hostIp: hostIP }), hostPort, port: containerPort };
+}
+
+// What runtimes write where the user has said nothing of a burst: containerd 2^32 - 1 (internal/cri, toCNIBandWidth), others
+// 2^31 - 1. Taken at its word it would let half a gigabyte pass before any limit.
+const unsaidBurst = 2 ** 31 - 1;
+
+function limitOf(rate: number, burst: number): Limit | undefined {
+  if (rate === 0) return undefined;
+  return { rate, ...(burst === 0 || burst >= unsaidBurst ? {} : { burst }) };
+}
+
+function bandwidthOf(asked: Configuration['runtimeConfig']['bandwidth']): Bandwidth | undefined {
+  const { ingressRate, ingressBurst, egressRate, egressBurst } = asked;
+  const ingress = limitOf(ingressRate, ingressBurst);
+  const egress = limitOf(egressRate, egressBurst);
+  if (ingress === undefined && egress === undefined) return undefined;
+  return { ...(ingress === undefined ? {} : { ingress }), ...(egress === undefined ? {} : { egress }) };
 }
 
 function dnsOf({ dns: configured, runtimeConfig: { dns: asked } }: Configuration): Dns {

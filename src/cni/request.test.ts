@@ -52,7 +52,7 @@ test('everything that a runtime may ask by capabilities', () => {
     mac: '0A:00:00:00:00:01',
     aliases: ['web'],
     dns: { servers: ['10.96.0.10'], searches: ['svc.cluster.local'] },
-    bandwidth: { ingressRate: 0, ingressBurst: 0, egressRate: 0, egressBurst: 0 },
+    bandwidth: { ingressRate: 8000, ingressBurst: 4_294_967_295, egressRate: 16_000, egressBurst: 9000 },
     ipRanges: [],
     cgroupPath: '/kubepods',
   };
@@ -69,6 +69,7 @@ test('everything that a runtime may ask by capabilities', () => {
       { protocol: 'tcp', hostPort: 8080, port: 80 },
       { protocol: 'udp', hostIp: '10.0.0.1', hostPort: 53, port: 53 },
     ],
+    bandwidth: { ingress: { rate: 8000 }, egress: { rate: 16_000, burst: 9000 } },
     dns: { domain: 'x', nameservers: ['10.96.0.10'], search: ['svc.cluster.local'] },
     earlier: { interfaces: prevResult.interfaces, ips: prevResult.ips, routes: [], dns: {} },
   });
@@ -177,8 +178,7 @@ const bad: readonly (readonly [string, number, Change])[] = [
   ['another IPAM plugin', 2, { conf: { ipam: { type: 'host-local' } } }],
   ['an IPAM section that is text', 7, { conf: { ipam: 'x' } }],
   ['a network with a space', 7, { conf: { network: 'a b' } }],
-  ['a bandwidth', 2, runtime({ bandwidth: { ingressRate: 1000, ingressBurst: 1000 } })],
-  ['a bandwidth of containerd', 2, runtime({ bandwidth: { EgressRate: 1000 } })],
+  ['a rate that is half a bit', 7, runtime({ bandwidth: { EgressRate: 1000.5 } })],
   ['a negative bandwidth', 7, runtime({ bandwidth: { ingressRate: -1 } })],
   ['ranges', 2, runtime({ ipRanges: [[{ subnet: '10.0.0.0/24' }]] })],
   ['an InfiniBand GUID', 2, runtime({ infinibandGUID: 'c2:11:22:33:44:55:66:77' })],

@@ -25,6 +25,8 @@ interface Reach {
  * One for each endpoint's link, and one for the tunnel's where packets from other hosts come out of it.
  */
 export function planFast({ network, netns, self, mtu }: Crossing, { ranges, routes, local }: Reach): FastPath[] {
+  // A short cut to an endpoint goes around the queue at its link.
+  if (local.some(({ bandwidth }) => bandwidth !== undefined)) return [];
   if (netns === '' || ranges.length === 0 || ranges.length > mostRanges) return [];
   const tunnelled = network.choices.carry === 'vxlan' && self.underlay.length > 0;
   const tunnel = { mac: vtepMac(self.index), mtu: Math.min(mtu, ...routes.map((route) => route.mtu ?? mtu)) };

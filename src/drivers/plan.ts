@@ -21,6 +21,7 @@ import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
 import { mtuSum } from './mtu.ts';
 import { publish } from './publish.ts';
+import { shapers } from './bandwidth.ts';
 import { planServices, serviceRules } from './services.ts';
 
 /** One network on this host, with everything of the snapshot that concerns it. */
@@ -77,7 +78,8 @@ function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], se
 }
 
 /** Link, neighbour, route and admission of one endpoint: 1 link, then one route, neighbour and set element per address. */
-function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox, ifname, order = 1 }: LocalEndpoint): Part {
+function planEndpoint({ network, netns, carriage }: Present, local: LocalEndpoint): Part {
+  const { endpoint, sandbox, ifname, order = 1 } = local;
   const name = endpointLink(endpoint.id);
   const placed = sandbox !== undefined && ifname !== undefined;
   const link: VethLink = {
@@ -108,6 +110,7 @@ function planEndpoint({ network, netns, carriage }: Present, { endpoint, sandbox
     neigh: endpoint.addresses.map((ip) => ({ netns, link: name, ip, mac: endpoint.mac })),
     route: endpoint.addresses.map((ip) => ({ netns, destination: hostPrefix(ip), link: name, onlink: false, type: 'unicast' as const })),
     element: endpoint.addresses.flatMap((ip) => elements(netns, `members${familyOf(ip)}`, [`"${name}" . ${endpoint.mac} . ${ip}`])),
+    shaper: shapers(netns, local),
   };
 }
 
@@ -264,6 +267,7 @@ export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: 
     route: parts.flatMap((part) => part.route ?? []),
     table: parts.flatMap((part) => part.table ?? []),
     element: parts.flatMap((part) => part.element ?? []),
+    shaper: parts.flatMap((part) => part.shaper ?? []),
     fast: parts.flatMap((part) => part.fast ?? []),
   };
 }

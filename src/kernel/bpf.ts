@@ -1,6 +1,6 @@
 // bpf(2) and the tc filters that hold programs: a direct-action filter on the `clsact` qdisc of a link keeps its program
 // alive for as long as the link lives, without any process (net/sched/cls_bpf.c, net/sched/sch_ingress.c).
-import { attribute, decodeAttributes, readText, text, u32 } from './netlink/codec.ts';
+import { attribute, decodeAttributes, nested, readText, readU32, text, u32 } from './netlink/codec.ts';
 import type { NetlinkSocket, Request } from './netlink/socket.ts';
 import { NLM_F_CREATE, NLM_F_REPLACE, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER } from './netlink/uapi.ts';
 
@@ -15,11 +15,21 @@ const TCA_BPF_NAME = 7;
 const TCA_BPF_FLAGS = 8;
 const TCA_BPF_FLAG_ACT_DIRECT = 1;
 const ETH_P_ALL = 3;
-/** Where our filter is among others of the same link. */
+const TCA_U32_SEL = 5;
+const TCA_U32_ACT = 7;
+const TC_U32_TERMINAL = 1;
+const TCA_ACT_KIND = 1;
+const TCA_ACT_OPTIONS = 2;
+const TCA_MIRRED_PARMS = 2;
+const TC_ACT_STOLEN = 4;
+const TCA_EGRESS_REDIR = 1;
+/** Where our filters are among others of the same link: bandwidth is limited before a short cut is taken. */
+const redirectPriority = 196;
 const priority = 197;
 const handle = 1;
 
-const info = ((priority << 16) | (ETH_P_ALL << 8)) >>> 0;
+const infoOf = (place: number): number => ((place << 16) | (ETH_P_ALL << 8)) >>> 0;
+const info = infoOf(priority);
 
 /** struct tcmsg */
 function header(index: number, parent: number, of: { readonly handle?: number; readonly info?: number } = {}): Buffer {
@@ -64,5 +74,56 @@ export function filterNames(socket: NetlinkSocket, index: number): string[] {
     if (body.readUInt32LE(8) !== handle || body.readUInt32LE(16) >>> 16 !== priority) return [];
     const name = decodeAttributes(decodeAttributes(body.subarray(20)).get(TCA_OPTIONS)).get(TCA_BPF_NAME);
     return name === undefined ? [] : [readText(name)];
+  });
+}
+
+/** struct tc_u32_sel with one key that every packet has. */
+function everyPacket(): Buffer {
+  const bytes = Buffer.alloc(32);
+  bytes[0] = TC_U32_TERMINAL;
+  bytes[2] = 1;
+  return bytes;
+}
+
+/** struct tc_mirred */
+function toLink(index: number): Buffer {
+  const bytes = Buffer.alloc(28);
+  bytes.writeInt32LE(TC_ACT_STOLEN, 8);
+  bytes.writeInt32LE(TCA_EGRESS_REDIR, 20);
+  bytes.writeUInt32LE(index, 24);
+  return bytes;
+}
+
+/** Sends everything that comes in by the link out of another one (net/sched/act_mirred.c). One of ours must not be there. */
+export function redirectFilter(index: number, target: number, action: string): Request {
+  const options = nested(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, toLink(target)));
+  const actions = nested(TCA_U32_ACT, nested(1, text(TCA_ACT_KIND, 'mirred'), options));
+  return {
+    type: RTM_NEWTFILTER,
+    flags: NLM_F_CREATE,
+    body: Buffer.concat([
+      header(index, ingress, { info: infoOf(redirectPriority) }),
+      text(TCA_KIND, 'u32'),
+      nested(TCA_OPTIONS, attribute(TCA_U32_SEL, everyPacket()), actions),
+    ]),
+    action,
+  };
+}
+
+/** ENOENT or EINVAL when there is none. */
+export const removeRedirect = (index: number, action: string): Request => ({
+  type: RTM_DELTFILTER,
+  body: Buffer.concat([header(index, ingress, { info: infoOf(redirectPriority) }), text(TCA_KIND, 'u32')]),
+  action,
+});
+
+/** Indexes of the links that our filter sends to what comes in by the link; none without the qdisc. */
+export function redirects(socket: NetlinkSocket, index: number): number[] {
+  const messages = socket.dump({ type: RTM_GETTFILTER, body: header(index, ingress), action: 'list filters' });
+  return messages.flatMap(({ body }) => {
+    if (body.readUInt32LE(16) >>> 16 !== redirectPriority) return [];
+    const actions = decodeAttributes(decodeAttributes(decodeAttributes(body.subarray(20)).get(TCA_OPTIONS)).get(TCA_U32_ACT));
+    const mirred = decodeAttributes(decodeAttributes(actions.get(1)).get(TCA_ACT_OPTIONS)).get(TCA_MIRRED_PARMS);
+    return mirred === undefined ? [] : [readU32(mirred.subarray(24))];
   });
 }

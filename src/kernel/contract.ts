@@ -2,7 +2,21 @@
 // (fake.test.ts). nft's kinds have more to promise, in nft-contract.ts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Addr, Desired, FastPath, Fdb, KindName, Link, Neigh, Netns, Route, Sysctl, VethLink, VxlanLink } from '#model/desired.ts';
+import type {
+  Addr,
+  Desired,
+  FastPath,
+  Fdb,
+  KindName,
+  Link,
+  Neigh,
+  Netns,
+  Route,
+  Shaper,
+  Sysctl,
+  VethLink,
+  VxlanLink,
+} from '#model/desired.ts';
 import { type Cidr, type Ip, type Mac, parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import type { Kinds } from './kind.ts';
 
@@ -86,6 +100,14 @@ const fast = (link: string, more: Partial<FastPath> = {}): FastPath => ({
   ranges: [parseCidr('10.0.0.0/16'), parseCidr('fd00::/56')],
   member: { mac: mac('0a:63:0a:00:00:05'), addresses: [ip('10.0.0.5'), ip('fd00::5')] },
   tunnel: { mac: mac('02:63:77:00:00:01'), mtu: 1400 },
+  ...more,
+});
+const shaper = (direction: Shaper['direction'], more: Partial<Shaper> = {}): Shaper => ({
+  netns,
+  link: 'cwea',
+  direction,
+  rate: 125_000,
+  burst: 64_000,
   ...more,
 });
 const over = { link: 'cwx7', via: ip('100.126.0.2'), onlink: true } as const;
@@ -203,6 +225,22 @@ const cases: readonly Case[] = [
     changed: fast('cwea', { ranges: [parseCidr('10.0.0.0/16')] }),
     bad: fast('cwenone'),
     other: { netns, link: 'cwx7', ranges: [parseCidr('10.0.0.0/16')] },
+  },
+  {
+    kind: 'shaper',
+    about: 'a limit on what goes to an endpoint',
+    item: shaper('to'),
+    changed: shaper('to', { rate: 8_000_000_000, burst: 4_000_000 }),
+    bad: shaper('to', { link: 'cwenone' }),
+    other: shaper('from'),
+  },
+  {
+    kind: 'shaper',
+    about: 'a limit on what comes from an endpoint',
+    item: shaper('from'),
+    changed: shaper('from', { rate: 1_000_000, burst: 70_000 }),
+    bad: shaper('from', { link: 'cwenone' }),
+    other: shaper('to'),
   },
 ];
 

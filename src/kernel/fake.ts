@@ -1,6 +1,19 @@
 // A host's kernel in memory, as the kinds see it: for tests of the loop without root, and proof that kind.ts and the contract
 // say enough. What hangs on something goes with it; what the kernel would refuse is refused with the kernel's errno.
-import type { Addr, FastPath, Fdb, KindName, Link, Neigh, Netns, NetnsItem, Route, Sysctl, WireguardConfig } from '#model/desired.ts';
+import type {
+  Addr,
+  FastPath,
+  Fdb,
+  KindName,
+  Link,
+  Neigh,
+  Netns,
+  NetnsItem,
+  Route,
+  Shaper,
+  Sysctl,
+  WireguardConfig,
+} from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
 import { addrKey, addrText } from './addr.ts';
 import { byItem, place } from './batch.ts';
@@ -13,6 +26,7 @@ import { neighKey, neighText } from './neigh.ts';
 import { createFakeNft } from './nft-fake.ts';
 import { isOurLinkName } from './ownership.ts';
 import { routeKey, routeText, sameRoute } from './route.ts';
+import { sameShaper, shaperKey, shaperText } from './shaper.ts';
 import { sysctlKey } from './sysctl.ts';
 
 export interface FakeKinds extends Kinds {
@@ -132,7 +146,20 @@ export function createFakeKinds(): FakeKinds {
     check: (item) => absence(`configure link ${item.link} type wireguard`, item),
   });
   const fast = kept<FastPath>('fast', { key: fastKey, same: sameFast, check: (item) => absence(`add ${fastText(item)}`, item) });
-  const hanging: readonly Map<string, OnLink>[] = [addr.items, neigh.items, fdb.items, route.items, wireguard.items, fast.items];
+  const shaper = kept<Shaper>('shaper', {
+    key: shaperKey,
+    same: sameShaper,
+    check: (item) => absence(`add ${shaperText(item)}`, item),
+  });
+  const hanging: readonly Map<string, OnLink>[] = [
+    addr.items,
+    neigh.items,
+    fdb.items,
+    route.items,
+    wireguard.items,
+    fast.items,
+    shaper.items,
+  ];
 
   function dropEnd(key: string): void {
     const end = ends.get(key);
@@ -262,6 +289,7 @@ export function createFakeKinds(): FakeKinds {
     fdb: (key) => fdb.items.delete(key),
     route: (key) => route.items.delete(key),
     fast: (key) => fast.items.delete(key),
+    shaper: (key) => shaper.items.delete(key),
     table(key) {
       for (const where of ['', ...domains.keys()]) nft.table.remove(nft.table.list(where).filter((item) => nft.table.key(item) === key));
     },
@@ -283,6 +311,7 @@ export function createFakeKinds(): FakeKinds {
     table: counted(inside(nft.table)),
     element: counted(inside(nft.element)),
     fast: counted(fast.kind),
+    shaper: counted(shaper.kind),
     get writes() {
       return writes;
     },

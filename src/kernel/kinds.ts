@@ -12,6 +12,7 @@ import { createNeighKind } from './neigh.ts';
 import { defaultNetnsDirectory } from './netns.ts';
 import { createElementKind, createTableKind } from './nft.ts';
 import { createRouteKind } from './route.ts';
+import { createShaperKind } from './shaper.ts';
 import { Sockets } from './sockets.ts';
 import { createSysctlKind } from './sysctl.ts';
 import { createWireguardKind, openWireguard } from './wireguard.ts';
@@ -94,6 +95,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     table: watched(createTableKind({ netnsDirectory })),
     element: watched(createElementKind({ netnsDirectory })),
     fast: watched(createFastKind(sockets)),
+    shaper: watched(createShaperKind(sockets)),
     sockets,
     get writes() {
       return writes;

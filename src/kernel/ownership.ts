@@ -9,6 +9,8 @@
 //   kernel gives by itself is not: IFA_PROTO (Linux 5.18) says so, and where it does not, a link-local address counts as the
 //   kernel's when it is the one that follows from the link's MAC.
 // - route: protocol 197 in the main table. neighbour, forwarding entry: permanent ones on links named `cw…`.
+// - bandwidth limit: the qdisc with handle c97: on a link named `cwe…`; an ifb named `cwi…`, with its qdisc and the tc filter
+//   with preference 196 at the entrance of the link of that endpoint.
 // - fast path: the tc filter with preference 197 and a name `cw_…` at the entrance of a link named `cw…`.
 import { type Ip, linkLocalOf, type Mac } from '#model/ip.ts';
 import { domainPrefix, linkPrefix } from '#model/numbers.ts';

@@ -9,7 +9,7 @@ const conflist = {
   cniVersion: '1.0.0',
   cniVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   name: podNetwork.name,
-  plugins: [{ type: 'causeway', capabilities: { portMappings: true } }],
+  plugins: [{ type: 'causeway', capabilities: { portMappings: true, bandwidth: true } }],
 };
 
 /** Replaces the file in one step under a name that runtimes do not read; the same content is left alone. */

@@ -156,6 +156,17 @@ export interface FastPath {
   readonly tunnel?: { readonly mac: Mac; readonly mtu: number };
 }
 
+/** A limit on what goes to an endpoint, or comes from it, on our end of its link. */
+export interface Shaper {
+  readonly netns: Netns;
+  readonly link: string;
+  readonly direction: 'to' | 'from';
+  /** Bytes per second. */
+  readonly rate: number;
+  /** Bytes that may go at once. */
+  readonly burst: number;
+}
+
 /** Everything the kernel of one host must hold; one array per Kind, in the order in which kinds are applied. */
 export interface Desired {
   readonly netns: readonly NetnsItem[];
@@ -168,6 +179,7 @@ export interface Desired {
   readonly route: readonly Route[];
   readonly table: readonly NftTable[];
   readonly element: readonly NftElement[];
+  readonly shaper: readonly Shaper[];
   readonly fast: readonly FastPath[];
 }
 export type KindName = keyof Desired;
@@ -183,6 +195,7 @@ export const emptyDesired: Desired = {
   route: [],
   table: [],
   element: [],
+  shaper: [],
   fast: [],
 };
 

@@ -210,6 +210,18 @@ export interface Snapshot {
   readonly exposures: ReadonlyMap<string, Exposure>;
 }
 
+/** Limits of an endpoint, in bits; seen from the container: `ingress` comes to it. */
+export interface Bandwidth {
+  readonly ingress?: Limit;
+  readonly egress?: Limit;
+}
+export interface Limit {
+  /** Bits per second. */
+  readonly rate: number;
+  /** Bits that may go at once; absent: what the rate makes in a moment. */
+  readonly burst?: number;
+}
+
 /** What only this host knows of one of its endpoints, kept in its journal. */
 export interface LocalEndpoint {
   readonly endpoint: Endpoint;
@@ -221,4 +233,5 @@ export interface LocalEndpoint {
   readonly order?: number;
   /** Name of its link inside the sandbox, once the engine has placed it there. */
   readonly ifname?: string;
+  readonly bandwidth?: Bandwidth;
 }

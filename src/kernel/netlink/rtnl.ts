@@ -60,6 +60,9 @@ export function encodeLinkQuery(name?: string): Buffer {
   return Buffer.concat([linkHeader(0, 0, 0), mask, name === undefined ? Buffer.alloc(0) : text(uapi.IFLA_IFNAME, name)]);
 }
 
+/** IFLA_LINKINFO of a link that has nothing to say but its kind. */
+export const plainInfo = (kind: string): Buffer => nested(uapi.IFLA_LINKINFO, text(uapi.IFLA_INFO_KIND, kind));
+
 /** IFLA_LINKINFO of a veth: the far end is described like a link of its own. */
 export const vethInfo = (peer: LinkChange): Buffer =>
   nested(

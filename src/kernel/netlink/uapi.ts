@@ -49,6 +49,7 @@ export const RTM_NEWNETCONF = 80;
 export const NETCONFA_IFINDEX = 1;
 export const RTM_NEWQDISC = 36;
 export const RTM_DELQDISC = 37;
+export const RTM_GETQDISC = 38;
 export const RTM_NEWTFILTER = 44;
 export const RTM_DELTFILTER = 45;
 export const RTM_GETTFILTER = 46;
