@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
+import { Fault } from '#model/fault.ts';
 import { run } from './command.ts';
 import { docker } from './engine.ts';
 import type { Host } from './host.ts';
@@ -106,6 +107,7 @@ async function pack(recipe: ImageRecipe, path: string): Promise<string> {
   try {
     const place = (source: string, target: string): void => {
       mkdirSync(dirname(join(tree, target)), { recursive: true });
+      rmSync(join(tree, target), { force: true }); // rather than what a link of that name leads to
       copyFileSync(source, join(tree, target));
       chmodSync(join(tree, target), 0o755);
     };
@@ -140,6 +142,9 @@ export function parseLdd(output: string): string[] {
 }
 
 async function librariesOf(program: string): Promise<string[]> {
-  const { stdout } = await run(['ldd', program]);
+  const { stdout, stderr, status } = await run(['ldd', program], { anyStatus: true });
+  if (status !== 0 && !stderr.includes('not a dynamic executable')) {
+    throw new Fault('unsupported', `Cannot tell the libraries of ${program}: ${stderr}`);
+  }
   return parseLdd(stdout);
 }

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Makes a lab host fit to be a node, once after each start of it.
-#   kubernetes-node.sh GROUP
+# Makes a lab host fit to be a node and becomes PROGRAM, the first that a node needs.
+#   kubernetes-node.sh GROUP PROGRAM...
 # GROUP: control group below which the kubelet keeps its pods, in every hierarchy that the machine has.
 set -eu
 group=$1
+shift
 
 # The kubelet wants volumes' mounts to reach containers.
 mount --make-rshared /
@@ -13,6 +14,7 @@ mkdir -p /run/kubernetes-sysctl
 for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
   [ -e "/proc/sys/$name" ] || continue
   copy=/run/kubernetes-sysctl/$(echo "$name" | tr / _)
+  [ ! -e "$copy" ] || continue
   cat "/proc/sys/$name" >"$copy"
   mount --bind "$copy" "/proc/sys/$name"
 done
@@ -30,4 +32,5 @@ done
 
 # Kubelets of this age ask a cloud's metadata server first; nobody answers here, and it shall know at once.
 ip route replace unreachable 169.254.169.254/32
-mkdir -p /var/lib/cni/bin /etc/cni/net.d /run/containerd
+mkdir -p /var/lib/cni/bin /etc/cni/net.d /etc/kubernetes/manifests /run/containerd
+exec "$@"

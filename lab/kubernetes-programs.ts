@@ -31,6 +31,7 @@ export const upstreamPrograms: readonly KubernetesProgram[] = ['agnhost', 'ginkg
 export const kubernetesNeeds: readonly Need[] = [
   { program: 'kubectl', package: 'kubernetes-client', why: 'to speak to a cluster' },
   { program: 'etcd', package: 'etcd-server', why: "the cluster's store" },
+  { program: 'etcdctl', package: 'etcd-client', why: "to back up the cluster's store" },
   { program: 'containerd', package: 'containerd', why: 'to run pods' },
   { program: 'runc', package: 'runc', why: 'to run pods' },
   { program: 'openssl', package: 'openssl', why: "to make the cluster's certificates" },

@@ -1,43 +1,82 @@
-// A real Kubernetes in a lab: etcd, API server, controller-manager and scheduler on the controller's host, containerd and a
+// A real Kubernetes in a lab: the control plane on the controller's host, containerd and a
 // kubelet on every other host, and Causeway as the only network: no other CNI plugin, no kube-proxy. Nothing is simulated;
 // only node ranges are given out here, as the controller-manager sleeps ten seconds before its first one.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Family } from '#model/ip.ts';
 import { startAgent } from './causeway.ts';
 import { installCni } from './cni.ts';
 import type { CommandOptions, Output } from './command.ts';
 import type { Host } from './host.ts';
-import { boxImage, buildImage } from './images.ts';
+import { boxImage, buildImage, type ImageRecipe } from './images.ts';
 import type { Lab } from './lab.ts';
 import { Identities } from './kubernetes-identities.ts';
+import { ControlPlane, gatesOf, podRanges } from './kubernetes-control-plane.ts';
 import { pathOf } from './kubernetes-programs.ts';
 import { writeOciArchive } from './oci-archive.ts';
 import { hostGroup, labDisk } from './state.ts';
 import { until } from './until.ts';
 
-export const podRange = '10.244.0.0/16';
-export const serviceRange = '10.96.0.0/16';
-const apiService = '10.96.0.1';
 /** What pods are made of: busybox. */
 export const boxPodImage = 'localhost/causeway/box:1';
 const pauseImage = 'localhost/causeway/pause:1';
+/** Pods of the files in this folder of a host are run by its kubelet without being asked by anybody. */
+export const staticPods = '/etc/kubernetes/manifests';
+const nodeScript = join(import.meta.dirname, 'kubernetes-node.sh');
 const containerdSocket = '/run/containerd/containerd.sock';
 const runtimeEndpoint = `unix://${containerdSocket}`;
 
+/** An image that every node has, by the name that pods use. */
+export interface PodImage {
+  readonly name: string;
+  readonly recipe: ImageRecipe;
+  readonly entrypoint?: readonly string[];
+  readonly command: readonly string[];
+}
+const stay = ['sleep', '2147483647'];
+const podImages: readonly PodImage[] = [boxPodImage, pauseImage].map((name) => ({ name, recipe: boxImage, command: stay }));
+
+export interface KubernetesOptions {
+  /** Beyond those of every cluster. */
+  readonly images?: readonly PodImage[];
+  /** Address of the name server that pods are told of. */
+  readonly dns?: string;
+  /** The first is the main one. IPv4 unless given. */
+  readonly families?: readonly Family[];
+}
+
 export class Kubernetes {
   readonly lab: Lab;
+  readonly controlPlane: ControlPlane;
   readonly #folder: string;
   readonly #identities: Identities;
+  readonly #options: KubernetesOptions;
+  readonly #families: readonly Family[];
+  readonly #images: string[] = [];
 
-  constructor(lab: Lab) {
+  constructor(lab: Lab, options: KubernetesOptions = {}) {
     this.lab = lab;
+    this.#options = options;
     this.#folder = join(labDisk(lab.name), 'kubernetes');
     this.#identities = new Identities(join(this.#folder, 'identities'), `https://${lab.controller.address}:6443`);
+    this.#families = options.families ?? [4];
+    const isReady = () => this.#succeeds('get', '--raw', '/readyz');
+    this.controlPlane = new ControlPlane(lab.controller, {
+      folder: this.#folder,
+      identities: this.#identities,
+      families: this.#families,
+      isReady,
+    });
+  }
+
+  /** Of the cluster's administrator, as the controller's host sees it. */
+  get kubeconfig(): string {
+    return this.#identities.file('admin.kubeconfig');
   }
 
   /** Runs kubectl as the cluster's administrator. Faults as `run`. */
   tryKubectl(argv: readonly string[], options: CommandOptions = {}): Promise<Output> {
-    const config = `--kubeconfig=${this.#identities.file('admin.kubeconfig')}`;
+    const config = `--kubeconfig=${this.kubeconfig}`;
     // kubectl keeps what it has learned of a server by the server's address, which every lab has.
     const cache = `--cache-dir=${join(this.#folder, 'kubectl')}`;
     return this.lab.controller.exec(['kubectl', config, cache, ...argv], options);
@@ -52,15 +91,14 @@ export class Kubernetes {
     await this.tryKubectl(['apply', '--filename=-'], { input });
   }
 
-  /** Control plane and all hosts as nodes; on return every node is ready. */
-  async start(): Promise<void> {
-    const { controller, hosts } = this.lab;
+  /** Control plane and `hosts`, all unless said, as nodes; on return every node is ready. */
+  async start(hosts: readonly Host[] = this.lab.hosts): Promise<void> {
     mkdirSync(this.#folder, { recursive: true });
     await this.#identities.make();
-    await this.#startControlPlane(controller);
+    await this.controlPlane.start();
     await this.tryKubectl(['apply', '--filename', join(import.meta.dirname, '..', 'packaging', 'kubernetes', 'access.yaml')]);
-    const images = await this.#images();
-    await Promise.all(hosts.map((host) => this.startNode(host, images)));
+    await this.#makeImages();
+    await Promise.all(hosts.map((host) => this.startNode(host)));
     await this.kubectl('wait', '--for=condition=Ready', 'node', '--all', '--timeout=120s');
     await until('the default service account', () => this.#succeeds('get', 'serviceaccount', 'default'), { timeoutMs: 60_000 });
   }
@@ -69,104 +107,46 @@ export class Kubernetes {
     return (await this.tryKubectl(argv, { anyStatus: true })).status === 0;
   }
 
-  async #startControlPlane(host: Host): Promise<void> {
-    const { address } = host;
-    const file = (name: string): string => this.#identities.file(name);
-    const names = ['DNS:kubernetes', 'DNS:kubernetes.default', 'DNS:kubernetes.default.svc', `IP:${address}`, `IP:${apiService}`];
-    await Promise.all([
-      this.#identities.certificate('apiserver', '/CN=kube-apiserver', names),
-      this.#identities.certificate('apiserver-kubelet', '/O=system:masters/CN=apiserver-kubelet'),
-      this.#identities.user('admin', '/O=system:masters/CN=admin'),
-      this.#identities.user('controller-manager', '/CN=system:kube-controller-manager'),
-      this.#identities.user('scheduler', '/CN=system:kube-scheduler'),
-    ]);
-    const start = (name: string, argv: readonly string[]): Promise<void> => host.startService({ name, argv, env: {} });
-    const etcd = ['http://127.0.0.1:2379', 'http://127.0.0.1:2380'] as const;
-    await start('etcd', [
-      'etcd',
-      `--data-dir=${join(this.#folder, 'etcd')}`,
-      `--listen-client-urls=${etcd[0]}`,
-      `--advertise-client-urls=${etcd[0]}`,
-      `--listen-peer-urls=${etcd[1]}`,
-      `--initial-advertise-peer-urls=${etcd[1]}`,
-      `--initial-cluster=default=${etcd[1]}`,
-      '--unsafe-no-fsync',
-      '--log-level=warn',
-    ]);
-    await start('kube-apiserver', [
-      pathOf('kube-apiserver'),
-      `--etcd-servers=${etcd[0]}`,
-      `--advertise-address=${address}`,
-      '--secure-port=6443',
-      '--insecure-port=0',
-      `--tls-cert-file=${file('apiserver.crt')}`,
-      `--tls-private-key-file=${file('apiserver.key')}`,
-      `--client-ca-file=${file('ca.crt')}`,
-      `--kubelet-client-certificate=${file('apiserver-kubelet.crt')}`,
-      `--kubelet-client-key=${file('apiserver-kubelet.key')}`,
-      '--kubelet-preferred-address-types=InternalIP',
-      '--service-account-issuer=https://kubernetes.default.svc',
-      `--service-account-signing-key-file=${file('sa.key')}`,
-      `--service-account-key-file=${file('sa.pub')}`,
-      '--authorization-mode=Node,RBAC',
-      '--enable-admission-plugins=NodeRestriction',
-      '--allow-privileged=true',
-      `--service-cluster-ip-range=${serviceRange}`,
-    ]);
-    await until('the API server to be ready', () => this.#succeeds('get', '--raw', '/readyz'), { timeoutMs: 120_000, intervalMs: 200 });
-    const loopback = '--bind-address=127.0.0.1';
-    await start('kube-controller-manager', [
-      pathOf('kube-controller-manager'),
-      `--kubeconfig=${file('controller-manager.kubeconfig')}`,
-      loopback,
-      '--allocate-node-cidrs=false',
-      '--configure-cloud-routes=false',
-      `--cluster-cidr=${podRange}`,
-      `--service-cluster-ip-range=${serviceRange}`,
-      `--root-ca-file=${file('ca.crt')}`,
-      `--service-account-private-key-file=${file('sa.key')}`,
-      '--use-service-account-credentials=true',
-      '--leader-elect=false',
-    ]);
-    const config = `--kubeconfig=${file('scheduler.kubeconfig')}`;
-    await start('kube-scheduler', [pathOf('kube-scheduler'), config, loopback, '--leader-elect=false']);
-  }
-
   /** Tar files of the images that pods and their sandboxes are made of. */
-  async #images(): Promise<string[]> {
-    const layer = await buildImage(boxImage);
-    const targets: string[] = [];
-    for (const name of [boxPodImage, pauseImage]) {
-      const target = join(this.#folder, `${name.replaceAll(/\W/g, '-')}.tar`);
-      await writeOciArchive({ layer, name, command: ['sleep', '2147483647'] }, target, this.#folder);
-      targets.push(target);
+  async #makeImages(): Promise<void> {
+    for (const { recipe, ...image } of [...podImages, ...(this.#options.images ?? [])]) {
+      const target = join(this.#folder, `${image.name.replaceAll(/\W/g, '-')}.tar`);
+      await writeOciArchive({ layer: await buildImage(recipe), ...image }, target, this.#folder);
+      this.#images.push(target);
     }
-    return targets;
   }
 
-  /** A kubelet with its container runtime, and an agent; and the Node gets its range of addresses. */
-  async startNode(host: Host, images: readonly string[]): Promise<void> {
+  /**
+   * A kubelet with its container runtime, and an agent; and the Node gets its range of addresses, the `index`-th. They are
+   * services of the host, so they come back when it is rebooted.
+   */
+  async startNode(host: Host, index: number = this.lab.hosts.indexOf(host) + 1): Promise<void> {
     const { name } = host;
-    const group = `${hostGroup(host.lab, name)}/pods`;
-    await host.exec([join(import.meta.dirname, 'kubernetes-node.sh'), group]);
     await installCni(host.file('/var/lib/cni/bin'));
-    await this.#startRuntime(host, images);
-    await this.#startKubelet(host, group);
+    await this.#startRuntime(host);
+    await this.#startKubelet(host);
     await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 200 });
-    const range = `10.244.${this.lab.hosts.indexOf(host) + 1}.0/24`;
-    await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: range, podCIDRs: [range] } }));
+    const ranges = this.#families.map((family) => nodeRange(family, index));
+    await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
     await this.#identities.user(`agent-${name}`, `/O=causeway:agents/CN=causeway:agent:${name}`);
     await this.startAgent(host);
+  }
+
+  async restartKubelet(host: Host): Promise<void> {
+    await host.stopService('kubelet');
+    await this.#startKubelet(host);
   }
 
   /** Starts the node's agent, `more` at the end of its command line. */
   startAgent(host: Host, ...more: readonly string[]): Promise<void> {
     const config = this.#identities.file(`agent-${host.name}.kubeconfig`);
-    const words = ['--kubernetes', config, '--pod-cidr', podRange, '--host', host.name, '--log-level', 'debug'];
+    const ranges = this.#families.flatMap((family) => ['--pod-cidr', podRanges[family]]);
+    const words = ['--kubernetes', config, ...ranges, '--host', host.name, '--log-level', 'debug'];
     return startAgent(host, { arguments: [...words, ...more] });
   }
 
-  async #startRuntime(host: Host, images: readonly string[]): Promise<void> {
+  async #startRuntime(host: Host): Promise<void> {
+    const group = podGroup(host);
     const file = join(this.#folder, `containerd-${host.name}.toml`);
     // Below /var/lib/docker is a real file system, which overlayfs needs. Root may be without CAP_SYS_RESOURCE here.
     writeFileSync(
@@ -182,16 +162,16 @@ root = "/var/lib/docker/containerd"
 `,
     );
     await host.startService(
-      { name: 'containerd', argv: ['containerd', '--config', file], env: {}, ready: { socket: containerdSocket } },
+      { name: 'containerd', argv: [nodeScript, group, 'containerd', '--config', file], env: {}, ready: { socket: containerdSocket } },
       60_000,
     );
     await until(`containerd on ${host.name}`, async () => (await host.exec(['ctr', 'version'], { anyStatus: true })).status === 0);
-    for (const image of images) await host.exec(['ctr', '--namespace=k8s.io', 'images', 'import', image]);
+    for (const image of this.#images) await host.exec(['ctr', '--namespace=k8s.io', 'images', 'import', image]);
   }
 
-  async #startKubelet(host: Host, group: string): Promise<void> {
-    const { name, address } = host;
-    const names = [`DNS:${name}`, `IP:${address}`];
+  async #startKubelet(host: Host): Promise<void> {
+    const { name, address, address6 } = host;
+    const names = [`DNS:${name}`, `IP:${address}`, `IP:${address6}`];
     const kubeconfig = await this.#identities.user(name, `/O=system:nodes/CN=system:node:${name}`, names);
     const file = join(this.#folder, `kubelet-${name}.yaml`);
     const config = {
@@ -206,8 +186,10 @@ root = "/var/lib/docker/containerd"
       tlsCertFile: this.#identities.file(`${name}.crt`),
       tlsPrivateKeyFile: this.#identities.file(`${name}.key`),
       clusterDomain: 'cluster.local',
+      ...(this.#options.dns === undefined ? {} : { clusterDNS: [this.#options.dns] }),
       cgroupDriver: 'cgroupfs',
-      cgroupRoot: group,
+      cgroupRoot: podGroup(host),
+      staticPodPath: staticPods,
       failSwapOn: false,
       // The node is called ready as soon as the network is, not ten seconds later.
       nodeStatusUpdateFrequency: '1s',
@@ -222,7 +204,8 @@ root = "/var/lib/docker/containerd"
       `--kubeconfig=${kubeconfig}`,
       '--root-dir=/var/lib/docker/kubelet',
       `--hostname-override=${name}`,
-      `--node-ip=${address}`,
+      `--node-ip=${this.#families.map((family) => (family === 4 ? address : address6)).join(',')}`,
+      ...gatesOf(this.#families),
       '--container-runtime=remote',
       `--container-runtime-endpoint=${runtimeEndpoint}`,
       '--network-plugin=cni',
@@ -230,3 +213,9 @@ root = "/var/lib/docker/containerd"
     await host.startService({ name: 'kubelet', argv, env: { AWS_EC2_METADATA_DISABLED: 'true' } });
   }
 }
+
+/** Of the `index`-th node from 1. */
+const nodeRange = (family: Family, index: number): string =>
+  family === 4 ? `10.244.${index}.0/24` : `fd00:10:244:${index.toString(16)}::/64`;
+
+const podGroup = (host: Host): string => `${hostGroup(host.lab, host.name)}/pods`;

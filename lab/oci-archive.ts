@@ -11,12 +11,14 @@ export interface OciImage {
   /** With a tag, as pods name it. */
   readonly name: string;
   readonly command: readonly string[];
+  readonly entrypoint?: readonly string[];
 }
 
 const mediaType = (what: string): string => `application/vnd.oci.image.${what}`;
 
 /** Writes the image to `target`, a tar file; `folder` is a place for the pieces. */
-export async function writeOciArchive({ layer, name, command }: OciImage, target: string, folder: string): Promise<void> {
+export async function writeOciArchive(image: OciImage, target: string, folder: string): Promise<void> {
+  const { layer, name, command, entrypoint = [] } = image;
   const tree = mkdtempSync(join(folder, 'oci-'));
   try {
     const blobs = join(tree, 'blobs', 'sha256');
@@ -34,7 +36,7 @@ export async function writeOciArchive({ layer, name, command }: OciImage, target
     const config = blob('config.v1+json', {
       architecture,
       os: 'linux',
-      config: { Cmd: command, Env: ['PATH=/usr/bin:/bin'] },
+      config: { Entrypoint: entrypoint, Cmd: command, Env: ['PATH=/usr/bin:/bin'] },
       rootfs: { type: 'layers', diff_ids: [`sha256:${layerDigest}`] },
     });
     const layers = [{ mediaType: mediaType('layer.v1.tar'), digest: `sha256:${layerDigest}`, size: bytes.length }];

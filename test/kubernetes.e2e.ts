@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
-import { boxPodImage, Kubernetes, podRange } from '#lab/kubernetes.ts';
+import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import { podRange } from '#lab/kubernetes-control-plane.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
 import { agentStatus } from './bed.ts';
