@@ -48,6 +48,8 @@ export const testNeeds: readonly Need[] = [
   need('systemctl', 'systemd', 'to boot a host with it'),
   need('openssl', 'openssl', 'to look at certificates'),
   need('docker-compose', 'docker-compose', 'to test Compose files'),
+  need('bird', 'bird2', 'to announce blocks by BGP'),
+  need('vtysh', 'frr', 'a router that speaks BGP with BIRD'),
   ...cniNeeds,
 ];
 

@@ -141,13 +141,15 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
 /** A host: its namespace, its kernel, and the domains in it. */
 export class NetnsHost extends Place {
   readonly kinds: RealKinds;
+  readonly birdDirectory: string;
   readonly #directory: string;
   readonly #reconciler: Reconciler;
 
   constructor(path: string, directory: string) {
     super(path);
     this.#directory = directory;
-    this.kinds = createKinds({ netnsDirectory: directory });
+    this.birdDirectory = `${directory}-bird`;
+    this.kinds = createKinds({ netnsDirectory: directory, birdDirectory: this.birdDirectory });
     this.#reconciler = new Reconciler(this.kinds);
   }
 
@@ -242,6 +244,7 @@ export class Wire implements Disposable {
     for (const host of this.#hosts) {
       inNetns(host.path, () => {
         host.kinds.netns.remove(host.kinds.netns.list(''));
+        host.kinds.bird.remove(host.kinds.bird.list(''));
       });
       host.kinds[Symbol.dispose]();
     }

@@ -20,6 +20,7 @@ const order = [
   'element',
   'shaper',
   'fast',
+  'bird',
 ] as const satisfies readonly KindName[];
 
 export interface Outcome {

@@ -33,8 +33,16 @@ const meta = {
   labels: field.labels,
 } satisfies EntriesOf<Meta>;
 
-export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'swarm']);
-export const carryName: Schema<Choices['carry']> = v.picklist(['vxlan', 'direct-routing', 'host-gateway', 'wireguard', 'docker']);
+export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'calico', 'swarm']);
+export const carryName: Schema<Choices['carry']> = v.picklist([
+  'vxlan',
+  'direct-routing',
+  'host-gateway',
+  'bgp',
+  'bgp-cross-subnet',
+  'wireguard',
+  'docker',
+]);
 export const protocol: Schema<Protocol> = v.picklist(['tcp', 'udp', 'sctp']);
 export const addressing: Schema<Network['addressing']> = v.picklist(['blocks', 'external']);
 export const family: Schema<Family> = v.picklist([4, 6]);

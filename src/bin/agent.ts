@@ -153,9 +153,14 @@ interface Kernel {
 
 function openKernel(options: Options, onDrift: (netns: string | undefined) => void): Kernel {
   const wireguard = probeWireguard();
-  if (wireguard === 'none') return { wireguard, kinds: createKinds({ onDrift }) };
+  const birdDirectory = join(options.run, 'bird');
+  if (wireguard === 'none') return { wireguard, kinds: createKinds({ onDrift, birdDirectory }) };
   const { privateKey, publicKey } = loadKeyPair(join(options.state, 'wireguard.key'));
-  return { wireguard, publicKey, kinds: createKinds({ onDrift, wireguard: { directory: join(options.run, 'wireguard'), privateKey } }) };
+  return {
+    wireguard,
+    publicKey,
+    kinds: createKinds({ onDrift, birdDirectory, wireguard: { directory: join(options.run, 'wireguard'), privateKey } }),
+  };
 }
 
 function foundRoutes({ sockets }: RealKinds): FoundRoute[] {

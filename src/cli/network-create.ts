@@ -8,8 +8,8 @@ import { type Act, collect, completes, done, examples, integer, pairs } from './
 import { poolsOf } from './pool.ts';
 import type { Answer, Session } from './session.ts';
 
-const modelNames: readonly ModelName[] = ['overlay', 'flannel', 'swarm'];
-const carryNames: readonly CarryName[] = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'];
+const modelNames: readonly ModelName[] = ['overlay', 'flannel', 'calico', 'swarm'];
+const carryNames: readonly CarryName[] = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'wireguard'];
 
 interface CreateOptions {
   readonly model?: string;

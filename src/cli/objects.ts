@@ -37,6 +37,9 @@ function uplinkObjects(network: Network, inside: string, { families }: Setting):
 }
 
 /** wg(8) finds processes below /run/wireguard only; ours have their sockets in the agent's own folder. */
+const birdSocket = '/run/causeway/bird/bird.ctl';
+const birdConfig = '/run/causeway/bird/bird.conf';
+
 const showUserspace = (link: string): string =>
   `unshare -m sh -c 'mkdir -p /run/wireguard; mount --bind /run/causeway/wireguard /run/wireguard; wg show ${link}'`;
 
@@ -46,6 +49,11 @@ function carryObjects(network: Network, inside: string, { features, families }: 
   const isUserspace = features['wireguard'] === 'userspace';
   const toBlocks = (which: string): readonly KernelObject[] => routes('routes to the blocks of other hosts', inside, which, families);
   const direct = toBlocks(`proto ${routeProtocol}`);
+  const learned: readonly KernelObject[] = [
+    ...toBlocks('proto bird'),
+    { what: 'BGP sessions', command: `birdc -s ${birdSocket} show protocols` },
+    { what: 'what is announced and to whom', command: `less ${birdConfig}` },
+  ];
   const byCarry: Readonly<Record<Network['choices']['carry'], readonly KernelObject[]>> = {
     vxlan: [
       { what: 'VXLAN link', command: `${inside}ip -d link show ${tunnel}` },
@@ -59,6 +67,8 @@ function carryObjects(network: Network, inside: string, { features, families }: 
       { what: 'forwarding entries, one per host behind a router', command: `${inside}bridge fdb show dev ${tunnel}` },
     ],
     'host-gateway': direct,
+    bgp: learned,
+    'bgp-cross-subnet': [...learned, { what: 'VXLAN link, for hosts behind a router', command: `${inside}ip -d link show ${tunnel}` }],
     wireguard: [
       { what: 'WireGuard link', command: `${inside}ip -d link show ${wireguard}` },
       {

@@ -11,8 +11,8 @@ export interface ParsedOptions extends Choices {
   readonly network?: string;
 }
 
-const models = ['overlay', 'flannel'] as const;
-const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
+const models = ['overlay', 'flannel', 'calico'] as const;
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'wireguard'] as const;
 
 const readers: Readonly<Record<string, (value: string, key: string) => ParsedOptions>> = {
   [networkOption]: (value, key) => ({ network: nameIn(value, key) }),

@@ -164,7 +164,7 @@ test('a network that cannot be made leaves nothing but the draft, which Docker r
     [{ encrypted: 'maybe' }, 'invalid'],
     [{ tenant: 'a/b' }, 'invalid'],
     [{ tenant: 'a\nb' }, 'invalid'],
-    [{ model: 'calico' }, 'invalid'],
+    [{ model: 'weave' }, 'invalid'],
     [{ carry: 'pigeon' }, 'invalid'],
     [{ 'causeway.network': 'a/../b' }, 'invalid'],
   ] as const) {

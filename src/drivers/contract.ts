@@ -24,6 +24,7 @@ export const driverCases: readonly DriverCase[] = [
   { model: 'flannel', carry: 'direct-routing' },
   { model: 'flannel', carry: 'host-gateway' },
   { model: 'flannel', carry: 'wireguard' },
+  { model: 'calico', carry: 'bgp-cross-subnet' },
 ];
 
 /** Kinds that count what they write. */

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
+import { findBird } from '#kernel/bird.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { generateKeyPair } from '#kernel/wireguard-keys.ts';
@@ -26,14 +27,18 @@ ip('link', 'set', 'wire0', 'up');
 
 function reopen(): RealKinds {
   current?.[Symbol.dispose]();
-  current = createKinds({ netnsDirectory: join(folder, 'netns'), wireguard: { directory: join(folder, 'wireguard'), privateKey } });
+  current = createKinds({
+    netnsDirectory: join(folder, 'netns'),
+    birdDirectory: join(folder, 'bird'),
+    wireguard: { directory: join(folder, 'wireguard'), privateKey },
+  });
   return current;
 }
 
 /** As an agent that has left every network, and without settings of the one before. */
 function open(): RealKinds {
   const kinds = reopen();
-  for (const name of ['element', 'route', 'fdb', 'neigh', 'addr', 'link', 'table'] as const) {
+  for (const name of ['bird', 'element', 'route', 'fdb', 'neigh', 'addr', 'link', 'table'] as const) {
     const kind = kinds[name] as { list(netns: string): unknown[]; remove(items: readonly unknown[]): unknown };
     kind.remove(['', ...kinds.netns.list('').map((item) => item.name)].flatMap((netns) => kind.list(netns)));
   }
@@ -50,7 +55,10 @@ after(() => {
 driverContract('kernel', {
   open,
   reopen,
-  skip: ({ carry }) => (carry === 'wireguard' && wireguard === 'none' ? 'neither WireGuard in this kernel nor wireguard-go' : false),
+  skip({ carry }) {
+    if (carry === 'wireguard' && wireguard === 'none') return 'neither WireGuard in this kernel nor wireguard-go';
+    return carry.startsWith('bgp') && findBird() === undefined ? 'missing: bird' : false;
+  },
   shuffles: 1,
   every: 5,
 });

@@ -2,6 +2,7 @@
 // there is nothing to plan for it.
 import type { CarryName } from '#model/resources.ts';
 import type { Driver } from './driver.ts';
+import { bgp, bgpCrossSubnet } from './bgp.ts';
 import { directRouting } from './direct-routing.ts';
 import { hostGateway } from './host-gateway.ts';
 import { vxlan } from './vxlan.ts';
@@ -11,5 +12,7 @@ export const drivers: Readonly<Partial<Record<CarryName, Driver>>> = {
   vxlan,
   'direct-routing': directRouting,
   'host-gateway': hostGateway,
+  bgp,
+  'bgp-cross-subnet': bgpCrossSubnet,
   wireguard,
 };

@@ -38,6 +38,18 @@ export const models: Readonly<Record<ModelName, Model>> = {
     carries: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
     frontEnds: ['Docker'],
   },
+  calico: {
+    summary: 'One flat network of small blocks that hosts announce to each other, and to the routers around them, by BGP.',
+    choices: {
+      attach: 'routed',
+      domain: 'host',
+      address: { blockLength4: 26, blockLength6: 122, blocksPerHost: 0, borrow: true },
+      carry: 'bgp',
+      guard: 'open',
+    },
+    carries: ['bgp', 'bgp-cross-subnet'],
+    frontEnds: ['Docker', 'Kubernetes'],
+  },
   swarm: {
     summary: "Docker's built-in overlay driver on a Swarm, created and observed by Causeway.",
     choices: {
@@ -105,6 +117,8 @@ export function describeChoices(
     vxlan: 'VXLAN between the hosts, one route per block and one neighbour and forwarding entry per host; nothing floods or learns',
     'direct-routing': 'plain routes between hosts on one subnet, VXLAN to hosts behind a router',
     'host-gateway': 'plain routes, the other host is the next hop; all hosts must share a subnet',
+    bgp: 'plain routes that hosts learn from each other and from routers by BGP; every router on the way must know them',
+    'bgp-cross-subnet': 'plain routes learned by BGP between hosts on one subnet, VXLAN to hosts behind a router',
     wireguard: "routes over the network's own WireGuard device; its UDP socket is the host's",
     docker: "Docker's VXLAN",
   };

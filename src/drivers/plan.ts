@@ -15,6 +15,8 @@ import {
   uplinkLink,
 } from '#model/numbers.ts';
 import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snapshot } from '#model/resources.ts';
+import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
+import { renderBird } from './bird.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
 import { planFast } from './fast.ts';
@@ -23,6 +25,7 @@ import { mtuSum } from './mtu.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
 import { planServices, serviceRules } from './services.ts';
+import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
 
 /** One network on this host, with everything of the snapshot that concerns it. */
 interface Present {
@@ -65,7 +68,8 @@ function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], se
   const blocks = Map.groupBy(snapshot.blocks.values(), ({ network }) => network);
   const endpoints = Map.groupBy(snapshot.endpoints.values(), ({ network }) => network);
   const always = [...snapshot.networks.values()].filter(
-    ({ id, present }) => present === 'always' && (blocks.get(id) ?? []).some(({ host }) => host === self.id),
+    ({ id, present, choices }) =>
+      present === 'always' && (isSpoken(choices.carry) || (blocks.get(id) ?? []).some(({ host }) => host === self.id)),
   );
   return [...new Set([...joined.keys(), ...always.map(({ id }) => id)])].toSorted().flatMap((id) => {
     const network = snapshot.networks.get(id);
@@ -244,18 +248,42 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
   };
 }
 
+/** The speaker that all networks of this host share which are carried by BGP. */
+function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Host, settings: BgpSettings): Part {
+  const spoken = presents
+    .filter(({ network }) => isSpoken(network.choices.carry))
+    .map(({ network, pools, local }): Spoken => ({
+      network,
+      pools,
+      local,
+      blocks: [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id),
+    }));
+  const speaker = speakerOf(self, snapshot.hosts.values(), spoken, settings);
+  return speaker === undefined ? {} : { bird: [{ netns: '', ...renderBird(speaker) }] };
+}
+
 /**
  * The desired state of `self`. Deterministic: the same input gives the same items in the same order, whatever order the
  * snapshot's maps have. An empty host gets nothing at all, so leaving the last network cleans up everything.
  */
-export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: Host, services: readonly Service[] = []): Desired {
+export function plan(
+  snapshot: Snapshot,
+  local: readonly LocalEndpoint[],
+  self: Host,
+  services: readonly Service[] = [],
+  bgp: BgpSettings = defaultBgp,
+): Desired {
   const presents = presentNetworks(
     snapshot,
     local.toSorted((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1)),
     self,
   );
   if (presents.length === 0) return emptyDesired;
-  const parts = [planHost(presents, snapshot, self, services), ...presents.flatMap(planNetwork)];
+  const parts = [
+    planHost(presents, snapshot, self, services),
+    ...presents.flatMap(planNetwork),
+    planSpeaker(presents, snapshot, self, bgp),
+  ];
   return {
     netns: parts.flatMap((part) => part.netns ?? []),
     sysctl: parts.flatMap((part) => part.sysctl ?? []),
@@ -269,5 +297,6 @@ export function plan(snapshot: Snapshot, local: readonly LocalEndpoint[], self: 
     element: parts.flatMap((part) => part.element ?? []),
     shaper: parts.flatMap((part) => part.shaper ?? []),
     fast: parts.flatMap((part) => part.fast ?? []),
+    bird: parts.flatMap((part) => part.bird ?? []),
   };
 }

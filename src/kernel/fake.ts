@@ -2,6 +2,7 @@
 // say enough. What hangs on something goes with it; what the kernel would refuse is refused with the kernel's errno.
 import type {
   Addr,
+  BirdConfig,
   FastPath,
   Fdb,
   KindName,
@@ -160,6 +161,11 @@ export function createFakeKinds(): FakeKinds {
     fast.items,
     shaper.items,
   ];
+  const bird = kept<BirdConfig>('bird', {
+    key: ({ netns }) => netns,
+    same: (wanted, found) => wanted.text === found.text && wanted.secrets === found.secrets,
+    check: () => undefined,
+  });
 
   function dropEnd(key: string): void {
     const end = ends.get(key);
@@ -290,6 +296,7 @@ export function createFakeKinds(): FakeKinds {
     route: (key) => route.items.delete(key),
     fast: (key) => fast.items.delete(key),
     shaper: (key) => shaper.items.delete(key),
+    bird: (key) => bird.items.delete(key),
     table(key) {
       for (const where of ['', ...domains.keys()]) nft.table.remove(nft.table.list(where).filter((item) => nft.table.key(item) === key));
     },
@@ -312,6 +319,7 @@ export function createFakeKinds(): FakeKinds {
     element: counted(inside(nft.element)),
     fast: counted(fast.kind),
     shaper: counted(shaper.kind),
+    bird: counted(bird.kind),
     get writes() {
       return writes;
     },

@@ -2,6 +2,7 @@
 // counted (a restart that changes nothing must write nothing) and where they are told apart from drift.
 import type { Netns } from '#model/desired.ts';
 import { createAddrKind } from './addr.ts';
+import { createBirdKind, findBird } from './bird.ts';
 import { createNetnsKind } from './domain.ts';
 import { Events, type OnDrift } from './events.ts';
 import { createFastKind } from './fast.ts';
@@ -22,6 +23,8 @@ export interface KindsOptions {
   readonly netnsDirectory?: string;
   /** The host's private key (base64) and where wireguard-go's sockets go; absent: wireguard is refused as `unsupported`. */
   readonly wireguard?: { readonly directory: string; readonly privateKey: string };
+  /** Where the BGP speaker's files go; absent: it is refused as `unsupported`. */
+  readonly birdDirectory?: string;
   /** Called when somebody else may have changed something of ours; absent: nothing is watched. */
   readonly onDrift?: OnDrift;
 }
@@ -68,6 +71,12 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
 
   const { wireguard } = options;
   const backend = wireguard === undefined ? undefined : openWireguard(sockets, wireguard.directory);
+  const bird = createBirdKind({
+    sockets,
+    directory: options.birdDirectory ?? '/nonexistent',
+    program: options.birdDirectory === undefined ? undefined : findBird(),
+    ended: () => options.onDrift?.(''),
+  });
   const netns = createNetnsKind(sockets, (name: Netns) => events?.release(name));
   return {
     netns: {
@@ -96,12 +105,14 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     element: watched(createElementKind({ netnsDirectory })),
     fast: watched(createFastKind(sockets)),
     shaper: watched(createShaperKind(sockets)),
+    bird: watched(bird),
     sockets,
     get writes() {
       return writes;
     },
     [Symbol.dispose]() {
       events?.[Symbol.dispose]();
+      bird[Symbol.dispose]();
       sockets[Symbol.dispose]();
     },
   };

@@ -11,6 +11,8 @@
 // - route: protocol 197 in the main table. neighbour, forwarding entry: permanent ones on links named `cw…`.
 // - bandwidth limit: the qdisc with handle c97: on a link named `cwe…`; an ifb named `cwi…`, with its qdisc and the tc filter
 //   with preference 196 at the entrance of the link of that endpoint.
+// - BGP speaker: the BIRD process that listens in the agent's own directory. Routes of protocol 12 (bird) in the main table are
+//   that process's, and nobody else's; the agent itself only removes them, once no speaker is wanted any more.
 // - fast path: the tc filter with preference 197 and a name `cw_…` at the entrance of a link named `cw…`.
 import { type Ip, linkLocalOf, type Mac } from '#model/ip.ts';
 import { domainPrefix, linkPrefix } from '#model/numbers.ts';

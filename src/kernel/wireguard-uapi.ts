@@ -1,9 +1,9 @@
 // The cross-platform configuration protocol of userspace WireGuard (https://www.wireguard.com/xplatform/): lines of
 // `key=value` over a unix stream socket, an empty line ends a request and its answer. Keys are in hexadecimal.
-import { closeSync, readSync, writeSync } from 'node:fs';
 import { Fault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
-import { errnoName, kernelFault, openUnixStream } from './libc.ts';
+import { errnoName, kernelFault } from './libc.ts';
+import { talk } from './unix-talk.ts';
 import { keyBytes, publicKeyOf } from './wireguard-keys.ts';
 import { type DeviceChange, type DevicePeer, type DeviceState, greetingInterval } from './wireguard-config.ts';
 
@@ -51,35 +51,8 @@ export function parseAnswer(answer: string, action: string): DeviceState {
 }
 
 /** One request and its answer, synchronously; at most two seconds. Fault `kernel`, with errno ECONNREFUSED or ENOENT when nobody listens. */
-export function exchange(path: string, request: string, action: string): DeviceState {
-  const fd = openUnixStream(path);
-  try {
-    const bytes = Buffer.from(request);
-    for (let sent = 0; sent < bytes.length;) sent += uninterrupted(() => writeSync(fd, bytes, sent));
-    const chunks: Buffer[] = [];
-    const buffer = Buffer.alloc(64 * 1024);
-    for (let tail = ''; !tail.endsWith('\n\n');) {
-      const length = uninterrupted(() => readSync(fd, buffer));
-      if (length === 0) break;
-      chunks.push(Buffer.from(buffer.subarray(0, length)));
-      tail = (tail + buffer.toString('latin1', Math.max(0, length - 2), length)).slice(-2);
-    }
-    return parseAnswer(Buffer.concat(chunks).toString(), action);
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && 'syscall' in error) throw kernelFault(action, String(error.code));
-    throw error;
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** A socket with a time limit is not taken up again by itself after a signal (signal(7)), and ours come with every kernel event. */
-function uninterrupted<T>(call: () => T): T {
-  for (;;) {
-    try {
-      return call();
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EINTR')) throw error;
-    }
-  }
-}
+export const exchange = (path: string, request: string, action: string): DeviceState =>
+  parseAnswer(
+    talk(path, request, action, (answer) => answer.endsWith('\n\n')),
+    action,
+  );

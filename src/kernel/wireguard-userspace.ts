@@ -17,6 +17,7 @@ import { encodeLink, type FoundLink } from './netlink/rtnl.ts';
 import { RTM_SETLINK } from './netlink/uapi.ts';
 import { isOurLinkName } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
+import { pause, waitFor } from './wait.ts';
 import type { WireguardBackend } from './wireguard-config.ts';
 import { exchange, getRequest, setRequest } from './wireguard-uapi.ts';
 
@@ -28,14 +29,6 @@ const noticeMs = 20;
 
 const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LOG_LEVEL: 'error' };
 const script = 'mkdir -p /var/run/wireguard && mount --bind "$1" /var/run/wireguard && exec "$2" -f "$3"';
-
-const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-
-/** Whether the condition came true in time. Blocks: kinds are synchronous, and starting a device is rare. */
-function waitFor(condition: () => boolean, timeoutMs: number): boolean {
-  for (const end = Date.now() + timeoutMs; Date.now() < end; pause(2)) if (condition()) return true;
-  return condition();
-}
 
 /** Where wireguard-go is; undefined when it is not installed or there are no tun devices. */
 export function findWireguardGo(): string | undefined {

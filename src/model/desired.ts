@@ -167,6 +167,17 @@ export interface Shaper {
   readonly burst: number;
 }
 
+/**
+ * The host's BGP speaker, a BIRD process: its configuration, and the passwords that it includes. Always of the host itself.
+ * What it learns it writes into the kernel by itself.
+ */
+export interface BirdConfig {
+  readonly netns: Netns;
+  readonly text: string;
+  /** Never shown. */
+  readonly secrets: string;
+}
+
 /** Everything the kernel of one host must hold; one array per Kind, in the order in which kinds are applied. */
 export interface Desired {
   readonly netns: readonly NetnsItem[];
@@ -181,6 +192,7 @@ export interface Desired {
   readonly element: readonly NftElement[];
   readonly shaper: readonly Shaper[];
   readonly fast: readonly FastPath[];
+  readonly bird: readonly BirdConfig[];
 }
 export type KindName = keyof Desired;
 
@@ -197,6 +209,7 @@ export const emptyDesired: Desired = {
   element: [],
   shaper: [],
   fast: [],
+  bird: [],
 };
 
 /** Families that a list of addresses uses, IPv4 first. */

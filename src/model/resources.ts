@@ -51,8 +51,8 @@ export interface HostStatus {
   readonly features: Readonly<Record<string, boolean | string>>;
 }
 
-export type ModelName = 'overlay' | 'flannel' | 'swarm';
-export type CarryName = 'vxlan' | 'direct-routing' | 'host-gateway' | 'wireguard' | 'docker';
+export type ModelName = 'overlay' | 'flannel' | 'calico' | 'swarm';
+export type CarryName = 'vxlan' | 'direct-routing' | 'host-gateway' | 'bgp' | 'bgp-cross-subnet' | 'wireguard' | 'docker';
 
 /** A model's five choices, after the user's changes. The table of defaults is drivers/models.ts. */
 export interface Choices {

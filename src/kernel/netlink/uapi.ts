@@ -71,6 +71,8 @@ export const RT_SCOPE_NOWHERE = 255;
 export const RT_TABLE_MAIN = 254;
 export const RTM_F_CLONED = 0x200;
 export const RTNH_F_ONLINK = 4;
+/** What BIRD writes (linux/rtnetlink.h). */
+export const RTPROT_BIRD = 12;
 export const RTA_DST = 1;
 export const RTA_OIF = 4;
 export const RTA_GATEWAY = 5;

@@ -1,0 +1,259 @@
+// Networks carried by BGP, with real speakers: three hosts as the plan configures them, each with its own BIRD, and a router
+// of the fabric that is FRR. What is asserted is what packets do and what the routers say they know.
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { Frr, hasFrr } from '#agent/frr.fixture.ts';
+import { eventually as within, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { findBird } from '#kernel/bird.ts';
+import { inNetns } from '#kernel/netns.ts';
+import { bgpLabels, type BgpSettings, defaultBgp, type Peering } from '#model/bgp.ts';
+import { type Desired, emptyDesired } from '#model/desired.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import type { Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
+import { parseSelector } from '#model/selector.ts';
+import { mustBeIsolated } from '#test/isolated.ts';
+import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { plan } from './plan.ts';
+
+mustBeIsolated();
+
+const hasMd5 = spawnSync('sh', ['-c', 'zcat /proc/config.gz | grep -q CONFIG_TCP_MD5SIG=y']).status === 0;
+const skip = findBird() === undefined ? 'missing: bird' : hasFrr() ? false : 'missing: frr';
+const options = { skip, timeout: 120_000 };
+
+const network = { ...makeNetwork('aaaaaaaaaa', { model: 'calico' }), present: 'always' as const };
+const pool4 = makePool(network.id, parseCidr('10.44.0.0/16'), 26);
+const pool6 = makePool(network.id, parseCidr('fd44::/64'), 122);
+const hosts = [0, 1, 2].map((index) =>
+  makeHost(index + 1, {
+    underlay: [
+      { interface: 'eth0', ip: parseIp(`10.213.0.${index + 1}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
+      { interface: 'eth0', ip: parseIp(`fd00:213::${index + 1}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
+    ],
+  }),
+);
+const folder = mkdtempSync(join(tmpdir(), 'causeway-bgp-'));
+chmodSync(folder, 0o755);
+const locals = hosts.map((host, index): LocalEndpoint => {
+  const addresses = [parseIp(`10.44.0.${index * 64 + 5}`), parseIp(`fd44::${(index * 64 + 5).toString(16)}`)];
+  return { endpoint: makeEndpoint(network.id, host.id, index + 1, addresses), slot: 1, sandbox: `/run/bgp/${index}`, order: 1 };
+});
+/** On the second host, with an address of the first one's block. */
+const borrowed: LocalEndpoint = {
+  endpoint: makeEndpoint(network.id, 'host-2', 9, [parseIp('10.44.0.40')]),
+  slot: 2,
+  sandbox: '/run/bgp/9',
+  order: 1,
+};
+
+let wire: Wire;
+let places: NetnsHost[] = [];
+let boxes: Place[] = [];
+let borrowedBox: Place;
+
+const snapshotWith = (list: readonly Host[]): Snapshot =>
+  snapshotOf({
+    hosts: list,
+    networks: [network],
+    pools: [pool4, pool6],
+    blocks: list.flatMap((host, index) => [makeBlock(pool4, index, host.id), makeBlock(pool6, index, host.id)]),
+    endpoints: [...locals, borrowed].map(({ endpoint }) => endpoint),
+  });
+
+interface Setting {
+  readonly bgp?: Partial<BgpSettings>;
+  readonly labels?: readonly Readonly<Record<string, string>>[];
+}
+
+function desiredOf(index: number, setting: Setting): Desired {
+  const labelled = hosts.map((host, at) => ({ ...host, labels: { ...host.labels, ...setting.labels?.[at] } }));
+  const here = index === 1 ? [locals[1] ?? assert.fail(), borrowed] : [locals[index] ?? assert.fail()];
+  return plan(snapshotWith(labelled), here, labelled[index] ?? assert.fail(), [], { ...defaultBgp, ...setting.bgp });
+}
+
+function apply(setting: Setting = {}): void {
+  for (const [index, place] of places.entries()) place.apply(desiredOf(index, setting));
+}
+
+/** Speakers wait for seconds before they try again. */
+const eventually = async <T>(look: () => T | undefined | false, what: string): Promise<T> => await within(look, what, 45_000);
+const host = (number: number): NetnsHost => places[number - 1] ?? assert.fail();
+const box = (number: number): Place => boxes[number - 1] ?? assert.fail();
+const birdc = (number: number, ...words: readonly string[]): string =>
+  host(number).try('birdc', '-s', `${host(number).birdDirectory}/bird.ctl`, ...words).output;
+const established = (number: number): number => [...birdc(number, 'show', 'protocols').matchAll(/ Established/g)].length;
+/** Since when they are up, among other things. */
+const sessions = (number: number): string[] => birdc(number, 'show', 'protocols').match(/^mesh.*Established/gm) ?? [];
+const learned = (number: number): string[] =>
+  [4, 6]
+    .flatMap((family) => host(number).run('ip', `-${family}`, 'route', 'show', 'proto', 'bird').split('\n'))
+    .map((line) => line.trim().replace(/ (proto|metric|pref).*/, ''))
+    .filter((line) => line !== '')
+    .toSorted();
+const pidOf = (number: number): number => Number(readFileSync(`${host(number).birdDirectory}/bird.pid`, 'utf8'));
+
+before(() => {
+  if (skip !== false) return;
+  wire = new Wire();
+  places = hosts.map((_, index) => wire.host(`host-${index + 1}`, [`10.213.0.${index + 1}/16`, `fd00:213::${index + 1}/64`]));
+  apply();
+  boxes = locals.map((local, index) => wire.container(places[index] ?? assert.fail(), local));
+  borrowedBox = wire.container(host(2), borrowed);
+});
+after(() => {
+  if (skip === false) wire[Symbol.dispose]();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test('in a full mesh every host learns the blocks of the others, and a borrowed address by itself', options, async () => {
+  await eventually(() => [1, 2, 3].every((number) => established(number) === 4), 'six sessions');
+  await eventually(() => learned(1).length === 5 && learned(3).length === 5, 'routes');
+  assert.deepEqual(learned(1), [
+    '10.44.0.128/26 via 10.213.0.3 dev eth0',
+    '10.44.0.40 via 10.213.0.2 dev eth0',
+    '10.44.0.64/26 via 10.213.0.2 dev eth0',
+    'fd44::40/122 via fd00:213::2 dev eth0',
+    'fd44::80/122 via fd00:213::3 dev eth0',
+  ]);
+  for (const target of ['10.44.0.69', 'fd44::45', '10.44.0.133', 'fd44::85', '10.44.0.40']) {
+    assert.ok(await eventually(() => box(1).ping(target), `box 1 reaches ${target}`));
+    assert.ok(host(3).ping(target), `host 3 reaches ${target}`);
+  }
+  assert.ok(borrowedBox.ping('10.44.0.5'), 'a borrowed address reaches the one it was borrowed from');
+});
+
+test('a second run changes nothing, and neither does an agent that has just started', options, () => {
+  const pid = pidOf(1);
+  assert.equal(host(1).apply(desiredOf(0, {})).changed, 0);
+  host(1).forget();
+  assert.equal(host(1).apply(desiredOf(0, {})).changed, 0);
+  assert.equal(pidOf(1), pid);
+});
+
+/** Packets that are lost of a stream, one each millisecond, while `during` runs: numbers that are missing among the answers. */
+async function lost(from: Place, target: string, during: () => Promise<void>): Promise<{ readonly sent: number; readonly lost: number }> {
+  const stream = inNetns(from.path, () => spawn('ping', ['-n', '-i', '0.001', target], { stdio: ['ignore', 'pipe', 'ignore'] }));
+  let output = '';
+  stream.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const ended = once(stream, 'close');
+  try {
+    await eventually(() => output.includes('icmp_seq='), 'the stream flows');
+    await during();
+  } finally {
+    stream.kill('SIGINT');
+    await ended;
+  }
+  const numbers = [...output.matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number));
+  return { sent: Math.max(...numbers), lost: Math.max(...numbers) - new Set(numbers).size };
+}
+
+test('no packet is lost while a speaker is killed and started again, on either side', options, async (t) => {
+  const result = await lost(box(1), '10.44.0.69', async () => {
+    for (const number of [1, 2]) {
+      const pid = pidOf(number);
+      process.kill(pid, 'SIGKILL');
+      await eventually(() => !existsSync(`/proc/${pid}`) || !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('bird'), 'gone');
+      await eventually(() => established(3) === 2, 'the others notice');
+      host(number).forget();
+      assert.equal(host(number).apply(desiredOf(number - 1, {})).changed, 1);
+      assert.notEqual(pidOf(number), pid);
+      await eventually(() => established(number) === 4, 'sessions are back');
+      await eventually(() => !birdc(number, 'show', 'status').includes('Graceful restart'), 'recovered');
+      assert.equal(learned(number).length, number === 2 ? 4 : 5);
+    }
+  });
+  t.diagnostic(`${result.lost} of ${result.sent} packets lost`);
+  assert.ok(result.sent > 100);
+  assert.equal(result.lost, 0);
+});
+
+test('no packet is lost by a new configuration, and sessions that do not change stay', options, async () => {
+  const unchanged = sessions(3);
+  const community = { cidr: parseCidr('10.44.0.0/16'), values: ['65001:300', '65001:300:1'] };
+  const result = await lost(box(1), '10.44.0.69', async () => {
+    apply({ bgp: { communities: [community] } });
+    await eventually(() => birdc(3, 'show', 'route', '10.44.0.0/26', 'all').includes('(65001,300)'), 'communities');
+    apply();
+    await eventually(() => !birdc(3, 'show', 'route', '10.44.0.0/26', 'all').includes('(65001,300)'), 'none again');
+  });
+  assert.equal(result.lost, 0);
+  assert.deepEqual(sessions(3), unchanged);
+});
+
+const fabric = { ip: parseIp('10.213.9.9'), port: 179, asn: 65_001 };
+const peering = (changes: Partial<Peering> = {}): Peering => ({
+  name: 'fabric',
+  of: {},
+  with: fabric,
+  fromHostAddress: true,
+  nextHop: 'auto',
+  filters: [],
+  ...changes,
+});
+
+test(
+  'a router of the fabric learns blocks and services and reaches containers; filters and passwords are respected',
+  {
+    ...options,
+    skip: skip === false && !hasMd5 ? 'missing: TCP MD5 signatures in this kernel' : skip,
+  },
+  async () => {
+    const router = wire.place('fabric', ['10.213.9.9/16', 'fd00:213::9:9/64', '192.0.2.1/24']);
+    const neighbours = hosts.map(({ underlay: [one] }) => `neighbor ${one?.ip} remote-as 64512\nneighbor ${one?.ip} password hello-there`);
+    await using frr = new Frr(
+      router,
+      join(folder, 'fabric'),
+      `router bgp 65001\nbgp router-id 10.213.9.9\nno bgp ebgp-requires-policy\n${neighbours.join('\n')}
+address-family ipv4 unicast\nnetwork 192.0.2.0/24\nnetwork 198.51.100.0/24\nexit-address-family\n`,
+    );
+    router.ip('route', 'add', 'blackhole', '198.51.100.0/24');
+    const password = 'hello-there';
+    const services = [parseCidr('10.96.0.0/16')];
+    const rule = { accept: false, match: { cidr: parseCidr('198.51.100.0/24'), operator: 'Equal' as const }, changes: [] };
+    const noBorrowed = { accept: false, match: { cidr: parseCidr('10.44.0.40/32'), operator: 'In' as const }, changes: [] };
+    const filter = { name: 'some', rules: { import4: [rule], export4: [noBorrowed], import6: [], export6: [] } };
+    apply({ bgp: { peerings: [peering({ password: 'wrong' })] } });
+    await eventually(() => frr.ask('show bgp summary').includes('64512'), 'the router to answer');
+    apply({ bgp: { peerings: [peering({ password, filters: ['some'] })], filters: [filter], services } });
+    await eventually(() => [1, 2, 3].every((number) => established(number) === 5), 'sessions with the fabric');
+    const routes = (): string => router.run('ip', 'route', 'show', 'proto', 'bgp');
+    await eventually(() => routes().includes('10.44.0.128/26') && routes().includes('10.96.0.0/16'), 'blocks and services');
+    await eventually(() => /^10\.44\.0\.64\/26 .*via 10\.213\.0\.2 dev eth0/m.test(routes()), 'the way to whom the block is of');
+    assert.doesNotMatch(routes(), /10\.44\.0\.40/);
+    assert.ok(await eventually(() => router.ping('10.44.0.133', { from: '192.0.2.1' }), 'the fabric reaches a container'));
+    await eventually(() => learned(1).some((line) => line.startsWith('192.0.2.0/24 via 10.213.9.9')), 'a host learns from the fabric');
+    assert.ok(
+      learned(1).every((line) => !line.startsWith('198.51.100')),
+      'and not what its filter refuses',
+    );
+    apply();
+    await eventually(() => routes() === '', 'nothing is left on the router');
+  },
+);
+
+test('hosts that speak with a reflector only learn what a mesh would teach them', options, async () => {
+  const labels = [{ [bgpLabels.cluster]: '244.0.0.1', role: 'reflector' }];
+  const reflectors = peering({
+    name: 'reflectors',
+    of: { selector: parseSelector('!has(role)') },
+    with: { selector: parseSelector("role == 'reflector'") },
+  });
+  apply({ labels, bgp: { mesh: { enabled: false }, peerings: [reflectors] } });
+  await eventually(() => established(1) === 4 && established(2) === 2 && established(3) === 2, 'sessions with the reflector');
+  await eventually(() => learned(3).includes('10.44.0.64/26 via 10.213.0.2 dev eth0'), 'reflected routes');
+  assert.ok(box(3).ping('10.44.0.69'));
+  assert.ok(box(3).ping('fd44::45'));
+});
+
+test('without a network that is carried by BGP there is no speaker, and none of its routes', options, () => {
+  for (const place of places) place.apply(emptyDesired);
+  for (const number of [1, 2, 3]) {
+    assert.deepEqual(learned(number), []);
+    assert.equal(existsSync(host(number).birdDirectory), false);
+  }
+});
