@@ -4,7 +4,7 @@
 // wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
 import type { Network } from '#model/resources.ts';
-import { declareServices, leaveServices, type ServiceRules, translateServices } from './services.ts';
+import { declareServices, leaveServices, type ServiceRules, translateArrivals, translateServices } from './service-rules.ts';
 import { portRange, tableName, transitBase, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
@@ -107,6 +107,7 @@ export function domainTable(netns: string, internal: boolean): NftTable {
  */
 export function hostTable(services?: ServiceRules): NftTable {
   const translate = services === undefined ? '' : translateServices;
+  const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
     netns: '',
     family: 'inet',
@@ -150,7 +151,7 @@ export function hostTable(services?: ServiceRules): NftTable {
     counter drop
   }
   chain inbound {
-    type nat hook prerouting priority dstnat - 5; policy accept;${redirectNamesByRange}${translate}
+    type nat hook prerouting priority dstnat - 5; policy accept;${redirectNamesByRange}${translateAtEntry}
     goto published
   }
   chain local {

@@ -24,7 +24,8 @@ import { domainTable, elements, hostTable, resolver, resolverPort } from './guar
 import { mtuSum } from './mtu.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
-import { planServices, serviceRules } from './services.ts';
+import { serviceRules } from './service-rules.ts';
+import { planServices } from './services.ts';
 import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
 
 /** One network on this host, with everything of the snapshot that concerns it. */
@@ -243,7 +244,10 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
         presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
         [...snapshot.exposures.values()].toSorted(byId),
       ),
-      ...planServices(services),
+      ...planServices(services, {
+        own: self.underlay.map(({ ip }) => ip),
+        local: presents.flatMap(({ netns, local }) => (netns === '' ? local.flatMap(({ endpoint }) => endpoint.addresses) : [])),
+      }),
     ],
   };
 }

@@ -2,24 +2,16 @@
 // that chain one of so many backends by chance. So the rules only change when a number comes up that no service had before,
 // everything else is a change of elements, and a packet costs two look-ups however many services there are.
 import type { NftElement } from '#model/desired.ts';
-import { familyOf } from '#model/ip.ts';
+import { covers, type Cidr, familyOf, type Ip, parseIp } from '#model/ip.ts';
 import { tableName } from '#model/numbers.ts';
-import type { Service } from '#model/resources.ts';
+import type { Backend, Service } from '#model/resources.ts';
 
-/** What of the services the rules depend on: the numbers of backends that occur, ascending. */
-export interface ServiceRules {
-  readonly sizes: readonly number[];
-}
-
-/** Few services have more; these chains are always there, so that the rules hardly ever change. */
-const usualSizes = 8;
-
-/** Undefined without any service: then the table is as if there were no such thing. */
-export function serviceRules(services: readonly Service[]): ServiceRules | undefined {
-  if (services.length === 0) return undefined;
-  const sizes = new Set(services.map(({ backends }) => backends.length).filter((size) => size > usualSizes));
-  for (let size = 1; size <= usualSizes; size++) sizes.add(size);
-  return { sizes: [...sizes].toSorted((a, b) => a - b) };
+/** Of the host that translates. */
+export interface ServiceHost {
+  /** Its own addresses on the underlay: node ports are open on them. */
+  readonly own: readonly Ip[];
+  /** Addresses of its endpoints. */
+  readonly local: readonly Ip[];
 }
 
 const element = (set: string, key: string, value?: string): NftElement => ({
@@ -30,68 +22,74 @@ const element = (set: string, key: string, value?: string): NftElement => ({
   ...(value === undefined ? {} : { value }),
 });
 
-/** Of two services with one address, protocol and port the first by key is served; each backend counts once. */
-export function planServices(services: readonly Service[]): NftElement[] {
-  const taken = new Set<string>();
-  const loops = new Set<string>();
-  const planned: NftElement[] = [];
-  for (const { ip, protocol, port, backends } of services.toSorted((a, b) => (a.key < b.key ? -1 : 1))) {
-    const family = familyOf(ip);
-    const place = `${ip} . ${protocol} . ${port}`;
-    if (taken.has(place)) continue;
-    taken.add(place);
-    const targets = [...new Set(backends.map((backend) => `${backend.ip} . ${backend.port}`))].toSorted();
-    if (targets.length === 0) planned.push(element(`unserved${family}`, place));
-    else planned.push(element(`services${family}`, place, `goto backends_${targets.length}`));
-    planned.push(...targets.map((target, index) => element(`backends${family}`, `${place} . ${index}`, target)));
-    for (const { ip: own } of backends) loops.add(own);
+const targetsOf = (backends: readonly Backend[]): string[] =>
+  [...new Set(backends.map((backend) => `${backend.ip} . ${backend.port}`))].toSorted();
+
+/** Without those inside of others, which an interval set would refuse. */
+const widest = (ranges: readonly Cidr[]): Cidr[] =>
+  [...new Set(ranges)].filter((range) => !ranges.some((other) => other !== range && covers(other, range))).toSorted();
+
+/** One address, protocol and port. */
+function planFront(place: string, service: Service, ownsAddress: boolean): NftElement[] {
+  const { backends, outer, servedElsewhere, affinitySeconds, sources } = service;
+  const family = familyOf(service.ip);
+  const chain = affinitySeconds === undefined ? 'backends' : 'sticky';
+  const targets = targetsOf(backends);
+  const planned: NftElement[] = [element(`fronts${family}`, place)];
+  if (targets.length > 0) planned.push(element(`services${family}`, place, `goto ${chain}_${targets.length}`));
+  else if (servedElsewhere === true) planned.push(element(`services${family}`, place, 'drop'));
+  // At an address of the host's own the host itself refuses.
+  else if (!ownsAddress) planned.push(element(`unserved${family}`, place));
+  planned.push(...targets.map((target, index) => element(`backends${family}`, `${place} . ${index}`, target)));
+  if (outer !== undefined && targets.length > 0) {
+    const nearby = targetsOf(outer);
+    planned.push(element(`outer${family}`, place, nearby.length === 0 ? 'drop' : `goto outer_${chain}_${nearby.length}`));
+    planned.push(...nearby.map((target, index) => element(`outer_backends${family}`, `${place} . ${index}`, target)));
   }
-  for (const ip of [...loops].toSorted()) planned.push(element(`loops${ip.includes(':') ? 6 : 4}`, `${ip} . ${ip}`));
-  for (const ip of new Set([...taken].map((place) => place.split(' ')[0] ?? '').toSorted())) {
-    planned.push(element(`virtual${ip.includes(':') ? 6 : 4}`, ip));
+  if (affinitySeconds !== undefined) planned.push(element(`stays${family}`, place, `goto remember_${affinitySeconds}`));
+  if (sources !== undefined) {
+    planned.push(element(`guarded${family}`, place));
+    const ranges = widest(sources.filter((range) => familyOf(range) === family));
+    planned.push(...ranges.map((range) => element(`clients${family}`, `${place} . ${range}`)));
   }
   return planned;
 }
 
-const chosen = (size: number): string => `. numgen random mod ${size}`;
+const unspecified: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
-/** Sets, maps and chains that elements of planServices() fill. */
-export const declareServices = ({ sizes }: ServiceRules): string => `
-  map services4 { type ipv4_addr . inet_proto . inet_service : verdict; }
-  map services6 { type ipv6_addr . inet_proto . inet_service : verdict; }
-  map backends4 { typeof ip daddr . meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport; }
-  map backends6 { typeof ip6 daddr . meta l4proto . th dport . numgen random mod 65536 : ip6 daddr . th dport; }
-  set unserved4 { type ipv4_addr . inet_proto . inet_service; }
-  set unserved6 { type ipv6_addr . inet_proto . inet_service; }
-  set virtual4 { type ipv4_addr; }
-  set virtual6 { type ipv6_addr; }
-  set loops4 { type ipv4_addr . ipv4_addr; }
-  set loops6 { type ipv6_addr . ipv6_addr; }${sizes
-    .map(
-      (size) => `
-  chain backends_${size} {
-    dnat ip to ip daddr . meta l4proto . th dport ${chosen(size)} map @backends4
-    dnat ip6 to ip6 daddr . meta l4proto . th dport ${chosen(size)} map @backends6
-  }`,
-    )
-    .join('')}
-  chain refused {
-    type filter hook output priority filter; policy accept;
-    jump unserved
+/** Services are values: what one means at an address is worked out once. */
+const known = new WeakMap<Service, ReadonlyMap<string, readonly NftElement[]>>();
+
+function elementsOf(service: Service, addresses: readonly Ip[], areOwn: boolean): ReadonlyMap<string, readonly NftElement[]> {
+  const places = addresses.map((ip) => `${ip} . ${service.protocol} . ${service.port}`);
+  const before = known.get(service);
+  if (before !== undefined && before.size === places.length && places.every((place) => before.has(place))) return before;
+  const planned = new Map(places.map((place) => [place, planFront(place, service, areOwn)]));
+  known.set(service, planned);
+  return planned;
+}
+
+/** Of two services with one address, protocol and port the first by key is served; each backend counts once. */
+export function planServices(services: readonly Service[], { own, local }: ServiceHost): NftElement[] {
+  if (services.length === 0) return [];
+  const taken = new Set<string>();
+  const planned: NftElement[] = [];
+  for (const service of services.toSorted((a, b) => (a.key < b.key ? -1 : 1))) {
+    const isNodePort = unspecified.has(service.ip);
+    const addresses = isNodePort ? own.filter((ip) => familyOf(ip) === familyOf(service.ip)) : [service.ip];
+    for (const [place, elements] of elementsOf(service, addresses, isNodePort)) {
+      if (taken.has(place)) continue;
+      taken.add(place);
+      for (const one of elements) planned.push(one);
+    }
   }
-  chain unserved {
-    ip daddr . meta l4proto . th dport @unserved4 counter reject
-    ip6 daddr . meta l4proto . th dport @unserved6 counter reject
-  }`;
+  for (const ip of [...new Set(local)].toSorted()) planned.push(element(`loops${familyOf(ip)}`, `${ip} . ${ip}`));
+  for (const family of [4, 6] as const) {
+    const ip = own.find((candidate) => familyOf(candidate) === family);
+    if (ip !== undefined) planned.push(element(`hosts${family}`, `ipv${family}`, ip));
+  }
+  return planned;
+}
 
-/** In chains of the hooks prerouting and output, type nat. */
-export const translateServices = `
-    ip daddr . meta l4proto . th dport vmap @services4
-    ip6 daddr . meta l4proto . th dport vmap @services6`;
-
-/** First in the chain of the hook postrouting: a backend that meets itself needs another sender, anyone else is itself. */
-export const leaveServices = `
-    ct status dnat ip saddr . ip daddr @loops4 masquerade
-    ct status dnat ip6 saddr . ip6 daddr @loops6 masquerade
-    oifname "cwe*" ct original ip daddr @virtual4 accept
-    oifname "cwe*" ct original ip6 daddr @virtual6 accept`;
+/** Stands in a Service for every address of the host on the underlay. */
+export const everyAddress = { 4: parseIp('0.0.0.0'), 6: parseIp('::') } as const;

@@ -180,11 +180,20 @@ export interface Backend {
 export interface Service {
   /** Unlike for all services of a host; for people and for the journal. */
   readonly key: string;
+  /** Unspecified (`0.0.0.0`, `::`): every address of the host on the underlay, a node port. */
   readonly ip: Ip;
   readonly protocol: Protocol;
   readonly port: number;
   /** Of the address's family. Empty: connections are refused. */
   readonly backends: readonly Backend[];
+  /** Who serves connections that come from other machines, where that is somebody else. Empty: they are dropped. */
+  readonly outer?: readonly Backend[];
+  /** Without backends connections are dropped, not refused: others serve it, but not to clients on this host. */
+  readonly servedElsewhere?: true;
+  /** For how long a client that comes again is led to the backend that it had. */
+  readonly affinitySeconds?: number;
+  /** Clients in these ranges only. */
+  readonly sources?: readonly Cidr[];
 }
 
 /** Kind name to resource type. Store keys are `<kind>/<id>`, REST paths `/v1/<kind>/<id>`. */
