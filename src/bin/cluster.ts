@@ -6,6 +6,7 @@ import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
 import { kubernetesController } from '#kubernetes/controller.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
+import { zoneLabel } from '#kubernetes/nodes.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
 import type { Network, Snapshot } from '#model/resources.ts';
 import type { NodeOptions } from './node-options.ts';
@@ -36,7 +37,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const { kubeconfig, podCidrs, carry, cniConf } = node;
   const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
   const kubernetesLog = log.child({ part: 'kubernetes' });
-  const services = closing.use(new KubernetesServices({ client, journal, log: kubernetesLog, changed: kick }));
+  const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog };
   let isInstalled = false;
   return {
@@ -45,7 +46,8 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
     controller: () => kubernetesController(client, cluster),
     renew: () => undefined,
     services,
-    applied: ({ blocks }) => {
+    applied: ({ blocks, hosts }) => {
+      services.locate(hosts.get(host)?.labels[zoneLabel]);
       const canAttach = [...blocks.values()].some((block) => block.host === host);
       if (isInstalled || !canAttach) return;
       isInstalled = true;

@@ -141,7 +141,7 @@ export const declareServices = ({ sizes, stays }: ServiceRules): string => `${bo
   }`;
 
 /** In chains of the hooks prerouting and output, type nat. */
-export const translateServices = both(
+export const translateServices: string = both(
   ({ family, ip }) => `
     ${place(ip)} vmap @services${family}`,
 );
@@ -154,7 +154,7 @@ export const translateArrivals = `
  * First in the chain of the hook postrouting: a backend that meets itself needs another sender; a backend here sees the client
  * itself; who comes from outside and is sent on to another host gets this host's address, so that the answer comes back here.
  */
-export const leaveServices = both(
+export const leaveServices: string = both(
   ({ family, ip }) => `
     ct status dnat ${ip} saddr . ${ip} daddr @loops${family} masquerade
     ct status dnat ${original(ip)} @fronts${family} jump leaving`,

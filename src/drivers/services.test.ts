@@ -78,7 +78,11 @@ const kinds: readonly (readonly [string, Service, readonly string[]])[] = [
       'outer4: 203.0.113.1 . tcp . 80 = drop',
     ],
   ],
-  ['without any backend it is refused, whoever asks', { ...service('e', '203.0.113.1', []), outer: [] }, ['unserved4: 203.0.113.1 . tcp . 80']],
+  [
+    'without any backend it is refused, whoever asks',
+    { ...service('e', '203.0.113.1', []), outer: [] },
+    ['unserved4: 203.0.113.1 . tcp . 80'],
+  ],
   [
     'served elsewhere but not for here: dropped',
     { ...service('i', '10.96.0.5', []), servedElsewhere: true },
@@ -95,7 +99,10 @@ const kinds: readonly (readonly [string, Service, readonly string[]])[] = [
   ],
   [
     'source ranges of its family, none inside of another',
-    { ...service('g', '203.0.113.1', one), sources: ['10.0.0.0/8', '10.1.0.0/16', 'fd00::/8', '10.0.0.0/8'].map((range) => parseCidr(range)) },
+    {
+      ...service('g', '203.0.113.1', one),
+      sources: ['10.0.0.0/8', '10.1.0.0/16', 'fd00::/8', '10.0.0.0/8'].map((range) => parseCidr(range)),
+    },
     [
       'services4: 203.0.113.1 . tcp . 80 = goto backends_1',
       'backends4: 203.0.113.1 . tcp . 80 . 0 = 10.244.1.2 . 8080',

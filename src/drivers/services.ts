@@ -2,7 +2,7 @@
 // that chain one of so many backends by chance. So the rules only change when a number comes up that no service had before,
 // everything else is a change of elements, and a packet costs two look-ups however many services there are.
 import type { NftElement } from '#model/desired.ts';
-import { covers, type Cidr, familyOf, type Ip, parseIp } from '#model/ip.ts';
+import { covers, type Cidr, type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
 import { tableName } from '#model/numbers.ts';
 import type { Backend, Service } from '#model/resources.ts';
 
@@ -92,4 +92,4 @@ export function planServices(services: readonly Service[], { own, local }: Servi
 }
 
 /** Stands in a Service for every address of the host on the underlay. */
-export const everyAddress = { 4: parseIp('0.0.0.0'), 6: parseIp('::') } as const;
+export const everyAddress: Readonly<Record<Family, Ip>> = { 4: parseIp('0.0.0.0'), 6: parseIp('::') };

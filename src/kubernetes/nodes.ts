@@ -18,12 +18,19 @@ export interface ClusterOptions {
 /** The network of all pods. Its VNI is the one that flannel's users know. */
 export const podNetwork = { id: 'kubernetespods', name: 'pods', vni: 1 } as const;
 const tenant = 'default';
+/** The only label of a Node that is kept: where it is. */
+export const zoneLabel = 'topology.kubernetes.io/zone';
 /** MTU of a peer's underlay: a Node does not say it, so it is taken to be no smaller than ours. */
 const peerMtu = 65_535;
 const mostIndexes = 0x10000n;
 
 const node = v.object({
-  metadata: v.object({ name: field.name, resourceVersion: v.string(), creationTimestamp: field.timestamp }),
+  metadata: v.object({
+    name: field.name,
+    resourceVersion: v.string(),
+    creationTimestamp: field.timestamp,
+    labels: v.optional(v.record(v.string(), v.string()), {}),
+  }),
   spec: v.optional(v.object({ podCIDR: v.optional(v.string()), podCIDRs: v.optional(v.array(v.string())) }), {}),
   status: v.optional(v.object({ addresses: v.optional(v.array(v.object({ type: v.string(), address: v.string() })), []) }), {}),
 });
@@ -70,6 +77,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   const { metadata, spec, status } = read.output;
   const revision = revisionOf(metadata.resourceVersion);
   const { name, creationTimestamp: createdAt } = metadata;
+  const zone = metadata.labels[zoneLabel];
   const given = readable(field.cidr, spec.podCIDRs ?? (spec.podCIDR === undefined ? [] : [spec.podCIDR]));
   const usable = given.filter((cidr) => podCidrs.some((range) => covers(range, cidr)));
   const [first] = usable;
@@ -82,6 +90,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   );
   const host: Host = {
     ...meta(name, name, revision, createdAt),
+    labels: zone === undefined ? {} : { [zoneLabel]: zone },
     index: indexOf(first),
     generation: 0,
     underlay: internal.map((ip: Ip) => ({ interface: '-', ip, subnet: hostPrefix(ip), mtu: peerMtu })),

@@ -44,7 +44,7 @@ function say(answers: { readonly [K in keyof typeof paths]?: Partial<Answers> })
 
 const follow = (journal: MemoryJournal): { readonly source: KubernetesServices; readonly calls: () => number } => {
   let calls = 0;
-  const source = new KubernetesServices({ client, journal, log: { warn: () => undefined }, changed: () => (calls += 1) });
+  const source = new KubernetesServices({ client, node: 'one', journal, log: { warn: () => undefined }, changed: () => (calls += 1) });
   source.start();
   return { source, calls: () => calls };
 };

@@ -9,10 +9,21 @@ import { isFault } from '#model/fault.ts';
 import type { Service } from '#model/resources.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
-import { joinService, readService, readSlice, type ServiceFacts, type SliceFacts } from './services.ts';
+import { joinService, localEndpoints, type NodePlace } from './backends.ts';
+import { readService, readSlice, type ServiceFacts, type SliceFacts } from './services.ts';
+
+/** A port on which load balancers ask whether a service has endpoints on this node. */
+export interface HealthPort {
+  readonly port: number;
+  readonly namespace: string;
+  readonly name: string;
+  readonly localEndpoints: number;
+}
 
 export interface ServicesOptions {
   readonly client: KubernetesClient;
+  /** Name of this host's Node. */
+  readonly node: string;
   readonly journal: Journal;
   readonly log: { warn(fields: object, message: string): void };
   /** Called after changes, at most once per turn of the event loop. */
@@ -24,13 +35,18 @@ const services = '/api/v1/services';
 const sliceVersions = ['/apis/discovery.k8s.io/v1/endpointslices', '/apis/discovery.k8s.io/v1beta1/endpointslices'] as const;
 const prefix = 'kubernetes/services/';
 
+const backends = v.array(v.object({ ip: field.ip, port: field.port }));
 const kept: v.GenericSchema<unknown, readonly Service[]> = v.array(
   v.object({
     key: v.string(),
     ip: field.ip,
     protocol,
     port: field.port,
-    backends: v.array(v.object({ ip: field.ip, port: field.port })),
+    backends,
+    outer: v.exactOptional(backends),
+    servedElsewhere: v.exactOptional(v.literal(true)),
+    affinitySeconds: v.exactOptional(v.number()),
+    sources: v.exactOptional(v.array(field.cidr)),
   }),
 );
 
@@ -46,11 +62,13 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   readonly #joined = new Map<string, readonly Service[]>();
   readonly #dirty = new Set<string>();
   readonly #listed = new Set<string>();
+  #place: NodePlace;
   #current: readonly Service[] | undefined;
   #turning = false;
 
   constructor(options: ServicesOptions) {
     this.#options = options;
+    this.#place = { node: options.node };
     for (const { key, value } of options.journal.list(prefix)) {
       const read = v.safeParse(kept, value);
       if (read.success) this.#joined.set(key.slice(prefix.length), read.output);
@@ -69,6 +87,22 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
 
   isSynced(): boolean {
     return this.#listed.size === 2;
+  }
+
+  /** The zone that the node's label says, as soon as it is known and when it changes. */
+  locate(zone: string | undefined): void {
+    if (zone === this.#place.zone) return;
+    this.#place = { node: this.#options.node, zone };
+    for (const key of this.#services.keys()) this.#touch(key);
+  }
+
+  /** Of all services that have one, as far as they have been listed. */
+  healthPorts(): HealthPort[] {
+    return [...this.#services.values()].flatMap(({ key, healthPort }) => {
+      if (healthPort === undefined) return [];
+      const [namespace = '', name = ''] = key.split('/');
+      return [{ port: healthPort, namespace, name, localEndpoints: localEndpoints(this.#slicesFor(key), this.#place) }];
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -121,6 +155,10 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     };
   }
 
+  #slicesFor(key: string): SliceFacts[] {
+    return [...(this.#slicesOf.get(key)?.values() ?? [])];
+  }
+
   #listedAll(name: string): void {
     if (this.#listed.has(name)) return;
     this.#listed.add(name);
@@ -144,7 +182,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     const news = new Map<string, readonly Service[]>();
     for (const key of this.#dirty) {
       const facts = this.#services.get(key);
-      const joined = facts === undefined ? [] : joinService(facts, [...(this.#slicesOf.get(key)?.values() ?? [])]);
+      const joined = facts === undefined ? [] : joinService(facts, this.#slicesFor(key), this.#place);
       if (JSON.stringify(joined) !== JSON.stringify(this.#joined.get(key) ?? [])) news.set(key, joined);
     }
     this.#dirty.clear();

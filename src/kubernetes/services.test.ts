@@ -1,7 +1,8 @@
 // Services and slices as servers of several ages write them.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { joinService, readService, readSlice } from './services.ts';
+import { joinService } from './backends.ts';
+import { readService, readSlice } from './services.ts';
 
 const service = (spec: object, labels: object = {}): object => ({ metadata: { namespace: 'shop', name: 'web', uid: 'x', labels }, spec });
 const slice = (more: object): object => ({
@@ -11,6 +12,7 @@ const slice = (more: object): object => ({
   endpoints: [{ addresses: ['10.244.1.2'], conditions: { ready: true } }],
   ...more,
 });
+const here = { node: 'one' };
 const ports = [{ name: 'page', protocol: 'TCP', port: 80, targetPort: 'http' }];
 
 test('a service of both families, with slices of both', () => {
@@ -29,7 +31,7 @@ test('a service of both families, with slices of both', () => {
     slice({ ports: [{ name: 'other', port: 1 }], endpoints: [{ addresses: ['10.244.7.7'] }] }),
   ].flatMap((item) => readSlice(item) ?? []);
   assert.ok(facts);
-  assert.deepEqual(joinService(facts, slices), [
+  assert.deepEqual(joinService(facts, slices, here), [
     {
       key: 'shop/web 10.96.0.5 tcp 80',
       ip: '10.96.0.5',
@@ -48,7 +50,7 @@ test('a service of both families, with slices of both', () => {
 test('a service of one port without a name, by UDP, that nobody serves', () => {
   const facts = readService(service({ clusterIP: '10.96.0.10', ports: [{ protocol: 'UDP', port: 53 }] }));
   assert.ok(facts);
-  const [only] = joinService(facts, []);
+  const [only] = joinService(facts, [], here);
   assert.deepEqual([only?.protocol, only?.port, only?.backends], ['udp', 53, []]);
 });
 
@@ -68,7 +70,7 @@ for (const [what, item] of passed) {
 
 test('a service without ports has an address and nothing behind it', () => {
   const facts = readService(service({ clusterIP: '10.96.0.5' }));
-  assert.deepEqual(facts === undefined ? undefined : joinService(facts, []), []);
+  assert.deepEqual(facts === undefined ? undefined : joinService(facts, [], here), []);
 });
 
 const odd: readonly (readonly [string, unknown])[] = [
@@ -84,6 +86,6 @@ for (const [what, item] of odd) {
 }
 
 test('slices without endpoints or ports, as Go writes empty lists', () => {
-  assert.deepEqual(readSlice(slice({ endpoints: null, ports: null })), { service: 'shop/web', ips: [], ports: [] });
+  assert.deepEqual(readSlice(slice({ endpoints: null, ports: null })), { service: 'shop/web', endpoints: [], ports: [] });
   assert.deepEqual(readSlice(slice({ ports: [{ name: '', port: null }] }))?.ports, []);
 });

@@ -1,22 +1,38 @@
-// Services and EndpointSlices of a cluster as services in our words: one for each cluster address and port, in front of the
-// addresses that are ready. The slices say the ports, so named ports and a pod's own choice of number need no look at pods.
+// What a cluster's Services and EndpointSlices say, read into facts. The slices say the ports, so named ports and a pod's own
+// choice of number need no look at pods; and they say readiness, so that publishNotReadyAddresses needs nothing here at all.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
-import { protocol } from '#api/schemas.ts';
-import { familyOf, type Ip } from '#model/ip.ts';
-import type { Backend, Protocol, Service } from '#model/resources.ts';
+import type { Cidr, Ip } from '#model/ip.ts';
+import type { Protocol } from '#model/resources.ts';
 
 const text = v.optional(v.nullable(v.string()));
+const texts = v.nullish(v.array(v.string()));
+const maybe = v.nullish(v.boolean());
+/** Kubernetes writes protocols in capitals. */
+const by = v.optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'TCP');
 const metadata = v.object({ namespace: v.string(), name: v.string(), labels: v.optional(v.record(v.string(), v.string()), {}) });
+/** 0 and absence: none. */
+const maybePort = v.nullish(v.union([field.port, v.literal(0)]));
 const service = v.object({
   metadata,
   spec: v.object({
     type: text,
     clusterIP: text,
     clusterIPs: v.optional(v.array(v.string())),
-    ports: v.optional(v.array(v.object({ name: text, protocol: v.optional(protocol, 'tcp'), port: field.port })), []),
+    ports: v.optional(v.array(v.object({ name: text, protocol: by, port: field.port, nodePort: maybePort })), []),
+    externalIPs: texts,
+    externalTrafficPolicy: text,
+    internalTrafficPolicy: text,
+    healthCheckNodePort: maybePort,
+    loadBalancerSourceRanges: texts,
+    sessionAffinity: text,
+    sessionAffinityConfig: v.nullish(v.object({ clientIP: v.nullish(v.object({ timeoutSeconds: v.nullish(v.number()) })) })),
   }),
+  status: v.nullish(v.object({ loadBalancer: v.nullish(v.object({ ingress: v.nullish(v.array(v.object({ ip: text, ipMode: text }))) })) })),
 });
+const hints = v.nullish(
+  v.object({ forZones: v.nullish(v.array(v.object({ name: v.string() }))), forNodes: v.nullish(v.array(v.object({ name: v.string() }))) }),
+);
 const slice = v.object({
   metadata,
   addressType: v.string(),
@@ -24,90 +40,155 @@ const slice = v.object({
     v.array(
       v.object({
         addresses: v.array(v.string()),
-        conditions: v.optional(v.object({ ready: v.optional(v.nullable(v.boolean())) }), {}),
+        conditions: v.nullish(v.object({ ready: maybe, serving: maybe, terminating: maybe }), {}),
+        nodeName: text,
+        // v1beta1 has the name of the node here.
+        topology: v.nullish(v.record(v.string(), v.string())),
+        hints,
       }),
     ),
     [],
   ),
-  ports: v.nullish(v.array(v.object({ name: text, protocol: v.optional(protocol, 'tcp'), port: v.optional(v.nullable(field.port)) })), []),
+  ports: v.nullish(v.array(v.object({ name: text, protocol: by, port: v.optional(v.nullable(field.port)) })), []),
 });
 
 /** Somebody else serves services with this label. */
 const proxyLabel = 'service.kubernetes.io/service-proxy-name';
 const serviceLabel = 'kubernetes.io/service-name';
+const hostLabel = 'kubernetes.io/hostname';
+/** What the API fills in where a service does not say it. */
+const usualAffinitySeconds = 10_800;
+const mostAffinitySeconds = 86_400;
+
+export interface ServicePort {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  readonly nodePort?: number;
+}
 
 export interface ServiceFacts {
   readonly key: string;
   readonly ips: readonly Ip[];
-  readonly ports: readonly { readonly name: string; readonly protocol: Protocol; readonly port: number }[];
+  readonly ports: readonly ServicePort[];
+  readonly externalIps: readonly Ip[];
+  /** Of load balancers that leave the address to the hosts (`ipMode: VIP`). */
+  readonly balancerIps: readonly Ip[];
+  /** Of clients that may use those; absent: all. */
+  readonly sources?: readonly Cidr[];
+  readonly isExternalLocal: boolean;
+  readonly isInternalLocal: boolean;
+  readonly affinitySeconds?: number;
+  readonly healthPort?: number;
 }
+
+export interface EndpointFacts {
+  readonly ip: Ip;
+  readonly isReady: boolean;
+  /** Not ready any more, but would answer; only with `isTerminating` of interest. */
+  readonly isServing: boolean;
+  readonly isTerminating: boolean;
+  readonly node?: string;
+  readonly forZones?: readonly string[];
+  readonly forNodes?: readonly string[];
+}
+
 export interface SliceFacts {
   /** Of the service it belongs to. */
   readonly service: string;
-  readonly ips: readonly Ip[];
+  readonly endpoints: readonly EndpointFacts[];
   readonly ports: readonly { readonly name: string; readonly protocol: Protocol; readonly port: number }[];
 }
 
-/** Kubernetes writes protocols in capitals. */
-function lowered(item: unknown): unknown {
-  if (Array.isArray(item)) return item.map(lowered);
-  if (typeof item !== 'object' || item === null) return item;
-  return Object.fromEntries(
-    Object.entries(item).map(([key, value]): [string, unknown] => [
-      key,
-      key === 'protocol' && typeof value === 'string' ? value.toLowerCase() : lowered(value),
-    ]),
-  );
-}
-
-const ipsOf = (texts: readonly string[]): Ip[] =>
-  texts.flatMap((one) => {
+const ipsOf = (some: readonly string[]): Ip[] =>
+  some.flatMap((one) => {
     const read = v.safeParse(field.ip, one);
     return read.success ? [read.output] : [];
   });
 
+/** In canonical form: unspecified, loopback, link-local, multicast, reserved. */
+const special = /^(0|127|169\.254|22[4-9]|2[345]\d)\.|^::1?$|^fe[89ab]|^ff/;
+
+/** Addresses that packets from elsewhere can be sent to. */
+const routableIpsOf = (some: readonly string[] | null | undefined): Ip[] =>
+  [...new Set(ipsOf(some ?? []))].filter((ip) => !special.test(ip));
+
+const cidrsOf = (some: readonly string[]): Cidr[] =>
+  some.flatMap((one) => {
+    const read = v.safeParse(field.cidr, one.trim());
+    return read.success ? [read.output] : [];
+  });
+
+function affinityOf(spec: v.InferOutput<typeof service>['spec']): { affinitySeconds?: number } {
+  if (spec.sessionAffinity !== 'ClientIP') return {};
+  const seconds = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? usualAffinitySeconds;
+  return { affinitySeconds: Math.min(Math.max(1, Math.trunc(seconds)), mostAffinitySeconds) };
+}
+
+const portOf = ({ name, protocol: carrier, port, nodePort }: v.InferOutput<typeof service>['spec']['ports'][number]): ServicePort => ({
+  name: name ?? '',
+  protocol: carrier,
+  port,
+  ...(typeof nodePort === 'number' && nodePort > 0 ? { nodePort } : {}),
+});
+
 /** Undefined: it has no address of the cluster (headless, a name elsewhere), is served by somebody else, or cannot be read. */
 export function readService(item: unknown): ServiceFacts | undefined {
-  const read = v.safeParse(service, lowered(item));
+  const read = v.safeParse(service, item);
   if (!read.success) return undefined;
-  const { metadata: of, spec } = read.output;
+  const { metadata: of, spec, status } = read.output;
   if (of.labels[proxyLabel] !== undefined || spec.type === 'ExternalName') return undefined;
-  const ips = ipsOf(spec.clusterIPs ?? [spec.clusterIP ?? '']);
+  const ips = routableIpsOf(spec.clusterIPs ?? [spec.clusterIP ?? '']);
   if (ips.length === 0) return undefined;
-  const ports = spec.ports.map(({ name, protocol: by, port }) => ({ name: name ?? '', protocol: by, port }));
-  return { key: `${of.namespace}/${of.name}`, ips, ports };
+  const isBalanced = spec.type === 'LoadBalancer';
+  const ingress = (isBalanced ? status?.loadBalancer?.ingress : undefined) ?? [];
+  const ranges = spec.loadBalancerSourceRanges ?? [];
+  const healthPort = isBalanced && spec.externalTrafficPolicy === 'Local' ? (spec.healthCheckNodePort ?? 0) : 0;
+  return {
+    key: `${of.namespace}/${of.name}`,
+    ips,
+    ports: spec.ports.map(portOf),
+    externalIps: routableIpsOf(spec.externalIPs),
+    balancerIps: routableIpsOf(ingress.flatMap(({ ip, ipMode }) => (ipMode === 'Proxy' ? [] : (ip ?? [])))),
+    ...(ranges.length === 0 ? {} : { sources: cidrsOf(ranges) }),
+    isExternalLocal: spec.externalTrafficPolicy === 'Local',
+    isInternalLocal: spec.internalTrafficPolicy === 'Local',
+    ...affinityOf(spec),
+    ...(healthPort === 0 ? {} : { healthPort }),
+  };
+}
+
+type ReadEndpoint = NonNullable<v.InferOutput<typeof slice>['endpoints']>[number];
+
+function endpointOf({ addresses, conditions, nodeName, topology, hints: hinted }: ReadEndpoint): EndpointFacts[] {
+  const isReady = conditions?.ready ?? true;
+  const node = nodeName ?? topology?.[hostLabel];
+  const forZones = hinted?.forZones?.map(({ name }) => name);
+  const forNodes = hinted?.forNodes?.map(({ name }) => name);
+  // All addresses of one endpoint lead to the same place (EndpointSlice v1, "addresses"): the first is enough.
+  return routableIpsOf(addresses.slice(0, 1)).map((ip) => ({
+    ip,
+    isReady,
+    isServing: conditions?.serving ?? isReady,
+    isTerminating: conditions?.terminating ?? false,
+    ...(node === undefined ? {} : { node }),
+    ...(forZones === undefined ? {} : { forZones }),
+    ...(forNodes === undefined ? {} : { forNodes }),
+  }));
 }
 
 /** Undefined: it belongs to no service, has no addresses of ours, or cannot be read. Absent readiness counts as ready. */
 export function readSlice(item: unknown): SliceFacts | undefined {
-  const read = v.safeParse(slice, lowered(item));
+  const read = v.safeParse(slice, item);
   if (!read.success) return undefined;
   const { metadata: of, addressType, endpoints, ports } = read.output;
   const name = of.labels[serviceLabel];
   if (name === undefined || (addressType !== 'IPv4' && addressType !== 'IPv6')) return undefined;
   return {
     service: `${of.namespace}/${name}`,
-    // All addresses of one endpoint lead to the same place (EndpointSlice v1, "addresses"): the first is enough.
-    ips: (endpoints ?? []).flatMap(({ addresses, conditions }) => (conditions.ready === false ? [] : ipsOf(addresses.slice(0, 1)))),
-    ports: (ports ?? []).flatMap(({ name: of2, protocol: by, port }) =>
-      typeof port === 'number' ? [{ name: of2 ?? '', protocol: by, port }] : [],
+    endpoints: (endpoints ?? []).flatMap(endpointOf),
+    ports: (ports ?? []).flatMap(({ name: called, protocol: carrier, port }) =>
+      typeof port === 'number' ? [{ name: called ?? '', protocol: carrier, port }] : [],
     ),
   };
-}
-
-/** One for each address and port of the service; backends sorted, each once. */
-export function joinService({ key, ips, ports }: ServiceFacts, slices: readonly SliceFacts[]): Service[] {
-  return ips.flatMap((ip) =>
-    ports.map(({ name, protocol: by, port }): Service => {
-      const backends = new Map<string, Backend>();
-      for (const { ips: targets, ports: open } of slices) {
-        const target = open.find((candidate) => candidate.name === name && candidate.protocol === by);
-        if (target === undefined) continue;
-        for (const one of targets)
-          if (familyOf(one) === familyOf(ip)) backends.set(`${one} ${target.port}`, { ip: one, port: target.port });
-      }
-      const sorted = [...backends].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, backend]) => backend);
-      return { key: `${key} ${ip} ${by} ${port}`, ip, protocol: by, port, backends: sorted };
-    }),
-  );
 }

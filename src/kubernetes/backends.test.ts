@@ -1,0 +1,251 @@
+// Which endpoints are used, as kube-proxy would: one row per rule.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseIp } from '#model/ip.ts';
+import type { Service } from '#model/resources.ts';
+import { joinService, localEndpoints } from './backends.ts';
+import { type EndpointFacts, readService, readSlice, type SliceFacts } from './services.ts';
+
+const place = { node: 'one', zone: 'a' };
+const spec = {
+  type: 'LoadBalancer',
+  clusterIP: '10.96.0.5',
+  externalIPs: ['203.0.113.1'],
+  ports: [{ name: 'page', protocol: 'TCP', port: 80, nodePort: 30080 }],
+};
+const service = (more: object = {}, ingress: readonly object[] = []): object => ({
+  metadata: { namespace: 'shop', name: 'web' },
+  spec: { ...spec, ...more },
+  status: { loadBalancer: { ingress } },
+});
+/** Ready by default; its last number tells it apart. */
+const endpoint = (last: number, node: string, more: Partial<EndpointFacts> = {}): EndpointFacts => ({
+  ip: parseIp(`10.244.0.${last}`),
+  isReady: true,
+  isServing: true,
+  isTerminating: false,
+  node,
+  ...more,
+});
+const ending = { isReady: false, isServing: true, isTerminating: true };
+const ended = { isReady: false, isServing: false, isTerminating: true };
+const sliceOf = (endpoints: readonly EndpointFacts[]): SliceFacts => ({
+  service: 'shop/web',
+  endpoints,
+  ports: [{ name: 'page', protocol: 'tcp', port: 8080 }],
+});
+const joined = (item: object, endpoints: readonly EndpointFacts[], where: { node: string; zone?: string } = place): Service[] => {
+  const facts = readService(item);
+  assert.ok(facts);
+  return joinService(facts, [sliceOf(endpoints)], where);
+};
+const lasts = (backends: Service['backends'] | undefined): string | undefined => backends?.map(({ ip }) => ip.split('.').at(-1)).join(' ');
+/** Of each address: whom clients here are led to, and others where that differs; `-` is a drop. */
+const led = (services: readonly Service[]): Record<string, string> =>
+  Object.fromEntries(
+    services.map(({ ip, port, backends, outer, servedElsewhere }) => {
+      const inside = servedElsewhere === true ? '-' : lasts(backends);
+      return [`${ip}:${port}`, outer === undefined ? inside : `${inside} / ${lasts(outer) || '-'}`] as [string, string];
+    }),
+  );
+
+const everywhere = [endpoint(1, 'one'), endpoint(2, 'two'), endpoint(3, 'three')];
+const zones = (...names: string[]): Pick<EndpointFacts, 'forZones'> => ({ forZones: names });
+const nodes = (...names: string[]): Pick<EndpointFacts, 'forNodes'> => ({ forNodes: names });
+
+const rows: readonly (readonly [string, object, readonly EndpointFacts[], Record<string, string>])[] = [
+  [
+    'every address leads to all that are ready',
+    {},
+    [...everywhere, endpoint(4, 'one', { isReady: false, isServing: false })],
+    { '10.96.0.5:80': '1 2 3', '203.0.113.1:80': '1 2 3', '0.0.0.0:30080': '1 2 3' },
+  ],
+  [
+    'from outside only what is here, with externalTrafficPolicy Local',
+    { externalTrafficPolicy: 'Local' },
+    everywhere,
+    { '10.96.0.5:80': '1 2 3', '203.0.113.1:80': '1 2 3 / 1', '0.0.0.0:30080': '1 2 3 / 1' },
+  ],
+  [
+    'which is dropped where there is none',
+    { externalTrafficPolicy: 'Local' },
+    [endpoint(2, 'two')],
+    { '10.96.0.5:80': '2', '203.0.113.1:80': '2 / -', '0.0.0.0:30080': '2 / -' },
+  ],
+  [
+    'from inside only what is here, with internalTrafficPolicy Local',
+    { internalTrafficPolicy: 'Local' },
+    everywhere,
+    { '10.96.0.5:80': '1', '203.0.113.1:80': '1 2 3', '0.0.0.0:30080': '1 2 3' },
+  ],
+  [
+    'which is dropped where there is none, while there is one elsewhere',
+    { internalTrafficPolicy: 'Local' },
+    [endpoint(2, 'two')],
+    { '10.96.0.5:80': '-', '203.0.113.1:80': '2', '0.0.0.0:30080': '2' },
+  ],
+  [
+    'and refused where nobody serves at all',
+    { internalTrafficPolicy: 'Local', externalTrafficPolicy: 'Local' },
+    [],
+    { '10.96.0.5:80': '', '203.0.113.1:80': ' / -', '0.0.0.0:30080': ' / -' },
+  ],
+  [
+    'those that are ending are used when no other is left, if they still answer',
+    {},
+    [endpoint(1, 'one', ending), endpoint(2, 'two', ended)],
+    { '10.96.0.5:80': '1', '203.0.113.1:80': '1', '0.0.0.0:30080': '1' },
+  ],
+  [
+    'not while another is ready',
+    {},
+    [endpoint(1, 'one', ending), endpoint(2, 'two')],
+    { '10.96.0.5:80': '2', '203.0.113.1:80': '2', '0.0.0.0:30080': '2' },
+  ],
+  [
+    'but from outside also then, when it is the only one here',
+    { externalTrafficPolicy: 'Local' },
+    [endpoint(1, 'one', ending), endpoint(2, 'two')],
+    { '10.96.0.5:80': '2', '203.0.113.1:80': '2 / 1', '0.0.0.0:30080': '2 / 1' },
+  ],
+  [
+    'of hints those for this zone',
+    {},
+    [endpoint(1, 'one', zones('b')), endpoint(2, 'two', zones('a')), endpoint(3, 'three', zones('a', 'b'))],
+    { '10.96.0.5:80': '2 3', '203.0.113.1:80': '2 3', '0.0.0.0:30080': '2 3' },
+  ],
+  [
+    'all when one has no hint',
+    {},
+    [endpoint(1, 'one'), endpoint(2, 'two', zones('a'))],
+    { '10.96.0.5:80': '1 2', '203.0.113.1:80': '1 2', '0.0.0.0:30080': '1 2' },
+  ],
+  [
+    'all when none is for this zone',
+    {},
+    [endpoint(1, 'one', zones('b')), endpoint(2, 'two', zones('c'))],
+    { '10.96.0.5:80': '1 2', '203.0.113.1:80': '1 2', '0.0.0.0:30080': '1 2' },
+  ],
+  [
+    'of those for nodes the one for this node, before zones',
+    {},
+    [endpoint(1, 'one', { ...zones('a'), ...nodes('one') }), endpoint(2, 'two', { ...zones('a'), ...nodes('two') })],
+    { '10.96.0.5:80': '1', '203.0.113.1:80': '1', '0.0.0.0:30080': '1' },
+  ],
+  [
+    'and those for zones where none is for this node',
+    {},
+    [endpoint(2, 'two', { ...zones('a'), ...nodes('two') }), endpoint(3, 'three', { ...zones('b'), ...nodes('three') })],
+    { '10.96.0.5:80': '2', '203.0.113.1:80': '2', '0.0.0.0:30080': '2' },
+  ],
+  [
+    'no node port where none was given',
+    { ports: [{ ...spec.ports[0], nodePort: 0 }] },
+    everywhere,
+    { '10.96.0.5:80': '1 2 3', '203.0.113.1:80': '1 2 3' },
+  ],
+  [
+    'addresses that cannot be somebody are passed over',
+    {
+      externalIPs: ['0.0.0.0', '127.0.0.1', '169.254.1.1', '224.0.0.1', '255.255.255.255', 'nonsense', '::', '::1', 'fe80::1', 'ff02::1'],
+      ports: [{ name: 'page', port: 80 }],
+    },
+    everywhere,
+    { '10.96.0.5:80': '1 2 3' },
+  ],
+];
+for (const [what, more, endpoints, expected] of rows) {
+  test(what, () => assert.deepEqual(led(joined(service(more), endpoints)), expected));
+}
+
+test('a node that knows no zone uses all', () => {
+  const hinted = [endpoint(1, 'one', zones('b')), endpoint(2, 'two', zones('a'))];
+  assert.equal(led(joined(service(), hinted, { node: 'one' }))['10.96.0.5:80'], '1 2');
+});
+
+test("a load balancer's address is served where it is left to the hosts, for its source ranges", () => {
+  const ingress = [
+    { ip: '198.51.100.7' },
+    { ip: '198.51.100.8', ipMode: 'Proxy' },
+    { ip: '198.51.100.9', ipMode: 'VIP' },
+    { hostname: 'lb' },
+  ];
+  const sources = ['10.0.0.0/8 ', 'nonsense'];
+  const services = joined(service({ loadBalancerSourceRanges: sources }, ingress), everywhere);
+  const balanced = services.filter(({ ip }) => ip.startsWith('198'));
+  assert.deepEqual(
+    balanced.map(({ ip, sources: of }) => [ip, of]),
+    [
+      ['198.51.100.7', ['10.0.0.0/8']],
+      ['198.51.100.9', ['10.0.0.0/8']],
+    ],
+  );
+  assert.ok(services.every(({ ip, sources: of }) => ip.startsWith('198') || of === undefined));
+  assert.equal(joined(service({ type: 'NodePort' }, ingress), everywhere).length, 3);
+});
+
+const affinities: readonly (readonly [string, object, number | undefined])[] = [
+  ['none', { sessionAffinity: 'None' }, undefined],
+  ['three hours unless it is said', { sessionAffinity: 'ClientIP' }, 10_800],
+  ['what is said', { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 5 } } }, 5],
+  ['no longer than a day', { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 1e12 } } }, 86_400],
+  ['no shorter than a second', { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: -1 } } }, 1],
+];
+for (const [what, more, seconds] of affinities) {
+  test(`affinity: ${what}`, () =>
+    assert.deepEqual(new Set(joined(service(more), []).map(({ affinitySeconds }) => affinitySeconds)), new Set([seconds])));
+}
+
+test('an endpoint in two slices counts once, as ready if either says so', () => {
+  const facts = readService(service());
+  assert.ok(facts);
+  const [first] = joinService(facts, [sliceOf([endpoint(1, 'one', { isReady: false })]), sliceOf([endpoint(1, 'one')])], place);
+  assert.equal(lasts(first?.backends), '1');
+});
+
+test('slices of both versions say where an endpoint is, and for whom', () => {
+  const read = (one: object): EndpointFacts | undefined =>
+    readSlice({
+      metadata: { namespace: 'shop', name: 'x', labels: { 'kubernetes.io/service-name': 'web' } },
+      addressType: 'IPv4',
+      endpoints: [{ addresses: ['10.244.0.1'], ...one }],
+    })?.endpoints[0];
+  const known = { ip: '10.244.0.1', isReady: true, isServing: true, isTerminating: false, node: 'one' };
+  assert.deepEqual(read({ nodeName: 'one', zone: 'a', hints: { forZones: [{ name: 'a' }], forNodes: [{ name: 'one' }] } }), {
+    ...known,
+    forZones: ['a'],
+    forNodes: ['one'],
+  });
+  assert.deepEqual(read({ topology: { 'kubernetes.io/hostname': 'one', 'topology.kubernetes.io/zone': 'a' } }), known);
+  assert.deepEqual(read({ nodeName: 'one', conditions: { ready: false, serving: true, terminating: true } }), { ...known, ...ending });
+  assert.deepEqual(read({ nodeName: 'one', conditions: { ready: false } }), { ...known, isReady: false, isServing: false });
+});
+
+test('what a health-check port counts is what is ready here', () => {
+  const slices = [sliceOf([endpoint(1, 'one'), endpoint(2, 'two'), endpoint(3, 'one', ending)]), sliceOf([endpoint(1, 'one')])];
+  assert.equal(localEndpoints(slices, place), 1);
+  const health = (more: object): number | undefined => readService(service(more))?.healthPort;
+  assert.deepEqual(
+    [
+      { externalTrafficPolicy: 'Local', healthCheckNodePort: 31000 },
+      { healthCheckNodePort: 31000 },
+      { type: 'NodePort', externalTrafficPolicy: 'Local', healthCheckNodePort: 31000 },
+    ].map(health),
+    [31000, undefined, undefined],
+  );
+});
+
+test('a service with a great many endpoints is bounded in time and in what is used', () => {
+  const many = Array.from({ length: 200 }, (_, slice) =>
+    sliceOf(
+      Array.from({ length: 1000 }, (__, index) => ({
+        ...endpoint(1, 'one'),
+        ip: parseIp(`10.${slice}.${index >> 8}.${index & 255}`),
+      })),
+    ),
+  );
+  const facts = readService(service());
+  assert.ok(facts);
+  const [first] = joinService(facts, many, place);
+  assert.equal(first?.backends.length, 5000);
+});

@@ -1,0 +1,113 @@
+// Which endpoints a service's connections are led to on one node, as kube-proxy chooses them (pkg/proxy/topology.go,
+// CategorizeEndpoints): the ready ones; where none is left those that are ending but still answer (KEP-1669); of the ready ones
+// those that hints name for this node or zone, provided that all have hints and some are for here (KEP-2433, KEP-3015).
+import { everyAddress } from '#drivers/services.ts';
+import { familyOf, type Family, type Ip } from '#model/ip.ts';
+import type { Backend, Service } from '#model/resources.ts';
+import type { EndpointFacts, ServiceFacts, ServicePort, SliceFacts } from './services.ts';
+
+/** Where the node is that translates. */
+export interface NodePlace {
+  readonly node: string;
+  /** Its label topology.kubernetes.io/zone. */
+  readonly zone?: string | undefined;
+}
+
+/** More backends of one service and port are not used: rules and look-ups would go on, but nobody balances that many. */
+const mostBackends = 5_000;
+
+interface Candidate extends EndpointFacts {
+  readonly port: number;
+}
+
+/** Each endpoint once, a ready entry before others: while slices are rearranged one may be in two of them. */
+function candidatesOf(slices: readonly SliceFacts[], { name, protocol }: ServicePort, family: Family): Candidate[] {
+  const found = new Map<string, Candidate>();
+  for (const { endpoints, ports } of slices) {
+    const target = ports.find((candidate) => candidate.name === name && candidate.protocol === protocol);
+    if (target === undefined) continue;
+    for (const endpoint of endpoints) {
+      if (familyOf(endpoint.ip) !== family) continue;
+      const text = `${endpoint.ip} ${target.port}`;
+      if (found.get(text)?.isReady !== true) found.set(text, { ...endpoint, port: target.port });
+    }
+  }
+  return [...found].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, candidate]) => candidate);
+}
+
+const ready = (candidates: readonly Candidate[]): Candidate[] => candidates.filter(({ isReady }) => isReady);
+const ending = (candidates: readonly Candidate[]): Candidate[] =>
+  candidates.filter(({ isServing, isTerminating }) => isServing && isTerminating);
+const usable = (candidates: readonly Candidate[]): Candidate[] => {
+  const first = ready(candidates);
+  return first.length > 0 ? first : ending(candidates);
+};
+
+/** Those that hints name for here; all, when the hints are not for everybody or none of them is for here. */
+function near(
+  candidates: readonly Candidate[],
+  hintsOf: (candidate: Candidate) => readonly string[] | undefined,
+  here: string,
+): Candidate[] {
+  const isHinted = candidates.every((candidate) => (hintsOf(candidate) ?? []).length > 0);
+  return isHinted ? candidates.filter((candidate) => hintsOf(candidate)?.includes(here)) : [];
+}
+
+function preferred(candidates: readonly Candidate[], { node, zone }: NodePlace): readonly Candidate[] {
+  const sameNode = near(candidates, ({ forNodes }) => forNodes, node);
+  if (sameNode.length > 0) return sameNode;
+  const sameZone = zone === undefined ? [] : near(candidates, ({ forZones }) => forZones, zone);
+  return sameZone.length > 0 ? sameZone : candidates;
+}
+
+const backendsOf = (candidates: readonly Candidate[]): Backend[] => candidates.slice(0, mostBackends).map(({ ip, port }) => ({ ip, port }));
+
+interface Choice {
+  readonly anywhere: readonly Backend[];
+  readonly here: readonly Backend[];
+}
+
+function choose(candidates: readonly Candidate[], place: NodePlace): Choice {
+  const local = candidates.filter(({ node }) => node === place.node);
+  return { anywhere: backendsOf(preferred(usable(candidates), place)), here: backendsOf(usable(local)) };
+}
+
+/** One for each address and port of the service, node ports included; backends sorted, each once. */
+export function joinService(facts: ServiceFacts, slices: readonly SliceFacts[], place: NodePlace): Service[] {
+  const { key, ips, ports, externalIps, balancerIps, sources, isExternalLocal, isInternalLocal, affinitySeconds } = facts;
+  const families = ([4, 6] as const).filter((family) => [...ips, ...externalIps, ...balancerIps].some((ip) => familyOf(ip) === family));
+  return ports.flatMap((port) =>
+    families.flatMap((family) => {
+      const { anywhere, here } = choose(candidatesOf(slices, port, family), place);
+      const front = (ip: Ip, number: number, more: Pick<Service, 'backends'> & Partial<Service>): Service => ({
+        key: `${key} ${ip} ${port.protocol} ${number}`,
+        ip,
+        protocol: port.protocol,
+        port: number,
+        ...(affinitySeconds === undefined ? {} : { affinitySeconds }),
+        ...more,
+      });
+      const inside = isInternalLocal
+        ? { backends: here, ...(here.length === 0 && anywhere.length > 0 ? { servedElsewhere: true as const } : {}) }
+        : { backends: anywhere };
+      // Clients on this host are not bound to it: they would be refused where everybody else is served.
+      const outside = { backends: anywhere, ...(isExternalLocal ? { outer: here } : {}) };
+      const of = (some: readonly Ip[]): Ip[] => some.filter((ip) => familyOf(ip) === family);
+      const isServed = ips.some((ip) => familyOf(ip) === family);
+      return [
+        ...of(ips).map((ip) => front(ip, port.port, inside)),
+        ...of(externalIps).map((ip) => front(ip, port.port, outside)),
+        ...of(balancerIps).map((ip) => front(ip, port.port, { ...outside, ...(sources === undefined ? {} : { sources }) })),
+        ...(port.nodePort === undefined || !isServed ? [] : [front(everyAddress[family], port.nodePort, outside)]),
+      ];
+    }),
+  );
+}
+
+/** How many endpoints of the service are ready on the node, whatever their family: what its health-check port tells. */
+export function localEndpoints(slices: readonly SliceFacts[], { node }: NodePlace): number {
+  const ips = slices.flatMap(({ endpoints }) =>
+    endpoints.filter((endpoint) => endpoint.isReady && endpoint.node === node).map(({ ip }) => ip),
+  );
+  return new Set(ips).size;
+}
