@@ -1,10 +1,12 @@
-// The host's edge around published ports: packet filters of others that would stop our links, and connections that lead to an
-// endpoint that has gone. Only those are cut, entry by entry; everything else on the host keeps flowing.
+// The host's edge around published ports and services: packet filters of others that would stop our links, and connections
+// that lead to an endpoint that has gone. Only those are cut, entry by entry; everything else on the host keeps flowing.
 import type { Desired } from '#model/desired.ts';
 import { parseIp } from '#model/ip.ts';
 import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
 import { ensureForwarding, removeForwarding } from '#kernel/forwarding.ts';
+import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
+import { type Fronts, frontsOf, isNotedStale, mayNoteStale, staleConnections } from './stale-connections.ts';
 
 export interface OpeningsOptions {
   readonly sockets: Sockets;
@@ -14,28 +16,11 @@ export interface OpeningsOptions {
 
 const checkMs = 5_000;
 
-/**
- * Where published ports and services lead, by a text that says it all. Keys of published ports are `[host ip .] protocol .
- * port`, values `ip . port`. Of services only what knows no end by itself: a backend that takes no new connections keeps those
- * it has.
- */
+/** Where published ports lead, by a text that says it all. Keys are `[host ip .] protocol . port`, values `ip . port`. */
 function targetsOf(desired: Desired): Map<string, ConntrackSelection> {
   const targets = new Map<string, ConntrackSelection>();
   for (const { set, key, value } of desired.element) {
-    if (value === undefined) continue;
-    if (set.startsWith('backends')) {
-      const [destination = '', protocol, destinationPort] = key.split(' . ');
-      const [ip = '', port] = value.split(' . ');
-      if (protocol !== 'udp') continue;
-      targets.set(`${destination} ${destinationPort} ${value}`, {
-        protocol,
-        destination: parseIp(destination),
-        destinationPort: Number(destinationPort),
-        replySource: parseIp(ip),
-        replySourcePort: Number(port),
-      });
-    }
-    if (!set.startsWith('published')) continue;
+    if (value === undefined || !set.startsWith('published')) continue;
     const [protocol] = key.split(' . ').slice(-2);
     const [ip, port] = value.split(' . ');
     if (ip === undefined || (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp')) continue;
@@ -47,6 +32,7 @@ function targetsOf(desired: Desired): Map<string, ConntrackSelection> {
 export class Openings {
   readonly #options: OpeningsOptions;
   #targets = new Map<string, ConntrackSelection>();
+  #fronts: Fronts | undefined;
   #checkedAt = -checkMs;
   #isOpen = false;
 
@@ -59,7 +45,11 @@ export class Openings {
     const targets = targetsOf(desired);
     const gone = [...this.#targets].filter(([text]) => !targets.has(text)).map(([, target]) => target);
     this.#targets = targets;
-    this.#guarded('cut connections to what has gone', () => this.#cut(gone));
+    const [before, fronts] = [this.#fronts, frontsOf(desired)];
+    this.#fronts = fronts;
+    this.#guarded('cut connections to what has gone', () => this.#cut([...gone, ...staleConnections(before, fronts)]));
+    if (mayNoteStale(before, fronts))
+      this.#guarded('forget who was led to what has gone', () => forgetNoted((noted) => isNotedStale(fronts, noted)));
     const isOpen = desired.table.length > 0;
     if (isOpen && !this.#isOpen) this.#checkedAt = -checkMs;
     if (!isOpen && this.#isOpen) this.#guarded('take away forwarding rules', removeForwarding);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Ip } from '#model/ip.ts';
-import { type ConntrackSelection, decodeEntry, encodeDump, matches } from './conntrack.ts';
+import { type ConntrackSelection, decodeEntry, encodeDump, matcherOf, matches } from './conntrack.ts';
 
 // A UDP entry in the kernel's layout, by hand: 10.0.0.9:40000 -> 192.0.2.1:53, answered by 10.0.0.5:5353.
 const captured = Buffer.from(
@@ -52,8 +52,13 @@ test('a selection matches by what it says and nothing else', () => {
     [{ replySource: '10.0.0.5' as Ip, replySourcePort: 5353 }, true],
     [{ replySource: '10.0.0.5' as Ip, replySourcePort: 53 }, false],
     [{ replySource: '10.0.0.9' as Ip }, false],
+    [{ protocol: 'udp', destination: '192.0.2.1' as Ip, except: new Set(['10.0.0.5 . 53']) }, true],
+    [{ protocol: 'udp', destination: '192.0.2.1' as Ip, except: new Set(['10.0.0.5 . 5353']) }, false],
   ];
-  for (const [selection, expected] of cases) assert.equal(matches(entry, selection), expected, JSON.stringify(selection));
+  for (const [selection, expected] of cases) {
+    assert.equal(matches(entry, selection), expected, JSON.stringify(selection));
+    assert.equal(matcherOf([{ destination: '10.9.9.9' as Ip }, selection])(entry), expected, `among others: ${JSON.stringify(selection)}`);
+  }
 });
 
 test('the dump asks the kernel to compare exactly what is selected', () => {

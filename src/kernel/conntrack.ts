@@ -20,6 +20,8 @@ export interface ConntrackSelection {
   /** Who answers: after a translation, the endpoint itself. */
   readonly replySource?: Ip | undefined;
   readonly replySourcePort?: number | undefined;
+  /** Entries answered from one of these, `address . port`, are not meant. */
+  readonly except?: ReadonlySet<string> | undefined;
 }
 
 // linux/netfilter/nfnetlink_conntrack.h; message types have the subsystem, 1, in their upper byte.
@@ -103,8 +105,9 @@ const numberOf = (protocol: NonNullable<ConntrackSelection['protocol']>, family:
 
 /** Pure. */
 export function matches({ family, original, reply }: Entry, selection: ConntrackSelection): boolean {
-  const { protocol, destination, destinationPort, replySource, replySourcePort } = selection;
+  const { protocol, destination, destinationPort, replySource, replySourcePort, except } = selection;
   return (
+    except?.has(`${reply.source} . ${reply.sourcePort}`) !== true &&
     (protocol === undefined || original.protocol === numberOf(protocol, family)) &&
     (destination === undefined || original.destination === destination) &&
     (destinationPort === undefined || original.destinationPort === destinationPort) &&
@@ -181,10 +184,48 @@ function find(socket: NetlinkSocket, selection: ConntrackSelection): Entry[] {
   });
 }
 
+/** Each selection costs the kernel a walk over the whole table; from so many on one walk per protocol is cheaper. */
+const manySelections = 16;
+
+/** Whether any selection matches, in time that does not grow with their number: they are looked up by what they say. Pure. */
+export function matcherOf(selections: readonly ConntrackSelection[]): (entry: Entry) => boolean {
+  const fields = ['destination', 'destinationPort', 'replySource', 'replySourcePort'] as const;
+  const shapes = new Map<string, { readonly used: readonly (typeof fields)[number][]; readonly of: Map<string, ConntrackSelection[]> }>();
+  for (const selection of selections) {
+    const used = fields.filter((name) => selection[name] !== undefined);
+    const shape = shapes.get(used.join()) ?? { used, of: new Map<string, ConntrackSelection[]>() };
+    shapes.set(used.join(), shape);
+    const text = used.map((name) => selection[name]).join(' ');
+    const others = shape.of.get(text);
+    if (others === undefined) shape.of.set(text, [selection]);
+    else others.push(selection);
+  }
+  return (entry) => {
+    const { original, reply } = entry;
+    const values = {
+      destination: original.destination,
+      destinationPort: original.destinationPort,
+      replySource: reply.source,
+      replySourcePort: reply.sourcePort,
+    };
+    return [...shapes.values()].some(({ used, of }) =>
+      of.get(used.map((name) => values[name]).join(' '))?.some((selection) => matches(entry, selection)),
+    );
+  };
+}
+
+function findMany(socket: NetlinkSocket, selections: readonly ConntrackSelection[]): Entry[] {
+  const isMeant = matcherOf(selections);
+  const protocols = new Set(selections.map(({ protocol }) => protocol));
+  return [...(protocols.has(undefined) ? [undefined] : protocols)]
+    .flatMap((protocol) => find(socket, { protocol }))
+    .filter((entry) => isMeant(entry));
+}
+
 function flush(socket: NetlinkSocket, selections: readonly ConntrackSelection[]): number {
-  const entries = new Map(
-    selections.flatMap((selection) => find(socket, selection)).map((entry) => [entry.identity.toString('hex'), entry]),
-  );
+  const found =
+    selections.length < manySelections ? selections.flatMap((selection) => find(socket, selection)) : findMany(socket, selections);
+  const entries = new Map(found.map((entry) => [entry.identity.toString('hex'), entry]));
   const requests = [...entries.values()].map(({ family, identity }): Request => ({
     type: IPCTNL_MSG_CT_DELETE,
     body: Buffer.concat([header(family), identity]),

@@ -56,10 +56,10 @@ function spelled(value: Json, types: readonly string[]): string {
   return atom(value, types[0] ?? '');
 }
 
+/** Filled by the rules themselves, with time-outs: state of the kernel's, not of ours. */
+const isTimed = (declared: JsonObject): boolean => words(declared['flags']).some((flag) => flag === 'dynamic' || flag === 'timeout');
+
 function elementsOf(declared: JsonObject): ListedElement[] {
-  const flags = words(declared['flags']);
-  // Filled by the rules themselves, with time-outs: state of the kernel's, not of ours.
-  if (flags.includes('dynamic') || flags.includes('timeout')) return [];
   const set = word(declared['name']);
   const types = words(declared['type']);
   const found = declared['elem'];
@@ -72,9 +72,39 @@ function elementsOf(declared: JsonObject): ListedElement[] {
   });
 }
 
+const declarations = (objects: readonly JsonObject[]): JsonObject[] => objects.flatMap(({ set, map }) => [set, map].filter(isObject));
+
 /** The elements of every set and map in the listing of a table, those that rules add by themselves left out. */
 export const listedElements = (objects: readonly JsonObject[]): ListedElement[] =>
-  objects.flatMap(({ set, map }) => [set, map].filter(isObject).flatMap(elementsOf));
+  declarations(objects)
+    .filter((declared) => !isTimed(declared))
+    .flatMap(elementsOf);
+
+/** Names of the maps that rules add to by themselves. */
+export const timedMaps = (objects: readonly JsonObject[]): string[] =>
+  declarations(objects)
+    .filter((declared) => isTimed(declared) && declared['map'] !== undefined)
+    .map((declared) => word(declared['name']));
+
+export interface TimedElement extends ListedElement {
+  readonly timeoutSeconds: number;
+  readonly expiresSeconds: number;
+}
+
+function timesOf(key: Json | undefined): Pick<TimedElement, 'timeoutSeconds' | 'expiresSeconds'> {
+  const times = isObject(key) && isObject(key['elem']) ? key['elem'] : {};
+  return { timeoutSeconds: Number(times['timeout'] ?? 0), expiresSeconds: Number(times['expires'] ?? 0) };
+}
+
+/** The elements of maps that rules add to by themselves, which are not over yet. */
+export const timedElements = (objects: readonly JsonObject[]): TimedElement[] =>
+  declarations(objects)
+    .filter((declared) => isTimed(declared) && declared['map'] !== undefined)
+    .flatMap((declared) => {
+      const pairs = isList(declared['elem']) ? declared['elem'] : [];
+      return elementsOf(declared).map((element, index) => ({ ...element, ...timesOf(isList(pairs[index]) ? pairs[index][0] : undefined) }));
+    })
+    .filter(({ expiresSeconds }) => expiresSeconds > 0);
 
 /** One spelling for comparison: quotes, spare spaces and full-length prefixes do not tell elements apart. */
 export const canonical = (spelling: string): string =>

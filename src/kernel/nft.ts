@@ -10,7 +10,17 @@ import { tableName } from '#model/numbers.ts';
 import type { Failure, Kind } from './kind.ts';
 import { nftErrno, nftFault, type NftOptions, runNft } from './libnftables.ts';
 import { inNetns, isAbsent, netnsPath } from './netns.ts';
-import { canonical, type ListedElement, listedElements, parseListing, readSeal, sealChain, tableNames } from './nft-listing.ts';
+import {
+  canonical,
+  type ListedElement,
+  listedElements,
+  parseListing,
+  readSeal,
+  sealChain,
+  tableNames,
+  timedElements,
+  timedMaps,
+} from './nft-listing.ts';
 
 export interface NftKindOptions {
   /** Where named namespaces are, `/run/netns`. */
@@ -82,7 +92,14 @@ function readTable(netns: Netns, name: string): NftTable | undefined {
 function loadTable(table: NftTable): void {
   const action = `load table inet ${table.name}${where(table.netns)}`;
   if (!identifier.test(table.name)) throw new Fault('invalid', `Cannot ${action}: bad name`);
-  const found = elementsIn(table.name).map((element) => ({ ...element, netns: table.netns, table: table.name }));
+  const listing = list(`list table inet ${table.name}`, 'json') ?? [];
+  // What the rules have noted by themselves goes on with the time that it has left.
+  const noted = timedElements(listing).map(({ set, key, value, timeoutSeconds, expiresSeconds }) => ({
+    set,
+    key: `${key} timeout ${timeoutSeconds}s expires ${expiresSeconds}s`,
+    ...(value === undefined ? {} : { value }),
+  }));
+  const found = [...listedElements(listing), ...noted].map((element) => ({ ...element, netns: table.netns, table: table.name }));
   let refused = runNft(tableCommands(table, found)).error;
   if (refused !== undefined && found.length > 0) {
     // A set is gone or holds something else now: carry over only the sets that the new table accepts.
@@ -227,4 +244,21 @@ function removeElements(items: readonly NftElement[]): Failure<NftElement>[] {
   const found = foundElements(spelled);
   const present = spelled.flatMap((item) => found.get(elementKey(item)) ?? []);
   return settle(present, (batch) => elementCommands('delete', batch), 'remove');
+}
+
+/**
+ * Deletes from the maps that rules fill by themselves what `isMeant` says, and answers how many there were.
+ * Without a table of ours there are none. Fault `kernel`.
+ */
+export function forgetNoted(isMeant: (noted: ListedElement) => boolean): number {
+  const listing = list(`list table inet ${tableName}`, 'terse') ?? [];
+  const gone = timedMaps(listing)
+    .flatMap((name) => timedElements(list(`list map inet ${tableName} ${name}`, 'json') ?? []))
+    .filter(isMeant)
+    .map(({ set, key }) => ({ netns: '', table: tableName, set, key }));
+  if (gone.length === 0) return 0;
+  // One may have run out by now: then they are deleted one by one.
+  const failures = settle(gone, (batch) => elementCommands('delete', batch), 'remove').filter(({ fault }) => !isAbsent(fault));
+  if (failures[0] !== undefined) throw failures[0].fault;
+  return gone.length;
 }
