@@ -81,9 +81,10 @@ export function staleConnections(before: Fronts | undefined, now: Fronts): Connt
   return stale;
 }
 
+const keeps = ([, { keepsClients }]: [string, Front]): boolean => keepsClients;
+
 /** Whether clients may be noted whose backend has gone: a service that keeps clients is new, lost a backend, or is gone. */
 export function mayNoteStale(before: Fronts | undefined, now: Fronts): boolean {
-  const keeps = ([, { keepsClients }]: [string, Front]): boolean => keepsClients;
   return (
     [...now].filter(keeps).some(([place]) => before?.get(place)?.keepsClients !== true) ||
     [...(before ?? [])].filter(keeps).some(([place, { backends }]) => {

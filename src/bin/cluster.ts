@@ -5,6 +5,7 @@ import type { Journal } from '#api/local.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
 import { kubernetesController } from '#kubernetes/controller.ts';
+import { HealthPorts } from '#kubernetes/health-ports.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
@@ -38,6 +39,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
   const kubernetesLog = log.child({ part: 'kubernetes' });
   const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
+  const health = closing.use(new HealthPorts({ log: kubernetesLog }));
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog };
   let isInstalled = false;
   return {
@@ -48,6 +50,8 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
     services,
     applied: ({ blocks, hosts }) => {
       services.locate(hosts.get(host)?.labels[zoneLabel]);
+      // Only now that the kernel leads connections there.
+      health.update(services.healthPorts());
       const canAttach = [...blocks.values()].some((block) => block.host === host);
       if (isInstalled || !canAttach) return;
       isInstalled = true;

@@ -19,6 +19,54 @@ let words = 0;
 const word = (): string => `word ${(words += 1)}`;
 const pick = (family: Family, four: string, six: string): Ip => parseIp(family === 4 ? four : six);
 
+type Rest = Partial<Service> & Pick<Service, 'backends'>;
+const service = (ip: Ip, port: number, rest: Rest): Service => ({
+  key: `${ip} ${port}`,
+  ip,
+  protocol: 'udp',
+  port,
+  ...rest,
+});
+
+const socket = async (t: TestContext, from: Place, ip: Ip): Promise<Peer> => {
+  const peer = await from.udp(ip);
+  t.after(() => peer[Symbol.dispose]());
+  return peer;
+};
+
+/** Which of the listeners hears the next word; it answers, and the answer arrives from where the word was sent to. */
+async function conversation(sender: Peer, target: { ip: Ip; port: number }, listeners: readonly Peer[]) {
+  const text = word();
+  await sender.send(text, target);
+  const { index, message } = await eventually(() => {
+    const found = listeners.flatMap((peer, place) =>
+      peer.messages.filter((heard) => heard.text === text).map((heard) => ({ index: place, message: heard })),
+    );
+    return found[0];
+  }, `${text} to be heard`);
+  const answer = word();
+  await listeners[index]?.send(answer, { ip: message.from, port: message.port });
+  const { from, port } = await sender.hears(answer);
+  assert.deepEqual([from, port], [target.ip, target.port]);
+  return { index, from: message.from };
+}
+
+interface Talk {
+  readonly target: { readonly ip: Ip; readonly port: number };
+  readonly listeners: readonly Peer[];
+}
+
+/** Conversations from ever new ports, until each of the listeners had one: what they saw as the sender. */
+async function share(t: TestContext, from: { place: Place; ip: Ip }, { target, listeners }: Talk): Promise<Map<number, string>> {
+  const seen = new Map<number, string>();
+  for (let tries = 0; tries < 60 && seen.size < listeners.length; tries++) {
+    const { index, from: sender } = await conversation(await socket(t, from.place, from.ip), target, listeners);
+    seen.set(index, sender);
+  }
+  assert.equal(seen.size, listeners.length);
+  return seen;
+}
+
 for (const family of [4, 6] as const) {
   describe(`IPv${family} at the edge`, { concurrency: false }, () => {
     const network = makeNetwork('aaaaaaaaaa', { model: 'flannel' });
@@ -40,14 +88,6 @@ for (const family of [4, 6] as const) {
     const balanced = pick(family, '203.0.113.1', '2001:db8:1::1');
     const virtual = pick(family, '10.96.0.5', 'fd96::5');
     const any = pick(family, '0.0.0.0', '::');
-    const service = (ip: Ip, port: number, backends: readonly Backend[], more: Partial<Service> = {}): Service => ({
-      key: `${ip} ${port}`,
-      ip,
-      protocol: 'udp',
-      port,
-      backends,
-      ...more,
-    });
     const places = new Map<LocalEndpoint, Place>();
     const boxOf = (of: LocalEndpoint): Place => places.get(of) ?? assert.fail('no such box');
     let wire: Wire;
@@ -94,61 +134,29 @@ for (const family of [4, 6] as const) {
       t.after(() => peers.forEach((peer) => peer[Symbol.dispose]()));
       return peers;
     };
-    const socket = async (t: TestContext, from: Place, ip: Ip, port = 0): Promise<Peer> => {
-      const peer = await from.udp(ip, port);
-      t.after(() => peer[Symbol.dispose]());
-      return peer;
-    };
-    /** Which of the listeners hears the next word; it answers, and the answer arrives from where the word was sent to. */
-    async function conversation(sender: Peer, target: { ip: Ip; port: number }, listeners: readonly Peer[]) {
-      const text = word();
-      await sender.send(text, target);
-      const { index, message } = await eventually(() => {
-        const found = listeners.flatMap((peer, place) =>
-          peer.messages.filter((one) => one.text === text).map((one) => ({ index: place, message: one })),
-        );
-        return found[0];
-      }, `${text} to be heard`);
-      const answer = word();
-      await listeners[index]?.send(answer, { ip: message.from, port: message.port });
-      const { from, port } = await sender.hears(answer);
-      assert.deepEqual([from, port], [target.ip, target.port]);
-      return { index, from: message.from };
-    }
-    /** Conversations from ever new ports, until each of the listeners had one: what they saw as the sender. */
-    async function share(
-      t: TestContext,
-      from: { place: Place; ip: Ip },
-      target: { ip: Ip; port: number },
-      listeners: readonly Peer[],
-    ): Promise<Map<number, string>> {
-      const seen = new Map<number, string>();
-      for (let tries = 0; tries < 60 && seen.size < listeners.length; tries++) {
-        const { index, from: sender } = await conversation(await socket(t, from.place, from.ip), target, listeners);
-        seen.set(index, sender);
-      }
-      assert.equal(seen.size, listeners.length);
-      return seen;
-    }
 
     test('a node port leads from outside to every backend: its own see the client, others this host', async (t) => {
-      apply([service(everyAddress[family], 30_080, behind(b, c))]);
-      const seen = await share(t, { place: client, ip: clientAddress }, { ip: nodeAddress(1), port: 30_080 }, await listen(t, b, c));
+      apply([service(everyAddress[family], 30_080, { backends: behind(b, c) })]);
+      const seen = await share(
+        t,
+        { place: client, ip: clientAddress },
+        { target: { ip: nodeAddress(1), port: 30_080 }, listeners: await listen(t, b, c) },
+      );
       assert.deepEqual([seen.get(0), seen.get(1)], [clientAddress, nodeAddress(1)]);
     });
 
     test('a node port is reached from containers, the node itself and by the other node, too', async (t) => {
-      apply([service(everyAddress[family], 30_080, behind(b, c))]);
+      apply([service(everyAddress[family], 30_080, { backends: behind(b, c) })]);
       const peers = await listen(t, b, c);
       const target = { ip: nodeAddress(1), port: 30_080 };
-      const fromBox = await share(t, { place: boxOf(a), ip: addressOf(a) }, target, peers);
+      const fromBox = await share(t, { place: boxOf(a), ip: addressOf(a) }, { target, listeners: peers });
       assert.deepEqual([...fromBox.values()], [addressOf(a), addressOf(a)]);
-      await share(t, { place: one, ip: any }, target, peers);
-      await share(t, { place: two, ip: any }, target, peers);
+      await share(t, { place: one, ip: any }, { target, listeners: peers });
+      await share(t, { place: two, ip: any }, { target, listeners: peers });
     });
 
     test('with other backends for outside the client is seen there, and dropped where there is none', async (t) => {
-      const port = service(everyAddress[family], 30_080, behind(b, c), { outer: behind(b) });
+      const port = service(everyAddress[family], 30_080, { backends: behind(b, c), outer: behind(b) });
       const peers = await listen(t, b, c);
       apply([port]);
       two.apply(plan(snapshot, [c], hosts[1] ?? assert.fail(), [{ ...port, outer: [] }]));
@@ -157,18 +165,21 @@ for (const family of [4, 6] as const) {
         assert.deepEqual([index, from], [0, clientAddress]);
       }
       const lost = await socket(t, client, clientAddress);
-      const before = words;
+      const said = words;
       for (let tries = 0; tries < 5; tries++) await lost.send(word(), { ip: nodeAddress(2), port: 30_080 });
       await conversation(await socket(t, client, clientAddress), { ip: nodeAddress(1), port: 30_080 }, peers);
-      const lostWords = Array.from({ length: 5 }, (_, index) => `word ${before + index + 1}`);
+      const lostWords = Array.from({ length: 5 }, (_, index) => `word ${said + index + 1}`);
       assert.ok(peers.every(({ messages }) => messages.every(({ text }) => !lostWords.includes(text))));
       // Clients on the host itself are led to all, wherever they are.
-      await share(t, { place: boxOf(a), ip: addressOf(a) }, { ip: nodeAddress(1), port: 30_080 }, peers);
+      await share(t, { place: boxOf(a), ip: addressOf(a) }, { target: { ip: nodeAddress(1), port: 30_080 }, listeners: peers });
     });
 
     test('an address of a load balancer lets in who is in its source ranges', async (t) => {
       apply([
-        service(balanced, 80, behind(b), { sources: [hostPrefix(clientAddress), `${addressOf(a)}/${family === 4 ? 32 : 128}` as Cidr] }),
+        service(balanced, 80, {
+          backends: behind(b),
+          sources: [hostPrefix(clientAddress), `${addressOf(a)}/${family === 4 ? 32 : 128}` as Cidr],
+        }),
       ]);
       const peers = await listen(t, b);
       const target = { ip: balanced, port: 80 };
@@ -183,7 +194,7 @@ for (const family of [4, 6] as const) {
     });
 
     test('a client that is to stay comes to one backend, across restarts and new rules, until that is gone', async (t) => {
-      const stay = (backends: readonly Backend[]): Service => service(virtual, 80, backends, { affinitySeconds: 600 });
+      const stay = (backends: readonly Backend[]): Service => service(virtual, 80, { backends, affinitySeconds: 600 });
       openings = freshOpenings();
       apply([stay(behind(b, c))]);
       const peers = await listen(t, b, c);
@@ -200,7 +211,7 @@ for (const family of [4, 6] as const) {
         ip: pick(family, `192.0.2.${index + 1}`, `2001:db8::${index + 1}`),
         port: 9,
       }));
-      const another = service(pick(family, '10.96.0.9', 'fd96::9'), 80, many);
+      const another = service(pick(family, '10.96.0.9', 'fd96::9'), 80, { backends: many });
       apply([stay(behind(b, c)), another]);
       for (let tries = 0; tries < 4; tries++) assert.equal(await next(), first);
       const [gone, left] = first === 0 ? [b, c] : [c, b];
@@ -216,18 +227,18 @@ for (const family of [4, 6] as const) {
       const peers = await listen(t, b, c);
       const early = await socket(t, boxOf(a), addressOf(a));
       await early.send(word(), target);
-      apply([service(virtual, 123, behind(b))]);
+      apply([service(virtual, 123, { backends: behind(b) })]);
       assert.equal((await conversation(early, target, peers)).index, 0);
       const other = await socket(t, boxOf(a), addressOf(a));
-      apply([service(virtual, 123, behind(b, c))]);
+      apply([service(virtual, 123, { backends: behind(b, c) })]);
       for (let tries = 0; tries < 5; tries++) assert.equal((await conversation(early, target, peers)).index, 0, 'tracked still');
-      apply([service(virtual, 123, behind(c))]);
+      apply([service(virtual, 123, { backends: behind(c) })]);
       assert.equal((await conversation(early, target, peers)).index, 1);
       assert.equal((await conversation(other, target, peers)).index, 1);
     });
 
     test('what is served elsewhere but not for clients here is dropped', async (t) => {
-      apply([service(virtual, 80, [], { servedElsewhere: true })]);
+      apply([service(virtual, 80, { backends: [], servedElsewhere: true })]);
       const lost = await socket(t, boxOf(a), addressOf(a));
       await lost.send(word(), { ip: virtual, port: 80 });
       assert.ok(one.run('nft', 'list', 'map', 'inet', 'causeway', `services${family}`).includes(': drop'));

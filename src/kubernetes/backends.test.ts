@@ -203,13 +203,14 @@ test('an endpoint in two slices counts once, as ready if either says so', () => 
   assert.equal(lasts(first?.backends), '1');
 });
 
+const read = (one: object): EndpointFacts | undefined =>
+  readSlice({
+    metadata: { namespace: 'shop', name: 'x', labels: { 'kubernetes.io/service-name': 'web' } },
+    addressType: 'IPv4',
+    endpoints: [{ addresses: ['10.244.0.1'], ...one }],
+  })?.endpoints[0];
+
 test('slices of both versions say where an endpoint is, and for whom', () => {
-  const read = (one: object): EndpointFacts | undefined =>
-    readSlice({
-      metadata: { namespace: 'shop', name: 'x', labels: { 'kubernetes.io/service-name': 'web' } },
-      addressType: 'IPv4',
-      endpoints: [{ addresses: ['10.244.0.1'], ...one }],
-    })?.endpoints[0];
   const known = { ip: '10.244.0.1', isReady: true, isServing: true, isTerminating: false, node: 'one' };
   assert.deepEqual(read({ nodeName: 'one', zone: 'a', hints: { forZones: [{ name: 'a' }], forNodes: [{ name: 'one' }] } }), {
     ...known,
@@ -221,10 +222,11 @@ test('slices of both versions say where an endpoint is, and for whom', () => {
   assert.deepEqual(read({ nodeName: 'one', conditions: { ready: false } }), { ...known, isReady: false, isServing: false });
 });
 
+const health = (more: object): number | undefined => readService(service(more))?.healthPort;
+
 test('what a health-check port counts is what is ready here', () => {
   const slices = [sliceOf([endpoint(1, 'one'), endpoint(2, 'two'), endpoint(3, 'one', ending)]), sliceOf([endpoint(1, 'one')])];
   assert.equal(localEndpoints(slices, place), 1);
-  const health = (more: object): number | undefined => readService(service(more))?.healthPort;
   assert.deepEqual(
     [
       { externalTrafficPolicy: 'Local', healthCheckNodePort: 31000 },

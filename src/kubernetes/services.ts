@@ -119,42 +119,50 @@ const cidrsOf = (some: readonly string[]): Cidr[] =>
     return read.success ? [read.output] : [];
   });
 
-function affinityOf(spec: v.InferOutput<typeof service>['spec']): { affinitySeconds?: number } {
+type ReadService = v.InferOutput<typeof service>;
+
+function affinityOf(spec: ReadService['spec']): { affinitySeconds?: number } {
   if (spec.sessionAffinity !== 'ClientIP') return {};
   const seconds = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? usualAffinitySeconds;
   return { affinitySeconds: Math.min(Math.max(1, Math.trunc(seconds)), mostAffinitySeconds) };
 }
 
-const portOf = ({ name, protocol: carrier, port, nodePort }: v.InferOutput<typeof service>['spec']['ports'][number]): ServicePort => ({
+const portOf = ({ name, protocol: carrier, port, nodePort }: ReadService['spec']['ports'][number]): ServicePort => ({
   name: name ?? '',
   protocol: carrier,
   port,
   ...(typeof nodePort === 'number' && nodePort > 0 ? { nodePort } : {}),
 });
 
+function balancerOf({ spec, status }: ReadService): Pick<ServiceFacts, 'balancerIps' | 'sources' | 'healthPort'> {
+  if (spec.type !== 'LoadBalancer') return { balancerIps: [] };
+  const ingress = status?.loadBalancer?.ingress ?? [];
+  const ranges = spec.loadBalancerSourceRanges ?? [];
+  const healthPort = spec.externalTrafficPolicy === 'Local' ? (spec.healthCheckNodePort ?? 0) : 0;
+  return {
+    balancerIps: routableIpsOf(ingress.flatMap(({ ip, ipMode }) => (ipMode === 'Proxy' ? [] : (ip ?? [])))),
+    ...(ranges.length === 0 ? {} : { sources: cidrsOf(ranges) }),
+    ...(healthPort === 0 ? {} : { healthPort }),
+  };
+}
+
 /** Undefined: it has no address of the cluster (headless, a name elsewhere), is served by somebody else, or cannot be read. */
 export function readService(item: unknown): ServiceFacts | undefined {
   const read = v.safeParse(service, item);
   if (!read.success) return undefined;
-  const { metadata: of, spec, status } = read.output;
+  const { metadata: of, spec } = read.output;
   if (of.labels[proxyLabel] !== undefined || spec.type === 'ExternalName') return undefined;
   const ips = routableIpsOf(spec.clusterIPs ?? [spec.clusterIP ?? '']);
   if (ips.length === 0) return undefined;
-  const isBalanced = spec.type === 'LoadBalancer';
-  const ingress = (isBalanced ? status?.loadBalancer?.ingress : undefined) ?? [];
-  const ranges = spec.loadBalancerSourceRanges ?? [];
-  const healthPort = isBalanced && spec.externalTrafficPolicy === 'Local' ? (spec.healthCheckNodePort ?? 0) : 0;
   return {
     key: `${of.namespace}/${of.name}`,
     ips,
     ports: spec.ports.map(portOf),
     externalIps: routableIpsOf(spec.externalIPs),
-    balancerIps: routableIpsOf(ingress.flatMap(({ ip, ipMode }) => (ipMode === 'Proxy' ? [] : (ip ?? [])))),
-    ...(ranges.length === 0 ? {} : { sources: cidrsOf(ranges) }),
+    ...balancerOf(read.output),
     isExternalLocal: spec.externalTrafficPolicy === 'Local',
     isInternalLocal: spec.internalTrafficPolicy === 'Local',
     ...affinityOf(spec),
-    ...(healthPort === 0 ? {} : { healthPort }),
   };
 }
 
