@@ -106,6 +106,17 @@ export class KubernetesClient implements AsyncDisposable {
     }
   }
 
+  /**
+   * For going on with a watch after its stream has ended: fault `compacted`, list again, when the server has not come as far
+   * as `since`. It has been restored from a backup then, and would not tell of changes until it has. Faults as `list`.
+   */
+  async checkReached(path: string, since: number, signal: AbortSignal): Promise<void> {
+    const body = await this.#get(`${path}?limit=1`, signal);
+    const { metadata } = parsed(page, await body.text());
+    if (revisionOf(metadata.resourceVersion) < since)
+      throw new Fault('compacted', 'The Kubernetes API has gone back to an earlier version');
+  }
+
   async #get(path: string, signal: AbortSignal) {
     const { server, token } = this.#access;
     const base = new URL(server);

@@ -126,6 +126,7 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
         since = change.revision;
         yield* linesOf(change);
       }
+      await client.checkReached(nodes, since, signal);
     }
   }
 

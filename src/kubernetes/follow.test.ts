@@ -68,3 +68,9 @@ test('an object without a name is passed over', async () => {
   const lists = [listOf(5, [tier('a'), { metadata: {} }, { kind: 'Tier' }])];
   assert.deepEqual((await follow({ '/only': { lists, watches: [] } }, (_, listings) => listings > 0)).known, ['a']);
 });
+
+test('a server that was restored from a backup is listed again', async () => {
+  const lists = [listOf(50, [tier('a')]), listOf(7, []), listOf(7, [tier('b')])];
+  const result = await follow({ '/only': { lists, watches: [[]] } }, (_, listings) => listings === 2);
+  assert.deepEqual(result, { known: ['b'], listings: 2, warnings: [] });
+});

@@ -71,6 +71,7 @@ async function watchKind(kind: Followed, client: KubernetesClient, { signal, con
         else kind.delete(key);
       }
     }
+    await client.checkReached(path, since, signal);
   }
 }
 
