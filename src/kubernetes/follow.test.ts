@@ -18,10 +18,16 @@ after(async () => {
 
 const tier = (name: string): object => ({ metadata: { name, resourceVersion: '9' } });
 
-/** What is known in the end, how often a listing was complete, and what was complained of. */
+let runs = 0;
+
+/**
+ * What is known in the end, how often a listing was complete, and what was complained of. Each run has paths of its own: a
+ * question that was given up may still reach the server, and would take an answer away from the next run.
+ */
 async function follow(paths: Record<string, Answers>, until: (known: ReadonlySet<string>, listings: number) => boolean) {
-  api.paths.clear();
-  for (const [path, answers] of Object.entries(paths)) api.paths.set(path, answers);
+  runs += 1;
+  const own = new Map(Object.entries(paths).map(([path, answers]) => [`/run${runs}${path}`, answers]));
+  for (const [path, answers] of own) api.paths.set(path, answers);
   const stop = new AbortController();
   const known = new Set<string>();
   const warnings: string[] = [];
@@ -29,7 +35,7 @@ async function follow(paths: Record<string, Answers>, until: (known: ReadonlySet
   const running = followKind(
     {
       name: 'tiers',
-      paths: Object.keys(paths),
+      paths: [...own.keys()],
       absent: 'empty',
       keys: () => [...known],
       put: (key) => known.add(key),
@@ -38,9 +44,12 @@ async function follow(paths: Record<string, Answers>, until: (known: ReadonlySet
     },
     { client, signal: stop.signal, log: { warn: (_, message) => warnings.push(message) } },
   );
-  for (const end = performance.now() + 10_000; !until(known, listings); await setTimeout(5)) assert.ok(performance.now() < end);
-  stop.abort();
-  await running;
+  try {
+    for (const end = performance.now() + 10_000; !until(known, listings); await setTimeout(5)) assert.ok(performance.now() < end);
+  } finally {
+    stop.abort();
+    await running;
+  }
   return { known: [...known].toSorted(), listings, warnings };
 }
 
