@@ -1,0 +1,132 @@
+// ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2 as ordered rules (network-policy-api, clusternetworkpolicy_types.go).
+// A peer, protocol or action that is not known here must "fail closed": a rule that accepts then matches nothing, and one that
+// denies or passes denies everything.
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import type { Cidr } from '#model/ip.ts';
+import { type Action, type Direction, type PortSpec, protocols, type Rule } from '#model/policy.ts';
+import type { Selector } from '#model/selector.ts';
+import { both, labelSelector, selectorOf } from './label-selector.ts';
+import { cidrIn, type Ports, type Reading, rulesOf, Sets } from './policy-parts.ts';
+
+const pods = v.object({ namespaceSelector: v.optional(v.nullable(labelSelector)), podSelector: v.optional(v.nullable(labelSelector)) });
+/** Strict: a field that is not known makes the peer unknown. */
+const someone = v.union([v.strictObject({ namespaces: labelSelector }), v.strictObject({ pods })]);
+const peer = v.union([someone, v.strictObject({ networks: v.array(v.string()) })]);
+const number = v.strictObject({ number: field.port });
+const range = v.strictObject({ range: v.object({ start: field.port, end: field.port }) });
+const transport = v.nullish(v.strictObject({ destinationPort: v.optional(v.union([number, range])) }), {});
+const protocol = v.union([
+  v.strictObject({ tcp: transport }),
+  v.strictObject({ udp: transport }),
+  v.strictObject({ sctp: transport }),
+  v.strictObject({ destinationNamedPort: v.string() }),
+]);
+const rules = v.optional(v.nullable(v.array(v.unknown())));
+const policy = v.object({
+  metadata: v.object({ name: v.string() }),
+  spec: v.object({
+    tier: v.picklist(['Admin', 'Baseline']),
+    priority: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(1000)),
+    subject: someone,
+    ingress: rules,
+    egress: rules,
+  }),
+});
+const rule = v.object({
+  name: v.optional(v.nullable(v.string()), ''),
+  action: v.string(),
+  from: v.optional(v.array(v.unknown())),
+  to: v.optional(v.array(v.unknown())),
+  protocols: v.optional(v.nullable(v.array(v.unknown()))),
+});
+const unreadable: v.InferOutput<typeof rule> = { name: '', action: '' };
+const actions: Readonly<Record<string, Action>> = { Accept: 'allow', Deny: 'deny', Pass: 'pass' };
+
+function selectorFor(whom: v.InferOutput<typeof someone>): Selector {
+  if ('namespaces' in whom) return selectorOf(whom.namespaces, 'namespace');
+  return both(selectorOf(whom.pods.namespaceSelector ?? {}, 'namespace'), selectorOf(whom.pods.podSelector ?? {}, 'endpoint'));
+}
+
+type PortChoice = v.InferOutput<typeof number> | v.InferOutput<typeof range> | undefined;
+const specOf = (choice: PortChoice): { readonly ports?: PortSpec } => {
+  if (choice === undefined) return {};
+  const ends: [number, number] = 'number' in choice ? [choice.number, choice.number] : [choice.range.start, choice.range.end];
+  return { ports: { ranges: [ends], named: [] } };
+};
+
+function portsOf(item: v.InferOutput<typeof protocol>): Ports[] {
+  if ('tcp' in item) return [{ protocol: protocols.tcp, ...specOf(item.tcp?.destinationPort) }];
+  if ('udp' in item) return [{ protocol: protocols.udp, ...specOf(item.udp?.destinationPort) }];
+  if ('sctp' in item) return [{ protocol: protocols.sctp, ...specOf(item.sctp?.destinationPort) }];
+  const named = { ranges: [], named: [item.destinationNamedPort] };
+  return [protocols.tcp, protocols.udp, protocols.sctp].map((one) => ({ protocol: one, ports: named }));
+}
+
+/** Undefined: one of them is unknown. */
+function peersOf(items: readonly unknown[], sets: Sets): string | undefined {
+  const selectors: Selector[] = [];
+  const cidrs: Cidr[] = [];
+  for (const item of items) {
+    const read = v.safeParse(peer, item);
+    if (!read.success) return undefined;
+    if ('networks' in read.output) {
+      const some = read.output.networks.map(cidrIn);
+      if (some.includes(undefined)) return undefined;
+      cidrs.push(...some.flatMap((one) => one ?? []));
+    } else selectors.push(selectorFor(read.output));
+  }
+  return sets.add(selectors, cidrs);
+}
+
+interface Into {
+  readonly direction: Direction;
+  readonly sets: Sets;
+  readonly problems: string[];
+}
+
+function readRule(item: unknown, position: string, { direction, sets, problems }: Into): Rule[] {
+  const read = v.safeParse(rule, item);
+  const { name: own, action: word, protocols: listed, from, to } = read.success ? read.output : unreadable;
+  const name = own === null || own === '' ? position : own;
+  const action = actions[word];
+  const items = direction === 'ingress' ? from : to;
+  const peers = items === undefined || items.length === 0 ? undefined : peersOf(items, sets);
+  const ports = (listed ?? []).map((one) => v.safeParse(protocol, one));
+  const isKnown = action !== undefined && peers !== undefined && ports.every(({ success }) => success);
+  if (isKnown) {
+    const known = ports.flatMap((one) => (one.success ? portsOf(one.output) : []));
+    return rulesOf({ name, action, direction, peers, ...(known.length === 0 ? {} : { ports: known }) });
+  }
+  problems.push(
+    `${position} asks for something that is not known here: ${action === 'allow' ? 'it accepts nothing' : 'everything is denied'}`,
+  );
+  return action === 'allow' ? [] : rulesOf({ name, action: 'deny', direction });
+}
+
+/** Without a policy: it cannot be read so far that one could say whom it is for. */
+export function readClusterNetworkPolicy(item: unknown): Reading {
+  const read = v.safeParse(policy, item);
+  if (!read.success) return { problems: [`cannot be read: ${read.issues[0].message}`] };
+  const { metadata, spec } = read.output;
+  const sets = new Sets();
+  const problems: string[] = [];
+  // "CNPs with no ingress rules do not affect ingress traffic."
+  const of = (direction: Direction): Partial<Record<Direction, readonly Rule[]>> => {
+    const items = spec[direction] ?? [];
+    if (items.length === 0) return {};
+    return { [direction]: items.flatMap((one, index) => readRule(one, `${direction} ${index + 1}`, { direction, sets, problems })) };
+  };
+  return {
+    policy: {
+      key: `ClusterNetworkPolicy ${metadata.name}`,
+      tier: spec.tier === 'Admin' ? 'kube-admin' : 'kube-baseline',
+      order: spec.priority,
+      subject: selectorFor(spec.subject),
+      ...of('ingress'),
+      ...of('egress'),
+      sets: sets.specs,
+    },
+    problems,
+  };
+}

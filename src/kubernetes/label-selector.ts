@@ -1,0 +1,82 @@
+// Label selectors of the Kubernetes API (meta/v1 LabelSelector): all of the labels, and all of the expressions. An empty one
+// picks everything; whether an absent one picks everything or nothing is said by whoever has it.
+import * as v from 'valibot';
+import type { Labels, Selector } from '#model/selector.ts';
+
+export interface LabelSelector {
+  readonly matchLabels?: Readonly<Record<string, string>> | null | undefined;
+  readonly matchExpressions?: readonly Expression[] | null | undefined;
+}
+interface Expression {
+  readonly key: string;
+  readonly operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
+  readonly values?: readonly string[] | null | undefined;
+}
+
+const expression = v.object({
+  key: v.string(),
+  operator: v.picklist(['In', 'NotIn', 'Exists', 'DoesNotExist']),
+  values: v.optional(v.nullable(v.array(v.string()))),
+});
+export const labelSelector: v.GenericSchema<unknown, LabelSelector> = v.object({
+  matchLabels: v.optional(v.nullable(v.record(v.string(), v.string()))),
+  matchExpressions: v.optional(v.nullable(v.array(expression))),
+});
+
+type Holder = 'endpoint' | 'namespace';
+
+/**
+ * Labels of an endpoint's namespace stand beside its own under keys that no label can have, so that nobody who may label a pod
+ * can make it look as if it were in another namespace.
+ */
+const labelOf = (of: Holder, key: string): string => (of === 'namespace' ? `namespace ${key}` : key);
+const namespaceName = 'in namespace';
+
+/** Everything that selectors look at. */
+export const selectable = (namespace: string, labels: Labels, namespaceLabels: Labels): Labels => ({
+  ...labels,
+  ...Object.fromEntries(Object.entries(namespaceLabels).map(([key, value]) => [labelOf('namespace', key), value])),
+  [namespaceName]: namespace,
+});
+
+export const inNamespace = (name: string): Selector => ({ type: 'compare', how: 'equals', label: namespaceName, value: name });
+
+/** The namespace that everything is in which the selector picks, where it says so. */
+export function onlyNamespace(selector: Selector): string | undefined {
+  const parts = selector.type === 'and' ? selector.of : [selector];
+  return parts.flatMap((part) => (part.type === 'compare' && part.label === namespaceName ? [part.value] : []))[0];
+}
+
+/** Whether the answer depends on the labels of a namespace. */
+export function asksNamespace(selector: Selector): boolean {
+  if (selector.type === 'not') return asksNamespace(selector.of);
+  if (selector.type === 'and' || selector.type === 'or') return selector.of.some(asksNamespace);
+  return 'label' in selector && selector.label.startsWith(labelOf('namespace', ''));
+}
+
+/** All of them; in one order, so that equal meanings are mostly equal data. */
+export function both(...selectors: readonly Selector[]): Selector {
+  const parts = selectors.flatMap((one) => (one.type === 'and' ? one.of : [one])).filter(({ type }) => type !== 'all');
+  const [only] = parts;
+  if (only === undefined) return { type: 'all' };
+  return parts.length === 1 ? only : { type: 'and', of: parts.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) };
+}
+
+/** `of`: whose labels. NotIn also picks what lacks the label ("Labels and Selectors", set-based requirement). */
+export function selectorOf({ matchLabels, matchExpressions }: LabelSelector, of: Holder): Selector {
+  const equal = Object.entries(matchLabels ?? {}).map(([key, value]): Selector => ({
+    type: 'compare',
+    how: 'equals',
+    label: labelOf(of, key),
+    value,
+  }));
+  return both(...equal, ...(matchExpressions ?? []).map((one) => expressed(one, of)));
+}
+
+function expressed({ key, operator, values }: Expression, of: Holder): Selector {
+  const label = labelOf(of, key);
+  const isHeld = operator === 'In' || operator === 'Exists';
+  const isAboutValues = operator === 'In' || operator === 'NotIn';
+  const question: Selector = isAboutValues ? { type: 'in', label, values: [...new Set(values ?? [])].toSorted() } : { type: 'has', label };
+  return isHeld ? question : { type: 'not', of: question };
+}
