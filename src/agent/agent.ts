@@ -8,6 +8,7 @@ import { plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { endpointLink } from '#model/numbers.ts';
+import type { PolicyFacts } from '#model/policy.ts';
 import type { Host, Network, Service, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
@@ -17,6 +18,7 @@ import { follow } from './follower.ts';
 import { HostPorts } from './host-ports.ts';
 import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
+import { guarded, type PolicySource } from './policies.ts';
 import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 import { NetworksInUse } from './networks-in-use.ts';
@@ -60,6 +62,8 @@ export interface AgentOptions {
   readonly boot: string;
   /** Services that every host translates; without, there are none. Whoever changes them kicks the loop. */
   readonly services?: ServiceSource;
+  /** Policies of the cluster; the same. */
+  readonly policies?: PolicySource;
   /** How long an address may be held without anybody who has it; default ten minutes. */
   readonly leakMs?: number | undefined;
   /** After every run of the loop: name servers, repairs inside containers. */
@@ -115,6 +119,7 @@ export class Agent implements AsyncDisposable {
   #outcome: Outcome | undefined;
   readonly #inUse: NetworksInUse;
   #facts: Snapshot | undefined;
+  #policy: PolicyFacts | undefined;
   #underlay: readonly Underlay[] = [];
   /** Looks in a row at which the preferred interface had no address. */
   #underlayMisses = 0;
@@ -200,6 +205,11 @@ export class Agent implements AsyncDisposable {
   /** What the last plan was made from: what the cluster says, and what it lacks of networks that containers here are in. */
   get facts(): Snapshot {
     return this.#facts ?? this.view.snapshot;
+  }
+
+  /** What the last plan knew of policies. */
+  get policy(): PolicyFacts | undefined {
+    return this.#policy;
   }
 
   /** Calls `fn` after every change of facts, at most once per turn of the event loop. */
@@ -298,14 +308,17 @@ export class Agent implements AsyncDisposable {
   }
 
   #maySweep(): boolean {
-    return this.view.isSynced && !this.#recovering && this.#options.services?.isSynced() !== false;
+    const { services, policies } = this.#options;
+    return this.view.isSynced && !this.#recovering && services?.isSynced() !== false && policies?.isSynced() !== false;
   }
 
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
     this.#facts = this.#inUse.complete(this.view.snapshot, this.endpoints.all());
-    const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, this.#options.services?.current());
+    this.#policy = this.#options.policies?.current(guarded(this.#facts, this.endpoints.all()));
+    const beyond = { services: this.#options.services?.current() ?? [], policy: this.#policy };
+    const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };
     return this.#desired;

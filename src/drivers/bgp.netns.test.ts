@@ -73,7 +73,7 @@ interface Setting {
 function desiredOf(index: number, setting: Setting): Desired {
   const labelled = hosts.map((host, at) => ({ ...host, labels: { ...host.labels, ...setting.labels?.[at] } }));
   const here = index === 1 ? [locals[1] ?? assert.fail(), borrowed] : [locals[index] ?? assert.fail()];
-  return plan(snapshotWith(labelled), here, labelled[index] ?? assert.fail(), [], { ...defaultBgp, ...setting.bgp });
+  return plan(snapshotWith(labelled), here, labelled[index] ?? assert.fail(), { bgp: { ...defaultBgp, ...setting.bgp } });
 }
 
 function apply(setting: Setting = {}): void {

@@ -14,6 +14,7 @@ import {
   uplink,
   uplinkLink,
 } from '#model/numbers.ts';
+import type { PolicyFacts } from '#model/policy.ts';
 import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snapshot } from '#model/resources.ts';
 import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
 import { renderBird } from './bird.ts';
@@ -22,11 +23,20 @@ import { drivers } from './drivers.ts';
 import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
 import { mtuSum } from './mtu.ts';
+import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
 import { serviceRules } from './service-rules.ts';
 import { planServices } from './services.ts';
 import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
+
+/** What is not about networks themselves. */
+export interface Beyond {
+  readonly services?: readonly Service[];
+  /** Absent: nobody has any. */
+  readonly policy?: PolicyFacts | undefined;
+  readonly bgp?: BgpSettings;
+}
 
 /** One network on this host, with everything of the snapshot that concerns it. */
 interface Present {
@@ -274,8 +284,7 @@ export function plan(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   self: Host,
-  services: readonly Service[] = [],
-  bgp: BgpSettings = defaultBgp,
+  { services = [], policy, bgp = defaultBgp }: Beyond = {},
 ): Desired {
   const presents = presentNetworks(
     snapshot,
@@ -285,6 +294,7 @@ export function plan(
   if (presents.length === 0) return emptyDesired;
   const parts = [
     planHost(presents, snapshot, self, services),
+    planPolicy(policy),
     ...presents.flatMap(planNetwork),
     planSpeaker(presents, snapshot, self, bgp),
   ];

@@ -98,9 +98,9 @@ for (const family of [4, 6] as const) {
 
     /** What the agent does in one run, on both hosts; the first forgets what has gone. */
     function apply(services: readonly Service[]): number {
-      const desired = plan(snapshot, [a, b], hosts[0] ?? assert.fail(), services);
+      const desired = plan(snapshot, [a, b], hosts[0] ?? assert.fail(), { services });
       const { changed } = one.apply(desired);
-      two.apply(plan(snapshot, [c], hosts[1] ?? assert.fail(), services));
+      two.apply(plan(snapshot, [c], hosts[1] ?? assert.fail(), { services }));
       inNetns(one.path, () => openings.applied(desired));
       return changed;
     }
@@ -159,7 +159,7 @@ for (const family of [4, 6] as const) {
       const port = service(everyAddress[family], 30_080, { backends: behind(b, c), outer: behind(b) });
       const peers = await listen(t, b, c);
       apply([port]);
-      two.apply(plan(snapshot, [c], hosts[1] ?? assert.fail(), [{ ...port, outer: [] }]));
+      two.apply(plan(snapshot, [c], hosts[1] ?? assert.fail(), { services: [{ ...port, outer: [] }] }));
       for (let tries = 0; tries < 12; tries++) {
         const { index, from } = await conversation(await socket(t, client, clientAddress), { ip: nodeAddress(1), port: 30_080 }, peers);
         assert.deepEqual([index, from], [0, clientAddress]);

@@ -67,7 +67,7 @@ for (const family of [4, 6] as const) {
     const boxes = new Map<LocalEndpoint, Place>();
     const box = (of: LocalEndpoint): Place => boxes.get(of) ?? assert.fail('no such box');
     const apply = (host: NetnsHost, index: number, now: readonly Service[]) =>
-      host.apply(plan(snapshot, index === 0 ? [a, b] : [c], hosts[index] ?? assert.fail(), now));
+      host.apply(plan(snapshot, index === 0 ? [a, b] : [c], hosts[index] ?? assert.fail(), { services: now }));
 
     before(() => {
       wire = new Wire();

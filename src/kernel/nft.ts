@@ -89,17 +89,21 @@ function readTable(netns: Netns, name: string): NftTable | undefined {
   return { netns, family: 'inet', name, text: written === expected ? comment.replace(/^causeway /, 'sealed ') : tornText };
 }
 
-function loadTable(table: NftTable): void {
-  const action = `load table inet ${table.name}${where(table.netns)}`;
-  if (!identifier.test(table.name)) throw new Fault('invalid', `Cannot ${action}: bad name`);
-  const listing = list(`list table inet ${table.name}`, 'json') ?? [];
-  // What the rules have noted by themselves goes on with the time that it has left.
+/** What the rules have noted by themselves goes on with the time that it has left. */
+function carriedOver({ netns, name }: NftTable): NftElement[] {
+  const listing = list(`list table inet ${name}`, 'json') ?? [];
   const noted = timedElements(listing).map(({ set, key, value, timeoutSeconds, expiresSeconds }) => ({
     set,
     key: `${key} timeout ${timeoutSeconds}s expires ${expiresSeconds}s`,
     ...(value === undefined ? {} : { value }),
   }));
-  const found = [...listedElements(listing), ...noted].map((element) => ({ ...element, netns: table.netns, table: table.name }));
+  return [...listedElements(listing), ...noted].map((element) => ({ ...element, netns, table: name }));
+}
+
+function loadTable(table: NftTable): void {
+  const action = `load table inet ${table.name}${where(table.netns)}`;
+  if (!identifier.test(table.name)) throw new Fault('invalid', `Cannot ${action}: bad name`);
+  const found = table.elements ?? carriedOver(table);
   let refused = runNft(tableCommands(table, found)).error;
   if (refused !== undefined && found.length > 0) {
     // A set is gone or holds something else now: carry over only the sets that the new table accepts.

@@ -100,6 +100,8 @@ export interface NftTable {
   readonly family: 'inet';
   readonly name: string;
   readonly text: string;
+  /** With which it is loaded, for tables that must be whole from the first packet on. Absent: with those it has. */
+  readonly elements?: readonly NftElement[];
 }
 
 /** One element of a set or map of such a table, in nft's own spelling: `1.2.3.4 . tcp . 80` and, for maps, its value. */

@@ -14,6 +14,8 @@ export const wireguardPortOf = (vni: number): number => wireguardBasePort + (vni
 /** rtm_protocol of every route of ours: how a process with no memory tells them from others. */
 export const routeProtocol = 197;
 export const tableName = 'causeway';
+/** Apart from the other, so that a change of policies loads no services again. */
+export const policyTableName = 'causeway_policy';
 export const linkPrefix = 'cw';
 export const domainPrefix = 'cw-';
 

@@ -1,0 +1,144 @@
+// What policies do not decide: the node's own packets, services' translation, connections that stand, what is not known yet.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
+import { type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { forbidden } from '#agent/policed-connections.ts';
+import { cutConnections } from '#kernel/conntrack.ts';
+import { inNetns } from '#kernel/netns.ts';
+import { PolicyIndex } from '#kubernetes/policy-index.ts';
+import { readNetworkPolicy } from '#kubernetes/network-policy.ts';
+import { type Ip, parseIp } from '#model/ip.ts';
+import type { PolicyFacts } from '#model/policy.ts';
+import type { LocalEndpoint, Service } from '#model/resources.ts';
+import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
+import { plan } from './plan.ts';
+
+mustBeIsolated();
+
+const network = makeNetwork('aaaaaaaaaa', { model: 'flannel' });
+const self = makeHost(1);
+const {
+  local: [web, client],
+  snapshot,
+} = makeFlatCluster(network, [self, makeHost(2)], '/run/policy');
+const at = ({ endpoint }: LocalEndpoint): Ip => endpoint.addresses[0] ?? assert.fail();
+const owners = new Map([
+  [web, 'shop/web'],
+  [client, 'shop/client'],
+]);
+const service: Service = {
+  key: 'web',
+  ip: parseIp('10.96.0.5'),
+  protocol: 'udp',
+  port: 80,
+  backends: [{ ip: at(web), port: 7000 }],
+};
+
+/** The policies of one namespace, with two pods whose labels are their names. */
+function factsOf(specs: readonly object[], known = ['web', 'client']): PolicyFacts {
+  const index = new PolicyIndex();
+  index.putNamespace('shop', {});
+  for (const name of known) index.putPod(`shop/${name}`, { namespace: 'shop', labels: { app: name }, ips: [], ports: [] });
+  for (const [number, spec] of specs.entries()) {
+    const { policy } = readNetworkPolicy({ metadata: { namespace: 'shop', name: `policy-${number}` }, spec });
+    index.putPolicy(policy ?? assert.fail());
+  }
+  return index.facts([...owners].map(([{ endpoint }, owner]) => ({ owner, addresses: endpoint.addresses }))) ?? assert.fail('no facts');
+}
+
+let wire: Wire;
+let host: NetnsHost;
+let [webBox, clientBox]: [Place, Place] = [undefined as never, undefined as never];
+let listener: Peer;
+const apply = (policy: PolicyFacts | undefined) => host.apply(plan(snapshot, [web, client], self, { policy, services: [service] }));
+
+before(async () => {
+  wire = new Wire();
+  host = wire.host('host-1', ['10.213.0.1/16']);
+  apply(undefined);
+  webBox = wire.container(host, web);
+  clientBox = wire.container(host, client);
+  listener = await webBox.udp(at(web), 7000);
+});
+after(() => {
+  listener[Symbol.dispose]();
+  wire[Symbol.dispose]();
+});
+
+let words = 0;
+/** Packets between namespaces of one host are there when sending has returned, or never. */
+async function isHeard(from: Peer, target = { ip: at(web), port: 7000 }): Promise<boolean> {
+  const text = `word ${(words += 1)}`;
+  await from.send(text, target);
+  // One more from the host itself, which nothing forbids: once it is there, the other one would be.
+  using own = await host.udp('10.213.0.1');
+  await own.send(`after ${text}`, { ip: at(web), port: 7000 });
+  await listener.hears(`after ${text}`);
+  return listener.messages.some((message) => message.text === text);
+}
+
+const closed = { podSelector: { matchLabels: { app: 'web' } } };
+const open = { podSelector: { matchLabels: { app: 'web' } }, ingress: [{}] };
+
+test('the node reaches a pod that is closed to everybody, and the pod its node', async () => {
+  apply(factsOf([closed]));
+  using stranger = await clientBox.udp(at(client));
+  assert.equal(await isHeard(stranger), false);
+  assert.ok(webBox.ping('10.213.0.1') && host.ping(at(web)));
+});
+
+test('a policy sees the backend of a service and the client itself', async () => {
+  const from = [{ podSelector: { matchLabels: { app: 'client' } } }];
+  apply(factsOf([{ ...closed, ingress: [{ from, ports: [{ protocol: 'UDP', port: 7000 }] }] }]));
+  using friend = await clientBox.udp(at(client));
+  assert.equal(await isHeard(friend, { ip: service.ip, port: service.port }), true);
+  apply(factsOf([{ ...closed, ingress: [{ from, ports: [{ protocol: 'UDP', port: 80 }] }] }]));
+  using other = await clientBox.udp(at(client));
+  assert.equal(await isHeard(other, { ip: service.ip, port: service.port }), false);
+});
+
+test('a pod whose labels are not known is closed in both directions', async () => {
+  apply(factsOf([open], ['web']));
+  using stranger = await clientBox.udp(at(client));
+  assert.equal(await isHeard(stranger), false);
+  apply(factsOf([open], ['web', 'client']));
+  assert.equal(await isHeard(stranger), true);
+});
+
+test('a connection that stands goes on until it is cut, and nothing brings it back', async () => {
+  apply(factsOf([open]));
+  using friend = await clientBox.udp(at(client));
+  assert.equal(await isHeard(friend), true);
+  await listener.send('answer', { ip: at(client), port: friend.port });
+  await friend.hears('answer');
+  const facts = factsOf([closed]);
+  apply(facts);
+  assert.equal(await isHeard(friend), true);
+  const cut = (own: string): number => inNetns(host.path, () => cutConnections(forbidden(facts, new Set([own]))));
+  assert.ok(cut('10.213.0.1') > 0);
+  assert.equal(await isHeard(friend), false);
+  assert.equal(cut('10.213.0.1'), 0);
+});
+
+test('TCP that begins in the middle is dropped, also from the one that may begin', () => {
+  apply(factsOf([closed]));
+  // An acknowledgement (flags 0x10) from port 7000 to port 40000, of no connection.
+  const header = String.raw`\x1b\x58\x9c\x40\0\0\0\1\0\0\0\1\x50\x10\x10\0\0\0\0\0`;
+  webBox.run('bash', '-c', `printf '${header}' | socat -u - IP4-SENDTO:${at(client)}:6`);
+  const dropped = host
+    .run('nft', 'list', 'table', 'inet', 'causeway_policy')
+    .split('\n')
+    .filter((line) => line.includes('no beginning'));
+  assert.ok(
+    dropped.some((line) => line.includes('packets 1 ')),
+    dropped.join('\n'),
+  );
+});
+
+test('another combination of policies leaves no moment without any', () => {
+  apply(factsOf([closed]));
+  const tables = plan(snapshot, [web, client], self, { policy: factsOf([closed, open]) }).table;
+  const [policy] = tables.filter(({ name }) => name === 'causeway_policy');
+  assert.ok(policy?.elements?.some(({ set, value }) => set === 'entering4' && value?.startsWith('goto ')));
+});
