@@ -41,6 +41,10 @@ const CTA_IP_V6_DST = 4;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_SRC_PORT = 2;
 const CTA_PROTO_DST_PORT = 3;
+const CTA_PROTO_ICMP_TYPE = 5;
+const CTA_PROTO_ICMP_CODE = 6;
+const CTA_PROTO_ICMPV6_TYPE = 8;
+const CTA_PROTO_ICMPV6_CODE = 9;
 const CTA_FILTER_ORIG_FLAGS = 1;
 const CTA_FILTER_REPLY_FLAGS = 2;
 // net/netfilter/nf_internals.h: which parts of a tuple the dump compares.
@@ -61,6 +65,17 @@ interface Tuple {
   readonly protocol: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
+  readonly icmp?: { readonly type: number; readonly code: number };
+}
+
+/** A tracked connection: who began it, and who answers after any translation. */
+export interface Connection {
+  readonly protocol: number;
+  readonly source: Ip;
+  readonly sourcePort: number;
+  readonly destination: Ip;
+  readonly destinationPort: number;
+  readonly icmp?: { readonly type: number; readonly code: number };
 }
 
 interface Entry {
@@ -76,12 +91,19 @@ function decodeTuple(bytes: Buffer): Tuple {
   const ip = decodeAttributes(tuple.get(CTA_TUPLE_IP) ?? Buffer.alloc(0));
   const protocol = decodeAttributes(tuple.get(CTA_TUPLE_PROTO) ?? Buffer.alloc(0));
   return {
+    ...icmpOf(protocol),
     source: readIp(ip.get(CTA_IP_V4_SRC) ?? ip.get(CTA_IP_V6_SRC)),
     destination: readIp(ip.get(CTA_IP_V4_DST) ?? ip.get(CTA_IP_V6_DST)),
     protocol: protocol.get(CTA_PROTO_NUM)?.[0] ?? 0,
     sourcePort: protocol.get(CTA_PROTO_SRC_PORT)?.readUInt16BE(0) ?? 0,
     destinationPort: protocol.get(CTA_PROTO_DST_PORT)?.readUInt16BE(0) ?? 0,
   };
+}
+
+function icmpOf(protocol: ReturnType<typeof decodeAttributes>): Pick<Tuple, 'icmp'> {
+  const type = (protocol.get(CTA_PROTO_ICMP_TYPE) ?? protocol.get(CTA_PROTO_ICMPV6_TYPE))?.[0];
+  const code = (protocol.get(CTA_PROTO_ICMP_CODE) ?? protocol.get(CTA_PROTO_ICMPV6_CODE))?.[0] ?? 0;
+  return type === undefined ? {} : { icmp: { type, code } };
 }
 
 /** One entry from the body of a message about it. Pure. */
@@ -225,6 +247,11 @@ function findMany(socket: NetlinkSocket, selections: readonly ConntrackSelection
 function flush(socket: NetlinkSocket, selections: readonly ConntrackSelection[]): number {
   const found =
     selections.length < manySelections ? selections.flatMap((selection) => find(socket, selection)) : findMany(socket, selections);
+  return drop(socket, found);
+}
+
+/** Each once; how many there were. */
+function drop(socket: NetlinkSocket, found: readonly Entry[]): number {
   const entries = new Map(found.map((entry) => [entry.identity.toString('hex'), entry]));
   const requests = [...entries.values()].map(({ family, identity }): Request => ({
     type: IPCTNL_MSG_CT_DELETE,
@@ -262,4 +289,25 @@ export function flushConntrack(sockets: Sockets, netns: Netns, selections: reado
     if (!isAbsent(error)) throw error;
   }
   return count;
+}
+
+function connectionOf({ original, reply }: Entry): Connection | undefined {
+  const { source, protocol, sourcePort, icmp } = original;
+  const destination = reply.source;
+  if (source === undefined || destination === undefined) return undefined;
+  return { protocol, source, sourcePort, destination, destinationPort: reply.sourcePort, ...(icmp === undefined ? {} : { icmp }) };
+}
+
+/** Deletes the host's own tracked connections for which `isForbidden` says so, and says how many there were. Fault `kernel`. */
+export function cutConnections(isForbidden: (connection: Connection) => boolean): number {
+  return conntrackSockets.use((socket) => {
+    const entries = ([4, 6] as const).flatMap((family) => dump(socket, header(family)));
+    return drop(
+      socket,
+      entries.filter((entry) => {
+        const connection = connectionOf(entry);
+        return connection !== undefined && isForbidden(connection);
+      }),
+    );
+  });
 }
