@@ -12,6 +12,7 @@ import { encryptedBench } from './encrypted.ts';
 import { memoryBench } from './memory.ts';
 import { pathBench } from './path.ts';
 import { planBench } from './plan.ts';
+import { policyBench } from './policy.ts';
 import { print, type Row } from './report.ts';
 import { raise } from './undisturbed.ts';
 import { watchBench } from './watch.ts';
@@ -24,6 +25,7 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   encrypted: encryptedBench,
   watch: watchBench,
   memory: memoryBench,
+  policy: policyBench,
 };
 
 const { positionals: wanted, values } = parseArgs({

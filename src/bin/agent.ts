@@ -222,6 +222,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       kinds,
       controller: cluster.controller((id) => agent.local.network(id)),
       ...(cluster.services === undefined ? {} : { services: cluster.services }),
+      ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {
@@ -253,7 +254,7 @@ async function run(options: Options, log: Logger): Promise<void> {
         );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired);
-        cluster.applied(agent.facts);
+        cluster.applied(agent.facts, agent.policy);
       },
     }),
   );
@@ -275,6 +276,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   agent.onFacts(() => memory.busy());
   agent.start();
   cluster.services?.start();
+  cluster.policies?.start();
 
   const stop = new AbortController();
   const sync = await serveDocker(options, agent, { log, closing, signal: stop.signal });

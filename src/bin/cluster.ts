@@ -1,14 +1,19 @@
 // Whom an agent follows: controllers that it has joined, or the API of the Kubernetes cluster that its host is a node of.
+import { networkInterfaces } from 'node:os';
 import type { Logger } from 'pino';
 import type { Controller } from '#agent/agent.ts';
+import { PolicedConnections } from '#agent/policed-connections.ts';
 import type { Journal } from '#api/local.ts';
+import { cutConnections } from '#kernel/conntrack.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
 import { kubernetesController } from '#kubernetes/controller.ts';
 import { HealthPorts } from '#kubernetes/health-ports.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
+import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
+import type { PolicyFacts } from '#model/policy.ts';
 import type { Network, Snapshot } from '#model/resources.ts';
 import type { NodeOptions } from './node-options.ts';
 
@@ -21,8 +26,9 @@ export interface Cluster {
   renew(): void;
   /** Services of the cluster, where it has any; followed from start() on. */
   readonly services?: KubernetesServices;
+  readonly policies?: KubernetesPolicies;
   /** Told after every run of the loop. */
-  applied(facts: Snapshot): void;
+  applied(facts: Snapshot, policy: PolicyFacts | undefined): void;
 }
 
 export interface ClusterContext {
@@ -33,14 +39,24 @@ export interface ClusterContext {
   readonly closing: AsyncDisposableStack;
 }
 
+/** Without what follows the `%` of link-local ones. */
+const ownAddresses = (): ReadonlySet<string> =>
+  new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))));
+
 /** This host as the Node `host`. Faults as readKubeconfig. */
 export function followKubernetes(host: string, node: NodeOptions, { journal, kick, log, closing }: ClusterContext): Cluster {
-  const { kubeconfig, podCidrs, carry, cniConf } = node;
+  const { kubeconfig, podCidrs, carry, cniConf, keepConnections } = node;
   const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
   const kubernetesLog = log.child({ part: 'kubernetes' });
   const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
   const health = closing.use(new HealthPorts({ log: kubernetesLog }));
+  const policies = closing.use(new KubernetesPolicies({ client, journal, log: kubernetesLog, changed: kick }));
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog };
+  const policed = keepConnections
+    ? undefined
+    : closing.use(
+        new PolicedConnections({ cut: cutConnections, own: ownAddresses, log: (fields, message) => kubernetesLog.info(fields, message) }),
+      );
   let isInstalled = false;
   return {
     host,
@@ -48,10 +64,12 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
     controller: () => kubernetesController(client, cluster),
     renew: () => undefined,
     services,
-    applied: ({ blocks, hosts }) => {
+    policies,
+    applied: ({ blocks, hosts }, policy) => {
       services.locate(hosts.get(host)?.labels[zoneLabel]);
       // Only now that the kernel leads connections there.
       health.update(services.healthPorts());
+      policed?.applied(policy);
       const canAttach = [...blocks.values()].some((block) => block.host === host);
       if (isInstalled || !canAttach) return;
       isInstalled = true;

@@ -3,7 +3,13 @@ import { test } from 'node:test';
 import { isFault } from '#model/fault.ts';
 import { type NodeWords, readNodeOptions } from './node-options.ts';
 
-const words: NodeWords = { kubernetes: '/etc/kubeconfig', podCidr: ['10.244.0.0/16'], carry: undefined, cniConf: undefined };
+const words: NodeWords = {
+  kubernetes: '/etc/kubeconfig',
+  podCidr: ['10.244.0.0/16'],
+  carry: undefined,
+  cniConf: undefined,
+  keepConnections: false,
+};
 
 test('a host is a node when it has a kubeconfig', () => {
   assert.equal(readNodeOptions({ ...words, kubernetes: undefined }), undefined);
@@ -12,6 +18,7 @@ test('a host is a node when it has a kubeconfig', () => {
     podCidrs: ['10.244.0.0/16', 'fd44::/48'],
     carry: 'host-gateway',
     cniConf: '/etc/cni/net.d/10-causeway.conflist',
+    keepConnections: false,
   });
 });
 

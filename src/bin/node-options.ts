@@ -9,6 +9,8 @@ export interface NodeOptions {
   readonly podCidrs: readonly Cidr[];
   readonly carry?: CarryName;
   readonly cniConf: string;
+  /** Those that stand when a policy comes to forbid them. */
+  readonly keepConnections: boolean;
 }
 
 export interface NodeWords {
@@ -17,6 +19,7 @@ export interface NodeWords {
   readonly podCidr: readonly string[] | string | undefined;
   readonly carry: string | undefined;
   readonly cniConf: string | undefined;
+  readonly keepConnections: boolean;
 }
 
 /** A Node says nothing of WireGuard keys. */
@@ -43,12 +46,13 @@ function podCidrsOf(words: NodeWords['podCidr']): Cidr[] {
 }
 
 /** Undefined without a kubeconfig. Fault `invalid`. */
-export function readNodeOptions({ kubernetes, podCidr, carry, cniConf }: NodeWords): NodeOptions | undefined {
+export function readNodeOptions({ kubernetes, podCidr, carry, cniConf, keepConnections }: NodeWords): NodeOptions | undefined {
   if (kubernetes === undefined) return undefined;
   return {
     kubeconfig: kubernetes,
     podCidrs: podCidrsOf(podCidr),
     ...carryOf(carry),
     cniConf: cniConf ?? '/etc/cni/net.d/10-causeway.conflist',
+    keepConnections,
   };
 }

@@ -1,0 +1,142 @@
+// Policies followed: what is told before everything is listed, after a restart with the API away, and of servers that lack a sort.
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { MemoryJournal } from '#agent/journal.ts';
+import { parseIp } from '#model/ip.ts';
+import { type Answers, Api, listOf } from './api.fixture.ts';
+import { KubernetesClient } from './client.ts';
+import { KubernetesPolicies } from './policy-source.ts';
+
+const paths = {
+  namespaces: '/api/v1/namespaces',
+  pods: '/api/v1/pods',
+  policies: '/apis/networking.k8s.io/v1/networkpolicies',
+  clusterPolicies: '/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies',
+} as const;
+
+const local = [{ owner: 'shop/web', addresses: [parseIp('10.44.0.1')] }];
+const namespace = { metadata: { name: 'shop', resourceVersion: '2' } };
+const pod = (name: string, ip: string, labels: object = {}): object => ({
+  metadata: { namespace: 'shop', name, resourceVersion: '3', labels },
+  spec: { containers: [{ ports: [{ name: 'http', containerPort: 80 }] }] },
+  status: { phase: 'Running', podIP: ip },
+});
+const policy = (name: string, from: object = {}): object => ({
+  metadata: { namespace: 'shop', name, resourceVersion: '4', generation: 3 },
+  spec: { podSelector: {}, ingress: [{ from: [{ podSelector: from }] }] },
+});
+
+/** Of one test's own: a request that was given up may still be on its way to the server. */
+interface Server {
+  readonly api: Api;
+  readonly client: KubernetesClient;
+}
+async function serve(t: TestContext): Promise<Server> {
+  const api = new Api();
+  const client = new KubernetesClient({ server: await api.listen() });
+  t.after(async () => {
+    await client[Symbol.asyncDispose]();
+    api.close();
+  });
+  return { api, client };
+}
+
+function say({ api }: Server, answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
+  api.paths.clear();
+  for (const [name, path] of Object.entries(paths)) {
+    const { lists = [], watches = [] } = answers[name as keyof typeof paths] ?? {};
+    api.paths.set(path, { lists, watches });
+  }
+}
+const whole = () => ({ namespaces: { lists: [listOf(1, [namespace])] }, clusterPolicies: { lists: [404] } });
+
+function follow(t: TestContext, { client }: Server, journal: MemoryJournal) {
+  const warnings: string[] = [];
+  let calls = 0;
+  const log = { warn: (_: object, message: string) => warnings.push(message) };
+  const source = new KubernetesPolicies({ client, journal, log, changed: () => (calls += 1) });
+  source.start();
+  t.after(() => source[Symbol.asyncDispose]());
+  return { source, warnings, calls: () => calls };
+}
+const seen = (source: KubernetesPolicies): unknown => {
+  const facts = source.current(local);
+  return facts && [facts.endpoints.map(({ policies }) => policies), [...facts.sets.values()]];
+};
+async function eventually(look: () => boolean): Promise<void> {
+  for (const end = performance.now() + 10_000; !look(); await setTimeout(5)) assert.ok(performance.now() < end, 'not within ten seconds');
+}
+
+test('closed until everything is listed, then as policies say, and changes are followed', async (t) => {
+  const server = await serve(t);
+  const watches = [[{ type: 'MODIFIED', object: pod('far', '10.44.1.9', { app: 'friend' }) }]];
+  say(server, {
+    ...whole(),
+    pods: { lists: [listOf(1, [pod('web', '10.44.0.1'), pod('far', '10.44.1.9')])], watches },
+    policies: { lists: [503, listOf(1, [policy('one', { matchLabels: { app: 'friend' } })])] },
+  });
+  const { source } = follow(t, server, new MemoryJournal());
+  assert.deepEqual([seen(source), source.isSynced()], [[[undefined], []], false]);
+  await eventually(() => source.isSynced() && JSON.stringify(seen(source)).includes('10.44.1.9/32'));
+  assert.deepEqual(seen(source), [[['NetworkPolicy shop/one']], [['10.44.1.9/32']]]);
+  assert.deepEqual(
+    source.policies().map(({ generation }) => generation),
+    [3],
+  );
+});
+
+test('after a restart what was known holds before the API answers; what has gone goes when all is listed', async (t) => {
+  const server = await serve(t);
+  const journal = new MemoryJournal();
+  const pods = { lists: [listOf(1, [pod('web', '10.44.0.1'), pod('far', '10.44.1.9')])] };
+  say(server, { ...whole(), pods, policies: { lists: [listOf(1, [policy('one'), policy('two')])] } });
+  const first = follow(t, server, journal);
+  await eventually(() => first.source.isSynced() && first.calls() > 0);
+  const known = seen(first.source);
+  await first.source[Symbol.asyncDispose]();
+  say(server, { namespaces: { lists: [503] }, policies: { lists: [listOf(2, [policy('two')])] } });
+  const second = follow(t, server, journal);
+  assert.deepEqual([seen(second.source), second.source.isSynced()], [known, false]);
+  await second.source[Symbol.asyncDispose]();
+  // One of the policies has gone, which counts together with everything else and not before.
+  assert.deepEqual(seen(second.source), known);
+  say(server, { ...whole(), pods: { lists: [listOf(2, [pod('web', '10.44.0.1')])] }, policies: { lists: [listOf(2, [policy('two')])] } });
+  const third = follow(t, server, journal);
+  await eventually(() => third.source.isSynced() && third.calls() > 0);
+  assert.deepEqual(seen(third.source), [[['NetworkPolicy shop/two']], [['10.44.0.1/32']]]);
+  assert.deepEqual(
+    journal.list('kubernetes/policy/').map(({ key }) => key),
+    ['known', 'namespaces/shop', 'networkpolicies/shop/two', 'pods/shop/web'].map((key) => `kubernetes/policy/${key}`),
+  );
+});
+
+test('without any policy nothing is guarded; a policy that cannot be read is told', async (t) => {
+  const server = await serve(t);
+  const odd = { metadata: { namespace: 'shop', name: 'odd' }, spec: { podSelector: 7 } };
+  say(server, { ...whole(), pods: { lists: [listOf(1, [pod('web', '10.44.0.1')])] }, policies: { lists: [listOf(1, [odd])] } });
+  const { source, warnings, calls } = follow(t, server, new MemoryJournal());
+  await eventually(() => source.isSynced() && calls() > 0);
+  assert.deepEqual([seen(source), warnings], [undefined, ['cannot serve all of a policy']]);
+});
+
+test('a pod that says the same again, with another status of no interest, changes nothing', async (t) => {
+  const server = await serve(t);
+  const again = { ...pod('web', '10.44.0.1'), status: { phase: 'Running', podIP: '10.44.0.1', conditions: [{ type: 'Ready' }] } };
+  const other = pod('other', '10.44.0.2');
+  const watches = [
+    [
+      { type: 'MODIFIED', object: again },
+      { type: 'ADDED', object: other },
+    ],
+  ];
+  say(server, {
+    ...whole(),
+    pods: { lists: [listOf(1, [pod('web', '10.44.0.1')])], watches },
+    policies: { lists: [listOf(1, [policy('one')])] },
+  });
+  const journal = new MemoryJournal();
+  const { calls } = follow(t, server, journal);
+  await eventually(() => journal.get('kubernetes/policy/pods/shop/other') !== undefined);
+  assert.ok(calls() <= 2);
+});

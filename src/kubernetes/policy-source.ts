@@ -1,0 +1,230 @@
+// Follows Pods, Namespaces and policies of the cluster for as long as the agent runs, and tells what of them this node needs.
+// All of it is in the journal: an agent that starts while the API is away goes on with what was known, and one that starts
+// with it writes nothing. Nothing that is heard counts before every sort of object has been listed, so that no policy is
+// weighed against the pods of another time. A pod that is not known yet is closed, and an agent that has never known the
+// cluster's policies closes all; both end as soon as the API has said the word.
+import type { Journal } from '#api/local.ts';
+import type { PolicySource } from '#agent/policies.ts';
+import { isFault } from '#model/fault.ts';
+import type { OrderedPolicy, OwnedAddresses, PolicyFacts } from '#model/policy.ts';
+import type { KubernetesClient } from './client.ts';
+import { readClusterNetworkPolicy } from './cluster-network-policy.ts';
+import { followKind, type Followed } from './follow.ts';
+import { readNetworkPolicy } from './network-policy.ts';
+import { keptPod, readNamespace, readPod } from './pods.ts';
+import { PolicyIndex } from './policy-index.ts';
+import { type Reading, tiers } from './policy-parts.ts';
+import { generationOf, keptPolicy } from './policy-objects.ts';
+
+export interface PoliciesOptions {
+  readonly client: KubernetesClient;
+  readonly journal: Journal;
+  readonly log: { warn(fields: object, message: string): void };
+  /** Called after changes, at most once per turn of the event loop. */
+  readonly changed: () => void;
+}
+
+/** A policy as the agent reports it. */
+export interface KnownPolicy {
+  readonly policy: OrderedPolicy;
+  /** Which version of it: metadata.generation. */
+  readonly generation: number;
+  readonly problems: readonly string[];
+}
+
+const prefix = 'kubernetes/policy/';
+const knownKey = `${prefix}known`;
+
+/** One sort of object: where it is, and what becomes of one. */
+interface Kind {
+  readonly name: string;
+  readonly paths: readonly string[];
+  readonly absent?: 'empty';
+  /** What the journal keeps of it, and how it is taken in. Undefined: as if it were not there. */
+  take(key: string, item: unknown): { readonly kept: unknown; readonly put: () => void } | undefined;
+  drop(key: string): void;
+}
+
+export class KubernetesPolicies implements PolicySource, AsyncDisposable {
+  readonly #options: PoliciesOptions;
+  readonly #index = new PolicyIndex();
+  readonly #kinds: readonly Kind[];
+  readonly #stop = new AbortController();
+  #running: readonly Promise<void>[] = [];
+  readonly #listed = new Set<string>();
+  /** By `kind/key`, the text of what is kept. */
+  readonly #texts = new Map<string, string>();
+  readonly #policies = new Map<string, KnownPolicy>();
+  /** What was heard before every sort of object was listed. */
+  #waiting: (() => void)[] = [];
+  readonly #writes = new Map<string, unknown>();
+  #isKnown: boolean;
+  #turning = false;
+
+  constructor(options: PoliciesOptions) {
+    this.#options = options;
+    this.#kinds = [
+      {
+        name: 'namespaces',
+        paths: ['/api/v1/namespaces'],
+        take: (key, item) => {
+          const labels = readNamespace(item);
+          return labels && { kept: { metadata: { name: key, labels } }, put: () => this.#index.putNamespace(key, labels) };
+        },
+        drop: (key) => this.#index.deleteNamespace(key),
+      },
+      {
+        name: 'pods',
+        paths: ['/api/v1/pods'],
+        take: (key, item) => {
+          const pod = readPod(item);
+          return pod && { kept: keptPod(key, pod), put: () => this.#index.putPod(key, pod) };
+        },
+        drop: (key) => this.#index.deletePod(key),
+      },
+      this.#policyKind('networkpolicies', '/apis/networking.k8s.io/v1/networkpolicies', readNetworkPolicy),
+      this.#policyKind(
+        'clusternetworkpolicies',
+        '/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies',
+        readClusterNetworkPolicy,
+      ),
+    ];
+    this.#isKnown = options.journal.get(knownKey) === true;
+    this.#load();
+  }
+
+  start(): void {
+    const { client, log } = this.#options;
+    const { signal } = this.#stop;
+    this.#running = this.#kinds.map((kind) => followKind(this.#followed(kind), { client, log, signal }));
+  }
+
+  current(local: readonly OwnedAddresses[]): PolicyFacts | undefined {
+    if (this.#isKnown) return this.#index.facts(local);
+    const endpoints = local.map((endpoint) => ({ ...endpoint, policies: undefined }));
+    return { tiers, policies: new Map(), sets: new Map(), named: new Map(), endpoints };
+  }
+
+  isSynced(): boolean {
+    return this.#listed.size === this.#kinds.length;
+  }
+
+  /** In force or about to be, by key. */
+  policies(): readonly KnownPolicy[] {
+    return [...this.#policies.values()];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#running);
+  }
+
+  #policyKind(name: string, path: string, read: (item: unknown) => Reading): Kind {
+    const keys = new Map<string, string>();
+    const drop = (key: string): void => {
+      const policy = keys.get(key);
+      if (policy === undefined) return;
+      keys.delete(key);
+      this.#policies.delete(policy);
+      this.#index.deletePolicy(policy);
+    };
+    const put = (key: string, { policy, problems }: Reading, generation: number): void => {
+      if (problems.length > 0) this.#options.log.warn({ [name]: key, problems }, 'cannot serve all of a policy');
+      if (policy === undefined) return drop(key);
+      keys.set(key, policy.key);
+      this.#policies.set(policy.key, { policy, generation, problems });
+      return this.#index.putPolicy(policy);
+    };
+    return {
+      name,
+      paths: [path],
+      absent: 'empty',
+      take: (key, item) => {
+        const reading = read(item);
+        return { kept: keptPolicy(item), put: () => put(key, reading, generationOf(item)) };
+      },
+      drop,
+    };
+  }
+
+  /** What the journal has, as if the API had said it. */
+  #load(): void {
+    for (const kind of this.#kinds) {
+      const start = `${prefix}${kind.name}/`;
+      for (const { key, value } of this.#options.journal.list(start)) {
+        const name = key.slice(start.length);
+        const taken = kind.take(name, value);
+        if (taken === undefined) continue;
+        this.#texts.set(`${kind.name}/${name}`, JSON.stringify(taken.kept));
+        taken.put();
+      }
+    }
+  }
+
+  #followed(kind: Kind): Followed {
+    const { name } = kind;
+    const start = `${name}/`;
+    const remove = (key: string): void => {
+      if (this.#texts.delete(start + key)) this.#note(start + key, undefined, () => kind.drop(key));
+    };
+    return {
+      name,
+      paths: kind.paths,
+      ...(kind.absent === undefined ? {} : { absent: kind.absent }),
+      keys: () => [...this.#texts.keys()].filter((text) => text.startsWith(start)).map((text) => text.slice(start.length)),
+      put: (key, item) => {
+        const taken = kind.take(key, item);
+        if (taken === undefined) return remove(key);
+        const text = JSON.stringify(taken.kept);
+        // Nodes touch their pods every few seconds.
+        if (this.#texts.get(start + key) === text) return undefined;
+        this.#texts.set(start + key, text);
+        return this.#note(start + key, taken.kept, taken.put);
+      },
+      delete: remove,
+      listed: () => {
+        if (this.#listed.has(name)) return;
+        this.#listed.add(name);
+        this.#turn();
+      },
+    };
+  }
+
+  #note(key: string, kept: unknown, effect: () => void): void {
+    this.#writes.set(key, kept);
+    this.#waiting.push(effect);
+    this.#turn();
+  }
+
+  #turn(): void {
+    if (this.#turning) return;
+    this.#turning = true;
+    setImmediate(() => {
+      this.#turning = false;
+      if (!this.#stop.signal.aborted && this.isSynced()) this.#settle();
+    });
+  }
+
+  /** Takes in what was heard, keeps it and tells. */
+  #settle(): void {
+    const { journal, log, changed } = this.#options;
+    const effects = this.#waiting;
+    this.#waiting = [];
+    for (const effect of effects) effect();
+    try {
+      journal.transaction(() => {
+        for (const [key, kept] of this.#writes) {
+          if (kept === undefined) journal.delete(prefix + key);
+          else journal.put(prefix + key, kept);
+        }
+        if (!this.#isKnown) journal.put(knownKey, true);
+      });
+      this.#writes.clear();
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      log.warn({ error }, 'cannot keep what is known of policies');
+    }
+    this.#isKnown = true;
+    changed();
+  }
+}

@@ -1,0 +1,161 @@
+// Policy in a real cluster: what is forbidden does not get through, from a pod's first packet on, and what is allowed does.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import { until } from '#lab/until.ts';
+import { agentStatus } from './bed.ts';
+
+const name = 'policy-test';
+let lab: Lab;
+let cluster: Kubernetes;
+
+const namespaceOf = (of: string, labels: object): object => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: of, labels } });
+const web = 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www';
+const pod = (key: string, nodeName: string, command = web): object => {
+  const [namespace = '', podName = ''] = key.split('/');
+  const isWeb = command === web;
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { namespace, name: podName, labels: { app: podName } },
+    spec: {
+      nodeName,
+      restartPolicy: isWeb ? 'Always' : 'Never',
+      terminationGracePeriodSeconds: 0,
+      automountServiceAccountToken: false,
+      containers: [
+        {
+          name: 'box',
+          image: boxPodImage,
+          imagePullPolicy: 'Never',
+          command: ['sh', '-c', command],
+          ports: [{ name: 'http', containerPort: 8080 }],
+          ...(isWeb ? { readinessProbe: { httpGet: { path: '/', port: 8080 }, periodSeconds: 1, failureThreshold: 1 } } : {}),
+        },
+      ],
+    },
+  };
+};
+const policy = (policyName: string, spec: object): object => ({
+  apiVersion: 'networking.k8s.io/v1',
+  kind: 'NetworkPolicy',
+  metadata: { namespace: 'shop', name: policyName },
+  spec,
+});
+
+const field = (key: string, path: string): Promise<string> => {
+  const [namespace = '', podName = ''] = key.split('/');
+  return cluster.kubectl('get', 'pod', podName, `--namespace=${namespace}`, `--output=jsonpath={${path}}`);
+};
+const ips = new Map<string, string>();
+const ipOf = (key: string): string => ips.get(key) ?? assert.fail(`no such pod: ${key}`);
+
+async function isReached(from: string, to: string, seconds = 3): Promise<boolean> {
+  const [namespace = '', podName = ''] = from.split('/');
+  const words = ['exec', `--namespace=${namespace}`, podName, '--', 'wget', '-qO-', '-T', `${seconds}`, `http://${ipOf(to)}:8080/`];
+  return (await cluster.tryKubectl(words, { anyStatus: true })).status === 0;
+}
+/** What is forbidden is lost, so asking takes as long as one is patient. */
+const becomes = (reached: boolean, from: string, to: string): Promise<true> =>
+  until(`${from} ${reached ? 'to reach' : 'not to reach'} ${to}`, async () => (await isReached(from, to, 1)) === reached);
+
+before(async () => {
+  await destroyLab(name);
+  lab = await createLab({ name, hosts: 2 });
+  cluster = new Kubernetes(lab);
+  await cluster.start();
+  await cluster.apply(namespaceOf('shop', { team: 'shop' }), namespaceOf('other', { team: 'other' }));
+  await until('service accounts', async () => {
+    const accounts = await cluster.kubectl(
+      'get',
+      'serviceaccounts',
+      '--all-namespaces',
+      '--output=jsonpath={.items[*].metadata.namespace}',
+    );
+    return accounts.includes('shop') && accounts.includes('other');
+  });
+  const keys = ['shop/web', 'shop/near', 'shop/far', 'other/stranger'] as const;
+  await cluster.apply(...keys.map((key) => pod(key, key === 'shop/web' || key === 'shop/near' ? 'host1' : 'host2')));
+  await Promise.all(
+    ['shop', 'other'].map((of) => cluster.kubectl('wait', `--namespace=${of}`, '--for=condition=Ready', 'pod', '--all', '--timeout=90s')),
+  );
+  for (const key of keys) ips.set(key, await field(key, '.status.podIP'));
+});
+after(() => destroyLab(name));
+
+test('without a policy everybody reaches everybody, and no rule is looked at', async () => {
+  assert.deepEqual(await Promise.all(['shop/near', 'shop/far', 'other/stranger'].map((from) => isReached(from, 'shop/web'))), [
+    true,
+    true,
+    true,
+  ]);
+  for (const host of lab.hosts) assert.ok(!(await host.ask(['nft', 'list', 'tables'])).includes('causeway_policy'));
+});
+
+test('who is selected is closed, on its own host and from others; its node still probes it', async () => {
+  await cluster.apply(policy('closed', { podSelector: { matchLabels: { app: 'web' } } }));
+  await becomes(false, 'shop/near', 'shop/web');
+  assert.deepEqual(await Promise.all(['shop/far', 'other/stranger'].map((from) => isReached(from, 'shop/web'))), [false, false]);
+  assert.deepEqual(await Promise.all(['shop/near', 'shop/web'].map((from) => isReached(from, 'shop/far'))), [true, true]);
+  await lab.host('host1').ask(['busybox', 'wget', '-qO-', '-T', '3', `http://${ipOf('shop/web')}:8080/`]);
+  assert.equal(await field('shop/web', '.status.conditions[?(@.type=="Ready")].status'), 'True');
+});
+
+test('namespaces and named ports; a change of labels is obeyed', async () => {
+  const from = [{ namespaceSelector: { matchLabels: { team: 'friends' } } }];
+  await cluster.apply(
+    policy('friends', { podSelector: { matchLabels: { app: 'web' } }, ingress: [{ from, ports: [{ port: 'http' }] }] }),
+    policy('near', {
+      podSelector: { matchLabels: { app: 'web' } },
+      ingress: [{ from: [{ podSelector: { matchLabels: { app: 'near' } } }] }],
+    }),
+  );
+  await becomes(true, 'shop/near', 'shop/web');
+  assert.equal(await isReached('other/stranger', 'shop/web'), false);
+  await cluster.kubectl('label', 'namespace', 'other', 'team=friends', '--overwrite');
+  await becomes(true, 'other/stranger', 'shop/web');
+  await cluster.kubectl('label', 'namespace', 'other', 'team=other', '--overwrite');
+  await becomes(false, 'other/stranger', 'shop/web');
+  await cluster.kubectl('label', 'pod', 'far', '--namespace=shop', 'app=near', '--overwrite');
+  await becomes(true, 'shop/far', 'shop/web');
+});
+
+test('egress to a block with exceptions', async () => {
+  const to = [{ ipBlock: { cidr: '10.244.0.0/16', except: [`${ipOf('shop/web')}/32`] } }];
+  await cluster.apply(policy('out', { podSelector: { matchLabels: { app: 'near' } }, policyTypes: ['Egress'], egress: [{ to }] }));
+  await becomes(false, 'shop/near', 'shop/web');
+  assert.equal(await isReached('shop/near', 'other/stranger'), true);
+  await cluster.kubectl('delete', 'networkpolicy', 'out', '--namespace=shop');
+  await becomes(true, 'shop/near', 'shop/web');
+});
+
+test('a policy is in force before the first packet of a new pod', async () => {
+  await cluster.apply(policy('silent', { podSelector: { matchLabels: { app: 'silent' } }, policyTypes: ['Egress'], egress: [] }));
+  const ask = `for i in 1 2 3 4 5; do wget -qO- -T 1 http://${ipOf('other/stranger')}:8080/ && exit 1; done; exit 0`;
+  await cluster.apply(pod('shop/silent', 'host1', ask));
+  await until('it to have tried', async () => (await field('shop/silent', '.status.containerStatuses[0].state')).includes('terminated'));
+  assert.equal(await field('shop/silent', '.status.containerStatuses[0].state.terminated.exitCode'), '0');
+});
+
+test('an agent that is restarted changes nothing, and policies hold meanwhile', async () => {
+  const host = lab.host('host1');
+  await host.stopService('agent', 'SIGKILL');
+  assert.equal(await isReached('other/stranger', 'shop/web', 1), false);
+  assert.equal(await isReached('shop/near', 'shop/web'), true);
+  await cluster.startAgent(host);
+  await until(
+    'the agent to be in step',
+    async () => host.log('agent').split('agent is running').at(-1)?.includes('following the controller') === true,
+  );
+  await until('everything to be planned', async () => (await agentStatus(host)).desired > 0);
+  assert.equal((await agentStatus(host)).kernelWrites, 0);
+  assert.equal(await isReached('other/stranger', 'shop/web', 1), false);
+});
+
+test('where the last policy has gone everything is open again', async () => {
+  await cluster.kubectl('delete', 'networkpolicy', '--all', '--namespace=shop');
+  await becomes(true, 'other/stranger', 'shop/web');
+  for (const host of lab.hosts)
+    await until('the rules to be gone', async () => !(await host.ask(['nft', 'list', 'tables'])).includes('causeway_policy'));
+});
