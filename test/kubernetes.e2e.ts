@@ -136,17 +136,3 @@ test('an agent that is restarted changes nothing; pods come and go afterwards', 
     (await host.ask(['ip', '-br', 'link'])).split('\n').filter((line) => line.startsWith('cwe')).length;
   await until("the pod's link to be gone", async () => (await links()) === 1);
 });
-
-test('the carriage of a running cluster can be another one', async () => {
-  for (const host of lab.hosts) {
-    await host.stopService('agent');
-    await cluster.startAgent(host, '--carry', 'host-gateway');
-  }
-  for (const host of lab.hosts) {
-    const other = lab.hosts.find((candidate) => candidate !== host);
-    const routes = async (): Promise<boolean> => (await host.ask(['ip', 'route'])).includes(`.0/24 via ${other?.address} dev eth0`);
-    await until(`a plain route from ${host.name}`, routes);
-    await until('the tunnel to be gone', async () => !(await host.ask(['ip', '-br', 'link'])).includes('cwx'));
-  }
-  assert.equal(await inPod('one', ...page(await ipOf('two'))), 'two');
-});

@@ -145,11 +145,12 @@ export class NetnsHost extends Place {
   readonly #directory: string;
   readonly #reconciler: Reconciler;
 
-  constructor(path: string, directory: string) {
+  constructor(path: string, directory: string, privateKey?: string) {
     super(path);
     this.#directory = directory;
     this.birdDirectory = `${directory}-bird`;
-    this.kinds = createKinds({ netnsDirectory: directory, birdDirectory: this.birdDirectory });
+    const wireguard = privateKey === undefined ? {} : { wireguard: { directory: `${directory}-wireguard`, privateKey } };
+    this.kinds = createKinds({ netnsDirectory: directory, birdDirectory: this.birdDirectory, ...wireguard });
     this.#reconciler = new Reconciler(this.kinds);
   }
 
@@ -172,7 +173,7 @@ export class NetnsHost extends Place {
 }
 
 export class Wire implements Disposable {
-  readonly #folder = mkdtempSync(join(tmpdir(), 'causeway-wire-'));
+  readonly folder: string = mkdtempSync(join(tmpdir(), 'causeway-wire-'));
   readonly #names: string[] = [];
   readonly #hosts: NetnsHost[] = [];
   readonly #here = new Place('/proc/self/ns/net');
@@ -185,9 +186,9 @@ export class Wire implements Disposable {
   }
 
   #netns(name: string): string {
-    createNetns(this.#folder, name, () => spawnSync('ip', ['link', 'set', 'lo', 'up'], { env: environment }));
+    createNetns(this.folder, name, () => spawnSync('ip', ['link', 'set', 'lo', 'up'], { env: environment }));
     this.#names.push(name);
-    return join(this.#folder, name);
+    return join(this.folder, name);
   }
 
   /** A namespace with `eth0` on the wire. */
@@ -216,9 +217,10 @@ export class Wire implements Disposable {
     return place;
   }
 
-  host(name: string, addresses: readonly string[]): NetnsHost {
+  /** With a private key it can do WireGuard. */
+  host(name: string, addresses: readonly string[], privateKey?: string): NetnsHost {
     const { path } = this.place(name, addresses);
-    const host = new NetnsHost(path, join(this.#folder, `${name}-netns`));
+    const host = new NetnsHost(path, join(this.folder, `${name}-netns`), privateKey);
     this.#hosts.push(host);
     return host;
   }
@@ -250,9 +252,9 @@ export class Wire implements Disposable {
     }
     // Namespaces end later and in the background; their links shall not outlive this.
     for (const name of this.#names) this.#here.try('ip', 'link', 'del', `to-${name}`);
-    for (const name of this.#names) removeNetns(this.#folder, name);
-    for (const name of ['', ...this.#names.map((host) => `${host}-netns`)]) this.#here.try('umount', '-l', join(this.#folder, name));
+    for (const name of this.#names) removeNetns(this.folder, name);
+    for (const name of ['', ...this.#names.map((host) => `${host}-netns`)]) this.#here.try('umount', '-l', join(this.folder, name));
     this.#here.try('ip', 'link', 'del', 'wire');
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 }

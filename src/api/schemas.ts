@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import type { Family } from '#model/ip.ts';
 import type {
   Block,
+  Carrying,
   Choices,
   Endpoint,
   Exposure,
@@ -57,7 +58,17 @@ export const underlay: Schema<Underlay> = v.strictObject({
   mtu: field.mtu,
 } satisfies EntriesOf<Underlay>);
 
-export const wireguard: Schema<NonNullable<Host['wireguard']>> = v.strictObject({ publicKey: field.publicKey });
+export const wireguard: Schema<NonNullable<Host['wireguard']>> = v.strictObject({
+  publicKey: field.publicKey,
+  port: optional(field.port),
+});
+
+const carrying: Schema<Carrying> = v.strictObject({
+  wants: carryName,
+  sends: optional(field.listOf(carryName, 8)),
+  receives: optional(field.listOf(carryName, 8)),
+  vtepMac: optional(field.mac),
+} satisfies EntriesOf<Carrying>);
 
 /** Without the time, which is the controller's to say: a host's clock may be wrong. */
 export const ownStatus: EntriesOf<Omit<HostStatus, 'seenAt'>> = {
@@ -74,6 +85,7 @@ const host: Schema<Host> = v.strictObject({
   generation: field.count,
   underlay: field.listOf(underlay, 16),
   wireguard: optional(wireguard),
+  carrying: optional(carrying),
   agentVersion: field.line,
   status: v.strictObject({ ...ownStatus, seenAt: field.timestamp }),
 } satisfies EntriesOf<Host>);

@@ -192,7 +192,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     if (options.engine !== undefined) beginRecovery(journal);
   }
   const { host, node } = options;
-  const context = { journal, kick: () => agent.loop.kick(), log, closing };
+  const context = { journal, kick: () => agent.loop.kick(), log, closing, publicKey: () => publicKey };
   const cluster = node === undefined ? await joined(options, context) : followKubernetes(host, node, context);
   const drift: { heard?: (netns: string | undefined) => void } = {};
   const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
@@ -254,7 +254,12 @@ async function run(options: Options, log: Logger): Promise<void> {
         );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired);
-        cluster.applied(agent.facts, agent.policy);
+        cluster.applied({
+          facts: agent.facts,
+          policy: agent.policy,
+          isInPlace: outcome.failing.every(({ kind }) => kind !== 'link' && kind !== 'wireguard'),
+          free: (pool) => agent.local.room(pool).free,
+        });
       },
     }),
   );

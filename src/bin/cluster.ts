@@ -7,15 +7,22 @@ import type { Journal } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
+import { type Applied, wishFor } from '#kubernetes/carrying.ts';
 import { kubernetesController } from '#kubernetes/controller.ts';
 import { HealthPorts } from '#kubernetes/health-ports.ts';
+import { NodeTeller } from '#kubernetes/node-teller.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Network, Snapshot } from '#model/resources.ts';
+import type { Network } from '#model/resources.ts';
 import type { NodeOptions } from './node-options.ts';
+
+/** What a run of the loop has brought about. */
+export interface Done extends Applied {
+  readonly policy: PolicyFacts | undefined;
+}
 
 export interface Cluster {
   /** Name of this host there. */
@@ -28,7 +35,7 @@ export interface Cluster {
   readonly services?: KubernetesServices;
   readonly policies?: KubernetesPolicies;
   /** Told after every run of the loop. */
-  applied(facts: Snapshot, policy: PolicyFacts | undefined): void;
+  applied(done: Done): void;
 }
 
 export interface ClusterContext {
@@ -37,6 +44,8 @@ export interface ClusterContext {
   readonly kick: () => void;
   readonly log: Logger;
   readonly closing: AsyncDisposableStack;
+  /** Of this host's WireGuard key, when it can do WireGuard. */
+  readonly publicKey: () => string | undefined;
 }
 
 /** Without what follows the `%` of link-local ones. */
@@ -44,14 +53,16 @@ const ownAddresses = (): ReadonlySet<string> =>
   new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))));
 
 /** This host as the Node `host`. Faults as readKubeconfig. */
-export function followKubernetes(host: string, node: NodeOptions, { journal, kick, log, closing }: ClusterContext): Cluster {
+export function followKubernetes(host: string, node: NodeOptions, { journal, kick, log, closing, publicKey }: ClusterContext): Cluster {
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections } = node;
   const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
   const kubernetesLog = log.child({ part: 'kubernetes' });
   const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
   const health = closing.use(new HealthPorts({ log: kubernetesLog }));
   const policies = closing.use(new KubernetesPolicies({ client, journal, log: kubernetesLog, changed: kick }));
-  const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog };
+  const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
+  const saw = (item: unknown): void => teller.saw(item);
+  const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw };
   const policed = keepConnections
     ? undefined
     : closing.use(
@@ -65,11 +76,14 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
     renew: () => undefined,
     services,
     policies,
-    applied: ({ blocks, hosts }, policy) => {
+    applied: (done) => {
+      const { blocks, hosts } = done.facts;
       services.locate(hosts.get(host)?.labels[zoneLabel]);
       // Only now that the kernel leads connections there.
       health.update(services.healthPorts());
-      policed?.applied(policy);
+      policed?.applied(done.policy);
+      const wish = wishFor(host, publicKey(), done);
+      if (wish !== undefined) teller.wish(wish);
       const canAttach = [...blocks.values()].some((block) => block.host === host);
       if (isInstalled || !canAttach) return;
       isInstalled = true;

@@ -22,8 +22,7 @@ export interface NodeWords {
   readonly keepConnections: boolean;
 }
 
-/** A Node says nothing of WireGuard keys. */
-const carries = ['vxlan', 'direct-routing', 'host-gateway'] as const;
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
 function carryOf(text: string | undefined): { carry?: CarryName } {
   if (text === undefined) return {};
   const carry = carries.find((name) => name === text);

@@ -24,6 +24,8 @@ export interface Carriage {
   readonly self: Host;
   /** Hosts other than `self` that hold blocks or endpoints of the network, with what each of them holds. */
   readonly remotes: readonly Remote[];
+  /** Hosts that are sent to in another way, and may send in this one. */
+  readonly others?: readonly Remote[];
   /** MTU of the network on this host, carriage overhead already taken off. */
   readonly mtu: number;
   readonly snapshot: Snapshot;

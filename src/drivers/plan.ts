@@ -19,13 +19,12 @@ import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snap
 import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
 import { renderBird } from './bird.ts';
 import type { Carriage, Remote } from './driver.ts';
-import { drivers } from './drivers.ts';
 import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
-import { mtuSum } from './mtu.ts';
 import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
+import { mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
 import { planServices } from './services.ts';
 import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
@@ -87,7 +86,7 @@ function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], se
     if (network === undefined || network.choices.attach !== 'routed') return [];
     const netns = network.choices.domain === 'own' ? domainName(network.id) : '';
     const remotes = remotesOf(snapshot, self, blocks.get(id) ?? [], endpoints.get(id) ?? []);
-    const carriage = { network, netns, self, remotes, mtu: mtuSum(network, self).mtu, snapshot };
+    const carriage = { network, netns, self, remotes, mtu: mtuOf(network, self, remotes), snapshot };
     return [{ network, netns, pools: (pools.get(id) ?? []).toSorted(byId), local: joined.get(id) ?? [], carriage }];
   });
 }
@@ -226,9 +225,9 @@ function planHostDomain({ network, netns, pools }: Present): Part {
 }
 
 function planNetwork(present: Present): Part[] {
-  const { network, netns, pools, local, carriage } = present;
+  const { netns, pools, local, carriage } = present;
   const ranges = pools.flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
-  const carried = drivers[network.choices.carry]?.plan(carriage) ?? {};
+  const carried = planCarriages(carriage);
   return [
     ...(netns === '' ? [planHostDomain(present)] : [planDomain(present), planUplink(present)]),
     { element: ranges },

@@ -3,7 +3,7 @@
 // (Docker Swarm), and one route per block with one neighbour and one forwarding entry per remote host (flannel today). This
 // is the third: state grows with hosts, not with containers. A remote host's VTEP MAC follows from its index, so a device
 // that is made again looks the same to everybody.
-import { familyOf, type Family, type Ip, hostPrefix } from '#model/ip.ts';
+import { familyOf, type Family, type Ip, type Mac, hostPrefix } from '#model/ip.ts';
 import { familiesOf, type Desired, type Fdb, type Neigh, type Netns, type Route } from '#model/desired.ts';
 import { vtepAddress, vtepMac, vxlanLink, vxlanPort } from '#model/numbers.ts';
 import type { Host } from '#model/resources.ts';
@@ -42,12 +42,14 @@ export function routesTo(
   }));
 }
 
+const macOf = ({ index, carrying }: Host): Mac => carrying?.vtepMac ?? vtepMac(index);
+
 /** Neighbour, forwarding entry and routes by which `remote` is reached over the vxlan link; nothing while it has no address. */
 export function reachByVxlan({ network, netns, self, mtu }: Carriage, remote: Remote): { route: Route[]; neigh: Neigh[]; fdb: Fdb[] } {
   const underlay = underlayOf(self, remote.host);
   if (underlay === undefined) return { route: [], neigh: [], fdb: [] };
   const link = vxlanLink(network.vni);
-  const mac = vtepMac(remote.host.index);
+  const mac = macOf(remote.host);
   const ownMtu = self.underlay[0]?.mtu ?? mtu;
   const peerMtu = remote.host.underlay[0]?.mtu ?? ownMtu;
   const lower = peerMtu < ownMtu ? mtu - (ownMtu - peerMtu) : undefined;
@@ -70,7 +72,7 @@ export function vxlanDevice({ network, netns, self, mtu }: Carriage): Desired['l
       netns,
       name: vxlanLink(network.vni),
       mtu,
-      mac: vtepMac(self.index),
+      mac: macOf(self),
       alias: `causeway ${network.id} ${network.name}`,
       vni: network.vni,
       port: vxlanPort,

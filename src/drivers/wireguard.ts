@@ -3,9 +3,10 @@
 // a shared device was measured at 0.31 of raw WireGuard, because encapsulated packets cannot use the device's segmentation
 // offload; this way it is 1.0, one header less, and a key only ever opens the networks it belongs to. Peers are hosts;
 // what a peer may send from is what it holds, so the cipher itself keeps hosts from speaking for each other's endpoints.
-import { familyOf, hostPrefix, type Family } from '#model/ip.ts';
+import { type Cidr, cidrBase, familyOf, hostPrefix, type Family } from '#model/ip.ts';
+import type { Host, Network, Snapshot } from '#model/resources.ts';
 import { wireguardLink, wireguardPortOf } from '#model/numbers.ts';
-import type { Driver, Overhead } from './driver.ts';
+import type { Driver, Overhead, Remote } from './driver.ts';
 import { routesTo, underlayOf } from './vxlan.ts';
 
 /** Outer IP 20 or 40, UDP 8, message header 16, Poly1305 tag 16. */
@@ -18,6 +19,18 @@ export function wireguardOverhead(family: Family): readonly Overhead[] {
   ];
 }
 
+/**
+ * Addresses by which the host itself talks over the device: a peer takes only what a packet's sender holds, and of a network
+ * that all hosts take part in they keep the first address of each of their blocks for that.
+ */
+const nodeAddresses = ({ blocks }: Snapshot, { id }: Network, self: Host): Cidr[] =>
+  [...blocks.values()]
+    .filter(({ network, host }) => network === id && host === self.id)
+    .map(({ cidr }) => hostPrefix(cidrBase(cidr)))
+    .toSorted();
+
+const byHost = (a: { readonly remote: Remote }, b: { readonly remote: Remote }): number => (a.remote.host.id < b.remote.host.id ? -1 : 1);
+
 export const wireguard: Driver = {
   name: 'wireguard',
   overhead(_network, self) {
@@ -28,24 +41,28 @@ export const wireguard: Driver = {
     return left % 16 === 0 ? parts : [...parts, { what: 'rounding to whole 16-byte blocks', bytes: left % 16 }];
   },
   passages: (network) => [{ protocol: 17, port: wireguardPortOf(network.vni), why: `WireGuard of network ${network.name} between hosts` }],
-  plan({ network, netns, self, remotes, mtu }) {
+  plan({ network, netns, self, remotes, others = [], mtu, snapshot }) {
     const link = wireguardLink(network.vni);
     const port = wireguardPortOf(network.vni);
-    const reachable = remotes.flatMap((remote) => {
-      const ip = underlayOf(self, remote.host);
-      const publicKey = remote.host.wireguard?.publicKey;
-      return ip === undefined || publicKey === undefined ? [] : [{ remote, peer: { ip, publicKey } }];
-    });
+    const peersOf = (list: readonly Remote[]) =>
+      list.flatMap((remote) => {
+        const ip = underlayOf(self, remote.host);
+        const { publicKey, port: theirs = port } = remote.host.wireguard ?? {};
+        return ip === undefined || publicKey === undefined ? [] : [{ remote, publicKey, endpoint: { ip, port: theirs } }];
+      });
+    const reachable = peersOf(remotes);
     return {
       link: [{ type: 'wireguard', netns, name: link, mtu, alias: `causeway ${network.id} ${network.name}` }],
+      addr: network.present === 'always' ? nodeAddresses(snapshot, network, self).map((address) => ({ netns, link, address })) : [],
       wireguard: [
         {
           netns,
           link,
           port,
-          peers: reachable.map(({ remote, peer }) => ({
-            publicKey: peer.publicKey,
-            endpoint: { ip: peer.ip, port },
+          // In the order of all hosts, whoever is sent to.
+          peers: [...reachable, ...peersOf(others)].toSorted(byHost).map(({ remote, publicKey, endpoint }) => ({
+            publicKey,
+            endpoint,
             allowed: [...remote.blocks.map(({ cidr }) => cidr), ...remote.exceptions.map(hostPrefix)],
           })),
         },

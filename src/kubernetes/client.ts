@@ -59,6 +59,13 @@ function refusal(code: number, text: string): Fault {
   return new Fault(code === 404 ? 'not-found' : 'unavailable', message);
 }
 
+interface Asking {
+  readonly method: 'GET' | 'PATCH';
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly signal: AbortSignal;
+}
+
 export class KubernetesClient implements AsyncDisposable {
   readonly #access: ApiAccess;
   readonly #dispatcher: Agent;
@@ -117,16 +124,33 @@ export class KubernetesClient implements AsyncDisposable {
       throw new Fault('compacted', 'The Kubernetes API has gone back to an earlier version');
   }
 
+  /** Changes an object by a strategic merge patch and answers it. Faults as `list`. */
+  async patch(path: string, change: object): Promise<unknown> {
+    const headers = { 'content-type': 'application/strategic-merge-patch+json' };
+    const body = await this.#request(path, {
+      method: 'PATCH',
+      headers,
+      body: JSON.stringify(change),
+      signal: AbortSignal.timeout(answerMs),
+    });
+    return parsed(v.unknown(), await body.text());
+  }
+
   async #get(path: string, signal: AbortSignal) {
+    return await this.#request(path, { method: 'GET', signal });
+  }
+
+  async #request(path: string, { method, headers: more = {}, body: sent, signal }: Asking) {
     const { server, token } = this.#access;
     const base = new URL(server);
-    const headers = { accept: 'application/json', ...(token === undefined ? {} : { authorization: `Bearer ${token()}` }) };
+    const headers = { accept: 'application/json', ...more, ...(token === undefined ? {} : { authorization: `Bearer ${token()}` }) };
     try {
       const { statusCode, body } = await this.#dispatcher.request({
         origin: base.origin,
         path: `${base.pathname.replace(/\/$/, '')}${path}`,
-        method: 'GET',
+        method,
         headers,
+        ...(sent === undefined ? {} : { body: sent }),
         signal,
       });
       if (statusCode !== 200) throw refusal(statusCode, await body.text());

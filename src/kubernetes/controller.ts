@@ -5,7 +5,9 @@ import type { WatchLine } from '#api/answers.ts';
 import type { ClusterAddresses } from '#agent/address-cluster.ts';
 import type { Controller } from '#agent/agent.ts';
 import type { ClusterNetworks } from '#agent/local.ts';
+import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
+import { cidrBase } from '#model/ip.ts';
 import type { Change, KubernetesClient } from './client.ts';
 import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
 
@@ -13,6 +15,8 @@ export interface KubernetesOptions extends ClusterOptions {
   /** Name of this host's Node. */
   readonly host: string;
   readonly log: { warn(fields: object, message: string): void };
+  /** Told of this host's own Node as often as it changes. */
+  readonly saw?: (node: unknown) => void;
 }
 
 const nodes = '/api/v1/nodes';
@@ -60,6 +64,7 @@ class Known {
 
   *put(item: unknown, revision: number): Generator<WatchLine, void> {
     const name = nameOf(item) ?? '';
+    if (name === this.#options.host) this.#options.saw?.(item);
     const facts = this.#read(item, name);
     const before = this.#facts.get(name);
     if (facts?.host === undefined) {
@@ -83,11 +88,32 @@ class Known {
     if (before?.host !== undefined) yield { type: 'delete', kind: 'hosts', id: name, revision };
   }
 
+  /** What this host wants is said here, not in the API; of its Node it keeps the MAC that others know it by. */
+  #withOwn(facts: NodeFacts): NodeFacts {
+    const { host: name, carry = choicesFor('flannel').carry } = this.#options;
+    const { host } = facts;
+    if (host === undefined || host.id !== name) return facts;
+    const vtepMac = host.carrying?.vtepMac;
+    return { ...facts, host: { ...host, carrying: { wants: carry, ...(vtepMac === undefined ? {} : { vtepMac }) } } };
+  }
+
+  /** The network and its ranges; the first address of the node's own part of each is the node's. */
+  *network(revision: number): Generator<WatchLine, void> {
+    const blocks = [...this.#facts.values()].flatMap((facts) => facts.blocks);
+    const { network, pools } = clusterNetwork(this.#options, blocks);
+    const own = this.#facts.get(this.#options.host)?.blocks ?? [];
+    yield { type: 'put', kind: 'networks', item: network, revision };
+    for (const pool of pools) {
+      const reserved = Object.fromEntries(own.filter(({ pool: of }) => of === pool.id).map(({ cidr }) => ['node', cidrBase(cidr)]));
+      yield { type: 'put', kind: 'pools', item: { ...pool, reserved, revision }, revision };
+    }
+  }
+
   /** One odd node keeps no other from being used. */
   #read(item: unknown, name: string): NodeFacts | undefined {
     let problem = '';
     try {
-      const facts = readNode(item, this.#options);
+      const facts = this.#withOwn(readNode(item, this.#options));
       problem = facts.problem ?? '';
       return facts;
     } catch (error) {
@@ -115,10 +141,7 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
     const { revision } = listing;
     known = new Known(options);
     const lines = listing.items.flatMap((item) => [...known.put(item, revision)]);
-    const blocks = lines.flatMap((line) => (line.type === 'put' && line.kind === 'blocks' ? [line.item] : []));
-    const { network, pools } = clusterNetwork(options, blocks);
-    yield { type: 'put', kind: 'networks', item: network, revision };
-    for (const pool of pools) yield { type: 'put', kind: 'pools', item: pool, revision };
+    yield* known.network(revision);
     yield* lines;
     yield { type: 'synced', revision, whole: true };
     for (let since = revision; !signal.aborted;) {
@@ -132,8 +155,11 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
 
   function* linesOf(change: Change): Generator<WatchLine, void> {
     const { revision } = change;
-    if (change.type === 'put') yield* known.put(change.item, revision);
-    else if (change.type === 'delete') yield* known.delete(change.item, revision);
+    if (change.type === 'put') {
+      const before = known.get(options.host)?.blocks;
+      yield* known.put(change.item, revision);
+      if (known.get(options.host)?.blocks !== before) yield* known.network(revision);
+    } else if (change.type === 'delete') yield* known.delete(change.item, revision);
     yield { type: 'bookmark', revision };
   }
 

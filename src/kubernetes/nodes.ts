@@ -7,6 +7,7 @@ import { choicesFor } from '#drivers/models.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { bitsOf, type Cidr, cidrBase, cidrLength, covers, type Family, familyOf, hostPrefix, type Ip, ipToBigint } from '#model/ip.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
+import { readAnnotations } from './annotations.ts';
 import { revisionOf } from './client.ts';
 
 export interface ClusterOptions {
@@ -30,6 +31,7 @@ const node = v.object({
     resourceVersion: v.string(),
     creationTimestamp: field.timestamp,
     labels: v.optional(v.record(v.string(), v.string()), {}),
+    annotations: v.optional(v.record(v.string(), v.string()), {}),
   }),
   spec: v.optional(v.object({ podCIDR: v.optional(v.string()), podCIDRs: v.optional(v.array(v.string())) }), {}),
   status: v.optional(v.object({ addresses: v.optional(v.array(v.object({ type: v.string(), address: v.string() })), []) }), {}),
@@ -88,12 +90,15 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     field.ip,
     status.addresses.filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
   );
+  const { publicIp, ...told } = readAnnotations(metadata.annotations);
+  const addresses = publicIp === undefined ? internal : [publicIp, ...internal.filter((ip) => ip !== publicIp)];
   const host: Host = {
     ...meta(name, name, revision, createdAt),
     labels: zone === undefined ? {} : { [zoneLabel]: zone },
     index: indexOf(first),
     generation: 0,
-    underlay: internal.map((ip: Ip) => ({ interface: '-', ip, subnet: hostPrefix(ip), mtu: peerMtu })),
+    ...told,
+    underlay: addresses.map((ip: Ip) => ({ interface: '-', ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
     status: { ready: true, seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
   };

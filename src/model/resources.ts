@@ -35,9 +35,23 @@ export interface Host extends Meta {
   /** First entry is preferred. Empty until the agent has reported. */
   readonly underlay: readonly Underlay[];
   /** Base64 X25519 public key; absent while the host cannot do WireGuard. */
-  readonly wireguard?: { readonly publicKey: string };
+  /** `port`: where its device for a network listens, when that is not the one that follows from the network. */
+  readonly wireguard?: { readonly publicKey: string; readonly port?: number };
+  /** Where hosts may differ in how they carry a network; absent: all of them do as the network says. */
+  readonly carrying?: Carrying;
   readonly agentVersion: string;
   readonly status: HostStatus;
+}
+
+/** How one host carries what it sends to others, and what it takes from them. */
+export interface Carrying {
+  readonly wants: CarryName;
+  /** What it sends by now, to some at least. */
+  readonly sends?: readonly CarryName[];
+  /** What is in place there to take; absent: what it wants, and nothing more is known. */
+  readonly receives?: readonly CarryName[];
+  /** MAC of its vxlan links when it is not the one that follows from its index. */
+  readonly vtepMac?: Mac;
 }
 
 export interface HostStatus {

@@ -1,0 +1,122 @@
+// Hosts change their carriage one by one, hear of each other late and in any order: what one sends by, the other always takes.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as fc from 'fast-check';
+import type { CarryName, Host } from '#model/resources.ts';
+import { carriesOn, carryTo, mtuOf } from './carriages.ts';
+import { makeHost, makeNetwork } from './cluster.fixture.ts';
+import type { Remote } from './driver.ts';
+
+const network = makeNetwork('pods', { model: 'flannel' });
+const remote = (host: Host): Remote => ({ host, blocks: [], exceptions: [], endpoints: [] });
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
+
+test('where nobody says anything all send as the network says', () => {
+  const [one, two] = [makeHost(1), makeHost(2)];
+  assert.deepEqual([carryTo(network, one, two), carriesOn(network, one, [remote(two)])], ['vxlan', ['vxlan']]);
+});
+
+test('a host that says only what it wants is sent to by that', () => {
+  const one = makeHost(1, { carrying: { wants: 'wireguard' } });
+  const two = makeHost(2, { carrying: { wants: 'vxlan' } });
+  assert.deepEqual([carryTo(network, one, two), carriesOn(network, one, [remote(two)])], ['vxlan', ['wireguard', 'vxlan']]);
+});
+
+test('while a change lasts links take no more than the narrowest carriage', () => {
+  const one = makeHost(1, { carrying: { wants: 'host-gateway' } });
+  const [done, behind] = [makeHost(2, { carrying: { wants: 'host-gateway' } }), makeHost(3, { carrying: { wants: 'vxlan' } })];
+  assert.deepEqual([mtuOf(network, one, [remote(done)]), mtuOf(network, one, [remote(done), remote(behind)])], [1450, 1400]);
+});
+
+/** A cluster in which every host knows of the others what it last heard, and has in the kernel what it last applied. */
+class Cluster {
+  readonly #wants: CarryName[];
+  readonly #told: Host[];
+  readonly #heard: Host[][];
+  readonly #inPlace: { readonly takes: readonly CarryName[]; readonly sends: readonly CarryName[] }[];
+
+  constructor(size: number, carry: CarryName) {
+    this.#wants = Array.from({ length: size }, () => carry);
+    this.#told = this.#wants.map((wants, index) => makeHost(index + 1, { carrying: { wants, sends: [wants], receives: [wants] } }));
+    this.#heard = this.#told.map(() => [...this.#told]);
+    this.#inPlace = this.#told.map(() => ({ takes: [carry], sends: this.#told.map(() => carry) }));
+  }
+
+  /** An agent starts with another carriage. */
+  want(host: number, carry: CarryName): void {
+    this.#wants[host] = carry;
+    this.apply(host);
+  }
+
+  /** One host applies what it knows and then tells it. */
+  apply(host: number): void {
+    const wants = this.#wants[host] ?? 'vxlan';
+    const others = (this.#heard[host] ?? []).filter((_, index) => index !== host).map(remote);
+    const self = makeHost(host + 1, { carrying: { wants } });
+    const takes = carriesOn(network, self, others);
+    const sends = this.#told.map((_, index) => carryTo(network, self, this.#heard[host]?.[index] ?? self));
+    this.#inPlace[host] = { takes, sends };
+    const used = sends.filter((_, index) => index !== host);
+    this.#told[host] = makeHost(host + 1, { carrying: { wants, sends: [...new Set(used)], receives: takes } });
+  }
+
+  hear(host: number, other: number): void {
+    const told = this.#told[other];
+    if (told !== undefined) (this.#heard[host] ??= [])[other] = told;
+  }
+
+  /** What one host sends by and the other does not take. */
+  lost(): string[] {
+    return this.#inPlace.flatMap(({ sends }, from) =>
+      sends.flatMap((carry, to) => {
+        const takes = this.#inPlace[to]?.takes ?? [];
+        const isTaken =
+          from === to ||
+          carry === 'host-gateway' ||
+          takes.includes(carry) ||
+          // Direct routing is a plain route or a vxlan.
+          (carry === 'direct-routing' && takes.includes('vxlan')) ||
+          (carry === 'vxlan' && takes.includes('direct-routing'));
+        return isTaken ? [] : [`${from} to ${to} by ${carry}, which takes ${takes.join()}`];
+      }),
+    );
+  }
+
+  /** Everybody hears everything until nothing is new. */
+  settle(): void {
+    const hosts = [...this.#told.keys()];
+    for (let round = 0; round < 4; round++) {
+      for (const host of hosts) for (const other of hosts) this.hear(host, other);
+      for (const host of hosts) this.apply(host);
+    }
+  }
+
+  carries(): string[] {
+    return [...new Set(this.#inPlace.flatMap(({ takes, sends }, host) => [...takes, ...sends.filter((_, to) => to !== host)]))];
+  }
+}
+
+test('no packet is sent in a way that its receiver has not in place, whenever whoever changes and hears of it', () => {
+  const size = 4;
+  const host = fc.nat(size - 1);
+  const step = fc.oneof(
+    fc.record({ do: fc.constant('apply' as const), host }),
+    fc.record({ do: fc.constant('hear' as const), host, other: host }),
+    fc.record({ do: fc.constant('want' as const), host }),
+  );
+  fc.assert(
+    fc.property(fc.constantFrom(...carries), fc.constantFrom(...carries), fc.array(step, { maxLength: 80 }), (from, to, steps) => {
+      const cluster = new Cluster(size, from);
+      for (const one of steps) {
+        if (one.do === 'apply') cluster.apply(one.host);
+        else if (one.do === 'hear') cluster.hear(one.host, one.other);
+        else cluster.want(one.host, to);
+        assert.deepEqual(cluster.lost(), []);
+      }
+      for (let index = 0; index < size; index++) cluster.want(index, to);
+      cluster.settle();
+      assert.deepEqual([cluster.lost(), cluster.carries()], [[], [to]]);
+    }),
+    { numRuns: 2000 },
+  );
+});
