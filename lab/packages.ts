@@ -50,10 +50,20 @@ export const testNeeds: readonly Need[] = [
   need('docker-compose', 'docker-compose', 'to test Compose files'),
   need('bird', 'bird2', 'to announce blocks by BGP'),
   need('vtysh', 'frr', 'a router that speaks BGP with BIRD'),
+  need('host-local', 'containernetworking-plugins', 'plugins of others for containers'),
   ...cniNeeds,
 ];
 
-const folders = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/libexec/docker/cli-plugins'];
+const folders = [
+  '/usr/local/sbin',
+  '/usr/local/bin',
+  '/usr/sbin',
+  '/usr/bin',
+  '/sbin',
+  '/bin',
+  '/usr/libexec/docker/cli-plugins',
+  '/usr/lib/cni',
+];
 const policy = '/usr/sbin/policy-rc.d';
 
 export function hasProgram(program: string): boolean {

@@ -3,17 +3,21 @@
 // it succeeds, also long after the container's namespace has gone, so it succeeds on whatever is not there.
 import { createHash } from 'node:crypto';
 import type { AttachRequest, LocalAgent, PlacedLink } from '#api/local.ts';
-import { Fault } from '#model/fault.ts';
-import { contains, type Ip } from '#model/ip.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { contains, type Ip, ipAdd, ipToBigint } from '#model/ip.ts';
 import { endpointLink, gatewayMac } from '#model/numbers.ts';
 import type { Endpoint, Network } from '#model/resources.ts';
 import type { Arguments } from './arguments.ts';
-import type { Wanted } from './config.ts';
+import type { AddressRange, Wanted } from './config.ts';
+import { askAddresses, checkAddresses, giveBack } from './ipam.ts';
 import { AttachmentRecords } from './records.ts';
 import type { AttachmentName, Request } from './request.ts';
 import { appendResult, type Result } from './result.ts';
 
 type Of<C extends Request['command']> = Extract<Request, { readonly command: C }>;
+
+/** Addresses of a range that are tried one after the other. */
+const mostTries = 65_536;
 
 export class Attachments {
   readonly #agent: LocalAgent;
@@ -28,7 +32,7 @@ export class Attachments {
    * On return the container's end is complete and in force. Faults: `not-found` (network), `exhausted`, `exists` (an address,
    * MAC or port is taken), `kernel` (the namespace is gone, or has such a link), `unavailable`; nothing is left behind then.
    */
-  async add({ attachment, netns, wanted, args }: Of<'ADD'>): Promise<Result> {
+  async add({ attachment, netns, wanted, args, ipam }: Of<'ADD'>): Promise<Result> {
     const network = this.#networkOf(wanted.network ?? wanted.name);
     const id = endpointId(attachment);
     // The same names in another namespace: the container is another one by now.
@@ -37,25 +41,30 @@ export class Attachments {
     const owner = args.pod === undefined ? attachment.containerId.slice(0, 12) : `${args.namespace ?? ''}/${args.pod}`;
     const name = args.pod ?? attachment.containerId.slice(0, 12);
     const request = { network: network.id, id, owner, name, ...asked(wanted, args) };
-    const { addresses } = request;
+    const taken: Ip[] = [];
     try {
-      this.#records.put(id, { ...attachment, netns });
-      for (const ip of addresses) await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id);
-      const endpoint = await this.#agent.attach(request);
+      this.#records.put(id, { ...attachment, netns, ...(ipam === undefined ? {} : { ipam }) });
+      if (isNew) {
+        if (ipam !== undefined) request.addresses = await askAddresses(ipam, attachment);
+        for (const ip of request.addresses) taken.push(await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id));
+        for (const set of wanted.ranges) taken.push(await this.#oneOf(network, set, id));
+      }
+      const endpoint = await this.#agent.attach({ ...request, addresses: isNew ? taken : request.addresses });
       await this.#agent.join(id, netns, attachment.ifname);
       if (wanted.aliases.length > 0) await this.#agent.rename(id, owner, [name, ...wanted.aliases]);
       const own = resultOf(endpoint, await this.#complete(endpoint, attachment.ifname), netns);
       const named = { ...own, dns: wanted.dns };
       return wanted.earlier === undefined ? named : appendResult(wanted.earlier, named);
     } catch (error) {
-      if (isNew) await this.#undo(id, network, addresses);
+      if (isNew) await this.#undo(id, network, taken, error);
       throw error;
     }
   }
 
   /** Faults: `not-found` (no such attachment), `kernel` (the container's end is not as it was given out). */
-  async check({ attachment, expected }: Of<'CHECK'>): Promise<void> {
+  async check({ attachment, expected, ipam }: Of<'CHECK'>): Promise<void> {
     const id = endpointId(attachment);
+    if (ipam !== undefined) await checkAddresses(ipam, attachment);
     const endpoint = this.#agent.localEndpoint(id);
     if (endpoint === undefined) {
       throw new Fault('not-found', `Container ${attachment.containerId} has no ${attachment.ifname} in ${attachment.name}`);
@@ -71,8 +80,11 @@ export class Attachments {
   }
 
   /** Unknown already is success. */
-  async remove({ attachment }: Of<'DEL'>): Promise<void> {
-    await this.#forget(endpointId(attachment));
+  async remove({ attachment, ipam }: Of<'DEL'>): Promise<void> {
+    const id = endpointId(attachment);
+    const isKnown = this.#records.get(id) !== undefined;
+    await this.#forget(id);
+    if (ipam !== undefined && !isKnown) await giveBack(ipam, attachment);
   }
 
   /** Removes every attachment of that configuration that the runtime does not name; one that cannot be does not keep the others. */
@@ -126,11 +138,36 @@ export class Attachments {
   async #forget(id: string): Promise<void> {
     await this.#agent.leave(id, 'now');
     await this.#agent.detach(id);
+    const record = this.#records.get(id);
+    if (record?.ipam !== undefined) await giveBack(record.ipam, record);
     this.#records.delete(id);
   }
 
-  async #undo(id: string, network: Network, addresses: readonly Ip[]): Promise<void> {
-    await this.#forget(id);
+  /** A free address of the ranges. Faults: `exhausted`, `invalid` (not of the network). */
+  async #oneOf(network: Network, ranges: readonly AddressRange[], id: string): Promise<Ip> {
+    for (const { first, last } of ranges) {
+      const pool = this.#poolOf(network, first);
+      const end = ipToBigint(last);
+      let ip = first;
+      for (let tries = 0; tries < mostTries && ipToBigint(ip) <= end; tries++, ip = ipAdd(ip, 1)) {
+        try {
+          return await this.#agent.requestAddress(pool, ip, id);
+        } catch (error) {
+          if (!isFault(error, 'exists')) throw error;
+        }
+      }
+    }
+    const said = ranges.map(({ first, last }) => `${first}-${last}`).join(', ');
+    throw new Fault('exhausted', `No address is free in ${said}`, { field: 'ipRanges' });
+  }
+
+  /** What failed first is what is told; what cannot be undone now is by the DEL that follows, or by GC. */
+  async #undo(id: string, network: Network, addresses: readonly Ip[], reason: unknown): Promise<void> {
+    try {
+      await this.#forget(id);
+    } catch (error) {
+      if (!isFault(error) || !isFault(reason)) throw error;
+    }
     for (const pool of this.#agent.pools(network.id)) {
       for (const ip of addresses.filter((one) => contains(pool.cidr, one))) await this.#agent.releaseAddress(pool.id, ip);
     }
@@ -138,7 +175,7 @@ export class Attachments {
 }
 
 /** What the runtime wants of the endpoint, by whichever of its ways. */
-function asked(wanted: Wanted, args: Arguments): Pick<AttachRequest, 'addresses' | 'mac' | 'ports' | 'bandwidth'> {
+function asked(wanted: Wanted, args: Arguments): Pick<AttachRequest, 'mac' | 'ports' | 'bandwidth'> & { addresses: readonly Ip[] } {
   const mac = wanted.mac ?? args.mac;
   return {
     addresses: wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined),

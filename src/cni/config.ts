@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { parse, type Schema } from '#api/parse.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { type Ip, type Mac, parseInterface } from '#model/ip.ts';
+import { cidrBase, cidrLast, contains, type Ip, ipAdd, ipToBigint, type Mac, parseInterface } from '#model/ip.ts';
 import type { Bandwidth, Limit, PublishedPort } from '#model/resources.ts';
 import { dns, type Dns, result, type Result } from './result.ts';
 
@@ -16,12 +16,22 @@ export interface Wanted {
   readonly network?: string;
   readonly addresses: readonly Ip[];
   readonly mac?: Mac;
+  /** Name of an IPAM plugin of others that gives the addresses. */
+  readonly ipam?: string;
+  /** One address is taken out of each set of ranges. */
+  readonly ranges: readonly (readonly AddressRange[])[];
   readonly aliases: readonly string[];
   readonly ports: readonly PublishedPort[];
   readonly bandwidth?: Bandwidth;
   /** For the result only: who resolves names is the runtime's affair. */
   readonly dns: Dns;
   readonly earlier?: Result;
+}
+
+/** Both ends included. */
+export interface AddressRange {
+  readonly first: Ip;
+  readonly last: Ip;
 }
 
 /** One attachment that the runtime still knows of. */
@@ -76,6 +86,20 @@ const address: Schema<Ip> = v.union([
   ),
 ]);
 
+/** A range of a subnet, or all of it but its first and last address (CONVENTIONS.md, "ipRanges"). */
+const ipRange: Schema<AddressRange> = v.pipe(
+  goObject({ subnet: field.cidr, rangeStart: optional(field.ip), rangeEnd: optional(field.ip), gateway: optional(field.ip) }),
+  v.check(
+    ({ subnet, rangeStart = cidrBase(subnet), rangeEnd = cidrLast(subnet) }) =>
+      contains(subnet, rangeStart) && contains(subnet, rangeEnd) && ipToBigint(rangeStart) <= ipToBigint(rangeEnd),
+    'expected a range inside its subnet',
+  ),
+  v.transform(({ subnet, rangeStart, rangeEnd }) => ({
+    first: rangeStart ?? ipAdd(cidrBase(subnet), 1),
+    last: rangeEnd ?? ipAdd(cidrLast(subnet), -1),
+  })),
+);
+
 const runtimeConfig = v.object({
   portMappings: optional(field.listOf(portMapping, 1024), []),
   ips: optional(field.listOf(address, 2), []),
@@ -91,7 +115,7 @@ const runtimeConfig = v.object({
     }),
     {},
   ),
-  ipRanges: optional(field.listOf(v.unknown(), 64), []),
+  ipRanges: optional(field.listOf(field.listOf(ipRange, 16), 2), []),
   infinibandGUID: optional(v.string(), ''),
   deviceID: optional(v.string(), ''),
   cgroupPath: optional(v.string(), ''),
@@ -123,9 +147,7 @@ const unsupported = (key: string, value: unknown): Fault =>
   });
 
 /** What would have no effect is refused rather than passed over. */
-function checkSupported({ ipam, runtimeConfig: runtime }: Configuration): void {
-  if (ipam.type !== '' && ipam.type !== 'causeway') throw unsupported('ipam.type', ipam.type);
-  if (runtime.ipRanges.length > 0) throw unsupported('runtimeConfig.ipRanges', runtime.ipRanges);
+function checkSupported({ runtimeConfig: runtime }: Configuration): void {
   if (runtime.infinibandGUID !== '') throw unsupported('runtimeConfig.infinibandGUID', runtime.infinibandGUID);
   if (runtime.deviceID !== '') throw unsupported('runtimeConfig.deviceID', runtime.deviceID);
 }
@@ -155,6 +177,8 @@ export function parseConfiguration(input: Readonly<Record<string, unknown>>): Wa
     ...(network === undefined ? {} : { network }),
     addresses: runtime.ips.length > 0 ? runtime.ips : args.cni.ips,
     ...(mac === undefined ? {} : { mac }),
+    ...(isForeign(parsed.ipam.type) ? { ipam: parsed.ipam.type } : {}),
+    ranges: isForeign(parsed.ipam.type) ? [] : runtime.ipRanges,
     aliases,
     ports: portMappings.flatMap((mapping) => publishedPort(mapping) ?? []),
     ...(bandwidth === undefined ? {} : { bandwidth }),
@@ -193,6 +217,16 @@ function dnsOf({ dns: configured, runtimeConfig: { dns: asked } }: Configuration
     ...(asked.searches === null ? {} : { search: asked.searches }),
     ...(asked.options === null ? {} : { options: asked.options }),
   };
+}
+
+const isForeign = (type: string): boolean => type !== '' && type !== 'causeway';
+
+const foreign = v.looseObject({ ipam: v.looseObject({ type: v.string() }) });
+
+/** Name of the IPAM plugin of others, also in a configuration that is otherwise wrong. */
+export function foreignIpam(input: Readonly<Record<string, unknown>>): string | undefined {
+  const read = v.safeParse(foreign, input);
+  return read.success && isForeign(read.output.ipam.type) ? read.output.ipam.type : undefined;
 }
 
 const named = v.object({ name: configurationName });

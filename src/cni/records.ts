@@ -3,16 +3,20 @@
 import * as v from 'valibot';
 import type { Journal } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
+import { type Ipam, ipam } from './ipam.ts';
 import type { AttachmentName } from './request.ts';
 
 export interface AttachmentRecord extends AttachmentName {
   readonly netns: string;
+  /** Who gave the addresses, when it was not the agent. */
+  readonly ipam?: Ipam;
 }
 const record: v.GenericSchema<unknown, AttachmentRecord> = v.object({
   name: v.string(),
   containerId: v.string(),
   ifname: v.string(),
   netns: v.string(),
+  ipam: v.exactOptional(ipam),
 });
 const prefix = 'cni/';
 

@@ -37,7 +37,7 @@ test('an ADD of a Kubernetes runtime', () => {
     attachment,
     netns: '/run/netns/one',
     args: { namespace: 'shop', pod: 'web-0' },
-    wanted: { name: 'pods', addresses: [], aliases: [], ports: [], dns: {} },
+    wanted: { name: 'pods', addresses: [], ranges: [], aliases: [], ports: [], dns: {} },
   });
 });
 
@@ -53,7 +53,7 @@ test('everything that a runtime may ask by capabilities', () => {
     aliases: ['web'],
     dns: { servers: ['10.96.0.10'], searches: ['svc.cluster.local'] },
     bandwidth: { ingressRate: 8000, ingressBurst: 4_294_967_295, egressRate: 16_000, egressBurst: 9000 },
-    ipRanges: [],
+    ipRanges: [[{ subnet: '10.244.0.0/24', rangeStart: '10.244.0.7' }]],
     cgroupPath: '/kubepods',
   };
   const capabilities = { portMappings: true };
@@ -64,6 +64,7 @@ test('everything that a runtime may ask by capabilities', () => {
     network: 'shop',
     addresses: ['10.244.1.9', 'fd00::9'],
     mac: '0a:00:00:00:00:01',
+    ranges: [[{ first: '10.244.0.7', last: '10.244.0.254' }]],
     aliases: ['web'],
     ports: [
       { protocol: 'tcp', hostPort: 8080, port: 80 },
@@ -175,12 +176,18 @@ const bad: readonly (readonly [string, number, Change])[] = [
   ['no type', 7, { conf: { type: undefined } }],
   ['an unknown key', 2, { conf: { netwrok: 'shop' } }],
   ['a whole list instead of one plugin', 2, { conf: { plugins: [] } }],
-  ['another IPAM plugin', 2, { conf: { ipam: { type: 'host-local' } } }],
   ['an IPAM section that is text', 7, { conf: { ipam: 'x' } }],
   ['a network with a space', 7, { conf: { network: 'a b' } }],
   ['a rate that is half a bit', 7, runtime({ bandwidth: { EgressRate: 1000.5 } })],
   ['a negative bandwidth', 7, runtime({ bandwidth: { ingressRate: -1 } })],
-  ['ranges', 2, runtime({ ipRanges: [[{ subnet: '10.0.0.0/24' }]] })],
+  ['ranges without a subnet', 7, runtime({ ipRanges: [[{ rangeStart: '10.0.0.1' }]] })],
+  ['a range outside of its subnet', 7, runtime({ ipRanges: [[{ subnet: '10.0.0.0/24', rangeEnd: '10.0.1.1' }]] })],
+  [
+    'a range that ends before it begins',
+    7,
+    runtime({ ipRanges: [[{ subnet: '10.0.0.0/24', rangeStart: '10.0.0.9', rangeEnd: '10.0.0.2' }]] }),
+  ],
+  ['three sets of ranges', 7, runtime({ ipRanges: [[], [], []] })],
   ['an InfiniBand GUID', 2, runtime({ infinibandGUID: 'c2:11:22:33:44:55:66:77' })],
   ['a device', 2, runtime({ deviceID: '0000:04:00.5' })],
   ['an odd address', 7, runtime({ ips: ['10.0.0.256'] })],

@@ -5,7 +5,8 @@ import * as field from '#api/fields.ts';
 import { parse, type Schema } from '#api/parse.ts';
 import { Fault } from '#model/fault.ts';
 import { type Arguments, parseArguments } from './arguments.ts';
-import { containerId, parseCollection, parseConfiguration, parseJson, parseName, type Valid, type Wanted } from './config.ts';
+import { containerId, foreignIpam, parseCollection, parseConfiguration, parseJson, parseName, type Valid, type Wanted } from './config.ts';
+import type { Ipam } from './ipam.ts';
 import { inputField } from './faults.ts';
 import { newestVersion, type Result, type Version, versions } from './result.ts';
 
@@ -23,9 +24,16 @@ export type Request =
       readonly netns: string;
       readonly wanted: Wanted;
       readonly args: Arguments;
+      readonly ipam?: Ipam;
     }
-  | { readonly command: 'CHECK'; readonly attachment: AttachmentName; readonly netns: string; readonly expected: Result }
-  | { readonly command: 'DEL'; readonly attachment: AttachmentName }
+  | {
+      readonly command: 'CHECK';
+      readonly attachment: AttachmentName;
+      readonly netns: string;
+      readonly expected: Result;
+      readonly ipam?: Ipam;
+    }
+  | { readonly command: 'DEL'; readonly attachment: AttachmentName; readonly ipam?: Ipam }
   | { readonly command: 'GC'; readonly name: string; readonly valid: readonly Valid[] }
   | { readonly command: 'STATUS'; readonly name: string; readonly network?: string }
   | { readonly command: 'VERSION' };
@@ -88,14 +96,24 @@ function parseAttachment(command: 'ADD' | 'CHECK' | 'DEL', environment: Environm
     containerId: variable(environment, 'CNI_CONTAINERID', containerId),
     ifname: variable(environment, 'CNI_IFNAME', linkName),
   };
-  if (command === 'DEL') return { command, attachment: { name: parseName(configurationOf(command, input)), ...names } };
+  const configuration = configurationOf(command, input);
+  const delegated = ipamOf(environment, configuration);
+  if (command === 'DEL') return { command, attachment: { name: parseName(configuration), ...names }, ...delegated };
   const netns = variable(environment, 'CNI_NETNS', netnsPath);
   const args = parseArguments(environment['CNI_ARGS'] ?? '');
-  const wanted = parseConfiguration(configurationOf(command, input));
+  const wanted = parseConfiguration(configuration);
   const attachment = { name: wanted.name, ...names };
-  if (command === 'ADD') return { command, attachment, netns, wanted, args };
+  if (command === 'ADD') return { command, attachment, netns, wanted, args, ...delegated };
   if (wanted.earlier === undefined) throw new Fault('invalid', 'CHECK needs prevResult', { field: 'prevResult' });
-  return { command, attachment, netns, expected: wanted.earlier };
+  return { command, attachment, netns, expected: wanted.earlier, ...delegated };
+}
+
+/** How the IPAM plugin of others is asked, where the configuration names one. */
+function ipamOf(environment: Environment, configuration: Readonly<Record<string, unknown>>): { readonly ipam?: Ipam } {
+  const type = foreignIpam(configuration);
+  if (type === undefined) return {};
+  const { CNI_PATH: path = '', CNI_ARGS: args = '', CNI_NETNS: netns = '' } = environment;
+  return { ipam: { type, path, args, netns, configuration } };
 }
 
 function configurationOf(command: Command, input: string): Record<string, unknown> {
