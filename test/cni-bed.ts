@@ -94,7 +94,13 @@ export class CniBed implements AsyncDisposable {
     await createNetwork(controller.control, admin, { name: 'apart', pools: [{ family: 4, cidr: parseCidr('10.77.0.0/24') }] });
     const { token } = await createToken(controller.control, { type: 'join' });
     const bed = new CniBed(plugin, controller, server);
-    await bed.startAgent('--join', token, '--controller', `https://127.0.0.1:${server.port}`);
+    try {
+      await bed.startAgent('--join', token, '--controller', `https://127.0.0.1:${server.port}`);
+    } catch (error) {
+      // What is left running would keep the test from ending.
+      await bed[Symbol.asyncDispose]();
+      throw error;
+    }
     return bed;
   }
 
@@ -114,7 +120,7 @@ export class CniBed implements AsyncDisposable {
     });
     this.#agent = agent;
     agent.stderr.on('data', (bytes) => (said += String(bytes)));
-    await eventually(() => said.includes('agent is running') && said.includes('following the controller'), 'the agent to run', 20_000);
+    await eventually(() => said.includes('agent is running') && said.includes('following the controller'), 'the agent to run', 60_000);
   }
 
   /** What the agent says of itself on its socket. */

@@ -7,6 +7,7 @@ import type { Journal } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
+import { takenByOthers } from '#cni/host-local.ts';
 import { type Applied, wishFor } from '#kubernetes/carrying.ts';
 import { kubernetesController } from '#kubernetes/controller.ts';
 import { HealthPorts } from '#kubernetes/health-ports.ts';
@@ -15,6 +16,7 @@ import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
+import type { Ip } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Network } from '#model/resources.ts';
 import type { NodeOptions } from './node-options.ts';
@@ -62,7 +64,8 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const policies = closing.use(new KubernetesPolicies({ client, journal, log: kubernetesLog, changed: kick }));
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
   const saw = (item: unknown): void => teller.saw(item);
-  const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw };
+  const taken = (): Ip[] => takenByOthers(journal);
+  const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
   const policed = keepConnections
     ? undefined
     : closing.use(

@@ -32,7 +32,8 @@ export class Attachments {
    * On return the container's end is complete and in force. Faults: `not-found` (network), `exhausted`, `exists` (an address,
    * MAC or port is taken), `kernel` (the namespace is gone, or has such a link), `unavailable`; nothing is left behind then.
    */
-  async add({ attachment, netns, wanted, args, ipam }: Of<'ADD'>): Promise<Result> {
+  async add(request: Of<'ADD'>): Promise<Result> {
+    const { attachment, netns, wanted, args, ipam } = request;
     const network = this.#networkOf(wanted.network ?? wanted.name);
     const id = endpointId(attachment);
     // The same names in another namespace: the container is another one by now.
@@ -40,16 +41,12 @@ export class Attachments {
     const isNew = this.#agent.localEndpoint(id) === undefined;
     const owner = args.pod === undefined ? attachment.containerId.slice(0, 12) : `${args.namespace ?? ''}/${args.pod}`;
     const name = args.pod ?? attachment.containerId.slice(0, 12);
-    const request = { network: network.id, id, owner, name, ...asked(wanted, args) };
     const taken: Ip[] = [];
     try {
       this.#records.put(id, { ...attachment, netns, ...(ipam === undefined ? {} : { ipam }) });
-      if (isNew) {
-        if (ipam !== undefined) request.addresses = await askAddresses(ipam, attachment);
-        for (const ip of request.addresses) taken.push(await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id));
-        for (const set of wanted.ranges) taken.push(await this.#oneOf(network, set, id));
-      }
-      const endpoint = await this.#agent.attach({ ...request, addresses: isNew ? taken : request.addresses });
+      if (isNew) for await (const ip of this.#take(network, request, id)) taken.push(ip);
+      const addresses = isNew ? taken : addressesIn(request);
+      const endpoint = await this.#agent.attach({ network: network.id, id, owner, name, addresses, ...asked(wanted, args) });
       await this.#agent.join(id, netns, attachment.ifname);
       if (wanted.aliases.length > 0) await this.#agent.rename(id, owner, [name, ...wanted.aliases]);
       const own = resultOf(endpoint, await this.#complete(endpoint, attachment.ifname), netns);
@@ -143,6 +140,14 @@ export class Attachments {
     this.#records.delete(id);
   }
 
+  /** The addresses that the runtime wants, or whoever gives them, each held by `id` as soon as it is told. */
+  async *#take(network: Network, request: Of<'ADD'>, id: string): AsyncGenerator<Ip, void> {
+    const { attachment, wanted, ipam } = request;
+    const addresses = ipam === undefined ? addressesIn(request) : await askAddresses(ipam, attachment);
+    for (const ip of addresses) yield await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id);
+    for (const set of wanted.ranges) yield await this.#oneOf(network, set, id);
+  }
+
   /** A free address of the ranges. Faults: `exhausted`, `invalid` (not of the network). */
   async #oneOf(network: Network, ranges: readonly AddressRange[], id: string): Promise<Ip> {
     for (const { first, last } of ranges) {
@@ -174,11 +179,13 @@ export class Attachments {
   }
 }
 
-/** What the runtime wants of the endpoint, by whichever of its ways. */
-function asked(wanted: Wanted, args: Arguments): Pick<AttachRequest, 'mac' | 'ports' | 'bandwidth'> & { addresses: readonly Ip[] } {
+const addressesIn = ({ wanted, args }: Of<'ADD'>): readonly Ip[] =>
+  wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined);
+
+/** What else the runtime wants of the endpoint, by whichever of its ways. */
+function asked(wanted: Wanted, args: Arguments): Pick<AttachRequest, 'mac' | 'ports' | 'bandwidth'> {
   const mac = wanted.mac ?? args.mac;
   return {
-    addresses: wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined),
     ...(mac === undefined ? {} : { mac }),
     ports: wanted.ports,
     ...(wanted.bandwidth === undefined ? {} : { bandwidth: wanted.bandwidth }),

@@ -52,8 +52,9 @@ class Cluster {
   apply(host: number): void {
     const wants = this.#wants[host] ?? 'vxlan';
     const others = (this.#heard[host] ?? []).filter((_, index) => index !== host).map(remote);
-    const self = makeHost(host + 1, { carrying: { wants } });
+    const self = makeHost(host + 1, { carrying: { wants, sends: this.#told[host]?.carrying?.sends ?? [] } });
     const takes = carriesOn(network, self, others);
+    for (const carry of this.#inPlace[host]?.sends ?? []) assert.ok(takes.includes(carry), 'routes move before what they lead over goes');
     const sends = this.#told.map((_, index) => carryTo(network, self, this.#heard[host]?.[index] ?? self));
     this.#inPlace[host] = { takes, sends };
     const used = sends.filter((_, index) => index !== host);

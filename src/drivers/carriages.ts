@@ -30,13 +30,13 @@ export function carryTo(network: Network, self: Host, peer: Host): CarryName {
   return canTake(peer, theirs) ? theirs : (peer.carrying?.receives?.[0] ?? theirs);
 }
 
-/** Everything that has to be in place on `self`, what it wants itself first. */
+/** Everything that has to be in place on `self`, what it wants itself first; what it sent by goes when its routes have moved. */
 export function carriesOn(network: Network, self: Host, remotes: readonly Remote[]): CarryName[] {
   const wanted = wantedBy(network, self);
   // Hosts of a network that they all carry alike say nothing of it.
   if (self.carrying === undefined && remotes.every(({ host }) => host.carrying === undefined)) return [wanted];
   const others = remotes.flatMap(({ host }) => [wantedBy(network, host), ...(host.carrying?.sends ?? []), carryTo(network, self, host)]);
-  return [...new Set([wanted, ...others])];
+  return [...new Set([wanted, ...others, ...(self.carrying?.sends ?? [])])];
 }
 
 const by = (network: Network, carry: CarryName): Network => ({ ...network, choices: { ...network.choices, carry } });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { WatchLine } from '#api/answers.ts';
 import { isFault } from '#model/fault.ts';
-import { parseCidr } from '#model/ip.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
 import { Api, listOf as list } from './api.fixture.ts';
 import { KubernetesClient } from './client.ts';
 import { kubernetesController } from './controller.ts';
@@ -159,4 +159,28 @@ test('what Kubernetes decides is not decided here', async () => {
   await assert.rejects(controller.networks.create({ name: 'x' }), (error) => isFault(error, 'unsupported'));
   await assert.rejects(controller.addresses.claimBlock({ network: 'x', pool: 'y' }), (error) => isFault(error, 'exhausted'));
   await assert.rejects(controller.addresses.releaseBlock({ id: 'x', revision: 1 }), (error) => isFault(error, 'in-use'));
+});
+
+test('a node keeps the first address of its range, and those that others have given there', async () => {
+  const one = { podCidrs: ['10.244.1.0/24'], addresses: internal('10.213.0.11') };
+  const taken = [parseIp('10.244.1.7')];
+  const log = { warn: () => undefined };
+  const controller = kubernetesController(client, { host: 'a', podCidrs: [parseCidr('10.244.0.0/16')], log, taken: () => taken });
+  api.lists = [list(20, [node('a', 11, one), node('b', 12, { podCidrs: ['10.244.2.0/24'] })])];
+  api.watches = [
+    [
+      { type: 'MODIFIED', object: node('a', 21, one) },
+      { type: 'ERROR', object: { kind: 'Status', code: 410 } },
+    ],
+  ];
+  const reserved: object[] = [];
+  const watching = (async () => {
+    for await (const line of controller.watch({ signal: AbortSignal.timeout(10_000) })) {
+      if (line.type === 'put' && line.kind === 'pools') reserved.push(line.item.reserved);
+      if (line.type === 'synced') taken.push(parseIp('10.244.1.9'), parseIp('10.244.2.9'));
+    }
+  })();
+  await assert.rejects(watching, { code: 'compacted' });
+  const first = { node: '10.244.1.0', 'taken-10.244.1.7': '10.244.1.7' };
+  assert.deepEqual(reserved, [first, { ...first, 'taken-10.244.1.9': '10.244.1.9' }]);
 });

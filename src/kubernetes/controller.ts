@@ -7,7 +7,7 @@ import type { Controller } from '#agent/agent.ts';
 import type { ClusterNetworks } from '#agent/local.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
-import { cidrBase } from '#model/ip.ts';
+import { cidrBase, contains, type Ip } from '#model/ip.ts';
 import type { Change, KubernetesClient } from './client.ts';
 import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
 
@@ -17,6 +17,8 @@ export interface KubernetesOptions extends ClusterOptions {
   readonly log: { warn(fields: object, message: string): void };
   /** Told of this host's own Node as often as it changes. */
   readonly saw?: (node: unknown) => void;
+  /** Addresses of this host's containers that others have attached: never given out. */
+  readonly taken?: () => readonly Ip[];
 }
 
 const nodes = '/api/v1/nodes';
@@ -53,6 +55,7 @@ class Known {
   readonly #options: KubernetesOptions;
   readonly #facts = new Map<string, NodeFacts>();
   readonly #problems = new Map<string, string>();
+  #taken = '';
 
   constructor(options: KubernetesOptions) {
     this.#options = options;
@@ -88,13 +91,21 @@ class Known {
     if (before?.host !== undefined) yield { type: 'delete', kind: 'hosts', id: name, revision };
   }
 
-  /** What this host wants is said here, not in the API; of its Node it keeps the MAC that others know it by. */
+  /**
+   * What this host wants is said here, not in the API; from its Node it has the MAC that others know it by, and what it sent by
+   * when it last said so: an agent that starts with another carriage moves its routes before it removes what they led over.
+   */
   #withOwn(facts: NodeFacts): NodeFacts {
     const { host: name, carry = choicesFor('flannel').carry } = this.#options;
     const { host } = facts;
     if (host === undefined || host.id !== name) return facts;
-    const vtepMac = host.carrying?.vtepMac;
-    return { ...facts, host: { ...host, carrying: { wants: carry, ...(vtepMac === undefined ? {} : { vtepMac }) } } };
+    const { sends = [], vtepMac } = host.carrying ?? {};
+    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...(vtepMac === undefined ? {} : { vtepMac }) } } };
+  }
+
+  /** Whether others have given addresses on this host, or got some back, since network() was last asked. */
+  get isOutdated(): boolean {
+    return (this.#options.taken?.() ?? []).join(' ') !== this.#taken;
   }
 
   /** The network and its ranges; the first address of the node's own part of each is the node's. */
@@ -103,8 +114,14 @@ class Known {
     const { network, pools } = clusterNetwork(this.#options, blocks);
     const own = this.#facts.get(this.#options.host)?.blocks ?? [];
     yield { type: 'put', kind: 'networks', item: network, revision };
+    const taken = this.#options.taken?.() ?? [];
+    this.#taken = taken.join(' ');
     for (const pool of pools) {
-      const reserved = Object.fromEntries(own.filter(({ pool: of }) => of === pool.id).map(({ cidr }) => ['node', cidrBase(cidr)]));
+      const cidrs = own.filter(({ pool: of }) => of === pool.id).map(({ cidr }) => cidr);
+      const reserved = Object.fromEntries([
+        ...cidrs.map((cidr) => ['node', cidrBase(cidr)]),
+        ...taken.filter((ip) => cidrs.some((cidr) => contains(cidr, ip))).map((ip) => [`taken-${ip.replaceAll(':', '-')}`, ip]),
+      ]);
       yield { type: 'put', kind: 'pools', item: { ...pool, reserved, revision }, revision };
     }
   }
@@ -158,7 +175,9 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
     if (change.type === 'put') {
       const before = known.get(options.host)?.blocks;
       yield* known.put(change.item, revision);
-      if (known.get(options.host)?.blocks !== before) yield* known.network(revision);
+      // A kubelet touches its Node every few minutes at least.
+      const isOwn = nameOf(change.item) === options.host;
+      if (isOwn && (known.get(options.host)?.blocks !== before || known.isOutdated)) yield* known.network(revision);
     } else if (change.type === 'delete') yield* known.delete(change.item, revision);
     yield { type: 'bookmark', revision };
   }
