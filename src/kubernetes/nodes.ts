@@ -103,7 +103,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     status: { ready: true, seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
   };
   const blocks = usable.map((cidr) => ({
-    ...meta(blockId(cidr), cidr, revision, createdAt),
+    ...meta(blockId(cidr), blockId(cidr), revision, createdAt),
     network: podNetwork.id,
     pool: poolId(cidr),
     cidr,
@@ -137,7 +137,7 @@ export function clusterNetwork({ podCidrs, carry }: ClusterOptions, blocks: read
     present: 'always',
   };
   const pools = podCidrs.map((cidr): Pool => ({
-    ...meta(poolId(cidr), cidr, 1, epoch),
+    ...meta(poolId(cidr), poolId(cidr), 1, epoch),
     network: podNetwork.id,
     cidr,
     reserved: {},
