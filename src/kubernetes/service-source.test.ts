@@ -1,6 +1,6 @@
 // Services followed: from a listing, by changes, after a restart, and with a server that has only the older slices.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
 import { type Answers, Api, listOf } from './api.fixture.ts';
@@ -24,17 +24,22 @@ const slice = (name: string, of: string, ip: string): object => ({
   ports: [{ port: 8080 }],
 });
 
-const api = new Api();
-let client: KubernetesClient;
-before(async () => {
-  client = new KubernetesClient({ server: await api.listen() });
-});
-after(async () => {
-  await client[Symbol.asyncDispose]();
-  api.close();
-});
+/** Of one test's own: a request that was given up may still be on its way to the server. */
+interface Server {
+  readonly api: Api;
+  readonly client: KubernetesClient;
+}
+async function serve(t: TestContext): Promise<Server> {
+  const api = new Api();
+  const client = new KubernetesClient({ server: await api.listen() });
+  t.after(async () => {
+    await client[Symbol.asyncDispose]();
+    api.close();
+  });
+  return { api, client };
+}
 
-function say(answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
+function say({ api }: Server, answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
   api.paths.clear();
   for (const [name, path] of Object.entries(paths)) {
     const { lists = [], watches = [] } = answers[name as keyof typeof paths] ?? {};
@@ -42,12 +47,13 @@ function say(answers: { readonly [K in keyof typeof paths]?: Partial<Answers> })
   }
 }
 
-const follow = (journal: MemoryJournal): { readonly source: KubernetesServices; readonly calls: () => number } => {
+function follow(t: TestContext, { client }: Server, journal: MemoryJournal) {
   let calls = 0;
   const source = new KubernetesServices({ client, node: 'one', journal, log: { warn: () => undefined }, changed: () => (calls += 1) });
   source.start();
+  t.after(() => source[Symbol.asyncDispose]());
   return { source, calls: () => calls };
-};
+}
 const seen = (source: KubernetesServices): string[] =>
   source.current().map(({ ip, backends }) => `${ip} ${backends.map((backend) => backend.ip).join(',')}`);
 
@@ -57,8 +63,9 @@ async function eventually(look: () => boolean): Promise<void> {
 
 const changes = (...items: readonly (readonly [string, object])[]): object[] => items.map(([type, object]) => ({ type, object }));
 
-test('what is listed, and then what changes', async () => {
-  say({
+test('what is listed, and then what changes', async (t) => {
+  const server = await serve(t);
+  say(server, {
     services: {
       lists: [listOf(5, [service('web', '10.96.0.5'), service('gone', '10.96.0.6')])],
       watches: [changes(['DELETED', service('gone', '10.96.0.6')], ['ADDED', service('new', '10.96.0.7')])],
@@ -66,43 +73,42 @@ test('what is listed, and then what changes', async () => {
     slices: { lists: [listOf(6, [slice('a', 'web', '10.244.1.2')])], watches: [changes(['ADDED', slice('b', 'web', '10.244.2.3')])] },
   });
   const journal = new MemoryJournal();
-  const { source } = follow(journal);
+  const { source } = follow(t, server, journal);
   await eventually(() => seen(source).toSorted().join(' | ') === '10.96.0.5 10.244.1.2,10.244.2.3 | 10.96.0.7 ');
   assert.equal(source.isSynced(), true);
   assert.deepEqual(
     journal.list('kubernetes/services/').map(({ key }) => key),
     ['kubernetes/services/shop/new', 'kubernetes/services/shop/web'],
   );
-  await source[Symbol.asyncDispose]();
 });
 
-test('after a restart the services that were known are there before the API answers, and what is gone goes then', async () => {
+test('after a restart the services that were known are there before the API answers, and what is gone goes then', async (t) => {
+  const server = await serve(t);
   const journal = new MemoryJournal();
-  say({
+  say(server, {
     services: { lists: [listOf(5, [service('web', '10.96.0.5'), service('old', '10.96.0.6')])] },
     slices: { lists: [listOf(6, [slice('a', 'web', '10.244.1.2')])] },
   });
-  const first = follow(journal);
+  const first = follow(t, server, journal);
   await eventually(() => first.source.current().length === 2);
   await first.source[Symbol.asyncDispose]();
-  say({
+  say(server, {
     services: { lists: [503, listOf(9, [service('web', '10.96.0.5')])] },
     slices: { lists: [listOf(9, [slice('a', 'web', '10.244.1.2')])] },
   });
-  const { source, calls } = follow(journal);
+  const { source, calls } = follow(t, server, journal);
   assert.deepEqual([seen(source).toSorted(), source.isSynced()], [['10.96.0.5 10.244.1.2', '10.96.0.6 '], false]);
   await eventually(() => source.isSynced() && calls() > 0);
   assert.deepEqual([seen(source), journal.list('kubernetes/services/').length], [['10.96.0.5 10.244.1.2'], 1]);
-  await source[Symbol.asyncDispose]();
 });
 
-test('a server that has only the older version of slices', async () => {
-  say({
+test('a server that has only the older version of slices', async (t) => {
+  const server = await serve(t);
+  say(server, {
     services: { lists: [listOf(5, [service('web', '10.96.0.5')])] },
     slices: { lists: [404] },
     olderSlices: { lists: [listOf(6, [slice('a', 'web', '10.244.1.2')])] },
   });
-  const { source } = follow(new MemoryJournal());
+  const { source } = follow(t, server, new MemoryJournal());
   await eventually(() => seen(source).join() === '10.96.0.5 10.244.1.2');
-  await source[Symbol.asyncDispose]();
 });
