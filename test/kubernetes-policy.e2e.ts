@@ -102,6 +102,17 @@ test('who is selected is closed, on its own host and from others; its node still
   assert.equal(await field('shop/web', '.status.conditions[?(@.type=="Ready")].status'), 'True');
 });
 
+test('the agent tells what is in force, in which version, and what each rule has met', async () => {
+  const words = ['curl', '--silent', '--unix-socket', '/run/causeway/agent.sock', 'http://agent/policies'];
+  const told = await Promise.all(lab.hosts.map(async (host) => await host.ask(words)));
+  assert.deepEqual(
+    told.map((text) => JSON.parse(text)),
+    [1, 0].map((endpoints) => ({
+      policies: [{ policy: 'NetworkPolicy shop/closed', generation: 1, endpoints, problems: [], rules: [] }],
+    })),
+  );
+});
+
 test('namespaces and named ports; a change of labels is obeyed', async () => {
   const from = [{ namespaceSelector: { matchLabels: { team: 'friends' } } }];
   await cluster.apply(

@@ -10,12 +10,15 @@ import type { Desired } from '#model/desired.ts';
 import { domainName, vxlanLink, wireguardLink } from '#model/numbers.ts';
 import type { Network } from '#model/resources.ts';
 import type { AgentStatus } from './agent.ts';
+import type { PolicyReport } from './policy-report.ts';
 
 export interface ServerOptions {
   readonly status: () => AgentStatus;
   readonly desired: () => Desired;
   /** By id or name. */
   readonly network: (text: string) => Network | undefined;
+  /** Of a cluster; undefined where the host is in none. */
+  readonly policies?: () => readonly PolicyReport[] | undefined;
   /** More about this host: the engine, name service counters. */
   readonly details: () => Readonly<Record<string, unknown>>;
 }
@@ -59,6 +62,10 @@ export function createApps(options: ServerOptions): { readonly loopback: Hono; r
   };
   const socket = health(new Hono());
   socket.get('/status', (context) => context.json({ ...options.status(), ...options.details() }));
+  socket.get('/policies', (context) => {
+    const policies = options.policies?.();
+    return policies === undefined ? context.json({ code: 'not-found', detail: 'No cluster' }, 404) : context.json({ policies });
+  });
   socket.get('/networks/:network/objects', (context) => {
     const network = options.network(context.req.param('network'));
     if (network === undefined) return context.json({ code: 'not-found', detail: 'No such network' }, 404);

@@ -41,6 +41,7 @@ Options:
   --carry NAME         of a node: vxlan, direct-routing or host-gateway, the same on all (default vxlan)
   --cni-conf FILE      of a node: written once pods can be attached (default /etc/cni/net.d/10-causeway.conflist)
   --keep-connections   of a node: connections that stand when a policy comes to forbid them go on (default: they are cut)
+  --log-denied         of a node: the kernel's log tells which packets policies deny, and by which rule
   --plugin SOCKET      where Docker finds the plugin (default /run/docker/plugins/causeway.sock)
   --driver NAME        what Docker calls the plugin (default causeway)
   --scope SCOPE        local, or global for a Swarm (default local)
@@ -70,6 +71,7 @@ const options = {
   carry: { type: 'string' },
   'cni-conf': { type: 'string' },
   'keep-connections': { type: 'boolean' },
+  'log-denied': { type: 'boolean' },
   plugin: { type: 'string' },
   driver: { type: 'string' },
   scope: { type: 'string' },
@@ -151,7 +153,10 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
   const values = parse(argv);
   if (values.help === true) return 'help';
   const either = (
-    name: Exclude<keyof typeof options, 'controller' | 'pod-cidr' | 'recover' | 'no-fast-path' | 'keep-connections' | 'help'>,
+    name: Exclude<
+      keyof typeof options,
+      'controller' | 'pod-cidr' | 'recover' | 'no-fast-path' | 'keep-connections' | 'log-denied' | 'help'
+    >,
   ): string | undefined => values[name] ?? said(environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`]);
   const or = (name: keyof typeof defaults): string => either(name) ?? defaults[name];
   const node = readNodeOptions({
@@ -159,6 +164,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     podCidr: values['pod-cidr'] ?? environment['CAUSEWAY_POD_CIDR'],
     carry: either('carry'),
     cniConf: either('cni-conf'),
+    logDenied: isSet(values['log-denied'], environment['CAUSEWAY_LOG_DENIED']),
     keepConnections: isSet(values['keep-connections'], environment['CAUSEWAY_KEEP_CONNECTIONS']),
   });
   const engine = either('engine') ?? (node === undefined ? '/var/run/docker.sock' : 'none');

@@ -18,6 +18,7 @@ import { openJournal } from '#agent/journal.ts';
 import { collector, Memory } from '#agent/memory.ts';
 import { companionsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
+import { reportOf } from '#agent/policy-report.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
 import { findUnderlay, type FoundRoute, hostRoutes, nameServers } from '#agent/underlay.ts';
@@ -31,11 +32,13 @@ import { Sync } from '#docker/sync.ts';
 import { probeFast } from '#kernel/fast.ts';
 import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
 import { dumpRoutes } from '#kernel/route.ts';
+import { ruleCounts } from '#kernel/nft-counters.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { loadKeyPair } from '#kernel/wireguard-keys.ts';
 import { Fault, isFault } from '#model/fault.ts';
+import { policyTableName } from '#model/numbers.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { type Cluster, type ClusterContext, followKubernetes } from './cluster.ts';
 import { version } from './version.ts';
@@ -289,6 +292,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     status: () => agent.status(),
     desired: () => agent.desired,
     network: (text) => agent.local.networks().find(({ id, name }) => id === text || name === text),
+    policies: () => cluster.policies && reportOf(cluster.policies.policies(), agent.policy, ruleCounts(policyTableName)),
     details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
   });
   const cni = createCni({ agent: agent.local, log: log.child({ part: 'cni' }) });

@@ -56,12 +56,12 @@ const ownAddresses = (): ReadonlySet<string> =>
 
 /** This host as the Node `host`. Faults as readKubeconfig. */
 export function followKubernetes(host: string, node: NodeOptions, { journal, kick, log, closing, publicKey }: ClusterContext): Cluster {
-  const { kubeconfig, podCidrs, carry, cniConf, keepConnections } = node;
+  const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
   const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
   const kubernetesLog = log.child({ part: 'kubernetes' });
   const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
   const health = closing.use(new HealthPorts({ log: kubernetesLog }));
-  const policies = closing.use(new KubernetesPolicies({ client, journal, log: kubernetesLog, changed: kick }));
+  const policies = closing.use(new KubernetesPolicies({ client, journal, logDenied, log: kubernetesLog, changed: kick }));
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
   const saw = (item: unknown): void => teller.saw(item);
   const taken = (): Ip[] => takenByOthers(journal);

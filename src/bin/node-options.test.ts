@@ -9,6 +9,7 @@ const words: NodeWords = {
   carry: undefined,
   cniConf: undefined,
   keepConnections: false,
+  logDenied: false,
 };
 
 test('a host is a node when it has a kubeconfig', () => {
@@ -19,6 +20,7 @@ test('a host is a node when it has a kubeconfig', () => {
     carry: 'host-gateway',
     cniConf: '/etc/cni/net.d/10-causeway.conflist',
     keepConnections: false,
+    logDenied: false,
   });
 });
 

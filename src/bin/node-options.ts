@@ -11,6 +11,7 @@ export interface NodeOptions {
   readonly cniConf: string;
   /** Those that stand when a policy comes to forbid them. */
   readonly keepConnections: boolean;
+  readonly logDenied: boolean;
 }
 
 export interface NodeWords {
@@ -20,6 +21,7 @@ export interface NodeWords {
   readonly carry: string | undefined;
   readonly cniConf: string | undefined;
   readonly keepConnections: boolean;
+  readonly logDenied: boolean;
 }
 
 const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
@@ -45,7 +47,7 @@ function podCidrsOf(words: NodeWords['podCidr']): Cidr[] {
 }
 
 /** Undefined without a kubeconfig. Fault `invalid`. */
-export function readNodeOptions({ kubernetes, podCidr, carry, cniConf, keepConnections }: NodeWords): NodeOptions | undefined {
+export function readNodeOptions({ kubernetes, podCidr, carry, cniConf, keepConnections, logDenied }: NodeWords): NodeOptions | undefined {
   if (kubernetes === undefined) return undefined;
   return {
     kubeconfig: kubernetes,
@@ -53,5 +55,6 @@ export function readNodeOptions({ kubernetes, podCidr, carry, cniConf, keepConne
     ...carryOf(carry),
     cniConf: cniConf ?? '/etc/cni/net.d/10-causeway.conflist',
     keepConnections,
+    logDenied,
   };
 }

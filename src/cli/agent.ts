@@ -20,6 +20,14 @@ export interface DockerView {
   readonly networks: readonly { readonly name: string; readonly state: string; readonly message?: string | undefined }[];
   readonly problems: readonly string[];
 }
+/** A policy as the agent of this machine has it in force. */
+export interface PolicyView {
+  readonly policy: string;
+  readonly generation: number;
+  readonly endpoints: number;
+  readonly problems: readonly string[];
+  readonly rules: readonly { readonly rule: string; readonly action: string; readonly packets: number; readonly bytes: number }[];
+}
 /** By kind. */
 export type HeldObjects = Readonly<Record<string, readonly unknown[]>>;
 
@@ -39,6 +47,18 @@ const statusSchema: v.GenericSchema<unknown, AgentView> = v.object({
 });
 const objectsSchema: v.GenericSchema<unknown, { readonly objects: HeldObjects }> = v.object({
   objects: v.record(v.string(), v.array(v.unknown())),
+});
+
+const policiesSchema: v.GenericSchema<unknown, { readonly policies: readonly PolicyView[] }> = v.object({
+  policies: v.array(
+    v.object({
+      policy: v.string(),
+      generation: v.number(),
+      endpoints: v.number(),
+      problems: v.array(v.string()),
+      rules: v.array(v.object({ rule: v.string(), action: v.string(), packets: v.number(), bytes: v.number() })),
+    }),
+  ),
 });
 
 const body = async (response: IncomingMessage): Promise<unknown> => {
@@ -72,6 +92,12 @@ export async function agentView(socketPath: string): Promise<AgentView | undefin
 export async function heldObjects(socketPath: string, network: string): Promise<HeldObjects | undefined> {
   const parsed = v.safeParse(objectsSchema, await ask(socketPath, `/networks/${encodeURIComponent(network)}/objects`));
   return parsed.success ? parsed.output.objects : undefined;
+}
+
+/** Undefined where no agent answers, or one that follows no cluster. */
+export async function agentPolicies(socketPath: string): Promise<readonly PolicyView[] | undefined> {
+  const parsed = v.safeParse(policiesSchema, await ask(socketPath, '/policies'));
+  return parsed.success ? parsed.output.policies : undefined;
 }
 
 /** What the agent knows to be wrong and does not report to the controller. */

@@ -45,6 +45,12 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./explain.ts')).group,
   },
   {
+    name: 'policy',
+    section: networks,
+    summary: "A cluster's policies in force on this host",
+    load: async () => (await import('./policy.ts')).group,
+  },
+  {
     name: 'get',
     section: networks,
     summary: 'Print tenants, networks and exposures as YAML documents',

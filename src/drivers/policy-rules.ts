@@ -71,8 +71,11 @@ function icmp({ icmp: spec, notIcmp }: Rule, family: Family): string[] {
 
 const verdicts = { allow: 'counter accept', deny: 'counter drop', pass: 'counter return' } as const;
 
+/** At most ten a second, so that nobody can fill the host's log. The kernel cuts longer prefixes (NF_LOG_PREFIXLEN). */
+export const logging = (label: string): string => `limit rate 10/second burst 20 packets log prefix "causeway: ${label.slice(0, 100)} "`;
+
 function ending({ action }: Rule, label: string): string {
-  if (action === 'log') return `counter limit rate 10/second burst 20 packets log prefix "${label.slice(0, 100)} " comment "${label}"`;
+  if (action === 'log') return `${logging(label)} comment "${label}"`;
   return `${verdicts[action]} comment "${label}"`;
 }
 

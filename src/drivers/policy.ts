@@ -18,7 +18,7 @@ import {
   tiersFor,
 } from '#model/policy.ts';
 import { ChainNames } from './policy-names.ts';
-import { labelOf, namedSet, renderRule, setName } from './policy-rules.ts';
+import { labelOf, logging, namedSet, renderRule, setName } from './policy-rules.ts';
 
 const families: readonly Family[] = [4, 6];
 const directions: readonly Direction[] = ['egress', 'ingress'];
@@ -70,7 +70,7 @@ class Rendering {
   #tier(tier: Tier, policies: readonly OrderedPolicy[], direction: Direction): string {
     return this.#chain(`${direction}_tier`, [direction, tier.name, ...policies.map(({ key }) => key)].join('\n'), () => [
       ...policies.flatMap((policy) => this.#policy(policy, direction)),
-      ...(tier.otherwise === 'deny' ? [`counter drop comment "${direction}: no policy of tier ${tier.name} allows it"`] : []),
+      ...(tier.otherwise === 'deny' ? this.#denial(`${direction}: no policy of tier ${tier.name} allows it`) : []),
     ]);
   }
 
@@ -83,7 +83,14 @@ class Rendering {
   }
 
   #rule(policy: OrderedPolicy, rule: Rule): string[] {
-    return renderRule(rule, labelOf(policy.key, rule.name), this.#specs);
+    const label = labelOf(policy.key, rule.name);
+    const told = rule.action === 'deny' && this.#facts.logDenied === true ? renderRule({ ...rule, action: 'log' }, label, this.#specs) : [];
+    return [...told, ...renderRule(rule, label, this.#specs)];
+  }
+
+  #denial(label: string): string[] {
+    const told = this.#facts.logDenied === true ? [logging(label)] : [];
+    return [...told, `counter drop comment "${label}"`];
   }
 
   #chain(prefix: string, meaning: string, lines: () => readonly string[]): string {

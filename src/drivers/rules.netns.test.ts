@@ -429,6 +429,7 @@ test('docs/rules/README.md names every page', (t) => {
     'of yours.',
     '',
     ...pages.map(({ file, title }) => `- [${title}](${file}.md)`),
+    '- [Policy of pods](policy.md)',
     '',
   ].join('\n');
   t.assert.fileSnapshot(text, join(docs, 'README.md'), plain);

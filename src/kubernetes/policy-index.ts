@@ -103,13 +103,13 @@ export class PolicyIndex {
   }
 
   /** Undefined without any policy in the cluster: nothing needs to be guarded then. The same value until something changes. */
-  facts(local: readonly OwnedAddresses[]): PolicyFacts | undefined {
+  facts(local: readonly OwnedAddresses[], logDenied = false): PolicyFacts | undefined {
     this.#lookAtLocal(local);
     if (this.#policies.size === 0) {
       this.#sets.clear();
       return undefined;
     }
-    return (this.#facts ??= this.#gather());
+    return (this.#facts ??= { ...this.#gather(), ...(logDenied ? { logDenied } : {}) });
   }
 
   #lookAtLocal(local: readonly OwnedAddresses[]): void {

@@ -5,8 +5,9 @@
 // cluster's policies closes all; both end as soon as the API has said the word.
 import type { Journal } from '#api/local.ts';
 import type { PolicySource } from '#agent/policies.ts';
+import type { KnownPolicy } from '#agent/policy-report.ts';
 import { isFault } from '#model/fault.ts';
-import type { OrderedPolicy, OwnedAddresses, PolicyFacts } from '#model/policy.ts';
+import type { OwnedAddresses, PolicyFacts } from '#model/policy.ts';
 import type { KubernetesClient } from './client.ts';
 import { readClusterNetworkPolicy } from './cluster-network-policy.ts';
 import { followKind, type Followed } from './follow.ts';
@@ -20,16 +21,10 @@ export interface PoliciesOptions {
   readonly client: KubernetesClient;
   readonly journal: Journal;
   readonly log: { warn(fields: object, message: string): void };
+  /** Whether the kernel's log tells of what is denied. */
+  readonly logDenied?: boolean;
   /** Called after changes, at most once per turn of the event loop. */
   readonly changed: () => void;
-}
-
-/** A policy as the agent reports it. */
-export interface KnownPolicy {
-  readonly policy: OrderedPolicy;
-  /** Which version of it: metadata.generation. */
-  readonly generation: number;
-  readonly problems: readonly string[];
 }
 
 const prefix = 'kubernetes/policy/';
@@ -100,7 +95,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   }
 
   current(local: readonly OwnedAddresses[]): PolicyFacts | undefined {
-    if (this.#isKnown) return this.#index.facts(local);
+    if (this.#isKnown) return this.#index.facts(local, this.#options.logDenied);
     const endpoints = local.map((endpoint) => ({ ...endpoint, policies: undefined }));
     return { tiers, policies: new Map(), sets: new Map(), named: new Map(), endpoints };
   }

@@ -99,6 +99,8 @@ export interface PolicyFacts {
   /** By `protocol name`. */
   readonly named: ReadonlyMap<string, readonly NamedPort[]>;
   readonly endpoints: readonly GuardedEndpoint[];
+  /** Whether the kernel's log tells of packets that are denied, and by which rule. */
+  readonly logDenied?: boolean;
 }
 
 export const protocols = { icmp: 1, tcp: 6, udp: 17, icmp6: 58, sctp: 132, udplite: 136 } as const;

@@ -1,0 +1,29 @@
+// `causeway policy` asks the agent of this machine.
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { agentPolicies } from './agent.ts';
+
+const view = {
+  policy: 'NetworkPolicy shop/web',
+  generation: 3,
+  endpoints: 2,
+  problems: [],
+  rules: [{ rule: 'ingress 1', action: 'allow', packets: 7, bytes: 420 }],
+};
+
+test('what the agent has in force; nothing where it follows no cluster', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-policy-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  let answer: unknown = { policies: [view] };
+  const server = createServer((_, response) => response.end(JSON.stringify(answer)));
+  const socket = join(folder, 'agent.sock');
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  t.after(() => server.close());
+  assert.deepEqual(await agentPolicies(socket), [view]);
+  answer = { code: 'not-found' };
+  assert.deepEqual([await agentPolicies(socket), await agentPolicies(join(folder, 'nobody'))], [undefined, undefined]);
+});
