@@ -1,4 +1,5 @@
-// What `causeway cni` and `causeway plugin` have in common: one command, `build`, with one option, where to put it.
+// What `causeway cni`, `plugin` and `image` have in common: one command, `build`, with the options where to put it and, of an
+// image, what to call it.
 import { parseArgs } from 'node:util';
 import { isFault } from '#model/fault.ts';
 
@@ -6,8 +7,8 @@ export interface BuildProgram {
   /** As in `causeway NAME build`. */
   readonly name: string;
   readonly usage: string;
-  /** `output`: as the user gave it. Faults are printed. */
-  readonly build: (output: string | undefined) => Promise<void>;
+  /** As the user gave them. Faults are printed. */
+  readonly build: (output: string | undefined, tag: string | undefined) => Promise<void>;
 }
 
 async function main({ usage, build }: BuildProgram, [command, ...rest]: readonly string[]): Promise<number> {
@@ -15,12 +16,17 @@ async function main({ usage, build }: BuildProgram, [command, ...rest]: readonly
     process.stderr.write(usage);
     return command !== undefined && ['--help', '-h', 'help'].includes(command) ? 0 : 2;
   }
-  const { values } = parseArgs({ args: rest, options: { output: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
+  const options = { output: { type: 'string' }, tag: { type: 'string' }, help: { type: 'boolean', short: 'h' } } as const;
+  const { values } = parseArgs({ args: rest, options });
   if (values.help === true) {
     process.stdout.write(usage);
     return 0;
   }
-  await build(values.output);
+  if (values.tag !== undefined && !usage.includes('--tag')) {
+    process.stderr.write(usage);
+    return 2;
+  }
+  await build(values.output, values.tag);
   return 0;
 }
 

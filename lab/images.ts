@@ -141,7 +141,8 @@ export function parseLdd(output: string): string[] {
   return output.split('\n').flatMap((line) => /(?:=>\s*|^\s*)(\/\S+)\s+\(0x/.exec(line)?.[1] ?? []);
 }
 
-async function librariesOf(program: string): Promise<string[]> {
+/** None for a static program. Fault `unsupported`. */
+export async function librariesOf(program: string): Promise<string[]> {
   const { stdout, stderr, status } = await run(['ldd', program], { anyStatus: true });
   if (status !== 0 && !stderr.includes('not a dynamic executable')) {
     throw new Fault('unsupported', `Cannot tell the libraries of ${program}: ${stderr}`);

@@ -2,8 +2,9 @@
 import { resolve } from 'node:path';
 import { runBuild } from './build-cli.ts';
 import { ensurePackages } from './packages.ts';
-import { buildPlugin, defaultPluginFolder, pluginNeeds } from './plugin.ts';
+import { buildPlugin, defaultPluginFolder } from './plugin.ts';
 import { terminalProgress } from './progress.ts';
+import { rootNeeds } from './root-file-system.ts';
 
 const usage = `Usage: causeway plugin build [--output DIR]
 
@@ -26,7 +27,7 @@ await runBuild({
   usage,
   async build(output = defaultPluginFolder) {
     const progress = terminalProgress();
-    await ensurePackages(pluginNeeds, progress);
+    await ensurePackages(rootNeeds, progress);
     const { folder, bytes, isUnchanged } = await buildPlugin(resolve(output), progress);
     process.stderr.write(`  ${isUnchanged ? 'Nothing has changed' : 'Built'}: ${folder}, ${(bytes / 2 ** 20).toFixed(0)} MiB\n\n`);
     process.stdout.write(next(folder));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { runtimePackages } from './plugin.ts';
+import { runtimePackages } from './root-file-system.ts';
 
 test('runtime packages are found as Node looks for them; peers and what is not installed are left out', () => {
   const files: Readonly<Record<string, object>> = {
