@@ -41,6 +41,7 @@ test('loopback tells health and figures, and nothing more', async () => {
   const { loopback } = apps();
   assert.equal((await loopback.request('/healthz')).status, 200);
   assert.equal((await apps({ synced: false }).loopback.request('/healthz')).status, 503);
+  assert.equal((await apps({ synced: false }).loopback.request('/livez')).status, 200);
   const figures = await (await loopback.request('/metrics')).text();
   for (const line of [
     'causeway_agent_connected 1',

@@ -56,6 +56,8 @@ function metrics({ status }: ServerOptions): Registry {
 export function createApps(options: ServerOptions): { readonly loopback: Hono; readonly socket: Hono } {
   const registry = metrics(options);
   const health = (app: Hono): Hono => {
+    // Answering at all is being alive: an agent that waits for its cluster is not made better by a restart.
+    app.get('/livez', (context) => context.json({ ok: true }));
     app.get('/healthz', (context) => context.json({ ok: options.status().synced }, options.status().synced ? 200 : 503));
     app.get('/metrics', async () => new Response(await registry.metrics(), { headers: { 'content-type': registry.contentType } }));
     return app;

@@ -13,6 +13,8 @@ const defaults: Options = {
   driver: 'causeway',
   scope: 'local',
   recover: false,
+  uninstall: false,
+  cniConf: '/etc/cni/net.d/10-causeway.conflist',
   fastPath: true,
   port: 7481,
   logLevel: 'info',
@@ -36,6 +38,12 @@ const good: readonly {
     options: { state: '/s', run: '/r', plugin: '/p', engine: '/e' },
   },
   { what: 'a Swarm', argv: '--scope global --driver cw:latest', options: { scope: 'global', driver: 'cw:latest' } },
+  {
+    what: 'the end of it, whatever cluster the host was part of',
+    argv: '--uninstall --cni-conf /c',
+    environment: { CAUSEWAY_KUBERNETES: '/k' },
+    options: { uninstall: true, cniConf: '/c' },
+  },
   { what: 'names', argv: '--host a --underlay eth1', options: { host: 'a', underlay: 'eth1' } },
   {
     what: 'switches',
@@ -111,6 +119,7 @@ test('explains every option', () => {
     'run',
     'port',
     'recover',
+    'uninstall',
     'log-level',
   ])
     assert.match(help, new RegExp(`^  --${name}[ ,]`, 'm'));

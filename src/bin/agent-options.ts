@@ -19,6 +19,10 @@ export interface Options {
   readonly driver: string;
   readonly scope: 'local' | 'global';
   readonly recover: boolean;
+  /** Take everything of ours off the host instead of running. */
+  readonly uninstall: boolean;
+  /** The runtime's configuration that a node's agent writes. */
+  readonly cniConf: string;
   readonly fastPath: boolean;
   readonly port: number;
   /** Not in the help: for tests that cannot wait ten minutes. */
@@ -50,6 +54,7 @@ Options:
   --port PORT          health and metrics on 127.0.0.1 (default 7481; 0: none)
   --no-fast-path       no short cuts (eBPF) for traffic inside a network: every packet takes the long way
   --recover            set a corrupt journal aside and start with an empty one
+  --uninstall          take everything of Causeway off this host: kernel state, --state, --run, --cni-conf; no agent may run
   --log-level LEVEL    trace, debug, info, warn or error (default info)
   -h, --help           show this
 
@@ -79,6 +84,7 @@ const options = {
   run: { type: 'string' },
   port: { type: 'string' },
   recover: { type: 'boolean' },
+  uninstall: { type: 'boolean' },
   'no-fast-path': { type: 'boolean' },
   'leak-seconds': { type: 'string' },
   'log-level': { type: 'string' },
@@ -145,6 +151,7 @@ const defaults = {
   driver: 'causeway',
   scope: 'local',
   port: String(agentPort),
+  'cni-conf': '/etc/cni/net.d/10-causeway.conflist',
   'log-level': 'info',
 } as const;
 
@@ -155,15 +162,17 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
   const either = (
     name: Exclude<
       keyof typeof options,
-      'controller' | 'pod-cidr' | 'recover' | 'no-fast-path' | 'keep-connections' | 'log-denied' | 'help'
+      'controller' | 'pod-cidr' | 'recover' | 'uninstall' | 'no-fast-path' | 'keep-connections' | 'log-denied' | 'help'
     >,
   ): string | undefined => values[name] ?? said(environment[`CAUSEWAY_${name.toUpperCase().replaceAll('-', '_')}`]);
   const or = (name: keyof typeof defaults): string => either(name) ?? defaults[name];
+  const uninstall = values.uninstall ?? false;
   const node = readNodeOptions({
-    kubernetes: either('kubernetes'),
+    // Without an agent there is no cluster to follow, whatever the environment says of one.
+    kubernetes: uninstall ? undefined : either('kubernetes'),
     podCidr: values['pod-cidr'] ?? environment['CAUSEWAY_POD_CIDR'],
     carry: either('carry'),
-    cniConf: either('cni-conf'),
+    cniConf: or('cni-conf'),
     logDenied: isSet(values['log-denied'], environment['CAUSEWAY_LOG_DENIED']),
     keepConnections: isSet(values['keep-connections'], environment['CAUSEWAY_KEEP_CONNECTIONS']),
   });
@@ -181,6 +190,8 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     driver: or('driver'),
     scope: scopeOf(or('scope')),
     recover: values.recover ?? false,
+    uninstall,
+    cniConf: or('cni-conf'),
     fastPath: !isSet(values['no-fast-path'], environment['CAUSEWAY_NO_FAST_PATH']),
     port: portOf(or('port')),
     logLevel: logLevelOf(or('log-level')),

@@ -33,14 +33,14 @@ import { probeFast } from '#kernel/fast.ts';
 import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
 import { dumpRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
-import { createKinds, type RealKinds } from '#kernel/kinds.ts';
+import type { RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
-import { probeWireguard } from '#kernel/wireguard.ts';
-import { loadKeyPair } from '#kernel/wireguard-keys.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { type Cluster, type ClusterContext, followKubernetes } from './cluster.ts';
+import { openKernel } from './kernel.ts';
+import { uninstall } from './uninstall.ts';
 import { version } from './version.ts';
 
 const rotationCheckMs = 60 * 60 * 1000;
@@ -144,25 +144,6 @@ async function joined(options: Options, { log, closing }: ClusterContext): Promi
     controller: (network) => controllerOf(client, host, network),
     renew: () => void rotate(options.state, identity, client, log).then((next) => (identity = next)),
     applied: () => undefined,
-  };
-}
-
-interface Kernel {
-  readonly kinds: RealKinds;
-  readonly wireguard: 'kernel' | 'userspace' | 'none';
-  /** Of this host, for others to encrypt to. */
-  readonly publicKey?: string;
-}
-
-function openKernel(options: Options, onDrift: (netns: string | undefined) => void): Kernel {
-  const wireguard = probeWireguard();
-  const birdDirectory = join(options.run, 'bird');
-  if (wireguard === 'none') return { wireguard, kinds: createKinds({ onDrift, birdDirectory }) };
-  const { privateKey, publicKey } = loadKeyPair(join(options.state, 'wireguard.key'));
-  return {
-    wireguard,
-    publicKey,
-    kinds: createKinds({ onDrift, birdDirectory, wireguard: { directory: join(options.run, 'wireguard'), privateKey } }),
   };
 }
 
@@ -363,7 +344,7 @@ async function main(): Promise<void> {
   }
   await warmThreadPool();
   const log = pino({ level: options.logLevel, base: { program: 'agent' }, errorKey: 'error' }, pino.destination({ dest: 2, sync: true }));
-  await run(options, log);
+  await (options.uninstall ? uninstall(options, log) : run(options, log));
 }
 
 try {

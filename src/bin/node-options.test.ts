@@ -7,7 +7,7 @@ const words: NodeWords = {
   kubernetes: '/etc/kubeconfig',
   podCidr: ['10.244.0.0/16'],
   carry: undefined,
-  cniConf: undefined,
+  cniConf: '/etc/cni/net.d/10-causeway.conflist',
   keepConnections: false,
   logDenied: false,
 };

@@ -19,7 +19,7 @@ export interface NodeWords {
   /** Comma-separated in the environment. */
   readonly podCidr: readonly string[] | string | undefined;
   readonly carry: string | undefined;
-  readonly cniConf: string | undefined;
+  readonly cniConf: string;
   readonly keepConnections: boolean;
   readonly logDenied: boolean;
 }
@@ -53,7 +53,7 @@ export function readNodeOptions({ kubernetes, podCidr, carry, cniConf, keepConne
     kubeconfig: kubernetes,
     podCidrs: podCidrsOf(podCidr),
     ...carryOf(carry),
-    cniConf: cniConf ?? '/etc/cni/net.d/10-causeway.conflist',
+    cniConf,
     keepConnections,
     logDenied,
   };

@@ -53,7 +53,7 @@ function refusal(code: number, text: string): Fault {
   const read = v.safeParse(v.pipe(v.string(), v.parseJson(), status), text);
   const message = `The Kubernetes API refuses: ${read.success ? read.output.message : `status ${code}`}`;
   if (code === 401) return new Fault('unauthenticated', message, { hint: 'Is the certificate or token of --kubernetes still good?' });
-  if (code === 403) return new Fault('forbidden', message, { hint: 'Apply packaging/kubernetes/access.yaml' });
+  if (code === 403) return new Fault('forbidden', message, { hint: 'Apply packaging/kubernetes/causeway.yaml' });
   // The version is older than what the server keeps: list again.
   if (code === 410) return new Fault('compacted', message);
   return new Fault(code === 404 ? 'not-found' : 'unavailable', message);

@@ -1,0 +1,24 @@
+// The kernel of this host as the agent's kinds see it, with WireGuard where there is one.
+import { join } from 'node:path';
+import { createKinds, type RealKinds } from '#kernel/kinds.ts';
+import { probeWireguard } from '#kernel/wireguard.ts';
+import { loadKeyPair } from '#kernel/wireguard-keys.ts';
+
+export interface Kernel {
+  readonly kinds: RealKinds;
+  readonly wireguard: 'kernel' | 'userspace' | 'none';
+  /** Of this host, for others to encrypt to. */
+  readonly publicKey?: string;
+}
+
+/** `onDrift`: somebody else has changed something of ours; absent: nothing is watched. The caller disposes of the kinds. */
+export function openKernel({ state, run }: { readonly state: string; readonly run: string }, onDrift?: OnDrift): Kernel {
+  const wireguard = probeWireguard();
+  const watching = { birdDirectory: join(run, 'bird'), ...(onDrift === undefined ? {} : { onDrift }) };
+  if (wireguard === 'none') return { wireguard, kinds: createKinds(watching) };
+  const { privateKey, publicKey } = loadKeyPair(join(state, 'wireguard.key'));
+  const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), privateKey } });
+  return { wireguard, publicKey, kinds };
+}
+
+type OnDrift = (netns: string | undefined) => void;

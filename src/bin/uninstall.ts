@@ -1,0 +1,65 @@
+// `causeway agent --uninstall`: takes off the host what an agent leaves there on purpose when it ends: what it has in the
+// kernel, and its files. Everything of ours is found by its marks (link prefix and alias, route protocol, table, namespace
+// names), so no journal and no cluster is asked.
+import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { Reconciler } from '#agent/reconcile.ts';
+import { removeForwarding } from '#kernel/forwarding.ts';
+import { emptyDesired } from '#model/desired.ts';
+import { Fault } from '#model/fault.ts';
+import { openKernel } from './kernel.ts';
+
+export interface Traces {
+  readonly state: string;
+  readonly run: string;
+  readonly cniConf: string;
+}
+
+function isServed(socket: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const asked = connect(socket);
+  asked.once('connect', () => {
+    asked.destroy();
+    resolve(true);
+  });
+  asked.once('error', () => resolve(false));
+  return promise;
+}
+
+/**
+ * Nothing of it there is success. Containers of our networks are cut off; settings below /proc/sys stay. The runtime's
+ * configuration goes first, so that no container is attached any more. Faults: `in-use` (an agent runs), `kernel`.
+ */
+export async function uninstall({ state, run, cniConf }: Traces, log: Logger): Promise<void> {
+  if (await isServed(join(run, 'agent.sock'))) {
+    throw new Fault('in-use', 'Cannot uninstall: an agent is running on this host', { hint: 'Stop it, or delete its DaemonSet, first.' });
+  }
+  rmSync(cniConf, { force: true });
+  mkdirSync(state, { recursive: true, mode: 0o700 });
+  const { kinds } = openKernel({ state, run });
+  try {
+    const { changed, failing } = new Reconciler(kinds).apply(emptyDesired, true);
+    const [first] = failing;
+    if (first !== undefined) throw first.fault;
+    log.info({ removed: changed }, 'nothing of ours is in the kernel');
+  } finally {
+    kinds[Symbol.dispose]();
+  }
+  removeForwarding();
+  clear(state, ['agent.db', 'agent.db-wal', 'agent.db-shm', 'identity.json', 'wireguard.key', 'compile']);
+  clear(run, ['agent.sock', 'cni.sock', 'wireguard', 'bird']);
+  log.info({ state, run }, 'files removed');
+}
+
+/** A controller of this machine, or a mount, may need the folder itself further on. */
+function clear(folder: string, names: readonly string[]): void {
+  for (const name of names) rmSync(join(folder, name), { recursive: true, force: true });
+  try {
+    rmdirSync(folder);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOTEMPTY' && code !== 'EBUSY' && code !== 'ENOENT') throw error;
+  }
+}
