@@ -32,5 +32,11 @@ done
 
 # Kubelets of this age ask a cloud's metadata server first; nobody answers here, and it shall know at once.
 ip route replace unreachable 169.254.169.254/32
-mkdir -p /var/lib/cni/bin /etc/cni/net.d /etc/kubernetes/manifests /run/containerd
+
+# Programs that the runtime starts are the node's own.
+if ! mountpoint -q /opt; then
+  mkdir -p /var/lib/docker/opt /var/lib/docker/opt.work
+  mount -t overlay overlay -o lowerdir=/opt,upperdir=/var/lib/docker/opt,workdir=/var/lib/docker/opt.work /opt
+fi
+mkdir -p /opt/cni/bin /etc/cni/net.d /etc/kubernetes/manifests /run/containerd
 exec "$@"

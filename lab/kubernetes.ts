@@ -12,6 +12,7 @@ import { boxImage, buildImage, type ImageRecipe } from './images.ts';
 import type { Lab } from './lab.ts';
 import { Identities } from './kubernetes-identities.ts';
 import { ControlPlane, gatesOf, podRanges } from './kubernetes-control-plane.ts';
+import { accessByHand, importImage } from './kubernetes-install.ts';
 import { pathOf } from './kubernetes-programs.ts';
 import { writeOciArchive } from './oci-archive.ts';
 import { hostGroup, labDisk } from './state.ts';
@@ -74,12 +75,17 @@ export class Kubernetes {
     return this.#identities.file('admin.kubeconfig');
   }
 
-  /** Runs kubectl as the cluster's administrator. Faults as `run`. */
-  tryKubectl(argv: readonly string[], options: CommandOptions = {}): Promise<Output> {
+  /** The line that runs kubectl as the cluster's administrator, on the controller's host. */
+  kubectlLine(argv: readonly string[]): string[] {
     const config = `--kubeconfig=${this.kubeconfig}`;
     // kubectl keeps what it has learned of a server by the server's address, which every lab has.
     const cache = `--cache-dir=${join(this.#folder, 'kubectl')}`;
-    return this.lab.controller.exec(['kubectl', config, cache, ...argv], options);
+    return ['kubectl', config, cache, ...argv];
+  }
+
+  /** Runs kubectl as the cluster's administrator. Faults as `run`. */
+  tryKubectl(argv: readonly string[], options: CommandOptions = {}): Promise<Output> {
+    return this.lab.controller.exec(this.kubectlLine(argv), options);
   }
 
   async kubectl(...argv: readonly string[]): Promise<string> {
@@ -87,18 +93,41 @@ export class Kubernetes {
   }
 
   async apply(...objects: readonly object[]): Promise<void> {
-    const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
+    await this.applyText(JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
+  }
+
+  async applyText(input: string): Promise<void> {
     await this.tryKubectl(['apply', '--filename=-'], { input });
   }
 
-  /** Control plane and `hosts`, all unless said, as nodes; on return every node is ready. */
+  /** Address of the API, as nodes reach it. */
+  get server(): string {
+    return `https://${this.lab.controller.address}:6443`;
+  }
+
+  /** Control plane and `hosts`, all unless said, as nodes with agents started by hand; on return every node is ready. */
   async start(hosts: readonly Host[] = this.lab.hosts): Promise<void> {
+    await this.#startControlPlane();
+    await this.applyText(accessByHand());
+    await Promise.all(hosts.map((host) => this.startNode(host)));
+    await this.untilReady();
+  }
+
+  /** Control plane and all hosts as nodes that wait for a network: nothing of Causeway is there. */
+  async startWithoutNetwork(): Promise<void> {
+    await this.#startControlPlane();
+    await Promise.all(this.lab.hosts.map((host, index) => this.#startMachine(host, index + 1)));
+  }
+
+  async #startControlPlane(): Promise<void> {
     mkdirSync(this.#folder, { recursive: true });
     await this.#identities.make();
     await this.controlPlane.start();
-    await this.tryKubectl(['apply', '--filename', join(import.meta.dirname, '..', 'packaging', 'kubernetes', 'access.yaml')]);
     await this.#makeImages();
-    await Promise.all(hosts.map((host) => this.startNode(host)));
+  }
+
+  /** Every node is ready, and pods can be made. Fault `timeout`. */
+  async untilReady(): Promise<void> {
     await this.kubectl('wait', '--for=condition=Ready', 'node', '--all', '--timeout=120s');
     await until('the default service account', () => this.#succeeds('get', 'serviceaccount', 'default'), { timeoutMs: 60_000 });
   }
@@ -122,14 +151,19 @@ export class Kubernetes {
    */
   async startNode(host: Host, index: number = this.lab.hosts.indexOf(host) + 1): Promise<void> {
     const { name } = host;
-    await installCni(host.file('/var/lib/cni/bin'));
+    await this.#startMachine(host, index);
+    await installCni(host.file('/opt/cni/bin'));
+    await this.#identities.user(`agent-${name}`, `/O=causeway:agents/CN=causeway:agent:${name}`);
+    await this.startAgent(host);
+  }
+
+  async #startMachine(host: Host, index: number): Promise<void> {
+    const { name } = host;
     await this.#startRuntime(host);
     await this.#startKubelet(host);
     await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 200 });
     const ranges = this.#families.map((family) => nodeRange(family, index));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
-    await this.#identities.user(`agent-${name}`, `/O=causeway:agents/CN=causeway:agent:${name}`);
-    await this.startAgent(host);
   }
 
   async restartKubelet(host: Host): Promise<void> {
@@ -149,6 +183,7 @@ export class Kubernetes {
     const group = podGroup(host);
     const file = join(this.#folder, `containerd-${host.name}.toml`);
     // Below /var/lib/docker is a real file system, which overlayfs needs. Root may be without CAP_SYS_RESOURCE here.
+    // Debian's runtime looks for its plugins elsewhere than all others.
     writeFileSync(
       file,
       `version = 2
@@ -157,8 +192,7 @@ root = "/var/lib/docker/containerd"
   sandbox_image = "${pauseImage}"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/var/lib/cni/bin"
-    conf_dir = "/etc/cni/net.d"
+    bin_dir = "/opt/cni/bin"
 `,
     );
     await host.startService(
@@ -166,7 +200,7 @@ root = "/var/lib/docker/containerd"
       60_000,
     );
     await until(`containerd on ${host.name}`, async () => (await host.exec(['ctr', 'version'], { anyStatus: true })).status === 0);
-    for (const image of this.#images) await host.exec(['ctr', '--namespace=k8s.io', 'images', 'import', image]);
+    for (const image of this.#images) await importImage(host, image);
   }
 
   async #startKubelet(host: Host): Promise<void> {

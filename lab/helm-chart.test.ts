@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { parse } from 'yaml';
+import { isFault } from '#model/fault.ts';
+import { chartFolder, manifests, manifestsFolder, renderChart, renderTemplate } from './helm-chart.ts';
+import { defaultImage } from './image.ts';
+
+const context = { Values: { a: 'x', list: ['p', 'q'], none: '', no: false, map: { b: 1, a: '<' } }, Chart: { AppVersion: '1.2' } };
+
+// What Go's text/template and sprig say of each.
+const rendered: readonly (readonly [string, string])[] = [
+  ['a: {{ .Values.a }}', 'a: x'],
+  ['{{ .Values.a | quote }}', '"x"'],
+  ['{{ .Values.list | join "," | quote }}', '"p,q"'],
+  ['{{ .Values.map.b }}{{ .Values.no | toJson }}', '1false'],
+  ['{{ printf "%s:%s" .Values.a (.Values.none | default .Chart.AppVersion) | quote }}', '"x:1.2"'],
+  ['{{ default "y" .Values.a }}', 'x'],
+  ['{{ "" | sha256sum }}', 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'],
+  ['1\n{{- if .Values.no }}\n2\n{{- else }}\n3\n{{- end }}\n4', '1\n3\n4'],
+  ['1\n{{- if not .Values.no -}}\n 2 {{ end }}3', '12 3'],
+  ['{{ if .Values.no }}{{ if .Values.a }}1{{ else }}2{{ end }}{{ end }}3', '3'],
+  ['{{ .Values.list | toJson }} {{ .Values.map | toJson }}', '["p","q"] {"a":"\\u003c","b":1}'],
+];
+for (const [template, output] of rendered) {
+  test(`renders ${JSON.stringify(template)}`, () => assert.equal(renderTemplate(template, context), output));
+}
+
+for (const template of [
+  '{{ .Values.b }}',
+  '{{ a }}',
+  '{{ .Values.a | b }}',
+  '{{ range .Values.list }}{{ end }}',
+  '{{ if .Values.a }}',
+  '{{ (.Values.a }}',
+])
+  test(`refuses ${template}`, () =>
+    assert.throws(
+      () => renderTemplate(template, context),
+      (error) => isFault(error, 'unsupported'),
+    ));
+
+test('the files for kubectl are those of the chart', () => {
+  for (const [name, content] of Object.entries(manifests()))
+    assert.equal(readFileSync(join(manifestsFolder, name), 'utf8'), content, `packaging/kubernetes/${name}: npm run manifests`);
+});
+
+test("the chart's values are those of its schema, and its image is the one that is built", () => {
+  const values = parse(readFileSync(join(chartFolder, 'values.yaml'), 'utf8')) as Record<string, unknown>;
+  const schema = JSON.parse(readFileSync(join(chartFolder, 'values.schema.json'), 'utf8')) as { properties: Record<string, unknown> };
+  assert.deepEqual(Object.keys(schema.properties).toSorted(), [...Object.keys(values), 'global'].toSorted());
+  assert.ok(renderChart().some((document) => document.includes(`image: "${defaultImage}"`)));
+});
+
+interface Pod {
+  readonly volumes: readonly { readonly name: string }[];
+  readonly containers: readonly { readonly volumeMounts?: readonly { readonly name: string }[] }[];
+  readonly initContainers: Pod['containers'];
+}
+
+for (const [what, changes] of [
+  ['agents', {}],
+  ['uninstalling', { uninstall: true }],
+] as const) {
+  test(`the pods of ${what} mount the volumes that they have`, () => {
+    const objects = renderChart(changes).map((document) => parse(document) as { kind: string; spec: { template: { spec: Pod } } });
+    const pod = objects.find(({ kind }) => kind === 'DaemonSet')?.spec.template.spec;
+    assert.ok(pod !== undefined);
+    const mounted = [...pod.initContainers, ...pod.containers].flatMap(({ volumeMounts }) => volumeMounts ?? []).map(({ name }) => name);
+    assert.deepEqual([...new Set(mounted)].toSorted(), pod.volumes.map(({ name }) => name).toSorted());
+  });
+}
