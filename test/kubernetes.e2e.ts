@@ -73,49 +73,6 @@ test('a host port leads to its pod from other machines and its own, and is close
   await until('the port to be closed', async () => (await lab.controller.exec(url, { anyStatus: true })).status !== 0);
 });
 
-const service = (serviceName: string, app: string, more: object = {}): object => ({
-  apiVersion: 'v1',
-  kind: 'Service',
-  metadata: { name: serviceName },
-  spec: { selector: { app }, ports: [{ name: 'page', port: 80, targetPort: 8080 }], ...more },
-});
-const addressOf = (serviceName: string): Promise<string> =>
-  cluster.kubectl('get', 'service', serviceName, '--output=jsonpath={.spec.clusterIP}');
-const front = (ip: string): string => `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do wget -qO- -T 5 http://${ip}/ || echo lost; done`;
-const names = (output: string): string[] => [...new Set(output.split('\n'))].toSorted();
-
-test('a service is reached from pods, its own among them, and from nodes; each backend gets its share', async () => {
-  await cluster.apply(service('web', 'web'));
-  const ip = await addressOf('web');
-  await until('the service to be served everywhere', async () => {
-    const seen = await Promise.all(lab.hosts.map((host) => host.exec(['busybox', 'sh', '-c', front(ip)])));
-    return seen.every(({ stdout }) => names(stdout.trim()).join(' ') === 'one three two');
-  });
-  for (const client of ['one', 'two']) assert.deepEqual(names(await inPod(client, 'sh', '-c', front(ip))), ['one', 'three', 'two']);
-});
-
-test('the API server is reached by its service, and a service that nobody serves refuses at once', async () => {
-  await inPod('one', 'sh', '-c', 'nc -w 5 10.96.0.1 443 </dev/null');
-  await cluster.apply(service('nobody', 'nobody'));
-  const ip = await addressOf('nobody');
-  const refused = async (): Promise<boolean> => {
-    const { stdout } = await cluster.tryKubectl(['exec', 'one', '--', 'sh', '-c', `wget -qO- -T 5 http://${ip}/ 2>&1; true`]);
-    return stdout.includes('refused');
-  };
-  await until('connections to be refused', refused);
-});
-
-test('who leaves a service gets no more of its connections', async () => {
-  const ip = await addressOf('web');
-  await cluster.kubectl('label', 'pod', 'three', 'app=other', '--overwrite');
-  await until('three to be left out', async () => names(await inPod('one', 'sh', '-c', front(ip))).join(' ') === 'one two');
-  await cluster.kubectl('delete', 'service', 'web');
-  await until(
-    'the service to be gone',
-    async () => !(await lab.host('host1').ask(['nft', 'list', 'table', 'inet', 'causeway'])).includes(ip),
-  );
-});
-
 test('an agent that is restarted changes nothing; pods come and go afterwards', async () => {
   const host = lab.host('host1');
   await host.stopService('agent', 'SIGKILL');

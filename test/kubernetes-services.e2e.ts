@@ -1,0 +1,197 @@
+// Services of a real cluster, translated by Causeway alone: who is reached by which address, from where, and as whom.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import type { Host } from '#lab/host.ts';
+import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import { until } from '#lab/until.ts';
+import { agentStatus } from './bed.ts';
+
+const name = 'services-test';
+const balanced = '198.51.100.7';
+let lab: Lab;
+let cluster: Kubernetes;
+
+/** Answers every question with its own name and the address that it is asked from. */
+const server = `mkdir -p /www/cgi-bin
+printf '%s\\n' '#!/bin/sh' 'echo; echo "$(hostname) $REMOTE_ADDR"' >/www/cgi-bin/who
+chmod +x /www/cgi-bin/who
+exec httpd -f -p 8080 -h /www`;
+
+const pod = (podName: string, nodeName: string, more: { readonly labels?: object; readonly ready?: readonly string[] } = {}): object => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name: podName, labels: more.labels ?? { app: 'web' } },
+  spec: {
+    nodeName,
+    terminationGracePeriodSeconds: 0,
+    containers: [
+      {
+        name: 'web',
+        image: boxPodImage,
+        imagePullPolicy: 'Never',
+        command: ['sh', '-c', server],
+        ports: [{ name: 'page', containerPort: 8080 }],
+        readinessProbe: {
+          periodSeconds: 1,
+          ...(more.ready === undefined ? { tcpSocket: { port: 8080 } } : { exec: { command: more.ready } }),
+        },
+      },
+    ],
+  },
+});
+const service = (serviceName: string, spec: object = {}): object => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name: serviceName },
+  spec: { selector: { app: 'web' }, ports: [{ name: 'page', port: 80, targetPort: 'page' }], ...spec },
+});
+
+const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => cluster.kubectl('exec', podName, '--', ...argv);
+const specOf = (serviceName: string, path: string): Promise<string> =>
+  cluster.kubectl('get', 'service', serviceName, `--output=jsonpath={.spec.${path}}`);
+const questions = (place: string, times = 16): string =>
+  `for i in $(seq ${times}); do wget -qO- -T 5 http://${place}/cgi-bin/who || echo lost; done`;
+const askFrom = async (host: Host, place: string): Promise<Answer[]> => answers(await host.ask(['busybox', 'sh', '-c', questions(place)]));
+const askIn = async (podName: string, place: string): Promise<Answer[]> => answers(await inPod(podName, 'sh', '-c', questions(place)));
+
+interface Answer {
+  readonly who: string;
+  readonly from: string;
+}
+const answers = (output: string): Answer[] =>
+  output
+    .trim()
+    .split('\n')
+    .map((line) => {
+      const [who = '', from = ''] = line.replaceAll(/\[|\]|::ffff:/g, '').split(' ');
+      return { who, from };
+    });
+const who = (given: readonly Answer[]): string => [...new Set(given.map((answer) => answer.who))].toSorted().join(' ');
+/** As whom each of them sees the client. */
+const seen = (given: readonly Answer[]): Record<string, string> => Object.fromEntries(given.map((answer) => [answer.who, answer.from]));
+
+/** One question after the other until one is answered: packets to addresses that nobody serves yet are lost without a word. */
+const answered = (host: Host, place: string): Promise<true> =>
+  until(`${place} to answer`, async () => (await status(host, `http://${place}/`)) !== '000', { timeoutMs: 30_000 });
+const status = (host: Host, url: string): Promise<string> =>
+  host.exec(['curl', '-s', '-m', '2', '-o', '/dev/null', '-w', '%{http_code}', url], { anyStatus: true }).then(({ stdout }) => stdout);
+
+before(async () => {
+  await destroyLab(name);
+  lab = await createLab({ name, hosts: 2 });
+  cluster = new Kubernetes(lab);
+  await cluster.start();
+  await cluster.apply(pod('one', 'host1'), pod('two', 'host2'), pod('three', 'host2'));
+  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
+  // Whoever is outside finds a load balancer's address at the first node, as a router would have it.
+  await lab.controller.exec(['ip', 'route', 'add', balanced, 'via', lab.host('host1').address]);
+});
+after(() => destroyLab(name));
+
+test('a service is reached from pods, its own among them, and from nodes; each backend gets its share', async () => {
+  await cluster.apply(service('web'));
+  const ip = await specOf('web', 'clusterIP');
+  await until('the service to be served everywhere', async () => {
+    const heard = await Promise.all(lab.hosts.map((host) => askFrom(host, ip)));
+    return heard.every((given) => who(given) === 'one three two');
+  });
+  for (const client of ['one', 'two']) assert.equal(who(await askIn(client, ip)), 'one three two');
+});
+
+test('the API server is reached by its service, and a service that nobody serves refuses at once', async () => {
+  await inPod('one', 'sh', '-c', 'nc -w 5 10.96.0.1 443 </dev/null');
+  await cluster.apply(service('nobody', { selector: { app: 'nobody' } }));
+  const ip = await specOf('nobody', 'clusterIP');
+  await until('connections to be refused', async () => {
+    const { stdout } = await cluster.tryKubectl(['exec', 'one', '--', 'sh', '-c', `wget -qO- -T 5 http://${ip}/ 2>&1; true`]);
+    return stdout.includes('refused');
+  });
+});
+
+test('a node port is reached from outside, from pods and from nodes by every node; external addresses are, too', async () => {
+  const [first, second] = [lab.host('host1'), lab.host('host2')];
+  const { controller } = lab;
+  await cluster.apply(service('open', { type: 'NodePort', externalIPs: [balanced] }));
+  const port = await specOf('open', 'ports[0].nodePort');
+  const [atFirst, atSecond] = [`${first.address}:${port}`, `${second.address}:${port}`];
+  for (const place of [atFirst, atSecond, balanced]) {
+    await answered(controller, place);
+    assert.equal(who(await askFrom(controller, place)), 'one three two');
+  }
+  // Endpoints on the node see the client; those on the other the node, to which they have to answer.
+  assert.deepEqual(seen(await askFrom(controller, atFirst)), { one: controller.address, two: first.address, three: first.address });
+  for (const place of [atFirst, atSecond, balanced]) assert.equal(who(await askIn('one', place)), 'one three two');
+  for (const host of lab.hosts) assert.equal(who(await askFrom(host, atFirst)), 'one three two');
+  await cluster.kubectl('delete', 'service', 'open');
+  await until('the port to be closed', async () => (await status(controller, `http://${atFirst}/`)) === '000');
+});
+
+test('a load balancer with externalTrafficPolicy Local leads to endpoints of the node, which see the client', async () => {
+  const [first, second] = [lab.host('host1'), lab.host('host2')];
+  const { controller } = lab;
+  const ranges = [`${controller.address}/32`, '10.244.0.0/16'];
+  await cluster.apply(service('edge', { type: 'LoadBalancer', externalTrafficPolicy: 'Local', loadBalancerSourceRanges: ranges }));
+  const ingress = { status: { loadBalancer: { ingress: [{ ip: balanced }] } } };
+  await cluster.kubectl('patch', 'service', 'edge', '--subresource=status', '--type=merge', '--patch', JSON.stringify(ingress));
+  await answered(controller, balanced);
+  assert.deepEqual(seen(await askFrom(controller, balanced)), { one: controller.address });
+  const port = await specOf('edge', 'ports[0].nodePort');
+  await answered(controller, `${second.address}:${port}`);
+  assert.deepEqual(seen(await askFrom(controller, `${second.address}:${port}`)), { two: controller.address, three: controller.address });
+  assert.equal(who(await askIn('one', balanced)), 'one three two');
+  // Not in the ranges: the node itself.
+  assert.equal(await status(first, `http://${balanced}/`), '000');
+
+  const healthPort = await specOf('edge', 'healthCheckNodePort');
+  const health = (host: Host): string => `http://${host.address}:${healthPort}/healthz`;
+  const told = JSON.parse(await controller.ask(['curl', '-s', '-m', '5', health(second)])) as unknown;
+  assert.deepEqual(told, { service: { namespace: 'default', name: 'edge' }, localEndpoints: 2, serviceProxyHealthy: true });
+  await cluster.kubectl('label', 'pod', 'one', 'app=other', '--overwrite');
+  await until('the first node to say that it has none', async () => (await status(controller, health(first))) === '503');
+  assert.equal(await status(controller, health(second)), '200');
+  await until('what comes to it to be dropped', async () => (await status(controller, `http://${first.address}:${port}/`)) === '000');
+  assert.equal(who(await askIn('one', balanced)), 'three two');
+  await cluster.kubectl('label', 'pod', 'one', 'app=web', '--overwrite');
+  await cluster.kubectl('delete', 'service', 'edge');
+  await until('the health-check port to be closed', async () => (await status(controller, health(second))) === '000');
+});
+
+test('a client that is to stay comes to one endpoint, also after the agent has been restarted, until that leaves', async () => {
+  await cluster.apply(service('sticky', { sessionAffinity: 'ClientIP' }));
+  const ip = await specOf('sticky', 'clusterIP');
+  await until('the service to be served', async () => who(await askIn('one', ip)) !== 'lost');
+  const chosen = who(await askIn('one', ip));
+  assert.ok(['one', 'two', 'three'].includes(chosen), chosen);
+  const host = lab.host('host1');
+  await host.stopService('agent', 'SIGKILL');
+  await cluster.startAgent(host);
+  await until('the agent to have planned', async () => (await agentStatus(host)).desired > 0);
+  assert.equal(who(await askIn('one', ip)), chosen);
+  assert.equal((await agentStatus(host)).kernelWrites, 0);
+  await cluster.kubectl('label', 'pod', chosen, 'app=other', '--overwrite');
+  await until('another to answer', async () => {
+    const now = who(await askIn('one', ip));
+    return now !== chosen && now !== 'lost' && !now.includes(' ');
+  });
+  await cluster.kubectl('label', 'pod', chosen, 'app=web', '--overwrite');
+});
+
+test('addresses that are not ready are published where a service wants it, and by the name of their port', async () => {
+  await cluster.apply(
+    pod('unready', 'host2', { labels: { app: 'unready' }, ready: ['false'] }),
+    service('early', { selector: { app: 'unready' }, publishNotReadyAddresses: true }),
+  );
+  const ip = await specOf('early', 'clusterIP');
+  await until('it to answer', async () => who(await askIn('one', ip)) === 'unready');
+});
+
+test('who leaves a service gets no more of its connections, and a service that is deleted is gone', async () => {
+  const ip = await specOf('web', 'clusterIP');
+  await until('all to be there', async () => who(await askIn('one', ip)) === 'one three two');
+  await cluster.kubectl('label', 'pod', 'three', 'app=other', '--overwrite');
+  await until('three to be left out', async () => who(await askIn('one', ip)) === 'one two');
+  await cluster.kubectl('delete', 'service', 'web');
+  const rules = ['nft', 'list', 'table', 'inet', 'causeway'];
+  await until('the service to be gone', async () => !(await lab.host('host1').ask(rules)).includes(ip));
+});
