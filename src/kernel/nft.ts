@@ -37,9 +37,17 @@ export const tornText = 'torn';
 export const tableKey = (table: NftTable): string => `${table.netns} ${table.name}`;
 export const sameTable = (wanted: NftTable, found: NftTable): boolean =>
   found.text === wanted.text || found.text === sealedText(wanted.text);
-export const elementKey = (element: NftElement): string => `${element.netns} ${element.table} ${element.set} ${canonical(element.key)}`;
+/** Elements are values, and plans hold the same ones again and again: a hundred thousand keys are made once, not at every run. */
+const keys = new WeakMap<NftElement, string>();
+export function elementKey(element: NftElement): string {
+  const known = keys.get(element);
+  if (known !== undefined) return known;
+  const key = `${element.netns} ${element.table} ${element.set} ${canonical(element.key)}`;
+  keys.set(element, key);
+  return key;
+}
 export const sameElement = (wanted: NftElement, found: NftElement): boolean =>
-  canonical(wanted.value ?? '') === canonical(found.value ?? '');
+  wanted.value === found.value || canonical(wanted.value ?? '') === canonical(found.value ?? '');
 
 const isOurTable = (name: string): boolean => name === tableName || name.startsWith(`${tableName}_`);
 const where = (netns: Netns): string => (netns === '' ? '' : ` in ${netns}`);
@@ -59,11 +67,11 @@ const spelling = /^[\w.:/"*@ -]+$/;
 const identifier = /^[A-Za-z]\w*$/;
 
 /** The commands that apply a verb to elements of one namespace, one command per set. Values are given when adding only. */
-export function elementCommands(verb: 'add' | 'delete', elements: readonly NftElement[]): string {
+export function elementCommands(verb: 'add' | 'delete' | 'destroy', elements: readonly NftElement[]): string {
   const sets = Map.groupBy(elements, ({ table, set }) => `${table} ${set}`);
   return [...sets]
     .map(([set, members]) => {
-      const entries = members.map(({ key, value }) => (value === undefined || verb === 'delete' ? key : `${key} : ${value}`));
+      const entries = members.map(({ key, value }) => (value === undefined || verb !== 'add' ? key : `${key} : ${value}`));
       return `${verb} element inet ${set} { ${entries.join(', ')} }\n`;
     })
     .join('');
@@ -228,7 +236,10 @@ function addElements(items: readonly NftElement[]): Failure<NftElement>[] {
     .filter((item) => !isSpelled(item))
     .map((item) => ({ item, fault: new Fault('invalid', `Cannot add ${JSON.stringify(shown(item)).slice(0, 200)}: not an element`) }));
   if (spelled.length === 0 || runNft(elementCommands('add', spelled)).error === undefined) return unspelled;
-  // A map has the key with another value (EEXIST), or something is refused: now look, and replace what differs.
+  // A map has the key with another value (EEXIST). Kernels since 6.3 replace without being told what is there.
+  const replaced = elementCommands('destroy', spelled) + elementCommands('add', spelled);
+  if (runNft(replaced).error === undefined) return unspelled;
+  // Or something is refused: now look, and replace what differs.
   const found = foundElements(spelled);
   const missing = spelled.filter((item) => {
     const there = found.get(elementKey(item));
