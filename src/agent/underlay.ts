@@ -1,6 +1,6 @@
 // Which of the host's addresses reach the other hosts, and what the host itself routes. Read from getifaddrs(3) (through
 // node:os) and /proc/net/route, whose columns are hexadecimal in host byte order (net/ipv4/fib_trie.c, fib_route_seq_show).
-import { type Cidr, cidrLength, cidrOf, covers, familyOf, formatIp, type Ip, parseCidr, parseInterface } from '#model/ip.ts';
+import { type Cidr, cidrLength, cidrOf, covers, familyOf, formatIp, hostPrefix, type Ip, parseCidr, parseInterface } from '#model/ip.ts';
 import { routeProtocol } from '#model/numbers.ts';
 import { Fault } from '#model/fault.ts';
 import type { Underlay } from '#model/resources.ts';
@@ -40,6 +40,11 @@ export interface UnderlayFacts {
   readonly wanted?: string | undefined;
 }
 
+/** A host prefix beside a wider one of the link: an address that moves between hosts, as those of load balancers do. */
+const isShared = ({ interface: link, ip, subnet }: Underlay, all: readonly Underlay[]): boolean =>
+  subnet === hostPrefix(ip) &&
+  all.some((other) => other.interface === link && familyOf(other.ip) === familyOf(ip) && other.subnet !== hostPrefix(other.ip));
+
 /**
  * The host's underlay addresses, the preferred one first, IPv4 before IPv6; link-local ones left out. Empty when the host
  * has none. Fault `invalid` when the operator named an interface or address that is not there.
@@ -52,21 +57,22 @@ export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFact
       return ip.startsWith('fe80:') ? [] : [{ interface: link, ip, subnet: cidrOf(ip, length), mtu: mtuOf(link) ?? 1500 }];
     }),
   );
+  const usual = all.filter((entry) => !isShared(entry, all));
   const [byDefault] = parseRoutes(routes)
     .filter(({ destination }) => destination === '0.0.0.0/0')
     .toSorted((a, b) => a.metric - b.metric);
   const isWanted = (entry: Underlay): boolean => entry.interface === wanted || entry.ip === wanted;
-  if (wanted !== undefined && !all.some(isWanted)) {
+  if (wanted !== undefined && !usual.some(isWanted)) {
     throw new Fault('invalid', `This host has no interface or address ${wanted}`, {
       field: '--underlay',
-      hint: `Use one of: ${all.map((entry) => `${entry.interface} (${entry.ip})`).join(', ') || 'none found'}`,
+      hint: `Use one of: ${usual.map((entry) => `${entry.interface} (${entry.ip})`).join(', ') || 'none found'}`,
     });
   }
   const rank = (entry: Underlay): number => {
     const preferred = wanted === undefined ? entry.interface === byDefault?.link : isWanted(entry);
     return (preferred ? 0 : 2) + (entry.ip.includes(':') ? 1 : 0);
   };
-  return all.toSorted((a, b) => rank(a) - rank(b));
+  return usual.toSorted((a, b) => rank(a) - rank(b));
 }
 
 /** Looks in a row without the preferred interface before another one is believed. */

@@ -10,6 +10,7 @@ import { needsRotation, parseToken } from '#api/identity.ts';
 import { makeIdentityApart } from '#api/identity-apart.ts';
 import { joinCluster } from '#api/join-cluster.ts';
 import { Agent, beginRecovery } from '#agent/agent.ts';
+import { Announcements } from '#agent/announcements.ts';
 import { controllerOf } from '#agent/controller.ts';
 import { DnsServer } from '#agent/dns.ts';
 import type { Upstream } from '#agent/dns-upstream.ts';
@@ -29,6 +30,7 @@ import { Ipam } from '#docker/ipam.ts';
 import { createPlugin, PluginServer } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
+import { announce } from '#kernel/gratuitous.ts';
 import { probeFast } from '#kernel/fast.ts';
 import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
 import { dumpRoutes } from '#kernel/route.ts';
@@ -196,6 +198,12 @@ async function run(options: Options, log: Logger): Promise<void> {
     log: (fields, message) => log.info(fields, message),
     now: () => performance.now(),
   });
+  const announcements = closing.use(
+    new Announcements({
+      announce: (link, ips) => announce(kinds.sockets, link, ips),
+      log: (fields, message) => log.warn(fields, message),
+    }),
+  );
   const sandboxes: { current?: Sandboxes } = {};
   const agent: Agent = closing.use(
     new Agent({
@@ -238,6 +246,7 @@ async function run(options: Options, log: Logger): Promise<void> {
         );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired);
+        announcements.applied(desired);
         cluster.applied({
           facts: agent.facts,
           policy: agent.policy,

@@ -8,8 +8,11 @@ import { openStore } from '#store/open.ts';
 import { openController } from '#controller/controller.ts';
 import { writeFirstContext } from '#controller/first-context.ts';
 import { startServer } from '#controller/server.ts';
+import { runKubernetesController } from './kubernetes-controller.ts';
 
 interface Options {
+  readonly kubernetes?: string;
+  readonly leaseNamespace: string;
   readonly store: string;
   readonly listen: { readonly host: string; readonly port: number };
   readonly san: readonly string[];
@@ -44,6 +47,11 @@ const localUrl = ({ host }: Options['listen'], port: number): string => {
 
 async function run(options: Options): Promise<void> {
   const log = pino({ level: options.logLevel, errorKey: 'error' }, pino.destination({ dest: 2, sync: true }));
+  const { kubernetes, leaseNamespace } = options;
+  if (kubernetes !== undefined) {
+    await runKubernetesController({ kubeconfig: kubernetes, namespace: leaseNamespace }, log);
+    return;
+  }
   const version = versionOf();
   await using store = await openStore(options.store);
   await using controller = await openController({ store, log, version });
@@ -88,6 +96,13 @@ const program = new Command('causeway controller')
       .default([], 'none beside its own addresses'),
   )
   .option('--contexts-file <path>', 'where the first administrator finds address, token and CA', '/etc/causeway/contexts.yaml')
+  .addOption(
+    new Option(
+      '--kubernetes <kubeconfig>',
+      'be the controller of a Kubernetes cluster instead: no API and no store of our own, none of the options above',
+    ).env('CAUSEWAY_KUBERNETES'),
+  )
+  .option('--lease-namespace <name>', 'where the Lease is that says which of several such controllers decides', 'kube-system')
   .option('--log-level <level>', 'debug, info, warn or error', process.env['CAUSEWAY_LOG_LEVEL'] ?? 'info')
   .action(run);
 

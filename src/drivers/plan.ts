@@ -18,6 +18,7 @@ import type { PolicyFacts } from '#model/policy.ts';
 import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snapshot } from '#model/resources.ts';
 import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
 import { renderBird } from './bird.ts';
+import { planAnnouncements } from './announce.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
@@ -295,6 +296,7 @@ export function plan(
     planHost(presents, snapshot, self, services),
     planPolicy(policy),
     ...presents.flatMap(planNetwork),
+    planAnnouncements(services, snapshot.hosts.values(), self),
     planSpeaker(presents, snapshot, self, bgp),
   ];
   return {

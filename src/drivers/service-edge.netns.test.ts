@@ -207,7 +207,7 @@ for (const family of [4, 6] as const) {
       assert.equal(apply([stay(behind(b, c))]), 0);
       assert.equal(await next(), first);
       // More backends than any service had: other rules.
-      const many = Array.from({ length: 9 }, (_, index): Backend => ({
+      const many = Array.from({ length: 65 }, (_, index): Backend => ({
         ip: pick(family, `192.0.2.${index + 1}`, `2001:db8::${index + 1}`),
         port: 9,
       }));

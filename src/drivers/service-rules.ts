@@ -11,8 +11,8 @@ export interface ServiceRules {
   readonly stays: readonly number[];
 }
 
-/** Few services have more; these chains are always there, so that the rules hardly ever change. */
-const usualSizes = 8;
+/** Few services have more; these chains are always there, so that the rules hardly ever change: that costs a reload of all. */
+const usualSizes = 64;
 /** Clients that are noted at a time, per family; more are served by chance. */
 const mostClients = 262_144;
 
@@ -50,7 +50,8 @@ const declareSets = ({ family, ip, type }: Words): string => `
   set guarded${family} { type ${type} . inet_proto . inet_service; }
   set clients${family} { type ${type} . inet_proto . inet_service . ${type}; flags interval; }
   set loops${family} { type ${type} . ${type}; }
-  map hosts${family} { type nf_proto : ${type}; }`;
+  map hosts${family} { type nf_proto : ${type}; }
+  set announced${family} { type ${type}; }`;
 
 const declareStays = ({ family, ip, type }: Words): string => `
   map stays${family} { type ${type} . inet_proto . inet_service : verdict; }
@@ -129,6 +130,13 @@ export const declareServices = ({ sizes, stays }: ServiceRules): string => `${bo
     ({ family, ip }) => `
     ${place(ip)} @guarded${family} ${place(ip)} . ${ip} saddr != @clients${family} counter drop comment "not in the service's source ranges"`,
   )}
+  }
+  chain to_announced {
+    type filter hook input priority filter; policy accept;
+    ct status dnat accept${both(
+      ({ family, ip }) => `
+    ${ip} daddr @announced${family} meta l4proto != { icmp, ipv6-icmp } counter reject comment "of a load balancer: its services' ports only"`,
+    )}
   }
   chain leaving {
     oifname "cwe*" accept

@@ -51,7 +51,7 @@ for (const family of [4, 6] as const) {
       snapshot,
     } = makeFlatCluster(network, hosts, '/run/service');
     // The last one has more backends than the chains that are always there.
-    const strangers = Array.from({ length: 9 }, (_, index): Backend => ({
+    const strangers = Array.from({ length: 65 }, (_, index): Backend => ({
       ip: pick(family, `192.0.2.${index + 1}`, `2001:db8::${index + 1}`),
       port: 9,
     }));

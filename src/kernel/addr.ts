@@ -14,13 +14,21 @@ import type { Sockets } from './sockets.ts';
 export const addrKey = (addr: Addr): string => `${addr.netns} ${addr.link} ${addr.address}`;
 export const addrText = (addr: Addr): string => `address ${addr.address} dev ${addr.link}${place(addr.netns)}`;
 
-/** Body of a request to add or remove the address of the link with that index. */
-export function encodeAddr(address: string, index: number): Buffer {
+/**
+ * Body of a request to add or remove the address of the link with that index. `shared`: a link of others, whose own connections
+ * shall not begin from it (RFC 6724, rule 3; by IPv4 the link's first address is taken anyhow).
+ */
+export function encodeAddr(address: string, index: number, shared = false): Buffer {
   const { ip, length } = parseInterface(address);
-  return encodeAddress({ index, ip, length, protocol: routeProtocol, flags: ip.includes(':') ? IFA_F_NODAD : 0 });
+  const isShared = shared && ip.includes(':');
+  return encodeAddress({ index, ip, length, protocol: routeProtocol, flags: ip.includes(':') ? IFA_F_NODAD : 0, isDeprecated: isShared });
 }
 
-const mayHold = (addr: Addr): boolean => isOurLinkName(addr.link) || (addr.link === 'lo' && isOurNetns(addr.netns));
+/** On links of others only host prefixes, in the host's own namespace: addresses of load balancers. */
+const mayHold = ({ netns, link, address }: Addr): boolean => {
+  if (isOurLinkName(link)) return true;
+  return link === 'lo' ? isOurNetns(netns) : netns === '' && /\/(32|128)$/.test(address);
+};
 
 export function createAddrKind(sockets: Sockets): Kind<Addr> {
   function list(netns: Netns): Addr[] {
@@ -47,7 +55,12 @@ export function createAddrKind(sockets: Sockets): Kind<Addr> {
       byNetns(items, (netns, group) =>
         sendAboutLinks(sockets.of(netns), group, (addr, index): Request => {
           const flags = NLM_F_CREATE | NLM_F_REPLACE;
-          return { type: RTM_NEWADDR, flags, body: encodeAddr(addr.address, index), action: `add ${addrText(addr)}` };
+          return {
+            type: RTM_NEWADDR,
+            flags,
+            body: encodeAddr(addr.address, index, !isOurLinkName(addr.link)),
+            action: `add ${addrText(addr)}`,
+          };
         }),
       ),
     remove: (items) =>
@@ -55,7 +68,11 @@ export function createAddrKind(sockets: Sockets): Kind<Addr> {
         const socket = sockets.find(netns);
         if (socket === undefined) return [];
         return sendAboutLinks(socket, group, (addr, index): Request => {
-          return { type: RTM_DELADDR, body: encodeAddr(addr.address, index), action: `remove ${addrText(addr)}` };
+          return {
+            type: RTM_DELADDR,
+            body: encodeAddr(addr.address, index, !isOurLinkName(addr.link)),
+            action: `remove ${addrText(addr)}`,
+          };
         }).filter(({ fault }) => fault.errno !== 'EADDRNOTAVAIL' && fault.errno !== 'ENODEV');
       }),
   };

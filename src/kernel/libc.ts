@@ -46,6 +46,7 @@ const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
+const AF_PACKET = 17;
 const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
@@ -101,6 +102,21 @@ export function openNetlinkSocket(protocol: number, groups = 0): number {
     address.writeUInt16LE(AF_NETLINK, 0);
     address.writeUInt32LE(groups, 8);
     checked(c.bind(fd, address, address.length), 'bind a netlink socket');
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** A socket that sends whole Ethernet frames by the link with that index, and receives none (packet(7)). The caller owns it. */
+export function openPacketSocket(index: number): number {
+  const fd = checked(c.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), 'open a packet socket');
+  try {
+    const address = Buffer.alloc(20);
+    address.writeUInt16LE(AF_PACKET, 0);
+    address.writeInt32LE(index, 4);
+    checked(c.bind(fd, address, address.length), 'bind a packet socket');
     return fd;
   } catch (error) {
     closeSync(fd);

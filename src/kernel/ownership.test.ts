@@ -26,7 +26,9 @@ for (const [about, link, ip, protocol, domain, ours] of [
   ['the link-local address that the kernel gave', 'cwe1', linkLocalOf(mac), 3, true, false],
   ['the same, of a kernel that does not say so', 'cwe1', linkLocalOf(mac), 0, true, false],
   ['what a router advertised', 'cwe1', 'fd00::1', 2, true, false],
-  ['an address of a foreign link', 'eth0', '10.0.0.1', 197, false, false],
+  ['an address of a foreign link', 'eth0', '10.0.0.1', 0, false, false],
+  ['one that we put there', 'eth0', '10.0.0.1', 197, false, true],
+  ['one of that protocol in a domain', 'eth0', '10.0.0.1', 197, true, false],
 ] as const) {
   test(`${about} is ${ours ? '' : 'not '}ours`, () => assert.equal(isOurAddress({ link, mac, ip: parseIp(ip), protocol }, domain), ours));
 }

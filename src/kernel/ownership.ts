@@ -8,6 +8,7 @@
 // - address: every address on a link named `cw…`, and in our namespaces those on `lo` besides 127.0.0.0/8 and ::1. What the
 //   kernel gives by itself is not: IFA_PROTO (Linux 5.18) says so, and where it does not, a link-local address counts as the
 //   kernel's when it is the one that follows from the link's MAC.
+//   On links of others a host prefix with IFA_PROTO 197: an address of a load balancer that this host answers for.
 // - route: protocol 197 in the main table. neighbour, forwarding entry: permanent ones on links named `cw…`.
 // - bandwidth limit: the qdisc with handle c97: on a link named `cwe…`; an ifb named `cwi…`, with its qdisc and the tc filter
 //   with preference 196 at the entrance of the link of that endpoint.
@@ -15,7 +16,7 @@
 //   that process's, and nobody else's; the agent itself only removes them, once no speaker is wanted any more.
 // - fast path: the tc filter with preference 197 and a name `cw_…` at the entrance of a link named `cw…`.
 import { type Ip, linkLocalOf, type Mac } from '#model/ip.ts';
-import { domainPrefix, linkPrefix } from '#model/numbers.ts';
+import { domainPrefix, linkPrefix, routeProtocol } from '#model/numbers.ts';
 import { IFAPROT_KERNEL_LL, IFAPROT_KERNEL_LO } from './netlink/uapi.ts';
 
 export const aliasPrefix = 'causeway ';
@@ -44,7 +45,7 @@ export interface FoundAddress {
 /** `domain`: whether the namespace itself is ours. */
 export function isOurAddress(address: FoundAddress, domain: boolean): boolean {
   if (address.link === 'lo') return domain && !loopback.test(address.ip);
-  if (!isOurLinkName(address.link)) return false;
+  if (!isOurLinkName(address.link)) return address.protocol === routeProtocol && !domain;
   if (address.protocol >= IFAPROT_KERNEL_LO && address.protocol <= IFAPROT_KERNEL_LL) return false;
   return !(linkLocal6.test(address.ip) && address.ip === linkLocalOf(address.mac));
 }

@@ -11,6 +11,8 @@ export interface NodePlace {
   readonly node: string;
   /** Its label topology.kubernetes.io/zone. */
   readonly zone?: string | undefined;
+  /** Whether hosts answer for a load balancer's address on the wire. */
+  readonly isAnnounced?: (ip: Ip) => boolean;
 }
 
 /** More backends of one service and port are not used: rules and look-ups would go on, but nobody balances that many. */
@@ -72,10 +74,22 @@ function choose(candidates: readonly Candidate[], place: NodePlace): Choice {
   return { anywhere: backendsOf(preferred(usable(candidates), place)), here: backendsOf(usable(local)) };
 }
 
+/** Nodes that may answer for a balanced address: those that would lead connections on. Of all ports, as they share the address. */
+function announcersOf({ isExternalLocal }: ServiceFacts, slices: readonly SliceFacts[]): 'every' | readonly string[] {
+  if (!isExternalLocal) return 'every';
+  const able = slices.flatMap(({ endpoints }) =>
+    endpoints.flatMap(({ node, isReady, isServing, isTerminating }) =>
+      node !== undefined && (isReady || (isServing && isTerminating)) ? [node] : [],
+    ),
+  );
+  return [...new Set(able)].toSorted();
+}
+
 /** One for each address and port of the service, node ports included; backends sorted, each once. */
 export function joinService(facts: ServiceFacts, slices: readonly SliceFacts[], place: NodePlace): Service[] {
   const { key, ips, ports, externalIps, balancerIps, sources, isExternalLocal, isInternalLocal, affinitySeconds } = facts;
   const families = ([4, 6] as const).filter((family) => [...ips, ...externalIps, ...balancerIps].some((ip) => familyOf(ip) === family));
+  const announcers = announcersOf(facts, slices);
   return ports.flatMap((port) =>
     families.flatMap((family) => {
       const { anywhere, here } = choose(candidatesOf(slices, port, family), place);
@@ -92,12 +106,16 @@ export function joinService(facts: ServiceFacts, slices: readonly SliceFacts[], 
         : { backends: anywhere };
       // Clients on this host are not bound to it: they would be refused where everybody else is served.
       const outside = { backends: anywhere, ...(isExternalLocal ? { outer: here } : {}) };
+      const balanced = (ip: Ip): Partial<Service> => ({
+        ...(sources === undefined ? {} : { sources }),
+        ...(place.isAnnounced?.(ip) === true ? { announcers } : {}),
+      });
       const of = (some: readonly Ip[]): Ip[] => some.filter((ip) => familyOf(ip) === family);
       const isServed = ips.some((ip) => familyOf(ip) === family);
       return [
         ...of(ips).map((ip) => front(ip, port.port, inside)),
         ...of(externalIps).map((ip) => front(ip, port.port, outside)),
-        ...of(balancerIps).map((ip) => front(ip, port.port, { ...outside, ...(sources === undefined ? {} : { sources }) })),
+        ...of(balancerIps).map((ip) => front(ip, port.port, { ...outside, ...balanced(ip) })),
         ...(port.nodePort === undefined || !isServed ? [] : [front(everyAddress[family], port.nodePort, outside)]),
       ];
     }),

@@ -54,13 +54,14 @@ function refusal(code: number, text: string): Fault {
   const message = `The Kubernetes API refuses: ${read.success ? read.output.message : `status ${code}`}`;
   if (code === 401) return new Fault('unauthenticated', message, { hint: 'Is the certificate or token of --kubernetes still good?' });
   if (code === 403) return new Fault('forbidden', message, { hint: 'Apply packaging/kubernetes/causeway.yaml' });
+  if (code === 409) return new Fault('conflict', message);
   // The version is older than what the server keeps: list again.
   if (code === 410) return new Fault('compacted', message);
   return new Fault(code === 404 ? 'not-found' : 'unavailable', message);
 }
 
 interface Asking {
-  readonly method: 'GET' | 'PATCH';
+  readonly method: 'GET' | 'PATCH' | 'POST' | 'PUT';
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly signal: AbortSignal;
@@ -124,6 +125,22 @@ export class KubernetesClient implements AsyncDisposable {
       throw new Fault('compacted', 'The Kubernetes API has gone back to an earlier version');
   }
 
+  /** One object. Faults as `list`. */
+  async get(path: string): Promise<unknown> {
+    const body = await this.#get(path, AbortSignal.timeout(answerMs));
+    return parsed(v.unknown(), await body.text());
+  }
+
+  /** Makes an object below `path` and answers it as stored. Faults as `list`, `conflict` when there is one of that name. */
+  create(path: string, object: object): Promise<unknown> {
+    return this.#send('POST', path, object);
+  }
+
+  /** Replaces an object of the resource version that it names. Faults as `list`, `conflict` when it has another by now. */
+  replace(path: string, object: object): Promise<unknown> {
+    return this.#send('PUT', path, object);
+  }
+
   /** Changes an object by a strategic merge patch and answers it. Faults as `list`. */
   async patch(path: string, change: object): Promise<unknown> {
     const headers = { 'content-type': 'application/strategic-merge-patch+json' };
@@ -133,6 +150,13 @@ export class KubernetesClient implements AsyncDisposable {
       body: JSON.stringify(change),
       signal: AbortSignal.timeout(answerMs),
     });
+    return parsed(v.unknown(), await body.text());
+  }
+
+  async #send(method: 'POST' | 'PUT', path: string, object: object): Promise<unknown> {
+    const headers = { 'content-type': 'application/json' };
+    const signal = AbortSignal.timeout(answerMs);
+    const body = await this.#request(path, { method, headers, body: JSON.stringify(object), signal });
     return parsed(v.unknown(), await body.text());
   }
 
@@ -153,7 +177,7 @@ export class KubernetesClient implements AsyncDisposable {
         ...(sent === undefined ? {} : { body: sent }),
         signal,
       });
-      if (statusCode !== 200) throw refusal(statusCode, await body.text());
+      if (statusCode !== 200 && statusCode !== 201) throw refusal(statusCode, await body.text());
       return body;
     } catch (error) {
       throw unreachable(error);

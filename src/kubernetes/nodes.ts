@@ -3,6 +3,7 @@
 // follow, is the place of its block among blocks of that length, so no host has to be told its own.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
+import { excludeLabel } from '#drivers/announce.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { bitsOf, type Cidr, cidrBase, cidrLength, covers, type Family, familyOf, hostPrefix, type Ip, ipToBigint } from '#model/ip.ts';
@@ -19,7 +20,7 @@ export interface ClusterOptions {
 /** The network of all pods. Its VNI is the one that flannel's users know. */
 export const podNetwork = { id: 'kubernetespods', name: 'pods', vni: 1 } as const;
 const tenant = 'default';
-/** The only label of a Node that is kept: where it is. */
+/** Of a Node's labels only these are kept: where it is, and whether it takes part in load balancing. */
 export const zoneLabel = 'topology.kubernetes.io/zone';
 /** MTU of a peer's underlay: a Node does not say it, so it is taken to be no smaller than ours. */
 const peerMtu = 65_535;
@@ -34,7 +35,13 @@ const node = v.object({
     annotations: v.optional(v.record(v.string(), v.string()), {}),
   }),
   spec: v.optional(v.object({ podCIDR: v.optional(v.string()), podCIDRs: v.optional(v.array(v.string())) }), {}),
-  status: v.optional(v.object({ addresses: v.optional(v.array(v.object({ type: v.string(), address: v.string() })), []) }), {}),
+  status: v.optional(
+    v.object({
+      addresses: v.optional(v.array(v.object({ type: v.string(), address: v.string() })), []),
+      conditions: v.nullish(v.array(v.object({ type: v.string(), status: v.string() }))),
+    }),
+    {},
+  ),
 });
 const named = v.object({ metadata: v.object({ name: v.string() }) });
 
@@ -78,8 +85,8 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   if (!read.success) throw new Fault('invalid', `Node ${nameOf(item) ?? 'without a name'} cannot be read: ${read.issues[0].message}`);
   const { metadata, spec, status } = read.output;
   const revision = revisionOf(metadata.resourceVersion);
-  const { name, creationTimestamp: createdAt } = metadata;
-  const zone = metadata.labels[zoneLabel];
+  const { name, creationTimestamp: createdAt, labels } = metadata;
+  const isReady = status.conditions?.find(({ type }) => type === 'Ready')?.status;
   const given = readable(field.cidr, spec.podCIDRs ?? (spec.podCIDR === undefined ? [] : [spec.podCIDR]));
   const usable = given.filter((cidr) => podCidrs.some((range) => covers(range, cidr)));
   const [first] = usable;
@@ -94,13 +101,13 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   const addresses = publicIp === undefined ? internal : [publicIp, ...internal.filter((ip) => ip !== publicIp)];
   const host: Host = {
     ...meta(name, name, revision, createdAt),
-    labels: zone === undefined ? {} : { [zoneLabel]: zone },
+    labels: Object.fromEntries([zoneLabel, excludeLabel].flatMap((label) => (labels[label] === undefined ? [] : [[label, labels[label]]]))),
     index: indexOf(first),
     generation: 0,
     ...told,
     underlay: addresses.map((ip: Ip) => ({ interface: '-', ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
-    status: { ready: true, seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
+    status: { ready: isReady === undefined || isReady === 'True', seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
   };
   const blocks = usable.map((cidr) => ({
     ...meta(blockId(cidr), blockId(cidr), revision, createdAt),

@@ -10,6 +10,7 @@ import { KubernetesServices } from './service-source.ts';
 const paths = {
   services: '/api/v1/services',
   slices: '/apis/discovery.k8s.io/v1/endpointslices',
+  pools: '/apis/causeway.dev/v1alpha1/addresspools',
   olderSlices: '/apis/discovery.k8s.io/v1beta1/endpointslices',
 } as const;
 
@@ -42,7 +43,8 @@ async function serve(t: TestContext): Promise<Server> {
 function say({ api }: Server, answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
   api.paths.clear();
   for (const [name, path] of Object.entries(paths)) {
-    const { lists = [], watches = [] } = answers[name as keyof typeof paths] ?? {};
+    // No server of these tests knows of pools.
+    const { lists = name === 'pools' ? [404] : [], watches = [] } = answers[name as keyof typeof paths] ?? {};
     api.paths.set(path, { lists, watches });
   }
 }

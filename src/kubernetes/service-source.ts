@@ -7,6 +7,7 @@ import { protocol } from '#api/schemas.ts';
 import type { ServiceSource } from '#agent/agent.ts';
 import { isFault } from '#model/fault.ts';
 import type { Service } from '#model/resources.ts';
+import { addressPools, type AddressPool, poolOf, readPool, usablePools } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
 import { joinService, localEndpoints, type NodePlace } from './backends.ts';
@@ -47,6 +48,7 @@ const kept: v.GenericSchema<unknown, readonly Service[]> = v.array(
     servedElsewhere: v.exactOptional(v.literal(true)),
     affinitySeconds: v.exactOptional(v.number()),
     sources: v.exactOptional(v.array(field.cidr)),
+    announcers: v.exactOptional(v.union([v.literal('every'), v.array(v.string())])),
   }),
 );
 
@@ -62,13 +64,15 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   readonly #joined = new Map<string, readonly Service[]>();
   readonly #dirty = new Set<string>();
   readonly #listed = new Set<string>();
+  readonly #pools = new Map<string, AddressPool>();
+  #usable: readonly AddressPool[] = [];
   #place: NodePlace;
   #current: readonly Service[] | undefined;
   #turning = false;
 
   constructor(options: ServicesOptions) {
     this.#options = options;
-    this.#place = { node: options.node };
+    this.#place = { node: options.node, isAnnounced: (ip) => poolOf(this.#usable, ip)?.isAnnounced === true };
     for (const { key, value } of options.journal.list(prefix)) {
       const read = v.safeParse(kept, value);
       if (read.success) this.#joined.set(key.slice(prefix.length), read.output);
@@ -78,7 +82,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   start(): void {
     const { client, log } = this.#options;
     const { signal } = this.#stop;
-    this.#running = [this.#serviceKind(), this.#sliceKind()].map((kind) => followKind(kind, { client, log, signal }));
+    this.#running = [this.#serviceKind(), this.#sliceKind(), this.#poolKind()].map((kind) => followKind(kind, { client, log, signal }));
   }
 
   current(): readonly Service[] {
@@ -86,13 +90,13 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   }
 
   isSynced(): boolean {
-    return this.#listed.size === 2;
+    return this.#listed.size === 3;
   }
 
   /** The zone that the node's label says, as soon as it is known and when it changes. */
   locate(zone: string | undefined): void {
     if (zone === this.#place.zone) return;
-    this.#place = { node: this.#options.node, zone };
+    this.#place = { ...this.#place, zone };
     for (const key of this.#services.keys()) this.#touch(key);
   }
 
@@ -152,6 +156,28 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
         this.#touch(facts.service);
       },
       delete: remove,
+    };
+  }
+
+  /** Which addresses hosts answer for is looked at again for every service when a pool changes. */
+  #poolKind(): Followed {
+    const change = (key: string, pool: AddressPool | undefined): void => {
+      if (pool === undefined) this.#pools.delete(key);
+      else this.#pools.set(key, pool);
+      this.#usable = usablePools([...this.#pools.values()]).usable;
+      for (const [service, { balancerIps }] of this.#services) if (balancerIps.length > 0) this.#touch(service);
+    };
+    return {
+      name: 'address pools',
+      paths: [addressPools],
+      absent: 'empty',
+      keys: () => [...this.#pools.keys()],
+      listed: () => this.#listedAll('address pools'),
+      put: (key, item) => {
+        const pool = readPool(item);
+        change(key, 'problem' in pool ? undefined : pool);
+      },
+      delete: (key) => change(key, undefined),
     };
   }
 

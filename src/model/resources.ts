@@ -208,6 +208,8 @@ export interface Service {
   readonly affinitySeconds?: number;
   /** Clients in these ranges only. */
   readonly sources?: readonly Cidr[];
+  /** Hosts of which one answers for the address on the wire. Absent: it is led here by somebody else. */
+  readonly announcers?: 'every' | readonly string[];
 }
 
 /** Kind name to resource type. Store keys are `<kind>/<id>`, REST paths `/v1/<kind>/<id>`. */

@@ -148,6 +148,8 @@ export interface AddressMessage {
   /** IFA_PROTO; 0 when absent. */
   readonly protocol: number;
   readonly flags: number;
+  /** Preferred for no time at all: nobody begins connections from it. Only told to the kernel. */
+  readonly isDeprecated?: boolean;
 }
 
 export function encodeAddress(address: AddressMessage): Buffer {
@@ -161,8 +163,12 @@ export function encodeAddress(address: AddressMessage): Buffer {
     ipAttribute(uapi.IFA_ADDRESS, address.ip),
     u32(uapi.IFA_FLAGS, address.flags),
     u8(uapi.IFA_PROTO, address.protocol),
+    ...(address.isDeprecated === true ? [attribute(uapi.IFA_CACHEINFO, preferredNever)] : []),
   ]);
 }
+
+/** struct ifa_cacheinfo: preferred for 0 seconds, valid for ever, and two stamps that the kernel writes. */
+const preferredNever = Buffer.from('00000000ffffffff0000000000000000', 'hex');
 
 /** ifaddrmsg of a dump of both families. */
 export const encodeAddressDump = (): Buffer => Buffer.alloc(8);

@@ -1,0 +1,46 @@
+// `causeway controller --kubernetes`: what has to be decided by one mind in a cluster that agents follow by its own API. Any number
+// may run; the one that holds the Lease decides.
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { Balancers } from '#kubernetes/balancers.ts';
+import { KubernetesClient } from '#kubernetes/client.ts';
+import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
+import { Leader } from '#kubernetes/leader.ts';
+
+export interface KubernetesControllerOptions {
+  readonly kubeconfig: string;
+  /** Where its Lease is. */
+  readonly namespace: string;
+}
+
+const stepMs = 3_000;
+
+/** Runs until a signal ends it. Faults as readKubeconfig. */
+export async function runKubernetesController({ kubeconfig, namespace }: KubernetesControllerOptions, log: Logger): Promise<void> {
+  await using client = new KubernetesClient(readKubeconfig(kubeconfig));
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
+  const leader = new Leader({
+    client,
+    namespace,
+    name: 'causeway-controller',
+    identity: `${hostname()}-${randomBytes(4).toString('hex')}`,
+    log,
+    now: () => performance.now(),
+    date: () => new Date(),
+  });
+  const balancers = new Balancers({ client, log, isLeading: () => leader.isLeading, date: () => new Date() });
+  const following = balancers.run(stop.signal);
+  log.info({ namespace }, 'The controller of a Kubernetes cluster is running');
+  while (!stop.signal.aborted) {
+    const was = leader.isLeading;
+    await leader.step();
+    if (leader.isLeading && !was) balancers.kick();
+    await delay(stepMs, undefined, { signal: stop.signal }).catch(() => undefined);
+  }
+  await following;
+  await leader.release();
+  log.info({}, 'The controller ends');
+}

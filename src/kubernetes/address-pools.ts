@@ -1,0 +1,182 @@
+// Ranges of addresses for load balancers, as the cluster-scoped resource AddressPool (causeway.dev/v1alpha1) says them, and which
+// service gets which. Pure: the same objects give the same addresses, and what a service has it keeps.
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import { cidrBase, cidrLast, type Family, familyOf, formatIp, type Ip, ipToBigint } from '#model/ip.ts';
+
+export const addressPools = '/apis/causeway.dev/v1alpha1/addresspools';
+
+const pool = v.object({
+  metadata: v.object({ name: v.string() }),
+  spec: v.object({
+    addresses: v.array(v.string()),
+    autoAssign: v.nullish(v.boolean()),
+    announce: v.nullish(v.picklist(['wire', 'none'])),
+  }),
+});
+
+interface Range {
+  readonly family: Family;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+export interface AddressPool {
+  readonly name: string;
+  readonly ranges: readonly Range[];
+  /** Given to services that ask for no pool and no address. */
+  readonly isAutomatic: boolean;
+  /** Whether hosts answer for the addresses on the wire; otherwise somebody else leads them to hosts. */
+  readonly isAnnounced: boolean;
+}
+
+function rangeOf(text: string): Range | undefined {
+  const [from = '', to] = text.split('-').map((part) => part.trim());
+  const cidr = v.safeParse(field.cidr, from);
+  if (to === undefined && cidr.success) {
+    const { output } = cidr;
+    return { family: familyOf(output), first: ipToBigint(cidrBase(output)), last: ipToBigint(cidrLast(output)) };
+  }
+  const [first, last] = [v.safeParse(field.ip, from), v.safeParse(field.ip, to ?? from)];
+  if (!first.success || !last.success || familyOf(first.output) !== familyOf(last.output)) return undefined;
+  const range = { family: familyOf(first.output), first: ipToBigint(first.output), last: ipToBigint(last.output) };
+  return range.first <= range.last ? range : undefined;
+}
+
+/** A pool, or what is wrong with it: one bad range makes all of it unusable. */
+export function readPool(item: unknown): AddressPool | { readonly problem: string } {
+  const read = v.safeParse(pool, item);
+  if (!read.success) return { problem: `${v.getDotPath(read.issues[0]) ?? 'The pool'}: ${read.issues[0].message}` };
+  const { metadata, spec } = read.output;
+  const ranges = spec.addresses.map((text) => ({ text, range: rangeOf(text) }));
+  const bad = ranges.find(({ range }) => range === undefined);
+  if (bad !== undefined) return { problem: `spec.addresses: ${JSON.stringify(bad.text.slice(0, 60))} is no prefix, address or range` };
+  return {
+    name: metadata.name,
+    ranges: ranges.flatMap(({ range }) => range ?? []),
+    isAutomatic: spec.autoAssign ?? true,
+    isAnnounced: spec.announce !== 'none',
+  };
+}
+
+const holds = ({ ranges }: AddressPool, ip: Ip): boolean => {
+  const [family, value] = [familyOf(ip), ipToBigint(ip)];
+  return ranges.some((range) => range.family === family && range.first <= value && value <= range.last);
+};
+
+export const poolOf = (pools: readonly AddressPool[], ip: Ip): AddressPool | undefined => pools.find((one) => holds(one, ip));
+
+const overlap = (a: AddressPool, b: AddressPool): boolean =>
+  a.ranges.some((one) => b.ranges.some((other) => one.family === other.family && one.first <= other.last && other.first <= one.last));
+
+/** Of pools that overlap the first by name is used; the others' names, and whom each is in the way of. */
+export function usablePools(pools: readonly AddressPool[]): {
+  readonly usable: AddressPool[];
+  readonly refused: ReadonlyMap<string, string>;
+} {
+  const usable: AddressPool[] = [];
+  const refused = new Map<string, string>();
+  for (const one of pools.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+    const other = usable.find((candidate) => overlap(candidate, one));
+    if (other === undefined) usable.push(one);
+    else refused.set(one.name, other.name);
+  }
+  return { usable, refused };
+}
+
+/** A service of type LoadBalancer that is ours to give addresses to. */
+export interface Claim {
+  readonly key: string;
+  readonly createdAt: string;
+  /** One address for each. */
+  readonly families: readonly Family[];
+  /** In its status now. */
+  readonly current: readonly Ip[];
+  /** Asked for by name. */
+  readonly addresses: readonly Ip[];
+  readonly pool?: string;
+}
+
+export interface Grant {
+  readonly addresses: readonly Ip[];
+  /** What it asks for and does not get, for people. */
+  readonly problem?: string;
+}
+
+/** How far the search for a free address goes in one pool: far more than there are services. */
+const mostTried = 100_000n;
+
+class Taken {
+  readonly #ips = new Set<Ip>();
+  /** Where the search in a range goes on, as all before is taken. */
+  readonly #next = new Map<Range, bigint>();
+
+  take(ip: Ip): boolean {
+    if (this.#ips.has(ip)) return false;
+    this.#ips.add(ip);
+    return true;
+  }
+
+  free({ family, ranges }: { readonly family: Family; readonly ranges: readonly Range[] }): Ip | undefined {
+    for (const range of ranges) {
+      if (range.family !== family) continue;
+      const from = this.#next.get(range) ?? range.first;
+      const end = range.last - from < mostTried ? range.last : from + mostTried;
+      for (let value = from; value <= end; value++) {
+        const ip = formatIp(value, family);
+        this.#next.set(range, value);
+        if (this.take(ip)) return ip;
+      }
+    }
+    return undefined;
+  }
+}
+
+const isWanted = ({ families, addresses, pool: name }: Claim, ip: Ip, pools: readonly AddressPool[]): boolean => {
+  const from = poolOf(pools, ip);
+  if (from === undefined || !families.includes(familyOf(ip))) return false;
+  const asked = addresses.filter((one) => familyOf(one) === familyOf(ip));
+  return (asked.length === 0 || asked.includes(ip)) && (name === undefined || from.name === name);
+};
+
+function give(claim: Claim, family: Family, pools: readonly AddressPool[], taken: Taken): Ip | string {
+  const asked = claim.addresses.find((ip) => familyOf(ip) === family);
+  if (asked !== undefined) {
+    if (!isWanted(claim, asked, pools)) return `${asked} is in no pool that the service may have it from`;
+    return taken.take(asked) ? asked : `${asked} is another service's`;
+  }
+  const from = pools.filter(({ name, isAutomatic }) => (claim.pool === undefined ? isAutomatic : name === claim.pool));
+  for (const { ranges } of from) {
+    const ip = taken.free({ family, ranges });
+    if (ip !== undefined) return ip;
+  }
+  return `No pool has a free IPv${family} address${claim.pool === undefined ? '' : ` (asked for: ${claim.pool})`}`;
+}
+
+/**
+ * Addresses by the claim's key. First everybody keeps what they have, the oldest first where two have the same; then the oldest
+ * that lack some are given some. A claim whose addresses are all of no pool is somebody else's and not answered.
+ */
+export function grant(claims: readonly Claim[], pools: readonly AddressPool[]): Map<string, Grant> {
+  const taken = new Taken();
+  const ours = claims
+    .filter(({ current }) => current.length === 0 || current.some((ip) => poolOf(pools, ip) !== undefined))
+    .toSorted((a, b) => (`${a.createdAt} ${a.key}` < `${b.createdAt} ${b.key}` ? -1 : 1));
+  const kept = new Map(
+    ours.map((claim) => [
+      claim.key,
+      claim.families.flatMap(
+        (family) => claim.current.find((ip) => familyOf(ip) === family && isWanted(claim, ip, pools) && taken.take(ip)) ?? [],
+      ),
+    ]),
+  );
+  return new Map(
+    ours.map((claim): [string, Grant] => {
+      const has = kept.get(claim.key) ?? [];
+      const answers = claim.families.map((family) => has.find((ip) => familyOf(ip) === family) ?? give(claim, family, pools, taken));
+      const addresses = answers.filter((answer): answer is Ip => v.is(field.ip, answer));
+      const problem = answers.find((answer) => !v.is(field.ip, answer));
+      return [claim.key, { addresses, ...(problem === undefined ? {} : { problem }) }];
+    }),
+  );
+}

@@ -1,0 +1,113 @@
+// What the controller writes, on a server of two listings that takes statuses.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { Fault } from '#model/fault.ts';
+import { addressPools } from './address-pools.ts';
+import { Balancers } from './balancers.ts';
+import type { KubernetesClient } from './client.ts';
+
+interface Item {
+  readonly metadata: { readonly namespace?: string; readonly name: string };
+  readonly status?: object;
+}
+
+/** Lists what is given and stays with that; keeps statuses that are written, under their paths. */
+function server(services: readonly Item[], pools: readonly Item[] | undefined, refuse?: Fault) {
+  const written = new Map<string, Item>();
+  const client = {
+    list: (path: string) => {
+      if (path === addressPools && pools === undefined) return Promise.reject(new Fault('not-found', 'no such resource'));
+      return Promise.resolve({ items: path === addressPools ? pools : services, revision: 1 });
+    },
+    // oxlint-disable-next-line require-yield -- a stream of changes in which nothing changes
+    watch: async function* (_: string, __: number, signal: AbortSignal) {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    },
+    replace: (path: string, object: Item) => {
+      if (refuse !== undefined) return Promise.reject(refuse);
+      written.set(path, object);
+      return Promise.resolve(object);
+    },
+  };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it here
+  return { written, client: client as unknown as KubernetesClient };
+}
+
+const service = (name: string, spec: object = {}, more: object = {}): Item =>
+  ({
+    metadata: { namespace: 'shop', name, ...more },
+    spec: { type: 'LoadBalancer', clusterIP: '10.96.0.5', ...spec },
+    status: { loadBalancer: {} },
+  }) as Item;
+const pool = (name: string, ...addresses: readonly string[]): Item => ({ metadata: { name }, spec: { addresses } }) as Item;
+
+async function settled(of: ReturnType<typeof server>, { isLeading = true } = {}): Promise<Record<string, unknown>> {
+  const stop = new AbortController();
+  const balancers = new Balancers({
+    client: of.client,
+    log: { info: () => undefined, warn: () => undefined },
+    isLeading: () => isLeading,
+    date: () => new Date('2026-01-01T00:00:00.500Z'),
+  });
+  const running = balancers.run(stop.signal);
+  // Two rounds of what is pending: listings, and what follows from them.
+  await setTimeout(50);
+  stop.abort();
+  await running;
+  return Object.fromEntries([...of.written].map(([path, { status }]) => [path.split('/').slice(-2)[0], status]));
+}
+const since = '2026-01-01T00:00:00Z';
+const ready = { conditions: [{ type: 'Ready', status: 'True', reason: 'Usable', message: '', lastTransitionTime: since }] };
+const given = (...ips: readonly string[]): object => ({
+  loadBalancer: { ingress: ips.map((ip) => ({ ip })) },
+  conditions: [{ type: 'causeway.dev/Address', status: 'True', reason: 'Given', message: '', lastTransitionTime: since }],
+});
+
+test('load balancers get addresses, others and those of other classes do not', async () => {
+  const of = server(
+    [
+      service('web'),
+      service('plain', { type: 'ClusterIP' }),
+      service('other', { loadBalancerClass: 'example.org/x' }),
+      service('named', { loadBalancerClass: 'causeway.dev/address-pool' }),
+    ],
+    [pool('p', '203.0.113.0/28')],
+  );
+  assert.deepEqual(await settled(of), { p: ready, named: given('203.0.113.0'), web: given('203.0.113.1') });
+});
+
+const asks = (name: string, annotations: object): Item => service(name, {}, { annotations });
+const told = (status: unknown): unknown =>
+  (status as { conditions: { reason: string; message: string }[] }).conditions.map(({ reason, message }) => `${reason}: ${message}`);
+
+test('what is asked for by annotations, and what is wrong is told in conditions', async () => {
+  const of = server(
+    [
+      asks('a', { 'causeway.dev/addresses': '203.0.113.7' }),
+      asks('b', { 'causeway.dev/address-pool': 'q' }),
+      asks('c', { 'causeway.dev/address-pool': 'none' }),
+    ],
+    [pool('p', '203.0.113.0/28'), pool('q', '192.0.2.1'), pool('r', '192.0.2.0/24'), pool('s', 'nonsense')],
+  );
+  const { r, s, c, ...others } = await settled(of);
+  assert.deepEqual(others, { p: ready, q: ready, a: given('203.0.113.7'), b: given('192.0.2.1') });
+  assert.deepEqual(told(r), ['Overlaps: It overlaps the pool q']);
+  assert.deepEqual(told(s), ['Invalid: spec.addresses: "nonsense" is no prefix, address or range']);
+  assert.deepEqual(told(c), ['NoAddress: No pool has a free IPv4 address (asked for: none)']);
+});
+
+test('who does not lead, or knows no pool, writes nothing', async () => {
+  assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')]), { isLeading: false }), {});
+  assert.deepEqual(await settled(server([service('web')], undefined)), {});
+});
+
+test('what is as it should be is not written again', async () => {
+  const done = { ...service('web'), status: given('203.0.113.0') };
+  assert.deepEqual(await settled(server([done], [{ ...pool('p', '203.0.113.0/28'), status: ready }])), {});
+});
+
+test('a server that refuses stops nothing', async () => {
+  assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')], new Fault('conflict', 'changed'))), {});
+  assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')], new Fault('forbidden', 'no'))), {});
+});

@@ -1,0 +1,263 @@
+// The part of Causeway in a cluster that has to be one mind: which load balancer has which address. Follows Services and
+// AddressPools, and while it leads, writes addresses into the status of services and what is wrong into conditions.
+import { createHash } from 'node:crypto';
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import { isFault } from '#model/fault.ts';
+import { familyOf, type Family, type Ip } from '#model/ip.ts';
+import { addressPools, type AddressPool, type Claim, type Grant, grant, readPool, usablePools } from './address-pools.ts';
+import type { KubernetesClient } from './client.ts';
+import { followKind, type Followed } from './follow.ts';
+
+export interface BalancersOptions {
+  readonly client: KubernetesClient;
+  readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
+  readonly isLeading: () => boolean;
+  readonly date: () => Date;
+}
+
+const services = '/api/v1/services';
+/** A service that names another class is served by somebody else. */
+export const balancerClass = 'causeway.dev/address-pool';
+export const poolAnnotation = 'causeway.dev/address-pool';
+export const addressesAnnotation = 'causeway.dev/addresses';
+const conditionType = 'causeway.dev/Address';
+
+const conditions = v.nullish(v.array(v.record(v.string(), v.unknown())));
+const service = v.looseObject({
+  metadata: v.looseObject({
+    namespace: v.string(),
+    name: v.string(),
+    creationTimestamp: v.optional(v.string(), ''),
+    annotations: v.nullish(v.record(v.string(), v.string())),
+  }),
+  spec: v.looseObject({
+    type: v.nullish(v.string()),
+    clusterIP: v.nullish(v.string()),
+    clusterIPs: v.nullish(v.array(v.string())),
+    loadBalancerIP: v.nullish(v.string()),
+    loadBalancerClass: v.nullish(v.string()),
+  }),
+  status: v.nullish(
+    v.looseObject({
+      loadBalancer: v.nullish(v.looseObject({ ingress: v.nullish(v.array(v.looseObject({ ip: v.nullish(v.string()) }))) })),
+      conditions,
+    }),
+  ),
+});
+type Balancer = v.InferOutput<typeof service>;
+const storedPool = v.looseObject({
+  metadata: v.looseObject({ name: v.string() }),
+  status: v.nullish(v.looseObject({ conditions })),
+});
+
+const ipsOf = (texts: readonly (string | null | undefined)[]): Ip[] =>
+  texts.flatMap((text) => {
+    const read = v.safeParse(field.ip, text?.trim());
+    return read.success ? [read.output] : [];
+  });
+
+function claimOf(key: string, { metadata, spec, status }: Balancer): Claim {
+  const pool = metadata.annotations?.[poolAnnotation];
+  const asked = metadata.annotations?.[addressesAnnotation]?.split(',') ?? [spec.loadBalancerIP];
+  const own = ipsOf(spec.clusterIPs ?? [spec.clusterIP]).map(familyOf);
+  return {
+    key,
+    createdAt: metadata.creationTimestamp,
+    families: ([4, 6] as const).filter((family: Family) => own.includes(family)),
+    current: ipsOf((status?.loadBalancer?.ingress ?? []).map(({ ip }) => ip)),
+    addresses: ipsOf(asked),
+    ...(pool === undefined ? {} : { pool }),
+  };
+}
+
+type Condition = Readonly<Record<string, unknown>>;
+
+interface Told {
+  readonly type: string;
+  readonly status: 'True' | 'False';
+  readonly reason: string;
+  readonly message: string;
+}
+
+export class Balancers {
+  readonly #options: BalancersOptions;
+  readonly #balancers = new Map<string, Balancer>();
+  readonly #pools = new Map<string, v.InferOutput<typeof storedPool>>();
+  readonly #listed = new Set<string>();
+  /** By path: what was last written there, so that a server that drops it is not asked for ever. */
+  readonly #written = new Map<string, string>();
+  #work: Promise<void> = Promise.resolve();
+  #isPending = false;
+
+  constructor(options: BalancersOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when `signal` has aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { client, log } = this.#options;
+    await Promise.all([this.#serviceKind(), this.#poolKind()].map((kind) => followKind(kind, { client, log, signal })));
+    await this.#work;
+  }
+
+  /** Looks again at everything, once what is going on has ended. */
+  kick(): void {
+    if (this.#isPending) return;
+    this.#isPending = true;
+    this.#work = this.#next(this.#work);
+  }
+
+  async #next(before: Promise<void>): Promise<void> {
+    await before;
+    this.#isPending = false;
+    await this.#settle();
+  }
+
+  #serviceKind(): Followed {
+    return {
+      name: 'services',
+      paths: [services],
+      keys: () => [...this.#balancers.keys()],
+      put: (key, item) => {
+        const read = v.safeParse(service, item);
+        const isOurs =
+          read.success &&
+          read.output.spec.type === 'LoadBalancer' &&
+          (read.output.spec.loadBalancerClass ?? balancerClass) === balancerClass;
+        if (isOurs) this.#balancers.set(key, read.output);
+        else this.#balancers.delete(key);
+        this.kick();
+      },
+      delete: (key) => {
+        this.#balancers.delete(key);
+        this.kick();
+      },
+      listed: () => this.#listedOne('services'),
+    };
+  }
+
+  #poolKind(): Followed {
+    return {
+      name: 'address pools',
+      paths: [addressPools],
+      absent: 'empty',
+      keys: () => [...this.#pools.keys()],
+      put: (key, item) => {
+        const read = v.safeParse(storedPool, item);
+        if (read.success) this.#pools.set(key, read.output);
+        this.kick();
+      },
+      delete: (key) => {
+        this.#pools.delete(key);
+        this.kick();
+      },
+      listed: () => this.#listedOne('address pools'),
+    };
+  }
+
+  #listedOne(name: string): void {
+    this.#listed.add(name);
+    this.kick();
+  }
+
+  async #settle(): Promise<void> {
+    if (this.#listed.size < 2 || !this.#options.isLeading()) return;
+    const pools = await this.#judgePools();
+    const claims = [...this.#balancers].map(([key, balancer]) => claimOf(key, balancer));
+    for (const [key, granted] of grant(claims, pools)) await this.#write(key, granted, pools.length > 0);
+  }
+
+  /** The pools that can be used; each is told in its status whether it is one. */
+  async #judgePools(): Promise<AddressPool[]> {
+    const read = [...this.#pools].map(([name, stored]) => ({ name, stored, pool: readPool(stored) }));
+    const good = read.flatMap(({ pool }) => ('problem' in pool ? [] : [pool]));
+    const { usable, refused } = usablePools(good);
+    for (const { name, stored, pool } of read) {
+      const other = refused.get(name);
+      const problem = 'problem' in pool ? pool.problem : other === undefined ? undefined : `It overlaps the pool ${other}`;
+      const told = conditionOf(
+        'Ready',
+        problem === undefined ? { reason: 'Usable' } : { reason: other === undefined ? 'Invalid' : 'Overlaps', problem },
+      );
+      await this.#put(`${addressPools}/${name}/status`, stored, {
+        ...stored.status,
+        conditions: this.#with(stored.status?.conditions, told),
+      });
+    }
+    return usable;
+  }
+
+  async #write(key: string, { addresses, problem }: Grant, hasPools: boolean): Promise<void> {
+    const balancer = this.#balancers.get(key);
+    if (balancer === undefined) return;
+    const { metadata, status } = balancer;
+    const shown = status?.loadBalancer?.ingress ?? [];
+    const before = ipsOf(shown.map(({ ip }) => ip));
+    // Without any pool services are not ours to speak about.
+    if (!hasPools && before.length === 0) return;
+    const told = conditionOf(conditionType, problem === undefined ? { reason: 'Given' } : { reason: 'NoAddress', problem });
+    const isSame = before.toSorted().join() === [...addresses].toSorted().join();
+    const ingress = isSame ? shown : addresses.map((ip) => ({ ip }));
+    const path = `/api/v1/namespaces/${metadata.namespace}/services/${metadata.name}/status`;
+    const next = { ...status, loadBalancer: { ...status?.loadBalancer, ingress }, conditions: this.#with(status?.conditions, told) };
+    const wrote = await this.#put(path, balancer, next);
+    if (wrote && !isSame) this.#options.log.info({ service: key, addresses, problem }, 'gave addresses to a load balancer');
+  }
+
+  /** With ours in the place of the earlier one, whose time it keeps while it says the same. */
+  #with(before: readonly Condition[] | null | undefined, told: Told): object[] {
+    const others = (before ?? []).filter((one) => one['type'] !== told.type);
+    const earlier = before?.find((one) => one['type'] === told.type);
+    const since = earlier?.['status'] === told.status ? earlier['lastTransitionTime'] : undefined;
+    return [
+      ...others,
+      {
+        ...told,
+        lastTransitionTime:
+          since ??
+          this.#options
+            .date()
+            .toISOString()
+            .replace(/\.\d+Z$/, 'Z'),
+      },
+    ];
+  }
+
+  /** Whether it was written: not when it is so already, or was written before and the server has dropped a part. */
+  async #put(path: string, object: { readonly status?: object | null | undefined }, status: object): Promise<boolean> {
+    if (JSON.stringify(sorted(object.status)) === JSON.stringify(sorted(status))) return false;
+    const digest = createHash('sha256')
+      .update(JSON.stringify([withoutTimes(object.status), withoutTimes(status)]))
+      .digest('hex');
+    if (this.#written.get(path) === digest) return false;
+    try {
+      await this.#options.client.replace(path, { ...object, status });
+      this.#written.set(path, digest);
+      return true;
+    } catch (error) {
+      // Changed or deleted meanwhile: the watch tells, and it is looked at again.
+      if (isFault(error, 'conflict') || isFault(error, 'not-found')) return false;
+      this.#options.log.warn({ error, path }, 'cannot write a status');
+      return false;
+    }
+  }
+}
+
+function conditionOf(type: string, { reason, problem }: { readonly reason: string; readonly problem?: string }): Told {
+  return { type, status: problem === undefined ? 'True' : 'False', reason, message: problem ?? '' };
+}
+
+/** Keys in order, so that two texts are equal when the values are. */
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, inner]): [string, unknown] => [key, sorted(inner)]),
+  );
+}
+
+const withoutTimes = (value: unknown): unknown =>
+  JSON.parse(JSON.stringify(sorted(value) ?? null, (key, inner: unknown) => (key === 'lastTransitionTime' ? undefined : inner)));
