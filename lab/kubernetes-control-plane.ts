@@ -76,7 +76,9 @@ export class ControlPlane {
 
   /** Begins again with what etcd had then. */
   async restore(file: string): Promise<void> {
-    for (const name of ['kube-scheduler', 'kube-controller-manager', 'kube-apiserver', 'etcd']) await this.#host.stopService(name);
+    // Asked to end, the API server first waits a minute for whoever watches.
+    for (const name of ['kube-scheduler', 'kube-controller-manager', 'kube-apiserver']) await this.#host.stopService(name, 'SIGKILL');
+    await this.#host.stopService('etcd');
     rmSync(this.#data, { recursive: true, force: true });
     const cluster = [`--initial-cluster=default=${etcdPeer}`, `--initial-advertise-peer-urls=${etcdPeer}`];
     await this.#host.exec(['etcdutl', 'snapshot', 'restore', file, `--data-dir=${this.#data}`, ...cluster]);
@@ -91,7 +93,7 @@ export class ControlPlane {
     const { address, address6 } = this.#host;
     await this.#startProgram('kube-apiserver', [
       `--etcd-servers=${etcdClient}`,
-      `--advertise-address=${families[0] === 6 ? address6 : address}`,
+      ...(families[0] === 6 ? [`--advertise-address=${address6}`, '--bind-address=::'] : [`--advertise-address=${address}`]),
       '--secure-port=6443',
       '--insecure-port=0',
       `--tls-cert-file=${this.#file('apiserver.crt')}`,

@@ -164,6 +164,11 @@ export class Kubernetes {
     await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 200 });
     const ranges = this.#families.map((family) => nodeRange(family, index));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
+    // The API server is asked to pass requests on to pods, so it must reach them.
+    for (const range of ranges) {
+      const gateway = range.includes(':') ? host.address6 : host.address;
+      await this.lab.controller.exec(['ip', 'route', 'replace', range, 'via', gateway]);
+    }
   }
 
   async restartKubelet(host: Host): Promise<void> {
@@ -175,7 +180,9 @@ export class Kubernetes {
   startAgent(host: Host, ...more: readonly string[]): Promise<void> {
     const config = this.#identities.file(`agent-${host.name}.kubeconfig`);
     const ranges = this.#families.flatMap((family) => ['--pod-cidr', podRanges[family]]);
-    const words = ['--kubernetes', config, ...ranges, '--host', host.name, '--log-level', 'debug'];
+    // Else the agent takes the IPv4 address that the machine has as well.
+    const underlay = this.#families[0] === 6 ? ['--underlay', host.address6] : [];
+    const words = ['--kubernetes', config, ...ranges, ...underlay, '--host', host.name, '--log-level', 'debug'];
     return startAgent(host, { arguments: [...words, ...more] });
   }
 

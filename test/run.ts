@@ -8,7 +8,8 @@ import { pipeline } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec, tap } from 'node:test/reporters';
 import { isFault } from '#model/fault.ts';
-import { buildKubernetes, needsOfKubernetes } from '#lab/kubernetes-programs.ts';
+import { buildKubernetes, clusterPrograms, needsOfKubernetes, upstreamPrograms } from '#lab/kubernetes-programs.ts';
+import { upstreamNeeds } from '#lab/kubernetes-upstream.ts';
 import { ensurePackages, testNeeds } from '#lab/packages.ts';
 import { terminalProgress } from '#lab/progress.ts';
 import { checkStatics } from './static.ts';
@@ -59,9 +60,12 @@ const layers: readonly Layer[] = [
     needsRoot: true,
     run: async (patterns) => {
       const progress = terminalProgress();
-      await ensurePackages(needsOfKubernetes(), progress);
-      await buildKubernetes(progress);
-      return runFiles(pick((await find(['test/**/*.e2e.ts'])).filter(isOfKubernetes), patterns), { concurrency: 1, minutes: 15 });
+      const files = pick((await find(['test/**/*.e2e.ts'])).filter(isOfKubernetes), patterns);
+      const withUpstream = files.some((file) => file.includes('upstream'));
+      const programs = [...clusterPrograms, ...(withUpstream ? upstreamPrograms : [])];
+      await ensurePackages([...needsOfKubernetes(programs), ...(withUpstream ? upstreamNeeds : [])], progress);
+      await buildKubernetes(progress, programs);
+      return runFiles(files, { concurrency: 1, minutes: 15 });
     },
   },
 ];

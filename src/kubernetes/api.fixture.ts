@@ -30,6 +30,8 @@ export class Api {
   }
 
   async listen(): Promise<string> {
+    // So long that no test on a slow machine meets a connection that is just being closed.
+    this.#server.keepAliveTimeout = 120_000;
     this.#server.listen(0, '127.0.0.1');
     await once(this.#server, 'listening');
     const address = this.#server.address();
