@@ -8,6 +8,7 @@ import { isFault } from '#model/fault.ts';
 import { attachBench } from './attach.ts';
 import { bedName, removeBeds } from './bed.ts';
 import { burstBench } from './burst.ts';
+import { cniBench } from './cni.ts';
 import { encryptedBench } from './encrypted.ts';
 import { memoryBench } from './memory.ts';
 import { pathBench } from './path.ts';
@@ -21,6 +22,7 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   plan: planBench,
   attach: attachBench,
   burst: burstBench,
+  cni: cniBench,
   path: pathBench,
   encrypted: encryptedBench,
   watch: watchBench,
