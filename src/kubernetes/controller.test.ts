@@ -189,3 +189,24 @@ test('a node keeps the first address of its range, and those that others have gi
   const first = { node: '10.244.1.0', 'taken-10.244.1.7': '10.244.1.7' };
   assert.deepEqual(reserved, [first, { ...first, 'taken-10.244.1.9': '10.244.1.9' }]);
 });
+
+test('a range that another node has, and an address of a node among those of pods, are told and left out', async () => {
+  const one = { podCidrs: ['10.244.1.0/24'], addresses: internal('10.213.0.11') };
+  const three = { podCidrs: ['10.244.3.0/24'], addresses: internal('10.244.9.9') };
+  api.lists = [list(20, [node('a', 11, one), node('b', 12, { ...one, addresses: internal('10.213.0.12') }), node('c', 13, three)])];
+  api.watches = [
+    [
+      { type: 'DELETED', object: node('a', 21, one) },
+      { type: 'MODIFIED', object: node('b', 22, one) },
+      { type: 'ERROR', object: { kind: 'Status', code: 410 } },
+    ],
+  ];
+  const warnings: string[] = [];
+  const { lines } = await said(warnings);
+  const hosts = lines.map(short).filter((line) => line.includes('hosts'));
+  assert.deepEqual(hosts, ['20 put hosts a', '21 delete hosts a', '22 put hosts b']);
+  assert.deepEqual(
+    warnings.map((text) => /"node":"(.)"/.exec(text)?.[1]),
+    ['b', 'c'],
+  );
+});

@@ -55,6 +55,8 @@ class Known {
   readonly #options: KubernetesOptions;
   readonly #facts = new Map<string, NodeFacts>();
   readonly #problems = new Map<string, string>();
+  /** Node by its block's id. */
+  readonly #holders = new Map<string, string>();
   #taken = '';
 
   constructor(options: KubernetesOptions) {
@@ -75,7 +77,7 @@ class Known {
       return;
     }
     if (before !== undefined && substance(before) === substance(facts)) return;
-    this.#facts.set(name, facts);
+    this.#take(name, facts);
     for (const block of before?.blocks ?? []) {
       if (!facts.blocks.some(({ id }) => id === block.id)) yield { type: 'delete', kind: 'blocks', id: block.id, revision };
     }
@@ -86,7 +88,7 @@ class Known {
   *delete(item: unknown, revision: number): Generator<WatchLine, void> {
     const name = nameOf(item) ?? '';
     const before = this.#facts.get(name);
-    this.#facts.delete(name);
+    this.#take(name, undefined);
     for (const { id } of before?.blocks ?? []) yield { type: 'delete', kind: 'blocks', id, revision };
     if (before?.host !== undefined) yield { type: 'delete', kind: 'hosts', id: name, revision };
   }
@@ -126,11 +128,28 @@ class Known {
     }
   }
 
+  #take(name: string, facts: NodeFacts | undefined): void {
+    for (const { id } of this.#facts.get(name)?.blocks ?? []) this.#holders.delete(id);
+    if (facts === undefined) this.#facts.delete(name);
+    else this.#facts.set(name, facts);
+    for (const { id } of facts?.blocks ?? []) this.#holders.set(id, name);
+  }
+
+  /** Fault `overlap`: another node has that range already; two would both give out its addresses. */
+  #checkUnlike({ blocks }: NodeFacts, name: string): void {
+    for (const { id, cidr } of blocks) {
+      const holder = this.#holders.get(id);
+      if (holder !== undefined && holder !== name)
+        throw new Fault('overlap', `Node ${holder} has the podCIDR ${cidr}, too`, { field: 'spec.podCIDR' });
+    }
+  }
+
   /** One odd node keeps no other from being used. */
   #read(item: unknown, name: string): NodeFacts | undefined {
     let problem = '';
     try {
       const facts = this.#withOwn(readNode(item, this.#options));
+      this.#checkUnlike(facts, name);
       problem = facts.problem ?? '';
       return facts;
     } catch (error) {

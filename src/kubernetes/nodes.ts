@@ -6,7 +6,19 @@ import * as field from '#api/fields.ts';
 import { excludeLabel } from '#drivers/announce.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { bitsOf, type Cidr, cidrBase, cidrLength, covers, type Family, familyOf, hostPrefix, type Ip, ipToBigint } from '#model/ip.ts';
+import {
+  bitsOf,
+  type Cidr,
+  cidrBase,
+  cidrLength,
+  contains,
+  covers,
+  type Family,
+  familyOf,
+  hostPrefix,
+  type Ip,
+  ipToBigint,
+} from '#model/ip.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { readAnnotations } from './annotations.ts';
 import { revisionOf } from './client.ts';
@@ -79,7 +91,7 @@ const readable = <T>(schema: v.GenericSchema<unknown, T>, texts: readonly string
     return read.success ? [read.output] : [];
   });
 
-/** Fault `invalid` when it is no Node, `unsupported` when it is one that cannot be a host. */
+/** Faults: `invalid` when it is no Node, `unsupported` when it is one that cannot be a host, `overlap` when it has a pod's address. */
 export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts {
   const read = v.safeParse(node, item);
   if (!read.success) throw new Fault('invalid', `Node ${nameOf(item) ?? 'without a name'} cannot be read: ${read.issues[0].message}`);
@@ -97,6 +109,12 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     field.ip,
     status.addresses.filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
   );
+  const inside = internal.find((ip) => podCidrs.some((range) => contains(range, ip)));
+  if (inside !== undefined) {
+    throw new Fault('overlap', `The node's address ${inside} is in the range of pods, --pod-cidr ${podCidrs.join(', ')}`, {
+      field: 'status.addresses',
+    });
+  }
   const { publicIp, ...told } = readAnnotations(metadata.annotations);
   const addresses = publicIp === undefined ? internal : [publicIp, ...internal.filter((ip) => ip !== publicIp)];
   const host: Host = {
@@ -154,4 +172,5 @@ export function clusterNetwork({ podCidrs, carry }: ClusterOptions, blocks: read
 }
 
 /** Whether the fault is about one Node, so that the others can still be used. */
-export const isNodeFault = (error: unknown): error is Fault => isFault(error, 'invalid') || isFault(error, 'unsupported');
+export const isNodeFault = (error: unknown): error is Fault =>
+  isFault(error, 'invalid') || isFault(error, 'unsupported') || isFault(error, 'overlap');
