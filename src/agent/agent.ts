@@ -7,7 +7,7 @@ import type { Report } from '#api/requests.ts';
 import { plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
-import { endpointLink } from '#model/numbers.ts';
+import { endpointLink, unknownInterface } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Host, Network, Service, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds } from '#kernel/kind.ts';
@@ -227,7 +227,9 @@ export class Agent implements AsyncDisposable {
     const { controller, log } = this.#options;
     this.#load();
     this.#noticeReboot();
-    this.#underlay = this.view.snapshot.hosts.get(this.#options.host)?.underlay ?? [];
+    // What a cluster says of this host without knowing its interfaces is nothing that the host could lose.
+    const kept = this.view.snapshot.hosts.get(this.#options.host)?.underlay ?? [];
+    this.#underlay = kept.filter((one) => one.interface !== unknownInterface);
     this.#lookAtUnderlay(this.#options.underlay());
     this.#spread();
     this.loop.run();

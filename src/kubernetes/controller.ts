@@ -8,6 +8,7 @@ import type { ClusterNetworks } from '#agent/local.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
 import { cidrBase, contains, type Ip } from '#model/ip.ts';
+import { vtepMac } from '#model/numbers.ts';
 import type { Change, KubernetesClient } from './client.ts';
 import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
 
@@ -101,8 +102,9 @@ class Known {
     const { host: name, carry = choicesFor('flannel').carry } = this.#options;
     const { host } = facts;
     if (host === undefined || host.id !== name) return facts;
-    const { sends = [], vtepMac } = host.carrying ?? {};
-    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...(vtepMac === undefined ? {} : { vtepMac }) } } };
+    const { sends = [], vtepMac: told } = host.carrying ?? {};
+    const mac = told === vtepMac(host.index) ? undefined : told;
+    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...(mac === undefined ? {} : { vtepMac: mac }) } } };
   }
 
   /** Whether others have given addresses on this host, or got some back, since network() was last asked. */

@@ -19,6 +19,7 @@ import {
   type Ip,
   ipToBigint,
 } from '#model/ip.ts';
+import { unknownInterface } from '#model/numbers.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { readAnnotations } from './annotations.ts';
 import { revisionOf } from './client.ts';
@@ -123,7 +124,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     index: indexOf(first),
     generation: 0,
     ...told,
-    underlay: addresses.map((ip: Ip) => ({ interface: '-', ip, subnet: hostPrefix(ip), mtu: peerMtu })),
+    underlay: addresses.map((ip: Ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
     status: { ready: isReady === undefined || isReady === 'True', seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
   };

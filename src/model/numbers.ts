@@ -5,6 +5,8 @@ import { type Cidr, type Family, type Ip, ipAdd, ipToBigint, cidrBase, linkLocal
 export const controllerPort = 7480;
 export const agentPort = 7481;
 export const vxlanPort = 8472;
+/** In the place of an interface's name where whoever tells of a host does not know it. */
+export const unknownInterface = '-';
 /** Ports that follow from a network's VNI follow from its rest by this. */
 export const portRange = 4096;
 /** First of the UDP ports of encrypted networks. */
