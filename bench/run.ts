@@ -15,6 +15,7 @@ import { pathBench } from './path.ts';
 import { planBench } from './plan.ts';
 import { policyBench } from './policy.ts';
 import { print, type Row } from './report.ts';
+import { servicesBench } from './services.ts';
 import { raise } from './undisturbed.ts';
 import { watchBench } from './watch.ts';
 
@@ -28,6 +29,7 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   watch: watchBench,
   memory: memoryBench,
   policy: policyBench,
+  services: servicesBench,
 };
 
 const { positionals: wanted, values } = parseArgs({

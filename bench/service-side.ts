@@ -1,0 +1,155 @@
+// One side of the benchmark of services, in a network namespace of its own, where every endpoint's address is the machine's own:
+//   service-side.ts causeway|kube-proxy SERVICES FOLDER
+// Prints what it measured as a line of JSON; then, for each line it reads, the rate of another batch of connections. Ends with its input.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathOf } from '#lab/kubernetes-programs.ts';
+import { endpointRange, port, probe, probeEndpoint, ServiceCluster } from './service-cluster.ts';
+import { median } from './report.ts';
+
+const [side = '', services = '', folder = ''] = process.argv.slice(2);
+const changes = 5;
+const batch = 1000;
+
+function ip(...words: readonly string[]): void {
+  const { status, stderr } = spawnSync('ip', words, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`ip ${words.join(' ')}: ${stderr}`);
+}
+
+/** Connects to the probe, asks, and answers which endpoint said so; undefined when nobody did in time. */
+function ask(timeoutMs: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: probe.ip, port: 80, timeout: timeoutMs });
+    const end = (answer: string | undefined): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.on('connect', () => socket.write('?'));
+    socket.on('data', (bytes) => end(bytes.toString()));
+    socket.on('error', () => end(undefined));
+    socket.on('timeout', () => end(undefined));
+  });
+}
+
+/** Milliseconds since `began` until the endpoint answers. */
+async function until(endpoint: string, began: number): Promise<number> {
+  const end = began + 600_000;
+  while (performance.now() < end) {
+    if ((await ask(250)) === endpoint) return performance.now() - began;
+    await sleep(2);
+  }
+  throw new Error(`${endpoint} has not answered in ten minutes`);
+}
+
+/** KiB that the kernel keeps for itself; the rest of the machine shall be quiet. */
+const kernelKib = (): number =>
+  ['Slab', 'VmallocUsed', 'Percpu'].reduce(
+    (sum, name) => sum + Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]),
+    0,
+  );
+
+function start(api: string): ChildProcess {
+  const config = join(folder, 'kubeconfig.json');
+  const named = {
+    clusters: [{ name: 'c', cluster: { server: api, 'certificate-authority': join(folder, 'api.crt') } }],
+    users: [{ name: 'u', user: {} }],
+  };
+  const contexts = [{ name: 'x', context: { cluster: 'c', user: 'u' } }];
+  writeFileSync(config, JSON.stringify({ apiVersion: 'v1', kind: 'Config', ...named, contexts, 'current-context': 'x' }));
+  const words =
+    side === 'causeway'
+      ? [
+          process.execPath,
+          '--disable-warning=ExperimentalWarning',
+          '--max-semi-space-size=2',
+          '--v8-pool-size=1',
+          join(import.meta.dirname, '..', 'src', 'bin', 'agent.ts'),
+          '--kubernetes',
+          config,
+          '--pod-cidr',
+          endpointRange,
+          '--host',
+          'node',
+          '--engine',
+          'none',
+          '--port',
+          '0',
+          '--state',
+          join(folder, 'state'),
+          '--run',
+          join(folder, 'run'),
+          '--cni-conf',
+          join(folder, 'cni.conflist'),
+        ]
+      : [
+          pathOf('kube-proxy'),
+          '--kubeconfig',
+          config,
+          '--kube-api-content-type=application/json',
+          '--proxy-mode=iptables',
+          '--hostname-override=node',
+          // As quick as it can be: its default waits for a second between changes.
+          '--iptables-min-sync-period=0',
+          '--iptables-sync-period=1h',
+          `--cluster-cidr=${endpointRange}`,
+          '--conntrack-max-per-core=0',
+          '--conntrack-tcp-timeout-established=0',
+          '--conntrack-tcp-timeout-close-wait=0',
+          '--healthz-bind-address=',
+          '--metrics-bind-address=127.0.0.1:10249',
+        ];
+  const [program = '', ...argv] = words;
+  return spawn(program, argv, { stdio: ['ignore', 'ignore', process.env['BENCH_LOG'] === undefined ? 'ignore' : 'inherit'] });
+}
+
+async function batchRate(): Promise<number> {
+  const began = performance.now();
+  for (let count = 0; count < batch; count++) if ((await ask(5_000)) === undefined) throw new Error('The probe does not answer');
+  return (batch / (performance.now() - began)) * 1000;
+}
+
+mkdirSync(folder, { recursive: true });
+ip('link', 'set', 'lo', 'up');
+ip('link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'far0');
+ip('addr', 'add', '10.213.0.1/24', 'dev', 'eth0');
+ip('link', 'set', 'eth0', 'up');
+ip('link', 'set', 'far0', 'up');
+ip('route', 'add', 'default', 'via', '10.213.0.254');
+ip('route', 'add', 'local', endpointRange, 'dev', 'lo');
+const listener = createServer((socket) => {
+  socket.on('data', () => socket.end(socket.localAddress ?? ''));
+  socket.on('error', () => undefined);
+});
+listener.listen(port, '0.0.0.0');
+const [key, cert] = [join(folder, 'api.key'), join(folder, 'api.crt')];
+const made = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=api'];
+const asked = spawnSync('openssl', ['req', ...made, '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert], {
+  encoding: 'utf8',
+});
+if (asked.status !== 0) throw new Error(`openssl: ${asked.stderr}`);
+using cluster = new ServiceCluster(Number(services), { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') });
+const api = await cluster.listen();
+const before = kernelKib();
+const began = performance.now();
+const child = start(api);
+try {
+  const programmedMs = await until(probeEndpoint(0), began);
+  await sleep(2_000);
+  const memoryKib = kernelKib() - before;
+  const changedMs: number[] = [];
+  for (let change = 1; change <= changes; change++) {
+    const changedAt = performance.now();
+    cluster.change(change);
+    changedMs.push(await until(probeEndpoint(change), changedAt));
+    await sleep(500);
+  }
+  process.stdout.write(`${JSON.stringify({ programmedMs, memoryKib, changedMs: median(changedMs) })}\n`);
+  for await (const _ of createInterface({ input: process.stdin })) process.stdout.write(`${await batchRate()}\n`);
+} finally {
+  child.kill('SIGKILL');
+  listener.close();
+}
