@@ -326,7 +326,7 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
   const records = dockerRecords(agent.local.journal);
   const ipam = new Ipam({ agent: agent.local, records, log: dockerLog });
   const plugin = createPlugin({ agent: agent.local, records, ipam, log: dockerLog, scope: options.scope });
-  closing.use(await PluginServer.listen(plugin.app, options.plugin));
+  closing.use(await PluginServer.listen(plugin, options.plugin));
   const engine = new Engine(options.engine);
   const sync = new Sync({
     agent: agent.local,

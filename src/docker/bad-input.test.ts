@@ -109,7 +109,7 @@ async function openScene() {
   const agent = new FakeAgent();
   const records = dockerRecords(agent.journal);
   const ipam = new Ipam({ agent, records, log: silent });
-  const { app } = createPlugin({ agent, records, ipam, log: silent, scope: 'local' });
+  const { call } = createPlugin({ agent, records, ipam, log: silent, scope: 'local' });
   const { id } = await agent.createNetwork({ name: 'net', pools: [{ family: 4, cidr: parseCidr('10.1.0.0/24'), id: pool }] });
   records.bindings.put(known, { network: id, ipam: 'causeway', origin: 'user', confirmed: true, unbinding: false });
   for (const [ip, holder] of [
@@ -129,9 +129,8 @@ async function openScene() {
       agent.networks().flatMap((one) => [agent.pools(one.id), agent.endpoints(one.id)]),
     ]);
   const ask = async (method: string, body: Json) => {
-    const response = await app.request(`/${method}`, { method: 'POST', body: JSON.stringify(body) });
-    const text = await response.text();
-    return { status: response.status, text };
+    const answer = await call(method, JSON.stringify(body));
+    return { status: answer.status, text: JSON.stringify(answer.body) };
   };
   // Pool and addresses of a network to come, as dockerd asks for them before it.
   const requested = await ask('IpamDriver.RequestPool', { AddressSpace: 'CausewayLocal', Pool: '10.9.0.0/24', Options: {}, V6: false });

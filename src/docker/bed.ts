@@ -96,7 +96,7 @@ export async function startBed({ liveRestore }: { readonly liveRestore: boolean 
   const log = recorder(calls);
   const ipam = new Ipam({ agent, records, log });
   const plugin = createPlugin({ agent, records, ipam, log, scope: 'local' });
-  const server = await PluginServer.listen(plugin.app, '/run/docker/plugins/causeway.sock');
+  const server = await PluginServer.listen(plugin, '/run/docker/plugins/causeway.sock');
   const socket = `${folder}/docker.sock`;
   const engine = new Engine(socket);
   let child: ChildProcess | undefined;

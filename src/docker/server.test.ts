@@ -9,6 +9,7 @@ import { parseCidr } from '#model/ip.ts';
 import { FakeAgent, fakeEndpoint } from './fake-agent.ts';
 import { Ipam } from './ipam.ts';
 import { silent } from './log.ts';
+import { maxBody } from './protocol.ts';
 import { dockerRecords } from './records.ts';
 import { createPlugin, PluginServer } from './server.ts';
 
@@ -28,12 +29,8 @@ function start(scope: 'local' | 'global' = 'local', agent = new FakeAgent()) {
   const ipam = new Ipam({ agent, records, log: silent });
   const plugin = createPlugin({ agent, records, ipam, log: silent, scope });
   const post = async (method: string, body?: unknown): Promise<{ status: number; body: Json }> => {
-    const response = await plugin.app.request(`/${method}`, {
-      method: 'POST',
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
-    assert.equal(response.headers.get('content-type'), 'application/vnd.docker.plugins.v1.2+json');
-    return { status: response.status, body: (await response.json()) as Json };
+    const answer = await plugin.call(method, body === undefined ? '' : JSON.stringify(body));
+    return { status: answer.status, body: structuredClone(answer.body) as Json };
   };
   const ok = async (method: string, body?: unknown): Promise<Json> => {
     const answer = await post(method, body);
@@ -76,15 +73,10 @@ test('the handshake says what it is', async () => {
   });
 });
 
-test('unknown methods are 404, GET too', async () => {
-  const { plugin, post } = start();
+test('unknown methods are 404', async () => {
+  const { post } = start();
   for (const method of ['NetworkDriver.Nothing', 'toString', '__proto__', 'VolumeDriver.List'])
     assert.equal((await post(method, {})).status, 404);
-  assert.equal((await plugin.app.request('/Plugin.Activate')).status, 404);
-});
-
-test('a body of more than a megabyte is refused', async () => {
-  assert.equal((await start().post('NetworkDriver.DeleteNetwork', { NetworkID: 'x'.repeat(1024 * 1024) })).status, 413);
 });
 
 test('a life of a network and an endpoint leaves nothing', async () => {
@@ -392,18 +384,28 @@ test("the socket is root's, replaces a dead one, and is not taken from a success
   t.after(() => rmSync(folder, { recursive: true }));
   const path = `${folder}/plugins/causeway.sock`;
   const { plugin } = start();
-  const first = await PluginServer.listen(plugin.app, path);
-  const second = await PluginServer.listen(plugin.app, path);
+  const first = await PluginServer.listen(plugin, path);
+  const second = await PluginServer.listen(plugin, path);
   await first[Symbol.asyncDispose]();
   assert.equal(statSync(path).mode & 0o777, 0o600);
   const dispatcher = new Agent({ connect: { socketPath: path } });
-  const { statusCode, body } = await request('http://plugin/Plugin.Activate', { method: 'POST', dispatcher });
-  assert.deepEqual([statusCode, await body.json()], [200, { Implements: ['NetworkDriver', 'IpamDriver'] }]);
+  const ask = async (method: 'GET' | 'POST', called: string, sent?: string) => {
+    const { statusCode, headers, body } = await request(`http://plugin/${called}`, { method, dispatcher, body: sent ?? null });
+    assert.equal(headers['content-type'], 'application/vnd.docker.plugins.v1.2+json');
+    return [statusCode, await body.json()];
+  };
+  assert.deepEqual(await ask('POST', 'Plugin.Activate'), [200, { Implements: ['NetworkDriver', 'IpamDriver'] }]);
+  assert.deepEqual(await ask('GET', 'Plugin.Activate'), [404, { Err: 'Not found' }]);
+  assert.deepEqual(await ask('POST', 'NetworkDriver.DeleteNetwork', 'x'.repeat(maxBody + 1)), [
+    413,
+    { Err: `The request is longer than ${maxBody} bytes` },
+  ]);
+  assert.equal((await ask('POST', 'Plugin.Activate'))[0], 200);
   await dispatcher.close();
   await second[Symbol.asyncDispose]();
   assert.equal(statSync(path, { throwIfNoEntry: false }), undefined);
   writeFileSync(path, 'stale');
-  const third = await PluginServer.listen(plugin.app, path);
+  const third = await PluginServer.listen(plugin, path);
   assert.ok(statSync(path).isSocket());
   await third[Symbol.asyncDispose]();
 });

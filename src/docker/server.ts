@@ -1,11 +1,8 @@
 // The plugin's HTTP side: one POST per method, parsed, run, answered. Calls never ask the engine anything (several plugins
 // dead-locked that way, moby#33871). dockerd finds the socket below /run/docker/plugins and asks Plugin.Activate first.
 import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
-import { getRequestListener } from '@hono/node-server';
-import { Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import { Sequence } from '#api/sequence.ts';
 import { isFault } from '#model/fault.ts';
 import { Endpoints } from './endpoints.ts';
@@ -66,11 +63,14 @@ function subjectOf(request: Readonly<Record<string, unknown>>): string | undefin
   return [endpoint, network, pool].find((id) => typeof id === 'string');
 }
 
-const answer = (status: number, body: object): Response =>
-  new Response(JSON.stringify(body), { status, headers: { 'content-type': contentType } });
+export interface PluginAnswer {
+  readonly status: number;
+  readonly body: object;
+}
 
 export interface Plugin {
-  readonly app: Hono;
+  /** Runs one method with a body as it came. Never rejects: what goes wrong is in the answer. */
+  readonly call: (method: string, body: string) => Promise<PluginAnswer>;
   readonly endpoints: Endpoints;
 }
 
@@ -80,35 +80,67 @@ export function createPlugin(options: DriverOptions): Plugin {
   const table = methods(options, new Networks(options), endpoints, ipam);
   const sequence = new Sequence();
 
-  async function call<M extends Method>(handlers: Pick<Methods, M>, method: M, body: string): Promise<Answer> {
+  async function run<M extends Method>(handlers: Pick<Methods, M>, method: M, body: string): Promise<Answer> {
     const request = parseRequest(method, body);
     const subject = subjectOf({ ...request });
-    const run = async (): Promise<Answer> => handlers[method](request);
-    return subject === undefined ? run() : sequence.run(subject, run);
+    const work = async (): Promise<Answer> => handlers[method](request);
+    return subject === undefined ? work() : sequence.run(subject, work);
   }
 
-  const app = new Hono();
-  app.use(bodyLimit({ maxSize: maxBody, onError: () => answer(413, { Err: `The request is longer than ${maxBody} bytes` }) }));
-  app.post('/:method', async (context) => {
-    const method = context.req.param('method');
-    if (!isMethod(method)) return answer(404, { Err: `Unknown method ${method.slice(0, 80)}` });
+  async function call(method: string, body: string): Promise<PluginAnswer> {
+    if (!isMethod(method)) return refusal(404, `Unknown method ${method.slice(0, 80)}`);
     const started = performance.now();
-    const body = await context.req.text();
     const took = (): number => Math.round(performance.now() - started);
     try {
-      const result = (await call(table, method, body)) ?? {};
+      const result = (await run(table, method, body)) ?? {};
       log.debug({ method, request: body.slice(0, 4096), answer: result, ms: took() }, 'plugin call');
-      return answer(200, result);
+      return { status: 200, body: result };
     } catch (error) {
       const { status, body: text } = pluginError(error);
       const fields = { method, request: body.slice(0, 4096), status, error, ms: took() };
       if (isFault(error)) log.warn(fields, `plugin call failed: ${text.Err}`);
       else log.error(fields, 'plugin call failed unexpectedly');
-      return answer(status, text);
+      return { status, body: text };
     }
+  }
+  return { call, endpoints };
+}
+
+const refusal = (status: number, text: string): PluginAnswer => ({ status, body: { Err: text } });
+
+/** Undefined when it is longer than the limit, or the engine has hung up. */
+async function readBody(request: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  return new Promise((resolve) => {
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= maxBody) chunks.push(chunk);
+      else resolve(undefined);
+    });
+    request.once('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+    request.once('close', () => resolve(undefined));
   });
-  app.notFound(() => answer(404, { Err: 'Not found' }));
-  return { app, endpoints };
+}
+
+/**
+ * Written for node:http itself: Request and Response objects with their streams cost more than the methods do, and an engine
+ * that starts many containers calls many methods.
+ */
+async function serve({ call }: Plugin, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const send = ({ status, body }: PluginAnswer, headers: Readonly<Record<string, string>> = {}): void => {
+    const text = JSON.stringify(body);
+    response.writeHead(status, { 'content-type': contentType, 'content-length': Buffer.byteLength(text), ...headers });
+    response.end(text);
+  };
+  if (request.method !== 'POST') {
+    send(refusal(404, 'Not found'));
+    return;
+  }
+  const body = await readBody(request);
+  // What is left of it is not waited for.
+  if (body === undefined) send(refusal(413, `The request is longer than ${maxBody} bytes`), { connection: 'close' });
+  else send(await call((request.url ?? '').slice(1), body));
 }
 
 /** A server on a unix socket that only root may open. */
@@ -127,13 +159,12 @@ export class PluginServer {
    * Listens under another name first and renames, so that the path always leads to a server that answers, also while a
    * dead process's socket is being replaced.
    */
-  static async listen(app: Hono, path: string): Promise<PluginServer> {
+  static async listen(plugin: Plugin, path: string): Promise<PluginServer> {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     // dockerd lists everything that ends in .sock as a plugin, so this name must not.
     const temporary = `${path}.${process.pid}`;
     rmSync(temporary, { force: true });
-    const listener = getRequestListener(app.fetch);
-    const server = createServer((request, response) => void listener(request, response));
+    const server = createServer((request, response) => void serve(plugin, request, response));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       // The socket is made inside listen(), synchronously, with this mask.

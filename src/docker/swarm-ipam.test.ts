@@ -17,10 +17,9 @@ type Json = Record<string, unknown>;
 function start(agent: FakeAgent = new FakeAgent(), journal: FakeJournal = agent.journal) {
   const records = dockerRecords(journal);
   const ipam = new Ipam({ agent, records, log: silent });
-  const { app } = createPlugin({ agent, records, ipam, log: silent, scope: 'global' });
+  const { call } = createPlugin({ agent, records, ipam, log: silent, scope: 'global' });
   const post = async (method: string, body: Json): Promise<Json> => {
-    const response = await app.request(`/${method}`, { method: 'POST', body: JSON.stringify(body) });
-    return (await response.json()) as Json;
+    return structuredClone((await call(method, JSON.stringify(body))).body) as Json;
   };
   const ok = async (method: string, body: Json): Promise<Json> => {
     const answer = await post(method, body);

@@ -54,7 +54,7 @@ describe('a real Swarm', { skip: missing() ?? false, timeout: 120_000 }, () => {
     writeFileSync(`${folder}/config.json`, JSON.stringify(config));
     await docker(`plugin create ${driver} ${folder}`);
     const id = await docker(`plugin inspect -f {{.Id}} ${driver}`);
-    server = await PluginServer.listen(plugin.app, `/run/docker/plugins/${id}/causeway.sock`);
+    server = await PluginServer.listen(plugin, `/run/docker/plugins/${id}/causeway.sock`);
     await docker(`plugin enable ${driver}`);
     await docker('swarm init --advertise-addr 10.250.0.1');
   });
