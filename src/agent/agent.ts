@@ -133,6 +133,9 @@ export class Agent implements AsyncDisposable {
   #unsaved = '';
   #saidReady = false;
   #turning = false;
+  /** Changes of facts so far, and how many of them the last plan had in it. */
+  #changes = 0;
+  #planned = -1;
 
   constructor(options: AgentOptions) {
     const { host, journal, kinds, controller, clock, log, newId } = options;
@@ -317,6 +320,7 @@ export class Agent implements AsyncDisposable {
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
+    this.#planned = this.#changes;
     this.#facts = this.#inUse.complete(this.view.snapshot, this.endpoints.all());
     this.#policy = this.#options.policies?.current(guarded(this.#facts, this.endpoints.all()));
     const beyond = { services: this.#options.services?.current() ?? [], policy: this.#policy };
@@ -383,6 +387,7 @@ export class Agent implements AsyncDisposable {
 
   /** Facts change in bursts; everybody is told once per turn. */
   #factsChanged(): void {
+    this.#changes += 1;
     if (this.#turning) return;
     this.#turning = true;
     setImmediate(() => {
@@ -393,7 +398,8 @@ export class Agent implements AsyncDisposable {
 
   #spread(): void {
     this.#tellBook();
-    this.loop.kick();
+    // Whoever changed them may have had the loop run already, to answer for what is in the kernel.
+    if (this.#planned !== this.#changes) this.loop.kick();
     this.#publisher.kick();
     for (const listener of this.#listeners) listener();
     this.#reportIfNews();

@@ -21,6 +21,7 @@ function bed(t: TestContext, options: Partial<LoopOptions> & { readonly kinds?: 
     maySweep: () => true,
     done: (outcome) => state.outcomes.push(outcome),
     failed: (error) => state.faults.push(error),
+    restMs: 0,
     ...options,
   });
   t.after(() => loop[Symbol.dispose]());
@@ -35,6 +36,26 @@ test('many kicks make one run, a moment later', (t) => {
   assert.deepEqual([loop.runs, domains(kinds)], [1, ['cw-one']]);
   tick(1000);
   assert.equal(loop.runs, 1);
+});
+
+test('kicked runs keep their distance, and the last kick is not forgotten', (t) => {
+  const { loop, state, kinds, tick } = bed(t, { restMs: 100 });
+  loop.kick();
+  tick(5);
+  for (let ms = 0; ms < 90; ms += 10) {
+    loop.kick();
+    tick(10);
+  }
+  assert.equal(loop.runs, 1);
+  state.desired = two;
+  loop.kick();
+  tick(10);
+  tick(5);
+  assert.deepEqual([loop.runs, domains(kinds)], [2, ['cw-two']]);
+  loop.kick();
+  assert.notEqual(loop.run(), undefined, 'on demand there is no rest');
+  tick(1000);
+  assert.equal(loop.runs, 3, 'and it does what was asked for meanwhile');
 });
 
 test('a run on demand does what a kick asked for', (t) => {

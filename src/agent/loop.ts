@@ -14,9 +14,15 @@ export interface LoopOptions {
   readonly failed: (error: unknown) => void;
   /** Whole kernel state is read again this often, for drift that nobody announced. */
   readonly fullReadMs?: number;
+  /**
+   * Kicked runs are at least this far apart; the first one after a rest comes at once. While many containers start here and on
+   * other hosts, facts change without end, and what has to be in the kernel for an answer is run on demand anyway.
+   */
+  readonly restMs?: number;
 }
 
 const coalesceMs = 5;
+const usualRestMs = 100;
 const firstRetryMs = 200;
 const lastRetryMs = 30_000;
 
@@ -24,6 +30,9 @@ export class Loop implements Disposable {
   readonly #options: LoopOptions;
   readonly #fullRead: NodeJS.Timeout;
   #pending: NodeJS.Timeout | undefined;
+  #resting: NodeJS.Timeout | undefined;
+  /** Kicked while resting. */
+  #isDue = false;
   #retry: NodeJS.Timeout | undefined;
   #retryMs = firstRetryMs;
   /** What the last run was refused. */
@@ -43,7 +52,16 @@ export class Loop implements Disposable {
 
   /** Facts have changed: run soon. Many kicks make one run. */
   kick(): void {
-    this.#pending ??= setTimeout(() => this.run(), coalesceMs);
+    if (this.#resting === undefined) this.#pending ??= setTimeout(() => this.#runKicked(), coalesceMs);
+    else this.#isDue = true;
+  }
+
+  #runKicked(): void {
+    this.#resting = setTimeout(() => {
+      this.#resting = undefined;
+      if (this.#isDue) this.kick();
+    }, this.#options.restMs ?? usualRestMs);
+    this.run();
   }
 
   /** Somebody else has been in the kernel. */
@@ -61,6 +79,7 @@ export class Loop implements Disposable {
   run(): Outcome | undefined {
     clearTimeout(this.#pending);
     this.#pending = undefined;
+    this.#isDue = false;
     const { reconciler, plan, maySweep, done, failed } = this.#options;
     try {
       const desired = plan();
@@ -81,6 +100,7 @@ export class Loop implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#fullRead);
     clearTimeout(this.#pending);
+    clearTimeout(this.#resting);
     clearTimeout(this.#retry);
   }
 

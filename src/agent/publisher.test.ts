@@ -33,9 +33,10 @@ class World {
   refused: ReadonlyMap<string, Fault> = new Map();
   publisher: Publisher = this.start();
 
-  start(): Publisher {
+  start(restMs = 0): Publisher {
     return new Publisher({
       host,
+      restMs,
       snapshot: () => snapshotOf({ endpoints: [...this.seen.values()] }),
       revision: () => this.seenRevision,
       local: () => [...this.local.values()].map((endpoint, index): LocalEndpoint => ({ endpoint, slot: index + 1 })),
@@ -154,6 +155,31 @@ test('what is new or changed here is put, what has gone is deleted, and then not
   t.mock.timers.tick(60_000);
   await settle();
   assert.equal(world.batches.length, sent);
+});
+
+test('what changes while it rests after a batch goes out together', async (t) => {
+  const world = bed(t);
+  world.publisher = world.start(250);
+  for (const number of [1, 2, 3, 4]) {
+    world.put(number);
+    await settle();
+    t.mock.timers.tick(50);
+    await settle();
+  }
+  assert.deepEqual(
+    world.batches.map(({ puts }) => puts.length),
+    [1],
+  );
+  t.mock.timers.tick(60);
+  await settle();
+  assert.deepEqual(
+    world.batches.map(({ puts }) => puts.length),
+    [1, 3],
+  );
+  t.mock.timers.tick(1000);
+  world.put(5);
+  await settle();
+  assert.equal(world.batches.length, 3, 'rested, it sends at once');
 });
 
 test('a change is not sent again because the watch is late', async (t) => {

@@ -27,9 +27,15 @@ export interface PublisherOptions {
   readonly send: (batch: EndpointBatch) => Promise<Published>;
   /** What the controller refuses now, by endpoint id; replaces what was said before. */
   readonly refused: (faults: ReadonlyMap<string, Fault>) => void;
+  readonly restMs?: number;
 }
 
 const batchSize = 500;
+/**
+ * After one batch the next waits this long, so that of many containers that start one after the other not each costs a
+ * request, a commit and a line to every other host. A full batch has no rest behind it.
+ */
+const usualRestMs = 250;
 const firstRetryMs = 100;
 const lastRetryMs = 5_000;
 
@@ -41,6 +47,7 @@ export class Publisher implements Disposable {
   #running = false;
   #again = false;
   #disposed = false;
+  #resting: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
   #retryMs = firstRetryMs;
 
@@ -51,7 +58,7 @@ export class Publisher implements Disposable {
   /** Facts have changed on either side. */
   kick(): void {
     if (this.#disposed) return;
-    if (this.#running) {
+    if (this.#running || this.#resting !== undefined) {
       this.#again = true;
       return;
     }
@@ -62,6 +69,7 @@ export class Publisher implements Disposable {
 
   [Symbol.dispose](): void {
     this.#disposed = true;
+    clearTimeout(this.#resting);
     clearTimeout(this.#retry);
   }
 
@@ -120,6 +128,8 @@ export class Publisher implements Disposable {
       const faults = batch.puts.length + batch.deletes.length > 0 ? await this.#send(batch) : 0;
       if (faults > 0) this.#later();
       else this.#retryMs = firstRetryMs;
+      const sent = batch.puts.length + batch.deletes.length;
+      if (sent > 0 && sent < batchSize) this.#rest();
     } catch {
       // No controller answered: the follower reports that; here it only means to try again.
       this.#later();
@@ -127,6 +137,15 @@ export class Publisher implements Disposable {
       this.#running = false;
       if (this.#again) this.kick();
     }
+  }
+
+  #rest(): void {
+    const { restMs = usualRestMs } = this.#options;
+    if (restMs === 0 || this.#disposed) return;
+    this.#resting = setTimeout(() => {
+      this.#resting = undefined;
+      if (this.#again) this.kick();
+    }, restMs);
   }
 
   /** How many were refused. */

@@ -25,8 +25,11 @@ export interface SandboxesOptions {
   readonly log: (fields: object, message: string) => void;
 }
 
-/** When to look for the link in the container after a join; the engine takes some ten milliseconds to move it. */
-const lookMs = [20, 50, 100, 400, 1500, 5000, 20_000];
+/**
+ * When to look for the link in the container after a join. The engine takes some ten milliseconds to move it, and some hundred
+ * to start the container; a second and more while it starts many, whom looking in vain would only keep waiting.
+ */
+const lookMs = [60, 200, 600, 2000, 6000, 20_000];
 
 export class Sandboxes implements Disposable {
   readonly #options: SandboxesOptions;
