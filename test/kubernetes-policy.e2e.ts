@@ -60,6 +60,10 @@ async function isReached(from: string, to: string, seconds = 3): Promise<boolean
 const becomes = (reached: boolean, from: string, to: string): Promise<true> =>
   until(`${from} ${reached ? 'to reach' : 'not to reach'} ${to}`, async () => (await isReached(from, to, 1)) === reached);
 
+/** How many pods of host1 have a network. */
+const links = async (): Promise<number> =>
+  (await lab.host('host1').ask(['ip', '-br', 'link'])).split('\n').filter((line) => line.startsWith('cwe')).length;
+
 before(async () => {
   await destroyLab(name);
   lab = await createLab({ name, hosts: 2 });
@@ -147,6 +151,9 @@ test('a policy is in force before the first packet of a new pod', async () => {
   await cluster.apply(pod('shop/silent', 'host1', ask));
   await until('it to have tried', async () => (await field('shop/silent', '.status.containerStatuses[0].state')).includes('terminated'));
   assert.equal(await field('shop/silent', '.status.containerStatuses[0].state.terminated.exitCode'), '0');
+  // The runtime takes its network away at a time of its own, which must not be in the middle of what follows.
+  await cluster.kubectl('delete', 'pod', 'silent', '--namespace=shop', '--wait');
+  await until("the pod's link to be gone", async () => (await links()) === 2);
 });
 
 test('an agent that is restarted changes nothing, and policies hold meanwhile', async () => {
