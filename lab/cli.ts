@@ -5,6 +5,7 @@ import { Fault, isFault } from '#model/fault.ts';
 import { ending, start } from './command.ts';
 import { engineSocket, startDockerd } from './engine.ts';
 import { boxImage, importImages } from './images.ts';
+import { Kubernetes } from './kubernetes.ts';
 import { createLab, destroyLab, type Lab, openLab } from './lab.ts';
 import { ensurePackages, labNeeds } from './packages.ts';
 import { terminalProgress } from './progress.ts';
@@ -16,6 +17,7 @@ const usage = `Usage: causeway lab COMMAND
   show NAME                              hosts, addresses, services
   exec NAME HOST [COMMAND…]              a shell or command in a host (host1 …, controller, outside, underlay)
   docker NAME HOST ARGUMENTS…            the Docker client against a host's engine
+  kubectl NAME ARGUMENTS…                kubectl as administrator of the cluster of \`causeway demo --kubernetes\`
   reboot NAME HOST                       power cut and start
   pull NAME HOST, plug NAME HOST         pull a host's network cable, put it back
   destroy NAME
@@ -84,6 +86,10 @@ async function main(argv: readonly string[]): Promise<void> {
         DOCKER_HOST: `unix://${engineSocket(host())}`,
         DOCKER_CONFIG: `${host().folder}/client`,
       });
+    case 'kubectl': {
+      const lab = labNamed(rest[0]);
+      return interactive(lab.controller.enter(new Kubernetes(lab).kubectlLine(rest.slice(1))));
+    }
     case 'reboot':
       return progress.step(`Rebooting ${rest[1]}`, () => labNamed(rest[0]).reboot(host()));
     case 'pull':

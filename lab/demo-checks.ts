@@ -3,18 +3,15 @@ import { Fault } from '#model/fault.ts';
 import { agentSocket } from './causeway.ts';
 import { capture, captureFilter, capturePort, holding, type WirePacket } from './demo-capture.ts';
 import { blue, containerOf, green, publishedPort, type Shop, shops, webAddress } from './demo-shops.ts';
+import type { CheckOf } from './demo-check.ts';
 import { seconds } from './demo-screen.ts';
 import type { Site } from './demo-site.ts';
-import { lineWith, linesWith, part, type Proof, Witness } from './demo-witness.ts';
+import { lineWith, linesWith, part, type Proof } from './demo-witness.ts';
 import { docker } from './engine.ts';
 import { outsideAddress } from './underlay.ts';
 import { until } from './until.ts';
 
-export interface Check {
-  readonly title: string;
-  /** Throws when the claim does not hold; what was seen is in the witness. */
-  prove(site: Site, witness: Witness): Promise<void>;
-}
+type Check = CheckOf<Site>;
 
 /** How long after a start names, routes and ports may take to be everywhere. */
 const patienceMs = 15_000;
@@ -169,18 +166,3 @@ const agentless: Check = {
 };
 
 export const checks: readonly Check[] = [sameNetworks, byName, isolated, unreadable, exposed, fullSize, agentless];
-
-/** Proves one claim, shows it, and answers whether it holds. */
-export async function showCheck(site: Site, check: Check): Promise<boolean> {
-  const { title } = check;
-  const beganMs = performance.now();
-  const witness = new Witness();
-  const failure = await site.screen.during(title, () =>
-    check.prove(site, witness).then(
-      () => undefined,
-      (error: unknown) => (error instanceof Error ? error.message : String(error)),
-    ),
-  );
-  site.screen.verdict({ title, passed: failure === undefined, beganMs, evidence: witness.evidence, failure });
-  return failure === undefined;
-}

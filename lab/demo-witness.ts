@@ -10,7 +10,13 @@ import type { Host } from './host.ts';
 /** Answers the decisive part when the output is as claimed, undefined when it is not. */
 export type Proof = (said: string) => string | undefined;
 
-const commandMs = 15_000;
+export interface Question {
+  readonly where: string;
+  readonly command: string;
+  readonly ask: () => Promise<Output>;
+}
+
+export const commandMs = 15_000;
 
 export class Witness {
   readonly evidence: Evidence[] = [];
@@ -34,6 +40,11 @@ export class Witness {
   /** The Docker client of a host. */
   docker(host: Host, argv: readonly string[], proof: Proof, patienceMs = 0): Promise<void> {
     return this.#look(host.name, shell(['docker', ...argv]), () => dockerOutput(host, argv), proof, patienceMs);
+  }
+
+  /** By any other way: `command` is how a person would do it. */
+  other({ where, command, ask }: Question, proof: Proof, patienceMs = 0): Promise<void> {
+    return this.#look(where, command, ask, proof, patienceMs);
   }
 
   async #look(where: string, command: string, ask: () => Promise<Output>, proof: Proof, patienceMs: number): Promise<void> {

@@ -1,7 +1,9 @@
 // `causeway demo`: the whole product on one machine, built, proved and left running; and its removal.
 import { parseArgs } from 'node:util';
 import { Fault, isFault } from '#model/fault.ts';
-import { checks, showCheck } from './demo-checks.ts';
+import { showChecks } from './demo-check.ts';
+import { checks } from './demo-checks.ts';
+import { showKubernetes } from './demo-kubernetes.ts';
 import { endMeasuring, showMeasures } from './demo-measures.ts';
 import { showNext } from './demo-next.ts';
 import { openScreen, type Screen, seconds } from './demo-screen.ts';
@@ -12,30 +14,37 @@ import { demoNeeds, ensurePackages } from './packages.ts';
 import { withLabLock } from './state.ts';
 
 const usage = `Usage: causeway demo [--quick] [--measure] [--name NAME]
-       causeway demo --down [--name NAME]
+       causeway demo --kubernetes [--name NAME]
+       causeway demo [--kubernetes] --down [--name NAME]
 
 Builds three Docker hosts in network namespaces of this machine, with real engines, a Causeway controller and an agent on
 each; makes two networks with the same addresses, one of them encrypted; starts a small application in each; shows that
 it works, and measures it. What it built stays and can be played with. Running it again checks it again.
 
+With --kubernetes it builds a real cluster instead, a control plane and two nodes with Causeway as the only network. The programs
+of Kubernetes are built once on a machine from Debian's source, which takes about eight minutes and 3 GB for the time.
+
+  --kubernetes show a Kubernetes cluster instead of Docker hosts
   --down       remove everything that it built
   --quick      leave out the measurements
   --measure    measure again, where a lab that was measured is found
-  --name NAME  name of the lab (default demo); demos of different names live side by side
+  --name NAME  name of the lab (default demo, or demo-kubernetes); demos of different names live side by side
   -h, --help   show this
 
 Needs root, about 1 GB of memory and 1 GB of disk. Missing Debian packages are installed first.
 `;
 
 const options = {
+  kubernetes: { type: 'boolean', default: false },
   down: { type: 'boolean', default: false },
   quick: { type: 'boolean', default: false },
   measure: { type: 'boolean', default: false },
-  name: { type: 'string', default: 'demo' },
+  name: { type: 'string' },
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
 
 interface Wishes {
+  readonly kubernetes: boolean;
   readonly down: boolean;
   readonly quick: boolean;
   readonly measure: boolean;
@@ -57,8 +66,7 @@ async function show(screen: Screen, { name, quick, measure }: Wishes): Promise<b
   screen.table(plan(site));
 
   screen.heading('Checks');
-  const results: boolean[] = [];
-  for (const check of checks) results.push(await showCheck(site, check));
+  const results = await showChecks(site, checks);
   const failed = results.filter((passed) => !passed).length;
 
   if (!quick && failed === 0) {
@@ -81,7 +89,8 @@ async function remove(screen: Screen, name: string): Promise<void> {
 function wishes(): Wishes | undefined {
   try {
     const { values } = parseArgs({ options, allowPositionals: false });
-    if (!values.help) return values;
+    const { help, name = values.kubernetes ? 'demo-kubernetes' : 'demo', ...rest } = values;
+    if (!help) return { ...rest, name };
     process.stdout.write(usage);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -93,10 +102,11 @@ function wishes(): Wishes | undefined {
 async function main(): Promise<void> {
   const wished = wishes();
   if (wished === undefined) return;
-  const { down, name } = wished;
+  const { down, kubernetes, name } = wished;
+  const command = `./causeway demo${kubernetes ? ' --kubernetes' : ''}`;
   if (process.getuid?.() !== 0) {
     throw new Fault('unsupported', 'The demonstration needs root: it makes network namespaces and starts Docker engines', {
-      hint: `sudo ./causeway demo${down ? ' --down' : ''}`,
+      hint: `sudo ${command}${down ? ' --down' : ''}`,
     });
   }
   for (const [signal, status] of [
@@ -104,9 +114,7 @@ async function main(): Promise<void> {
     ['SIGTERM', 143],
   ] as const) {
     process.once(signal, () => {
-      process.stderr.write(
-        '\nStopped. What was built is still there: ./causeway demo goes on with it, ./causeway demo --down removes it.\n',
-      );
+      process.stderr.write(`\nStopped. What was built is still there: ${command} goes on with it, ${command} --down removes it.\n`);
       process.exit(status);
     });
   }
@@ -114,7 +122,7 @@ async function main(): Promise<void> {
   // One at a time: two would start the same containers. A holder that was killed does not count.
   await withLabLock(`${name}.demo`, async () => {
     if (down) await remove(screen, name);
-    else if (!(await show(screen, wished))) process.exitCode = 1;
+    else if (!(await (kubernetes ? showKubernetes(screen, name) : show(screen, wished)))) process.exitCode = 1;
   });
 }
 
