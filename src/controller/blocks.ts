@@ -1,8 +1,8 @@
 // Blocks: which host is the authority for which piece of a pool, and loans of single addresses between hosts. A claim is
 // unique by its key, so two hosts can never hold one piece, whichever controllers they ask.
 import { Fault } from '#model/fault.ts';
-import { spaceOf } from '#model/block.ts';
-import { type Cidr, cidrBase, cidrLength, cidrOf, cidrSize, contains, type Ip, ipToBigint, bitsOf, familyOf, subnetAt } from '#model/ip.ts';
+import { type Cidr, cidrLength, cidrOf, contains, type Ip } from '#model/ip.ts';
+import { blockAround, chooseBlock, isOpen, loansWith, settled } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool } from '#model/resources.ts';
 import type { ClaimRequest, LoanRequest, LoanSettlement } from '#api/requests.ts';
 import { asHost, type HostPrincipal, type Principal } from './access.ts';
@@ -27,21 +27,6 @@ function haunted(control: Control, pool: Pool, host: string): Set<Cidr> {
     for (const ip of endpoint.addresses) if (contains(pool.cidr, ip)) cidrs.add(cidrOf(ip, pool.blockLength));
   }
   return cidrs;
-}
-
-/** The first block from the wanted end that is free and has something to give. */
-function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer: 'low' | 'high'): Cidr | undefined {
-  const within = pool.range ?? pool.cidr;
-  const size = 1n << BigInt(bitsOf(familyOf(pool.cidr)) - pool.blockLength);
-  const base = ipToBigint(cidrBase(pool.cidr));
-  const first = (ipToBigint(cidrBase(within)) - base) / size;
-  const last = (ipToBigint(cidrBase(within)) + cidrSize(within) - 1n - base) / size;
-  const step = prefer === 'low' ? 1n : -1n;
-  for (let index = prefer === 'low' ? first : last; index >= first && index <= last; index += step) {
-    const cidr = subnetAt(pool.cidr, pool.blockLength, index);
-    if (cidr !== undefined && !isTaken(cidr) && spaceOf(pool, cidr).capacity > 0) return cidr;
-  }
-  return undefined;
 }
 
 function mustTakeBlocks(network: Network): void {
@@ -113,11 +98,6 @@ export function claimBlock(control: Control, principal: Principal, request: Clai
   );
 }
 
-function blockAround(pool: Pool, ip: Ip): Cidr {
-  if (contains(pool.cidr, ip)) return cidrOf(ip, pool.blockLength);
-  throw new Fault('invalid', `${ip} is not inside ${pool.cidr}`, { field: 'ip' });
-}
-
 interface Wish {
   readonly pool: Pool;
   readonly network: Network;
@@ -146,8 +126,6 @@ function checkQuota(control: Control, network: Network, pool: Pool, host: string
     );
   }
 }
-
-const isOpen = ({ state }: Loan): boolean => state === 'asked' || state === 'granted';
 
 /** Only by its host, without endpoints and open loans. Absent already is success. Fault `in-use`. */
 export function releaseBlock(control: Control, principal: Principal, id: string, match?: number): Promise<void> {
@@ -194,16 +172,7 @@ function changeLoans(control: Control, principal: Principal, id: string, change:
 /** Asking again with the same id is answered with the block as it is. Faults: `invalid`, `forbidden`, `exists` (id of another's loan). */
 export function askLoan(control: Control, principal: Principal, block: string, request: LoanRequest): Promise<Block> {
   asHost(principal, request.host, 'Requests for loans');
-  return changeLoans(control, principal, block, (found) => {
-    if (found.host === request.host) throw new Fault('invalid', 'A host does not borrow from itself', { field: 'host' });
-    if (request.ip !== undefined && !contains(found.cidr, request.ip)) {
-      throw new Fault('invalid', `${request.ip} is not inside ${found.cidr}`, { field: 'ip' });
-    }
-    const known = found.loans.find(({ id }) => id === request.id);
-    if (known === undefined) return [...found.loans, { ...request, state: 'asked' }];
-    if (known.host === request.host) return found.loans;
-    throw new Fault('exists', `Loan ${request.id} is another host's`, { field: 'id' });
-  });
+  return changeLoans(control, principal, block, (found) => loansWith(found, request));
 }
 
 /** The block's host grants or refuses what is asked; the borrower returns. The same again is success. Faults: `forbidden`, `invalid`, `conflict`. */
@@ -220,21 +189,6 @@ export function settleLoan(
     const next = settled(found, known, settlement);
     return next === known ? found.loans : found.loans.map((one) => (one === known ? next : one));
   });
-}
-
-function settled(block: Block, loan: Loan, { state, ip, reason }: LoanSettlement): Loan {
-  if (loan.state === state && (ip === undefined || ip === loan.ip)) return loan;
-  if (state === 'returned') return { ...loan, state };
-  if (loan.state !== 'asked') throw new Fault('stale', `The loan is ${loan.state} already`, { field: 'state' });
-  if (state === 'refused') return { ...loan, state, ...(reason === undefined ? {} : { reason }) };
-  if (ip === undefined || !contains(block.cidr, ip)) {
-    throw new Fault('invalid', `A grant names an address inside ${block.cidr}`, { field: 'ip' });
-  }
-  if (loan.ip !== undefined && loan.ip !== ip) throw new Fault('invalid', `${loan.ip} was asked for`, { field: 'ip' });
-  if (block.loans.some((one) => one !== loan && one.ip === ip && one.state === 'granted')) {
-    throw new Fault('exists', `${ip} is lent already`, { field: 'ip' });
-  }
-  return { ...loan, state, ip };
 }
 
 /** By either side, once refused or returned. Absent already is success. Fault `in-use` while it is open. */

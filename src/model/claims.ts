@@ -1,0 +1,64 @@
+// Arithmetic of claims and loans, whoever keeps them (a store of ours, the Kubernetes API): which block a host gets, and what
+// a block's loans become. The one who writes makes sure that nobody else has written meanwhile.
+import { spaceOf } from './block.ts';
+import { Fault } from './fault.ts';
+import { bitsOf, type Cidr, cidrBase, cidrOf, cidrSize, contains, familyOf, type Ip, ipToBigint, subnetAt } from './ip.ts';
+import type { Block, Loan, Pool } from './resources.ts';
+
+/** The first block from the wanted end that is free and has something to give. */
+export function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer: 'low' | 'high'): Cidr | undefined {
+  const within = pool.range ?? pool.cidr;
+  const size = 1n << BigInt(bitsOf(familyOf(pool.cidr)) - pool.blockLength);
+  const base = ipToBigint(cidrBase(pool.cidr));
+  const first = (ipToBigint(cidrBase(within)) - base) / size;
+  const last = (ipToBigint(cidrBase(within)) + cidrSize(within) - 1n - base) / size;
+  const step = prefer === 'low' ? 1n : -1n;
+  for (let index = prefer === 'low' ? first : last; index >= first && index <= last; index += step) {
+    const cidr = subnetAt(pool.cidr, pool.blockLength, index);
+    if (cidr !== undefined && !isTaken(cidr) && spaceOf(pool, cidr).capacity > 0) return cidr;
+  }
+  return undefined;
+}
+
+/** The block of the pool that holds `ip`. Fault `invalid` when the pool does not. */
+export function blockAround(pool: Pool, ip: Ip): Cidr {
+  if (contains(pool.cidr, ip)) return cidrOf(ip, pool.blockLength);
+  throw new Fault('invalid', `${ip} is not inside ${pool.cidr}`, { field: 'ip' });
+}
+
+/** Whether the address may be in use, or come to be. */
+export const isOpen = ({ state }: Loan): boolean => state === 'asked' || state === 'granted';
+
+/** The block's loans with one more that is asked for; asking again changes nothing. Faults: `invalid`, `exists` (id of another's loan). */
+export function loansWith(block: Block, request: Omit<Loan, 'state' | 'reason'>): readonly Loan[] {
+  if (block.host === request.host) throw new Fault('invalid', 'A host does not borrow from itself', { field: 'host' });
+  if (request.ip !== undefined && !contains(block.cidr, request.ip)) {
+    throw new Fault('invalid', `${request.ip} is not inside ${block.cidr}`, { field: 'ip' });
+  }
+  const known = block.loans.find(({ id }) => id === request.id);
+  if (known === undefined) return [...block.loans, { ...request, state: 'asked' }];
+  if (known.host === request.host) return block.loans;
+  throw new Fault('exists', `Loan ${request.id} is another host's`, { field: 'id' });
+}
+
+export interface LoanEnd {
+  readonly state: Exclude<Loan['state'], 'asked'>;
+  readonly ip?: Ip | undefined;
+  readonly reason?: string | undefined;
+}
+
+/** What the loan becomes; the same again changes nothing. Faults: `stale` (it has gone on since), `invalid`, `exists` (lent already). */
+export function settled(block: Block, loan: Loan, { state, ip, reason }: LoanEnd): Loan {
+  if (loan.state === state && (ip === undefined || ip === loan.ip)) return loan;
+  if (state === 'returned') return { ...loan, state };
+  if (loan.state !== 'asked') throw new Fault('stale', `The loan is ${loan.state} already`, { field: 'state' });
+  if (state === 'refused') return { ...loan, state, ...(reason === undefined ? {} : { reason }) };
+  if (ip === undefined || !contains(block.cidr, ip)) {
+    throw new Fault('invalid', `A grant names an address inside ${block.cidr}`, { field: 'ip' });
+  }
+  if (loan.ip !== undefined && loan.ip !== ip) throw new Fault('invalid', `${loan.ip} was asked for`, { field: 'ip' });
+  if (block.loans.some((one) => one !== loan && one.ip === ip && one.state === 'granted')) {
+    throw new Fault('exists', `${ip} is lent already`, { field: 'ip' });
+  }
+  return { ...loan, state, ip };
+}
