@@ -48,6 +48,7 @@ const buildNeeds: readonly Need[] = [
 const compiler: readonly Need[] = [
   { program: 'go', package: 'golang-1.24-go', why: 'to build Kubernetes' },
   { program: 'go', package: 'golang-1.24-src', why: 'to build Kubernetes' },
+  { program: 'go', package: 'golang-github-modern-go-reflect2-dev', why: 'to build Kubernetes' },
 ];
 
 export const pathOf = (program: KubernetesProgram): string => join(folder, program);
