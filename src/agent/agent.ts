@@ -13,6 +13,7 @@ import type { Host, Network, Service, Snapshot, Underlay } from '#model/resource
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
+import { type BgpSource, settingsOf } from './bgp-source.ts';
 import { Endpoints } from './endpoints.ts';
 import { follow } from './follower.ts';
 import { HostPorts } from './host-ports.ts';
@@ -64,6 +65,8 @@ export interface AgentOptions {
   readonly services?: ServiceSource;
   /** Policies of the cluster; the same. */
   readonly policies?: PolicySource;
+  /** How the host's speaker is set; without, as by default. The same. */
+  readonly bgp?: BgpSource | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
   readonly leakMs?: number | undefined;
   /** After every run of the loop: name servers, repairs inside containers. */
@@ -313,8 +316,8 @@ export class Agent implements AsyncDisposable {
   }
 
   #maySweep(): boolean {
-    const { services, policies } = this.#options;
-    return this.view.isSynced && !this.#recovering && services?.isSynced() !== false && policies?.isSynced() !== false;
+    const { services, policies, bgp } = this.#options;
+    return this.view.isSynced && !this.#recovering && [services, policies, bgp].every((source) => source?.isSynced() !== false);
   }
 
   #plan(): Desired | undefined {
@@ -322,8 +325,9 @@ export class Agent implements AsyncDisposable {
     if (self === undefined) return undefined;
     this.#planned = this.#changes;
     this.#facts = this.#inUse.complete(this.view.snapshot, this.endpoints.all());
-    this.#policy = this.#options.policies?.current(guarded(this.#facts, this.endpoints.all()));
-    const beyond = { services: this.#options.services?.current() ?? [], policy: this.#policy };
+    const { services, policies, bgp } = this.#options;
+    this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all()));
+    const beyond = { services: services?.current() ?? [], policy: this.#policy, bgp: settingsOf(bgp) };
     const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };

@@ -10,11 +10,11 @@ import { inNetns } from '#kernel/netns.ts';
 const programs = '/usr/lib/frr';
 export const hasFrr = (): boolean => existsSync(join(programs, 'bgpd'));
 
-/** Command lines of the two daemons; `bgp` is the configuration of bgpd (docs.frrouting.org, "BGP"). */
-export function frrCommands(folder: string, bgp: string): (readonly string[])[] {
-  mkdirSync(folder, { recursive: true });
+/** Command lines of the two daemons, whose files are in `folder` as they see it; `bgp` is the configuration of bgpd (docs.frrouting.org, "BGP"). */
+export function frrCommands(folder: string, bgp: string, seenFromHere: string = folder): (readonly string[])[] {
+  mkdirSync(seenFromHere, { recursive: true });
   const file = (name: string, text: string): string => {
-    writeFileSync(join(folder, name), text);
+    writeFileSync(join(seenFromHere, name), text);
     return join(folder, name);
   };
   const common = (name: string, config: string): string[] => [
@@ -34,7 +34,7 @@ export function frrCommands(folder: string, bgp: string): (readonly string[])[] 
     common('zebra', file('zebra.conf', 'frr defaults datacenter\n')),
     common('bgpd', file('bgpd.conf', `frr defaults datacenter\n${bgp}`)),
   ];
-  execFileSync('chown', ['--recursive', 'frr:frr', folder]);
+  execFileSync('chown', ['--recursive', 'frr:frr', seenFromHere]);
   return commands;
 }
 

@@ -58,6 +58,15 @@ export interface AttachRequest {
   readonly bandwidth?: Bandwidth;
 }
 
+/** One address: of the first of these pools that has one, or exactly `ip`. */
+export interface AddressChoice {
+  readonly pools: readonly string[];
+  readonly ip?: Ip;
+}
+
+/** Which addresses a pod gets that asks for none itself; undefined: one of each family, of the network's first pool. */
+export type AddressChooser = (of: { readonly namespace?: string; readonly pod?: string }) => Promise<readonly AddressChoice[] | undefined>;
+
 export interface JoinAnswer {
   /** Link in the host's namespace that the engine moves into the container. */
   readonly link: string;

@@ -42,7 +42,9 @@ Options:
   --engine SOCKET      Docker's socket (default /var/run/docker.sock); "none" runs without an engine
   --kubernetes FILE    be a node of the cluster of this kubeconfig: follow its API, no controller and no Docker
   --pod-cidr CIDR      of a node: the cluster's range of pods; once per family
-  --carry NAME         of a node: vxlan, direct-routing or host-gateway, the same on all (default vxlan)
+  --model NAME         of a node: flannel, or calico, whose pools are IPPools of the cluster (default flannel)
+  --carry NAME         of a node, the same on all: vxlan, direct-routing or host-gateway (flannel, default vxlan);
+                       bgp or bgp-cross-subnet (calico, default as the pools say)
   --cni-conf FILE      of a node: written once pods can be attached (default /etc/cni/net.d/10-causeway.conflist)
   --keep-connections   of a node: connections that stand when a policy comes to forbid them go on (default: they are cut)
   --log-denied         of a node: the kernel's log tells which packets policies deny, and by which rule
@@ -73,6 +75,7 @@ const options = {
   engine: { type: 'string' },
   kubernetes: { type: 'string' },
   'pod-cidr': { type: 'string', multiple: true },
+  model: { type: 'string' },
   carry: { type: 'string' },
   'cni-conf': { type: 'string' },
   'keep-connections': { type: 'boolean' },
@@ -171,6 +174,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     // Without an agent there is no cluster to follow, whatever the environment says of one.
     kubernetes: uninstall ? undefined : either('kubernetes'),
     podCidr: values['pod-cidr'] ?? environment['CAUSEWAY_POD_CIDR'],
+    model: either('model'),
     carry: either('carry'),
     cniConf: or('cni-conf'),
     logDenied: isSet(values['log-denied'], environment['CAUSEWAY_LOG_DENIED']),

@@ -215,6 +215,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       controller: cluster.controller((id) => agent.local.network(id)),
       ...(cluster.services === undefined ? {} : { services: cluster.services }),
       ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
+      bgp: cluster.bgp,
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {
@@ -275,6 +276,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   agent.start();
   cluster.services?.start();
   cluster.policies?.start();
+  cluster.bgp?.start();
 
   const stop = new AbortController();
   const sync = await serveDocker(options, agent, { log, closing, signal: stop.signal });
@@ -285,7 +287,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     policies: () => cluster.policies && reportOf(cluster.policies.policies(), agent.policy, ruleCounts(policyTableName)),
     details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
   });
-  const cni = createCni({ agent: agent.local, log: log.child({ part: 'cni' }) });
+  const cni = createCni({ agent: agent.local, choose: cluster.choose, log: log.child({ part: 'cni' }) });
   const servers = [
     await listenSocket(apps.socket, join(options.run, 'agent.sock')),
     await listenSocket(cni, join(options.run, 'cni.sock')),

@@ -3,8 +3,10 @@ import { networkInterfaces } from 'node:os';
 import type { Logger } from 'pino';
 import type { Controller } from '#agent/agent.ts';
 import { PolicedConnections } from '#agent/policed-connections.ts';
-import type { Journal } from '#api/local.ts';
+import type { AddressChooser, Journal } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
+import { CalicoBgp } from '#kubernetes/calico-bgp.ts';
+import { calicoController, type CalicoOptions } from '#kubernetes/calico-controller.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
 import { takenByOthers } from '#cni/host-local.ts';
@@ -19,6 +21,7 @@ import { KubernetesServices } from '#kubernetes/service-source.ts';
 import type { Ip } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Network } from '#model/resources.ts';
+import { podAddresses } from '#kubernetes/pod-addresses.ts';
 import type { NodeOptions } from './node-options.ts';
 
 /** What a run of the loop has brought about. */
@@ -36,6 +39,10 @@ export interface Cluster {
   /** Services of the cluster, where it has any; followed from start() on. */
   readonly services?: KubernetesServices;
   readonly policies?: KubernetesPolicies;
+  /** How the host's BGP speaker is set, where the cluster says it; the same. */
+  readonly bgp?: CalicoBgp;
+  /** Which pools a pod gets its addresses from, where the cluster says it. */
+  readonly choose?: AddressChooser;
   /** Told after every run of the loop. */
   applied(done: Done): void;
 }
@@ -66,6 +73,8 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const saw = (item: unknown): void => teller.saw(item);
   const taken = (): Ip[] => takenByOthers(journal);
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
+  const calico =
+    node.model === 'calico' ? followCalico(client, { ...cluster, journal, now: () => Date.now() }, { kick, closing }) : undefined;
   const policed = keepConnections
     ? undefined
     : closing.use(
@@ -75,23 +84,36 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   return {
     host,
     generation: 0,
-    controller: () => kubernetesController(client, cluster),
+    controller: () => calico?.controller ?? kubernetesController(client, cluster),
+    ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose }),
     renew: () => undefined,
     services,
     policies,
     applied: (done) => {
-      const { blocks, hosts } = done.facts;
+      const { blocks, hosts, pools } = done.facts;
       services.locate(hosts.get(host)?.labels[zoneLabel]);
       // Only now that the kernel leads connections there.
       health.update(services.healthPorts());
       policed?.applied(done.policy);
-      const wish = wishFor(host, publicKey(), done);
+      const wish = calico === undefined ? wishFor(host, publicKey(), done) : undefined;
       if (wish !== undefined) teller.wish(wish);
-      const canAttach = [...blocks.values()].some((block) => block.host === host);
+      const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
       if (isInstalled || !canAttach) return;
       isInstalled = true;
       installConflist(cniConf);
       log.info({ file: cniConf }, 'pods can be attached');
     },
   };
+}
+
+/** The model `calico`: pools, blocks and speakers as the cluster's custom resources say. */
+function followCalico(
+  client: KubernetesClient,
+  options: Omit<CalicoOptions, 'poolsChanged'>,
+  { kick, closing }: Pick<ClusterContext, 'kick' | 'closing'>,
+) {
+  const { journal, log, host } = options;
+  const { controller, facts } = calicoController(client, { ...options, poolsChanged: () => bgp.touch() });
+  const bgp: CalicoBgp = closing.use(new CalicoBgp({ client, journal, log, changed: kick, pools: () => facts.pools.values() }));
+  return { controller, bgp, choose: podAddresses(client, facts, host) };
 }

@@ -17,11 +17,17 @@ test('a host is a node when it has a kubeconfig', () => {
   assert.deepEqual(readNodeOptions({ ...words, podCidr: '10.244.0.0/16,fd44::/48', carry: 'host-gateway' }), {
     kubeconfig: '/etc/kubeconfig',
     podCidrs: ['10.244.0.0/16', 'fd44::/48'],
+    model: 'flannel',
     carry: 'host-gateway',
     cniConf: '/etc/cni/net.d/10-causeway.conflist',
     keepConnections: false,
     logDenied: false,
   });
+});
+
+test('the ranges of the model calico are those of its pools', () => {
+  const calico = readNodeOptions({ ...words, podCidr: undefined, model: 'calico', carry: 'bgp-cross-subnet' });
+  assert.deepEqual([calico?.model, calico?.podCidrs, calico?.carry], ['calico', [], 'bgp-cross-subnet']);
 });
 
 const bad: readonly (readonly [string, Partial<NodeWords>, string])[] = [
@@ -30,6 +36,8 @@ const bad: readonly (readonly [string, Partial<NodeWords>, string])[] = [
   ['a range that is none', { podCidr: ['x'] }, '--pod-cidr'],
   ['two ranges of one family', { podCidr: ['10.0.0.0/16', '10.1.0.0/16'] }, '--pod-cidr'],
   ['a carriage that nobody has', { carry: 'pigeon' }, '--carry'],
+  ['a carriage of another model', { model: 'calico', carry: 'vxlan' }, '--carry'],
+  ['a model that is none', { model: 'weave' }, '--model'],
 ];
 for (const [what, change, field] of bad) {
   test(`${what} is refused`, () => {

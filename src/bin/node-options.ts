@@ -7,6 +7,7 @@ export interface NodeOptions {
   readonly kubeconfig: string;
   /** One per family at most. */
   readonly podCidrs: readonly Cidr[];
+  readonly model: 'flannel' | 'calico';
   readonly carry?: CarryName;
   readonly cniConf: string;
   /** Those that stand when a policy comes to forbid them. */
@@ -18,23 +19,35 @@ export interface NodeWords {
   readonly kubernetes: string | undefined;
   /** Comma-separated in the environment. */
   readonly podCidr: readonly string[] | string | undefined;
+  readonly model?: string | undefined;
   readonly carry: string | undefined;
   readonly cniConf: string;
   readonly keepConnections: boolean;
   readonly logDenied: boolean;
 }
 
-const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
-function carryOf(text: string | undefined): { carry?: CarryName } {
+const carries: Readonly<Record<NodeOptions['model'], readonly CarryName[]>> = {
+  flannel: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
+  calico: ['bgp', 'bgp-cross-subnet'],
+};
+function carryOf(text: string | undefined, model: NodeOptions['model']): { carry?: CarryName } {
   if (text === undefined) return {};
-  const carry = carries.find((name) => name === text);
+  const carry = carries[model].find((name) => name === text);
   if (carry !== undefined) return { carry };
-  throw new Fault('invalid', `Not a carriage: ${text}`, { field: '--carry', hint: `Use one of: ${carries.join(', ')}` });
+  throw new Fault('invalid', `Not a carriage of ${model}: ${text}`, { field: '--carry', hint: `Use one of: ${carries[model].join(', ')}` });
 }
 
-function podCidrsOf(words: NodeWords['podCidr']): Cidr[] {
+function modelOf(text: string | undefined): NodeOptions['model'] {
+  if (text === undefined || text === 'flannel') return 'flannel';
+  if (text === 'calico') return text;
+  throw new Fault('invalid', `Not a model for nodes: ${text}`, { field: '--model', hint: 'Use flannel or calico' });
+}
+
+function podCidrsOf(words: NodeWords['podCidr'], model: NodeOptions['model']): Cidr[] {
   const texts = typeof words === 'string' ? words.split(',') : (words ?? []);
   const cidrs = texts.filter((text) => text !== '').map((text) => parseCidr(text, '--pod-cidr'));
+  // Pools say it.
+  if (model === 'calico') return [];
   if (cidrs.length === 0) {
     throw new Fault('invalid', 'A node has to be told the range of pods', {
       field: '--pod-cidr',
@@ -47,12 +60,15 @@ function podCidrsOf(words: NodeWords['podCidr']): Cidr[] {
 }
 
 /** Undefined without a kubeconfig. Fault `invalid`. */
-export function readNodeOptions({ kubernetes, podCidr, carry, cniConf, keepConnections, logDenied }: NodeWords): NodeOptions | undefined {
+export function readNodeOptions(words: NodeWords): NodeOptions | undefined {
+  const { kubernetes, podCidr, carry, cniConf, keepConnections, logDenied } = words;
   if (kubernetes === undefined) return undefined;
+  const model = modelOf(words.model);
   return {
     kubeconfig: kubernetes,
-    podCidrs: podCidrsOf(podCidr),
-    ...carryOf(carry),
+    podCidrs: podCidrsOf(podCidr, model),
+    model,
+    ...carryOf(carry, model),
     cniConf,
     keepConnections,
     logDenied,

@@ -2,7 +2,7 @@
 // has for it, so a repeated ADD finds what the first one made, and a DEL needs nothing but the names. Runtimes repeat DEL until
 // it succeeds, also long after the container's namespace has gone, so it succeeds on whatever is not there.
 import { createHash } from 'node:crypto';
-import type { AttachRequest, LocalAgent, PlacedLink } from '#api/local.ts';
+import type { AddressChoice, AddressChooser, AttachRequest, LocalAgent, PlacedLink } from '#api/local.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { contains, type Ip, ipAdd, ipToBigint } from '#model/ip.ts';
 import { endpointLink, gatewayMac } from '#model/numbers.ts';
@@ -21,10 +21,12 @@ const mostTries = 65_536;
 
 export class Attachments {
   readonly #agent: LocalAgent;
+  readonly #choose: AddressChooser;
   readonly #records: AttachmentRecords;
 
-  constructor(agent: LocalAgent) {
+  constructor(agent: LocalAgent, choose: AddressChooser = () => Promise.resolve(undefined)) {
     this.#agent = agent;
+    this.#choose = choose;
     this.#records = new AttachmentRecords(agent.journal);
   }
 
@@ -146,6 +148,20 @@ export class Attachments {
     const addresses = ipam === undefined ? addressesIn(request) : await askAddresses(ipam, attachment);
     for (const ip of addresses) yield await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id);
     for (const set of wanted.ranges) yield await this.#oneOf(network, set, id);
+    if (addresses.length > 0 || wanted.ranges.length > 0) return;
+    for (const choice of (await this.#choose(request.args)) ?? []) yield await this.#firstOf(choice, id);
+  }
+
+  /** Of pools that are full the next one is asked. Faults as requestAddress. */
+  async #firstOf({ pools, ip }: AddressChoice, id: string): Promise<Ip> {
+    for (const pool of pools.slice(0, -1)) {
+      try {
+        return await this.#agent.requestAddress(pool, ip, id);
+      } catch (error) {
+        if (!isFault(error, 'exhausted')) throw error;
+      }
+    }
+    return await this.#agent.requestAddress(pools.at(-1) ?? '', ip, id);
   }
 
   /** A free address of the ranges. Faults: `exhausted`, `invalid` (not of the network). */

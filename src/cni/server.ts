@@ -3,7 +3,7 @@
 // the answer as it is and exits accordingly.
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import type { LocalAgent } from '#api/local.ts';
+import type { AddressChooser, LocalAgent } from '#api/local.ts';
 import { Sequence } from '#api/sequence.ts';
 import { assertNever, Fault, isFault } from '#model/fault.ts';
 import { Attachments, endpointId } from './attachments.ts';
@@ -21,6 +21,7 @@ export interface CniLog {
 
 export interface CniOptions {
   readonly agent: LocalAgent;
+  readonly choose?: AddressChooser | undefined;
   readonly log: CniLog;
 }
 
@@ -38,8 +39,8 @@ export function readExecution(body: string): { readonly environment: Environment
 const answer = (status: number, body: object | undefined): Response =>
   new Response(body === undefined ? '' : `${JSON.stringify(body)}\n`, { status, headers: { 'content-type': 'application/json' } });
 
-export function createCni({ agent, log }: CniOptions): Hono {
-  const attachments = new Attachments(agent);
+export function createCni({ agent, log, choose }: CniOptions): Hono {
+  const attachments = new Attachments(agent, choose);
   const sequence = new Sequence();
 
   async function serve(request: Request, input: string): Promise<object | undefined> {

@@ -35,7 +35,8 @@ export interface Beyond {
   readonly services?: readonly Service[];
   /** Absent: nobody has any. */
   readonly policy?: PolicyFacts | undefined;
-  readonly bgp?: BgpSettings;
+  /** Absent: as by default. `unknown`: nobody can say yet, so no speaker is planned. */
+  readonly bgp?: BgpSettings | 'unknown' | undefined;
 }
 
 /** One network on this host, with everything of the snapshot that concerns it. */
@@ -60,16 +61,24 @@ function joinedByNetwork(local: readonly LocalEndpoint[]): Map<string, LocalEndp
 function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], endpoints: readonly Endpoint[]): Remote[] {
   const blocksByHost = Map.groupBy(blocks, ({ host }) => host);
   const endpointsByHost = Map.groupBy(endpoints, ({ host }) => host);
-  const names = [...new Set([...blocksByHost.keys(), ...endpointsByHost.keys()])].filter((name) => name !== self.id).toSorted();
+  // Where no endpoints are told of, loans tell which addresses are elsewhere than their block.
+  const lent = Map.groupBy(
+    blocks.flatMap(({ loans }) => loans.filter(({ state }) => state === 'granted')),
+    ({ host }) => host,
+  );
+  const names = [...new Set([...blocksByHost.keys(), ...endpointsByHost.keys(), ...lent.keys()])]
+    .filter((name) => name !== self.id)
+    .toSorted();
   return names.flatMap((name) => {
     const host = snapshot.hosts.get(name);
     if (host === undefined) return [];
     const own = (blocksByHost.get(name) ?? []).toSorted(byId);
     const theirs = endpointsByHost.get(name) ?? [];
     const isCovered = coverage(own.map(({ cidr }) => cidr));
-    const exceptions: Ip[] = [];
-    for (const { addresses } of theirs) for (const ip of addresses) if (!isCovered(ip)) exceptions.push(ip);
-    return [{ host, blocks: own, exceptions: exceptions.toSorted(), endpoints: theirs }];
+    const borrowed = (lent.get(name) ?? []).flatMap(({ ip }) => ip ?? []);
+    const exceptions = new Set<Ip>();
+    for (const ip of [...theirs.flatMap(({ addresses }) => addresses), ...borrowed]) if (!isCovered(ip)) exceptions.add(ip);
+    return [{ host, blocks: own, exceptions: [...exceptions].toSorted(), endpoints: theirs }];
   });
 }
 
@@ -263,7 +272,8 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
 }
 
 /** The speaker that all networks of this host share which are carried by BGP. */
-function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Host, settings: BgpSettings): Part {
+function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Host, settings: BgpSettings | 'unknown'): Part {
+  if (settings === 'unknown') return {};
   const spoken = presents
     .filter(({ network }) => isSpoken(network.choices.carry))
     .map(({ network, pools, local }): Spoken => ({

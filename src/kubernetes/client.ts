@@ -61,7 +61,7 @@ function refusal(code: number, text: string): Fault {
 }
 
 interface Asking {
-  readonly method: 'GET' | 'PATCH' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'PATCH' | 'POST' | 'PUT' | 'DELETE';
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly signal: AbortSignal;
@@ -153,7 +153,16 @@ export class KubernetesClient implements AsyncDisposable {
     return parsed(v.unknown(), await body.text());
   }
 
-  async #send(method: 'POST' | 'PUT', path: string, object: object): Promise<unknown> {
+  /** Removes the object if it is still at `revision`; absent already is success. Faults as `list`, `conflict`. */
+  async remove(path: string, revision: number): Promise<void> {
+    try {
+      await this.#send('DELETE', path, { preconditions: { resourceVersion: String(revision) } });
+    } catch (error) {
+      if (!isFault(error, 'not-found')) throw error;
+    }
+  }
+
+  async #send(method: 'POST' | 'PUT' | 'DELETE', path: string, object: object): Promise<unknown> {
     const headers = { 'content-type': 'application/json' };
     const signal = AbortSignal.timeout(answerMs);
     const body = await this.#request(path, { method, headers, body: JSON.stringify(object), signal });
@@ -177,7 +186,7 @@ export class KubernetesClient implements AsyncDisposable {
         ...(sent === undefined ? {} : { body: sent }),
         signal,
       });
-      if (statusCode !== 200 && statusCode !== 201) throw refusal(statusCode, await body.text());
+      if (statusCode < 200 || statusCode >= 300) throw refusal(statusCode, await body.text());
       return body;
     } catch (error) {
       throw unreachable(error);

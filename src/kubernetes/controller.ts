@@ -29,7 +29,7 @@ const elsewhere = (what: string): Promise<never> =>
     new Fault('unsupported', `${what} is decided by Kubernetes here`, { hint: 'Use kubectl, or an agent that follows a controller' }),
   );
 
-const networks: ClusterNetworks = {
+export const elsewhereNetworks: ClusterNetworks = {
   create: () => elsewhere('Which networks there are'),
   rename: () => elsewhere('What the network is called'),
   remove: () => elsewhere('Which networks there are'),
@@ -204,7 +204,7 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
   }
 
   return {
-    networks,
+    networks: elsewhereNetworks,
     addresses,
     watch,
     // Pods are in the API already; nobody else asks for their endpoints.

@@ -1,0 +1,207 @@
+// Hosts that claim blocks through the Kubernetes API, against a server that keeps objects and their versions as that one does.
+import assert from 'node:assert/strict';
+import { createServer, type Server } from 'node:http';
+import { once } from 'node:events';
+import { after, test } from 'node:test';
+import { text } from 'node:stream/consumers';
+import type { Journal } from '#api/local.ts';
+import { isFault } from '#model/fault.ts';
+import { contains, parseCidr, parseIp } from '#model/ip.ts';
+import type { Block, Pool } from '#model/resources.ts';
+import { blockName, KubernetesBlocks, poolId } from './blocks.ts';
+import { KubernetesClient } from './client.ts';
+
+interface Kept {
+  readonly metadata: { readonly name: string; readonly resourceVersion: string; readonly creationTimestamp: string };
+  readonly spec: unknown;
+}
+
+/** Blocks by name, each with the version of its last change (Kubernetes API concepts, "Resource versions"). */
+class Api {
+  objects = new Map<string, Kept>();
+  revision = 1000;
+  readonly #server: Server = createServer((request, response) => {
+    void this.#answer(request.method ?? '', request.url ?? '', request).then(({ status, body }) =>
+      response.writeHead(status).end(JSON.stringify(body)),
+    );
+  });
+
+  async listen(): Promise<string> {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    const address = this.#server.address();
+    return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+
+  async #answer(method: string, url: string, body: NodeJS.ReadableStream): Promise<{ status: number; body: unknown }> {
+    const name = new URL(url, 'http://api').pathname.split('/')[5] ?? '';
+    const said = JSON.parse((await text(body)) || '{}') as {
+      metadata?: Partial<Kept['metadata']>;
+      spec?: unknown;
+      preconditions?: Kept['metadata'];
+    };
+    const found = this.objects.get(name);
+    if (method === 'GET' && name === '')
+      return { status: 200, body: { metadata: { resourceVersion: String(this.revision) }, items: [...this.objects.values()] } };
+    if (method === 'POST') return this.#put(said.metadata?.name ?? '', said.spec, this.objects.has(said.metadata?.name ?? ''));
+    if (found === undefined) return { status: 404, body: { message: 'not found' } };
+    if (method === 'GET') return { status: 200, body: found };
+    const version = said.metadata?.resourceVersion ?? said.preconditions?.resourceVersion;
+    if (method === 'PUT') return this.#put(name, said.spec, version !== found.metadata.resourceVersion);
+    if (version !== found.metadata.resourceVersion) return { status: 409, body: { message: 'changed' } };
+    this.revision += 1;
+    this.objects.delete(name);
+    return { status: 200, body: {} };
+  }
+
+  #put(name: string, spec: unknown, refused: boolean): { status: number; body: unknown } {
+    if (refused) return { status: 409, body: { message: 'is there, or changed' } };
+    this.revision += 1;
+    const kept: Kept = { metadata: { name, resourceVersion: String(this.revision), creationTimestamp: '2026-01-01T00:00:00Z' }, spec };
+    this.objects.set(name, kept);
+    return { status: 200, body: kept };
+  }
+}
+
+function memoryJournal(): Journal {
+  const kept = new Map<string, unknown>();
+  return {
+    get: (key) => kept.get(key),
+    put: (key, value) => void kept.set(key, structuredClone(value)),
+    delete: (key) => void kept.delete(key),
+    keys: (prefix) => [...kept.keys()].filter((key) => key.startsWith(prefix)),
+    list: (prefix) => [...kept].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => ({ key, value })),
+    transaction: (fn) => fn(),
+  };
+}
+
+const pool: Pool = {
+  id: poolId('default'),
+  name: 'default',
+  revision: 1,
+  createdAt: '2026-01-01T00:00:00Z',
+  labels: {},
+  network: 'pods',
+  cidr: parseCidr('10.50.0.0/24'),
+  reserved: {},
+  blockLength: 26,
+};
+const api = new Api();
+const client = new KubernetesClient({ server: await api.listen() });
+after(async () => {
+  await client[Symbol.asyncDispose]();
+  api.close();
+});
+let now = 0;
+const hostOf = (host: string, journal: Journal = memoryJournal(), most = 0): KubernetesBlocks =>
+  new KubernetesBlocks({
+    client,
+    host,
+    network: 'pods',
+    journal,
+    pool: (id) => (id === pool.id ? { name: 'default', pool } : undefined),
+    mostBlocks: () => most,
+    wrote: () => undefined,
+    now: () => now,
+  });
+const request = { network: 'pods', pool: pool.id };
+const listed = async (host: KubernetesBlocks): Promise<readonly Block[]> => await host.blocksOf('pods', pool.id);
+function reset(): void {
+  api.objects = new Map();
+  api.revision += 10_000;
+}
+
+test('hosts that claim at once get blocks of their own, until there are none', async () => {
+  reset();
+  const hosts = ['one', 'two', 'three', 'four'].map((name) => hostOf(name));
+  const blocks = await Promise.all(hosts.map((host) => host.claimBlock(request)));
+  assert.equal(new Set(blocks.map(({ cidr }) => cidr)).size, 4);
+  assert.deepEqual(
+    blocks.map(({ host }) => host),
+    ['one', 'two', 'three', 'four'],
+  );
+  await assert.rejects(hostOf('five').claimBlock(request), (error) => isFault(error, 'exhausted'));
+  const holder = await hostOf('five').claimBlock({ ...request, ip: parseIp('10.50.0.70') });
+  assert.ok(contains(holder.cidr, parseIp('10.50.0.70')), 'the block around an address is answered, whosever it is');
+});
+
+test('a host gets no more blocks than it may have, and gives back what is empty', async () => {
+  reset();
+  const one = hostOf('one', memoryJournal(), 1);
+  const block = await one.claimBlock(request);
+  await assert.rejects(one.claimBlock(request), (error) => isFault(error, 'exhausted'));
+  await hostOf('two').releaseBlock(block);
+  assert.equal((await listed(one)).length, 1, 'only its host gives it back');
+  await assert.rejects(one.releaseBlock({ ...block, revision: 1 }), (error) => isFault(error, 'conflict'));
+  await one.releaseBlock(block);
+  await one.releaseBlock(block);
+  assert.deepEqual(await listed(one), []);
+});
+
+test('a loan is asked for, granted, returned and forgotten, also by many at once', async () => {
+  reset();
+  const [owner, borrower] = [hostOf('owner'), hostOf('borrower')];
+  const block = await owner.claimBlock(request);
+  const ids = Array.from({ length: 8 }, (_, index) => `loan${index}`);
+  await Promise.all(ids.map((id) => borrower.askLoan(block, { id, endpoint: id })));
+  await assert.rejects(owner.releaseBlock(block), (error) => isFault(error, 'conflict'));
+  const ip = parseIp('10.50.0.9');
+  await owner.settleLoan(block.id, 'loan0', { state: 'granted', ip });
+  await assert.rejects(owner.settleLoan(block.id, 'loan1', { state: 'granted', ip }), (error) => isFault(error, 'exists'));
+  await owner.settleLoan(block.id, 'loan1', { state: 'refused', reason: 'full' });
+  await borrower.returnLoan(block.id, 'loan0');
+  for (const id of ids.slice(1)) await borrower.returnLoan(block.id, id);
+  const [left] = await listed(owner);
+  assert.deepEqual(
+    left?.loans.map(({ id, state }) => [id, state]),
+    [['loan0', 'returned']],
+  );
+  await owner.settleLoan(block.id, 'loan0', { state: 'closed' });
+  await owner.releaseBlock((await listed(owner))[0] ?? assert.fail());
+});
+
+test('an API that was restored from an older backup gives no block twice: hosts say again what is theirs', async () => {
+  reset();
+  const journals = [memoryJournal(), memoryJournal()] as const;
+  const [one, two] = [hostOf('one', journals[0]), hostOf('two', journals[1])];
+  await one.assert([]);
+  const backup = { objects: new Map(api.objects), revision: api.revision };
+  const block = await one.claimBlock(request);
+  // What happened since: more than a host notes at once.
+  api.revision += 500;
+  await listed(two);
+  await listed(one);
+  Object.assign(api, backup);
+  // A host that sees it does not claim before the others had their time.
+  await assert.rejects(two.claimBlock(request), (error) => isFault(error, 'unavailable'));
+  const restarted = hostOf('one', journals[0]);
+  const again = await restarted.assert(await listed(restarted));
+  assert.deepEqual(
+    again.map(({ cidr, host }) => [cidr, host]),
+    [[block.cidr, 'one']],
+  );
+  now += 61_000;
+  assert.notEqual((await two.claimBlock(request)).cidr, block.cidr);
+  assert.deepEqual(await restarted.assert(await listed(restarted)), [], 'once is enough');
+});
+
+test('a host that restarts meanwhile has noted how far the API was', async () => {
+  reset();
+  const journal = memoryJournal();
+  await hostOf('one', journal).claimBlock(request);
+  const { revision } = api;
+  api.revision = revision - 200;
+  await assert.rejects(hostOf('one', journal).claimBlock(request), (error) => isFault(error, 'unavailable'));
+});
+
+test('names of blocks are unlike for unlike ranges, and names that Kubernetes takes', () => {
+  const ranges = ['10.0.0.0/26', '10.0.0.64/26', '::/122', 'fd00::/122', 'fd00::40/122', 'fd00:40::/122', 'fd00:0:40::/122'];
+  const names = ranges.map((range) => blockName(parseCidr(range)));
+  assert.equal(new Set(names).size, ranges.length);
+  for (const name of names) assert.match(name, /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/);
+});

@@ -1,0 +1,282 @@
+// Blocks kept in the Kubernetes API: one custom resource each, whose name follows from its range, so that the API server
+// itself lets only one host have it, and every change names the resource version that it was made from. Who gives out which
+// address is decided by the hosts' address books, as with controllers; here is only how their claims and loans are written.
+import { createHash } from 'node:crypto';
+import * as v from 'valibot';
+import type { ClusterAddresses } from '#agent/address-cluster.ts';
+import * as field from '#api/fields.ts';
+import type { Journal } from '#api/local.ts';
+import { blockAround, chooseBlock, isOpen, type LoanEnd, loansWith, settled } from '#model/claims.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import type { Cidr } from '#model/ip.ts';
+import type { Block, Loan, Pool } from '#model/resources.ts';
+import { type KubernetesClient, revisionOf } from './client.ts';
+
+export const blocksPath = '/apis/causeway.dev/v1alpha1/blocks';
+const kind = { apiVersion: 'causeway.dev/v1alpha1', kind: 'Block' } as const;
+const mostTries = 100;
+/** A host that was away while the API was restored learns of it if the API has lost more changes than these. */
+const noteEvery = 100;
+
+/** `10.244.0.64/26` is `10-244-0-64-26`, as Calico names its blocks. */
+export const blockName = (cidr: Cidr): string => cidr.replaceAll(/[.:/]/g, '-').replace(/^-/, '0-');
+export const poolId = (name: string): string => `ippool${createHash('sha256').update(name).digest('hex').slice(0, 12)}`;
+const blockId = (cidr: Cidr): string => `block${createHash('sha256').update(cidr).digest('hex').slice(0, 16)}`;
+
+const loan: v.GenericSchema<unknown, Loan> = v.object({
+  id: v.string(),
+  host: v.string(),
+  endpoint: v.string(),
+  ip: v.exactOptional(field.ip),
+  state: v.picklist(['asked', 'granted', 'refused', 'returned']),
+  reason: v.exactOptional(v.string()),
+});
+const resource = v.object({
+  metadata: v.object({ name: v.string(), resourceVersion: v.string(), creationTimestamp: field.timestamp }),
+  spec: v.object({ pool: v.string(), cidr: field.cidr, host: v.string(), loans: v.optional(v.array(loan), []) }),
+});
+
+/** Fault `invalid` when it is no block of ours. */
+export function readBlock(item: unknown, network: string): Block {
+  const read = v.safeParse(resource, item);
+  if (!read.success) throw new Fault('invalid', `A Block cannot be read: ${read.issues[0].message}`);
+  const { metadata, spec } = read.output;
+  if (metadata.name !== blockName(spec.cidr))
+    throw new Fault('invalid', `Block ${metadata.name} is named for another range than ${spec.cidr}`);
+  return {
+    id: blockId(spec.cidr),
+    name: metadata.name,
+    revision: revisionOf(metadata.resourceVersion),
+    createdAt: metadata.creationTimestamp,
+    labels: {},
+    network,
+    pool: poolId(spec.pool),
+    cidr: spec.cidr,
+    host: spec.host,
+    loans: spec.loans,
+  };
+}
+
+interface Written {
+  readonly cidr: Cidr;
+  readonly host: string;
+  readonly pool: string;
+  readonly loans: readonly Loan[];
+}
+
+const bodyOf = ({ cidr, host, pool, loans }: Written, revision?: number): object => ({
+  ...kind,
+  metadata: { name: blockName(cidr), ...(revision === undefined ? {} : { resourceVersion: String(revision) }) },
+  spec: { pool, cidr, host, loans },
+});
+
+export interface BlocksOptions {
+  readonly client: KubernetesClient;
+  readonly host: string;
+  readonly network: string;
+  readonly journal: Journal;
+  /** The pool and the name that it has in the cluster. */
+  readonly pool: (id: string) => { readonly name: string; readonly pool: Pool } | undefined;
+  /** At most so many blocks of one pool; 0: any number. */
+  readonly mostBlocks: () => number;
+  /** Told what was written, ahead of the watch. */
+  readonly wrote: (block: Block) => void;
+  readonly now: () => number;
+  /** How long no new block is claimed once the API has lost what it had said before. */
+  readonly graceMs?: number;
+}
+
+const witnessPrefix = 'kubernetes/blocks/';
+const reachedKey = 'kubernetes/reached';
+const witnessed = v.object({ cidr: field.cidr, pool: v.string() });
+
+/** What this host knows to be its own, whatever the API says. */
+interface Witnessed {
+  readonly cidr: Cidr;
+  readonly pool: string;
+}
+
+export class KubernetesBlocks implements ClusterAddresses {
+  readonly #options: BlocksOptions;
+  readonly #signal = new AbortController().signal;
+  #reached: number;
+  #noted: number;
+  #lostAt: number | undefined;
+
+  constructor(options: BlocksOptions) {
+    this.#options = options;
+    const reached = options.journal.get(reachedKey);
+    this.#reached = typeof reached === 'number' ? reached : 0;
+    this.#noted = this.#reached;
+  }
+
+  async #listed(): Promise<{ readonly blocks: readonly Block[]; readonly revision: number }> {
+    const { client, network } = this.#options;
+    const { items, revision } = await client.list(blocksPath, this.#signal);
+    this.noteRevision(revision);
+    return { blocks: items.map((item) => readBlock(item, network)), revision };
+  }
+
+  async #get(name: string): Promise<Block | undefined> {
+    const { client, network } = this.#options;
+    try {
+      return readBlock(await client.get(`${blocksPath}/${name}`), network);
+    } catch (error) {
+      if (isFault(error, 'not-found')) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * How far the API has come, as an answer of it says. One that falls behind what was seen before was restored from a backup:
+   * hosts then first say again which blocks are theirs (assert), before any of them claims a new one.
+   */
+  noteRevision(revision: number): void {
+    const { journal, now } = this.#options;
+    if (revision < this.#reached) this.#lostAt = now();
+    this.#reached = revision;
+    if (Math.abs(revision - this.#noted) < noteEvery && revision >= this.#noted) return;
+    this.#noted = revision;
+    journal.put(reachedKey, revision);
+  }
+
+  /** Claims again what this host's journal knows to be its own and the listing lacks. The hosts that got it meanwhile keep it. */
+  async assert(blocks: readonly Block[]): Promise<readonly Block[]> {
+    const { journal, host, client, network } = this.#options;
+    const here = new Map(blocks.map((block) => [block.cidr, block]));
+    const found: Block[] = [];
+    for (const { value } of journal.list(witnessPrefix)) {
+      const own = v.safeParse(witnessed, value);
+      if (!own.success || here.has(own.output.cidr)) continue;
+      try {
+        found.push(readBlock(await client.create(blocksPath, bodyOf({ ...own.output, host, loans: [] })), network));
+      } catch (error) {
+        if (!isFault(error, 'conflict')) throw error;
+      }
+    }
+    for (const block of [...blocks, ...found]) if (block.host === host) this.#keep({ cidr: block.cidr, pool: this.#nameOf(block) });
+    return found;
+  }
+
+  #nameOf(block: Block): string {
+    return this.#options.pool(block.pool)?.name ?? '';
+  }
+
+  #keep(own: Witnessed): void {
+    const key = witnessPrefix + own.cidr;
+    if (own.pool !== '' && this.#options.journal.get(key) === undefined) this.#options.journal.put(key, own);
+  }
+
+  async claimBlock({ pool: id, ip }: Parameters<ClusterAddresses['claimBlock']>[0]): Promise<Block> {
+    const known = this.#options.pool(id);
+    if (known === undefined) throw new Fault('not-found', `No address pool ${id}`);
+    const { name, pool } = known;
+    const wanted = ip === undefined ? undefined : blockAround(pool, ip);
+    for (let tries = 1; ; tries++) {
+      const { blocks } = await this.#listed();
+      const holder = blocks.find(({ cidr }) => cidr === wanted);
+      if (holder !== undefined) return holder;
+      this.#checkClaim(blocks, pool);
+      const taken = new Set(blocks.map(({ cidr }) => cidr));
+      const cidr = wanted ?? chooseBlock(pool, (one) => taken.has(one), 'low');
+      if (cidr === undefined) throw new Fault('exhausted', `No block /${pool.blockLength} is left in ${pool.cidr}`);
+      const claimed = await this.#create({ cidr, pool: name });
+      if (claimed !== undefined) return claimed;
+      if (tries >= mostTries) throw new Fault('conflict', `Other hosts were quicker ${mostTries} times`);
+    }
+  }
+
+  /** Whether this host may claim a block of the pool now. Faults: `unavailable`, `exhausted`. */
+  #checkClaim(blocks: readonly Block[], pool: Pool): void {
+    const { host, mostBlocks, now, graceMs = 60_000 } = this.#options;
+    if (this.#lostAt !== undefined && now() - this.#lostAt < graceMs) {
+      throw new Fault('unavailable', 'The Kubernetes API was restored from a backup; hosts first say which blocks are theirs', {
+        hint: 'It is tried again within a minute',
+      });
+    }
+    const most = mostBlocks();
+    if (most > 0 && blocks.filter((block) => block.host === host && block.pool === pool.id).length >= most)
+      throw new Fault('exhausted', `Host ${host} holds all ${most} blocks that it may have of ${pool.cidr}`);
+  }
+
+  /** Undefined: another host was quicker. */
+  async #create(own: Witnessed): Promise<Block | undefined> {
+    const { client, host, network, journal, wrote } = this.#options;
+    try {
+      // Noted first: an answer that is lost must not make a block of ours that nobody knows of.
+      this.#keep(own);
+      const block = readBlock(await client.create(blocksPath, bodyOf({ ...own, host, loans: [] })), network);
+      wrote(block);
+      return block;
+    } catch (error) {
+      if (!isFault(error, 'conflict')) throw error;
+      journal.delete(witnessPrefix + own.cidr);
+      return undefined;
+    }
+  }
+
+  async blocksOf(_network: string, pool: string): Promise<readonly Block[]> {
+    return (await this.#listed()).blocks.filter((block) => block.pool === pool);
+  }
+
+  /** Changes a block's loans, again and again until nobody else has written meanwhile. Undefined: there is no such block. */
+  async #change(name: string, change: (block: Block) => readonly Loan[]): Promise<Block | undefined> {
+    const { client, network, wrote } = this.#options;
+    for (let tries = 1; ; tries++) {
+      const block = await this.#get(name);
+      if (block === undefined) return undefined;
+      const loans = change(block);
+      if (loans === block.loans) return block;
+      try {
+        const body = bodyOf({ ...block, pool: this.#nameOf(block), loans }, block.revision);
+        const next = readBlock(await client.replace(`${blocksPath}/${name}`, body), network);
+        wrote(next);
+        return next;
+      } catch (error) {
+        if (!isFault(error, 'conflict') || tries >= mostTries) throw error;
+      }
+    }
+  }
+
+  async askLoan(block: Block, request: Parameters<ClusterAddresses['askLoan']>[1]): Promise<Loan> {
+    const { host } = this.#options;
+    const changed = await this.#change(block.name, (found) => loansWith(found, { ...request, host }));
+    const asked = changed?.loans.find(({ id }) => id === request.id);
+    if (asked === undefined) throw new Fault('not-found', `No block ${block.cidr}`);
+    return asked;
+  }
+
+  async #settle(id: string, loanId: string, end: LoanEnd | undefined): Promise<void> {
+    const name = (await this.#listed()).blocks.find((block) => block.id === id)?.name;
+    const without = (found: Block): readonly Loan[] => found.loans.filter((one) => one.id !== loanId);
+    const changed = await this.#change(name ?? 'none', (found) => {
+      const known = found.loans.find((one) => one.id === loanId);
+      if (known === undefined) {
+        if (end === undefined || end.state === 'returned') return found.loans;
+        throw new Fault('not-found', `No loan ${loanId}`);
+      }
+      if (end === undefined || (end.state === 'returned' && known.state !== 'granted' && known.state !== 'returned')) return without(found);
+      const next = settled(found, known, end);
+      return next === known ? found.loans : found.loans.map((one) => (one === known ? next : one));
+    });
+    if (changed === undefined && end !== undefined && end.state !== 'returned') throw new Fault('not-found', `No block ${id}`);
+  }
+
+  async settleLoan(block: string, loanId: string, settlement: Parameters<ClusterAddresses['settleLoan']>[2]): Promise<void> {
+    await this.#settle(block, loanId, settlement.state === 'closed' ? undefined : settlement);
+  }
+
+  async returnLoan(block: string, loanId: string): Promise<void> {
+    await this.#settle(block, loanId, { state: 'returned' });
+  }
+
+  async releaseBlock({ id, revision }: { readonly id: string; readonly revision: number }): Promise<void> {
+    const { host, client, journal } = this.#options;
+    const block = (await this.#listed()).blocks.find((one) => one.id === id);
+    if (block === undefined || block.host !== host) return;
+    if (block.revision !== revision) throw new Fault('conflict', `Block ${block.cidr} has changed`);
+    if (block.loans.some(isOpen)) throw new Fault('in-use', `Block ${block.cidr} has addresses that are lent`);
+    await client.remove(`${blocksPath}/${block.name}`, revision);
+    journal.delete(witnessPrefix + block.cidr);
+  }
+}

@@ -1,0 +1,259 @@
+// The Kubernetes API in the place of a controller, for the model `calico`: what a cluster consists of is followed, and blocks
+// are claimed by the hosts themselves as custom resources (blocks.ts).
+import * as v from 'valibot';
+import type { WatchLine } from '#api/answers.ts';
+import type { Journal } from '#api/local.ts';
+import type { Controller } from '#agent/agent.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
+import { blocksPath, KubernetesBlocks, poolId, readBlock } from './blocks.ts';
+import { type IpamSettings, readIpam, readPool, readReservation } from './calico.ts';
+import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
+import type { KubernetesClient, Listing } from './client.ts';
+import { elsewhereNetworks } from './controller.ts';
+import { followKind, type Followed } from './follow.ts';
+import { LineQueue } from './line-queue.ts';
+import { podNetwork } from './nodes.ts';
+
+export interface CalicoOptions {
+  /** Name of this host's Node. */
+  readonly host: string;
+  readonly carry?: CarryName;
+  readonly journal: Journal;
+  readonly log: { warn(fields: object, message: string): void };
+  readonly now: () => number;
+  /** Whether blocks of a pool are announced may have changed. */
+  readonly poolsChanged: () => void;
+}
+
+const group = '/apis/projectcalico.org/v3';
+const specified = v.object({ spec: v.optional(v.unknown()) });
+const specOf = (item: unknown): unknown => {
+  const read = v.safeParse(specified, item);
+  return read.success ? read.output.spec : undefined;
+};
+
+type Fact =
+  | { readonly kind: 'hosts'; readonly item: Host }
+  | { readonly kind: 'networks'; readonly item: Network }
+  | { readonly kind: 'pools'; readonly item: Pool };
+
+interface Watching {
+  readonly client: KubernetesClient;
+  readonly blocks: KubernetesBlocks;
+  readonly facts: CalicoFacts;
+  readonly options: CalicoOptions;
+  readonly signal: AbortSignal;
+}
+
+/** One watch, from a whole listing on. */
+class CalicoWatch {
+  readonly #watching: Watching;
+  readonly #queue = new LineQueue<WatchLine>();
+  /** What has been told, by kind and id, without revisions. */
+  readonly #told = new Map<string, string>();
+  readonly #settings = new Map<string, IpamSettings>();
+  readonly #waiting = new Set<string>();
+  #revision = 0;
+  #isWhole = false;
+
+  constructor(watching: Watching) {
+    this.#watching = watching;
+  }
+
+  async *lines(): AsyncGenerator<WatchLine, void> {
+    const { client, blocks, facts, options, signal } = this.#watching;
+    // Before the others, so that blocks of pools and hosts that are not known yet are none that came later.
+    const first = await client.list(blocksPath, signal);
+    blocks.noteRevision(first.revision);
+    this.#revision = first.revision;
+    this.#follow(first, 'nodes', ['/api/v1/nodes'], { into: facts.hosts, read: readCalicoNode, tells: ['hosts'] });
+    this.#follow(first, 'IP pools', [`${group}/ippools`], {
+      into: facts.pools,
+      read: (item, name) => readPool(name, specOf(item)),
+      tells: ['networks', 'pools'],
+      changed: options.poolsChanged,
+    });
+    this.#follow(first, 'IP reservations', [`${group}/ipreservations`], {
+      into: facts.reservations,
+      read: (item, name) => readReservation(name, specOf(item)),
+      tells: ['pools'],
+    });
+    this.#follow(first, 'IPAM settings', [`${group}/ipamconfigurations`], {
+      into: this.#settings,
+      read: (item, name) => readIpam(name, specOf(item)),
+      tells: ['networks'],
+      changed: () => facts.setIpam(this.#settings.get('default')),
+    });
+    yield* this.#queue.lines(signal);
+  }
+
+  /** Ahead of the watch, which will say it again. */
+  wrote(block: Block): void {
+    if (this.#isWhole) this.#queue.push({ type: 'put', kind: 'blocks', item: block, revision: this.#revision });
+  }
+
+  #follow<T>(first: Listing, name: string, paths: readonly string[], sort: Sort<T>): void {
+    const { client, options, signal } = this.#watching;
+    const { into, tells, changed } = sort;
+    this.#waiting.add(name);
+    const news = (): void => {
+      changed?.();
+      if (this.#isWhole) this.#tell(tells);
+    };
+    const followed: Followed = {
+      name,
+      paths,
+      absent: 'empty',
+      keys: () => [...into.keys()],
+      put: (key, item) => {
+        const value = this.#read(name, () => sort.read(item, key));
+        if (value === undefined) into.delete(key);
+        else into.set(key, value);
+        news();
+      },
+      delete(key) {
+        into.delete(key);
+        news();
+      },
+      listed: () => {
+        news();
+        this.#waiting.delete(name);
+        if (this.#waiting.size === 0 && !this.#isWhole) void this.#begin(first);
+      },
+    };
+    void followKind(followed, { client, signal, log: options.log });
+  }
+
+  /** One that cannot be read keeps no other from being used. */
+  #read<T>(name: string, read: () => T | undefined): T | undefined {
+    try {
+      return read();
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      this.#watching.options.log.warn({ problem: error.message }, `cannot use one of the ${name}`);
+      return undefined;
+    }
+  }
+
+  /** Blocks come last, as they are of pools; then everything is known. */
+  async #begin(first: Listing): Promise<void> {
+    const { blocks, signal } = this.#watching;
+    try {
+      this.#isWhole = true;
+      this.#tell(['networks', 'pools', 'hosts']);
+      const here = first.items.map((item) => readBlock(item, podNetwork.id));
+      const again = await blocks.assert(here);
+      for (const item of [...here, ...again]) this.#queue.push({ type: 'put', kind: 'blocks', item, revision: this.#revision });
+      this.#queue.push({ type: 'synced', revision: this.#revision, whole: true });
+      while (!signal.aborted) await this.#watchBlocks();
+    } catch (error) {
+      this.#queue.fail(error);
+    }
+  }
+
+  async #watchBlocks(): Promise<void> {
+    const { client, blocks, signal } = this.#watching;
+    for await (const change of client.watch(blocksPath, this.#revision, signal)) {
+      const { revision } = change;
+      this.#revision = revision;
+      blocks.noteRevision(revision);
+      if (change.type !== 'bookmark') {
+        const item = readBlock(change.item, podNetwork.id);
+        if (change.type === 'put') this.#queue.push({ type: 'put', kind: 'blocks', item, revision });
+        else this.#queue.push({ type: 'delete', kind: 'blocks', id: item.id, revision });
+      }
+      this.#queue.push({ type: 'bookmark', revision });
+    }
+    await client.checkReached(blocksPath, this.#revision, signal);
+  }
+
+  #factsOf(kind: Fact['kind']): Fact[] {
+    const { facts } = this.#watching;
+    switch (kind) {
+      case 'networks':
+        return [{ kind, item: facts.network() }];
+      case 'pools':
+        return [...facts.pools.values()].map((pool) => ({ kind, item: facts.poolOf(pool) }));
+      case 'hosts':
+      default:
+        return [...facts.hosts.values()].map((item) => ({ kind: 'hosts', item }));
+    }
+  }
+
+  /** Nodes change every few seconds without anything of ours having changed: only news are passed on. */
+  #tell(kinds: readonly Fact['kind'][]): void {
+    const revision = this.#revision;
+    for (const kind of kinds) {
+      const facts = this.#factsOf(kind);
+      const ids = new Set(facts.map(({ item }) => item.id));
+      for (const key of this.#told.keys()) {
+        const [of, id = ''] = key.split(' ');
+        if (of !== kind || ids.has(id)) continue;
+        this.#told.delete(key);
+        this.#queue.push({ type: 'delete', kind, id, revision });
+      }
+      for (const fact of facts) {
+        const key = `${kind} ${fact.item.id}`;
+        const text = JSON.stringify({ ...fact.item, revision: 0 });
+        if (this.#told.get(key) === text) continue;
+        this.#told.set(key, text);
+        this.#queue.push({ type: 'put', revision, ...fact });
+      }
+    }
+  }
+}
+
+interface Sort<T> {
+  readonly into: Map<string, T>;
+  readonly read: (item: unknown, name: string) => T | undefined;
+  readonly tells: readonly Fact['kind'][];
+  readonly changed?: () => void;
+}
+
+/** The controller, and the facts from which a pod's pools are chosen. */
+export function calicoController(
+  client: KubernetesClient,
+  options: CalicoOptions,
+): { readonly controller: Controller; readonly facts: CalicoFacts } {
+  const { host, journal, now } = options;
+  const facts = new CalicoFacts(options.carry);
+  let current: CalicoWatch | undefined;
+  const blocks = new KubernetesBlocks({
+    client,
+    host,
+    network: podNetwork.id,
+    journal,
+    pool(id) {
+      const pool = [...facts.pools.values()].find(({ name }) => poolId(name) === id);
+      return pool === undefined ? undefined : { name: pool.name, pool: facts.poolOf(pool) };
+    },
+    mostBlocks: () => facts.ipam.maxBlocksPerHost,
+    wrote: (block) => current?.wrote(block),
+    now,
+  });
+
+  async function* watch({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<WatchLine, void> {
+    const stop = new AbortController();
+    current = new CalicoWatch({ client, blocks, facts, options, signal: AbortSignal.any([signal, stop.signal]) });
+    try {
+      yield* current.lines();
+    } finally {
+      stop.abort();
+    }
+  }
+
+  const controller: Controller = {
+    networks: elsewhereNetworks,
+    addresses: blocks,
+    watch,
+    publish: () => Promise.resolve({ refused: new Map(), revision: Number.MAX_SAFE_INTEGER }),
+    skewMs: () => undefined,
+    report() {
+      const self = facts.hosts.get(host);
+      if (self !== undefined) return Promise.resolve(self);
+      return Promise.reject(new Fault('unavailable', `There is no Node ${host} with an address`, { hint: 'Does --host name the Node?' }));
+    },
+  };
+  return { controller, facts };
+}

@@ -1,0 +1,129 @@
+// What a cluster of the model `calico` consists of, in our words: hosts are Nodes, pools are IPPools. A host's index follows
+// from its Node's address, so nobody has to give it one.
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import { choicesFor } from '#drivers/models.ts';
+import { bgpLabels } from '#model/bgp.ts';
+import { Fault } from '#model/fault.ts';
+import { type Cidr, familyOf, hostPrefix, type Ip, ipToBigint, overlaps } from '#model/ip.ts';
+import type { CarryName, Host, Network, Pool } from '#model/resources.ts';
+import { selects } from '#model/selector.ts';
+import { poolId } from './blocks.ts';
+import type { IpamSettings, IpPool } from './calico.ts';
+import { revisionOf } from './client.ts';
+import { podNetwork } from './nodes.ts';
+
+const epoch = '1970-01-01T00:00:00Z';
+const peerMtu = 65_535;
+
+const node = v.object({
+  metadata: v.object({
+    name: field.name,
+    resourceVersion: v.string(),
+    creationTimestamp: field.timestamp,
+    labels: v.optional(v.record(v.string(), v.string()), {}),
+    annotations: v.optional(v.record(v.string(), v.string()), {}),
+  }),
+  status: v.optional(v.object({ addresses: v.optional(v.array(v.object({ type: v.string(), address: v.string() })), []) }), {}),
+});
+
+/** 1 to 65535: the end of the address, which is unlike for hosts of one subnet of 65536 or fewer. */
+const indexOf = (ip: Ip): number => Number(ipToBigint(ip) % 0xffffn) + 1;
+
+/** Undefined: the Node has no address yet. Fault `invalid`: it is no Node. */
+export function readCalicoNode(item: unknown): Host | undefined {
+  const read = v.safeParse(node, item);
+  if (!read.success) throw new Fault('invalid', `A Node cannot be read: ${read.issues[0].message}`);
+  const { metadata, status } = read.output;
+  const addresses = status.addresses.flatMap(({ type, address }) => {
+    const ip = v.safeParse(field.ip, address);
+    return type === 'InternalIP' && ip.success ? [ip.output] : [];
+  });
+  const [first] = addresses;
+  if (first === undefined) return undefined;
+  const told = [bgpLabels.asn, bgpLabels.cluster].flatMap((key) => {
+    const value = metadata.annotations[key];
+    return value === undefined ? [] : [[key, value] as const];
+  });
+  return {
+    id: metadata.name,
+    name: metadata.name,
+    revision: revisionOf(metadata.resourceVersion),
+    createdAt: metadata.creationTimestamp,
+    labels: { ...metadata.labels, ...Object.fromEntries(told) },
+    index: indexOf(first),
+    generation: 0,
+    underlay: addresses.map((ip) => ({ interface: '-', ip, subnet: hostPrefix(ip), mtu: peerMtu })),
+    agentVersion: '',
+    status: { ready: true, seenAt: metadata.creationTimestamp, desired: 0, applied: 0, failing: [], features: {} },
+  };
+}
+
+const usualIpam: IpamSettings = { strictAffinity: false, maxBlocksPerHost: 0 };
+
+/** What is known of the cluster by now; each part is replaced as news of it come. */
+export class CalicoFacts {
+  readonly hosts: Map<string, Host> = new Map();
+  readonly pools: Map<string, IpPool> = new Map();
+  readonly reservations: Map<string, readonly Cidr[]> = new Map();
+  #ipam: IpamSettings = usualIpam;
+  readonly #carry: CarryName | undefined;
+
+  constructor(carry: CarryName | undefined) {
+    this.#carry = carry;
+  }
+
+  get ipam(): IpamSettings {
+    return this.#ipam;
+  }
+
+  setIpam(ipam: IpamSettings | undefined): void {
+    this.#ipam = ipam ?? usualIpam;
+  }
+
+  network(): Network {
+    const tunnelled = [...this.pools.values()].some((pool) => pool.tunnelled);
+    const choices = choicesFor('calico', { carry: this.#carry ?? (tunnelled ? 'bgp-cross-subnet' : 'bgp') });
+    const { strictAffinity, maxBlocksPerHost } = this.ipam;
+    return {
+      id: podNetwork.id,
+      name: podNetwork.name,
+      revision: 1,
+      createdAt: epoch,
+      labels: {},
+      model: 'calico',
+      tenant: 'default',
+      choices: { ...choices, address: { ...choices.address, borrow: !strictAffinity, blocksPerHost: maxBlocksPerHost } },
+      encrypted: false,
+      internal: false,
+      vni: podNetwork.vni,
+      attachable: false,
+      addressing: 'blocks',
+      names: 'elsewhere',
+      present: 'always',
+    };
+  }
+
+  poolOf({ name, cidr, blockLength }: IpPool): Pool {
+    const inside = [...this.reservations.values()].flat().filter((one) => familyOf(one) === familyOf(cidr) && overlaps(one, cidr));
+    return {
+      id: poolId(name),
+      name,
+      revision: 1,
+      createdAt: epoch,
+      labels: {},
+      network: podNetwork.id,
+      cidr,
+      reserved: Object.fromEntries(inside.map((one) => [one.replaceAll(/[^0-9a-f]/g, '-'), one])),
+      blockLength,
+    };
+  }
+
+  /** Pools that a pod on `host` in a namespace with these labels may get an address of without asking for one by name. */
+  poolsFor(host: string, namespace: Readonly<Record<string, string>>): readonly IpPool[] {
+    const labels = this.hosts.get(host)?.labels ?? {};
+    return [...this.pools.values()]
+      .filter((pool) => pool.forPods && pool.automatic && selects(pool.nodes, labels) && selects(pool.namespaces, namespace))
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+}

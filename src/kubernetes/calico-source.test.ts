@@ -1,0 +1,127 @@
+// What an agent of the model `calico` hears of a cluster, from an API server that says what it was told to say.
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import type { WatchLine } from '#api/answers.ts';
+import type { Journal } from '#api/local.ts';
+import { defaultBgp } from '#model/bgp.ts';
+import { Api, listOf } from './api.fixture.ts';
+import { CalicoBgp } from './calico-bgp.ts';
+import { calicoController } from './calico-controller.ts';
+import { KubernetesClient } from './client.ts';
+
+const group = '/apis/projectcalico.org/v3';
+const api = new Api();
+const client = new KubernetesClient({ server: await api.listen() });
+after(async () => {
+  await client[Symbol.asyncDispose]();
+  api.close();
+});
+
+function memoryJournal(): Journal {
+  const kept = new Map<string, unknown>();
+  return {
+    get: (key) => kept.get(key),
+    put: (key, value) => void kept.set(key, structuredClone(value)),
+    delete: (key) => void kept.delete(key),
+    keys: (prefix) => [...kept.keys()].filter((key) => key.startsWith(prefix)),
+    list: (prefix) => [...kept].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => ({ key, value })),
+    transaction: (fn) => fn(),
+  };
+}
+
+const meta = (name: string, more: object = {}): object => ({
+  name,
+  resourceVersion: '7',
+  creationTimestamp: '2026-01-01T00:00:00Z',
+  ...more,
+});
+const node = (name: string, address: string, labels: object = {}, annotations: object = {}): object => ({
+  metadata: meta(name, { labels, annotations }),
+  status: { addresses: [{ type: 'InternalIP', address }] },
+});
+const spec = (name: string, said: object): object => ({ metadata: meta(name), spec: said });
+const answer = (path: string, items: readonly object[], ...watches: readonly object[][]): void =>
+  void api.paths.set(path, { lists: [listOf(10, items)], watches: [...watches] });
+
+test('nodes, pools and blocks are told as one stream, and odd ones are left out', async () => {
+  const warnings: unknown[] = [];
+  answer('/api/v1/nodes', [
+    node('one', '10.213.0.1', { rack: 'a' }, { 'projectcalico.org/ASNumber': '64513' }),
+    node('none', 'no address'),
+  ]);
+  answer(`${group}/ippools`, [spec('main', { cidr: '10.50.0.0/16', vxlanMode: 'CrossSubnet' }), spec('odd', { cidr: 'x' })]);
+  answer(`${group}/ipreservations`, [spec('some', { reservedCIDRs: ['10.50.0.1', '10.60.0.0/16'] })]);
+  answer(`${group}/ipamconfigurations`, [spec('default', { strictAffinity: true, maxBlocksPerHost: 3 })]);
+  const block = { ...spec('10-50-0-64-26', { cidr: '10.50.0.64/26', host: 'one', pool: 'main' }) };
+  answer(
+    '/apis/causeway.dev/v1alpha1/blocks',
+    [block],
+    [{ type: 'DELETED', object: { ...block, metadata: meta('10-50-0-64-26', { resourceVersion: '12' }) } }],
+  );
+  const { controller, facts } = calicoController(client, {
+    host: 'one',
+    journal: memoryJournal(),
+    log: { warn: (fields) => warnings.push(fields) },
+    now: () => 0,
+    poolsChanged: () => undefined,
+  });
+  const lines: WatchLine[] = [];
+  const stop = new AbortController();
+  for await (const line of controller.watch({ signal: stop.signal })) {
+    lines.push(line);
+    if (line.type === 'delete') break;
+  }
+  stop.abort();
+  const seen = lines.map((line) => ('kind' in line ? `${line.type} ${line.kind}` : line.type));
+  assert.deepEqual(seen, ['put networks', 'put pools', 'put hosts', 'put blocks', 'synced', 'delete blocks']);
+  const items = lines.flatMap((line) => (line.type === 'put' ? [line.item] : []));
+  const [network, pool, host] = items;
+  assert.ok(
+    network !== undefined &&
+      'choices' in network &&
+      pool !== undefined &&
+      'blockLength' in pool &&
+      host !== undefined &&
+      'underlay' in host,
+  );
+  assert.deepEqual(
+    [network.choices.carry, network.choices.address.borrow, network.choices.address.blocksPerHost],
+    ['bgp-cross-subnet', false, 3],
+  );
+  assert.deepEqual([pool.cidr, pool.blockLength, Object.values(pool.reserved)], ['10.50.0.0/16', 26, ['10.50.0.1/32']]);
+  assert.deepEqual(host.labels, { rack: 'a', 'projectcalico.org/ASNumber': '64513' });
+  assert.equal(warnings.length, 1);
+  assert.deepEqual([...facts.pools.keys()], ['main']);
+});
+
+test('settings of BGP are kept for an agent that starts while the API is away; what cannot be used is told once', async () => {
+  const journal = memoryJournal();
+  const warnings: unknown[] = [];
+  answer(`${group}/bgpconfigurations`, [spec('default', { asNumber: 64_600 }), spec('node.one', { asNumber: 1 })]);
+  answer(`${group}/bgpfilters`, []);
+  answer(`${group}/bgppeers`, [
+    spec('tor', { peerIP: '10.213.0.9', asNumber: 65_001, password: { secretKeyRef: { name: 'bgp', key: 'password' } } }),
+    spec('odd', { peerIP: '10.213.0.9' }),
+  ]);
+  api.paths.set('/api/v1/namespaces/kube-system/secrets/bgp', {
+    lists: [{ data: { password: Buffer.from('hello\n').toString('base64') } }],
+    watches: [],
+  });
+  const told = Promise.withResolvers<void>();
+  const log = { warn: (fields: object) => warnings.push(fields) };
+  const source = new CalicoBgp({ client, journal, log, changed: () => told.resolve(), pools: () => [] });
+  assert.equal(source.current(), undefined);
+  source.start();
+  await told.promise;
+  const settings = source.current();
+  assert.ok(source.isSynced());
+  assert.deepEqual(
+    [settings?.asn, settings?.mesh, settings?.peerings.map(({ name, password }) => [name, password])],
+    [64_600, defaultBgp.mesh, [['tor', 'hello']]],
+  );
+  assert.equal(warnings.length, 1);
+  await source[Symbol.asyncDispose]();
+  const later = new CalicoBgp({ client, journal, log, changed: () => undefined, pools: () => [] });
+  assert.deepEqual(later.current(), settings);
+  assert.equal(later.isSynced(), false);
+});

@@ -1,0 +1,164 @@
+// Pods of a real cluster by the model `calico`: Calico's own resources say which addresses there are and with whom to speak, and
+// a router of the fabric, FRR on the controller's host, learns the way to them.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
+import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { until } from '#lab/until.ts';
+import { contains, parseCidr, parseIp } from '#model/ip.ts';
+
+const name = 'calico-test';
+const skip = hasFrr() ? false : 'missing: frr';
+const crds = join(import.meta.dirname, '..', 'packaging', 'kubernetes', 'crds');
+const fabric = '/run/fabric';
+let lab: Lab;
+let cluster: Kubernetes;
+
+const calico = (kind: string, objectName: string, spec: object): object => ({
+  apiVersion: 'projectcalico.org/v3',
+  kind,
+  metadata: { name: objectName },
+  spec,
+});
+const pools = [
+  calico('IPPool', 'default-ipv4-ippool', { cidr: '10.50.0.0/16', ipipMode: 'Never', natOutgoing: true, nodeSelector: 'all()' }),
+  calico('IPPool', 'special', { cidr: '10.51.0.0/24', blockSize: 28, namespaceSelector: "kind == 'special'", nodeSelector: 'all()' }),
+  calico('IPPool', 'tiny', { cidr: '10.52.0.0/29', blockSize: 30, assignmentMode: 'Manual' }),
+  calico('IPReservation', 'of-tiny', { reservedCIDRs: ['10.52.0.2/31'] }),
+];
+
+before(async () => {
+  if (skip !== false) return;
+  await destroyLab(name);
+  lab = await createLab({ name, hosts: 2 });
+  cluster = new Kubernetes(lab, {
+    agent: ['--model', 'calico'],
+    async prepare(prepared) {
+      await prepared.tryKubectl(['apply', '--filename', crds]);
+      await prepared.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
+      await prepared.apply(...pools);
+    },
+  });
+  await cluster.start();
+});
+after(() => (skip === false ? destroyLab(name) : undefined));
+
+interface Wish {
+  readonly namespace?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+const pod = (podName: string, nodeName: string, { namespace = 'default', annotations = {} }: Wish = {}): object => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name: podName, namespace, annotations, labels: { app: 'web' } },
+  spec: {
+    nodeName,
+    terminationGracePeriodSeconds: 0,
+    containers: [
+      {
+        name: 'web',
+        image: boxPodImage,
+        imagePullPolicy: 'Never',
+        command: ['sh', '-c', 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www'],
+      },
+    ],
+  },
+});
+const ready = (...names: readonly string[]): Promise<string> =>
+  cluster.kubectl('wait', '--for=condition=Ready', 'pod', ...names, '--timeout=60s');
+const ipOf = (podName: string, namespace = 'default'): Promise<string> =>
+  cluster.kubectl('get', 'pod', podName, `--namespace=${namespace}`, '--output=jsonpath={.status.podIP}');
+const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => cluster.kubectl('exec', podName, '--', ...argv);
+const page = (ip: string, port = 8080): string[] => ['wget', '-qO-', '-T', '3', `http://${ip}:${port}/`];
+const routes = async (): Promise<string> => await lab.controller.ask(['ip', 'route', 'show', 'proto', 'bgp']);
+const fetched = async (ip: string, port?: number): Promise<string> =>
+  (await lab.controller.exec(['busybox', ...page(ip, port)], { anyStatus: true })).stdout.trim();
+
+test('pods have addresses of their node’s blocks and reach each other, without encapsulation', { skip }, async () => {
+  await cluster.apply(pod('one', 'host1'), pod('two', 'host2'));
+  await ready('one', 'two');
+  const [one, two] = [await ipOf('one'), await ipOf('two')];
+  for (const ip of [one, two]) assert.ok(contains(parseCidr('10.50.0.0/16'), parseIp(ip)));
+  await until('one to reach two', async () => (await inPod('one', 'sh', '-c', `${page(two).join(' ')} || true`)) === 'two');
+  assert.equal(await inPod('two', ...page(one)), 'one');
+  const host = lab.host('host1');
+  assert.match(await host.ask(['ip', 'route', 'show', 'proto', 'bird']), /^10\.50\.\d+\.\d+\/26 via \S+ dev eth0/m);
+  assert.ok(!(await host.ask(['ip', '-br', 'link'])).includes('cwx'));
+  const blocks = await cluster.kubectl(
+    'get',
+    'blocks.causeway.dev',
+    '--output=jsonpath={range .items[*]}{.spec.host} {.spec.cidr}{"\\n"}{end}',
+  );
+  assert.match(blocks, /^host1 10\.50\.0\.\d+\/26$/m);
+  assert.match(blocks, /^host2 10\.50\.0\.\d+\/26$/m);
+});
+
+test('a namespace’s pods get addresses of its pool, and others none of it', { skip }, async () => {
+  await cluster.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'special', labels: { kind: 'special' } } });
+  await until('the service account', async () => {
+    const { status } = await cluster.tryKubectl(['get', 'serviceaccount', 'default', '--namespace=special'], { anyStatus: true });
+    return status === 0;
+  });
+  await cluster.apply(pod('guest', 'host1', { namespace: 'special', annotations: { 'cni.projectcalico.org/ipv4pools': '["special"]' } }));
+  await ready('guest', '--namespace=special');
+  const guest = await ipOf('guest', 'special');
+  assert.ok(contains(parseCidr('10.51.0.0/24'), parseIp(guest)), guest);
+  await until('two to reach it', async () => (await inPod('two', 'sh', '-c', `${page(guest).join(' ')} || true`)) === 'guest');
+});
+
+test('a router of the fabric learns blocks and services, and reaches pods; what a filter keeps back it does not', { skip }, async () => {
+  const { controller } = lab;
+  const password = 'not-a-secret';
+  const neighbours = lab.hosts.map(({ address }) => `neighbor ${address} remote-as 64512\nneighbor ${address} password ${password}`);
+  const config = `router bgp 65001\nbgp router-id ${controller.address}\nno bgp ebgp-requires-policy\n${neighbours.join('\n')}\n`;
+  const [zebra = [], bgpd = []] = frrCommands(fabric, config, controller.file(fabric));
+  await controller.startService({ name: 'zebra', argv: [...zebra], env: {} });
+  await controller.startService({ name: 'bgpd', argv: [...bgpd], env: {} });
+  const kubeSystem = { namespace: 'kube-system', name: 'bgp' };
+  const rbac = 'rbac.authorization.k8s.io';
+  await cluster.apply(
+    { apiVersion: 'v1', kind: 'Secret', metadata: kubeSystem, stringData: { password } },
+    {
+      apiVersion: `${rbac}/v1`,
+      kind: 'Role',
+      metadata: kubeSystem,
+      rules: [{ apiGroups: [''], resources: ['secrets'], resourceNames: ['bgp'], verbs: ['get'] }],
+    },
+    {
+      apiVersion: `${rbac}/v1`,
+      kind: 'RoleBinding',
+      metadata: kubeSystem,
+      roleRef: { apiGroup: rbac, kind: 'Role', name: 'bgp' },
+      subjects: [{ kind: 'Group', apiGroup: rbac, name: 'causeway:agents' }],
+    },
+    calico('BGPFilter', 'no-tiny', { exportV4: [{ action: 'Reject', matchOperator: 'In', cidr: '10.52.0.0/29' }] }),
+    calico('BGPPeer', 'fabric', {
+      peerIP: controller.address,
+      asNumber: 65_001,
+      filters: ['no-tiny'],
+      password: { secretKeyRef: { name: 'bgp', key: 'password' } },
+    }),
+    calico('BGPConfiguration', 'default', { asNumber: 64_512, serviceClusterIPs: [{ cidr: '10.96.0.0/16' }] }),
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'two' },
+      spec: { selector: { app: 'web' }, ports: [{ port: 80, targetPort: 8080 }] },
+    },
+  );
+  const patience = { timeoutMs: 60_000 };
+  await until('blocks on the router', async () => /^10\.50\.\d+\.\d+\/26/m.test(await routes()), patience);
+  await until('services on the router', async () => (await routes()).includes('10.96.0.0/16'), patience);
+  const [one, two] = [await ipOf('one'), await ipOf('two')];
+  for (const [ip, answer] of [
+    [one, 'one'],
+    [two, 'two'],
+  ] as const)
+    await until(`the router to reach ${answer}`, async () => (await fetched(ip)) === answer, patience);
+  assert.doesNotMatch(await routes(), /^10\.52\./m);
+  const service = await cluster.kubectl('get', 'service', 'two', '--output=jsonpath={.spec.clusterIP}');
+  await until('the router to reach the service', async () => (await fetched(service, 80)) !== '', patience);
+});
