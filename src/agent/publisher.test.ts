@@ -180,6 +180,10 @@ test('what changes while it rests after a batch goes out together', async (t) =>
   world.put(5);
   await settle();
   assert.equal(world.batches.length, 3, 'rested, it sends at once');
+  world.deliver(9);
+  world.drop(5);
+  await settle();
+  assert.deepEqual(world.batches.at(-1)?.deletes.length, 1, 'what has gone does not wait');
 });
 
 test('a change is not sent again because the watch is late', async (t) => {

@@ -33,7 +33,8 @@ export interface PublisherOptions {
 const batchSize = 500;
 /**
  * After one batch the next waits this long, so that of many containers that start one after the other not each costs a
- * request, a commit and a line to every other host. A full batch has no rest behind it.
+ * request, a commit and a line to every other host. A full batch has no rest behind it, and what has gone does not wait: the
+ * network of the last container that was removed may be removed next.
  */
 const usualRestMs = 250;
 const firstRetryMs = 100;
@@ -58,10 +59,12 @@ export class Publisher implements Disposable {
   /** Facts have changed on either side. */
   kick(): void {
     if (this.#disposed) return;
-    if (this.#running || this.#resting !== undefined) {
+    if (this.#running || (this.#resting !== undefined && !this.#isLeaving())) {
       this.#again = true;
       return;
     }
+    clearTimeout(this.#resting);
+    this.#resting = undefined;
     clearTimeout(this.#retry);
     this.#retry = undefined;
     void this.#run();
@@ -137,6 +140,10 @@ export class Publisher implements Disposable {
       this.#running = false;
       if (this.#again) this.kick();
     }
+  }
+
+  #isLeaving(): boolean {
+    return this.#difference().deletes.length > 0;
   }
 
   #rest(): void {
