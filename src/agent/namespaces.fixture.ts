@@ -31,7 +31,8 @@ export class Place {
   /** Exit status and what was printed. */
   try(...words: readonly string[]): { readonly status: number | null; readonly output: string } {
     const [program = '', ...rest] = words;
-    const run = () => spawnSync(program, rest, { encoding: 'utf8', env: environment, timeout: 20_000 });
+    // The kernel takes namespaces down one by one, and on a busy machine makes everybody wait who wants to change a link.
+    const run = () => spawnSync(program, rest, { encoding: 'utf8', env: environment, timeout: 60_000 });
     const { status, stdout, stderr } = inNetns(this.path, run);
     return { status, output: `${stdout}${stderr}` };
   }
