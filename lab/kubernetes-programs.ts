@@ -8,7 +8,9 @@ import type { Progress } from './progress.ts';
 
 export const kubernetesVersion = '1.20.2';
 const cache = '/var/cache/causeway-kubernetes';
-const folder = join(cache, kubernetesVersion);
+/** Of the release, the number that counts up when the script builds it differently: what an earlier one built is not used then. */
+const build = `${kubernetesVersion}-2`;
+const folder = join(cache, build);
 /** Where each program's source is. */
 const sources = {
   'kube-apiserver': 'cmd/kube-apiserver',
@@ -69,6 +71,6 @@ export async function buildKubernetes(progress: Progress, programs: readonly Kub
   mkdirSync(cache, { recursive: true });
   const script = join(import.meta.dirname, 'kubernetes-build.sh');
   await progress.step(`Building Kubernetes ${kubernetesVersion} (${missing.join(', ')}; once on this machine, some minutes)`, async () => {
-    await run([script, join(cache, `work-${kubernetesVersion}`), folder, ...missing.map((program) => sources[program])]);
+    await run([script, join(cache, `work-${build}`), folder, ...missing.map((program) => sources[program])]);
   });
 }
