@@ -52,6 +52,8 @@ const compiler: readonly Need[] = [
   { program: 'go', package: 'golang-1.24-src', why: 'to build Kubernetes' },
   { program: 'go', package: 'golang-github-modern-go-reflect2-dev', why: 'to build Kubernetes' },
 ];
+/** By these it is told that the compiler's packages are there: none of their programs is where programs usually are. */
+const compilerFiles = ['/usr/lib/go-1.24/bin/go', '/usr/share/gocode/src/github.com/modern-go/reflect2'];
 
 export const pathOf = (program: KubernetesProgram): string => join(folder, program);
 
@@ -61,7 +63,7 @@ const missingOf = (programs: readonly KubernetesProgram[]): KubernetesProgram[] 
 /** Packages that are needed now: to run a cluster, and where one of `programs` is not there yet to build it. */
 export function needsOfKubernetes(programs: readonly KubernetesProgram[] = clusterPrograms): readonly Need[] {
   if (missingOf(programs).length === 0) return kubernetesNeeds;
-  return [...kubernetesNeeds, ...buildNeeds, ...(existsSync('/usr/lib/go-1.24/bin/go') ? [] : compiler)];
+  return [...kubernetesNeeds, ...buildNeeds, ...(compilerFiles.every((file) => existsSync(file)) ? [] : compiler)];
 }
 
 /** Builds what is missing of `programs`; the packages are there. Whoever else builds is waited for. Faults as `run`. */
