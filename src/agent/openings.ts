@@ -6,6 +6,7 @@ import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
 import { ensureForwarding, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
+import type { Outcome } from './reconcile.ts';
 import { type Fronts, frontsOf, isNotedStale, mayNoteStale, staleConnections } from './stale-connections.ts';
 
 export interface OpeningsOptions {
@@ -35,19 +36,26 @@ export class Openings {
   #fronts: Fronts | undefined;
   #checkedAt = -checkMs;
   #isOpen = false;
+  /** The kernel refused to cut what had to be. */
+  #isOwed = false;
 
   constructor(options: OpeningsOptions) {
     this.#options = options;
   }
 
-  /** After every run of the loop. */
-  applied(desired: Desired): void {
+  /** After every run of the loop. `mended`: rules were in disorder, so connections may have begun that nothing has changed for since. */
+  applied(desired: Desired, { mended }: Pick<Outcome, 'mended'> = { mended: false }): void {
     const targets = targetsOf(desired);
     const gone = [...this.#targets].filter(([text]) => !targets.has(text)).map(([, target]) => target);
     this.#targets = targets;
     const [before, fronts] = [this.#fronts, frontsOf(desired)];
     this.#fronts = fronts;
-    this.#guarded('cut connections to what has gone', () => this.#cut([...gone, ...staleConnections(before, fronts)]));
+    const stale = [...staleConnections(before, fronts), ...(mended || this.#isOwed ? staleConnections(undefined, fronts) : [])];
+    this.#isOwed = true;
+    this.#guarded('cut connections to what has gone', () => {
+      this.#cut([...gone, ...stale]);
+      this.#isOwed = false;
+    });
     if (mayNoteStale(before, fronts))
       this.#guarded('forget who was led to what has gone', () => forgetNoted((noted) => isNotedStale(fronts, noted)));
     const isOpen = desired.table.length > 0;

@@ -268,6 +268,64 @@ test('placed pairs that were missing are reported, so that their far ends are pu
   assert.deepEqual(reconciler.apply({ ...small, link: [placed] }, true).remadeLinks, [placed]);
 });
 
+const tableOf = (text: string) => ({ netns: '', family: 'inet', name: 'causeway', text }) as const;
+const elementOf = (set: string, key: string, value: string) => ({ netns: '', table: 'causeway', set, key, value });
+
+test('a run says when rules were not as they had been wanted, or were loaded anew', () => {
+  const fake = createFakeKinds();
+  const reconciler = new Reconciler(fake);
+  const one = elementOf('m', '10.0.0.1', '1');
+  const wanted: Desired = { ...emptyDesired, table: [tableOf('map m { }')], element: [one] };
+  const mended = (desired: Desired): boolean => reconciler.apply(desired, true).mended;
+  assert.equal(mended(wanted), true);
+  assert.equal(mended(wanted), false);
+  const changed = { ...wanted, element: [{ ...one, value: '2' }, elementOf('m', '10.0.0.2', '1')] };
+  assert.equal(mended(changed), false, 'what is wanted has changed');
+  fake.element.remove([one]);
+  reconciler.suspect();
+  assert.equal(mended(changed), true);
+  const refused = { ...changed, element: [...changed.element, elementOf('absent', '1', '1')] };
+  assert.deepEqual([mended(refused), mended(refused), mended(changed), mended(changed)], [false, true, true, false]);
+});
+
+test('a table is loaded with the elements that change in the same run', () => {
+  const fake = createFakeKinds();
+  const loaded: Desired['table'][number][] = [];
+  const add = (items: Desired['table']) => {
+    loaded.push(...items);
+    return fake.table.add(items);
+  };
+  const reconciler = new Reconciler({ ...fake, table: { ...fake.table, add } });
+  reconciler.apply(
+    { ...emptyDesired, table: [tableOf('map m { }')], element: [elementOf('m', '1', 'goto a'), elementOf('m', '2', 'goto a')] },
+    true,
+  );
+  const now = {
+    ...emptyDesired,
+    table: [tableOf('map m { } chain b { }')],
+    element: [elementOf('m', '1', 'goto b'), elementOf('m', '2', 'goto a')],
+  };
+  reconciler.apply(now, true);
+  assert.deepEqual(loaded.at(-1)?.renewed, [elementOf('m', '1', 'goto b')]);
+  reconciler.suspect();
+  assert.equal(reconciler.apply(now, true).changed, 0);
+});
+
+test('what goes from a map goes when nothing leads to it any more', () => {
+  const fake = createFakeKinds();
+  const { kinds, calls } = recorded(fake);
+  const reconciler = new Reconciler(kinds);
+  const table = [tableOf('map count { } map place { } set plain { }')];
+  const some = { ...emptyDesired, table };
+  const plain = { netns: '', table: 'causeway', set: 'plain', key: '1' };
+  const places = [elementOf('place', '0', 'a'), elementOf('place', '1', 'b')];
+  reconciler.apply({ ...some, element: [elementOf('count', 'x', '2'), ...places, plain] }, true);
+  calls.length = 0;
+  const { changed } = reconciler.apply({ ...some, element: [elementOf('count', 'x', '1'), ...places.slice(0, 1)] }, true);
+  assert.deepEqual([verbs(calls), changed], [['remove element', 'add element', 'remove element'], 3]);
+  assert.equal(fake.element.list('').length, 2);
+});
+
 test('memory does not grow with everything there ever was', () => {
   const fake = createFakeKinds();
   const reconciler = new Reconciler(fake);

@@ -2,7 +2,7 @@
 // namespace and then only again where an event says that somebody else has been there; in between the agent knows what it
 // wrote. Rules before links, so that no packet is ever let in ahead of its guard; removal in the opposite order.
 import { diff } from '#model/diff.ts';
-import type { Desired, KindName, Netns } from '#model/desired.ts';
+import type { Desired, KindName, Netns, NftElement } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
 import type { Kind, Kinds } from '#kernel/kind.ts';
 
@@ -31,6 +31,8 @@ export interface Outcome {
   readonly failing: readonly { readonly kind: KindName; readonly what: string; readonly fault: Fault }[];
   /** Links of ours that were made again although their endpoint had been placed: their far end needs its addresses back. */
   readonly remadeLinks: readonly Desired['link'][number][];
+  /** Tables or elements of the host were not as they had been wanted before this run, or were loaded anew: packets may have met that. */
+  readonly mended: boolean;
 }
 
 type Item = Desired[KindName][number];
@@ -44,6 +46,8 @@ interface Changes {
   readonly add: readonly Item[];
   readonly remove: readonly Item[];
   readonly missing: ReadonlySet<Item>;
+  /** Whether something is missing that had been wanted before. */
+  readonly isLoss: boolean;
   /** Namespaces in which a link changes in more than its alias: the kernel may throw away what hangs on it. */
   readonly disturbed: ReadonlySet<Netns>;
 }
@@ -58,6 +62,8 @@ export class Reconciler {
   readonly #known = new Set<Netns>();
   /** Keys that this process has wanted at some time: only these may be removed before every source is in sync. */
   readonly #wanted = new Map<KindName, Set<string>>(order.map((kind) => [kind, new Set()]));
+  /** The last run was refused some of the rules. */
+  #isDisordered = false;
 
   constructor(kinds: Kinds) {
     // One table for the loops below; each kind is only ever given items of its own.
@@ -82,7 +88,8 @@ export class Reconciler {
    */
   apply(desired: Desired, sweep: boolean): Outcome {
     this.#learn(desired);
-    const changes = order.map((kind) => this.#changesOf(kind, desired, sweep));
+    const changes = withRenewed(order.map((kind) => this.#changesOf(kind, desired, sweep)));
+    const mended = this.#isDisordered || changes.some(isMending);
     const failing: Outcome['failing'][number][] = [];
     const remadeLinks: Desired['link'][number][] = [];
     const run = (kind: KindName, verb: 'add' | 'remove', items: readonly Item[]) => {
@@ -96,7 +103,13 @@ export class Reconciler {
         items.filter((item) => !failed.has(item)),
       );
     };
-    for (const { kind, remove } of changes.toReversed()) run(kind, 'remove', remove);
+    const late = followersOf(changes);
+    for (const { kind, remove } of changes.toReversed())
+      run(
+        kind,
+        'remove',
+        remove.filter((item) => !late.has(item)),
+      );
     const steps = this.#inOrder(changes);
     let changed = changes.reduce((sum, { remove }) => sum + remove.length, 0);
     for (let next = steps.shift(); next !== undefined; next = steps.shift()) {
@@ -108,11 +121,14 @@ export class Reconciler {
       for (const netns of next.disturbed) for (const kind of onLinks) this.#list(kind, netns);
       steps.splice(0, steps.length, ...this.#afterLinks(order.map((kind) => this.#changesOf(kind, desired, sweep))));
     }
+    run('element', 'remove', [...late]);
+    this.#isDisordered = failing.some(({ kind }) => isOfRules(kind));
     return {
       desired: order.reduce((sum, kind) => sum + desired[kind].length, 0),
       changed: changed - failing.length,
       failing,
       remadeLinks,
+      mended,
     };
   }
 
@@ -161,10 +177,11 @@ export class Reconciler {
     const { key, same } = this.#kinds[kind];
     const wanted: readonly Item[] = desired[kind];
     const ever = this.#wantedOf(kind);
+    const difference = diff(wanted, [...this.#actualOf(kind).values()], { key, same });
+    const isLoss = difference.add.some((item) => ever.has(key(item)));
     // Once everything may be removed, what was wanted long ago no longer matters.
     if (sweep) ever.clear();
     for (const item of wanted) ever.add(key(item));
-    const difference = diff(wanted, [...this.#actualOf(kind).values()], { key, same });
     const remove = difference.remove.filter((item) => sweep || ever.has(key(item)));
     const disturbing = kind === 'link' ? difference.change.filter(({ wanted: item, found }) => !isRenaming(item, found)) : [];
     return {
@@ -172,6 +189,7 @@ export class Reconciler {
       add: [...difference.change.map(({ wanted: item }) => item), ...difference.add],
       remove,
       missing: new Set(difference.add),
+      isLoss,
       disturbed: new Set(disturbing.map(({ wanted: item }) => netnsOf(item))),
     };
   }
@@ -209,6 +227,31 @@ export class Reconciler {
     }
     this.#known.delete(netns);
   }
+}
+
+const isOfRules = (kind: KindName): boolean => kind === 'table' || kind === 'element';
+const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table' && add.length > 0) || (isOfRules(kind) && isLoss);
+
+/**
+ * What goes from maps of tables that stay goes last: until another element has its new value it may lead to one of these, as
+ * the number of a service's backends leads to each of so many. Not ranges, which could be in the way of others.
+ */
+function followersOf(changes: readonly Changes[]): ReadonlySet<Item> {
+  const isTableChanging = changes.some(({ kind, add, remove }) => kind === 'table' && add.length + remove.length > 0);
+  const elements = isTableChanging ? undefined : changes.find(({ kind }) => kind === 'element');
+  return new Set(elements?.remove.filter((item) => 'set' in item && item.value !== undefined && !item.key.includes('/')));
+}
+
+/** Tables are loaded with the elements that change in the same run. */
+function withRenewed(changes: readonly Changes[]): readonly Changes[] {
+  const elements = changes.find(({ kind }) => kind === 'element')?.add ?? [];
+  if (elements.length === 0) return changes;
+  const renewedFor = (table: Item): Item => {
+    if (!('text' in table && 'name' in table)) return table;
+    const renewed = elements.filter((one): one is NftElement => 'set' in one && one.table === table.name && one.netns === table.netns);
+    return { ...table, renewed };
+  };
+  return changes.map((change) => (change.kind === 'table' ? { ...change, add: change.add.map(renewedFor) } : change));
 }
 
 const isLinkSetting = (item: Item): boolean => 'path' in item && item.path.includes('/conf/cw');

@@ -246,7 +246,7 @@ async function run(options: Options, log: Logger): Promise<void> {
           [...agent.facts.networks.values()].filter((network) => present.has(network.id) && network.names !== 'elsewhere'),
         );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
-        openings.applied(desired);
+        openings.applied(desired, outcome);
         announcements.applied(desired);
         cluster.applied({
           facts: agent.facts,

@@ -99,10 +99,10 @@ for (const family of [4, 6] as const) {
     /** What the agent does in one run, on both hosts; the first forgets what has gone. */
     function apply(services: readonly Service[]): number {
       const desired = plan(snapshot, [a, b], hosts[0] ?? assert.fail(), { services });
-      const { changed } = one.apply(desired);
+      const outcome = one.apply(desired);
       two.apply(plan(snapshot, [c], hosts[1] ?? assert.fail(), { services }));
-      inNetns(one.path, () => openings.applied(desired));
-      return changed;
+      inNetns(one.path, () => openings.applied(desired, outcome));
+      return outcome.changed;
     }
     const freshOpenings = (): Openings => new Openings({ sockets: one.kinds.sockets, log: () => undefined, now: () => 0 });
 
@@ -235,6 +235,41 @@ for (const family of [4, 6] as const) {
       apply([service(virtual, 123, { backends: behind(c) })]);
       assert.equal((await conversation(early, target, peers)).index, 1);
       assert.equal((await conversation(other, target, peers)).index, 1);
+    });
+
+    test('a UDP client that a node port refuses, again and again, is led as soon as there is a backend, here or elsewhere', async (t) => {
+      const peers = await listen(t, b, c);
+      const target = { ip: nodeAddress(1), port: 30_080 };
+      const sender = await socket(t, client, clientAddress);
+      for (const [index, backend] of [b, c].entries()) {
+        apply([service(everyAddress[family], 30_080, { backends: [] })]);
+        for (let tries = 0; tries < 3; tries++) await sender.send(word(), target);
+        apply([service(everyAddress[family], 30_080, { backends: behind(backend) })]);
+        assert.equal((await conversation(sender, target, peers)).index, index);
+      }
+    });
+
+    test('while the last service that keeps its clients gives that up, the others stay as they are', async (t) => {
+      const other = service(everyAddress[family], 30_080, { backends: behind(b) });
+      apply([service(virtual, 80, { backends: behind(c), affinitySeconds: 600 }), other]);
+      const peers = await listen(t, b, c);
+      const target = { ip: nodeAddress(1), port: 30_080 };
+      apply([service(virtual, 80, { backends: behind(c) }), other]);
+      assert.equal((await conversation(await socket(t, client, clientAddress), target, peers)).index, 0);
+      assert.equal((await conversation(await socket(t, boxOf(a), addressOf(a)), { ip: virtual, port: 80 }, peers)).index, 1);
+    });
+
+    test('a UDP conversation that began while somebody had emptied a map is led once that is filled again', async (t) => {
+      const port = service(everyAddress[family], 30_080, { backends: behind(b) });
+      apply([port]);
+      const peers = await listen(t, b);
+      const target = { ip: nodeAddress(1), port: 30_080 };
+      const sender = await socket(t, client, clientAddress);
+      one.run('nft', 'flush', 'map', 'inet', 'causeway', `services${family}`);
+      await sender.send(word(), target);
+      one.forget();
+      apply([port]);
+      assert.equal((await conversation(sender, target, peers)).index, 0);
     });
 
     test('what is served elsewhere but not for clients here is dropped', async (t) => {

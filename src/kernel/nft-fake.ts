@@ -33,9 +33,10 @@ export function createFakeNft(): FakeNft {
       same: sameTable,
       list: (netns) => inside(netns).map(({ item, torn }) => ({ ...item, text: torn ? tornText : sealedText(item.text) })),
       add(items) {
-        for (const item of items) {
+        for (const { renewed = [], ...item } of items) {
           const before = tables.get(tableKey(item))?.elements ?? new Map<string, NftElement>();
-          const kept = [...before].filter(([, element]) => declares(item, element.set));
+          const after = [...before, ...renewed.map((element): [string, NftElement] => [elementKey(element), element])];
+          const kept = after.filter(([, element]) => declares(item, element.set));
           tables.set(tableKey(item), { item, torn: false, elements: new Map(kept) });
         }
         return [];

@@ -215,6 +215,22 @@ test('a table with a mistake is refused whole, and the one there stays', () => {
   assert.ok(table.list('').some((found) => table.same(sample, found)));
 });
 
+const leadingTo = (chain: string): string => `
+  map verdicts { type ipv4_addr : verdict; }
+  chain ${chain} { accept
+  }`;
+
+test('a table that no longer has what a verdict leads to is loaded with another verdict, and loses nothing', () => {
+  const before = { ...sample, text: leadingTo('old') };
+  assert.deepEqual(table.add([before]), []);
+  assert.deepEqual(element.add([of('verdicts', '10.0.0.1', 'goto old'), of('verdicts', '10.0.0.2', 'accept')]), []);
+  const renewed = [of('verdicts', '10.0.0.1', 'goto new'), of('verdicts', '10.0.0.3', 'drop')];
+  assert.deepEqual(table.add([{ ...before, text: leadingTo('new'), renewed }]), []);
+  assert.deepEqual(element.list('').toSorted(bySpelling), [...renewed, of('verdicts', '10.0.0.2', 'accept')].toSorted(bySpelling));
+  assert.deepEqual(table.add([{ ...before, text: leadingTo('third') }]), []);
+  assert.deepEqual(element.list(''), [], 'a set that cannot be carried over is left out');
+});
+
 test('the program answers as the library does', () => {
   for (const run of [runNft, runNftProgram]) {
     assert.equal(run('add table inet causeway_two').error, undefined);

@@ -108,17 +108,23 @@ function carriedOver({ netns, name }: NftTable): NftElement[] {
   return [...listedElements(listing), ...noted].map((element) => ({ ...element, netns, table: name }));
 }
 
+const bySet = (elements: readonly NftElement[]): Map<string, NftElement[]> => Map.groupBy(elements, ({ set }) => set);
+
 function loadTable(table: NftTable): void {
   const action = `load table inet ${table.name}${where(table.netns)}`;
   if (!identifier.test(table.name)) throw new Fault('invalid', `Cannot ${action}: bad name`);
   const found = table.elements ?? carriedOver(table);
-  let refused = runNft(tableCommands(table, found)).error;
-  if (refused !== undefined && found.length > 0) {
+  const renewed = (table.renewed ?? []).filter(isSpelled);
+  const all = new Map([...found, ...renewed].map((one): [string, NftElement] => [elementKey(one), one]));
+  let refused = runNft(tableCommands(table, [...all.values()])).error;
+  if (refused !== undefined && all.size > 0) {
     // A set is gone or holds something else now: carry over only the sets that the new table accepts.
-    const kept = [...Map.groupBy(found, ({ set }) => set).values()].filter(
-      (elements) => runNft(tableCommands(table, elements), { check: true }).error === undefined,
+    const isAccepted = (elements: readonly NftElement[]) => runNft(tableCommands(table, elements), { check: true }).error === undefined;
+    const before = bySet(found);
+    const kept = [...bySet([...all.values()])].flatMap(
+      ([set, elements]) => [elements, before.get(set) ?? []].find((candidate) => isAccepted(candidate)) ?? [],
     );
-    refused = runNft(tableCommands(table, kept.flat())).error;
+    refused = runNft(tableCommands(table, kept)).error;
   }
   if (refused !== undefined) throw nftFault(action, refused);
   const { expected } = readSeal(list(`list table inet ${table.name}`, 'terse') ?? []);

@@ -102,6 +102,8 @@ export interface NftTable {
   readonly text: string;
   /** With which it is loaded, for tables that must be whole from the first packet on. Absent: with those it has. */
   readonly elements?: readonly NftElement[];
+  /** Of those it has, these have another value from now on, or are new: old ones may lead to what the new text does not have. */
+  readonly renewed?: readonly NftElement[];
 }
 
 /** One element of a set or map of such a table, in nft's own spelling: `1.2.3.4 . tcp . 80` and, for maps, its value. */
