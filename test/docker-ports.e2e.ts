@@ -217,8 +217,9 @@ test('an exposure opens an unpublished port to those that it names, and closes i
   const listed = await bed.json<{ name: string }[]>('exposure', 'ls');
   assert.equal(listed.length, 2);
   await bed.causeway('exposure', 'rm', '--yes', ...listed.map(({ name }) => name));
-  await until('the port to be closed', async () => (await seen(bed.lab.outside, one.address, 8400)) === undefined, patience);
-  await silent(bed.lab.outside, one.address, 8401);
+  for (const port of [8400, 8401]) {
+    await until(`port ${port} to be closed`, async () => (await seen(bed.lab.outside, one.address, port)) === undefined, patience);
+  }
 });
 
 test('on the way out a container is seen as its host, over both families', async () => {
