@@ -59,6 +59,7 @@ const passed: readonly (readonly [string, unknown])[] = [
   ['one without an address yet', service({ clusterIP: '', ports })],
   ['a name elsewhere', service({ type: 'ExternalName', externalName: 'x' })],
   ["somebody else's", service({ clusterIP: '10.96.0.5', ports }, { 'service.kubernetes.io/service-proxy-name': 'other' })],
+  ['one that says it is headless', service({ clusterIP: '10.96.0.5', ports }, { 'service.kubernetes.io/headless': '' })],
   ['one with a port of 0', service({ clusterIP: '10.96.0.5', ports: [{ port: 0 }] })],
   ['no object', 5],
 ];

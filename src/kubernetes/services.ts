@@ -54,6 +54,8 @@ const slice = v.object({
 
 /** Somebody else serves services with this label. */
 const proxyLabel = 'service.kubernetes.io/service-proxy-name';
+/** Nobody serves services with this label, whatever addresses they have (v1.IsHeadlessService, which kube-proxy heeds). */
+const headlessLabel = 'service.kubernetes.io/headless';
 const serviceLabel = 'kubernetes.io/service-name';
 const hostLabel = 'kubernetes.io/hostname';
 /** What the API fills in where a service does not say it. */
@@ -151,7 +153,8 @@ export function readService(item: unknown): ServiceFacts | undefined {
   const read = v.safeParse(service, item);
   if (!read.success) return undefined;
   const { metadata: of, spec } = read.output;
-  if (of.labels[proxyLabel] !== undefined || spec.type === 'ExternalName') return undefined;
+  const isLeft = [proxyLabel, headlessLabel].some((label) => of.labels[label] !== undefined);
+  if (isLeft || spec.type === 'ExternalName') return undefined;
   const ips = routableIpsOf(spec.clusterIPs ?? [spec.clusterIP ?? '']);
   if (ips.length === 0) return undefined;
   return {
