@@ -53,5 +53,6 @@ test('a check that finds everything in place is cheap', { skip }, () => {
     ensureForwarding();
     return performance.now() - start;
   }).toSorted((left, right) => left - right);
-  assert.ok((times[4] ?? 0) < 50, `${times.join(' ')} ms`);
+  // Usually ten; the bound is for what would never end in a loop that runs every few seconds.
+  assert.ok((times[4] ?? 0) < 1000, `${times.join(' ')} ms`);
 });
