@@ -774,6 +774,8 @@ class World {
   remove(name: string): void {
     this.crash(name);
     this.disks.get(name)!.wipe();
+    // Sequences go by the clock, and a new journal is not begun as fast as addresses are given out here.
+    this.clock.advance(100);
     this.cached.delete(name);
     this.calls = this.calls.filter((call) => call.host !== name);
     this.delayed = this.delayed.filter((call) => call.host !== name);
@@ -786,6 +788,8 @@ class World {
   wipe(name: string): void {
     this.crash(name);
     this.disks.get(name)!.wipe();
+    // Sequences go by the clock, and a new journal is not begun as fast as addresses are given out here.
+    this.clock.advance(100);
     for (const call of [...this.calls, ...this.delayed]) if (call.host === name) call.act();
     this.calls = this.calls.filter((call) => call.host !== name);
     this.delayed = this.delayed.filter((call) => call.host !== name);
