@@ -4,6 +4,7 @@
 import { diff } from '#model/diff.ts';
 import type { Desired, KindName, Netns, NftElement } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
+import { tableName } from '#model/numbers.ts';
 import type { Kind, Kinds } from '#kernel/kind.ts';
 
 /** Order of creation. Settings for all and new links precede links; those of one link follow it (see splitSysctl). */
@@ -31,7 +32,7 @@ export interface Outcome {
   readonly failing: readonly { readonly kind: KindName; readonly what: string; readonly fault: Fault }[];
   /** Links of ours that were made again although their endpoint had been placed: their far end needs its addresses back. */
   readonly remadeLinks: readonly Desired['link'][number][];
-  /** Tables or elements of the host were not as they had been wanted before this run, or were loaded anew: packets may have met that. */
+  /** Tables or elements were not as they had been wanted before this run, or the host's table was loaded anew: packets may have met that. */
   readonly mended: boolean;
 }
 
@@ -230,7 +231,8 @@ export class Reconciler {
 }
 
 const isOfRules = (kind: KindName): boolean => kind === 'table' || kind === 'element';
-const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table' && add.length > 0) || (isOfRules(kind) && isLoss);
+const isHostTable = (item: Item): boolean => 'name' in item && item.name === tableName && netnsOf(item) === '';
+const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table' && add.some(isHostTable)) || (isOfRules(kind) && isLoss);
 
 /**
  * What goes from maps of tables that stay goes last: until another element has its new value it may lead to one of these, as
@@ -242,7 +244,7 @@ function followersOf(changes: readonly Changes[]): ReadonlySet<Item> {
   return new Set(elements?.remove.filter((item) => 'set' in item && item.value !== undefined && !item.key.includes('/')));
 }
 
-/** Tables are loaded with the elements that change in the same run. */
+/** Tables that are there already are loaded with the elements that change in the same run; to new ones elements are added as ever. */
 function withRenewed(changes: readonly Changes[]): readonly Changes[] {
   const elements = changes.find(({ kind }) => kind === 'element')?.add ?? [];
   if (elements.length === 0) return changes;
@@ -251,7 +253,11 @@ function withRenewed(changes: readonly Changes[]): readonly Changes[] {
     const renewed = elements.filter((one): one is NftElement => 'set' in one && one.table === table.name && one.netns === table.netns);
     return { ...table, renewed };
   };
-  return changes.map((change) => (change.kind === 'table' ? { ...change, add: change.add.map(renewedFor) } : change));
+  const withThem = (change: Changes): Changes => ({
+    ...change,
+    add: change.add.map((item) => (change.missing.has(item) ? item : renewedFor(item))),
+  });
+  return changes.map((change) => (change.kind === 'table' ? withThem(change) : change));
 }
 
 const isLinkSetting = (item: Item): boolean => 'path' in item && item.path.includes('/conf/cw');
