@@ -63,6 +63,7 @@ class Disk {
           throw error;
         }
       },
+      soon: (fn) => fn(),
     };
   }
 

@@ -121,6 +121,26 @@ export function journalContract(name: string, make: () => Journal & Partial<Disp
       );
     });
 
+    test('what is written soon is there at once, in order with the rest, and up to what threw', (journal) => {
+      assert.equal(
+        journal.soon(() => {
+          journal.put('a', 1);
+          journal.transaction(() => journal.put('b', 1));
+          return journal.get('a');
+        }),
+        1,
+      );
+      journal.put('a', 2);
+      assert.throws(() =>
+        journal.soon(() => {
+          journal.delete('b');
+          throw new Error('no');
+        }),
+      );
+      assert.deepEqual(journal.list(''), [{ key: 'a', value: 2 }]);
+      assert.throws(() => void journal.soon(() => Promise.resolve()), TypeError);
+    });
+
     test('a transaction around a promise is a programming error and writes nothing', (journal) => {
       assert.throws(() => {
         void journal.transaction(() => {

@@ -169,7 +169,9 @@ export class HostAgent implements LocalAgent {
     };
     // Addresses first: bound to an endpoint that did not come to be, they are let go of again in time. Not one transaction:
     // what memory has learned inside would outlive one that cannot be committed.
-    for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
+    this.journal.soon(() => {
+      for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
+    });
     endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...limits(request) });
     return endpoint;
   }
@@ -180,7 +182,6 @@ export class HostAgent implements LocalAgent {
     if (self !== undefined) checkMtu(network, self, hasIpv6);
   }
 
-  // oxlint-disable-next-line require-await -- part of an asynchronous interface
   async join(id: string, sandbox: string, ifname?: string): Promise<JoinAnswer> {
     const { endpoints, loop } = this.#options;
     const local = this.#localOf(id);
@@ -188,11 +189,12 @@ export class HostAgent implements LocalAgent {
     const order = local.sandbox === sandbox && local.order !== undefined ? local.order : this.#freeOrder(sandbox);
     const isPlaced = local.sandbox === sandbox && (ifname === undefined || local.ifname === ifname);
     const place = ifname === undefined ? {} : { ifname };
-    if (!isPlaced) endpoints.put({ ...outside(local), sandbox, order, ...place });
-    const outcome = loop.run();
+    // What the address book and attach() wrote is durable by now; the namespace itself ends with the power.
+    if (!isPlaced) this.journal.soon(() => endpoints.put({ ...outside(local), sandbox, order, ...place }));
+    const outcome = await loop.runTogether();
     const refused = outcome?.failing.find((failure) => concerns(failure, local.endpoint, network));
     if (outcome === undefined || refused !== undefined) {
-      endpoints.put(outside(local));
+      if (endpoints.get(id) !== undefined) endpoints.put(outside(local));
       throw new Fault(
         refused === undefined ? 'unavailable' : 'kernel',
         `Cannot put endpoint ${id.slice(0, 12)} of network ${network.name} into the kernel`,
@@ -248,14 +250,13 @@ export class HostAgent implements LocalAgent {
     return this.#options.ports.isFree(port);
   }
 
-  // oxlint-disable-next-line require-await -- part of an asynchronous interface
   async leave(id: string, when: 'soon' | 'now' = 'soon'): Promise<void> {
     const { endpoints, loop } = this.#options;
     const local = endpoints.get(id);
     if (local?.sandbox === undefined) return;
-    endpoints.put(outside(local));
+    this.journal.soon(() => endpoints.put(outside(local)));
     // Mostly not run at once: deleting a link waits for the kernel's grace period.
-    if (when === 'now') loop.run();
+    if (when === 'now') await loop.runTogether();
     else loop.kick();
   }
 
@@ -295,7 +296,8 @@ export class HostAgent implements LocalAgent {
     const { endpoints, addresses, view } = this.#options;
     const local = endpoints.get(id);
     if (local === undefined) return;
-    endpoints.delete(id);
+    // In this order a crash in between leaves an address without an endpoint, never the opposite.
+    this.journal.soon(() => endpoints.delete(id));
     for (const ip of local.endpoint.addresses) {
       const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
       if (pool !== undefined) addresses.release(pool.id, ip);

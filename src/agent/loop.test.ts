@@ -58,6 +58,21 @@ test('kicked runs keep their distance, and the last kick is not forgotten', (t) 
   assert.equal(loop.runs, 3, 'and it does what was asked for meanwhile');
 });
 
+test('who asks for a run at the same time gets the same one, with what all of them want', async (t) => {
+  const { loop, state, kinds } = bed(t);
+  const first = loop.runTogether();
+  state.desired = two;
+  assert.equal(await loop.runTogether(), await first);
+  assert.deepEqual(domains(kinds), ['cw-two']);
+  const [left, right] = await Promise.all([loop.runTogether(), loop.runTogether()]);
+  assert.equal(left, right);
+  const runs = loop.runs;
+  const late = loop.runTogether();
+  loop[Symbol.dispose]();
+  assert.equal(await late, undefined, 'nothing is written after the end');
+  assert.equal(loop.runs, runs);
+});
+
 test('a run on demand does what a kick asked for', (t) => {
   const { loop, state, tick } = bed(t);
   loop.kick();

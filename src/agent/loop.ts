@@ -23,6 +23,12 @@ export interface LoopOptions {
 
 const coalesceMs = 5;
 const usualRestMs = 100;
+/**
+ * A turn takes some microseconds when nothing has arrived. One turn accepts one connection, a later one reads the request (libuv
+ * 1.46, "don't accept() connections in a loop").
+ */
+const quietTurns = 4;
+const mostGatheringMs = 20;
 const firstRetryMs = 200;
 const lastRetryMs = 30_000;
 
@@ -37,6 +43,10 @@ export class Loop implements Disposable {
   #retryMs = firstRetryMs;
   /** What the last run was refused. */
   #refused = '';
+  #together: Promise<Outcome | undefined> | undefined;
+  /** How many have asked for a run together. */
+  #asked = 0;
+  #isDisposed = false;
   #runs = 0;
 
   constructor(options: LoopOptions) {
@@ -97,7 +107,32 @@ export class Loop implements Disposable {
     }
   }
 
+  /**
+   * run() once for all who ask at the same time: where containers start or end at once, their links come and go in one batch,
+   * and one grace period of the kernel is waited for instead of one each.
+   */
+  runTogether(): Promise<Outcome | undefined> {
+    this.#asked += 1;
+    this.#together ??= new Promise((resolve) => {
+      this.#gather({ quiet: 0, asked: this.#asked, until: performance.now() + mostGatheringMs }, () => {
+        this.#together = undefined;
+        resolve(this.#isDisposed ? undefined : this.run());
+      });
+    });
+    return this.#together;
+  }
+
+  /** Calls `then` once several turns of the event loop have brought nobody else who asks. */
+  #gather({ quiet, asked, until }: { quiet: number; asked: number; until: number }, then: () => void): void {
+    setImmediate(() => {
+      const turns = asked === this.#asked ? quiet + 1 : 0;
+      if (turns >= quietTurns || performance.now() >= until) then();
+      else this.#gather({ quiet: turns, asked: this.#asked, until }, then);
+    });
+  }
+
   [Symbol.dispose](): void {
+    this.#isDisposed = true;
     clearInterval(this.#fullRead);
     clearTimeout(this.#pending);
     clearTimeout(this.#resting);

@@ -15,6 +15,11 @@ export interface Journal {
   delete(key: string): void;
   /** All writes made inside `fn` become durable together, or none if it throws. Synchronous. */
   transaction<T>(fn: () => T): T;
+  /**
+   * Writes made inside `fn` outlive the process on return, and a power cut no later than the next write outside: for what
+   * nobody has been told of by then, or what ends with the power anyway. Each is still all or nothing, in order. Synchronous.
+   */
+  soon<T>(fn: () => T): T;
 }
 
 export interface PoolRequest {

@@ -37,13 +37,16 @@ export class AttachmentRecords {
     return this.#journal.list(prefix).map(({ key, value }) => ({ endpoint: key.slice(prefix.length), record: read(key, value) }));
   }
 
+  /** Before anything is given out. Another's plugin keeps its own books of what it gives; ours are written first. */
   put(endpoint: string, value: AttachmentRecord): void {
-    this.#journal.put(prefix + endpoint, value);
+    const write = (): void => this.#journal.put(prefix + endpoint, value);
+    if (value.ipam === undefined) this.#journal.soon(write);
+    else write();
   }
 
-  /** Absent already is success. */
+  /** After all else. Absent already is success; one that a power cut brings back names a container that is gone. */
   delete(endpoint: string): void {
-    this.#journal.delete(prefix + endpoint);
+    this.#journal.soon(() => this.#journal.delete(prefix + endpoint));
   }
 }
 

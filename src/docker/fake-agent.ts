@@ -43,6 +43,9 @@ export class FakeJournal implements Journal {
   delete(key: string): void {
     this.#values.delete(key);
   }
+  soon<T>(fn: () => T): T {
+    return fn();
+  }
   transaction<T>(fn: () => T): T {
     const before = new Map(this.#values);
     try {

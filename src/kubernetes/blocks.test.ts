@@ -77,6 +77,7 @@ function memoryJournal(): Journal {
     keys: (prefix) => [...kept.keys()].filter((key) => key.startsWith(prefix)),
     list: (prefix) => [...kept].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => ({ key, value })),
     transaction: (fn) => fn(),
+    soon: (fn) => fn(),
   };
 }
 
