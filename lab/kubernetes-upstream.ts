@@ -1,5 +1,5 @@
 // Kubernetes' own end-to-end tests (test/e2e of its source) against a lab's cluster: the images that their pods are made of, a
-// name server for the cluster, and a run of the tests that are named, four at a time: most of their time they wait.
+// name server for the cluster, and a run of the tests that are named, eight at a time: most of their time they wait.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Fault } from '#model/fault.ts';
@@ -112,7 +112,7 @@ export async function runUpstream(cluster: Kubernetes, { focus, dryRun = false, 
     `--report-dir=${folder}`,
     '--disable-log-dump',
   ];
-  const ginkgo = dryRun ? ['-dryRun'] : ['-nodes=4'];
+  const ginkgo = dryRun ? ['-dryRun'] : ['-nodes=8'];
   // Interrupted, they write down how far they have come.
   const bounded = ['timeout', '--signal=INT', '--kill-after=60', `${minutes}m`];
   const argv = [...bounded, pathOf('ginkgo'), ...ginkgo, '-noColor', `-focus=${focus}`, pathOf('e2e.test'), '--', ...tests];
