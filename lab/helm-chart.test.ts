@@ -62,6 +62,7 @@ interface Pod {
 for (const [what, changes] of [
   ['agents', {}],
   ['uninstalling', { uninstall: true }],
+  ['agents that ask the runtime', { cni: { bin: '/opt/cni/bin', conf: '/etc/cni/net.d', runtime: '/run/containerd' } }],
 ] as const) {
   test(`the pods of ${what} mount the volumes that they have`, () => {
     const objects = renderChart(changes).map((document) => parse(document) as { kind: string; spec: { template: { spec: Pod } } });

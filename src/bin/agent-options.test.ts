@@ -125,6 +125,23 @@ test('explains every option', () => {
     assert.match(help, new RegExp(`^  --${name}[ ,]`, 'm'));
 });
 
+function criOf(...argv: readonly string[]): Options['cri'] {
+  const read = readOptions(argv, {});
+  return read === 'help' ? undefined : read.cri;
+}
+
+test('whom to ask for sandboxes: as told, or of a node the usual ones', () => {
+  const node = ['--kubernetes', '/k', '--pod-cidr', '10.244.0.0/16'];
+  assert.equal(criOf(), undefined);
+  assert.equal(criOf(...node, '--cri', 'none'), undefined);
+  assert.deepEqual([criOf(...node)?.areUsual, criOf(...node)?.missingMs], [true, 300_000]);
+  assert.deepEqual(criOf('--cri', 'unix:///run/x.sock', '--lost-seconds', '2'), {
+    sockets: ['/run/x.sock'],
+    areUsual: false,
+    missingMs: 2000,
+  });
+});
+
 const bad: readonly (readonly [string[], string | undefined])[] = [
   [['--nonsense'], undefined],
   [['positional'], undefined],
@@ -138,6 +155,8 @@ const bad: readonly (readonly [string[], string | undefined])[] = [
   [['--port', '0x50'], '--port'],
   [['--port', '7481 '], '--port'],
   [['--log-level', 'loud'], '--log-level'],
+  [['--cri', 'tcp://10.0.0.5:1'], '--cri'],
+  [['--lost-seconds', '0'], '--lost-seconds'],
   [['--controller', '10.0.0.5:7480'], '--controller'],
   [['--controller', 'http://10.0.0.5:7480'], '--controller'],
   [['--controller', ''], '--controller'],

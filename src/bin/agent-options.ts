@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { Fault } from '#model/fault.ts';
 import { agentPort } from '#model/numbers.ts';
 import { type NodeOptions, readNodeOptions } from './node-options.ts';
+import { type CriOptions, readCriOptions } from './sandbox-watch.ts';
 
 export interface Options {
   readonly join?: string;
@@ -23,6 +24,8 @@ export interface Options {
   readonly uninstall: boolean;
   /** The runtime's configuration that a node's agent writes. */
   readonly cniConf: string;
+  /** Absent: no runtime is asked for its sandboxes. */
+  readonly cri?: CriOptions;
   readonly fastPath: boolean;
   readonly port: number;
   /** Not in the help: for tests that cannot wait ten minutes. */
@@ -46,6 +49,8 @@ Options:
   --carry NAME         of a node, the same on all: vxlan, direct-routing or host-gateway (flannel, default vxlan);
                        bgp or bgp-cross-subnet (calico, default as the pools say)
   --cni-conf FILE      of a node: written once pods can be attached (default /etc/cni/net.d/10-causeway.conflist)
+  --cri SOCKET         the runtime that tells which pods there are, unix:///FILE (default of a node: containerd's or CRI-O's
+                       where there is one); what it has lost is detached; "none" asks nobody
   --keep-connections   of a node: connections that stand when a policy comes to forbid them go on (default: they are cut)
   --log-denied         of a node: the kernel's log tells which packets policies deny, and by which rule
   --plugin SOCKET      where Docker finds the plugin (default /run/docker/plugins/causeway.sock)
@@ -78,6 +83,8 @@ const options = {
   model: { type: 'string' },
   carry: { type: 'string' },
   'cni-conf': { type: 'string' },
+  cri: { type: 'string' },
+  'lost-seconds': { type: 'string' },
   'keep-connections': { type: 'boolean' },
   'log-denied': { type: 'boolean' },
   plugin: { type: 'string' },
@@ -190,6 +197,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     ...optional('underlay', either('underlay')),
     ...optional('engine', engine === 'none' ? undefined : engine),
     ...(node === undefined ? {} : { node }),
+    ...readCriOptions({ cri: either('cri'), lostSeconds: either('lost-seconds'), isNode: node !== undefined }),
     plugin: or('plugin'),
     driver: or('driver'),
     scope: scopeOf(or('scope')),

@@ -42,6 +42,7 @@ import { policyTableName } from '#model/numbers.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { type Cluster, type ClusterContext, followKubernetes } from './cluster.ts';
 import { openKernel } from './kernel.ts';
+import { watchSandboxes } from './sandbox-watch.ts';
 import { uninstall } from './uninstall.ts';
 import { version } from './version.ts';
 
@@ -290,8 +291,9 @@ async function run(options: Options, log: Logger): Promise<void> {
   const cni = createCni({ agent: agent.local, choose: cluster.choose, log: log.child({ part: 'cni' }) });
   const servers = [
     await listenSocket(apps.socket, join(options.run, 'agent.sock')),
-    await listenSocket(cni, join(options.run, 'cni.sock')),
+    await listenSocket(cni.app, join(options.run, 'cni.sock')),
   ];
+  if (options.cri !== undefined) closing.use(watchSandboxes(options.cri, cni.attached, log.child({ part: 'cni' })));
   if (options.port !== 0) servers.push(await listenLoopback(apps.loopback, options.port));
   const edge = setInterval(() => openings.check(), 5_000);
   const rotation = setInterval(() => {

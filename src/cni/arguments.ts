@@ -10,13 +10,15 @@ export interface Arguments {
   /** Of the pod, when the runtime is Kubernetes'. */
   readonly namespace?: string;
   readonly pod?: string;
+  /** Only runtimes of Kubernetes say it. */
+  readonly podUid?: string;
   readonly ip?: Ip;
   readonly mac?: Mac;
 }
 
 const variable = 'CNI_ARGS';
 const mostBytes = 16_384;
-const ignored = new Set(['IgnoreUnknown', 'K8S_POD_INFRA_CONTAINER_ID', 'K8S_POD_UID']);
+const ignored = new Set(['IgnoreUnknown', 'K8S_POD_INFRA_CONTAINER_ID']);
 
 const flags: Readonly<Record<string, boolean>> = { '': false, '0': false, false: false, '1': true, true: true };
 
@@ -45,6 +47,7 @@ function ignoresUnknown(text: string): boolean {
 const schema = v.object({
   K8S_POD_NAMESPACE: v.exactOptional(field.alias),
   K8S_POD_NAME: v.exactOptional(field.alias),
+  K8S_POD_UID: v.exactOptional(v.string()),
   IP: v.exactOptional(field.ip),
   MAC: v.exactOptional(field.mac),
 });
@@ -57,10 +60,11 @@ export function parseArguments(text: string): Arguments {
   if (unknown !== undefined && !lax) throw wrong(`unknown key ${shown(unknown)}; IgnoreUnknown=1 would permit it`);
   const given = Object.fromEntries([...found].filter(([, value]) => value !== ''));
   try {
-    const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: pod, IP: ip, MAC: mac } = parse(schema, given, variable);
+    const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: pod, K8S_POD_UID: podUid, IP: ip, MAC: mac } = parse(schema, given, variable);
     return {
       ...(namespace === undefined ? {} : { namespace }),
       ...(pod === undefined ? {} : { pod }),
+      ...(podUid === undefined ? {} : { podUid }),
       ...(ip === undefined ? {} : { ip }),
       ...(mac === undefined ? {} : { mac }),
     };

@@ -10,7 +10,7 @@ import type { Endpoint, Network } from '#model/resources.ts';
 import type { Arguments } from './arguments.ts';
 import type { AddressRange, Wanted } from './config.ts';
 import { askAddresses, checkAddresses, giveBack } from './ipam.ts';
-import { AttachmentRecords } from './records.ts';
+import { type AttachmentRecord, AttachmentRecords } from './records.ts';
 import type { AttachmentName, Request } from './request.ts';
 import { appendResult, type Result } from './result.ts';
 
@@ -35,17 +35,17 @@ export class Attachments {
    * MAC or port is taken), `kernel` (the namespace is gone, or has such a link), `unavailable`; nothing is left behind then.
    */
   async add(request: Of<'ADD'>): Promise<Result> {
-    const { attachment, netns, wanted, args, ipam } = request;
+    const { attachment, netns, wanted, args } = request;
     const network = this.#networkOf(wanted.network ?? wanted.name);
     const id = endpointId(attachment);
     // The same names in another namespace: the container is another one by now.
-    if (this.#records.get(id)?.netns !== netns) await this.#forget(id);
+    if (this.#records.get(id)?.netns !== netns) await this.forget(id);
     const isNew = this.#agent.localEndpoint(id) === undefined;
     const owner = args.pod === undefined ? attachment.containerId.slice(0, 12) : `${args.namespace ?? ''}/${args.pod}`;
     const name = args.pod ?? attachment.containerId.slice(0, 12);
     const taken: Ip[] = [];
     try {
-      this.#records.put(id, { ...attachment, netns, ...(ipam === undefined ? {} : { ipam }) });
+      this.#records.put(id, recordOf(request));
       if (isNew) for await (const ip of this.#take(network, request, id)) taken.push(ip);
       const addresses = isNew ? taken : addressesIn(request);
       const endpoint = await this.#agent.attach({ network: network.id, id, owner, name, addresses, ...asked(wanted, args) });
@@ -82,7 +82,7 @@ export class Attachments {
   async remove({ attachment, ipam }: Of<'DEL'>): Promise<void> {
     const id = endpointId(attachment);
     const isKnown = this.#records.get(id) !== undefined;
-    await this.#forget(id);
+    await this.forget(id);
     if (ipam !== undefined && !isKnown) await giveBack(ipam, attachment);
   }
 
@@ -90,7 +90,7 @@ export class Attachments {
   async collect({ name, valid }: Of<'GC'>): Promise<void> {
     const named = new Set(valid.map(({ containerID: containerId, ifname }) => endpointId({ name, containerId, ifname })));
     const lost = this.#records.list().filter(({ endpoint, record }) => record.name === name && !named.has(endpoint));
-    const ends = await Promise.allSettled(lost.map(({ endpoint }) => this.#forget(endpoint)));
+    const ends = await Promise.allSettled(lost.map(({ endpoint }) => this.forget(endpoint)));
     const failed = ends.filter((end) => end.status === 'rejected');
     const [first] = failed;
     if (first !== undefined)
@@ -134,7 +134,13 @@ export class Attachments {
     return link;
   }
 
-  async #forget(id: string): Promise<void> {
+  /** By endpoint. Fault `corrupt`. */
+  records(): ReturnType<AttachmentRecords['list']> {
+    return this.#records.list();
+  }
+
+  /** As by DEL. Unknown already is success. */
+  async forget(id: string): Promise<void> {
     await this.#agent.leave(id, 'now');
     await this.#agent.detach(id);
     const record = this.#records.get(id);
@@ -185,7 +191,7 @@ export class Attachments {
   /** What failed first is what is told; what cannot be undone now is by the DEL that follows, or by GC. */
   async #undo(id: string, network: Network, addresses: readonly Ip[], reason: unknown): Promise<void> {
     try {
-      await this.#forget(id);
+      await this.forget(id);
     } catch (error) {
       if (!isFault(error) || !isFault(reason)) throw error;
     }
@@ -194,6 +200,13 @@ export class Attachments {
     }
   }
 }
+
+const recordOf = ({ attachment, netns, args: { podUid }, ipam }: Of<'ADD'>): AttachmentRecord => ({
+  ...attachment,
+  netns,
+  ...(podUid === undefined ? {} : { podUid }),
+  ...(ipam === undefined ? {} : { ipam }),
+});
 
 const addressesIn = ({ wanted, args }: Of<'ADD'>): readonly Ip[] =>
   wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined);

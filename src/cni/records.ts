@@ -8,6 +8,8 @@ import type { AttachmentName } from './request.ts';
 
 export interface AttachmentRecord extends AttachmentName {
   readonly netns: string;
+  /** Of the pod, when a runtime of Kubernetes has said it. */
+  readonly podUid?: string;
   /** Who gave the addresses, when it was not the agent. */
   readonly ipam?: Ipam;
 }
@@ -16,6 +18,7 @@ const record: v.GenericSchema<unknown, AttachmentRecord> = v.object({
   containerId: v.string(),
   ifname: v.string(),
   netns: v.string(),
+  podUid: v.exactOptional(v.string()),
   ipam: v.exactOptional(ipam),
 });
 const prefix = 'cni/';

@@ -36,7 +36,7 @@ test('an ADD of a Kubernetes runtime', () => {
     command: 'ADD',
     attachment,
     netns: '/run/netns/one',
-    args: { namespace: 'shop', pod: 'web-0' },
+    args: { namespace: 'shop', pod: 'web-0', podUid: '3c' },
     wanted: { name: 'pods', addresses: [], ranges: [], aliases: [], ports: [], dns: {} },
   });
 });

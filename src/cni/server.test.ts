@@ -26,7 +26,7 @@ async function bed() {
   const agent = new FakeAgent('one');
   const request = { name: 'pods', pools: [{ family: 4 as const, cidr: parseCidr('10.244.1.0/24') }] };
   await agent.createNetwork(request);
-  const app = createCni({ agent, log: silent });
+  const { app, attached } = createCni({ agent, log: silent });
   const post = async (body: string): Promise<{ status: number; text: string }> => {
     const response = await app.request('/cni', { method: 'POST', body });
     return { status: response.status, text: await response.text() };
@@ -40,7 +40,7 @@ async function bed() {
     const json: unknown = text === '' ? {} : JSON.parse(text);
     return { status, json, ...v.parse(reply, json) };
   };
-  return { agent, post, execute, endpoints: () => agent.localEndpoints().map(({ owner }) => owner) };
+  return { agent, post, execute, attached, endpoints: () => agent.localEndpoints().map(({ owner }) => owner) };
 }
 
 test('ADD gives what is in the container, and the same again when it is repeated', async () => {
@@ -101,6 +101,15 @@ test('DEL succeeds before ADD, after it, twice, and without a namespace', async 
   assert.equal((await execute(del)).status, 200);
   await execute();
   assert.deepEqual([(await execute(del)).json, (await execute(del)).status, endpoints()], [{}, 200, []]);
+});
+
+test('what a Kubernetes runtime attached is known as such, and removed as by DEL', async () => {
+  const { agent, execute, attached, endpoints } = await bed();
+  await execute({ args: 'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u-1' });
+  await execute({ container: 'b2' });
+  assert.deepEqual(new Set(attached.records().map(({ record }) => record.podUid)), new Set(['u-1', undefined]));
+  for (const { endpoint, record } of attached.records()) if (record.podUid !== undefined) await attached.remove(endpoint, record);
+  assert.deepEqual([endpoints(), agent.journal.list('cni/').length], [['b2'], 1]);
 });
 
 test('an ADD that fails leaves nothing behind', async () => {

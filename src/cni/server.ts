@@ -8,6 +8,7 @@ import { Sequence } from '#api/sequence.ts';
 import { assertNever, Fault, isFault } from '#model/fault.ts';
 import { Attachments, endpointId } from './attachments.ts';
 import { errorAnswer, notAvailable } from './faults.ts';
+import type { LostOptions } from './lost-sandboxes.ts';
 import { type Environment, parseRequest, type Request, versionAnswer, versionOf } from './request.ts';
 import { writeResult } from './result.ts';
 
@@ -39,7 +40,13 @@ export function readExecution(body: string): { readonly environment: Environment
 const answer = (status: number, body: object | undefined): Response =>
   new Response(body === undefined ? '' : `${JSON.stringify(body)}\n`, { status, headers: { 'content-type': 'application/json' } });
 
-export function createCni({ agent, log, choose }: CniOptions): Hono {
+export interface Cni {
+  readonly app: Hono;
+  /** What is attached, and its removal, in turn with the runtime's own calls. */
+  readonly attached: Pick<LostOptions, 'records' | 'remove'>;
+}
+
+export function createCni({ agent, log, choose }: CniOptions): Cni {
   const attachments = new Attachments(agent, choose);
   const sequence = new Sequence();
 
@@ -89,7 +96,11 @@ export function createCni({ agent, log, choose }: CniOptions): Hono {
     }
   });
   app.onError((error) => answer(400, errorAnswer(error, '1.1.0')));
-  return app;
+  const attached: Cni['attached'] = {
+    records: () => attachments.records(),
+    remove: (endpoint) => sequence.run(endpoint, () => attachments.forget(endpoint)),
+  };
+  return { app, attached };
 }
 
 /** Of the one who asks, not of this host. */
