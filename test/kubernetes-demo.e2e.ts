@@ -19,10 +19,11 @@ const demo = (...argv: readonly string[]) =>
 before(() => demo('--down'));
 after(() => demo('--down'));
 
-/** Titles of the checks with their marks. */
+/** Titles of the checks with their marks, once they have one: how long a check has been going on may be said before. */
 const verdicts = (said: string): string[] =>
   said
     .split('\n')
+    .filter((line) => !line.includes('…'))
     .flatMap((line) => clusterChecks.flatMap(({ title }) => (line.includes(` ${title} `) ? [`${line.trim()[0]} ${title}`] : [])));
 const allTrue = clusterChecks.map(({ title }) => `✓ ${title}`);
 
