@@ -58,10 +58,20 @@ async function settled(of: ReturnType<typeof server>, { isLeading = true } = {})
   return Object.fromEntries([...of.written].map(([path, { status }]) => [path.split('/').slice(-2)[0], status]));
 }
 const since = '2026-01-01T00:00:00Z';
-const ready = { conditions: [{ type: 'Ready', status: 'True', reason: 'Usable', message: '', lastTransitionTime: since }] };
+const ready = {
+  conditions: [{ type: 'Ready', status: 'True', reason: 'Usable', message: 'Services get its addresses', lastTransitionTime: since }],
+};
 const given = (...ips: readonly string[]): object => ({
   loadBalancer: { ingress: ips.map((ip) => ({ ip })) },
-  conditions: [{ type: 'causeway.dev/Address', status: 'True', reason: 'Given', message: '', lastTransitionTime: since }],
+  conditions: [
+    {
+      type: 'causeway.dev/Address',
+      status: 'True',
+      reason: 'Given',
+      message: 'It has an address of each family',
+      lastTransitionTime: since,
+    },
+  ],
 });
 
 test('load balancers get addresses, others and those of other classes do not', async () => {

@@ -178,7 +178,9 @@ export class Balancers {
       const problem = 'problem' in pool ? pool.problem : other === undefined ? undefined : `It overlaps the pool ${other}`;
       const told = conditionOf(
         'Ready',
-        problem === undefined ? { reason: 'Usable' } : { reason: other === undefined ? 'Invalid' : 'Overlaps', problem },
+        problem === undefined
+          ? { reason: 'Usable', fine: 'Services get its addresses' }
+          : { reason: other === undefined ? 'Invalid' : 'Overlaps', problem },
       );
       await this.#put(`${addressPools}/${name}/status`, stored, {
         ...stored.status,
@@ -196,7 +198,10 @@ export class Balancers {
     const before = ipsOf(shown.map(({ ip }) => ip));
     // Without any pool services are not ours to speak about.
     if (!hasPools && before.length === 0) return;
-    const told = conditionOf(conditionType, problem === undefined ? { reason: 'Given' } : { reason: 'NoAddress', problem });
+    const told = conditionOf(
+      conditionType,
+      problem === undefined ? { reason: 'Given', fine: 'It has an address of each family' } : { reason: 'NoAddress', problem },
+    );
     const isSame = before.toSorted().join() === [...addresses].toSorted().join();
     const ingress = isSame ? shown : addresses.map((ip) => ({ ip }));
     const path = `/api/v1/namespaces/${metadata.namespace}/services/${metadata.name}/status`;
@@ -244,8 +249,14 @@ export class Balancers {
   }
 }
 
-function conditionOf(type: string, { reason, problem }: { readonly reason: string; readonly problem?: string }): Told {
-  return { type, status: problem === undefined ? 'True' : 'False', reason, message: problem ?? '' };
+type Verdict = { readonly reason: string; readonly fine: string } | { readonly reason: string; readonly problem: string };
+
+/** Never without a message: an API server of 1.20 that was built by a newer Go refuses empty texts of custom resources. */
+function conditionOf(type: string, verdict: Verdict): Told {
+  const { reason } = verdict;
+  return 'fine' in verdict
+    ? { type, status: 'True', reason, message: verdict.fine }
+    : { type, status: 'False', reason, message: verdict.problem };
 }
 
 /** Keys in order, so that two texts are equal when the values are. */
