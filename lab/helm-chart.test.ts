@@ -56,19 +56,42 @@ test("the chart's values are those of its schema, and its image is the one that 
 interface Pod {
   readonly volumes: readonly { readonly name: string }[];
   readonly containers: readonly { readonly volumeMounts?: readonly { readonly name: string }[] }[];
-  readonly initContainers: Pod['containers'];
+  readonly initContainers?: Pod['containers'];
 }
+interface Shown {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly spec: { readonly template: { readonly spec: Pod } };
+}
+const shown = (changes: Parameters<typeof renderChart>[0]): Shown[] => renderChart(changes).map((document) => parse(document) as Shown);
 
-for (const [what, changes] of [
-  ['agents', {}],
-  ['uninstalling', { uninstall: true }],
-  ['agents that ask the runtime', { cni: { bin: '/opt/cni/bin', conf: '/etc/cni/net.d', runtime: '/run/containerd' } }],
+for (const [what, kind, changes] of [
+  ['agents', 'DaemonSet', {}],
+  ['agents that ask the runtime', 'DaemonSet', { cni: { bin: '/opt/cni/bin', conf: '/etc/cni/net.d', runtime: '/run/containerd' } }],
+  ['controllers', 'Deployment', {}],
+  ['uninstalling', 'DaemonSet', { uninstall: true }],
 ] as const) {
   test(`the pods of ${what} mount the volumes that they have`, () => {
-    const objects = renderChart(changes).map((document) => parse(document) as { kind: string; spec: { template: { spec: Pod } } });
-    const pod = objects.find(({ kind }) => kind === 'DaemonSet')?.spec.template.spec;
+    const pod = shown(changes).find((object) => object.kind === kind)?.spec.template.spec;
     assert.ok(pod !== undefined);
-    const mounted = [...pod.initContainers, ...pod.containers].flatMap(({ volumeMounts }) => volumeMounts ?? []).map(({ name }) => name);
+    const mounted = [...(pod.initContainers ?? []), ...pod.containers]
+      .flatMap(({ volumeMounts }) => volumeMounts ?? [])
+      .map(({ name }) => name);
     assert.deepEqual([...new Set(mounted)].toSorted(), pod.volumes.map(({ name }) => name).toSorted());
   });
 }
+
+test('without controllers in the cluster there is what one by hand needs', () => {
+  const controller = { replicas: 0, resources: {} };
+  const names = shown({ controller }).map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+  const ofControllers = names.filter((name) => name.endsWith(' causeway-controller'));
+  assert.deepEqual(ofControllers, ['ClusterRole causeway-controller', 'Role causeway-controller']);
+  assert.ok(names.includes('CustomResourceDefinition addresspools.causeway.dev'));
+});
+
+test('whoever uninstalls keeps nothing but the pods that do it', () => {
+  assert.deepEqual(
+    shown({ uninstall: true }).map(({ kind, metadata }) => `${kind} ${metadata.name}`),
+    ['DaemonSet causeway-uninstall'],
+  );
+});

@@ -121,7 +121,17 @@ export function renderTemplate(template: string, context: Context): string {
 
 const read = (...path: readonly string[]): string => readFileSync(join(chartFolder, ...path), 'utf8');
 /** The order in which Helm installs (helm.sh/helm, pkg/releaseutil/kind_sorter.go). */
-const kinds = ['ServiceAccount', 'ConfigMap', 'ClusterRole', 'ClusterRoleBinding', 'DaemonSet'];
+const kinds = [
+  'ServiceAccount',
+  'ConfigMap',
+  'CustomResourceDefinition',
+  'ClusterRole',
+  'ClusterRoleBinding',
+  'Role',
+  'RoleBinding',
+  'DaemonSet',
+  'Deployment',
+];
 
 function place(document: string): number {
   const { kind } = parseYaml(document) as { readonly kind: string };

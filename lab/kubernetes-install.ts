@@ -6,6 +6,7 @@ import { manifestsFolder, renderChart } from './helm-chart.ts';
 import type { Kubernetes } from './kubernetes.ts';
 
 export const agentDaemonSet = 'daemonset/causeway-agent';
+export const controllerDeployment = 'deployment/causeway-controller';
 
 /** The text of a file for kubectl, for this cluster. `image`: another than the file's. */
 export function manifestFor(cluster: Kubernetes, file: 'causeway.yaml' | 'causeway-uninstall.yaml', image?: string): string {
@@ -20,7 +21,7 @@ export async function importImage(host: Host, path: string): Promise<void> {
 
 /** What agents that are started by hand may do: as much as the chart's, for the group that their certificates name. */
 export function accessByHand(): string {
-  const role = renderChart().filter((document) => /^kind: ClusterRole$/m.test(document));
+  const role = renderChart().filter((document) => /^kind: ClusterRole\nmetadata:\n {2}name: causeway-agent$/m.test(document));
   const binding = {
     apiVersion: 'rbac.authorization.k8s.io/v1',
     kind: 'ClusterRoleBinding',

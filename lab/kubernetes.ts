@@ -4,7 +4,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Family } from '#model/ip.ts';
-import { startAgent, startController } from './causeway.ts';
+import { startAgent } from './causeway.ts';
 import { installCni } from './cni.ts';
 import type { CommandOptions, Output } from './command.ts';
 import type { Host } from './host.ts';
@@ -189,12 +189,6 @@ export class Kubernetes {
     const underlay = this.#families[0] === 6 ? ['--underlay', host.address6] : [];
     const words = ['--kubernetes', config, ...ranges, ...underlay, '--host', host.name, '--log-level', 'debug'];
     return startAgent(host, { arguments: [...words, ...(this.#options.agent ?? []), ...more] });
-  }
-
-  /** Starts a controller beside the control plane; running already is success. */
-  async startController(): Promise<void> {
-    const config = await this.#identities.user('controller', '/O=causeway:controllers/CN=causeway:controller');
-    await startController(this.lab.controller, { arguments: ['--kubernetes', config, '--log-level', 'debug'] });
   }
 
   async #startRuntime(host: Host): Promise<void> {

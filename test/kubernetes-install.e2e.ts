@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test';
 import { docker, startDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, type BuiltImage, defaultImage, imageRepository } from '#lab/image.ts';
-import { agentDaemonSet, importImage, manifestFor } from '#lab/kubernetes-install.ts';
+import { agentDaemonSet, controllerDeployment, importImage, manifestFor } from '#lab/kubernetes-install.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 import { silentProgress } from '#lab/progress.ts';
@@ -108,13 +108,83 @@ test('one file makes the nodes ready, and their pods and services work', async (
   await until('both pods to serve', seen, patient);
 });
 
-test('an agent may read what it follows, and nothing else', async () => {
-  const as = '--as=system:serviceaccount:kube-system:causeway-agent';
-  const may = async (...words: readonly string[]): Promise<string> =>
-    (await cluster.tryKubectl(['auth', 'can-i', ...words, as, '--all-namespaces'], { anyStatus: true })).stdout.trim();
+const podsOf = (component: string, path: string): Promise<string> => {
+  const which = ['--namespace=kube-system', `--selector=app.kubernetes.io/component=${component}`];
+  return cluster.kubectl('get', 'pods', ...which, `--output=jsonpath={.items[*].${path}}`);
+};
+const imagePath = 'spec.containers[0].image';
+const addressPool = (poolName: string, addresses: string): object => ({
+  apiVersion: 'causeway.dev/v1alpha1',
+  kind: 'AddressPool',
+  metadata: { name: poolName },
+  spec: { addresses: [addresses] },
+});
+
+/** Nodes that hold an address, which they answer for on the wire. */
+async function holdersOf(ip: string): Promise<Host[]> {
+  const shown = await Promise.all(lab.hosts.map(async (host) => ({ host, text: await host.ask(['ip', '-o', 'address']) })));
+  return shown.filter(({ text }) => text.includes(` ${ip}/`)).map(({ host }) => host);
+}
+
+async function answersOutside(ip: string): Promise<boolean> {
+  const { stdout } = await lab.controller.exec(['curl', '-s', '-m', '2', `http://${ip}/`], { anyStatus: true });
+  return ['one', 'two'].includes(stdout.trim());
+}
+
+test('one of the controllers holds the Lease, and load balancers get addresses of pools that answer outside', async () => {
+  await rolledOut(controllerDeployment);
+  const leaseHolder = '--output=jsonpath={.spec.holderIdentity}';
+  const leader = (): Promise<string> => cluster.kubectl('get', '--namespace=kube-system', 'lease', 'causeway-controller', leaseHolder);
+  assert.equal((await podsOf('controller', 'metadata.name')).split(' ').length, 2);
+  await until('one to lead', async () => /^host[12]-/.test(await leader()), patient);
+  const refused = await cluster.tryKubectl(['apply', '--filename=-'], {
+    input: JSON.stringify(addressPool('bad', 'no address')),
+    anyStatus: true,
+  });
+  assert.match(refused.stderr, /spec\.addresses/);
+  // Of the nodes' own range: whoever is beside them asks the wire.
+  await cluster.apply(addressPool('edge', '10.213.0.201-10.213.0.209'), addressPool('late', '10.213.0.209'), {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'edge' },
+    spec: { type: 'LoadBalancer', selector: { app: 'web' }, ports: [{ port: 80, targetPort: 8080 }] },
+  });
+  const given = (): Promise<string> => cluster.kubectl('get', 'service', 'edge', '--output=jsonpath={.status.loadBalancer.ingress[*].ip}');
+  await until('an address', async () => (await given()) === '10.213.0.201', patient);
+  const reason = '--output=jsonpath={.status.conditions[?(@.type=="Ready")].reason}';
+  for (const [pool, said] of [
+    ['edge', 'Usable'],
+    ['late', 'Overlaps'],
+  ] as const)
+    await until(`${pool} to be judged`, async () => (await cluster.kubectl('get', 'addresspool', pool, reason)) === said, patient);
+  await until('it to answer outside', () => answersOutside('10.213.0.201'), patient);
+  const [holder, ...others] = await holdersOf('10.213.0.201');
+  assert.ok(holder !== undefined && others.length === 0);
+  await cluster.kubectl('label', 'node', holder.name, 'node.kubernetes.io/exclude-from-external-load-balancers=');
+  const isElsewhere = (holders: readonly Host[]): boolean => holders.length === 1 && holders[0] !== holder;
+  await until('the other node to have it', async () => isElsewhere(await holdersOf('10.213.0.201')), patient);
+  await until('it to answer again', () => answersOutside('10.213.0.201'), patient);
+  await cluster.kubectl('label', 'node', holder.name, 'node.kubernetes.io/exclude-from-external-load-balancers-');
+  await cluster.kubectl('delete', 'service', 'edge');
+  await until('nobody to have it', async () => (await holdersOf('10.213.0.201')).length === 0, patient);
+});
+
+/** Whether a service account may: yes or no. */
+async function can(account: string, ...words: readonly string[]): Promise<string> {
+  const as = `--as=system:serviceaccount:kube-system:${account}`;
+  return (await cluster.tryKubectl(['auth', 'can-i', ...words, as], { anyStatus: true })).stdout.trim();
+}
+const may = (...words: readonly string[]): Promise<string> => can('causeway-agent', ...words, '--all-namespaces');
+const decides = (...words: readonly string[]): Promise<string> => can('causeway-controller', ...words);
+
+test('agents and controllers may do what they need, and nothing else', async () => {
   for (const what of ['nodes', 'services', 'endpointslices.discovery.k8s.io']) assert.equal(await may('list', what), 'yes', what);
   for (const what of ['secrets', 'configmaps', 'serviceaccounts']) assert.equal(await may('get', what), 'no', what);
   for (const what of ['nodes', 'services', 'pods']) for (const verb of ['patch', 'delete']) assert.equal(await may(verb, what), 'no', what);
+  for (const what of ['services', 'secrets', 'pods', 'nodes']) assert.equal(await decides('get', what, '--all-namespaces'), 'no', what);
+  for (const what of ['services', 'addresspools.causeway.dev']) assert.equal(await decides('update', what), 'no', what);
+  assert.equal(await decides('update', 'lease/causeway-controller', '--namespace=kube-system'), 'yes');
+  assert.equal(await decides('update', 'lease/other', '--namespace=kube-system'), 'no');
 });
 
 interface Streams {
@@ -155,17 +225,20 @@ test('an upgrade loses no packet', async () => {
   const streams = await streaming(async () => {
     await cluster.applyText(manifestFor(cluster, 'causeway.yaml', next.name));
     await rolledOut(agentDaemonSet);
+    await rolledOut(controllerDeployment);
   });
-  const images = await cluster.kubectl('get', 'pods', '--namespace=kube-system', '--output=jsonpath={.items[*].spec.containers[0].image}');
-  assert.equal(images, [next.name, next.name].join(' '));
+  const all = [next.name, next.name].join(' ');
+  assert.equal(await podsOf('agent', imagePath), all);
+  await until('the earlier controllers to be gone', async () => (await podsOf('controller', imagePath)) === all, patient);
   assertWhole(streams);
 });
 
 test('without agents pods keep talking; uninstalled, nodes are as before', async () => {
   const streams = await streaming(async () => {
     await cluster.tryKubectl(['delete', '--wait', '--filename=-'], { input: manifestFor(cluster, 'causeway.yaml') });
-    const agents = (): Promise<string> => cluster.kubectl('get', 'pods', '--namespace=kube-system', '--output=name');
-    await until('the agents to be gone', async () => (await agents()) === '', patient);
+    const left = (): Promise<string> => cluster.kubectl('get', 'pods', '--namespace=kube-system', '--output=name');
+    await until('the agents and controllers to be gone', async () => (await left()) === '', patient);
+    assert.equal(await cluster.kubectl('get', 'crd', '--output=name'), '');
   });
   assertWhole(streams);
   // Who removes pods takes their agents back first: the runtime asks them.
