@@ -17,6 +17,7 @@ const rendered: readonly (readonly [string, string])[] = [
   ['{{ .Values.map.b }}{{ .Values.no | toJson }}', '1false'],
   ['{{ printf "%s:%s" .Values.a (.Values.none | default .Chart.AppVersion) | quote }}', '"x:1.2"'],
   ['{{ default "y" .Values.a }}', 'x'],
+  ['{{ if eq .Values.a "x" }}1{{ end }}{{ if eq .Values.a "y" }}2{{ end }}', '1'],
   ['{{ "" | sha256sum }}', 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'],
   ['1\n{{- if .Values.no }}\n2\n{{- else }}\n3\n{{- end }}\n4', '1\n3\n4'],
   ['1\n{{- if not .Values.no -}}\n 2 {{ end }}3', '12 3'],

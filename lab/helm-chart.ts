@@ -33,6 +33,7 @@ const functions: Readonly<Record<string, (...values: readonly unknown[]) => unkn
   sha256sum: (value) => createHash('sha256').update(text(value)).digest('hex'),
   default: (fallback, value) => (isEmpty(value) ? fallback : value),
   not: isEmpty,
+  eq: (one, other) => one === other,
   join: (separator, list) => (Array.isArray(list) ? list.map(text).join(text(separator)) : text(list)),
   printf: (format, ...values) => values.reduce<string>((whole, value) => whole.replace('%s', () => text(value)), text(format)),
 };
@@ -166,6 +167,10 @@ export function manifests(): Readonly<Record<string, string>> {
     'causeway.yaml': file(
       'Causeway as the network of a cluster. The address of the API server is to be replaced, see docs/kubernetes.md.',
       renderChart(),
+    ),
+    'causeway-calico.yaml': file(
+      'Causeway as the network of a cluster by the model calico. The address of the API server is to be replaced, see docs/bgp.md.',
+      renderChart({ model: 'calico' }),
     ),
     'causeway-uninstall.yaml': file(
       'Takes Causeway off every node of a cluster. See docs/kubernetes.md.',

@@ -9,7 +9,11 @@ export const agentDaemonSet = 'daemonset/causeway-agent';
 export const controllerDeployment = 'deployment/causeway-controller';
 
 /** The text of a file for kubectl, for this cluster. `image`: another than the file's. */
-export function manifestFor(cluster: Kubernetes, file: 'causeway.yaml' | 'causeway-uninstall.yaml', image?: string): string {
+export function manifestFor(
+  cluster: Kubernetes,
+  file: 'causeway.yaml' | 'causeway-calico.yaml' | 'causeway-uninstall.yaml',
+  image?: string,
+): string {
   const content = readFileSync(join(manifestsFolder, file), 'utf8').replaceAll('https://API-SERVER:6443', cluster.server);
   return image === undefined ? content : content.replaceAll(/(?<= image: ).*/g, image);
 }

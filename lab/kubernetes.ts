@@ -44,10 +44,6 @@ export interface KubernetesOptions {
   readonly dns?: string;
   /** The first is the main one. IPv4 unless given. */
   readonly families?: readonly Family[];
-  /** Of every agent, at the end of its command line. */
-  readonly agent?: readonly string[];
-  /** Applied before there are nodes. */
-  readonly prepare?: (cluster: Kubernetes) => Promise<void>;
 }
 
 export class Kubernetes {
@@ -127,7 +123,6 @@ export class Kubernetes {
     mkdirSync(this.#folder, { recursive: true });
     await this.#identities.make();
     await this.controlPlane.start();
-    await this.#options.prepare?.(this);
     await this.#makeImages();
   }
 
@@ -188,7 +183,7 @@ export class Kubernetes {
     // Else the agent takes the IPv4 address that the machine has as well.
     const underlay = this.#families[0] === 6 ? ['--underlay', host.address6] : [];
     const words = ['--kubernetes', config, ...ranges, ...underlay, '--host', host.name, '--log-level', 'debug'];
-    return startAgent(host, { arguments: [...words, ...(this.#options.agent ?? []), ...more] });
+    return startAgent(host, { arguments: [...words, ...more] });
   }
 
   async #startRuntime(host: Host): Promise<void> {

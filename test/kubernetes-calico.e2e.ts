@@ -1,17 +1,21 @@
-// Pods of a real cluster by the model `calico`: Calico's own resources say which addresses there are and with whom to speak, and
+// Pods of a real cluster by the model `calico`, installed by its file: Calico's own resources say which addresses there are and with whom to speak, and
 // a router of the fabric, FRR on the controller's host, learns the way to them.
 import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
+import { buildImageOf, defaultImage } from '#lab/image.ts';
+import { importImage, manifestFor } from '#lab/kubernetes-install.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { silentProgress } from '#lab/progress.ts';
+import { labDisk } from '#lab/state.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
 
 const name = 'calico-test';
 const skip = hasFrr() ? false : 'missing: frr';
-const crds = join(import.meta.dirname, '..', 'packaging', 'kubernetes', 'crds');
 const fabric = '/run/fabric';
 let lab: Lab;
 let cluster: Kubernetes;
@@ -33,15 +37,16 @@ before(async () => {
   if (skip !== false) return;
   await destroyLab(name);
   lab = await createLab({ name, hosts: 2 });
-  cluster = new Kubernetes(lab, {
-    agent: ['--model', 'calico'],
-    async prepare(prepared) {
-      await prepared.tryKubectl(['apply', '--filename', crds]);
-      await prepared.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
-      await prepared.apply(...pools);
-    },
-  });
-  await cluster.start();
+  cluster = new Kubernetes(lab);
+  const folder = labDisk(name);
+  mkdirSync(folder, { recursive: true });
+  const image = await buildImageOf(join(folder, 'causeway.tar'), defaultImage, silentProgress);
+  await cluster.startWithoutNetwork();
+  await Promise.all(lab.hosts.map((host) => importImage(host, image.path)));
+  await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml'));
+  await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
+  await cluster.apply(...pools);
+  await cluster.untilReady();
 });
 after(() => (skip === false ? destroyLab(name) : undefined));
 
@@ -132,7 +137,7 @@ test('a router of the fabric learns blocks and services, and reaches pods; what 
       kind: 'RoleBinding',
       metadata: kubeSystem,
       roleRef: { apiGroup: rbac, kind: 'Role', name: 'bgp' },
-      subjects: [{ kind: 'Group', apiGroup: rbac, name: 'causeway:agents' }],
+      subjects: [{ kind: 'ServiceAccount', name: 'causeway-agent', namespace: 'kube-system' }],
     },
     calico('BGPFilter', 'no-tiny', { exportV4: [{ action: 'Reject', matchOperator: 'In', cidr: '10.52.0.0/29' }] }),
     calico('BGPPeer', 'fabric', {
