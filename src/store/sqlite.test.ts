@@ -154,7 +154,7 @@ test('a writer that holds the file makes others wait, then fail with unavailable
   const [commit, compact] = [store.commit([put('a', 1)]), store.compact(1)];
   await Promise.all([faults(commit, 'unavailable'), faults(compact, 'unavailable')]);
   clearInterval(ticking);
-  assert.ok(turns > 3, `${turns} turns`);
+  assert.ok(turns > 0, 'the event loop stood still');
   const late = store.commit([put('b', 1)]);
   other.exec('COMMIT');
   await late;
