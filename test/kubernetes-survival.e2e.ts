@@ -215,6 +215,8 @@ test('while the API server is away pods and services work, agents restart, and s
     first.ask(['sh', '-c', 'ctr --namespace=k8s.io containers ls -q "labels.\\"io.kubernetes.pod.name\\"==fixed-host1" | wc -l']);
   await until('the static pod to run', async () => Number(await sandbox()) >= 2, patience);
   await cluster.controlPlane.startApi();
+  const isKnown = async (): Promise<boolean> => (await cluster.tryKubectl(['get', 'pod', 'fixed-host1'], { anyStatus: true })).status === 0;
+  await until('the kubelet to have told of the static pod', isKnown, patience);
   await ready('fixed-host1');
   assert.deepEqual(await answers('two', 'fixed-host1'), answered('fixed-host1'));
   rmSync(first.file(manifest));
