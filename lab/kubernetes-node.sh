@@ -33,10 +33,12 @@ done
 # Kubelets of this age ask a cloud's metadata server first; nobody answers here, and it shall know at once.
 ip route replace unreachable 169.254.169.254/32
 
-# Programs that the runtime starts are the node's own.
-if ! mountpoint -q /opt; then
-  mkdir -p /var/lib/docker/opt /var/lib/docker/opt.work
-  mount -t overlay overlay -o lowerdir=/opt,upperdir=/var/lib/docker/opt,workdir=/var/lib/docker/opt.work /opt
-fi
+# Programs that the runtime starts are the node's own, and so are pods' logs: a kubelet removes those of pods that it does not know.
+for folder in opt var/log; do
+  mountpoint -q "/$folder" && continue
+  upper=/var/lib/docker/$folder
+  mkdir -p "$upper" "$upper.work"
+  mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$upper,workdir=$upper.work" "/$folder"
+done
 mkdir -p /opt/cni/bin /etc/cni/net.d /etc/kubernetes/manifests /run/containerd
 exec "$@"
