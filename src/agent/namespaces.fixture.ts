@@ -68,8 +68,8 @@ export class Place {
   }
 
   /** Packets that the chain's rules with a counter have met. */
-  count(chain: string): number {
-    const { status, output } = this.try('nft', '-j', 'list', 'chain', 'inet', 'causeway', chain);
+  count(chain: string, table = 'causeway'): number {
+    const { status, output } = this.try('nft', '-j', 'list', 'chain', 'inet', table, chain);
     return status === 0 ? countersIn(output).reduce((sum, packets) => sum + packets, 0) : 0;
   }
 }
