@@ -1,6 +1,8 @@
 // For tests: a server that speaks the Kubernetes API's list and watch, and says in turn what it was told to say.
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer } from 'node:http';
+import type { TestContext } from 'node:test';
+import { KubernetesClient } from './client.ts';
 
 export interface Answers {
   readonly lists: (object | number)[];
@@ -14,7 +16,7 @@ export class Api {
   watches: (readonly object[] | number)[] = [];
   /** As lists and watches, for one path. */
   readonly paths: Map<string, Answers> = new Map();
-  readonly #server: Server;
+  readonly #server: ReturnType<typeof createServer>;
 
   constructor() {
     this.#server = createServer((request, response) => {
@@ -48,3 +50,18 @@ export const listOf = (revision: number, items: readonly object[], next = ''): o
   metadata: { resourceVersion: String(revision), continue: next },
   items,
 });
+
+/** Of one test's own: a request that was given up may still be on its way to the server. */
+export interface Server {
+  readonly api: Api;
+  readonly client: KubernetesClient;
+}
+export async function serve(t: TestContext): Promise<Server> {
+  const api = new Api();
+  const client = new KubernetesClient({ server: await api.listen() });
+  t.after(async () => {
+    await client[Symbol.asyncDispose]();
+    api.close();
+  });
+  return { api, client };
+}

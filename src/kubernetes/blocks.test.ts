@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import { after, test } from 'node:test';
 import { text } from 'node:stream/consumers';
+import { MemoryJournal } from '#agent/journal.ts';
 import type { Journal } from '#api/local.ts';
 import { isFault } from '#model/fault.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
@@ -68,19 +69,6 @@ class Api {
   }
 }
 
-function memoryJournal(): Journal {
-  const kept = new Map<string, unknown>();
-  return {
-    get: (key) => kept.get(key),
-    put: (key, value) => void kept.set(key, structuredClone(value)),
-    delete: (key) => void kept.delete(key),
-    keys: (prefix) => [...kept.keys()].filter((key) => key.startsWith(prefix)),
-    list: (prefix) => [...kept].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => ({ key, value })),
-    transaction: (fn) => fn(),
-    soon: (fn) => fn(),
-  };
-}
-
 const pool: Pool = {
   id: poolId('default'),
   name: 'default',
@@ -99,7 +87,7 @@ after(async () => {
   api.close();
 });
 let now = 0;
-const hostOf = (host: string, journal: Journal = memoryJournal(), most = 0): KubernetesBlocks =>
+const hostOf = (host: string, journal: Journal = new MemoryJournal(), most = 0): KubernetesBlocks =>
   new KubernetesBlocks({
     client,
     host,
@@ -133,7 +121,7 @@ test('hosts that claim at once get blocks of their own, until there are none', a
 
 test('a host gets no more blocks than it may have, and gives back what is empty', async () => {
   reset();
-  const one = hostOf('one', memoryJournal(), 1);
+  const one = hostOf('one', new MemoryJournal(), 1);
   const block = await one.claimBlock(request);
   await assert.rejects(one.claimBlock(request), (error) => isFault(error, 'exhausted'));
   await hostOf('two').releaseBlock(block);
@@ -168,7 +156,7 @@ test('a loan is asked for, granted, returned and forgotten, also by many at once
 
 test('an API that was restored from an older backup gives no block twice: hosts say again what is theirs', async () => {
   reset();
-  const journals = [memoryJournal(), memoryJournal()] as const;
+  const journals = [new MemoryJournal(), new MemoryJournal()] as const;
   const [one, two] = [hostOf('one', journals[0]), hostOf('two', journals[1])];
   await one.assert([]);
   const backup = { objects: new Map(api.objects), revision: api.revision };
@@ -193,7 +181,7 @@ test('an API that was restored from an older backup gives no block twice: hosts 
 
 test('a host that restarts meanwhile has noted how far the API was', async () => {
   reset();
-  const journal = memoryJournal();
+  const journal = new MemoryJournal();
   await hostOf('one', journal).claimBlock(request);
   const { revision } = api;
   api.revision = revision - 200;

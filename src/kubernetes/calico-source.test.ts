@@ -1,8 +1,8 @@
 // What an agent of the model `calico` hears of a cluster, from an API server that says what it was told to say.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
+import { MemoryJournal } from '#agent/journal.ts';
 import type { WatchLine } from '#api/answers.ts';
-import type { Journal } from '#api/local.ts';
 import { defaultBgp } from '#model/bgp.ts';
 import { Api, listOf } from './api.fixture.ts';
 import { CalicoBgp } from './calico-bgp.ts';
@@ -16,19 +16,6 @@ after(async () => {
   await client[Symbol.asyncDispose]();
   api.close();
 });
-
-function memoryJournal(): Journal {
-  const kept = new Map<string, unknown>();
-  return {
-    get: (key) => kept.get(key),
-    put: (key, value) => void kept.set(key, structuredClone(value)),
-    delete: (key) => void kept.delete(key),
-    keys: (prefix) => [...kept.keys()].filter((key) => key.startsWith(prefix)),
-    list: (prefix) => [...kept].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => ({ key, value })),
-    transaction: (fn) => fn(),
-    soon: (fn) => fn(),
-  };
-}
 
 const meta = (name: string, more: object = {}): object => ({
   name,
@@ -61,7 +48,7 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
   );
   const { controller, facts } = calicoController(client, {
     host: 'one',
-    journal: memoryJournal(),
+    journal: new MemoryJournal(),
     log: { warn: (fields) => warnings.push(fields) },
     now: () => 0,
     poolsChanged: () => undefined,
@@ -96,7 +83,7 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
 });
 
 test('settings of BGP are kept for an agent that starts while the API is away; what cannot be used is told once', async () => {
-  const journal = memoryJournal();
+  const journal = new MemoryJournal();
   const warnings: unknown[] = [];
   answer(`${group}/bgpconfigurations`, [spec('default', { asNumber: 64_600 }), spec('node.one', { asNumber: 1 })]);
   answer(`${group}/bgpfilters`, []);

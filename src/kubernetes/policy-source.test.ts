@@ -4,8 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
 import { parseIp } from '#model/ip.ts';
-import { type Answers, Api, listOf } from './api.fixture.ts';
-import { KubernetesClient } from './client.ts';
+import { type Answers, listOf, serve, type Server } from './api.fixture.ts';
 import { KubernetesPolicies } from './policy-source.ts';
 
 const paths = {
@@ -26,21 +25,6 @@ const policy = (name: string, from: object = {}): object => ({
   metadata: { namespace: 'shop', name, resourceVersion: '4', generation: 3 },
   spec: { podSelector: {}, ingress: [{ from: [{ podSelector: from }] }] },
 });
-
-/** Of one test's own: a request that was given up may still be on its way to the server. */
-interface Server {
-  readonly api: Api;
-  readonly client: KubernetesClient;
-}
-async function serve(t: TestContext): Promise<Server> {
-  const api = new Api();
-  const client = new KubernetesClient({ server: await api.listen() });
-  t.after(async () => {
-    await client[Symbol.asyncDispose]();
-    api.close();
-  });
-  return { api, client };
-}
 
 function say({ api }: Server, answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
   api.paths.clear();

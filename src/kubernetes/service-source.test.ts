@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
-import { type Answers, Api, listOf } from './api.fixture.ts';
-import { KubernetesClient } from './client.ts';
+import { type Answers, listOf, serve, type Server } from './api.fixture.ts';
 import { KubernetesServices } from './service-source.ts';
 
 const paths = {
@@ -24,21 +23,6 @@ const slice = (name: string, of: string, ip: string): object => ({
   endpoints: [{ addresses: [ip] }],
   ports: [{ port: 8080 }],
 });
-
-/** Of one test's own: a request that was given up may still be on its way to the server. */
-interface Server {
-  readonly api: Api;
-  readonly client: KubernetesClient;
-}
-async function serve(t: TestContext): Promise<Server> {
-  const api = new Api();
-  const client = new KubernetesClient({ server: await api.listen() });
-  t.after(async () => {
-    await client[Symbol.asyncDispose]();
-    api.close();
-  });
-  return { api, client };
-}
 
 function say({ api }: Server, answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
   api.paths.clear();
