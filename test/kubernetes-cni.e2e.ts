@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import * as v from 'valibot';
+import { buildCni } from '#lab/cni.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 import type { Host } from '#lab/host.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
@@ -175,4 +176,28 @@ test("annotations of a pod limit its bandwidth on its host's end", async () => {
   assert.match(qdiscs, /qdisc tbf \w+: dev cwi\w+ root .*rate 16Mbit burst /);
   await cluster.kubectl('delete', 'pod', 'slow', '--wait');
   await until('the limit to be gone', async () => !(await lab.host('host1').ask(['tc', 'qdisc', 'show'])).includes('tbf'));
+});
+
+test('what is attached to a sandbox that containerd does not have is detached, and its pods are not', async () => {
+  const host = lab.host('host1');
+  const at = await ipOf('one');
+  await host.stopService('agent');
+  await cluster.startAgent(host, '--lost-seconds', '2');
+  const plugin = await buildCni();
+  const uid = 'K8S_POD_UID=0b6f3f8e-5a4e-4f0e-9f39-0d7c9c1f7a11';
+  const conf = JSON.stringify({ cniVersion: '1.0.0', name: 'pods', type: 'causeway' });
+  const add = (container: string, args: string): string =>
+    `ip netns add ${container}; printf %s '${conf}' | CNI_COMMAND=ADD CNI_CONTAINERID=${container} CNI_NETNS=/run/netns/${container} \
+     CNI_IFNAME=eth0 CNI_PATH=/ CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${container}${args}' ${plugin}`;
+  const has = async (container: string): Promise<boolean> => (await host.ask(['ip', '-n', container, '-o', 'link'])).includes('eth0');
+  try {
+    await host.exec(['sh', '-ec', add('lost', `;${uid}`)]);
+    await host.exec(['sh', '-ec', add('engine', '')]);
+    assert.deepEqual([await has('lost'), await has('engine')], [true, true]);
+    await until('the lost one to be detached', async () => !(await has('lost')));
+    assert.equal(await has('engine'), true, 'that of no Kubernetes runtime stays');
+    await host.exec(inside(at, 'ip -o link show eth0'));
+  } finally {
+    await host.exec(['sh', '-c', 'ip netns del lost; ip netns del engine'], { anyStatus: true });
+  }
 });
