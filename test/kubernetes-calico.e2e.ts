@@ -114,6 +114,27 @@ test('a namespace’s pods get addresses of its pool, and others none of it', { 
   await until('two to reach it', async () => (await inPod('two', 'sh', '-c', `${page(guest).join(' ')} || true`)) === 'guest');
 });
 
+test('an address is borrowed where no block is left, and its way is announced', { skip }, async () => {
+  const annotations = { 'cni.projectcalico.org/ipv4pools': '["tiny"]' };
+  await cluster.apply(pod('owner', 'host1', { annotations }));
+  await ready('owner');
+  assert.equal(await ipOf('owner'), '10.52.0.1');
+  await cluster.apply(pod('other', 'host2', { annotations }));
+  await ready('other');
+  await cluster.apply(pod('third', 'host1', { annotations }));
+  await ready('third');
+  // Whichever host claimed the second and last block, the other one has an address of it.
+  const path = '--output=jsonpath={range .items[*]}{.spec.host} {range .spec.loans[?(@.state=="granted")]}{.ip} {.host}{end}{"\\n"}{end}';
+  const [, owner = '', borrowed = '', host = ''] = /^(\S+) (10\.52\.\S+) (\S+)$/m.exec(await cluster.kubectl('get', 'blocks', path)) ?? [];
+  assert.ok((await Promise.all(['other', 'third'].map((podName) => ipOf(podName)))).includes(borrowed), `borrowed: ${borrowed}`);
+  assert.notEqual(owner, host);
+  const way = async (): Promise<boolean> =>
+    (await lab.host(owner).ask(['ip', 'route'])).includes(`${borrowed} via ${lab.host(host).address}`);
+  await until('the way to the borrowed address', way, { timeoutMs: 30_000 });
+  assert.equal(await inPod('other', ...page(await ipOf('third'))), 'third');
+  assert.equal(await inPod('third', ...page(await ipOf('other'))), 'other');
+});
+
 test('a router of the fabric learns blocks and services, and reaches pods; what a filter keeps back it does not', { skip }, async () => {
   const { controller } = lab;
   const password = 'not-a-secret';
