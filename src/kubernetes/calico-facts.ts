@@ -6,15 +6,15 @@ import { choicesFor } from '#drivers/models.ts';
 import { bgpLabels } from '#model/bgp.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, familyOf, hostPrefix, type Ip, ipToBigint, overlaps } from '#model/ip.ts';
+import { unknownInterface } from '#model/numbers.ts';
 import type { CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
 import { poolId } from './blocks.ts';
 import type { IpamSettings, IpPool } from './calico.ts';
 import { revisionOf } from './client.ts';
-import { podNetwork } from './nodes.ts';
+import { internalIps, peerMtu, podNetwork } from './nodes.ts';
 
 const epoch = '1970-01-01T00:00:00Z';
-const peerMtu = 65_535;
 
 const node = v.object({
   metadata: v.object({
@@ -35,10 +35,7 @@ export function readCalicoNode(item: unknown): Host | undefined {
   const read = v.safeParse(node, item);
   if (!read.success) throw new Fault('invalid', `A Node cannot be read: ${read.issues[0].message}`);
   const { metadata, status } = read.output;
-  const addresses = status.addresses.flatMap(({ type, address }) => {
-    const ip = v.safeParse(field.ip, address);
-    return type === 'InternalIP' && ip.success ? [ip.output] : [];
-  });
+  const addresses = internalIps(status.addresses);
   const [first] = addresses;
   if (first === undefined) return undefined;
   const told = [bgpLabels.asn, bgpLabels.cluster].flatMap((key) => {
@@ -53,7 +50,7 @@ export function readCalicoNode(item: unknown): Host | undefined {
     labels: { ...metadata.labels, ...Object.fromEntries(told) },
     index: indexOf(first),
     generation: 0,
-    underlay: addresses.map((ip) => ({ interface: '-', ip, subnet: hostPrefix(ip), mtu: peerMtu })),
+    underlay: addresses.map((ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
     status: { ready: true, seenAt: metadata.creationTimestamp, desired: 0, applied: 0, failing: [], features: {} },
   };

@@ -36,7 +36,7 @@ const tenant = 'default';
 /** Of a Node's labels only these are kept: where it is, and whether it takes part in load balancing. */
 export const zoneLabel = 'topology.kubernetes.io/zone';
 /** MTU of a peer's underlay: a Node does not say it, so it is taken to be no smaller than ours. */
-const peerMtu = 65_535;
+export const peerMtu = 65_535;
 const mostIndexes = 0x10000n;
 
 const node = v.object({
@@ -92,6 +92,13 @@ const readable = <T>(schema: v.GenericSchema<unknown, T>, texts: readonly string
     return read.success ? [read.output] : [];
   });
 
+/** By these other Nodes reach it; what cannot be read is left out. */
+export const internalIps = (addresses: readonly { readonly type: string; readonly address: string }[]): Ip[] =>
+  readable(
+    field.ip,
+    addresses.filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
+  );
+
 /** Faults: `invalid` when it is no Node, `unsupported` when it is one that cannot be a host, `overlap` when it has a pod's address. */
 export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts {
   const read = v.safeParse(node, item);
@@ -106,10 +113,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   const outside = given.find((cidr) => !usable.includes(cidr));
   const problem = outside === undefined ? {} : { problem: `podCIDR ${outside} is outside of --pod-cidr ${podCidrs.join(', ')}` };
   if (first === undefined) return { blocks: [], ...problem };
-  const internal = readable(
-    field.ip,
-    status.addresses.filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
-  );
+  const internal = internalIps(status.addresses);
   const inside = internal.find((ip) => podCidrs.some((range) => contains(range, ip)));
   if (inside !== undefined) {
     throw new Fault('overlap', `The node's address ${inside} is in the range of pods, --pod-cidr ${podCidrs.join(', ')}`, {
