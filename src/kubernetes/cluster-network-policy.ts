@@ -7,7 +7,7 @@ import type { Cidr } from '#model/ip.ts';
 import { type Action, type Direction, type PortSpec, protocols, type Rule } from '#model/policy.ts';
 import type { Selector } from '#model/selector.ts';
 import { both, labelSelector, selectorOf } from './label-selector.ts';
-import { cidrIn, type Ports, type Reading, rulesOf, Sets } from './policy-parts.ts';
+import { cidrIn, type Ports, type Problem, type Reading, rulesOf, Sets, unreadable } from './policy-parts.ts';
 
 const pods = v.object({ namespaceSelector: v.optional(v.nullable(labelSelector)), podSelector: v.optional(v.nullable(labelSelector)) });
 /** Strict: a field that is not known makes the peer unknown. */
@@ -40,7 +40,7 @@ const rule = v.object({
   to: v.optional(v.array(v.unknown())),
   protocols: v.optional(v.nullable(v.array(v.unknown()))),
 });
-const unreadable: v.InferOutput<typeof rule> = { name: '', action: '' };
+const unknownRule: v.InferOutput<typeof rule> = { name: '', action: '' };
 const actions: Readonly<Record<string, Action>> = { Accept: 'allow', Deny: 'deny', Pass: 'pass' };
 
 function selectorFor(whom: v.InferOutput<typeof someone>): Selector {
@@ -63,59 +63,62 @@ function portsOf(item: v.InferOutput<typeof protocol>): Ports[] {
   return [protocols.tcp, protocols.udp, protocols.sctp].map((one) => ({ protocol: one, ports: named }));
 }
 
-/** Undefined: one of them is unknown. */
-function peersOf(items: readonly unknown[], sets: Sets): string | undefined {
+/** Undefined: some are unknown, and `unknown` gets their places. */
+function peersOf(items: readonly unknown[], field: string, { sets, unknown }: { sets: Sets; unknown: string[] }): string | undefined {
   const selectors: Selector[] = [];
   const cidrs: Cidr[] = [];
-  for (const item of items) {
+  const before = unknown.length;
+  for (const [place, item] of items.entries()) {
     const read = v.safeParse(peer, item);
-    if (!read.success) return undefined;
-    if ('networks' in read.output) {
+    if (!read.success) unknown.push(`${field}[${place}]`);
+    else if ('networks' in read.output) {
       const some = read.output.networks.map(cidrIn);
-      if (some.includes(undefined)) return undefined;
+      if (some.includes(undefined)) unknown.push(`${field}[${place}].networks[${some.indexOf(undefined)}]`);
       cidrs.push(...some.flatMap((one) => one ?? []));
     } else selectors.push(selectorFor(read.output));
   }
-  return sets.add(selectors, cidrs);
+  if (items.length === 0) unknown.push(field);
+  return unknown.length === before ? sets.add(selectors, cidrs) : undefined;
 }
 
 interface Into {
   readonly direction: Direction;
   readonly sets: Sets;
-  readonly problems: string[];
+  readonly problems: Problem[];
 }
 
-function readRule(item: unknown, position: string, { direction, sets, problems }: Into): Rule[] {
+function readRule(item: unknown, index: number, { direction, sets, problems }: Into): Rule[] {
   const read = v.safeParse(rule, item);
-  const { name: own, action: word, protocols: listed, from, to } = read.success ? read.output : unreadable;
-  const name = own === null || own === '' ? position : own;
+  const { name: own, action: word, protocols: listed, from, to } = read.success ? read.output : unknownRule;
+  const name = own === null || own === '' ? `${direction} ${index + 1}` : own;
   const action = actions[word];
-  const items = direction === 'ingress' ? from : to;
-  const peers = items === undefined || items.length === 0 ? undefined : peersOf(items, sets);
+  const field = `spec.${direction}[${index}]`;
+  const unknown = action === undefined ? [`${field}.action`] : [];
+  const [side, items = []] = direction === 'ingress' ? ['from', from] : ['to', to];
+  const peers = peersOf(items, `${field}.${side}`, { sets, unknown });
   const ports = (listed ?? []).map((one) => v.safeParse(protocol, one));
-  const isKnown = action !== undefined && peers !== undefined && ports.every(({ success }) => success);
-  if (isKnown) {
+  for (const [place, { success }] of ports.entries()) if (!success) unknown.push(`${field}.protocols[${place}]`);
+  if (action !== undefined && peers !== undefined && unknown.length === 0) {
     const known = ports.flatMap((one) => (one.success ? portsOf(one.output) : []));
     return rulesOf({ name, action, direction, peers, ...(known.length === 0 ? {} : { ports: known }) });
   }
-  problems.push(
-    `${position} asks for something that is not known here: ${action === 'allow' ? 'it accepts nothing' : 'everything is denied'}`,
-  );
+  const message = `This is not known here; the rule ${action === 'allow' ? 'accepts nothing' : 'denies everything'}`;
+  problems.push(...unknown.map((where): Problem => ({ field: where, reason: 'Unsupported', message })));
   return action === 'allow' ? [] : rulesOf({ name, action: 'deny', direction });
 }
 
 /** Without a policy: it cannot be read so far that one could say whom it is for. */
 export function readClusterNetworkPolicy(item: unknown): Reading {
   const read = v.safeParse(policy, item);
-  if (!read.success) return { problems: [`cannot be read: ${read.issues[0].message}`] };
+  if (!read.success) return unreadable(read.issues[0]);
   const { metadata, spec } = read.output;
   const sets = new Sets();
-  const problems: string[] = [];
+  const problems: Problem[] = [];
   // "CNPs with no ingress rules do not affect ingress traffic."
   const of = (direction: Direction): Partial<Record<Direction, readonly Rule[]>> => {
     const items = spec[direction] ?? [];
     if (items.length === 0) return {};
-    return { [direction]: items.flatMap((one, index) => readRule(one, `${direction} ${index + 1}`, { direction, sets, problems })) };
+    return { [direction]: items.flatMap((one, index) => readRule(one, index, { direction, sets, problems })) };
   };
   return {
     policy: {

@@ -7,7 +7,7 @@ import type { Direction, Rule } from '#model/policy.ts';
 import { subtract } from '#model/ranges.ts';
 import type { Selector } from '#model/selector.ts';
 import { both, inNamespace, type LabelSelector, labelSelector, selectorOf } from './label-selector.ts';
-import { cidrIn, numberOf, type Ports, type Reading, rulesOf, Sets, type TransportName } from './policy-parts.ts';
+import { cidrIn, numberOf, type Ports, type Problem, type Reading, rulesOf, Sets, type TransportName, unreadable } from './policy-parts.ts';
 
 const peer = v.object({
   podSelector: v.optional(v.nullable(labelSelector)),
@@ -33,7 +33,7 @@ const policy = v.object({
 
 class Reader {
   readonly sets = new Sets();
-  readonly problems: string[] = [];
+  readonly problems: Problem[] = [];
   readonly #namespace: string;
 
   constructor(namespace: string) {
@@ -43,35 +43,39 @@ class Reader {
   /** Absent or empty: anybody. */
   rules(items: readonly unknown[], direction: Direction): Rule[] {
     return items.flatMap((item, index) => {
-      const name = `${direction} ${index + 1}`;
+      const field = `spec.${direction}[${index}]`;
       const read = v.safeParse(rule, item);
-      if (!read.success) return this.#refuse(name, 'is no rule');
-      const peers = (direction === 'ingress' ? read.output.from : read.output.to) ?? [];
+      if (!read.success) return this.#refuse(field, 'This is no rule');
+      const side = direction === 'ingress' ? 'from' : 'to';
+      const peers = read.output[side] ?? [];
       const ports = read.output.ports ?? [];
-      const readable = ports.flatMap((one) => this.#port(one, name));
+      const readable = ports.flatMap((one, place) => this.#port(one, `${field}.ports[${place}]`));
       return rulesOf({
-        name,
+        name: `${direction} ${index + 1}`,
         action: 'allow',
         direction,
-        ...(peers.length === 0 ? {} : { peers: this.#peers(peers, name) }),
+        ...(peers.length === 0 ? {} : { peers: this.#peers(peers, `${field}.${side}`) }),
         ...(ports.length === 0 ? {} : { ports: readable }),
       });
     });
   }
 
-  #refuse(name: string, what: string): [] {
-    this.problems.push(`${name} ${what} and allows nothing`);
+  #refuse(field: string, what: string, reason: Problem['reason'] = 'Invalid'): [] {
+    this.problems.push({ field, reason, message: `${what}; it allows nothing` });
     return [];
   }
 
-  #peers(peers: readonly unknown[], name: string): string {
+  #peers(peers: readonly unknown[], field: string): string {
     const selectors: Selector[] = [];
     const cidrs: Cidr[] = [];
-    for (const item of peers) {
+    for (const [place, item] of peers.entries()) {
+      const where = `${field}[${place}]`;
       const read = v.safeParse(peer, item);
       const { podSelector, namespaceSelector, ipBlock } = read.success ? read.output : {};
-      if (ipBlock !== undefined && ipBlock !== null) cidrs.push(...this.#block(ipBlock.cidr, ipBlock.except ?? [], name));
-      else if ((podSelector ?? namespaceSelector ?? undefined) === undefined) this.#refuse(name, 'has a peer of an unknown sort');
+      if (!read.success) this.#refuse([where, v.getDotPath(read.issues[0])].filter(Boolean).join('.'), 'This peer cannot be read');
+      else if (ipBlock !== undefined && ipBlock !== null) cidrs.push(...this.#block(ipBlock.cidr, ipBlock.except ?? [], where));
+      else if ((podSelector ?? namespaceSelector ?? undefined) === undefined)
+        this.#refuse(where, 'This peer is of an unknown sort', 'Unsupported');
       else selectors.push(both(this.#namespaces(namespaceSelector), selectorOf(podSelector ?? {}, 'endpoint')));
     }
     return this.sets.add(selectors, cidrs);
@@ -82,26 +86,28 @@ class Reader {
     return selector === undefined || selector === null ? inNamespace(this.#namespace) : selectorOf(selector, 'namespace');
   }
 
-  #block(text: string, except: readonly string[], name: string): Cidr[] {
+  #block(text: string, except: readonly string[], field: string): Cidr[] {
     const [cidr, ...exceptions] = [text, ...except].map(cidrIn);
+    if (cidr === undefined) return this.#refuse(`${field}.ipBlock.cidr`, 'This is no prefix');
     // An exception that cannot be read might be any.
-    if (cidr === undefined || exceptions.includes(undefined)) return this.#refuse(name, 'has an ipBlock that is no prefix');
+    const odd = exceptions.indexOf(undefined);
+    if (odd !== -1) return this.#refuse(`${field}.ipBlock.except[${odd}]`, 'This is no prefix');
     return subtract(
       [cidr],
       exceptions.flatMap((one) => one ?? []),
     );
   }
 
-  #port(item: unknown, name: string): Ports[] {
+  #port(item: unknown, field: string): Ports[] {
     const read = v.safeParse(port, item);
-    if (!read.success) return this.#refuse(name, 'has a port that cannot be read');
+    if (!read.success) return this.#refuse([field, v.getDotPath(read.issues[0])].filter(Boolean).join('.'), 'This cannot be read');
     const transport: TransportName = read.output.protocol ?? 'TCP';
     const protocol = numberOf[transport];
     const { port: first, endPort } = read.output;
-    if (first === undefined || first === null) return endPort ? this.#refuse(name, 'has an endPort without port') : [{ protocol }];
-    if (typeof first === 'string')
-      return endPort ? this.#refuse(name, 'has an endPort beside a name') : [{ protocol, ports: { ranges: [], named: [first] } }];
-    if (endPort && endPort < first) return this.#refuse(name, 'has an endPort below its port');
+    const refuseEnd = (what: string): [] => this.#refuse(`${field}.endPort`, what);
+    if (first === undefined || first === null) return endPort ? refuseEnd('There is no port that it could be the end of') : [{ protocol }];
+    if (typeof first === 'string') return endPort ? refuseEnd('The port is a name') : [{ protocol, ports: { ranges: [], named: [first] } }];
+    if (endPort && endPort < first) return refuseEnd('It is below the port');
     return [{ protocol, ports: { ranges: [[first, endPort ?? first]], named: [] } }];
   }
 }
@@ -109,7 +115,7 @@ class Reader {
 /** Without a policy: it cannot be read so far that one could say whom it is for. */
 export function readNetworkPolicy(item: unknown): Reading {
   const read = v.safeParse(policy, item);
-  if (!read.success) return { problems: [`cannot be read: ${read.issues[0].message}`] };
+  if (!read.success) return unreadable(read.issues[0]);
   const { metadata, spec } = read.output;
   const reader = new Reader(metadata.namespace);
   // "If this field is not specified, it will default based on the existence of ingress or egress rules."

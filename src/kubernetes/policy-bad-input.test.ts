@@ -34,41 +34,61 @@ const cluster = (spec: object, name = 'all'): Reading =>
   readClusterNetworkPolicy({ metadata: { name }, spec: { tier: 'Admin', priority: 1, subject: { namespaces: {} }, ...spec } });
 const everybody = [{ namespaces: {} }];
 
-const closing: readonly (readonly [string, object])[] = [
-  ['a peer of an unknown sort', { ingress: [{ from: [{ serviceSelector: {} }] }] }],
-  ['a peer that is no object', { ingress: [{ from: ['everybody'] }] }],
-  ['an operator that is none', { ingress: [{ from: [{ podSelector: { matchExpressions: [{ key: 'a', operator: 'Like' }] } }] }] }],
-  ['a block that is no prefix', { ingress: [{ from: [{ ipBlock: { cidr: '10.44.0.0/33' } }] }] }],
-  ['an exception that is no prefix', { ingress: [{ from: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['all'] } }] }] }],
+/** What is wrong, and where; the last is not wrong at all. */
+const closing: readonly (readonly [string, object, string?])[] = [
+  ['a peer of an unknown sort', { ingress: [{ from: [{ serviceSelector: {} }] }] }, 'spec.ingress[0].from[0]'],
+  ['a peer that is no object', { ingress: [{ from: ['everybody'] }] }, 'spec.ingress[0].from[0]'],
+  [
+    'an operator that is none',
+    { ingress: [{ from: [{ podSelector: { matchExpressions: [{ key: 'a', operator: 'Like' }] } }] }] },
+    'spec.ingress[0].from[0].podSelector.matchExpressions.0.operator',
+  ],
+  ['a block that is no prefix', { ingress: [{ from: [{ ipBlock: { cidr: '10.44.0.0/33' } }] }] }, 'spec.ingress[0].from[0].ipBlock.cidr'],
+  [
+    'an exception that is no prefix',
+    { ingress: [{ from: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['all'] } }] }] },
+    'spec.ingress[0].from[0].ipBlock.except[0]',
+  ],
   ['an exception that is everything', { ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.0/8', except: ['0.0.0.0/0'] } }] }] }],
-  ['a protocol that is none', { ingress: [{ ports: [{ protocol: 'ICMP', port: 80 }] }] }],
-  ['a port out of range', { ingress: [{ ports: [{ port: 65_536 }] }] }],
-  ['a port of another type', { ingress: [{ ports: [{ port: {} }] }] }],
-  ['an end without a beginning', { ingress: [{ ports: [{ endPort: 90 }] }] }],
-  ['an end before its beginning', { ingress: [{ ports: [{ port: 80, endPort: 79 }] }] }],
-  ['an end beside a name', { ingress: [{ ports: [{ port: 'http', endPort: 90 }] }] }],
-  ['a rule that is no object', { ingress: [7] }],
+  ['a protocol that is none', { ingress: [{ ports: [{ protocol: 'ICMP', port: 80 }] }] }, 'spec.ingress[0].ports[0].protocol'],
+  ['a port out of range', { ingress: [{ ports: [{ port: 65_536 }] }] }, 'spec.ingress[0].ports[0].port'],
+  ['a port of another type', { ingress: [{ ports: [{ port: {} }] }] }, 'spec.ingress[0].ports[0].port'],
+  ['an end without a beginning', { ingress: [{ ports: [{ endPort: 90 }] }] }, 'spec.ingress[0].ports[0].endPort'],
+  ['an end before its beginning', { ingress: [{ ports: [{ port: 80, endPort: 79 }] }] }, 'spec.ingress[0].ports[0].endPort'],
+  ['an end beside a name', { ingress: [{ ports: [{ port: 'http', endPort: 90 }] }] }, 'spec.ingress[0].ports[0].endPort'],
+  ['a rule that is no object', { ingress: [7] }, 'spec.ingress[0]'],
 ];
-for (const [what, spec] of closing) {
+for (const [what, spec, field] of closing) {
   test(`NetworkPolicy: ${what} allows nothing`, () => {
     const reading = own({ podSelector: {}, ...spec });
     assert.equal(allows([reading]), false);
-    assert.equal(reading.problems.length, what.startsWith('an exception that is everything') ? 0 : 1);
+    assert.deepEqual(
+      reading.problems.map((problem) => problem.field),
+      field === undefined ? [] : [field],
+    );
   });
 }
 
-const failingClosed: readonly (readonly [string, object])[] = [
-  ['a peer of an unknown sort', { from: [{ planets: {} }] }],
-  ['a peer of two sorts', { from: [{ namespaces: {}, pods: { namespaceSelector: {}, podSelector: {} } }] }],
-  ['an empty peer', { from: [{}] }],
-  ['no peer at all', { from: [] }],
-  ['a protocol of an unknown sort', { from: everybody, protocols: [{ icmp: {} }] }],
-  ['a port of an unknown sort', { from: everybody, protocols: [{ tcp: { destinationPort: { name: 'web' } } }] }],
+const failingClosed: readonly (readonly [string, object, string])[] = [
+  ['a peer of an unknown sort', { from: [{ planets: {} }] }, 'spec.ingress[0].from[0]'],
+  ['a peer of two sorts', { from: [{ namespaces: {}, pods: { namespaceSelector: {}, podSelector: {} } }] }, 'spec.ingress[0].from[0]'],
+  ['an empty peer', { from: [{}] }, 'spec.ingress[0].from[0]'],
+  ['no peer at all', { from: [] }, 'spec.ingress[0].from'],
+  ['a protocol of an unknown sort', { from: everybody, protocols: [{ icmp: {} }] }, 'spec.ingress[0].protocols[0]'],
+  [
+    'a port of an unknown sort',
+    { from: everybody, protocols: [{ tcp: { destinationPort: { name: 'web' } } }] },
+    'spec.ingress[0].protocols[0]',
+  ],
 ];
-for (const [what, rule] of failingClosed) {
+for (const [what, rule, field] of failingClosed) {
   test(`ClusterNetworkPolicy: ${what} accepts nothing, and denies everything`, () => {
     const deny = { action: 'Deny', from: everybody };
     assert.equal(allows([cluster({ ingress: [{ action: 'Accept', ...rule }, deny] })]), false);
+    assert.deepEqual(
+      cluster({ ingress: [{ action: 'Accept', ...rule }] }).problems.map((problem) => [problem.field, problem.reason]),
+      [[field, 'Unsupported']],
+    );
     for (const action of ['Deny', 'Pass', 'Shrug']) assert.equal(allows([cluster({ ingress: [{ action, ...rule }] })]), false);
   });
 }
@@ -83,7 +103,7 @@ const unreadable: readonly (readonly [string, Reading])[] = [
 ];
 for (const [what, reading] of unreadable) {
   test(`${what}: nobody can be said to be meant, which is told`, () => {
-    assert.deepEqual([reading.policy, reading.problems.length], [undefined, 1]);
+    assert.deepEqual([reading.policy, reading.problems.map(({ reason }) => reason)], [undefined, ['Invalid']]);
   });
 }
 

@@ -1,6 +1,7 @@
 // What the dialects of policy have in common: sets of addresses by an id that follows from what they mean, so that policies
 // share them, and rules for one port or many.
 import { createHash } from 'node:crypto';
+import * as v from 'valibot';
 import { type Cidr, parseCidr } from '#model/ip.ts';
 import { isFault } from '#model/fault.ts';
 import type { AddressSpec, Direction, OrderedPolicy, PortSpec, Rule, Tier } from '#model/policy.ts';
@@ -15,10 +16,27 @@ export const tiers: readonly Tier[] = [
   { name: 'kube-baseline', order: 10_000_000, otherwise: 'pass' },
 ];
 
-/** What was read, and what of it cannot be served: one sentence each, for the log and the policy's status. */
+/** What of a policy cannot be served. */
+export interface Problem {
+  /** Where in the object: `spec.ingress[0].from[1]`. */
+  readonly field: string;
+  /** `Unsupported`: it may well be right, and is not known here. */
+  readonly reason: 'Invalid' | 'Unsupported';
+  /** What is wrong, and what follows from it. */
+  readonly message: string;
+}
+export const problemText = ({ field, message }: Problem): string => `${field}: ${message}`;
+
+/** What was read, and what of it cannot be served. Without a policy nothing of it is. */
 export interface Reading {
   readonly policy?: OrderedPolicy;
-  readonly problems: readonly string[];
+  readonly problems: readonly Problem[];
+}
+
+/** Of an object that cannot be read so far that one could say whom it is for. */
+export function unreadable(issue: v.BaseIssue<unknown>): Reading {
+  const field = v.getDotPath(issue) ?? 'spec';
+  return { problems: [{ field, reason: 'Invalid', message: `${issue.message}; nothing of the policy is in force` }] };
 }
 
 export type TransportName = 'TCP' | 'UDP' | 'SCTP';

@@ -9,12 +9,11 @@ import type { KnownPolicy } from '#agent/policy-report.ts';
 import { isFault } from '#model/fault.ts';
 import type { OwnedAddresses, PolicyFacts } from '#model/policy.ts';
 import type { KubernetesClient } from './client.ts';
-import { readClusterNetworkPolicy } from './cluster-network-policy.ts';
 import { followKind, type Followed } from './follow.ts';
-import { readNetworkPolicy } from './network-policy.ts';
 import { keptPod, readNamespace, readPod } from './pods.ts';
 import { PolicyIndex } from './policy-index.ts';
-import { type Reading, tiers } from './policy-parts.ts';
+import { type PolicyKind, policyKinds } from './policy-kinds.ts';
+import { problemText, type Reading, tiers } from './policy-parts.ts';
 import { generationOf, keptPolicy } from './policy-objects.ts';
 
 export interface PoliciesOptions {
@@ -77,12 +76,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
         },
         drop: (key) => this.#index.deletePod(key),
       },
-      this.#policyKind('networkpolicies', '/apis/networking.k8s.io/v1/networkpolicies', readNetworkPolicy),
-      this.#policyKind(
-        'clusternetworkpolicies',
-        '/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies',
-        readClusterNetworkPolicy,
-      ),
+      ...policyKinds.map((kind) => this.#policyKind(kind)),
     ];
     this.#isKnown = options.journal.get(knownKey) === true;
     this.#load();
@@ -114,7 +108,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     await Promise.all(this.#running);
   }
 
-  #policyKind(name: string, path: string, read: (item: unknown) => Reading): Kind {
+  #policyKind({ name, path, read }: PolicyKind): Kind {
     const keys = new Map<string, string>();
     const drop = (key: string): void => {
       const policy = keys.get(key);
@@ -123,7 +117,8 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       this.#policies.delete(policy);
       this.#index.deletePolicy(policy);
     };
-    const put = (key: string, { policy, problems }: Reading, generation: number): void => {
+    const put = (key: string, { policy, problems: found }: Reading, generation: number): void => {
+      const problems = found.map(problemText);
       if (problems.length > 0) this.#options.log.warn({ [name]: key, problems }, 'cannot serve all of a policy');
       if (policy === undefined) return drop(key);
       keys.set(key, policy.key);
