@@ -64,21 +64,29 @@ function portsOf(item: v.InferOutput<typeof protocol>): Ports[] {
 }
 
 /** Undefined: some are unknown, and `unknown` gets their places. */
-function peersOf(items: readonly unknown[], field: string, { sets, unknown }: { sets: Sets; unknown: string[] }): string | undefined {
+function peersOf(items: readonly unknown[], at: string, { sets, unknown }: { sets: Sets; unknown: string[] }): string | undefined {
   const selectors: Selector[] = [];
   const cidrs: Cidr[] = [];
   const before = unknown.length;
   for (const [place, item] of items.entries()) {
     const read = v.safeParse(peer, item);
-    if (!read.success) unknown.push(`${field}[${place}]`);
+    if (!read.success) unknown.push(`${at}[${place}]`);
     else if ('networks' in read.output) {
       const some = read.output.networks.map(cidrIn);
-      if (some.includes(undefined)) unknown.push(`${field}[${place}].networks[${some.indexOf(undefined)}]`);
+      if (some.includes(undefined)) unknown.push(`${at}[${place}].networks[${some.indexOf(undefined)}]`);
       cidrs.push(...some.flatMap((one) => one ?? []));
     } else selectors.push(selectorFor(read.output));
   }
-  if (items.length === 0) unknown.push(field);
+  if (items.length === 0) unknown.push(at);
   return unknown.length === before ? sets.add(selectors, cidrs) : undefined;
+}
+
+function portsIn(items: readonly unknown[], at: string, unknown: string[]): Ports[] {
+  return items.flatMap((item, place) => {
+    const read = v.safeParse(protocol, item);
+    if (!read.success) unknown.push(`${at}[${place}]`);
+    return read.success ? portsOf(read.output) : [];
+  });
 }
 
 interface Into {
@@ -90,18 +98,15 @@ interface Into {
 function readRule(item: unknown, index: number, { direction, sets, problems }: Into): Rule[] {
   const read = v.safeParse(rule, item);
   const { name: own, action: word, protocols: listed, from, to } = read.success ? read.output : unknownRule;
-  const name = own === null || own === '' ? `${direction} ${index + 1}` : own;
+  const name = (own ?? '') || `${direction} ${index + 1}`;
   const action = actions[word];
-  const field = `spec.${direction}[${index}]`;
-  const unknown = action === undefined ? [`${field}.action`] : [];
+  const at = `spec.${direction}[${index}]`;
+  const unknown = action === undefined ? [`${at}.action`] : [];
   const [side, items = []] = direction === 'ingress' ? ['from', from] : ['to', to];
-  const peers = peersOf(items, `${field}.${side}`, { sets, unknown });
-  const ports = (listed ?? []).map((one) => v.safeParse(protocol, one));
-  for (const [place, { success }] of ports.entries()) if (!success) unknown.push(`${field}.protocols[${place}]`);
-  if (action !== undefined && peers !== undefined && unknown.length === 0) {
-    const known = ports.flatMap((one) => (one.success ? portsOf(one.output) : []));
-    return rulesOf({ name, action, direction, peers, ...(known.length === 0 ? {} : { ports: known }) });
-  }
+  const peers = peersOf(items, `${at}.${side}`, { sets, unknown });
+  const ports = portsIn(listed ?? [], `${at}.protocols`, unknown);
+  if (action !== undefined && peers !== undefined && unknown.length === 0)
+    return rulesOf({ name, action, direction, peers, ...(ports.length === 0 ? {} : { ports }) });
   const message = `This is not known here; the rule ${action === 'allow' ? 'accepts nothing' : 'denies everything'}`;
   problems.push(...unknown.map((where): Problem => ({ field: where, reason: 'Unsupported', message })));
   return action === 'allow' ? [] : rulesOf({ name, action: 'deny', direction });
