@@ -1,7 +1,7 @@
 // NetworkPolicy of networking.k8s.io/v1 as ordered rules. It only ever allows; what it selects and no rule of any of them lets
 // through is refused. A peer or port that cannot be read therefore allows nothing, which is told.
 import * as v from 'valibot';
-import * as field from '#api/fields.ts';
+import { port as portNumber } from '#api/fields.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { Direction, Rule } from '#model/policy.ts';
 import { subtract } from '#model/ranges.ts';
@@ -16,8 +16,8 @@ const peer = v.object({
 });
 const port = v.object({
   protocol: v.optional(v.nullable(v.picklist(['TCP', 'UDP', 'SCTP']))),
-  port: v.optional(v.nullable(v.union([field.port, v.pipe(v.string(), v.regex(/^[a-z0-9-]{1,63}$/))]))),
-  endPort: v.optional(v.nullable(field.port)),
+  port: v.optional(v.nullable(v.union([portNumber, v.pipe(v.string(), v.regex(/^[a-z0-9-]{1,63}$/))]))),
+  endPort: v.optional(v.nullable(portNumber)),
 });
 const parts = v.optional(v.nullable(v.array(v.unknown())));
 const rule = v.object({ from: parts, to: parts, ports: parts });
