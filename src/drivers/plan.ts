@@ -13,6 +13,7 @@ import {
   transitAddress,
   uplink,
   uplinkLink,
+  vxlanPort,
 } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snapshot } from '#model/resources.ts';
@@ -22,6 +23,7 @@ import { planAnnouncements } from './announce.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
+import type { Carriers } from './host-policy.ts';
 import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
@@ -286,6 +288,13 @@ function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Hos
   return speaker === undefined ? {} : { bird: [{ netns: '', ...renderBird(speaker) }] };
 }
 
+/** Protocols and ports by which hosts carry packets for each other, or tell each other how. */
+function carriersOf(networks: readonly Part[], bgp: BgpSettings | 'unknown'): Carriers {
+  const speakers = bgp === 'unknown' ? [] : [bgp.port, ...bgp.peerings.flatMap((one) => ('port' in one.with ? one.with.port : []))];
+  const encrypted = networks.flatMap(({ wireguard = [] }) => wireguard.map(({ port }) => port));
+  return [...new Set([`udp . ${vxlanPort}`, ...encrypted.map((port) => `udp . ${port}`), ...speakers.map((port) => `tcp . ${port}`)])];
+}
+
 /**
  * The desired state of `self`. Deterministic: the same input gives the same items in the same order, whatever order the
  * snapshot's maps have. An empty host gets nothing at all, so leaving the last network cleans up everything.
@@ -301,11 +310,12 @@ export function plan(
     local.toSorted((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1)),
     self,
   );
-  if (presents.length === 0) return emptyDesired;
+  if (presents.length === 0 && policy?.host === undefined) return emptyDesired;
+  const networks = presents.flatMap(planNetwork);
   const parts = [
     planHost(presents, snapshot, self, services),
-    planPolicy(policy),
-    ...presents.flatMap(planNetwork),
+    planPolicy(policy, carriersOf(networks, bgp)),
+    ...networks,
     planAnnouncements(services, snapshot.hosts.values(), self),
     planSpeaker(presents, snapshot, self, bgp),
   ];

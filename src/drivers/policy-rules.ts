@@ -1,11 +1,21 @@
 // One rule of a policy in the language of nft(8): for each family that it can match, and for numbered and named ports, one
 // line with a counter. A port or set that nothing can be in makes no line at all.
+import type { NftElement } from '#model/desired.ts';
 import { type Family, familyOf } from '#model/ip.ts';
+import { policyTableName } from '#model/numbers.ts';
 import { type AddressSpec, type End, namedPortKey, type PortSpec, protocols, type Rule } from '#model/policy.ts';
 import { fingerprint } from './policy-names.ts';
 
 const families: readonly Family[] = [4, 6];
 const prefixOf: Readonly<Record<Family, string>> = { 4: 'ip', 6: 'ip6' };
+
+export const policyElement = (set: string, key: string, value?: string): NftElement => ({
+  netns: '',
+  table: policyTableName,
+  set,
+  key,
+  ...(value === undefined ? {} : { value }),
+});
 
 export const setName = (id: string, family: Family): string => `${id}_${family}`;
 export const namedSet = (key: string, family: Family): string => `port_${fingerprint(key)}_${family}`;
@@ -69,14 +79,23 @@ function icmp({ icmp: spec, notIcmp }: Rule, family: Family): string[] {
   return [...is, code === undefined ? `${word} type != ${type}` : `${word} type . ${word} code != { ${type} . ${code} }`];
 }
 
-const verdicts = { allow: 'counter accept', deny: 'counter drop', pass: 'counter return' } as const;
+/** What a rule becomes part of. */
+export interface RuleContext {
+  /** Comment of each line, by which counters are found again. */
+  readonly label: string;
+  /** Of all sets that the rule mentions. */
+  readonly specs: ReadonlyMap<string, AddressSpec>;
+  /** What allowing is, other than accepting. */
+  readonly allow?: string | undefined;
+}
 
 /** At most ten a second, so that nobody can fill the host's log. The kernel cuts longer prefixes (NF_LOG_PREFIXLEN). */
 export const logging = (label: string): string => `limit rate 10/second burst 20 packets log prefix "causeway: ${label.slice(0, 100)} "`;
 
-function ending({ action }: Rule, label: string): string {
+function ending({ action }: Rule, { label, allow = 'accept' }: RuleContext): string {
   if (action === 'log') return `${logging(label)} comment "${label}"`;
-  return `${verdicts[action]} comment "${label}"`;
+  const verdicts = { allow, deny: 'drop', pass: 'return' } as const;
+  return `counter ${verdicts[action]} comment "${label}"`;
 }
 
 function linesFor(rule: Rule, making: Making): string[] {
@@ -99,9 +118,9 @@ function linesFor(rule: Rule, making: Making): string[] {
   );
 }
 
-/** `specs`: of all sets that the rule mentions. `label`: comment of each line, by which counters are found again. */
-export function renderRule(rule: Rule, label: string, specs: ReadonlyMap<string, AddressSpec>): string[] {
-  const end = ending(rule, label);
+export function renderRule(rule: Rule, context: RuleContext): string[] {
+  const { specs } = context;
+  const end = ending(rule, context);
   const possible = families.filter((family) => (rule.family ?? family) === family && !isOther(rule, family));
   const lines = possible.map((family) => linesFor(rule, { specs, family, protocol: rule.protocol }));
   const [first, second] = lines;

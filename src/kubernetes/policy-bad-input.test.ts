@@ -130,7 +130,7 @@ test('hostile sizes: a thousand rules with a hundred labels, names of every char
   const names = ['"; drop', 'x'.repeat(200), '\n}\nflush ruleset\n', '日本', '\\'];
   const rules = names.map((name) => ({ name, action: 'Accept', from: everybody }));
   const facts = factsOf([own({ podSelector: {}, ingress }), cluster({ ingress: rules })]);
-  const [table] = planPolicy(facts).table ?? [];
+  const [table] = planPolicy(facts, []).table ?? [];
   const comments = (table?.text ?? '').split('\n').filter((line) => line.includes('comment'));
   assert.ok(comments.length > 1000);
   assert.ok(comments.every((line) => /^ *.*comment "[ !#-[\]-~]{1,120}"$/.test(line)));

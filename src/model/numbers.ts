@@ -18,6 +18,8 @@ export const routeProtocol = 197;
 export const tableName = 'causeway';
 /** Apart from the other, so that a change of policies loads no services again. */
 export const policyTableName = 'causeway_policy';
+/** Bit of a packet's mark on the host: a policy that has its turn early has allowed it. */
+export const allowedMark = 0x1000_0000;
 export const linkPrefix = 'cw';
 export const domainPrefix = 'cw-';
 

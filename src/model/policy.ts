@@ -57,6 +57,10 @@ export interface OrderedPolicy {
   readonly order: number;
   /** Which endpoints it is for. */
   readonly subject: Selector;
+  /** Only for links of hosts, and before others: packets as they come in, or ones that are not tracked at all. */
+  readonly turn?: 'before-dnat' | 'untracked';
+  /** At links of hosts it is for what is forwarded, too, and not only for the host's own processes. */
+  readonly forwarded?: boolean;
   /** Absent: it says nothing about that direction. */
   readonly ingress?: readonly Rule[];
   readonly egress?: readonly Rule[];
@@ -88,6 +92,34 @@ export interface NamedPort {
   readonly port: number;
 }
 
+/** Links of the host itself that are under policy. */
+export interface GuardedLink {
+  /** For people: what says so. */
+  readonly name: string;
+  /** Absent: each that no other one names, but loopback and those of containers. */
+  readonly link?: string;
+  /** Keys of the policies that select it. */
+  readonly policies: readonly string[];
+  /** What happens to packets of the host's own processes in a direction that no policy is for. */
+  readonly otherwise: 'allow' | 'deny';
+}
+
+/** What is always let through, whatever policies say: the port is that of the host for `in`, of the other for `out`. */
+export interface Failsafe {
+  readonly direction: 'in' | 'out';
+  readonly protocol: number;
+  readonly port: number;
+  /** Of the other end; one for each family where it may be anybody. */
+  readonly cidr: Cidr;
+}
+
+export interface HostGuard {
+  readonly links: readonly GuardedLink[];
+  readonly failsafes: readonly Failsafe[];
+  /** TCP ports by which the host's own agent is led, on whichever host they are. */
+  readonly control: readonly number[];
+}
+
 /** Everything that one host needs to know: only policies that select one of its endpoints, and what they mention, resolved. */
 export interface PolicyFacts {
   /** In order of evaluation. */
@@ -99,6 +131,8 @@ export interface PolicyFacts {
   /** By `protocol name`. */
   readonly named: ReadonlyMap<string, readonly NamedPort[]>;
   readonly endpoints: readonly GuardedEndpoint[];
+  /** Absent: none of the host's own links is under policy. */
+  readonly host?: HostGuard;
   /** Whether the kernel's log tells of packets that are denied, and by which rule. */
   readonly logDenied?: boolean;
 }
@@ -115,6 +149,17 @@ export interface Packet {
   readonly destinationPort: number;
   readonly icmp?: { readonly type: number; readonly code: number };
 }
+
+/** When a policy has its turn at a link of a host: `usual` for the host's own processes, `forwarded` for what passes through. */
+export type Turn = 'untracked' | 'before-dnat' | 'usual' | 'forwarded';
+
+/** Those of the policies that have that turn. Endpoints know only the usual one. */
+export const keysAt = ({ policies }: PolicyFacts, keys: readonly string[], turn: Turn): string[] =>
+  keys.filter((key) => {
+    const policy = policies.get(key);
+    if (turn === 'forwarded') return policy?.turn === undefined && policy?.forwarded === true;
+    return (policy?.turn ?? 'usual') === turn;
+  });
 
 /** Policies of one endpoint and direction by tier, in order of evaluation. */
 export function tiersFor(

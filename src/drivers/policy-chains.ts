@@ -1,0 +1,98 @@
+// Chains of the policies of one table: one for each combination that occurs, in it the tiers, in those the policies. Names
+// follow from what a chain means, so that whoever has the same combination shares it, and chains stay when others come and go.
+import {
+  type AddressSpec,
+  type Direction,
+  keysAt,
+  type OrderedPolicy,
+  type PolicyFacts,
+  type Rule,
+  type Tier,
+  tiersFor,
+  type Turn,
+} from '#model/policy.ts';
+import { ChainNames } from './policy-names.ts';
+import { labelOf, logging, renderRule } from './policy-rules.ts';
+
+/** Whose policies, which way, and when. */
+export interface Way {
+  readonly keys: readonly string[];
+  readonly direction: Direction;
+  readonly turn: Turn;
+}
+
+/** Of turns that come early: allowing ends them, and is remembered for the chains behind. Undecided packets go on. */
+const allowing: Readonly<Record<Turn, string | undefined>> = {
+  untracked: 'goto allowed_untracked',
+  'before-dnat': 'goto allowed_early',
+  usual: undefined,
+  forwarded: undefined,
+};
+const wordOf: Readonly<Record<Turn, string>> = { untracked: 'untracked_', 'before-dnat': 'early_', usual: '', forwarded: '' };
+
+export class PolicyChains {
+  readonly #facts: PolicyFacts;
+  readonly #specs: ReadonlyMap<string, AddressSpec>;
+  readonly #names = new ChainNames();
+  readonly #chains = new Map<string, readonly string[]>();
+
+  constructor(facts: PolicyFacts) {
+    this.#facts = facts;
+    this.#specs = new Map([...facts.policies.values()].flatMap(({ sets }) => Object.entries(sets)));
+  }
+
+  /** All that were asked for, and those that they lead to, in order of their names. */
+  text(): string {
+    return [...this.#chains]
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, lines]) => `  chain ${name} {\n${lines.map((line) => `    ${line}\n`).join('')}  }\n`)
+      .join('');
+  }
+
+  /** One jump for each tier that has a policy on that way. */
+  tiers({ keys, direction, turn }: Way): string[] {
+    return tiersFor(this.#facts, keysAt(this.#facts, keys, turn), direction).map(
+      ([tier, policies]) => `jump ${this.#tier(tier, policies, { direction, turn })}`,
+    );
+  }
+
+  /** What ends a packet that nothing allows. */
+  denial(label: string): string[] {
+    const told = this.#facts.logDenied === true ? [logging(label)] : [];
+    return [...told, `counter drop comment "${label}"`];
+  }
+
+  /** Name of the chain for what `meaning` says; `lines` are only asked for once. */
+  chain(prefix: string, meaning: string, lines: () => readonly string[]): string {
+    const name = this.#names.of(prefix, meaning);
+    if (!this.#chains.has(name)) {
+      this.#chains.set(name, []);
+      this.#chains.set(name, lines());
+    }
+    return name;
+  }
+
+  #tier(tier: Tier, policies: readonly OrderedPolicy[], way: Omit<Way, 'keys'>): string {
+    const { direction, turn } = way;
+    const isLast = allowing[turn] === undefined && tier.otherwise === 'deny';
+    const meaning = [direction, tier.name, ...policies.map(({ key }) => key)].join('\n');
+    return this.chain(`${direction}_${wordOf[turn]}tier`, meaning, () => [
+      ...policies.flatMap((policy) => this.#policy(policy, way)),
+      ...(isLast ? this.denial(`${direction}: no policy of tier ${tier.name} allows it`) : []),
+    ]);
+  }
+
+  /** A policy that may pass to the next tier has to return from the tier's own chain. */
+  #policy(policy: OrderedPolicy, { direction, turn }: Omit<Way, 'keys'>): string[] {
+    const rules = policy[direction] ?? [];
+    const lines = (): string[] => rules.flatMap((rule) => this.#rule(policy, rule, turn));
+    if (rules.some(({ action }) => action === 'pass')) return lines();
+    return [`jump ${this.chain(`${direction}_${wordOf[turn]}policy`, `${direction}\n${policy.key}`, lines)}`];
+  }
+
+  #rule(policy: OrderedPolicy, rule: Rule, turn: Turn): string[] {
+    const context = { label: labelOf(policy.key, rule.name), specs: this.#specs, allow: allowing[turn] };
+    const told = rule.action === 'deny' && this.#facts.logDenied === true ? renderRule({ ...rule, action: 'log' }, context) : [];
+    return [...told, ...renderRule(rule, context)];
+  }
+}
