@@ -48,6 +48,7 @@ const policy = (name: string, more: Partial<OrderedPolicy>): OrderedPolicy => ({
   tier: 'default',
   order: 1000,
   subject: { type: 'all' },
+  onHosts: 'local',
   sets: {},
   ...more,
 });
@@ -105,8 +106,8 @@ const goesOut = (port: number): Promise<boolean> => arrives(host, hostIp, { ip: 
 const toPod = (): Promise<boolean> => arrives(outside, outsideIp, { ip: podIp, port: 7000 });
 const fromPod = (): Promise<boolean> => arrives(box, podIp, { ip: outsideIp, port: 5000 });
 const reachesNodePort = (): Promise<boolean> => arrives(outside, outsideIp, { ip: hostIp, port: 30_080 });
-const untracked = (more: Partial<OrderedPolicy>): OrderedPolicy => policy('untracked', { turn: 'untracked', forwarded: true, ...more });
-const early = (...rules: Rule[]): OrderedPolicy => policy('early', { turn: 'before-dnat', forwarded: true, ingress: rules });
+const untracked = (more: Partial<OrderedPolicy>): OrderedPolicy => policy('untracked', { onHosts: 'untracked', ...more });
+const early = (...rules: Rule[]): OrderedPolicy => policy('early', { onHosts: 'untranslated', ingress: rules });
 /** Whether TCP gets an answer, be it that nobody listens. */
 const isAnswered = (from: Place, to: string, port: number): boolean =>
   from.try('timeout', '0.3', 'socat', '-u', `TCP:${to.includes(':') ? `[${to}]` : to}:${port}`, '-').output.includes('refused');
@@ -158,18 +159,20 @@ test('every link is meant by none, unless another names it', async () => {
 test('what is forwarded is met by policies that say so, and by no others', async () => {
   apply(factsOf([policy('here', { ingress: [], egress: [] })]));
   assert.deepEqual([await toPod(), await fromPod()], [true, true]);
-  apply(factsOf([policy('through', { ingress: [], forwarded: true })]));
+  apply(factsOf([policy('through', { ingress: [], onHosts: 'forwarded' })]));
   assert.deepEqual([await toPod(), await fromPod()], [false, true]);
-  apply(factsOf([policy('through', { egress: [rule('allow', 54)], forwarded: true })]));
+  apply(factsOf([policy('through', { egress: [rule('allow', 54)], onHosts: 'forwarded' })]));
   assert.deepEqual([await toPod(), await fromPod()], [true, false]);
   apply(
-    factsOf([policy('through', { ingress: [rule('allow', 7000)], egress: [rule('allow', 5000), rule('allow', 54)], forwarded: true })]),
+    factsOf([
+      policy('through', { ingress: [rule('allow', 7000)], egress: [rule('allow', 5000), rule('allow', 54)], onHosts: 'forwarded' }),
+    ]),
   );
   assert.deepEqual([await toPod(), await fromPod()], [true, true]);
 });
 
 test('before a node port is translated a policy sees the node port, and what it allows no other policy asks again', async () => {
-  const through = policy('through', { order: 2000, ingress: [], forwarded: true });
+  const through = policy('through', { order: 2000, ingress: [], onHosts: 'forwarded' });
   apply(factsOf([]));
   assert.equal(await reachesNodePort(), true);
   apply(factsOf([early(rule('deny', 30_080))]));
@@ -233,7 +236,7 @@ test('what carries networks and leads the agent passes', async () => {
 });
 
 test('the same facts change nothing a second time, and without a host endpoint all is open again', async () => {
-  const facts = factsOf([policy('in', { ingress: [rule('allow', 5000)], forwarded: true })]);
+  const facts = factsOf([policy('in', { ingress: [rule('allow', 5000)], onHosts: 'forwarded' })]);
   apply(facts);
   host.forget();
   assert.equal(apply(facts).changed, 0);

@@ -1,5 +1,5 @@
 // Policy at the host's own links (Calico: "Host endpoints", "Summary"): the link leads by a verdict map to the chain of its
-// combination of policies, as an endpoint's address does. Four turns: packets that are not tracked and packets before they
+// combination of policies, as an endpoint's address does. Four stages: packets that are not tracked and packets before they
 // are translated are looked at where they come in; what is for the host's own processes at their doors; and what is only
 // forwarded on its way. Processes' own packets are looked at behind the translation of services, as only there it is known
 // by which link they leave (nft_chain_nat routes again, and the hook goes on with the old link). Whoever is let through
@@ -8,7 +8,15 @@
 import type { NftElement } from '#model/desired.ts';
 import { covers, type Family, familyOf } from '#model/ip.ts';
 import { allowedMark } from '#model/numbers.ts';
-import { type Direction, type Failsafe, type GuardedLink, type HostGuard, keysAt, type PolicyFacts, type Turn } from '#model/policy.ts';
+import {
+  type Direction,
+  type Failsafe,
+  type GuardedLink,
+  type HostGuard,
+  type HostStage,
+  keysAt,
+  type PolicyFacts,
+} from '#model/policy.ts';
 import type { PolicyChains } from './policy-chains.ts';
 import { policyElement } from './policy-rules.ts';
 
@@ -26,7 +34,7 @@ export interface HostPolicy {
 interface Door {
   /** Its chain, and its map of links. */
   readonly name: string;
-  readonly turn: Turn;
+  readonly stage: HostStage;
   readonly direction: Direction;
   readonly hook: string;
   readonly link: 'iifname' | 'oifname';
@@ -48,7 +56,7 @@ const answers = (side: 'in' | 'out'): string[] => [
 const doors: readonly Door[] = [
   {
     name: 'host_untracked_in',
-    turn: 'untracked',
+    stage: 'untracked',
     direction: 'ingress',
     hook: 'prerouting priority raw + 1',
     link: 'iifname',
@@ -56,7 +64,7 @@ const doors: readonly Door[] = [
   },
   {
     name: 'host_untracked_out',
-    turn: 'untracked',
+    stage: 'untracked',
     direction: 'egress',
     hook: 'output priority raw + 1',
     link: 'oifname',
@@ -64,7 +72,7 @@ const doors: readonly Door[] = [
   },
   {
     name: 'host_early',
-    turn: 'before-dnat',
+    stage: 'untranslated',
     direction: 'ingress',
     hook: 'prerouting priority mangle + 1',
     link: 'iifname',
@@ -72,7 +80,7 @@ const doors: readonly Door[] = [
   },
   {
     name: 'host_in',
-    turn: 'usual',
+    stage: 'local',
     direction: 'ingress',
     hook: 'input priority filter + 1',
     link: 'iifname',
@@ -80,7 +88,7 @@ const doors: readonly Door[] = [
   },
   {
     name: 'host_through_in',
-    turn: 'forwarded',
+    stage: 'forwarded',
     direction: 'ingress',
     hook: 'forward priority filter + 3',
     link: 'iifname',
@@ -88,7 +96,7 @@ const doors: readonly Door[] = [
   },
   {
     name: 'host_through_out',
-    turn: 'forwarded',
+    stage: 'forwarded',
     direction: 'egress',
     hook: 'forward priority filter + 4',
     link: 'oifname',
@@ -96,7 +104,7 @@ const doors: readonly Door[] = [
   },
   {
     name: 'host_out',
-    turn: 'usual',
+    stage: 'local',
     direction: 'egress',
     hook: 'postrouting priority filter + 1',
     link: 'oifname',
@@ -174,13 +182,13 @@ class Doors {
 
   /** Verdict of a link at a door. */
   verdict({ policies, otherwise, link }: GuardedLink, door: Door): string {
-    const { turn, direction, name } = door;
-    const keys = keysAt(this.#facts, policies, turn);
-    const isClosed = turn === 'usual' && otherwise === 'deny';
+    const { stage, direction, name } = door;
+    const keys = keysAt(this.#facts, policies, stage);
+    const isClosed = stage === 'local' && otherwise === 'deny';
     // As Calico has it: a link among all others is in no untracked policy.
-    if ((keys.length === 0 && !isClosed) || (turn === 'untracked' && link === undefined)) return 'accept';
+    if ((keys.length === 0 && !isClosed) || (stage === 'untracked' && link === undefined)) return 'accept';
     const chain = this.#chains.chain(`${name}_of`, [otherwise, ...keys].join('\n'), () => [
-      ...this.#chains.tiers({ keys, direction, turn }),
+      ...this.#chains.tiers({ keys, direction, stage }),
       ...(isClosed ? this.#chains.denial(`${direction}: no policy of the host's link allows it`) : []),
     ]);
     return `goto ${chain}`;

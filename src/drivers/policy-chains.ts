@@ -3,32 +3,31 @@
 import {
   type AddressSpec,
   type Direction,
-  keysAt,
+  type HostStage,
   type OrderedPolicy,
   type PolicyFacts,
   type Rule,
   type Tier,
   tiersFor,
-  type Turn,
 } from '#model/policy.ts';
 import { ChainNames } from './policy-names.ts';
 import { labelOf, logging, renderRule } from './policy-rules.ts';
 
-/** Whose policies, which way, and when. */
+/** Whose policies, which way, and at which stage; endpoints know only the first. */
 export interface Way {
   readonly keys: readonly string[];
   readonly direction: Direction;
-  readonly turn: Turn;
+  readonly stage: HostStage;
 }
 
-/** Of turns that come early: allowing ends them, and is remembered for the chains behind. Undecided packets go on. */
-const allowing: Readonly<Record<Turn, string | undefined>> = {
+/** Of stages that come early: allowing ends them, and is remembered for the chains behind. Undecided packets go on. */
+const allowing: Readonly<Record<HostStage, string | undefined>> = {
   untracked: 'goto allowed_untracked',
-  'before-dnat': 'goto allowed_early',
-  usual: undefined,
+  untranslated: 'goto allowed_early',
+  local: undefined,
   forwarded: undefined,
 };
-const wordOf: Readonly<Record<Turn, string>> = { untracked: 'untracked_', 'before-dnat': 'early_', usual: '', forwarded: '' };
+const wordOf: Readonly<Record<HostStage, string>> = { untracked: 'untracked_', untranslated: 'early_', local: '', forwarded: '' };
 
 export class PolicyChains {
   readonly #facts: PolicyFacts;
@@ -50,10 +49,8 @@ export class PolicyChains {
   }
 
   /** One jump for each tier that has a policy on that way. */
-  tiers({ keys, direction, turn }: Way): string[] {
-    return tiersFor(this.#facts, keysAt(this.#facts, keys, turn), direction).map(
-      ([tier, policies]) => `jump ${this.#tier(tier, policies, { direction, turn })}`,
-    );
+  tiers({ keys, direction, stage }: Way): string[] {
+    return tiersFor(this.#facts, keys, direction).map(([tier, policies]) => `jump ${this.#tier(tier, policies, { direction, stage })}`);
   }
 
   /** What ends a packet that nothing allows. */
@@ -73,25 +70,25 @@ export class PolicyChains {
   }
 
   #tier(tier: Tier, policies: readonly OrderedPolicy[], way: Omit<Way, 'keys'>): string {
-    const { direction, turn } = way;
-    const isLast = allowing[turn] === undefined && tier.otherwise === 'deny';
+    const { direction, stage } = way;
+    const isLast = allowing[stage] === undefined && tier.otherwise === 'deny';
     const meaning = [direction, tier.name, ...policies.map(({ key }) => key)].join('\n');
-    return this.chain(`${direction}_${wordOf[turn]}tier`, meaning, () => [
+    return this.chain(`${direction}_${wordOf[stage]}tier`, meaning, () => [
       ...policies.flatMap((policy) => this.#policy(policy, way)),
       ...(isLast ? this.denial(`${direction}: no policy of tier ${tier.name} allows it`) : []),
     ]);
   }
 
   /** A policy that may pass to the next tier has to return from the tier's own chain. */
-  #policy(policy: OrderedPolicy, { direction, turn }: Omit<Way, 'keys'>): string[] {
+  #policy(policy: OrderedPolicy, { direction, stage }: Omit<Way, 'keys'>): string[] {
     const rules = policy[direction] ?? [];
-    const lines = (): string[] => rules.flatMap((rule) => this.#rule(policy, rule, turn));
+    const lines = (): string[] => rules.flatMap((rule) => this.#rule(policy, rule, stage));
     if (rules.some(({ action }) => action === 'pass')) return lines();
-    return [`jump ${this.chain(`${direction}_${wordOf[turn]}policy`, `${direction}\n${policy.key}`, lines)}`];
+    return [`jump ${this.chain(`${direction}_${wordOf[stage]}policy`, `${direction}\n${policy.key}`, lines)}`];
   }
 
-  #rule(policy: OrderedPolicy, rule: Rule, turn: Turn): string[] {
-    const context = { label: labelOf(policy.key, rule.name), specs: this.#specs, allow: allowing[turn] };
+  #rule(policy: OrderedPolicy, rule: Rule, stage: HostStage): string[] {
+    const context = { label: labelOf(policy.key, rule.name), specs: this.#specs, allow: allowing[stage] };
     const told = rule.action === 'deny' && this.#facts.logDenied === true ? renderRule({ ...rule, action: 'log' }, context) : [];
     return [...told, ...renderRule(rule, context)];
   }

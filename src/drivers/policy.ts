@@ -25,7 +25,7 @@ function verdict({ policies: keys }: GuardedEndpoint, direction: Direction, chai
   if (keys.length === 0) return 'accept';
   const name = chains.chain(`${direction}_of`, [direction, ...keys].join('\n'), () => [
     'tcp flags & (syn | ack) != syn counter drop comment "no beginning of a connection"',
-    ...chains.tiers({ keys, direction, turn: 'usual' }),
+    ...chains.tiers({ keys, direction, stage: 'local' }),
   ]);
   return `goto ${name}`;
 }

@@ -48,6 +48,12 @@ export interface IcmpSpec {
   readonly code?: number;
 }
 
+/**
+ * Where a policy meets what comes to a host itself: what the host sends and receives; what it forwards, too; before services are
+ * translated; or before connections are tracked. The last two are for hosts alone and no endpoint is their subject.
+ */
+export type HostStage = 'local' | 'forwarded' | 'untranslated' | 'untracked';
+
 /** Selectors and names that are not resolved yet. */
 export interface OrderedPolicy {
   /** Unlike for all policies: what it is called and of which sort. */
@@ -55,12 +61,10 @@ export interface OrderedPolicy {
   readonly tier: string;
   /** Lower comes first; equal ones by key. */
   readonly order: number;
+  /** Absent: it is for no host. */
+  readonly onHosts?: HostStage;
   /** Which endpoints it is for. */
   readonly subject: Selector;
-  /** Only for links of hosts, and before others: packets as they come in, or ones that are not tracked at all. */
-  readonly turn?: 'before-dnat' | 'untracked';
-  /** At links of hosts it is for what is forwarded, too, and not only for the host's own processes. */
-  readonly forwarded?: boolean;
   /** Absent: it says nothing about that direction. */
   readonly ingress?: readonly Rule[];
   readonly egress?: readonly Rule[];
@@ -150,15 +154,11 @@ export interface Packet {
   readonly icmp?: { readonly type: number; readonly code: number };
 }
 
-/** When a policy has its turn at a link of a host: `usual` for the host's own processes, `forwarded` for what passes through. */
-export type Turn = 'untracked' | 'before-dnat' | 'usual' | 'forwarded';
-
-/** Those of the policies that have that turn. Endpoints know only the usual one. */
-export const keysAt = ({ policies }: PolicyFacts, keys: readonly string[], turn: Turn): string[] =>
+/** Those of the policies that are weighed at that stage; what is for forwarded packets is for a host's own, too. */
+export const keysAt = ({ policies }: PolicyFacts, keys: readonly string[], stage: HostStage): string[] =>
   keys.filter((key) => {
-    const policy = policies.get(key);
-    if (turn === 'forwarded') return policy?.turn === undefined && policy?.forwarded === true;
-    return (policy?.turn ?? 'usual') === turn;
+    const on = policies.get(key)?.onHosts;
+    return on === stage || (stage === 'local' && on === 'forwarded');
   });
 
 /** Policies of one endpoint and direction by tier, in order of evaluation. */
