@@ -54,7 +54,7 @@ export class Bed implements AsyncDisposable {
 const beds = new Set<string>();
 
 /** One bed at a time, a name for each process. */
-export const bedName: string = `bench-${process.pid}`;
+const bedName = `bench-${process.pid}`;
 
 /** Builds the hosts, starts their engines and joins them to one Swarm. Labs of benchmarks that were killed are removed first. */
 export async function makeBed({ hosts, images = [], needs = [], engines = true, swarm = true }: BedOptions): Promise<Bed> {

@@ -1,12 +1,12 @@
-// npm run bench [-- name… --json FILE --undisturbed]: every figure of the product, each against its peer in the same run.
-// Prints one table; a missed target does not fail the run, a broken measurement does. --undisturbed keeps other work of the
-// machine out of the figures.
+// npm run bench [-- name… --json FILE]: every figure of the product, each against its peer in the same run.
+// Prints one table; a missed target does not fail the run, a broken measurement does. On a machine that does nothing else: to keep
+// other work out by processor weights starves the kernel's own threads, and every engine waits for what those take down.
 import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { isFault } from '#model/fault.ts';
 import { attachBench } from './attach.ts';
-import { bedName, removeBeds } from './bed.ts';
+import { removeBeds } from './bed.ts';
 import { burstBench } from './burst.ts';
 import { cniBench } from './cni.ts';
 import { encryptedBench } from './encrypted.ts';
@@ -16,7 +16,6 @@ import { planBench } from './plan.ts';
 import { policyBench } from './policy.ts';
 import { print, type Row } from './report.ts';
 import { servicesBench } from './services.ts';
-import { raise } from './undisturbed.ts';
 import { watchBench } from './watch.ts';
 
 const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
@@ -34,7 +33,7 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
 
 const { positionals: wanted, values } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'string' }, undisturbed: { type: 'boolean' } },
+  options: { json: { type: 'string' } },
 });
 const unknown = wanted.filter((name) => benches[name] === undefined);
 if (unknown.length > 0) {
@@ -53,7 +52,6 @@ for (const [bench, measure] of Object.entries(benches)) {
   if (wanted.length > 0 && !wanted.includes(bench)) continue;
   process.stderr.write(`bench: ${bench} …\n`);
   try {
-    using _ = values.undisturbed === true ? raise(bedName) : undefined;
     results.push({ bench, rows: await measure() });
   } catch (error) {
     // the others are still worth having
