@@ -40,6 +40,7 @@ const put = (index: PolicyIndex, pod: number, labels: Readonly<Record<string, st
   index.putPod(ownerOf(pod), {
     namespace: `space-${pod % namespaces}`,
     labels: { app: `app-${Math.floor(pod / namespaces) % policiesPer}`, ...labels },
+    account: 'default',
     ips: [addressOf(pod)],
     ports: [],
   });

@@ -10,6 +10,7 @@ assert.ok(web && client && other && node);
 
 const policy: OrderedPolicy = {
   key: 'web',
+  name: 'friends',
   tier: 'default',
   order: 1,
   subject: { type: 'all' },

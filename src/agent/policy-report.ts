@@ -9,6 +9,8 @@ export interface PolicyReport {
   readonly generation: number;
   /** Of this host, that it selects. 0: nothing of it is in the kernel here. */
   readonly endpoints: number;
+  /** It only counts what it would decide. */
+  readonly staged?: true;
   /** What of it cannot be served. */
   readonly problems: readonly string[];
   /** First packets of connections, since the rules were loaded last. */
@@ -30,7 +32,8 @@ export function reportOf(
 ): PolicyReport[] {
   const selected = (facts?.endpoints ?? []).flatMap(({ policies }) => policies ?? []);
   return known
-    .map(({ policy, generation, problems }): PolicyReport => {
+    .map(({ policy: said, generation, problems }): PolicyReport => {
+      const policy = facts?.policies.get(said.key) ?? said;
       const endpoints = selected.filter((key) => key === policy.key).length;
       const actions = new Map([...(policy.ingress ?? []), ...(policy.egress ?? [])].map(({ name, action }) => [name, action]));
       const rules = [...actions].map(([rule, action]) => ({
@@ -38,7 +41,8 @@ export function reportOf(
         action,
         ...(counts.get(labelOf(policy.key, rule)) ?? { packets: 0, bytes: 0 }),
       }));
-      return { policy: policy.key, generation, endpoints, problems, rules: endpoints === 0 ? [] : rules };
+      const staged = policy.staged === true ? { staged: policy.staged } : {};
+      return { policy: policy.key, generation, endpoints, ...staged, problems, rules: endpoints === 0 ? [] : rules };
     })
     .toSorted((a, b) => (a.policy < b.policy ? -1 : 1));
 }

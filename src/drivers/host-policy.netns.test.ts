@@ -45,6 +45,7 @@ const rule = (action: Action, port: number, more: Partial<Rule> = {}): Rule => (
 });
 const policy = (name: string, more: Partial<OrderedPolicy>): OrderedPolicy => ({
   key: name,
+  name,
   tier: 'default',
   order: 1000,
   subject: { type: 'all' },

@@ -53,6 +53,11 @@ export class PolicyChains {
     return tiersFor(this.#facts, keys, direction).map(([tier, policies]) => `jump ${this.#tier(tier, policies, { direction, stage })}`);
   }
 
+  /** Whether any of them decides. */
+  isEnforced(keys: readonly string[]): boolean {
+    return keys.some((key) => this.#facts.policies.get(key)?.staged !== true);
+  }
+
   /** What ends a packet that nothing allows. */
   denial(label: string): string[] {
     const told = this.#facts.logDenied === true ? [logging(label)] : [];
@@ -71,7 +76,7 @@ export class PolicyChains {
 
   #tier(tier: Tier, policies: readonly OrderedPolicy[], way: Omit<Way, 'keys'>): string {
     const { direction, stage } = way;
-    const isLast = allowing[stage] === undefined && tier.otherwise === 'deny';
+    const isLast = allowing[stage] === undefined && tier.otherwise === 'deny' && this.isEnforced(policies.map(({ key }) => key));
     const meaning = [direction, tier.name, ...policies.map(({ key }) => key)].join('\n');
     return this.chain(`${direction}_${wordOf[stage]}tier`, meaning, () => [
       ...policies.flatMap((policy) => this.#policy(policy, way)),
@@ -82,9 +87,20 @@ export class PolicyChains {
   /** A policy that may pass to the next tier has to return from the tier's own chain. */
   #policy(policy: OrderedPolicy, { direction, stage }: Omit<Way, 'keys'>): string[] {
     const rules = policy[direction] ?? [];
+    if (policy.staged === true) {
+      return [`jump ${this.chain(`${direction}_staged`, `${direction}\n${policy.key}`, () => this.#counted(policy, rules))}`];
+    }
     const lines = (): string[] => rules.flatMap((rule) => this.#rule(policy, rule, stage));
     if (rules.some(({ action }) => action === 'pass')) return lines();
     return [`jump ${this.chain(`${direction}_${wordOf[stage]}policy`, `${direction}\n${policy.key}`, lines)}`];
+  }
+
+  /** The first rule of a staged policy that matches counts, and the tier goes on. */
+  #counted(policy: OrderedPolicy, rules: readonly Rule[]): string[] {
+    const deciding = rules.filter(({ action }) => action !== 'log');
+    return deciding.flatMap((rule) =>
+      renderRule({ ...rule, action: 'pass' }, { label: labelOf(policy.key, rule.name), specs: this.#specs, allow: undefined }),
+    );
   }
 
   #rule(policy: OrderedPolicy, rule: Rule, stage: HostStage): string[] {

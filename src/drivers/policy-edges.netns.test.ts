@@ -42,7 +42,8 @@ const service: Service = {
 function factsOf(specs: readonly object[], known = ['web', 'client']): PolicyFacts {
   const index = new PolicyIndex();
   index.putNamespace('shop', {});
-  for (const name of known) index.putPod(`shop/${name}`, { namespace: 'shop', labels: { app: name }, ips: [], ports: [] });
+  for (const name of known)
+    index.putPod(`shop/${name}`, { namespace: 'shop', labels: { app: name }, account: 'default', ips: [], ports: [] });
   for (const [number, spec] of specs.entries()) {
     const { policy } = readNetworkPolicy({ metadata: { namespace: 'shop', name: `policy-${number}` }, spec });
     index.putPolicy(policy ?? assert.fail());

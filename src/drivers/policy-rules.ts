@@ -41,7 +41,8 @@ interface Making {
 type Conditions = string[] | undefined;
 
 const mayHold = (spec: AddressSpec | undefined, family: Family): boolean =>
-  spec !== undefined && (spec.selectors.length > 0 || spec.cidrs.some((cidr) => familyOf(cidr) === family));
+  spec !== undefined &&
+  (spec.selectors.length > 0 || (spec.services ?? []).length > 0 || spec.cidrs.some((cidr) => familyOf(cidr) === family));
 
 function addresses(end: End, side: Side, { specs, family }: Making): Conditions {
   const [word] = sideWord[side];

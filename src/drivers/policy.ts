@@ -24,7 +24,7 @@ function verdict({ policies: keys }: GuardedEndpoint, direction: Direction, chai
   if (keys === undefined) return undefined;
   if (keys.length === 0) return 'accept';
   const name = chains.chain(`${direction}_of`, [direction, ...keys].join('\n'), () => [
-    'tcp flags & (syn | ack) != syn counter drop comment "no beginning of a connection"',
+    ...(chains.isEnforced(keys) ? ['tcp flags & (syn | ack) != syn counter drop comment "no beginning of a connection"'] : []),
     ...chains.tiers({ keys, direction, stage: 'local' }),
   ]);
   return `goto ${name}`;
@@ -34,9 +34,10 @@ function declareSets({ policies, named }: PolicyFacts): string {
   const specs = new Map([...policies.values()].flatMap(({ sets }) => Object.entries(sets)));
   const sets = [...specs]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .flatMap(([id, { cidrs }]) =>
-      families.map((family) => `  set ${setName(id, family)} { type ipv${family}_addr;${cidrs.length === 0 ? '' : ' flags interval;'} }\n`),
-    );
+    .flatMap(([id, { cidrs, labelled }]) => {
+      const flags = cidrs.length === 0 && labelled !== true ? '' : ' flags interval;';
+      return families.map((family) => `  set ${setName(id, family)} { type ipv${family}_addr;${flags} }\n`);
+    });
   const ports = [...named.keys()]
     .toSorted()
     .flatMap((key) => families.map((family) => `  set ${namedSet(key, family)} { type ipv${family}_addr . inet_service; }\n`));

@@ -130,6 +130,7 @@ export function readClusterNetworkPolicy(item: unknown): Reading {
       key: `ClusterNetworkPolicy ${metadata.name}`,
       tier: spec.tier === 'Admin' ? 'kube-admin' : 'kube-baseline',
       order: spec.priority,
+      name: metadata.name,
       subject: selectorFor(spec.subject),
       ...of('ingress'),
       ...of('egress'),

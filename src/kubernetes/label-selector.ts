@@ -23,20 +23,39 @@ export const labelSelector: v.GenericSchema<unknown, LabelSelector> = v.object({
   matchExpressions: v.optional(v.nullable(v.array(expression))),
 });
 
-type Holder = 'endpoint' | 'namespace';
+export type Holder = 'endpoint' | 'namespace' | 'service account';
 
 /**
- * Labels of an endpoint's namespace stand beside its own under keys that no label can have, so that nobody who may label a pod
- * can make it look as if it were in another namespace.
+ * Labels of an endpoint's namespace and service account stand beside its own under keys that no label can have, so that nobody
+ * who may label a pod can make it look as if it were another's.
  */
-const labelOf = (of: Holder, key: string): string => (of === 'namespace' ? `namespace ${key}` : key);
-const namespaceName = 'in namespace';
+export const labelOf = (of: Holder, key: string): string => (of === 'endpoint' ? key : `${of} ${key}`);
+export const namespaceName = 'in namespace';
+export const accountName = 'of service account';
+/** What has it is a pod. */
+export const podMark = 'pod of';
+
+/** What has labels, and whose labels it has, too. */
+export interface Labelled {
+  readonly labels: Labels;
+  /** Absent: it is of the whole cluster. */
+  readonly namespace?: string;
+  readonly namespaceLabels?: Labels;
+  /** Of pods. */
+  readonly account?: string;
+  readonly accountLabels?: Labels;
+}
+
+const prefixed = (of: Holder, labels: Labels = {}): Labels =>
+  Object.fromEntries(Object.entries(labels).map(([key, value]) => [labelOf(of, key), value]));
 
 /** Everything that selectors look at. */
-export const selectable = (namespace: string, labels: Labels, namespaceLabels: Labels): Labels => ({
+export const selectable = ({ labels, namespace, namespaceLabels, account, accountLabels }: Labelled): Labels => ({
   ...labels,
-  ...Object.fromEntries(Object.entries(namespaceLabels).map(([key, value]) => [labelOf('namespace', key), value])),
-  [namespaceName]: namespace,
+  ...prefixed('namespace', namespaceLabels),
+  ...prefixed('service account', accountLabels),
+  ...(namespace === undefined ? {} : { [namespaceName]: namespace }),
+  ...(account === undefined ? {} : { [accountName]: account, [podMark]: 'k8s' }),
 });
 
 export const inNamespace = (name: string): Selector => ({ type: 'compare', how: 'equals', label: namespaceName, value: name });
@@ -47,11 +66,11 @@ export function onlyNamespace(selector: Selector): string | undefined {
   return parts.flatMap((part) => (part.type === 'compare' && part.label === namespaceName ? [part.value] : []))[0];
 }
 
-/** Whether the answer depends on the labels of a namespace. */
-export function asksNamespace(selector: Selector): boolean {
-  if (selector.type === 'not') return asksNamespace(selector.of);
-  if (selector.type === 'and' || selector.type === 'or') return selector.of.some(asksNamespace);
-  return 'label' in selector && selector.label.startsWith(labelOf('namespace', ''));
+/** Whether the answer depends on the labels of a namespace, or of a service account. */
+export function asks(selector: Selector, of: Exclude<Holder, 'endpoint'>): boolean {
+  if (selector.type === 'not') return asks(selector.of, of);
+  if (selector.type === 'and' || selector.type === 'or') return selector.of.some((one) => asks(one, of));
+  return 'label' in selector && selector.label.startsWith(labelOf(of, ''));
 }
 
 /** All of them; in one order, so that equal meanings are mostly equal data. */

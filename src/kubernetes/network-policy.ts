@@ -131,6 +131,8 @@ export function readNetworkPolicy(item: unknown): Reading {
       key: `NetworkPolicy ${metadata.namespace}/${metadata.name}`,
       tier: 'default',
       order: 1000,
+      // As Calico names it among its own.
+      name: `knp.default.${metadata.name}`,
       subject: both(inNamespace(metadata.namespace), selectorOf(spec.podSelector ?? {}, 'endpoint')),
       ...ingress,
       ...egress,

@@ -12,6 +12,8 @@ export interface PodPort {
 export interface PodFacts {
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** The service account that it runs as. */
+  readonly account: string;
   /** Of a pod in its node's own network, or one that has ended, none. */
   readonly ips: readonly Ip[];
   readonly ports: readonly PodPort[];
@@ -29,6 +31,7 @@ const pod = v.object({
   metadata: v.object({ namespace: v.string(), name: v.string(), labels }),
   spec: v.object({
     hostNetwork: v.optional(v.boolean(), false),
+    serviceAccountName: v.nullish(v.string(), ''),
     containers: v.nullish(v.array(container), []),
     initContainers: v.nullish(
       v.array(v.looseObject({ restartPolicy: v.optional(v.string()), ports: v.nullish(v.array(v.unknown()), []) })),
@@ -46,6 +49,9 @@ const pod = v.object({
 });
 const namespace = v.object({ metadata: v.object({ name: v.string(), labels }) });
 
+/** Of pods that name none: the server says so itself. */
+const defaultAccount = 'default';
+
 /** Undefined: it has no network of its own, has ended, or cannot be read. */
 export function readPod(item: unknown): PodFacts | undefined {
   const read = v.safeParse(pod, item);
@@ -58,6 +64,7 @@ export function readPod(item: unknown): PodFacts | undefined {
   return {
     namespace: metadata.namespace,
     labels: metadata.labels ?? {},
+    account: spec.serviceAccountName || defaultAccount,
     ips: ips.flatMap((text) => {
       const ip = v.safeParse(field.ip, text);
       return ip.success ? [ip.output] : [];
@@ -84,9 +91,12 @@ export function readNamespace(item: unknown): Readonly<Record<string, string>> |
 }
 
 /** For the journal: a pod that readPod reads as the same facts. */
-export const keptPod = (key: string, { namespace: of, labels: own, ips, ports }: PodFacts): object => ({
+export const keptPod = (key: string, { namespace: of, labels: own, account, ips, ports }: PodFacts): object => ({
   metadata: { namespace: of, name: key.slice(of.length + 1), labels: own },
-  spec: ports.length === 0 ? {} : { containers: [{ ports: ports.map(keptPort) }] },
+  spec: {
+    ...(account === defaultAccount ? {} : { serviceAccountName: account }),
+    ...(ports.length === 0 ? {} : { containers: [{ ports: ports.map(keptPort) }] }),
+  },
   status: { podIPs: ips.map((ip) => ({ ip })) },
 });
 

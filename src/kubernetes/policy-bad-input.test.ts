@@ -17,8 +17,8 @@ const packet = (destinationPort = 80): Packet => ({ source: client, destination:
 function factsOf(readings: readonly Reading[]) {
   const index = new PolicyIndex();
   index.putNamespace('shop', { team: 'shop' });
-  index.putPod('shop/web', { namespace: 'shop', labels: { app: 'web' }, ips: [web], ports: [] });
-  index.putPod('shop/client', { namespace: 'shop', labels: { app: 'client' }, ips: [client], ports: [] });
+  index.putPod('shop/web', { namespace: 'shop', labels: { app: 'web' }, account: 'default', ips: [web], ports: [] });
+  index.putPod('shop/client', { namespace: 'shop', labels: { app: 'client' }, account: 'default', ips: [client], ports: [] });
   for (const { policy } of readings) if (policy !== undefined) index.putPolicy(policy);
   return index.facts([
     { owner: 'shop/web', addresses: [web] },
@@ -153,8 +153,8 @@ test('a label of a pod does not make it look like one of another namespace', () 
   const index = new PolicyIndex();
   index.putNamespace('shop', { team: 'shop' });
   const forged = { 'namespace team': 'admins', 'in namespace': 'admins', team: 'admins' };
-  index.putPod('shop/web', { namespace: 'shop', labels: {}, ips: [web], ports: [] });
-  index.putPod('shop/client', { namespace: 'shop', labels: forged, ips: [client], ports: [] });
+  index.putPod('shop/web', { namespace: 'shop', labels: {}, account: 'default', ips: [web], ports: [] });
+  index.putPod('shop/client', { namespace: 'shop', labels: forged, account: 'default', ips: [client], ports: [] });
   const { policy } = own({ podSelector: {}, ingress: [{ from: [{ namespaceSelector: { matchLabels: { team: 'admins' } } }] }] });
   index.putPolicy(policy ?? assert.fail());
   const facts = index.facts([{ owner: 'shop/web', addresses: [web] }]) ?? assert.fail();

@@ -3,7 +3,10 @@
 // look at that pod for every set and not at every pod. Pure: no clock, no I/O.
 import { type Cidr, coverage, hostPrefix, type Ip } from '#model/ip.ts';
 import {
+  type Action,
   type AddressSpec,
+  byTierOrder,
+  type Direction,
   type GuardedEndpoint,
   type NamedPort,
   namedPortKey,
@@ -11,15 +14,19 @@ import {
   type OwnedAddresses,
   type PolicyFacts,
   type Rule,
+  type Tier,
 } from '#model/policy.ts';
+import { disjoint } from '#model/ranges.ts';
 import { type Labels, type Selector, selects } from '#model/selector.ts';
-import { asksNamespace, onlyNamespace, selectable } from './label-selector.ts';
+import type { NetworkSet } from './calico-tier.ts';
+import { asks, onlyNamespace, selectable } from './label-selector.ts';
 import type { PodFacts } from './pods.ts';
 import { tiers } from './policy-parts.ts';
 
 class Members {
   readonly spec: AddressSpec;
   readonly pods = new Set<string>();
+  readonly sets = new Set<string>();
   #resolved: readonly Cidr[] | undefined;
 
   constructor(spec: AddressSpec) {
@@ -30,11 +37,13 @@ class Members {
     this.#resolved = undefined;
   }
 
-  resolve(ipsOf: (pod: string) => readonly Ip[]): readonly Cidr[] {
+  resolve(ipsOf: (pod: string) => readonly Ip[], netsOf: (set: string) => readonly Cidr[]): readonly Cidr[] {
     if (this.#resolved !== undefined) return this.#resolved;
-    const isCovered = coverage(this.spec.cidrs);
+    const nets = [...this.sets].flatMap(netsOf);
+    const cidrs = nets.length === 0 ? this.spec.cidrs : disjoint([...this.spec.cidrs, ...nets]);
+    const isCovered = coverage(cidrs);
     const ips = new Set([...this.pods].flatMap(ipsOf));
-    this.#resolved = [...this.spec.cidrs, ...[...ips].filter((ip) => !isCovered(ip)).map(hostPrefix)].toSorted();
+    this.#resolved = [...cidrs, ...[...ips].filter((ip) => !isCovered(ip)).map(hostPrefix)].toSorted();
     return this.#resolved;
   }
 }
@@ -43,6 +52,10 @@ export class PolicyIndex {
   readonly #pods = new Map<string, PodFacts>();
   readonly #podsIn = new Map<string, Set<string>>();
   readonly #namespaces = new Map<string, Labels>();
+  /** By `namespace/name`. */
+  readonly #accounts = new Map<string, Labels>();
+  readonly #networkSets = new Map<string, NetworkSet>();
+  readonly #tiers = new Map<string, Tier>(tiers.map((tier) => [tier.name, tier]));
   /** What selectors look at, as long as it is the same. */
   readonly #selectable = new Map<string, Labels>();
   readonly #policies = new Map<string, OrderedPolicy>();
@@ -90,6 +103,37 @@ export class PolicyIndex {
     this.#lookAtNamespace(name);
   }
 
+  putAccount(key: string, labels: Labels): void {
+    this.#accounts.set(key, labels);
+    this.#lookAtAccount(key);
+  }
+
+  deleteAccount(key: string): void {
+    this.#accounts.delete(key);
+    this.#lookAtAccount(key);
+  }
+
+  /** Keys of sets of the whole cluster and of those of a namespace are never alike. */
+  putNetworkSet(key: string, set: NetworkSet): void {
+    this.#networkSets.set(key, set);
+    this.#lookAtSet(key);
+  }
+
+  deleteNetworkSet(key: string): void {
+    this.#networkSets.delete(key);
+    this.#lookAtSet(key);
+  }
+
+  putTier(tier: Tier): void {
+    this.#tiers.set(tier.name, tier);
+    this.#facts = undefined;
+  }
+
+  deleteTier(name: string): void {
+    this.#tiers.delete(name);
+    this.#facts = undefined;
+  }
+
   putPolicy(policy: OrderedPolicy): void {
     this.#policies.set(policy.key, policy);
     this.#chosen.clear();
@@ -126,12 +170,42 @@ export class PolicyIndex {
   }
 
   #lookAtNamespace(name: string): void {
-    for (const key of this.#podsIn.get(name) ?? []) {
+    this.#lookAtPods(this.#podsIn.get(name) ?? []);
+    for (const [key, { namespace }] of this.#networkSets) if (namespace === name) this.#lookAtSet(key);
+  }
+
+  #lookAtAccount(account: string): void {
+    const [namespace = '', name] = account.split('/');
+    this.#lookAtPods([...(this.#podsIn.get(namespace) ?? [])].filter((key) => this.#pods.get(key)?.account === name));
+  }
+
+  #lookAtPods(keys: Iterable<string>): void {
+    for (const key of keys) {
       this.#selectable.delete(key);
       this.#look(key, false);
     }
     this.#chosen.clear();
     this.#facts = undefined;
+  }
+
+  /** Also when only its prefixes are others. */
+  #lookAtSet(key: string): void {
+    for (const members of this.#sets.values()) {
+      const was = members.sets.delete(key);
+      const is = this.#isSetMeant(members.spec, key);
+      if (is) members.sets.add(key);
+      if (is || was) members.changed();
+    }
+    this.#facts = undefined;
+  }
+
+  #isSetMeant({ labelled, selectors }: AddressSpec, key: string): boolean {
+    const set = this.#networkSets.get(key);
+    if (labelled !== true || set === undefined) return false;
+    const { namespace, labels } = set;
+    const namespaceLabels = namespace === undefined ? {} : this.#namespaces.get(namespace);
+    const seen = selectable({ labels, ...(namespace === undefined ? {} : { namespace }), namespaceLabels: namespaceLabels ?? {} });
+    return selectors.some((selector) => (namespaceLabels !== undefined || !asks(selector, 'namespace')) && selects(selector, seen));
   }
 
   /** Whether the pod is in each set, now. */
@@ -149,10 +223,15 @@ export class PolicyIndex {
     const pod = this.#pods.get(key);
     if (pod === undefined) return false;
     const namespaceLabels = this.#namespaces.get(pod.namespace);
-    // What is not known of a namespace must open nothing.
-    if (namespaceLabels === undefined && asksNamespace(selector)) return false;
+    const accountLabels = this.#accounts.get(`${pod.namespace}/${pod.account}`);
+    // What is not known of a namespace or an account must open nothing.
+    if (namespaceLabels === undefined && asks(selector, 'namespace')) return false;
+    if (accountLabels === undefined && asks(selector, 'service account')) return false;
     let labels = this.#selectable.get(key);
-    if (labels === undefined) this.#selectable.set(key, (labels = selectable(pod.namespace, pod.labels, namespaceLabels ?? {})));
+    if (labels === undefined) {
+      labels = selectable({ ...pod, namespaceLabels: namespaceLabels ?? {}, accountLabels: accountLabels ?? {} });
+      this.#selectable.set(key, labels);
+    }
     return selects(selector, labels);
   }
 
@@ -168,22 +247,26 @@ export class PolicyIndex {
       return { owner, addresses, policies: this.#chosen.get(owner) };
     });
     const keys = new Set(endpoints.flatMap(({ policies }) => policies ?? []));
-    const policies = new Map([...keys].toSorted().flatMap((key) => entryOf(this.#policies, key)));
+    const chosen = [...keys].toSorted().flatMap((key) => this.#policies.get(key) ?? []);
+    const { tiers: all, policies } = placedInTiers(chosen, this.#tiers);
     this.#keepSets([...policies.values()]);
-    const sets = new Map([...this.#sets].map(([id, members]) => [id, members.resolve((pod) => this.#ipsOf(pod))]));
-    return { tiers, policies, sets, named: this.#namedPorts([...policies.values()]), endpoints };
+    const ipsOf = (pod: string): readonly Ip[] => this.#ipsOf(pod);
+    const netsOf = (set: string): readonly Cidr[] => this.#networkSets.get(set)?.nets ?? [];
+    const sets = new Map([...this.#sets].map(([id, members]) => [id, members.resolve(ipsOf, netsOf)]));
+    return { tiers: all, policies, sets, named: this.#namedPorts([...policies.values()]), endpoints };
   }
 
   /** Undefined: the pod or its namespace is not known yet. What is no pod is nobody's subject. */
   #policiesFor(owner: string): readonly string[] | undefined {
     if (!owner.includes('/')) return [];
     const pod = this.#pods.get(owner);
-    if (pod === undefined) return undefined;
-    const isKnown = this.#namespaces.has(pod.namespace);
-    const chosen = [...this.#policies.values()].filter(
-      ({ subject }) => (isKnown || !asksNamespace(subject)) && this.#isMeant(subject, owner),
-    );
-    if (!isKnown && [...this.#policies.values()].some(({ subject }) => asksNamespace(subject))) return undefined;
+    const policies = [...this.#policies.values()].filter(isForEndpoints);
+    const enforced = policies.filter(({ staged }) => staged !== true);
+    if (pod === undefined) return enforced.length === 0 ? [] : undefined;
+    const isUnknown = (of: 'namespace' | 'service account'): boolean => enforced.some(({ subject }) => asks(subject, of));
+    if (!this.#namespaces.has(pod.namespace) && isUnknown('namespace')) return undefined;
+    if (!this.#accounts.has(`${pod.namespace}/${pod.account}`) && isUnknown('service account')) return undefined;
+    const chosen = policies.filter(({ subject }) => this.#isMeant(subject, owner));
     return chosen.map(({ key }) => key).toSorted();
   }
 
@@ -196,6 +279,7 @@ export class PolicyIndex {
       const members = new Members(spec);
       for (const selector of spec.selectors)
         for (const key of this.#candidates(selector)) if (this.#isMeant(selector, key)) members.pods.add(key);
+      for (const key of this.#networkSets.keys()) if (this.#isSetMeant(spec, key)) members.sets.add(key);
       this.#sets.set(id, members);
     }
   }
@@ -229,12 +313,48 @@ export class PolicyIndex {
   }
 }
 
-function entryOf<T>(map: ReadonlyMap<string, T>, key: string): [string, T][] {
-  const value = map.get(key);
-  return value === undefined ? [] : [[key, value]];
+/** Before services are translated, and before connections are tracked, policies are for hosts alone. */
+const isForEndpoints = ({ onHosts }: OrderedPolicy): boolean => onHosts !== 'untranslated' && onHosts !== 'untracked';
+
+interface Placed {
+  readonly tiers: readonly Tier[];
+  readonly policies: ReadonlyMap<string, OrderedPolicy>;
 }
 
-function namedIn({ protocol, destination }: Rule): string[] {
+/**
+ * A policy of a tier that is not there is weighed before all others, so that what it denies is denied wherever it may come to
+ * stand, and what it would allow is left to the others.
+ */
+function placedInTiers(chosen: readonly OrderedPolicy[], known: ReadonlyMap<string, Tier>): Placed {
+  const missing = new Set(chosen.map(({ tier }) => tier).filter((name) => !known.has(name)));
+  const before = [...missing].map((name): Tier => ({ name, order: -Infinity, otherwise: 'deny' }));
+  const placed = (policy: OrderedPolicy): OrderedPolicy => {
+    const otherwise = known.get(policy.tier)?.otherwise;
+    if (policy.staged === true) return rewritten(policy, (rules, direction) => [...rules, atLast(direction, otherwise ?? 'deny')]);
+    return otherwise === undefined ? rewritten(policy, closed) : policy;
+  };
+  return {
+    tiers: [...known.values(), ...before].toSorted(byTierOrder),
+    policies: new Map(chosen.map((policy) => [policy.key, placed(policy)])),
+  };
+}
+
+const closed = (rules: readonly Rule[]): Rule[] => rules.map((rule) => (rule.action === 'allow' ? { ...rule, action: 'pass' } : rule));
+
+/** What a staged policy leaves to the others of its tier, and to the tier's own word when it is the only one. */
+const atLast = (direction: Direction, action: Action): Rule => ({ name: `${direction} otherwise`, action, source: {}, destination: {} });
+
+function rewritten(policy: OrderedPolicy, change: (rules: readonly Rule[], direction: Direction) => Rule[]): OrderedPolicy {
+  const { ingress, egress, ...rest } = policy;
+  return {
+    ...rest,
+    ...(ingress === undefined ? {} : { ingress: change(ingress, 'ingress') }),
+    ...(egress === undefined ? {} : { egress: change(egress, 'egress') }),
+  };
+}
+
+function namedIn({ protocol, source, destination }: Rule): string[] {
   if (protocol === undefined) return [];
-  return [...(destination.ports?.named ?? []), ...(destination.notPorts?.named ?? [])].map((name) => namedPortKey(protocol, name));
+  const specs = [source.ports, source.notPorts, destination.ports, destination.notPorts];
+  return specs.flatMap((spec) => spec?.named ?? []).map((name) => namedPortKey(protocol, name));
 }

@@ -9,7 +9,7 @@ import { protocols } from '#model/policy.ts';
 import { disjoint } from '#model/ranges.ts';
 import type { Selector } from '#model/selector.ts';
 
-/** As Calico orders them; NetworkPolicies are in `default` there, too. */
+/** As Calico orders them; NetworkPolicies are in `default` there, too. They are always there, and as they are. */
 export const tiers: readonly Tier[] = [
   { name: 'kube-admin', order: 1_000, otherwise: 'pass' },
   { name: 'default', order: 1_000_000, otherwise: 'deny' },
@@ -50,9 +50,13 @@ export class Sets {
   readonly specs: Record<string, AddressSpec> = {};
 
   /** Its id. The same addresses have the same one, in whatever order they are named. */
-  add(selectors: readonly Selector[], cidrs: readonly Cidr[]): string {
+  add(selectors: readonly Selector[], cidrs: readonly Cidr[], more: Pick<AddressSpec, 'labelled' | 'services'> = {}): string {
     const byText = new Map(selectors.map((selector) => [JSON.stringify(selector), selector]));
-    const spec = { selectors: [...byText].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one), cidrs: disjoint(cidrs) };
+    const spec: AddressSpec = {
+      selectors: [...byText].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one),
+      ...more,
+      cidrs: disjoint(cidrs),
+    };
     const id = idOf(spec);
     this.specs[id] = spec;
     return id;

@@ -11,6 +11,10 @@ export type Action = 'allow' | 'deny' | 'pass' | 'log';
 /** Which addresses a rule means: those of endpoints that one of the selectors picks, and those in one of the prefixes. */
 export interface AddressSpec {
   readonly selectors: readonly Selector[];
+  /** Whether the selectors pick everything that has labels, sets of prefixes too. Else endpoints only. */
+  readonly labelled?: true;
+  /** Those that stand behind one of these services, as `namespace/name`. */
+  readonly services?: readonly string[];
   /** No two overlap. */
   readonly cidrs: readonly Cidr[];
 }
@@ -18,7 +22,7 @@ export interface AddressSpec {
 export interface PortSpec {
   /** Both ends included. */
   readonly ranges: readonly (readonly [number, number])[];
-  /** Ports that the endpoint with the destination's address calls so, for the rule's protocol. */
+  /** Ports that the endpoint with that end's address calls so, for the rule's protocol. */
   readonly named: readonly string[];
 }
 
@@ -59,8 +63,11 @@ export interface OrderedPolicy {
   /** Unlike for all policies: what it is called and of which sort. */
   readonly key: string;
   readonly tier: string;
-  /** Lower comes first; equal ones by key. */
+  /** Lower comes first; equal ones by name, then by key. */
   readonly order: number;
+  readonly name: string;
+  /** It decides nothing: what it would decide, were it alone in force, is counted. */
+  readonly staged?: true;
   /** Absent: it is for no host. */
   readonly onHosts?: HostStage;
   /** Which endpoints it is for. */
@@ -161,7 +168,7 @@ export const keysAt = ({ policies }: PolicyFacts, keys: readonly string[], stage
     return on === stage || (stage === 'local' && on === 'forwarded');
   });
 
-/** Policies of one endpoint and direction by tier, in order of evaluation. */
+/** Policies of one endpoint and direction by tier, in order of evaluation, staged ones among them. */
 export function tiersFor(
   facts: PolicyFacts,
   keys: readonly string[],
@@ -174,7 +181,11 @@ export function tiersFor(
   });
 }
 
-const byOrder = (a: OrderedPolicy, b: OrderedPolicy): number => a.order - b.order || (a.key < b.key ? -1 : 1);
+const textOrder = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+/** The difference of two that have no order, infinity, is no number. */
+const byOrder = (a: OrderedPolicy, b: OrderedPolicy): number => a.order - b.order || textOrder(a.name, b.name) || textOrder(a.key, b.key);
+
+export const byTierOrder = (a: Tier, b: Tier): number => a.order - b.order || textOrder(a.name, b.name);
 
 /** Answers for many packets from facts that stay the same. */
 export class Verdicts {
@@ -211,9 +222,10 @@ export class Verdicts {
     const key = [direction, ...policies].join('\n');
     let way = this.#ways.get(key);
     if (way === undefined) {
-      way = tiersFor(this.#facts, policies, direction).map(
-        ([tier, some]) => [tier, some.flatMap((policy) => policy[direction] ?? [])] as const,
-      );
+      way = tiersFor(this.#facts, policies, direction).flatMap(([tier, all]) => {
+        const some = all.filter(({ staged }) => staged !== true);
+        return some.length === 0 ? [] : [[tier, some.flatMap((policy) => policy[direction] ?? [])] as const];
+      });
       this.#ways.set(key, way);
     }
     return way;
