@@ -172,6 +172,9 @@ export function manifests(): Readonly<Record<string, string>> {
       'Causeway as the network of a cluster by the model calico. The address of the API server is to be replaced, see docs/bgp.md.',
       renderChart({ model: 'calico' }),
     ),
+    'network-attachment-definitions.yaml': file('Definitions of further networks of pods, where nobody has brought them yet.', [
+      read('crds', 'network-attachment-definitions.yaml').trim(),
+    ]),
     'causeway-uninstall.yaml': file(
       'Takes Causeway off every node of a cluster. See docs/kubernetes.md.',
       renderChart({ uninstall: true }),

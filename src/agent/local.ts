@@ -8,6 +8,7 @@ import { domainName, endpointLink, endpointMac, endpointPeerLink, gatewayOf, mos
 import { checkMtu } from '#drivers/mtu.ts';
 import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 import { inspectAttachment } from '#kernel/attachment.ts';
+import { leadOut } from '#kernel/default-route.ts';
 import { isAbsent } from '#kernel/netns.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { HostPort, HostPorts } from './host-ports.ts';
@@ -268,6 +269,11 @@ export class HostAgent implements LocalAgent {
   /** The host has been off: no container has kept its namespace, and the engine makes new endpoints for those it starts. */
   detachAll(): void {
     for (const { endpoint } of this.#options.endpoints.all()) this.#forget(endpoint.id);
+  }
+
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
+  async leadOut(sandbox: string, ifname: string, gateways: readonly Ip[]): Promise<void> {
+    leadOut(sandbox, ifname, gateways);
   }
 
   // oxlint-disable-next-line require-await -- part of an asynchronous interface

@@ -72,6 +72,13 @@ export const blockLength: Schema<number> = whole(8, 128);
 export const seconds: Schema<number> = whole(1, 10 * 366 * 86_400);
 export const flag: Schema<boolean> = v.boolean();
 
+/** Any JSON object, and no list. */
+export const object: Schema<Record<string, unknown>> = v.pipe(
+  v.unknown(),
+  v.check((value) => !Array.isArray(value), 'expected an object, got a list'),
+  v.record(v.string(), v.unknown()),
+);
+
 const bytes256 = (what: string): Schema<string> => v.pipe(v.string(), v.maxBytes(256, `${what} holds at most 256 bytes`));
 const entryLimit = 64;
 

@@ -143,6 +143,11 @@ export interface LocalAgent {
    */
   leave(id: string, when?: 'soon' | 'now'): Promise<void>;
   detach(id: string): Promise<void>;
+  /**
+   * Leads the container's default routes of the gateways' families over its link `ifname`, whosever link it is, and nowhere else.
+   * Fault `kernel` (no such namespace or link, or the gateway cannot be reached there).
+   */
+  leadOut(sandbox: string, ifname: string, gateways: readonly Ip[]): Promise<void>;
   /** Names that resolve to the endpoint inside its network. Unknown ids are ignored. */
   rename(id: string, owner: string, names: readonly string[]): Promise<void>;
 }

@@ -288,7 +288,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     policies: () => cluster.policies && reportOf(cluster.policies.policies(), agent.policy, ruleCounts(policyTableName)),
     details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
   });
-  const cni = createCni({ agent: agent.local, choose: cluster.choose, log: log.child({ part: 'cni' }) });
+  const cni = createCni({ agent: agent.local, choose: cluster.choose, networks: cluster.networks, log: log.child({ part: 'cni' }) });
   const servers = [
     await listenSocket(apps.socket, join(options.run, 'agent.sock')),
     await listenSocket(cni.app, join(options.run, 'cni.sock')),

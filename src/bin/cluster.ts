@@ -1,8 +1,10 @@
 // Whom an agent follows: controllers that it has joined, or the API of the Kubernetes cluster that its host is a node of.
 import { networkInterfaces } from 'node:os';
+import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { Controller } from '#agent/agent.ts';
 import { PolicedConnections } from '#agent/policed-connections.ts';
+import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, Journal } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
 import { CalicoBgp } from '#kubernetes/calico-bgp.ts';
@@ -22,6 +24,7 @@ import type { Ip } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Network } from '#model/resources.ts';
 import { podAddresses } from '#kubernetes/pod-addresses.ts';
+import { PodNetworks } from '#kubernetes/pod-networks.ts';
 import type { NodeOptions } from './node-options.ts';
 
 /** What a run of the loop has brought about. */
@@ -43,6 +46,8 @@ export interface Cluster {
   readonly bgp?: CalicoBgp;
   /** Which pools a pod gets its addresses from, where the cluster says it. */
   readonly choose?: AddressChooser;
+  /** Which further networks pods are attached to, where the cluster says it. */
+  readonly networks?: FurtherNetworks;
   /** Told after every run of the loop. */
   applied(done: Done): void;
 }
@@ -86,6 +91,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
     generation: 0,
     controller: () => calico?.controller ?? kubernetesController(client, cluster),
     ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose }),
+    networks: new PodNetworks({ client, folder: dirname(cniConf) }),
     renew: () => undefined,
     services,
     policies,

@@ -16,17 +16,23 @@ import { appendResult, type Result } from './result.ts';
 
 type Of<C extends Request['command']> = Extract<Request, { readonly command: C }>;
 
+export interface AttachmentsOptions {
+  readonly choose?: AddressChooser | undefined;
+  /** What else hangs on an endpoint, and goes before it. Absent already is success. */
+  readonly release?: (id: string) => Promise<void>;
+}
+
 /** Addresses of a range that are tried one after the other. */
 const mostTries = 65_536;
 
 export class Attachments {
   readonly #agent: LocalAgent;
-  readonly #choose: AddressChooser;
+  readonly #options: AttachmentsOptions;
   readonly #records: AttachmentRecords;
 
-  constructor(agent: LocalAgent, choose: AddressChooser = () => Promise.resolve(undefined)) {
+  constructor(agent: LocalAgent, options: AttachmentsOptions = {}) {
     this.#agent = agent;
-    this.#choose = choose;
+    this.#options = options;
     this.#records = new AttachmentRecords(agent.journal);
   }
 
@@ -89,7 +95,7 @@ export class Attachments {
   /** Removes every attachment of that configuration that the runtime does not name; one that cannot be does not keep the others. */
   async collect({ name, valid }: Of<'GC'>): Promise<void> {
     const named = new Set(valid.map(({ containerID: containerId, ifname }) => endpointId({ name, containerId, ifname })));
-    const lost = this.#records.list().filter(({ endpoint, record }) => record.name === name && !named.has(endpoint));
+    const lost = this.records().filter(({ endpoint, record }) => record.name === name && !named.has(endpoint));
     const ends = await Promise.allSettled(lost.map(({ endpoint }) => this.forget(endpoint)));
     const failed = ends.filter((end) => end.status === 'rejected');
     const [first] = failed;
@@ -134,17 +140,19 @@ export class Attachments {
     return link;
   }
 
-  /** By endpoint. Fault `corrupt`. */
+  /** Those that the runtime has made, by endpoint: others go with them. Fault `corrupt`. */
   records(): ReturnType<AttachmentRecords['list']> {
-    return this.#records.list();
+    return this.#records.list().filter(({ record }) => record.isFurther !== true);
   }
 
-  /** As by DEL. Unknown already is success. */
+  /** As by DEL. Unknown already is success. What else hangs on it may fail and has to be asked again; the endpoint is gone by then. */
   async forget(id: string): Promise<void> {
+    const released = await Promise.allSettled([this.#options.release?.(id)]);
     await this.#agent.leave(id, 'now');
     await this.#agent.detach(id);
     const record = this.#records.get(id);
     if (record?.ipam !== undefined) await giveBack(record.ipam, record);
+    for (const end of released) if (end.status === 'rejected') throw end.reason;
     this.#records.delete(id);
   }
 
@@ -155,7 +163,7 @@ export class Attachments {
     for (const ip of addresses) yield await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id);
     for (const set of wanted.ranges) yield await this.#oneOf(network, set, id);
     if (addresses.length > 0 || wanted.ranges.length > 0) return;
-    for (const choice of (await this.#choose(request.args)) ?? []) yield await this.#firstOf(choice, id);
+    for (const choice of (await this.#options.choose?.(request.args)) ?? []) yield await this.#firstOf(choice, id);
   }
 
   /** Of pools that are full the next one is asked. Faults as requestAddress. */
@@ -201,9 +209,10 @@ export class Attachments {
   }
 }
 
-const recordOf = ({ attachment, netns, args: { podUid }, ipam }: Of<'ADD'>): AttachmentRecord => ({
+const recordOf = ({ attachment, netns, args: { podUid }, ipam, isFurther }: Of<'ADD'>): AttachmentRecord => ({
   ...attachment,
   netns,
+  ...(isFurther === true ? { isFurther } : {}),
   ...(podUid === undefined ? {} : { podUid }),
   ...(ipam === undefined ? {} : { ipam }),
 });

@@ -23,6 +23,8 @@ export interface Wanted {
   readonly aliases: readonly string[];
   readonly ports: readonly PublishedPort[];
   readonly bandwidth?: Bandwidth;
+  /** Of the pod, where the runtime tells of them. */
+  readonly annotations: Readonly<Record<string, string>>;
   /** For the result only: who resolves names is the runtime's affair. */
   readonly dns: Dns;
   readonly earlier?: Result;
@@ -100,6 +102,7 @@ const ipRange: Schema<AddressRange> = v.pipe(
   })),
 );
 
+export const annotationsCapability = 'io.kubernetes.cri.pod-annotations';
 const runtimeConfig = v.object({
   portMappings: optional(field.listOf(portMapping, 1024), []),
   ips: optional(field.listOf(address, 2), []),
@@ -119,6 +122,8 @@ const runtimeConfig = v.object({
   infinibandGUID: optional(v.string(), ''),
   deviceID: optional(v.string(), ''),
   cgroupPath: optional(v.string(), ''),
+  // Of containerd and CRI-O.
+  [annotationsCapability]: optional(v.nullable(v.record(v.string(), v.string())), null),
 });
 
 const configuration = v.strictObject({
@@ -182,6 +187,7 @@ export function parseConfiguration(input: Readonly<Record<string, unknown>>): Wa
     aliases,
     ports: portMappings.flatMap((mapping) => publishedPort(mapping) ?? []),
     ...(bandwidth === undefined ? {} : { bandwidth }),
+    annotations: runtime[annotationsCapability] ?? {},
     dns: dnsOf(parsed),
     ...(earlier === undefined ? {} : { earlier }),
   };

@@ -27,7 +27,8 @@ const typePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$/;
 
 const failure = v.object({ code: v.optional(v.number()), msg: v.optional(v.string(), ''), details: v.optional(v.string(), '') });
 
-function find(type: string, path: string): string {
+/** File of the plugin. Faults: `invalid` (no name of one), `unsupported` (it is not there). */
+export function findPlugin(type: string, path: string): string {
   if (!typePattern.test(type)) throw new Fault('invalid', `${JSON.stringify(type.slice(0, 80))} is no name of a plugin`, { field: 'type' });
   for (const folder of path.split(':').filter((one) => one.startsWith('/'))) {
     const file = join(folder, type);
@@ -69,7 +70,12 @@ export async function execute(delegation: Delegation): Promise<unknown> {
     CNI_ARGS: args,
     CNI_PATH: path,
   };
-  const child = spawn(find(type, path), { env: environment, stdio: ['pipe', 'pipe', 'pipe'], timeout: patienceMs, killSignal: 'SIGKILL' });
+  const child = spawn(findPlugin(type, path), {
+    env: environment,
+    stdio: ['pipe', 'pipe', 'pipe'],
+    timeout: patienceMs,
+    killSignal: 'SIGKILL',
+  });
   const ended = Promise.withResolvers<number | null>();
   child.once('error', (cause) => ended.reject(new Fault('kernel', `Cannot execute plugin ${type}: ${cause.message}`, { cause })));
   child.once('close', (status) => ended.resolve(status));

@@ -10,6 +10,8 @@ export interface AttachmentRecord extends AttachmentName {
   readonly netns: string;
   /** Of the pod, when a runtime of Kubernetes has said it. */
   readonly podUid?: string;
+  /** It was not the runtime that asked for it: it goes with another attachment of the container. */
+  readonly isFurther?: boolean;
   /** Who gave the addresses, when it was not the agent. */
   readonly ipam?: Ipam;
 }
@@ -19,6 +21,7 @@ const record: v.GenericSchema<unknown, AttachmentRecord> = v.object({
   ifname: v.string(),
   netns: v.string(),
   podUid: v.exactOptional(v.string()),
+  isFurther: v.exactOptional(v.boolean()),
   ipam: v.exactOptional(ipam),
 });
 const prefix = 'cni/';

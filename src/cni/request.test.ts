@@ -37,7 +37,8 @@ test('an ADD of a Kubernetes runtime', () => {
     attachment,
     netns: '/run/netns/one',
     args: { namespace: 'shop', pod: 'web-0', podUid: '3c' },
-    wanted: { name: 'pods', addresses: [], ranges: [], aliases: [], ports: [], dns: {} },
+    called: { args: environment.CNI_ARGS, path: environment.CNI_PATH },
+    wanted: { name: 'pods', addresses: [], ranges: [], aliases: [], ports: [], annotations: {}, dns: {} },
   });
 });
 
@@ -55,6 +56,7 @@ test('everything that a runtime may ask by capabilities', () => {
     bandwidth: { ingressRate: 8000, ingressBurst: 4_294_967_295, egressRate: 16_000, egressBurst: 9000 },
     ipRanges: [[{ subnet: '10.244.0.0/24', rangeStart: '10.244.0.7' }]],
     cgroupPath: '/kubepods',
+    'io.kubernetes.cri.pod-annotations': { shop: 'open' },
   };
   const capabilities = { portMappings: true };
   const conf = { network: 'shop', runtimeConfig, capabilities, dns: { domain: 'x' }, 'cni.dev/more': 1, prevResult };
@@ -71,6 +73,7 @@ test('everything that a runtime may ask by capabilities', () => {
       { protocol: 'udp', hostIp: '10.0.0.1', hostPort: 53, port: 53 },
     ],
     bandwidth: { ingress: { rate: 8000 }, egress: { rate: 16_000, burst: 9000 } },
+    annotations: { shop: 'open' },
     dns: { domain: 'x', nameservers: ['10.96.0.10'], search: ['svc.cluster.local'] },
     earlier: { interfaces: prevResult.interfaces, ips: prevResult.ips, routes: [], dns: {} },
   });

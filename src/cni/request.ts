@@ -17,6 +17,13 @@ export interface AttachmentName {
   readonly ifname: string;
 }
 
+/** What plugins of others are to be told, too. */
+export interface Called {
+  /** CNI_ARGS and CNI_PATH, as they came. */
+  readonly args: string;
+  readonly path: string;
+}
+
 export type Request =
   | {
       readonly command: 'ADD';
@@ -24,6 +31,9 @@ export type Request =
       readonly netns: string;
       readonly wanted: Wanted;
       readonly args: Arguments;
+      readonly called: Called;
+      /** Asked for by the agent itself: it goes with another attachment of the container. */
+      readonly isFurther?: boolean;
       readonly ipam?: Ipam;
     }
   | {
@@ -100,10 +110,11 @@ function parseAttachment(command: 'ADD' | 'CHECK' | 'DEL', environment: Environm
   const delegated = ipamOf(environment, configuration);
   if (command === 'DEL') return { command, attachment: { name: parseName(configuration), ...names }, ...delegated };
   const netns = variable(environment, 'CNI_NETNS', netnsPath);
-  const args = parseArguments(environment['CNI_ARGS'] ?? '');
+  const called = { args: environment['CNI_ARGS'] ?? '', path: environment['CNI_PATH'] ?? '' };
+  const args = parseArguments(called.args);
   const wanted = parseConfiguration(configuration);
   const attachment = { name: wanted.name, ...names };
-  if (command === 'ADD') return { command, attachment, netns, wanted, args, ...delegated };
+  if (command === 'ADD') return { command, attachment, netns, wanted, args, called, ...delegated };
   if (wanted.earlier === undefined) throw new Fault('invalid', 'CHECK needs prevResult', { field: 'prevResult' });
   return { command, attachment, netns, expected: wanted.earlier, ...delegated };
 }

@@ -3,14 +3,16 @@
 // the answer as it is and exits accordingly.
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
+import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, LocalAgent } from '#api/local.ts';
 import { Sequence } from '#api/sequence.ts';
 import { assertNever, Fault, isFault } from '#model/fault.ts';
 import { Attachments, endpointId } from './attachments.ts';
 import { errorAnswer, notAvailable } from './faults.ts';
+import { Further } from './further.ts';
 import type { LostOptions } from './lost-sandboxes.ts';
 import { type Environment, parseRequest, type Request, versionAnswer, versionOf } from './request.ts';
-import { writeResult } from './result.ts';
+import { type Result, writeResult } from './result.ts';
 
 export const maxBody: number = 4 * 1024 * 1024;
 
@@ -23,6 +25,8 @@ export interface CniLog {
 export interface CniOptions {
   readonly agent: LocalAgent;
   readonly choose?: AddressChooser | undefined;
+  /** Who knows of further networks of pods. */
+  readonly networks?: FurtherNetworks | undefined;
   readonly log: CniLog;
 }
 
@@ -46,16 +50,35 @@ export interface Cni {
   readonly attached: Pick<LostOptions, 'records' | 'remove'>;
 }
 
-export function createCni({ agent, log, choose }: CniOptions): Cni {
-  const attachments = new Attachments(agent, choose);
-  const sequence = new Sequence();
+/** What an execution of the plugin comes to, the same whether a runtime or the agent itself asks. */
+function executor({ agent, choose, networks }: CniOptions) {
+  const own = (environment: Environment, input: string): Promise<object | undefined> => {
+    const request = parseRequest(environment, input);
+    return serve(request.command === 'ADD' ? { ...request, isFurther: true } : request, input);
+  };
+  const further = networks === undefined ? undefined : new Further({ agent, networks, own });
+  const attachments = new Attachments(agent, { choose, release: async (id) => further?.remove(id) });
+
+  async function add(request: Extract<Request, { readonly command: 'ADD' }>): Promise<Result> {
+    const first = await attachments.add(request);
+    if (further === undefined || request.isFurther === true) return first;
+    const id = endpointId(request.attachment);
+    try {
+      return await further.add(id, request, first);
+    } catch (error) {
+      // What cannot be undone now is by the DEL that follows.
+      await attachments.forget(id).catch(() => undefined);
+      throw error;
+    }
+  }
 
   async function serve(request: Request, input: string): Promise<object | undefined> {
     switch (request.command) {
       case 'ADD':
-        return writeResult(await attachments.add(request), versionOf(input));
+        return writeResult(await add(request), versionOf(input));
       case 'CHECK':
         await attachments.check(request);
+        await further?.check(endpointId(request.attachment));
         return undefined;
       case 'DEL':
         await attachments.remove(request);
@@ -72,7 +95,13 @@ export function createCni({ agent, log, choose }: CniOptions): Cni {
         return assertNever(request);
     }
   }
+  return { attachments, serve };
+}
 
+export function createCni(options: CniOptions): Cni {
+  const { log } = options;
+  const { attachments, serve } = executor(options);
+  const sequence = new Sequence();
   const app = new Hono();
   app.use(bodyLimit({ maxSize: maxBody, onError: () => answer(413, errorAnswer(new Fault('invalid', 'Too long'), '1.1.0')) }));
   app.post('/cni', async (context) => {

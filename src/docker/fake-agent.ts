@@ -337,6 +337,12 @@ export class FakeAgent implements LocalAgent {
     this.#endpoints.delete(id);
   }
 
+  leadOut(sandbox: string, ifname: string, gateways: readonly Ip[]): Promise<void> {
+    this.#record('leadOut', sandbox, ifname, ...gateways);
+    return Promise.resolve();
+  }
+
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
   async rename(id: string, owner: string, names: readonly string[]): Promise<void> {
     this.#record('rename', id, owner, names);
     const endpoint = this.#endpoints.get(id);

@@ -18,8 +18,6 @@ test('the configuration is written once, in a folder that it makes, and nothing 
     [mtimeMs, ino, ['10-causeway.conflist']],
   );
   const { name, plugins, cniVersion }: Record<string, unknown> = JSON.parse(readFileSync(path, 'utf8'));
-  assert.deepEqual(
-    [name, cniVersion, plugins],
-    ['pods', '1.0.0', [{ type: 'causeway', capabilities: { portMappings: true, bandwidth: true } }]],
-  );
+  const capabilities = { portMappings: true, bandwidth: true, 'io.kubernetes.cri.pod-annotations': true };
+  assert.deepEqual([name, cniVersion, plugins], ['pods', '1.0.0', [{ type: 'causeway', capabilities }]]);
 });

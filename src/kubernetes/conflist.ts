@@ -4,12 +4,14 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { podNetwork } from './nodes.ts';
 
+// Annotations say which further networks a pod asks for; the runtime tells of them without the API's being there.
+const capabilities = { portMappings: true, bandwidth: true, 'io.kubernetes.cri.pod-annotations': true };
 const conflist = {
   // Runtimes that know no choice of versions take this one.
   cniVersion: '1.0.0',
   cniVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   name: podNetwork.name,
-  plugins: [{ type: 'causeway', capabilities: { portMappings: true, bandwidth: true } }],
+  plugins: [{ type: 'causeway', capabilities }],
 };
 
 /** Replaces the file in one step under a name that runtimes do not read; the same content is left alone. */

@@ -1,0 +1,119 @@
+// Further networks of pods, from the cluster's API: the pod's annotation says which, a NetworkAttachmentDefinition what each is, and
+// what came of it is written to the pod's annotation `network-status` (Kubernetes Network Custom Resource Definition De-facto
+// Standard 1.3, sections 3 to 5; Multus' own words where that leaves room).
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import type { AskingPod, AttachedNetwork, FurtherNetwork, FurtherNetworks } from '#api/further-networks.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import type { KubernetesClient } from './client.ts';
+import { networksAnnotation, type NetworkSelection, readSelections } from './network-selection.ts';
+
+export const definitionsPath = '/apis/k8s.cni.cncf.io/v1/network-attachment-definitions';
+const statusAnnotation = 'k8s.v1.cni.cncf.io/network-status';
+/** Where a kubelet has a pod from. What it shows in the API of the pods of its own files has other identifiers than the runtime knows. */
+const sourceAnnotation = 'kubernetes.io/config.source';
+
+export interface PodNetworksOptions {
+  readonly client: Pick<KubernetesClient, 'get' | 'patch'>;
+  /** Where the runtime has its configurations. */
+  readonly folder: string;
+}
+
+const definition = v.object({ spec: v.nullish(v.object({ config: v.nullish(v.string(), '') }), {}) });
+const configuration = v.pipe(v.string(), v.parseJson(), field.object);
+const named = v.looseObject({ name: v.string() });
+
+export class PodNetworks implements FurtherNetworks {
+  readonly #options: PodNetworksOptions;
+
+  constructor(options: PodNetworksOptions) {
+    this.#options = options;
+  }
+
+  async of({ namespace, annotations }: AskingPod): Promise<readonly FurtherNetwork[]> {
+    const selections = readSelections(annotations[networksAnnotation] ?? '', namespace);
+    const networks: FurtherNetwork[] = [];
+    for (const [index, selection] of selections.entries()) networks.push(await this.#networkOf(selection, index));
+    return networks;
+  }
+
+  async tell({ namespace, pod, podUid, annotations }: AskingPod, attached: readonly AttachedNetwork[]): Promise<void> {
+    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}/status`;
+    const isOfApi = (annotations[sourceAnnotation] ?? 'api') === 'api';
+    const text = JSON.stringify(attached.map(statusOf), undefined, 4);
+    // With the identifier it is refused for another pod of that name.
+    const uid = podUid === undefined || !isOfApi ? {} : { uid: podUid };
+    await this.#options.client.patch(path, { metadata: { ...uid, annotations: { [statusAnnotation]: text } } });
+  }
+
+  async #networkOf(selection: NetworkSelection, index: number): Promise<FurtherNetwork> {
+    const { namespace, name, ifname, ips, mac, gateways, args, capabilities } = selection;
+    const key = `${namespace}/${name}`;
+    const place = `Annotation ${networksAnnotation}[${index}], definition ${key}`;
+    return {
+      place,
+      name: key,
+      ifname,
+      configuration: await this.#configurationOf(selection, place),
+      ips,
+      ...(mac === undefined ? {} : { mac }),
+      capabilities,
+      args,
+      gateways,
+    };
+  }
+
+  async #configurationOf({ namespace, name }: NetworkSelection, place: string): Promise<Readonly<Record<string, unknown>>> {
+    const { spec } = v.parse(definition, await this.#definition(namespace, name, place));
+    const text = spec?.config ?? '';
+    if (text.trim() === '') return onDisk(this.#options.folder, name, place);
+    const read = v.safeParse(configuration, text);
+    if (!read.success) throw new Fault('invalid', `${place}: spec.config is no JSON object`, { field: 'spec.config' });
+    return { name, ...read.output };
+  }
+
+  async #definition(namespace: string, name: string, place: string): Promise<unknown> {
+    const path = definitionsPath.replace(/[^/]+$/, `namespaces/${encodeURIComponent(namespace)}/$&/${encodeURIComponent(name)}`);
+    try {
+      return await this.#options.client.get(path);
+    } catch (error) {
+      if (!isFault(error, 'not-found')) throw error;
+      throw new Fault('not-found', `${place}: there is no such NetworkAttachmentDefinition`, { field: networksAnnotation, cause: error });
+    }
+  }
+}
+
+/** The configuration of that name in the runtime's folder. What cannot be read there is passed over, as runtimes do. */
+function onDisk(folder: string, name: string, place: string): Readonly<Record<string, unknown>> {
+  for (const file of readdirSync(folder).toSorted()) {
+    if (!/\.(conf|conflist|json)$/.test(file)) continue;
+    const read = v.safeParse(v.pipe(configuration, named), contentOf(join(folder, file)));
+    if (read.success && read.output.name === name) return read.output;
+  }
+  throw new Fault('not-found', `${place}: spec.config is empty, and no configuration in ${folder} has the name ${name}`, {
+    field: 'spec.config',
+  });
+}
+
+function contentOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return ''; // gone since it was listed, or a folder
+  }
+}
+
+function statusOf({ name, ifname, ips, mac, mtu, isFirst, dns, gateways }: AttachedNetwork): object {
+  return {
+    name,
+    interface: ifname,
+    ips,
+    ...(mac === undefined ? {} : { mac }),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(isFirst ? { default: true } : {}),
+    dns,
+    ...(gateways.length === 0 ? {} : { gateway: gateways }),
+  };
+}
