@@ -16,6 +16,8 @@ export interface Options {
   readonly engine?: string;
   /** The host is a node of a Kubernetes cluster, and follows its API instead of controllers. */
   readonly node?: NodeOptions;
+  /** URL of the etcd in which flannel keeps its leases: the host is one of flannel's, and follows that instead of controllers. */
+  readonly flannel?: string;
   readonly plugin: string;
   readonly driver: string;
   readonly scope: 'local' | 'global';
@@ -43,6 +45,8 @@ Options:
   --host NAME          this host's name (default: the machine's)
   --underlay NAME      interface or address that reaches the other hosts (default: the default route's)
   --engine SOCKET      Docker's socket (default /var/run/docker.sock); "none" runs without an engine
+  --flannel URL        be a host of the flannel network in this etcd, beside hosts of flannel itself: no controller;
+                       etcd:http://HOST:2379,…?prefix=/coreos.com/network&ca=FILE&cert=FILE&key=FILE
   --kubernetes FILE    be a node of the cluster of this kubeconfig: follow its API, no controller and no Docker
   --pod-cidr CIDR      of a node: the cluster's range of pods; once per family
   --model NAME         of a node: flannel, or calico, whose pools are IPPools of the cluster (default flannel)
@@ -78,6 +82,7 @@ const options = {
   host: { type: 'string' },
   underlay: { type: 'string' },
   engine: { type: 'string' },
+  flannel: { type: 'string' },
   kubernetes: { type: 'string' },
   'pod-cidr': { type: 'string', multiple: true },
   model: { type: 'string' },
@@ -144,6 +149,14 @@ function scopeOf(text: string): Options['scope'] {
   return text;
 }
 
+function flannelOf(text: string | undefined, isNode: boolean): string | undefined {
+  if (text === undefined) return undefined;
+  const hint = 'As etcd:http://10.0.0.5:2379';
+  if (isNode) throw new Fault('invalid', 'A node of Kubernetes reads flannel from its Nodes, not from etcd', { field: '--flannel' });
+  if (!text.startsWith('etcd:')) throw new Fault('invalid', `Not a URL of etcd: ${text.slice(0, 80)}`, { field: '--flannel', hint });
+  return text;
+}
+
 const optional = <K extends string>(key: K, value: string | undefined): { readonly [P in K]?: string } =>
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a record of one known key
   (value === undefined || value === '' ? {} : { [key]: value }) as { [P in K]?: string };
@@ -197,6 +210,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     ...optional('underlay', either('underlay')),
     ...optional('engine', engine === 'none' ? undefined : engine),
     ...(node === undefined ? {} : { node }),
+    ...optional('flannel', flannelOf(uninstall ? undefined : either('flannel'), node !== undefined)),
     ...readCriOptions({ cri: either('cri'), lostSeconds: either('lost-seconds'), isNode: node !== undefined }),
     plugin: or('plugin'),
     driver: or('driver'),

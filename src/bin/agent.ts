@@ -39,8 +39,9 @@ import type { RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
+import type { Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
-import { type Cluster, type ClusterContext, followKubernetes } from './cluster.ts';
+import { type Cluster, type ClusterContext, followFlannel, followKubernetes } from './cluster.ts';
 import { openKernel } from './kernel.ts';
 import { watchSandboxes } from './sandbox-watch.ts';
 import { uninstall } from './uninstall.ts';
@@ -150,6 +151,20 @@ async function joined(options: Options, { log, closing }: ClusterContext): Promi
   };
 }
 
+async function clusterOf(options: Options, context: ClusterContext): Promise<Cluster> {
+  const { host, node, flannel } = options;
+  if (node !== undefined) return followKubernetes(host, node, context);
+  return flannel === undefined ? joined(options, context) : followFlannel(host, flannel, context);
+}
+
+const underlayOf = ({ sockets }: RealKinds, wanted: string | undefined): Underlay[] =>
+  findUnderlay({
+    interfaces: networkInterfaces(),
+    routes: readFileSync('/proc/net/route', 'utf8'),
+    mtuOf: (link) => dumpLinks(sockets.of('')).find(({ name }) => name === link)?.mtu,
+    wanted,
+  });
+
 function foundRoutes({ sockets }: RealKinds): FoundRoute[] {
   const socket = sockets.of('');
   const links = linksByIndex(socket);
@@ -178,9 +193,15 @@ async function run(options: Options, log: Logger): Promise<void> {
     );
     if (options.engine !== undefined) beginRecovery(journal);
   }
-  const { host, node } = options;
-  const context = { journal, kick: () => agent.loop.kick(), log, closing, publicKey: () => publicKey };
-  const cluster = node === undefined ? await joined(options, context) : followKubernetes(host, node, context);
+  const context = {
+    journal,
+    kick: () => agent.loop.kick(),
+    log,
+    closing,
+    publicKey: () => publicKey,
+    underlay: () => underlayOf(kinds, options.underlay),
+  };
+  const cluster = await clusterOf(options, context);
   const drift: { heard?: (netns: string | undefined) => void } = {};
   const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
   closing.use(kinds);
@@ -228,13 +249,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       newId: () => randomBytes(8).toString('hex'),
       boot: bootId(),
       leakMs: options.leakMs,
-      underlay: () =>
-        findUnderlay({
-          interfaces: networkInterfaces(),
-          routes: readFileSync('/proc/net/route', 'utf8'),
-          mtuOf: (link) => dumpLinks(kinds.sockets.of('')).find(({ name }) => name === link)?.mtu,
-          wanted: options.underlay,
-        }),
+      underlay: context.underlay,
       hostRoutes: () => hostRoutes(foundRoutes(kinds)),
       publicKey,
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },

@@ -1,4 +1,5 @@
-// Whom an agent follows: controllers that it has joined, or the API of the Kubernetes cluster that its host is a node of.
+// Whom an agent follows: controllers that it has joined, the API of the Kubernetes cluster that its host is a node of, or flannel's
+// records in etcd.
 import { networkInterfaces } from 'node:os';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
@@ -7,6 +8,9 @@ import { PolicedConnections } from '#agent/policed-connections.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, Journal } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
+import { flannelController } from '#flannel/controller.ts';
+import { Registry } from '#flannel/registry.ts';
+import { isOurLinkName } from '#kernel/ownership.ts';
 import { CalicoBgp } from '#kubernetes/calico-bgp.ts';
 import { calicoController, type CalicoOptions } from '#kubernetes/calico-controller.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
@@ -20,11 +24,12 @@ import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
-import type { Ip } from '#model/ip.ts';
+import { type Ip, parseIp } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Network } from '#model/resources.ts';
+import type { Network, Underlay } from '#model/resources.ts';
 import { podAddresses } from '#kubernetes/pod-addresses.ts';
 import { PodNetworks } from '#kubernetes/pod-networks.ts';
+import { readEtcdUrl } from '#store/open.ts';
 import type { NodeOptions } from './node-options.ts';
 
 /** What a run of the loop has brought about. */
@@ -60,6 +65,8 @@ export interface ClusterContext {
   readonly closing: AsyncDisposableStack;
   /** Of this host's WireGuard key, when it can do WireGuard. */
   readonly publicKey: () => string | undefined;
+  /** Fault `invalid` when the interface that was asked for is not there. */
+  readonly underlay: () => Underlay[];
 }
 
 /** Without what follows the `%` of link-local ones. */
@@ -110,6 +117,28 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
       log.info({ file: cniConf }, 'pods can be attached');
     },
   };
+}
+
+/** Addresses on the host's links that are none of ours. */
+const foreignAddresses = (): Ip[] =>
+  Object.entries(networkInterfaces()).flatMap(([link, some]) =>
+    isOurLinkName(link) ? [] : (some ?? []).map(({ address }) => parseIp(address.replace(/%.*/, ''))),
+  );
+
+/** This host as one of flannel's, whose leases are in etcd. Faults: `invalid` for a URL that is none, or a file that cannot be read. */
+export async function followFlannel(host: string, url: string, context: ClusterContext): Promise<Cluster> {
+  const { journal, log, closing, publicKey, underlay } = context;
+  const registry = closing.use(new Registry(await readEtcdUrl(url)));
+  const controller = flannelController({
+    registry,
+    host,
+    journal,
+    log: log.child({ part: 'flannel' }),
+    underlay: () => underlay().map(({ ip }) => ip),
+    publicKey,
+    taken: foreignAddresses,
+  });
+  return { host, generation: 0, controller: () => controller, renew: () => undefined, applied: () => undefined };
 }
 
 /** The model `calico`: pools, blocks and speakers as the cluster's custom resources say. */

@@ -6,9 +6,10 @@
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { carryName } from '#api/schemas.ts';
+import { backendData, backendOf, carryOf, readBackendData } from '#flannel/backend.ts';
 import type { Ip, Mac } from '#model/ip.ts';
 import { familyOf } from '#model/ip.ts';
-import { vtepMac, wireguardPortOf } from '#model/numbers.ts';
+import { vtepMac } from '#model/numbers.ts';
 import type { Carrying, CarryName, Host } from '#model/resources.ts';
 
 export type Annotations = Readonly<Record<string, string>>;
@@ -18,16 +19,7 @@ const own = 'causeway.dev/';
 const vtepKey = `${own}vtep-mac`;
 const wireguardKey = `${own}wireguard-public-key`;
 
-const typeOf: Readonly<Partial<Record<CarryName, string>>> = {
-  vxlan: 'vxlan',
-  'direct-routing': 'vxlan',
-  'host-gateway': 'host-gw',
-  wireguard: 'wireguard',
-};
-const carryOf: Readonly<Record<string, CarryName>> = { vxlan: 'vxlan', 'host-gw': 'host-gateway', wireguard: 'wireguard' };
-
-const tunnel = v.pipe(v.string(), v.parseJson(), v.object({ VtepMAC: field.mac }));
-const peer = v.pipe(v.string(), v.parseJson(), v.object({ PublicKey: field.publicKey, Port: v.optional(field.port) }));
+const json = v.pipe(v.string(), v.parseJson());
 
 const readAs = <T>(schema: v.GenericSchema<unknown, T>, value: unknown): T | undefined => {
   const read = v.safeParse(schema, value);
@@ -48,17 +40,14 @@ export interface Told {
 /** How the node carries, as it says itself; a node of flannel's says only what it wants. What cannot be read was not said. */
 export function readAnnotations(annotations: Annotations): Told {
   const isFlannel = annotations[`${flannel}kube-subnet-manager`] === 'true';
-  const data = isFlannel ? annotations[`${flannel}backend-data`] : undefined;
+  const data = isFlannel ? readBackendData(readAs(json, annotations[`${flannel}backend-data`])) : {};
   const theirs = isFlannel ? carryOf[annotations[`${flannel}backend-type`] ?? ''] : undefined;
   const wants = readAs(carryName, annotations[`${own}carry`]) ?? theirs;
-  const { PublicKey: key, Port: port } = readAs(peer, data) ?? {};
-  const publicKey = readAs(field.publicKey, annotations[wireguardKey]) ?? key;
+  const publicKey = readAs(field.publicKey, annotations[wireguardKey]) ?? data.wireguard?.publicKey;
   const publicIp = isFlannel ? readAs(field.ip, annotations[`${flannel}public-ip`]) : undefined;
   return {
-    ...(wants === undefined
-      ? {}
-      : { carrying: carryingOf(annotations, wants, readAs(field.mac, annotations[vtepKey]) ?? readAs(tunnel, data)?.VtepMAC) }),
-    ...(publicKey === undefined ? {} : { wireguard: { publicKey, ...(port === undefined ? {} : { port }) } }),
+    ...(wants === undefined ? {} : { carrying: carryingOf(annotations, wants, readAs(field.mac, annotations[vtepKey]) ?? data.vtepMac) }),
+    ...(publicKey === undefined ? {} : { wireguard: { ...data.wireguard, publicKey } }),
     ...(publicIp === undefined ? {} : { publicIp }),
   };
 }
@@ -84,21 +73,16 @@ export interface Telling {
   readonly underlay: readonly Ip[];
 }
 
-function backendData({ carrying, publicKey, index, vni }: Telling): unknown {
-  const { wants, vtepMac: mac = vtepMac(index) } = carrying;
-  if (wants === 'vxlan' || wants === 'direct-routing') return { VNI: vni, VtepMAC: mac };
-  if (wants === 'wireguard') return { PublicKey: publicKey ?? '', Port: wireguardPortOf(vni) };
-  return null;
-}
-
 /** What this host's Node shall say; keys with null are taken away. */
 export function writeAnnotations(telling: Telling): Record<string, string | null> {
-  const { carrying, publicKey, underlay } = telling;
+  const { carrying, publicKey, index, vni, underlay } = telling;
   const publicIp = underlay.find((ip) => familyOf(ip) === 4);
   return {
     [`${flannel}kube-subnet-manager`]: 'true',
-    [`${flannel}backend-type`]: typeOf[carrying.wants] ?? carrying.wants,
-    [`${flannel}backend-data`]: JSON.stringify(backendData(telling)),
+    [`${flannel}backend-type`]: backendOf[carrying.wants] ?? carrying.wants,
+    [`${flannel}backend-data`]: JSON.stringify(
+      backendData({ carry: carrying.wants, vni, vtepMac: carrying.vtepMac ?? vtepMac(index), publicKey }),
+    ),
     [`${flannel}public-ip`]: publicIp ?? null,
     [`${own}carry`]: carrying.wants,
     [`${own}sends`]: carrying.sends?.join(',') ?? null,

@@ -4,13 +4,14 @@ import * as v from 'valibot';
 import type { WatchLine } from '#api/answers.ts';
 import type { Journal } from '#api/local.ts';
 import type { Controller } from '#agent/agent.ts';
+import { networksOf } from '#agent/elsewhere.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { blocksPath, KubernetesBlocks, poolId, readBlock } from './blocks.ts';
 import { type IpamSettings, readIpam, readPool, readReservation } from './calico.ts';
 import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import type { KubernetesClient, Listing } from './client.ts';
-import { elsewhereNetworks } from './controller.ts';
+import { kubernetesDecides } from './controller.ts';
 import { followKind, type Followed } from './follow.ts';
 import { LineQueue } from './line-queue.ts';
 import { podNetwork } from './nodes.ts';
@@ -244,7 +245,7 @@ export function calicoController(
   }
 
   const controller: Controller = {
-    networks: elsewhereNetworks,
+    networks: networksOf(kubernetesDecides),
     addresses: blocks,
     watch,
     publish: () => Promise.resolve({ refused: new Map(), revision: Number.MAX_SAFE_INTEGER }),

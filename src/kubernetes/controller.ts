@@ -2,9 +2,8 @@
 // or store anything beside it. What a host decides alone stays the same; what the cluster decides (networks, blocks) is
 // decided by whoever gives nodes their podCIDRs.
 import type { WatchLine } from '#api/answers.ts';
-import type { ClusterAddresses } from '#agent/address-cluster.ts';
 import type { Controller } from '#agent/agent.ts';
-import type { ClusterNetworks } from '#agent/local.ts';
+import { type Decider, networksOf, rangeOf } from '#agent/elsewhere.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
 import { cidrBase, contains, type Ip } from '#model/ip.ts';
@@ -24,32 +23,10 @@ export interface KubernetesOptions extends ClusterOptions {
 
 const nodes = '/api/v1/nodes';
 
-const elsewhere = (what: string): Promise<never> =>
-  Promise.reject(
-    new Fault('unsupported', `${what} is decided by Kubernetes here`, { hint: 'Use kubectl, or an agent that follows a controller' }),
-  );
+export const kubernetesDecides: Decider = { who: 'Kubernetes', hint: 'Use kubectl, or an agent that follows a controller' };
 
-export const elsewhereNetworks: ClusterNetworks = {
-  create: () => elsewhere('Which networks there are'),
-  rename: () => elsewhere('What the network is called'),
-  remove: () => elsewhere('Which networks there are'),
-  proposePool: () => elsewhere('Which ranges there are'),
-};
-
-const full = (): Promise<never> =>
-  Promise.reject(
-    new Fault('exhausted', "The node's podCIDR has no free address", { hint: 'Give nodes larger ranges, or run fewer pods on each' }),
-  );
-
-/** A node has the range that it was given: it gets no further one, lends nothing, and never gives it back. */
-const addresses: ClusterAddresses = {
-  claimBlock: full,
-  blocksOf: () => Promise.resolve([]),
-  askLoan: full,
-  settleLoan: () => elsewhere('A loan'),
-  returnLoan: () => Promise.resolve(),
-  releaseBlock: () => Promise.reject(new Fault('in-use', "The node's podCIDR stays the node's")),
-};
+const full = (): Fault =>
+  new Fault('exhausted', "The node's podCIDR has no free address", { hint: 'Give nodes larger ranges, or run fewer pods on each' });
 
 /** What was last said of each node, so that only news are passed on: kubelets touch their Nodes every few seconds. */
 class Known {
@@ -204,8 +181,8 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
   }
 
   return {
-    networks: elsewhereNetworks,
-    addresses,
+    networks: networksOf(kubernetesDecides),
+    addresses: rangeOf(kubernetesDecides, full),
     watch,
     // Pods are in the API already; nobody else asks for their endpoints.
     publish: () => Promise.resolve({ refused: new Map(), revision: Number.MAX_SAFE_INTEGER }),

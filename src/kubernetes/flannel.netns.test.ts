@@ -1,16 +1,12 @@
 // A host that follows flannel's documented data path, made by hand with ip(8), bridge(8) and wg(8), beside one of ours that knows
 // of it by its Node's annotations alone, and it of ours by those that ours writes. Pods and hosts reach each other both ways.
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { describe, test, type TestContext } from 'node:test';
+import { describe, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
-import { eventually, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { eventually, type NetnsHost, Wire } from '#agent/namespaces.fixture.ts';
 import { makeEndpoint } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
-import { inNetns } from '#kernel/netns.ts';
+import { addPeer, type Backend, makeHost, makeTunnel, type Numbers, tells, type Told } from '#agent/flannel.fixture.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { generateKeyPair } from '#kernel/wireguard-keys.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
@@ -20,30 +16,29 @@ import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
 
 mustBeIsolated();
 
-const ours = { ip: '10.213.0.1', podCidr: '10.244.1.0/24', pod: '10.244.1.9' };
-const theirs = { ip: '10.213.0.2', podCidr: '10.244.2.0/24', base: '10.244.2.0', bridge: '10.244.2.1', pod: '10.244.2.7' };
-const theirMac = '6a:01:02:03:04:05';
-const keys = { ours: generateKeyPair(), theirs: generateKeyPair() };
+const ours = { ip: '10.213.0.1', subnet: '10.244.1.0/24', pod: '10.244.1.9' };
+const theirs: Numbers = {
+  ip: '10.213.0.2',
+  subnet: '10.244.2.0/24',
+  base: '10.244.2.0',
+  bridge: '10.244.2.1',
+  pod: '10.244.2.7',
+  mac: '6a:01:02:03:04:05',
+};
+const keys = generateKeyPair();
 const options = { podCidrs: [parseCidr('10.244.0.0/16')] };
 
-const node = (name: string, of: { readonly ip: string; readonly podCidr: string }, annotations: object): object => ({
+const node = (name: string, of: { readonly ip: string; readonly subnet: string }, annotations: object): object => ({
   metadata: { name, resourceVersion: '1', creationTimestamp: '2026-01-01T00:00:00Z', annotations },
-  spec: { podCIDRs: [of.podCidr] },
+  spec: { podCIDRs: [of.subnet] },
   status: { addresses: [{ type: 'InternalIP', address: of.ip }] },
 });
-
-const flannelData = {
-  vxlan: { type: 'vxlan', data: { VNI: 1, VtepMAC: theirMac } },
-  'host-gateway': { type: 'host-gw', data: null },
-  wireguard: { type: 'wireguard', data: { PublicKey: keys.theirs.publicKey, Port: 51_820 } },
-} as const;
-type Backend = keyof typeof flannelData;
 
 /** As flannel writes them. */
 const annotationsOf = (backend: Backend): Record<string, string> => ({
   'flannel.alpha.coreos.com/kube-subnet-manager': 'true',
-  'flannel.alpha.coreos.com/backend-type': flannelData[backend].type,
-  'flannel.alpha.coreos.com/backend-data': JSON.stringify(flannelData[backend].data),
+  'flannel.alpha.coreos.com/backend-type': tells(backend, theirs).type,
+  'flannel.alpha.coreos.com/backend-data': JSON.stringify(tells(backend, theirs).data),
   'flannel.alpha.coreos.com/public-ip': theirs.ip,
 });
 
@@ -83,59 +78,12 @@ function facts(backend: Backend, wants: CarryName): Facts {
   };
 }
 
-/** Their device and their way to us, from what our Node says; as flannel's documentation has it, step by step. */
-function followContract(place: Place, backend: Backend, told: Record<string, string | null>): void {
-  const data = JSON.parse(told['flannel.alpha.coreos.com/backend-data'] ?? '') as { VtepMAC?: string; PublicKey?: string; Port?: number };
-  const publicIp = told['flannel.alpha.coreos.com/public-ip'] ?? '';
-  const base = '10.244.1.0';
-  if (backend === 'host-gateway') place.ip('route', 'add', ours.podCidr, 'via', publicIp);
-  if (backend === 'vxlan') {
-    const tunnel = ['type', 'vxlan', 'id', '1', 'dev', 'eth0', 'local', theirs.ip, 'dstport', '8472', 'nolearning'];
-    place.ip('link', 'add', 'flannel.1', 'address', theirMac, 'mtu', '1400', ...tunnel);
-    place.ip('addr', 'add', `${theirs.base}/32`, 'dev', 'flannel.1');
-    place.ip('link', 'set', 'flannel.1', 'up');
-    place.ip('neigh', 'add', base, 'lladdr', data.VtepMAC ?? '', 'dev', 'flannel.1', 'nud', 'permanent');
-    place.run('bridge', 'fdb', 'append', data.VtepMAC ?? '', 'dev', 'flannel.1', 'dst', publicIp);
-    place.ip('route', 'add', ours.podCidr, 'via', base, 'dev', 'flannel.1', 'onlink');
-  }
-  if (backend === 'wireguard') {
-    place.ip('addr', 'add', `${theirs.base}/32`, 'dev', 'flannel-wg');
-    place.ip('link', 'set', 'flannel-wg', 'up', 'mtu', '1370');
-    const peer = ['peer', data.PublicKey ?? '', 'endpoint', `${publicIp}:${data.Port ?? 0}`, 'allowed-ips', ours.podCidr];
-    place.run('wg', 'set', 'flannel-wg', 'listen-port', '51820', ...peer);
-    place.ip('route', 'add', ours.podCidr, 'dev', 'flannel-wg');
-  }
-}
-
-/** Their host with a pod on its bridge, as the `bridge` and `host-local` plugins leave it. */
-function theirHost(wire: Wire): { readonly host: Place; readonly pod: Place } {
-  const host = wire.place('theirs', [`${theirs.ip}/16`]);
-  const pod = wire.place('their-pod', []);
-  host.run('sysctl', '-qw', 'net.ipv4.ip_forward=1');
-  host.ip('link', 'add', 'cni0', 'type', 'bridge');
-  host.ip('addr', 'add', `${theirs.bridge}/24`, 'dev', 'cni0');
-  host.ip('link', 'set', 'cni0', 'up');
-  host.ip('link', 'add', 'veth0', 'type', 'veth', 'peer', 'eth1', 'netns', pod.path);
-  host.ip('link', 'set', 'veth0', 'master', 'cni0', 'up');
-  pod.ip('link', 'del', 'eth0');
-  pod.ip('addr', 'add', `${theirs.pod}/24`, 'dev', 'eth1');
-  pod.ip('link', 'set', 'eth1', 'up');
-  pod.ip('route', 'add', 'default', 'via', theirs.bridge);
-  return { host, pod };
-}
-
-/** Their kernel has no WireGuard: a process makes the device. */
-async function theirWireguard(t: TestContext, wire: Wire, host: Place): Promise<void> {
-  const file = join(wire.folder, 'their-key');
-  writeFileSync(file, `${keys.theirs.privateKey}\n`, { mode: 0o600 });
-  const child: ChildProcess = inNetns(host.path, () => spawn('wireguard-go', ['-f', 'flannel-wg'], { stdio: 'ignore' }));
-  t.after(async () => {
-    const gone = once(child, 'close');
-    child.kill();
-    await gone;
-  });
-  await eventually(() => host.try('wg', 'set', 'flannel-wg', 'private-key', file).status === 0, 'their WireGuard device');
-}
+/** What a host of flannel reads of our Node. */
+const toldBy = (written: Record<string, string | null>): Told => ({
+  subnet: ours.subnet,
+  publicIp: written['flannel.alpha.coreos.com/public-ip'] ?? '',
+  data: JSON.parse(written['flannel.alpha.coreos.com/backend-data'] ?? '') as Told['data'],
+});
 
 describe('beside a host of flannel', { concurrency: false }, () => {
   for (const [backend, wants] of [
@@ -150,16 +98,16 @@ describe('beside a host of flannel', { concurrency: false }, () => {
     const skip = needsWireguard && probeWireguard() === 'none' ? 'neither WireGuard in this kernel nor wireguard-go' : false;
     test(`that carries by ${backend} one of ours that wants ${wants} exchanges traffic`, { skip }, async (t) => {
       using wire = new Wire();
-      const our: NetnsHost = wire.host('ours', [`${ours.ip}/16`], needsWireguard ? keys.ours.privateKey : undefined);
-      const their = theirHost(wire);
+      const our: NetnsHost = wire.host('ours', [`${ours.ip}/16`], needsWireguard ? keys.privateKey : undefined);
+      const their = makeHost(wire, 'theirs', theirs);
       const { snapshot, self, local } = facts(backend, wants);
       our.apply(plan(snapshot, [local], self));
       const pod = wire.container(our, local);
-      if (backend === 'wireguard') await theirWireguard(t, wire, their.host);
+      await makeTunnel(t, wire, { ...theirs, host: their.host, backend });
       const { index } = self;
       // A node of ours tells others what it wants; flannel sends everybody by its own backend.
-      const telling = { carrying: { wants: backend }, publicKey: keys.ours.publicKey, index, vni: 1, underlay: [parseIp(ours.ip)] };
-      followContract(their.host, backend, writeAnnotations(telling));
+      const telling = { carrying: { wants: backend }, publicKey: keys.publicKey, index, vni: 1, underlay: [parseIp(ours.ip)] };
+      addPeer(their.host, backend, toldBy(writeAnnotations(telling)));
       await eventually(() => pod.ping(theirs.pod), 'their pod from ours', 10_000);
       assert.deepEqual(
         {
@@ -177,9 +125,9 @@ describe('beside a host of flannel', { concurrency: false }, () => {
 
 test('annotations are read as they are written', () => {
   const carrying = { wants: 'wireguard', sends: ['vxlan', 'wireguard'], receives: ['vxlan', 'wireguard'] } as const;
-  const telling = { carrying, publicKey: keys.ours.publicKey, index: 7, vni: 1, underlay: [parseIp('fd00::1'), parseIp(ours.ip)] };
+  const telling = { carrying, publicKey: keys.publicKey, index: 7, vni: 1, underlay: [parseIp('fd00::1'), parseIp(ours.ip)] };
   const written = Object.entries(writeAnnotations(telling)).flatMap(([key, value]) => (value === null ? [] : [[key, value]]));
   const { wireguard, ...told } = readAnnotations(Object.fromEntries(written) as Record<string, string>);
   assert.deepEqual(told, { carrying, publicIp: ours.ip });
-  assert.deepEqual(wireguard, { publicKey: keys.ours.publicKey, port: 51_821 });
+  assert.deepEqual(wireguard, { publicKey: keys.publicKey, port: 51_821 });
 });

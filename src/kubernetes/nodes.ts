@@ -5,20 +5,9 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { excludeLabel } from '#drivers/announce.ts';
 import { choicesFor } from '#drivers/models.ts';
+import { compactOf, placeOf } from '#model/block.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import {
-  bitsOf,
-  type Cidr,
-  cidrBase,
-  cidrLength,
-  contains,
-  covers,
-  type Family,
-  familyOf,
-  hostPrefix,
-  type Ip,
-  ipToBigint,
-} from '#model/ip.ts';
+import { type Cidr, cidrLength, contains, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { unknownInterface } from '#model/numbers.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { readAnnotations } from './annotations.ts';
@@ -37,7 +26,6 @@ const tenant = 'default';
 export const zoneLabel = 'topology.kubernetes.io/zone';
 /** MTU of a peer's underlay: a Node does not say it, so it is taken to be no smaller than ours. */
 export const peerMtu = 65_535;
-const mostIndexes = 0x10000n;
 
 const node = v.object({
   metadata: v.object({
@@ -72,13 +60,11 @@ export const nameOf = (item: unknown): string | undefined => {
   return read.success ? read.output.metadata.name : undefined;
 };
 
-const blockId = (cidr: Cidr): string => `podcidr${ipToBigint(cidrBase(cidr)).toString(36).padStart(8, '0')}x${cidrLength(cidr)}`;
+const blockId = (cidr: Cidr): string => `podcidr${compactOf(cidr)}`;
 const poolId = (cidr: Cidr): string => `kubernetespool${familyOf(cidr)}`;
 
-/** 1 to 65535: unlike for all blocks of one length inside a range that holds at most 65535 of them. */
 function indexOf(cidr: Cidr): number {
-  const place = ipToBigint(cidrBase(cidr)) >> BigInt(bitsOf(familyOf(cidr)) - cidrLength(cidr));
-  const index = Number(place % mostIndexes);
+  const index = placeOf(cidr);
   if (index === 0) throw new Fault('unsupported', `The podCIDR ${cidr} is the first of 65536`, { field: 'spec.podCIDR' });
   return index;
 }

@@ -131,3 +131,15 @@ const ahead = (spans: readonly Span[], from: bigint): Span[] =>
 
 const behind = (spans: readonly Span[], from: bigint): Span[] =>
   spans.filter((span) => span.first < from).map((span) => (span.last < from ? span : { first: span.first, last: from - 1n }));
+
+const mostPlaces = 0x10000n;
+
+/**
+ * Which of the blocks of its length it is: unlike, and a host's index unless 0, for all of them inside a range that holds at
+ * most 65535. So where every host has one block, no host has to be told its index.
+ */
+export const placeOf = (block: Cidr): number =>
+  Number((ipToBigint(cidrBase(block)) >> BigInt(bitsOf(familyOf(block)) - cidrLength(block))) % mostPlaces);
+
+/** Lower-case letters and digits, for identifiers. */
+export const compactOf = (block: Cidr): string => `${ipToBigint(cidrBase(block)).toString(36).padStart(8, '0')}x${cidrLength(block)}`;

@@ -1,9 +1,10 @@
 // The store for several controllers: an etcd cluster, version 3.4 or later. Keys lie below a prefix, so the cluster may be
 // shared; a revision is etcd's own and grows with other users' writes too. etcd forgets history only when told: run it with
 // --auto-compaction-mode=revision --auto-compaction-retention=100000, as the controllers do not compact by themselves.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Answer, Gateway, type GatewayOptions, isAnswer } from './etcd-gateway.ts';
+import { encode, headRevision, type Pair, pairsOf } from './etcd-pairs.ts';
+import { watchKeys } from './etcd-watch.ts';
 import {
   type Change,
   checkKey,
@@ -25,7 +26,6 @@ export interface EtcdOptions extends GatewayOptions {
 
 /** Entries per request of a long list. */
 const pageSize = 500;
-const reconnectMs = { first: 50, most: 2000 } as const;
 
 /** etcd need not be reachable yet. Fault `invalid` for an endpoint that is no http or https URL, or a bad prefix. */
 export function openEtcdStore(options: EtcdOptions): Store {
@@ -135,94 +135,26 @@ class EtcdStore implements Store {
   }
 
   async *#follow(prefix: string, since: number, signal: AbortSignal): AsyncGenerator<StoreEvent> {
-    const place: Place = { revision: since, seen: Number.POSITIVE_INFINITY };
-    let waitMs: number = reconnectMs.first;
-    while (!signal.aborted) {
-      const endpoint = this.#gateway.endpoint;
-      const counted = { revision: 0, events: 0 };
-      try {
-        for await (const answer of this.#gateway.stream(endpoint, '/v3/watch', this.#toWatch(prefix, place), signal)) {
-          waitMs = reconnectMs.first;
-          for (const event of this.#newEvents(answer, place, counted)) {
-            if (signal.aborted) return;
-            yield event;
-          }
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        if (isFault(error) && error.code !== 'unavailable') throw error;
-      }
-      this.#gateway.giveUpOn(endpoint);
-      await sleep(waitMs, undefined, { signal }).catch(() => undefined);
-      waitMs = Math.min(waitMs * 2, reconnectMs.most);
-    }
-  }
-
-  /**
-   * The watch starts at the revision that was already seen, not after it, and what was seen is left out again. So it can go
-   * on in the middle of a commit; and etcd answers `compacted` already at the first revision whose deletions it may have
-   * forgotten, which it does not for a watch that starts right after a compaction.
-   */
-  #toWatch(prefix: string, { revision }: Place): Answer {
-    return {
-      create_request: {
-        key: this.#encode(prefix),
-        range_end: this.#encode(prefixEnd(prefix)),
-        start_revision: String(Math.max(1, revision)),
-        progress_notify: true,
-        fragment: true,
-      },
-    };
-  }
-
-  /** Moves `place` past each event before it is handed out. `counted`: what this connection brought of one revision. */
-  *#newEvents(answer: Answer, place: Place, counted: { revision: number; events: number }): Generator<StoreEvent> {
-    if (answer['canceled'] === true) {
-      const floor = Number(answer['compact_revision'] ?? 0);
-      if (floor === 0) throw new Fault('unavailable', `etcd ended the watch: ${String(answer['cancel_reason'])}`);
-      throw new Fault('compacted', `Changes after revision ${place.revision} are no longer known, only those after ${floor}`, {
-        hint: 'List again and watch from the revision of that list',
-      });
-    }
-    const events = Array.isArray(answer['events']) ? answer['events'].filter(isAnswer) : [];
-    if (events.length === 0 && answer['created'] !== true) {
-      // A notice of progress: everything up to this revision has been sent.
-      const revision = headRevision(answer);
-      if (revision > place.revision) Object.assign(place, { revision, seen: Number.POSITIVE_INFINITY });
-    }
-    for (const raw of events) {
-      const event = this.#toEvent(raw);
-      if (event.revision !== counted.revision) Object.assign(counted, { revision: event.revision, events: 0 });
-      counted.events += 1;
-      if (event.revision < place.revision || (event.revision === place.revision && counted.events <= place.seen)) continue;
-      Object.assign(place, { revision: event.revision, seen: counted.events });
-      yield event;
+    const range = { from: `${this.#prefix}${prefix}`, to: `${this.#prefix}${prefixEnd(prefix)}` };
+    for await (const { type, revision, ...pair } of watchKeys(this.#gateway, { ...range, since, signal })) {
+      const key = pair.key.slice(this.#prefix.length);
+      yield type === 'delete' ? { type, key, revision } : { type, key, value: parseValue(key, pair.text), revision };
     }
   }
 
   #toRequest({ type, key, text }: Change): Answer[] {
     if (type === 'check') return [];
     if (text === undefined) return [{ request_delete_range: { key: this.#encode(key) } }];
-    return [{ request_put: { key: this.#encode(key), value: Buffer.from(text).toString('base64') } }];
+    return [{ request_put: { key: this.#encode(key), value: encode(text) } }];
   }
 
-  #toEntry(pair: Answer): Entry {
-    const key = this.#decode(pair['key']);
-    return { key, value: parseValue(key, fromBase64(pair['value'])), revision: Number(pair['mod_revision']) };
-  }
-
-  #toEvent(raw: Answer): StoreEvent {
-    const pair = isAnswer(raw['kv']) ? raw['kv'] : {};
-    if (raw['type'] !== 'DELETE') return { type: 'put', ...this.#toEntry(pair) };
-    return { type: 'delete', key: this.#decode(pair['key']), revision: Number(pair['mod_revision']) };
+  #toEntry(pair: Pair): Entry {
+    const key = pair.key.slice(this.#prefix.length);
+    return { key, value: parseValue(key, pair.text), revision: pair.revision };
   }
 
   #encode(key: string): string {
-    return Buffer.from(`${this.#prefix}${key}`).toString('base64');
-  }
-
-  #decode(key: unknown): string {
-    return fromBase64(key).slice(this.#prefix.length);
+    return encode(`${this.#prefix}${key}`);
   }
 
   async #call(path: string, body: Answer, options?: { once: boolean }): Promise<Answer> {
@@ -231,29 +163,12 @@ class EtcdStore implements Store {
   }
 }
 
-/** How far a watch has come: `seen` events of `revision` were handed out, and all before it. */
-interface Place {
-  revision: number;
-  seen: number;
-}
-
-const fromBase64 = (text: unknown): string => Buffer.from(typeof text === 'string' ? text : '', 'base64').toString('utf8');
-
-const pairsOf = (answer: Answer): Answer[] => (Array.isArray(answer['kvs']) ? answer['kvs'].filter(isAnswer) : []);
-
-function headRevision(answer: Answer): number {
-  const header = answer['header'];
-  const revision = isAnswer(header) ? Number(header['revision'] ?? 0) : Number.NaN;
-  if (Number.isNaN(revision)) throw new Fault('unavailable', 'An answer of etcd has no revision');
-  return revision;
-}
-
 /** The first expectation that did not hold, from the look at every key that etcd took in the same transaction. */
 function lostOf(expecting: readonly Change[], answer: Answer): Fault {
   const responses = Array.isArray(answer['responses']) ? answer['responses'].filter(isAnswer) : [];
   for (const [index, { key, expect = 0 }] of expecting.entries()) {
     const range = responses[index]?.['response_range'];
-    const found = Number((isAnswer(range) ? pairsOf(range)[0]?.['mod_revision'] : undefined) ?? 0);
+    const found = (isAnswer(range) ? pairsOf(range)[0]?.revision : undefined) ?? 0;
     if (found !== expect) return conflict(key, expect, found);
   }
   return new Fault('conflict', 'An expectation of the commit did not hold');

@@ -28,20 +28,27 @@ export async function openStore(url: string): Promise<Store> {
       if (!rest.startsWith('/')) throw new Fault('invalid', 'The path of a SQLite store is absolute', { field: 'store', hint });
       return openSqliteStore(rest, options);
     }
-    case 'etcd': {
-      const [prefix, ca, cert, key] = [parameters.take('prefix'), ...(await parameters.files(['ca', 'cert', 'key']))];
-      const options: EtcdOptions = {
-        endpoints: rest.split(','),
-        ...(prefix === undefined ? {} : { prefix }),
-        ...parameters.numbers(['timeoutMs']),
-        tls: { ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }) },
-      };
-      parameters.mustBeEmpty();
-      return openEtcdStore(options);
-    }
+    case 'etcd':
+      return openEtcdStore(await readEtcdUrl(url));
     default:
       throw new Fault('invalid', `Not a store URL: ${url.slice(0, 80)}`, { field: 'store', hint });
   }
+}
+
+/** What `etcd:http://…,http://…?prefix=…&ca=…&cert=…&key=…&timeoutMs=…` says; files are read. Fault `invalid`. */
+export async function readEtcdUrl(url: string): Promise<EtcdOptions> {
+  const [, rest, query = ''] = /^etcd:([^?]*)(?:\?(.*))?$/.exec(url) ?? [];
+  if (rest === undefined) throw new Fault('invalid', `Not a URL of etcd: ${url.slice(0, 80)}`, { field: 'store', hint });
+  const parameters = new Parameters(query);
+  const [prefix, ca, cert, key] = [parameters.take('prefix'), ...(await parameters.files(['ca', 'cert', 'key']))];
+  const options: EtcdOptions = {
+    endpoints: rest.split(','),
+    ...(prefix === undefined ? {} : { prefix }),
+    ...parameters.numbers(['timeoutMs']),
+    tls: { ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }) },
+  };
+  parameters.mustBeEmpty();
+  return options;
 }
 
 class Parameters {
