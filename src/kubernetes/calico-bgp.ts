@@ -3,10 +3,12 @@
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import type { Journal } from '#api/local.ts';
+import { BgpReader } from '#agent/bgp-reader.ts';
 import type { BgpSource } from '#agent/bgp-source.ts';
-import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
+import { secretsIn } from '#api/calico-bgp.ts';
+import type { BgpSettings } from '#model/bgp.ts';
 import { isFault } from '#model/fault.ts';
-import { type IpPool, readConfiguration, readFilter, readPeer, type SecretKey } from './calico.ts';
+import type { IpPool } from './calico.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind } from './follow.ts';
 
@@ -45,15 +47,6 @@ const specOf = (item: unknown): unknown => {
   return read.success ? read.output.spec : undefined;
 };
 
-/** Every text `secretKeyRef` in what users wrote, with the key that it names. */
-function secretsIn(spec: unknown): SecretKey[] {
-  if (typeof spec !== 'object' || spec === null) return [];
-  return Object.entries(spec).flatMap(([name, value]: [string, unknown]) => {
-    const read = name === 'secretKeyRef' ? v.safeParse(v.object({ name: v.string(), key: v.string() }), value) : undefined;
-    return read?.success === true ? [read.output] : secretsIn(value);
-  });
-}
-
 export class CalicoBgp implements BgpSource, AsyncDisposable {
   readonly #options: CalicoBgpOptions;
   readonly #stop = new AbortController();
@@ -63,7 +56,7 @@ export class CalicoBgp implements BgpSource, AsyncDisposable {
     bgpfilters: new Map(),
   };
   readonly #listed = new Set<Sort>();
-  readonly #problems = new Map<string, string>();
+  readonly #reader: BgpReader;
   #running: readonly Promise<void>[] = [];
   #current: BgpSettings | undefined;
   #kept = '';
@@ -73,6 +66,7 @@ export class CalicoBgp implements BgpSource, AsyncDisposable {
 
   constructor(options: CalicoBgpOptions) {
     this.#options = options;
+    this.#reader = new BgpReader((problem) => options.log.warn({ problem }, 'cannot use a resource of BGP'));
     const kept = v.safeParse(said, options.journal.get(journalKey));
     if (kept.success) this.#current = this.#read(kept.output);
   }
@@ -167,38 +161,8 @@ export class CalicoBgp implements BgpSource, AsyncDisposable {
     return texts;
   }
 
-  /** What can be read; what cannot is told once. */
-  #each<T>(sort: Sort, specsOf: Readonly<Record<string, unknown>>, read: (name: string, spec: unknown) => T): T[] {
-    return Object.keys(specsOf)
-      .toSorted()
-      .flatMap((name) => {
-        const key = `${sort} ${name}`;
-        try {
-          const value = read(name, specsOf[name]);
-          this.#problems.delete(key);
-          return [value];
-        } catch (error) {
-          if (!isFault(error)) throw error;
-          if (this.#problems.get(key) !== error.message)
-            this.#options.log.warn({ problem: error.message }, `cannot use one of the ${sort}`);
-          this.#problems.set(key, error.message);
-          return [];
-        }
-      });
-  }
-
-  #read({ specs: written, secrets, silent }: Said): BgpSettings {
-    const secretOf = ({ name, key }: SecretKey): string | undefined => secrets[`${name}/${key}`];
-    const { default: common } = written.bgpconfigurations;
-    const settings = this.#each('bgpconfigurations', common === undefined ? {} : { default: common }, (name, spec) =>
-      readConfiguration(name, spec, secretOf),
-    );
-    return {
-      ...defaultBgp,
-      ...settings[0],
-      peerings: this.#each('bgppeers', written.bgppeers, (name, spec) => readPeer(name, spec, secretOf)),
-      filters: this.#each('bgpfilters', written.bgpfilters, readFilter),
-      silent,
-    };
+  #read({ specs: { bgpconfigurations, bgppeers, bgpfilters }, secrets, silent }: Said): BgpSettings {
+    const written = { configurations: bgpconfigurations, peers: bgppeers, filters: bgpfilters };
+    return { ...this.#reader.read(written, ({ name, key }) => secrets[`${name}/${key}`]), silent };
   }
 }
