@@ -7,12 +7,14 @@ import type { Journal } from '#api/local.ts';
 import { parseAnswer } from '#api/parse.ts';
 import { schemas } from '#api/schemas.ts';
 import { Fault } from '#model/fault.ts';
-import type { ResourceKind, Resources, Snapshot } from '#model/resources.ts';
+import type { BgpResource, ResourceKind, Resources, Secret, Snapshot } from '#model/resources.ts';
 import { LeanRecords } from './lean.ts';
 
-type Tables = { readonly [K in keyof Snapshot]: Map<string, Resources[K]> };
-const kinds = ['hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures'] as const satisfies readonly (keyof Snapshot)[];
-const isKept = (kind: ResourceKind): kind is keyof Snapshot => (kinds as readonly string[]).includes(kind);
+/** What is kept of the cluster: what a plan is made from, and how speakers of BGP are set. */
+type Kept = keyof Snapshot | 'bgp' | 'secrets';
+type Tables = { readonly [K in Kept]: Map<string, Resources[K]> };
+const kinds = ['hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures', 'bgp', 'secrets'] as const satisfies readonly Kept[];
+const isKept = (kind: ResourceKind): kind is Kept => (kinds as readonly string[]).includes(kind);
 
 const emptyTables = (): Tables => ({
   hosts: new Map(),
@@ -21,6 +23,8 @@ const emptyTables = (): Tables => ({
   blocks: new Map(),
   endpoints: new Map(),
   exposures: new Map(),
+  bgp: new Map(),
+  secrets: new Map(),
 });
 
 export interface ViewOptions {
@@ -34,7 +38,7 @@ export class View {
   readonly #changed: () => void;
   #tables: Tables = emptyTables();
   /** Maps that somebody may hold on to; the others are changed in place. */
-  readonly #given = new Set<keyof Snapshot>();
+  readonly #given = new Set<Kept>();
   readonly #lean = new LeanRecords();
   /** What a new stream has said so far, until its `synced`. */
   #held: WatchLine[] | undefined;
@@ -50,7 +54,7 @@ export class View {
   }
 
   /** The current facts. Maps given out are replaced, not changed, when facts change: holding on to one is safe. */
-  get snapshot(): Snapshot {
+  get snapshot(): Snapshot & { readonly bgp: ReadonlyMap<string, BgpResource>; readonly secrets: ReadonlyMap<string, Secret> } {
     for (const kind of kinds) this.#given.add(kind);
     return this.#tables;
   }
@@ -98,7 +102,7 @@ export class View {
   }
 
   /** Facts that a controller's answer brought ahead of the watch; an older revision changes nothing. */
-  learn<K extends keyof Snapshot>(kind: K, item: Resources[K]): void {
+  learn<K extends Kept>(kind: K, item: Resources[K]): void {
     const known = this.#tables[kind].get(item.id);
     if (known !== undefined && known.revision >= item.revision) return;
     this.#write(kind, item.id, item);
@@ -106,7 +110,7 @@ export class View {
     this.#changed();
   }
 
-  forget(kind: keyof Snapshot, id: string): void {
+  forget(kind: Kept, id: string): void {
     if (this.#tables[kind].has(id)) this.#delete(kind, id, 0);
   }
 
@@ -141,11 +145,11 @@ export class View {
   }
 
   /** One by one, so that they never lie in memory all at once as they are written. */
-  #read(kind: keyof Snapshot, key: string): Resources[keyof Snapshot] {
+  #read(kind: Kept, key: string): Resources[Kept] {
     const value = this.#journal.get(key);
     const what = `journal record ${key}`;
     if (kind === 'endpoints') return this.#lean.endpoint(parseAnswer(schemas.endpoints, value, what));
-    return parseAnswer<Resources[Exclude<keyof Snapshot, 'endpoints'>]>(schemas[kind], value, what);
+    return parseAnswer<Resources[Exclude<Kept, 'endpoints'>]>(schemas[kind], value, what);
   }
 
   #put(kind: ResourceKind, item: Resources[ResourceKind]): void {
@@ -164,7 +168,7 @@ export class View {
   }
 
   /** Undefined: it has gone. */
-  #write(kind: keyof Snapshot, id: string, item: Resources[ResourceKind] | undefined): void {
+  #write(kind: Kept, id: string, item: Resources[ResourceKind] | undefined): void {
     if (this.#given.delete(kind)) {
       this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>(this.#tables[kind]) };
     }
@@ -214,7 +218,7 @@ export class View {
   /** What is as it was stays the same object and is not written again. */
   #swap(incoming: Tables): void {
     for (const kind of kinds) {
-      const before: ReadonlyMap<string, Resources[keyof Snapshot]> = this.#tables[kind];
+      const before: ReadonlyMap<string, Resources[Kept]> = this.#tables[kind];
       for (const id of before.keys()) if (!incoming[kind].has(id)) this.#unsaved.set(keyOf(kind, id), undefined);
       for (const [id, item] of incoming[kind]) {
         const known = before.get(id);
@@ -226,10 +230,10 @@ export class View {
   }
 }
 
-const keyOf = (kind: keyof Snapshot, id: string): string => `view/${kind}/${id}`;
+const keyOf = (kind: Kept, id: string): string => `view/${kind}/${id}`;
 
 /** The journal and the stream are parsed at their borders, so an item of `kind` is one. */
-function putItem(tables: Tables, kind: keyof Snapshot, id: string, item: unknown): void {
+function putItem(tables: Tables, kind: Kept, id: string, item: unknown): void {
   const table = tables[kind] as Map<string, unknown>;
   table.set(id, item);
 }

@@ -113,6 +113,12 @@ export const batchAnswer: Schema<{ results: BatchResult[] }> = v.strictObject({
 /** Of an empty answer. */
 export const nothing: Schema<undefined> = v.undefined();
 
+/** The texts of a secret by key; for hosts that need them. */
+export interface SecretTexts {
+  readonly texts: Readonly<Record<string, string>>;
+}
+export const secretTexts: Schema<SecretTexts> = v.strictObject({ texts: v.record(v.string(), v.string()) });
+
 export const proposal: Schema<{ cidr: Cidr }> = v.strictObject({ cidr: field.cidr });
 
 export interface VersionAnswer {
@@ -161,6 +167,8 @@ const putReaders: PutReaders = {
   blocks: readerOf('blocks'),
   endpoints: readerOf('endpoints'),
   exposures: readerOf('exposures'),
+  bgp: readerOf('bgp'),
+  secrets: readerOf('secrets'),
 };
 
 /** Reads one line; undefined when its type or kind is of a newer version than this. Fault `corrupt` when it makes no sense. */

@@ -2,11 +2,21 @@
 // into our words: the same for clusters of Kubernetes and for those of a controller. What a resource says that is not followed
 // is named in docs/bgp.md; what cannot be read is refused with the field's name.
 import * as v from 'valibot';
-import type { BgpFilter, BgpRule, BgpSettings, HostChoice, Peering } from '#model/bgp.ts';
-import { defaultBgp } from '#model/bgp.ts';
-import { Fault } from '#model/fault.ts';
+import {
+  type BgpFilter,
+  bgpLabels,
+  type BgpRule,
+  type BgpSettings,
+  defaultBgp,
+  type HostChoice,
+  isChosen,
+  type Named,
+  type Peering,
+} from '#model/bgp.ts';
+import { assertNever, Fault, isFault } from '#model/fault.ts';
 import { bitsOf, type Cidr, cidrLength, type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
-import { parseSelector, type Selector } from '#model/selector.ts';
+import type { BgpResource } from '#model/resources.ts';
+import { parseSelector, type Selector, selects } from '#model/selector.ts';
 import * as field from './fields.ts';
 
 const optional = <T>(schema: v.GenericSchema<unknown, T>) => v.optional(schema);
@@ -68,6 +78,48 @@ export function secretsIn(spec: unknown): SecretKey[] {
     const read = name === 'secretKeyRef' ? v.safeParse(v.object({ name: v.string(), key: v.string() }), value) : undefined;
     return read?.success === true ? [read.output] : secretsIn(value);
   });
+}
+
+const any: Secrets = () => 'any';
+
+/** Fault `invalid`, naming the field: what `spec` says cannot be followed. Secrets need not be there. */
+export function checkBgp({ sort, name, spec }: Pick<BgpResource, 'sort' | 'name' | 'spec'>): void {
+  switch (sort) {
+    case 'BGPConfiguration':
+      if (name !== 'default')
+        throw new Fault('invalid', `BGPConfiguration ${name}: only the one named default is followed`, {
+          field: 'name',
+          hint: `Say what is different on a host by labels: causeway host label HOST ${bgpLabels.asn}=65001`,
+        });
+      readConfiguration(name, spec, any);
+      return;
+    case 'BGPPeer':
+      readPeer(name, spec, any);
+      return;
+    case 'BGPFilter':
+      readFilter(name, spec);
+      return;
+    default:
+      assertNever(sort);
+  }
+}
+
+/** Names of the secrets that `host` has to know to speak with its peers. What cannot be read needs none. */
+export function secretsFor(host: Named, resources: Iterable<BgpResource>): ReadonlySet<string> {
+  const needed = [...resources].filter(
+    ({ sort, name, spec }) => sort === 'BGPConfiguration' || (sort === 'BGPPeer' && concerns(host, name, spec)),
+  );
+  return new Set(needed.flatMap(({ spec }) => secretsIn(spec).map(({ name }) => name)));
+}
+
+function concerns(host: Named, name: string, spec: unknown): boolean {
+  try {
+    const { of, with: other } = readPeer(name, spec, any);
+    return isChosen(host, of) || ('selector' in other && selects(other.selector, host.labels));
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return false;
+  }
 }
 
 /** Fault `invalid`, naming kind, object and field. */

@@ -3,13 +3,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault, isFault } from '#model/fault.ts';
 import type { Cidr, Family } from '#model/ip.ts';
-import type { Block, Endpoint, Host, Network, ResourceKind, Resources } from '#model/resources.ts';
+import type { BgpResource, Block, Endpoint, Host, Network, ResourceKind, Resources, Secret } from '#model/resources.ts';
 import * as answers from './answers.ts';
 import { Agent, type Dispatcher } from './dispatcher.ts';
 import type { NetworkRequest } from './local.ts';
 import { parseAnswer, type Schema } from './parse.ts';
 import { apiVersion, bookmarkMs, bootHeader, versionHeader } from './protocol.ts';
-import type * as requests from './requests.ts';
+import * as requests from './requests.ts';
 import { schemas } from './schemas.ts';
 import { askSkew, skewOf } from './clock.ts';
 import { clockFault, isNeverSent, isUntimely, linesOf, parseJson, problemFault, toQuery, transportFault } from './transport.ts';
@@ -145,6 +145,23 @@ export class Client implements AsyncDisposable {
   replace<K extends ReplaceableKind>(kind: K, item: Resources[K]): Promise<Resources[K]> {
     const path = `/v1/${kind}/${part(item.id)}`;
     return this.#ask<Resources[K]>({ method: 'PUT', path, body: item, match: item.revision, answer: schemas[kind], isRepeatable: true });
+  }
+
+  /** Makes or replaces it. Fault `invalid` naming the field. */
+  putBgp(request: requests.BgpRequest): Promise<BgpResource> {
+    const path = `/v1/bgp/${part(requests.bgpId(request))}`;
+    return this.#ask({ method: 'PUT', path, body: request, answer: schemas.bgp, isRepeatable: true });
+  }
+
+  /** Makes or replaces it whole. */
+  putSecret(name: string, request: requests.SecretRequest): Promise<Secret> {
+    return this.#ask({ method: 'PUT', path: `/v1/secrets/${part(name)}`, body: request, answer: schemas.secrets, isRepeatable: true });
+  }
+
+  /** With a host's certificate. Fault `not-found`, also when none of the host's peers has it. */
+  async secretTexts(name: string): Promise<answers.SecretTexts['texts']> {
+    const path = `/v1/secrets/${part(name)}/texts`;
+    return (await this.#ask({ method: 'GET', path, answer: answers.secretTexts, isRepeatable: true })).texts;
   }
 
   /** Blocks, loans and tokens too. Faults: `not-found`, `in-use`, `conflict` when `revision` is given and another is there. */

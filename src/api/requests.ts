@@ -2,12 +2,14 @@
 // joining, reporting, tokens. One type and one schema each; the compiler holds them together.
 import * as v from 'valibot';
 import type { Cidr, Family, Ip } from '#model/ip.ts';
-import type { Exposure, Host, HostStatus, Loan, Protocol, Tenant, Underlay } from '#model/resources.ts';
+import type { BgpResource, BgpSort, Exposure, Host, HostStatus, Loan, Protocol, Tenant, Underlay } from '#model/resources.ts';
 import * as field from './fields.ts';
 import type { NetworkRequest, PoolRequest } from './local.ts';
 import type { EntriesOf, Schema } from './parse.ts';
 import {
   addressing,
+  bgpSort,
+  bgpSpec,
   carryName,
   endpointRequest,
   type EndpointRequest,
@@ -214,6 +216,39 @@ export const proposeRequest: Schema<ProposeRequest> = v.strictObject({
   family,
   besides: optional(field.listOf(field.cidr, 4096)),
 } satisfies EntriesOf<ProposeRequest>);
+
+/** One of Calico's resources, made or replaced. */
+export interface BgpRequest {
+  readonly sort: BgpSort;
+  readonly name: string;
+  readonly labels?: BgpResource['labels'];
+  readonly spec: BgpResource['spec'];
+}
+/** Part of an id, as `bgpconfiguration.NAME`. */
+const bgpName: Schema<string> = v.pipe(field.name, v.maxLength(46, 'expected at most 46 characters'));
+export const bgpRequest: Schema<BgpRequest> = v.strictObject({
+  sort: bgpSort,
+  name: bgpName,
+  labels: optional(field.labels),
+  spec: bgpSpec,
+} satisfies EntriesOf<BgpRequest>);
+/** Of a resource of BGP, unlike for all of them. */
+export const bgpId = ({ sort, name }: Pick<BgpRequest, 'sort' | 'name'>): string => `${sort.toLowerCase()}.${name}`;
+
+/** Made or replaced whole; nobody can read `texts` again but the hosts that need them. */
+export interface SecretRequest {
+  readonly texts: Readonly<Record<string, string>>;
+}
+export const secretRequest: Schema<SecretRequest> = v.strictObject({
+  texts: v.pipe(
+    v.record(
+      v.pipe(v.string(), v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$/, 'expected a key of letters, digits, "_", "." or "-"')),
+      v.pipe(v.string(), v.minLength(1, 'expected a text'), v.maxBytes(256, 'expected at most 256 bytes')),
+    ),
+    v.minEntries(1, 'expected at least one key'),
+    v.maxEntries(64, 'expected at most 64 keys'),
+  ),
+} satisfies EntriesOf<SecretRequest>);
 
 export interface TokenRequest {
   readonly type: 'join' | 'api';

@@ -68,21 +68,24 @@ type ReadRoutes = {
   readonly [K in ResourceKind as `list-${K}`]: Route<ListQuery, unknown>;
 } & { readonly [K in ResourceKind as `get-${K}`]: Route<NoQuery, unknown> };
 
-const list = (kind: ResourceKind): Route<ListQuery, unknown> => ({
+/** Of the installation as a whole, not of a tenant. */
+const installation: readonly Access[] = ['admin', 'operator', 'viewer', 'host'];
+
+const list = (kind: ResourceKind, access = readers): Route<ListQuery, unknown> => ({
   method: 'GET',
   path: `/v1/${kind}`,
   summary: `List ${kind}, a page at a time`,
-  access: readers,
+  access,
   query: listQuery,
   body: noBody,
   answer: answers.pageOf<Resources[ResourceKind]>(schemas[kind]),
   status: 200,
 });
-const get = (kind: ResourceKind): Route<NoQuery, unknown> => ({
+const get = (kind: ResourceKind, access = readers): Route<NoQuery, unknown> => ({
   method: 'GET',
   path: `/v1/${kind}/{id}`,
   summary: `One of ${kind} by id or name; ETag is its revision`,
-  access: readers,
+  access,
   query: none,
   body: noBody,
   answer: schemas[kind],
@@ -132,6 +135,11 @@ export interface Routes extends ReadRoutes {
   readonly 'create-exposure': Route<NoQuery, requests.ExposureRequest>;
   readonly 'replace-exposure': Route<NoQuery, Exposure>;
   readonly 'delete-exposure': Route<NoQuery, unknown>;
+  readonly 'put-bgp': Route<NoQuery, requests.BgpRequest>;
+  readonly 'delete-bgp': Route<NoQuery, unknown>;
+  readonly 'put-secret': Route<NoQuery, requests.SecretRequest>;
+  readonly 'delete-secret': Route<NoQuery, unknown>;
+  readonly 'read-secret': Route<NoQuery, unknown>;
   readonly 'create-tenant': Route<NoQuery, requests.TenantRequest>;
   readonly 'replace-tenant': Route<NoQuery, Tenant>;
   readonly 'delete-tenant': Route<NoQuery, unknown>;
@@ -165,6 +173,8 @@ export const routes: Routes = {
   'list-blocks': list('blocks'),
   'list-endpoints': list('endpoints'),
   'list-exposures': list('exposures'),
+  'list-bgp': list('bgp', installation),
+  'list-secrets': list('secrets', installation),
   'get-tenants': get('tenants'),
   'get-hosts': get('hosts'),
   'get-networks': get('networks'),
@@ -172,6 +182,8 @@ export const routes: Routes = {
   'get-blocks': get('blocks'),
   'get-endpoints': get('endpoints'),
   'get-exposures': get('exposures'),
+  'get-bgp': get('bgp', installation),
+  'get-secrets': get('secrets', installation),
   'create-network': change('POST', '/v1/networks', {
     summary: 'Create a network and its pools in one step; what is left out is chosen',
     access: hostToo(writers),
@@ -270,6 +282,32 @@ export const routes: Routes = {
     ifMatch: 'required',
   }),
   'delete-exposure': remove('/v1/exposures/{id}', 'Close an exposure', writers),
+  'put-bgp': change('PUT', '/v1/bgp/{id}', {
+    summary: "Make or replace one of Calico's resources of BGP; its id is the sort in lower case, a point and the name",
+    access: staff,
+    body: requests.bgpRequest,
+    answer: schemas.bgp,
+    ifMatch: 'optional',
+  }),
+  'delete-bgp': remove('/v1/bgp/{id}', "Remove one of Calico's resources of BGP", staff),
+  'put-secret': change('PUT', '/v1/secrets/{id}', {
+    summary: 'Make or replace the texts of a secret, which are shown to nobody but the hosts that need them',
+    access: staff,
+    body: requests.secretRequest,
+    answer: schemas.secrets,
+    ifMatch: 'optional',
+  }),
+  'delete-secret': remove('/v1/secrets/{id}', 'Remove a secret', staff),
+  'read-secret': {
+    method: 'GET',
+    path: '/v1/secrets/{id}/texts',
+    summary: 'The texts of a secret that the host which asks needs',
+    access: ['host'],
+    query: none,
+    body: noBody,
+    answer: answers.secretTexts,
+    status: 200,
+  },
   'create-tenant': change('POST', '/v1/tenants', {
     summary: 'Create a tenant',
     access: staff,

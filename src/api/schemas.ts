@@ -2,24 +2,28 @@
 // compiler refuse a difference. From these come validation, the OpenAPI document and the client's reading of answers.
 import * as v from 'valibot';
 import type { Family } from '#model/ip.ts';
-import type {
-  Block,
-  Carrying,
-  Choices,
-  Endpoint,
-  Exposure,
-  Host,
-  HostStatus,
-  Loan,
-  Meta,
-  Network,
-  Pool,
-  Protocol,
-  PublishedPort,
-  ResourceKind,
-  Resources,
-  Tenant,
-  Underlay,
+import {
+  type BgpResource,
+  type BgpSort,
+  type Block,
+  type Carrying,
+  type Choices,
+  type Endpoint,
+  type Exposure,
+  type Host,
+  type HostStatus,
+  type Loan,
+  type Meta,
+  type Network,
+  type Pool,
+  type Protocol,
+  type PublishedPort,
+  type ResourceKind,
+  resourceKinds,
+  type Resources,
+  type Secret,
+  type Tenant,
+  type Underlay,
 } from '#model/resources.ts';
 import * as field from './fields.ts';
 import type { EntriesOf, Schema } from './parse.ts';
@@ -47,7 +51,7 @@ export const carryName: Schema<Choices['carry']> = v.picklist([
 export const protocol: Schema<Protocol> = v.picklist(['tcp', 'udp', 'sctp']);
 export const addressing: Schema<Network['addressing']> = v.picklist(['blocks', 'external']);
 export const family: Schema<Family> = v.picklist([4, 6]);
-export const kind: Schema<ResourceKind> = v.picklist(['tenants', 'hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures']);
+export const kind: Schema<ResourceKind> = v.picklist(resourceKinds);
 
 const tenant: Schema<Tenant> = v.strictObject({ ...meta, description: field.line } satisfies EntriesOf<Tenant>);
 
@@ -199,6 +203,13 @@ const exposure: Schema<Exposure> = v.strictObject({
   sources: field.listOf(field.cidr, 256),
 } satisfies EntriesOf<Exposure>);
 
+export const bgpSort: Schema<BgpSort> = v.picklist(['BGPConfiguration', 'BGPPeer', 'BGPFilter']);
+/** Bounded by the size of a request; what is in it is for `readBgp` to judge. */
+export const bgpSpec: Schema<BgpResource['spec']> = v.record(v.string(), v.unknown());
+const bgp: Schema<BgpResource> = v.strictObject({ ...meta, sort: bgpSort, spec: bgpSpec } satisfies EntriesOf<BgpResource>);
+
+const secret: Schema<Secret> = v.strictObject({ ...meta, keys: field.listOf(field.anyId, 64) } satisfies EntriesOf<Secret>);
+
 /** By kind, as REST paths and store keys name them. */
 export const schemas: { readonly [K in ResourceKind]: Schema<Resources[K]> } = {
   tenants: tenant,
@@ -208,4 +219,6 @@ export const schemas: { readonly [K in ResourceKind]: Schema<Resources[K]> } = {
   blocks: block,
   endpoints: endpoint,
   exposures: exposure,
+  bgp,
+  secrets: secret,
 };

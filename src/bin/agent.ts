@@ -11,6 +11,7 @@ import { makeIdentityApart } from '#api/identity-apart.ts';
 import { joinCluster } from '#api/join-cluster.ts';
 import { Agent, beginRecovery } from '#agent/agent.ts';
 import { Announcements } from '#agent/announcements.ts';
+import { bgpFacts, ClusterBgp } from '#agent/cluster-bgp.ts';
 import { controllerOf } from '#agent/controller.ts';
 import { DnsServer } from '#agent/dns.ts';
 import type { Upstream } from '#agent/dns-upstream.ts';
@@ -138,16 +139,21 @@ async function rotate(state: string, identity: Identity, client: Client, log: Lo
 }
 
 /** This host as one that has joined controllers. */
-async function joined(options: Options, { log, closing }: ClusterContext): Promise<Cluster> {
+async function joined(options: Options, { log, closing, journal, kick, view }: ClusterContext): Promise<Cluster> {
   let identity = await identify(options, log);
   const { host, generation } = identity;
   const client = closing.use(clientOf(identity));
+  const texts = (name: string) => client.secretTexts(name);
+  const bgp = closing.use(new ClusterBgp({ journal, facts: () => bgpFacts(view(), host), texts, changed: kick, log }));
   return {
     host,
     generation,
     controller: (network) => controllerOf(client, host, network),
     renew: () => void rotate(options.state, identity, client, log).then((next) => (identity = next)),
     applied: () => undefined,
+    bgp,
+    factsChanged: () => bgp.touch(),
+    problems: () => bgp.problems,
   };
 }
 
@@ -199,6 +205,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     log,
     closing,
     publicKey: () => publicKey,
+    view: () => agent.view,
     underlay: () => underlayOf(kinds, options.underlay),
   };
   const cluster = await clusterOf(options, context);
@@ -289,6 +296,8 @@ async function run(options: Options, log: Logger): Promise<void> {
   drift.heard = (netns) => (netns === undefined ? agent.loop.suspectAll() : agent.loop.suspect(netns));
   const memory = closing.use(new Memory({ resident: () => process.memoryUsage.rss(), giveBack: collector() }));
   agent.onFacts(() => memory.busy());
+  agent.onFacts(() => cluster.factsChanged?.());
+  agent.onReport(() => cluster.problems?.() ?? []);
   agent.start();
   cluster.services?.start();
   cluster.policies?.start();

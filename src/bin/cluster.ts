@@ -4,7 +4,9 @@ import { networkInterfaces } from 'node:os';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { Controller } from '#agent/agent.ts';
+import type { ClusterBgp } from '#agent/cluster-bgp.ts';
 import { PolicedConnections } from '#agent/policed-connections.ts';
+import type { View } from '#agent/view.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, Journal } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
@@ -47,8 +49,12 @@ export interface Cluster {
   /** Services of the cluster, where it has any; followed from start() on. */
   readonly services?: KubernetesServices;
   readonly policies?: KubernetesPolicies;
-  /** How the host's BGP speaker is set, where the cluster says it; the same. */
-  readonly bgp?: CalicoBgp;
+  /** How the host's BGP speaker is set; the same. */
+  readonly bgp?: CalicoBgp | ClusterBgp;
+  /** What the cluster says has changed. */
+  factsChanged?(): void;
+  /** What this host cannot follow of what the cluster says, one sentence each. */
+  problems?(): readonly string[];
   /** Which pools a pod gets its addresses from, where the cluster says it. */
   readonly choose?: AddressChooser;
   /** Which further networks pods are attached to, where the cluster says it. */
@@ -63,6 +69,7 @@ export interface ClusterContext {
   readonly kick: () => void;
   readonly log: Logger;
   readonly closing: AsyncDisposableStack;
+  readonly view: () => View;
   /** Of this host's WireGuard key, when it can do WireGuard. */
   readonly publicKey: () => string | undefined;
   /** Fault `invalid` when the interface that was asked for is not there. */

@@ -12,6 +12,8 @@ export type Client = Pick<
   | 'create'
   | 'replace'
   | 'remove'
+  | 'putBgp'
+  | 'putSecret'
   | 'createToken'
   | 'tokens'
   | 'removeToken'

@@ -217,6 +217,35 @@ test('what get prints apply takes without changing anything; a difference is app
   assert.equal((await run('get', { client: other })).out, out);
 });
 
+const calicoFile = `
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: { name: fabric, annotations: { anything: goes } }
+spec: { peerIP: 10.213.1.1, asNumber: 64600, password: { secretKeyRef: { name: fabric, key: password } } }
+---
+apiVersion: v1
+kind: List
+items:
+- { apiVersion: v1, kind: Secret, metadata: { name: fabric, namespace: kube-system }, data: { password: aHVzaCBodXNoCg== } }
+`;
+
+test('Calico’s files of BGP are applied as they are; get prints them, but never a secret', async () => {
+  const client = cluster();
+  assert.equal((await run('apply -f -', { client, input: calicoFile })).out, 'secret fabric: created\nBGPPeer fabric: created\n');
+  assert.match((await run('apply -f -', { client, input: calicoFile })).out, /BGPPeer fabric: unchanged/);
+  const { out } = await run('get fabric', { client });
+  assert.match(out, /^apiVersion: projectcalico.org\/v3\nkind: BGPPeer\nmetadata:\n {2}name: fabric\nspec:\n {2}peerIP: 10.213.1.1/);
+  for (const line of ['get', 'bgp ls', 'bgp show fabric', 'secret ls', 'secret ls -o json'])
+    assert.doesNotMatch((await run(line, { client })).out, /hush/, line);
+  assert.doesNotMatch(client.requests.join(), /hush/);
+  assert.match((await run('bgp ls', { client })).out, /BGPPeer +fabric +all hosts with 10.213.1.1 \(AS 64600\)/);
+  const other = fakeClient();
+  assert.equal((await run('apply -f -', { client: other, input: out })).status, 0);
+  assert.equal((await run('get', { client: other })).out, out);
+  for (const line of ['bgp rm bgppeer.fabric', 'secret rm fabric']) assert.equal((await run(line, { client })).status, 0, line);
+  assert.deepEqual(client.requests.slice(-2), ['DELETE bgp/bgppeer.fabric', 'DELETE secrets/fabric']);
+});
+
 test('documents that cannot be applied are refused before anything is done', async () => {
   const rows = [
     'a: 1',
@@ -225,6 +254,9 @@ test('documents that cannot be applied are refused before anything is done', asy
     '{',
     'kind: host\nname: x',
     'kind: tenant\nname: ok\n---\nkind: network\nname: "a b"',
+    'apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: { name: x }\nspec: {}',
+    'apiVersion: projectcalico.org/v3\nkind: BGPPeer\nspec: {}',
+    'apiVersion: v1\nkind: Secret\nmetadata: { name: x }',
   ];
   for (const input of rows) {
     const client = cluster();

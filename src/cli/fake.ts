@@ -4,12 +4,23 @@ import { Fault } from '#model/fault.ts';
 import { parseCidr } from '#model/ip.ts';
 import { choicesFor } from '#drivers/models.ts';
 import type { ResourceKind, Resources } from '#model/resources.ts';
+import { bgpId } from '#api/requests.ts';
 import type { CertificateRecord, NewToken, TokenRecord } from '#api/answers.ts';
 import type { Bodies, Client } from './client.ts';
 
 export type Records = { [K in ResourceKind]: Resources[K][] };
 
-export const noRecords = (): Records => ({ tenants: [], hosts: [], networks: [], pools: [], blocks: [], endpoints: [], exposures: [] });
+export const noRecords = (): Records => ({
+  tenants: [],
+  hosts: [],
+  networks: [],
+  pools: [],
+  blocks: [],
+  endpoints: [],
+  exposures: [],
+  bgp: [],
+  secrets: [],
+});
 
 export interface FakeClient extends Client {
   readonly records: Records;
@@ -82,6 +93,20 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
         rows(kind).findIndex((one) => one.id === id),
         1,
       );
+    },
+    async putBgp({ sort, name, labels = {}, spec }) {
+      requests.push(`PUT bgp/${bgpId({ sort, name })} ${JSON.stringify(spec)}`);
+      const item = { ...meta(name), id: bgpId({ sort, name }), labels, sort, spec };
+      const known = records.bgp.find(({ id }) => id === item.id);
+      if (known !== undefined && JSON.stringify(known.spec) === JSON.stringify(spec)) return known;
+      records.bgp = [...records.bgp.filter(({ id }) => id !== item.id), item];
+      return item;
+    },
+    async putSecret(name, { texts }) {
+      requests.push(`PUT secrets/${name}`);
+      const item = { ...meta(name), id: name, keys: Object.keys(texts) };
+      records.secrets = [...records.secrets.filter(({ id }) => id !== name), item];
+      return item;
     },
     async createToken({ type, role, host, name = '' }) {
       const record: TokenRecord = {

@@ -39,6 +39,18 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./exposure.ts')).exposureGroup,
   },
   {
+    name: 'bgp',
+    section: networks,
+    summary: 'With whom hosts of the model calico speak, and how',
+    load: async () => (await import('./bgp.ts')).bgpGroup,
+  },
+  {
+    name: 'secret',
+    section: networks,
+    summary: 'Passwords of BGP peers',
+    load: async () => (await import('./bgp.ts')).secretGroup,
+  },
+  {
     name: 'explain',
     section: networks,
     summary: 'What a network is made of, costs and needs',
@@ -53,7 +65,7 @@ export const groups: readonly GroupEntry[] = [
   {
     name: 'get',
     section: networks,
-    summary: 'Print tenants, networks and exposures as YAML documents',
+    summary: 'Print tenants, networks, exposures and BGP as YAML documents',
     load: async () => (await import('./manifest.ts')).getGroup,
   },
   {
@@ -68,7 +80,7 @@ export const groups: readonly GroupEntry[] = [
     summary: 'Is everything well? Exit status 10 when not',
     load: async () => (await import('./status.ts')).group,
   },
-  { name: 'host', section: installation, summary: 'Show and remove hosts', load: async () => (await import('./host.ts')).group },
+  { name: 'host', section: installation, summary: 'Show, label and remove hosts', load: async () => (await import('./host.ts')).group },
   { name: 'tenant', section: installation, summary: 'Owners of networks', load: async () => (await import('./tenant.ts')).group },
   {
     name: 'token',

@@ -1,7 +1,8 @@
 // `causeway host`: the machines whose agents have joined.
+import { isFault } from '#model/fault.ts';
 import type { Host } from '#model/resources.ts';
 import { all } from './client.ts';
-import { completes, done, examples, type Group, listing, nothingDone } from './command.ts';
+import { completes, done, examples, type Group, listing, nothingDone, pairs } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { age, facts, type Look, type Style, table } from './table.ts';
 
@@ -88,6 +89,33 @@ async function remove(session: Session, [name = '']: readonly string[], options:
   return done({ removed: [name] }, name, `Removed host ${name}`);
 }
 
+const labelTries = 5;
+
+/** `key=value` sets, `key-` removes. Hosts report all the time, so another revision is no reason to give up. */
+async function label(session: Session, [name = '', ...changes]: readonly string[]): Promise<Answer> {
+  const [gone, set] = [changes.filter((text) => text.endsWith('-')), changes.filter((text) => !text.endsWith('-'))];
+  const wanted = pairs(set, 'label');
+  const client = await session.client();
+  for (let tries = 1; ; tries++) {
+    const host = await client.get('hosts', name);
+    const kept = Object.entries(host.labels).filter(([key]) => !gone.includes(`${key}-`));
+    try {
+      const labelled = await client.replace('hosts', { ...host, labels: { ...Object.fromEntries(kept), ...wanted } });
+      return done(
+        labelled,
+        name,
+        `Labels of host ${name}: ${
+          Object.entries(labelled.labels)
+            .map((pair) => pair.join('='))
+            .join(' ') || 'none'
+        }`,
+      );
+    } catch (error) {
+      if (!isFault(error, 'conflict') || tries === labelTries) throw error;
+    }
+  }
+}
+
 export const group: Group = {
   build(host, act) {
     act(
@@ -96,6 +124,20 @@ export const group: Group = {
     );
     const shown = host.command('show').argument('<name>', 'name of the host').description('Show one host.');
     act(examples(completes(shown, 'hosts'), 'causeway host show node-a'), show);
+    const labelled = host
+      .command('label')
+      .argument('<name>', 'name of the host')
+      .argument('<label...>', 'name=value to set one, name- to remove it')
+      .description('Set or remove labels of a host; peers of BGP choose hosts by them.');
+    act(
+      examples(
+        completes(labelled, 'hosts'),
+        'causeway host label node-a rack=1',
+        'causeway host label node-a projectcalico.org/RouteReflectorClusterID=10.0.0.1',
+        'causeway host label node-a rack-',
+      ),
+      label,
+    );
     const removed = host
       .command('remove')
       .alias('rm')

@@ -1,15 +1,16 @@
-// `causeway get` and `causeway apply`: tenants, networks and exposures as YAML documents that can be kept in a repository.
-// What `get` prints `apply` takes, here or in another installation. Applying what is already so changes nothing.
+// `causeway get` and `causeway apply`: tenants, networks, exposures and what is set of BGP as YAML documents that can be kept in
+// a repository. What `get` prints `apply` takes, here or in another installation. Applying what is already so changes nothing.
 import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import { exposureRequest, networkRequest, tenantRequest } from '#api/requests.ts';
 import { parse } from '#api/parse.ts';
-import { Fault } from '#model/fault.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import { familyOf } from '#model/ip.ts';
 import type { Exposure, Network, Pool, Tenant } from '#model/resources.ts';
 import type { NetworkRequest } from '#api/local.ts';
 import type { ExposureRequest, TenantRequest } from '#api/requests.ts';
+import { calicoDocument, calicoManifest, type CalicoManifest, documentsIn } from './calico-manifest.ts';
 import { all, type Client } from './client.ts';
 import { collect, examples, type Group } from './command.ts';
 import type { Answer, Session } from './session.ts';
@@ -17,9 +18,12 @@ import type { Answer, Session } from './session.ts';
 export type Manifest =
   | ({ readonly kind: 'tenant' } & TenantRequest)
   | ({ readonly kind: 'network' } & NetworkRequest)
-  | ({ readonly kind: 'exposure' } & ExposureRequest);
+  | ({ readonly kind: 'exposure' } & ExposureRequest)
+  | CalicoManifest;
 
-const kinds = ['tenant', 'network', 'exposure'] as const;
+const ownKinds = ['tenant', 'network', 'exposure'] as const;
+/** In the order in which they are applied. */
+const kinds = [...ownKinds, 'secret', 'bgp'] as const;
 
 const labelsOf = (labels: Readonly<Record<string, string>>): { labels?: Readonly<Record<string, string>> } =>
   Object.keys(labels).length === 0 ? {} : { labels };
@@ -70,19 +74,35 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
   };
 }
 
-/** Everything that can be applied, in the order in which it must be. Networks on their way out are left out. */
+/** A tenant's token sees nothing of the installation. */
+async function installationOnly<T>(rows: Promise<readonly T[]>): Promise<readonly T[]> {
+  try {
+    return await rows;
+  } catch (error) {
+    if (!isFault(error, 'forbidden')) throw error;
+    return [];
+  }
+}
+
+/** As it is printed, and read again. */
+const documentOf = (manifest: Manifest): object =>
+  manifest.kind === 'bgp' ? calicoDocument({ ...manifest, labels: manifest.labels ?? {} }) : manifest;
+
+/** Everything that can be applied, but secrets, in the order in which it must be. Networks on their way out are left out. */
 export async function manifests(client: Client): Promise<readonly Manifest[]> {
-  const [tenants, everyNetwork, pools, exposures] = await Promise.all([
+  const [tenants, everyNetwork, pools, exposures, bgp] = await Promise.all([
     all(client, 'tenants'),
     all(client, 'networks'),
     all(client, 'pools'),
     all(client, 'exposures'),
+    installationOnly(all(client, 'bgp')),
   ]);
   const networks = everyNetwork.filter(({ deletedAt }) => deletedAt === undefined);
   return [
     ...tenants.map(tenantManifest),
     ...networks.map((network) => networkManifest(network, pools)),
     ...exposures.map((exposure) => exposureManifest(exposure, networks)),
+    ...bgp.map(({ sort, name, labels, spec }): Manifest => ({ kind: 'bgp', sort, name, ...labelsOf(labels), spec })),
   ];
 }
 
@@ -94,15 +114,17 @@ export async function readManifests(text: string, file: string): Promise<readonl
     const [error] = document.errors;
     if (error !== undefined) throw new Fault('invalid', `${file} is not YAML: ${error.message.split('\n')[0] ?? ''}`, { field: file });
     const value: unknown = document.toJS();
-    return value === null ? [] : Array.isArray(value) ? value : [value];
+    return value === null ? [] : (Array.isArray(value) ? value : [value]).flatMap(documentsIn);
   });
   return values.map((value, index) => manifestFrom(value, `${file}, document ${index + 1}`));
 }
 
 function manifestFrom(value: unknown, place: string): Manifest {
-  const head = v.safeParse(v.looseObject({ kind: v.picklist(kinds) }), value);
+  const foreign = calicoManifest(value, place);
+  if (foreign !== undefined) return foreign;
+  const head = v.safeParse(v.looseObject({ kind: v.picklist(ownKinds) }), value);
   if (!head.success)
-    throw new Fault('invalid', `${place} has no kind`, { field: 'kind', hint: `Write kind: ${kinds.join(', or kind: ')}.` });
+    throw new Fault('invalid', `${place} has no kind`, { field: 'kind', hint: `Write kind: ${ownKinds.join(', or kind: ')}.` });
   const { kind, ...rest } = head.output;
   if (kind === 'tenant') return { kind, ...parse(tenantRequest, rest, place) };
   if (kind === 'network') return { kind, ...parse(networkRequest, rest, place) };
@@ -177,9 +199,23 @@ async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract
   return 'changed';
 }
 
+async function applyBgp(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'bgp' }>): Promise<Outcome> {
+  const found = (await all(client, 'bgp')).find(({ sort, name }) => sort === wanted.sort && name === wanted.name);
+  const { revision } = await client.putBgp(wanted);
+  return found === undefined ? 'created' : found.revision === revision ? 'unchanged' : 'changed';
+}
+
+async function applySecret(client: Client, { name, texts }: Extract<Manifest, { kind: 'secret' }>): Promise<Outcome> {
+  const found = (await all(client, 'secrets')).find((one) => one.name === name);
+  const { revision } = await client.putSecret(name, { texts });
+  return found === undefined ? 'created' : found.revision === revision ? 'unchanged' : 'changed';
+}
+
 function applyOne(client: Client, manifest: Manifest): Promise<Outcome> {
   if (manifest.kind === 'tenant') return applyTenant(client, manifest);
   if (manifest.kind === 'network') return applyNetwork(client, manifest);
+  if (manifest.kind === 'bgp') return applyBgp(client, manifest);
+  if (manifest.kind === 'secret') return applySecret(client, manifest);
   return applyExposure(client, manifest);
 }
 
@@ -195,7 +231,7 @@ async function apply(session: Session, _args: readonly string[], options: { file
   const ordered = kinds.flatMap((kind) => wanted.filter((manifest) => manifest.kind === kind));
   for (const manifest of ordered) {
     const name = manifest.name ?? ('endpoint' in manifest ? `${manifest.endpoint}:${manifest.port}` : '');
-    rows.push({ kind: manifest.kind, name, outcome: await applyOne(client, manifest) });
+    rows.push({ kind: manifest.kind === 'bgp' ? manifest.sort : manifest.kind, name, outcome: await applyOne(client, manifest) });
   }
   return {
     data: rows,
@@ -216,12 +252,13 @@ async function get(session: Session, names: readonly string[]): Promise<Answer> 
   const every = await manifests(await session.client());
   const rows = names.length === 0 ? every : every.filter(({ name }) => name !== undefined && names.includes(name));
   const absent = names.find((name) => !rows.some((row) => row.name === name));
-  if (absent !== undefined) throw new Fault('not-found', `No tenant, network or exposure ${JSON.stringify(absent)}`, { field: 'name' });
+  if (absent !== undefined)
+    throw new Fault('not-found', `No tenant, network, exposure or resource of BGP ${JSON.stringify(absent)}`, { field: 'name' });
   const { stringify } = await import('yaml');
   return {
-    data: rows,
-    names: rows.map(({ kind, name }) => `${kind} ${name ?? ''}`),
-    text: () => rows.map((row) => stringify(row)).join('---\n'),
+    data: rows.map(documentOf),
+    names: rows.map((row) => `${row.kind === 'bgp' ? row.sort : row.kind} ${row.name ?? ''}`),
+    text: () => rows.map((row) => stringify(documentOf(row))).join('---\n'),
   };
 }
 
@@ -229,7 +266,12 @@ export const applyGroup: Group = {
   build(command, act) {
     command.requiredOption('-f, --filename <file>', 'YAML file; - is standard input; repeatable', collect);
     act<{ filename: readonly string[] }>(
-      examples(command, 'causeway apply -f networks.yaml', 'causeway get | causeway --context other apply -f -'),
+      examples(
+        command,
+        'causeway apply -f networks.yaml',
+        'causeway apply -f bgp-peers.yaml',
+        'causeway get | causeway --context other apply -f -',
+      ),
       apply,
     );
   },

@@ -63,6 +63,8 @@ export class Contents {
       case 'tenants':
       case 'hosts':
       case 'networks':
+      case 'bgp':
+      case 'secrets':
         return nothing;
       default:
         return assertNever(change);

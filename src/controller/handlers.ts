@@ -2,6 +2,7 @@
 import { type ResourceKind, resourceKinds } from '#model/resources.ts';
 import { routes } from '#api/routes.ts';
 import type { Bind, Reply, Surroundings } from './app.ts';
+import { deleteBgp, deleteSecret, putBgp, putSecret, readSecret } from './bgp.ts';
 import { askLoan, claimBlock, forgetLoan, releaseBlock, settleLoan } from './blocks.ts';
 import { listCertificates, revokeCertificate } from './certificates.ts';
 import { batchEndpoints, deleteEndpoint, putEndpoint } from './endpoints.ts';
@@ -98,6 +99,20 @@ function bindTenants(bind: Bind, { control }: Surroundings): void {
   });
 }
 
+function bindBgp(bind: Bind, { control }: Surroundings): void {
+  bind(routes['put-bgp'], async ({ params, body, match }) => stored(await putBgp(control, idOf(params), body, match)));
+  bind(routes['delete-bgp'], async ({ principal, params, match }) => {
+    await deleteBgp(control, principal, idOf(params), match);
+    return done;
+  });
+  bind(routes['put-secret'], async ({ params, body, match }) => stored(await putSecret(control, idOf(params), body, match)));
+  bind(routes['delete-secret'], async ({ principal, params, match }) => {
+    await deleteSecret(control, principal, idOf(params), match);
+    return done;
+  });
+  bind(routes['read-secret'], async ({ principal, params }) => ({ body: await readSecret(control, principal, idOf(params)) }));
+}
+
 function bindHosts(bind: Bind, { control }: Surroundings): void {
   bind(routes['replace-host'], async ({ principal, params, body, match }) => {
     await sameId(control, principal, 'hosts', { path: idOf(params), body: body.id });
@@ -131,7 +146,7 @@ function bindTokens(bind: Bind, { control }: Surroundings): void {
 /** Every route of the table; buildApp checks that none is missing. */
 export function bindAll(bind: Bind, surroundings: Surroundings): void {
   for (const kind of resourceKinds) bindReads(bind, surroundings, kind);
-  for (const some of [bindNetworks, bindBlocks, bindEndpoints, bindTenants, bindHosts, bindTokens]) some(bind, surroundings);
+  for (const some of [bindNetworks, bindBlocks, bindEndpoints, bindTenants, bindBgp, bindHosts, bindTokens]) some(bind, surroundings);
   bind(routes.watch, (call) => answerWatch(surroundings, call));
   bind(routes.version, async () => ({ body: { version: surroundings.control.version, api: apiVersion } }));
 }

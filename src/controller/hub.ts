@@ -242,7 +242,7 @@ export class Hub implements MirrorListener, Disposable {
           .map((item) => this.#itemLine(kind, item)),
       );
     }
-    const shared = (['tenants', 'hosts', 'networks', 'pools'] as const).flatMap((kind) =>
+    const shared = (['tenants', 'hosts', 'networks', 'pools', 'bgp', 'secrets'] as const).flatMap((kind) =>
       this.#items(kind).map((item) => this.#itemLine(kind, item)),
     );
     return [...shared, ...this.#contents.networksOf(host).flatMap((network) => this.#contentsOf(network))];

@@ -39,6 +39,8 @@ export class Mirror implements AsyncDisposable {
     blocks: new Map(),
     endpoints: new Map(),
     exposures: new Map(),
+    bgp: new Map(),
+    secrets: new Map(),
   };
   readonly #private = new Map<string, Entry>();
   readonly #listeners = new Set<MirrorListener>();
@@ -202,6 +204,8 @@ export class Mirror implements AsyncDisposable {
     blocks: this.#replacer('blocks'),
     endpoints: this.#replacer('endpoints'),
     exposures: this.#replacer('exposures'),
+    bgp: this.#replacer('bgp'),
+    secrets: this.#replacer('secrets'),
   };
 
   #read<K extends ResourceKind>(kind: K, entry: Entry): Resources[K] | undefined {

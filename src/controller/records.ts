@@ -21,6 +21,8 @@ export const keys = {
   incarnation: (host: string): string => `incarnations/${host}`,
   /** Which machine speaks for the host. */
   speaker: (host: string): string => `speakers/${host}`,
+  /** Texts of a secret; whoever reads the store can read them. */
+  secretTexts: (name: string): string => `secret-texts/${name}`,
   routes: (host: string): string => `routes/${host}`,
   /** Written by whoever depends on a set staying as it was seen; its revision is what others check. */
   guard: (what: string): string => `guards/${what}`,
@@ -36,6 +38,8 @@ export const singular: Readonly<Record<ResourceKind, string>> = {
   blocks: 'block',
   endpoints: 'endpoint',
   exposures: 'exposure',
+  bgp: 'resource of BGP',
+  secrets: 'secret',
 };
 
 /** Plain JSON: no undefined, no shared structure. */
@@ -90,7 +94,7 @@ export async function listResources<K extends ResourceKind>(store: Store, kind: 
 
 export const notFound = (kind: ResourceKind, id: string): Fault =>
   new Fault('not-found', `No ${singular[kind]} ${JSON.stringify(id)}`, {
-    hint: kind === 'blocks' ? undefined : `List them: causeway ${singular[kind]} ls`,
+    hint: kind === 'blocks' ? undefined : `List them: causeway ${kind === 'bgp' ? 'bgp' : singular[kind]} ls`,
   });
 
 /** The text of an index entry (`names/…`), which holds an id. */

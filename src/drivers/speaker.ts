@@ -1,7 +1,7 @@
 // What a host's BGP speaker has to do, from what the cluster says: announce the host's blocks as wholes, addresses outside of
 // them one by one, and ranges of services; and speak with every other host (a full mesh, RFC 4271), with route reflectors
 // (RFC 4456) and with routers outside. All networks of a host that are carried so share one speaker.
-import { bgpLabels, type BgpFilter, type BgpSettings, type HostChoice, type Peering } from '#model/bgp.ts';
+import { bgpLabels, type BgpFilter, type BgpSettings, isChosen, type Peering } from '#model/bgp.ts';
 import { type Cidr, coverage, covers, type Family, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import type { Block, CarryName, Host, LocalEndpoint, Network, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
@@ -71,9 +71,6 @@ function clusterOf(host: Host): Ip | undefined {
   const said = host.labels[bgpLabels.cluster];
   return said === undefined || !/^\d+\.\d+\.\d+\.\d+$/.test(said) ? undefined : parseIp(said);
 }
-
-const isOf = (host: Host, choice: HostChoice): boolean =>
-  (choice.host === undefined || choice.host === host.name) && (choice.selector === undefined || selects(choice.selector, host.labels));
 
 /** 32 bits that tell names apart once they are spelt alike (FNV-1a). */
 function hashOf(text: string): string {
@@ -158,10 +155,10 @@ function ofPeering(party: Party, peering: Peering): Session[] {
   const kind = symbolOf('peer', peering.name);
   const { with: other } = peering;
   if ('selector' in other) {
-    const pairs = (one: Host, two: Host): boolean => isOf(one, peering.of) && selects(other.selector, two.labels);
+    const pairs = (one: Host, two: Host): boolean => isChosen(one, peering.of) && selects(other.selector, two.labels);
     return hosts.filter((host) => pairs(self, host) || pairs(host, self)).flatMap((host) => withHost(party, host, kind, common));
   }
-  if (!isOf(self, peering.of)) return [];
+  if (!isChosen(self, peering.of)) return [];
   const family = familyOf(other.ip);
   const known = hosts.find((host) => host.underlay.some(({ ip }) => ip === other.ip));
   if (known !== undefined) return withHost(party, known, kind, common).filter((session) => session.peer === other.ip);

@@ -1,7 +1,7 @@
 // What a host tells its neighbours by BGP and how, as the cluster's users set it: the words of Calico's BGPConfiguration,
 // BGPPeer and BGPFilter, read and checked. Absent settings are those of `defaultBgp`.
 import type { Cidr, Ip } from './ip.ts';
-import type { Selector } from './selector.ts';
+import { type Selector, selects } from './selector.ts';
 
 /** `65001:300`, or `65001:300:1` for a large one (RFC 8092). */
 export type Community = string;
@@ -41,6 +41,14 @@ export interface BgpFilter {
 export interface HostChoice {
   readonly host?: string;
   readonly selector?: Selector;
+}
+
+export const isChosen = ({ name, labels }: Named, { host, selector }: HostChoice): boolean =>
+  (host === undefined || host === name) && (selector === undefined || selects(selector, labels));
+
+export interface Named {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 export interface Peering {

@@ -212,6 +212,20 @@ export interface Service {
   readonly announcers?: 'every' | readonly string[];
 }
 
+export type BgpSort = 'BGPConfiguration' | 'BGPPeer' | 'BGPFilter';
+
+/** One of Calico's resources of BGP, as its user wrote it. Its id is `bgppeer.NAME`, so that each sort has names of its own. */
+export interface BgpResource extends Meta {
+  readonly sort: BgpSort;
+  /** JSON; read by api/calico-bgp.ts. */
+  readonly spec: Readonly<Record<string, unknown>>;
+}
+
+/** That there are passwords, and under which keys; their texts are told to the hosts that need them and to nobody else. */
+export interface Secret extends Meta {
+  readonly keys: readonly string[];
+}
+
 /** Kind name to resource type. Store keys are `<kind>/<id>`, REST paths `/v1/<kind>/<id>`. */
 export interface Resources {
   readonly tenants: Tenant;
@@ -221,9 +235,21 @@ export interface Resources {
   readonly blocks: Block;
   readonly endpoints: Endpoint;
   readonly exposures: Exposure;
+  readonly bgp: BgpResource;
+  readonly secrets: Secret;
 }
 export type ResourceKind = keyof Resources;
-export const resourceKinds: readonly ResourceKind[] = ['tenants', 'hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures'];
+export const resourceKinds: readonly ResourceKind[] = [
+  'tenants',
+  'hosts',
+  'networks',
+  'pools',
+  'blocks',
+  'endpoints',
+  'exposures',
+  'bgp',
+  'secrets',
+];
 
 /** What one host knows of the cluster: an immutable value, the only input of the plan besides LocalState. */
 export interface Snapshot {
