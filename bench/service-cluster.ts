@@ -8,6 +8,8 @@ export const endpointsPerService = 10;
 /** All of these are answered by the machine itself. */
 export const endpointRange = '10.128.0.0/9';
 export const port = 8080;
+/** Of the machine itself, outside of the range of pods. */
+export const nodeAddress = '172.31.213.1';
 /** The last in every order: when it is served all are. */
 export const probe = { name: 'zz-probe', ip: '10.96.255.254' } as const;
 
@@ -28,6 +30,10 @@ const kinds: Readonly<Record<string, { readonly kind: string; readonly apiVersio
   '/api/v1/nodes': { kind: 'NodeList', apiVersion: 'v1' },
   '/api/v1/services': { kind: 'ServiceList', apiVersion: 'v1' },
   [slicePath]: { kind: 'EndpointSliceList', apiVersion: 'discovery.k8s.io/v1beta1' },
+  // There are none of these.
+  '/api/v1/pods': { kind: 'PodList', apiVersion: 'v1' },
+  '/api/v1/namespaces': { kind: 'NamespaceList', apiVersion: 'v1' },
+  '/apis/networking.k8s.io/v1/networkpolicies': { kind: 'NetworkPolicyList', apiVersion: 'networking.k8s.io/v1' },
 };
 
 const meta = (name: string, more: object = {}): object => ({
@@ -64,7 +70,7 @@ const node = {
   apiVersion: 'v1',
   metadata: { ...meta('node'), namespace: undefined, labels: { 'kubernetes.io/hostname': 'node' } },
   spec: { podCIDR: '10.128.0.0/24', podCIDRs: ['10.128.0.0/24'] },
-  status: { addresses: [{ type: 'InternalIP', address: '10.213.0.1' }], conditions: [{ type: 'Ready', status: 'True' }] },
+  status: { addresses: [{ type: 'InternalIP', address: nodeAddress }], conditions: [{ type: 'Ready', status: 'True' }] },
 };
 
 export class ServiceCluster implements Disposable {
@@ -91,7 +97,7 @@ export class ServiceCluster implements Disposable {
       else if (url.searchParams.has('watch')) {
         response.writeHead(200).flushHeaders();
         this.#watches.push({ path, response });
-      } else response.end(JSON.stringify({ ...kind, metadata: { resourceVersion: '10' }, items: this.#items.get(path) }));
+      } else response.end(JSON.stringify({ ...kind, metadata: { resourceVersion: '10' }, items: this.#items.get(path) ?? [] }));
     });
   }
 

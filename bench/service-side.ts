@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathOf } from '#lab/kubernetes-programs.ts';
-import { endpointRange, port, probe, probeEndpoint, ServiceCluster } from './service-cluster.ts';
+import { endpointRange, nodeAddress, port, probe, probeEndpoint, ServiceCluster } from './service-cluster.ts';
 import { median } from './report.ts';
 
 const [side = '', services = '', folder = ''] = process.argv.slice(2);
@@ -115,10 +115,10 @@ async function batchRate(): Promise<number> {
 mkdirSync(folder, { recursive: true });
 ip('link', 'set', 'lo', 'up');
 ip('link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'far0');
-ip('addr', 'add', '10.213.0.1/24', 'dev', 'eth0');
+ip('addr', 'add', `${nodeAddress}/24`, 'dev', 'eth0');
 ip('link', 'set', 'eth0', 'up');
 ip('link', 'set', 'far0', 'up');
-ip('route', 'add', 'default', 'via', '10.213.0.254');
+ip('route', 'add', 'default', 'via', '172.31.213.254');
 ip('route', 'add', 'local', endpointRange, 'dev', 'lo');
 const listener = createServer((socket) => {
   socket.on('data', () => socket.end(socket.localAddress ?? ''));
