@@ -1,8 +1,9 @@
 // An API server of nothing but many services, for benchmarks: it lists and watches what the two sides read, so that neither has to
 // share the machine with a whole control plane. Both sides get the same answers, in the version that both know.
 import { once } from 'node:events';
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
+import { text } from 'node:stream/consumers';
 
 export const endpointsPerService = 10;
 /** All of these are answered by the machine itself. */
@@ -68,7 +69,12 @@ const slice = (of: string, ips: readonly string[], resourceVersion = '5'): objec
 const node = {
   kind: 'Node',
   apiVersion: 'v1',
-  metadata: { ...meta('node'), namespace: undefined, labels: { 'kubernetes.io/hostname': 'node' } },
+  metadata: {
+    ...meta('node'),
+    namespace: undefined,
+    labels: { 'kubernetes.io/hostname': 'node' },
+    annotations: {} as Readonly<Record<string, string>>,
+  },
   spec: { podCIDR: '10.128.0.0/24', podCIDRs: ['10.128.0.0/24'] },
   status: { addresses: [{ type: 'InternalIP', address: nodeAddress }], conditions: [{ type: 'Ready', status: 'True' }] },
 };
@@ -77,6 +83,7 @@ export class ServiceCluster implements Disposable {
   readonly #items: ReadonlyMap<string, readonly object[]>;
   readonly #watches: { readonly path: string; readonly response: ServerResponse }[] = [];
   readonly #server: Server;
+  #node = node;
   #version = 10;
 
   /** `tls`: PEM of a key and a certificate for 127.0.0.1. */
@@ -92,13 +99,27 @@ export class ServiceCluster implements Disposable {
       const path = url.pathname;
       const kind = kinds[path];
       response.setHeader('content-type', 'application/json');
-      if (path === '/api/v1/nodes/node') response.end(JSON.stringify(node));
+      if (path.startsWith('/api/v1/nodes/node')) void this.#answerNode(request, response);
       else if (kind === undefined || request.method !== 'GET') response.writeHead(request.method === 'GET' ? 404 : 201).end('{}');
       else if (url.searchParams.has('watch')) {
         response.writeHead(200).flushHeaders();
         this.#watches.push({ path, response });
       } else response.end(JSON.stringify({ ...kind, metadata: { resourceVersion: '10' }, items: this.#items.get(path) ?? [] }));
     });
+  }
+
+  /** A node keeps the annotations and conditions that somebody writes. */
+  async #answerNode(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await text(request);
+    if (request.method === 'PATCH') {
+      const { metadata, status } = JSON.parse(body) as Pick<Partial<typeof node>, 'metadata' | 'status'>;
+      this.#node = {
+        ...this.#node,
+        metadata: { ...this.#node.metadata, annotations: { ...this.#node.metadata.annotations, ...metadata?.annotations } },
+        status: { ...this.#node.status, conditions: [...this.#node.status.conditions, ...(status?.conditions ?? [])] },
+      };
+    }
+    response.end(JSON.stringify(this.#node));
   }
 
   /** Where it listens on localhost. */

@@ -64,6 +64,7 @@ class Disk {
         }
       },
       soon: (fn) => fn(),
+      durable: () => Promise.resolve(),
     };
   }
 

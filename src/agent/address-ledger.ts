@@ -239,12 +239,15 @@ export class Ledger {
     } else if (block !== undefined) this.#commit(block, ip, bindTo(block.state, ip, endpoint));
   }
 
-  /** Frees a held address; says which loan must be returned. Anything else than that owner's address changes nothing. */
+  /**
+   * Frees a held address; says which loan must be returned. Anything else than that owner's address changes nothing. A power
+   * cut may forget it, along with the container that had the address, and then it is freed again.
+   */
   release(pool: LedgerPool, ip: Ip, sequence: number | undefined, now: number): ReturnRecord | undefined {
     const loose = pool.loose.get(ip);
     if (loose === undefined) {
       const block = this.blockOf(pool, ip);
-      if (block !== undefined) this.#commit(block, ip, free(block.state, ip, { sequence, now }));
+      if (block !== undefined) this.#journal.soon(() => this.#commit(block, ip, free(block.state, ip, { sequence, now })));
       return undefined;
     }
     if (sequence !== undefined && sequence !== loose.sequence) return undefined;

@@ -7,10 +7,10 @@ import { isFault } from '#model/fault.ts';
 const refuses = (fn: () => unknown): void => assert.throws(fn, (error) => isFault(error, 'invalid'));
 
 export function journalContract(name: string, make: () => Journal & Partial<Disposable>): void {
-  const test = (title: string, body: (journal: Journal) => void): void => {
-    it(title, () => {
+  const test = (title: string, body: (journal: Journal) => void | Promise<void>): void => {
+    it(title, async () => {
       const journal = make();
-      body(journal);
+      await body(journal);
       journal[Symbol.dispose]?.();
     });
   };
@@ -139,6 +139,15 @@ export function journalContract(name: string, make: () => Journal & Partial<Disp
       );
       assert.deepEqual(journal.list(''), [{ key: 'a', value: 2 }]);
       assert.throws(() => void journal.soon(() => Promise.resolve()), TypeError);
+    });
+
+    test('all who ask at the same time, and while a sync is under way, are told when it is durable', async (journal) => {
+      journal.soon(() => journal.put('a', 1));
+      const first = Promise.all([journal.durable(), journal.durable()]);
+      journal.soon(() => journal.put('a', 2));
+      await Promise.all([first, journal.durable()]);
+      await journal.durable();
+      assert.deepEqual(journal.list(''), [{ key: 'a', value: 2 }]);
     });
 
     test('a transaction around a promise is a programming error and writes nothing', (journal) => {

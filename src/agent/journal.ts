@@ -2,6 +2,8 @@
 // container's start waits for these writes, and an address that is given out and then forgotten would be given out twice,
 // so they survive a power cut: SQLite, write-ahead log, synchronous=FULL, 0.15 ms each on a cloud volume. The file belongs
 // to one agent at a time: two agents with one journal would give one address to two containers.
+import { closeSync, fdatasync, openSync } from 'node:fs';
+import { promisify } from 'node:util';
 import type { Journal } from '#api/local.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { Database, moveAside, type Statement } from '#store/database.ts';
@@ -16,6 +18,8 @@ export interface JournalOptions {
 }
 
 const applicationId = 0x63776a6f; // 'cwjo'
+
+const sync = promisify(fdatasync);
 
 const migrations = ['CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT'];
 
@@ -44,6 +48,11 @@ export class SqliteJournal implements Journal, Disposable {
   readonly #list: Statement;
   readonly #put: Statement;
   readonly #delete: Statement;
+  /** Of the write-ahead log, which is the same file as long as the database is open. */
+  readonly #log: number;
+  #syncing: Promise<void> = Promise.resolve();
+  /** The next one, of all who have asked since the last one began. */
+  #waiting: Promise<void> | undefined;
 
   constructor(path: string, busyMs = 3000, movedAside?: string) {
     this.movedAside = movedAside;
@@ -54,6 +63,7 @@ export class SqliteJournal implements Journal, Disposable {
     this.#list = this.#database.prepare('SELECT key, value FROM fact WHERE key >= ? AND key < ? ORDER BY key');
     this.#put = this.#database.prepare('INSERT INTO fact VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value');
     this.#delete = this.#database.prepare('DELETE FROM fact WHERE key = ?');
+    this.#log = openSync(`${path}-wal`, 'r');
   }
 
   get(key: string): unknown {
@@ -99,7 +109,24 @@ export class SqliteJournal implements Journal, Disposable {
     }
   }
 
+  /** One that is under way may have begun before the last write. */
+  durable(): Promise<void> {
+    this.#waiting ??= this.#afterwards(this.#syncing);
+    return this.#waiting;
+  }
+
+  async #afterwards(before: Promise<void>): Promise<void> {
+    await Promise.allSettled([before]);
+    this.#waiting = undefined;
+    if (!this.#database.isOpen) throw new Fault('unavailable', 'The journal is closed');
+    this.#syncing = sync(this.#log).catch((error: unknown) => {
+      throw new Fault('unavailable', 'Cannot write the journal', { cause: error });
+    });
+    await this.#syncing;
+  }
+
   [Symbol.dispose](): void {
+    if (this.#database.isOpen) closeSync(this.#log);
     this.#database[Symbol.dispose]();
   }
 }
@@ -147,6 +174,10 @@ export class MemoryJournal implements Journal {
 
   soon<T>(fn: () => T): T {
     return synchronous(fn());
+  }
+
+  durable(): Promise<void> {
+    return Promise.resolve();
   }
 }
 

@@ -127,11 +127,23 @@ export class HostAgent implements LocalAgent {
    */
   async requestAddress(pool: string, ip?: Ip, holder?: string): Promise<Ip> {
     const { addresses, newId } = this.#options;
-    if (ip === undefined) return await addresses.request(pool, holder ?? `engine-${newId()}`);
+    if (ip === undefined)
+      return holder === undefined ? await addresses.request(pool, `engine-${newId()}`) : await this.#request(pool, holder);
     const bound = addresses.held(pool, ip)?.endpoint;
     if (bound !== undefined && bound !== holder) throw this.#taken(ip, bound);
     if (bound !== undefined) return ip;
-    return await addresses.request(pool, holder ?? `engine-${ip.replaceAll(':', '-')}`, ip);
+    if (holder !== undefined) return await this.#request(pool, holder, ip);
+    return await addresses.request(pool, `engine-${ip.replaceAll(':', '-')}`, ip);
+  }
+
+  /**
+   * For an endpoint that is about to be written, with which the address reaches the disk: nobody is told of it before. One that
+   * is at hand is taken before the promise is there; whatever takes longer is written as ever.
+   */
+  async #request(pool: string, endpoint: string, ip?: Ip): Promise<Ip> {
+    const { addresses } = this.#options;
+    const { asked } = this.journal.soon(() => ({ asked: addresses.request(pool, endpoint, ip) }));
+    return await asked;
   }
 
   /** An address that an endpoint here still has is not let go of: whoever says so is late, or was refused it. */
@@ -143,9 +155,15 @@ export class HostAgent implements LocalAgent {
   }
 
   async attach(request: AttachRequest): Promise<Endpoint> {
-    const { endpoints, now } = this.#options;
+    const { endpoints } = this.#options;
     const known = endpoints.get(request.id);
-    if (known !== undefined) return again(known, request);
+    const endpoint = known === undefined ? await this.#attachNew(request) : again(known, request);
+    if (request.durable !== 'later') await this.journal.durable();
+    return endpoint;
+  }
+
+  async #attachNew(request: AttachRequest): Promise<Endpoint> {
+    const { endpoints, now } = this.#options;
     const network = this.#networkOf(request.network);
     this.#checkMtu(network);
     this.#checkPorts(request.id, request.ports);
@@ -169,11 +187,11 @@ export class HostAgent implements LocalAgent {
       sequence: this.#firstSequence(request.id),
     };
     // Addresses first: bound to an endpoint that did not come to be, they are let go of again in time. Not one transaction:
-    // what memory has learned inside would outlive one that cannot be committed.
+    // what memory has learned inside would outlive one that cannot be committed. All of it is on the disk before anybody is told.
     this.journal.soon(() => {
       for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
     });
-    endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...limits(request) });
+    this.journal.soon(() => endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...limits(request) }));
     return endpoint;
   }
 
@@ -350,7 +368,7 @@ export class HostAgent implements LocalAgent {
     try {
       for (const family of [4, 6] as const) {
         const pool = pools.find(({ cidr }) => familyOf(cidr) === family);
-        if (pool !== undefined) held.push({ pool: pool.id, ip: await addresses.request(pool.id, request.id) });
+        if (pool !== undefined) held.push({ pool: pool.id, ip: await this.#request(pool.id, request.id) });
       }
     } catch (error) {
       for (const { pool, ip } of held) addresses.release(pool, ip);

@@ -58,14 +58,18 @@ export class Openings {
     });
     if (mayNoteStale(before, fronts))
       this.#guarded('forget who was led to what has gone', () => forgetNoted((noted) => isNotedStale(fronts, noted)));
-    const isOpen = desired.table.length > 0;
-    if (isOpen && !this.#isOpen) this.#checkedAt = -checkMs;
-    if (!isOpen && this.#isOpen) this.#guarded('take away forwarding rules', removeForwarding);
-    this.#isOpen = isOpen;
+    const wasOpen = this.#isOpen;
+    this.#isOpen = desired.table.length > 0;
+    if (!this.#isOpen && wasOpen) this.#guarded('take away forwarding rules', removeForwarding);
+    if (!this.#isOpen || wasOpen) return;
+    this.#checkedAt = -checkMs;
     this.check();
   }
 
-  /** Somebody else's firewall may have been made anew (dockerd does so when it starts). At most every few seconds. */
+  /**
+   * Somebody else's firewall may have been made anew (dockerd does so when it starts). Called now and then, and not for every
+   * container that starts, which would wait for two programs; at most every few seconds.
+   */
   check(): void {
     const { now, log } = this.#options;
     if (!this.#isOpen || now() - this.#checkedAt < checkMs) return;

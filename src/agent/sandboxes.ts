@@ -6,11 +6,10 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Attachment, type Desired, familiesOf, type VethLink } from '#model/desired.ts';
 import { everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
-import { isFault } from '#model/fault.ts';
+import { type Fault, isFault } from '#model/fault.ts';
 import type { LocalEndpoint, Network, Pool } from '#model/resources.ts';
 import { type FoundAttachment, inspectAttachment, repairAttachment } from '#kernel/attachment.ts';
 import { redirectNames } from '#kernel/name-redirect.ts';
-import { isAbsent } from '#kernel/netns.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { endpointLink, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -50,7 +49,8 @@ export class Sandboxes implements Disposable {
       if (local.sandbox === undefined || link?.type !== 'veth') continue;
       here.add(local.endpoint.id);
       if (local.ifname === undefined) this.#look(local.endpoint.id, 0);
-      else if (remade.includes(link) || !this.#mtu.has(local.endpoint.id)) this.#check(local, link);
+      else if (remade.includes(link)) this.#repair(local, link, 'whole');
+      else if (!this.#mtu.has(local.endpoint.id)) this.#check(local, link);
       else if (this.#mtu.get(local.endpoint.id) !== link.mtu) this.#repair(local, link, 'mtu');
       this.#mtu.set(local.endpoint.id, link.mtu);
     }
@@ -111,10 +111,14 @@ export class Sandboxes implements Disposable {
       else if (found?.mtu !== link.mtu) this.#repair(local, link, 'mtu');
     } catch (error) {
       if (!isFault(error, 'kernel')) throw error;
-      // Where the engine keeps its namespaces is not there before it has started.
-      if (isAbsent(error) && existsSync(dirname(sandbox))) this.#options.gone(endpoint.id);
-      else this.#options.log({ endpoint: endpoint.id, error: error.message }, 'cannot look into the container');
+      this.#failed(local, error, 'cannot look into the container');
     }
+  }
+
+  #failed({ endpoint, sandbox = '' }: LocalEndpoint, error: Fault, message: string): void {
+    // Where the engine keeps its namespaces is not there before it has started.
+    if (existsSync(dirname(sandbox)) && !existsSync(sandbox)) this.#options.gone(endpoint.id);
+    else this.#options.log({ endpoint: endpoint.id, error: error.message }, message);
   }
 
   #repair(local: LocalEndpoint, link: VethLink, what: 'whole' | 'mtu'): void {
@@ -131,18 +135,18 @@ export class Sandboxes implements Disposable {
       host: { netns: link.netns, name: link.name },
     };
     try {
-      repairAttachment(attachment, {
+      const { leadsOut } = repairAttachment(attachment, {
         link: this.#options.link,
         alias: link.alias,
         ...(ifname === undefined ? {} : { name: ifname }),
         routes: whole ? this.#routes(endpoint.network, gateways) : [],
       });
-      const found = inspectAttachment(sandbox, endpoint.mac);
-      if (whole && found !== undefined) this.#redirect(local, found);
+      const found = whole && !leadsOut ? inspectAttachment(sandbox, endpoint.mac) : undefined;
+      if (found !== undefined) this.#redirect(local, found);
       log({ endpoint: endpoint.id, what }, "repaired a container's end");
     } catch (error) {
       if (!isFault(error)) throw error;
-      log({ endpoint: endpoint.id, error: error.message }, "cannot repair a container's end");
+      this.#failed(local, error, "cannot repair a container's end");
     }
   }
 

@@ -20,6 +20,8 @@ export interface Journal {
    * nobody has been told of by then, or what ends with the power anyway. Each is still all or nothing, in order. Synchronous.
    */
   soon<T>(fn: () => T): T;
+  /** Resolves when everything that has been written by now outlives a power cut. Fault `unavailable` when the disk refuses. */
+  durable(): Promise<void>;
 }
 
 export interface PoolRequest {
@@ -61,6 +63,8 @@ export interface AttachRequest {
   readonly mac?: Mac;
   readonly ports: readonly PublishedPort[];
   readonly bandwidth?: Bandwidth;
+  /** Whoever asks waits for the journal by itself before it tells anybody, and has other work done meanwhile. */
+  readonly durable?: 'later';
 }
 
 /** One address: of the first of these pools that has one, or exactly `ip`. */

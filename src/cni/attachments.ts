@@ -54,8 +54,10 @@ export class Attachments {
       this.#records.put(id, recordOf(request));
       if (isNew) for await (const ip of this.#take(network, request, id)) taken.push(ip);
       const addresses = isNew ? taken : addressesIn(request);
-      const endpoint = await this.#agent.attach({ network: network.id, id, owner, name, addresses, ...asked(wanted, args) });
-      await this.#agent.join(id, netns, attachment.ifname);
+      const asking = { network: network.id, id, owner, name, addresses, ...asked(wanted, args) };
+      const endpoint = await this.#agent.attach({ ...asking, durable: 'later' });
+      // The kernel is written to while the disk is.
+      await Promise.all([this.#agent.journal.durable(), this.#agent.join(id, netns, attachment.ifname)]);
       if (wanted.aliases.length > 0) await this.#agent.rename(id, owner, [name, ...wanted.aliases]);
       const own = resultOf(endpoint, await this.#complete(endpoint, attachment.ifname), netns);
       const named = { ...own, dns: wanted.dns };

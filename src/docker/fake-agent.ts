@@ -46,6 +46,10 @@ export class FakeJournal implements Journal {
   soon<T>(fn: () => T): T {
     return fn();
   }
+
+  durable(): Promise<void> {
+    return Promise.resolve();
+  }
   transaction<T>(fn: () => T): T {
     const before = new Map(this.#values);
     try {

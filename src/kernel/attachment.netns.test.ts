@@ -54,9 +54,9 @@ function found() {
 
 test('a lost end is made again, whole, and needs nothing more', () => {
   assert.equal(inspectAttachment(sandbox, attachment.mac), undefined);
-  assert.equal(repairAttachment(attachment, options), true);
+  assert.equal(repairAttachment(attachment, options).written, true);
   assert.deepEqual(found(), whole);
-  assert.equal(repairAttachment(attachment, options), false);
+  assert.equal(repairAttachment(attachment, options).written, false);
   const [end] = kinds.link.list('cw-a');
   assert.equal(end?.alias, 'causeway test');
 });
@@ -69,14 +69,14 @@ test('what somebody took away inside comes back', () => {
     ['link', 'set', 'eth0', 'down'],
   ]) {
     inside(...loss);
-    assert.equal(repairAttachment(attachment, options), true, loss.join(' '));
+    assert.equal(repairAttachment(attachment, options).written, true, loss.join(' '));
     assert.deepEqual(found(), whole);
   }
 });
 
 test('a renamed link is recognised, and the MTU follows', () => {
   inside('link', 'set', 'eth0', 'name', 'lan7');
-  assert.equal(repairAttachment({ ...attachment, mtu: 1380 }, options), true);
+  assert.equal(repairAttachment({ ...attachment, mtu: 1380 }, options).written, true);
   const state = inspectAttachment(sandbox, attachment.mac);
   assert.deepEqual([state?.name, state?.mtu], ['lan7', 1380]);
 });

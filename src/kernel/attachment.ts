@@ -38,6 +38,13 @@ export interface RepairOptions {
   readonly routes?: readonly { readonly destination: Cidr; readonly via?: Ip }[];
 }
 
+export interface Repaired {
+  /** Whether anything had to be written. */
+  readonly written: boolean;
+  /** Whether the container had no default route and has been given one over this link. */
+  readonly leadsOut: boolean;
+}
+
 interface Found extends FoundAttachment {
   readonly index: number;
 }
@@ -105,11 +112,10 @@ function lacking(found: Found, attachment: Attachment, routes: NonNullable<Repai
 }
 
 /**
- * Makes the container's end as `attachment` says and tells whether anything had to be written. A pair that is gone is made
- * again, its far end directly inside. Faults: `kernel` (ENOENT when the container's namespace is gone), `not-found` when our
+ * Makes the container's end as `attachment` says. A pair that is gone is made again, its far end directly inside. Faults: `kernel` (ENOENT when the container's namespace is gone), `not-found` when our
  * end exists but its far end is neither in the container nor has its MAC.
  */
-export function repairAttachment(attachment: Attachment, options: RepairOptions): boolean {
+export function repairAttachment(attachment: Attachment, options: RepairOptions): Repaired {
   using socket = inNetns(attachment.netns, () => new NetlinkSocket());
   const { mac, mtu, host } = attachment;
   const before = find(socket, mac);
@@ -128,5 +134,8 @@ export function repairAttachment(attachment: Attachment, options: RepairOptions)
   }
   const requests = lacking(found, attachment, options.routes ?? []);
   for (const { fault } of socket.batch(requests)) if (fault !== undefined) throw fault;
-  return before === undefined || requests.length > 0;
+  return {
+    written: before === undefined || requests.length > 0,
+    leadsOut: attachment.gateways.some((ip) => !found.defaults.includes(everything[familyOf(ip)])),
+  };
 }

@@ -72,7 +72,7 @@ export const dumpLinks = (socket: NetlinkSocket): FoundLink[] =>
   socket.dump({ type: RTM_GETLINK, body: encodeLinkQuery(), action: 'list links' }).map((message) => decodeLink(message.body));
 
 // Links on their way out are gathered in this group (the letters cw); no other link is ever in it.
-const doomedGroup = 0x6377;
+export const doomedGroup = 0x6377;
 
 type LinkName = { readonly name: string; readonly index?: number };
 const about = ({ name, index }: LinkName): LinkChange => (index === undefined ? { name } : { index });
@@ -83,6 +83,7 @@ const about = ({ name, index }: LinkName): LinkChange => (index === undefined ? 
  */
 export function deleteLinks(socket: NetlinkSocket, links: readonly LinkName[]): (Fault | undefined)[] {
   const action = 'remove link ';
+  if (links.length === 0) return [];
   if (links.length === 1) {
     return socket
       .batch(links.map((link) => ({ type: RTM_DELLINK, body: encodeLink(about(link)), action: action + link.name })))

@@ -7,6 +7,7 @@ import { familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { byNetns, deleteLinks, dumpLinks, faultOf, place } from './batch.ts';
 import type { Failure, Kind } from './kind.ts';
 import { kernelFault } from './libc.ts';
+import { removeLinks } from './link-removal.ts';
 import { inNetns, isAbsent } from './netns.ts';
 import { encodeLink, type FoundLink, type LinkChange, vethInfo, vxlanInfo } from './netlink/rtnl.ts';
 import { NetlinkSocket, type Request } from './netlink/socket.ts';
@@ -264,12 +265,16 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
         items.filter((item) => item.type !== 'wireguard'),
         (netns, group) => {
           const socket = sockets.find(netns);
-          return socket === undefined
-            ? []
-            : removeNamed(
-                socket,
-                group.filter(({ name }) => isOurLinkName(name)),
-              );
+          const ours = group.filter(({ name }) => isOurLinkName(name));
+          if (socket === undefined) return [];
+          const pairs = ours.filter(({ type }) => type === 'veth');
+          const others = ours.filter(({ type }) => type !== 'veth');
+          const faults = removeLinks(
+            sockets,
+            netns,
+            pairs.map(({ name }) => name),
+          );
+          return [...failuresOf(pairs, faults.map(unlessAbsent)), ...removeNamed(socket, others)];
         },
       ),
       ...items.filter((item) => item.type === 'wireguard').flatMap(removeDevice),
@@ -283,11 +288,10 @@ function fits(wanted: VethLink | VxlanLink, found: Link): boolean {
   return assertNever(wanted);
 }
 
+const unlessAbsent = (fault: Fault | undefined): Fault | undefined => (isAbsent(fault) ? undefined : fault);
+
 const removeNamed = (socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] =>
-  failuresOf(
-    links,
-    deleteLinks(socket, links).map((fault) => (isAbsent(fault) ? undefined : fault)),
-  );
+  failuresOf(links, deleteLinks(socket, links).map(unlessAbsent));
 
 const failuresOf = (items: readonly Link[], faults: readonly (Fault | undefined)[]): Failure<Link>[] =>
   items.flatMap((item, index) => {
