@@ -9,7 +9,7 @@ import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { endpointLink, unknownInterface } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Host, Network, Service, Snapshot, Underlay } from '#model/resources.ts';
+import type { Host, Service, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
@@ -23,7 +23,9 @@ import { guarded, type PolicySource } from './policies.ts';
 import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 import { NetworksInUse } from './networks-in-use.ts';
+import { News } from './news.ts';
 import { type HostRoutes, lacksPreferred, steadyUnderlay } from './underlay.ts';
+import { type AgentStatus, reasonText } from './status.ts';
 import { View } from './view.ts';
 
 /** What the agent asks of the controllers; every call rejects with `unavailable` when none answers. */
@@ -69,8 +71,10 @@ export interface AgentOptions {
   readonly bgp?: BgpSource | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
   readonly leakMs?: number | undefined;
-  /** After every run of the loop: name servers, repairs inside containers. */
+  /** After every run of the loop: repairs inside containers and others that go by the plan. */
   readonly applied?: (desired: Desired, outcome: Outcome) => void;
+  /** Facts are others than before, and what the last plan wanted is in the kernel: name servers. */
+  readonly informed?: () => void;
 }
 
 export interface ServiceSource {
@@ -78,20 +82,6 @@ export interface ServiceSource {
   current(): readonly Service[];
   /** Whether that is all there is, as a listing has said. */
   isSynced(): boolean;
-}
-
-export interface AgentStatus {
-  readonly host: string;
-  readonly connected: boolean;
-  readonly reason?: string;
-  readonly synced: boolean;
-  readonly revision: number;
-  readonly runs: number;
-  readonly desired: number;
-  readonly failing: readonly string[];
-  readonly refused: readonly string[];
-  /** Addresses that are held on this host, by endpoints or by an engine that is about to make one. */
-  readonly addresses: number;
 }
 
 const bootKey = 'boot';
@@ -111,6 +101,7 @@ export class Agent implements AsyncDisposable {
   readonly loop: Loop;
   readonly #options: AgentOptions;
   readonly #book: AddressBook;
+  readonly #news: News;
   readonly #publisher: Publisher;
   readonly #ports: HostPorts;
   readonly #stop = new AbortController();
@@ -135,18 +126,24 @@ export class Agent implements AsyncDisposable {
   /** Why the view could not be kept at the last attempt. */
   #unsaved = '';
   #saidReady = false;
-  #turning = false;
-  /** Changes of facts so far, and how many of them the last plan had in it. */
-  #changes = 0;
-  #planned = -1;
 
   constructor(options: AgentOptions) {
     const { host, journal, kinds, controller, clock, log, newId } = options;
     this.#options = options;
     this.#inUse = new NetworksInUse(journal);
     this.#recovering = journal.get(recoveringKey) === true;
-    this.view = new View({ journal, changed: () => this.#factsChanged() });
-    this.endpoints = new Endpoints(journal, () => this.#factsChanged());
+    this.#news = new News({
+      host,
+      blocks: () => this.view.blocks,
+      spread: () => {
+        if (!this.#stop.signal.aborted) this.#spread();
+      },
+    });
+    this.view = new View({
+      journal,
+      changed: (endpoint) => (endpoint === undefined ? this.#news.changed() : this.#news.endpoint(endpoint)),
+    });
+    this.endpoints = new Endpoints(journal, () => this.#news.changed());
     this.#book = new AddressBook({
       journal,
       cluster: controller.addresses,
@@ -205,10 +202,10 @@ export class Agent implements AsyncDisposable {
   recovered(): void {
     this.#options.journal.delete(recoveringKey);
     this.#recovering = false;
-    this.#factsChanged();
+    this.#news.changed();
   }
 
-  /** What the last plan was made from: what the cluster says, and what it lacks of networks that containers here are in. */
+  /** What the last plan holds for: what the cluster says, and what it lacks of networks that containers here are in. */
   get facts(): Snapshot {
     return this.#facts ?? this.view.snapshot;
   }
@@ -323,8 +320,8 @@ export class Agent implements AsyncDisposable {
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
-    this.#planned = this.#changes;
-    this.#facts = this.#inUse.complete(this.view.snapshot, this.endpoints.all());
+    this.#news.planning();
+    this.#facts = this.#completeFacts();
     const { services, policies, bgp } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all()));
     const beyond = { services: services?.current() ?? [], policy: this.#policy, bgp: settingsOf(bgp) };
@@ -335,12 +332,13 @@ export class Agent implements AsyncDisposable {
   }
 
   #applied(outcome: Outcome): void {
-    const { log, applied } = this.#options;
+    const { log, applied, informed } = this.#options;
     this.#outcome = outcome;
     for (const { what, kind, fault } of outcome.failing) log.warn({ kind, what, fault: fault.message }, 'the kernel refuses');
     this.#reportIfNews();
     if (outcome.changed > 0) log.debug({ changed: outcome.changed, desired: outcome.desired }, 'kernel brought in line');
     applied?.(this.#desired, outcome);
+    informed?.();
   }
 
   #refusedByKernel(): string[] {
@@ -349,7 +347,7 @@ export class Agent implements AsyncDisposable {
 
   /** Everything that is wrong here and for people to know, whoever looks. */
   #failing(): string[] {
-    return [...this.#clockProblem(), ...this.#inUse.networks.map(lostText), ...this.#refusedByKernel()];
+    return [...this.#clockProblem(), ...this.#inUse.problems, ...this.#refusedByKernel()];
   }
 
   #clockProblem(): string[] {
@@ -389,24 +387,23 @@ export class Agent implements AsyncDisposable {
     this.loop.kick();
   }
 
-  /** Facts change in bursts; everybody is told once per turn. */
-  #factsChanged(): void {
-    this.#changes += 1;
-    if (this.#turning) return;
-    this.#turning = true;
-    setImmediate(() => {
-      this.#turning = false;
-      if (!this.#stop.signal.aborted) this.#spread();
-    });
+  #completeFacts(): Snapshot {
+    return this.#inUse.complete(this.view.snapshot, this.endpoints.all());
   }
 
   #spread(): void {
     this.#tellBook();
     // Whoever changed them may have had the loop run already, to answer for what is in the kernel.
-    if (this.#planned !== this.#changes) this.loop.kick();
+    if (this.#news.isPlanned) this.#inform();
+    else this.loop.kick();
     this.#publisher.kick();
     for (const listener of this.#listeners) listener();
     this.#reportIfNews();
+  }
+
+  #inform(): void {
+    this.#facts = this.#completeFacts();
+    this.#options.informed?.();
   }
 
   /** A disk that is full keeps the address book from taking in its blocks, and nothing else from going on. */
@@ -416,7 +413,7 @@ export class Agent implements AsyncDisposable {
     } catch (error) {
       if (!isFault(error, 'unavailable')) throw error;
       this.#options.log.error({ error }, 'cannot take in the address blocks of this host yet');
-      setTimeout(() => this.#factsChanged(), retryMs).unref();
+      setTimeout(() => this.#news.changed(), retryMs).unref();
     }
   }
 
@@ -472,9 +469,3 @@ export class Agent implements AsyncDisposable {
     }
   }
 }
-
-const reasonText = (reason: unknown): string =>
-  reason instanceof Error ? `${reason.message}${isFault(reason) && reason.hint !== undefined ? `. ${reason.hint}` : ''}` : 'unknown';
-
-const lostText = ({ name, id }: Network): string =>
-  `The controller knows network ${name} (${id}) no more, but containers here are in it: they stay as they are until they end. Was its store replaced, or restored from an old backup? Restore a newer one, or make the network again and restart the containers`;

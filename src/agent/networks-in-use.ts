@@ -56,9 +56,9 @@ export class NetworksInUse {
     for (const { key, value } of this.#journal.list(prefix)) this.#kept.set(key.slice(prefix.length), keptOf(key, value));
   }
 
-  /** The networks that are kept, of which the cluster knows nothing. */
-  get networks(): readonly Network[] {
-    return [...this.#kept.values()].flatMap(({ networks }) => [...networks.values()]);
+  /** A sentence for each network that is kept, with what to do. */
+  get problems(): readonly string[] {
+    return [...this.#kept.values()].flatMap(({ networks }) => [...networks.values()].map(lostText));
   }
 
   /** `snapshot` with what it lacks of networks that endpoints in a container are in. */
@@ -115,3 +115,6 @@ function keptOf(key: string, value: unknown): Kept {
     exposures: read('exposures'),
   };
 }
+
+const lostText = ({ name, id }: Network): string =>
+  `The controller knows network ${name} (${id}) no more, but containers here are in it: they stay as they are until they end. Was its store replaced, or restored from an old backup? Restore a newer one, or make the network again and restart the containers`;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { makeCluster, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
-import type { AgentStatus } from './agent.ts';
+import type { AgentStatus } from './status.ts';
 import { createApps, listenSocket, objectsOf } from './server.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'causeway-server-'));

@@ -9,7 +9,7 @@ import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Desired } from '#model/desired.ts';
 import { domainName, vxlanLink, wireguardLink } from '#model/numbers.ts';
 import type { Network } from '#model/resources.ts';
-import type { AgentStatus } from './agent.ts';
+import type { AgentStatus } from './status.ts';
 import type { PolicyReport } from './policy-report.ts';
 
 export interface ServerOptions {

@@ -7,8 +7,9 @@ import type { Journal } from '#api/local.ts';
 import { parseAnswer } from '#api/parse.ts';
 import { schemas } from '#api/schemas.ts';
 import { Fault } from '#model/fault.ts';
-import type { BgpResource, ResourceKind, Resources, Secret, Snapshot } from '#model/resources.ts';
+import type { BgpResource, Endpoint, ResourceKind, Resources, Secret, Snapshot } from '#model/resources.ts';
 import { LeanRecords } from './lean.ts';
+import type { Changed } from './news.ts';
 
 /** What is kept of the cluster: what a plan is made from, and how speakers of BGP are set. */
 type Kept = keyof Snapshot | 'bgp' | 'secrets';
@@ -29,13 +30,13 @@ const emptyTables = (): Tables => ({
 
 export interface ViewOptions {
   readonly journal: Journal;
-  /** Called after every change of facts. */
-  readonly changed: () => void;
+  /** Called after every change of facts. `endpoint`: it is all that has changed. */
+  readonly changed: (endpoint?: Changed<Endpoint>) => void;
 }
 
 export class View {
   readonly #journal: Journal;
-  readonly #changed: () => void;
+  readonly #changed: ViewOptions['changed'];
   #tables: Tables = emptyTables();
   /** Maps that somebody may hold on to; the others are changed in place. */
   readonly #given = new Set<Kept>();
@@ -57,6 +58,12 @@ export class View {
   get snapshot(): Snapshot & { readonly bgp: ReadonlyMap<string, BgpResource>; readonly secrets: ReadonlyMap<string, Secret> } {
     for (const kind of kinds) this.#given.add(kind);
     return this.#tables;
+  }
+
+  /** The blocks of `snapshot`, without the rest being given out. */
+  get blocks(): Snapshot['blocks'] {
+    this.#given.add('blocks');
+    return this.#tables.blocks;
   }
 
   /** Revision to resume the watch from; 0 before the first complete listing. */
@@ -105,9 +112,8 @@ export class View {
   learn<K extends Kept>(kind: K, item: Resources[K]): void {
     const known = this.#tables[kind].get(item.id);
     if (known !== undefined && known.revision >= item.revision) return;
-    this.#write(kind, item.id, item);
     if (item.revision > this.#revision) this.#ahead.set(keyOf(kind, item.id), item.revision);
-    this.#changed();
+    this.#write(kind, item.id, item);
   }
 
   forget(kind: Kept, id: string): void {
@@ -156,7 +162,6 @@ export class View {
     // Learned ahead of the watch, which is still telling of the past.
     if (!isKept(kind) || (this.#tables[kind].get(item.id)?.revision ?? 0) > item.revision) return;
     this.#write(kind, item.id, item);
-    this.#changed();
   }
 
   #delete(kind: ResourceKind, id: string, revision: number): void {
@@ -164,17 +169,18 @@ export class View {
     const known = this.#tables[kind].get(id);
     if (known === undefined || (revision !== 0 && known.revision > revision)) return;
     this.#write(kind, id, undefined);
-    this.#changed();
   }
 
-  /** Undefined: it has gone. */
+  /** Changes one fact and tells so. Undefined: it has gone. */
   #write(kind: Kept, id: string, item: Resources[ResourceKind] | undefined): void {
     if (this.#given.delete(kind)) {
       this.#tables = { ...this.#tables, [kind]: new Map<string, Resources[ResourceKind]>(this.#tables[kind]) };
     }
+    const before = this.#tables.endpoints.get(id);
     if (item === undefined) this.#tables[kind].delete(id);
     else putItem(this.#tables, kind, id, item);
     this.#unsaved.set(keyOf(kind, id), item);
+    this.#changed(kind === 'endpoints' ? { before, after: this.#tables.endpoints.get(id) } : undefined);
   }
 
   #replace(tables: Tables): void {

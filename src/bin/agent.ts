@@ -40,7 +40,7 @@ import type { RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
-import type { Underlay } from '#model/resources.ts';
+import type { Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { type Cluster, type ClusterContext, followFlannel, followKubernetes } from './cluster.ts';
 import { openKernel } from './kernel.ts';
@@ -260,14 +260,8 @@ async function run(options: Options, log: Logger): Promise<void> {
       hostRoutes: () => hostRoutes(foundRoutes(kinds)),
       publicKey,
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
+      informed: () => names.update(agent.facts, namedNetworks(agent)),
       applied: (desired, outcome) => {
-        const present = new Set(
-          agent.endpoints.all().flatMap(({ endpoint, sandbox }) => (sandbox === undefined ? [] : [endpoint.network])),
-        );
-        names.update(
-          agent.facts,
-          [...agent.facts.networks.values()].filter((network) => present.has(network.id) && network.names !== 'elsewhere'),
-        );
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired, outcome);
         announcements.applied(desired);
@@ -339,6 +333,12 @@ async function run(options: Options, log: Logger): Promise<void> {
     server.close();
     server.closeAllConnections();
   }
+}
+
+/** Networks with containers here whose names this host answers for. */
+function namedNetworks({ endpoints, facts }: Agent): Network[] {
+  const present = new Set(endpoints.all().flatMap(({ endpoint, sandbox }) => (sandbox === undefined ? [] : [endpoint.network])));
+  return [...facts.networks.values()].filter(({ id, names }) => present.has(id) && names !== 'elsewhere');
 }
 
 interface DockerContext {

@@ -8,7 +8,7 @@ import { makeHost, makeNetwork } from './cluster.fixture.ts';
 import type { Remote } from './driver.ts';
 
 const network = makeNetwork('pods', { model: 'flannel' });
-const remote = (host: Host): Remote => ({ host, blocks: [], exceptions: [], endpoints: [] });
+const remote = (host: Host): Remote => ({ host, blocks: [], exceptions: [] });
 const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
 
 test('where nobody says anything all send as the network says', () => {

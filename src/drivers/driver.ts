@@ -1,7 +1,7 @@
 // A driver is one way to carry packets between hosts. Pure: no clock, no I/O, the same answer every time, and nothing but
 // the carriage: attaching, guarding and exposing are the same for all of them (plan.ts).
 import type { Desired, Netns } from '#model/desired.ts';
-import type { Block, CarryName, Endpoint, Host, Network, Snapshot } from '#model/resources.ts';
+import type { Block, CarryName, Host, Network, Snapshot } from '#model/resources.ts';
 import type { Ip } from '#model/ip.ts';
 
 /** What a carriage adds to every packet, so that the MTU sum can be shown. */
@@ -22,7 +22,7 @@ export interface Carriage {
   /** Where the network is routed on this host. */
   readonly netns: Netns;
   readonly self: Host;
-  /** Hosts other than `self` that hold blocks or endpoints of the network, with what each of them holds. */
+  /** Hosts other than `self` that hold blocks or endpoints of the network, with what leads to each of them. */
   readonly remotes: readonly Remote[];
   /** Hosts that are sent to in another way, and may send in this one. */
   readonly others?: readonly Remote[];
@@ -36,7 +36,6 @@ export interface Remote {
   readonly blocks: readonly Block[];
   /** Addresses that none of this host's blocks cover: routed one by one. */
   readonly exceptions: readonly Ip[];
-  readonly endpoints: readonly Endpoint[];
 }
 
 export interface Driver {

@@ -1,9 +1,10 @@
 import { describe, it } from 'node:test';
 import assert from 'node:assert/strict';
-import { parseCidr, parseIp } from '#model/ip.ts';
+import * as fc from 'fast-check';
+import { ipAdd, parseCidr, parseIp } from '#model/ip.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import type { Snapshot } from '#model/resources.ts';
-import { plan } from './plan.ts';
+import { isPlannedFor, plan } from './plan.ts';
 import { makeBlock, makeCluster, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 
 const reverse = <T>(map: ReadonlyMap<string, T>) => new Map([...map].toReversed());
@@ -53,6 +54,32 @@ describe('plan', () => {
     const many = makeCluster(10, 100);
     const local = few.local.slice(0, 1);
     assert.deepEqual(count(plan(few.snapshot, local, few.self)), count(plan(many.snapshot, many.local.slice(0, 1), many.self)));
+  });
+
+  it('is the same without the remote endpoints that it is said to have no part of', () => {
+    const kinds = fc.constantFrom(
+      { carry: 'vxlan' },
+      { carry: 'wireguard' },
+      { model: 'flannel', carry: 'host-gateway' },
+      { model: 'calico' },
+    );
+    const places = fc.array(fc.record({ host: fc.integer({ min: 1, max: 4 }), at: fc.integer({ min: 0, max: 1023 }) }), { maxLength: 12 });
+    fc.assert(
+      fc.property(kinds, places, fc.integer({ min: 0, max: 3 }), (kind, remotes, held) => {
+        const network = makeNetwork('aaaaaaaaaa', kind);
+        const { snapshot, local, self } = makeCluster(4, 1, network);
+        const blocks = new Map([...snapshot.blocks].slice(0, held + 1));
+        const added = remotes.map(({ host, at }, number) =>
+          makeEndpoint(network.id, `host-${host}`, 100 + number, [ipAdd(parseIp('10.0.0.0'), at)]),
+        );
+        const all = new Map([...snapshot.endpoints, ...added.map((endpoint) => [endpoint.id, endpoint] as const)]);
+        const parts = new Map([...all].filter(([, endpoint]) => isPlannedFor(self.id, endpoint, { blocks })));
+        assert.deepEqual(
+          plan({ ...snapshot, blocks, endpoints: parts }, local, self),
+          plan({ ...snapshot, blocks, endpoints: all }, local, self),
+        );
+      }),
+    );
   });
 
   it('is the same whatever order the facts came in', () => {

@@ -80,8 +80,18 @@ function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], end
     const borrowed = (lent.get(name) ?? []).flatMap(({ ip }) => ip ?? []);
     const exceptions = new Set<Ip>();
     for (const ip of [...theirs.flatMap(({ addresses }) => addresses), ...borrowed]) if (!isCovered(ip)) exceptions.add(ip);
-    return [{ host, blocks: own, exceptions: [...exceptions].toSorted(), endpoints: theirs }];
+    return [{ host, blocks: own, exceptions: [...exceptions].toSorted() }];
   });
+}
+
+/**
+ * Whether an endpoint, as the cluster tells of it, has a part in the plan of the host named `self`. Those of other hosts in blocks
+ * of their own have none: their blocks lead to them. Nor have those of the host itself, which plans with what it knows itself.
+ */
+export function isPlannedFor(self: string, { network, host, addresses }: Endpoint, { blocks }: Pick<Snapshot, 'blocks'>): boolean {
+  if (host === self) return false;
+  const own = [...blocks.values()].filter((block) => block.network === network && block.host === host);
+  return !addresses.every(coverage(own.map(({ cidr }) => cidr)));
 }
 
 function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], self: Host): Present[] {

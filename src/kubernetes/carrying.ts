@@ -24,7 +24,7 @@ export function wishFor(host: string, publicKey: string | undefined, { facts, is
   if (self?.carrying === undefined || network === undefined || own.length === 0 || !isInPlace) return undefined;
   const remotes: Remote[] = [...facts.hosts.values()]
     .filter(({ id }) => id !== host)
-    .map((one) => ({ host: one, blocks: [], exceptions: [], endpoints: [] }));
+    .map((one) => ({ host: one, blocks: [], exceptions: [] }));
   const { vtepMac, wants } = self.carrying;
   const carrying = {
     wants,

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { makeBlock, makeEndpoint, makePool } from '#drivers/cluster.fixture.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { News } from './news.ts';
+
+const block = makeBlock(makePool('aaaaaaaaaa', parseCidr('10.0.0.0/16'), 24), 0, 'host-2');
+const covered = makeEndpoint('aaaaaaaaaa', 'host-2', 1, [parseIp('10.0.0.9')]);
+const borrowed = makeEndpoint('aaaaaaaaaa', 'host-2', 2, [parseIp('10.0.7.9')]);
+
+function listen(): { news: News; told: { count: number } } {
+  const told = { count: 0 };
+  const news = new News({ host: 'host-1', blocks: () => new Map([[block.id, block]]), spread: () => (told.count += 1) });
+  news.planning();
+  return { news, told };
+}
+
+test('an endpoint that its host has a block for is told, and needs no plan', async () => {
+  const { news, told } = listen();
+  news.endpoint({ before: undefined, after: covered });
+  news.endpoint({ before: covered, after: undefined });
+  news.endpoint({ before: undefined, after: { ...borrowed, host: 'host-1' } });
+  await setImmediate();
+  assert.deepEqual([news.isPlanned, told.count], [true, 1]);
+});
+
+test('one outside of the blocks of its host needs a plan, when it comes and when it goes', () => {
+  const coming = listen().news;
+  coming.endpoint({ before: covered, after: borrowed });
+  const going = listen().news;
+  going.endpoint({ before: borrowed, after: undefined });
+  assert.deepEqual([coming.isPlanned, going.isPlanned], [false, false]);
+});
+
+test('what else changes needs a plan, and one plan has all of it in it', async () => {
+  const { news, told } = listen();
+  news.changed();
+  news.changed();
+  assert.equal(news.isPlanned, false);
+  news.planning();
+  await setImmediate();
+  assert.deepEqual([news.isPlanned, told.count], [true, 1]);
+});
