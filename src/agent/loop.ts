@@ -12,7 +12,7 @@ export interface LoopOptions {
   readonly done: (outcome: Outcome) => void;
   /** The kernel could not even be read. The loop tries again. */
   readonly failed: (error: unknown) => void;
-  /** Whole kernel state is read again this often, for drift that nobody announced. */
+  /** Kernel state is read again this often, for drift that nobody announced. */
   readonly fullReadMs?: number;
   /**
    * Kicked runs are at least this far apart; the first one after a rest comes at once. While many containers start here and on
@@ -161,7 +161,8 @@ export class Loop implements Disposable {
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#retryMs = Math.min(this.#retryMs * 2, lastRetryMs);
-      this.suspectAll();
+      this.#options.reconciler.forget();
+      this.kick();
     }, this.#retryMs);
     this.#retry.unref();
   }

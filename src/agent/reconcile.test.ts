@@ -211,6 +211,25 @@ test('only what is suspected is listed again', () => {
   );
 });
 
+test('what says that it is as it was listed is not listed again, but when everything is to be forgotten', () => {
+  const fake = createFakeKinds();
+  const told = { isTold: () => true };
+  const { kinds, calls } = recorded({ ...fake, table: { ...fake.table, ...told }, element: { ...fake.element, ...told } });
+  const reconciler = new Reconciler(kinds);
+  const listed = (): string[] => {
+    calls.length = 0;
+    reconciler.apply(small, true);
+    return calls.filter((call) => call === 'list element cw-a' || call === 'list table ' || call === 'list link cw-a');
+  };
+  assert.deepEqual(listed(), ['list table '], 'nothing is known yet, and there is no namespace');
+  assert.deepEqual(listed(), []);
+  reconciler.suspect();
+  assert.deepEqual(listed(), ['list link cw-a']);
+  reconciler.suspect();
+  reconciler.forget();
+  assert.deepEqual(listed(), ['list table ', 'list link cw-a', 'list element cw-a']);
+});
+
 test('each sort of object that somebody takes away comes back', () => {
   const fake = createFakeKinds();
   const { snapshot, local, self } = makeCluster(3, 2);

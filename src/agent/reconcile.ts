@@ -61,6 +61,8 @@ export class Reconciler {
   /** What is in the kernel as far as we know, by kind and key; a namespace not in #known has to be listed first. */
   readonly #actual = new Map<KindName, Map<string, Item>>(order.map((kind) => [kind, new Map()]));
   readonly #known = new Set<Netns>();
+  /** Namespaces that were known, with kinds that may say for themselves whether they still are (Kind.isTold). */
+  readonly #unsure = new Set<Netns>();
   /** Keys that this process has wanted at some time: only these may be removed before every source is in sync. */
   readonly #wanted = new Map<KindName, Set<string>>(order.map((kind) => [kind, new Set()]));
   /** The last run was refused some of the rules. */
@@ -77,10 +79,15 @@ export class Reconciler {
     return order.reduce((sum, kind) => sum + this.#actualOf(kind).size + this.#wantedOf(kind).size, 0);
   }
 
-  /** Somebody else may have changed `netns` (absent: anything): it is listed again before the next run. */
+  /** Somebody else may have changed `netns` (absent: anything): what cannot say that it is as before is listed again before the next run. */
   suspect(netns?: Netns): void {
-    if (netns === undefined) this.#known.clear();
-    else this.#known.delete(netns);
+    for (const one of netns === undefined ? [...this.#known] : [netns]) if (this.#known.delete(one)) this.#unsure.add(one);
+  }
+
+  /** What is remembered may be wrong: everything is listed again before the next run, whatever is said of it. */
+  forget(): void {
+    this.#known.clear();
+    this.#unsure.clear();
   }
 
   /**
@@ -139,8 +146,9 @@ export class Reconciler {
     if (!this.#known.has('')) {
       const found = new Map(kinds.netns.list('').map((item) => [kinds.netns.key(item), item]));
       this.#actual.set('netns', found);
+      for (const kind of order) if (kind !== 'netns') this.#relist(kind, '', true);
       this.#known.add('');
-      for (const kind of order) if (kind !== 'netns') this.#list(kind, '');
+      this.#unsure.delete('');
     }
     const names = [...new Set([...this.#actualOf('netns').values(), ...desired.netns].map(netnsOf))].filter(
       (netns) => !this.#known.has(netns),
@@ -150,9 +158,15 @@ export class Reconciler {
     for (const netns of names) {
       const exists = existing.has(netns);
       if (!exists) this.#actualOf('netns').delete(netns);
-      for (const kind of order) if (kind !== 'netns') this.#list(kind, netns, exists);
+      for (const kind of order) if (kind !== 'netns') this.#relist(kind, netns, exists);
       this.#known.add(netns);
+      this.#unsure.delete(netns);
     }
+  }
+
+  #relist(kind: KindName, netns: Netns, exists: boolean): void {
+    if (exists && this.#unsure.has(netns) && this.#kinds[kind].isTold?.(netns) === true) return;
+    this.#list(kind, netns, exists);
   }
 
   #list(kind: KindName, netns: Netns, exists = true): void {

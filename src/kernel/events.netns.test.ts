@@ -8,7 +8,9 @@ import { after, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
+import { Events } from './events.ts';
 import { createKinds } from './kinds.ts';
+import { Sockets } from './sockets.ts';
 
 mustBeIsolated();
 
@@ -78,6 +80,41 @@ test('our own writes are no drift', async () => {
   kinds.netns.add([{ name: 'cw-short' }]);
   kinds.netns.remove([{ name: 'cw-short' }]);
   assert.equal(await drift(), undefined);
+});
+
+test('tables and elements need no listing as long as only we, or others elsewhere, change them', async () => {
+  kinds.netns.remove([{ name: netns }]);
+  restore();
+  const isTold = (): boolean[] => [kinds.table, kinds.element].map((kind) => kind.isTold?.(netns) === true);
+  const list = (): void => [kinds.table, kinds.element].forEach((kind) => void kind.list(netns));
+  assert.deepEqual(isTold(), [false, false], 'never listed');
+  list();
+  assert.deepEqual(isTold(), [true, true]);
+  const text = 'set s { type ipv4_addr\n }\nchain c { type filter hook prerouting priority 0; policy accept; ip saddr @s drop\n }';
+  assert.deepEqual(kinds.table.add([{ netns, family: 'inet', name: 'causeway', text }]), []);
+  const element = { netns, table: 'causeway', set: 's', key: '10.0.0.7' };
+  assert.deepEqual(kinds.element.add([element]), []);
+  inside('nft add table inet foreign');
+  assert.deepEqual(isTold(), [true, true]);
+  seen = [];
+  inside('nft delete element inet causeway s { 10.0.0.7 }');
+  assert.deepEqual(isTold(), [false, false], 'before drift is told of');
+  assert.equal(await drift(), netns);
+  assert.deepEqual(isTold(), [false, false], 'until it is listed again');
+  list();
+  assert.deepEqual(isTold(), [true, true]);
+});
+
+test('what others do to tables at the very time of our writes is drift', async () => {
+  restore();
+  using sockets = new Sockets(netnsDirectory);
+  const told: (string | undefined)[] = [];
+  using events = new Events(sockets, (where) => told.push(where));
+  events.listed(netns, 'element');
+  events.quiet(() => inside('nft add table inet foreign2'));
+  await setTimeout(10);
+  assert.ok(told.includes(netns));
+  assert.equal(events.isTold(netns, 'element'), false);
 });
 
 test('what does not concern us is no drift', async () => {

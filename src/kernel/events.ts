@@ -5,18 +5,35 @@
 // nothing runs while nothing happens. The signal is SIGURG because its default is to be ignored, so that one that comes
 // before or after the handler is installed does no harm.
 import { closeSync, type FSWatcher, watch } from 'node:fs';
-import type { Netns } from '#model/desired.ts';
-import { errnoName, openNetlinkSocket, openPoll, pollFor, raiseSignal, readable, receive, setOption } from './libc.ts';
+import type { KindName, Netns } from '#model/desired.ts';
+import {
+  errnoName,
+  netlinkPort,
+  openNetlinkSocket,
+  openPoll,
+  pollFor,
+  raiseSignal,
+  readable,
+  receive,
+  setOption,
+  transmit,
+} from './libc.ts';
+import { ownChanges } from './libnftables.ts';
 import { dumpLinks } from './batch.ts';
 import { type Cause, isNftDrift, isRouteDrift, type Memory, rememberedAs } from './drift.ts';
-import { decodeMessages } from './netlink/codec.ts';
+import { decodeAttributes, decodeMessages, encodeMessage, type Message } from './netlink/codec.ts';
 import { decodeNeigh, encodeNeighDump } from './netlink/rtnl.ts';
 import {
   AF_BRIDGE,
   AF_UNSPEC,
   NETLINK_NETFILTER,
   NETLINK_ROUTE,
+  NFNL_SUBSYS_NFTABLES,
   NFNLGRP_NFTABLES,
+  NFT_MSG_GETGEN,
+  NFT_MSG_NEWGEN,
+  NFTA_GEN_ID,
+  NLM_F_REQUEST,
   NUD_PERMANENT,
   RTM_GETNEIGH,
   RTMGRP_IPV4_IFADDR,
@@ -60,7 +77,28 @@ interface Watched {
   readonly routeFd: number;
   readonly nftFd: number;
   readonly memory: Memory;
+  readonly nftPort: number;
+  /** Number of the last nft transaction that was heard of; undefined when some have been missed. */
+  generation: number | undefined;
+  /** The kernel's answer to the last question for that number. */
+  answered: number | undefined;
+  /** What was listed and has not been changed by others since. */
+  readonly listed: Set<KindName>;
 }
+
+const getGeneration = encodeMessage({
+  type: (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN,
+  flags: NLM_F_REQUEST,
+  sequence: 1,
+  port: 0,
+  // struct nfgenmsg: any family, version 0.
+  body: Buffer.alloc(4),
+});
+const isGeneration = (message: Message): boolean => message.type === ((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_NEWGEN);
+const generationIn = (message: Message): number | undefined => {
+  const value = decodeAttributes(message.body.subarray(4)).get(NFTA_GEN_ID);
+  return value?.length === 4 ? value.readUInt32BE(0) : undefined;
+};
 
 export class Events implements Disposable {
   readonly #sockets: Sockets;
@@ -72,6 +110,8 @@ export class Events implements Disposable {
   readonly #drain = (): void => this.#drainAll('loud');
   #names: FSWatcher | undefined;
   #quiet = 0;
+  /** How many nft transactions have been heard of, anybody's. */
+  #transactions = 0;
 
   /** Subscribes to the host's namespace and to every domain that exists. Fault `kernel`. */
   constructor(sockets: Sockets, onDrift: OnDrift) {
@@ -108,25 +148,65 @@ export class Events implements Disposable {
 
   /**
    * Runs our own writes: what the kernel tells about them, also what it did by itself in consequence, is no drift. What a
-   * foreign process changed at the same time still is, where the message names its sender.
+   * foreign process changed at the same time still is, where the message names its sender, or of nft's transactions there were
+   * more than ours.
    */
   quiet<T>(fn: () => T): T {
     if (this.#quiet > 0) return fn();
     this.#drainAll('loud');
+    const [heard, own] = [this.#transactions, ownChanges()];
     this.#quiet++;
     try {
       return fn();
     } finally {
       this.#quiet--;
       this.#drainAll('quiet');
+      if (this.#transactions - heard > ownChanges() - own) for (const watched of this.#watched.values()) this.#changed(watched);
     }
+  }
+
+  /** A kind of nft's has just been listed in that namespace. */
+  listed(netns: Netns, kind: KindName): void {
+    this.#watched.get(netns)?.listed.add(kind);
+  }
+
+  /**
+   * Whether nobody else has changed anything of this kind of nft's since it was listed: nothing was heard of, and the kernel,
+   * which numbers its transactions, has none that was not heard of.
+   */
+  isTold(netns: Netns, kind: KindName): boolean {
+    const watched = this.#watched.get(netns);
+    if (watched === undefined || !this.#isComplete(watched)) return false;
+    return watched.listed.has(kind);
+  }
+
+  #isComplete(watched: Watched): boolean {
+    watched.answered = undefined;
+    if (transmit(watched.nftFd, getGeneration) < 0) return false;
+    // The answer comes after all that was told before.
+    this.#drainOne(watched.nftFd, 'loud');
+    const { answered, generation } = watched;
+    watched.generation = answered;
+    if (answered === undefined || answered === generation) return answered !== undefined;
+    watched.listed.clear();
+    return false;
+  }
+
+  /** Rules or elements of ours are no longer as they were listed. */
+  #changed(watched: Watched): void {
+    watched.listed.clear();
+    this.#suspect(watched.netns);
   }
 
   #watch(netns: Netns): void {
     const path = this.#sockets.path(netns);
     const identity = netns === '' ? undefined : netnsIdentity(path);
     const [routeFd, nftFd] = inNetns(path, () => [open(NETLINK_ROUTE, routeGroups), open(NETLINK_NETFILTER, nftGroups)] as const);
-    const watched = {
+    const watched: Watched = {
+      nftPort: netlinkPort(nftFd),
+      generation: undefined,
+      answered: undefined,
+      listed: new Set(),
       netns,
       identity,
       routeFd,
@@ -139,6 +219,7 @@ export class Events implements Disposable {
       pollFor(this.#poll, fd);
     }
     this.#recall(watched);
+    this.#isComplete(watched);
   }
 
   /** Fills the memory from the kernel. */
@@ -182,16 +263,25 @@ export class Events implements Disposable {
         if (errnoName(-length) !== 'ENOBUFS') return;
         // Messages were lost: what is remembered is as old as what the caller knows.
         this.#recall(watched);
-        this.#suspect(watched.netns);
+        watched.generation = undefined;
+        this.#changed(watched);
         continue;
       }
       for (const message of decodeMessages(buffer.subarray(0, length))) {
-        const drifted =
-          fd === watched.nftFd
-            ? mode === 'loud' && isNftDrift(message)
-            : isRouteDrift(watched.memory, message, this.#causeOf(message.port, mode));
-        if (drifted) this.#suspect(watched.netns);
+        if (fd === watched.nftFd) this.#hearNft(watched, message, mode);
+        else if (isRouteDrift(watched.memory, message, this.#causeOf(message.port, mode))) this.#suspect(watched.netns);
       }
+    }
+  }
+
+  #hearNft(watched: Watched, message: Message, mode: 'loud' | 'quiet'): void {
+    if (!isGeneration(message)) {
+      if (mode === 'loud' && isNftDrift(message)) this.#changed(watched);
+    } else if (message.port === watched.nftPort) {
+      watched.answered = generationIn(message);
+    } else {
+      this.#transactions += 1;
+      watched.generation = generationIn(message);
     }
   }
 

@@ -17,6 +17,11 @@ export interface Kind<T> extends Comparison<T> {
    * Synchronous. Throws a Fault `kernel` when the kernel cannot be read.
    */
   list(netns: Netns): T[];
+  /**
+   * Whether list() would give what it gave before, and what was written since: nobody else has changed anything. Absent, or in
+   * doubt, false: then only listing can tell.
+   */
+  isTold?(netns: Netns): boolean;
   /** Makes each item exist exactly as given, whatever was there under its key before (so it also serves a change). */
   add(items: readonly T[]): Failure<T>[];
   /** Absent already is success. Never touches what is not ours. */

@@ -69,6 +69,20 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     };
   }
 
+  /** What the kernel tells of every change of; listing a hundred thousand elements takes seconds. */
+  function told<T>(kind: Kind<T>): Kind<T> {
+    if (events === undefined) return kind;
+    return {
+      ...kind,
+      list(netns) {
+        const found = kind.list(netns);
+        events.listed(netns, kind.name);
+        return found;
+      },
+      isTold: (netns) => events.isTold(netns, kind.name),
+    };
+  }
+
   const { wireguard } = options;
   const backend = wireguard === undefined ? undefined : openWireguard(sockets, wireguard.directory);
   const bird = createBirdKind({
@@ -101,8 +115,8 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     neigh: watched(createNeighKind(sockets)),
     fdb: watched(createFdbKind(sockets)),
     route: watched(createRouteKind(sockets)),
-    table: watched(createTableKind({ netnsDirectory })),
-    element: watched(createElementKind({ netnsDirectory })),
+    table: told(watched(createTableKind({ netnsDirectory }))),
+    element: told(watched(createElementKind({ netnsDirectory }))),
     fast: watched(createFastKind(sockets)),
     shaper: watched(createShaperKind(sockets)),
     bird: watched(bird),

@@ -76,11 +76,18 @@ export const runNftProgram: RunNft = (commands, { format = 'text', check = false
 };
 
 let chosen: RunNft | undefined;
+let changes = 0;
+
+/** How many calls of this process have changed, or may have changed, rules or elements: each is at most one transaction. */
+export const ownChanges = (): number => changes;
 
 /** Runs commands in the network namespace the calling thread is in. Synchronous; one call is one transaction. */
 export const runNft: RunNft = (commands, options) => {
   chosen ??= loadLibrary() ?? runNftProgram;
-  return chosen(commands, options);
+  const answer = chosen(commands, options);
+  const mayChange = (options?.format ?? 'text') === 'text' && options?.check !== true;
+  if (mayChange && answer.error === undefined) changes += 1;
+  return answer;
 };
 
 // What strerror(3) prints in the C locale for the refusals nf_tables gives.

@@ -137,3 +137,7 @@ export const CTRL_ATTR_FAMILY_NAME = 2;
 
 // linux/netfilter/nfnetlink.h
 export const NFNLGRP_NFTABLES = 7;
+export const NFNL_SUBSYS_NFTABLES = 10;
+export const NFT_MSG_NEWGEN = 15;
+export const NFT_MSG_GETGEN = 16;
+export const NFTA_GEN_ID = 1;
