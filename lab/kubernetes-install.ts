@@ -23,15 +23,33 @@ export async function importImage(host: Host, path: string): Promise<void> {
   await host.exec(['ctr', '--namespace=k8s.io', 'images', 'import', path]);
 }
 
+/** Documents of the chart of this kind whose names are like that. */
+const ofChart = (kind: string, names: RegExp): string[] =>
+  renderChart().filter((document) => {
+    const [, found = ''] = new RegExp(`^kind: ${kind}\nmetadata:\n {2}name: (.*)$`, 'm').exec(document) ?? [];
+    return names.test(found);
+  });
+
+const rbac = 'rbac.authorization.k8s.io';
+const bound = (kind: 'ClusterRole' | 'Role', role: string, subject: { readonly kind: 'Group' | 'User'; readonly name: string }): string =>
+  JSON.stringify({
+    apiVersion: `${rbac}/v1`,
+    kind: `${kind}Binding`,
+    metadata: { name: `${role}-by-hand`, ...(kind === 'Role' ? { namespace: 'kube-system' } : {}) },
+    roleRef: { apiGroup: rbac, kind, name: role },
+    subjects: [{ ...subject, apiGroup: rbac }],
+  });
+
 /** What agents that are started by hand may do: as much as the chart's, for the group that their certificates name. */
 export function accessByHand(): string {
-  const role = renderChart().filter((document) => /^kind: ClusterRole\nmetadata:\n {2}name: causeway-agent$/m.test(document));
-  const binding = {
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind: 'ClusterRoleBinding',
-    metadata: { name: 'causeway-agents-by-hand' },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'causeway-agent' },
-    subjects: [{ kind: 'Group', apiGroup: 'rbac.authorization.k8s.io', name: 'causeway:agents' }],
-  };
-  return [...role, JSON.stringify(binding)].join('\n---\n');
+  const definitions = ofChart('CustomResourceDefinition', /policies\.|policystatuses\./);
+  const role = ofChart('ClusterRole', /^causeway-agent$/);
+  return [...definitions, ...role, bound('ClusterRole', 'causeway-agent', { kind: 'Group', name: 'causeway:agents' })].join('\n---\n');
+}
+
+/** What a controller that is started by hand may do, as that user. */
+export function controllerByHand(user: string): string {
+  const subject = { kind: 'User', name: user } as const;
+  const kinds = ['ClusterRole', 'Role'] as const;
+  return kinds.flatMap((kind) => [...ofChart(kind, /^causeway-controller$/), bound(kind, 'causeway-controller', subject)]).join('\n---\n');
 }

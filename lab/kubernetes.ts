@@ -4,7 +4,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Family } from '#model/ip.ts';
-import { startAgent } from './causeway.ts';
+import { startAgent, startController } from './causeway.ts';
 import { installCni } from './cni.ts';
 import type { CommandOptions, Output } from './command.ts';
 import type { Host } from './host.ts';
@@ -12,7 +12,7 @@ import { boxImage, buildImage, type ImageRecipe } from './images.ts';
 import type { Lab } from './lab.ts';
 import { Identities } from './kubernetes-identities.ts';
 import { ControlPlane, gatesOf, podRanges } from './kubernetes-control-plane.ts';
-import { accessByHand, importImage } from './kubernetes-install.ts';
+import { accessByHand, controllerByHand, importImage } from './kubernetes-install.ts';
 import { pathOf } from './kubernetes-programs.ts';
 import { writeOciArchive } from './oci-archive.ts';
 import { hostGroup, labDisk } from './state.ts';
@@ -184,6 +184,14 @@ export class Kubernetes {
     const underlay = this.#families[0] === 6 ? ['--underlay', host.address6] : [];
     const words = ['--kubernetes', config, ...ranges, ...underlay, '--host', host.name, '--log-level', 'debug'];
     return startAgent(host, { arguments: [...words, ...more] });
+  }
+
+  /** Starts Causeway's controller on the control plane's host, with no more rights than the chart gives one. */
+  async startController(): Promise<void> {
+    const user = 'causeway:controller';
+    await this.applyText(controllerByHand(user));
+    const kubeconfig = await this.#identities.user('causeway-controller', `/CN=${user}`);
+    await startController(this.lab.controller, { arguments: ['--kubernetes', kubeconfig] });
   }
 
   async #startRuntime(host: Host): Promise<void> {

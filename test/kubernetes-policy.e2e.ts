@@ -1,90 +1,30 @@
 // Policy in a real cluster: what is forbidden does not get through, from a pod's first packet on, and what is allowed does.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
-import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
+import { destroyLab, type Lab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
 import { agentStatus } from './bed.ts';
+import { networkPolicy, PolicyBed, policyPod as pod } from './policy-bed.ts';
 
 const name = 'policy-test';
+let bed: PolicyBed;
 let lab: Lab;
 let cluster: Kubernetes;
 
-const namespaceOf = (of: string, labels: object): object => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: of, labels } });
-const web = 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www';
-const pod = (key: string, nodeName: string, command = web): object => {
-  const [namespace = '', podName = ''] = key.split('/');
-  const isWeb = command === web;
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { namespace, name: podName, labels: { app: podName } },
-    spec: {
-      nodeName,
-      restartPolicy: isWeb ? 'Always' : 'Never',
-      terminationGracePeriodSeconds: 0,
-      automountServiceAccountToken: false,
-      containers: [
-        {
-          name: 'box',
-          image: boxPodImage,
-          imagePullPolicy: 'Never',
-          command: ['sh', '-c', command],
-          ports: [{ name: 'http', containerPort: 8080 }],
-          ...(isWeb ? { readinessProbe: { httpGet: { path: '/', port: 8080 }, periodSeconds: 1, failureThreshold: 1 } } : {}),
-        },
-      ],
-    },
-  };
-};
-const policy = (policyName: string, spec: object): object => ({
-  apiVersion: 'networking.k8s.io/v1',
-  kind: 'NetworkPolicy',
-  metadata: { namespace: 'shop', name: policyName },
-  spec,
-});
-
-const field = (key: string, path: string): Promise<string> => {
-  const [namespace = '', podName = ''] = key.split('/');
-  return cluster.kubectl('get', 'pod', podName, `--namespace=${namespace}`, `--output=jsonpath={${path}}`);
-};
-const ips = new Map<string, string>();
-const ipOf = (key: string): string => ips.get(key) ?? assert.fail(`no such pod: ${key}`);
-
-async function isReached(from: string, to: string, seconds = 3): Promise<boolean> {
-  const [namespace = '', podName = ''] = from.split('/');
-  const words = ['exec', `--namespace=${namespace}`, podName, '--', 'wget', '-qO-', '-T', `${seconds}`, `http://${ipOf(to)}:8080/`];
-  return (await cluster.tryKubectl(words, { anyStatus: true })).status === 0;
-}
-/** What is forbidden is lost, so asking takes as long as one is patient. */
-const becomes = (reached: boolean, from: string, to: string): Promise<true> =>
-  until(`${from} ${reached ? 'to reach' : 'not to reach'} ${to}`, async () => (await isReached(from, to, 1)) === reached);
+const policy = (policyName: string, spec: object): object => networkPolicy(`shop/${policyName}`, spec);
+const field = (key: string, path: string): Promise<string> => bed.field(key, path);
+const ipOf = (key: string): string => bed.ipOf(key);
+const isReached = (from: string, to: string, seconds?: number): Promise<boolean> => bed.isReached(from, to, seconds);
+const becomes = (reached: boolean, from: string, to: string): Promise<true> => bed.becomes(reached, from, to);
 
 /** How many pods of host1 have a network. */
 const links = async (): Promise<number> =>
   (await lab.host('host1').ask(['ip', '-br', 'link'])).split('\n').filter((line) => line.startsWith('cwe')).length;
 
 before(async () => {
-  await destroyLab(name);
-  lab = await createLab({ name, hosts: 2 });
-  cluster = new Kubernetes(lab);
-  await cluster.start();
-  await cluster.apply(namespaceOf('shop', { team: 'shop' }), namespaceOf('other', { team: 'other' }));
-  await until('service accounts', async () => {
-    const accounts = await cluster.kubectl(
-      'get',
-      'serviceaccounts',
-      '--all-namespaces',
-      '--output=jsonpath={.items[*].metadata.namespace}',
-    );
-    return accounts.includes('shop') && accounts.includes('other');
-  });
-  const keys = ['shop/web', 'shop/near', 'shop/far', 'other/stranger'] as const;
-  await cluster.apply(...keys.map((key) => pod(key, key === 'shop/web' || key === 'shop/near' ? 'host1' : 'host2')));
-  await Promise.all(
-    ['shop', 'other'].map((of) => cluster.kubectl('wait', `--namespace=${of}`, '--for=condition=Ready', 'pod', '--all', '--timeout=90s')),
-  );
-  for (const key of keys) ips.set(key, await field(key, '.status.podIP'));
+  bed = await PolicyBed.start(name, { 'shop/web': 'host1', 'shop/near': 'host1', 'shop/far': 'host2', 'other/stranger': 'host2' });
+  ({ lab, cluster } = bed);
 });
 after(() => destroyLab(name));
 

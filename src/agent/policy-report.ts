@@ -13,8 +13,21 @@ export interface PolicyReport {
   readonly staged?: true;
   /** What of it cannot be served. */
   readonly problems: readonly string[];
+  /** On all hosts, where the cluster says it. */
+  readonly cluster?: ClusterView;
   /** First packets of connections, since the rules were loaded last. */
   readonly rules: readonly (RuleCount & { readonly rule: string; readonly action: Action })[];
+}
+
+/** What has become of a policy on all hosts. */
+export interface ClusterView {
+  readonly generation: number;
+  /** Hosts that have it in the kernel and where it selects somebody. */
+  readonly inForce: number;
+  /** These, and those that have not confirmed yet. */
+  readonly needed: number;
+  /** What is not as it should be. */
+  readonly problems: readonly string[];
 }
 
 export interface KnownPolicy {
@@ -28,8 +41,13 @@ export interface KnownPolicy {
 export function reportOf(
   known: readonly KnownPolicy[],
   facts: PolicyFacts | undefined,
-  counts: ReadonlyMap<string, RuleCount>,
+  { counts, cluster }: { readonly counts: ReadonlyMap<string, RuleCount>; readonly cluster: ReadonlyMap<string, ClusterView> },
 ): PolicyReport[] {
+  const here = new Set(known.map(({ policy }) => policy.key));
+  // Those that cannot be read are nowhere but in what the cluster says.
+  const others = [...cluster].flatMap(([policy, view]): PolicyReport[] =>
+    here.has(policy) ? [] : [{ policy, generation: view.generation, endpoints: 0, problems: [], cluster: view, rules: [] }],
+  );
   const selected = (facts?.endpoints ?? []).flatMap(({ policies }) => policies ?? []);
   return known
     .map(({ policy: said, generation, problems }): PolicyReport => {
@@ -42,7 +60,17 @@ export function reportOf(
         ...(counts.get(labelOf(policy.key, rule)) ?? { packets: 0, bytes: 0 }),
       }));
       const staged = policy.staged === true ? { staged: policy.staged } : {};
-      return { policy: policy.key, generation, endpoints, ...staged, problems, rules: endpoints === 0 ? [] : rules };
+      const everywhere = cluster.get(policy.key);
+      return {
+        policy: policy.key,
+        generation,
+        endpoints,
+        ...staged,
+        problems,
+        ...(everywhere === undefined ? {} : { cluster: everywhere }),
+        rules: endpoints === 0 ? [] : rules,
+      };
     })
+    .concat(others)
     .toSorted((a, b) => (a.policy < b.policy ? -1 : 1));
 }

@@ -32,7 +32,7 @@ function apps(status: Partial<AgentStatus> = {}) {
     status: () => whole,
     desired: () => desired,
     network: (text) => (text === network.id || text === network.name ? network : undefined),
-    policies: () => undefined,
+    policies: () => Promise.resolve(undefined),
     details: () => ({ version: '1.2.3' }),
   });
 }

@@ -18,7 +18,7 @@ export interface ServerOptions {
   /** By id or name. */
   readonly network: (text: string) => Network | undefined;
   /** Of a cluster; undefined where the host is in none. */
-  readonly policies?: () => readonly PolicyReport[] | undefined;
+  readonly policies?: () => Promise<readonly PolicyReport[] | undefined>;
   /** More about this host: the engine, name service counters. */
   readonly details: () => Readonly<Record<string, unknown>>;
 }
@@ -64,8 +64,8 @@ export function createApps(options: ServerOptions): { readonly loopback: Hono; r
   };
   const socket = health(new Hono());
   socket.get('/status', (context) => context.json({ ...options.status(), ...options.details() }));
-  socket.get('/policies', (context) => {
-    const policies = options.policies?.();
+  socket.get('/policies', async (context) => {
+    const policies = await options.policies?.();
     return policies === undefined ? context.json({ code: 'not-found', detail: 'No cluster' }, 404) : context.json({ policies });
   });
   socket.get('/networks/:network/objects', (context) => {

@@ -40,6 +40,7 @@ import type { RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
+import type { PolicyFacts } from '#model/policy.ts';
 import type { Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { type Cluster, type ClusterContext, followFlannel, followKubernetes } from './cluster.ts';
@@ -268,6 +269,7 @@ async function run(options: Options, log: Logger): Promise<void> {
         cluster.applied({
           facts: agent.facts,
           policy: agent.policy,
+          refusedRules: outcome.failing.find(({ kind }) => kind === 'table' || kind === 'element')?.fault.message,
           isInPlace: outcome.failing.every(({ kind }) => kind !== 'link' && kind !== 'wireguard'),
           free: (pool) => agent.local.room(pool).free,
         });
@@ -303,7 +305,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     status: () => agent.status(),
     desired: () => agent.desired,
     network: (text) => agent.local.networks().find(({ id, name }) => id === text || name === text),
-    policies: () => cluster.policies && reportOf(cluster.policies.policies(), agent.policy, ruleCounts(policyTableName)),
+    policies: () => policiesOf(cluster, agent.policy, log),
     details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
   });
   const cni = createCni({ agent: agent.local, choose: cluster.choose, networks: cluster.networks, log: log.child({ part: 'cni' }) });
@@ -339,6 +341,13 @@ async function run(options: Options, log: Logger): Promise<void> {
 function namedNetworks({ endpoints, facts }: Agent): Network[] {
   const present = new Set(endpoints.all().flatMap(({ endpoint, sandbox }) => (sandbox === undefined ? [] : [endpoint.network])));
   return [...facts.networks.values()].filter(({ id, names }) => present.has(id) && names !== 'elsewhere');
+}
+
+/** With what the cluster says of them, as far as it can be had. */
+async function policiesOf({ policies, policyStatuses }: Cluster, facts: PolicyFacts | undefined, log: Logger) {
+  if (policies === undefined) return undefined;
+  const found = await policyStatuses?.().catch((error: unknown) => log.debug({ error }, 'cannot read what has become of policies'));
+  return reportOf(policies.policies(), facts, { counts: ruleCounts(policyTableName), cluster: found ?? new Map() });
 }
 
 interface DockerContext {

@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { Controller } from '#agent/agent.ts';
 import type { ClusterBgp } from '#agent/cluster-bgp.ts';
 import { PolicedConnections } from '#agent/policed-connections.ts';
+import type { ClusterView } from '#agent/policy-report.ts';
 import type { View } from '#agent/view.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, Journal } from '#api/local.ts';
@@ -25,6 +26,8 @@ import { NodeTeller } from '#kubernetes/node-teller.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
+import { readStatuses } from '#kubernetes/policy-status.ts';
+import { PolicyTeller } from '#kubernetes/policy-teller.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
 import { type Ip, parseIp } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
@@ -37,6 +40,8 @@ import type { NodeOptions } from './node-options.ts';
 /** What a run of the loop has brought about. */
 export interface Done extends Applied {
   readonly policy: PolicyFacts | undefined;
+  /** Why the rules are not as planned, if they are not. */
+  readonly refusedRules: string | undefined;
 }
 
 export interface Cluster {
@@ -49,6 +54,8 @@ export interface Cluster {
   /** Services of the cluster, where it has any; followed from start() on. */
   readonly services?: KubernetesServices;
   readonly policies?: KubernetesPolicies;
+  /** What has become of policies on all hosts, by key. Faults as KubernetesClient.list. */
+  readonly policyStatuses?: () => Promise<ReadonlyMap<string, ClusterView>>;
   /** How the host's BGP speaker is set; the same. */
   readonly bgp?: CalicoBgp | ClusterBgp;
   /** What the cluster says has changed. */
@@ -76,6 +83,9 @@ export interface ClusterContext {
   readonly underlay: () => Underlay[];
 }
 
+/** For people who wait in front of a terminal. */
+const statusesMs = 5_000;
+
 /** Without what follows the `%` of link-local ones. */
 const ownAddresses = (): ReadonlySet<string> =>
   new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))));
@@ -89,6 +99,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const health = closing.use(new HealthPorts({ log: kubernetesLog }));
   const policies = closing.use(new KubernetesPolicies({ client, journal, logDenied, log: kubernetesLog, changed: kick }));
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
+  const policyTeller = closing.use(new PolicyTeller({ client, node: host, log: kubernetesLog }));
   const saw = (item: unknown): void => teller.saw(item);
   const taken = (): Ip[] => takenByOthers(journal);
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
@@ -109,12 +120,15 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
     renew: () => undefined,
     services,
     policies,
+    policyStatuses: () => readStatuses(client, AbortSignal.timeout(statusesMs)),
     applied: (done) => {
       const { blocks, hosts, pools } = done.facts;
       services.locate(hosts.get(host)?.labels[zoneLabel]);
       // Only now that the kernel leads connections there.
       health.update(services.healthPorts());
       policed?.applied(done.policy);
+      const { refusedRules } = done;
+      if (policies.isSynced()) policyTeller.wish(refusedRules === undefined ? policies.word(done.policy) : undefined, refusedRules);
       const wish = calico === undefined ? wishFor(host, publicKey(), done) : undefined;
       if (wish !== undefined) teller.wish(wish);
       const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;

@@ -8,6 +8,8 @@ import { Balancers } from '#kubernetes/balancers.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { Leader } from '#kubernetes/leader.ts';
+import { policyKinds } from '#kubernetes/policy-kinds.ts';
+import { PolicyStatuses } from '#kubernetes/policy-statuses.ts';
 
 export interface KubernetesControllerOptions {
   readonly kubeconfig: string;
@@ -31,13 +33,14 @@ export async function runKubernetesController({ kubeconfig, namespace }: Kuberne
     now: () => performance.now(),
     date: () => new Date(),
   });
-  const balancers = new Balancers({ client, log, isLeading: () => leader.isLeading, date: () => new Date() });
-  const following = balancers.run(stop.signal);
+  const decides = { client, log, isLeading: () => leader.isLeading, date: () => new Date() };
+  const parts = [new Balancers(decides), new PolicyStatuses({ ...decides, kinds: policyKinds })];
+  const following = Promise.all(parts.map((part) => part.run(stop.signal)));
   log.info({ namespace }, 'The controller of a Kubernetes cluster is running');
   while (!stop.signal.aborted) {
     const was = leader.isLeading;
     await leader.step();
-    if (leader.isLeading && !was) balancers.kick();
+    if (leader.isLeading && !was) for (const part of parts) part.kick();
     await delay(stepMs, undefined, { signal: stop.signal }).catch(() => undefined);
   }
   await following;

@@ -5,6 +5,8 @@ import * as v from 'valibot';
 import type { Problem } from './problems.ts';
 
 const patienceMs = 2000;
+/** Longer than the agent waits for its cluster. */
+const clusterPatienceMs = 7000;
 
 export interface AgentView {
   readonly host: string;
@@ -26,6 +28,10 @@ export interface PolicyView {
   readonly generation: number;
   readonly endpoints: number;
   readonly problems: readonly string[];
+  /** On all hosts, where a controller says it. */
+  readonly cluster?:
+    | { readonly generation: number; readonly inForce: number; readonly needed: number; readonly problems: readonly string[] }
+    | undefined;
   readonly rules: readonly { readonly rule: string; readonly action: string; readonly packets: number; readonly bytes: number }[];
 }
 /** By kind. */
@@ -56,6 +62,7 @@ const policiesSchema: v.GenericSchema<unknown, { readonly policies: readonly Pol
       generation: v.number(),
       endpoints: v.number(),
       problems: v.array(v.string()),
+      cluster: v.optional(v.object({ generation: v.number(), inForce: v.number(), needed: v.number(), problems: v.array(v.string()) })),
       rules: v.array(v.object({ rule: v.string(), action: v.string(), packets: v.number(), bytes: v.number() })),
     }),
   ),
@@ -69,9 +76,9 @@ const body = async (response: IncomingMessage): Promise<unknown> => {
 };
 
 /** The answer's JSON; undefined when nobody listens, nothing comes in time, or it is no success. */
-async function ask(socketPath: string, path: string): Promise<unknown> {
+async function ask(socketPath: string, path: string, timeoutMs = patienceMs): Promise<unknown> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const asked = request({ socketPath, path, signal: AbortSignal.timeout(patienceMs) }, resolve)
+  const asked = request({ socketPath, path, signal: AbortSignal.timeout(timeoutMs) }, resolve)
     .on('error', reject)
     .end();
   try {
@@ -96,7 +103,7 @@ export async function heldObjects(socketPath: string, network: string): Promise<
 
 /** Undefined where no agent answers, or one that follows no cluster. */
 export async function agentPolicies(socketPath: string): Promise<readonly PolicyView[] | undefined> {
-  const parsed = v.safeParse(policiesSchema, await ask(socketPath, '/policies'));
+  const parsed = v.safeParse(policiesSchema, await ask(socketPath, '/policies', clusterPatienceMs));
   return parsed.success ? parsed.output.policies : undefined;
 }
 

@@ -1,4 +1,5 @@
-// `causeway policy`: the policies of a cluster as the agent of this very machine has them in force.
+// `causeway policy`: the policies of a cluster as the agent of this very machine has them in force, and what the cluster says of all
+// hosts.
 import { Fault } from '#model/fault.ts';
 import { agentPolicies, type PolicyView } from './agent.ts';
 import { examples, type Group } from './command.ts';
@@ -21,8 +22,9 @@ const shownPolicies = (look: Look, all: readonly PolicyView[]): string =>
     [
       { title: 'POLICY', value: ({ policy }) => policy },
       { title: 'GENERATION', value: ({ generation }) => String(generation) },
+      { title: 'HOSTS', value: ({ cluster }) => (cluster === undefined ? '?' : `${cluster.inForce}/${cluster.needed}`) },
       { title: 'ENDPOINTS HERE', value: ({ endpoints }) => String(endpoints) },
-      { title: 'PROBLEMS', value: ({ problems }) => problems.join('; ') },
+      { title: 'PROBLEMS', value: ({ problems, cluster }) => (cluster?.problems ?? problems).join('; ') },
     ],
     'The cluster has no policies.',
   );
@@ -51,7 +53,14 @@ async function counters(session: Session): Promise<Answer> {
 export const group: Group = {
   build(policy, act) {
     act(
-      examples(policy.command('ls').description('Policies that are in force on this host, and in which version.'), 'causeway policy ls'),
+      examples(
+        policy
+          .command('ls')
+          .description(
+            'Policies that are in force, in which version, on how many of the hosts that need them, and for how many endpoints of this one.',
+          ),
+        'causeway policy ls',
+      ),
       list,
     );
     act(

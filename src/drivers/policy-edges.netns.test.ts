@@ -148,7 +148,7 @@ test('counters tell which rule of which policy has met a packet', async () => {
   assert.equal(await isHeard(friend), true);
   const counts = inNetns(host.path, () => ruleCounts('causeway_policy'));
   const known = [...facts.policies.values()].map((policy) => ({ policy, generation: 2, problems: [] }));
-  const [report] = reportOf(known, facts, counts);
+  const [report] = reportOf(known, facts, { counts, cluster: new Map() });
   assert.deepEqual(
     [report?.policy, report?.generation, report?.endpoints, report?.rules.map(({ rule, action, packets }) => [rule, action, packets])],
     ['NetworkPolicy shop/policy-0', 2, 1, [['ingress 1', 'allow', 1]]],

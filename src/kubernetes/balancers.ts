@@ -7,6 +7,7 @@ import { isFault } from '#model/fault.ts';
 import { familyOf, type Family, type Ip } from '#model/ip.ts';
 import { addressPools, type AddressPool, type Claim, type Grant, grant, readPool, usablePools } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
+import { type Condition, inOrder, isAlike, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed } from './follow.ts';
 
 export interface BalancersOptions {
@@ -69,15 +70,6 @@ function claimOf(key: string, { metadata, spec, status }: Balancer): Claim {
     addresses: ipsOf(asked),
     ...(pool === undefined ? {} : { pool }),
   };
-}
-
-type Condition = Readonly<Record<string, unknown>>;
-
-interface Told {
-  readonly type: string;
-  readonly status: 'True' | 'False';
-  readonly reason: string;
-  readonly message: string;
 }
 
 export class Balancers {
@@ -210,28 +202,13 @@ export class Balancers {
     if (wrote && !isSame) this.#options.log.info({ service: key, addresses, problem }, 'gave addresses to a load balancer');
   }
 
-  /** With ours in the place of the earlier one, whose time it keeps while it says the same. */
   #with(before: readonly Condition[] | null | undefined, told: Told): object[] {
-    const others = (before ?? []).filter((one) => one['type'] !== told.type);
-    const earlier = before?.find((one) => one['type'] === told.type);
-    const since = earlier?.['status'] === told.status ? earlier['lastTransitionTime'] : undefined;
-    return [
-      ...others,
-      {
-        ...told,
-        lastTransitionTime:
-          since ??
-          this.#options
-            .date()
-            .toISOString()
-            .replace(/\.\d+Z$/, 'Z'),
-      },
-    ];
+    return withCondition(before, told, this.#options.date());
   }
 
   /** Whether it was written: not when it is so already, or was written before and the server has dropped a part. */
   async #put(path: string, object: { readonly status?: object | null | undefined }, status: object): Promise<boolean> {
-    if (JSON.stringify(sorted(object.status)) === JSON.stringify(sorted(status))) return false;
+    if (isAlike(object.status, status)) return false;
     const digest = createHash('sha256')
       .update(JSON.stringify([withoutTimes(object.status), withoutTimes(status)]))
       .digest('hex');
@@ -251,7 +228,6 @@ export class Balancers {
 
 type Verdict = { readonly reason: string; readonly fine: string } | { readonly reason: string; readonly problem: string };
 
-/** Never without a message: an API server of 1.20 that was built by a newer Go refuses empty texts of custom resources. */
 function conditionOf(type: string, verdict: Verdict): Told {
   const { reason } = verdict;
   return 'fine' in verdict
@@ -259,16 +235,5 @@ function conditionOf(type: string, verdict: Verdict): Told {
     : { type, status: 'False', reason, message: verdict.problem };
 }
 
-/** Keys in order, so that two texts are equal when the values are. */
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .toSorted(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, inner]): [string, unknown] => [key, sorted(inner)]),
-  );
-}
-
 const withoutTimes = (value: unknown): unknown =>
-  JSON.parse(JSON.stringify(sorted(value) ?? null, (key, inner: unknown) => (key === 'lastTransitionTime' ? undefined : inner)));
+  JSON.parse(JSON.stringify(inOrder(value) ?? null, (key, inner: unknown) => (key === 'lastTransitionTime' ? undefined : inner)));

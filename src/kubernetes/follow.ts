@@ -20,6 +20,8 @@ export interface Followed {
   delete(key: string): void;
   /** After every whole listing, when all of it has been put. */
   listed(): void;
+  /** After every listing and every change: all changes up to this resource version have been told. */
+  reached?(revision: number): void;
 }
 
 export interface FollowOptions {
@@ -62,6 +64,7 @@ async function watchKind(kind: Followed, client: KubernetesClient, { signal, con
   const { path, listing } = await listFirst(kind, client, signal);
   connected();
   take(kind, listing.items);
+  kind.reached?.(listing.revision);
   for (let since = listing.revision; !signal.aborted;) {
     for await (const change of client.watch(path, since, signal)) {
       since = change.revision;
@@ -70,6 +73,7 @@ async function watchKind(kind: Followed, client: KubernetesClient, { signal, con
         if (change.type === 'put') kind.put(key, item);
         else kind.delete(key);
       }
+      kind.reached?.(change.revision);
     }
     await client.checkReached(path, since, signal);
   }

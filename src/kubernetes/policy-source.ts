@@ -15,6 +15,7 @@ import { PolicyIndex } from './policy-index.ts';
 import { type PolicyKind, policyKinds } from './policy-kinds.ts';
 import { problemText, type Reading, tiers } from './policy-parts.ts';
 import { generationOf, keptPolicy } from './policy-objects.ts';
+import type { PolicyWord } from './policy-teller.ts';
 
 export interface PoliciesOptions {
   readonly client: KubernetesClient;
@@ -34,6 +35,7 @@ interface Kind {
   readonly name: string;
   readonly paths: readonly string[];
   readonly absent?: 'empty';
+  readonly isPolicy?: true;
   /** What the journal keeps of it, and how it is taken in. Undefined: as if it were not there. */
   take(key: string, item: unknown): { readonly kept: unknown; readonly put: () => void } | undefined;
   drop(key: string): void;
@@ -54,6 +56,13 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   readonly #writes = new Map<string, unknown>();
   #isKnown: boolean;
   #turning = false;
+  /** How far each kind of policy has been heard, and how far of that has been taken in. */
+  readonly #heard = new Map<string, number>();
+  #known: Readonly<Record<string, number>> = {};
+  /** How often policies have changed in what they say. */
+  #changes = 0;
+  #word: PolicyWord | undefined;
+  #wordFor: PolicyFacts | undefined;
 
   constructor(options: PoliciesOptions) {
     this.#options = options;
@@ -103,6 +112,19 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     return [...this.#policies.values()];
   }
 
+  /**
+   * What is to be told of a kernel that has `facts` in it, which current() gave last. Undefined before everything is listed. The
+   * same value for as long as nothing has changed.
+   */
+  word(facts: PolicyFacts | undefined): PolicyWord | undefined {
+    if (!this.isSynced()) return undefined;
+    if (this.#word !== undefined && this.#wordFor === facts) return this.#word;
+    const inForce = [...(facts?.policies.keys() ?? [])].map((key): [string, number] => [key, this.#policies.get(key)?.generation ?? 0]);
+    this.#wordFor = facts;
+    this.#word = { inForce: Object.fromEntries(inForce), known: this.#known, changes: this.#changes };
+    return this.#word;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#running);
@@ -115,10 +137,12 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       if (policy === undefined) return;
       keys.delete(key);
       this.#policies.delete(policy);
+      this.#changes += 1;
       this.#index.deletePolicy(policy);
     };
     const put = (key: string, { policy, problems: found }: Reading, generation: number): void => {
       const problems = found.map(problemText);
+      this.#changes += 1;
       if (problems.length > 0) this.#options.log.warn({ [name]: key, problems }, 'cannot serve all of a policy');
       if (policy === undefined) return drop(key);
       keys.set(key, policy.key);
@@ -129,6 +153,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       name,
       paths: [path],
       absent: 'empty',
+      isPolicy: true,
       take: (key, item) => {
         const reading = read(item);
         return { kept: keptPolicy(item), put: () => put(key, reading, generationOf(item)) };
@@ -177,7 +202,19 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
         this.#listed.add(name);
         this.#turn();
       },
+      ...(kind.isPolicy === undefined ? {} : { reached: (revision: number) => this.#reached(name, revision) }),
     };
+  }
+
+  #reached(name: string, revision: number): void {
+    this.#heard.set(name, revision);
+    // What is waiting has to be taken in first.
+    if (this.#waiting.length === 0) this.#takeIn();
+  }
+
+  #takeIn(): void {
+    this.#known = Object.fromEntries(this.#heard);
+    this.#word = undefined;
   }
 
   #note(key: string, kept: unknown, effect: () => void): void {
@@ -201,6 +238,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     const effects = this.#waiting;
     this.#waiting = [];
     for (const effect of effects) effect();
+    this.#takeIn();
     try {
       journal.transaction(() => {
         for (const [key, kept] of this.#writes) {

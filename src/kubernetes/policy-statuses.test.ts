@@ -1,0 +1,221 @@
+// What the controller writes of policies, on a server that keeps what it is given and says nothing by itself.
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { Fault } from '#model/fault.ts';
+import type { Change, KubernetesClient } from './client.ts';
+import { policyKinds } from './policy-kinds.ts';
+import { PolicyStatuses } from './policy-statuses.ts';
+
+interface Item {
+  readonly metadata: { readonly namespace?: string; readonly name: string; readonly resourceVersion: string };
+  readonly status?: unknown;
+}
+const group = '/apis/causeway.dev/v1alpha1';
+const paths = {
+  nodes: '/api/v1/nodes',
+  np: '/apis/networking.k8s.io/v1/networkpolicies',
+  cnp: '/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies',
+  hosts: `${group}/hostpolicies`,
+  statuses: `${group}/policystatuses`,
+  clusterStatuses: `${group}/clusterpolicystatuses`,
+} as const;
+type Kept = { [K in keyof typeof paths]?: Item[] };
+
+/** Objects by kind and name; a watch tells of what is put or removed. */
+class Server {
+  version = 1000;
+  readonly writes: string[] = [];
+  readonly #items = new Map<string, Map<string, Item>>();
+  readonly #heard: ((path: string, change: Change) => void)[] = [];
+  refuse: Fault | undefined;
+
+  constructor(kept: Kept) {
+    for (const [kind, path] of Object.entries(paths))
+      this.#items.set(path, new Map((kept[kind as keyof Kept] ?? []).map((item) => [keyOf(item), item])));
+  }
+
+  of(path: string): Item[] {
+    return [...(this.#items.get(path)?.values() ?? [])];
+  }
+
+  put(path: string, item: object): Item {
+    const { metadata, ...more } = item as Item;
+    const next = { ...more, metadata: { ...metadata, resourceVersion: String((this.version += 1)) } };
+    this.#items.get(path)?.set(keyOf(next), next);
+    for (const hear of this.#heard) hear(path, { type: 'put', item: next, revision: this.version });
+    return next;
+  }
+
+  remove(path: string, key: string): void {
+    const item = this.#items.get(path)?.get(key);
+    this.#items.get(path)?.delete(key);
+    for (const hear of this.#heard) hear(path, { type: 'delete', item, revision: (this.version += 1) });
+  }
+
+  get client(): KubernetesClient {
+    const write = (what: string, path: string, item: object): Promise<unknown> => {
+      if (this.refuse !== undefined) return Promise.reject(this.refuse);
+      this.writes.push(`${what} ${path.replace(group, '')}`);
+      return Promise.resolve(this.put(collectionOf(path), item));
+    };
+    const client = {
+      list: (path: string) => Promise.resolve({ items: this.of(path), revision: this.version }),
+      watch: async function* (this: void, path: string, _: number, signal: AbortSignal): AsyncGenerator<Change, void> {
+        const changes: Change[] = [];
+        let wake = (): void => undefined;
+        heard.push((at, change) => {
+          if (at === path) changes.push(change);
+          wake();
+        });
+        signal.addEventListener('abort', () => wake());
+        while (!signal.aborted) {
+          yield* changes.splice(0);
+          if (!signal.aborted) await new Promise<void>((resolve) => (wake = resolve));
+        }
+      },
+      create: (path: string, item: object) => write('create', path, item),
+      replace: (path: string, item: object) => write('replace', path, item),
+      remove: (path: string) => {
+        this.writes.push(`remove ${path.replace(group, '')}`);
+        const [, namespace, name = ''] = /(?:namespaces\/([^/]+)\/)?[^/]+\/([^/]+)$/.exec(path) ?? [];
+        this.remove(collectionOf(path), namespace === undefined ? name : `${namespace}/${name}`);
+        return Promise.resolve();
+      },
+      checkReached: () => Promise.resolve(),
+    };
+    const heard = this.#heard;
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it here
+    return client as unknown as KubernetesClient;
+  }
+}
+const keyOf = ({ metadata: { namespace, name } }: Item): string => (namespace === undefined ? name : `${namespace}/${name}`);
+const collectionOf = (path: string): string =>
+  Object.values(paths).find((one) => path.replace(/namespaces\/[^/]+\//, '').startsWith(one)) ?? assert.fail(path);
+
+const node = (name: string, labels: object = {}): Item => ({ metadata: { name, resourceVersion: '1', labels } }) as Item;
+const np = (name: string, resourceVersion: string, more: object = {}): Item =>
+  ({ metadata: { namespace: 'shop', name, uid: `u-${name}`, generation: 1, resourceVersion, ...more }, spec: { podSelector: {} } }) as Item;
+const cnp = (name: string, spec: object): Item =>
+  ({ metadata: { name, uid: `u-${name}`, generation: 1, resourceVersion: '50' }, spec: { subject: { namespaces: {} }, ...spec } }) as Item;
+const host = (name: string, at: number, inForce: object = {}): Item =>
+  ({ metadata: { name, resourceVersion: '1' }, inForce, known: { networkpolicies: `${at}`, clusternetworkpolicies: `${at}` } }) as Item;
+
+function start(t: TestContext, server: Server, isLeading = () => true) {
+  const stop = new AbortController();
+  const warnings: string[] = [];
+  const statuses = new PolicyStatuses({
+    client: server.client,
+    kinds: policyKinds,
+    log: { warn: (_, message) => warnings.push(message) },
+    isLeading,
+    date: () => new Date('2026-01-01T00:00:00.500Z'),
+    pace: { passMs: 1, writeMs: 1 },
+  });
+  const running = statuses.run(stop.signal);
+  const end = async (): Promise<void> => {
+    stop.abort();
+    await running;
+  };
+  t.after(end);
+  return { statuses, warnings, end };
+}
+async function eventually(look: () => boolean): Promise<void> {
+  for (const until = performance.now() + 10_000; !look(); await setTimeout(2))
+    assert.ok(performance.now() < until, 'not within ten seconds');
+}
+/** As `kubectl get` shows them. */
+const shown = (server: Server, path: string = paths.statuses): string[] =>
+  server.of(path).map(({ metadata, status }) => {
+    const { shown: hosts, generation, conditions } = status as { shown: string; generation: number; conditions: { reason: string }[] };
+    return `${metadata.name} ${generation} ${hosts} ${conditions.map(({ reason }) => reason).join()}`;
+  });
+const becomes = (server: Server, wanted: readonly string[], path?: string): Promise<void> =>
+  eventually(() => JSON.stringify(shown(server, path)) === JSON.stringify(wanted));
+
+test('each policy has a status, which follows what hosts tell, and goes with it', async (t) => {
+  const server = new Server({
+    nodes: [node('a'), node('b'), node('w', { 'kubernetes.io/os': 'windows' })],
+    np: [np('one', '20')],
+    hosts: [host('a', 20, { 'NetworkPolicy shop/one': 1 }), host('gone', 20, { 'NetworkPolicy shop/one': 1 })],
+  });
+  const { warnings } = start(t, server);
+  await becomes(server, ['networkpolicy.one 1 1/2 Accepted,Pending']);
+  server.put(paths.hosts, host('b', 20));
+  await becomes(server, ['networkpolicy.one 1 1/1 Accepted,InForce']);
+  const changed = server.put(paths.np, np('one', '0', { generation: 2 }));
+  await becomes(server, ['networkpolicy.one 2 0/2 Accepted,Pending']);
+  const now = Number(changed.metadata.resourceVersion);
+  for (const name of ['a', 'b']) server.put(paths.hosts, host(name, now, { 'NetworkPolicy shop/one': 2 }));
+  await becomes(server, ['networkpolicy.one 2 2/2 Accepted,InForce']);
+  server.remove(paths.nodes, 'b');
+  await becomes(server, ['networkpolicy.one 2 1/1 Accepted,InForce']);
+  server.remove(paths.np, 'shop/one');
+  await becomes(server, []);
+  assert.deepEqual(warnings, []);
+});
+
+test('a controller that starts anew writes nothing, also where the policy has been touched since it was read', async (t) => {
+  const server = new Server({ nodes: [node('a')], np: [np('one', '20')], hosts: [host('a', 20)] });
+  const first = start(t, server);
+  await becomes(server, ['networkpolicy.one 1 0/0 Accepted,SelectsNothing']);
+  await first.end();
+  server.put(paths.np, np('one', '0', { labels: { a: 'b' } }));
+  const before = server.writes.length;
+  start(t, server);
+  await setTimeout(20);
+  // Something else happens, so that it is seen to have looked.
+  server.put(paths.np, np('two', '0'));
+  await eventually(() => shown(server).length === 2);
+  assert.deepEqual(server.writes.slice(before), ['create /namespaces/shop/policystatuses']);
+});
+
+test('one of the same name that is made anew is another', async (t) => {
+  const server = new Server({ nodes: [node('a')], np: [np('one', '20')], hosts: [host('a', 20, { 'NetworkPolicy shop/one': 1 })] });
+  start(t, server);
+  await becomes(server, ['networkpolicy.one 1 1/1 Accepted,InForce']);
+  server.put(paths.np, np('one', '0', { uid: 'other' }));
+  await becomes(server, ['networkpolicy.one 1 0/1 Accepted,Pending']);
+});
+
+test('what is wrong is told, in the policy’s own conditions as well where it has some', async (t) => {
+  const other = { type: 'Other', status: 'True' };
+  const odd = { ...cnp('odd', { tier: 'Middle' }), status: { conditions: [other] } };
+  const server = new Server({ nodes: [node('a')], cnp: [odd], hosts: [host('a', 2000)] });
+  start(t, server);
+  await becomes(server, ['clusternetworkpolicy.odd 1 0/0 Invalid,NotAccepted'], paths.clusterStatuses);
+  const conditions = (): { type: string; message?: string }[] =>
+    (server.of(paths.cnp)[0]?.status as { conditions: { type: string; message?: string }[] }).conditions;
+  assert.deepEqual(
+    conditions().map(({ type }) => type),
+    ['Other', 'causeway.dev/Accepted', 'causeway.dev/InForce'],
+  );
+  assert.match(conditions()[1]?.message ?? '', /^spec\.tier: /);
+});
+
+test('long names are cut, and stay different', async (t) => {
+  const long = 'n'.repeat(250);
+  const server = new Server({ nodes: [], np: [np(`${long}aaa`, '1'), np(`${long}bbb`, '1')] });
+  start(t, server);
+  await eventually(() => shown(server).length === 2);
+  const names = server.of(paths.statuses).map(({ metadata }) => metadata.name);
+  assert.deepEqual([new Set(names).size, names.every((name) => name.length === 253)], [2, true]);
+});
+
+test('who does not lead writes nothing; what the server refuses is told once and tried again', async (t) => {
+  const server = new Server({ nodes: [node('a')], np: [np('one', '20'), np('two', '20')] });
+  let leads = false;
+  server.refuse = new Fault('forbidden', 'no');
+  const { statuses, warnings } = start(t, server, () => leads);
+  await setTimeout(30);
+  assert.deepEqual(warnings, []);
+  leads = true;
+  statuses.kick();
+  await eventually(() => warnings.length > 0);
+  statuses.kick();
+  await setTimeout(30);
+  assert.equal(warnings.length, 1);
+  server.refuse = undefined;
+  statuses.kick();
+  await eventually(() => shown(server).length === 2);
+});
