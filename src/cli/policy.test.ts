@@ -12,6 +12,7 @@ const view = {
   generation: 3,
   endpoints: 2,
   problems: [],
+  cluster: { generation: 3, inForce: 4, needed: 5, problems: ['Not yet confirmed by host5'] },
   rules: [{ rule: 'ingress 1', action: 'allow', packets: 7, bytes: 420 }],
 };
 
