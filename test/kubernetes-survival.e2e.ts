@@ -1,9 +1,11 @@
 // What happens to nodes and to the cluster's own parts, and what people do with pods every day, in both families at once:
-// pods, services and addresses are right after it, and where possible all the while.
+// pods, services and addresses are right after it, and where possible all the while. CAUSEWAY_TEST_OUTAGE sets for how many seconds the
+// API server is away.
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 import type { Host } from '#lab/host.ts';
 import { boxPodImage, Kubernetes, staticPods } from '#lab/kubernetes.ts';
@@ -194,18 +196,24 @@ test('a new machine of an old name takes its place, with another range', async (
   await until('the routes to the old range to be gone', async () => !(await first.ask(['ip', 'route'])).includes('10.244.3.0/24'));
 });
 
-test('while the API server is away pods and services work, agents restart, and static pods are made', async () => {
+/** A few seconds are enough to see most of it; ten minutes outlive the time-outs of everybody who watches. */
+const outageSeconds = Number(process.env['CAUSEWAY_TEST_OUTAGE'] ?? 5);
+
+test(`while the API server is away, ${outageSeconds} s, pods and services work, agents restart, and static pods are made`, async (t) => {
   const { controller } = lab;
+  const hosts = [first, second];
   const ip = await shopAddress();
   const [own = ''] = await ipsOf('one');
   const [other = ''] = await ipsOf('two');
+  const restarted = (): Promise<string> =>
+    cluster.kubectl('get', 'pods', 'one', 'two', '--output=jsonpath={.items[*].status.containerStatuses[*].restartCount}');
+  const agentStarts = (): number => second.log('agent').split('agent is running').length;
+  const untouched = [await restarted(), agentStarts()];
+  const began = performance.now();
   await controller.stopService('kube-apiserver', 'SIGKILL');
   const manifest = join(staticPods, 'fixed.json');
-  const write = (host: Host): void => {
-    mkdirSync(host.file(dirname(manifest)), { recursive: true });
-    writeFileSync(host.file(manifest), JSON.stringify(pod('fixed', {})));
-  };
-  write(first);
+  mkdirSync(first.file(dirname(manifest)), { recursive: true });
+  writeFileSync(first.file(manifest), JSON.stringify(pod('fixed', {})));
   await first.stopService('agent', 'SIGKILL');
   assert.equal(await second.ask(['busybox', ...page(own)]), 'one');
   await cluster.startAgent(first);
@@ -214,11 +222,32 @@ test('while the API server is away pods and services work, agents restart, and s
   const sandbox = async (): Promise<string> =>
     first.ask(['sh', '-c', 'ctr --namespace=k8s.io containers ls -q "labels.\\"io.kubernetes.pod.name\\"==fixed-host1" | wc -l']);
   await until('the static pod to run', async () => Number(await sandbox()) >= 2, patience);
+  let beats = 0;
+  const beat = async (): Promise<void> => {
+    assert.equal(await second.ask(['busybox', ...page(own)]), 'one');
+    assert.equal(await first.ask(['busybox', ...page(other)]), 'two');
+    beats += 1;
+    await delay(1000);
+  };
+  while (performance.now() - began < outageSeconds * 1000) {
+    await beat();
+    for (const host of hosts) await host.ask(['busybox', ...page(ip, 80)]);
+  }
+  t.diagnostic(`${beats * 4} requests answered in ${Math.round((performance.now() - began) / 1000)} s without the API server`);
   await cluster.controlPlane.startApi();
+  // Kubernetes may take nodes for lost until their kubelets have spoken again, and with them endpoints of services.
+  let lost = 0;
+  for (let turn = 0; turn < 10; turn++) {
+    await beat();
+    for (const host of hosts) lost += (await host.exec(['busybox', ...page(ip, 80)], { anyStatus: true })).status === 0 ? 0 : 1;
+  }
+  t.diagnostic(`${lost} of 20 requests to the service lost in the ten seconds after it is back`);
   const isKnown = async (): Promise<boolean> => (await cluster.tryKubectl(['get', 'pod', 'fixed-host1'], { anyStatus: true })).status === 0;
   await until('the kubelet to have told of the static pod', isKnown, patience);
   await ready('fixed-host1');
   assert.deepEqual(await answers('two', 'fixed-host1'), answered('fixed-host1'));
+  await until('the service to answer', () => second.ask(['busybox', ...page(ip, 80)]), patience);
+  assert.deepEqual([await restarted(), agentStarts()], untouched);
   rmSync(first.file(manifest));
 });
 
