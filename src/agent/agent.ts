@@ -69,6 +69,8 @@ export interface AgentOptions {
   readonly policies?: PolicySource;
   /** How the host's speaker is set; without, as by default. The same. */
   readonly bgp?: BgpSource | undefined;
+  /** Links of others that hold an address in blocks of this host; without, nobody looks for any. */
+  readonly bridges?: ((blocks: Snapshot['blocks']) => readonly string[]) | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
   readonly leakMs?: number | undefined;
   /** After every run of the loop: repairs inside containers and others that go by the plan. */
@@ -173,7 +175,7 @@ export class Agent implements AsyncDisposable {
       },
     });
     this.#ports = new HostPorts({ log: (fields, message) => log.warn(fields, message) });
-    const local = new HostAgent({
+    this.local = new HostAgent({
       host,
       journal,
       view: this.view,
@@ -185,7 +187,6 @@ export class Agent implements AsyncDisposable {
       now: () => new Date(clock.now()),
       newId,
     });
-    this.local = local;
   }
 
   /** What the kernel should hold now. */
@@ -324,7 +325,8 @@ export class Agent implements AsyncDisposable {
     this.#facts = this.#completeFacts();
     const { services, policies, bgp } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all()));
-    const beyond = { services: services?.current() ?? [], policy: this.#policy, bgp: settingsOf(bgp) };
+    const bridges = this.#options.bridges?.(this.#facts.blocks);
+    const beyond = { services: services?.current() ?? [], policy: this.#policy, bgp: settingsOf(bgp), bridges };
     const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };
@@ -442,11 +444,10 @@ export class Agent implements AsyncDisposable {
     this.#saidReady = ready;
     try {
       this.#lookAtUnderlay(this.#foundUnderlay());
-      const underlay = this.#underlay;
       const refused = this.#refusedByKernel();
       const report: Report = {
         generation,
-        underlay,
+        underlay: this.#underlay,
         ...(publicKey === undefined ? {} : { wireguard: { publicKey } }),
         agentVersion: version,
         status: {

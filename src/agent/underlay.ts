@@ -52,7 +52,7 @@ const isShared = ({ interface: link, ip, subnet }: Underlay, all: readonly Under
 export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFacts): Underlay[] {
   const all = Object.entries(interfaces).flatMap(([link, addresses]) =>
     (addresses ?? []).flatMap(({ cidr, internal }) => {
-      if (cidr === null || internal || isOurs(link) || /^(docker|br-|veth)/.test(link)) return [];
+      if (cidr === null || internal || isOurs(link) || /^(docker|br-|veth|cni|cbr|flannel)/.test(link)) return [];
       const { ip, length } = parseInterface(cidr);
       return ip.startsWith('fe80:') ? [] : [{ interface: link, ip, subnet: cidrOf(ip, length), mtu: mtuOf(link) ?? 1500 }];
     }),

@@ -246,6 +246,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       ...(cluster.services === undefined ? {} : { services: cluster.services }),
       ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
       bgp: cluster.bgp,
+      bridges: cluster.bridges,
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {

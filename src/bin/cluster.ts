@@ -29,9 +29,9 @@ import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { readStatuses } from '#kubernetes/policy-status.ts';
 import { PolicyTeller } from '#kubernetes/policy-teller.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
-import { type Ip, parseIp } from '#model/ip.ts';
+import { contains, type Ip, parseIp } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Network, Underlay } from '#model/resources.ts';
+import type { Network, Snapshot, Underlay } from '#model/resources.ts';
 import { podAddresses } from '#kubernetes/pod-addresses.ts';
 import { PodNetworks } from '#kubernetes/pod-networks.ts';
 import { readEtcdUrl } from '#store/open.ts';
@@ -66,6 +66,8 @@ export interface Cluster {
   readonly choose?: AddressChooser;
   /** Which further networks pods are attached to, where the cluster says it. */
   readonly networks?: FurtherNetworks;
+  /** Links of others that hold an address in blocks of this host, where it may have been another system's. */
+  readonly bridges?: (blocks: Snapshot['blocks']) => readonly string[];
   /** Told after every run of the loop. */
   applied(done: Done): void;
 }
@@ -101,7 +103,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
   const policyTeller = closing.use(new PolicyTeller({ client, node: host, log: kubernetesLog }));
   const saw = (item: unknown): void => teller.saw(item);
-  const taken = (): Ip[] => takenByOthers(journal);
+  const taken = (): Ip[] => [...takenByOthers(journal), ...foreignAddresses().map(({ ip }) => ip)];
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
   const calico =
     node.model === 'calico' ? followCalico(client, { ...cluster, journal, now: () => Date.now() }, { kick, closing }) : undefined;
@@ -117,6 +119,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
     controller: () => calico?.controller ?? kubernetesController(client, cluster),
     ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose }),
     networks: new PodNetworks({ client, folder: dirname(cniConf) }),
+    bridges: bridgesOf(host),
     renew: () => undefined,
     services,
     policies,
@@ -140,11 +143,20 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   };
 }
 
-/** Addresses on the host's links that are none of ours. */
-const foreignAddresses = (): Ip[] =>
+/** On the host's links that are none of ours. */
+const foreignAddresses = (): { readonly link: string; readonly ip: Ip }[] =>
   Object.entries(networkInterfaces()).flatMap(([link, some]) =>
-    isOurLinkName(link) ? [] : (some ?? []).map(({ address }) => parseIp(address.replace(/%.*/, ''))),
+    isOurLinkName(link) ? [] : (some ?? []).map(({ address }) => ({ link, ip: parseIp(address.replace(/%.*/, '')) })),
   );
+
+/** As another system leaves them, on which containers of before live on. */
+const bridgesOf =
+  (self: string) =>
+  (blocks: Snapshot['blocks']): string[] => {
+    const own = [...blocks.values()].filter(({ host }) => host === self);
+    const within = foreignAddresses().filter(({ ip }) => own.some(({ cidr }) => contains(cidr, ip)));
+    return [...new Set(within.map(({ link }) => link))].toSorted();
+  };
 
 /** This host as one of flannel's, whose leases are in etcd. Faults: `invalid` for a URL that is none, or a file that cannot be read. */
 export async function followFlannel(host: string, url: string, context: ClusterContext): Promise<Cluster> {
@@ -157,9 +169,9 @@ export async function followFlannel(host: string, url: string, context: ClusterC
     log: log.child({ part: 'flannel' }),
     underlay: () => underlay().map(({ ip }) => ip),
     publicKey,
-    taken: foreignAddresses,
+    taken: () => foreignAddresses().map(({ ip }) => ip),
   });
-  return { host, generation: 0, controller: () => controller, renew: () => undefined, applied: () => undefined };
+  return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, applied: () => undefined };
 }
 
 /** The model `calico`: pools, blocks and speakers as the cluster's custom resources say. */

@@ -9,6 +9,7 @@ import { endpointLink, gatewayMac } from '#model/numbers.ts';
 import type { Endpoint, Network } from '#model/resources.ts';
 import type { Arguments } from './arguments.ts';
 import type { AddressRange, Wanted } from './config.ts';
+import { releaseHostLocal } from './host-local.ts';
 import { askAddresses, checkAddresses, giveBack } from './ipam.ts';
 import { type AttachmentRecord, AttachmentRecords } from './records.ts';
 import type { AttachmentName, Request } from './request.ts';
@@ -91,7 +92,9 @@ export class Attachments {
     const id = endpointId(attachment);
     const isKnown = this.#records.get(id) !== undefined;
     await this.forget(id);
-    if (ipam !== undefined && !isKnown) await giveBack(ipam, attachment);
+    if (isKnown) return;
+    if (ipam === undefined) releaseHostLocal(attachment);
+    else await giveBack(ipam, attachment);
   }
 
   /** Removes every attachment of that configuration that the runtime does not name; one that cannot be does not keep the others. */

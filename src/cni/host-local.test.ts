@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { MemoryJournal } from '#agent/journal.ts';
 import { endpointId } from './attachments.ts';
-import { readHostLocal, takenByOthers } from './host-local.ts';
+import { readHostLocal, releaseHostLocal, takenByOthers } from './host-local.ts';
 import { AttachmentRecords } from './records.ts';
 
 function store(t: TestContext, files: Readonly<Record<string, string>>): string {
@@ -44,4 +44,22 @@ test('what containers of ours have from it is not taken by others', (t) => {
   const attachment = { name: 'pods', containerId: 'abc', ifname: 'eth0' };
   new AttachmentRecords(journal).put(endpointId(attachment), { ...attachment, netns: '/run/netns/a' });
   assert.deepEqual(takenByOthers(journal, folder), ['10.244.1.8']);
+});
+
+test('what a container had that another system attached is given back with its link, and nothing else', (t) => {
+  const files = {
+    'cbr0/10.244.1.7': 'abc\r\neth0',
+    'cbr0/fd00::7': 'abc\r\neth0',
+    'cbr0/10.244.1.9': 'abc',
+    'lan/10.98.0.7': 'abc\r\nnet1',
+    'cbr0/10.244.1.8': 'abcd\r\neth0',
+    'cbr0/last_reserved_ip.0': 'abc',
+  };
+  const folder = store(t, files);
+  releaseHostLocal({ containerId: 'abc', ifname: 'eth0' }, folder);
+  assert.deepEqual(
+    readHostLocal(folder).map(({ ip }) => ip),
+    ['10.244.1.8', '10.98.0.7'],
+  );
+  releaseHostLocal({ containerId: 'abc', ifname: 'eth0' }, join(folder, 'nowhere'));
 });

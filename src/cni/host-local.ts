@@ -1,7 +1,7 @@
 // Addresses that the reference IPAM plugin has given on this host: a file for each, named as the address, with the container's
 // id and interface in it (plugins/ipam/host-local/backend/disk). On a node that was another system's the containers of before
 // keep theirs until they end, and until then nobody else may have them.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
@@ -43,6 +43,25 @@ export function readHostLocal(folder: string = hostLocalFolder): Reservation[] {
       return read.success ? [{ ip: read.output, ...holderOf(join(folder, network, name)) }] : [];
     }),
   );
+}
+
+/**
+ * Gives back what a container had that another system attached and that we are asked to detach, as nobody asks that system's plugin
+ * any more. None is success.
+ */
+export function releaseHostLocal(
+  { containerId, ifname }: Pick<Reservation, 'containerId' | 'ifname'>,
+  folder: string = hostLocalFolder,
+): void {
+  for (const network of namesIn(folder)) {
+    for (const name of namesIn(join(folder, network))) {
+      if (!v.is(field.ip, name)) continue;
+      const file = join(folder, network, name);
+      const holder = holderOf(file);
+      // Old releases do not name the interface.
+      if (holder.containerId === containerId && (holder.ifname === ifname || holder.ifname === '')) rmSync(file, { force: true });
+    }
+  }
 }
 
 /** Those of containers that are not attached by us: ours may have their addresses from that plugin, too. */

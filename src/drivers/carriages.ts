@@ -58,7 +58,7 @@ export function planCarriages(carriage: Carriage): Partial<Desired> {
   return {
     link: [...links.values()],
     wireguard: parts.flatMap(({ wireguard = [] }) => wireguard),
-    addr: parts.flatMap(({ addr = [] }) => addr),
+    addr: [...new Map(parts.flatMap(({ addr = [] }) => addr).map((addr) => [`${addr.link} ${addr.address}`, addr])).values()],
     neigh: parts.flatMap(({ neigh = [] }) => neigh),
     fdb: parts.flatMap(({ fdb = [] }) => fdb),
     route: parts.flatMap(({ route = [] }) => route),

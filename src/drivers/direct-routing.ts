@@ -1,7 +1,7 @@
 // Plain routes to hosts on the same subnet, VXLAN to those behind a router (flannel's DirectRouting). The vxlan link is
 // there on every host, because whoever is across a router sends to it.
 import { hostGateway, reachDirectly, shareSubnet } from './host-gateway.ts';
-import { reachByVxlan, vxlan, vxlanDevice } from './vxlan.ts';
+import { keptAddresses, reachByVxlan, vxlan, vxlanDevice } from './vxlan.ts';
 import type { Driver } from './driver.ts';
 
 export const directRouting: Driver = {
@@ -15,6 +15,7 @@ export const directRouting: Driver = {
       .map((remote) => reachByVxlan(carriage, remote));
     return {
       link: vxlanDevice(carriage),
+      addr: keptAddresses(carriage),
       neigh: tunnelled.flatMap(({ neigh }) => neigh),
       fdb: tunnelled.flatMap(({ fdb }) => fdb),
       route: [...direct.flatMap((remote) => reachDirectly(carriage, remote)), ...tunnelled.flatMap(({ route }) => route)],

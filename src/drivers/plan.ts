@@ -2,7 +2,7 @@
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
 import { coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
-import { type Addr, type Desired, emptyDesired, familiesOf, type Netns, type VethLink } from '#model/desired.ts';
+import { type Addr, type Desired, emptyDesired, familiesOf, type Netns, type Sysctl, type VethLink } from '#model/desired.ts';
 import {
   domainName,
   endpointLink,
@@ -39,6 +39,8 @@ export interface Beyond {
   readonly policy?: PolicyFacts | undefined;
   /** Absent: as by default. `unknown`: nobody can say yet, so no speaker is planned. */
   readonly bgp?: BgpSettings | 'unknown' | undefined;
+  /** Bridges of another system on which this host still has containers, with addresses of its own blocks. */
+  readonly bridges?: readonly string[] | undefined;
 }
 
 /** One network on this host, with everything of the snapshot that concerns it. */
@@ -283,6 +285,12 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
   };
 }
 
+/** Containers on a bridge take the whole block to be on it: the host answers for those that are not, and at once. */
+const answerOn = (link: string): Sysctl[] => [
+  { netns: '', path: `net/ipv4/conf/${link}/proxy_arp`, value: '1' },
+  { netns: '', path: `net/ipv4/neigh/${link}/proxy_delay`, value: '0' },
+];
+
 /** The speaker that all networks of this host share which are carried by BGP. */
 function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Host, settings: BgpSettings | 'unknown'): Part {
   if (settings === 'unknown') return {};
@@ -313,7 +321,7 @@ export function plan(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   self: Host,
-  { services = [], policy, bgp = defaultBgp }: Beyond = {},
+  { services = [], policy, bgp = defaultBgp, bridges = [] }: Beyond = {},
 ): Desired {
   const presents = presentNetworks(
     snapshot,
@@ -328,6 +336,7 @@ export function plan(
     ...networks,
     planAnnouncements(services, snapshot.hosts.values(), self),
     planSpeaker(presents, snapshot, self, bgp),
+    { sysctl: bridges.flatMap(answerOn) },
   ];
   return {
     netns: parts.flatMap((part) => part.netns ?? []),

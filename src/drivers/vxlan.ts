@@ -3,10 +3,10 @@
 // (Docker Swarm), and one route per block with one neighbour and one forwarding entry per remote host (flannel today). This
 // is the third: state grows with hosts, not with containers. A remote host's VTEP MAC follows from its index, so a device
 // that is made again looks the same to everybody.
-import { familyOf, type Family, type Ip, type Mac, hostPrefix } from '#model/ip.ts';
-import { familiesOf, type Desired, type Fdb, type Neigh, type Netns, type Route } from '#model/desired.ts';
+import { type Cidr, cidrBase, familyOf, type Family, type Ip, type Mac, hostPrefix } from '#model/ip.ts';
+import { type Addr, familiesOf, type Desired, type Fdb, type Neigh, type Netns, type Route } from '#model/desired.ts';
 import { vtepAddress, vtepMac, vxlanLink, vxlanPort } from '#model/numbers.ts';
-import type { Host } from '#model/resources.ts';
+import type { Host, Network, Snapshot } from '#model/resources.ts';
 import type { Carriage, Driver, Overhead, Remote } from './driver.ts';
 
 /** Outer header of VXLAN: inner Ethernet 14, VXLAN 8, UDP 8, outer IP 20 or 40. */
@@ -78,9 +78,24 @@ export function vxlanDevice({ network, netns, self, mtu }: Carriage): Desired['l
       port: vxlanPort,
       local: underlay.ip,
       checksum: familyOf(underlay.ip) === 6,
+      // Hosts that say how they carry may have been flannel's: its tunnel of that number is the same.
+      ...(self.carrying === undefined ? {} : { adopts: `flannel.${network.vni}` }),
     },
   ];
 }
+
+/** The first address of each of the host's blocks, by which it can talk to the network from inside. */
+export const nodeAddresses = ({ blocks }: Snapshot, { id }: Network, self: Host): Cidr[] =>
+  [...blocks.values()]
+    .filter(({ network, host }) => network === id && host === self.id)
+    .map(({ cidr }) => hostPrefix(cidrBase(cidr)))
+    .toSorted();
+
+/** A host that was flannel's keeps the addresses of its tunnel: connections of its own began from them. */
+export const keptAddresses = ({ network, netns, self, snapshot }: Carriage): Addr[] =>
+  self.carrying?.vtepMac === undefined
+    ? []
+    : nodeAddresses(snapshot, network, self).map((address) => ({ netns, link: vxlanLink(network.vni), address }));
 
 export const vxlan: Driver = {
   name: 'vxlan',
@@ -90,6 +105,7 @@ export const vxlan: Driver = {
     const reached = carriage.remotes.map((remote) => reachByVxlan(carriage, remote));
     return {
       link: vxlanDevice(carriage),
+      addr: keptAddresses(carriage),
       neigh: reached.flatMap(({ neigh }) => neigh),
       fdb: reached.flatMap(({ fdb }) => fdb),
       route: reached.flatMap(({ route }) => route),

@@ -3,11 +3,10 @@
 // a shared device was measured at 0.31 of raw WireGuard, because encapsulated packets cannot use the device's segmentation
 // offload; this way it is 1.0, one header less, and a key only ever opens the networks it belongs to. Peers are hosts;
 // what a peer may send from is what it holds, so the cipher itself keeps hosts from speaking for each other's endpoints.
-import { type Cidr, cidrBase, familyOf, hostPrefix, type Family } from '#model/ip.ts';
-import type { Host, Network, Snapshot } from '#model/resources.ts';
+import { familyOf, hostPrefix, type Family } from '#model/ip.ts';
 import { wireguardLink, wireguardPortOf } from '#model/numbers.ts';
 import type { Driver, Overhead, Remote } from './driver.ts';
-import { routesTo, underlayOf } from './vxlan.ts';
+import { nodeAddresses, routesTo, underlayOf } from './vxlan.ts';
 
 /** Outer IP 20 or 40, UDP 8, message header 16, Poly1305 tag 16. */
 export function wireguardOverhead(family: Family): readonly Overhead[] {
@@ -18,16 +17,6 @@ export function wireguardOverhead(family: Family): readonly Overhead[] {
     { what: 'WireGuard authentication tag', bytes: 16 },
   ];
 }
-
-/**
- * Addresses by which the host itself talks over the device: a peer takes only what a packet's sender holds, and of a network
- * that all hosts take part in they keep the first address of each of their blocks for that.
- */
-const nodeAddresses = ({ blocks }: Snapshot, { id }: Network, self: Host): Cidr[] =>
-  [...blocks.values()]
-    .filter(({ network, host }) => network === id && host === self.id)
-    .map(({ cidr }) => hostPrefix(cidrBase(cidr)))
-    .toSorted();
 
 const byHost = (a: { readonly remote: Remote }, b: { readonly remote: Remote }): number => (a.remote.host.id < b.remote.host.id ? -1 : 1);
 
@@ -53,6 +42,7 @@ export const wireguard: Driver = {
     const reachable = peersOf(remotes);
     return {
       link: [{ type: 'wireguard', netns, name: link, mtu, alias: `causeway ${network.id} ${network.name}` }],
+      // A peer takes only what a packet's sender holds, so the host itself talks by an address of its blocks.
       addr: network.present === 'always' ? nodeAddresses(snapshot, network, self).map((address) => ({ netns, link, address })) : [],
       wireguard: [
         {

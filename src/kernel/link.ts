@@ -35,8 +35,12 @@ export const withoutWireguard = (link: string): Fault =>
 export const linkKey = (link: Link): string => `${link.netns} ${link.name}`;
 export const linkText = (link: Link): string => `link ${link.name} type ${link.type}${place(link.netns)}`;
 
+/** One that was taken over may compute a checksum that is not asked for: everybody takes it. */
 const sameVxlan = (wanted: VxlanLink, found: VxlanLink): boolean =>
-  wanted.vni === found.vni && wanted.port === found.port && wanted.local === found.local && outerChecksum(wanted) === outerChecksum(found);
+  wanted.vni === found.vni &&
+  wanted.port === found.port &&
+  wanted.local === found.local &&
+  (outerChecksum(found) || !outerChecksum(wanted));
 
 // UDP over IPv6 always has a checksum here, whatever is asked for.
 const outerChecksum = (link: VxlanLink): boolean => link.checksum || familyOf(link.local) === 6;
@@ -100,12 +104,32 @@ function vethRequests(link: VethLink, peerFd: number): Request[] {
 /**
  * Sets what every link has, in place. A MAC that is right is not written again: on any write of one, the same too, the kernel
  * forgets all neighbours of the link, permanent ones included (net/core/neighbour.c, neigh_changeaddr). `has` is the
- * link's; one that was just made has what was asked for.
+ * link's; one that was just made has what was asked for. With an index the link of that number gets the name, too.
  */
-function settle(link: VethLink | VxlanLink, has: Mac = link.mac): Request {
+function settle(link: VethLink | VxlanLink, has: Mac = link.mac, index = 0): Request {
   const { name, mtu, mac, alias } = link;
-  const change: LinkChange = { name, mtu, ...(mac === has ? {} : { mac }), alias, up: true };
+  const change: LinkChange = { index, name, mtu, ...(mac === has ? {} : { mac }), alias, up: true };
   return { type: RTM_SETLINK, body: encodeLink(change), action: `set ${linkText(link)}` };
+}
+
+/**
+ * Those that took the place of another system's link. Renamed while it is up (Linux 6.2 and later) it keeps routes, neighbours and
+ * forwarding entries, so that no packet is lost; one that is of another kind or cannot be renamed is only out of the way
+ * afterwards, as two tunnels of one number cannot be.
+ */
+function adopt(socket: NetlinkSocket, links: readonly VxlanLink[]): ReadonlySet<VxlanLink> {
+  const wanted = links.filter(({ adopts }) => adopts !== undefined);
+  const taken = new Set<VxlanLink>();
+  if (wanted.length === 0) return taken;
+  const found = new Map(dumpLinks(socket).map((link) => [link.name, link]));
+  for (const link of wanted) {
+    const old = found.get(link.adopts ?? '');
+    if (old?.vxlan?.vni !== link.vni || old.vxlan.port !== link.port || found.has(link.name)) continue;
+    const [outcome] = fits(link, toLink(link.netns, old)) ? socket.batch([settle(link, old.mac, old.index)]) : [];
+    if (outcome !== undefined && outcome.fault === undefined) taken.add(link);
+    else deleteLinks(socket, [{ name: old.name }]);
+  }
+  return taken;
 }
 
 export function createLinkKind(sockets: Sockets, devices: WireguardDevices | undefined): Kind<Link> {
@@ -159,7 +183,9 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
   }
 
   /** A vxlan's UDP socket belongs to the namespace that asks for it: the host's. */
-  function createVxlans(netns: Netns, socket: NetlinkSocket, links: readonly VxlanLink[]): Failure<Link>[] {
+  function createVxlans(netns: Netns, socket: NetlinkSocket, all: readonly VxlanLink[]): Failure<Link>[] {
+    const adopted = adopt(socket, all);
+    const links = all.filter((link) => !adopted.has(link));
     if (links.length === 0) return [];
     const made = sockets.withFd(netns, (netnsFd) =>
       sockets.of('').batch(

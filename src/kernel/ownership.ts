@@ -9,7 +9,8 @@
 //   kernel gives by itself is not: IFA_PROTO (Linux 5.18) says so, and where it does not, a link-local address counts as the
 //   kernel's when it is the one that follows from the link's MAC.
 //   On links of others a host prefix with IFA_PROTO 197: an address of a load balancer that this host answers for.
-// - route: protocol 197 in the main table. neighbour, forwarding entry: permanent ones on links named `cw…`.
+// - route: protocol 197 in the main table; what another system has left over a link of ours, or by the same next hop, is replaced by
+//   ours of that destination. neighbour, forwarding entry: permanent ones on links named `cw…`.
 // - bandwidth limit: the qdisc with handle c97: on a link named `cwe…`; an ifb named `cwi…`, with its qdisc and the tc filter
 //   with preference 196 at the entrance of the link of that endpoint.
 // - BGP speaker: the BIRD process that listens in the agent's own directory. Routes of protocol 12 (bird) in the main table are

@@ -1,6 +1,7 @@
 // Routes of the main table with protocol 197, both families in one path. The kernel's identity of a route is prefix plus
 // metric; ours all have the family's default metric, so the destination alone is the key. A foreign route with the same
-// identity is never replaced: the item is refused with EEXIST.
+// identity is not replaced, the item is refused with EEXIST, unless it leads over a link of ours or by the very next hop that is
+// wanted: then another system that we took over has left it.
 import type { Netns, Route } from '#model/desired.ts';
 import type { Family } from '#model/ip.ts';
 import { routeProtocol } from '#model/numbers.ts';
@@ -22,6 +23,7 @@ import {
   RTN_UNREACHABLE,
 } from './netlink/uapi.ts';
 import { isAbsent } from './netns.ts';
+import { isOurLinkName } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
 
 const numbers = { unicast: RTN_UNICAST, unreachable: RTN_UNREACHABLE, blackhole: RTN_BLACKHOLE } as const;
@@ -97,6 +99,24 @@ function write(socket: NetlinkSocket, routes: readonly Route[], flags: number): 
   });
 }
 
+/** Ours, or another system's that leads where the wanted one leads, or over a link that was taken over from it. */
+const isOurs = (wanted: Route, { protocol, link, via }: RouteMessage & { readonly link: string | undefined }): boolean =>
+  protocol === routeProtocol ||
+  (link !== undefined && (isOurLinkName(link) || (link === wanted.link && via !== undefined && via === wanted.via)));
+
+/** Routes that are there already: those that may be are replaced, others stay and the item is refused. */
+function replace(socket: NetlinkSocket, refused: readonly Failure<Route>[]): Failure<Route>[] {
+  const links = linksByIndex(socket);
+  const there = ([4, 6] as const)
+    .flatMap((family) => dumpRoutes(socket, family, 0))
+    .map((route) => ({ ...route, link: route.index === undefined ? undefined : links.get(route.index)?.name }));
+  const found = Map.groupBy(there, ({ destination }) => destination);
+  const mayReplace = ({ item }: Failure<Route>): boolean => (found.get(item.destination) ?? []).every((route) => isOurs(item, route));
+  const foreign = refused.filter((failure) => !mayReplace(failure));
+  const own = refused.filter(mayReplace).map(({ item }) => item);
+  return [...foreign, ...write(socket, own, NLM_F_CREATE | NLM_F_REPLACE)];
+}
+
 export function createRouteKind(sockets: Sockets): Kind<Route> {
   function list(netns: Netns): Route[] {
     const socket = sockets.find(netns);
@@ -107,14 +127,6 @@ export function createRouteKind(sockets: Sockets): Kind<Route> {
     return found
       .filter((route) => route.protocol === routeProtocol)
       .map((route) => toRoute(netns, route, route.index === undefined ? undefined : links.get(route.index)?.name));
-  }
-
-  /** Routes that are there already: ours are replaced, foreign ones stay and the item is refused. */
-  function replace(socket: NetlinkSocket, refused: readonly Failure<Route>[]): Failure<Route>[] {
-    const ours = new Set(list(refused[0]?.item.netns ?? '').map(routeKey));
-    const foreign = refused.filter(({ item }) => !ours.has(routeKey(item)));
-    const own = refused.filter(({ item }) => ours.has(routeKey(item))).map(({ item }) => item);
-    return [...foreign, ...write(socket, own, NLM_F_CREATE | NLM_F_REPLACE)];
   }
 
   return {

@@ -34,6 +34,8 @@ export interface VxlanLink extends LinkShape {
   readonly local: Ip;
   /** Whether outer UDP checksums are computed (always for IPv6 outer). */
   readonly checksum: boolean;
+  /** A link of another system that is the same tunnel: it is taken over with what hangs on it, instead of making a new one. */
+  readonly adopts?: string;
 }
 
 /** A wireguard device: of the kernel where it can, otherwise a wireguard-go process of the agent. */

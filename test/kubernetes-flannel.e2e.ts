@@ -1,0 +1,217 @@
+// A cluster that runs as flannel has made it, taken over node by node while its pods talk: each node has flannel's device, its routes
+// and rules, the plugins `bridge`, `host-local` and `portmap`, and real pods on the bridge. flannel itself is not at hand; what it
+// would have done is done here by its documentation, with ip(8), bridge(8), iptables(8) and the Node's annotations.
+import assert from 'node:assert/strict';
+import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { addPeer, type Told } from '#agent/flannel.fixture.ts';
+import { Place } from '#agent/namespaces.fixture.ts';
+import type { Host, LabProcess } from '#lab/host.ts';
+import { accessByHand } from '#lab/kubernetes-install.ts';
+import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import { podRange } from '#lab/kubernetes-control-plane.ts';
+import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { until } from '#lab/until.ts';
+import { contains, parseCidr, parseIp } from '#model/ip.ts';
+
+const name = 'pods-flannel-test';
+const patience = { timeoutMs: 60_000, intervalMs: 200 };
+const plugins = ['bridge', 'host-local', 'portmap', 'loopback'];
+let lab: Lab;
+let cluster: Kubernetes;
+const hosts = [1, 2, 3] as const;
+type Index = (typeof hosts)[number];
+const host = (index: Index): Host => lab.host(`host${index}`);
+const placeOf = (index: Index): Place => new Place(host(index).netns);
+const rangeOf = (index: Index): string => `10.244.${index}.0/24`;
+const dataOf = (index: Index) => ({ VNI: 1, VtepMAC: `6a:01:02:03:04:0${index}` });
+
+const podOf = (podName: string, index: Index): object => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name: podName },
+  spec: {
+    nodeName: `host${index}`,
+    terminationGracePeriodSeconds: 0,
+    containers: [{ name: 'box', image: boxPodImage, imagePullPolicy: 'Never', command: ['sleep', '2147483647'] }],
+  },
+});
+const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => cluster.kubectl('exec', podName, '--', ...argv);
+const ipOf = (podName: string): Promise<string> => cluster.kubectl('get', 'pod', podName, '--output=jsonpath={.status.podIP}');
+
+/** What the `flannel` plugin would have the others do. */
+const conflist = (index: Index): object => ({
+  name: 'cbr0',
+  cniVersion: '0.3.1',
+  plugins: [
+    {
+      type: 'bridge',
+      bridge: 'cni0',
+      hairpinMode: true,
+      isDefaultGateway: true,
+      mtu: 1400,
+      ipam: { type: 'host-local', ranges: [[{ subnet: rangeOf(index) }]], routes: [{ dst: podRange }] },
+    },
+    { type: 'portmap', capabilities: { portMappings: true } },
+  ],
+});
+
+/** Its masquerading and forwarding rules (pkg/trafficmngr/iptables). */
+function writeRules(place: Place, own: string): void {
+  const nat = (...words: readonly string[]): string => place.run('iptables', '-t', 'nat', ...words);
+  nat('-N', 'FLANNEL-POSTRTG');
+  nat('-A', 'POSTROUTING', '-j', 'FLANNEL-POSTRTG');
+  const post = ['-A', 'FLANNEL-POSTRTG'];
+  nat(...post, '-s', own, '-d', podRange, '-j', 'RETURN');
+  nat(...post, '-s', podRange, '-d', own, '-j', 'RETURN');
+  nat(...post, '!', '-s', podRange, '-d', own, '-j', 'RETURN');
+  nat(...post, '-s', podRange, '!', '-d', '224.0.0.0/4', '-j', 'MASQUERADE', '--random-fully');
+  nat(...post, '!', '-s', podRange, '-d', podRange, '-j', 'MASQUERADE', '--random-fully');
+  place.run('iptables', '-N', 'FLANNEL-FWD');
+  place.run('iptables', '-A', 'FORWARD', '-j', 'FLANNEL-FWD');
+  for (const side of ['-s', '-d']) place.run('iptables', '-A', 'FLANNEL-FWD', side, podRange, '-j', 'ACCEPT');
+}
+
+async function startFlannel(index: Index): Promise<void> {
+  const [node, place] = [host(index), placeOf(index)];
+  const annotations = {
+    'kube-subnet-manager': 'true',
+    'backend-type': 'vxlan',
+    'backend-data': JSON.stringify(dataOf(index)),
+    'public-ip': node.address,
+  };
+  const words = Object.entries(annotations).map(([key, value]) => `flannel.alpha.coreos.com/${key}=${value}`);
+  await cluster.kubectl('annotate', 'node', node.name, ...words);
+  place.run('sysctl', '-qw', 'net.ipv4.ip_forward=1');
+  const device = ['type', 'vxlan', 'id', '1', 'local', node.address, 'dstport', '8472', 'nolearning'];
+  place.ip('link', 'add', 'flannel.1', 'address', dataOf(index).VtepMAC, 'mtu', '1400', ...device);
+  place.ip('addr', 'add', rangeOf(index).replace('/24', '/32'), 'dev', 'flannel.1');
+  place.ip('link', 'set', 'flannel.1', 'up');
+  for (const other of hosts.filter((one) => one !== index)) {
+    const told: Told = { subnet: rangeOf(other), publicIp: host(other).address, data: dataOf(other) };
+    addPeer(place, 'vxlan', told);
+  }
+  writeRules(place, rangeOf(index));
+  mkdirSync(node.file('/opt/cni/bin'), { recursive: true });
+  for (const plugin of plugins) copyFileSync(join('/usr/lib/cni', plugin), node.file(`/opt/cni/bin/${plugin}`));
+  mkdirSync(node.file('/etc/cni/net.d'), { recursive: true });
+  writeFileSync(node.file('/etc/cni/net.d/10-flannel.conflist'), JSON.stringify(conflist(index)));
+}
+
+before(async () => {
+  await destroyLab(name);
+  lab = await createLab({ name, hosts: 3 });
+  cluster = new Kubernetes(lab);
+  await cluster.startWithoutNetwork();
+  for (const index of hosts) await startFlannel(index);
+  await cluster.untilReady();
+  await cluster.apply(...hosts.map((index) => podOf(`old${index}`, index)));
+  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
+  await cluster.applyText(accessByHand());
+});
+after(() => destroyLab(name));
+
+interface Counted {
+  readonly sent: number;
+  readonly lost: number;
+}
+
+/** Packets every millisecond between two pods until it is told to stop. */
+async function stream(from: Index, target: string): Promise<() => Promise<Counted>> {
+  const pid = await sandboxPid(from, `old${from}`);
+  const ping: LabProcess = host(from).spawn(['nsenter', `--net=/proc/${pid}/ns/net`, 'ping', '-n', '-q', '-i', '0.001', target]);
+  let said = '';
+  ping.child.stdout?.on('data', (bytes) => (said += String(bytes)));
+  return async () => {
+    ping.kill('SIGINT');
+    await ping.ended;
+    const [, sent = '0', received = '0'] = /(\d+) packets transmitted, (\d+) received/.exec(said) ?? [];
+    return { sent: Number(sent), lost: Number(sent) - Number(received) };
+  };
+}
+
+/** A process in the pod, as the node counts. */
+async function sandboxPid(index: Index, podName: string): Promise<string> {
+  const id = (await cluster.kubectl('get', 'pod', podName, '--output=jsonpath={.status.containerStatuses[0].containerID}')).replace(
+    'containerd://',
+    '',
+  );
+  const tasks = await host(index).ask(['ctr', '--namespace=k8s.io', 'tasks', 'list']);
+  return new RegExp(`^${id}\\s+(\\d+)`, 'm').exec(tasks)?.[1] ?? '';
+}
+
+test('node by node, the pods that run keep their addresses and lose no packet', async () => {
+  const addresses = await Promise.all(hosts.map((index) => ipOf(`old${index}`)));
+  const [one = '', two = '', three = ''] = addresses;
+  const streams = [await stream(1, two), await stream(2, three), await stream(3, one), await stream(2, one)];
+  // Connections of nodes themselves begin from the address of flannel's device.
+  const server = await inPod('old2', 'sh', '-c', 'mkdir -p /www && echo here >/www/index.html && httpd -p 8080 -h /www; echo started');
+  assert.equal(server, 'started');
+  const held = host(1).spawn(['busybox', 'nc', two, '8080']);
+  for (const index of hosts) {
+    await cluster.startNode(host(index), index);
+    await until(
+      `host${index} to say how it carries`,
+      async () =>
+        (await cluster.kubectl('get', 'node', `host${index}`, '--output=jsonpath={.metadata.annotations}')).includes(
+          'causeway.dev/receives',
+        ),
+      patience,
+    );
+    const links = await host(index).ask(['ip', '-br', 'link']);
+    assert.ok(!links.includes('flannel.1') && links.includes('cwx1'), links);
+    for (const target of addresses)
+      await until(
+        `a node to reach ${target}`,
+        () =>
+          host(index)
+            .ask(['ping', '-c1', '-W1', target])
+            .catch(() => undefined),
+        patience,
+      );
+  }
+  const counted = await Promise.all(streams.map((stop) => stop()));
+  for (const { sent, lost } of counted) {
+    assert.ok(sent > 1000, JSON.stringify(counted));
+    assert.equal(lost, 0, JSON.stringify(counted));
+  }
+  let answer = '';
+  held.child.stdout?.on('data', (bytes) => (answer += String(bytes)));
+  held.child.stdin?.write('GET / HTTP/1.0\r\n\r\n');
+  await until('the connection from before to be answered', () => answer.includes('here'), patience);
+  held.kill();
+  assert.deepEqual(await Promise.all(hosts.map((index) => ipOf(`old${index}`))), addresses);
+  for (const index of hosts)
+    assert.equal((await host(index).ask(['ip', '-br', 'link'])).includes('cwe'), false, 'they are on their bridge');
+});
+
+test('new pods are Causeway’s, with addresses that nobody has, and reach those of before on every node', async () => {
+  await cluster.apply(...hosts.map((index) => podOf(`new${index}`, index)));
+  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
+  const old = await Promise.all(hosts.map((index) => ipOf(`old${index}`)));
+  const fresh = await Promise.all(hosts.map((index) => ipOf(`new${index}`)));
+  const bridges = hosts.map((index) => rangeOf(index).replace('0/24', '1'));
+  assert.equal(new Set([...old, ...fresh, ...bridges]).size, 9, `${old.join(' ')} ${fresh.join(' ')}`);
+  for (const [place, index] of hosts.entries()) {
+    assert.ok(contains(parseCidr(rangeOf(index)), parseIp(fresh[place] ?? '')));
+    assert.ok((await host(index).ask(['ip', '-br', 'link'])).includes('cwe'));
+  }
+  for (const index of hosts) {
+    for (const target of [...old, ...fresh]) {
+      for (const from of [`old${index}`, `new${index}`]) await inPod(from, 'ping', '-c1', '-W5', target);
+    }
+  }
+});
+
+test('a pod of before that ends gives its address back, and its successor is Causeway’s', async () => {
+  const ip = await ipOf('old1');
+  const files = (): string[] => readdirSync(host(1).file('/var/lib/cni/networks/cbr0'));
+  assert.ok(files().includes(ip));
+  await cluster.kubectl('delete', 'pod', 'old1', '--wait');
+  await until('the file of its address to be gone', () => !files().includes(ip), patience);
+  await cluster.apply(podOf('old1', 1));
+  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', 'old1', '--timeout=90s');
+  for (const target of await Promise.all(['old2', 'new1', 'new3'].map(ipOf))) await inPod('old1', 'ping', '-c1', '-W5', target);
+  assert.equal((await host(1).ask(['ip', '-br', 'link'])).match(/^cwe/gm)?.length, 2);
+});
