@@ -6,6 +6,7 @@ import { run } from './command.ts';
 import type { Progress } from './progress.ts';
 
 export interface Need {
+  /** Of the search path, or the absolute path of any file. */
   readonly program: string;
   readonly package: string;
   readonly why: string;
@@ -54,6 +55,19 @@ export const testNeeds: readonly Need[] = [
   ...cniNeeds,
 ];
 
+export const openstackNeeds: readonly Need[] = [
+  ...labNeeds,
+  need('ethtool', 'ethtool', 'to have whole packets between OVS and the kernel'),
+  need('mariadbd', 'mariadb-server', 'the database of Keystone and Neutron'),
+  need('ovn-northd', 'ovn-central', 'Neutron’s logical network'),
+  need('ovn-controller', 'ovn-host', 'Neutron’s agent of a hypervisor'),
+  need('ovs-vswitchd', 'openvswitch-switch', 'the switch of a hypervisor'),
+  need('uwsgi-core', 'uwsgi-core', 'to serve Keystone and Neutron'),
+  need('/usr/lib/uwsgi/plugins/python3_plugin.so', 'uwsgi-plugin-python3', 'to serve Keystone and Neutron'),
+  need('keystone-manage', 'python3-keystone', 'who is who in the cloud'),
+  need('/usr/lib/python3/dist-packages/neutron/wsgi/api.py', 'python3-neutron', 'the cloud’s networks'),
+];
+
 const folders = [
   '/usr/local/sbin',
   '/usr/local/bin',
@@ -67,6 +81,7 @@ const folders = [
 const policy = '/usr/sbin/policy-rc.d';
 
 export function hasProgram(program: string): boolean {
+  if (program.startsWith('/')) return existsSync(program);
   return folders.some((folder) => {
     try {
       accessSync(`${folder}/${program}`, constants.X_OK);
@@ -75,6 +90,12 @@ export function hasProgram(program: string): boolean {
       return false; // not here
     }
   });
+}
+
+/** What a test that is skipped says; false when nothing is missing. */
+export function missingOf(needs: readonly Need[]): string | false {
+  const names = needs.filter(({ program }) => !hasProgram(program)).map((item) => item.package);
+  return names.length === 0 ? false : `not installed: ${[...new Set(names)].join(', ')}`;
 }
 
 /**

@@ -10,7 +10,7 @@ import { spec, tap } from 'node:test/reporters';
 import { isFault } from '#model/fault.ts';
 import { buildKubernetes, clusterPrograms, needsOfKubernetes, upstreamPrograms } from '#lab/kubernetes-programs.ts';
 import { upstreamNeeds } from '#lab/kubernetes-upstream.ts';
-import { ensurePackages, testNeeds } from '#lab/packages.ts';
+import { ensurePackages, openstackNeeds, testNeeds } from '#lab/packages.ts';
 import { terminalProgress } from '#lab/progress.ts';
 import { checkStatics } from './static.ts';
 
@@ -50,8 +50,17 @@ const layers: readonly Layer[] = [
     about: 'end to end in a lab of real engines',
     needsRoot: true,
     run: async (patterns) => {
-      const files = (await find(['test/**/*.e2e.ts'])).filter((file) => !isOfKubernetes(file));
+      const files = (await find(['test/**/*.e2e.ts'])).filter((file) => !isOfKubernetes(file) && !isOfOpenStack(file));
       return runFiles(pick(files, patterns), { concurrency: 1, minutes: 15 });
+    },
+  },
+  {
+    name: 'openstack',
+    about: 'end to end in a real cloud: Keystone, Neutron, OVN and Open vSwitch from Debian',
+    needsRoot: true,
+    run: async (patterns) => {
+      await ensurePackages(openstackNeeds, terminalProgress());
+      return runFiles(pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns), { concurrency: 1, minutes: 10 });
     },
   },
   {
@@ -70,6 +79,7 @@ const layers: readonly Layer[] = [
   },
 ];
 
+const isOfOpenStack = (file: string): boolean => file.startsWith('test/openstack');
 const isOfKubernetes = (file: string): boolean => file.startsWith('test/kubernetes');
 
 async function find(globs: readonly string[]): Promise<string[]> {

@@ -27,6 +27,13 @@ function credentialsOf(token: string | undefined, certificate: Target['certifica
   return token === undefined ? { type: 'none' } : { type: 'token', token };
 }
 
+/** Where openstacksdk looks, in its order. */
+function cloudFiles(name: 'clouds' | 'secure', given: string | undefined): string[] {
+  const folders = [process.cwd(), ...(userFolder === undefined ? [] : [join(userFolder, 'openstack')]), '/etc/openstack'];
+  const found = folders.flatMap((folder) => ['yaml', 'yml', 'json'].map((ending) => join(folder, `${name}.${ending}`)));
+  return [...(given === undefined ? [] : [given]), ...found];
+}
+
 const surroundings: Surroundings = {
   environment: {
     context: env['CAUSEWAY_CONTEXT'],
@@ -49,6 +56,11 @@ const surroundings: Surroundings = {
   agentSocket: existsSync(agentSocket) || existsSync(identityFile) ? agentSocket : undefined,
   identityFile,
   hostname: hostname(),
+  cloud: {
+    environment: Object.fromEntries(Object.entries(env).filter(([name]) => name.startsWith('OS_'))),
+    configFiles: cloudFiles('clouds', env['OS_CLIENT_CONFIG_FILE']),
+    secureFiles: cloudFiles('secure', env['OS_CLIENT_SECURE_FILE']),
+  },
 };
 
 // A reader that went away (`causeway network ls | head -1`) is not an error.

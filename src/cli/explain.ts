@@ -1,9 +1,8 @@
 // `causeway explain`: what a network is made of, what it costs per packet and what the cloud must let pass. Everything is
 // read from the tables that the agent plans with (drivers/), so the answer cannot differ from what is done.
-import type { Passage } from '#drivers/driver.ts';
-import { drivers } from '#drivers/drivers.ts';
 import { describeChoices, models } from '#drivers/models.ts';
 import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
+import { passagesOf } from '#drivers/passages.ts';
 import { familyOf } from '#model/ip.ts';
 import type { Host, Network } from '#model/resources.ts';
 import { agentView, type HeldObjects, heldObjects } from './agent.ts';
@@ -56,17 +55,6 @@ const nobody: Host = {
 };
 
 const protocolNames: Readonly<Record<number, string>> = { 0: 'any', 1: 'ICMP', 4: 'IP in IP', 6: 'TCP', 17: 'UDP', 47: 'GRE', 50: 'ESP' };
-
-const passagesOf = (network: Network): readonly Passage[] =>
-  network.choices.carry === 'docker'
-    ? [
-        { protocol: 17, port: 4789, why: "Docker's VXLAN" },
-        { protocol: 6, port: 2377, why: 'Swarm management' },
-        { protocol: 6, port: 7946, why: 'Swarm gossip' },
-        { protocol: 17, port: 7946, why: 'Swarm gossip' },
-        ...(network.encrypted ? [{ protocol: 50, why: 'IPsec of encrypted Docker overlays' }] : []),
-      ]
-    : (drivers[network.choices.carry]?.passages(network) ?? []);
 
 const cost = ({ overhead, mtu }: MtuSum): string => {
   const bytes = overhead.reduce((sum, one) => sum + one.bytes, 0);

@@ -57,6 +57,12 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./explain.ts')).group,
   },
   {
+    name: 'cloud',
+    section: networks,
+    summary: 'What an OpenStack cloud must allow: show, allow, take back',
+    load: async () => (await import('./cloud.ts')).group,
+  },
+  {
     name: 'policy',
     section: networks,
     summary: "A cluster's policies in force on this host",

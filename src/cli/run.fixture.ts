@@ -34,6 +34,7 @@ export function surroundings({ client = fakeClient(), input = '', terminal = fal
     connect: async () => client,
     agentSocket: undefined,
     identityFile: undefined,
+    cloud: { environment: {}, configFiles: [], secureFiles: [] },
     hostname: 'host-1',
     ...rest,
   };

@@ -1,6 +1,7 @@
 // One run of the program: what it gets from its surroundings, and what a command may do with them. Only src/bin builds
 // Surroundings, so a test can run every command without a process.
 import { createInterface } from 'node:readline/promises';
+import type { CloudSurroundings } from '#cloud/clouds.ts';
 import { Fault } from '#model/fault.ts';
 import type { Client } from './client.ts';
 import { type Choice, resolveTarget, type Target } from './contexts.ts';
@@ -28,6 +29,8 @@ export interface Surroundings {
   /** The agent's identity file, where there may be one. */
   readonly identityFile: string | undefined;
   readonly hostname: string;
+  /** Where the login to an OpenStack cloud may be. */
+  readonly cloud: CloudSurroundings;
 }
 
 /** What a command hands back: the data for programs, and how a person sees it. */

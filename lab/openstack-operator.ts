@@ -1,0 +1,135 @@
+// What the operator of a cloud does with its API before anybody uses it (users, services, endpoints, an external network), and
+// what Nova does with Neutron. Spoken over the services' unix sockets, so from any namespace.
+import { type IncomingMessage, request } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { Fault } from '#model/fault.ts';
+import type { Host } from './host.ts';
+import { apiPorts, apiSocket, type ServiceName } from './openstack-services.ts';
+
+export interface Account {
+  readonly user: string;
+  readonly password: string;
+  readonly project: string;
+}
+
+export const admin: Account = { user: 'admin', password: 'secret', project: 'admin' };
+/** As whom Neutron asks Keystone about tokens. */
+export const neutronAccount: Account = { user: 'neutron', password: 'secret', project: 'service' };
+
+const domain = { id: 'default' };
+
+interface Identified {
+  readonly id: string;
+  readonly name: string;
+}
+
+export class Operator {
+  readonly #controller: Host;
+  readonly #account: Account;
+  #token: Promise<string> | undefined;
+
+  constructor(controller: Host, account: Account) {
+    this.#controller = controller;
+    this.#account = account;
+  }
+
+  /** The same cloud as somebody else. */
+  as(account: Account): Operator {
+    return new Operator(this.#controller, account);
+  }
+
+  /** The member `field` of the answer. Fault `internal` with the service's words when it refuses. */
+  async get<T>(service: ServiceName, path: string, field: string): Promise<T> {
+    const answer = await this.#call(service, { method: 'GET', path });
+    return (answer as Record<string, T>)[field] as T;
+  }
+
+  /** The only member of the answer, or undefined for an empty one. Fault as `get`. */
+  async send<T>(service: ServiceName, method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<T> {
+    const answer = await this.#call(service, { method, path, body });
+    return Object.values((answer ?? {}) as Record<string, T>)[0] as T;
+  }
+
+  /** Of the account itself. */
+  async applicationCredential(name: string): Promise<{ readonly id: string; readonly secret: string }> {
+    const { user } = await this.get<{ user: Identified }>('keystone', '/v3/auth/tokens', 'token');
+    return this.send('keystone', 'POST', `/v3/users/${user.id}/application_credentials`, { application_credential: { name } });
+  }
+
+  async revoke(token: string): Promise<void> {
+    await this.#call('keystone', { method: 'DELETE', path: '/v3/auth/tokens', headers: { 'x-subject-token': token } });
+  }
+
+  setQuota(project: string, quota: Readonly<Record<string, number>>): Promise<object> {
+    return this.send('neutron', 'PUT', `/v2.0/quotas/${project}`, { quota });
+  }
+
+  /** Endpoints of both services, and accounts with their projects: `neutron` as administrator, the others as members. */
+  async seed(members: readonly Account[]): Promise<void> {
+    const roles = await this.get<Identified[]>('keystone', '/v3/roles', 'roles');
+    const roleOf = (name: string): string => roles.find((role) => role.name === name)?.id ?? '';
+    await this.#seedAccount(neutronAccount, [roleOf('admin'), roleOf('service')]);
+    for (const account of members) await this.#seedAccount(account, [roleOf('member')]);
+    const service = await this.send<Identified>('keystone', 'POST', '/v3/services', { service: { name: 'neutron', type: 'network' } });
+    const url = `http://${this.#controller.address}:${apiPorts.neutron}`;
+    for (const name of ['public', 'internal', 'admin'])
+      await this.send('keystone', 'POST', '/v3/endpoints', {
+        endpoint: { service_id: service.id, interface: name, region_id: 'RegionOne', url },
+      });
+  }
+
+  async #seedAccount({ user, password, project }: Account, roles: readonly string[]): Promise<void> {
+    const made = await this.send<Identified>('keystone', 'POST', '/v3/projects', { project: { name: project, domain_id: domain.id } });
+    const person = await this.send<Identified>('keystone', 'POST', '/v3/users', {
+      user: { name: user, password, domain_id: domain.id, default_project_id: made.id },
+    });
+    for (const role of roles.filter((id) => id !== ''))
+      await this.send('keystone', 'PUT', `/v3/projects/${made.id}/users/${person.id}/roles/${role}`);
+  }
+
+  async #call(service: ServiceName, { headers = {}, ...question }: Question): Promise<unknown> {
+    this.#token ??= this.#logIn();
+    const token = await this.#token;
+    // Keystone tells whose a token is only when it is named a second time.
+    const own = { 'x-auth-token': token, 'x-subject-token': token };
+    return (await this.#ask(service, { ...question, headers: { ...own, ...headers } })).answer;
+  }
+
+  async #logIn(): Promise<string> {
+    const { user, password, project } = this.#account;
+    const identity = { methods: ['password'], password: { user: { name: user, domain, password } } };
+    const auth = { identity, scope: { project: { name: project, domain } } };
+    const { headers } = await this.#ask('keystone', { method: 'POST', path: '/v3/auth/tokens', body: { auth } });
+    return String(headers['x-subject-token']);
+  }
+
+  async #ask(service: ServiceName, { method, path, headers, body }: Question) {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const content = body === undefined ? '' : JSON.stringify(body);
+    const asked = request(
+      {
+        socketPath: this.#controller.file(apiSocket(service)),
+        method,
+        path,
+        headers: { ...headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) },
+        timeout: 120_000,
+      },
+      resolve,
+    );
+    asked.once('timeout', () => asked.destroy(new Error(`${service} does not answer ${method} ${path}`)));
+    asked.once('error', reject);
+    asked.end(content);
+    const response = await promise;
+    const said = await text(response);
+    const status = response.statusCode ?? 0;
+    if (status >= 300) throw new Fault('internal', `Cannot ${method} ${path} of ${service}: ${status} ${said.slice(0, 500)}`);
+    return { headers: response.headers, answer: said === '' ? undefined : (JSON.parse(said) as unknown) };
+  }
+}
+
+interface Question {
+  readonly method: string;
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: object | undefined;
+}

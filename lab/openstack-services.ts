@@ -1,0 +1,215 @@
+// The services of a lab's cloud, each from Debian's packages with a configuration of its own: MariaDB, OVN's databases and
+// northd, Keystone, Neutron with ML2/OVN. All on the controller's host. No message broker: nothing of ML2/OVN listens for one.
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import type { Host } from './host.ts';
+
+export type ServiceName = 'keystone' | 'neutron';
+export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000, neutron: 9696 };
+/** Beside the port: reached through the host's files from any namespace. */
+export const apiSocket = (service: ServiceName): string => `/run/${service}.sock`;
+
+/** What a test may want otherwise. */
+export interface CloudServices {
+  /** Rules of Neutron's policy that differ from its defaults, by name. */
+  readonly neutronPolicy?: Readonly<Record<string, string>>;
+}
+
+const folder = '/etc/causeway/openstack';
+const databaseSocket = '/run/mysql.sock';
+const password = 'secret';
+/** Services of the lab may start on a machine that is busy with other tests. */
+const patienceMs = 120_000;
+
+function write(host: Host, name: string, lines: readonly string[]): string {
+  const path = `${folder}/${name}`;
+  mkdirSync(host.file(folder), { recursive: true });
+  writeFileSync(host.file(path), `${lines.join('\n')}\n`);
+  return path;
+}
+
+/** Durability is off: what is written does not outlive the lab anyway. */
+export async function startDatabase(host: Host): Promise<void> {
+  const data = '/var/lib/causeway-mysql';
+  await host.exec([
+    'mariadb-install-db',
+    '--no-defaults',
+    '--user=root',
+    `--datadir=${data}`,
+    '--auth-root-authentication-method=normal',
+    '--skip-test-db',
+  ]);
+  const options = [
+    '--no-defaults',
+    '--user=root',
+    `--datadir=${data}`,
+    `--socket=${databaseSocket}`,
+    '--pid-file=/run/mysql.pid',
+    '--skip-networking',
+    '--innodb-flush-log-at-trx-commit=0',
+    '--innodb-flush-method=nosync',
+    '--innodb-doublewrite=0',
+    '--innodb-buffer-pool-size=64M',
+    '--performance-schema=OFF',
+  ];
+  await host.startService({ name: 'mariadb', argv: ['mariadbd', ...options], env: {}, ready: { socket: databaseSocket } }, patienceMs);
+  const sql = (['keystone', 'neutron'] as const).map(
+    (name) => `create database ${name} character set utf8mb3; grant all on ${name}.* to '${name}'@'localhost' identified by '${password}';`,
+  );
+  await host.exec(['mariadb', '--no-defaults', '--user=root', `--socket=${databaseSocket}`], { input: sql.join('\n') });
+}
+
+const databaseUrl = (name: ServiceName): string =>
+  `mysql+pymysql://${name}:${password}@localhost/${name}?charset=utf8&unix_socket=${databaseSocket}`;
+
+/** The northbound database on this host only, the southbound one for the hypervisors. */
+export async function startOvn(host: Host): Promise<void> {
+  await host.exec(['mkdir', '-p', '/run/ovn', '/var/lib/ovn']);
+  for (const [name, remote] of [
+    ['nb', '6641:127.0.0.1'],
+    ['sb', `6642:${host.address}`],
+  ] as const) {
+    const database = `/var/lib/ovn/lab-${name}.db`;
+    const socket = `/run/ovn/${name}.sock`;
+    await host.exec(['ovsdb-tool', 'create', database, `/usr/share/ovn/ovn-${name}.ovsschema`]);
+    await host.startService({
+      name: `ovn-${name}`,
+      argv: ['ovsdb-server', `--remote=punix:${socket}`, `--remote=ptcp:${remote}`, `--unixctl=/run/ovn/${name}.ctl`, database],
+      env: {},
+      ready: { socket },
+    });
+  }
+  const databases = ['--ovnnb-db=unix:/run/ovn/nb.sock', '--ovnsb-db=unix:/run/ovn/sb.sock'];
+  await host.startService({
+    name: 'ovn-northd',
+    argv: ['ovn-northd', '--unixctl=/run/ovn/northd.ctl', ...databases],
+    env: {},
+    ready: { socket: '/run/ovn/northd.ctl' },
+  });
+}
+
+export async function startKeystone(host: Host): Promise<void> {
+  const keys = '/var/lib/causeway-keystone';
+  const config = write(host, 'keystone.conf', [
+    '[database]',
+    `connection = ${databaseUrl('keystone')}`,
+    '[fernet_tokens]',
+    `key_repository = ${keys}/fernet`,
+    '[credential]',
+    `key_repository = ${keys}/credential`,
+    // Without a cache every request reads the catalogue anew: 250 ms instead of 10.
+    '[cache]',
+    'enabled = true',
+    'backend = oslo_cache.dict',
+    '[identity]',
+    'password_hash_rounds = 4',
+  ]);
+  mkdirSync(host.file(keys), { recursive: true });
+  const manage = (...argv: readonly string[]) => host.exec(['keystone-manage', `--config-file=${config}`, ...argv]);
+  const owner = ['--keystone-user=root', '--keystone-group=root'];
+  await Promise.all([manage('db_sync'), manage('fernet_setup', ...owner), manage('credential_setup', ...owner)]);
+  const url = `http://${host.address}:${apiPorts.keystone}/v3`;
+  const urls = ['admin', 'internal', 'public'].map((name) => `--bootstrap-${name}-url=${url}`);
+  await manage('bootstrap', `--bootstrap-password=${password}`, '--bootstrap-region-id=RegionOne', ...urls);
+  const module = 'from keystone.wsgi.api import application';
+  await serve(host, { name: 'keystone', module, env: { OS_KEYSTONE_CONFIG_FILES: config }, threads: 4, processes: 1, path: '/v3' });
+}
+
+/** Configuration and tables, for which nobody else has to be up. */
+export async function prepareNeutron(host: Host, { neutronPolicy = {} }: CloudServices): Promise<void> {
+  // Among the package's tests, where it belongs to no service package.
+  mkdirSync(host.file(folder), { recursive: true });
+  copyFileSync('/usr/lib/python3/dist-packages/neutron/tests/etc/api-paste.ini', host.file(`${folder}/neutron-paste.ini`));
+  const policy = write(host, 'neutron-policy.json', [JSON.stringify(neutronPolicy)]);
+  const config = write(host, 'neutron.conf', neutronConfig(host, policy));
+  const migrate = 'from neutron.db.migration.cli import main; main()';
+  await host.exec(['/usr/bin/python3', '-c', migrate, '--config-file', config, 'upgrade', 'heads']);
+}
+
+export async function startNeutron(host: Host): Promise<void> {
+  const module = 'from neutron.wsgi.api import application';
+  const env = { OS_NEUTRON_CONFIG_DIR: folder, OS_NEUTRON_CONFIG_FILES: 'neutron.conf' };
+  // Neutron's database sessions are not made for threads: processes only.
+  await serve(host, { name: 'neutron', module, env, threads: 1, processes: 2, path: '/' });
+}
+
+const neutronConfig = (host: Host, policy: string): string[] => [
+  '[DEFAULT]',
+  'state_path = /var/lib/causeway-neutron',
+  `api_paste_config = ${folder}/neutron-paste.ini`,
+  'core_plugin = ml2',
+  'service_plugins = ovn-router,trunk,qos,port_forwarding,network_ip_availability,auto_allocate',
+  // Short pages, so that whoever lists things meets several.
+  'pagination_max_limit = 5',
+  'transport_url = fake://',
+  'notify_nova_on_port_status_changes = false',
+  'notify_nova_on_port_data_changes = false',
+  '[oslo_messaging_notifications]',
+  'driver = noop',
+  '[oslo_concurrency]',
+  'lock_path = /run/neutron',
+  '[oslo_policy]',
+  `policy_file = ${policy}`,
+  '[database]',
+  `connection = ${databaseUrl('neutron')}`,
+  '[ml2]',
+  'type_drivers = local,flat,vlan,geneve',
+  'tenant_network_types = geneve',
+  'mechanism_drivers = ovn',
+  'extension_drivers = port_security,qos',
+  'overlay_ip_version = 4',
+  '[ml2_type_geneve]',
+  'vni_ranges = 1:65535',
+  'max_header_size = 38',
+  '[ml2_type_flat]',
+  'flat_networks = physical',
+  '[ovn]',
+  'ovn_nb_connection = tcp:127.0.0.1:6641',
+  `ovn_sb_connection = tcp:${host.address}:6642`,
+  'ovn_metadata_enabled = false',
+  '[keystone_authtoken]',
+  'auth_type = password',
+  `auth_url = http://${host.address}:${apiPorts.keystone}/v3`,
+  `www_authenticate_uri = http://${host.address}:${apiPorts.keystone}/v3`,
+  'username = neutron',
+  `password = ${password}`,
+  'project_name = service',
+  'user_domain_name = Default',
+  'project_domain_name = Default',
+  'region_name = RegionOne',
+];
+
+interface Served {
+  readonly name: ServiceName;
+  /** Python that defines `application`. */
+  readonly module: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly threads: number;
+  readonly processes: number;
+  /** Answered with 200 once it works. */
+  readonly path: string;
+}
+
+/** Two facts of uwsgi: its HTTP has no keep-alive and has to say so, and ML2/OVN's hash ring reads `start-time`. */
+async function serve(host: Host, { name, module, env, threads, processes, path }: Served): Promise<void> {
+  const wsgi = write(host, `${name}_wsgi.py`, [module]);
+  const config = write(host, `${name}-uwsgi.ini`, [
+    '[uwsgi]',
+    'plugins = python3',
+    `http-socket = ${host.address}:${apiPorts[name]}`,
+    `http-socket = ${apiSocket(name)}`,
+    `wsgi-file = ${wsgi}`,
+    `processes = ${processes}`,
+    `threads = ${threads}`,
+    'master = true',
+    'enable-threads = true',
+    'lazy-apps = true',
+    'need-app = true',
+    'die-on-term = true',
+    'disable-logging = true',
+    'buffer-size = 65535',
+    'add-header = Connection: close',
+    'start-time = %t',
+    ...Object.entries(env).map(([key, value]) => `env = ${key}=${value}`),
+  ]);
+  await host.startService({ name, argv: ['uwsgi-core', '--ini', config], env: {}, ready: { socket: apiSocket(name), path } }, patienceMs);
+}

@@ -1,0 +1,250 @@
+// `causeway cloud`: what an OpenStack cloud must allow so that the networks work: shown as a plan, applied, and taken back. What is
+// needed comes from the controller, what there is from the cloud; the login to it is the user's own and stays on this machine.
+import { applyWish, readState, type Scope } from '#cloud/apply.ts';
+import { findCloud } from '#cloud/clouds.ts';
+import { Neutron } from '#cloud/neutron.ts';
+import { type CloudPlan, planCloud, type QuotaUse, type Step } from '#cloud/plan.ts';
+import { CloudSession } from '#cloud/session.ts';
+import { type CloudFacts, emptyWish, type Wish, type WishedRule, wishOf } from '#cloud/wish.ts';
+import { Fault } from '#model/fault.ts';
+import type { Command } from 'commander';
+import { all } from './client.ts';
+import { examples, type Group, nothingDone } from './command.ts';
+import { degradedExit } from './faults.ts';
+import type { Answer, Session } from './session.ts';
+import { facts, type Look, paint, table } from './table.ts';
+
+interface Options {
+  readonly cloud?: string;
+  readonly name: string;
+  readonly network?: string;
+  readonly routes?: string;
+  readonly yes?: true;
+}
+
+async function factsOf(session: Session): Promise<CloudFacts> {
+  const client = await session.client();
+  const [hosts, networks, pools, blocks, endpoints, exposures] = await Promise.all([
+    all(client, 'hosts'),
+    all(client, 'networks'),
+    all(client, 'pools'),
+    all(client, 'blocks'),
+    all(client, 'endpoints'),
+    all(client, 'exposures'),
+  ]);
+  return { hosts, networks, pools, blocks, endpoints, exposures };
+}
+
+interface Work {
+  readonly neutron: Neutron;
+  readonly read: () => ReturnType<typeof readState>;
+  readonly place: string;
+}
+
+/** Logs in and hands over; the connection ends with the work. */
+async function inCloud(session: Session, options: Options, work: (work: Work) => Promise<Answer>): Promise<Answer> {
+  checkName(options.name);
+  const cloud = await findCloud(session.surroundings.cloud, options.cloud);
+  session.waitingFor = `the cloud at ${cloud.authUrl}`;
+  await using login = new CloudSession(cloud);
+  const { project } = await login.token();
+  const neutron = new Neutron(login);
+  const scope: Scope = { network: options.network, router: options.routes };
+  const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
+  return await work({ neutron, place, read: () => readState(neutron, scope, project.id) });
+}
+
+/** It becomes part of tags, groups' names and descriptions. */
+function checkName(name: string): void {
+  if (/^[a-z0-9][a-z0-9-]{0,31}$/.test(name)) return;
+  throw new Fault('invalid', `Not a name for an installation: ${name}`, {
+    field: 'name',
+    hint: 'Use lower-case letters, digits and hyphens',
+  });
+}
+
+const plan = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
+  inCloud(session, options, async ({ read, place }) => {
+    const wish = wishOf(await factsOf(session), options.name);
+    return planAnswer(planCloud(wish, await read()), place);
+  });
+
+const apply = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
+  inCloud(session, options, async (work) => carryOut(session, work, { wish: wishOf(await factsOf(session), options.name), options }));
+
+const destroy = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
+  inCloud(session, options, (work) => carryOut(session, work, { wish: emptyWish(options.name), options }));
+
+async function carryOut(
+  session: Session,
+  { neutron, read, place }: Work,
+  { wish, options }: { wish: Wish; options: Options },
+): Promise<Answer> {
+  const before = planCloud(wish, await read());
+  if (before.steps.length > 0 && options.yes !== true) {
+    session.surroundings.stderr.write(before.steps.map((step) => `${sentence(step)}\n`).join(''));
+    if (!(await session.confirm(`Do this in ${place}?`, options.yes))) return nothingDone;
+  }
+  const { steps, plan: after } = await applyWish(neutron, wish, read);
+  return {
+    data: { place, steps: steps.map(stepData), quotas: after.quotas, needs: after.needs.map(needData), problems: after.problems },
+    names: steps.map(sentence),
+    status: after.problems.length > 0 ? degradedExit : 0,
+    text: (look) =>
+      [
+        facts(look, [['Cloud', place]]),
+        stepsText(look, steps, 'Nothing had to be changed.'),
+        needsText(look, after),
+        problemsText(look, after),
+      ].join(''),
+  };
+}
+
+function planAnswer(planned: CloudPlan, place: string): Answer {
+  return {
+    data: {
+      place,
+      steps: planned.steps.map(stepData),
+      quotas: planned.quotas,
+      needs: planned.needs.map(needData),
+      problems: planned.problems,
+    },
+    names: planned.steps.map(sentence),
+    status: planned.problems.length > 0 ? degradedExit : 0,
+    text: (look) =>
+      [
+        facts(look, [['Cloud', place]]),
+        stepsText(look, planned.steps, 'Nothing has to be changed.'),
+        needsText(look, planned),
+        quotasText(look, planned.quotas),
+        problemsText(look, planned),
+      ].join(''),
+  };
+}
+
+const remoteText = ({ remote, direction }: WishedRule): string =>
+  `${direction === 'ingress' ? 'from' : 'to'} ${remote === 'hosts' ? 'hosts' : (remote ?? 'everybody')}`;
+const protocolText = ({ protocol, port }: WishedRule): string =>
+  protocol === undefined ? 'every protocol' : `protocol ${protocol}${port === undefined ? '' : ` port ${port}`}`;
+const ruleText = (rule: WishedRule): string => `${rule.ethertype} ${protocolText(rule)} ${remoteText(rule)}`;
+const list = (what: string, values: readonly string[]): string[] => (values.length === 0 ? [] : [`${what} ${values.join(', ')}`]);
+
+interface StepView {
+  readonly action: 'add' | 'change' | 'remove';
+  readonly object: string;
+  readonly detail: readonly string[];
+}
+
+function viewOf(step: Step): StepView {
+  switch (step.type) {
+    case 'make-group':
+      return { action: 'add', object: `security group ${step.group.name}`, detail: [step.group.description] };
+    case 'add-rules':
+      return { action: 'add', object: `rules of ${step.group}`, detail: step.rules.map(ruleText) };
+    case 'change-port': {
+      const { joins, leaves, addPairs, removePairs } = step.change;
+      const parts = [...list('joins', joins), ...list('leaves', leaves), ...list('pairs', addPairs), ...list('without pairs', removePairs)];
+      return { action: 'change', object: `port of ${step.wish.host} (${step.port.id})`, detail: parts.length === 0 ? ['tags'] : parts };
+    }
+    case 'change-routes': {
+      const to = (routes: typeof step.change.add): string[] => routes.map(({ destination, nexthop }) => `${destination} via ${nexthop}`);
+      const parts = [...list('routes', to(step.change.add)), ...list('without routes', to(step.change.remove))];
+      return { action: 'change', object: `router ${step.router.name || step.router.id}`, detail: parts.length === 0 ? ['tags'] : parts };
+    }
+    case 'remove-rules':
+      return {
+        action: 'remove',
+        object: `rules of ${step.group}`,
+        detail: step.rules.map(({ description, direction }) => `${direction}, ${description}`),
+      };
+    case 'remove-group':
+      return { action: 'remove', object: `security group ${step.group.name}`, detail: [`with ${step.group.rules.length} rules`] };
+    default:
+      throw new TypeError('Broken invariant: a step of no known type');
+  }
+}
+
+const stepData = (step: Step): object => ({ type: step.type, ...viewOf(step) });
+const sentence = (step: Step): string => {
+  const { action, object, detail } = viewOf(step);
+  return `${action} ${object}: ${detail.join('; ')}`;
+};
+const needData = ({ network, what, without, isAllowed }: CloudPlan['needs'][number]): object => ({ network, what, without, isAllowed });
+
+const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
+
+const stepsText = (look: Look, steps: readonly Step[], empty: string): string =>
+  section(
+    look,
+    'Steps',
+    table(
+      look,
+      steps.map(viewOf).flatMap(({ action, object, detail }) => detail.map((one, index) => ({ action, object, one, index }))),
+      [
+        { title: 'ACTION', value: ({ action, index }) => (index === 0 ? action : ' ') },
+        { title: 'OBJECT', value: ({ object, index }) => (index === 0 ? object : ' ') },
+        { title: 'WHAT', value: ({ one }) => one },
+      ],
+      empty,
+    ),
+  );
+
+const needsText = (look: Look, { needs }: CloudPlan): string =>
+  section(
+    look,
+    'What the networks need',
+    table(
+      look,
+      needs,
+      [
+        { title: 'NETWORK', value: ({ network }) => network },
+        { title: 'ALLOWED', value: ({ isAllowed }) => (isAllowed ? 'yes' : 'no'), style: ({ isAllowed }) => (isAllowed ? 'green' : 'red') },
+        { title: 'NEEDS', value: ({ what }) => what },
+        { title: 'WITHOUT IT', value: ({ without }) => without },
+      ],
+      'Nothing.',
+    ),
+  );
+
+const limitText = (limit: number): string => (limit < 0 ? 'none' : String(limit));
+const quotasText = (look: Look, quotas: readonly QuotaUse[]): string =>
+  section(
+    look,
+    'Quotas',
+    table(look, quotas, [
+      { title: 'OF', value: ({ name }) => name.replaceAll('_', ' ') },
+      { title: 'BEFORE', value: ({ before }) => String(before) },
+      { title: 'AFTER', value: ({ after }) => String(after) },
+      { title: 'LIMIT', value: ({ limit }) => limitText(limit) },
+    ]),
+  );
+
+const problemsText = (look: Look, { problems }: CloudPlan): string =>
+  problems.length === 0 ? '' : section(look, 'Problems', problems.map((one) => `  ${one}\n`).join(''));
+
+function withOptions(command: Command): Command {
+  return command
+    .option('--cloud <name>', 'cloud of clouds.yaml; otherwise OS_CLOUD or the other OS_* variables')
+    .option('--name <name>', 'name of this installation, where one project holds several', 'causeway')
+    .option('--network <network>', "only the hosts' ports on this Neutron network");
+}
+
+export const group: Group = {
+  build(cloud, act) {
+    const planned = withOptions(
+      cloud.command('plan').description('What the cloud allows, what it would have to, and what would be changed. Changes nothing.'),
+    ).option('--routes <router>', 'give this router ways to containers, so that they are reached from its other networks');
+    act<Options>(examples(planned, 'causeway cloud plan --cloud mycloud', 'causeway cloud plan --cloud mycloud -o json'), plan);
+    const applied = withOptions(cloud.command('apply').description('Make the cloud allow exactly what the networks need.'))
+      .option('--routes <router>', 'give this router ways to containers, so that they are reached from its other networks')
+      .option('-y, --yes', 'do not ask');
+    act<Options>(
+      examples(applied, 'causeway cloud apply --cloud mycloud', 'causeway cloud apply --cloud mycloud --routes main --yes'),
+      apply,
+    );
+    const destroyed = withOptions(
+      cloud.command('destroy').description('Remove everything of Causeway from the cloud; what others made stays.'),
+    ).option('-y, --yes', 'do not ask');
+    act<Options>(examples(destroyed, 'causeway cloud destroy --cloud mycloud', 'causeway cloud destroy --cloud mycloud --yes'), destroy);
+  },
+};

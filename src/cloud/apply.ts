@@ -1,0 +1,236 @@
+// Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
+// else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
+import { Fault, isFault } from '#model/fault.ts';
+import type { Neutron } from './neutron.ts';
+import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
+import {
+  changeOfPort,
+  changeOfRoutes,
+  type CloudPlan,
+  type CloudState,
+  describeRule,
+  ourGroups,
+  planCloud,
+  portAfter,
+  type PortStep,
+  type Step,
+  tagOf,
+  unfinished,
+} from './plan.ts';
+import type { Wish, WishedGroup, WishedRule } from './wish.ts';
+
+export interface Scope {
+  /** Only ports on this network, by name or id. */
+  readonly network?: string | undefined;
+  /** Router that is to know ways to containers, by name or id. */
+  readonly router?: string | undefined;
+}
+
+const mostRounds = 5;
+const portsAtOnce = 4;
+
+/** Faults: `not-found` (network or router), `invalid` when a name is not unique, and as Neutron's. */
+export async function readState(neutron: Neutron, { network, router }: Scope, project: string): Promise<CloudState> {
+  const [groups, ports, quotas, routers, networks] = await Promise.all([
+    neutron.list('security-groups', { project_id: project }),
+    neutron.list('ports', { project_id: project }),
+    neutron.quotas(),
+    neutron.list('routers', { project_id: project }),
+    network === undefined ? [] : neutron.list('networks'),
+  ]);
+  const only = network === undefined ? undefined : named(networks, network, 'network').id;
+  return {
+    groups,
+    ports: ports.filter(({ networkId }) => only === undefined || networkId === only),
+    quotas,
+    routers,
+    ...(router === undefined ? {} : { target: named(routers, router, 'router').id }),
+  };
+}
+
+function named<T extends { readonly id: string; readonly name: string }>(all: readonly T[], wanted: string, kind: string): T {
+  const found = all.filter(({ id, name }) => id === wanted || name === wanted);
+  const [one, other] = found;
+  if (one === undefined) {
+    const names = all.map(({ name }) => name).join(', ');
+    throw new Fault('not-found', `The cloud has no ${kind} ${wanted} that you can see; it has ${names || 'none'}`, { field: kind });
+  }
+  if (other === undefined) return one;
+  throw new Fault('invalid', `The cloud has several ${kind}s ${wanted}: ${found.map(({ id }) => id).join(', ')}`, {
+    field: kind,
+    hint: 'Use the id',
+  });
+}
+
+export interface Applied {
+  /** Steps that were taken, in order. */
+  readonly steps: readonly Step[];
+  /** How it is now: without steps. */
+  readonly plan: CloudPlan;
+}
+
+/**
+ * Faults: `exhausted` before anything is done when a quota would not do; `conflict` when others keep changing the same; and as
+ * Neutron's, after which whatever was done is taken up or undone by the next run.
+ */
+export async function applyWish(neutron: Neutron, wish: Wish, read: () => Promise<CloudState>): Promise<Applied> {
+  const taken: Step[] = [];
+  for (let round = 1; ; round++) {
+    const state = await read();
+    const plan = planCloud(wish, state);
+    if (plan.steps.length === 0) return { steps: taken, plan };
+    checkQuotas(plan);
+    if (round > mostRounds) {
+      throw new Fault('conflict', `The cloud is not as wished after ${mostRounds} rounds: somebody else changes it, too`, {
+        hint: 'Find out who else writes to these ports and security groups, then repeat the command',
+      });
+    }
+    try {
+      await take({ neutron, wish, target: state.target }, plan.steps, (step) => taken.push(step));
+    } catch (error) {
+      const isRace = isFault(error, 'conflict') || isFault(error, 'exists') || isFault(error, 'not-found') || isFault(error, 'in-use');
+      if (!isRace || round === mostRounds) throw error;
+    }
+  }
+}
+
+function checkQuotas({ quotas }: CloudPlan): void {
+  const short = quotas.find(({ limit, most }) => limit >= 0 && most > limit);
+  if (short === undefined) return;
+  const name = short.name.replaceAll('_', ' ');
+  throw new Fault('exhausted', `The quota of ${name}s would not do: ${short.most} needed, ${short.limit} allowed. Nothing was changed`, {
+    hint: `Remove ${name}s that are not needed, or ask the operator of the cloud for more`,
+  });
+}
+
+/** In the plan's order; ports that follow each other beside each other. */
+async function take(doing: Doing, steps: readonly Step[], done: (step: Step) => void): Promise<void> {
+  const { neutron, wish } = doing;
+  const groups = new Map<string, SecurityGroup>();
+  for (const [name, group] of ourGroups(wish, await neutron.list('security-groups')).kept) groups.set(name, group);
+  for (let index = 0; index < steps.length;) {
+    const rest = steps.slice(index);
+    const end = rest.findIndex(({ type }) => type !== 'change-port');
+    const ports = rest.slice(0, end < 0 ? undefined : end).filter((step) => step.type === 'change-port');
+    const [step] = rest;
+    if (ports.length > 0) {
+      const all = await neutron.list('security-groups');
+      await inLanes(ports, async (one) => {
+        await changePort(neutron, wish, { ...one, groups: all });
+        done(one);
+      });
+    } else if (step !== undefined && step.type !== 'change-port') {
+      await takeOne(doing, { step, groups });
+      done(step);
+    }
+    index += Math.max(ports.length, 1);
+  }
+}
+
+interface Doing {
+  readonly neutron: Neutron;
+  readonly wish: Wish;
+  readonly target: string | undefined;
+}
+interface Taking {
+  readonly step: Exclude<Step, { type: 'change-port' }>;
+  readonly groups: Map<string, SecurityGroup>;
+}
+
+async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Taking): Promise<void> {
+  switch (step.type) {
+    case 'make-group':
+      groups.set(step.group.name, await makeGroup(neutron, wish.name, step.group));
+      return;
+    case 'add-rules':
+      await neutron.createAll(
+        'security-group-rules',
+        step.rules.map((rule) => bodyOf(rule, idOf(groups, step.group), () => idOf(groups, wish.name))),
+      );
+      return;
+    case 'change-routes':
+      await changeRoutes({ neutron, wish, target }, step.router.id);
+      return;
+    case 'remove-rules':
+      for (const rule of step.rules) await neutron.remove('security-group-rules', rule);
+      return;
+    case 'remove-group':
+      await neutron.remove('security-groups', { id: step.group.id });
+  }
+}
+
+function idOf(groups: ReadonlyMap<string, SecurityGroup>, name: string): string {
+  const id = groups.get(name)?.id;
+  if (id === undefined) throw new Fault('conflict', `Security group ${name} has gone meanwhile`);
+  return id;
+}
+
+/**
+ * Neutron gives every new group rules that let everything out. They go first; only a group that has its description and tag
+ * counts as ours, and an unfinished one is removed by the next plan.
+ */
+async function makeGroup(neutron: Neutron, name: string, group: WishedGroup): Promise<SecurityGroup> {
+  const made = await neutron.create('security-groups', { name: group.name, description: unfinished(name) });
+  for (const rule of made.rules) await neutron.remove('security-group-rules', rule);
+  await neutron.setTags('security-groups', made.id, [tagOf(name)]);
+  return neutron.update('security-groups', { id: made.id }, { description: group.description });
+}
+
+function bodyOf(rule: WishedRule, group: string, hosts: () => string): object {
+  const { direction, ethertype, protocol, port, remote } = rule;
+  return {
+    security_group_id: group,
+    direction,
+    ethertype,
+    description: describeRule(rule),
+    ...(protocol === undefined ? {} : { protocol: String(protocol) }),
+    ...(port === undefined ? {} : { port_range_min: port, port_range_max: port }),
+    ...(remote === undefined ? {} : remote === 'hosts' ? { remote_group_id: hosts() } : { remote_ip_prefix: remote }),
+  };
+}
+
+/** Tags before what they tell of, and longer than it: a pair of ours is never without its tag. */
+async function changePort(
+  neutron: Neutron,
+  wish: Wish,
+  { port, wish: wished, groups }: PortStep & { readonly groups: readonly SecurityGroup[] },
+): Promise<void> {
+  const { kept } = ourGroups(wish, groups);
+  const tagging = changeOfPort(wish, wished, { port, groups });
+  for (const tag of tagging?.addTags ?? []) await neutron.addTag('ports', port.id, tag);
+  const fresh: NeutronPort = await neutron.get('ports', port.id);
+  const change = changeOfPort(wish, wished, { port: fresh, groups });
+  if (change === undefined) return;
+  if ([change.joins, change.leaves, change.addPairs, change.removePairs].some(({ length }) => length > 0)) {
+    const after = portAfter(fresh, change, (name) => idOf(kept, name));
+    const hasNewPairs = change.addPairs.length + change.removePairs.length > 0;
+    await neutron.update('ports', fresh, {
+      security_groups: after.groups,
+      // Who may not write pairs can still change groups.
+      ...(hasNewPairs ? { allowed_address_pairs: after.pairs } : {}),
+    });
+  }
+  for (const tag of change.removeTags) await neutron.removeTag('ports', port.id, tag);
+}
+
+async function changeRoutes({ neutron, wish, target }: Doing, id: string): Promise<void> {
+  const tagging = changeOfRoutes(wish, await neutron.get('routers', id), target);
+  for (const tag of tagging?.addTags ?? []) await neutron.addTag('routers', id, tag);
+  const fresh = await neutron.get('routers', id);
+  const change = changeOfRoutes(wish, fresh, target);
+  if (change === undefined) return;
+  if (change.add.length + change.remove.length > 0) {
+    const kept = fresh.routes.filter((route) => !change.remove.includes(route));
+    await neutron.setRoutes(fresh, [...kept, ...change.add]);
+  }
+  for (const tag of change.removeTags) await neutron.removeTag('routers', id, tag);
+}
+
+async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const rest = items.values();
+  const lane = async (): Promise<void> => {
+    for (const item of rest) await work(item);
+  };
+  const results = await Promise.allSettled(Array.from({ length: Math.min(portsAtOnce, items.length) }, lane));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}

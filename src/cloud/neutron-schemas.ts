@@ -1,0 +1,272 @@
+// What of Neutron's resources Causeway reads (docs.openstack.org/api-ref/network/v2). Every release answers with further fields;
+// those that an extension brings may be absent.
+import * as v from 'valibot';
+import type { Schema } from '#api/parse.ts';
+
+export interface NeutronNetwork {
+  readonly id: string;
+  readonly name: string;
+  readonly projectId: string;
+  readonly mtu: number;
+  readonly isExternal: boolean;
+  readonly subnets: readonly string[];
+}
+export interface NeutronSubnet {
+  readonly id: string;
+  readonly name: string;
+  readonly networkId: string;
+  readonly cidr: string;
+  readonly gateway: string | undefined;
+}
+export interface AddressPair {
+  readonly ip_address: string;
+  readonly mac_address?: string | undefined;
+}
+export interface NeutronPort {
+  readonly id: string;
+  readonly name: string;
+  readonly networkId: string;
+  readonly projectId: string;
+  readonly mac: string;
+  readonly owner: string;
+  readonly device: string;
+  readonly status: string;
+  readonly addresses: readonly { readonly ip: string; readonly subnetId: string }[];
+  readonly groups: readonly string[];
+  readonly pairs: readonly AddressPair[];
+  readonly portSecurity: boolean;
+  readonly tags: readonly string[];
+  readonly revision: number;
+}
+export interface SecurityGroup {
+  readonly id: string;
+  readonly name: string;
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly revision: number;
+  readonly rules: readonly SecurityGroupRule[];
+}
+export interface SecurityGroupRule {
+  readonly id: string;
+  readonly groupId: string;
+  readonly direction: 'ingress' | 'egress';
+  readonly ethertype: 'IPv4' | 'IPv6';
+  /** A name or a number, as it was made. */
+  readonly protocol: string | undefined;
+  readonly portMin: number | undefined;
+  readonly portMax: number | undefined;
+  readonly remoteGroup: string | undefined;
+  readonly remotePrefix: string | undefined;
+  readonly description: string;
+}
+export interface ExtraRoute {
+  readonly destination: string;
+  readonly nexthop: string;
+}
+export interface NeutronRouter {
+  readonly id: string;
+  readonly name: string;
+  readonly routes: readonly ExtraRoute[];
+  readonly externalNetwork: string | undefined;
+  readonly tags: readonly string[];
+  readonly revision: number;
+}
+export interface FloatingIp {
+  readonly id: string;
+  readonly address: string;
+  readonly fixedAddress: string | undefined;
+  readonly portId: string | undefined;
+  readonly status: string;
+}
+export interface Trunk {
+  readonly id: string;
+  readonly name: string;
+  readonly portId: string;
+  readonly status: string;
+  readonly subPorts: readonly SubPort[];
+  readonly revision: number;
+}
+export interface SubPort {
+  readonly port_id: string;
+  readonly segmentation_type: string;
+  readonly segmentation_id: number;
+}
+/** One limit of a project; -1 is no limit. */
+export interface Quota {
+  readonly limit: number;
+  readonly used: number;
+}
+export interface Extension {
+  readonly alias: string;
+  readonly name: string;
+}
+
+const text = v.nullish(v.string(), '');
+const absent = v.pipe(
+  v.nullish(v.string()),
+  v.transform((value) => value ?? undefined),
+);
+const absentNumber = v.pipe(
+  v.nullish(v.number()),
+  v.transform((value) => value ?? undefined),
+);
+const tags = v.optional(v.array(v.string()), []);
+const revision = v.optional(v.number(), 0);
+
+const network: Schema<NeutronNetwork> = v.pipe(
+  v.object({
+    id: v.string(),
+    name: text,
+    project_id: text,
+    mtu: v.number(),
+    'router:external': v.optional(v.boolean(), false),
+    subnets: v.array(v.string()),
+  }),
+  v.transform(({ project_id: projectId, 'router:external': isExternal, ...rest }) => ({ ...rest, projectId, isExternal })),
+);
+
+const subnet: Schema<NeutronSubnet> = v.pipe(
+  v.object({ id: v.string(), name: text, network_id: v.string(), cidr: v.string(), gateway_ip: absent }),
+  v.transform(({ network_id: networkId, gateway_ip: gateway, ...rest }) => ({ ...rest, networkId, gateway })),
+);
+
+const port: Schema<NeutronPort> = v.pipe(
+  v.object({
+    id: v.string(),
+    name: text,
+    network_id: v.string(),
+    project_id: text,
+    mac_address: v.string(),
+    device_owner: text,
+    device_id: text,
+    status: text,
+    fixed_ips: v.array(v.object({ ip_address: v.string(), subnet_id: v.string() })),
+    security_groups: v.optional(v.array(v.string()), []),
+    allowed_address_pairs: v.optional(v.array(v.object({ ip_address: v.string(), mac_address: v.optional(v.string()) })), []),
+    port_security_enabled: v.optional(v.boolean(), true),
+    tags,
+    revision_number: revision,
+  }),
+  v.transform((found) => ({
+    id: found.id,
+    name: found.name,
+    networkId: found.network_id,
+    projectId: found.project_id,
+    mac: found.mac_address,
+    owner: found.device_owner,
+    device: found.device_id,
+    status: found.status,
+    addresses: found.fixed_ips.map((one) => ({ ip: one.ip_address, subnetId: one.subnet_id })),
+    groups: found.security_groups,
+    pairs: found.allowed_address_pairs,
+    portSecurity: found.port_security_enabled,
+    tags: found.tags,
+    revision: found.revision_number,
+  })),
+);
+
+const rule: Schema<SecurityGroupRule> = v.pipe(
+  v.object({
+    id: v.string(),
+    security_group_id: v.string(),
+    direction: v.picklist(['ingress', 'egress']),
+    ethertype: v.picklist(['IPv4', 'IPv6']),
+    protocol: absent,
+    port_range_min: absentNumber,
+    port_range_max: absentNumber,
+    remote_group_id: absent,
+    remote_ip_prefix: absent,
+    description: text,
+  }),
+  v.transform((found) => ({
+    id: found.id,
+    groupId: found.security_group_id,
+    direction: found.direction,
+    ethertype: found.ethertype,
+    protocol: found.protocol,
+    portMin: found.port_range_min,
+    portMax: found.port_range_max,
+    remoteGroup: found.remote_group_id,
+    remotePrefix: found.remote_ip_prefix,
+    description: found.description,
+  })),
+);
+
+const group: Schema<SecurityGroup> = v.pipe(
+  v.object({ id: v.string(), name: text, description: text, tags, revision_number: revision, security_group_rules: v.array(rule) }),
+  v.transform(({ revision_number, security_group_rules: rules, ...rest }) => ({ ...rest, revision: revision_number, rules })),
+);
+
+const router: Schema<NeutronRouter> = v.pipe(
+  v.object({
+    id: v.string(),
+    name: text,
+    routes: v.optional(v.array(v.object({ destination: v.string(), nexthop: v.string() })), []),
+    external_gateway_info: v.nullish(v.object({ network_id: v.string() })),
+    tags,
+    revision_number: revision,
+  }),
+  v.transform(({ external_gateway_info: gateway, revision_number, ...rest }) => ({
+    ...rest,
+    externalNetwork: gateway?.network_id,
+    revision: revision_number,
+  })),
+);
+
+const floatingIp: Schema<FloatingIp> = v.pipe(
+  v.object({ id: v.string(), floating_ip_address: v.string(), fixed_ip_address: absent, port_id: absent, status: text }),
+  v.transform((found) => ({
+    id: found.id,
+    address: found.floating_ip_address,
+    fixedAddress: found.fixed_ip_address,
+    portId: found.port_id,
+    status: found.status,
+  })),
+);
+
+const trunk: Schema<Trunk> = v.pipe(
+  v.object({
+    id: v.string(),
+    name: text,
+    port_id: v.string(),
+    status: text,
+    sub_ports: v.array(v.object({ port_id: v.string(), segmentation_type: v.string(), segmentation_id: v.number() })),
+    revision_number: revision,
+  }),
+  v.transform(({ port_id: portId, sub_ports: subPorts, revision_number, ...rest }) => ({
+    ...rest,
+    portId,
+    subPorts,
+    revision: revision_number,
+  })),
+);
+
+const extension: Schema<Extension> = v.object({ alias: v.string(), name: text });
+
+export const quotas: Schema<Readonly<Record<string, Quota>>> = v.record(v.string(), v.object({ limit: v.number(), used: v.number() }));
+
+export interface Collections {
+  readonly networks: NeutronNetwork;
+  readonly subnets: NeutronSubnet;
+  readonly ports: NeutronPort;
+  readonly 'security-groups': SecurityGroup;
+  readonly 'security-group-rules': SecurityGroupRule;
+  readonly routers: NeutronRouter;
+  readonly floatingips: FloatingIp;
+  readonly trunks: Trunk;
+  readonly extensions: Extension;
+}
+export type CollectionName = keyof Collections;
+
+/** How bodies name one of a collection, and what it looks like. Many are named as in the path, with `_` for `-`. */
+export const collections: { readonly [K in CollectionName]: { readonly one: string; readonly schema: Schema<Collections[K]> } } = {
+  networks: { one: 'network', schema: network },
+  subnets: { one: 'subnet', schema: subnet },
+  ports: { one: 'port', schema: port },
+  'security-groups': { one: 'security_group', schema: group },
+  'security-group-rules': { one: 'security_group_rule', schema: rule },
+  routers: { one: 'router', schema: router },
+  floatingips: { one: 'floatingip', schema: floatingIp },
+  trunks: { one: 'trunk', schema: trunk },
+  extensions: { one: 'extension', schema: extension },
+};

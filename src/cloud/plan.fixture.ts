@@ -1,0 +1,125 @@
+// A cloud in memory for tests of the plan: what each step does to it, as Neutron would have it afterwards.
+import { makeHost } from '#drivers/cluster.fixture.ts';
+import { type CloudState, changeOfPort, changeOfRoutes, describeRule, ourGroups, portAfter, type Step, tagOf } from './plan.ts';
+import type { NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
+import type { Wish, WishedRule } from './wish.ts';
+
+export const portOf = (index: number, changes: Partial<NeutronPort> = {}): NeutronPort => ({
+  id: `port-${index}`,
+  name: `node-${index}`,
+  networkId: 'net',
+  projectId: 'project',
+  mac: `fa:16:3e:00:00:0${index}`,
+  owner: 'compute:nova',
+  device: `vm-${index}`,
+  status: 'ACTIVE',
+  addresses: [{ ip: makeHost(index).underlay[0]?.ip ?? '', subnetId: 'subnet' }],
+  groups: ['theirs'],
+  pairs: [],
+  portSecurity: true,
+  tags: [],
+  revision: 1,
+  ...changes,
+});
+
+export const routerOf = (changes: Partial<NeutronRouter> = {}): NeutronRouter => ({
+  id: 'router',
+  name: 'main',
+  routes: [],
+  externalNetwork: undefined,
+  tags: [],
+  revision: 1,
+  ...changes,
+});
+
+export const ruleOf = (id: string, changes: Partial<SecurityGroupRule> = {}): SecurityGroupRule => ({
+  id,
+  groupId: 'group',
+  direction: 'ingress',
+  ethertype: 'IPv4',
+  protocol: 'tcp',
+  portMin: 22,
+  portMax: 22,
+  remoteGroup: undefined,
+  remotePrefix: '192.0.2.0/24',
+  description: '',
+  ...changes,
+});
+
+export const stateOf = (changes: Partial<CloudState> = {}): CloudState => ({
+  groups: [{ id: 'theirs', name: 'theirs', description: '', tags: [], revision: 1, rules: [] }],
+  ports: [portOf(1), portOf(2)],
+  quotas: { security_group: { limit: 10, used: 1 }, security_group_rule: { limit: 100, used: 4 } },
+  routers: [],
+  ...changes,
+});
+
+function made(rule: WishedRule, group: string, hosts: string | undefined): SecurityGroupRule {
+  const { direction, ethertype, protocol, port, remote } = rule;
+  return {
+    id: `${group} ${direction} ${ethertype} ${protocol} ${port} ${remote}`,
+    groupId: group,
+    direction,
+    ethertype,
+    protocol: protocol === undefined ? undefined : String(protocol),
+    portMin: port,
+    portMax: port,
+    remoteGroup: remote === 'hosts' ? hosts : undefined,
+    remotePrefix: remote === 'hosts' ? undefined : remote,
+    description: describeRule(rule),
+  };
+}
+
+/** The cloud after one step. */
+export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
+  const inGroups = (change: (group: SecurityGroup) => SecurityGroup): CloudState => ({ ...state, groups: state.groups.map(change) });
+  const { kept } = ourGroups(wish, state.groups);
+  switch (step.type) {
+    case 'make-group': {
+      const { name, description } = step.group;
+      return {
+        ...state,
+        groups: [...state.groups, { id: `id of ${name}`, name, description, tags: [tagOf(wish.name)], revision: 1, rules: [] }],
+      };
+    }
+    case 'add-rules':
+      return inGroups((group) =>
+        group.name === step.group && group === kept.get(step.group)
+          ? { ...group, rules: [...group.rules, ...step.rules.map((rule) => made(rule, group.id, kept.get(wish.name)?.id))] }
+          : group,
+      );
+    case 'remove-rules':
+      return inGroups((group) => ({ ...group, rules: group.rules.filter((rule) => !step.rules.includes(rule)) }));
+    case 'remove-group':
+      return { ...state, groups: state.groups.filter(({ id }) => id !== step.group.id) };
+    case 'change-routes': {
+      const change = changeOfRoutes(wish, step.router, state.target);
+      if (change === undefined) return state;
+      const routes = [...step.router.routes.filter((route) => !change.remove.includes(route)), ...change.add];
+      const tags = [...step.router.tags.filter((tag) => !change.removeTags.includes(tag)), ...change.addTags];
+      return { ...state, routers: state.routers.map((router) => (router.id === step.router.id ? { ...router, routes, tags } : router)) };
+    }
+    case 'change-port': {
+      const change = changeOfPort(wish, step.wish, { port: step.port, groups: state.groups });
+      if (change === undefined) return state;
+      const after = portAfter(step.port, change, (name) => kept.get(name)?.id ?? 'nowhere');
+      const tags = [...step.port.tags.filter((tag) => !change.removeTags.includes(tag)), ...change.addTags];
+      return { ...state, ports: state.ports.map((port) => (port.id === step.port.id ? { ...port, ...after, tags } : port)) };
+    }
+    default:
+      throw new TypeError('No such step');
+  }
+}
+
+/** What is open in a cloud: for every port what its groups admit, and the pairs it has. */
+export function openings(state: CloudState): Set<string> {
+  return new Set(
+    state.ports.flatMap((port) => {
+      const groups = state.groups.filter(({ id }) => port.groups.includes(id));
+      const rules = groups.flatMap((group) =>
+        group.rules.map((rule) => `${port.id} ${rule.direction} ${rule.protocol} ${rule.portMin} ${rule.remoteGroup ?? rule.remotePrefix}`),
+      );
+      return [...rules, ...port.pairs.map((pair) => `${port.id} pair ${pair.ip_address}`)];
+    }),
+  );
+}

@@ -1,0 +1,313 @@
+// The difference between a wish and what a cloud has, as steps in an order that is safe to stop after any of them. Ports that leave
+// go first, then a group gets its new rules and loses its old ones, and only then do ports join it: at no moment more is open for any
+// port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
+// address pairs of a port and routes of a router by a tag that names them. Pure.
+import { type Cidr, covers, parseCidr } from '#model/ip.ts';
+import type { AddressPair, ExtraRoute, NeutronPort, NeutronRouter, Quota, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
+import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
+
+/** What of a cloud matters here. */
+export interface CloudState {
+  readonly groups: readonly SecurityGroup[];
+  readonly ports: readonly NeutronPort[];
+  readonly quotas: Readonly<Record<string, Quota>>;
+  readonly routers: readonly NeutronRouter[];
+  /** Id of the router that is to know ways to containers. */
+  readonly target?: string | undefined;
+}
+
+export type Step =
+  | { readonly type: 'make-group'; readonly group: WishedGroup }
+  | { readonly type: 'add-rules'; readonly group: string; readonly rules: readonly WishedRule[] }
+  | PortStep
+  | { readonly type: 'change-routes'; readonly router: NeutronRouter; readonly change: RouteChange }
+  | { readonly type: 'remove-rules'; readonly group: string; readonly rules: readonly SecurityGroupRule[] }
+  | { readonly type: 'remove-group'; readonly group: SecurityGroup };
+
+export interface PortStep {
+  readonly type: 'change-port';
+  readonly port: NeutronPort;
+  readonly wish: WishedPort;
+  readonly change: PortChange;
+}
+export interface PortChange {
+  /** Names. */
+  readonly joins: readonly string[];
+  /** Ids. */
+  readonly leaves: readonly string[];
+  readonly addPairs: readonly Cidr[];
+  readonly removePairs: readonly Cidr[];
+  readonly addTags: readonly string[];
+  readonly removeTags: readonly string[];
+}
+export interface RouteChange {
+  readonly add: readonly ExtraRoute[];
+  readonly remove: readonly ExtraRoute[];
+  readonly addTags: readonly string[];
+  readonly removeTags: readonly string[];
+}
+
+export interface QuotaUse {
+  readonly name: string;
+  readonly limit: number;
+  readonly before: number;
+  readonly after: number;
+  /** In between, as things are added before others are removed. */
+  readonly most: number;
+}
+
+export interface CloudPlan {
+  readonly steps: readonly Step[];
+  readonly needs: readonly (Need & { readonly isAllowed: boolean })[];
+  readonly quotas: readonly QuotaUse[];
+  /** What is in the way of a part of the wish, one sentence each. */
+  readonly problems: readonly string[];
+}
+
+/** What Neutron takes by default (max_allowed_address_pair); which number a cloud has, its API does not tell. */
+export const mostPairs = 10;
+/** A group with this description is still without its rules and tag, and no use to anybody. */
+export const unfinished = (name: string): string => `${name}: being made`;
+export const tagOf = (name: string): string => `causeway.${name}`;
+/** A tag is part of a path when it is set, so it holds no slash. */
+export const rangeTag = (name: string, range: Cidr): string => `${tagOf(name)}.range.${range.replace('/', '_')}`;
+const rangesOfTags = (name: string, tags: readonly string[]): Cidr[] => {
+  const prefix = `${tagOf(name)}.range.`;
+  return tags.filter((tag) => tag.startsWith(prefix)).flatMap((tag) => rangeOf(tag.slice(prefix.length).replace('_', '/')) ?? []);
+};
+
+/** undefined for what is no range; people may write tags, too. */
+function rangeOf(text: string): Cidr | undefined {
+  try {
+    return parseCidr(text, 'range', false);
+  } catch {
+    return undefined;
+  }
+}
+
+const byName: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, esp: 50, 'ipv6-icmp': 58, icmpv6: 58, sctp: 132 };
+const isOurRule = ({ description }: SecurityGroupRule): boolean => description.startsWith('causeway: ');
+export const describeRule = ({ why }: WishedRule): string => `causeway: ${why}`.slice(0, 255);
+
+/** `hosts`: id of the hosts' group. A range of ports is nothing that we make. */
+function keyOfFound(rule: SecurityGroupRule, hosts: string | undefined): string {
+  const { protocol, remoteGroup, remotePrefix, portMin, portMax } = rule;
+  const number = protocol === undefined ? undefined : (byName[protocol] ?? Number(protocol));
+  if (portMin !== portMax) return `range ${rule.id}`;
+  const remote = remoteGroup === undefined ? remotePrefix : remoteGroup === hosts ? 'hosts' : `group ${remoteGroup}`;
+  return keyOfRule({ direction: rule.direction, ethertype: rule.ethertype, protocol: number, port: portMin, remote });
+}
+
+/** Groups of ours by name; of several with one name, as two that began at once may leave, the first by id counts. */
+export function ourGroups(wish: Wish, groups: readonly SecurityGroup[]): { kept: Map<string, SecurityGroup>; spare: SecurityGroup[] } {
+  const kept = new Map<string, SecurityGroup>();
+  const spare: SecurityGroup[] = [];
+  const wanted = new Set(wish.groups.map(({ name }) => name));
+  for (const group of groups.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
+    const isOurs = group.tags.includes(tagOf(wish.name));
+    if (isOurs && wanted.has(group.name) && !kept.has(group.name)) kept.set(group.name, group);
+    else if (isOurs || group.description === unfinished(wish.name)) spare.push(group);
+  }
+  return { kept, spare };
+}
+
+export function planCloud(wish: Wish, state: CloudState): CloudPlan {
+  const { kept, spare } = ourGroups(wish, state.groups);
+  const hosts = kept.get(wish.name)?.id;
+  const problems: string[] = [];
+  const made = wish.groups.filter(({ name }) => !kept.has(name));
+  const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
+  const ports = portSteps(wish, state, problems);
+  const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
+  for (const { name } of stays) problems.push(`Security group ${name} stays: it holds rules that are not Causeway's`);
+  const steps: Step[] = [
+    ...ports.filter(isLeaving),
+    ...made.map((group): Step => ({ type: 'make-group', group })),
+    ...rules.filter(({ missing }) => missing.length > 0).map(({ group, missing }): Step => ({ type: 'add-rules', group, rules: missing })),
+    ...rules.filter(({ old }) => old.length > 0).map(({ group, old }): Step => ({ type: 'remove-rules', group, rules: old })),
+    ...ports.filter((step) => !isLeaving(step)),
+    ...routeSteps(wish, state),
+    ...spare.filter((group) => !stays.includes(group)).map((group): Step => ({ type: 'remove-group', group })),
+    ...stays
+      .filter(({ rules: found }) => found.some(isOurRule))
+      .map(({ name, rules: found }): Step => ({ type: 'remove-rules', group: name, rules: found.filter(isOurRule) })),
+  ];
+  const quotas = quotasOf(steps, state.quotas);
+  for (const { name, limit, most } of quotas)
+    if (limit >= 0 && most > limit)
+      problems.push(`The quota of ${name.replaceAll('_', ' ')}s is exhausted: ${most} are needed, ${limit} allowed`);
+  return { steps, needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })), quotas, problems };
+}
+
+/** Such a port must not see what the group that it leaves is about to get. */
+const isLeaving = ({ change }: PortStep): boolean => change.joins.length === 0 && change.addPairs.length === 0;
+
+/** Rules that are missing and rules of ours that nothing needs. Others' rules with the same meaning do as well. */
+function rulesOf(wished: WishedGroup, found: SecurityGroup | undefined, hosts: string | undefined) {
+  const wanted = new Map(wished.rules.map((rule) => [keyOfRule(rule), rule]));
+  const there = new Set((found?.rules ?? []).map((rule) => keyOfFound(rule, hosts)));
+  return {
+    group: wished.name,
+    missing: [...wanted].filter(([key]) => !there.has(key)).map(([, rule]) => rule),
+    old: (found?.rules ?? []).filter((rule) => isOurRule(rule) && !wanted.has(keyOfFound(rule, hosts))),
+  };
+}
+
+function portSteps(wish: Wish, state: CloudState, problems: string[]): PortStep[] {
+  const { kept, spare } = ourGroups(wish, state.groups);
+  const ids = new Set([...kept.values(), ...spare].map(({ id }) => id));
+  const steps: PortStep[] = [];
+  const used = new Set<string>();
+  for (const wished of wish.ports) {
+    const found = portOf(wished, state.ports);
+    if (typeof found === 'string') {
+      problems.push(found);
+      continue;
+    }
+    used.add(found.id);
+    const trouble = troubleOf(wished, found, wish.name);
+    if (trouble !== undefined) problems.push(trouble);
+    // Without port security a port has no groups and needs no pairs: everything passes.
+    const wanted = !found.portSecurity ? { ...wished, groups: [], pairs: [] } : trouble === undefined ? wished : { ...wished, pairs: [] };
+    push(found, wanted);
+  }
+  for (const port of state.ports) {
+    const isTouched = port.groups.some((id) => ids.has(id)) || port.tags.some((tag) => tag.startsWith(tagOf(wish.name)));
+    if (isTouched && !used.has(port.id)) push(port, { host: port.name || port.id, addresses: [], groups: [], pairs: [] });
+  }
+  return steps;
+
+  function push(port: NeutronPort, wished: WishedPort): void {
+    const change = changeOfPort(wish, wished, { port, groups: state.groups });
+    if (change !== undefined) steps.push({ type: 'change-port', port, wish: wished, change });
+  }
+}
+
+function portOf({ host, addresses }: WishedPort, ports: readonly NeutronPort[]): NeutronPort | string {
+  const wanted = new Set<string>(addresses);
+  const found = ports.filter((port) => port.addresses.some(({ ip }) => wanted.has(ip)));
+  const [port, other] = found;
+  if (port === undefined) return `Host ${host} is left out: no port of the project has the address ${addresses.join(' or ')}`;
+  if (other === undefined) return port;
+  return `Host ${host} is left out: ports ${found.map(({ id }) => id).join(' and ')} have its address; name the network with --network`;
+}
+
+function troubleOf({ host, pairs }: WishedPort, port: NeutronPort, name: string): string | undefined {
+  if (!port.portSecurity || pairs.length === 0) return undefined;
+  const ours = new Set<string>([...rangesOfTags(name, port.tags), ...pairs]);
+  const others = port.pairs.filter(({ ip_address: ip }) => !ours.has(ip));
+  if (others.length + pairs.length <= mostPairs) return undefined;
+  const rest = others.length === 0 ? '' : `, and ${others.length} are others'`;
+  return `Port ${port.id} of host ${host} would need ${pairs.length} allowed address pairs${rest}; a port takes ${mostPairs}. Carry networks by vxlan, which needs none`;
+}
+
+/** What to do to a port as it is; undefined when nothing is. Also asked again just before the change is made. */
+export function changeOfPort(
+  wish: Wish,
+  wished: WishedPort,
+  { port, groups }: { readonly port: NeutronPort; readonly groups: readonly SecurityGroup[] },
+): PortChange | undefined {
+  const { kept, spare } = ourGroups(wish, groups);
+  const wanted = new Set(wished.groups);
+  const joins = wished.groups.filter((name) => !port.groups.includes(kept.get(name)?.id ?? ''));
+  const leaves = [...kept.values(), ...spare].filter(
+    (group) => port.groups.includes(group.id) && !(wanted.has(group.name) && kept.get(group.name) === group),
+  );
+  const has = (range: Cidr): boolean => port.pairs.some((pair) => isPlain(pair, port) && pair.ip_address === range);
+  const tagged = rangesOfTags(wish.name, port.tags);
+  // A pair that somebody else has put there is theirs, also when we want it too.
+  const ours = wished.pairs.filter((range) => !has(range) || tagged.includes(range));
+  const removed = tagged.filter((range) => !ours.includes(range));
+  const isTouched = wished.groups.length > 0 || ours.length > 0;
+  const tags = [...(isTouched ? [tagOf(wish.name)] : []), ...ours.map((range) => rangeTag(wish.name, range))];
+  const change: PortChange = {
+    joins,
+    leaves: leaves.map(({ id }) => id),
+    addPairs: ours.filter((range) => !has(range)),
+    removePairs: removed.filter(has),
+    addTags: tags.filter((tag) => !port.tags.includes(tag)),
+    removeTags: port.tags.filter((tag) => isTag(wish.name, tag) && !tags.includes(tag)),
+  };
+  return Object.values(change).every(({ length }) => length === 0) ? undefined : change;
+}
+
+const isTag = (name: string, tag: string): boolean => tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`);
+/** One without a MAC of its own gets the port's. */
+const isPlain = (pair: AddressPair, port: NeutronPort): boolean => pair.mac_address === undefined || pair.mac_address === port.mac;
+
+/** The port's groups and pairs after a change, others' as they are. `idOf`: of our groups by name. */
+export function portAfter(
+  port: NeutronPort,
+  change: PortChange,
+  idOf: (name: string) => string,
+): { groups: string[]; pairs: AddressPair[] } {
+  const groups = port.groups.filter((id) => !change.leaves.includes(id));
+  const removed: readonly string[] = change.removePairs;
+  const pairs = port.pairs.filter((pair) => !(isPlain(pair, port) && removed.includes(pair.ip_address)));
+  return {
+    groups: [...new Set([...groups, ...change.joins.map(idOf)])],
+    pairs: [...pairs, ...change.addPairs.map((range) => ({ ip_address: range }))],
+  };
+}
+
+const same = (a: ExtraRoute, b: ExtraRoute): boolean => a.destination === b.destination && a.nexthop === b.nexthop;
+
+/** Routers that carry our tag are looked at, too: what nothing wants any more goes. */
+const routeSteps = (wish: Wish, { routers, target }: CloudState): Step[] =>
+  routers.flatMap((router): Step[] => {
+    const change = changeOfRoutes(wish, router, target);
+    return change === undefined ? [] : [{ type: 'change-routes', router, change }];
+  });
+
+/** Routes into our ranges are ours, whoever made them: two ways to one range cannot both be right. */
+export function changeOfRoutes(wish: Wish, router: NeutronRouter, target: string | undefined): RouteChange | undefined {
+  const { name } = wish;
+  const isTarget = router.id === target;
+  const { ranges, routes } = isTarget ? wish.routes : { ranges: [], routes: [] };
+  const known = [...ranges, ...rangesOfTags(name, router.tags)];
+  const isOurs = ({ destination }: ExtraRoute): boolean => {
+    const to = rangeOf(destination);
+    return to !== undefined && known.some((range) => covers(range, to));
+  };
+  const tags = routes.length === 0 ? [] : ranges.map((range) => rangeTag(name, range));
+  const change: RouteChange = {
+    add: routes.filter((route) => !router.routes.some((one) => same(one, route))),
+    remove: router.routes.filter((route) => isOurs(route) && !routes.some((one) => same(one, route))),
+    addTags: tags.filter((tag) => !router.tags.includes(tag)),
+    removeTags: router.tags.filter((tag) => isTag(name, tag) && !tags.includes(tag)),
+  };
+  return Object.values(change).every(({ length }) => length === 0) ? undefined : change;
+}
+
+function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>>): QuotaUse[] {
+  const added = { security_group: 0, security_group_rule: 0 };
+  const removed = { security_group: 0, security_group_rule: 0 };
+  // A new group is born with two rules, which go before ours come.
+  const born = steps.some(({ type }) => type === 'make-group') ? 2 : 0;
+  for (const step of steps) {
+    if (step.type === 'make-group') added.security_group++;
+    if (step.type === 'add-rules') added.security_group_rule += step.rules.length;
+    if (step.type === 'remove-rules') removed.security_group_rule += step.rules.length;
+    if (step.type === 'remove-group') {
+      removed.security_group++;
+      removed.security_group_rule += step.group.rules.length;
+    }
+  }
+  return (['security_group', 'security_group_rule'] as const).flatMap((name): QuotaUse[] => {
+    const quota = quotas[name];
+    if (quota === undefined) return [];
+    const { limit, used: before } = quota;
+    const most = before + Math.max(added[name], name === 'security_group_rule' ? born : 0);
+    return [{ name, limit, before, after: before + added[name] - removed[name], most }];
+  });
+}
+
+function isAllowed(need: Need, steps: readonly Step[], problems: readonly string[]): boolean {
+  if (problems.length > 0) return false;
+  const keys = new Set(need.rules.map(keyOfRule));
+  return !steps.some(
+    (step) =>
+      (step.type === 'add-rules' && step.rules.some((rule) => keys.has(keyOfRule(rule)))) ||
+      (step.type === 'change-port' && (step.change.joins.length > 0 || step.change.addPairs.some((range) => need.pairs.includes(range)))),
+  );
+}

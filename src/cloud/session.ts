@@ -1,0 +1,84 @@
+// A login that lasts: logs in at first use, again when the token is about to end or is refused, and knows where services are.
+import { Fault, isFault } from '#model/fault.ts';
+import type { Cloud } from './clouds.ts';
+import { CloudHttp, type HttpOptions, type Question, type Reply } from './http.ts';
+import { endpointOf, logIn, type Token } from './keystone.ts';
+
+/** A token that has less left than this is not begun anything with. */
+const marginMs = 60_000;
+
+export interface ServiceQuestion extends Omit<Question, 'url' | 'service'> {
+  /** Below the service's address: `/v2.0/ports`. */
+  readonly path: string;
+}
+
+export interface Service {
+  /** In the catalogue: `network`. */
+  readonly type: string;
+  /** In messages: `Neutron`. */
+  readonly name: string;
+}
+
+export class CloudSession implements AsyncDisposable {
+  readonly cloud: Cloud;
+  readonly #http: CloudHttp;
+  readonly #now: () => number;
+  #token: Promise<Token> | undefined;
+
+  constructor(cloud: Cloud, options: HttpOptions = {}, now: () => number = Date.now) {
+    this.cloud = cloud;
+    this.#http = new CloudHttp({ ca: cloud.ca, trustsAnybody: !cloud.verify, ...options });
+    this.#now = now;
+  }
+
+  /** Requests that were sent, retries included. */
+  get calls(): number {
+    return this.#http.calls;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#http[Symbol.asyncDispose]();
+  }
+
+  /** The token in use. Faults as logIn. */
+  async token(): Promise<Token> {
+    const token = await (this.#token ??= this.#logIn());
+    if (token.expiresAt - this.#now() > marginMs) return token;
+    this.#token = undefined;
+    return (this.#token ??= this.#logIn());
+  }
+
+  #logIn(): Promise<Token> {
+    const asked = logIn(this.#http, this.cloud.authUrl, this.cloud.login);
+    // One that failed is not kept.
+    asked.catch(() => (this.#token = undefined));
+    return asked;
+  }
+
+  /** Faults as CloudHttp.ask and endpointOf. A token that is refused is replaced once. */
+  async ask(service: Service, question: ServiceQuestion): Promise<Reply> {
+    const token = await this.token();
+    try {
+      return await this.#askWith(token, service, question);
+    } catch (error) {
+      if (!isFault(error, 'unauthenticated') || !this.#canRenew) throw error;
+      // Somebody else may have logged in again meanwhile.
+      if ((await this.token()) === token) this.#token = undefined;
+      return this.#askWith(await this.token(), service, question);
+    }
+  }
+
+  /** A token that was given from outside cannot be had anew once it has ended. */
+  get #canRenew(): boolean {
+    return this.cloud.login.type !== 'token';
+  }
+
+  #askWith(token: Token, service: Service, { path, ...question }: ServiceQuestion): Promise<Reply> {
+    const base = this.cloud.overrides[service.type] ?? endpointOf(token.catalogue, service.type, this.cloud.place);
+    // Some catalogues name the version, some do not.
+    const version = /^\/v[\d.]+/.exec(path)?.[0] ?? '';
+    const url = `${base.endsWith(version) ? base.slice(0, base.length - version.length) : base}${path}`;
+    if (!URL.canParse(url)) throw new Fault('corrupt', `The cloud's catalogue has no usable address for ${service.name}: ${base}`);
+    return this.#http.ask({ ...question, service: service.name, url, headers: { ...question.headers, 'x-auth-token': token.value } });
+  }
+}

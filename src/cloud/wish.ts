@@ -1,0 +1,183 @@
+// What a cloud must allow so that the networks of an installation work, and no more: a pure function of hosts, networks and
+// exposures. Hosts' packets for each other are admitted by a rule whose remote is the hosts' own security group, so the number of
+// rules does not grow with hosts. With ML2/OVN such a rule does not cover allowed address pairs of the group's members (its
+// address set holds fixed addresses only), so packets with containers' addresses have rules by range.
+import { passagesOf } from '#drivers/passages.ts';
+import { type Cidr, covers, type Family, familyOf, type Ip } from '#model/ip.ts';
+import type { Block, Endpoint, Exposure, Host, Network, Pool } from '#model/resources.ts';
+
+export interface CloudFacts {
+  readonly hosts: readonly Host[];
+  readonly networks: readonly Network[];
+  readonly pools: readonly Pool[];
+  readonly blocks: readonly Block[];
+  readonly endpoints: readonly Endpoint[];
+  readonly exposures: readonly Exposure[];
+}
+
+export interface WishedRule {
+  readonly direction: 'ingress' | 'egress';
+  readonly ethertype: 'IPv4' | 'IPv6';
+  /** IP protocol number; absent: every protocol. */
+  readonly protocol?: number | undefined;
+  readonly port?: number | undefined;
+  /** `hosts`: members of the hosts' group; absent: everybody. */
+  readonly remote?: 'hosts' | Cidr | undefined;
+  readonly why: string;
+}
+
+export interface WishedGroup {
+  readonly name: string;
+  readonly description: string;
+  readonly rules: readonly WishedRule[];
+}
+
+export interface WishedPort {
+  readonly host: string;
+  /** Any of these finds the host's port. */
+  readonly addresses: readonly Ip[];
+  /** Names. */
+  readonly groups: readonly string[];
+  readonly pairs: readonly Cidr[];
+}
+
+/** What one network needs, for people, and what is the case without it. */
+export interface Need {
+  readonly network: string;
+  readonly what: string;
+  readonly without: string;
+  readonly rules: readonly WishedRule[];
+  readonly pairs: readonly Cidr[];
+}
+
+export interface Route {
+  readonly destination: Cidr;
+  readonly nexthop: Ip;
+}
+
+export interface Wish {
+  /** Of the installation; also the name of the hosts' group and the beginning of every tag. */
+  readonly name: string;
+  readonly groups: readonly WishedGroup[];
+  readonly ports: readonly WishedPort[];
+  readonly needs: readonly Need[];
+  /** To containers by way of their hosts, for routers; `ranges` hold all of them. */
+  readonly routes: { readonly ranges: readonly Cidr[]; readonly routes: readonly Route[] };
+}
+
+const ethertypes = { 4: 'IPv4', 6: 'IPv6' } as const;
+const protocolNames: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 50: 'ESP', 58: 'ICMPv6', 132: 'SCTP' };
+const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
+const directions = ['ingress', 'egress'] as const;
+
+export const emptyWish = (name: string): Wish => ({ name, groups: [], ports: [], needs: [], routes: { ranges: [], routes: [] } });
+
+/** Nothing where there is no host yet. */
+export function wishOf(facts: CloudFacts, name: string): Wish {
+  const hosts = facts.hosts.filter(({ underlay }) => underlay.length > 0);
+  const networks = facts.networks.filter(({ deletedAt }) => deletedAt === undefined);
+  const families = new Set(hosts.flatMap(({ underlay }) => underlay.map(({ ip }) => familyOf(ip))));
+  const needs = networks.flatMap((network) => needsOf(network, facts.pools, families));
+  const needed = fewest(needs.flatMap(({ rules }) => rules));
+  if (hosts.length === 0) return emptyWish(name);
+  const pairs = [...new Set(needs.flatMap((need) => need.pairs))].toSorted();
+  const exposed = Map.groupBy(openingsOf(facts), ({ host }) => host);
+  const shared: WishedGroup = { name, description: `Between the hosts of ${name}`, rules: needed };
+  const own = [...exposed].map(([host, openings]): WishedGroup => ({
+    name: exposedName(name, host),
+    description: `What is exposed on ${host}`,
+    rules: fewest(openings.map(({ rule }) => rule)),
+  }));
+  return {
+    name,
+    groups: [...(needed.length > 0 ? [shared] : []), ...own],
+    ports: hosts.map(({ id, name: host, underlay }) => ({
+      host,
+      addresses: underlay.map(({ ip }) => ip),
+      groups: [...(needed.length > 0 ? [name] : []), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
+      pairs,
+    })),
+    needs,
+    routes: routesOf(facts, pairs),
+  };
+}
+
+const exposedName = (name: string, host: string): string => `${name}-exposed-${host}`;
+
+function needsOf(network: Network, pools: readonly Pool[], families: ReadonlySet<Family>): Need[] {
+  const ranges = pools.filter((pool) => pool.network === network.id).map(({ cidr }) => cidr);
+  return passagesOf(network).map(({ protocol, port, why }): Need => {
+    if (protocol === 0) return plainNeed(network.name, ranges, families);
+    const rules = [...families].flatMap((family) =>
+      directions.map((direction): WishedRule => ({ direction, ethertype: ethertypes[family], protocol, port, remote: 'hosts', why })),
+    );
+    const what = `${protocolNames[protocol] ?? `protocol ${protocol}`}${port === undefined ? '' : ` ${port}`} between hosts (${why})`;
+    return { network: network.name, what, without: 'security groups drop it between hosts', rules, pairs: [] };
+  });
+}
+
+/** Packets that hosts forward as they are: from and to containers' ranges, and between hosts and containers elsewhere. */
+function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlySet<Family>): Need {
+  const why = 'packets of containers as they are';
+  const used = [...new Set(ranges.map(familyOf))].filter((family) => families.has(family));
+  const rules = directions.flatMap((direction) => [
+    ...ranges.map((remote): WishedRule => ({ direction, ethertype: ethertypes[familyOf(remote)], remote, why })),
+    // The other end may be a host: its address is that of its port.
+    ...used.map((family): WishedRule => ({ direction, ethertype: ethertypes[family], remote: 'hosts', why })),
+  ]);
+  return {
+    network,
+    what: `packets with addresses of ${ranges.join(', ')} between hosts`,
+    without: "port security drops packets whose address is not the port's own, and security groups admit none of them",
+    rules,
+    pairs: ranges,
+  };
+}
+
+function openingsOf({ endpoints, exposures, hosts }: CloudFacts): { host: string; rule: WishedRule }[] {
+  return exposures.flatMap((exposure) => {
+    const endpoint = endpoints.find(({ network, name }) => network === exposure.network && name === exposure.endpoint);
+    const host = hosts.find(({ id }) => id === endpoint?.host);
+    if (host === undefined) return [];
+    const why = `exposure ${exposure.name}`;
+    const rule = (family: Family, remote: Cidr | undefined): WishedRule => ({
+      direction: 'ingress',
+      ethertype: ethertypes[family],
+      protocol: numbers[exposure.protocol],
+      port: exposure.hostPort,
+      remote,
+      why,
+    });
+    const families = new Set(host.underlay.map(({ ip }) => familyOf(ip)));
+    const rules =
+      exposure.sources.length > 0
+        ? exposure.sources.map((source) => rule(familyOf(source), source))
+        : [...families].map((family) => rule(family, undefined));
+    return rules.map((one) => ({ host: host.id, rule: one }));
+  });
+}
+
+/** A block is reached by way of the host that it belongs to. */
+function routesOf({ blocks, hosts }: CloudFacts, ranges: readonly Cidr[]): Wish['routes'] {
+  const byId = new Map(hosts.map((host) => [host.id, host]));
+  const routes = blocks.flatMap(({ cidr, host }): Route[] => {
+    const via = byId.get(host)?.underlay.find(({ ip }) => familyOf(ip) === familyOf(cidr));
+    return via === undefined || !ranges.some((range) => covers(range, cidr)) ? [] : [{ destination: cidr, nexthop: via.ip }];
+  });
+  return { ranges, routes };
+}
+
+type RuleIdentity = Omit<WishedRule, 'why' | 'remote'> & { readonly remote?: string | undefined };
+
+/** Identity of a rule: two of the same are one to Neutron, whatever they are for. */
+export const keyOfRule = ({ direction, ethertype, protocol, port, remote }: RuleIdentity): string =>
+  [direction, ethertype, protocol ?? 'any', port ?? 'all', remote ?? 'anybody'].join(' ');
+
+/** Without doubles, and without what a rule for every protocol with the same remote admits already. */
+function fewest(rules: readonly WishedRule[]): WishedRule[] {
+  const distinct = [...new Map(rules.map((rule) => [keyOfRule(rule), rule])).values()];
+  const whole = new Set(distinct.filter(({ protocol }) => protocol === undefined).map(keyOfRule));
+  const isCovered = ({ direction, ethertype, protocol, remote }: WishedRule): boolean =>
+    protocol !== undefined && whole.has(keyOfRule({ direction, ethertype, remote }));
+  return distinct.filter((rule) => !isCovered(rule));
+}

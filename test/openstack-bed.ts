@@ -1,0 +1,153 @@
+// What the cloud's end-to-end tests lie on: a real OpenStack in a lab, a project with a network behind a router, and Docker hosts as
+// its instances: port security on, a security group that lets everything out and nothing in. The controller is outside the cloud.
+import { join } from 'node:path';
+import { startAgent, startController } from '#lab/causeway.ts';
+import type { Output } from '#lab/command.ts';
+import { docker, startDockerd } from '#lab/engine.ts';
+import type { Host } from '#lab/host.ts';
+import { boxImage, importImages } from '#lab/images.ts';
+import { createOpenStack, demo, type Instance, type OpenStack, type OpenStackOptions, publicNetwork } from '#lab/openstack.ts';
+import type { Operator } from '#lab/openstack-operator.ts';
+import { silentProgress } from '#lab/progress.ts';
+import { until } from '#lab/until.ts';
+
+const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
+const patience = { timeoutMs: 90_000, intervalMs: 300 };
+
+interface Made {
+  readonly id: string;
+}
+
+/** The project's network and everything around it, as a user of the cloud makes it. */
+export interface Site {
+  readonly network: string;
+  readonly subnet: string;
+  readonly router: string;
+  readonly group: string;
+}
+
+export class CloudBed implements AsyncDisposable {
+  readonly cloud: OpenStack;
+  /** As the project's member. */
+  readonly member: Operator;
+  readonly site: Site;
+  readonly instances: readonly Instance[];
+
+  constructor(cloud: OpenStack, site: Site, instances: readonly Instance[]) {
+    this.cloud = cloud;
+    this.member = cloud.operator.as(demo);
+    this.site = site;
+    this.instances = instances;
+  }
+
+  /** The `index`-th instance from 1. */
+  host(index: number): Host {
+    const instance = this.instances[index - 1];
+    if (instance === undefined) throw new TypeError(`No instance ${index}`);
+    return instance.host;
+  }
+
+  /** `causeway` on the controller's host, logged in to the cloud as the project's member, to whatever end. */
+  tryCauseway(argv: readonly string[], env: Readonly<Record<string, string>> = this.cloud.environment()): Promise<Output> {
+    return this.cloud.controller.exec([process.execPath, '--disable-warning=ExperimentalWarning', program, ...argv], {
+      env,
+      anyStatus: true,
+    });
+  }
+
+  async causeway(...argv: readonly string[]): Promise<string> {
+    const output = await this.tryCauseway(argv);
+    if (output.status !== 0) throw new Error(`causeway ${argv.join(' ')}: exit status ${output.status}: ${output.stderr}${output.stdout}`);
+    return output.stdout.trim();
+  }
+
+  /** The same as JSON, also with exit status 10, which says that something is left to be wished for. */
+  async json<T>(...argv: readonly string[]): Promise<T> {
+    const output = await this.tryCauseway([...argv, '--output', 'json']);
+    if (output.status !== 0 && output.status !== 10) throw new Error(`causeway ${argv.join(' ')}: ${output.stderr}${output.stdout}`);
+    return JSON.parse(output.stdout) as T;
+  }
+
+  docker(index: number, ...argv: readonly string[]): Promise<string> {
+    return docker(this.host(index), argv);
+  }
+
+  /** A container that stays. */
+  run(index: number, name: string, network: string): Promise<string> {
+    return this.docker(index, 'run', '--detach', '--init', '--name', name, '--network', network, boxImage.name, 'sleep', '86400');
+  }
+
+  /** Whether a container's echo requests are answered. */
+  async pings(index: number, container: string, address: string): Promise<boolean> {
+    const env = { DOCKER_HOST: `unix://${this.host(index).file('/run/docker.sock')}` };
+    const argv = ['docker', 'exec', container, 'ping', '-c', '2', '-W', '1', address];
+    const { status } = await this.cloud.controller.exec(argv, { env, anyStatus: true, netOnly: true });
+    return status === 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.cloud[Symbol.asyncDispose]();
+  }
+}
+
+async function makeSite(cloud: OpenStack): Promise<Site> {
+  const member = cloud.operator.as(demo);
+  const post = (path: string, body: object): Promise<Made> => member.send<Made>('neutron', 'POST', `/v2.0/${path}`, body);
+  const outside = await member.get<Made[]>('neutron', `/v2.0/networks?name=${publicNetwork}`, 'networks');
+  const network = await post('networks', { network: { name: 'hosts' } });
+  const subnet = await post('subnets', { subnet: { name: 'hosts', network_id: network.id, ip_version: 4, cidr: '10.20.0.0/24' } });
+  const router = await post('routers', { router: { name: 'main', external_gateway_info: { network_id: outside[0]?.id } } });
+  await member.send('neutron', 'PUT', `/v2.0/routers/${router.id}/add_router_interface`, { subnet_id: subnet.id });
+  const group = await post('security-groups', { security_group: { name: 'instances' } });
+  return { network: network.id, subnet: subnet.id, router: router.id, group: group.id };
+}
+
+/** A cloud with `count` instances on different hypervisors, in turns. */
+export async function makeInstances(options: OpenStackOptions, count: number): Promise<CloudBed> {
+  const cloud = await createOpenStack(options, silentProgress);
+  await using undo = new AsyncDisposableStack();
+  undo.use(cloud);
+  const site = await makeSite(cloud);
+  const member = cloud.operator.as(demo);
+  const instances: Instance[] = [];
+  for (let index = 1; index <= count; index++) {
+    const port = {
+      network_id: site.network,
+      name: `node${index}`,
+      security_groups: [site.group],
+      fixed_ips: [{ ip_address: `10.20.0.${10 + index}` }],
+    };
+    const made = await member.send<Made>('neutron', 'POST', '/v2.0/ports', { port });
+    instances.push(await cloud.boot(`node${index}`, made.id, ((index - 1) % cloud.lab.hosts.length) + 1));
+  }
+  undo.move();
+  return new CloudBed(cloud, site, instances);
+}
+
+/** The same with Causeway: a controller, and an engine with an agent on every instance. */
+export async function makeCloudBed(options: OpenStackOptions, count = 2): Promise<CloudBed> {
+  const bed = await makeInstances(options, count);
+  await using undo = new AsyncDisposableStack();
+  undo.use(bed);
+  const { controller } = bed.cloud;
+  await startController(controller, { arguments: ['--san', controller.address] });
+  await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
+  await Promise.all(
+    bed.instances.map(async ({ host }) => {
+      await startDockerd(host);
+      await importImages(host, [boxImage]);
+      const { token } = await bed.json<{ token: string }>('token', 'create', '--join');
+      await startAgent(host, { arguments: ['--join', token, '--controller', `https://${controller.address}:7480`] });
+    }),
+  );
+  await until(
+    'all hosts to be ready',
+    async () => {
+      const found = await bed.json<{ status: { ready: boolean } }[]>('host', 'ls');
+      return found.length === count && found.every(({ status }) => status.ready);
+    },
+    patience,
+  );
+  undo.move();
+  return bed;
+}
