@@ -116,6 +116,21 @@ const pages: readonly Page[] = [
     model: 'flannel',
     carry: 'wireguard',
   },
+  {
+    file: 'calico-bgp',
+    title: 'A flat network, announced by BGP',
+    about: 'Made with `--model calico`. The routes to other hosts are not here: BIRD writes them, as protocol `bird`.',
+    model: 'calico',
+    carry: 'bgp',
+  },
+  {
+    file: 'calico-bgp-cross-subnet',
+    title: 'A flat network, announced by BGP within a subnet',
+    about:
+      'Made with `--model calico --carry bgp-cross-subnet`. Routes to host-2, which shares a subnet with this host, are learned by BIRD; host-3 is behind a router and is sent to by VXLAN.',
+    model: 'calico',
+    carry: 'bgp-cross-subnet',
+  },
 ];
 
 /** What each chain, set and map is for. One that is missing here fails the test. */
@@ -384,7 +399,8 @@ function place(netns: Netns): string {
 
 function pageOf(page: Page): string {
   const { desired, netns, mtu } = desiredOf(page);
-  const { failing } = reconciler.apply(desired, true);
+  // No other host is here to speak with; what BIRD does with its configuration is tested beside it (bgp.netns.test.ts).
+  const { failing } = reconciler.apply({ ...desired, bird: [] }, true);
   assert.deepEqual(
     failing.map(({ fault }) => fault.message),
     [],
@@ -402,6 +418,14 @@ function pageOf(page: Page): string {
     '## The host',
     '',
     place(''),
+    ...desired.bird.flatMap(({ text: config }) => [
+      '',
+      '### Speaker',
+      '',
+      `\`/run/causeway/bird/bird.conf\`, as planned; see [BGP](../bgp.md).`,
+      '',
+      fence(config),
+    ]),
   ].join('\n');
   reconciler.apply(emptyDesired, true);
   return `${text.replaceAll(/\n{3,}/g, '\n\n').trimEnd()}\n`;
