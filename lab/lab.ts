@@ -12,6 +12,8 @@ export interface LabOptions {
   readonly name: string;
   /** Number of Docker hosts, 1 to 200. */
   readonly hosts?: number;
+  /** So many of the hosts, the last ones, lie in a subnet of their own, with the outside host as the router between. */
+  readonly beyond?: number;
   /** MTU of the underlay. 1450 is what an OpenStack tenant network over VXLAN leaves. */
   readonly mtu?: number;
 }
@@ -70,7 +72,7 @@ export class Lab {
  * `in-use` (another process is building it), `invalid`, `unsupported` (not root, no cgroup2, a tool is absent).
  */
 export async function createLab(options: LabOptions): Promise<Lab> {
-  const { name, hosts = 3, mtu = 1450 } = options;
+  const { name, hosts = 3, mtu = 1450, beyond = 0 } = options;
   checkLabName(name);
   if (process.getuid?.() !== 0) throw new Fault('unsupported', 'Cannot build a lab: namespaces need root', { hint: 'Run it as root.' });
   if (!Number.isInteger(hosts) || hosts < 1 || hosts > 200)
@@ -82,17 +84,18 @@ export async function createLab(options: LabOptions): Promise<Lab> {
     await removeLab(name);
     await using undo = new AsyncDisposableStack();
     undo.defer(() => removeLab(name));
-    const record = await buildLab(name, hosts, mtu);
+    const places = Array.from({ length: hosts }, (_, index) => hostPlace(index + 1, mtu, index < hosts - beyond ? 'near' : 'beyond'));
+    const record = await buildLab(name, places, mtu);
     undo.move();
     return new Lab(record);
   });
 }
 
-async function buildLab(name: string, hosts: number, mtu: number): Promise<LabRecord> {
+async function buildLab(name: string, hosts: readonly HostRecord[], mtu: number): Promise<LabRecord> {
   const record: LabRecord = {
     name,
     status: 'building',
-    hosts: Array.from({ length: hosts }, (_, index) => hostPlace(index + 1, mtu)),
+    hosts,
     underlay: underlayPlace(mtu),
     outside: outsidePlace(mtu),
     controller: controllerPlace(mtu),
@@ -100,7 +103,7 @@ async function buildLab(name: string, hosts: number, mtu: number): Promise<LabRe
   writeLab(record);
   const lab = new Lab(record);
   await lab.underlay.powerOn();
-  await layWire(lab.underlay);
+  await layWire(lab.underlay, hosts);
   await together([lab.outside, lab.controller, ...lab.hosts].map((host) => lab.powerOn(host)));
   await startOutside(lab.outside);
   const ready: LabRecord = { ...record, status: 'ready' };

@@ -7,7 +7,7 @@ import { type Output, run } from '#lab/command.ts';
 import { engineSocket, startDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage, type ImageRecipe, importImages } from '#lab/images.ts';
-import { createLab, destroyLab, type Lab, openLab } from '#lab/lab.ts';
+import { createLab, destroyLab, type Lab, type LabOptions, openLab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
 
 /** Debian's essential Perl, for what busybox cannot do: a server of datagrams, packets made by hand. */
@@ -198,7 +198,7 @@ export class DockerBed implements AsyncDisposable {
 }
 
 /** Builds the lab, engines, controller and agents. Fault as `createLab`, `run`, and `timeout`. */
-export async function makeDockerBed(name: string, hosts = 3): Promise<DockerBed> {
+export async function makeDockerBed(name: string, hosts = 3, more: Pick<LabOptions, 'beyond'> = {}): Promise<DockerBed> {
   const kept = keeps ? openLab(name) : undefined;
   if (kept?.underlay.isOn === true) {
     const bed = new DockerBed(kept);
@@ -214,7 +214,7 @@ export async function makeDockerBed(name: string, hosts = 3): Promise<DockerBed>
   await destroyLab(name);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => destroyLab(name));
-  const lab = await createLab({ name, hosts });
+  const lab = await createLab({ name, hosts, ...more });
   const bed = new DockerBed(lab);
   await startController(lab.controller, { arguments: ['--san', lab.controller.address] });
   await until('the controller to answer', () => bed.causeway('status'), patience);

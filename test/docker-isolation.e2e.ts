@@ -3,8 +3,8 @@
 // itself cannot look like isolation.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import type { LabProcess } from '#lab/host.ts';
 import { until } from '#lab/until.ts';
+import { Capture, tcpdump } from './capture.ts';
 import { type DockerBed, makeDockerBed, perlImage } from './docker-bed.ts';
 
 let bed: DockerBed;
@@ -31,36 +31,6 @@ const pidOf = (index: number, name: string): Promise<string> => bed.docker(index
 async function inNetns(index: number, name: string, argv: readonly string[]): Promise<{ status: number; stdout: string }> {
   return bed.host(index).exec(['nsenter', `--target=${await pidOf(index, name)}`, '--net', '--', ...argv], { anyStatus: true });
 }
-
-/** What passes by, from now until it is stopped. */
-class Capture {
-  readonly #process: LabProcess;
-  #text = '';
-  #errors = '';
-
-  private constructor(process: LabProcess) {
-    this.#process = process;
-    process.child.stdout?.on('data', (chunk: Buffer) => (this.#text += chunk.toString('latin1')));
-    process.child.stderr?.on('data', (chunk: Buffer) => (this.#errors += chunk.toString()));
-  }
-
-  static async start(process: LabProcess): Promise<Capture> {
-    const capture = new Capture(process);
-    await until('tcpdump to listen', () => capture.#errors.includes('listening on'), patience);
-    return capture;
-  }
-
-  get text(): string {
-    return this.#text;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#process.kill('SIGTERM');
-    await this.#process.ended;
-  }
-}
-
-const tcpdump = (...argv: readonly string[]): string[] => ['tcpdump', '--immediate-mode', '-l', '-n', ...argv];
 
 test('two networks with one range side by side: the same addresses, and each container reaches its own neighbours only', async () => {
   for (const name of ['red', 'blue']) await bed.createNetwork(name, '--subnet', '10.70.0.0/24', '--subnet', 'fd00:70::/64');

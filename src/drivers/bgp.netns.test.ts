@@ -11,7 +11,7 @@ import { Frr, hasFrr } from '#agent/frr.fixture.ts';
 import { eventually as within, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { findBird } from '#kernel/bird.ts';
 import { inNetns } from '#kernel/netns.ts';
-import { bgpLabels, type BgpSettings, defaultBgp, type Peering } from '#model/bgp.ts';
+import { bgpLabels, type BgpRule, type BgpSettings, defaultBgp, type Peering } from '#model/bgp.ts';
 import { type Desired, emptyDesired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
@@ -66,6 +66,7 @@ const snapshotWith = (list: readonly Host[]): Snapshot =>
   });
 
 interface Setting {
+  readonly carry?: 'bgp-cross-subnet';
   readonly bgp?: Partial<BgpSettings>;
   readonly labels?: readonly Readonly<Record<string, string>>[];
 }
@@ -73,7 +74,9 @@ interface Setting {
 function desiredOf(index: number, setting: Setting): Desired {
   const labelled = hosts.map((host, at) => ({ ...host, labels: { ...host.labels, ...setting.labels?.[at] } }));
   const here = index === 1 ? [locals[1] ?? assert.fail(), borrowed] : [locals[index] ?? assert.fail()];
-  return plan(snapshotWith(labelled), here, labelled[index] ?? assert.fail(), { bgp: { ...defaultBgp, ...setting.bgp } });
+  const carried = setting.carry === undefined ? network : { ...network, choices: { ...network.choices, carry: setting.carry } };
+  const snapshot = { ...snapshotWith(labelled), networks: new Map([[network.id, carried]]) };
+  return plan(snapshot, here, labelled[index] ?? assert.fail(), { bgp: { ...defaultBgp, ...setting.bgp } });
 }
 
 function apply(setting: Setting = {}): void {
@@ -248,6 +251,55 @@ test('hosts that speak with a reflector only learn what a mesh would teach them'
   await eventually(() => learned(3).includes('10.44.0.64/26 via 10.213.0.2 dev eth0'), 'reflected routes');
   assert.ok(box(3).ping('10.44.0.69'));
   assert.ok(box(3).ping('fd44::45'));
+});
+
+/** Filters that BIRD takes but cannot carry out refuse every route and are told in its log only. */
+const filterFaults = (number: number): string[] =>
+  readFileSync(`${host(number).birdDirectory}/bird.log`, 'utf8').match(/^.*filters, line.*$/gm) ?? [];
+
+test('carried so within subnets only, hosts of one subnet learn from each other all the same', options, async () => {
+  apply({ carry: 'bgp-cross-subnet' });
+  await eventually(() => [1, 2, 3].every((number) => established(number) === 4), 'six sessions');
+  await eventually(() => learned(1).length === 5 && learned(3).length === 5, 'routes');
+  assert.deepEqual([1, 2, 3].flatMap(filterFaults), []);
+  assert.ok(box(1).ping('10.44.0.69'));
+});
+
+test('every match and change of a filter is carried out', options, async () => {
+  const cidr = parseCidr('192.0.2.0/24');
+  const matches: BgpRule['match'][] = [
+    { cidr, operator: 'Equal' },
+    { cidr: parseCidr('10.44.0.0/16'), operator: 'NotIn' },
+    { cidr, operator: 'In', lengths: { min: 25, max: 30 } },
+    { learned: true, interface: 'none*' },
+    { interface: 'none*' },
+    { peer: 'eBGP' },
+    { community: '65001:9' },
+    { community: '65001:9:9' },
+    { pathBegins: [65_009, 65_010] },
+    { priority: 9 },
+  ];
+  const refusals = matches.map((match): BgpRule => ({ accept: false, match, changes: [] }));
+  const marks: BgpRule = {
+    accept: true,
+    match: { cidr: parseCidr('10.44.0.0/26'), operator: 'NotEqual' },
+    changes: [
+      { type: 'community', value: '65001:1' },
+      { type: 'community', value: '65001:1:1' },
+      { type: 'prepend', path: [65_001, 65_002] },
+      { type: 'priority', value: 700 },
+    ],
+  };
+  const rules = { import4: refusals, export4: [...refusals, marks], import6: [], export6: [] };
+  const among = peering({ name: 'all', with: { selector: parseSelector('all()') }, filters: ['every'] });
+  apply({ bgp: { mesh: { enabled: false }, peerings: [among], filters: [{ name: 'every', rules }] } });
+  await eventually(() => learned(1).length === 5 && learned(2).length === 4, 'routes');
+  const seen = (): string => birdc(1, 'show', 'route', '10.44.0.64/26', 'all');
+  await eventually(() => seen().includes('(65001,1)'), 'marks');
+  assert.match(seen(), /BGP\.as_path: 65001 65002[\s\S]*BGP\.large_community: \(65001, 1, 1\)/);
+  assert.match(host(1).run('ip', 'route', 'show', '10.44.0.64/26'), /metric 700/);
+  assert.doesNotMatch(birdc(2, 'show', 'route', '10.44.0.0/26', 'all'), /65001/);
+  assert.deepEqual([1, 2, 3].flatMap(filterFaults), []);
 });
 
 test('without a network that is carried by BGP there is no speaker, and none of its routes', options, () => {

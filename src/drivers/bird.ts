@@ -90,13 +90,12 @@ function ruled(session: Session, direction: Direction): string[] {
 function importRules({ ranges, services, near }: Speaker, session: Session): string[] {
   const { family } = session;
   const [inside, own, close] = [of(family, ranges), of(family, services), of(family, near.ranges)];
-  const subnets = of(family, near.subnets).map((subnet) => `${subnet}+`);
+  // An address is compared with one prefix at a time: with a set of them the filter fails, which refuses the route.
+  const isFar = of(family, near.subnets).map((subnet) => `bgp_next_hop !~ ${subnet}`);
   return [
     ...ruled(session, 'import'),
     ...(own.length === 0 ? [] : [`if ${within(own)} then reject;`]),
-    ...(close.length === 0 || subnets.length === 0
-      ? []
-      : [`if ${within(close)} && bgp_next_hop !~ [ ${subnets.join(', ')} ] then reject;`]),
+    ...(close.length === 0 || isFar.length === 0 ? [] : [`if ${[within(close), ...isFar].join(' && ')} then reject;`]),
     ...(session.isMesh ? [...(inside.length === 0 ? [] : [`if ${within(inside)} then accept;`]), 'reject;'] : ['accept;']),
   ];
 }
