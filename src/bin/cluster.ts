@@ -99,7 +99,9 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const kubernetesLog = log.child({ part: 'kubernetes' });
   const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
   const health = closing.use(new HealthPorts({ log: kubernetesLog }));
-  const policies = closing.use(new KubernetesPolicies({ client, journal, logDenied, log: kubernetesLog, changed: kick }));
+  const policies = closing.use(
+    new KubernetesPolicies({ client, journal, logDenied, calico: node.model === 'calico', log: kubernetesLog, changed: kick }),
+  );
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
   const policyTeller = closing.use(new PolicyTeller({ client, node: host, log: kubernetesLog }));
   const saw = (item: unknown): void => teller.saw(item);

@@ -5,7 +5,16 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, hostPrefix } from '#model/ip.ts';
-import { type Action, type Direction, type End, type IcmpSpec, type PortSpec, protocols, type Rule } from '#model/policy.ts';
+import {
+  type Action,
+  type Direction,
+  type End,
+  type IcmpSpec,
+  type OrderedPolicy,
+  type PortSpec,
+  protocols,
+  type Rule,
+} from '#model/policy.ts';
 import type { Selector } from '#model/selector.ts';
 import { calicoSelector } from './calico-selector.ts';
 import { accountName, both, type Holder, inNamespace } from './label-selector.ts';
@@ -183,7 +192,11 @@ function portsOf(ports: readonly Port[]): PortSpec | undefined {
 }
 
 /** The name under which the ports of a service's endpoints are found, as no port can be called. */
-export const serviceName = (key: string): string => `service ${key}`;
+const servicePrefix = 'service ';
+const serviceName = (key: string): string => `${servicePrefix}${key}`;
+/** The service, `namespace/name`, whose ports are found under that name. */
+export const serviceOf = (name: string): string | undefined =>
+  name.startsWith(servicePrefix) ? name.slice(servicePrefix.length) : undefined;
 const serviceKey = ({ services }: SaidEnd, namespace = ''): string =>
   `${services?.namespace === '' ? namespace : services?.namespace}/${services?.name}`;
 
@@ -254,3 +267,8 @@ function wrongAt(issue: v.BaseIssue<unknown>): Wrong {
   const place = (issue.path ?? []).map(({ key }) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`)).join('');
   return { field: place, reason: issue.expected === 'never' ? 'Unsupported' : 'Invalid', message: issue.message };
 }
+
+/** Whether it speaks of services, so that one has to know where they are. */
+export const namesServices = ({ sets, ingress = [], egress = [] }: OrderedPolicy): boolean =>
+  Object.values(sets).some(({ services }) => services !== undefined) ||
+  [...ingress, ...egress].some(({ destination }) => (destination.ports?.named ?? []).some((name) => serviceOf(name) !== undefined));

@@ -18,10 +18,19 @@ import {
 } from '#model/policy.ts';
 import { disjoint } from '#model/ranges.ts';
 import { type Labels, type Selector, selects } from '#model/selector.ts';
+import { serviceOf } from './calico-rule.ts';
 import type { NetworkSet } from './calico-tier.ts';
 import { asks, onlyNamespace, selectable } from './label-selector.ts';
 import type { PodFacts } from './pods.ts';
 import { tiers } from './policy-parts.ts';
+import { ServicePlaces } from './service-places.ts';
+import type { SliceFacts } from './services.ts';
+
+interface Places {
+  ofPod(key: string): readonly Ip[];
+  ofSet(key: string): readonly Cidr[];
+  ofService(key: string): readonly Ip[];
+}
 
 class Members {
   readonly spec: AddressSpec;
@@ -37,12 +46,12 @@ class Members {
     this.#resolved = undefined;
   }
 
-  resolve(ipsOf: (pod: string) => readonly Ip[], netsOf: (set: string) => readonly Cidr[]): readonly Cidr[] {
+  resolve({ ofPod, ofSet, ofService }: Places): readonly Cidr[] {
     if (this.#resolved !== undefined) return this.#resolved;
-    const nets = [...this.sets].flatMap(netsOf);
+    const nets = [...this.sets].flatMap(ofSet);
     const cidrs = nets.length === 0 ? this.spec.cidrs : disjoint([...this.spec.cidrs, ...nets]);
     const isCovered = coverage(cidrs);
-    const ips = new Set([...this.pods].flatMap(ipsOf));
+    const ips = new Set([...[...this.pods].flatMap(ofPod), ...(this.spec.services ?? []).flatMap(ofService)]);
     this.#resolved = [...cidrs, ...[...ips].filter((ip) => !isCovered(ip)).map(hostPrefix)].toSorted();
     return this.#resolved;
   }
@@ -55,6 +64,7 @@ export class PolicyIndex {
   /** By `namespace/name`. */
   readonly #accounts = new Map<string, Labels>();
   readonly #networkSets = new Map<string, NetworkSet>();
+  readonly #services = new ServicePlaces();
   readonly #tiers = new Map<string, Tier>(tiers.map((tier) => [tier.name, tier]));
   /** What selectors look at, as long as it is the same. */
   readonly #selectable = new Map<string, Labels>();
@@ -124,14 +134,27 @@ export class PolicyIndex {
     this.#lookAtSet(key);
   }
 
+  putSlice(key: string, slice: SliceFacts): void {
+    this.#lookAtServices(this.#services.put(key, slice));
+  }
+
+  deleteSlice(key: string): void {
+    this.#lookAtServices(this.#services.delete(key));
+  }
+
+  /** Not one of those that are always there. */
   putTier(tier: Tier): void {
     this.#tiers.set(tier.name, tier);
     this.#facts = undefined;
   }
 
   deleteTier(name: string): void {
-    this.#tiers.delete(name);
+    if (tiers.every((tier) => tier.name !== name)) this.#tiers.delete(name);
     this.#facts = undefined;
+  }
+
+  hasTier(name: string): boolean {
+    return this.#tiers.has(name);
   }
 
   putPolicy(policy: OrderedPolicy): void {
@@ -199,6 +222,11 @@ export class PolicyIndex {
     this.#facts = undefined;
   }
 
+  #lookAtServices(services: readonly string[]): void {
+    for (const members of this.#sets.values()) if (members.spec.services?.some((one) => services.includes(one))) members.changed();
+    this.#facts = undefined;
+  }
+
   #isSetMeant({ labelled, selectors }: AddressSpec, key: string): boolean {
     const set = this.#networkSets.get(key);
     if (labelled !== true || set === undefined) return false;
@@ -250,9 +278,12 @@ export class PolicyIndex {
     const chosen = [...keys].toSorted().flatMap((key) => this.#policies.get(key) ?? []);
     const { tiers: all, policies } = placedInTiers(chosen, this.#tiers);
     this.#keepSets([...policies.values()]);
-    const ipsOf = (pod: string): readonly Ip[] => this.#ipsOf(pod);
-    const netsOf = (set: string): readonly Cidr[] => this.#networkSets.get(set)?.nets ?? [];
-    const sets = new Map([...this.#sets].map(([id, members]) => [id, members.resolve(ipsOf, netsOf)]));
+    const places: Places = {
+      ofPod: (key) => this.#ipsOf(key),
+      ofSet: (key) => this.#networkSets.get(key)?.nets ?? [],
+      ofService: (key) => this.#services.ips(key),
+    };
+    const sets = new Map([...this.#sets].map(([id, members]) => [id, members.resolve(places)]));
     return { tiers: all, policies, sets, named: this.#namedPorts([...policies.values()]), endpoints };
   }
 
@@ -289,12 +320,23 @@ export class PolicyIndex {
     return within === undefined ? this.#pods.keys() : (this.#podsIn.get(within) ?? []);
   }
 
+  /** Of those names that are of services. */
+  #servicePorts(ids: Iterable<string>): Map<string, NamedPort[]> {
+    return new Map(
+      [...ids].flatMap((id): [string, NamedPort[]][] => {
+        const [protocol = '', name = ''] = id.split(/ (.*)/);
+        const service = serviceOf(name);
+        return service === undefined ? [] : [[id, this.#services.ports(service, Number(protocol))]];
+      }),
+    );
+  }
+
   #namedPorts(policies: readonly OrderedPolicy[]): Map<string, readonly NamedPort[]> {
     const named = new Map<string, readonly NamedPort[]>();
     for (const rule of policies.flatMap(({ ingress = [], egress = [] }) => [...ingress, ...egress]))
       for (const key of namedIn(rule)) if (!named.has(key)) named.set(key, []);
     if (named.size === 0) return named;
-    const found = new Map<string, NamedPort[]>();
+    const found = this.#servicePorts(named.keys());
     for (const [key, pod] of this.#pods) {
       for (const { name, protocol, port } of pod.ports) {
         const id = namedPortKey(protocol, name);

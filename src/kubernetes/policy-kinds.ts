@@ -1,5 +1,12 @@
 // The sorts of policy objects that are served, for whoever reads them: agents, which translate them, and the controller, which
 // says what has become of them.
+import {
+  readCalicoPolicy,
+  readGlobalPolicy,
+  readStagedGlobalPolicy,
+  readStagedKubernetesPolicy,
+  readStagedPolicy,
+} from './calico-policy.ts';
 import { readClusterNetworkPolicy } from './cluster-network-policy.ts';
 import { readNetworkPolicy } from './network-policy.ts';
 import type { Reading } from './policy-parts.ts';
@@ -40,4 +47,31 @@ export const policyKinds: readonly PolicyKind[] = [
     hasConditions: true,
     read: readClusterNetworkPolicy,
   },
+];
+
+const calicoKind = (
+  name: string,
+  kind: string,
+  more: Pick<PolicyKind, 'isNamespaced' | 'read'> & { readonly label?: string },
+): PolicyKind => ({
+  name: `calico-${name}`,
+  label: kind,
+  apiVersion: 'projectcalico.org/v3',
+  kind,
+  path: `/apis/projectcalico.org/v3/${name}`,
+  hasConditions: false,
+  ...more,
+});
+
+/** Where the model is calico. */
+export const calicoPolicyKinds: readonly PolicyKind[] = [
+  calicoKind('networkpolicies', 'NetworkPolicy', {
+    label: 'Calico NetworkPolicy',
+    isNamespaced: true,
+    read: (item) => readCalicoPolicy(item),
+  }),
+  calicoKind('globalnetworkpolicies', 'GlobalNetworkPolicy', { isNamespaced: false, read: (item) => readGlobalPolicy(item) }),
+  calicoKind('stagednetworkpolicies', 'StagedNetworkPolicy', { isNamespaced: true, read: readStagedPolicy }),
+  calicoKind('stagedglobalnetworkpolicies', 'StagedGlobalNetworkPolicy', { isNamespaced: false, read: readStagedGlobalPolicy }),
+  calicoKind('stagedkubernetesnetworkpolicies', 'StagedKubernetesNetworkPolicy', { isNamespaced: true, read: readStagedKubernetesPolicy }),
 ];

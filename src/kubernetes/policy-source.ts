@@ -10,9 +10,10 @@ import { isFault } from '#model/fault.ts';
 import type { OwnedAddresses, PolicyFacts } from '#model/policy.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
-import { keptPod, readNamespace, readPod } from './pods.ts';
+import { namesServices } from './calico-rule.ts';
+import { calicoKinds, clusterKinds, type FactKind, sliceKind, type Tell } from './policy-facts.ts';
 import { PolicyIndex } from './policy-index.ts';
-import { type PolicyKind, policyKinds } from './policy-kinds.ts';
+import { calicoPolicyKinds, type PolicyKind, policyKinds } from './policy-kinds.ts';
 import { problemText, type Reading, tiers } from './policy-parts.ts';
 import { generationOf, keptPolicy } from './policy-objects.ts';
 import type { PolicyWord } from './policy-teller.ts';
@@ -23,6 +24,8 @@ export interface PoliciesOptions {
   readonly log: { warn(fields: object, message: string): void };
   /** Whether the kernel's log tells of what is denied. */
   readonly logDenied?: boolean;
+  /** Whether Calico's policies are followed, too. */
+  readonly calico?: boolean;
   /** Called after changes, at most once per turn of the event loop. */
   readonly changed: () => void;
 }
@@ -30,23 +33,14 @@ export interface PoliciesOptions {
 const prefix = 'kubernetes/policy/';
 const knownKey = `${prefix}known`;
 
-/** One sort of object: where it is, and what becomes of one. */
-interface Kind {
-  readonly name: string;
-  readonly paths: readonly string[];
-  readonly absent?: 'empty';
-  readonly isPolicy?: true;
-  /** What the journal keeps of it, and how it is taken in. Undefined: as if it were not there. */
-  take(key: string, item: unknown): { readonly kept: unknown; readonly put: () => void } | undefined;
-  drop(key: string): void;
-}
-
 export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   readonly #options: PoliciesOptions;
   readonly #index = new PolicyIndex();
-  readonly #kinds: readonly Kind[];
+  readonly #kinds: FactKind[];
   readonly #stop = new AbortController();
-  #running: readonly Promise<void>[] = [];
+  /** Absent: nothing is followed yet. */
+  #running: Promise<void>[] | undefined;
+  #services: FactKind | undefined;
   readonly #listed = new Set<string>();
   /** By `kind/key`, the text of what is kept. */
   readonly #texts = new Map<string, string>();
@@ -66,35 +60,23 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
 
   constructor(options: PoliciesOptions) {
     this.#options = options;
+    const tell: Tell = (name, key, problems) => options.log.warn({ [name]: key, problems }, 'cannot serve all of an object of policy');
     this.#kinds = [
-      {
-        name: 'namespaces',
-        paths: ['/api/v1/namespaces'],
-        take: (key, item) => {
-          const labels = readNamespace(item);
-          return labels && { kept: { metadata: { name: key, labels } }, put: () => this.#index.putNamespace(key, labels) };
-        },
-        drop: (key) => this.#index.deleteNamespace(key),
-      },
-      {
-        name: 'pods',
-        paths: ['/api/v1/pods'],
-        take: (key, item) => {
-          const pod = readPod(item);
-          return pod && { kept: keptPod(key, pod), put: () => this.#index.putPod(key, pod) };
-        },
-        drop: (key) => this.#index.deletePod(key),
-      },
-      ...policyKinds.map((kind) => this.#policyKind(kind)),
+      ...clusterKinds(this.#index),
+      ...(options.calico === true ? calicoKinds(this.#index, tell) : []),
+      ...[...policyKinds, ...(options.calico === true ? calicoPolicyKinds : [])].map((kind) => this.#policyKind(kind)),
     ];
     this.#isKnown = options.journal.get(knownKey) === true;
-    this.#load();
+    for (const kind of [...this.#kinds]) this.#load(kind);
   }
 
   start(): void {
+    this.#running = this.#kinds.map((kind) => this.#follow(kind));
+  }
+
+  #follow(kind: FactKind): Promise<void> {
     const { client, log } = this.#options;
-    const { signal } = this.#stop;
-    this.#running = this.#kinds.map((kind) => followKind(this.#followed(kind), { client, log, signal }));
+    return followKind(this.#followed(kind), { client, log, signal: this.#stop.signal });
   }
 
   current(local: readonly OwnedAddresses[]): PolicyFacts | undefined {
@@ -109,7 +91,12 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
 
   /** In force or about to be, by key. */
   policies(): readonly KnownPolicy[] {
-    return [...this.#policies.values()];
+    return [...this.#policies.values()].map((known) => {
+      const { tier } = known.policy;
+      if (this.#index.hasTier(tier)) return known;
+      const problem = `spec.tier: there is no tier ${tier}; what the policy denies is denied, what it allows is left to others`;
+      return { ...known, problems: [...known.problems, problem] };
+    });
   }
 
   /**
@@ -127,10 +114,10 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    await Promise.all(this.#running);
+    await Promise.all(this.#running ?? []);
   }
 
-  #policyKind({ name, path, read }: PolicyKind): Kind {
+  #policyKind({ name, path, read }: PolicyKind): FactKind {
     const keys = new Map<string, string>();
     const drop = (key: string): void => {
       const policy = keys.get(key);
@@ -156,27 +143,35 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       isPolicy: true,
       take: (key, item) => {
         const reading = read(item);
+        if (reading.policy !== undefined && namesServices(reading.policy)) this.#followServices();
         return { kept: keptPolicy(item), put: () => put(key, reading, generationOf(item)) };
       },
       drop,
     };
   }
 
+  /** From when a policy names one on: most clusters' policies do not, and there may be very many endpoints. */
+  #followServices(): void {
+    if (this.#services !== undefined) return;
+    this.#services = sliceKind(this.#index);
+    this.#kinds.push(this.#services);
+    this.#load(this.#services);
+    this.#running?.push(this.#follow(this.#services));
+  }
+
   /** What the journal has, as if the API had said it. */
-  #load(): void {
-    for (const kind of this.#kinds) {
-      const start = `${prefix}${kind.name}/`;
-      for (const { key, value } of this.#options.journal.list(start)) {
-        const name = key.slice(start.length);
-        const taken = kind.take(name, value);
-        if (taken === undefined) continue;
-        this.#texts.set(`${kind.name}/${name}`, JSON.stringify(taken.kept));
-        taken.put();
-      }
+  #load(kind: FactKind): void {
+    const start = `${prefix}${kind.name}/`;
+    for (const { key, value } of this.#options.journal.list(start)) {
+      const name = key.slice(start.length);
+      const taken = kind.take(name, value);
+      if (taken === undefined) continue;
+      this.#texts.set(`${kind.name}/${name}`, JSON.stringify(taken.kept));
+      taken.put();
     }
   }
 
-  #followed(kind: Kind): Followed {
+  #followed(kind: FactKind): Followed {
     const { name } = kind;
     const start = `${name}/`;
     const remove = (key: string): void => {

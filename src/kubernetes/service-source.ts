@@ -11,7 +11,7 @@ import { addressPools, type AddressPool, poolOf, readPool, usablePools } from '.
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
 import { joinService, localEndpoints, type NodePlace } from './backends.ts';
-import { readService, readSlice, type ServiceFacts, type SliceFacts } from './services.ts';
+import { readService, readSlice, type ServiceFacts, type SliceFacts, sliceVersions } from './services.ts';
 
 /** A port on which load balancers ask whether a service has endpoints on this node. */
 export interface HealthPort {
@@ -32,8 +32,6 @@ export interface ServicesOptions {
 }
 
 const services = '/api/v1/services';
-/** Servers before 1.21 have only the second, servers since 1.25 only the first. */
-const sliceVersions = ['/apis/discovery.k8s.io/v1/endpointslices', '/apis/discovery.k8s.io/v1beta1/endpointslices'] as const;
 const prefix = 'kubernetes/services/';
 
 const backends = v.array(v.object({ ip: field.ip, port: field.port }));

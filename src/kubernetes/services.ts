@@ -2,7 +2,7 @@
 // choice of number need no look at pods; and they say readiness, so that publishNotReadyAddresses needs nothing here at all.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
-import type { Cidr, Ip } from '#model/ip.ts';
+import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
 import type { Protocol } from '#model/resources.ts';
 
 const text = v.optional(v.nullable(v.string()));
@@ -52,6 +52,11 @@ const slice = v.object({
   ports: v.nullish(v.array(v.object({ name: text, protocol: by, port: v.optional(v.nullable(field.port)) })), []),
 });
 
+/** Servers before 1.21 have only the second, servers since 1.25 only the first. */
+export const sliceVersions: readonly string[] = [
+  '/apis/discovery.k8s.io/v1/endpointslices',
+  '/apis/discovery.k8s.io/v1beta1/endpointslices',
+];
 /** Somebody else serves services with this label. */
 const proxyLabel = 'service.kubernetes.io/service-proxy-name';
 /** Nobody serves services with this label, whatever addresses they have (v1.IsHeadlessService, which kube-proxy heeds). */
@@ -203,3 +208,14 @@ export function readSlice(item: unknown): SliceFacts | undefined {
     ),
   };
 }
+
+/** For the journal: a slice whose addresses and ports readSlice reads as the same. */
+export const keptSlice = (key: string, { service: of, endpoints, ports }: SliceFacts): object => {
+  const [namespace = '', name = ''] = key.split('/');
+  return {
+    metadata: { namespace, name, labels: { [serviceLabel]: of.slice(namespace.length + 1) } },
+    addressType: endpoints.some(({ ip }) => familyOf(ip) === 6) ? 'IPv6' : 'IPv4',
+    endpoints: endpoints.map(({ ip }) => ({ addresses: [ip] })),
+    ports,
+  };
+};
