@@ -44,8 +44,9 @@ const strict = <T extends v.ObjectEntries>(entries: T) =>
 
 /** An address is its host prefix; host bits are cleared. */
 export function netIn(text: string): Cidr | undefined {
+  if (text.includes('/')) return cidrIn(text);
   const ip = v.safeParse(field.ip, text);
-  return ip.success ? hostPrefix(ip.output) : cidrIn(text);
+  return ip.success ? hostPrefix(ip.output) : undefined;
 }
 const net = v.pipe(
   v.string(),

@@ -3,7 +3,7 @@
 // the endpoint's own (libcalico-go/lib/backend/k8s/conversion: `pcns.` and `pcsa.`).
 import { assertNever, Fault } from '#model/fault.ts';
 import { parseSelector, type Selector } from '#model/selector.ts';
-import { accountName, type Holder, labelOf, namespaceName, podMark } from './label-selector.ts';
+import { accountName, both, type Holder, labelOf, namespaceName, podMark } from './label-selector.ts';
 
 const nameLabel = 'projectcalico.org/name';
 const nameOf = { namespace: namespaceName, 'service account': accountName } as const;
@@ -22,11 +22,10 @@ function labelFor(label: string, of: Holder): string {
   return automatic.get(label) ?? label;
 }
 
-/** In the place of namespaces `all()` is what is in any, and `global()` what is in none. */
 function reworded(selector: Selector, of: Holder): Selector {
   switch (selector.type) {
     case 'all':
-      return of === 'endpoint' ? selector : { type: 'has', label: nameOf[of] };
+      return selector;
     case 'global':
       if (of === 'namespace') return { type: 'not', of: { type: 'has', label: namespaceName } };
       throw new Fault('invalid', 'global() has a meaning in the namespaceSelector of a rule only');
@@ -44,5 +43,17 @@ function reworded(selector: Selector, of: Holder): Selector {
   }
 }
 
-/** `of`: whose labels its labels are. Fault `invalid`. */
-export const calicoSelector = (text: string, of: Holder): Selector => reworded(parseSelector(text), of);
+const isGlobal = (selector: Selector): boolean => {
+  if (selector.type === 'and' || selector.type === 'or') return selector.of.some(isGlobal);
+  return selector.type === 'not' ? isGlobal(selector.of) : selector.type === 'global';
+};
+
+/**
+ * `of`: whose labels its labels are. What is in no namespace is picked by none of `namespaceSelector` that does not say `global()`,
+ * also not by what it says is absent; and what has no account by no `serviceAccountSelector`. Fault `invalid`.
+ */
+export function calicoSelector(text: string, of: Holder): Selector {
+  const parsed = parseSelector(text);
+  const selector = reworded(parsed, of);
+  return of === 'endpoint' || isGlobal(parsed) ? selector : both({ type: 'has', label: nameOf[of] }, selector);
+}

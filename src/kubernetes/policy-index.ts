@@ -27,9 +27,9 @@ import { ServicePlaces } from './service-places.ts';
 import type { SliceFacts } from './services.ts';
 
 interface Places {
-  ofPod(key: string): readonly Ip[];
-  ofSet(key: string): readonly Cidr[];
-  ofService(key: string): readonly Ip[];
+  readonly ofPod: (key: string) => readonly Ip[];
+  readonly ofSet: (key: string) => readonly Cidr[];
+  readonly ofService: (key: string) => readonly Ip[];
 }
 
 class Members {

@@ -1,110 +1,26 @@
 // For tests: what the API's documents say of NetworkPolicy and ClusterNetworkPolicy, sentence by sentence and as slow as it
-// likes. It shares nothing with the compiler; addresses are numbers here.
-export interface Pod {
-  readonly namespace: string;
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly ips: readonly string[];
-  readonly ports: readonly { readonly name: string; readonly protocol: string; readonly containerPort: number }[];
-  readonly hostNetwork?: boolean;
-}
-interface Requirement {
-  readonly key: string;
-  readonly operator: string;
-  readonly values?: readonly string[];
-}
-export interface LabelSelector {
-  readonly matchLabels?: Readonly<Record<string, string>>;
-  readonly matchExpressions?: readonly Requirement[];
-}
-export interface NetworkPolicyPeer {
-  readonly podSelector?: LabelSelector;
-  readonly namespaceSelector?: LabelSelector;
-  readonly ipBlock?: { readonly cidr: string; readonly except?: readonly string[] };
-}
-export interface NetworkPolicyPort {
-  readonly protocol?: string;
-  readonly port?: number | string;
-  readonly endPort?: number;
-}
-export interface NetworkPolicyRule {
-  readonly from?: readonly NetworkPolicyPeer[];
-  readonly to?: readonly NetworkPolicyPeer[];
-  readonly ports?: readonly NetworkPolicyPort[];
-}
-export interface NetworkPolicy {
-  readonly metadata: { readonly namespace: string; readonly name: string };
-  readonly spec: {
-    readonly podSelector: LabelSelector;
-    readonly policyTypes?: readonly string[];
-    readonly ingress?: readonly NetworkPolicyRule[];
-    readonly egress?: readonly NetworkPolicyRule[];
-  };
-}
-export interface ClusterPeer {
-  readonly namespaces?: LabelSelector;
-  readonly pods?: { readonly namespaceSelector: LabelSelector; readonly podSelector: LabelSelector };
-  readonly networks?: readonly string[];
-  readonly [unknown: string]: unknown;
-}
-export interface ClusterProtocol {
-  readonly tcp?: Transport;
-  readonly udp?: Transport;
-  readonly sctp?: Transport;
-  readonly destinationNamedPort?: string;
-}
-interface Transport {
-  readonly destinationPort?: { readonly number?: number; readonly range?: { readonly start: number; readonly end: number } };
-}
-export interface ClusterRule {
-  readonly name?: string;
-  readonly action: string;
-  readonly from?: readonly ClusterPeer[];
-  readonly to?: readonly ClusterPeer[];
-  readonly protocols?: readonly ClusterProtocol[];
-}
-export interface ClusterNetworkPolicy {
-  readonly metadata: { readonly name: string };
-  readonly spec: {
-    readonly tier: string;
-    readonly priority: number;
-    readonly subject: Omit<ClusterPeer, 'networks'>;
-    readonly ingress?: readonly ClusterRule[];
-    readonly egress?: readonly ClusterRule[];
-  };
-}
-export interface World {
-  readonly namespaces: readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[];
-  readonly pods: readonly Pod[];
-  readonly policies: readonly NetworkPolicy[];
-  readonly clusterPolicies: readonly ClusterNetworkPolicy[];
-}
-export interface WorldPacket {
-  readonly source: string;
-  readonly destination: string;
-  /** TCP, UDP, SCTP or anything else. */
-  readonly protocol: string;
-  readonly port: number;
-}
+// likes. It shares nothing with the compiler; addresses are numbers here. Calico's policies are in calico-reference.fixture.ts.
+import { CalicoReference } from './calico-reference.fixture.ts';
+import {
+  type CalicoPolicy,
+  type CalicoWorld,
+  type ClusterPeer,
+  type ClusterProtocol,
+  type ClusterRule,
+  isInside,
+  type LabelSelector,
+  type NetworkPolicy,
+  type NetworkPolicyPeer,
+  type NetworkPolicyPort,
+  type NetworkPolicyRule,
+  type Pod,
+  type Requirement,
+  type Transport,
+  type World,
+  type WorldPacket,
+} from './policy-world.fixture.ts';
 
 type Way = 'ingress' | 'egress';
-
-const groups = (text: string): string[] => (text === '' ? [] : text.split(':'));
-
-function toNumber(ip: string): { readonly bits: number; readonly value: bigint } {
-  if (!ip.includes(':')) return { bits: 32, value: ip.split('.').reduce((sum, part) => sum * 256n + BigInt(part), 0n) };
-  const [head = '', tail = ''] = ip.split('::');
-  const [before, after] = [groups(head), ip.includes('::') ? groups(tail) : []];
-  const all = [...before, ...Array.from({ length: 8 - before.length - after.length }, () => '0'), ...after];
-  return { bits: 128, value: all.reduce((sum, group) => sum * 65_536n + BigInt(`0x${group}`), 0n) };
-}
-
-function isInside(cidr: string, ip: string): boolean {
-  const [base = '', length = ''] = cidr.split('/');
-  const [a, b] = [toNumber(base), toNumber(ip)];
-  const low = BigInt(a.bits - Number(length));
-  return a.bits === b.bits && a.value >> low === b.value >> low;
-}
 
 function matches({ matchLabels = {}, matchExpressions = [] }: LabelSelector, labels: Readonly<Record<string, string>>): boolean {
   const isMet = ({ key, operator, values = [] }: Requirement): boolean => {
@@ -116,16 +32,95 @@ function matches({ matchLabels = {}, matchExpressions = [] }: LabelSelector, lab
   return Object.entries(matchLabels).every(([key, value]) => labels[key] === value) && matchExpressions.every(isMet);
 }
 
+/** A policy of any dialect as its tier sees it. */
+interface Weighed {
+  readonly tier: string;
+  readonly order: number;
+  readonly name: string;
+  /** Allow, Deny or Pass; undefined: none of its rules matches. */
+  readonly action: () => string | undefined;
+}
+interface WeighedTier {
+  readonly name: string;
+  readonly order: number;
+  readonly otherwise: string;
+}
+const textOrder = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+const inOrder = (a: { order: number; name: string }, b: { order: number; name: string }): number =>
+  a.order === b.order ? textOrder(a.name, b.name) : a.order - b.order;
+
+const nowhere: CalicoWorld = { policies: [], tiers: [], sets: [], accounts: [], services: [] };
+
 export class Reference {
   readonly #world: World;
+  readonly #calico: CalicoReference;
 
   constructor(world: World) {
     this.#world = world;
+    this.#calico = new CalicoReference(world, world.calico ?? nowhere);
   }
 
   allows(packet: WorldPacket): boolean {
     if (packet.source === packet.destination) return true;
     return this.#isPermitted(packet, 'egress') && this.#isPermitted(packet, 'ingress');
+  }
+
+  /** In the order of Calico's tiers, which has Kubernetes' policies in its midst. */
+  #isPermitted(packet: WorldPacket, way: Way): boolean {
+    const pod = this.#podAt(way === 'ingress' ? packet.destination : packet.source);
+    if (pod === undefined) return true;
+    const all = [
+      ...this.#clusterPolicies(pod, packet, way),
+      ...this.#ownPolicies(pod, packet, way),
+      ...this.#calicoPolicies(pod, packet, way),
+    ];
+    for (const tier of this.#tiers(all)) {
+      const policies = all.filter((policy) => policy.tier === tier.name).toSorted(inOrder);
+      if (policies.length === 0) continue;
+      const action = policies.map((policy) => policy.action()).find((one) => one !== undefined) ?? tier.otherwise;
+      if (action !== 'Pass') return action === 'Allow';
+    }
+    return true;
+  }
+
+  /** A tier that does not exist comes first and can only deny. */
+  #tiers(policies: readonly Weighed[]): WeighedTier[] {
+    const known: readonly WeighedTier[] = [
+      { name: 'kube-admin', order: 1000, otherwise: 'Pass' },
+      { name: 'default', order: 1_000_000, otherwise: 'Deny' },
+      { name: 'kube-baseline', order: 10_000_000, otherwise: 'Pass' },
+      ...(this.#world.calico?.tiers ?? []).map(({ metadata: { name }, spec }) => ({
+        name,
+        order: spec.order ?? Infinity,
+        otherwise: spec.defaultAction ?? 'Deny',
+      })),
+    ];
+    const missing = policies.map(({ tier }) => tier).filter((name) => known.every((tier) => tier.name !== name));
+    return [...known, ...[...new Set(missing)].map((name) => ({ name, order: -Infinity, otherwise: 'Deny' }))].toSorted(inOrder);
+  }
+
+  #ownPolicies(pod: Pod, packet: WorldPacket, way: Way): Weighed[] {
+    return this.#world.policies
+      .filter((policy) => isFor(policy, pod, way))
+      .map((policy) => ({
+        tier: 'default',
+        order: 1000,
+        name: `knp.default.${policy.metadata.name}`,
+        action: () => ((policy.spec[way] ?? []).some((rule) => this.#ruleMatches(rule, policy, packet, way)) ? 'Allow' : undefined),
+      }));
+  }
+
+  #calicoPolicies(pod: Pod, packet: WorldPacket, way: Way): Weighed[] {
+    const tiers = ['default', 'kube-admin', 'kube-baseline', ...(this.#world.calico?.tiers ?? []).map(({ metadata }) => metadata.name)];
+    const some = (this.#world.calico?.policies ?? []).filter((policy) => this.#calico.isFor(policy, pod, way));
+    return some.map((policy) => {
+      const { tier = 'default', order = Infinity } = policy.spec;
+      const action = (): string | undefined => {
+        const found = this.#calico.actionOf(policy, packet, way);
+        return found === 'Allow' && !tiers.includes(tier) ? 'Pass' : found;
+      };
+      return { tier, order, name: withoutTier(policy, tier), action };
+    });
   }
 
   #podAt(ip: string): Pod | undefined {
@@ -135,16 +130,6 @@ export class Reference {
   #namespaceMatches(selector: LabelSelector, name: string): boolean {
     const namespace = this.#world.namespaces.find((one) => one.name === name);
     return namespace !== undefined && matches(selector, { ...namespace.labels, 'kubernetes.io/metadata.name': name });
-  }
-
-  #isPermitted(packet: WorldPacket, way: Way): boolean {
-    const pod = this.#podAt(way === 'ingress' ? packet.destination : packet.source);
-    if (pod === undefined) return true;
-    const admin = this.#clusterTier('Admin', pod, packet, way);
-    if (admin !== undefined) return admin;
-    const own = this.#world.policies.filter((policy) => isFor(policy, pod, way));
-    if (own.length > 0) return own.some((policy) => (policy.spec[way] ?? []).some((rule) => this.#ruleMatches(rule, policy, packet, way)));
-    return this.#clusterTier('Baseline', pod, packet, way) ?? true;
   }
 
   #ruleMatches(rule: NetworkPolicyRule, policy: NetworkPolicy, packet: WorldPacket, way: Way): boolean {
@@ -177,19 +162,19 @@ export class Reference {
     return ports.some((port) => port.name === name && port.protocol === packet.protocol && port.containerPort === packet.port);
   }
 
-  /** Undefined: nothing there decides. */
-  #clusterTier(tier: string, pod: Pod, packet: WorldPacket, way: Way): boolean | undefined {
-    const policies = this.#world.clusterPolicies
-      .filter(({ spec }) => spec.tier === tier && this.#isClusterPeer(spec.subject, pod.ips[0] ?? '') === true)
-      .toSorted((a, b) => a.spec.priority - b.spec.priority);
-    for (const { spec } of policies) {
-      for (const rule of spec[way] ?? []) {
-        const action = this.#clusterAction(rule, packet, way);
-        if (action === 'Pass') return undefined;
-        if (action !== undefined) return action === 'Accept';
-      }
-    }
-    return undefined;
+  #clusterPolicies(pod: Pod, packet: WorldPacket, way: Way): Weighed[] {
+    const actions: Readonly<Record<string, string>> = { Accept: 'Allow' };
+    return this.#world.clusterPolicies
+      .filter(({ spec }) => (spec[way] ?? []).length > 0 && this.#isClusterPeer(spec.subject, pod.ips[0] ?? '') === true)
+      .map(({ metadata: { name }, spec }) => ({
+        tier: spec.tier === 'Admin' ? 'kube-admin' : 'kube-baseline',
+        order: spec.priority,
+        name,
+        action: () => {
+          const found = (spec[way] ?? []).map((rule) => this.#clusterAction(rule, packet, way)).find((one) => one !== undefined);
+          return found === undefined ? undefined : (actions[found] ?? found);
+        },
+      }));
   }
 
   #clusterAction(rule: ClusterRule, packet: WorldPacket, way: Way): string | undefined {
@@ -226,3 +211,6 @@ function isFor({ metadata, spec }: NetworkPolicy, pod: Pod, way: Way): boolean {
   if (spec.policyTypes !== undefined) return spec.policyTypes.includes(way === 'ingress' ? 'Ingress' : 'Egress');
   return way === 'ingress' || (spec.egress ?? []).length > 0;
 }
+
+const withoutTier = ({ metadata: { name } }: CalicoPolicy, tier: string): string =>
+  name.startsWith(`${tier}.`) ? name.slice(tier.length + 1) : name;

@@ -67,7 +67,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       ...[...policyKinds, ...(options.calico === true ? calicoPolicyKinds : [])].map((kind) => this.#policyKind(kind)),
     ];
     this.#isKnown = options.journal.get(knownKey) === true;
-    for (const kind of [...this.#kinds]) this.#load(kind);
+    for (const kind of this.#kinds.slice()) this.#load(kind);
   }
 
   start(): void {

@@ -14,31 +14,32 @@ import type {
   Pod,
   World,
   WorldPacket,
-} from './policy-reference.fixture.ts';
+} from './policy-world.fixture.ts';
 
-const keys = ['app', 'role'] as const;
-const values = ['a', 'b', 'c'] as const;
+export const labelKeys = ['app', 'role'] as const;
+export const labelValues = ['a', 'b', 'c'] as const;
+export const accountNames = ['default', 'build'] as const;
 export const namespaceNames = ['blue', 'green', 'red'] as const;
-const portNumbers = [53, 80, 81, 8080] as const;
-const portNames = ['web', 'dns'] as const;
+export const portNumbers = [53, 80, 81, 8080] as const;
+export const portNames = ['web', 'dns'] as const;
 const transports = ['TCP', 'UDP', 'SCTP'] as const;
 
-const some = <T>(one: fc.Arbitrary<T>, most: number): fc.Arbitrary<T[]> => fc.array(one, { maxLength: most });
-const oneOf = <T>(...items: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...items);
-const maybe = <K extends string, T>(key: K, one: fc.Arbitrary<T>): fc.Arbitrary<Partial<Record<K, T>>> =>
+export const some = <T>(one: fc.Arbitrary<T>, most: number): fc.Arbitrary<T[]> => fc.array(one, { maxLength: most });
+export const oneOf = <T>(...items: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...items);
+export const maybe = <K extends string, T>(key: K, one: fc.Arbitrary<T>): fc.Arbitrary<Partial<Record<K, T>>> =>
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a computed key is widened to string
   fc.option(one, { nil: undefined }).map((value) => (value === undefined ? {} : { [key]: value }) as Partial<Record<K, T>>);
 
-const labels: fc.Arbitrary<Record<string, string>> = fc
-  .dictionary(oneOf(...keys), oneOf(...values), { maxKeys: 2 })
+export const labels: fc.Arbitrary<Record<string, string>> = fc
+  .dictionary(oneOf(...labelKeys), oneOf(...labelValues), { maxKeys: 2 })
   .map((some2) => ({ ...some2 }));
 const expression = fc.oneof(
   fc.record({
-    key: oneOf(...keys),
+    key: oneOf(...labelKeys),
     operator: oneOf('In', 'NotIn'),
-    values: fc.uniqueArray(oneOf(...values), { minLength: 1, maxLength: 2 }),
+    values: fc.uniqueArray(oneOf(...labelValues), { minLength: 1, maxLength: 2 }),
   }),
-  fc.record({ key: oneOf(...keys), operator: oneOf('Exists', 'DoesNotExist') }),
+  fc.record({ key: oneOf(...labelKeys), operator: oneOf('Exists', 'DoesNotExist') }),
 );
 const selector: fc.Arbitrary<LabelSelector> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({}) },
@@ -136,7 +137,7 @@ const clusterPolicies = some(clusterParts, 3).map((all) =>
 );
 
 const podPort = fc.record({ name: oneOf(...portNames), protocol: oneOf(...transports), containerPort: oneOf(...portNumbers) });
-const podParts = fc.record({ namespace: oneOf(...namespaceNames), labels, ports: some(podPort, 2) });
+const podParts = fc.record({ namespace: oneOf(...namespaceNames), labels, account: oneOf(...accountNames), ports: some(podPort, 2) });
 const namespaces = fc
   .tuple(labels, labels, labels)
   .map((all) => all.map((own, index) => ({ name: namespaceNames[index] ?? '', labels: own })));

@@ -3,13 +3,22 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { parseIp } from '#model/ip.ts';
-import { protocols, Verdicts } from '#model/policy.ts';
+import { type Packet, protocols, Verdicts } from '#model/policy.ts';
+import { calicoPackets, calicoWorlds } from './calico-worlds.fixture.ts';
 import { indexOf, localOf } from './policy-cluster.fixture.ts';
-import { Reference, type WorldPacket } from './policy-reference.fixture.ts';
+import { Reference } from './policy-reference.fixture.ts';
+import type { World, WorldPacket } from './policy-world.fixture.ts';
 import { packets, worlds } from './policy-worlds.fixture.ts';
 
-const numbers: Readonly<Record<string, number>> = { TCP: protocols.tcp, UDP: protocols.udp, SCTP: protocols.sctp, ICMP: protocols.icmp };
-const packetOf = ({ source, destination, protocol, port }: WorldPacket) => ({
+const numbers: Readonly<Record<string, number>> = {
+  TCP: protocols.tcp,
+  UDP: protocols.udp,
+  SCTP: protocols.sctp,
+  ICMP: protocols.icmp,
+  ICMPv6: protocols.icmp6,
+};
+const packetOf = ({ source, destination, protocol, port, icmp }: WorldPacket): Packet => ({
+  ...(icmp === undefined ? {} : { icmp }),
   source: parseIp(source),
   destination: parseIp(destination),
   protocol: numbers[protocol] ?? 0,
@@ -17,36 +26,50 @@ const packetOf = ({ source, destination, protocol, port }: WorldPacket) => ({
   destinationPort: port,
 });
 
-test('thousands of random clusters and packets: the same verdict as the reference', () => {
+function compare(some: fc.Arbitrary<World>, packet: fc.Arbitrary<WorldPacket>, numRuns: number): void {
   let denied = 0;
   let asked = 0;
   fc.assert(
-    fc.property(worlds(8), fc.array(packets(8), { minLength: 10, maxLength: 20 }), (world, some) => {
+    fc.property(some, fc.array(packet, { minLength: 10, maxLength: 20 }), (world, all) => {
       const reference = new Reference(world);
       const facts = indexOf(world).facts(localOf(world));
       const verdicts = facts === undefined ? undefined : new Verdicts(facts);
-      for (const packet of some) {
-        const expected = reference.allows(packet);
+      for (const one of all) {
+        const expected = reference.allows(one);
         asked += 1;
         if (!expected) denied += 1;
-        assert.equal(verdicts?.allows(packetOf(packet)) ?? true, expected, JSON.stringify(packet));
+        assert.equal(verdicts?.allows(packetOf(one)) ?? true, expected, JSON.stringify(one));
       }
     }),
-    { numRuns: 1500 },
+    { numRuns },
   );
   // Neither answer is rare, or little was tested.
   assert.ok(denied > asked / 10 && denied < (asked * 9) / 10, `${denied} of ${asked} denied`);
+}
+
+test('thousands of random clusters and packets: the same verdict as the reference', () => {
+  compare(worlds(8), packets(8), 1500);
+});
+
+test('thousands of random clusters with Calico’s policies, and packets: the same verdict as the reference', () => {
+  compare(calicoWorlds(8), calicoPackets(8), 2000);
 });
 
 test('what comes and goes piece by piece leaves what all at once does', () => {
   fc.assert(
-    fc.property(worlds(6), worlds(6), (before, after) => {
+    fc.property(calicoWorlds(6), calicoWorlds(6), (before, after) => {
       const index = indexOf(before);
       index.facts(localOf(before));
       for (const key of index.policies.keys()) index.deletePolicy(key);
       for (const { owner } of localOf(before)) if (!localOf(after).some((one) => one.owner === owner)) index.deletePod(owner);
+      for (const number of before.calico?.sets.keys() ?? []) if (number % 2 === 0) index.deleteNetworkSet(`${number}`);
+      for (const { namespace, name } of before.calico?.services ?? []) index.deleteSlice(`${namespace}/${name}-1`);
+      for (const { metadata } of before.calico?.tiers ?? []) index.deleteTier(metadata.name);
+      for (const { namespace, name } of before.calico?.accounts ?? []) index.deleteAccount(`${namespace}/${name}`);
       const changed = indexOf(after, index);
       changed.facts(localOf(before));
+      for (const number of before.calico?.sets.keys() ?? [])
+        if (number >= (after.calico?.sets.length ?? 0)) changed.deleteNetworkSet(`${number}`);
       const [left, whole] = [changed.facts(localOf(after)), indexOf(after).facts(localOf(after))];
       assert.deepEqual(left, whole);
     }),
