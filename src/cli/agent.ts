@@ -27,6 +27,8 @@ export interface PolicyView {
   readonly policy: string;
   readonly generation: number;
   readonly endpoints: number;
+  /** It only counts what it would decide. */
+  readonly staged?: true | undefined;
   readonly problems: readonly string[];
   /** On all hosts, where a controller says it. */
   readonly cluster?:
@@ -61,6 +63,7 @@ const policiesSchema: v.GenericSchema<unknown, { readonly policies: readonly Pol
       policy: v.string(),
       generation: v.number(),
       endpoints: v.number(),
+      staged: v.optional(v.literal(true)),
       problems: v.array(v.string()),
       cluster: v.optional(v.object({ generation: v.number(), inForce: v.number(), needed: v.number(), problems: v.array(v.string()) })),
       rules: v.array(v.object({ rule: v.string(), action: v.string(), packets: v.number(), bytes: v.number() })),

@@ -35,7 +35,9 @@ async function list(session: Session): Promise<Answer> {
 }
 
 async function counters(session: Session): Promise<Answer> {
-  const rows = (await policies(session)).flatMap(({ policy, rules }) => rules.map((rule) => ({ policy, ...rule })));
+  const rows = (await policies(session)).flatMap(({ policy, staged, rules }) =>
+    rules.map(({ action, ...rule }) => ({ policy, ...rule, action: staged ? `would ${action}` : action })),
+  );
   const columns = [
     { title: 'POLICY', value: ({ policy }: (typeof rows)[number]) => policy },
     { title: 'RULE', value: ({ rule }: (typeof rows)[number]) => rule },

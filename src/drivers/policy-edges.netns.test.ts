@@ -9,6 +9,7 @@ import { reportOf } from '#agent/policy-report.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
+import { readStagedPolicy } from '#kubernetes/calico-policy.ts';
 import { PolicyIndex } from '#kubernetes/policy-index.ts';
 import { readNetworkPolicy } from '#kubernetes/network-policy.ts';
 import { type Ip, parseIp } from '#model/ip.ts';
@@ -153,6 +154,44 @@ test('counters tell which rule of which policy has met a packet', async () => {
     [report?.policy, report?.generation, report?.endpoints, report?.rules.map(({ rule, action, packets }) => [rule, action, packets])],
     ['NetworkPolicy shop/policy-0', 2, 1, [['ingress 1', 'allow', 1]]],
   );
+});
+
+test('a staged policy counts what it would decide, alone in its tier and before others, and decides nothing', async () => {
+  const index = new PolicyIndex();
+  index.putNamespace('shop', {});
+  for (const name of ['web', 'client'])
+    index.putPod(`shop/${name}`, { namespace: 'shop', labels: { app: name }, account: 'default', ips: [], ports: [] });
+  const staged = (name: string, spec: object): void => {
+    const item = { metadata: { namespace: 'shop', name }, spec: { selector: "app == 'web'", ...spec } };
+    index.putPolicy(readStagedPolicy(item).policy ?? assert.fail());
+  };
+  staged('strict', {
+    order: 1,
+    ingress: [{ action: 'Log' }, { action: 'Deny', protocol: 'UDP', source: { selector: "app == 'client'" } }],
+  });
+  staged('other', { order: 2, ingress: [{ action: 'Allow', protocol: 'TCP' }] });
+  const local = [...owners].map(([{ endpoint }, owner]) => ({ owner, addresses: endpoint.addresses }));
+  const counted = async (): Promise<unknown> => {
+    const facts = index.facts(local) ?? assert.fail();
+    apply(facts);
+    using friend = await clientBox.udp(at(client));
+    assert.equal(await isHeard(friend), true);
+    const known = [...index.policies.values()].map((policy) => ({ policy, generation: 1, problems: [] }));
+    const counts = inNetns(host.path, () => ruleCounts('causeway_policy'));
+    return reportOf(known, facts, { counts, cluster: new Map() })
+      .filter(({ staged: is }) => is)
+      .map(({ policy, rules }) => [policy, rules.map(({ rule, action, packets }) => `${rule} ${action} ${packets}`)]);
+  };
+  const expected = [
+    ['StagedNetworkPolicy shop/other', ['ingress 1 allow 0', 'ingress otherwise deny 1']],
+    ['StagedNetworkPolicy shop/strict', ['ingress 1 log 0', 'ingress 2 deny 1', 'ingress otherwise deny 0']],
+  ];
+  assert.deepEqual(await counted(), expected);
+  // TCP that begins in the middle is not the business of staged policies alone.
+  assert.ok(!host.run('nft', 'list', 'table', 'inet', 'causeway_policy').includes('no beginning'));
+  const { policy } = readNetworkPolicy({ metadata: { namespace: 'shop', name: 'open' }, spec: open });
+  index.putPolicy(policy ?? assert.fail());
+  assert.deepEqual(await counted(), expected);
 });
 
 test('what is denied can be logged with its rule, and is denied all the same', async () => {

@@ -5,6 +5,7 @@ import * as fc from 'fast-check';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { flushConntrack } from '#kernel/conntrack.ts';
+import { calicoPackets, calicoWorlds } from '#kubernetes/calico-worlds.fixture.ts';
 import { indexOf, localOf } from '#kubernetes/policy-cluster.fixture.ts';
 import { Reference } from '#kubernetes/policy-reference.fixture.ts';
 import type { World, WorldPacket } from '#kubernetes/policy-world.fixture.ts';
@@ -85,34 +86,52 @@ function connects({ source, destination, port }: WorldPacket, seconds: string): 
     .output.includes('refused');
 }
 
-const samples = fc.sample(fc.tuple(worlds(count), fc.array(packets(count), { minLength: 60, maxLength: 60 })), { numRuns: 25, seed: 4 });
+type Sample = readonly [World, readonly WorldPacket[]];
+const sampled = (some: fc.Arbitrary<World>, packet: fc.Arbitrary<WorldPacket>): readonly Sample[] =>
+  fc.sample(fc.tuple(some, fc.array(packet, { minLength: 60, maxLength: 60 })), { numRuns: 25, seed: 4 });
+const samples = sampled(worlds(count), packets(count));
+const calicoSamples = sampled(calicoWorlds(count), calicoPackets(count));
 
-test('packets of random clusters arrive exactly where the reference lets them', async () => {
-  const seen = { allowed: 0, denied: 0 };
-  for (const [world, all] of samples) {
-    apply(world);
-    const reference = new Reference(world);
-    const some = all.filter(({ protocol }) => protocol === 'UDP').map((packet) => packet);
-    const between = some.filter(({ source, destination }) => placeOf(source) !== placeOf(destination));
-    const expected = between.map((packet) => reference.allows(packet));
-    assert.deepEqual(await arrives(between, expected), expected, JSON.stringify({ world, between }));
-    for (const allowed of expected) seen[allowed ? 'allowed' : 'denied'] += 1;
-    const tcp = all
-      .filter(({ protocol, source, destination }) => protocol === 'TCP' && placeOf(source) !== placeOf(destination))
-      .slice(0, 3);
-    for (const packet of tcp) {
-      const isAllowed = reference.allows(packet);
-      assert.equal(connects(packet, isAllowed ? '5' : '0.1'), isAllowed, JSON.stringify({ world, packet }));
+const isEcho = ({ icmp }: WorldPacket): boolean => icmp?.type === 8 && icmp.code === 0;
+
+/** One of each protocol after the other, since what has been let through stands. */
+async function compare([world, all]: Sample, seen: { allowed: number; denied: number }): Promise<void> {
+  apply(world);
+  const reference = new Reference(world);
+  const between = all.filter(({ source, destination }) => placeOf(source) !== placeOf(destination));
+  const datagrams = between.filter(({ protocol }) => protocol === 'UDP');
+  const expected = datagrams.map((packet) => reference.allows(packet));
+  assert.deepEqual(await arrives(datagrams, expected), expected, JSON.stringify({ world, datagrams }));
+  for (const allowed of expected) seen[allowed ? 'allowed' : 'denied'] += 1;
+  for (const packet of between.filter(({ protocol }) => protocol === 'TCP').slice(0, 3)) {
+    const isAllowed = reference.allows(packet);
+    assert.equal(connects(packet, isAllowed ? '5' : '0.1'), isAllowed, JSON.stringify({ world, packet }));
+  }
+  for (const packet of between.filter(isEcho).slice(0, 3)) {
+    const isAllowed = reference.allows(packet);
+    assert.equal(isEchoed(packet, isAllowed ? '5' : '0.2'), isAllowed, JSON.stringify({ world, packet }));
+  }
+  flushConntrack(host.kinds.sockets, '', [{ protocol: 'udp' }, { protocol: 'tcp' }, { protocol: 'icmp' }]);
+}
+
+const isEchoed = ({ source, destination }: WorldPacket, seconds: string): boolean =>
+  placeOf(source).try('ping', '-c', '1', '-W', seconds, '-I', source, destination).status === 0;
+
+for (const [what, some] of [
+  ['random clusters', samples],
+  ['random clusters with Calico’s policies', calicoSamples],
+] as const) {
+  test(`packets of ${what} arrive exactly where the reference lets them`, async () => {
+    const seen = { allowed: 0, denied: 0 };
+    for (const sample of some) await compare(sample, seen);
+    assert.ok(seen.allowed > 50 && seen.denied > 50, JSON.stringify(seen));
+  });
+
+  test(`a second run finds everything as it should be, for every sample of ${what}`, () => {
+    for (const [world] of some) {
+      apply(world);
+      host.forget();
+      assert.equal(apply(world).changed, 0, JSON.stringify(world));
     }
-    flushConntrack(host.kinds.sockets, '', [{ protocol: 'udp' }, { protocol: 'tcp' }]);
-  }
-  assert.ok(seen.allowed > 50 && seen.denied > 50, JSON.stringify(seen));
-});
-
-test('a second run finds everything as it should be, for every sample', () => {
-  for (const [world] of samples) {
-    apply(world);
-    host.forget();
-    assert.equal(apply(world).changed, 0, JSON.stringify(world));
-  }
-});
+  });
+}
