@@ -1,11 +1,12 @@
 // Causeway installed as its users do it: an image without a registry, one file for kubectl, and nothing of it on the nodes
 // before and after.
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { docker, startDockerd } from '#lab/engine.ts';
+import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, type BuiltImage, defaultImage, imageRepository } from '#lab/image.ts';
 import { agentDaemonSet, controllerDeployment, importImage, manifestFor } from '#lab/kubernetes-install.ts';
@@ -30,6 +31,11 @@ before(async () => {
   cluster = new Kubernetes(lab);
   await cluster.startWithoutNetwork();
   await Promise.all(lab.hosts.map((host) => importImage(host, image.path)));
+  // Plugins that the hosts have from somebody else.
+  for (const host of lab.hosts) {
+    mkdirSync(host.file('/opt/cni/bin'), { recursive: true });
+    for (const plugin of ['bridge', 'host-local']) copyFileSync(join('/usr/lib/cni', plugin), host.file(`/opt/cni/bin/${plugin}`));
+  }
   untouched = await Promise.all(lab.hosts.map(tracesOf));
 });
 after(async () => {
@@ -180,11 +186,42 @@ const decides = (...words: readonly string[]): Promise<string> => can('causeway-
 test('agents and controllers may do what they need, and nothing else', async () => {
   for (const what of ['nodes', 'services', 'endpointslices.discovery.k8s.io']) assert.equal(await may('list', what), 'yes', what);
   for (const what of ['secrets', 'configmaps', 'serviceaccounts']) assert.equal(await may('get', what), 'no', what);
+  assert.equal(await may('get', 'network-attachment-definitions.k8s.cni.cncf.io'), 'yes');
+  assert.equal(await may('patch', 'pods', '--subresource=status'), 'yes');
   for (const what of ['nodes', 'services', 'pods']) for (const verb of ['patch', 'delete']) assert.equal(await may(verb, what), 'no', what);
   for (const what of ['services', 'secrets', 'pods', 'nodes']) assert.equal(await decides('get', what, '--all-namespaces'), 'no', what);
   for (const what of ['services', 'addresspools.causeway.dev']) assert.equal(await decides('update', what), 'no', what);
   assert.equal(await decides('update', 'lease/causeway-controller', '--namespace=kube-system'), 'yes');
   assert.equal(await decides('update', 'lease/other', '--namespace=kube-system'), 'no');
+});
+
+test('agents in pods execute the plugins of their hosts for further networks', async () => {
+  const host = lab.host('host1');
+  const definitions = join(manifestsFolder, 'network-attachment-definitions.yaml');
+  await cluster.applyText(readFileSync(definitions, 'utf8'));
+  await cluster.kubectl('wait', '--for=condition=Established', 'crd/network-attachment-definitions.k8s.cni.cncf.io', '--timeout=30s');
+  const ipam = { type: 'host-local', subnet: '10.98.0.0/24' };
+  await cluster.apply({
+    apiVersion: 'k8s.cni.cncf.io/v1',
+    kind: 'NetworkAttachmentDefinition',
+    metadata: { name: 'lan' },
+    spec: { config: JSON.stringify({ cniVersion: '1.0.0', type: 'bridge', bridge: 'br-lan', ipam }) },
+  });
+  const further = (podName: string): object => {
+    const wanted = pod(podName, host.name);
+    return { ...wanted, metadata: { name: podName, annotations: { 'k8s.v1.cni.cncf.io/networks': 'lan' } } };
+  };
+  await cluster.apply(further('three'), further('four'));
+  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', 'three', 'four', '--timeout=90s');
+  const shown = await inPod('four', 'ip -o -4 addr show net1');
+  const address = /10\.98\.0\.\d+/.exec(shown)?.[0] ?? assert.fail(shown);
+  assert.equal(await inPod('three', `wget -qO- -T 5 http://${address}:8080/`), 'four');
+  await cluster.kubectl('delete', 'pod', 'three', 'four', '--wait');
+  const left = async (): Promise<string> =>
+    await host.ask(['sh', '-c', 'find /var/lib/cni/networks/lan -name "10.*"; ip -br link show master br-lan']);
+  await until('nothing of it to be left', async () => (await left()) === '', patient);
+  await cluster.kubectl('delete', '--filename', definitions);
+  await host.exec(['ip', 'link', 'del', 'br-lan']);
 });
 
 interface Streams {

@@ -8,6 +8,7 @@ import { manifestsFolder } from '#lab/helm-chart.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
+import { agentStatus } from './bed.ts';
 
 const name = 'networks-test';
 const plugins = ['bridge', 'macvlan', 'host-local', 'static'];
@@ -27,6 +28,8 @@ before(async () => {
   await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
   await cluster.apply(
     definition('lan', { type: 'bridge', bridge: 'br-lan', ipam: { type: 'host-local', subnet: '10.98.0.0/24' } }),
+    definition('blue', { type: 'causeway', subnets: ['10.96.0.0/16', 'fd96::/48'] }),
+    definition('green', { type: 'causeway', subnets: ['10.95.0.0/20'], vni: 77 }),
     definition('wire', {
       plugins: [{ type: 'macvlan', master: 'eth0', capabilities: { ips: true, mac: true }, ipam: { type: 'static' } }],
     }),
@@ -136,6 +139,49 @@ test('JSON says addresses, MAC and link of a macvlan', async () => {
   });
   assert.equal(await page('three', '10.97.0.4'), 'four');
   await cluster.kubectl('delete', 'pod', 'three', 'four', '--wait');
+});
+
+test('a network of ours leads from node to node beside that of the cluster, and to no other network', async () => {
+  await cluster.apply(pod('five', 'host1', 'blue'), pod('six', 'host2', 'blue,green@green0'), pod('seven', 'host1', 'green'));
+  await ready('five', 'six', 'seven');
+  const [five, six, seven] = await Promise.all(['five', 'six', 'seven'].map(statusOf));
+  assert.deepEqual(
+    six?.map((of) => [of.name, of.interface, of.ips.length]),
+    [
+      ['pods', 'eth0', 1],
+      ['default/blue', 'net1', 2],
+      ['default/green', 'green0', 1],
+    ],
+  );
+  for (const ip of six?.[1]?.ips ?? []) assert.equal(await page('five', ip.includes(':') ? `[${ip}]` : ip), 'six');
+  assert.equal(await page('seven', six?.[2]?.ips[0]), 'six');
+  assert.equal(await page('six', seven?.[1]?.ips[0]), 'seven');
+  assert.equal(await page('six', five?.[0]?.ips[0]), 'five');
+  const blue = five?.[1]?.ips[0] ?? '';
+  const strange = await cluster.tryKubectl(['exec', 'seven', '--', 'wget', '-qO-', '-T', '2', `http://${blue}:8080/`], { anyStatus: true });
+  assert.notEqual(strange.status, 0);
+});
+
+test('while its definition is gone and its agent restarts a network stays with its pods, and goes with the last of them', async () => {
+  const host = lab.host('host1');
+  const [six] = [await statusOf('six')];
+  await cluster.kubectl('delete', 'net-attach-def', 'blue');
+  await host.stopService('agent', 'SIGKILL');
+  await cluster.startAgent(host);
+  await until('the agent to be in step', async () => (await agentStatus(host)).synced);
+  assert.equal(await page('five', six[1]?.ips[0]), 'six');
+  assert.equal((await agentStatus(host)).kernelWrites, 0);
+  await cluster.kubectl('delete', 'pod', 'five', 'six', 'seven', '--wait');
+  for (const one of lab.hosts) {
+    await until(`${one.name} to have nothing of it`, async () => {
+      const links = (await one.ask(['ip', '-br', 'link'])).split('\n').filter((line) => /^cw[ext]/.test(line));
+      return links.every((line) => line.startsWith('cwx1 '));
+    });
+    assert.doesNotMatch(await one.ask(['ip', 'route']), /10\.9[56]\./);
+  }
+  await cluster.apply(pod('five', 'host1', 'blue'));
+  await until('the event', async () => /definition default\/blue: there is no such/.test(await events('five')));
+  await cluster.kubectl('delete', 'pod', 'five', '--wait');
 });
 
 test('a pod that asks for what is not there is told which annotation and definition it is, and gets nothing', async () => {

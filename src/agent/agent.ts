@@ -324,7 +324,7 @@ export class Agent implements AsyncDisposable {
     this.#news.planning();
     this.#facts = this.#completeFacts();
     const { services, policies, bgp } = this.#options;
-    this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all()));
+    this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all(), policies.network));
     const bridges = this.#options.bridges?.(this.#facts.blocks);
     const beyond = { services: services?.current() ?? [], policy: this.#policy, bgp: settingsOf(bgp), bridges };
     const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);

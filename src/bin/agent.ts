@@ -203,6 +203,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   const context = {
     journal,
     kick: () => agent.loop.kick(),
+    local: () => agent.local,
     log,
     closing,
     publicKey: () => publicKey,
@@ -299,6 +300,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   cluster.services?.start();
   cluster.policies?.start();
   cluster.bgp?.start();
+  cluster.own?.start();
 
   const stop = new AbortController();
   const sync = await serveDocker(options, agent, { log, closing, signal: stop.signal });

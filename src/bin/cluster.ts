@@ -9,7 +9,7 @@ import { PolicedConnections } from '#agent/policed-connections.ts';
 import type { ClusterView } from '#agent/policy-report.ts';
 import type { View } from '#agent/view.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
-import type { AddressChooser, Journal } from '#api/local.ts';
+import type { AddressChooser, Journal, LocalAgent } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
 import { flannelController } from '#flannel/controller.ts';
 import { Registry } from '#flannel/registry.ts';
@@ -25,6 +25,7 @@ import { HealthPorts } from '#kubernetes/health-ports.ts';
 import { NodeTeller } from '#kubernetes/node-teller.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
+import { OwnNetworks } from '#kubernetes/own-networks.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { readStatuses } from '#kubernetes/policy-status.ts';
 import { PolicyTeller } from '#kubernetes/policy-teller.ts';
@@ -68,6 +69,8 @@ export interface Cluster {
   readonly networks?: FurtherNetworks;
   /** Links of others that hold an address in blocks of this host, where it may have been another system's. */
   readonly bridges?: (blocks: Snapshot['blocks']) => readonly string[];
+  /** Those of them that are ours; followed from start() on. */
+  readonly own?: OwnNetworks;
   /** Told after every run of the loop. */
   applied(done: Done): void;
 }
@@ -79,6 +82,8 @@ export interface ClusterContext {
   readonly log: Logger;
   readonly closing: AsyncDisposableStack;
   readonly view: () => View;
+  /** Of this host's agent, once it is there. */
+  readonly local: () => LocalAgent;
   /** Of this host's WireGuard key, when it can do WireGuard. */
   readonly publicKey: () => string | undefined;
   /** Fault `invalid` when the interface that was asked for is not there. */
@@ -93,7 +98,8 @@ const ownAddresses = (): ReadonlySet<string> =>
   new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))));
 
 /** This host as the Node `host`. Faults as readKubeconfig. */
-export function followKubernetes(host: string, node: NodeOptions, { journal, kick, log, closing, publicKey }: ClusterContext): Cluster {
+export function followKubernetes(host: string, node: NodeOptions, context: ClusterContext): Cluster {
+  const { journal, kick, log, closing, publicKey } = context;
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
   const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
   const kubernetesLog = log.child({ part: 'kubernetes' });
@@ -106,6 +112,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   const policyTeller = closing.use(new PolicyTeller({ client, node: host, log: kubernetesLog }));
   const saw = (item: unknown): void => teller.saw(item);
   const taken = (): Ip[] => [...takenByOthers(journal), ...foreignAddresses().map(({ ip }) => ip)];
+  const own = node.model === 'calico' ? undefined : closing.use(ownNetworks(client, podCidrs, context));
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
   const calico =
     node.model === 'calico' ? followCalico(client, { ...cluster, journal, now: () => Date.now() }, { kick, closing }) : undefined;
@@ -118,9 +125,10 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
   return {
     host,
     generation: 0,
-    controller: () => calico?.controller ?? kubernetesController(client, cluster),
+    controller: () => calico?.controller ?? kubernetesController(client, { ...cluster, ...(own === undefined ? {} : { further: own }) }),
     ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose }),
-    networks: new PodNetworks({ client, folder: dirname(cniConf) }),
+    networks: new PodNetworks({ client, folder: dirname(cniConf), ...(own === undefined ? {} : { own }) }),
+    ...(own === undefined ? {} : { own }),
     bridges: bridgesOf(host),
     renew: () => undefined,
     services,
@@ -134,6 +142,7 @@ export function followKubernetes(host: string, node: NodeOptions, { journal, kic
       policed?.applied(done.policy);
       const { refusedRules } = done;
       if (policies.isSynced()) policyTeller.wish(refusedRules === undefined ? policies.word(done.policy) : undefined, refusedRules);
+      own?.settle();
       const wish = calico === undefined ? wishFor(host, publicKey(), done) : undefined;
       if (wish !== undefined) teller.wish(wish);
       const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
@@ -174,6 +183,22 @@ export async function followFlannel(host: string, url: string, context: ClusterC
     taken: () => foreignAddresses().map(({ ip }) => ip),
   });
   return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, applied: () => undefined };
+}
+
+function ownNetworks(client: KubernetesClient, podCidrs: NodeOptions['podCidrs'], { journal, log, local }: ClusterContext): OwnNetworks {
+  return new OwnNetworks({
+    client,
+    journal,
+    podCidrs,
+    log: log.child({ part: 'kubernetes' }),
+    used: () =>
+      new Set(
+        local()
+          .localEndpoints()
+          .map(({ network }) => network),
+      ),
+    isKnown: (id) => local().network(id) !== undefined,
+  });
 }
 
 /** The model `calico`: pools, blocks and speakers as the cluster's custom resources say. */

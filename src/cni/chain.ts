@@ -138,20 +138,28 @@ export async function addChain(of: Chain, attached: Attached, before: (reached: 
 
 const hasLateResult = ({ version }: Chain): boolean => chainVersions.indexOf(version) >= chainVersions.indexOf('0.4.0');
 
-/** Asks the first `reached` plugins backwards. All are asked, also when one fails; then the first failure is thrown. */
-export async function deleteChain(of: Chain, attached: Attached, { reached, result }: Reached, own: Own): Promise<void> {
+/**
+ * Asks the first `reached` plugins backwards. All are asked, also when one fails; then the first failure is thrown. One that has
+ * refused ADD by its own words has said that it made nothing, so it may refuse DEL for the same reason.
+ */
+export async function deleteChain(of: Chain, attached: Attached, { reached, result, isRefused }: Reached, own: Own): Promise<void> {
   const failures: unknown[] = [];
   const earlier = hasLateResult(of) ? result : undefined;
   for (let index = reached - 1; index >= 0; index--) {
-    await run(of, attached, { command: 'DEL', index, earlier }, own).catch((error: unknown) => failures.push(error));
+    await run(of, attached, { command: 'DEL', index, earlier }, own).catch((error: unknown) => {
+      if (isRefused !== true || index < reached - 1) failures.push(error);
+    });
   }
   if (failures.length > 0) throw failures[0];
 }
 
 export interface Reached {
+  /** How many plugins of the chain have been asked. */
   readonly reached: number;
-  /** Of the ADD, when it has ended well. */
+  /** The last plugin's answer to ADD, when it has ended well. */
   readonly result?: unknown;
+  /** The last of those that were asked has refused. */
+  readonly isRefused?: boolean;
 }
 
 /** Nothing where the version has no CHECK, or the configuration wants none. */

@@ -6,9 +6,9 @@ import type { Journal } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import * as field from '#api/fields.ts';
 import type { Ip } from '#model/ip.ts';
-import type { Chain } from './chain.ts';
+import type { Chain, Reached } from './chain.ts';
 
-export interface FurtherAttachment {
+export interface FurtherAttachment extends Reached {
   readonly place: string;
   readonly name: string;
   readonly ifname: string;
@@ -17,10 +17,6 @@ export interface FurtherAttachment {
   /** CNI_ARGS */
   readonly args: string;
   readonly gateways: readonly Ip[];
-  /** How many plugins of the chain have been asked. */
-  readonly reached: number;
-  /** The last plugin's answer. */
-  readonly result?: unknown;
 }
 
 export interface FurtherRecord {
@@ -50,6 +46,7 @@ const attachment: v.GenericSchema<unknown, FurtherAttachment> = v.object({
   gateways: v.array(field.ip),
   reached: v.number(),
   result: v.exactOptional(v.unknown()),
+  isRefused: v.exactOptional(v.boolean()),
 });
 const record: v.GenericSchema<unknown, FurtherRecord> = v.object({
   containerId: v.string(),

@@ -160,6 +160,18 @@ test('a failed ADD takes along what was there before it, and the pod gets nothin
   assert.deepEqual([endpoints(), left()], [[], []]);
 });
 
+test('a plugin that refuses ADD and DEL keeps nobody, those before it do', async (t) => {
+  const { world, execute, calls, fail, left } = await bed(t);
+  world.wanted = two;
+  fail('ADD-second-net1');
+  fail('DEL-second-net1');
+  assert.equal((await execute()).code, 5);
+  assert.deepEqual([calls().slice(2), left()], [['DEL second net1 netns', 'DEL first net1 netns'], []]);
+  fail('DEL-first-net1');
+  assert.equal((await execute()).code, 5);
+  assert.deepEqual(left(), ['cni', 'cni-further']);
+});
+
 test('what cannot be undone keeps nothing else, and is tried again', async (t) => {
   const { world, execute, calls, fail, mend, endpoints, left, attached } = await bed(t);
   world.wanted = two;

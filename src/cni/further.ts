@@ -66,10 +66,16 @@ export class Further {
         record = { ...record, networks: [...networks, next] };
         this.#records.put(id, record);
       };
-      const before = (reached: number): void => note({ ...network, reached });
+      let reached = 0;
+      const before = (next: number): void => note({ ...network, reached: (reached = next) });
       await about(network, async () => {
-        const result = await addChain(network.chain, attachedOf(record, network), before, own);
-        note({ ...network, reached: network.chain.plugins.length, result });
+        try {
+          const result = await addChain(network.chain, attachedOf(record, network), before, own);
+          note({ ...network, reached, result });
+        } catch (error) {
+          if (isFault(error) && error.code !== 'timeout') note({ ...network, reached, isRefused: true });
+          throw error;
+        }
       });
     }
     for (const network of planned.filter(({ gateways }) => gateways.length > 0))

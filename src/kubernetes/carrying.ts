@@ -20,7 +20,7 @@ export interface Applied {
 export function wishFor(host: string, publicKey: string | undefined, { facts, isInPlace, free }: Applied): NodeWish | undefined {
   const self = facts.hosts.get(host);
   const network = facts.networks.get(podNetwork.id);
-  const own = [...facts.blocks.values()].filter((block) => block.host === host);
+  const own = [...facts.blocks.values()].filter((block) => block.host === host && block.network === podNetwork.id);
   if (self?.carrying === undefined || network === undefined || own.length === 0 || !isInPlace) return undefined;
   const remotes: Remote[] = [...facts.hosts.values()]
     .filter(({ id }) => id !== host)

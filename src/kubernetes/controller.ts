@@ -9,7 +9,10 @@ import { Fault } from '#model/fault.ts';
 import { cidrBase, contains, type Ip } from '#model/ip.ts';
 import { vtepMac } from '#model/numbers.ts';
 import type { Change, KubernetesClient } from './client.ts';
+import { LineQueue } from './line-queue.ts';
 import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
+import { OwnFacts } from './own-facts.ts';
+import type { OwnNetworks } from './own-networks.ts';
 
 export interface KubernetesOptions extends ClusterOptions {
   /** Name of this host's Node. */
@@ -17,6 +20,8 @@ export interface KubernetesOptions extends ClusterOptions {
   readonly log: { warn(fields: object, message: string): void };
   /** Told of this host's own Node as often as it changes. */
   readonly saw?: (node: unknown) => void;
+  /** Networks beside that of all pods. */
+  readonly further?: OwnNetworks;
   /** Addresses of this host's containers that others have attached: never given out. */
   readonly taken?: () => readonly Ip[];
 }
@@ -26,7 +31,9 @@ const nodes = '/api/v1/nodes';
 export const kubernetesDecides: Decider = { who: 'Kubernetes', hint: 'Use kubectl, or an agent that follows a controller' };
 
 const full = (): Fault =>
-  new Fault('exhausted', "The node's podCIDR has no free address", { hint: 'Give nodes larger ranges, or run fewer pods on each' });
+  new Fault('exhausted', "The node's part of the network has no free address", {
+    hint: 'Give nodes larger ranges, or run fewer pods on each',
+  });
 
 /** What was last said of each node, so that only news are passed on: kubelets touch their Nodes every few seconds. */
 class Known {
@@ -35,10 +42,17 @@ class Known {
   readonly #problems = new Map<string, string>();
   /** Node by its block's id. */
   readonly #holders = new Map<string, string>();
+  readonly #further: OwnFacts;
   #taken = '';
 
   constructor(options: KubernetesOptions) {
     this.#options = options;
+    this.#further = new OwnFacts(options);
+  }
+
+  /** What is to be said of networks beside that of all pods. */
+  further(revision: number): Iterable<WatchLine> {
+    return this.#further.lines(this.#options.further?.current ?? [], this.#facts, revision);
   }
 
   get(name: string): NodeFacts | undefined {
@@ -150,21 +164,35 @@ const substance = ({ host, blocks }: NodeFacts): string =>
 /** Each watch begins with a whole listing; `since` is not needed, as a listing of Nodes is small beside what a pod costs. */
 export function kubernetesController(client: KubernetesClient, options: KubernetesOptions): Controller {
   let known = new Known(options);
+  const { further } = options;
 
   async function* watch({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<WatchLine, void> {
+    const ended = new AbortController();
+    const both = AbortSignal.any([signal, ended.signal]);
+    const queue = new LineQueue<WatchLine>();
+    followNodes(queue, both).catch((error: unknown) => queue.fail(error));
+    try {
+      yield* queue.lines(signal);
+    } finally {
+      ended.abort();
+      further?.onChange(() => undefined);
+    }
+  }
+
+  async function followNodes(queue: LineQueue<WatchLine>, signal: AbortSignal): Promise<void> {
+    await further?.whenListed(signal);
     const listing = await client.list(nodes, signal);
-    const { revision } = listing;
+    let { revision } = listing;
     known = new Known(options);
     const lines = listing.items.flatMap((item) => [...known.put(item, revision)]);
-    yield* known.network(revision);
-    yield* lines;
-    yield { type: 'synced', revision, whole: true };
-    for (let since = revision; !signal.aborted;) {
-      for await (const change of client.watch(nodes, since, signal)) {
-        since = change.revision;
-        yield* linesOf(change);
+    queue.push(...known.network(revision), ...lines, ...known.further(revision), { type: 'synced', revision, whole: true });
+    further?.onChange(() => queue.push(...known.further(revision)));
+    while (!signal.aborted) {
+      for await (const change of client.watch(nodes, revision, signal)) {
+        revision = change.revision;
+        queue.push(...linesOf(change));
       }
-      await client.checkReached(nodes, since, signal);
+      await client.checkReached(nodes, revision, signal);
     }
   }
 
@@ -177,6 +205,7 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
       const isOwn = nameOf(change.item) === options.host;
       if (isOwn && (known.get(options.host)?.blocks !== before || known.isOutdated)) yield* known.network(revision);
     } else if (change.type === 'delete') yield* known.delete(change.item, revision);
+    if (change.type !== 'bookmark') yield* known.further(revision);
     yield { type: 'bookmark', revision };
   }
 

@@ -21,8 +21,9 @@ export class LineQueue<T> {
     signal.addEventListener('abort', () => this.#wake(), { once: true });
     while (!signal.aborted) {
       yield* this.#waiting.splice(0);
-      if (this.#failure !== undefined) throw this.#failure.error;
+      // More may have come while those were read.
       if (this.#waiting.length > 0 || signal.aborted) continue;
+      if (this.#failure !== undefined) throw this.#failure.error;
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }

@@ -8,7 +8,7 @@ import { choicesFor } from '#drivers/models.ts';
 import { compactOf, placeOf } from '#model/block.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrLength, contains, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
-import { unknownInterface } from '#model/numbers.ts';
+import { unknownInterface, wireguardPortOf } from '#model/numbers.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { readAnnotations } from './annotations.ts';
 import { revisionOf } from './client.ts';
@@ -106,7 +106,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
       field: 'status.addresses',
     });
   }
-  const { publicIp, ...told } = readAnnotations(metadata.annotations);
+  const { publicIp, wireguard, ...told } = readAnnotations(metadata.annotations);
   const addresses = publicIp === undefined ? internal : [publicIp, ...internal.filter((ip) => ip !== publicIp)];
   const host: Host = {
     ...meta(name, name, revision, createdAt),
@@ -114,6 +114,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     index: indexOf(first),
     generation: 0,
     ...told,
+    ...(wireguard === undefined ? {} : { wireguard: wireguardOf(wireguard) }),
     underlay: addresses.map((ip: Ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
     status: { ready: isReady === undefined || isReady === 'True', seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
@@ -128,6 +129,10 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   }));
   return { host, blocks, ...problem };
 }
+
+/** The port that follows from the network of all pods is no port of its own: in other networks it is another. */
+const wireguardOf = ({ publicKey, port }: NonNullable<Host['wireguard']>): NonNullable<Host['wireguard']> =>
+  port === undefined || port === wireguardPortOf(podNetwork.vni) ? { publicKey } : { publicKey, port };
 
 const epoch = '1970-01-01T00:00:00Z';
 const usualLengths = { 4: 24, 6: 64 } as const;

@@ -9,8 +9,11 @@ import type { AskingPod, AttachedNetwork, FurtherNetwork, FurtherNetworks } from
 import { Fault, isFault } from '#model/fault.ts';
 import type { KubernetesClient } from './client.ts';
 import { networksAnnotation, type NetworkSelection, readSelections } from './network-selection.ts';
+import { describingKeys, pluginsOf } from './own-network.ts';
+import { definitionsPath, type OwnNetworks } from './own-networks.ts';
 
-export const definitionsPath = '/apis/k8s.cni.cncf.io/v1/network-attachment-definitions';
+/** Of Multus: another network in the place of the cluster's. */
+const defaultAnnotation = 'v1.multus-cni.io/default-network';
 const statusAnnotation = 'k8s.v1.cni.cncf.io/network-status';
 /** Where a kubelet has a pod from. What it shows in the API of the pods of its own files has other identifiers than the runtime knows. */
 const sourceAnnotation = 'kubernetes.io/config.source';
@@ -19,6 +22,8 @@ export interface PodNetworksOptions {
   readonly client: Pick<KubernetesClient, 'get' | 'patch'>;
   /** Where the runtime has its configurations. */
   readonly folder: string;
+  /** Absent: definitions cannot describe networks of ours. */
+  readonly own?: Pick<OwnNetworks, 'networkOf'>;
 }
 
 const definition = v.object({ spec: v.nullish(v.object({ config: v.nullish(v.string(), '') }), {}) });
@@ -33,6 +38,11 @@ export class PodNetworks implements FurtherNetworks {
   }
 
   async of({ namespace, annotations }: AskingPod): Promise<readonly FurtherNetwork[]> {
+    if ((annotations[defaultAnnotation] ?? '') !== '')
+      throw new Fault('unsupported', `Annotation ${defaultAnnotation}: every pod is in the cluster's own network`, {
+        field: defaultAnnotation,
+        hint: `Remove it; ${networksAnnotation} may ask for that network beside the cluster's, and for its default-route`,
+      });
     const selections = readSelections(annotations[networksAnnotation] ?? '', namespace);
     const networks: FurtherNetwork[] = [];
     for (const [index, selection] of selections.entries()) networks.push(await this.#networkOf(selection, index));
@@ -65,13 +75,41 @@ export class PodNetworks implements FurtherNetworks {
     };
   }
 
-  async #configurationOf({ namespace, name }: NetworkSelection, place: string): Promise<Readonly<Record<string, unknown>>> {
-    const { spec } = v.parse(definition, await this.#definition(namespace, name, place));
+  async #configurationOf(selection: NetworkSelection, place: string): Promise<Readonly<Record<string, unknown>>> {
+    const { namespace, name } = selection;
+    const item = await this.#definition(namespace, name, place);
+    const { spec } = v.parse(definition, item);
     const text = spec?.config ?? '';
     if (text.trim() === '') return onDisk(this.#options.folder, name, place);
     const read = v.safeParse(configuration, text);
     if (!read.success) throw new Fault('invalid', `${place}: spec.config is no JSON object`, { field: 'spec.config' });
-    return { name, ...read.output };
+    const whole = { name, ...read.output };
+    if (!pluginsOf(whole).some(isOwn)) return whole;
+    checkServed(selection, place);
+    return await this.#withNetwork(whole, { key: `${namespace}/${name}`, item, place });
+  }
+
+  /** The plugin of ours is told which network it is, in the place of what describes it. */
+  async #withNetwork(
+    whole: Readonly<Record<string, unknown>>,
+    { key, item, place }: Described,
+  ): Promise<Readonly<Record<string, unknown>>> {
+    const { own } = this.#options;
+    if (own === undefined)
+      throw new Fault('unsupported', `${place}: networks of the type causeway are there with the model flannel only`, {
+        field: 'spec.config',
+      });
+    try {
+      const { id } = await own.networkOf(key, item);
+      const told = (plugin: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>
+        isOwn({ plugin })
+          ? { ...Object.fromEntries(Object.entries(plugin).filter(([one]) => !describingKeys.includes(one))), network: id }
+          : plugin;
+      return Array.isArray(whole['plugins']) ? { ...whole, plugins: pluginsOf(whole).map(({ plugin }) => told(plugin)) } : told(whole);
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      throw new Fault(error.code, `${place}, ${error.message}`, { field: error.field, hint: error.hint });
+    }
   }
 
   async #definition(namespace: string, name: string, place: string): Promise<unknown> {
@@ -83,6 +121,24 @@ export class PodNetworks implements FurtherNetworks {
       throw new Fault('not-found', `${place}: there is no such NetworkAttachmentDefinition`, { field: networksAnnotation, cause: error });
     }
   }
+}
+
+interface Described {
+  readonly key: string;
+  readonly item: unknown;
+  readonly place: string;
+}
+
+const isOwn = ({ plugin }: { readonly plugin: Readonly<Record<string, unknown>> }): boolean => plugin['type'] === 'causeway';
+
+/** Networks of ours lead to their own ranges: answers to anybody else would leave by the cluster's, where nobody waits for them. */
+function checkServed({ gateways, capabilities }: NetworkSelection, place: string): void {
+  const odd = gateways.length > 0 ? 'default-route' : Object.hasOwn(capabilities, 'portMappings') ? 'portMappings' : undefined;
+  if (odd === undefined) return;
+  throw new Fault('unsupported', `${place}: ${odd} cannot be served by a network of the type causeway`, {
+    field: odd,
+    hint: "Both are the cluster's own network's",
+  });
 }
 
 /** The configuration of that name in the runtime's folder. What cannot be read there is passed over, as runtimes do. */

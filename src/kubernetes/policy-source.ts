@@ -11,6 +11,7 @@ import type { OwnedAddresses, PolicyFacts } from '#model/policy.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
 import { namesServices } from './calico-rule.ts';
+import { podNetwork } from './nodes.ts';
 import { calicoKinds, clusterKinds, type FactKind, sliceKind, type Tell } from './policy-facts.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { calicoPolicyKinds, type PolicyKind, policyKinds } from './policy-kinds.ts';
@@ -34,6 +35,7 @@ const prefix = 'kubernetes/policy/';
 const knownKey = `${prefix}known`;
 
 export class KubernetesPolicies implements PolicySource, AsyncDisposable {
+  readonly network: string = podNetwork.id;
   readonly #options: PoliciesOptions;
   readonly #index = new PolicyIndex();
   readonly #kinds: FactKind[];

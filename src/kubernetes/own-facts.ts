@@ -1,0 +1,62 @@
+// What the agent is told of networks that the cluster defines: lines that lead from what was said before to what is.
+import type { WatchLine } from '#api/answers.ts';
+import type { Cidr } from '#model/ip.ts';
+import type { Block, CarryName, Network, Pool } from '#model/resources.ts';
+import type { NodeFacts } from './nodes.ts';
+import { blocksOf, factsOf, type OwnNetwork, nodePlace } from './own-network.ts';
+
+export interface OwnFactsOptions {
+  /** Name of this host's Node. */
+  readonly host: string;
+  readonly podCidrs: readonly Cidr[];
+  readonly carry?: CarryName;
+}
+
+type Fact =
+  | { readonly kind: 'networks'; readonly item: Network }
+  | { readonly kind: 'pools'; readonly item: Pool }
+  | { readonly kind: 'blocks'; readonly item: Block };
+
+const keyOf = ({ kind, item }: Fact): string => `${kind} ${item.id}`;
+
+export class OwnFacts {
+  readonly #options: OwnFactsOptions;
+  /** In the order in which they were told. */
+  #told = new Map<string, { readonly fact: Fact; readonly text: string }>();
+
+  constructor(options: OwnFactsOptions) {
+    this.#options = options;
+  }
+
+  *lines(networks: Iterable<OwnNetwork>, nodes: ReadonlyMap<string, NodeFacts>, revision: number): Generator<WatchLine, void> {
+    const facts = [...networks].flatMap((network) => this.#factsOf(network, nodes));
+    const next = new Map(facts.map((fact) => [keyOf(fact), { fact, text: JSON.stringify(fact.item) }]));
+    const before = this.#told;
+    this.#told = next;
+    for (const [key, { fact }] of [...before].toReversed()) {
+      if (!next.has(key)) yield { type: 'delete', kind: fact.kind, id: fact.item.id, revision };
+    }
+    for (const [key, { fact, text }] of next) if (before.get(key)?.text !== text) yield put(fact, revision);
+  }
+
+  #factsOf(network: OwnNetwork, nodes: ReadonlyMap<string, NodeFacts>): Fact[] {
+    const { host, podCidrs, carry } = this.#options;
+    const blocks = [...nodes].flatMap(([name, node]) => {
+      const place = nodePlace(node, podCidrs);
+      return place === undefined ? [] : blocksOf(network, name, place);
+    });
+    const own = blocks.filter((block) => block.host === host);
+    const { network: item, pools } = factsOf(network, { own, ...(carry === undefined ? {} : { carry }) });
+    return [
+      { kind: 'networks', item },
+      ...pools.map((pool): Fact => ({ kind: 'pools', item: pool })),
+      ...blocks.map((block): Fact => ({ kind: 'blocks', item: block })),
+    ];
+  }
+}
+
+function put(fact: Fact, revision: number): WatchLine {
+  if (fact.kind === 'networks') return { type: 'put', kind: fact.kind, item: { ...fact.item, revision }, revision };
+  if (fact.kind === 'pools') return { type: 'put', kind: fact.kind, item: { ...fact.item, revision }, revision };
+  return { type: 'put', kind: fact.kind, item: { ...fact.item, revision }, revision };
+}

@@ -1,0 +1,123 @@
+// Networks of ours from definitions: what is read, what is refused, and which part of one each node has.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isFault } from '#model/fault.ts';
+import { cidrLast, cidrBase, overlaps, parseCidr } from '#model/ip.ts';
+import type { NodeFacts } from './nodes.ts';
+import { blocksOf, conflictOf, factsOf, type OwnNetwork, nodePlace, readOwnNetwork } from './own-network.ts';
+
+const definition = (config: unknown): object => ({
+  metadata: { name: 'blue', creationTimestamp: '2026-01-01T00:00:00Z' },
+  spec: { config: typeof config === 'string' ? config : JSON.stringify(config) },
+});
+const read = (config: object, key = 'shop/blue'): OwnNetwork => {
+  const network = readOwnNetwork(key, definition({ type: 'causeway', ...config }));
+  assert.ok(network !== undefined);
+  return network;
+};
+const pods = [parseCidr('10.244.0.0/16'), parseCidr('fd44::/56')];
+const node = (...cidrs: readonly string[]): NodeFacts => ({
+  blocks: cidrs.map((cidr) => ({
+    id: 'x',
+    name: 'x',
+    revision: 1,
+    createdAt: '',
+    labels: {},
+    network: 'kubernetespods',
+    pool: 'p',
+    cidr: parseCidr(cidr),
+    host: 'a',
+    loans: [],
+  })),
+});
+
+for (const [what, config] of [
+  ['no configuration', ''],
+  ['no JSON', '{'],
+  ['a list', '[]'],
+  ['a plugin of others', { type: 'macvlan' }],
+  ['plugins of others', { plugins: [{ type: 'bridge' }, 1, null] }],
+] as const)
+  test(`describes no network of ours: ${what}`, () => assert.equal(readOwnNetwork('shop/blue', definition(config)), undefined));
+
+for (const [what, config, pattern] of [
+  ['no range', { type: 'causeway' }, /spec\.config: it lacks subnets/],
+  ['an empty list', { type: 'causeway', subnets: [] }, /subnets: expected a range/],
+  ['an address', { type: 'causeway', subnets: ['10.1.0.1'] }, /subnets\[0\]/],
+  ['host bits', { type: 'causeway', subnets: ['10.1.0.1/16'] }, /subnets\[0\]/],
+  ['two ranges of a family', { type: 'causeway', subnets: ['10.1.0.0/16', '10.2.0.0/16'] }, /one range per family/],
+  ['a VNI that is none', { type: 'causeway', subnets: ['10.1.0.0/16'], vni: 0 }, /vni: expected/],
+  ['an MTU that is none', { type: 'causeway', subnets: ['10.1.0.0/16'], mtu: '1400' }, /mtu/],
+  ['two of ours', { plugins: [{ type: 'causeway' }, { type: 'causeway' }] }, /plugins\[1\]: there is a plugin causeway before/],
+  ['in a list', { plugins: [{ type: 'tuning' }, { type: 'causeway' }] }, /plugins\[1\]: it lacks subnets/],
+] as const)
+  test(`refuses a description with ${what}`, () =>
+    assert.throws(
+      () => readOwnNetwork('shop/blue', definition(config)),
+      (error) => isFault(error, 'invalid') && pattern.test(error.message),
+    ));
+
+test('what makes it another network makes another id; what is worked out is the same everywhere', () => {
+  const one = read({ subnets: ['10.1.0.0/16'] });
+  assert.deepEqual(one, read({ subnets: ['10.1.0.0/16'] }));
+  assert.ok(one.vni > 4096);
+  const others = [
+    read({ subnets: ['10.1.0.0/17'] }),
+    read({ subnets: ['10.1.0.0/16'], vni: 7 }),
+    read({ subnets: ['10.1.0.0/16'] }, 'shop/red'),
+  ];
+  assert.equal(new Set([one, ...others].map(({ id }) => id)).size, 4);
+  assert.equal(read({ subnets: ['10.1.0.0/16'], mtu: 1300 }).id, one.id);
+});
+
+test('networks that would take packets from each other, or from pods, are not beside each other', () => {
+  const blue = read({ subnets: ['10.1.0.0/16'], vni: 7 });
+  const conflict = (config: object): string | undefined => conflictOf(read(config, 'shop/red'), [blue], pods);
+  assert.equal(conflict({ subnets: ['10.2.0.0/16', 'fd01::/48'], vni: 8 }), undefined);
+  assert.match(conflict({ subnets: ['10.1.128.0/24'], vni: 8 }) ?? '', /overlaps that of shop\/blue/);
+  assert.match(conflict({ subnets: ['10.0.0.0/8'], vni: 8 }) ?? '', /overlaps that of pods/);
+  assert.match(conflict({ subnets: ['10.2.0.0/16'], vni: 7 + 4096 }) ?? '', /vni/);
+  assert.match(conflict({ subnets: ['10.2.0.0/16'], vni: 1 }) ?? '', /vni/);
+});
+
+test('each node has the part that is as far along as its podCIDR, of each family', () => {
+  const network = read({ subnets: ['10.1.0.0/20', 'fd01::/48'] });
+  const place = nodePlace(node('10.244.7.0/24', 'fd44:0:0:7::/64'), pods);
+  assert.deepEqual(place, { number: 7n, bits: 8 });
+  const own = blocksOf(network, 'a', place ?? { number: 0n, bits: 0 });
+  assert.deepEqual(
+    own.map(({ cidr, host, pool }) => [cidr, host, pool]),
+    [
+      ['10.1.0.112/28', 'a', `${network.id}p4`],
+      ['fd01:0:0:700::/56', 'a', `${network.id}p6`],
+    ],
+  );
+  const { network: made, pools } = factsOf(network, { own });
+  assert.deepEqual(
+    pools.map(({ cidr, reserved, blockLength }) => [cidr, reserved, blockLength]),
+    [
+      ['10.1.0.0/20', { node: '10.1.0.112' }, 28],
+      ['fd01::/48', { node: 'fd01:0:0:700::' }, 56],
+    ],
+  );
+  assert.deepEqual([made.internal, made.present, made.choices.domain, made.vni], [true, undefined, 'host', network.vni]);
+});
+
+test('no two of all nodes share an address, and none leaves the range', () => {
+  const network = read({ subnets: ['10.1.0.0/18'] });
+  const parts = Array.from({ length: 256 }, (_, index) => {
+    const place = nodePlace(node(`10.244.${index}.0/24`), pods);
+    return blocksOf(network, String(index), place ?? { number: 0n, bits: 0 })[0]?.cidr ?? parseCidr('0.0.0.0/0');
+  });
+  assert.equal(cidrBase(parts[0] ?? parseCidr('0.0.0.0/0')), '10.1.0.0');
+  assert.equal(cidrLast(parts[255] ?? parseCidr('0.0.0.0/0')), '10.1.63.255');
+  assert.ok(parts.slice(1).every((part, index) => !overlaps(part, parts[index] ?? part)));
+});
+
+test('a range that is too small for the number of nodes has no part for any; a node without a range has none', () => {
+  const place = nodePlace(node('10.244.7.0/24'), pods) ?? { number: 0n, bits: 0 };
+  assert.deepEqual(blocksOf(read({ subnets: ['10.1.0.0/23'] }), 'a', place), []);
+  assert.equal(blocksOf(read({ subnets: ['10.1.0.0/22'] }), 'a', place)[0]?.cidr, '10.1.0.28/30');
+  assert.equal(nodePlace(node(), pods), undefined);
+  assert.equal(nodePlace(node('10.9.0.0/24'), pods), undefined);
+});

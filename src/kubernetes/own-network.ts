@@ -1,0 +1,186 @@
+// Networks of ours that a cluster defines: a NetworkAttachmentDefinition whose configuration has a plugin `causeway` with
+// `subnets`. Nothing else is stored of them, and nobody gives out their blocks: a node's part of such a network is as far along in it
+// as its podCIDR is in the range of pods, so every agent works out all of them alike.
+import { createHash } from 'node:crypto';
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import { parse } from '#api/parse.ts';
+import { choicesFor } from '#drivers/models.ts';
+import { Fault } from '#model/fault.ts';
+import { bitsOf, type Cidr, cidrBase, cidrLength, covers, familyOf, ipToBigint, overlaps, subnetAt } from '#model/ip.ts';
+import { portRange } from '#model/numbers.ts';
+import type { Block, CarryName, Network, Pool } from '#model/resources.ts';
+import { type NodeFacts, podNetwork } from './nodes.ts';
+
+export interface OwnNetwork {
+  /** `namespace/name` of the definition. */
+  readonly key: string;
+  /** Follows from what cannot change without its being another network. */
+  readonly id: string;
+  readonly vni: number;
+  /** One per family at most. */
+  readonly subnets: readonly Cidr[];
+  readonly mtu?: number;
+  /** Of the definition, RFC 3339. */
+  readonly createdAt: string;
+}
+
+export const ownNetwork: v.GenericSchema<unknown, OwnNetwork> = v.object({
+  key: v.string(),
+  id: field.id,
+  vni: field.vni,
+  subnets: v.array(field.cidr),
+  mtu: v.exactOptional(field.mtu),
+  createdAt: field.timestamp,
+});
+
+const definition = v.object({
+  metadata: v.object({ creationTimestamp: v.optional(field.timestamp, '1970-01-01T00:00:00Z') }),
+  spec: v.nullish(v.object({ config: v.nullish(v.string(), '') }), {}),
+});
+const configured = v.pipe(v.string(), v.parseJson(), field.object);
+const described = v.object({
+  subnets: v.pipe(
+    field.listOf(field.cidr, 2),
+    v.minLength(1, 'expected a range'),
+    v.check((subnets) => new Set(subnets.map(familyOf)).size === subnets.length, 'expected one range per family'),
+  ),
+  vni: v.exactOptional(field.vni),
+  mtu: v.exactOptional(field.mtu),
+});
+
+/** Keys of the plugin that say what the network is, and are not for who attaches to it. */
+export const describingKeys: readonly string[] = ['subnets', 'vni', 'mtu'];
+
+/** Plugins of a configuration or list, with their places in it. */
+export function pluginsOf(
+  configuration: Readonly<Record<string, unknown>>,
+): { plugin: Readonly<Record<string, unknown>>; place: string }[] {
+  const { plugins } = configuration;
+  if (!Array.isArray(plugins)) return [{ plugin: configuration, place: '' }];
+  return plugins.flatMap((one: unknown, index) => {
+    const read = v.safeParse(field.object, one);
+    return read.success ? [{ plugin: read.output, place: `plugins[${index}]: ` }] : [];
+  });
+}
+
+/** Undefined: it describes none. Fault `invalid` naming the field. */
+export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefined {
+  const read = v.safeParse(definition, item);
+  if (!read.success) return undefined;
+  const { metadata, spec } = read.output;
+  const text = v.safeParse(configured, spec?.config);
+  const own = text.success ? pluginsOf(text.output).filter(({ plugin }) => plugin['type'] === 'causeway') : [];
+  const [first, second] = own;
+  if (first === undefined) return undefined;
+  if (second !== undefined)
+    throw new Fault('invalid', `spec.config: ${second.place}there is a plugin causeway before it`, { field: 'spec.config' });
+  try {
+    const { subnets, vni, mtu } = parse(described, first.plugin, 'it');
+    const hash = createHash('sha256')
+      .update(JSON.stringify([key, subnets, vni]))
+      .digest('hex');
+    // Beyond the first thousands, which people choose, and the pods' own.
+    const derived = portRange + (Number.parseInt(hash.slice(16, 24), 16) % (0xffffff - portRange));
+    return {
+      key,
+      id: `further${hash.slice(0, 16)}`,
+      vni: vni ?? derived,
+      subnets,
+      ...(mtu === undefined ? {} : { mtu }),
+      createdAt: metadata.creationTimestamp,
+    };
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    throw new Fault('invalid', `spec.config: ${first.place}${error.message}`, { field: 'spec.config' });
+  }
+}
+
+/** Undefined: it can be beside the others. Networks that share a UDP port of WireGuard would take each other's packets. */
+export function conflictOf(network: OwnNetwork, others: readonly OwnNetwork[], podCidrs: readonly Cidr[]): string | undefined {
+  const pods = podCidrs.find((range) => network.subnets.some((subnet) => overlaps(range, subnet)));
+  if (pods !== undefined) return `its range overlaps that of pods, ${pods}`;
+  const overlapping = others.find(({ subnets }) => subnets.some((one) => network.subnets.some((subnet) => overlaps(one, subnet))));
+  if (overlapping !== undefined) return `its range overlaps that of ${overlapping.key}`;
+  const sharing = [podNetwork.vni, ...others.map(({ vni }) => vni)].some((vni) => vni % portRange === network.vni % portRange);
+  return sharing ? `its vni ${network.vni} has the same rest by ${portRange} as another network's: give it one by "vni"` : undefined;
+}
+
+const meta = (id: string, createdAt: string) => ({ id, name: id, revision: 1, createdAt, labels: {} });
+
+const poolId = ({ id }: OwnNetwork, subnet: Cidr): string => `${id}p${familyOf(subnet)}`;
+
+export interface NodePlace {
+  /** Number of the node's range among those of its length in the range of pods, and how many bits number them. */
+  readonly number: bigint;
+  readonly bits: number;
+}
+
+/** Undefined while the node has no range. */
+export function nodePlace({ blocks }: NodeFacts, podCidrs: readonly Cidr[]): NodePlace | undefined {
+  const [first] = blocks;
+  const range = first === undefined ? undefined : podCidrs.find((one) => covers(one, first.cidr));
+  if (first === undefined || range === undefined) return undefined;
+  const bits = cidrLength(first.cidr) - cidrLength(range);
+  const below = BigInt(bitsOf(familyOf(range)) - cidrLength(first.cidr));
+  return { number: (ipToBigint(cidrBase(first.cidr)) - ipToBigint(cidrBase(range))) >> below, bits };
+}
+
+/** The node's parts. None of a range that is too small to have four addresses for each. */
+export function blocksOf(network: OwnNetwork, host: string, { number, bits }: NodePlace): Block[] {
+  return network.subnets.flatMap((subnet) => {
+    const length = cidrLength(subnet) + bits;
+    const cidr = length > bitsOf(familyOf(subnet)) - 2 ? undefined : subnetAt(subnet, length, number);
+    const id = `${poolId(network, subnet)}b${number.toString(36)}`;
+    return cidr === undefined
+      ? []
+      : [{ ...meta(id, network.createdAt), network: network.id, pool: poolId(network, subnet), cidr, host, loans: [] }];
+  });
+}
+
+export interface OwnNetworkOptions {
+  readonly carry?: CarryName;
+  /** This node's own parts, of which the first address is nobody's, as in the cluster's network. */
+  readonly own: readonly Block[];
+}
+
+/** The network and its pools, as this node has them. */
+export function factsOf(
+  network: OwnNetwork,
+  { carry, own }: OwnNetworkOptions,
+): { readonly network: Network; readonly pools: readonly Pool[] } {
+  const lengthOf = (subnet: Cidr): number => cidrLength(own.find(({ pool }) => pool === poolId(network, subnet))?.cidr ?? subnet);
+  const [four, six] = ([4, 6] as const).map((family) => network.subnets.find((subnet) => familyOf(subnet) === family));
+  const choices = choicesFor('flannel', {
+    carry,
+    blockLength4: four === undefined ? undefined : lengthOf(four),
+    blockLength6: six === undefined ? undefined : lengthOf(six),
+  });
+  return {
+    network: {
+      ...meta(network.id, network.createdAt),
+      model: 'flannel',
+      tenant: 'default',
+      choices,
+      encrypted: choices.carry === 'wireguard',
+      // The way out of a pod is the cluster's network.
+      internal: true,
+      vni: network.vni,
+      ...(network.mtu === undefined ? {} : { mtu: network.mtu }),
+      attachable: false,
+      addressing: 'blocks',
+      names: 'elsewhere',
+    },
+    pools: network.subnets.map((cidr) => {
+      const id = poolId(network, cidr);
+      const block = own.find(({ pool }) => pool === id);
+      return {
+        ...meta(id, network.createdAt),
+        network: network.id,
+        cidr,
+        reserved: block === undefined ? {} : { node: cidrBase(block.cidr) },
+        blockLength: lengthOf(cidr),
+      };
+    }),
+  };
+}

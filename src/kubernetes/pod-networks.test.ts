@@ -1,0 +1,229 @@
+// A pod's further networks by the API's objects: the definitions that users write and those that nobody should, and what becomes of
+// networks of ours as their definitions come and go.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MemoryJournal } from '#agent/journal.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { listOf, serve, type Server } from './api.fixture.ts';
+import { networksAnnotation } from './network-selection.ts';
+import { readOwnNetwork } from './own-network.ts';
+import { definitionsPath, OwnNetworks } from './own-networks.ts';
+import { PodNetworks } from './pod-networks.ts';
+
+const pod = (networks: string, more: object = {}) => ({
+  namespace: 'shop',
+  pod: 'web-0',
+  podUid: '7',
+  annotations: { [networksAnnotation]: networks, ...more },
+});
+
+function bed(t: TestContext, definitions: Readonly<Record<string, unknown>>, own?: ConstructorParameters<typeof PodNetworks>[0]['own']) {
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-networks-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const patches: unknown[] = [];
+  const client = {
+    get: (path: string): Promise<unknown> => {
+      const [, namespace, name] = /namespaces\/([^/]+)\/network-attachment-definitions\/([^/]+)$/.exec(path) ?? [];
+      const config = definitions[`${namespace}/${name}`];
+      if (config === undefined) return Promise.reject(new Fault('not-found', 'no'));
+      return Promise.resolve({ metadata: {}, ...(config === null ? {} : { spec: { config } }) });
+    },
+    patch: (path: string, change: object) => Promise.resolve(patches.push([path, change])),
+  };
+  return { folder, patches, networks: new PodNetworks({ client, folder, ...(own === undefined ? {} : { own }) }) };
+}
+
+test('definitions of the own namespace and of others, in the order of the annotation', async (t) => {
+  const lan = { cniVersion: '1.0.0', name: 'office', type: 'macvlan' };
+  const { networks } = bed(t, { 'shop/lan': JSON.stringify(lan), 'other/wan': '{"cniVersion":"0.3.1","type":"bridge"}' });
+  assert.deepEqual(
+    (await networks.of(pod('lan,other/wan@up0'))).map(({ place, name, ifname, configuration }) => [place, name, ifname, configuration]),
+    [
+      [`Annotation ${networksAnnotation}[0], definition shop/lan`, 'shop/lan', 'net1', lan],
+      [
+        `Annotation ${networksAnnotation}[1], definition other/wan`,
+        'other/wan',
+        'up0',
+        { name: 'wan', cniVersion: '0.3.1', type: 'bridge' },
+      ],
+    ],
+  );
+  assert.deepEqual(await networks.of(pod('')), []);
+  assert.deepEqual(await networks.of({ ...pod(''), annotations: {} }), []);
+});
+
+test('an empty definition is the configuration of its name on the disk', async (t) => {
+  const { networks, folder } = bed(t, { 'shop/lan': '', 'shop/wan': null });
+  writeFileSync(join(folder, '10-a.conf'), '{"name":"lan"');
+  writeFileSync(join(folder, '20-lan.conflist'), '{"cniVersion":"1.0.0","name":"lan","plugins":[{"type":"bridge"}]}');
+  writeFileSync(join(folder, '30-wan.txt'), '{"name":"wan","type":"x"}');
+  assert.equal((await networks.of(pod('lan')))[0]?.configuration['name'], 'lan');
+  await assert.rejects(
+    networks.of(pod('wan')),
+    (error) => isFault(error, 'not-found') && /shop\/wan: spec\.config is empty/.test(error.message),
+  );
+});
+
+for (const [config, code, pattern] of [
+  [undefined, 'not-found', /no such NetworkAttachmentDefinition/],
+  ['{', 'invalid', /spec\.config is no JSON object/],
+  ['[]', 'invalid', /spec\.config is no JSON object/],
+  ['"x"', 'invalid', /spec\.config is no JSON object/],
+  ['{"type":"causeway"}', 'unsupported', /type causeway/],
+] as const)
+  test(`refuses the definition ${config ?? 'that is not there'}`, async (t) => {
+    const { networks } = bed(t, { 'shop/lan': config });
+    await assert.rejects(
+      networks.of(pod('lan')),
+      (error) =>
+        isFault(error, code) &&
+        error.message.startsWith(`Annotation ${networksAnnotation}[0], definition shop/lan`) &&
+        pattern.test(error.message),
+    );
+  });
+
+test("the report is of the pod that was asked for, in the contract's words", async (t) => {
+  const { networks, patches } = bed(t, {});
+  const first = {
+    name: 'pods',
+    ifname: 'eth0',
+    ips: [parseIp('10.244.1.2')],
+    mac: '0a:63:0a:f4:01:02',
+    isFirst: true,
+    dns: {},
+    gateways: [],
+  };
+  const second = { ...first, name: 'shop/lan', ifname: 'net1', mtu: 1400, isFirst: false, gateways: [parseIp('10.1.0.1')] };
+  await networks.tell(pod('lan'), [first, second]);
+  await networks.tell(pod('lan', { 'kubernetes.io/config.source': 'file' }), []);
+  const status = JSON.stringify(
+    [
+      { name: 'pods', interface: 'eth0', ips: ['10.244.1.2'], mac: '0a:63:0a:f4:01:02', default: true, dns: {} },
+      { name: 'shop/lan', interface: 'net1', ips: ['10.244.1.2'], mac: '0a:63:0a:f4:01:02', mtu: 1400, dns: {}, gateway: ['10.1.0.1'] },
+    ],
+    undefined,
+    4,
+  );
+  const path = '/api/v1/namespaces/shop/pods/web-0/status';
+  assert.deepEqual(patches, [
+    [path, { metadata: { uid: '7', annotations: { 'k8s.v1.cni.cncf.io/network-status': status } } }],
+    [path, { metadata: { annotations: { 'k8s.v1.cni.cncf.io/network-status': '[]' } } }],
+  ]);
+});
+
+test('a plugin of ours is told the network that its definition describes', async (t) => {
+  const config = {
+    cniVersion: '1.0.0',
+    plugins: [{ type: 'causeway', subnets: ['10.1.0.0/16'], vni: 7, mtu: 1300, dns: {} }, { type: 'tuning' }],
+  };
+  const own = { networkOf: () => Promise.resolve({ key: '', id: 'further1', vni: 7, subnets: [], createdAt: '' }) };
+  const { networks } = bed(t, { 'shop/blue': JSON.stringify(config) }, own);
+  assert.deepEqual((await networks.of(pod('blue')))[0]?.configuration, {
+    name: 'blue',
+    cniVersion: '1.0.0',
+    plugins: [{ type: 'causeway', dns: {}, network: 'further1' }, { type: 'tuning' }],
+  });
+});
+
+for (const [key, value] of [
+  ['default-route', ['10.1.0.1']],
+  ['portMappings', [{ hostPort: 80, containerPort: 80 }]],
+] as const)
+  test(`${key} is not for a network of ours`, async (t) => {
+    const { networks } = bed(t, { 'shop/blue': '{"type":"causeway","subnets":["10.1.0.0/16"]}' });
+    const asking = pod(JSON.stringify([{ name: 'blue', [key]: value }]));
+    await assert.rejects(networks.of(asking), (error) => isFault(error, 'unsupported') && error.message.includes(key));
+  });
+
+test("another network in the place of the cluster's is refused, not passed over", async (t) => {
+  const { networks } = bed(t, {});
+  const key = 'v1.multus-cni.io/default-network';
+  await assert.rejects(networks.of(pod('', { [key]: 'lan' })), (error) => isFault(error, 'unsupported') && error.message.includes(key));
+  assert.deepEqual(await networks.of(pod('', { [key]: '' })), []);
+});
+
+const definition = (name: string, config: object, more: object = {}): object => ({
+  metadata: { namespace: 'shop', name, resourceVersion: '5', creationTimestamp: '2026-01-01T00:00:00Z', ...more },
+  spec: { config: JSON.stringify({ type: 'causeway', ...config }) },
+});
+
+function follow(t: TestContext, { client }: Server, journal = new MemoryJournal()) {
+  const used = new Set<string>();
+  const warnings: string[] = [];
+  let changes = 0;
+  const own = new OwnNetworks({
+    client,
+    journal,
+    podCidrs: [parseCidr('10.244.0.0/16')],
+    log: { warn: (fields) => void warnings.push(JSON.stringify(fields)) },
+    used: () => used,
+    isKnown: () => true,
+  });
+  own.onChange(() => changes++);
+  own.start();
+  t.after(() => own[Symbol.asyncDispose]());
+  const until = async (what: string, isTrue: () => boolean): Promise<void> => {
+    for (let tries = 0; !isTrue(); tries++) {
+      assert.ok(tries < 500, `${what} did not happen: ${[...own.current].map(({ key }) => key).join(' ')} ${warnings.join(' ')}`);
+      await delay(10);
+    }
+  };
+  return { own, used, warnings, journal, until, changes: () => changes, keys: () => [...own.current].map(({ key }) => key) };
+}
+
+test('of two that cannot be beside each other the older one is there, and the other one when that is gone', async (t) => {
+  const server = await serve(t);
+  const young = definition('young', { subnets: ['10.1.2.0/24'], vni: 8 }, { creationTimestamp: '2026-02-01T00:00:00Z' });
+  const old = definition('old', { subnets: ['10.1.0.0/16'], vni: 7 });
+  server.api.paths.set(definitionsPath, {
+    lists: [listOf(9, [young, definition('bad', {}), definition('lan', { type: 'bridge' }), old])],
+    watches: [[{ type: 'DELETED', object: { ...old, metadata: { namespace: 'shop', name: 'old', resourceVersion: '10' } } }]],
+  });
+  const { own, warnings, until, keys } = follow(t, server);
+  await own.whenListed(AbortSignal.timeout(5_000));
+  await until('the young one', () => keys().join(' ') === 'shop/young');
+  assert.ok(warnings.some((line) => line.includes('shop/young') && line.includes('overlaps that of shop/old')));
+  assert.ok(warnings.some((line) => line.includes('shop/bad') && line.includes('lacks subnets')));
+  assert.equal((await own.networkOf('shop/young', young)).vni, 8);
+  await assert.rejects(own.networkOf('shop/lan', definition('lan', { type: 'bridge' })), (error) => isFault(error, 'invalid'));
+});
+
+test('a conflict is told to the pod that asks', async (t) => {
+  const server = await serve(t);
+  const young = definition('young', { subnets: ['10.244.9.0/24'] });
+  server.api.paths.set(definitionsPath, { lists: [listOf(9, [young])], watches: [] });
+  const { own } = follow(t, server);
+  await own.whenListed(AbortSignal.timeout(5_000));
+  await assert.rejects(own.networkOf('shop/young', young), (error) => isFault(error, 'overlap') && /that of pods/.test(error.message));
+});
+
+test('one that is used stays without its definition, also after a restart, until it is used no more', async (t) => {
+  const server = await serve(t);
+  const blue = definition('blue', { subnets: ['10.1.0.0/16'] });
+  server.api.paths.set(definitionsPath, {
+    lists: [listOf(9, [blue]), listOf(12, [])],
+    watches: [[{ type: 'DELETED', object: { ...blue, metadata: { namespace: 'shop', name: 'blue', resourceVersion: '10' } } }]],
+  });
+  const id = readOwnNetwork('shop/blue', blue)?.id ?? '';
+  const first = follow(t, server);
+  first.used.add(id);
+  await first.until('the network', () => first.keys().length === 1);
+  // The listing after the watch has ended.
+  await first.until('the deletion', () => server.api.asked.length >= 3);
+  assert.deepEqual(first.keys(), ['shop/blue']);
+  const other = await serve(t);
+  other.api.paths.set(definitionsPath, { lists: [listOf(13, [definition('red', { subnets: ['10.1.0.0/16'] })])], watches: [] });
+  const second = follow(t, other, first.journal);
+  second.used.add(id);
+  await second.own.whenListed(AbortSignal.timeout(5_000));
+  assert.deepEqual(second.keys(), ['shop/blue']);
+  second.used.clear();
+  second.own.settle();
+  assert.deepEqual(second.keys(), ['shop/red']);
+  assert.deepEqual(first.journal.keys('kubernetes/networks/').length, 1);
+});
