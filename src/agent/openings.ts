@@ -44,7 +44,18 @@ export class Openings {
   }
 
   /** After every run of the loop. `mended`: rules were in disorder, so connections may have begun that nothing has changed for since. */
-  applied(desired: Desired, { mended }: Pick<Outcome, 'mended'> = { mended: false }): void {
+  applied(desired: Desired, { mended, changed }: Pick<Outcome, 'mended' | 'changed'> = { mended: false, changed: 1 }): void {
+    if (changed > 0 || mended || this.#isOwed || this.#fronts === undefined) this.#follow(desired, mended);
+    const wasOpen = this.#isOpen;
+    this.#isOpen = desired.table.length > 0;
+    if (!this.#isOpen && wasOpen) this.#guarded('take away forwarding rules', removeForwarding);
+    if (!this.#isOpen || wasOpen) return;
+    this.#checkedAt = -checkMs;
+    this.check();
+  }
+
+  /** What led to what has gone ends. */
+  #follow(desired: Desired, mended: boolean): void {
     const targets = targetsOf(desired);
     const gone = [...this.#targets].filter(([text]) => !targets.has(text)).map(([, target]) => target);
     this.#targets = targets;
@@ -58,12 +69,6 @@ export class Openings {
     });
     if (mayNoteStale(before, fronts))
       this.#guarded('forget who was led to what has gone', () => forgetNoted((noted) => isNotedStale(fronts, noted)));
-    const wasOpen = this.#isOpen;
-    this.#isOpen = desired.table.length > 0;
-    if (!this.#isOpen && wasOpen) this.#guarded('take away forwarding rules', removeForwarding);
-    if (!this.#isOpen || wasOpen) return;
-    this.#checkedAt = -checkMs;
-    this.check();
   }
 
   /**

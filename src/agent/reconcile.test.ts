@@ -230,6 +230,49 @@ test('what says that it is as it was listed is not listed again, but when everyt
   assert.deepEqual(listed(), ['list table ', 'list link cw-a', 'list element cw-a']);
 });
 
+const elementNumber = (number: number, value = 'accept') => ({
+  ...where,
+  table: 'causeway',
+  set: 's',
+  key: `10.0.${number >> 8}.${number & 255}`,
+  value,
+});
+
+test('of many elements only those that are wanted otherwise are looked at, and what is then in the kernel is as wanted', () => {
+  const fake = createFakeKinds();
+  let looks = 0;
+  const key = (item: Parameters<typeof fake.element.key>[0]): string => {
+    looks += 1;
+    return fake.element.key(item);
+  };
+  const reconciler = new Reconciler({ ...fake, element: { ...fake.element, key } });
+  const many = Array.from({ length: 5_000 }, (_, number) => elementNumber(number));
+  const table = { netns: 'cw-a', family: 'inet', name: 'causeway', text: 'map s { type ipv4_addr : verdict; }' } as const;
+  const apply = (element: ReturnType<typeof elementNumber>[]): number => {
+    looks = 0;
+    assert.deepEqual(reconciler.apply({ ...small, table: [...small.table, table], element }, true).failing, []);
+    const found = fake.element.list('cw-a').map((item) => `${item.key} ${item.value ?? ''}`);
+    assert.deepEqual(found.toSorted(), element.map((item) => `${item.key} ${item.value}`).toSorted());
+    return looks;
+  };
+  assert.ok(apply(many) > 5_000);
+  assert.equal(apply([...many]), 0);
+  const without = many.toSpliced(1_000, 1);
+  for (const changed of [
+    without,
+    [...without, elementNumber(9_999)],
+    without,
+    many,
+    many.with(7, elementNumber(7, 'drop')),
+    many.toSpliced(3, 2, elementNumber(8_000), elementNumber(4)),
+  ])
+    assert.ok(apply(changed) < 100, 'few looks for few changes');
+  const twice = [...many, elementNumber(7, 'drop')].toSpliced(7, 1);
+  apply(twice);
+  reconciler.suspect();
+  apply(many);
+});
+
 test('each sort of object that somebody takes away comes back', () => {
   const fake = createFakeKinds();
   const { snapshot, local, self } = makeCluster(3, 2);

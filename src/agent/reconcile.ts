@@ -1,7 +1,7 @@
 // From desired state to the kernel: which changes, in which order, and what is remembered. The kernel is listed once per
 // namespace and then only again where an event says that somebody else has been there; in between the agent knows what it
 // wrote. Rules before links, so that no packet is ever let in ahead of its guard; removal in the opposite order.
-import { diff } from '#model/diff.ts';
+import { changedPart, type Difference, diff } from '#model/diff.ts';
 import type { Desired, KindName, Netns, NftElement } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
 import { tableName } from '#model/numbers.ts';
@@ -65,6 +65,8 @@ export class Reconciler {
   readonly #unsure = new Set<Netns>();
   /** Keys that this process has wanted at some time: only these may be removed before every source is in sync. */
   readonly #wanted = new Map<KindName, Set<string>>(order.map((kind) => [kind, new Set()]));
+  /** What was wanted by the last run, of kinds of which exactly that is in the kernel as far as we know. */
+  readonly #inStep = new Map<KindName, readonly Item[]>();
   /** The last run was refused some of the rules. */
   #isDisordered = false;
 
@@ -131,6 +133,8 @@ export class Reconciler {
     }
     run('element', 'remove', [...late]);
     this.#isDisordered = failing.some(({ kind }) => isOfRules(kind));
+    for (const kind of order) if (sweep && desired[kind].length === this.#actualOf(kind).size) this.#inStep.set(kind, desired[kind]);
+    for (const { kind } of failing) this.#inStep.delete(kind);
     return {
       desired: order.reduce((sum, kind) => sum + desired[kind].length, 0),
       changed: changed - failing.length,
@@ -146,6 +150,7 @@ export class Reconciler {
     if (!this.#known.has('')) {
       const found = new Map(kinds.netns.list('').map((item) => [kinds.netns.key(item), item]));
       this.#actual.set('netns', found);
+      this.#inStep.delete('netns');
       for (const kind of order) if (kind !== 'netns') this.#relist(kind, '', true);
       this.#known.add('');
       this.#unsure.delete('');
@@ -157,7 +162,7 @@ export class Reconciler {
     const existing = new Set(kinds.netns.list('').map(netnsOf));
     for (const netns of names) {
       const exists = existing.has(netns);
-      if (!exists) this.#actualOf('netns').delete(netns);
+      if (!exists && this.#actualOf('netns').delete(netns)) this.#inStep.delete('netns');
       for (const kind of order) if (kind !== 'netns') this.#relist(kind, netns, exists);
       this.#known.add(netns);
       this.#unsure.delete(netns);
@@ -171,6 +176,7 @@ export class Reconciler {
 
   #list(kind: KindName, netns: Netns, exists = true): void {
     const actual = this.#actualOf(kind);
+    this.#inStep.delete(kind);
     for (const [key, item] of actual) if (netnsOf(item) === netns) actual.delete(key);
     if (!exists) return;
     for (const item of this.#kinds[kind].list(netns)) actual.set(this.#kinds[kind].key(item), item);
@@ -188,15 +194,35 @@ export class Reconciler {
     return keys;
   }
 
+  /** Of what is in step only the part that is wanted otherwise is looked at: there are hosts with a hundred thousand elements. */
+  #compare(kind: KindName, wanted: readonly Item[]): Difference<Item> {
+    const comparison = this.#kinds[kind];
+    const before = this.#inStep.get(kind);
+    if (before !== undefined) {
+      const part = changedPart(wanted, before, comparison);
+      const difference = diff(part.wanted, part.before, comparison);
+      const actual = this.#actualOf(kind);
+      if (!difference.add.some((item) => actual.has(comparison.key(item)))) return difference;
+    }
+    this.#inStep.delete(kind);
+    return diff(wanted, [...this.#actualOf(kind).values()], comparison);
+  }
+
   #changesOf(kind: KindName, desired: Desired, sweep: boolean): Changes {
-    const { key, same } = this.#kinds[kind];
+    const { key } = this.#kinds[kind];
     const wanted: readonly Item[] = desired[kind];
     const ever = this.#wantedOf(kind);
-    const difference = diff(wanted, [...this.#actualOf(kind).values()], { key, same });
+    const difference = this.#compare(kind, wanted);
     const isLoss = difference.add.some((item) => ever.has(key(item)));
-    // Once everything may be removed, what was wanted long ago no longer matters.
-    if (sweep) ever.clear();
-    for (const item of wanted) ever.add(key(item));
+    if (sweep && this.#inStep.has(kind)) {
+      for (const item of difference.remove) ever.delete(key(item));
+      for (const item of difference.add) ever.add(key(item));
+    } else {
+      // Once everything may be removed, what was wanted long ago no longer matters.
+      if (sweep) ever.clear();
+      for (const item of wanted) ever.add(key(item));
+    }
+    if (difference.add.length + difference.change.length + difference.remove.length > 0) this.#inStep.delete(kind);
     const remove = difference.remove.filter((item) => sweep || ever.has(key(item)));
     const disturbing = kind === 'link' ? difference.change.filter(({ wanted: item, found }) => !isRenaming(item, found)) : [];
     return {

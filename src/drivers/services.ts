@@ -69,9 +69,13 @@ function elementsOf(service: Service, addresses: readonly Ip[], areOwn: boolean)
   return planned;
 }
 
+/** So are lists of them. */
+const plannedBefore = new WeakMap<readonly Service[], { readonly own: string; readonly elements: readonly NftElement[] }>();
+
 /** Of two services with one address, protocol and port the first by key is served; each backend counts once. */
-export function planServices(services: readonly Service[], { own, local }: ServiceHost): NftElement[] {
-  if (services.length === 0) return [];
+function planFronts(services: readonly Service[], own: readonly Ip[]): readonly NftElement[] {
+  const before = plannedBefore.get(services);
+  if (before?.own === own.join(' ')) return before.elements;
   const taken = new Set<string>();
   const planned: NftElement[] = [];
   for (const service of services.toSorted((a, b) => (a.key < b.key ? -1 : 1))) {
@@ -83,12 +87,19 @@ export function planServices(services: readonly Service[], { own, local }: Servi
       for (const one of elements) planned.push(one);
     }
   }
-  for (const ip of [...new Set(local)].toSorted()) planned.push(element(`loops${familyOf(ip)}`, `${ip} . ${ip}`));
-  for (const family of [4, 6] as const) {
-    const ip = own.find((candidate) => familyOf(candidate) === family);
-    if (ip !== undefined) planned.push(element(`hosts${family}`, `ipv${family}`, ip));
-  }
+  plannedBefore.set(services, { own: own.join(' '), elements: planned });
   return planned;
+}
+
+/** What the rules of services (service-rules.ts) look up. */
+export function planServices(services: readonly Service[], { own, local }: ServiceHost): NftElement[] {
+  if (services.length === 0) return [];
+  const loops = [...new Set(local)].toSorted().map((ip) => element(`loops${familyOf(ip)}`, `${ip} . ${ip}`));
+  const hosts = ([4, 6] as const).flatMap((family) => {
+    const ip = own.find((candidate) => familyOf(candidate) === family);
+    return ip === undefined ? [] : [element(`hosts${family}`, `ipv${family}`, ip)];
+  });
+  return [...planFronts(services, own), ...loops, ...hosts];
 }
 
 /** Stands in a Service for every address of the host on the underlay. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { diff } from './diff.ts';
+import { changedPart, diff } from './diff.ts';
 
 interface Thing {
   readonly name: number;
@@ -64,4 +64,27 @@ test('the cost grows with the lengths, not with their product', () => {
   };
   assert.equal(diff(many, many.toReversed(), counted).add.length, 0);
   assert.ok(calls >= 100_000 && calls <= 500_000, `${calls} calls for ${many.length} items on each side`);
+});
+
+const list = (text: string): [string, number][] =>
+  text.split('').map((name, index) => [name.toLowerCase(), name === name.toLowerCase() ? 0 : index + 1]);
+const names = (items: readonly (readonly [string, number])[]): string => items.map(([name]) => name).join('');
+
+test('only the part between what two lists have in common is left, also of lists with nothing or everything in common', () => {
+  const pairs = {
+    key: ([name]: readonly [string, number]) => name,
+    same: (a: readonly [string, number], b: readonly [string, number]) => a[1] === b[1],
+  };
+  for (const [wanted, before, left] of [
+    ['abc', 'abc', ''],
+    ['abxc', 'abc', 'x-'],
+    ['ac', 'abc', '-b'],
+    ['aBc', 'abc', 'b-b'],
+    ['aa', 'a', 'a-'],
+    ['xyz', 'abc', 'xyz-abc'],
+    ['', 'abc', '-abc'],
+  ] as const) {
+    const part = changedPart(list(wanted), list(before), pairs);
+    assert.equal(`${names(part.wanted)}-${names(part.before)}`, left === '' ? '-' : left, `${wanted} ${before}`);
+  }
 });

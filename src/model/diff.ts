@@ -27,3 +27,22 @@ export function diff<T>(wanted: readonly T[], found: readonly T[], comparison: C
   }
   return { add, change, remove: [...rest.values()] };
 }
+
+/**
+ * What is left of two lists without what they have in common at both ends, for a list that is worked out again and again and
+ * changes in one place: cheap where the items are the very same values.
+ */
+export function changedPart<T>(
+  wanted: readonly T[],
+  before: readonly T[],
+  { key, same }: Comparison<T>,
+): { readonly wanted: T[]; readonly before: T[] } {
+  const isSame = (a: T | undefined, b: T | undefined): boolean =>
+    a === b || (a !== undefined && b !== undefined && key(a) === key(b) && same(a, b));
+  const shorter = Math.min(wanted.length, before.length);
+  let start = 0;
+  while (start < shorter && isSame(wanted[start], before[start])) start++;
+  let end = 0;
+  while (end < shorter - start && isSame(wanted.at(-1 - end), before.at(-1 - end))) end++;
+  return { wanted: wanted.slice(start, wanted.length - end), before: before.slice(start, before.length - end) };
+}
