@@ -7,7 +7,7 @@ import type { Action, OrderedPolicy, PolicyFacts } from '#model/policy.ts';
 export interface PolicyReport {
   readonly policy: string;
   readonly generation: number;
-  /** Of this host, that it selects. 0: nothing of it is in the kernel here. */
+  /** Of this host, that it selects, and links of the host itself. 0: nothing of it is in the kernel here. */
   readonly endpoints: number;
   /** It only counts what it would decide. */
   readonly staged?: true;
@@ -48,7 +48,7 @@ export function reportOf(
   const others = [...cluster].flatMap(([policy, view]): PolicyReport[] =>
     here.has(policy) ? [] : [{ policy, generation: view.generation, endpoints: 0, problems: [], cluster: view, rules: [] }],
   );
-  const selected = (facts?.endpoints ?? []).flatMap(({ policies }) => policies ?? []);
+  const selected = [...(facts?.endpoints ?? []), ...(facts?.host?.links ?? [])].flatMap(({ policies }) => policies ?? []);
   return known
     .map(({ policy: said, generation, problems }): PolicyReport => {
       const policy = facts?.policies.get(said.key) ?? said;

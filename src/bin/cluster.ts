@@ -97,16 +97,36 @@ const statusesMs = 5_000;
 const ownAddresses = (): ReadonlySet<string> =>
   new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))));
 
+const linksByAddress = (): ReadonlyMap<Ip, string> =>
+  new Map(
+    Object.entries(networkInterfaces()).flatMap(([link, some]) =>
+      (some ?? []).map(({ address }): [Ip, string] => [parseIp(address.replace(/%.*/, '')), link]),
+    ),
+  );
+
+function portOf(server: string): number {
+  const { port, protocol } = new URL(server);
+  return port === '' ? ({ 'http:': 80 }[protocol] ?? 443) : Number(port);
+}
+
 /** This host as the Node `host`. Faults as readKubeconfig. */
 export function followKubernetes(host: string, node: NodeOptions, context: ClusterContext): Cluster {
   const { journal, kick, log, closing, publicKey } = context;
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
-  const client = closing.use(new KubernetesClient(readKubeconfig(kubeconfig)));
+  const access = readKubeconfig(kubeconfig);
+  const client = closing.use(new KubernetesClient(access));
   const kubernetesLog = log.child({ part: 'kubernetes' });
   const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
   const health = closing.use(new HealthPorts({ log: kubernetesLog }));
   const policies = closing.use(
-    new KubernetesPolicies({ client, journal, logDenied, calico: node.model === 'calico', log: kubernetesLog, changed: kick }),
+    new KubernetesPolicies({
+      client,
+      journal,
+      logDenied,
+      ...(node.model === 'calico' ? { calico: { node: host, control: [portOf(access.server)], links: linksByAddress } } : {}),
+      log: kubernetesLog,
+      changed: kick,
+    }),
   );
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
   const policyTeller = closing.use(new PolicyTeller({ client, node: host, log: kubernetesLog }));

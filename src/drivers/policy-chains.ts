@@ -2,23 +2,16 @@
 // follow from what a chain means, so that whoever has the same combination shares it, and chains stay when others come and go.
 import {
   type AddressSpec,
-  type Direction,
   type HostStage,
   type OrderedPolicy,
   type PolicyFacts,
   type Rule,
   type Tier,
   tiersFor,
+  type Way,
 } from '#model/policy.ts';
 import { ChainNames } from './policy-names.ts';
 import { labelOf, logging, renderRule } from './policy-rules.ts';
-
-/** Whose policies, which way, and at which stage; endpoints know only the first. */
-export interface Way {
-  readonly keys: readonly string[];
-  readonly direction: Direction;
-  readonly stage: HostStage;
-}
 
 /** Of stages that come early: allowing ends them, and is remembered for the chains behind. Undecided packets go on. */
 const allowing: Readonly<Record<HostStage, string | undefined>> = {

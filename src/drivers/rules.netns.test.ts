@@ -454,6 +454,7 @@ test('docs/rules/README.md names every page', (t) => {
     '',
     ...pages.map(({ file, title }) => `- [${title}](${file}.md)`),
     '- [Policy of pods](policy.md)',
+    '- [Policy of a host](host-policy.md)',
     '',
   ].join('\n');
   t.assert.fileSnapshot(text, join(docs, 'README.md'), plain);

@@ -2,7 +2,7 @@
 // prefixes that have labels, so that selectors pick them as they pick pods.
 import * as v from 'valibot';
 import type { Cidr } from '#model/ip.ts';
-import type { Tier } from '#model/policy.ts';
+import type { NamedPort, Tier } from '#model/policy.ts';
 import { netIn } from './calico-rule.ts';
 import { type Problem, tiers, unreadable } from './policy-parts.ts';
 
@@ -33,12 +33,20 @@ export function readTier(item: unknown): TierReading {
   return { problems: isSame ? [] : [{ field: 'spec', reason: 'Unsupported', message }] };
 }
 
+/** A port that has a name where it is. */
+export interface PlacedPort extends NamedPort {
+  readonly name: string;
+  readonly protocol: number;
+}
+
 /** Prefixes with labels. */
 export interface NetworkSet {
   /** Absent: of the whole cluster. */
   readonly namespace?: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly nets: readonly Cidr[];
+  /** Ports that have names there. */
+  readonly places?: readonly PlacedPort[];
 }
 
 export interface SetReading {

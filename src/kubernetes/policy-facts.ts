@@ -52,12 +52,12 @@ const labelled = v.object({
 });
 
 /** As it was said, without who wrote it when. */
-const keptWhole = (item: unknown): unknown => {
+export const keptWhole = (item: unknown): unknown => {
   const read = v.safeParse(labelled, item);
   return read.success ? read.output : {};
 };
 
-const group = '/apis/projectcalico.org/v3';
+export const calicoGroup = '/apis/projectcalico.org/v3';
 
 /** What Calico's policies speak of beyond pods and namespaces. */
 export function calicoKinds(index: PolicyIndex, tell: Tell): readonly FactKind[] {
@@ -66,7 +66,7 @@ export function calicoKinds(index: PolicyIndex, tell: Tell): readonly FactKind[]
   };
   const sets = (name: string): FactKind => ({
     name,
-    paths: [`${group}/${name}`],
+    paths: [`${calicoGroup}/${name}`],
     absent: 'empty',
     take: (key, item) => {
       const { set, problems } = readNetworkSet(item);
@@ -93,7 +93,7 @@ export function calicoKinds(index: PolicyIndex, tell: Tell): readonly FactKind[]
     },
     {
       name: 'tiers',
-      paths: [`${group}/tiers`],
+      paths: [`${calicoGroup}/tiers`],
       absent: 'empty',
       take: (key, item) => {
         const { tier, problems } = readTier(item);

@@ -3,11 +3,9 @@
 // look at that pod for every set and not at every pod. Pure: no clock, no I/O.
 import { type Cidr, coverage, hostPrefix, type Ip } from '#model/ip.ts';
 import {
-  type Action,
   type AddressSpec,
-  byTierOrder,
-  type Direction,
   type GuardedEndpoint,
+  type HostGuard,
   type NamedPort,
   namedPortKey,
   type OrderedPolicy,
@@ -19,10 +17,12 @@ import {
 import { disjoint } from '#model/ranges.ts';
 import { type Labels, type Selector, selects } from '#model/selector.ts';
 import { serviceOf } from './calico-rule.ts';
-import type { NetworkSet } from './calico-tier.ts';
+import type { NetworkSet, PlacedPort } from './calico-tier.ts';
+import type { LabelledHost } from './host-endpoints.ts';
 import { asks, onlyNamespace, selectable } from './label-selector.ts';
 import type { PodFacts } from './pods.ts';
 import { tiers } from './policy-parts.ts';
+import { placedInTiers } from './policy-tiers.ts';
 import { ServicePlaces } from './service-places.ts';
 import type { SliceFacts } from './services.ts';
 
@@ -74,6 +74,7 @@ export class PolicyIndex {
   #local: ReadonlyMap<string, readonly Ip[]> = new Map();
   /** Which policies select an endpoint of this host, as long as nothing has changed that decides it. */
   readonly #chosen = new Map<string, readonly string[] | undefined>();
+  #host: LabelledHost | undefined;
   #facts: PolicyFacts | undefined;
 
   get policies(): ReadonlyMap<string, OrderedPolicy> {
@@ -169,10 +170,17 @@ export class PolicyIndex {
     this.#facts = undefined;
   }
 
-  /** Undefined without any policy in the cluster: nothing needs to be guarded then. The same value until something changes. */
+  /** Which of the node's own links are under policy. Undefined: none. */
+  setHost(host: LabelledHost | undefined): void {
+    if (JSON.stringify(host) === JSON.stringify(this.#host)) return;
+    this.#host = host;
+    this.#facts = undefined;
+  }
+
+  /** Undefined where there is neither a policy nor a link under policy: nothing needs to be guarded then. The same value until something changes. */
   facts(local: readonly OwnedAddresses[], logDenied = false): PolicyFacts | undefined {
     this.#lookAtLocal(local);
-    if (this.#policies.size === 0) {
+    if (this.#policies.size === 0 && this.#host === undefined) {
       this.#sets.clear();
       return undefined;
     }
@@ -274,7 +282,8 @@ export class PolicyIndex {
       if (!this.#chosen.has(owner)) this.#chosen.set(owner, this.#policiesFor(owner));
       return { owner, addresses, policies: this.#chosen.get(owner) };
     });
-    const keys = new Set(endpoints.flatMap(({ policies }) => policies ?? []));
+    const host = this.#host === undefined ? undefined : this.#guardOf(this.#host);
+    const keys = new Set([...endpoints, ...(host?.links ?? [])].flatMap(({ policies }) => policies ?? []));
     const chosen = [...keys].toSorted().flatMap((key) => this.#policies.get(key) ?? []);
     const { tiers: all, policies } = placedInTiers(chosen, this.#tiers);
     this.#keepSets([...policies.values()]);
@@ -284,7 +293,17 @@ export class PolicyIndex {
       ofService: (key) => this.#services.ips(key),
     };
     const sets = new Map([...this.#sets].map(([id, members]) => [id, members.resolve(places)]));
-    return { tiers: all, policies, sets, named: this.#namedPorts([...policies.values()]), endpoints };
+    const named = this.#namedPorts([...policies.values()]);
+    return { tiers: all, policies, sets, named, endpoints, ...(host === undefined ? {} : { host }) };
+  }
+
+  #guardOf({ links, ...more }: LabelledHost): HostGuard {
+    const policies = [...this.#policies.values()].filter(({ onHosts }) => onHosts !== undefined);
+    const keysFor = (labels: Labels): string[] => {
+      const seen = selectable({ labels });
+      return policies.flatMap(({ key, subject }) => (selects(subject, seen) ? [key] : [])).toSorted();
+    };
+    return { ...more, links: links.map(({ labels, ...link }) => ({ ...link, policies: keysFor(labels) })) };
   }
 
   /** Undefined: the pod or its namespace is not known yet. What is no pod is nobody's subject. */
@@ -331,20 +350,23 @@ export class PolicyIndex {
     );
   }
 
+  *#placesWithNames(): Iterable<PlacedPort> {
+    for (const [key, pod] of this.#pods) for (const port of pod.ports) for (const ip of this.#ipsOf(key)) yield { ...port, ip };
+    for (const { places = [] } of this.#networkSets.values()) yield* places;
+  }
+
   #namedPorts(policies: readonly OrderedPolicy[]): Map<string, readonly NamedPort[]> {
     const named = new Map<string, readonly NamedPort[]>();
     for (const rule of policies.flatMap(({ ingress = [], egress = [] }) => [...ingress, ...egress]))
       for (const key of namedIn(rule)) if (!named.has(key)) named.set(key, []);
     if (named.size === 0) return named;
     const found = this.#servicePorts(named.keys());
-    for (const [key, pod] of this.#pods) {
-      for (const { name, protocol, port } of pod.ports) {
-        const id = namedPortKey(protocol, name);
-        if (!named.has(id)) continue;
-        const places = found.get(id) ?? [];
-        found.set(id, places);
-        for (const ip of this.#ipsOf(key)) places.push({ ip, port });
-      }
+    for (const { protocol, name, ...place } of this.#placesWithNames()) {
+      const id = namedPortKey(protocol, name);
+      if (!named.has(id)) continue;
+      const places = found.get(id) ?? [];
+      found.set(id, places);
+      places.push(place);
     }
     for (const [id, places] of found)
       named.set(
@@ -357,43 +379,6 @@ export class PolicyIndex {
 
 /** Before services are translated, and before connections are tracked, policies are for hosts alone. */
 const isForEndpoints = ({ onHosts }: OrderedPolicy): boolean => onHosts !== 'untranslated' && onHosts !== 'untracked';
-
-interface Placed {
-  readonly tiers: readonly Tier[];
-  readonly policies: ReadonlyMap<string, OrderedPolicy>;
-}
-
-/**
- * A policy of a tier that is not there is weighed before all others, so that what it denies is denied wherever it may come to
- * stand, and what it would allow is left to the others.
- */
-function placedInTiers(chosen: readonly OrderedPolicy[], known: ReadonlyMap<string, Tier>): Placed {
-  const missing = new Set(chosen.map(({ tier }) => tier).filter((name) => !known.has(name)));
-  const before = [...missing].map((name): Tier => ({ name, order: -Infinity, otherwise: 'deny' }));
-  const placed = (policy: OrderedPolicy): OrderedPolicy => {
-    const otherwise = known.get(policy.tier)?.otherwise;
-    if (policy.staged === true) return rewritten(policy, (rules, direction) => [...rules, atLast(direction, otherwise ?? 'deny')]);
-    return otherwise === undefined ? rewritten(policy, closed) : policy;
-  };
-  return {
-    tiers: [...known.values(), ...before].toSorted(byTierOrder),
-    policies: new Map(chosen.map((policy) => [policy.key, placed(policy)])),
-  };
-}
-
-const closed = (rules: readonly Rule[]): Rule[] => rules.map((rule) => (rule.action === 'allow' ? { ...rule, action: 'pass' } : rule));
-
-/** What a staged policy leaves to the others of its tier, and to the tier's own word when it is the only one. */
-const atLast = (direction: Direction, action: Action): Rule => ({ name: `${direction} otherwise`, action, source: {}, destination: {} });
-
-function rewritten(policy: OrderedPolicy, change: (rules: readonly Rule[], direction: Direction) => Rule[]): OrderedPolicy {
-  const { ingress, egress, ...rest } = policy;
-  return {
-    ...rest,
-    ...(ingress === undefined ? {} : { ingress: change(ingress, 'ingress') }),
-    ...(egress === undefined ? {} : { egress: change(egress, 'egress') }),
-  };
-}
 
 function namedIn({ protocol, source, destination }: Rule): string[] {
   if (protocol === undefined) return [];

@@ -10,6 +10,8 @@ import { isFault } from '#model/fault.ts';
 import type { OwnedAddresses, PolicyFacts } from '#model/policy.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
+import { HostEndpoints, type HostEndpointsOptions } from './host-endpoints.ts';
+import { hostKinds } from './host-kinds.ts';
 import { namesServices } from './calico-rule.ts';
 import { podNetwork } from './nodes.ts';
 import { calicoKinds, clusterKinds, type FactKind, sliceKind, type Tell } from './policy-facts.ts';
@@ -25,8 +27,8 @@ export interface PoliciesOptions {
   readonly log: { warn(fields: object, message: string): void };
   /** Whether the kernel's log tells of what is denied. */
   readonly logDenied?: boolean;
-  /** Whether Calico's policies are followed, too. */
-  readonly calico?: boolean;
+  /** Absent: Calico's policies are not followed. */
+  readonly calico?: HostEndpointsOptions;
   /** Called after changes, at most once per turn of the event loop. */
   readonly changed: () => void;
 }
@@ -38,6 +40,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   readonly network: string = podNetwork.id;
   readonly #options: PoliciesOptions;
   readonly #index = new PolicyIndex();
+  readonly #hosts: HostEndpoints | undefined;
   readonly #kinds: FactKind[];
   readonly #stop = new AbortController();
   /** Absent: nothing is followed yet. */
@@ -62,11 +65,12 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
 
   constructor(options: PoliciesOptions) {
     this.#options = options;
+    this.#hosts = options.calico && new HostEndpoints(options.calico);
     const tell: Tell = (name, key, problems) => options.log.warn({ [name]: key, problems }, 'cannot serve all of an object of policy');
     this.#kinds = [
       ...clusterKinds(this.#index),
-      ...(options.calico === true ? calicoKinds(this.#index, tell) : []),
-      ...[...policyKinds, ...(options.calico === true ? calicoPolicyKinds : [])].map((kind) => this.#policyKind(kind)),
+      ...(this.#hosts === undefined ? [] : [...calicoKinds(this.#index, tell), ...hostKinds(this.#hosts, this.#index, tell)]),
+      ...[...policyKinds, ...(this.#hosts === undefined ? [] : calicoPolicyKinds)].map((kind) => this.#policyKind(kind)),
     ];
     this.#isKnown = options.journal.get(knownKey) === true;
     for (const kind of this.#kinds.slice()) this.#load(kind);
@@ -82,7 +86,10 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   }
 
   current(local: readonly OwnedAddresses[]): PolicyFacts | undefined {
-    if (this.#isKnown) return this.#index.facts(local, this.#options.logDenied);
+    if (this.#isKnown) {
+      this.#index.setHost(this.#hosts?.current());
+      return this.#index.facts(local, this.#options.logDenied);
+    }
     const endpoints = local.map((endpoint) => ({ ...endpoint, policies: undefined }));
     return { tiers, policies: new Map(), sets: new Map(), named: new Map(), endpoints };
   }

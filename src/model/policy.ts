@@ -161,6 +161,13 @@ export interface Packet {
   readonly icmp?: { readonly type: number; readonly code: number };
 }
 
+/** Policies, which way, and at which stage they are weighed; endpoints know only `local`. */
+export interface Way {
+  readonly keys: readonly string[];
+  readonly direction: Direction;
+  readonly stage: HostStage;
+}
+
 /** Those of the policies that are weighed at that stage; what is for forwarded packets is for a host's own, too. */
 export const keysAt = ({ policies }: PolicyFacts, keys: readonly string[], stage: HostStage): string[] =>
   keys.filter((key) => {
@@ -207,15 +214,21 @@ export class Verdicts {
     return this.#lets(packet, packet.source, 'egress') && this.#lets(packet, packet.destination, 'ingress');
   }
 
+  /** What those policies say of it. Undefined: they leave it to whoever comes next. */
+  decision(packet: Packet, { keys, direction, stage }: Way): 'allow' | 'deny' | undefined {
+    const isEarly = stage === 'untracked' || stage === 'untranslated';
+    for (const [tier, rules] of this.#way(keys, direction)) {
+      const action = this.#decide(packet, rules) ?? (isEarly ? 'pass' : tier.otherwise);
+      if (action !== 'pass') return action === 'allow' ? 'allow' : 'deny';
+    }
+    return undefined;
+  }
+
   #lets(packet: Packet, ip: Ip, direction: Direction): boolean {
     const endpoint = this.#endpoints.get(ip);
     if (endpoint === undefined) return true;
     if (endpoint.policies === undefined) return false;
-    for (const [tier, rules] of this.#way(endpoint.policies, direction)) {
-      const action = this.#decide(packet, rules) ?? tier.otherwise;
-      if (action !== 'pass') return action === 'allow';
-    }
-    return true;
+    return this.decision(packet, { keys: endpoint.policies, direction, stage: 'local' }) !== 'deny';
   }
 
   #way(policies: readonly string[], direction: Direction): readonly (readonly [Tier, readonly Rule[]])[] {

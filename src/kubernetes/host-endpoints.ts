@@ -1,0 +1,79 @@
+// Which of a node's own links are under policy: of the cluster's host endpoints those of this node, each with the link that it
+// means. Who is named by address is looked up among the addresses that the node has now.
+import { hostPrefix, type Ip } from '#model/ip.ts';
+import type { GuardedLink, HostGuard } from '#model/policy.ts';
+import type { Labels } from '#model/selector.ts';
+import type { NetworkSet } from './calico-tier.ts';
+import { defaultFailsafes, type Failsafes, felixNames, type HostEndpoint } from './calico-host-endpoint.ts';
+
+/** A link, before anybody has looked which policies select it. */
+export interface LabelledLink extends Omit<GuardedLink, 'policies'> {
+  readonly labels: Labels;
+}
+export interface LabelledHost extends Omit<HostGuard, 'links'> {
+  readonly links: readonly LabelledLink[];
+}
+
+export interface HostEndpointsOptions {
+  readonly node: string;
+  /** As in HostGuard. */
+  readonly control: readonly number[];
+  /** Names of the node's links by the addresses that they have. */
+  readonly links: () => ReadonlyMap<Ip, string>;
+}
+
+export class HostEndpoints {
+  readonly #options: HostEndpointsOptions;
+  /** Of this node, by name. */
+  readonly #own = new Map<string, HostEndpoint>();
+  readonly #failsafes = new Map<string, Failsafes>();
+
+  constructor(options: HostEndpointsOptions) {
+    this.#options = options;
+  }
+
+  put(endpoint: HostEndpoint): void {
+    if (endpoint.node === this.#options.node) this.#own.set(endpoint.name, endpoint);
+    else this.#own.delete(endpoint.name);
+  }
+
+  delete(name: string): void {
+    this.#own.delete(name);
+  }
+
+  putFailsafes(name: string, failsafes: Failsafes): void {
+    this.#failsafes.set(name, failsafes);
+  }
+
+  deleteFailsafes(name: string): void {
+    this.#failsafes.delete(name);
+  }
+
+  /** Undefined: none of the links is under policy. */
+  current(): LabelledHost | undefined {
+    const endpoints = [...this.#own.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    if (endpoints.length === 0) return undefined;
+    const byAddress = endpoints.some(({ link }) => link === undefined) ? this.#options.links() : new Map<Ip, string>();
+    const links = new Map<string, LabelledLink>();
+    for (const { name, labels, link: named, ips, otherwise } of endpoints) {
+      const link = named ?? ips.flatMap((ip) => byAddress.get(ip) ?? [])[0];
+      // As in Calico, of two for one link the first by name counts.
+      if (link === undefined || links.has(link)) continue;
+      links.set(link, { name: `HostEndpoint ${name}`, labels, otherwise, ...(link === '*' ? {} : { link }) });
+    }
+    return { links: [...links.values()], failsafes: this.#failsafesNow(), control: this.#options.control };
+  }
+
+  #failsafesNow(): HostGuard['failsafes'] {
+    const said = felixNames(this.#options.node).reduce((all, name): Failsafes => ({ ...all, ...this.#failsafes.get(name) }), {});
+    const { in: inbound, out } = { ...defaultFailsafes, ...said };
+    return [...inbound, ...out];
+  }
+}
+
+/** How selectors of rules find it: by its addresses, as anything else that has labels and is no pod. */
+export const networkSetOf = ({ labels, ips, ports }: HostEndpoint): NetworkSet => ({
+  labels,
+  nets: ips.map(hostPrefix),
+  places: ports.flatMap((port) => ips.map((ip) => ({ ...port, ip }))),
+});
