@@ -142,6 +142,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
         new PolicedConnections({ cut: cutConnections, own: ownAddresses, log: (fields, message) => kubernetesLog.info(fields, message) }),
       );
   let isInstalled = false;
+  const said: { clash?: string | undefined } = {};
   return {
     host,
     generation: 0,
@@ -163,7 +164,11 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       const { refusedRules } = done;
       if (policies.isSynced()) policyTeller.wish(refusedRules === undefined ? policies.word(done.policy) : undefined, refusedRules);
       own?.settle();
-      const wish = calico === undefined ? wishFor(host, publicKey(), done) : undefined;
+      const clash = services.clash([...new Set([...pools.values()].map(({ cidr }) => cidr))]);
+      if (clash !== undefined && clash !== said.clash)
+        kubernetesLog.error({}, `${clash}: no pods are taken before one of the ranges is another`);
+      said.clash = clash;
+      const wish = calico === undefined ? wishFor(host, publicKey(), { ...done, clash }) : undefined;
       if (wish !== undefined) teller.wish(wish);
       const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
       if (isInstalled || !canAttach) return;

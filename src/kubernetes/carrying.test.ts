@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeBlock, makeHost, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
 import { parseCidr } from '#model/ip.ts';
-import { type Applied, wishFor } from './carrying.ts';
+import { type Wished, wishFor } from './carrying.ts';
 import { clusterNetwork, podNetwork } from './nodes.ts';
 
 const podCidrs = [parseCidr('10.244.0.0/16')];
@@ -12,7 +12,7 @@ const blocks = [makeBlock(pool, 1, 'host-1'), makeBlock(pool, 2, 'host-2')];
 const { network } = clusterNetwork({ podCidrs }, blocks);
 const hosts = [makeHost(1, { carrying: { wants: 'wireguard' } }), makeHost(2, { carrying: { wants: 'vxlan', receives: ['vxlan'] } })];
 
-const wished = (change: Partial<Applied> = {}) => {
+const wished = (change: Partial<Wished> = {}) => {
   const facts = snapshotOf({ hosts, networks: [network], pools: [pool], blocks });
   return wishFor('host-1', 'key', { facts, isInPlace: true, free: () => 200, ...change });
 };
@@ -33,4 +33,9 @@ test('nothing is told while something is not in place, or the node has no range'
 test('a node without a free address says so', () => {
   const { network: condition } = wished({ free: () => 0 }) ?? assert.fail();
   assert.deepEqual([condition.isAvailable, condition.reason], [false, 'NoFreeAddresses']);
+});
+
+test('a node says that a service is among the pods, whatever is free', () => {
+  const { network: condition } = wished({ clash: 'Service shop/web has the address 10.244.0.1', free: () => 0 }) ?? assert.fail();
+  assert.deepEqual([condition.isAvailable, condition.reason], [false, 'ServiceAmongPods']);
 });

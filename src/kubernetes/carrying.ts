@@ -2,7 +2,7 @@
 // have an address.
 import { carriesOn, carryTo } from '#drivers/carriages.ts';
 import type { Remote } from '#drivers/driver.ts';
-import type { Snapshot } from '#model/resources.ts';
+import type { Block, Snapshot } from '#model/resources.ts';
 import { writeAnnotations } from './annotations.ts';
 import type { NodeWish } from './node-teller.ts';
 import { podNetwork } from './nodes.ts';
@@ -16,8 +16,13 @@ export interface Applied {
   readonly free: (pool: string) => number;
 }
 
+export interface Wished extends Applied {
+  /** That a service has an address of the pods' range, in words: the pod that got it could not be reached. */
+  readonly clash?: string | undefined;
+}
+
 /** Undefined while there is no such host, or while what is in place is not what it should be. */
-export function wishFor(host: string, publicKey: string | undefined, { facts, isInPlace, free }: Applied): NodeWish | undefined {
+export function wishFor(host: string, publicKey: string | undefined, { facts, isInPlace, free, clash }: Wished): NodeWish | undefined {
   const self = facts.hosts.get(host);
   const network = facts.networks.get(podNetwork.id);
   const own = [...facts.blocks.values()].filter((block) => block.host === host && block.network === podNetwork.id);
@@ -36,9 +41,12 @@ export function wishFor(host: string, publicKey: string | undefined, { facts, is
   const full = own.find(({ pool }) => free(pool) === 0);
   return {
     annotations: writeAnnotations({ carrying, publicKey, index: self.index, vni: podNetwork.vni, underlay }),
-    network:
-      full === undefined
-        ? { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' }
-        : { isAvailable: false, reason: 'NoFreeAddresses', message: `No address is free in ${full.cidr}` },
+    network: networkOf(full, clash),
   };
+}
+
+function networkOf(full: Block | undefined, clash: string | undefined): NodeWish['network'] {
+  if (clash !== undefined) return { isAvailable: false, reason: 'ServiceAmongPods', message: clash };
+  if (full !== undefined) return { isAvailable: false, reason: 'NoFreeAddresses', message: `No address is free in ${full.cidr}` };
+  return { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' };
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
+import { parseCidr } from '#model/ip.ts';
 import { type Answers, listOf, serve, type Server } from './api.fixture.ts';
 import { KubernetesServices } from './service-source.ts';
 
@@ -66,6 +67,24 @@ test('what is listed, and then what changes', async (t) => {
     journal.list('kubernetes/services/').map(({ key }) => key),
     ['kubernetes/services/shop/new', 'kubernetes/services/shop/web'],
   );
+});
+
+test('a service among the pods is found, and is not when it has gone', async (t) => {
+  const server = await serve(t);
+  const web = service('web', '10.244.3.1');
+  const listed = { lists: [listOf(5, [web, service('other', '10.96.0.6')])] };
+  const ranges = ['fd44::/64', '10.244.0.0/16'].map((text) => parseCidr(text));
+  say(server, { services: listed, slices: { lists: [listOf(6, [])] } });
+  const { source } = follow(t, server, new MemoryJournal());
+  await eventually(() => source.isSynced());
+  assert.equal(source.clash(ranges), 'Service shop/web has the address 10.244.3.1, which is in the range of pods 10.244.0.0/16');
+  assert.equal(source.clash([parseCidr('10.245.0.0/16')]), undefined);
+  await source[Symbol.asyncDispose]();
+  const watches = [changes(['DELETED', web])];
+  say(server, { services: { lists: [listOf(5, [web])], watches }, slices: { lists: [listOf(6, [])] } });
+  const { source: later } = follow(t, server, new MemoryJournal());
+  await eventually(() => later.isSynced() && seen(later).length === 0);
+  assert.equal(later.clash(ranges), undefined);
 });
 
 test('after a restart the services that were known are there before the API answers, and what is gone goes then', async (t) => {

@@ -6,6 +6,7 @@ import type { Journal } from '#api/local.ts';
 import { protocol } from '#api/schemas.ts';
 import type { ServiceSource } from '#agent/agent.ts';
 import { isFault } from '#model/fault.ts';
+import { type Cidr, contains } from '#model/ip.ts';
 import type { Service } from '#model/resources.ts';
 import { addressPools, type AddressPool, poolOf, readPool, usablePools } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
@@ -67,6 +68,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   #place: NodePlace;
   #current: readonly Service[] | undefined;
   #turning = false;
+  #clash: { readonly asked: string; readonly found: string | undefined } | undefined;
 
   constructor(options: ServicesOptions) {
     this.#options = options;
@@ -96,6 +98,23 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     if (zone === this.#place.zone) return;
     this.#place = { ...this.#place, zone };
     for (const key of this.#services.keys()) this.#touch(key);
+  }
+
+  /** A service that has an address in one of `ranges`, in words; undefined: none that is known. Cheap when asked again. */
+  clash(ranges: readonly Cidr[]): string | undefined {
+    const asked = ranges.join();
+    if (this.#clash?.asked !== asked) this.#clash = { asked, found: this.#findClash(ranges) };
+    return this.#clash.found;
+  }
+
+  #findClash(ranges: readonly Cidr[]): string | undefined {
+    for (const { key, ips } of this.#services.values()) {
+      for (const ip of ips) {
+        const range = ranges.find((one) => contains(one, ip));
+        if (range !== undefined) return `Service ${key} has the address ${ip}, which is in the range of pods ${range}`;
+      }
+    }
+    return undefined;
   }
 
   /** Of all services that have one, as far as they have been listed. */
@@ -215,6 +234,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
       else this.#joined.set(key, joined);
     }
     this.#current = undefined;
+    this.#clash = undefined;
     try {
       journal.transaction(() => {
         for (const [key, joined] of news) {
