@@ -47,13 +47,14 @@ for (const [field, spec] of [
   });
 }
 
+const told: string[] = [];
 /** As a node `host1` with eth0 and eth1 has it. */
 function hosts(...specs: readonly object[]): HostEndpoints {
   const links = new Map<Ip, string>([
     [own, 'eth0'],
     [other, 'eth1'],
   ]);
-  const result = new HostEndpoints({ node: 'host1', control: [6443], links: () => links });
+  const result = new HostEndpoints({ node: 'host1', control: [6443], links: () => links }, (...words) => told.push(words.join(': ')));
   for (const [index, spec] of specs.entries()) {
     const { endpoint } = readHostEndpoint(item({ node: 'host1', ...spec }, `endpoint-${index}`));
     if (endpoint !== undefined) result.put(endpoint);
@@ -80,6 +81,10 @@ test('a link is meant by name or by address, all others by *, and those of other
       ['HostEndpoint endpoint-2', 'eth0', 'deny'],
     ],
   );
+  assert.deepEqual(told, [
+    'endpoint-3: HostEndpoint endpoint-2 is for eth0, too, and comes before it',
+    'endpoint-4: no link has its address',
+  ]);
   const moving = hosts({ interfaceName: 'eth0' });
   const { endpoint } = readHostEndpoint(item({ node: 'host2', interfaceName: 'eth0' }, 'endpoint-0'));
   assert.ok(endpoint);

@@ -27,9 +27,14 @@ export class HostEndpoints {
   /** Of this node, by name. */
   readonly #own = new Map<string, HostEndpoint>();
   readonly #failsafes = new Map<string, Failsafes>();
+  readonly #tell: (name: string, problem: string) => void;
+  /** What has been told, by name. */
+  readonly #told = new Map<string, string>();
 
-  constructor(options: HostEndpointsOptions) {
+  /** `tell`: what keeps one from having an effect, once. */
+  constructor(options: HostEndpointsOptions, tell: (name: string, problem: string) => void) {
     this.#options = options;
+    this.#tell = tell;
   }
 
   put(endpoint: HostEndpoint): void {
@@ -39,6 +44,7 @@ export class HostEndpoints {
 
   delete(name: string): void {
     this.#own.delete(name);
+    this.#told.delete(name);
   }
 
   putFailsafes(name: string, failsafes: Failsafes): void {
@@ -57,11 +63,20 @@ export class HostEndpoints {
     const links = new Map<string, LabelledLink>();
     for (const { name, labels, link: named, ips, otherwise } of endpoints) {
       const link = named ?? ips.flatMap((ip) => byAddress.get(ip) ?? [])[0];
+      const before = link === undefined ? undefined : links.get(link)?.name;
+      this.#say(name, link === undefined ? 'no link has its address' : before && `${before} is for ${link}, too, and comes before it`);
       // As in Calico, of two for one link the first by name counts.
-      if (link === undefined || links.has(link)) continue;
+      if (link === undefined || before !== undefined) continue;
       links.set(link, { name: `HostEndpoint ${name}`, labels, otherwise, ...(link === '*' ? {} : { link }) });
     }
     return { links: [...links.values()], failsafes: this.#failsafesNow(), control: this.#options.control };
+  }
+
+  #say(name: string, problem: string | undefined): void {
+    if (problem === this.#told.get(name)) return;
+    if (problem === undefined) this.#told.delete(name);
+    else this.#told.set(name, problem);
+    if (problem !== undefined) this.#tell(name, problem);
   }
 
   #failsafesNow(): HostGuard['failsafes'] {

@@ -65,7 +65,9 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
 
   constructor(options: PoliciesOptions) {
     this.#options = options;
-    this.#hosts = options.calico && new HostEndpoints(options.calico);
+    const useless = (hostEndpoint: string, problem: string): void =>
+      options.log.warn({ hostEndpoint, problem }, 'a host endpoint has no effect here');
+    this.#hosts = options.calico && new HostEndpoints(options.calico, useless);
     const tell: Tell = (name, key, problems) => options.log.warn({ [name]: key, problems }, 'cannot serve all of an object of policy');
     this.#kinds = [
       ...clusterKinds(this.#index),
