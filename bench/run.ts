@@ -16,7 +16,7 @@ import { planBench } from './plan.ts';
 import { policyBench } from './policy.ts';
 import { print, type Row } from './report.ts';
 import { servicesBench } from './services.ts';
-import { watchBench } from './watch.ts';
+import { watchBench, watchManyBench } from './watch.ts';
 
 const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   plan: planBench,
@@ -26,6 +26,7 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   path: pathBench,
   encrypted: encryptedBench,
   watch: watchBench,
+  'watch-many': watchManyBench,
   memory: memoryBench,
   policy: policyBench,
   services: servicesBench,

@@ -100,7 +100,8 @@ export class ServiceCluster implements Disposable {
       const kind = kinds[path];
       response.setHeader('content-type', 'application/json');
       if (path.startsWith('/api/v1/nodes/node')) void this.#answerNode(request, response);
-      else if (kind === undefined || request.method !== 'GET') response.writeHead(request.method === 'GET' ? 404 : 201).end('{}');
+      else if (request.method !== 'GET') void text(request).then((body) => response.writeHead(201).end(body));
+      else if (kind === undefined) response.writeHead(404).end('{}');
       else if (url.searchParams.has('watch')) {
         response.writeHead(200).flushHeaders();
         this.#watches.push({ path, response });

@@ -2,6 +2,7 @@
 // networks with a hundred hosts each, so that every change is for a hundred; all hosts are real clients. Wide: one network
 // with everybody in it, so that every change is for a thousand, a hundred thousand lines a second; most of the hosts then
 // read their connection without understanding it (watch-readers.ts), because a small machine cannot play a thousand readers.
+// And, as a bench of its own because so many take minutes to join, five thousand hosts spread over fifty networks.
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
 import { Fault } from '#model/fault.ts';
@@ -14,21 +15,24 @@ import { percentile, type Row } from './report.ts';
 import type { Add, Begin, Result } from './watch-hosts.ts';
 import type { Reader } from './watch-readers.ts';
 
-const hosts = 1000;
-const processes = 4;
 const endpoints = 2000;
 const everyMs = 10;
-const targetMs = 500;
 
 interface Shape {
   readonly name: string;
+  /** A multiple of processes times networks. */
+  readonly hosts: number;
+  readonly processes: number;
   readonly networks: number;
   readonly reader: Reader;
+  readonly targetMs: number;
 }
+const thousand = { hosts: 1000, processes: 4, targetMs: 500 };
 const shapes: readonly Shape[] = [
-  { name: 'spread over 10 networks', networks: 10, reader: 'client' },
-  { name: 'all in 1 network', networks: 1, reader: 'bytes' },
+  { ...thousand, name: 'spread over 10 networks', networks: 10, reader: 'client' },
+  { ...thousand, name: 'all in 1 network', networks: 1, reader: 'bytes' },
 ];
+const many: Shape = { name: '5000 hosts over 50 networks', hosts: 5000, processes: 5, networks: 50, reader: 'client', targetMs: 1000 };
 
 export async function watchBench(): Promise<Row[]> {
   const rows: Row[] = [];
@@ -36,7 +40,10 @@ export async function watchBench(): Promise<Row[]> {
   return rows;
 }
 
+export const watchManyBench = (): Promise<Row[]> => measure(many);
+
 async function measure(shape: Shape): Promise<Row[]> {
+  const { hosts, processes } = shape;
   await using bed = await makeBed({ hosts: 1, engines: false });
   const { controller } = bed.lab;
   const memory = (): number => memoryOf(controller, 'controller.ts');
@@ -75,6 +82,7 @@ interface Measured {
 }
 
 function report(shape: Shape, results: readonly Result[], { idle, watched, busy, controllerSeconds, expected }: Measured): Row[] {
+  const { hosts, targetMs } = shape;
   const received = results.reduce((sum, result) => sum + result.received, 0);
   const worst = Array.from({ length: endpoints }, (_, number) => Math.max(...results.map(({ last }) => last[number] ?? 0)));
   const p99 = percentile(worst, 0.99);

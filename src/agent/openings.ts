@@ -1,13 +1,14 @@
 // The host's edge around published ports and services: packet filters of others that would stop our links, and connections
 // that lead to an endpoint that has gone. Only those are cut, entry by entry; everything else on the host keeps flowing.
-import type { Desired } from '#model/desired.ts';
+import type { Desired, NftElement } from '#model/desired.ts';
+import { changedPart } from '#model/diff.ts';
 import { parseIp } from '#model/ip.ts';
 import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
 import { ensureForwarding, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
 import type { Outcome } from './reconcile.ts';
-import { type Fronts, frontsOf, isNotedStale, mayNoteStale, staleConnections } from './stale-connections.ts';
+import { type Fronts, frontsOf, isNotedStale, isOfFronts, mayNoteStale, staleConnections } from './stale-connections.ts';
 
 export interface OpeningsOptions {
   readonly sockets: Sockets;
@@ -30,12 +31,19 @@ function targetsOf(desired: Desired): Map<string, ConntrackSelection> {
   return targets;
 }
 
+const comparison = {
+  key: ({ set, key }: NftElement): string => `${set} ${key}`,
+  same: (a: NftElement, b: NftElement): boolean => a.value === b.value,
+};
+const isOfOpenings = ({ set }: NftElement): boolean => set.startsWith('published') || isOfFronts(set);
+
 export class Openings {
   readonly #options: OpeningsOptions;
   #targets = new Map<string, ConntrackSelection>();
   #fronts: Fronts | undefined;
   #checkedAt = -checkMs;
   #isOpen = false;
+  #elements: readonly NftElement[] = [];
   /** The kernel refused to cut what had to be. */
   #isOwed = false;
 
@@ -44,8 +52,11 @@ export class Openings {
   }
 
   /** After every run of the loop. `mended`: rules were in disorder, so connections may have begun that nothing has changed for since. */
-  applied(desired: Desired, { mended, changed }: Pick<Outcome, 'mended' | 'changed'> = { mended: false, changed: 1 }): void {
-    if (changed > 0 || mended || this.#isOwed || this.#fronts === undefined) this.#follow(desired, mended);
+  applied(desired: Desired, { mended }: Pick<Outcome, 'mended'> = { mended: false }): void {
+    const part = changedPart(desired.element, this.#elements, comparison);
+    this.#elements = desired.element;
+    const isConcerned = this.#fronts === undefined || [...part.wanted, ...part.before].some(isOfOpenings);
+    if (mended || this.#isOwed || isConcerned) this.#follow(desired, mended);
     const wasOpen = this.#isOpen;
     this.#isOpen = desired.table.length > 0;
     if (!this.#isOpen && wasOpen) this.#guarded('take away forwarding rules', removeForwarding);

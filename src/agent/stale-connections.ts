@@ -33,6 +33,9 @@ const placeOf = (key: string): string => key.split(' . ', 3).join(' . ');
 const isFront = (set: string): boolean => set === 'fronts4' || set === 'fronts6';
 const isBackend = (set: string): boolean => set.startsWith('backends') || set.startsWith('outer_backends');
 
+/** Whether elements of that set have a say in what follows. */
+export const isOfFronts = (set: string): boolean => isFront(set) || isBackend(set) || set.startsWith('stays');
+
 /** Fronts by TCP whose clients are free are left out: nothing is remembered of them that has to go. */
 export function frontsOf({ element }: Desired): Fronts {
   const kept = new Set(element.filter(({ set }) => set.startsWith('stays')).map(({ key }) => key));

@@ -2,7 +2,16 @@
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
 import { coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
-import { type Addr, type Desired, emptyDesired, familiesOf, type Netns, type Sysctl, type VethLink } from '#model/desired.ts';
+import {
+  type Addr,
+  type Desired,
+  emptyDesired,
+  familiesOf,
+  type Netns,
+  type Sysctl,
+  type VethLink,
+  type NftElement,
+} from '#model/desired.ts';
 import {
   domainName,
   endpointLink,
@@ -271,17 +280,16 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
       ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
     ],
     table: [hostTable(serviceRules(services))],
-    element: [
-      ...elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]),
-      ...publish(
+    element: elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]).concat(
+      publish(
         presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
         [...snapshot.exposures.values()].toSorted(byId),
       ),
-      ...planServices(services, {
+      planServices(services, {
         own: self.underlay.map(({ ip }) => ip),
         local: presents.flatMap(({ netns, local }) => (netns === '' ? local.flatMap(({ endpoint }) => endpoint.addresses) : [])),
       }),
-    ],
+    ),
   };
 }
 
@@ -348,7 +356,8 @@ export function plan(
     fdb: parts.flatMap((part) => part.fdb ?? []),
     route: parts.flatMap((part) => part.route ?? []),
     table: parts.flatMap((part) => part.table ?? []),
-    element: parts.flatMap((part) => part.element ?? []),
+    // A hundred thousand of them are copied as a block, not one by one.
+    element: ([] as NftElement[]).concat(...parts.map((part) => part.element ?? [])),
     shaper: parts.flatMap((part) => part.shaper ?? []),
     fast: parts.flatMap((part) => part.fast ?? []),
     bird: parts.flatMap((part) => part.bird ?? []),

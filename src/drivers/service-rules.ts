@@ -18,9 +18,18 @@ const mostClients = 262_144;
 
 const ascending = (numbers: Iterable<number>): number[] => [...new Set(numbers)].toSorted((a, b) => a - b);
 
+/** Services are values, and so are lists of them. */
+const known = new WeakMap<readonly Service[], ServiceRules>();
+
 /** Undefined without any service: then the table is as if there were no such thing. */
 export function serviceRules(services: readonly Service[]): ServiceRules | undefined {
   if (services.length === 0) return undefined;
+  const rules = known.get(services) ?? rulesOf(services);
+  known.set(services, rules);
+  return rules;
+}
+
+function rulesOf(services: readonly Service[]): ServiceRules {
   const usual = Array.from({ length: usualSizes }, (_, index) => index + 1);
   const sizes = services.flatMap(({ backends, outer = [] }) => [backends.length, outer.length]).filter((size) => size > usualSizes);
   return {

@@ -99,7 +99,7 @@ export function planServices(services: readonly Service[], { own, local }: Servi
     const ip = own.find((candidate) => familyOf(candidate) === family);
     return ip === undefined ? [] : [element(`hosts${family}`, `ipv${family}`, ip)];
   });
-  return [...planFronts(services, own), ...loops, ...hosts];
+  return planFronts(services, own).concat(loops, hosts);
 }
 
 /** Stands in a Service for every address of the host on the underlay. */
