@@ -31,24 +31,35 @@ export const tells = (backend: Backend, { mac }: Pick<Numbers, 'mac'>): { readon
   return { type: 'host-gw', data: null };
 };
 
-/** With a pod on its bridge, as the `bridge` and `host-local` plugins leave it. */
-export function makeHost(wire: Wire, name: string, { ip, bridge, pod: address }: Numbers): { readonly host: Place; readonly pod: Place } {
-  const host = wire.place(name, [`${ip}/16`]);
+const familyFlag = (address: string): string => (address.includes(':') ? '-6' : '-4');
+const lengthsOf = (address: string): { readonly wire: number; readonly block: number; readonly one: number } =>
+  address.includes(':') ? { wire: 64, block: 64, one: 128 } : { wire: 16, block: 24, one: 32 };
+/** An IPv6 address is usable at once. */
+const atOnce = (address: string): string[] => (address.includes(':') ? ['nodad'] : []);
+
+/** With a pod on its bridge, as the `bridge` and `host-local` plugins leave it; `all`: its numbers by family. */
+export function makeHost(wire: Wire, name: string, all: readonly Numbers[]): { readonly host: Place; readonly pod: Place } {
+  const host = wire.place(
+    name,
+    all.map(({ ip }) => `${ip}/${lengthsOf(ip).wire}`),
+  );
   const pod = wire.place(`${name}-pod`, []);
-  host.run('sysctl', '-qw', 'net.ipv4.ip_forward=1');
+  host.run('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
   host.ip('link', 'add', 'cni0', 'type', 'bridge');
-  host.ip('addr', 'add', `${bridge}/24`, 'dev', 'cni0');
+  for (const { bridge } of all) host.ip('addr', 'add', `${bridge}/${lengthsOf(bridge).block}`, 'dev', 'cni0', ...atOnce(bridge));
   host.ip('link', 'set', 'cni0', 'up');
   host.ip('link', 'add', 'veth0', 'type', 'veth', 'peer', 'eth1', 'netns', pod.path);
   host.ip('link', 'set', 'veth0', 'master', 'cni0', 'up');
   pod.ip('link', 'del', 'eth0');
-  pod.ip('addr', 'add', `${address}/24`, 'dev', 'eth1');
+  for (const { pod: address } of all) pod.ip('addr', 'add', `${address}/${lengthsOf(address).block}`, 'dev', 'eth1', ...atOnce(address));
   pod.ip('link', 'set', 'eth1', 'up');
-  pod.ip('route', 'add', 'default', 'via', bridge);
+  for (const { bridge } of all) pod.ip(familyFlag(bridge), 'route', 'add', 'default', 'via', bridge);
   return { host, pod };
 }
 
-/** Its own end of the tunnel; the process that makes its WireGuard device ends with the test. */
+const device = (address: string): string => (address.includes(':') ? 'flannel-v6.1' : 'flannel.1');
+
+/** Its own end of the tunnel of one family; the process that makes its WireGuard device ends with the test. */
 export async function makeTunnel(
   t: TestContext,
   wire: Wire,
@@ -56,10 +67,11 @@ export async function makeTunnel(
 ): Promise<void> {
   const { host, backend, ip, base, mac } = end;
   if (backend === 'vxlan') {
+    const link = device(ip);
     const tunnel = ['type', 'vxlan', 'id', '1', 'dev', 'eth0', 'local', ip, 'dstport', '8472', 'nolearning'];
-    host.ip('link', 'add', 'flannel.1', 'address', mac, 'mtu', '1400', ...tunnel);
-    host.ip('addr', 'add', `${base}/32`, 'dev', 'flannel.1');
-    host.ip('link', 'set', 'flannel.1', 'up');
+    host.ip('link', 'add', link, 'address', mac, 'mtu', ip.includes(':') ? '1380' : '1400', ...tunnel);
+    host.ip('addr', 'add', `${base}/${lengthsOf(base).one}`, 'dev', link, ...atOnce(base));
+    host.ip('link', 'set', link, 'up');
   }
   if (backend === 'wireguard') {
     await makeWireguard(t, wire, host);
@@ -92,11 +104,13 @@ export interface Told {
 /** The way to a peer, step by step in the order of flannel's. */
 export function addPeer(host: Place, backend: Backend, { subnet, publicIp, data }: Told): void {
   const base = subnet.replace(/\/.*/, '');
-  if (backend === 'host-gateway') host.ip('route', 'add', subnet, 'via', publicIp);
+  const family = familyFlag(subnet);
+  if (backend === 'host-gateway') host.ip(family, 'route', 'add', subnet, 'via', publicIp);
   if (backend === 'vxlan') {
-    host.ip('neigh', 'add', base, 'lladdr', data?.VtepMAC ?? '', 'dev', 'flannel.1', 'nud', 'permanent');
-    host.run('bridge', 'fdb', 'append', data?.VtepMAC ?? '', 'dev', 'flannel.1', 'dst', publicIp);
-    host.ip('route', 'add', subnet, 'via', base, 'dev', 'flannel.1', 'onlink');
+    const link = device(subnet);
+    host.ip('neigh', 'add', base, 'lladdr', data?.VtepMAC ?? '', 'dev', link, 'nud', 'permanent');
+    host.run('bridge', 'fdb', 'append', data?.VtepMAC ?? '', 'dev', link, 'dst', publicIp);
+    host.ip(family, 'route', 'add', subnet, 'via', base, 'dev', link, 'onlink');
   }
   if (backend === 'wireguard') {
     host.run('wg', 'set', 'flannel-wg', 'peer', data?.PublicKey ?? '', 'endpoint', `${publicIp}:${data?.Port ?? 0}`, 'allowed-ips', subnet);

@@ -7,7 +7,7 @@ import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Desired } from '#model/desired.ts';
-import { domainName, vxlanLink, wireguardLink } from '#model/numbers.ts';
+import { domainName, vxlanLink, vxlanLink6, wireguardLink } from '#model/numbers.ts';
 import type { Network } from '#model/resources.ts';
 import type { AgentStatus } from './status.ts';
 import type { PolicyReport } from './policy-report.ts';
@@ -27,7 +27,7 @@ export interface ServerOptions {
 export function objectsOf(desired: Desired, network: Network): Readonly<Record<string, readonly unknown[]>> {
   const netns = domainName(network.id);
   const links = new Set(desired.link.filter(({ alias }) => alias.startsWith(`causeway ${network.id} `)).map(({ name }) => name));
-  for (const name of [vxlanLink(network.vni), wireguardLink(network.vni)]) links.add(name);
+  for (const name of [vxlanLink(network.vni), vxlanLink6(network.vni), wireguardLink(network.vni)]) links.add(name);
   const belongs = (item: Desired[keyof Desired][number]): boolean => {
     if ('netns' in item && item.netns === netns) return true;
     if ('name' in item && item.name === netns) return true;

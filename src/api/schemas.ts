@@ -72,6 +72,7 @@ const carrying: Schema<Carrying> = v.strictObject({
   sends: optional(field.listOf(carryName, 8)),
   receives: optional(field.listOf(carryName, 8)),
   vtepMac: optional(field.mac),
+  vtepMac6: optional(field.mac),
 } satisfies EntriesOf<Carrying>);
 
 /** Without the time, which is the controller's to say: a host's clock may be wrong. */

@@ -3,6 +3,7 @@
 import type { Driver, Passage } from './driver.ts';
 import { directRouting } from './direct-routing.ts';
 import { hostGateway, shareSubnet } from './host-gateway.ts';
+import { tunnelsOf } from './tunnels.ts';
 import { reachByVxlan, vxlan, vxlanDevice } from './vxlan.ts';
 
 const session: Passage = { protocol: 6, port: 179, why: 'BGP between hosts, and with the routers around them' };
@@ -20,11 +21,12 @@ export const bgpCrossSubnet: Driver = {
   overhead: (network, self, peer) => directRouting.overhead(network, self, peer),
   passages: (network) => [...bgp.passages(network), ...vxlan.passages(network)],
   plan(carriage) {
+    const tunnels = tunnelsOf(carriage);
     const reached = carriage.remotes
       .filter(({ host }) => !shareSubnet(carriage.self, host))
-      .map((remote) => reachByVxlan(carriage, remote));
+      .map((remote) => reachByVxlan(carriage, tunnels, remote));
     return {
-      link: vxlanDevice(carriage),
+      link: vxlanDevice(carriage, tunnels),
       neigh: reached.flatMap(({ neigh }) => neigh),
       fdb: reached.flatMap(({ fdb }) => fdb),
       route: reached.flatMap(({ route }) => route),

@@ -5,19 +5,10 @@
 // that is made again looks the same to everybody.
 import { type Cidr, cidrBase, familyOf, type Family, type Ip, type Mac, hostPrefix } from '#model/ip.ts';
 import { type Addr, familiesOf, type Desired, type Fdb, type Neigh, type Netns, type Route } from '#model/desired.ts';
-import { vtepAddress, vtepMac, vxlanLink, vxlanPort } from '#model/numbers.ts';
+import { vtepAddress, vtepMac, vxlanPort } from '#model/numbers.ts';
 import type { Host, Network, Snapshot } from '#model/resources.ts';
-import type { Carriage, Driver, Overhead, Remote } from './driver.ts';
-
-/** Outer header of VXLAN: inner Ethernet 14, VXLAN 8, UDP 8, outer IP 20 or 40. */
-export function vxlanOverhead(family: Family): readonly Overhead[] {
-  return [
-    { what: family === 4 ? 'outer IPv4 header' : 'outer IPv6 header', bytes: family === 4 ? 20 : 40 },
-    { what: 'UDP header', bytes: 8 },
-    { what: 'VXLAN header', bytes: 8 },
-    { what: 'inner Ethernet header', bytes: 14 },
-  ];
-}
+import type { Carriage, Driver, Remote } from './driver.ts';
+import { tunnelMac, type Tunnels, tunnelsOf, vxlanOverhead, wayTo } from './tunnels.ts';
 
 /** The address of `peer` that `self` sends to: the first one of the family of `self`'s preferred underlay. */
 export function underlayOf(self: Host, peer: Host): Ip | undefined {
@@ -26,62 +17,56 @@ export function underlayOf(self: Host, peer: Host): Ip | undefined {
   return peer.underlay.find(({ ip }) => familyOf(ip) === familyOf(own.ip))?.ip;
 }
 
+const destinationsOf = ({ blocks, exceptions }: Remote): Cidr[] => [...blocks.map(({ cidr }) => cidr), ...exceptions.map(hostPrefix)];
+
 /** Routes for everything a remote host holds: its blocks, and one by one the addresses that no block covers. */
-export function routesTo(
-  remote: Remote,
-  netns: Netns,
-  next: (family: Family) => Pick<Route, 'via' | 'link' | 'onlink'>,
-  mtu?: number,
-): Route[] {
-  return [...remote.blocks.map(({ cidr }) => cidr), ...remote.exceptions.map(hostPrefix)].map((destination) => ({
-    netns,
-    destination,
-    type: 'unicast' as const,
-    ...next(familyOf(destination)),
-    ...(mtu === undefined ? {} : { mtu }),
-  }));
-}
+export const routesTo = (remote: Remote, netns: Netns, next: (family: Family) => Pick<Route, 'via' | 'link' | 'onlink' | 'mtu'>): Route[] =>
+  destinationsOf(remote).map((destination) => ({ netns, destination, type: 'unicast' as const, ...next(familyOf(destination)) }));
 
-const macOf = ({ index, carrying }: Host): Mac => carrying?.vtepMac ?? vtepMac(index);
-
-/** Neighbour, forwarding entry and routes by which `remote` is reached over the vxlan link; nothing while it has no address. */
-export function reachByVxlan({ network, netns, self, mtu }: Carriage, remote: Remote): { route: Route[]; neigh: Neigh[]; fdb: Fdb[] } {
-  const underlay = underlayOf(self, remote.host);
-  if (underlay === undefined) return { route: [], neigh: [], fdb: [] };
-  const link = vxlanLink(network.vni);
-  const mac = macOf(remote.host);
-  const ownMtu = self.underlay[0]?.mtu ?? mtu;
-  const peerMtu = remote.host.underlay[0]?.mtu ?? ownMtu;
-  const lower = peerMtu < ownMtu ? mtu - (ownMtu - peerMtu) : undefined;
-  const route = routesTo(remote, netns, (family) => ({ link, via: vtepAddress(remote.host.index, family), onlink: true }), lower);
-  const families = familiesOf(route.map(({ destination }) => destination));
+/** Neighbours, forwarding entries and routes by which `remote` is reached over the vxlan links; nothing while it has no address. */
+export function reachByVxlan({ netns }: Carriage, tunnels: Tunnels, remote: Remote): { route: Route[]; neigh: Neigh[]; fdb: Fdb[] } {
+  const { host } = remote;
+  const ways = new Map(
+    familiesOf(destinationsOf(remote)).flatMap((family) => {
+      const way = wayTo(tunnels, host, family);
+      return way === undefined ? [] : [[family, way] as const];
+    }),
+  );
+  const reached = (cidr: Cidr): boolean => ways.has(familyOf(cidr));
+  const entries = [...ways.values()].map(({ tunnel: { link }, mac, remote: ip }) => ({ netns, link, mac, remote: ip }));
   return {
-    route,
-    neigh: families.map((family) => ({ netns, link, ip: vtepAddress(remote.host.index, family), mac })),
-    fdb: route.length === 0 ? [] : [{ netns, link, mac, remote: underlay }],
+    route: routesTo(remote, netns, (family) => {
+      const { tunnel, mtu } = ways.get(family) ?? {};
+      const link = tunnel === undefined ? {} : { link: tunnel.link };
+      return { ...link, via: vtepAddress(host.index, family), onlink: true, ...(mtu === undefined ? {} : { mtu }) };
+    }).filter(({ destination }) => reached(destination)),
+    neigh: [...ways].map(([family, { tunnel, mac }]) => ({ netns, link: tunnel.link, ip: vtepAddress(host.index, family), mac })),
+    fdb: [...new Map(entries.map((entry) => [entry.link, entry])).values()],
   };
 }
 
-/** The vxlan link of the network on this host; its socket is opened on the host's own side. */
-export function vxlanDevice({ network, netns, self, mtu }: Carriage): Desired['link'] {
-  const [underlay] = self.underlay;
-  if (underlay === undefined) return [];
-  return [
-    {
-      type: 'vxlan',
-      netns,
-      name: vxlanLink(network.vni),
-      mtu,
-      mac: macOf(self),
-      alias: `causeway ${network.id} ${network.name}`,
-      vni: network.vni,
-      port: vxlanPort,
-      local: underlay.ip,
-      checksum: familyOf(underlay.ip) === 6,
-      // Hosts that say how they carry may have been flannel's: its tunnel of that number is the same.
-      ...(self.carrying === undefined ? {} : { adopts: `flannel.${network.vni}` }),
-    },
-  ];
+/** The vxlan links of the network on this host; their sockets are opened on the host's own side. */
+export function vxlanDevice({ network, netns, self }: Carriage, { first, second }: Tunnels): Desired['link'] {
+  return [first, second].flatMap((tunnel) => {
+    if (tunnel === undefined) return [];
+    const { link: name, underlay, mtu, flannel } = tunnel;
+    const outer = familyOf(underlay.ip);
+    return [
+      {
+        type: 'vxlan' as const,
+        netns,
+        name,
+        mtu,
+        mac: tunnelMac(self, outer),
+        alias: `causeway ${network.id} ${network.name}`,
+        vni: network.vni,
+        port: vxlanPort,
+        local: underlay.ip,
+        checksum: outer === 6,
+        ...(flannel === undefined ? {} : { adopts: flannel }),
+      },
+    ];
+  });
 }
 
 /** The first address of each of the host's blocks, by which it can talk to the network from inside. */
@@ -91,21 +76,28 @@ export const nodeAddresses = ({ blocks }: Snapshot, { id }: Network, self: Host)
     .map(({ cidr }) => hostPrefix(cidrBase(cidr)))
     .toSorted();
 
-/** A host that was flannel's keeps the addresses of its tunnel: connections of its own began from them. */
-export const keptAddresses = ({ network, netns, self, snapshot }: Carriage): Addr[] =>
-  self.carrying?.vtepMac === undefined
-    ? []
-    : nodeAddresses(snapshot, network, self).map((address) => ({ netns, link: vxlanLink(network.vni), address }));
+/** A host that was flannel's keeps the addresses of its tunnels: connections of its own began from them. */
+export function keptAddresses({ network, netns, self, snapshot }: Carriage, { first, second }: Tunnels): Addr[] {
+  const six = second ?? (first !== undefined && familyOf(first.underlay.ip) === 6 ? first : undefined);
+  const { vtepMac: mac, vtepMac6: mac6 } = self.carrying ?? {};
+  const isKept = (one: Mac | undefined): boolean => network.present === 'always' && one !== undefined && one !== vtepMac(self.index);
+  const kept = { 4: isKept(mac) ? first : undefined, 6: isKept(mac6) ? six : undefined };
+  return nodeAddresses(snapshot, network, self).flatMap((address) => {
+    const link = kept[familyOf(address)]?.link;
+    return link === undefined ? [] : [{ netns, link, address }];
+  });
+}
 
 export const vxlan: Driver = {
   name: 'vxlan',
   overhead: (_network, self) => vxlanOverhead(self.underlay[0] === undefined ? 4 : familyOf(self.underlay[0].ip)),
   passages: () => [{ protocol: 17, port: vxlanPort, why: 'VXLAN between hosts' }],
   plan(carriage) {
-    const reached = carriage.remotes.map((remote) => reachByVxlan(carriage, remote));
+    const tunnels = tunnelsOf(carriage);
+    const reached = carriage.remotes.map((remote) => reachByVxlan(carriage, tunnels, remote));
     return {
-      link: vxlanDevice(carriage),
-      addr: keptAddresses(carriage),
+      link: vxlanDevice(carriage, tunnels),
+      addr: keptAddresses(carriage, tunnels),
       neigh: reached.flatMap(({ neigh }) => neigh),
       fdb: reached.flatMap(({ fdb }) => fdb),
       route: reached.flatMap(({ route }) => route),

@@ -47,7 +47,7 @@ test('what is wrong, or would have this host carry unlike its neighbours, is ref
     [{ ...network, Backend: { ...vxlan, Port: 4789 } }, 'unsupported', 'Backend.Port'],
     [{ ...wireguard, Backend: { Type: 'wireguard', PSK: 'x' } }, 'unsupported', 'Backend.PSK'],
     [{ ...wireguard, Backend: { Type: 'wireguard', ListenPort: 500 } }, 'unsupported', 'Backend.ListenPort'],
-    [{ ...six, Backend: { Type: 'wireguard' } }, 'unsupported', 'Backend.Mode'],
+    [{ ...six, Backend: { Type: 'wireguard' } }, 'unsupported', 'EnableIPv6'],
   ] as const) {
     assert.throws(
       () => read(config),

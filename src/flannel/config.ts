@@ -63,7 +63,6 @@ const backend = v.object({
   directrouting: v.nullish(flag, false),
   listenport: v.nullish(field.port, wireguardBasePort),
   psk: optional(v.string()),
-  mode: v.nullish(v.string(), 'separate'),
 });
 type Backend = v.InferOutput<typeof backend>;
 
@@ -97,26 +96,22 @@ function objectIn(text: string): object {
   throw new Fault('invalid', `${what} is not a JSON object`, { field: 'config' });
 }
 
-function carriageOf({ type, vni, port, directrouting, listenport, psk, mode }: Backend, hasIpv6: boolean): Omit<FlannelConfig, 'ranges'> {
+function carriageOf({ type, vni, port, directrouting, listenport, psk }: Backend, hasIpv6: boolean): Omit<FlannelConfig, 'ranges'> {
   const carry = carryOf[type];
   if (carry === undefined)
     throw unsupported('Backend.Type', `backend ${type} is not spoken here`, `Use one of: ${Object.keys(carryOf).join(', ')}`);
-  if (carry === 'wireguard') return { carry, vni: wireguardVni({ listenport, psk, mode }, hasIpv6) };
+  if (carry === 'wireguard' && hasIpv6)
+    throw unsupported('EnableIPv6', 'by WireGuard only IPv4 is spoken here', 'Leave EnableIPv6 out, or set Backend.Type to vxlan');
+  if (carry === 'wireguard') return { carry, vni: wireguardVni({ listenport, psk }) };
   if (carry === 'vxlan' && port !== 0 && port !== vxlanPort)
     throw unsupported('Backend.Port', `VXLAN is spoken on UDP ${vxlanPort} here, not ${port}`, `Leave Port out, or set it to ${vxlanPort}`);
   return { carry: carry === 'vxlan' && directrouting ? 'direct-routing' : carry, vni };
 }
 
 /** A WireGuard device has no VNI; our device's port follows from one, so the one that gives flannel's port is taken. */
-function wireguardVni({ listenport, psk, mode }: Pick<Backend, 'listenport' | 'psk' | 'mode'>, hasIpv6: boolean): number {
+function wireguardVni({ listenport, psk }: Pick<Backend, 'listenport' | 'psk'>): number {
   if (typeof psk === 'string' && psk !== '')
     throw unsupported('Backend.PSK', 'pre-shared keys are not spoken here', 'Leave PSK out: keys alone authenticate hosts');
-  if (hasIpv6 && mode !== 'auto' && mode !== 'ipv4')
-    throw unsupported(
-      'Backend.Mode',
-      `one WireGuard device for both families is spoken here, not Mode ${mode}`,
-      'Set Mode to auto or ipv4',
-    );
   const offset = listenport - wireguardBasePort;
   if (offset < 0 || offset >= portRange) {
     const last = wireguardBasePort + portRange - 1;

@@ -15,10 +15,10 @@ import { plan } from '#drivers/plan.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { generateKeyPair } from '#kernel/wireguard-keys.ts';
 import { isFault } from '#model/fault.ts';
-import { ipAdd, cidrBase, parseCidr, parseIp } from '#model/ip.ts';
+import { type Cidr, cidrBase, cidrOf, familyOf, ipAdd, parseInterface, parseIp } from '#model/ip.ts';
 import type { Host, LocalEndpoint } from '#model/resources.ts';
 import { type EtcdCluster, eventually as eventuallyDone, hasEtcd, startCluster } from '#store/testdata/etcd-process.ts';
-import { addPeer, type Backend, makeHost, makeTunnel, type Numbers, tells, type Told } from '#agent/flannel.fixture.ts';
+import { addPeer, makeHost, makeTunnel, type Numbers, tells, type Told } from '#agent/flannel.fixture.ts';
 import { flannelController } from './controller.ts';
 import { flannelNetwork } from './facts.ts';
 import { Registry, type RegistryOptions } from './registry.ts';
@@ -34,9 +34,18 @@ const theirs: Numbers = {
   pod: '10.5.2.7',
   mac: '6a:01:02:03:04:05',
 };
+const theirs6: Numbers = {
+  ip: 'fd00:213::2',
+  subnet: 'fc00:5:0:2::/64',
+  base: 'fc00:5:0:2::',
+  bridge: 'fc00:5:0:2::1',
+  pod: 'fc00:5:0:2::7',
+  mac: '6a:01:02:03:04:06',
+};
 const ourIp = '10.213.0.1';
+const ourIp6 = 'fd00:213::1';
 const keys = generateKeyPair();
-const subnets = '/coreos.com/network/subnets/';
+const leasesPrefix = '/coreos.com/network/subnets/';
 const day = 86_400;
 
 let cluster: EtcdCluster;
@@ -61,7 +70,7 @@ const fresh = (config: object): void => {
 /** As flannel does: an etcd lease of a day, and the key under it. */
 function writeLease(name: string, value: object): void {
   const granted = /lease ([0-9a-f]+) granted/.exec(etcdctl('lease', 'grant', String(day)))?.[1] ?? '';
-  etcdctl('put', `--lease=${granted}`, subnets + name, JSON.stringify(value));
+  etcdctl('put', `--lease=${granted}`, leasesPrefix + name, JSON.stringify(value));
 }
 
 const ofVxlan = (publicIp: string): object => ({
@@ -73,7 +82,13 @@ const ofVxlan = (publicIp: string): object => ({
 
 interface Stored {
   readonly name: string;
-  readonly value: { readonly PublicIP: string; readonly BackendType: string; readonly BackendData?: Told['data'] };
+  readonly value: {
+    readonly PublicIP: string;
+    readonly PublicIPv6?: string | null;
+    readonly BackendType: string;
+    readonly BackendData?: Told['data'];
+    readonly BackendV6Data?: Told['data'];
+  };
   readonly lease: string;
   readonly created: number;
   readonly seconds: number;
@@ -81,11 +96,11 @@ interface Stored {
 
 /** What etcd has of the host with that address. */
 function stored(publicIp: string): Stored | undefined {
-  const { kvs = [] } = JSON.parse(etcdctl('get', '--prefix', subnets, '-w', 'json')) as {
+  const { kvs = [] } = JSON.parse(etcdctl('get', '--prefix', leasesPrefix, '-w', 'json')) as {
     kvs?: { key: string; value: string; lease: bigint; create_revision: number }[];
   };
   for (const { key, value, create_revision: created } of kvs) {
-    const name = Buffer.from(key, 'base64').toString().slice(subnets.length);
+    const name = Buffer.from(key, 'base64').toString().slice(leasesPrefix.length);
     const text = Buffer.from(value, 'base64').toString();
     if (!text.startsWith('{')) continue;
     const parsed = JSON.parse(text) as Stored['value'];
@@ -93,7 +108,7 @@ function stored(publicIp: string): Stored | undefined {
     // The number of a lease is larger than JSON's in JavaScript: by its hexadecimal form.
     const lease = etcdctl('lease', 'list')
       .split('\n')
-      .find((id) => /^[0-9a-f]+$/.test(id) && etcdctl('lease', 'timetolive', '--keys', id).includes(`[${subnets}${name}]`));
+      .find((id) => /^[0-9a-f]+$/.test(id) && etcdctl('lease', 'timetolive', '--keys', id).includes(`[${leasesPrefix}${name}]`));
     const seconds = lease === undefined ? 0 : Number(/remaining\((\d+)s\)/.exec(etcdctl('lease', 'timetolive', lease))?.[1]);
     return { name, value: parsed, lease: lease ?? '', created, seconds };
   }
@@ -110,8 +125,8 @@ class Following implements AsyncDisposable {
   readonly #registry: Registry;
   readonly #done: Promise<void>;
 
-  constructor(options: Partial<RegistryOptions> & { readonly ip?: string; readonly journal?: MemoryJournal } = {}) {
-    const { ip = ourIp, journal = new MemoryJournal(), ...rest } = options;
+  constructor(options: Partial<RegistryOptions> & { readonly ip?: string; readonly ip6?: string; readonly journal?: MemoryJournal } = {}) {
+    const { ip = ourIp, ip6, journal = new MemoryJournal(), ...rest } = options;
     this.journal = journal;
     this.#registry = new Registry({ endpoints: [endpoint()], ...rest });
     this.view = new View({ journal: new MemoryJournal(), changed: () => undefined });
@@ -121,7 +136,7 @@ class Following implements AsyncDisposable {
       host: 'ours',
       journal,
       log: { info: () => undefined, warn },
-      underlay: () => [parseIp(ip)],
+      underlay: () => [ip, ip6].flatMap((text) => (text === undefined ? [] : [parseIp(text)])),
       publicKey: () => keys.publicKey,
       taken: () => [],
     });
@@ -138,8 +153,14 @@ class Following implements AsyncDisposable {
     return this.view.snapshot.hosts.get('ours');
   }
 
-  get subnet(): string | undefined {
-    return [...this.view.snapshot.blocks.values()].find(({ host }) => host === 'ours')?.cidr;
+  /** First the IPv4 one. */
+  get subnets(): Cidr[] {
+    const own = [...this.view.snapshot.blocks.values()].filter(({ host }) => host === 'ours');
+    return own.map(({ cidr }) => cidr).toSorted((a, b) => familyOf(a) - familyOf(b));
+  }
+
+  get subnet(): Cidr | undefined {
+    return this.subnets[0];
   }
 
   /** As soon as it has a lease and knows so many others. */
@@ -166,48 +187,65 @@ describe('leases of flannel', { skip, concurrency: false }, () => {
   });
   after(() => cluster[Symbol.asyncDispose]());
 
-  for (const backend of ['vxlan', 'host-gateway', 'wireguard'] as const satisfies Backend[]) {
+  for (const [backend, families] of [
+    ['vxlan', [4]],
+    ['vxlan', [4, 6]],
+    ['host-gateway', [4, 6]],
+    ['wireguard', [4]],
+  ] as const) {
     const without = backend === 'wireguard' && probeWireguard() === 'none' ? 'neither WireGuard in this kernel nor wireguard-go' : false;
-    test(`by ${backend} one of ours and one of flannel's exchange traffic`, { skip: without }, async (t) => {
+    const what = families.map((family) => `IPv${family}`).join(' and ');
+    test(`by ${backend} one of ours and one of flannel's exchange ${what}`, { skip: without }, async (t) => {
       using wire = new Wire();
+      const isDual = families.length === 2;
+      const all = isDual ? [theirs, theirs6] : [theirs];
       const { type, data } = tells(backend, theirs);
-      fresh({ Network: '10.5.0.0/16', Backend: { Type: type } });
-      writeLease('10.5.2.0-24', {
+      fresh({ Network: '10.5.0.0/16', ...(isDual ? { EnableIPv6: true, IPv6Network: 'fc00:5::/48' } : {}), Backend: { Type: type } });
+      writeLease(all.map(({ base, subnet }) => `${base}-${subnet.replace(/.*\//, '')}`).join('&'), {
         PublicIP: theirs.ip,
-        PublicIPv6: null,
+        PublicIPv6: isDual ? theirs6.ip : null,
         BackendType: type,
         ...(data === null ? {} : { BackendData: data }),
+        ...(data === null || !isDual ? {} : { BackendV6Data: tells(backend, theirs6).data }),
       });
-      await using following = new Following();
-      const subnet = parseCidr(await following.knows(1));
-      const our = wire.host('ours', [`${ourIp}/16`], backend === 'wireguard' ? keys.privateKey : undefined);
-      const their = makeHost(wire, 'theirs', theirs);
-      const { self } = following;
+      await using following = new Following(isDual ? { ip6: ourIp6 } : {});
+      await following.knows(1);
+      const addresses = [`${ourIp}/16`, ...(isDual ? [`${ourIp6}/64`] : [])];
+      const our = wire.host('ours', addresses, backend === 'wireguard' ? keys.privateKey : undefined);
+      const their = makeHost(wire, 'theirs', all);
+      const { self, subnets } = following;
       assert.ok(self !== undefined);
-      const pod = ipAdd(cidrBase(subnet), 9);
-      const local: LocalEndpoint = { endpoint: makeEndpoint(flannelNetwork.id, 'ours', 1, [pod]), slot: 1, sandbox: '/run/pod', order: 1 };
-      const underlay = [{ interface: 'eth0', ip: parseIp(ourIp), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 }];
+      const pods = subnets.map((subnet) => ipAdd(cidrBase(subnet), 9));
+      const local: LocalEndpoint = { endpoint: makeEndpoint(flannelNetwork.id, 'ours', 1, pods), slot: 1, sandbox: '/run/pod', order: 1 };
+      const underlay = addresses.map((text) => {
+        const { ip, length } = parseInterface(text);
+        return { interface: 'eth0', ip, subnet: cidrOf(ip, length), mtu: 1450 };
+      });
       const { snapshot } = following.view;
       our.apply(plan(snapshot, [local], { ...self, underlay }));
       const box = wire.container(our, local);
-      await makeTunnel(t, wire, { ...theirs, host: their.host, backend });
+      for (const numbers of all) await makeTunnel(t, wire, { ...numbers, host: their.host, backend });
       const told = stored(ourIp);
       assert.ok(told !== undefined && told.value.BackendType === type && told.seconds > day - 600, JSON.stringify(told));
-      addPeer(their.host, backend, {
-        subnet: told.name.replace('-', '/'),
-        publicIp: told.value.PublicIP,
-        data: told.value.BackendData ?? null,
-      });
-      await eventually(() => box.ping(theirs.pod), 'their pod from ours', 10_000);
-      assert.deepEqual(
-        {
-          'our pod from theirs': their.pod.ping(pod),
-          'their pod from our host': our.ping(theirs.pod),
-          'our pod from their host': their.host.ping(pod),
-          'full packets': box.ping(theirs.pod, { size: 1360 }),
-        },
-        { 'our pod from theirs': true, 'their pod from our host': true, 'our pod from their host': true, 'full packets': true },
-      );
+      const { PublicIP, PublicIPv6, BackendData = null, BackendV6Data = null } = told.value;
+      for (const name of told.name.split('&')) {
+        const subnet = name.replace('-', '/');
+        const peer = name.includes(':') ? { publicIp: PublicIPv6 ?? '', data: BackendV6Data } : { publicIp: PublicIP, data: BackendData };
+        addPeer(their.host, backend, { subnet, ...peer });
+      }
+      for (const [index, { pod: there }] of all.entries()) {
+        const here = pods[index] ?? '';
+        await eventually(() => box.ping(there), `${there} from ours`, 10_000);
+        assert.deepEqual(
+          {
+            'our pod from theirs': their.pod.ping(here),
+            'their pod from our host': our.ping(there),
+            'our pod from their host': their.host.ping(here),
+            'full packets': box.ping(there, { size: 1360 }),
+          },
+          { 'our pod from theirs': true, 'their pod from our host': true, 'our pod from their host': true, 'full packets': true },
+        );
+      }
       our.apply(plan({ ...snapshot, blocks: new Map() }, [], { ...self, underlay }));
     });
   }
@@ -245,7 +283,7 @@ describe('leases of flannel', { skip, concurrency: false }, () => {
     await eventually(() => stored(ourIp)?.lease !== first?.lease, 'another time', 20_000);
     assert.equal(stored(ourIp)?.created, first?.created, 'the key was never away');
     await following[Symbol.asyncDispose]();
-    etcdctl('put', subnets + (first?.name ?? ''), JSON.stringify(first?.value));
+    etcdctl('put', leasesPrefix + (first?.name ?? ''), JSON.stringify(first?.value));
     await using reserved = new Following({ renewAfterMs: 100 });
     await reserved.knows(0);
     assert.equal(stored(ourIp)?.lease, '');
@@ -256,7 +294,7 @@ describe('leases of flannel', { skip, concurrency: false }, () => {
     await using following = new Following();
     const subnet = await following.knows(0);
     const { created, name = '' } = stored(ourIp) ?? {};
-    etcdctl('del', subnets + name);
+    etcdctl('del', leasesPrefix + name);
     await eventually(() => (stored(ourIp)?.created ?? created) !== created, 'the lease again', 20_000);
     assert.equal(following.subnet, subnet);
     writeLease(name, ofVxlan(theirs.ip));
@@ -292,7 +330,7 @@ describe('leases of flannel', { skip, concurrency: false }, () => {
     await using following = new Following({ endpoints: [cable.endpoint] });
     await following.knows(1);
     cable.cut();
-    etcdctl('del', `${subnets}10.5.2.0-24`);
+    etcdctl('del', `${leasesPrefix}10.5.2.0-24`);
     writeLease('10.5.3.0-24', ofVxlan('10.213.0.3'));
     writeLease('10.5.4.0-24', ofVxlan('10.213.0.4'));
     const { header } = JSON.parse(etcdctl('get', 'x', '-w', 'json')) as { header: { revision: number } };
@@ -312,9 +350,9 @@ describe('leases of flannel', { skip, concurrency: false }, () => {
     writeLease('10.5.2.128-25', { PublicIP: '10.213.0.3', BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: theirs.mac } });
     writeLease('10.5.3.0-24', { PublicIP: '10.213.0.4', BackendType: 'ipip' });
     writeLease('10.9.3.0-24', { PublicIP: '10.213.0.5', BackendType: 'vxlan' });
-    etcdctl('put', `${subnets}10.5.4.0-24`, 'nonsense');
-    etcdctl('put', `${subnets}elsewhere`, '{}');
-    etcdctl('put', `${subnets}10.5.5.0-24`, '{"PublicIP":"10.213.0.6\\u0000"}');
+    etcdctl('put', `${leasesPrefix}10.5.4.0-24`, 'nonsense');
+    etcdctl('put', `${leasesPrefix}elsewhere`, '{}');
+    etcdctl('put', `${leasesPrefix}10.5.5.0-24`, '{"PublicIP":"10.213.0.6\\u0000"}');
     await using following = new Following();
     await following.knows(1);
     assert.deepEqual(following.warnings.map((text) => /"lease":"([^"]*)"/.exec(text)?.[1] ?? '').toSorted(), [

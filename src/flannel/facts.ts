@@ -61,12 +61,17 @@ export function factsOf(lease: Lease, config: FlannelConfig, id: string): { read
   const index = placeOf(first);
   if (index === 0) throw new Fault('unsupported', `${first} is the first of 65536`);
   const { vtepMac: mac, wireguard } = readBackendData(lease.backendData);
+  const { vtepMac: mac6 } = readBackendData(lease.backendV6Data);
   const addresses = [lease.publicIp, ...(lease.publicIpv6 === undefined ? [] : [lease.publicIpv6])];
   const host: Host = {
     ...meta(id, revision),
     index,
     generation: 0,
-    carrying: { wants: wantsOf(lease, config), ...(mac === undefined || mac === vtepMac(index) ? {} : { vtepMac: mac }) },
+    carrying: {
+      wants: wantsOf(lease, config),
+      ...(mac === undefined ? {} : { vtepMac: mac }),
+      ...(mac6 === undefined ? {} : { vtepMac6: mac6 }),
+    },
     ...(wireguard === undefined ? {} : { wireguard: { port: wireguardPortOf(config.vni), ...wireguard } }),
     underlay: addresses.map((ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
@@ -102,9 +107,27 @@ export function ownAttributes({ config, underlay, publicKey }: Own, subnets: rea
   const { carry, vni } = config;
   const [first] = subnets;
   const publicIp = publicIpOf(underlay);
-  const mac = readBackendData(found?.backendData).vtepMac ?? vtepMac(first === undefined ? 0 : placeOf(first));
-  const data = backendData({ carry, vni, vtepMac: mac, publicKey });
-  return { publicIp, backendType: backendOf[carry] ?? carry, ...(data === null ? {} : { backendData: data }) };
+  const usual = vtepMac(first === undefined ? 0 : placeOf(first));
+  const dataOf = (before: object | undefined): object | null =>
+    backendData({ carry, vni, vtepMac: readBackendData(before).vtepMac ?? usual, publicKey });
+  const [data, data6] = [dataOf(found?.backendData), dataOf(found?.backendV6Data)];
+  const publicIpv6 = subnets.some((subnet) => familyOf(subnet) === 6) ? ipv6Of(underlay) : undefined;
+  return {
+    publicIp,
+    backendType: backendOf[carry] ?? carry,
+    ...(data === null ? {} : { backendData: data }),
+    ...(publicIpv6 === undefined ? {} : { publicIpv6 }),
+    ...(publicIpv6 === undefined || data6 === null ? {} : { backendV6Data: data6 }),
+  };
+}
+
+/** Fault `unavailable`: without it, no other host could send to the IPv6 subnet. */
+function ipv6Of(underlay: readonly Ip[]): Ip {
+  const ip = underlay.find((one) => familyOf(one) === 6);
+  if (ip !== undefined) return ip;
+  throw new Fault('unavailable', "flannel's network has IPv6, and this host has no IPv6 address that reaches the others", {
+    field: '--underlay',
+  });
 }
 
 /** Fault `unavailable`: leases in etcd are known by it. */

@@ -1,14 +1,13 @@
 // What nodes tell each other of how they carry packets, as annotations of their Nodes: flannel's own, so that a node that
 // follows its data path's contract and one of ours exchange traffic, and ours for what flannel has no words for. flannel
 // (pkg/subnet/kube/annotations.go) leaves out Nodes without `kube-subnet-manager`; of a vxlan peer it needs the MAC of its tunnel's
-// end, of a wireguard peer key and port; the address to send to is `public-ip`. Its second family has tunnels of its own, which are
-// not spoken here.
+// end, of a wireguard peer key and port; the address to send to is `public-ip`. By IPv6 it has tunnels of its own, over IPv6: the same
+// in `backend-v6-data` and `public-ipv6`. Those of WireGuard are not spoken here.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { carryName } from '#api/schemas.ts';
 import { backendData, backendOf, carryOf, readBackendData } from '#flannel/backend.ts';
-import type { Ip, Mac } from '#model/ip.ts';
-import { familyOf } from '#model/ip.ts';
+import { type Family, familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { vtepMac } from '#model/numbers.ts';
 import type { Carrying, CarryName, Host } from '#model/resources.ts';
 
@@ -33,26 +32,32 @@ const carriesIn = (text: string | undefined): readonly CarryName[] | undefined =
 export interface Told {
   readonly carrying?: Carrying;
   readonly wireguard?: NonNullable<Host['wireguard']>;
-  /** Where to send to, when the node says so. */
-  readonly publicIp?: Ip;
+  /** Where to send to, when the node says so, by IPv4 and by IPv6. */
+  readonly publicIps: readonly Ip[];
 }
 
 /** How the node carries, as it says itself; a node of flannel's says only what it wants. What cannot be read was not said. */
 export function readAnnotations(annotations: Annotations): Told {
   const isFlannel = annotations[`${flannel}kube-subnet-manager`] === 'true';
-  const data = isFlannel ? readBackendData(readAs(json, annotations[`${flannel}backend-data`])) : {};
+  const dataIn = (key: string) => (isFlannel ? readBackendData(readAs(json, annotations[flannel + key])) : {});
+  const [data, data6] = [dataIn('backend-data'), dataIn('backend-v6-data')];
   const theirs = isFlannel ? carryOf[annotations[`${flannel}backend-type`] ?? ''] : undefined;
   const wants = readAs(carryName, annotations[`${own}carry`]) ?? theirs;
-  const publicKey = readAs(field.publicKey, annotations[wireguardKey]) ?? data.wireguard?.publicKey;
-  const publicIp = isFlannel ? readAs(field.ip, annotations[`${flannel}public-ip`]) : undefined;
+  const peer = data.wireguard ?? data6.wireguard;
+  const publicKey = readAs(field.publicKey, annotations[wireguardKey]) ?? peer?.publicKey;
+  const addresses = isFlannel ? ['public-ip', 'public-ipv6'].map((key) => readAs(field.ip, annotations[flannel + key])) : [];
   return {
-    ...(wants === undefined ? {} : { carrying: carryingOf(annotations, wants, readAs(field.mac, annotations[vtepKey]) ?? data.vtepMac) }),
-    ...(publicKey === undefined ? {} : { wireguard: { ...data.wireguard, publicKey } }),
-    ...(publicIp === undefined ? {} : { publicIp }),
+    ...(wants === undefined
+      ? {}
+      : { carrying: carryingOf(annotations, wants, { 4: readAs(field.mac, annotations[vtepKey]) ?? data.vtepMac, 6: data6.vtepMac }) }),
+    ...(publicKey === undefined ? {} : { wireguard: { ...peer, publicKey } }),
+    publicIps: addresses.filter((ip) => ip !== undefined),
   };
 }
 
-function carryingOf(annotations: Annotations, wants: CarryName, mac: Mac | undefined): Carrying {
+type Macs = Readonly<Record<Family, Mac | undefined>>;
+
+function carryingOf(annotations: Annotations, wants: CarryName, { 4: mac, 6: mac6 }: Macs): Carrying {
   const sends = carriesIn(annotations[`${own}sends`]);
   const receives = carriesIn(annotations[`${own}receives`]);
   return {
@@ -60,6 +65,7 @@ function carryingOf(annotations: Annotations, wants: CarryName, mac: Mac | undef
     ...(sends === undefined ? {} : { sends }),
     ...(receives === undefined ? {} : { receives }),
     ...(mac === undefined ? {} : { vtepMac: mac }),
+    ...(mac6 === undefined ? {} : { vtepMac6: mac6 }),
   };
 }
 
@@ -71,19 +77,25 @@ export interface Telling {
   readonly vni: number;
   /** First the preferred one. */
   readonly underlay: readonly Ip[];
+  /** MAC of this host's end of a tunnel over IPv6, when there is one. */
+  readonly tunnel6?: Mac | undefined;
+  /** Whether it has a range of IPv6. */
+  readonly hasIpv6?: boolean;
 }
 
 /** What this host's Node shall say; keys with null are taken away. */
 export function writeAnnotations(telling: Telling): Record<string, string | null> {
-  const { carrying, publicKey, index, vni, underlay } = telling;
-  const publicIp = underlay.find((ip) => familyOf(ip) === 4);
+  const { carrying, publicKey, index, vni, underlay, tunnel6, hasIpv6 = false } = telling;
+  const [publicIp, publicIp6] = ([4, 6] as const).map((family) => underlay.find((ip) => familyOf(ip) === family));
+  const words = { carry: carrying.wants, vni, publicKey };
+  const data6 = tunnel6 === undefined ? null : backendData({ ...words, vtepMac: tunnel6 });
   return {
     [`${flannel}kube-subnet-manager`]: 'true',
     [`${flannel}backend-type`]: backendOf[carrying.wants] ?? carrying.wants,
-    [`${flannel}backend-data`]: JSON.stringify(
-      backendData({ carry: carrying.wants, vni, vtepMac: carrying.vtepMac ?? vtepMac(index), publicKey }),
-    ),
+    [`${flannel}backend-data`]: JSON.stringify(backendData({ ...words, vtepMac: carrying.vtepMac ?? vtepMac(index) })),
+    [`${flannel}backend-v6-data`]: data6 === null ? null : JSON.stringify(data6),
     [`${flannel}public-ip`]: publicIp ?? null,
+    [`${flannel}public-ipv6`]: (hasIpv6 ? publicIp6 : undefined) ?? null,
     [`${own}carry`]: carrying.wants,
     [`${own}sends`]: carrying.sends?.join(',') ?? null,
     [`${own}receives`]: carrying.receives?.join(',') ?? null,

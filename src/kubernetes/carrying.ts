@@ -2,6 +2,8 @@
 // have an address.
 import { carriesOn, carryTo } from '#drivers/carriages.ts';
 import type { Remote } from '#drivers/driver.ts';
+import { tunnelMac, tunnelsOf } from '#drivers/tunnels.ts';
+import { familyOf } from '#model/ip.ts';
 import type { Block, Snapshot } from '#model/resources.ts';
 import { writeAnnotations } from './annotations.ts';
 import type { NodeWish } from './node-teller.ts';
@@ -30,17 +32,27 @@ export function wishFor(host: string, publicKey: string | undefined, { facts, is
   const remotes: Remote[] = [...facts.hosts.values()]
     .filter(({ id }) => id !== host)
     .map((one) => ({ host: one, blocks: [], exceptions: [] }));
-  const { vtepMac, wants } = self.carrying;
+  const { sends: _before, receives: _none, ...wanted } = self.carrying;
   const carrying = {
-    wants,
+    ...wanted,
     sends: [...new Set(remotes.map((remote) => carryTo(network, self, remote.host)))].toSorted(),
     receives: carriesOn(network, self, remotes).toSorted(),
-    ...(vtepMac === undefined ? {} : { vtepMac }),
   };
   const underlay = self.underlay.map(({ ip }) => ip);
+  const { first, second } = tunnelsOf({ network, self, mtu: 0, remotes });
+  const six = [second, first].find((tunnel) => tunnel !== undefined && familyOf(tunnel.underlay.ip) === 6);
+  const telling = {
+    carrying,
+    publicKey,
+    index: self.index,
+    vni: podNetwork.vni,
+    underlay,
+    tunnel6: six === undefined ? undefined : tunnelMac(self, 6),
+    hasIpv6: own.some(({ cidr }) => familyOf(cidr) === 6),
+  };
   const full = own.find(({ pool }) => free(pool) === 0);
   return {
-    annotations: writeAnnotations({ carrying, publicKey, index: self.index, vni: podNetwork.vni, underlay }),
+    annotations: writeAnnotations(telling),
     network: networkOf(full, clash),
   };
 }

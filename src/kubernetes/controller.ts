@@ -93,9 +93,12 @@ class Known {
     const { host: name, carry = choicesFor('flannel').carry } = this.#options;
     const { host } = facts;
     if (host === undefined || host.id !== name) return facts;
-    const { sends = [], vtepMac: told } = host.carrying ?? {};
-    const mac = told === vtepMac(host.index) ? undefined : told;
-    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...(mac === undefined ? {} : { vtepMac: mac }) } } };
+    const { sends = [], vtepMac: mac, vtepMac6: mac6 } = host.carrying ?? {};
+    const macs = {
+      ...(mac === undefined || mac === vtepMac(host.index) ? {} : { vtepMac: mac }),
+      ...(mac6 === undefined ? {} : { vtepMac6: mac6 }),
+    };
+    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...macs } } };
   }
 
   /** Whether others have given addresses on this host, or got some back, since network() was last asked. */

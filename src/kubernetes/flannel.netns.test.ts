@@ -9,37 +9,64 @@ import { plan } from '#drivers/plan.ts';
 import { addPeer, type Backend, makeHost, makeTunnel, type Numbers, tells, type Told } from '#agent/flannel.fixture.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { generateKeyPair } from '#kernel/wireguard-keys.ts';
-import { parseCidr, parseIp } from '#model/ip.ts';
+import { type Cidr, type Family, parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
 import { readAnnotations, writeAnnotations } from './annotations.ts';
+import { wishFor } from './carrying.ts';
 import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
 
 mustBeIsolated();
 
-const ours = { ip: '10.213.0.1', subnet: '10.244.1.0/24', pod: '10.244.1.9' };
-const theirs: Numbers = {
-  ip: '10.213.0.2',
-  subnet: '10.244.2.0/24',
-  base: '10.244.2.0',
-  bridge: '10.244.2.1',
-  pod: '10.244.2.7',
-  mac: '6a:01:02:03:04:05',
+type Families = readonly Family[];
+const ours: Readonly<Record<Family, { readonly ip: string; readonly subnet: string; readonly pod: string }>> = {
+  4: { ip: '10.213.0.1', subnet: '10.244.1.0/24', pod: '10.244.1.9' },
+  6: { ip: 'fd00:213::1', subnet: 'fd00:244:0:1::/64', pod: 'fd00:244:0:1::9' },
 };
+const theirs: Readonly<Record<Family, Numbers>> = {
+  4: {
+    ip: '10.213.0.2',
+    subnet: '10.244.2.0/24',
+    base: '10.244.2.0',
+    bridge: '10.244.2.1',
+    pod: '10.244.2.7',
+    mac: '6a:01:02:03:04:05',
+  },
+  6: {
+    ip: 'fd00:213::2',
+    subnet: 'fd00:244:0:2::/64',
+    base: 'fd00:244:0:2::',
+    bridge: 'fd00:244:0:2::1',
+    pod: 'fd00:244:0:2::7',
+    mac: '6a:01:02:03:04:06',
+  },
+};
+const underlays: Readonly<Record<Family, Cidr>> = { 4: parseCidr('10.213.0.0/16'), 6: parseCidr('fd00:213::/64') };
+const ranges: Readonly<Record<Family, Cidr>> = { 4: parseCidr('10.244.0.0/16'), 6: parseCidr('fd00:244::/48') };
 const keys = generateKeyPair();
-const options = { podCidrs: [parseCidr('10.244.0.0/16')] };
 
-const node = (name: string, of: { readonly ip: string; readonly subnet: string }, annotations: object): object => ({
+const node = (name: string, of: readonly { readonly ip: string; readonly subnet: string }[], annotations: object): object => ({
   metadata: { name, resourceVersion: '1', creationTimestamp: '2026-01-01T00:00:00Z', annotations },
-  spec: { podCIDRs: [of.subnet] },
-  status: { addresses: [{ type: 'InternalIP', address: of.ip }] },
+  spec: { podCIDRs: of.map(({ subnet }) => subnet) },
+  status: { addresses: of.map(({ ip }) => ({ type: 'InternalIP', address: ip })) },
 });
 
-/** As flannel writes them. */
-const annotationsOf = (backend: Backend): Record<string, string> => ({
-  'flannel.alpha.coreos.com/kube-subnet-manager': 'true',
-  'flannel.alpha.coreos.com/backend-type': tells(backend, theirs).type,
-  'flannel.alpha.coreos.com/backend-data': JSON.stringify(tells(backend, theirs).data),
-  'flannel.alpha.coreos.com/public-ip': theirs.ip,
+const flannel = 'flannel.alpha.coreos.com/';
+const keysOf = {
+  4: { data: `${flannel}backend-data`, ip: `${flannel}public-ip` },
+  6: { data: `${flannel}backend-v6-data`, ip: `${flannel}public-ipv6` },
+} as const;
+
+/** As flannel writes them; a family that it has not it leaves empty. */
+const annotationsOf = (backend: Backend, families: Families): Record<string, string> => ({
+  [`${flannel}kube-subnet-manager`]: 'true',
+  [`${flannel}backend-type`]: tells(backend, theirs[4]).type,
+  [keysOf[4].data]: 'null',
+  ...Object.fromEntries(
+    families.flatMap((family) => [
+      [keysOf[family].data, JSON.stringify(tells(backend, theirs[family]).data)],
+      [keysOf[family].ip, theirs[family].ip],
+    ]),
+  ),
 });
 
 const byId = <T extends { readonly id: string }>(list: readonly T[]) => new Map(list.map((item) => [item.id, item]));
@@ -51,19 +78,18 @@ interface Facts {
 }
 
 /** What a node of ours knows, whatever it wants itself. */
-function facts(backend: Backend, wants: CarryName): Facts {
-  const own = readNode(node('ours', ours, {}), options);
-  const other = readNode(node('theirs', theirs, annotationsOf(backend)), options);
+function facts(backend: Backend, wants: CarryName, families: Families): Facts {
+  const of = <T>(all: Readonly<Record<Family, T>>): T[] => families.map((family) => all[family]);
+  const options = { podCidrs: of(ranges) };
+  const own = readNode(node('ours', of(ours), {}), options);
+  const other = readNode(node('theirs', of(theirs), annotationsOf(backend, families)), options);
   const blocks = [...own.blocks, ...other.blocks];
   const { network, pools } = clusterNetwork({ ...options, carry: wants }, blocks);
   assert.ok(own.host !== undefined && other.host !== undefined);
-  const subnet = parseCidr('10.213.0.0/16');
-  const self: Host = {
-    ...own.host,
-    carrying: { wants },
-    underlay: [{ interface: 'eth0', ip: parseIp(ours.ip), subnet, mtu: 1450 }],
-  };
-  const endpoint = makeEndpoint(podNetwork.id, 'ours', 1, [parseIp(ours.pod)]);
+  const underlay = families.map((family) => ({ interface: 'eth0', ip: parseIp(ours[family].ip), subnet: underlays[family], mtu: 1450 }));
+  const self: Host = { ...own.host, carrying: { wants }, underlay };
+  const addresses = families.map((family) => parseIp(ours[family].pod));
+  const endpoint = makeEndpoint(podNetwork.id, 'ours', 1, addresses);
   return {
     self,
     local: { endpoint, slot: 1, sandbox: '/run/pod', order: 1 },
@@ -78,46 +104,60 @@ function facts(backend: Backend, wants: CarryName): Facts {
   };
 }
 
-/** What a host of flannel reads of our Node. */
-const toldBy = (written: Record<string, string | null>): Told => ({
-  subnet: ours.subnet,
-  publicIp: written['flannel.alpha.coreos.com/public-ip'] ?? '',
-  data: JSON.parse(written['flannel.alpha.coreos.com/backend-data'] ?? '') as Told['data'],
-});
+/** What a host of flannel reads of our Node. A node tells others what it wants; flannel sends everybody by its own backend. */
+function toldTo(backend: Backend, families: Families): Told[] {
+  const { snapshot } = facts(backend, backend, families);
+  const wish = wishFor('ours', keys.publicKey, { facts: snapshot, isInPlace: true, free: () => 1 });
+  const written = wish?.annotations ?? {};
+  return families.map((family) => ({
+    subnet: ours[family].subnet,
+    publicIp: written[keysOf[family].ip] ?? '',
+    data: JSON.parse(written[keysOf[family].data] ?? 'null') as Told['data'],
+  }));
+}
 
 describe('beside a host of flannel', { concurrency: false }, () => {
-  for (const [backend, wants] of [
-    ['vxlan', 'vxlan'],
-    ['vxlan', 'host-gateway'],
-    ['host-gateway', 'host-gateway'],
-    ['host-gateway', 'vxlan'],
-    ['wireguard', 'wireguard'],
-    ['vxlan', 'wireguard'],
+  for (const [backend, wants, families] of [
+    ['vxlan', 'vxlan', [4]],
+    ['vxlan', 'vxlan', [4, 6]],
+    ['vxlan', 'vxlan', [6]],
+    ['vxlan', 'host-gateway', [4]],
+    ['vxlan', 'direct-routing', [4, 6]],
+    ['host-gateway', 'host-gateway', [4, 6]],
+    ['host-gateway', 'vxlan', [4]],
+    ['wireguard', 'wireguard', [4]],
+    ['vxlan', 'wireguard', [4]],
   ] as const) {
     const needsWireguard = backend === 'wireguard' || wants === 'wireguard';
     const skip = needsWireguard && probeWireguard() === 'none' ? 'neither WireGuard in this kernel nor wireguard-go' : false;
-    test(`that carries by ${backend} one of ours that wants ${wants} exchanges traffic`, { skip }, async (t) => {
+    const what = families.map((family) => `IPv${family}`).join(' and ');
+    test(`that carries ${what} by ${backend} one of ours that wants ${wants} exchanges traffic`, { skip }, async (t) => {
       using wire = new Wire();
-      const our: NetnsHost = wire.host('ours', [`${ours.ip}/16`], needsWireguard ? keys.privateKey : undefined);
-      const their = makeHost(wire, 'theirs', theirs);
-      const { snapshot, self, local } = facts(backend, wants);
+      const lengths = { 4: 16, 6: 64 };
+      const addresses = families.map((family) => `${ours[family].ip}/${lengths[family]}`);
+      const our: NetnsHost = wire.host('ours', addresses, needsWireguard ? keys.privateKey : undefined);
+      const all = families.map((family) => theirs[family]);
+      const their = makeHost(wire, 'theirs', all);
+      const { snapshot, self, local } = facts(backend, wants, families);
       our.apply(plan(snapshot, [local], self));
+      our.forget();
+      assert.equal(our.apply(plan(snapshot, [local], self)).changed, 0, 'what is there is what is wanted');
       const pod = wire.container(our, local);
-      await makeTunnel(t, wire, { ...theirs, host: their.host, backend });
-      const { index } = self;
-      // A node of ours tells others what it wants; flannel sends everybody by its own backend.
-      const telling = { carrying: { wants: backend }, publicKey: keys.publicKey, index, vni: 1, underlay: [parseIp(ours.ip)] };
-      addPeer(their.host, backend, toldBy(writeAnnotations(telling)));
-      await eventually(() => pod.ping(theirs.pod), 'their pod from ours', 10_000);
-      assert.deepEqual(
-        {
-          'our pod from theirs': their.pod.ping(ours.pod),
-          'their pod from our host': our.ping(theirs.pod),
-          'our pod from their host': their.host.ping(ours.pod),
-          'full packets': pod.ping(theirs.pod, { size: 1360 }),
-        },
-        { 'our pod from theirs': true, 'their pod from our host': true, 'our pod from their host': true, 'full packets': true },
-      );
+      for (const numbers of all) await makeTunnel(t, wire, { ...numbers, host: their.host, backend });
+      for (const told of toldTo(backend, families)) addPeer(their.host, backend, told);
+      for (const family of families) {
+        const [here, there] = [ours[family].pod, theirs[family].pod];
+        await eventually(() => pod.ping(there), `${there} from ours`, 10_000);
+        assert.deepEqual(
+          {
+            'our pod from theirs': their.pod.ping(here),
+            'their pod from our host': our.ping(there),
+            'our pod from their host': their.host.ping(here),
+            'full packets': pod.ping(there, { size: 1360 }),
+          },
+          { 'our pod from theirs': true, 'their pod from our host': true, 'our pod from their host': true, 'full packets': true },
+        );
+      }
       our.apply(plan({ ...snapshot, blocks: new Map() }, [], self));
     });
   }
@@ -125,9 +165,9 @@ describe('beside a host of flannel', { concurrency: false }, () => {
 
 test('annotations are read as they are written', () => {
   const carrying = { wants: 'wireguard', sends: ['vxlan', 'wireguard'], receives: ['vxlan', 'wireguard'] } as const;
-  const telling = { carrying, publicKey: keys.publicKey, index: 7, vni: 1, underlay: [parseIp('fd00::1'), parseIp(ours.ip)] };
+  const telling = { carrying, publicKey: keys.publicKey, index: 7, vni: 1, underlay: [parseIp('fd00::1'), parseIp(ours[4].ip)] };
   const written = Object.entries(writeAnnotations(telling)).flatMap(([key, value]) => (value === null ? [] : [[key, value]]));
   const { wireguard, ...told } = readAnnotations(Object.fromEntries(written) as Record<string, string>);
-  assert.deepEqual(told, { carrying, publicIp: ours.ip });
+  assert.deepEqual(told, { carrying, publicIps: [ours[4].ip] });
   assert.deepEqual(wireguard, { publicKey: keys.publicKey, port: 51_821 });
 });

@@ -106,8 +106,8 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
       field: 'status.addresses',
     });
   }
-  const { publicIp, wireguard, ...told } = readAnnotations(metadata.annotations);
-  const addresses = publicIp === undefined ? internal : [publicIp, ...internal.filter((ip) => ip !== publicIp)];
+  const { publicIps, wireguard, ...told } = readAnnotations(metadata.annotations);
+  const addresses = new Set([...publicIps, ...internal]);
   const host: Host = {
     ...meta(name, name, revision, createdAt),
     labels: Object.fromEntries([zoneLabel, excludeLabel].flatMap((label) => (labels[label] === undefined ? [] : [[label, labels[label]]]))),
@@ -115,7 +115,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     generation: 0,
     ...told,
     ...(wireguard === undefined ? {} : { wireguard: wireguardOf(wireguard) }),
-    underlay: addresses.map((ip: Ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
+    underlay: [...addresses].map((ip: Ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
     status: { ready: isReady === undefined || isReady === 'True', seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
   };

@@ -66,6 +66,8 @@ export const endpointPeerLink = (endpointId: string): string => `cwt${endpointId
 /** The host's end of a domain's uplink. */
 export const uplinkLink = (networkId: string): string => `cwu${networkId.slice(0, 11)}`;
 export const vxlanLink = (vni: number): string => `cwx${vni}`;
+/** The one for IPv6 alone, beside hosts of flannel. */
+export const vxlanLink6 = (vni: number): string => `cwx${vni}v6`;
 export const wireguardLink = (vni: number): string => `cww${vni}`;
 
 /** A stable MAC for an endpoint from its first address, so a restarted container with the same address keeps it. */
