@@ -123,7 +123,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       client,
       journal,
       logDenied,
-      ...(node.model === 'calico' ? { calico: { node: host, control: [portOf(access.server)], links: linksByAddress } } : {}),
+      ...(node.model === 'calico' ? { calico: { node: host, apiPort: portOf(access.server), links: linksByAddress } } : {}),
       log: kubernetesLog,
       changed: kick,
     }),

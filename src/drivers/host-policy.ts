@@ -161,10 +161,9 @@ const widest = (failsafes: readonly Failsafe[]): Failsafe[] =>
 
 const nameOf = (protocol: number): string => ({ 6: 'tcp', 17: 'udp', 132: 'sctp' })[protocol] ?? String(protocol);
 
-function elementsOf({ failsafes, control }: HostGuard, carriers: Carriers): NftElement[] {
-  const led = control.map((port) => `tcp . ${port}`);
+function elementsOf({ failsafes }: HostGuard, carriers: Carriers): NftElement[] {
   return [
-    ...[...new Set([...carriers, ...led])].map((key) => policyElement('carriers', key)),
+    ...[...new Set(carriers)].map((key) => policyElement('carriers', key)),
     ...widest(failsafes).map(({ direction, protocol, port, cidr }) =>
       policyElement(`failsafe_${direction}${familyOf(cidr)}`, `${cidr} . ${nameOf(protocol)} . ${port}`),
     ),

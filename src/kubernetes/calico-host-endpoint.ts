@@ -82,7 +82,8 @@ export function readHostEndpoint(item: unknown): HostReading {
 type Side = Failsafe['direction'];
 const families: readonly Family[] = [4, 6];
 
-const anywhere = (direction: Side, protocol: number, ports: readonly number[]): Failsafe[] =>
+/** From or to anybody. */
+export const anywhere = (direction: Side, protocol: number, ports: readonly number[]): Failsafe[] =>
   ports.flatMap((port) => families.map((family) => ({ direction, protocol, port, cidr: everything[family] })));
 
 /** ssh, DHCP, BGP, etcd, Typha and the Kubernetes API: what Calico keeps open where nobody says otherwise. */

@@ -54,7 +54,7 @@ function hosts(...specs: readonly object[]): HostEndpoints {
     [own, 'eth0'],
     [other, 'eth1'],
   ]);
-  const result = new HostEndpoints({ node: 'host1', control: [6443], links: () => links }, (...words) => told.push(words.join(': ')));
+  const result = new HostEndpoints({ node: 'host1', apiPort: 7443, links: () => links }, (...words) => told.push(words.join(': ')));
   for (const [index, spec] of specs.entries()) {
     const { endpoint } = readHostEndpoint(item({ node: 'host1', ...spec }, `endpoint-${index}`));
     if (endpoint !== undefined) result.put(endpoint);
@@ -93,7 +93,9 @@ test('a link is meant by name or by address, all others by *, and those of other
 });
 
 const failsafes = (all: HostEndpoints): string[] =>
-  (all.current()?.failsafes ?? []).map(({ direction, protocol, port, cidr }) => `${direction} ${protocol} ${port} ${cidr}`);
+  (all.current()?.failsafes ?? [])
+    .filter(({ port }) => port !== 7443)
+    .map(({ direction, protocol, port, cidr }) => `${direction} ${protocol} ${port} ${cidr}`);
 const short = (all: HostEndpoints, family: '0.0.0.0/0' | '::/0' = '0.0.0.0/0') => failsafes(all).filter((text) => text.endsWith(family));
 
 test("failsafe ports are Calico's, unless FelixConfiguration says others for all nodes or for this one", () => {
@@ -118,6 +120,16 @@ test("failsafe ports are Calico's, unless FelixConfiguration says others for all
   all.deleteFailsafes('default');
   all.deleteFailsafes('node.host1');
   assert.equal(short(all).length, 18);
+});
+
+test('the API of the cluster is always reached, whatever FelixConfiguration says', () => {
+  const all = hosts({ interfaceName: '*' });
+  all.putFailsafes('default', readFailsafes({ spec: { failsafeInboundHostPorts: [], failsafeOutboundHostPorts: [] } }).failsafes);
+  const api = { direction: 'out', protocol: 6, port: 7443 } as const;
+  assert.deepEqual(all.current()?.failsafes, [
+    { ...api, cidr: '0.0.0.0/0' },
+    { ...api, cidr: '::/0' },
+  ]);
 });
 
 test('failsafe ports that cannot be read leave those that are', () => {

@@ -1,10 +1,10 @@
 // Which of a node's own links are under policy: of the cluster's host endpoints those of this node, each with the link that it
 // means. Who is named by address is looked up among the addresses that the node has now.
 import { hostPrefix, type Ip } from '#model/ip.ts';
-import type { GuardedLink, HostGuard } from '#model/policy.ts';
+import { type GuardedLink, type HostGuard, protocols } from '#model/policy.ts';
 import type { Labels } from '#model/selector.ts';
 import type { NetworkSet } from './calico-tier.ts';
-import { defaultFailsafes, type Failsafes, felixNames, type HostEndpoint } from './calico-host-endpoint.ts';
+import { anywhere, defaultFailsafes, type Failsafes, felixNames, type HostEndpoint } from './calico-host-endpoint.ts';
 
 /** A link, before anybody has looked which policies select it. */
 export interface LabelledLink extends Omit<GuardedLink, 'policies'> {
@@ -16,8 +16,8 @@ export interface LabelledHost extends Omit<HostGuard, 'links'> {
 
 export interface HostEndpointsOptions {
   readonly node: string;
-  /** As in HostGuard. */
-  readonly control: readonly number[];
+  /** TCP port of the API that leads the agent: the node always reaches it, wherever it is. */
+  readonly apiPort: number;
   /** Names of the node's links by the addresses that they have. */
   readonly links: () => ReadonlyMap<Ip, string>;
 }
@@ -69,7 +69,7 @@ export class HostEndpoints {
       if (link === undefined || before !== undefined) continue;
       links.set(link, { name: `HostEndpoint ${name}`, labels, otherwise, ...(link === '*' ? {} : { link }) });
     }
-    return { links: [...links.values()], failsafes: this.#failsafesNow(), control: this.#options.control };
+    return { links: [...links.values()], failsafes: this.#failsafesNow() };
   }
 
   #say(name: string, problem: string | undefined): void {
@@ -82,7 +82,7 @@ export class HostEndpoints {
   #failsafesNow(): HostGuard['failsafes'] {
     const said = felixNames(this.#options.node).reduce((all, name): Failsafes => ({ ...all, ...this.#failsafes.get(name) }), {});
     const { in: inbound, out } = { ...defaultFailsafes, ...said };
-    return [...inbound, ...out];
+    return [...inbound, ...out, ...anywhere('out', protocols.tcp, [this.#options.apiPort])];
   }
 }
 

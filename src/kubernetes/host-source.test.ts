@@ -42,7 +42,7 @@ test('host endpoints, failsafe ports and policies of hosts are followed, told of
   const journal = new MemoryJournal();
   const told: object[] = [];
   const follow = (): KubernetesPolicies => {
-    const calico = { node: 'host1', control: [6443], links: () => new Map([[parseIp('192.0.2.1'), 'eth1']]) };
+    const calico = { node: 'host1', apiPort: 6443, links: () => new Map([[parseIp('192.0.2.1'), 'eth1']]) };
     const source = new KubernetesPolicies({
       client,
       journal,

@@ -127,8 +127,6 @@ export interface Failsafe {
 export interface HostGuard {
   readonly links: readonly GuardedLink[];
   readonly failsafes: readonly Failsafe[];
-  /** TCP ports by which the host's own agent is led, on whichever host they are. */
-  readonly control: readonly number[];
 }
 
 /** Everything that one host needs to know: only policies that select one of its endpoints, and what they mention, resolved. */
