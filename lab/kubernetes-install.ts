@@ -1,9 +1,12 @@
 // Causeway in a cluster as its users install it: the image in every node's runtime, and one file for kubectl.
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Host } from './host.ts';
 import { manifestsFolder, renderChart } from './helm-chart.ts';
+import { buildImageOf, defaultImage } from './image.ts';
 import type { Kubernetes } from './kubernetes.ts';
+import { silentProgress } from './progress.ts';
+import { labDisk } from './state.ts';
 
 export const agentDaemonSet = 'daemonset/causeway-agent';
 export const controllerDeployment = 'deployment/causeway-controller';
@@ -21,6 +24,19 @@ export function manifestFor(
 /** Gives a node's runtime an image from a tar file. */
 export async function importImage(host: Host, path: string): Promise<void> {
   await host.exec(['ctr', '--namespace=k8s.io', 'images', 'import', path]);
+}
+
+/** Causeway by the file for the model calico, with `pools` and whatever else of Calico's is to be there from the beginning. */
+export async function installCalico(cluster: Kubernetes, pools: readonly object[]): Promise<void> {
+  const folder = labDisk(cluster.lab.name);
+  mkdirSync(folder, { recursive: true });
+  const image = await buildImageOf(join(folder, 'causeway.tar'), defaultImage, silentProgress);
+  await cluster.startWithoutNetwork();
+  await Promise.all(cluster.lab.hosts.map((host) => importImage(host, image.path)));
+  await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml'));
+  await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
+  await cluster.apply(...pools);
+  await cluster.untilReady();
 }
 
 /** Documents of the chart of this kind whose names are like that. */

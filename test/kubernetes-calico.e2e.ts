@@ -1,16 +1,11 @@
 // Pods of a real cluster by the model `calico`, installed by its file: Calico's own resources say which addresses there are and with whom to speak, and
 // a router of the fabric, FRR on the controller's host, learns the way to them.
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
-import { buildImageOf, defaultImage } from '#lab/image.ts';
-import { importImage, manifestFor } from '#lab/kubernetes-install.ts';
+import { installCalico } from '#lab/kubernetes-install.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
-import { silentProgress } from '#lab/progress.ts';
-import { labDisk } from '#lab/state.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
 
@@ -38,15 +33,7 @@ before(async () => {
   await destroyLab(name);
   lab = await createLab({ name, hosts: 2 });
   cluster = new Kubernetes(lab);
-  const folder = labDisk(name);
-  mkdirSync(folder, { recursive: true });
-  const image = await buildImageOf(join(folder, 'causeway.tar'), defaultImage, silentProgress);
-  await cluster.startWithoutNetwork();
-  await Promise.all(lab.hosts.map((host) => importImage(host, image.path)));
-  await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml'));
-  await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
-  await cluster.apply(...pools);
-  await cluster.untilReady();
+  await installCalico(cluster, pools);
 });
 after(() => (skip === false ? destroyLab(name) : undefined));
 

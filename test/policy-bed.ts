@@ -49,11 +49,15 @@ export class PolicyBed {
   }
 
   /** Two nodes, namespaces with the label `team` of their name, and pods that are ready: node by key. The lab is the caller's to destroy. */
-  static async start(name: string, pods: Readonly<Record<string, string>>): Promise<PolicyBed> {
+  static async start(
+    name: string,
+    pods: Readonly<Record<string, string>>,
+    install: (cluster: Kubernetes) => Promise<void> = (cluster) => cluster.start(),
+  ): Promise<PolicyBed> {
     await destroyLab(name);
     const bed = new PolicyBed(await createLab({ name, hosts: 2 }));
     const { cluster } = bed;
-    await cluster.start();
+    await install(cluster);
     const namespaces = [...new Set(Object.keys(pods).map((key) => key.split('/')[0] ?? ''))];
     await cluster.apply(...namespaces.map((of) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: of, labels: { team: of } } })));
     await until('service accounts', async () => {
