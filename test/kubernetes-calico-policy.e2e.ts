@@ -243,12 +243,12 @@ const spoiled: readonly (readonly [what: string, spec: string, field: string])[]
 ];
 test('kubectl refuses what is wrong, by the name of the field', async () => {
   for (const [what, spec, place] of spoiled) {
-    const input = `{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: wrong}, spec: ${spec}}`;
+    const input = `apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: wrong}\nspec: ${spec}\n`;
     const { status, stderr } = await cluster.tryKubectl(['apply', '--validate=false', '--filename=-'], { input, anyStatus: true });
     assert.notEqual(status, 0, what);
     assert.ok(stderr.replaceAll(/\[\d+\]/g, '').includes(place), `${what}: ${stderr}`);
   }
-  const tier = '{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: wrong}, spec: {defaultAction: Allow}}';
+  const tier = 'apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: wrong}\nspec: {defaultAction: Allow}\n';
   const { stderr } = await cluster.tryKubectl(['apply', '--validate=false', '--filename=-'], { input: tier, anyStatus: true });
   assert.match(stderr, /spec\.defaultAction/);
 });
