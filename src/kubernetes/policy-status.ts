@@ -75,7 +75,7 @@ export interface Place {
 /** Where its status is. Names of different sorts of policies do not meet, and long ones are cut. */
 export function placeOf({ kind: { label, isNamespaced }, namespace = '', name: own }: PolicyIdentity): Place {
   const kind = isNamespaced ? namespaced : ofCluster;
-  const whole = `${label.toLowerCase()}.${own}`;
+  const whole = `${label.toLowerCase().replaceAll(' ', '-')}.${own}`;
   const digest = createHash('sha256').update(whole).digest('hex').slice(0, 16);
   const name = whole.length <= mostNameLength ? whole : `${whole.slice(0, mostNameLength - digest.length - 1)}-${digest}`;
   return isNamespaced

@@ -177,7 +177,8 @@ export class PolicyStatuses {
         const isSame = before?.identity.uid === uid && before.judged.generation === generation;
         const at = revisionOf(resourceVersion);
         const since = isSame ? Math.min(at, before.judged.since) : at;
-        const judged = { key, kind: kind.name, generation, since, problems, isServed: policy !== undefined };
+        const [isServed, isStaged] = [policy !== undefined, policy?.staged === true];
+        const judged = { key, kind: kind.name, generation, since, problems, isServed, isStaged };
         this.#policies.set(key, { identity: { key, kind, namespace, name, uid }, object: read.output, judged });
       },
       delete: (rest) => this.#policies.delete(start + rest),

@@ -4,7 +4,15 @@ import { test } from 'node:test';
 import type { HostReport } from './host-policies.ts';
 import { HostReports, type JudgedPolicy } from './policy-verdict.ts';
 
-const policy: JudgedPolicy = { key: 'NetworkPolicy shop/web', kind: 'np', generation: 2, since: 100, problems: [], isServed: true };
+const policy: JudgedPolicy = {
+  key: 'NetworkPolicy shop/web',
+  kind: 'np',
+  generation: 2,
+  since: 100,
+  problems: [],
+  isServed: true,
+  isStaged: false,
+};
 const told = (at: number, generation?: number, problem?: string): HostReport => ({
   inForce: generation === undefined ? {} : { [policy.key]: generation },
   known: { np: at },
@@ -70,6 +78,7 @@ test('what is wrong with it is told by its fields', () => {
   const reports = { a: told(100), b: told(100), c: told(100) };
   assert.match(verdictOf(reports, { problems: problems.slice(0, 1) }), /^0\/0 Accepted=False,Unsupported InForce=True/);
   assert.match(verdictOf(reports, { problems, isServed: false }), /^0\/0 Accepted=False,Invalid InForce=False,NotAccepted/);
+  assert.match(verdictOf({ ...reports, a: told(100, 2) }, { isStaged: true }), /^1\/1 Accepted=True,Accepted InForce=False,Staged/);
   const hosts = new HostReports([], new Map());
   assert.equal(hosts.verdict({ ...policy, problems }).conditions[0]?.message, 'spec.a: This is new. spec.b: This is odd');
 });

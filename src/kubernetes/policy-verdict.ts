@@ -14,6 +14,8 @@ export interface JudgedPolicy {
   readonly problems: readonly Problem[];
   /** Whether anything of it is served. */
   readonly isServed: boolean;
+  /** It decides nothing and only counts. */
+  readonly isStaged: boolean;
 }
 
 export interface PolicyVerdict {
@@ -69,11 +71,11 @@ export class HostReports {
   }
 
   verdict(policy: JudgedPolicy): PolicyVerdict {
-    const { key, generation, problems, isServed } = policy;
+    const { key, generation, problems } = policy;
     const behind = this.#behind(policy);
     const isBehind = new Set(behind);
     const inForce = (this.#naming.get(key) ?? []).filter((host) => !isBehind.has(host)).length;
-    const conditions = [accepted(problems), this.#force(isServed, inForce, behind)];
+    const conditions = [accepted(problems), this.#force(policy, inForce, behind)];
     return {
       generation,
       inForce,
@@ -82,7 +84,7 @@ export class HostReports {
     };
   }
 
-  #force(isServed: boolean, inForce: number, behind: readonly string[]): Told {
+  #force({ isServed, isStaged }: JudgedPolicy, inForce: number, behind: readonly string[]): Told {
     const type = 'InForce';
     if (!isServed) return { type, status: 'False', reason: 'NotAccepted', message: 'Nothing of it is in force anywhere' };
     const refusing = behind.find((host) => this.#reports.get(host)?.problem !== undefined);
@@ -91,6 +93,7 @@ export class HostReports {
       return { type, status: 'False', reason: 'Refused', message: `${refusing}: ${problem}`.slice(0, mostText) };
     }
     if (behind.length > 0) return { type, status: 'False', reason: 'Pending', message: `Not yet confirmed by ${names(behind)}` };
+    if (isStaged) return { type, status: 'False', reason: 'Staged', message: 'It is staged: hosts count what it would decide' };
     return inForce === 0
       ? { type, status: 'True', reason: 'SelectsNothing', message: 'Every host has read it, and it selects nothing on any' }
       : { type, status: 'True', reason: 'InForce', message: 'It is in force wherever it selects somebody' };
