@@ -55,9 +55,20 @@ const base = (direction: Direction, side: 'saddr' | 'daddr', link: 'iifname' | '
   }
 `;
 
+/** The same values for the same list, so that what has not changed need not be looked at one by one (see elementKey). */
+const membersOf = new WeakMap<readonly Cidr[], { readonly id: string; readonly elements: readonly NftElement[] }>();
+
+function members(id: string, cidrs: readonly Cidr[]): readonly NftElement[] {
+  const known = membersOf.get(cidrs);
+  if (known?.id === id) return known.elements;
+  const elements = cidrs.map((cidr) => element(setName(id, familyOf(cidr)), spelled(cidr)));
+  membersOf.set(cidrs, { id, elements });
+  return elements;
+}
+
 /** Members of sets, then where endpoints' packets go. */
 function elementsOf(facts: PolicyFacts, chains: PolicyChains): NftElement[] {
-  const sets = [...facts.sets].flatMap(([id, cidrs]) => cidrs.map((cidr) => element(setName(id, familyOf(cidr)), spelled(cidr))));
+  const sets = [...facts.sets].flatMap(([id, cidrs]) => members(id, cidrs));
   const ports = [...facts.named].flatMap(([key, places]) =>
     [...new Map(places.map((place) => [`${place.ip} . ${place.port}`, place.ip]))].map(([text, ip]) =>
       element(namedSet(key, familyOf(ip)), text),
