@@ -1,20 +1,25 @@
 // Measures for policy.ts in the namespaces that test/isolated-node has made, and prints them as JSON.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { openJournal } from '#agent/journal.ts';
+import { Loop } from '#agent/loop.ts';
 import { type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
 import { inNetns } from '#kernel/netns.ts';
+import { KubernetesClient } from '#kubernetes/client.ts';
 import { readNetworkPolicy } from '#kubernetes/network-policy.ts';
 import { PolicyIndex } from '#kubernetes/policy-index.ts';
+import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { Fault } from '#model/fault.ts';
 import { formatIp, type Ip, parseCidr } from '#model/ip.ts';
 import type { OwnedAddresses } from '#model/policy.ts';
 import type { LocalEndpoint } from '#model/resources.ts';
+import { ClusterApi, type Labels, labelsOf, namespaces, ownerOf } from './policy-cluster.ts';
 
-const namespaces = 100;
-const perNamespace = 100;
-const policiesPer = 10;
 const local = 100;
 const changes = 100;
 const rounds = 5;
@@ -26,8 +31,7 @@ const self = makeHost(1);
 const pool = makePool(network.id, parseCidr('10.44.0.0/16'), 16);
 const snapshot = snapshotOf({ hosts: [self], networks: [network], pools: [pool], blocks: [makeBlock(pool, 0, 'host-1')] });
 
-/** This host has one pod of each namespace; pod `index` is in namespace `index % namespaces`. */
-const ownerOf = (index: number): string => `space-${index % namespaces}/pod-${index}`;
+/** This host has one pod of each namespace. */
 const endpoints = Array.from({ length: local }, (_, index): LocalEndpoint => ({
   endpoint: makeEndpoint(network.id, 'host-1', index + 1, [addressOf(index)]),
   slot: index + 1,
@@ -36,10 +40,10 @@ const endpoints = Array.from({ length: local }, (_, index): LocalEndpoint => ({
 }));
 const owned = endpoints.map(({ endpoint }, index): OwnedAddresses => ({ owner: ownerOf(index), addresses: endpoint.addresses }));
 
-const put = (index: PolicyIndex, pod: number, labels: Readonly<Record<string, string>> = {}): void =>
+const put = (index: PolicyIndex, pod: number, labels: Labels = {}): void =>
   index.putPod(ownerOf(pod), {
     namespace: `space-${pod % namespaces}`,
-    labels: { app: `app-${Math.floor(pod / namespaces) % policiesPer}`, ...labels },
+    labels: { ...labelsOf(pod), ...labels },
     account: 'default',
     ips: [addressOf(pod)],
     ports: [],
@@ -49,36 +53,83 @@ function putPolicy(index: PolicyIndex, namespace: string, name: string, spec: ob
   if (policy !== undefined) index.putPolicy(policy);
 }
 
-/** Ten policies in each namespace, one for each application, that let in its ten pods and whoever is called a friend anywhere. */
-function largeCluster(): PolicyIndex {
-  const index = new PolicyIndex();
-  for (let space = 0; space < namespaces; space++) {
-    index.putNamespace(`space-${space}`, { team: `team-${space % 7}` });
-    for (let number = 0; number < policiesPer; number++) {
-      const app = { matchLabels: { app: `app-${number}` } };
-      const friends = { namespaceSelector: {}, podSelector: { matchLabels: { friend: `of-${space}` } } };
-      putPolicy(index, `space-${space}`, `allow-${number}`, { podSelector: app, ingress: [{ from: [{ podSelector: app }, friends] }] });
-    }
-  }
-  for (let pod = 0; pod < namespaces * perNamespace; pod++) put(index, pod);
-  return index;
-}
-
 function apply(host: NetnsHost, index: PolicyIndex | undefined): void {
   host.apply(plan(snapshot, endpoints, self, { policy: index?.facts(owned) }));
 }
 
-/** Milliseconds from the notice until the kernel obeys, which a packet then proves. */
-async function changing(boxes: Boxes, index: PolicyIndex, change: (isOpen: boolean) => void): Promise<number[]> {
+interface Taken {
+  readonly wall: number;
+  /** The same without the time for which others had the processor. */
+  readonly alone: number;
+}
+
+/** Milliseconds for which this thread has waited for a processor that others had (Documentation/scheduler/sched-stats.rst). */
+const waited = (): number => Number(readFileSync('/proc/thread-self/schedstat', 'utf8').split(' ')[1]) / 1e6;
+
+/** An agent's way from what the API server tells to the kernel. */
+class AgentPath implements AsyncDisposable {
+  readonly api: ClusterApi = new ClusterApi(addressOf);
+  readonly #closing = new AsyncDisposableStack();
+  #heard = 0;
+  #done = 0;
+  #wake: (() => void) | undefined;
+
+  async start(host: NetnsHost, folder: string): Promise<void> {
+    this.#closing.use(this.api);
+    const client = this.#closing.use(new KubernetesClient({ server: await this.api.listen() }));
+    const journal = this.#closing.use(openJournal(join(folder, 'agent.db')));
+    const log = { warn: (fields: object, message: string) => process.stderr.write(`${message} ${JSON.stringify(fields)}\n`) };
+    const changed = (): void => {
+      this.#heard += 1;
+      loop.hurry();
+    };
+    const policies = this.#closing.use(new KubernetesPolicies({ client, journal, log, changed }));
+    const loop: Loop = this.#closing.use(
+      new Loop({
+        reconciler: { apply: (desired) => host.apply(desired), suspect: () => host.forget(), forget: () => host.forget() },
+        plan: () => plan(snapshot, endpoints, self, { policy: policies.current(owned) }),
+        maySweep: () => true,
+        done: () => {
+          this.#done = this.#heard;
+          this.#wake?.();
+        },
+        failed: (error) => {
+          throw error;
+        },
+      }),
+    );
+    policies.start();
+    await this.#until(() => this.api.isWatched && policies.isSynced() && this.#done > 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#closing.disposeAsync();
+  }
+
+  async #until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) await new Promise<void>((resolve) => (this.#wake = resolve));
+  }
+
+  /** From the notice of other labels until the kernel has what follows from them. */
+  async change(pod: number, labels: Labels): Promise<Taken> {
+    const heard = this.#heard;
+    const [start, before] = [performance.now(), waited()];
+    this.api.tell(pod, labels);
+    await this.#until(() => this.#done > heard);
+    const wall = performance.now() - start;
+    return { wall, alone: wall - (waited() - before) };
+  }
+}
+
+/** Each change comes at some time while the loop rests from the one before, or after that, and a packet proves what was measured. */
+async function changing(boxes: Boxes, agent: AgentPath, change: (isOpen: boolean) => [number, Labels]): Promise<Taken[]> {
   const { host, web, client } = boxes;
   using listener = await web.udp(addressOf(0), 7000);
-  const times: number[] = [];
+  const times: Taken[] = [];
   for (let turn = 0; turn < changes; turn++) {
     const isOpen = turn % 2 === 0;
-    const start = performance.now();
-    change(isOpen);
-    apply(host, index);
-    times.push(performance.now() - start);
+    await delay((turn * 37) % 150);
+    times.push(await agent.change(...change(isOpen)));
     using sender = await client.udp(addressOf(1));
     await sender.send(`word ${turn}`, { ip: addressOf(0), port: 7000 });
     using own = await host.udp('10.213.0.1');
@@ -132,6 +183,15 @@ async function requests({ host, web, client }: Boxes): Promise<Record<string, nu
   return rates;
 }
 
+async function labelChanges(boxes: Boxes, folder: string): Promise<{ readonly peers: Taken[]; readonly subjects: Taken[] }> {
+  await using agent = new AgentPath();
+  await agent.start(boxes.host, folder);
+  const peers = await changing(boxes, agent, (isOpen) => [1, { ...labelsOf(1), ...(isOpen ? { friend: 'of-0' } : {}) }]);
+  // Selected by a policy that lets nobody else in, or by none.
+  const subjects = await changing(boxes, agent, (isOpen) => [0, isOpen ? { app: 'other' } : labelsOf(0)]);
+  return { peers, subjects };
+}
+
 async function measure(): Promise<void> {
   using wire = new Wire();
   const host = wire.host('host-1', ['10.213.0.1/16']);
@@ -139,12 +199,7 @@ async function measure(): Promise<void> {
   const [first, second] = endpoints;
   if (first === undefined || second === undefined) throw new RangeError('No endpoints');
   const boxes = { host, web: wire.container(host, first), client: wire.container(host, second) };
-  const index = largeCluster();
-  apply(host, index);
-  const peers = await changing(boxes, index, (isOpen) => put(index, 1, isOpen ? { friend: 'of-0' } : {}));
-  put(index, 1);
-  // Selected by a policy that lets nobody in, or by none.
-  const subjects = await changing(boxes, index, (isOpen) => put(index, 0, isOpen ? { app: 'other' } : {}));
+  const { peers, subjects } = await labelChanges(boxes, wire.folder);
   const rates = await requests(boxes);
   process.stdout.write(JSON.stringify({ peers, subjects, rates }));
 }

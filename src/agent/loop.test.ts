@@ -58,6 +58,36 @@ test('kicked runs keep their distance, and the last kick is not forgotten', (t) 
   assert.equal(loop.runs, 3, 'and it does what was asked for meanwhile');
 });
 
+test('who is in a hurry waits for as long as runs take to be a fifth of the time', (t) => {
+  let [clock, used] = [0, 0];
+  const plan = (): Desired => {
+    used += 10;
+    return one;
+  };
+  const { loop, tick } = bed(t, { restMs: 100, clocks: { now: () => clock, used: () => used }, plan });
+  const pass = (ms: number): void => {
+    clock += ms;
+    tick(ms);
+  };
+  loop.kick();
+  pass(5);
+  assert.equal(loop.runs, 1);
+  pass(10);
+  loop.hurry();
+  pass(29);
+  assert.equal(loop.runs, 1);
+  pass(1);
+  pass(5);
+  assert.equal(loop.runs, 2);
+  loop.kick();
+  pass(60);
+  assert.equal(loop.runs, 2, 'others rest as ever');
+  loop.hurry();
+  pass(0);
+  pass(5);
+  assert.equal(loop.runs, 3, 'and go along');
+});
+
 test('who asks for a run at the same time gets the same one, with what all of them want', async (t) => {
   const { loop, state, kinds } = bed(t);
   const first = loop.runTogether();

@@ -4,7 +4,7 @@ import type { Desired } from '#model/desired.ts';
 import type { Outcome, Reconciler } from './reconcile.ts';
 
 export interface LoopOptions {
-  readonly reconciler: Reconciler;
+  readonly reconciler: Pick<Reconciler, 'apply' | 'suspect' | 'forget'>;
   /** Undefined while too little is known to plan at all. */
   readonly plan: () => Desired | undefined;
   /** Whether every source has reported that it is in sync. */
@@ -19,10 +19,21 @@ export interface LoopOptions {
    * other hosts, facts change without end, and what has to be in the kernel for an answer is run on demand anyway.
    */
   readonly restMs?: number;
+  /** Milliseconds of a clock that never goes back, and of the processor that this process has used. */
+  readonly clocks?: { now(): number; used(): number };
 }
 
 const coalesceMs = 5;
 const usualRestMs = 100;
+/** Of the processor's time that a run used, the rest after it when somebody is in a hurry: a fifth is the loop's at most. */
+const hurriedRests = 4;
+const usualClocks: NonNullable<LoopOptions['clocks']> = {
+  now: () => performance.now(),
+  used: () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000;
+  },
+};
 /**
  * A turn takes some microseconds when nothing has arrived. One turn accepts one connection, a later one reads the request (libuv
  * 1.46, "don't accept() connections in a loop").
@@ -48,9 +59,13 @@ export class Loop implements Disposable {
   #asked = 0;
   #isDisposed = false;
   #runs = 0;
+  readonly #clocks: NonNullable<LoopOptions['clocks']>;
+  /** When the last kicked run ended, and what it used. */
+  #ran = { until: 0, used: 0 };
 
   constructor(options: LoopOptions) {
     this.#options = options;
+    this.#clocks = options.clocks ?? usualClocks;
     this.#fullRead = setInterval(() => this.suspectAll(), options.fullReadMs ?? 60_000);
     this.#fullRead.unref();
   }
@@ -66,12 +81,26 @@ export class Loop implements Disposable {
     else this.#isDue = true;
   }
 
-  #runKicked(): void {
+  /** As kick(), where packets wait for it: the rest is no longer than the loop needs to leave the machine to others. */
+  hurry(): void {
+    if (this.#resting !== undefined) this.#rest(Math.max(0, this.#ran.until + hurriedRests * this.#ran.used - this.#clocks.now()));
+    this.kick();
+  }
+
+  #rest(ms: number): void {
+    const most = Math.min(ms, this.#options.restMs ?? usualRestMs);
+    clearTimeout(this.#resting);
     this.#resting = setTimeout(() => {
       this.#resting = undefined;
       if (this.#isDue) this.kick();
-    }, this.#options.restMs ?? usualRestMs);
+    }, most);
+  }
+
+  #runKicked(): void {
+    this.#rest(Number.POSITIVE_INFINITY);
+    const before = this.#clocks.used();
     this.run();
+    this.#ran = { until: this.#clocks.now(), used: this.#clocks.used() - before };
   }
 
   /** Somebody else has been in the kernel. */

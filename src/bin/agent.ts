@@ -203,6 +203,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   const context = {
     journal,
     kick: () => agent.loop.kick(),
+    hurry: () => agent.loop.hurry(),
     local: () => agent.local,
     log,
     closing,

@@ -79,6 +79,8 @@ export interface ClusterContext {
   readonly journal: Journal;
   /** The loop has something to do. */
   readonly kick: () => void;
+  /** It has something to do for which packets wait. */
+  readonly hurry: () => void;
   readonly log: Logger;
   readonly closing: AsyncDisposableStack;
   readonly view: () => View;
@@ -111,21 +113,21 @@ function portOf(server: string): number {
 
 /** This host as the Node `host`. Faults as readKubeconfig. */
 export function followKubernetes(host: string, node: NodeOptions, context: ClusterContext): Cluster {
-  const { journal, kick, log, closing, publicKey } = context;
+  const { journal, kick, hurry, log, closing, publicKey } = context;
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
   const access = readKubeconfig(kubeconfig);
   const client = closing.use(new KubernetesClient(access));
   const kubernetesLog = log.child({ part: 'kubernetes' });
   const services = closing.use(new KubernetesServices({ client, node: host, journal, log: kubernetesLog, changed: kick }));
   const health = closing.use(new HealthPorts({ log: kubernetesLog }));
-  const policies = closing.use(
+  const policies: KubernetesPolicies = closing.use(
     new KubernetesPolicies({
       client,
       journal,
       logDenied,
       ...(node.model === 'calico' ? { calico: { node: host, apiPort: portOf(access.server), links: linksByAddress } } : {}),
       log: kubernetesLog,
-      changed: kick,
+      changed: () => (policies.isInUse ? hurry() : kick()),
     }),
   );
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));

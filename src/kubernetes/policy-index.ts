@@ -88,9 +88,15 @@ export class PolicyIndex {
     this.#podsIn.set(pod.namespace, others.add(key));
     const isSame = before !== undefined && String(before.ips) === String(pod.ips);
     this.#selectable.delete(key);
-    this.#look(key, !isSame);
+    const isMember = this.#look(key, !isSame);
     this.#chosen.delete(key);
-    this.#facts = undefined;
+    // Most pods of a cluster are nothing to one host.
+    if (isMember || this.#local.has(key) || this.#isNamed(pod, before)) this.#facts = undefined;
+  }
+
+  /** Whether a port of the pod, as it was or is, may be one that a policy of this host names. */
+  #isNamed(pod: PodFacts, before: PodFacts | undefined): boolean {
+    return (this.#facts?.named.size ?? 0) > 0 && pod.ports.length + (before?.ports.length ?? 0) > 0;
   }
 
   deletePod(key: string): void {
@@ -99,9 +105,19 @@ export class PolicyIndex {
     this.#pods.delete(key);
     this.#selectable.delete(key);
     this.#podsIn.get(before.namespace)?.delete(key);
-    for (const members of this.#sets.values()) if (members.pods.delete(key)) members.changed();
+    let isMember = false;
+    for (const members of this.#sets.values()) {
+      if (!members.pods.delete(key)) continue;
+      members.changed();
+      isMember = true;
+    }
     this.#chosen.delete(key);
-    this.#facts = undefined;
+    if (isMember || this.#local.has(key) || this.#isNamed(before, undefined)) this.#facts = undefined;
+  }
+
+  /** Whether facts() is going to give something else than before; unknown without policies. */
+  get isChanged(): boolean {
+    return this.#facts === undefined;
   }
 
   putNamespace(name: string, labels: Labels): void {
@@ -244,15 +260,19 @@ export class PolicyIndex {
     return selectors.some((selector) => (namespaceLabels !== undefined || !asks(selector, 'namespace')) && selects(selector, seen));
   }
 
-  /** Whether the pod is in each set, now. */
-  #look(key: string, isElsewhere: boolean): void {
+  /** Whether the pod is in each set, now; whether that changes any. */
+  #look(key: string, isElsewhere: boolean): boolean {
+    let isChange = false;
     for (const members of this.#sets.values()) {
       const was = members.pods.has(key);
       const is = members.spec.selectors.some((selector) => this.#isMeant(selector, key));
       if (is) members.pods.add(key);
       else members.pods.delete(key);
-      if (is !== was || (is && isElsewhere)) members.changed();
+      if (is === was && !(is && isElsewhere)) continue;
+      members.changed();
+      isChange = true;
     }
+    return isChange;
   }
 
   #isMeant(selector: Selector, key: string): boolean {

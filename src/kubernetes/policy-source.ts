@@ -100,6 +100,11 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     return this.#listed.size === this.#kinds.length;
   }
 
+  /** Whether packets may wait for what has changed. */
+  get isInUse(): boolean {
+    return this.#policies.size > 0;
+  }
+
   /** In force or about to be, by key. */
   policies(): readonly KnownPolicy[] {
     return [...this.#policies.values()].map((known) => {
@@ -246,19 +251,23 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     for (const effect of effects) effect();
     this.#takeIn();
     try {
-      journal.transaction(() => {
-        for (const [key, kept] of this.#writes) {
-          if (kept === undefined) journal.delete(prefix + key);
-          else journal.put(prefix + key, kept);
-        }
-        if (!this.#isKnown) journal.put(knownKey, true);
-      });
+      // The API can say it again, and packets wait for what follows.
+      journal.soon(() =>
+        journal.transaction(() => {
+          for (const [key, kept] of this.#writes) {
+            if (kept === undefined) journal.delete(prefix + key);
+            else journal.put(prefix + key, kept);
+          }
+          if (!this.#isKnown) journal.put(knownKey, true);
+        }),
+      );
       this.#writes.clear();
     } catch (error) {
       if (!isFault(error)) throw error;
       log.warn({ error }, 'cannot keep what is known of policies');
     }
+    const isFirst = !this.#isKnown;
     this.#isKnown = true;
-    changed();
+    if (isFirst || this.#index.isChanged) changed();
   }
 }
