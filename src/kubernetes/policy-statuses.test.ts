@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { Fault } from '#model/fault.ts';
 import type { Change, KubernetesClient } from './client.ts';
-import { policyKinds } from './policy-kinds.ts';
+import { calicoPolicyKinds, policyKinds } from './policy-kinds.ts';
 import { PolicyStatuses } from './policy-statuses.ts';
 
 interface Item {
@@ -19,6 +19,9 @@ const paths = {
   hosts: `${group}/hostpolicies`,
   statuses: `${group}/policystatuses`,
   clusterStatuses: `${group}/clusterpolicystatuses`,
+  calico: '/apis/projectcalico.org/v3/networkpolicies',
+  global: '/apis/projectcalico.org/v3/globalnetworkpolicies',
+  staged: '/apis/projectcalico.org/v3/stagedglobalnetworkpolicies',
 } as const;
 type Kept = { [K in keyof typeof paths]?: Item[] };
 
@@ -60,7 +63,7 @@ class Server {
       return Promise.resolve(this.put(collectionOf(path), item));
     };
     const client = {
-      list: (path: string) => Promise.resolve({ items: this.of(path), revision: this.version }),
+      list: (path: string) => Promise.resolve(this.#items.has(path) ? { items: this.of(path), revision: this.version } : noItems),
       watch: async function* (this: void, path: string, _: number, signal: AbortSignal): AsyncGenerator<Change, void> {
         const changes: Change[] = [];
         let wake: (() => void) | undefined;
@@ -89,6 +92,7 @@ class Server {
     return client as unknown as KubernetesClient;
   }
 }
+const noItems = { items: [], revision: 1 };
 const keyOf = ({ metadata: { namespace, name } }: Item): string => (namespace === undefined ? name : `${namespace}/${name}`);
 const collectionOf = (path: string): string =>
   Object.values(paths).find((one) => path.replace(/namespaces\/[^/]+\//, '').startsWith(one)) ?? assert.fail(path);
@@ -106,7 +110,7 @@ function start(t: TestContext, server: Server, isLeading = () => true) {
   const warnings: string[] = [];
   const statuses = new PolicyStatuses({
     client: server.client,
-    kinds: policyKinds,
+    kinds: [...policyKinds, ...calicoPolicyKinds],
     log: { warn: (_, message) => warnings.push(message) },
     isLeading,
     date: () => new Date('2026-01-01T00:00:00.500Z'),
@@ -191,6 +195,37 @@ test('what is wrong is told, in the policy’s own conditions as well where it h
     ['Other', 'causeway.dev/Accepted', 'causeway.dev/InForce'],
   );
   assert.match(conditions()[1]?.message ?? '', /^spec\.tier: /);
+});
+
+test('policies of Calico have one each, beside one of Kubernetes of the same name', async (t) => {
+  const calico = (kind: string, name: string, spec: object, namespace?: string): Item =>
+    ({
+      apiVersion: 'projectcalico.org/v3',
+      kind,
+      metadata: { ...(namespace === undefined ? {} : { namespace }), name, uid: `u-${kind}`, generation: 4, resourceVersion: '20' },
+      spec,
+    }) as Item;
+  const known = { 'calico-networkpolicies': '20', 'calico-globalnetworkpolicies': '20', 'calico-stagedglobalnetworkpolicies': '20' };
+  const inForce = { 'Calico NetworkPolicy shop/one': 4, 'GlobalNetworkPolicy all': 4 };
+  const server = new Server({
+    nodes: [node('a')],
+    np: [np('one', '20')],
+    calico: [calico('NetworkPolicy', 'one', { selector: 'all()' }, 'shop')],
+    global: [calico('GlobalNetworkPolicy', 'all', { selector: 'all()' }), calico('GlobalNetworkPolicy', 'odd', { selector: 'all(' })],
+    staged: [calico('StagedGlobalNetworkPolicy', 'all', { selector: 'all()' })],
+    hosts: [{ metadata: { name: 'a', resourceVersion: '1' }, inForce, known: { ...known, networkpolicies: '20' } } as Item],
+  });
+  start(t, server);
+  await becomes(server, ['networkpolicy.one 1 0/0 Accepted,SelectsNothing', 'calico-networkpolicy.one 4 1/1 Accepted,InForce']);
+  await becomes(
+    server,
+    [
+      'globalnetworkpolicy.all 4 1/1 Accepted,InForce',
+      'globalnetworkpolicy.odd 4 0/0 Invalid,NotAccepted',
+      'stagedglobalnetworkpolicy.all 4 0/0 Accepted,Staged',
+    ],
+    paths.clusterStatuses,
+  );
 });
 
 test('long names are cut, and stay different', async (t) => {

@@ -76,3 +76,29 @@ test('what comes and goes piece by piece leaves what all at once does', () => {
     { numRuns: 150 },
   );
 });
+
+test('pods change one by one: what they are to this host is followed, and for the others nothing is gathered again', () => {
+  let kept = 0;
+  fc.assert(
+    fc.property(calicoWorlds(8), calicoWorlds(8), (world, other) => {
+      const own = (all: World): ReturnType<typeof localOf> => localOf({ ...all, pods: world.pods.slice(0, 3) });
+      const index = indexOf(world);
+      index.facts(own(world));
+      const pods = new Map(world.pods.map((pod) => [`${pod.namespace}/${pod.name}`, pod]));
+      for (const pod of other.pods) {
+        pods.set(`${pod.namespace}/${pod.name}`, pod);
+        indexOf({ namespaces: [], pods: [pod], policies: [], clusterPolicies: [] }, index);
+        if (!index.isChanged) kept += 1;
+        const fresh = indexOf({ ...world, pods: [...pods.values()] }).facts(own(world));
+        assert.deepEqual(index.facts(own(world)), fresh);
+      }
+      for (const [key] of [...pods].filter((_, number) => number % 2 === 0)) {
+        pods.delete(key);
+        index.deletePod(key);
+        assert.deepEqual(index.facts(own(world)), indexOf({ ...world, pods: [...pods.values()] }).facts(own(world)));
+      }
+    }),
+    { numRuns: 40 },
+  );
+  assert.ok(kept > 25, `${kept} changes that were nothing to the host`);
+});
