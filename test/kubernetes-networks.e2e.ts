@@ -5,22 +5,22 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import * as v from 'valibot';
 import { manifestsFolder } from '#lab/helm-chart.ts';
-import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
-import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
+import { destroyLab, type Lab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
 import { agentStatus } from './bed.ts';
+import { askPage, KubernetesBed, podOf, type PodObject } from './kubernetes-bed.ts';
 
 const name = 'networks-test';
 const plugins = ['bridge', 'macvlan', 'host-local', 'static'];
 const annotation = 'k8s.v1.cni.cncf.io/networks';
+let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
 
 before(async () => {
-  await destroyLab(name);
-  lab = await createLab({ name, hosts: 2 });
-  cluster = new Kubernetes(lab);
-  await cluster.start();
+  bed = await KubernetesBed.start(name);
+  ({ lab, cluster } = bed);
   for (const host of lab.hosts) {
     for (const plugin of plugins) copyFileSync(join('/usr/lib/cni', plugin), host.file(`/opt/cni/bin/${plugin}`));
   }
@@ -44,28 +44,9 @@ const definition = (of: string, config: object, namespace = 'default'): object =
   spec: { config: JSON.stringify({ cniVersion: '1.0.0', name: of, ...config }) },
 });
 
-const pod = (podName: string, nodeName: string, networks: string): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name: podName, annotations: { [annotation]: networks } },
-  spec: {
-    nodeName,
-    terminationGracePeriodSeconds: 0,
-    containers: [
-      {
-        name: 'box',
-        image: boxPodImage,
-        imagePullPolicy: 'Never',
-        command: ['sh', '-c', 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www'],
-      },
-    ],
-  },
-});
-const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => cluster.kubectl('exec', podName, '--', ...argv);
-const page = (podName: string, ip: string | undefined): Promise<string> =>
-  inPod(podName, 'wget', '-qO-', '-T', '5', `http://${ip ?? 'none'}:8080/`);
-const ready = (...names: readonly string[]): Promise<string> =>
-  cluster.kubectl('wait', '--for=condition=Ready', '--timeout=90s', ...names.map((one) => `pod/${one}`));
+const pod = (podName: string, node: string, networks: string): PodObject =>
+  podOf(podName, { node, annotations: { [annotation]: networks } });
+const page = (podName: string, ip = 'none'): Promise<string> => bed.inPod(podName, ...askPage(ip));
 
 const status = v.pipe(
   v.string(),
@@ -75,13 +56,7 @@ const status = v.pipe(
   ),
 );
 async function statusOf(podName: string) {
-  const pods = await cluster.kubectl(
-    'get',
-    'pod',
-    podName,
-    '--output=jsonpath={.metadata.annotations.k8s\\.v1\\.cni\\.cncf\\.io/network-status}',
-  );
-  return v.parse(status, pods);
+  return v.parse(status, await bed.field(podName, '.metadata.annotations.k8s\\.v1\\.cni\\.cncf\\.io/network-status'));
 }
 const events = (podName: string): Promise<string> =>
   cluster.kubectl('get', 'events', `--field-selector=involvedObject.name=${podName}`, '--output=jsonpath={.items[*].message}');
@@ -92,8 +67,7 @@ const reservations = async (network: string): Promise<string[]> =>
 
 test("pods share a bridge by Debian's plugins beside the cluster's network, and nothing is left of it", async () => {
   const earlier = await reservations('lan');
-  await cluster.apply(pod('one', 'host1', 'lan'), pod('two', 'host1', 'default/lan@lan0'));
-  await ready('one', 'two');
+  await bed.run(pod('one', 'host1', 'lan'), pod('two', 'host1', 'default/lan@lan0'));
   const [one, two] = [await statusOf('one'), await statusOf('two')];
   assert.deepEqual(
     [one, two].map((all) => all.map((of) => [of.name, of.interface, of.default === true])),
@@ -109,14 +83,14 @@ test("pods share a bridge by Debian's plugins beside the cluster's network, and 
     ],
   );
   for (const all of [one, two]) {
-    const shown = await inPod(all === one ? 'one' : 'two', 'ip', 'addr');
+    const shown = await bed.inPod(all === one ? 'one' : 'two', 'ip', 'addr');
     for (const { interface: link, ips, mac } of all) assert.match(shown, new RegExp(`${link}[^]*${mac}[^]*${ips[0]}/`));
   }
   assert.equal(await page('one', two[1]?.ips[0]), 'two');
   assert.equal(await page('two', one[1]?.ips[0]), 'one');
   assert.equal(await page('one', two[0]?.ips[0]), 'two');
   assert.equal((await reservations('lan')).length, earlier.length + 2);
-  await cluster.kubectl('delete', 'pod', 'one', 'two', '--wait');
+  await bed.remove('one', 'two');
   await until('the addresses to be given back', async () => (await reservations('lan')).length === earlier.length);
   const ports = await lab.host('host1').ask(['ip', '-br', 'link', 'show', 'master', 'br-lan']);
   assert.equal(ports.trim(), '');
@@ -126,11 +100,10 @@ const asked = (ip: string, mac: string): string =>
   JSON.stringify([{ name: 'wire', namespace: 'default', interface: 'wire0', ips: [`${ip}/24`], mac }]);
 
 test('JSON says addresses, MAC and link of a macvlan', async () => {
-  await cluster.apply(
+  await bed.run(
     pod('three', 'host1', asked('10.97.0.3', '02:00:00:00:97:03')),
     pod('four', 'host1', asked('10.97.0.4', '02:00:00:00:97:04')),
   );
-  await ready('three', 'four');
   assert.deepEqual((await statusOf('three'))[1], {
     name: 'default/wire',
     interface: 'wire0',
@@ -138,12 +111,11 @@ test('JSON says addresses, MAC and link of a macvlan', async () => {
     mac: '02:00:00:00:97:03',
   });
   assert.equal(await page('three', '10.97.0.4'), 'four');
-  await cluster.kubectl('delete', 'pod', 'three', 'four', '--wait');
+  await bed.remove('three', 'four');
 });
 
 test('a network of ours leads from node to node beside that of the cluster, and to no other network', async () => {
-  await cluster.apply(pod('five', 'host1', 'blue'), pod('six', 'host2', 'blue,green@green0'), pod('seven', 'host1', 'green'));
-  await ready('five', 'six', 'seven');
+  await bed.run(pod('five', 'host1', 'blue'), pod('six', 'host2', 'blue,green@green0'), pod('seven', 'host1', 'green'));
   const [five, six, seven] = await Promise.all(['five', 'six', 'seven'].map(statusOf));
   assert.deepEqual(
     six?.map((of) => [of.name, of.interface, of.ips.length]),
@@ -153,7 +125,7 @@ test('a network of ours leads from node to node beside that of the cluster, and 
       ['default/green', 'green0', 1],
     ],
   );
-  for (const ip of six?.[1]?.ips ?? []) assert.equal(await page('five', ip.includes(':') ? `[${ip}]` : ip), 'six');
+  for (const ip of six?.[1]?.ips ?? []) assert.equal(await page('five', ip), 'six');
   assert.equal(await page('seven', six?.[2]?.ips[0]), 'six');
   assert.equal(await page('six', seven?.[1]?.ips[0]), 'seven');
   assert.equal(await page('six', five?.[0]?.ips[0]), 'five');
@@ -171,7 +143,7 @@ test('while its definition is gone and its agent restarts a network stays with i
   await until('the agent to be in step', async () => (await agentStatus(host)).synced);
   assert.equal(await page('five', six[1]?.ips[0]), 'six');
   assert.equal((await agentStatus(host)).kernelWrites, 0);
-  await cluster.kubectl('delete', 'pod', 'five', 'six', 'seven', '--wait');
+  await bed.remove('five', 'six', 'seven');
   for (const one of lab.hosts) {
     await until(`${one.name} to have nothing of it`, async () => {
       const links = (await one.ask(['ip', '-br', 'link'])).split('\n').filter((line) => /^cw[ext]/.test(line));
@@ -181,7 +153,7 @@ test('while its definition is gone and its agent restarts a network stays with i
   }
   await cluster.apply(pod('five', 'host1', 'blue'));
   await until('the event', async () => /definition default\/blue: there is no such/.test(await events('five')));
-  await cluster.kubectl('delete', 'pod', 'five', '--wait');
+  await bed.remove('five');
 });
 
 test('a pod that asks for what is not there is told which annotation and definition it is, and gets nothing', async () => {
@@ -189,5 +161,5 @@ test('a pod that asks for what is not there is told which annotation and definit
   await cluster.apply(pod('lost', 'host1', 'lan,nowhere'));
   await until('the event', async () => /networks\[1\], definition default\/nowhere: there is no such/.test(await events('lost')));
   assert.deepEqual(await reservations('lan'), earlier);
-  await cluster.kubectl('delete', 'pod', 'lost', '--wait');
+  await bed.remove('lost');
 });
