@@ -10,14 +10,16 @@ import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, type BuiltImage, defaultImage, imageRepository } from '#lab/image.ts';
 import { agentDaemonSet, controllerDeployment, importImage, manifestFor } from '#lab/kubernetes-install.ts';
-import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
-import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
+import { destroyLab, type Lab } from '#lab/lab.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
+import { askedForPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 
 const name = 'pods-install';
 const folder = mkdtempSync(join(tmpdir(), 'causeway-image-'));
 const patient = { timeoutMs: 90_000, intervalMs: 200 };
+let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
 let image: BuiltImage;
@@ -25,10 +27,9 @@ let image: BuiltImage;
 let untouched: readonly string[][] = [];
 
 before(async () => {
-  await destroyLab(name);
   image = await buildImageOf(join(folder, 'image.tar'), defaultImage, silentProgress);
-  lab = await createLab({ name, hosts: 2 });
-  cluster = new Kubernetes(lab);
+  bed = await KubernetesBed.make(name);
+  ({ lab, cluster } = bed);
   await cluster.startWithoutNetwork();
   await Promise.all(lab.hosts.map((host) => importImage(host, image.path)));
   // Plugins that the hosts have from somebody else.
@@ -62,27 +63,10 @@ async function tracesOf(host: Host): Promise<string[]> {
   return Promise.all(commands.map((command) => host.ask(['sh', '-c', `${command}; true`])));
 }
 
-const pod = (podName: string, nodeName: string): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name: podName, labels: { app: 'web' } },
-  spec: {
-    nodeName,
-    terminationGracePeriodSeconds: 0,
-    containers: [
-      {
-        name: 'web',
-        image: boxPodImage,
-        imagePullPolicy: 'Never',
-        command: ['sh', '-c', 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www'],
-        readinessProbe: { httpGet: { path: '/', port: 8080 }, periodSeconds: 1 },
-      },
-    ],
-  },
-});
+const pod = (podName: string, node: string): PodObject => podOf(podName, { node, labels: { app: 'web' }, container: askedForPage });
 const ask = (what: string, path: string): Promise<string> =>
   cluster.kubectl('get', what, path, '--output=jsonpath={.status.podIP}{.spec.clusterIP}');
-const inPod = (podName: string, script: string): Promise<string> => cluster.kubectl('exec', podName, '--', 'sh', '-c', script);
+const inPod = (podName: string, script: string): Promise<string> => bed.inPod(podName, 'sh', '-c', script);
 const rolledOut = (what: string): Promise<string> =>
   cluster.kubectl('rollout', 'status', '--namespace=kube-system', what, '--timeout=120s');
 
@@ -100,13 +84,8 @@ test('one file makes the nodes ready, and their pods and services work', async (
   await cluster.applyText(manifestFor(cluster, 'causeway.yaml'));
   await cluster.untilReady();
   await rolledOut(agentDaemonSet);
-  await cluster.apply(pod('one', 'host1'), pod('two', 'host2'), {
-    apiVersion: 'v1',
-    kind: 'Service',
-    metadata: { name: 'web' },
-    spec: { selector: { app: 'web' }, ports: [{ port: 80, targetPort: 8080 }] },
-  });
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
+  await cluster.apply(serviceOf('web', { app: 'web' }));
+  await bed.run(pod('one', 'host1'), pod('two', 'host2'));
   assert.equal(await inPod('one', `wget -qO- -T 5 http://${await ask('pod', 'two')}:8080/`), 'two');
   const address = await ask('service', 'web');
   const seen = async (): Promise<boolean> =>
@@ -186,7 +165,6 @@ const decides = (...words: readonly string[]): Promise<string> => can('causeway-
 test('agents and controllers may do what they need, and nothing else', async () => {
   for (const what of ['nodes', 'services', 'endpointslices.discovery.k8s.io']) assert.equal(await may('list', what), 'yes', what);
   for (const what of ['secrets', 'configmaps', 'serviceaccounts']) assert.equal(await may('get', what), 'no', what);
-  assert.equal(await may('get', 'network-attachment-definitions.k8s.cni.cncf.io'), 'yes');
   assert.equal(await may('patch', 'pods', '--subresource=status'), 'yes');
   for (const what of ['nodes', 'services', 'pods']) for (const verb of ['patch', 'delete']) assert.equal(await may(verb, what), 'no', what);
   for (const what of ['services', 'secrets', 'pods', 'nodes']) assert.equal(await decides('get', what, '--all-namespaces'), 'no', what);
@@ -200,6 +178,7 @@ test('agents in pods execute the plugins of their hosts for further networks', a
   const definitions = join(manifestsFolder, 'network-attachment-definitions.yaml');
   await cluster.applyText(readFileSync(definitions, 'utf8'));
   await cluster.kubectl('wait', '--for=condition=Established', 'crd/network-attachment-definitions.k8s.cni.cncf.io', '--timeout=30s');
+  assert.equal(await may('get', 'network-attachment-definitions.k8s.cni.cncf.io'), 'yes');
   const ipam = { type: 'host-local', subnet: '10.98.0.0/24' };
   await cluster.apply({
     apiVersion: 'k8s.cni.cncf.io/v1',
@@ -207,16 +186,12 @@ test('agents in pods execute the plugins of their hosts for further networks', a
     metadata: { name: 'lan' },
     spec: { config: JSON.stringify({ cniVersion: '1.0.0', type: 'bridge', bridge: 'br-lan', ipam }) },
   });
-  const further = (podName: string): object => {
-    const wanted = pod(podName, host.name);
-    return { ...wanted, metadata: { name: podName, annotations: { 'k8s.v1.cni.cncf.io/networks': 'lan' } } };
-  };
-  await cluster.apply(further('three'), further('four'));
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', 'three', 'four', '--timeout=90s');
+  const wish = { node: host.name, annotations: { 'k8s.v1.cni.cncf.io/networks': 'lan' } };
+  await bed.run(podOf('three', wish), podOf('four', wish));
   const shown = await inPod('four', 'ip -o -4 addr show net1');
   const address = /10\.98\.0\.\d+/.exec(shown)?.[0] ?? assert.fail(shown);
   assert.equal(await inPod('three', `wget -qO- -T 5 http://${address}:8080/`), 'four');
-  await cluster.kubectl('delete', 'pod', 'three', 'four', '--wait');
+  await bed.remove('three', 'four');
   const left = async (): Promise<string> =>
     await host.ask(['sh', '-c', 'find /var/lib/cni/networks/lan -name "10.*"; ip -br link show master br-lan']);
   await until('nothing of it to be left', async () => (await left()) === '', patient);
