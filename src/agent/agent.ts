@@ -13,10 +13,11 @@ import type { Host, Service, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
-import { type BgpSource, settingsOf } from './bgp-source.ts';
+import { type BgpSource, spoken } from './bgp-source.ts';
 import { Endpoints } from './endpoints.ts';
 import { follow } from './follower.ts';
 import { HostPorts } from './host-ports.ts';
+import type { LearnedRoutes } from './learned-routes.ts';
 import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
 import { guarded, type PolicySource } from './policies.ts';
@@ -69,6 +70,8 @@ export interface AgentOptions {
   readonly policies?: PolicySource;
   /** How the host's speaker is set; without, as by default. The same. */
   readonly bgp?: BgpSource | undefined;
+  /** What the speaker has put into the kernel, for hosts that change to BGP or from it. The same. */
+  readonly learned?: LearnedRoutes;
   /** Links of others that hold an address in blocks of this host; without, nobody looks for any. */
   readonly bridges?: ((blocks: Snapshot['blocks']) => readonly string[]) | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
@@ -323,10 +326,10 @@ export class Agent implements AsyncDisposable {
     if (self === undefined) return undefined;
     this.#news.planning();
     this.#facts = this.#completeFacts();
-    const { services, policies, bgp } = this.#options;
+    const { services, policies, bgp, learned } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all(), policies.network));
     const bridges = this.#options.bridges?.(this.#facts.blocks);
-    const beyond = { services: services?.current() ?? [], policy: this.#policy, bgp: settingsOf(bgp), bridges };
+    const beyond = { services: services?.current() ?? [], policy: this.#policy, bridges, ...spoken(bgp, learned) };
     const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };

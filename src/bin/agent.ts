@@ -18,6 +18,7 @@ import type { Upstream } from '#agent/dns-upstream.ts';
 import { checkMachine, type Identity, machineOf, readIdentity, writeIdentity } from '#agent/identity.ts';
 import { openJournal } from '#agent/journal.ts';
 import { collector, Memory } from '#agent/memory.ts';
+import { LearnedRoutes } from '#agent/learned-routes.ts';
 import { companionsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
 import { reportOf } from '#agent/policy-report.ts';
@@ -34,6 +35,7 @@ import { Sync } from '#docker/sync.ts';
 import { announce } from '#kernel/gratuitous.ts';
 import { probeFast } from '#kernel/fast.ts';
 import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
+import { RTPROT_BIRD } from '#kernel/netlink/uapi.ts';
 import { dumpRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
 import type { RealKinds } from '#kernel/kinds.ts';
@@ -41,6 +43,7 @@ import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
+import type { Cidr } from '#model/ip.ts';
 import type { Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { type Cluster, type ClusterContext, followFlannel, followKubernetes } from './cluster.ts';
@@ -180,6 +183,9 @@ function foundRoutes({ sockets }: RealKinds): FoundRoute[] {
     .map(({ destination, protocol, index }) => ({ destination, protocol, link: index === undefined ? undefined : links.get(index)?.name }));
 }
 
+const learnedRoutes = ({ sockets }: RealKinds): Cidr[] =>
+  ([4, 6] as const).flatMap((family) => dumpRoutes(sockets.of(''), family, RTPROT_BIRD).map(({ destination }) => destination));
+
 /** Servers that the host itself asks for names. */
 const upstream = (): Upstream => ({
   servers: nameServers(readFileSync('/etc/resolv.conf', 'utf8')).map((address) => ({ address, port: 53 })),
@@ -236,6 +242,13 @@ async function run(options: Options, log: Logger): Promise<void> {
       log: (fields, message) => log.warn(fields, message),
     }),
   );
+  const learned = closing.use(
+    new LearnedRoutes({
+      list: () => learnedRoutes(kinds),
+      hosts: () => agent.view.snapshot.hosts.values(),
+      changed: () => agent.loop.kick(),
+    }),
+  );
   const sandboxes: { current?: Sandboxes } = {};
   const agent: Agent = closing.use(
     new Agent({
@@ -248,6 +261,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       ...(cluster.services === undefined ? {} : { services: cluster.services }),
       ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
       bgp: cluster.bgp,
+      learned,
       bridges: cluster.bridges,
       clock: {
         now: () => Date.now(),
@@ -273,7 +287,8 @@ async function run(options: Options, log: Logger): Promise<void> {
           facts: agent.facts,
           policy: agent.policy,
           refusedRules: outcome.failing.find(({ kind }) => kind === 'table' || kind === 'element')?.fault.message,
-          isInPlace: outcome.failing.every(({ kind }) => kind !== 'link' && kind !== 'wireguard'),
+          learned: learned.last,
+          isInPlace: outcome.failing.every(({ kind }) => kind !== 'link' && kind !== 'wireguard' && kind !== 'bird'),
           free: (pool) => agent.local.room(pool).free,
         });
       },

@@ -27,7 +27,7 @@ export interface NodeWords {
 }
 
 const carries: Readonly<Record<NodeOptions['model'], readonly CarryName[]>> = {
-  flannel: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
+  flannel: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'],
   calico: ['bgp', 'bgp-cross-subnet'],
 };
 function carryOf(text: string | undefined, model: NodeOptions['model']): { carry?: CarryName } {

@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
 import { Frr, hasFrr } from '#agent/frr.fixture.ts';
 import { eventually as within, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
@@ -14,9 +15,10 @@ import { inNetns } from '#kernel/netns.ts';
 import { bgpLabels, type BgpRule, type BgpSettings, defaultBgp, type Peering } from '#model/bgp.ts';
 import { type Desired, emptyDesired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
-import type { Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
+import type { Carrying, CarryName, Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
 import { parseSelector } from '#model/selector.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
+import { carriesOn, carryTo } from './carriages.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 
@@ -300,6 +302,71 @@ test('every match and change of a filter is carried out', options, async () => {
   assert.match(host(1).run('ip', 'route', 'show', '10.44.0.64/26'), /metric 700/);
   assert.doesNotMatch(birdc(2, 'show', 'route', '10.44.0.0/26', 'all'), /65001/);
   assert.deepEqual([1, 2, 3].flatMap(filterFaults), []);
+});
+
+/** Hosts of a flat network that tell each other how they carry it, as Nodes do, each as its kernel has it. */
+class Changing {
+  readonly #wants = new Map<string, CarryName>();
+  #told = hosts.map((one) => ({ ...one, carrying: { wants: 'vxlan', sends: ['vxlan'], receives: ['vxlan'] } as Carrying }));
+
+  constructor() {
+    this.round();
+  }
+
+  want(number: number, carry: CarryName): void {
+    this.#wants.set(`host-${number}`, carry);
+    this.round();
+  }
+
+  /** Everybody applies what is known, and tells it. */
+  round(): void {
+    for (const [index, place] of places.entries()) {
+      const self = this.#told[index] ?? assert.fail();
+      const wants = this.#wants.get(self.id) ?? 'vxlan';
+      const next = { ...self, carrying: { wants, sends: self.carrying.sends ?? [] } };
+      const learnedNow = new Set(
+        [4, 6].flatMap((family) =>
+          [...place.run('ip', `-${family}`, 'route', 'show', 'proto', 'bird').matchAll(/^\S+\/\d+/gm)].map(([cidr]) => parseCidr(cidr)),
+        ),
+      );
+      const flat = { ...network, choices: { ...network.choices, carry: wants } };
+      const told = snapshotWith(this.#told.map((one) => (one.id === self.id ? next : one)));
+      const snapshot = { ...told, networks: new Map([[network.id, flat]]), endpoints: new Map() };
+      place.apply(plan(snapshot, [locals[index] ?? assert.fail()], next, { learned: learnedNow }));
+      const ways = { network: flat, self: next, learned: learnedNow };
+      const remotes = this.#told
+        .filter(({ id }) => id !== self.id)
+        .map((one) => ({ host: one, blocks: [...snapshot.blocks.values()].filter((block) => block.host === one.id), exceptions: [] }));
+      const carrying = { wants, sends: [...new Set(remotes.map((one) => carryTo(ways, one)))], receives: carriesOn(ways, remotes) };
+      this.#told = this.#told.map((one) => (one.id === self.id ? { ...one, carrying } : one));
+    }
+  }
+
+  /** Whether everybody carries by that, and by nothing else. */
+  isAll(carry: CarryName): boolean {
+    this.round();
+    return this.#told.every(({ carrying }) => [...(carrying.sends ?? []), ...(carrying.receives ?? [])].every((one) => one === carry));
+  }
+}
+
+test('a running network changes from VXLAN to BGP and back host by host, and no packet is lost', options, async (t) => {
+  const changing = new Changing();
+  assert.ok(await eventually(() => box(1).ping('10.44.0.69'), 'by VXLAN'));
+  for (const carry of ['bgp', 'vxlan'] as const) {
+    const result = await lost(box(1), '10.44.0.69', async () => {
+      for (const number of [1, 2, 3]) {
+        changing.want(number, carry);
+        await pause(500);
+      }
+      await eventually(() => changing.isAll(carry), `all by ${carry}`);
+    });
+    t.diagnostic(`to ${carry}: ${result.lost} of ${result.sent} packets lost`);
+    assert.ok(result.sent > 100);
+    assert.equal(result.lost, 0);
+    assert.equal(/^cwx/m.test(host(1).run('ip', '-brief', 'link')), carry === 'vxlan');
+    assert.equal(learned(1).length, carry === 'vxlan' ? 0 : 4);
+    assert.ok(box(3).ping('fd44::45'));
+  }
 });
 
 test('without a network that is carried by BGP there is no speaker, and none of its routes', options, () => {

@@ -2,30 +2,39 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import type { CarryName, Host } from '#model/resources.ts';
+import { type Cidr, parseCidr } from '#model/ip.ts';
+import type { Block, CarryName, Host } from '#model/resources.ts';
 import { carriesOn, carryTo, mtuOf } from './carriages.ts';
-import { makeHost, makeNetwork } from './cluster.fixture.ts';
+import { makeBlock, makeHost, makeNetwork, makePool } from './cluster.fixture.ts';
 import type { Remote } from './driver.ts';
 
 const network = makeNetwork('pods', { model: 'flannel' });
-const remote = (host: Host): Remote => ({ host, blocks: [], exceptions: [] });
-const carries = ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const;
+const pool = makePool(network.id, parseCidr('10.244.0.0/16'), 24);
+const blockOf = (host: Host): Block => makeBlock(pool, host.index, host.id);
+const remote = (host: Host): Remote => ({ host, blocks: [blockOf(host)], exceptions: [] });
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'] as const;
 
 test('where nobody says anything all send as the network says', () => {
   const [one, two] = [makeHost(1), makeHost(2)];
-  assert.deepEqual([carryTo(network, one, two), carriesOn(network, one, [remote(two)])], ['vxlan', ['vxlan']]);
+  assert.deepEqual([carryTo({ network, self: one }, remote(two)), carriesOn({ network, self: one }, [remote(two)])], ['vxlan', ['vxlan']]);
 });
 
 test('a host that says only what it wants is sent to by that', () => {
   const one = makeHost(1, { carrying: { wants: 'wireguard' } });
   const two = makeHost(2, { carrying: { wants: 'vxlan' } });
-  assert.deepEqual([carryTo(network, one, two), carriesOn(network, one, [remote(two)])], ['vxlan', ['wireguard', 'vxlan']]);
+  assert.deepEqual(
+    [carryTo({ network, self: one }, remote(two)), carriesOn({ network, self: one }, [remote(two)])],
+    ['vxlan', ['wireguard', 'vxlan']],
+  );
 });
 
 test('while a change lasts links take no more than the narrowest carriage', () => {
   const one = makeHost(1, { carrying: { wants: 'host-gateway' } });
   const [done, behind] = [makeHost(2, { carrying: { wants: 'host-gateway' } }), makeHost(3, { carrying: { wants: 'vxlan' } })];
-  assert.deepEqual([mtuOf(network, one, [remote(done)]), mtuOf(network, one, [remote(done), remote(behind)])], [1450, 1400]);
+  assert.deepEqual(
+    [mtuOf({ network, self: one }, [remote(done)]), mtuOf({ network, self: one }, [remote(done), remote(behind)])],
+    [1450, 1400],
+  );
 });
 
 /** A cluster in which every host knows of the others what it last heard, and has in the kernel what it last applied. */
@@ -33,6 +42,7 @@ class Cluster {
   readonly #wants: CarryName[];
   readonly #told: Host[];
   readonly #heard: Host[][];
+  readonly #slow = new Set<number>();
   readonly #inPlace: { readonly takes: readonly CarryName[]; readonly sends: readonly CarryName[] }[];
 
   constructor(size: number, carry: CarryName) {
@@ -53,12 +63,27 @@ class Cluster {
     const wants = this.#wants[host] ?? 'vxlan';
     const others = (this.#heard[host] ?? []).filter((_, index) => index !== host).map(remote);
     const self = makeHost(host + 1, { carrying: { wants, sends: this.#told[host]?.carrying?.sends ?? [] } });
-    const takes = carriesOn(network, self, others);
-    for (const carry of this.#inPlace[host]?.sends ?? []) assert.ok(takes.includes(carry), 'routes move before what they lead over goes');
-    const sends = this.#told.map((_, index) => carryTo(network, self, this.#heard[host]?.[index] ?? self));
+    const ways = { network, self, learned: this.#learned(host) };
+    const takes = carriesOn(ways, others);
+    const sent = (this.#inPlace[host]?.sends ?? []).filter((_, index) => index !== host);
+    for (const carry of sent) assert.ok(takes.includes(carry), 'routes move before what they lead over goes');
+    const sends = this.#told.map((_, index) => carryTo(ways, remote(this.#heard[host]?.[index] ?? self)));
     this.#inPlace[host] = { takes, sends };
     const used = sends.filter((_, index) => index !== host);
     this.#told[host] = makeHost(host + 1, { carrying: { wants, sends: [...new Set(used)], receives: takes } });
+  }
+
+  /** Speakers that both run have told each other, unless sessions of this one take their time. */
+  #learned(host: number): ReadonlySet<Cidr> {
+    const speaks = (index: number): boolean => this.#inPlace[index]?.takes.includes('bgp') === true;
+    const peers = speaks(host) && !this.#slow.has(host) ? this.#told.filter((_, index) => index !== host && speaks(index)) : [];
+    return new Set(peers.map((peer) => blockOf(peer).cidr));
+  }
+
+  /** Sessions of the host take their time, or no longer. Those that are used are there. */
+  toggle(host: number): void {
+    if (this.#slow.delete(host) || this.#inPlace[host]?.sends.some((carry, to) => to !== host && carry === 'bgp') === true) return;
+    this.#slow.add(host);
   }
 
   hear(host: number, other: number): void {
@@ -74,7 +99,8 @@ class Cluster {
         const isTaken =
           from === to ||
           carry === 'host-gateway' ||
-          takes.includes(carry) ||
+          // What was learned from a speaker goes with it, here or there.
+          (takes.includes(carry) && (carry !== 'bgp' || this.#inPlace[from]?.takes.includes(carry) === true)) ||
           // Direct routing is a plain route or a vxlan.
           (carry === 'direct-routing' && takes.includes('vxlan')) ||
           (carry === 'vxlan' && takes.includes('direct-routing'));
@@ -85,8 +111,9 @@ class Cluster {
 
   /** Everybody hears everything until nothing is new. */
   settle(): void {
+    this.#slow.clear();
     const hosts = [...this.#told.keys()];
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 6; round++) {
       for (const host of hosts) for (const other of hosts) this.hear(host, other);
       for (const host of hosts) this.apply(host);
     }
@@ -104,6 +131,7 @@ test('no packet is sent in a way that its receiver has not in place, whenever wh
     fc.record({ do: fc.constant('apply' as const), host }),
     fc.record({ do: fc.constant('hear' as const), host, other: host }),
     fc.record({ do: fc.constant('want' as const), host }),
+    fc.record({ do: fc.constant('toggle' as const), host }),
   );
   fc.assert(
     fc.property(fc.constantFrom(...carries), fc.constantFrom(...carries), fc.array(step, { maxLength: 80 }), (from, to, steps) => {
@@ -111,6 +139,7 @@ test('no packet is sent in a way that its receiver has not in place, whenever wh
       for (const one of steps) {
         if (one.do === 'apply') cluster.apply(one.host);
         else if (one.do === 'hear') cluster.hear(one.host, one.other);
+        else if (one.do === 'toggle') cluster.toggle(one.host);
         else cluster.want(one.host, to);
         assert.deepEqual(cluster.lost(), []);
       }

@@ -3,10 +3,19 @@
 // place, and until then by what it wants itself; and whatever anybody may still send by stays in place here. So a change
 // goes through host by host, in any order, and no packet ever arrives where nothing waits for it.
 import type { Desired } from '#model/desired.ts';
+import type { Cidr } from '#model/ip.ts';
 import type { CarryName, Host, Network } from '#model/resources.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
 import { mtuSum } from './mtu.ts';
+
+/** Of one network on one host. */
+export interface Ways {
+  readonly network: Network;
+  readonly self: Host;
+  /** What its speaker of BGP has put into the kernel; absent: nobody has looked. */
+  readonly learned?: ReadonlySet<Cidr> | undefined;
+}
 
 /** What else a host takes that has this in place: routes to neighbours need nothing to be in place. */
 const implied: Readonly<Partial<Record<CarryName, readonly CarryName[]>>> = {
@@ -20,36 +29,47 @@ function canTake(host: Host, carry: CarryName): boolean {
   return carry === 'host-gateway' || receives.some((one) => one === carry || implied[one]?.includes(carry) === true);
 }
 
-const wantedBy = (network: Network, { carrying }: Host): CarryName => carrying?.wants ?? network.choices.carry;
-
-/** How `self` sends to `peer`. */
-export function carryTo(network: Network, self: Host, peer: Host): CarryName {
-  const wanted = wantedBy(network, self);
-  if (canTake(peer, wanted)) return wanted;
-  const theirs = wantedBy(network, peer);
-  return canTake(peer, theirs) ? theirs : (peer.carrying?.receives?.[0] ?? theirs);
+/** The plan has no routes for BGP: there must be learned ones before others go. */
+function canSend({ learned }: Ways, { host, blocks }: Remote, carry: CarryName): boolean {
+  if (carry !== 'bgp' || host.carrying === undefined || learned === undefined) return canTake(host, carry);
+  return blocks.every(({ cidr }) => learned.has(cidr));
 }
 
-/** Everything that has to be in place on `self`, what it wants itself first; what it sent by goes when its routes have moved. */
-export function carriesOn(network: Network, self: Host, remotes: readonly Remote[]): CarryName[] {
+const wantedBy = (network: Network, { carrying }: Host): CarryName => carrying?.wants ?? network.choices.carry;
+
+/** How the host sends to that one. */
+export function carryTo(ways: Ways, remote: Remote): CarryName {
+  const { network, self } = ways;
+  const [wanted, theirs] = [wantedBy(network, self), wantedBy(network, remote.host)];
+  const receives = remote.host.carrying?.receives ?? [];
+  return [wanted, theirs, ...receives].find((carry) => canSend(ways, remote, carry)) ?? theirs;
+}
+
+/** Everything that has to be in place here, what the host wants itself first; what it sent by goes when its routes have moved. */
+export function carriesOn(ways: Ways, remotes: readonly Remote[]): CarryName[] {
+  const { network, self } = ways;
   const wanted = wantedBy(network, self);
   // Hosts of a network that they all carry alike say nothing of it.
   if (self.carrying === undefined && remotes.every(({ host }) => host.carrying === undefined)) return [wanted];
-  const others = remotes.flatMap(({ host }) => [wantedBy(network, host), ...(host.carrying?.sends ?? []), carryTo(network, self, host)]);
+  const others = remotes.flatMap((remote) => [
+    wantedBy(network, remote.host),
+    ...(remote.host.carrying?.sends ?? []),
+    carryTo(ways, remote),
+  ]);
   return [...new Set([wanted, ...others, ...(self.carrying?.sends ?? [])])];
 }
 
 const by = (network: Network, carry: CarryName): Network => ({ ...network, choices: { ...network.choices, carry } });
 
 /** The largest packet that every carriage in place takes. */
-export const mtuOf = (network: Network, self: Host, remotes: readonly Remote[]): number =>
-  Math.min(...carriesOn(network, self, remotes).map((carry) => mtuSum(by(network, carry), self).mtu));
+export const mtuOf = (ways: Ways, remotes: readonly Remote[]): number =>
+  Math.min(...carriesOn(ways, remotes).map((carry) => mtuSum(by(ways.network, carry), ways.self).mtu));
 
 /** The carriage of the network on this host, whichever ways it takes. */
 export function planCarriages(carriage: Carriage): Partial<Desired> {
-  const { network, self, remotes } = carriage;
-  const parts = carriesOn(network, self, remotes).map((carry) => {
-    const those = Map.groupBy(remotes, ({ host }) => carryTo(network, self, host) === carry);
+  const { network, remotes } = carriage;
+  const parts = carriesOn(carriage, remotes).map((carry) => {
+    const those = Map.groupBy(remotes, (remote) => carryTo(carriage, remote) === carry);
     const given = { ...carriage, network: by(network, carry), remotes: those.get(true) ?? [], others: those.get(false) ?? [] };
     return drivers[carry]?.plan(given) ?? {};
   });

@@ -2,7 +2,7 @@
 // the carriage: attaching, guarding and exposing are the same for all of them (plan.ts).
 import type { Desired, Netns } from '#model/desired.ts';
 import type { Block, CarryName, Host, Network, Snapshot } from '#model/resources.ts';
-import type { Ip } from '#model/ip.ts';
+import type { Cidr, Ip } from '#model/ip.ts';
 
 /** What a carriage adds to every packet, so that the MTU sum can be shown. */
 export interface Overhead {
@@ -26,6 +26,8 @@ export interface Carriage {
   readonly remotes: readonly Remote[];
   /** Hosts that are sent to in another way, and may send in this one. */
   readonly others?: readonly Remote[];
+  /** Ways that a speaker of BGP has put into this host's kernel; absent: nobody has looked. */
+  readonly learned?: ReadonlySet<Cidr> | undefined;
   /** MTU of the network on this host, carriage overhead already taken off. */
   readonly mtu: number;
   readonly snapshot: Snapshot;

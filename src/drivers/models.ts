@@ -35,7 +35,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       carry: 'vxlan',
       guard: 'open',
     },
-    carries: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
+    carries: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'],
     frontEnds: ['Docker'],
   },
   calico: {

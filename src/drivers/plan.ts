@@ -1,7 +1,7 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import {
   type Addr,
   type Desired,
@@ -36,7 +36,7 @@ import type { Carriers } from './host-policy.ts';
 import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
-import { mtuOf, planCarriages } from './carriages.ts';
+import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
 import { planServices } from './services.ts';
 import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
@@ -48,6 +48,8 @@ export interface Beyond {
   readonly policy?: PolicyFacts | undefined;
   /** Absent: as by default. `unknown`: nobody can say yet, so no speaker is planned. */
   readonly bgp?: BgpSettings | 'unknown' | undefined;
+  /** Ways that a speaker of BGP has put into the kernel; absent: nobody has looked. */
+  readonly learned?: ReadonlySet<Cidr> | undefined;
   /** Bridges of another system on which this host still has containers, with addresses of its own blocks. */
   readonly bridges?: readonly string[] | undefined;
 }
@@ -105,7 +107,13 @@ export function isPlannedFor(self: string, { network, host, addresses }: Endpoin
   return !addresses.every(coverage(own.map(({ cidr }) => cidr)));
 }
 
-function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], self: Host): Present[] {
+type Learned = ReadonlySet<Cidr> | undefined;
+
+function presentNetworks(
+  snapshot: Snapshot,
+  local: readonly LocalEndpoint[],
+  { self, learned }: { self: Host; learned: Learned },
+): Present[] {
   const joined = joinedByNetwork(local);
   const pools = Map.groupBy(snapshot.pools.values(), ({ network }) => network);
   const blocks = Map.groupBy(snapshot.blocks.values(), ({ network }) => network);
@@ -119,7 +127,8 @@ function presentNetworks(snapshot: Snapshot, local: readonly LocalEndpoint[], se
     if (network === undefined || network.choices.attach !== 'routed') return [];
     const netns = network.choices.domain === 'own' ? domainName(network.id) : '';
     const remotes = remotesOf(snapshot, self, blocks.get(id) ?? [], endpoints.get(id) ?? []);
-    const carriage = { network, netns, self, remotes, mtu: mtuOf(network, self, remotes), snapshot };
+    const ways = { network, self, learned };
+    const carriage = { ...ways, netns, remotes, mtu: mtuOf(ways, remotes), snapshot };
     return [{ network, netns, pools: (pools.get(id) ?? []).toSorted(byId), local: joined.get(id) ?? [], carriage }];
   });
 }
@@ -303,7 +312,7 @@ const answerOn = (link: string): Sysctl[] => [
 function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Host, settings: BgpSettings | 'unknown'): Part {
   if (settings === 'unknown') return {};
   const spoken = presents
-    .filter(({ network }) => isSpoken(network.choices.carry))
+    .filter(({ carriage }) => carriesOn(carriage, carriage.remotes).some(isSpoken))
     .map(({ network, pools, local }): Spoken => ({
       network,
       pools,
@@ -329,12 +338,12 @@ export function plan(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   self: Host,
-  { services = [], policy, bgp = defaultBgp, bridges = [] }: Beyond = {},
+  { services = [], policy, bgp = defaultBgp, bridges = [], learned }: Beyond = {},
 ): Desired {
   const presents = presentNetworks(
     snapshot,
     local.toSorted((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1)),
-    self,
+    { self, learned },
   );
   if (presents.length === 0 && policy?.host === undefined) return emptyDesired;
   const networks = presents.flatMap(planNetwork);

@@ -3,13 +3,15 @@
 import { carriesOn, carryTo } from '#drivers/carriages.ts';
 import type { Remote } from '#drivers/driver.ts';
 import { tunnelMac, tunnelsOf } from '#drivers/tunnels.ts';
-import { familyOf } from '#model/ip.ts';
+import { type Cidr, familyOf } from '#model/ip.ts';
 import type { Block, Snapshot } from '#model/resources.ts';
 import { writeAnnotations } from './annotations.ts';
 import type { NodeWish } from './node-teller.ts';
 import { podNetwork } from './nodes.ts';
 
 export interface Applied {
+  /** What a speaker of BGP had put into the kernel when it was planned. */
+  readonly learned?: ReadonlySet<Cidr> | undefined;
   /** What was planned from. */
   readonly facts: Snapshot;
   /** Whether everything is in place that packets of other hosts are received by. */
@@ -24,19 +26,25 @@ export interface Wished extends Applied {
 }
 
 /** Undefined while there is no such host, or while what is in place is not what it should be. */
-export function wishFor(host: string, publicKey: string | undefined, { facts, isInPlace, free, clash }: Wished): NodeWish | undefined {
+export function wishFor(host: string, publicKey: string | undefined, wished: Wished): NodeWish | undefined {
+  const { facts, isInPlace, free, clash, learned } = wished;
   const self = facts.hosts.get(host);
   const network = facts.networks.get(podNetwork.id);
   const own = [...facts.blocks.values()].filter((block) => block.host === host && block.network === podNetwork.id);
   if (self?.carrying === undefined || network === undefined || own.length === 0 || !isInPlace) return undefined;
   const remotes: Remote[] = [...facts.hosts.values()]
     .filter(({ id }) => id !== host)
-    .map((one) => ({ host: one, blocks: [], exceptions: [] }));
+    .map((one) => ({
+      host: one,
+      blocks: [...facts.blocks.values()].filter((block) => block.host === one.id && block.network === podNetwork.id),
+      exceptions: [],
+    }));
+  const ways = { network, self, learned };
   const { sends: _before, receives: _none, ...wanted } = self.carrying;
   const carrying = {
     ...wanted,
-    sends: [...new Set(remotes.map((remote) => carryTo(network, self, remote.host)))].toSorted(),
-    receives: carriesOn(network, self, remotes).toSorted(),
+    sends: [...new Set(remotes.map((remote) => carryTo(ways, remote)))].toSorted(),
+    receives: carriesOn(ways, remotes).toSorted(),
   };
   const underlay = self.underlay.map(({ ip }) => ip);
   const { first, second } = tunnelsOf({ network, self, mtu: 0, remotes });
