@@ -28,8 +28,8 @@ before(async () => {
   await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
   await cluster.apply(
     definition('lan', { type: 'bridge', bridge: 'br-lan', ipam: { type: 'host-local', subnet: '10.98.0.0/24' } }),
-    definition('blue', { type: 'causeway', subnets: ['10.96.0.0/16', 'fd96::/48'] }),
-    definition('green', { type: 'causeway', subnets: ['10.95.0.0/20'], vni: 77 }),
+    definition('blue', { type: 'causeway', subnets: ['10.60.0.0/16', 'fd60::/48'] }),
+    definition('green', { type: 'causeway', subnets: ['10.61.0.0/20'], vni: 77 }),
     definition('wire', {
       plugins: [{ type: 'macvlan', master: 'eth0', capabilities: { ips: true, mac: true }, ipam: { type: 'static' } }],
     }),
@@ -149,7 +149,7 @@ test('while its definition is gone and its agent restarts a network stays with i
       const links = (await one.ask(['ip', '-br', 'link'])).split('\n').filter((line) => /^cw[ext]/.test(line));
       return links.every((line) => line.startsWith('cwx1 '));
     });
-    assert.doesNotMatch(await one.ask(['ip', 'route']), /10\.9[56]\./);
+    assert.doesNotMatch(await one.ask(['ip', 'route']), /10\.6[01]\./);
   }
   await cluster.apply(pod('five', 'host1', 'blue'));
   await until('the event', async () => /definition default\/blue: there is no such/.test(await events('five')));
