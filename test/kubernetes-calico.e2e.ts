@@ -1,13 +1,19 @@
 // Pods of a real cluster by the model `calico`, installed by its file: Calico's own resources say which addresses there are and with whom to speak, and
 // a router of the fabric, FRR on the controller's host, learns the way to them.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
-import { installCalico } from '#lab/kubernetes-install.ts';
+import type { Host } from '#lab/host.ts';
+import { buildImageOf, imageRepository } from '#lab/image.ts';
+import { agentDaemonSet, importImage, installCalico, manifestFor } from '#lab/kubernetes-install.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { silentProgress } from '#lab/progress.ts';
+import { labDisk } from '#lab/state.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
+import { assertWhole, streaming, type Streams } from './streams.ts';
 
 const name = 'calico-test';
 const skip = hasFrr() ? false : 'missing: frr';
@@ -174,4 +180,39 @@ test('a router of the fabric learns blocks and services, and reaches pods; what 
   assert.doesNotMatch(await routes(), /^10\.52\./m);
   const service = await cluster.kubectl('get', 'service', 'two', '--output=jsonpath={.spec.clusterIP}');
   await until('the router to reach the service', async () => (await fetched(service, 80)) !== '', patience);
+});
+
+const status = (host: Host): Promise<string> => host.ask(['birdc', '-s', '/run/causeway/bird/bird.ctl', 'show', 'status']);
+
+/** A packet a millisecond and page after page, to a pod of the other node and from the fabric's router to a third, while `work` goes on. */
+async function assertNothingIsLost(work: () => Promise<void>): Promise<void> {
+  const { controller } = lab;
+  const [guest, two] = [await ipOf('guest', 'special'), await ipOf('two')];
+  const inside = { sh: (script: string) => inPod('one', 'sh', '-c', script), target: two, url: `http://${two}:8080/` };
+  const outside = { sh: (script: string) => controller.ask(['sh', '-c', script]), target: guest, url: `http://${guest}:8080/` };
+  let fromFabric: Promise<Streams> | undefined;
+  const fromPod = await streaming(inside, async () => {
+    fromFabric = streaming(outside, work);
+    await fromFabric;
+  });
+  assertWhole(fromPod);
+  if (fromFabric !== undefined) assertWhole(await fromFabric);
+}
+
+test('an upgrade of the image, which takes BIRD with it, loses no packet between pods, nor from the fabric', { skip }, async () => {
+  const next = await buildImageOf(join(labDisk(name), 'next.tar'), `${imageRepository}:next`, silentProgress);
+  await Promise.all(lab.hosts.map((host) => importImage(host, next.path)));
+  const startsOf = (): Promise<(string | undefined)[]> =>
+    Promise.all(lab.hosts.map(async (host) => /Last reboot on .*/.exec(await status(host))?.[0]));
+  const starts = await startsOf();
+  await assertNothingIsLost(async () => {
+    await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml', next.name));
+    await cluster.kubectl('rollout', 'status', '--namespace=kube-system', agentDaemonSet, '--timeout=180s');
+    // Until the second BIRD has heard everything again, which ends its graceful restart.
+    for (const host of lab.hosts) {
+      const isRecovered = async (): Promise<boolean> => !/Graceful restart/i.test(await status(host));
+      await until(`BIRD of ${host.name} to have recovered`, isRecovered, { timeoutMs: 90_000 });
+    }
+  });
+  for (const [index, start] of (await startsOf()).entries()) assert.notEqual(start, starts[index]);
 });
