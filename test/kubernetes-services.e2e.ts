@@ -2,13 +2,15 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Host } from '#lab/host.ts';
-import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
-import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import { destroyLab, type Lab } from '#lab/lab.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
 import { until } from '#lab/until.ts';
 import { agentStatus } from './bed.ts';
+import { KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 
 const name = 'services-test';
 const balanced = '198.51.100.7';
+let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
 
@@ -18,42 +20,32 @@ printf '%s\\n' '#!/bin/sh' 'echo; echo "$(hostname) $REMOTE_ADDR"' >/www/cgi-bin
 chmod +x /www/cgi-bin/who
 exec httpd -f -p 8080 -h /www`;
 
-const pod = (podName: string, nodeName: string, more: { readonly labels?: object; readonly ready?: readonly string[] } = {}): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name: podName, labels: more.labels ?? { app: 'web' } },
-  spec: {
-    nodeName,
-    terminationGracePeriodSeconds: 0,
-    containers: [
-      {
-        name: 'web',
-        image: boxPodImage,
-        imagePullPolicy: 'Never',
-        command: ['sh', '-c', server],
-        ports: [{ name: 'page', containerPort: 8080 }],
-        readinessProbe: {
-          periodSeconds: 1,
-          ...(more.ready === undefined ? { tcpSocket: { port: 8080 } } : { exec: { command: more.ready } }),
-        },
+const pod = (
+  podName: string,
+  node: string,
+  more: { readonly labels?: Readonly<Record<string, string>>; readonly ready?: readonly string[] } = {},
+): PodObject =>
+  podOf(podName, {
+    node,
+    labels: more.labels ?? { app: 'web' },
+    command: server,
+    container: {
+      ports: [{ name: 'page', containerPort: 8080 }],
+      readinessProbe: {
+        periodSeconds: 1,
+        ...(more.ready === undefined ? { tcpSocket: { port: 8080 } } : { exec: { command: more.ready } }),
       },
-    ],
-  },
-});
-const service = (serviceName: string, spec: object = {}): object => ({
-  apiVersion: 'v1',
-  kind: 'Service',
-  metadata: { name: serviceName },
-  spec: { selector: { app: 'web' }, ports: [{ name: 'page', port: 80, targetPort: 'page' }], ...spec },
-});
+    },
+  });
+const service = (serviceName: string, spec: object = {}): object =>
+  serviceOf(serviceName, { app: 'web' }, { ports: [{ name: 'page', port: 80, targetPort: 'page' }], ...spec });
 
-const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => cluster.kubectl('exec', podName, '--', ...argv);
 const specOf = (serviceName: string, path: string): Promise<string> =>
   cluster.kubectl('get', 'service', serviceName, `--output=jsonpath={.spec.${path}}`);
 const questions = (place: string, times = 16): string =>
   `for i in $(seq ${times}); do wget -qO- -T 5 http://${place}/cgi-bin/who || echo lost; done`;
 const askFrom = async (host: Host, place: string): Promise<Answer[]> => answers(await host.ask(['busybox', 'sh', '-c', questions(place)]));
-const askIn = async (podName: string, place: string): Promise<Answer[]> => answers(await inPod(podName, 'sh', '-c', questions(place)));
+const askIn = async (podName: string, place: string): Promise<Answer[]> => answers(await bed.inPod(podName, 'sh', '-c', questions(place)));
 
 interface Answer {
   readonly who: string;
@@ -78,12 +70,9 @@ const status = (host: Host, url: string): Promise<string> =>
   host.exec(['curl', '-s', '-m', '2', '-o', '/dev/null', '-w', '%{http_code}', url], { anyStatus: true }).then(({ stdout }) => stdout);
 
 before(async () => {
-  await destroyLab(name);
-  lab = await createLab({ name, hosts: 2 });
-  cluster = new Kubernetes(lab);
-  await cluster.start();
-  await cluster.apply(pod('one', 'host1'), pod('two', 'host2'), pod('three', 'host2'));
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
+  bed = await KubernetesBed.start(name);
+  ({ lab, cluster } = bed);
+  await bed.run(pod('one', 'host1'), pod('two', 'host2'), pod('three', 'host2'));
   // Whoever is outside finds a load balancer's address at the first node, as a router would have it.
   await lab.controller.exec(['ip', 'route', 'add', balanced, 'via', lab.host('host1').address]);
 });
@@ -100,7 +89,7 @@ test('a service is reached from pods, its own among them, and from nodes; each b
 });
 
 test('the API server is reached by its service, and a service that nobody serves refuses at once', async () => {
-  await inPod('one', 'sh', '-c', 'nc -w 5 10.96.0.1 443 </dev/null');
+  await bed.inPod('one', 'sh', '-c', 'nc -w 5 10.96.0.1 443 </dev/null');
   await cluster.apply(service('nobody', { selector: { app: 'nobody' } }));
   const ip = await specOf('nobody', 'clusterIP');
   await until('connections to be refused', async () => {
