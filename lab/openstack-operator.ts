@@ -4,7 +4,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { Fault } from '#model/fault.ts';
 import type { Host } from './host.ts';
-import { apiPorts, apiSocket, type ServiceName } from './openstack-services.ts';
+import { apiPorts, apiSocket, limitedRole, type ServiceName } from './openstack-services.ts';
 
 export interface Account {
   readonly user: string;
@@ -64,12 +64,16 @@ export class Operator {
     return this.send('neutron', 'PUT', `/v2.0/quotas/${project}`, { quota });
   }
 
-  /** Endpoints of both services, and accounts with their projects: `neutron` as administrator, the others as members. */
+  /**
+   * Endpoints of both services, and accounts with their projects: `neutron` as administrator, the others as members,
+   * and in the role of their own name where there is one.
+   */
   async seed(members: readonly Account[]): Promise<void> {
+    await this.send('keystone', 'POST', '/v3/roles', { role: { name: limitedRole } });
     const roles = await this.get<Identified[]>('keystone', '/v3/roles', 'roles');
-    const roleOf = (name: string): string => roles.find((role) => role.name === name)?.id ?? '';
-    await this.#seedAccount(neutronAccount, [roleOf('admin'), roleOf('service')]);
-    for (const account of members) await this.#seedAccount(account, [roleOf('member')]);
+    const rolesOf = (...names: readonly string[]): string[] => roles.filter(({ name }) => names.includes(name)).map(({ id }) => id);
+    await this.#seedAccount(neutronAccount, rolesOf('admin', 'service'));
+    for (const account of members) await this.#seedAccount(account, rolesOf('member', account.user));
     const service = await this.send<Identified>('keystone', 'POST', '/v3/services', { service: { name: 'neutron', type: 'network' } });
     const url = `http://${this.#controller.address}:${apiPorts.neutron}`;
     for (const name of ['public', 'internal', 'admin'])
@@ -79,12 +83,13 @@ export class Operator {
   }
 
   async #seedAccount({ user, password, project }: Account, roles: readonly string[]): Promise<void> {
-    const made = await this.send<Identified>('keystone', 'POST', '/v3/projects', { project: { name: project, domain_id: domain.id } });
+    const [found] = await this.get<Identified[]>('keystone', `/v3/projects?name=${project}`, 'projects');
+    const made =
+      found ?? (await this.send<Identified>('keystone', 'POST', '/v3/projects', { project: { name: project, domain_id: domain.id } }));
     const person = await this.send<Identified>('keystone', 'POST', '/v3/users', {
       user: { name: user, password, domain_id: domain.id, default_project_id: made.id },
     });
-    for (const role of roles.filter((id) => id !== ''))
-      await this.send('keystone', 'PUT', `/v3/projects/${made.id}/users/${person.id}/roles/${role}`);
+    for (const role of roles) await this.send('keystone', 'PUT', `/v3/projects/${made.id}/users/${person.id}/roles/${role}`);
   }
 
   async #call(service: ServiceName, { headers = {}, ...question }: Question): Promise<unknown> {

@@ -8,11 +8,8 @@ export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000,
 /** Beside the port: reached through the host's files from any namespace. */
 export const apiSocket = (service: ServiceName): string => `/run/${service}.sock`;
 
-/** What a test may want otherwise. */
-export interface CloudServices {
-  /** Rules of Neutron's policy that differ from its defaults, by name. */
-  readonly neutronPolicy?: Readonly<Record<string, string>>;
-}
+/** Whoever has it may not write allowed address pairs. */
+export const limitedRole = 'limited';
 
 const folder = '/etc/causeway/openstack';
 const databaseSocket = '/run/mysql.sock';
@@ -115,11 +112,13 @@ export async function startKeystone(host: Host): Promise<void> {
 }
 
 /** Configuration and tables, for which nobody else has to be up. */
-export async function prepareNeutron(host: Host, { neutronPolicy = {} }: CloudServices): Promise<void> {
+export async function prepareNeutron(host: Host): Promise<void> {
   // Among the package's tests, where it belongs to no service package.
   mkdirSync(host.file(folder), { recursive: true });
   copyFileSync('/usr/lib/python3/dist-packages/neutron/tests/etc/api-paste.ini', host.file(`${folder}/neutron-paste.ini`));
-  const policy = write(host, 'neutron-policy.json', [JSON.stringify(neutronPolicy)]);
+  // As in clouds that keep this to their operators; here from one user only.
+  const rules = { 'update_port:allowed_address_pairs': `not role:${limitedRole}` };
+  const policy = write(host, 'neutron-policy.json', [JSON.stringify(rules)]);
   const config = write(host, 'neutron.conf', neutronConfig(host, policy));
   const migrate = 'from neutron.db.migration.cli import main; main()';
   await host.exec(['/usr/bin/python3', '-c', migrate, '--config-file', config, 'upgrade', 'heads']);

@@ -6,20 +6,12 @@ import { Host } from './host.ts';
 import { createLab, destroyLab, type Lab } from './lab.ts';
 import { type Account, admin, Operator } from './openstack-operator.ts';
 import { startChassis } from './openstack-chassis.ts';
-import {
-  apiPorts,
-  type CloudServices,
-  prepareNeutron,
-  startDatabase,
-  startKeystone,
-  startNeutron,
-  startOvn,
-} from './openstack-services.ts';
+import { apiPorts, prepareNeutron, startDatabase, startKeystone, startNeutron, startOvn } from './openstack-services.ts';
 import type { Progress } from './progress.ts';
 import { subnet } from './underlay.ts';
 import { until } from './until.ts';
 
-export interface OpenStackOptions extends CloudServices {
+export interface OpenStackOptions {
   /** The lab's name on this machine. */
   readonly name: string;
   readonly hypervisors?: number;
@@ -42,6 +34,8 @@ export interface Instance {
 
 /** Who uses the cloud: a project's ordinary member. */
 export const demo: Account = { user: 'demo', password: 'secret', project: 'demo' };
+/** Another member of the same project, who may not write allowed address pairs. */
+export const limited: Account = { user: 'limited', password: 'secret', project: 'demo' };
 /** The external network. Its addresses are the lab's own underlay, whose gateway leads to the outside. */
 export const publicNetwork = 'public';
 
@@ -156,10 +150,10 @@ export async function createOpenStack(options: OpenStackOptions, progress: Progr
   await progress.step('Starting the database and OVN', () => Promise.all([startDatabase(controller), startOvn(controller)]));
   await progress.step('Starting Keystone and the hypervisors', async () => {
     const hosts = lab.hosts.map((host, index) => startChassis(host, controller, { isGateway: index === 0 }));
-    await Promise.all([startKeystone(controller), prepareNeutron(controller, options), ...hosts]);
+    await Promise.all([startKeystone(controller), prepareNeutron(controller), ...hosts]);
   });
   await progress.step('Starting Neutron', async () => {
-    await Promise.all([startNeutron(controller), cloud.operator.seed([demo])]);
+    await Promise.all([startNeutron(controller), cloud.operator.seed([demo, limited])]);
     await until('the hypervisors to be known', async () => (await chassisNames(controller)).length === hypervisors, { timeoutMs: 60_000 });
     await seedPublicNetwork(cloud.operator);
   });

@@ -60,7 +60,7 @@ const layers: readonly Layer[] = [
     needsRoot: true,
     run: async (patterns) => {
       await ensurePackages(openstackNeeds, terminalProgress());
-      return runFiles(pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns), { concurrency: 1, minutes: 10 });
+      return runFiles(pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns), { concurrency: 1, minutes: 15 });
     },
   },
   {

@@ -51,7 +51,7 @@ async function inCloud(session: Session, options: Options, work: (work: Work) =>
   const neutron = new Neutron(login);
   const scope: Scope = { network: options.network, router: options.routes };
   const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
-  return await work({ neutron, place, read: () => readState(neutron, scope, project.id) });
+  return await work({ neutron, place, read: () => readState(neutron, scope) });
 }
 
 /** It becomes part of tags, groups' names and descriptions. */
@@ -63,14 +63,23 @@ function checkName(name: string): void {
   });
 }
 
+/** Fault `unavailable` as long as nothing is known of any host: to wish for nothing then would take everything back. */
+async function wished(session: Session, { name }: Options): Promise<Wish> {
+  const wish = wishOf(await factsOf(session), name);
+  if (wish.ports.length > 0) return wish;
+  throw new Fault('unavailable', 'No host has told its address yet, so nothing is known to be needed', {
+    hint: 'Wait for the agents; to take everything back use "causeway cloud destroy"',
+  });
+}
+
 const plan = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async ({ read, place }) => {
-    const wish = wishOf(await factsOf(session), options.name);
+    const wish = await wished(session, options);
     return planAnswer(planCloud(wish, await read()), place);
   });
 
 const apply = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
-  inCloud(session, options, async (work) => carryOut(session, work, { wish: wishOf(await factsOf(session), options.name), options }));
+  inCloud(session, options, async (work) => carryOut(session, work, { wish: await wished(session, options), options }));
 
 const destroy = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, (work) => carryOut(session, work, { wish: emptyWish(options.name), options }));
@@ -81,10 +90,8 @@ async function carryOut(
   { wish, options }: { wish: Wish; options: Options },
 ): Promise<Answer> {
   const before = planCloud(wish, await read());
-  if (before.steps.length > 0 && options.yes !== true) {
-    session.surroundings.stderr.write(before.steps.map((step) => `${sentence(step)}\n`).join(''));
-    if (!(await session.confirm(`Do this in ${place}?`, options.yes))) return nothingDone;
-  }
+  const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
+  if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
   const { steps, plan: after } = await applyWish(neutron, wish, read);
   return {
     data: { place, steps: steps.map(stepData), quotas: after.quotas, needs: after.needs.map(needData), problems: after.problems },

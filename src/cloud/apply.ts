@@ -29,24 +29,46 @@ export interface Scope {
 const mostRounds = 5;
 const portsAtOnce = 4;
 
-/** Faults: `not-found` (network or router), `invalid` when a name is not unique, and as Neutron's. */
-export async function readState(neutron: Neutron, { network, router }: Scope, project: string): Promise<CloudState> {
+/** Extensions of Neutron that Causeway cannot do without, and what for. */
+const extensions: Readonly<Record<string, string>> = {
+  'security-group': 'security groups',
+  'allowed-address-pairs': 'addresses of containers on ports',
+  'standard-attr-tag': 'tags, by which Causeway knows what is its own',
+};
+
+/** Fault `unsupported` naming every one that is missing. */
+function checkExtensions(aliases: ReadonlySet<string>): void {
+  const missing = Object.entries(extensions).filter(([alias]) => !aliases.has(alias));
+  if (missing.length === 0) return;
+  const list = missing.map(([alias, why]) => `${alias} (${why})`).join(', ');
+  throw new Fault('unsupported', `The cloud's Neutron lacks ${list}`, { hint: 'Ask the operator of the cloud for the extension' });
+}
+
+/** Faults: `unsupported` (extensions), `not-found` (network or router), `invalid` when a name is not unique, and as Neutron's. */
+export async function readState(neutron: Neutron, { network, router }: Scope): Promise<CloudState> {
+  const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
+  checkExtensions(aliases);
+  const project = await neutron.project();
   const [groups, ports, quotas, routers, networks] = await Promise.all([
-    neutron.list('security-groups', { project_id: project }),
+    groupsOf(neutron),
     neutron.list('ports', { project_id: project }),
-    neutron.quotas(),
+    aliases.has('quota_details') ? neutron.quotas() : {},
     neutron.list('routers', { project_id: project }),
-    network === undefined ? [] : neutron.list('networks'),
+    neutron.list('networks'),
   ]);
   const only = network === undefined ? undefined : named(networks, network, 'network').id;
   return {
     groups,
     ports: ports.filter(({ networkId }) => only === undefined || networkId === only),
     quotas,
+    networks,
     routers,
     ...(router === undefined ? {} : { target: named(routers, router, 'router').id }),
   };
 }
+
+const groupsOf = async (neutron: Neutron): Promise<SecurityGroup[]> =>
+  neutron.list('security-groups', { project_id: await neutron.project() });
 
 function named<T extends { readonly id: string; readonly name: string }>(all: readonly T[], wanted: string, kind: string): T {
   const found = all.filter(({ id, name }) => id === wanted || name === wanted);
@@ -107,14 +129,14 @@ function checkQuotas({ quotas }: CloudPlan): void {
 async function take(doing: Doing, steps: readonly Step[], done: (step: Step) => void): Promise<void> {
   const { neutron, wish } = doing;
   const groups = new Map<string, SecurityGroup>();
-  for (const [name, group] of ourGroups(wish, await neutron.list('security-groups')).kept) groups.set(name, group);
+  for (const [name, group] of ourGroups(wish, await groupsOf(neutron)).kept) groups.set(name, group);
   for (let index = 0; index < steps.length;) {
     const rest = steps.slice(index);
     const end = rest.findIndex(({ type }) => type !== 'change-port');
     const ports = rest.slice(0, end < 0 ? undefined : end).filter((step) => step.type === 'change-port');
     const [step] = rest;
     if (ports.length > 0) {
-      const all = await neutron.list('security-groups');
+      const all = await groupsOf(neutron);
       await inLanes(ports, async (one) => {
         await changePort(neutron, wish, { ...one, groups: all });
         done(one);
@@ -204,14 +226,20 @@ async function changePort(
   if ([change.joins, change.leaves, change.addPairs, change.removePairs].some(({ length }) => length > 0)) {
     const after = portAfter(fresh, change, (name) => idOf(kept, name));
     const hasNewPairs = change.addPairs.length + change.removePairs.length > 0;
-    await neutron.update('ports', fresh, {
-      security_groups: after.groups,
-      // Who may not write pairs can still change groups.
-      ...(hasNewPairs ? { allowed_address_pairs: after.pairs } : {}),
+    const fields = { security_groups: after.groups, ...(hasNewPairs ? { allowed_address_pairs: after.pairs } : {}) };
+    await neutron.update('ports', fresh, fields).catch((error: unknown) => {
+      throw isFault(error, 'forbidden') && hasNewPairs ? withoutPairs(error) : error;
     });
   }
   for (const tag of change.removeTags) await neutron.removeTag('ports', port.id, tag);
 }
+
+/** Some clouds keep address pairs to their operators (policy update_port:allowed_address_pairs). */
+const withoutPairs = (cause: Fault): Fault =>
+  new Fault('forbidden', `${cause.message}. Your login may not write allowed address pairs`, {
+    hint: 'Carry the networks by vxlan or wireguard, which need none; or have the pairs written by the operator of the cloud',
+    cause,
+  });
 
 async function changeRoutes({ neutron, wish, target }: Doing, id: string): Promise<void> {
   const tagging = changeOfRoutes(wish, await neutron.get('routers', id), target);

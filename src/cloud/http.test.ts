@@ -1,38 +1,21 @@
 // The way to ask, against real servers of the test's own that answer as clouds, proxies and dashboards do on bad days.
 import assert from 'node:assert/strict';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer } from 'node:https';
 import { test } from 'node:test';
+import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { type FaultCode, isFault } from '#model/fault.ts';
+import { parseCidr } from '#model/ip.ts';
+import { openAuthority } from '#controller/ca.ts';
+import { MemoryStore } from '#store/memory.ts';
+import { readState } from './apply.ts';
 import type { Cloud } from './clouds.ts';
 import { CloudHttp, type HttpOptions, type Question } from './http.ts';
 import { Neutron } from './neutron.ts';
+import { planCloud } from './plan.ts';
+import { cloudOf, json, keystone, serving } from './server.fixture.ts';
 import { CloudSession } from './session.ts';
+import { wishOf } from './wish.ts';
 
-type Answer = (request: IncomingMessage, response: ServerResponse, body: string) => void;
-
-async function serving(answer: Answer): Promise<{ url: string } & AsyncDisposable> {
-  const server = createServer((request, response) => {
-    let body = '';
-    request.on('data', (piece: Buffer) => (body += piece.toString()));
-    request.on('end', () => answer(request, response, body));
-  });
-  const { promise, resolve } = Promise.withResolvers<void>();
-  server.listen(0, '127.0.0.1', resolve);
-  await promise;
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
-  return {
-    url: `http://127.0.0.1:${port}`,
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
-}
-
-const json = (response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}): void => {
-  response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
-};
 const get = (url: string): Question => ({ service: 'Neutron', method: 'GET', url });
 
 /** Asks once and notes how long it would have waited. */
@@ -138,40 +121,6 @@ test('answers that are no JSON, too large, cut off or never come are told as wha
   }
 });
 
-/** A cloud of one project whose tokens are numbered. */
-const cloudOf = (url: string, more: Partial<Cloud> = {}): Cloud => ({
-  name: 'test',
-  authUrl: `${url}/v3`,
-  login: { type: 'password', user: { name: 'demo', domain: { id: 'default' } }, password: 'secret', project: { id: 'p' } },
-  place: { interface: 'public', region: undefined },
-  ca: undefined,
-  verify: true,
-  overrides: {},
-  ...more,
-});
-
-function keystone(url: () => string, changes: object = {}): { answer: Answer; logins: () => number } {
-  let logins = 0;
-  const catalog = () => [
-    { type: 'network', endpoints: [{ interface: 'public', region_id: 'one', region: 'one', url: `${url()}/network/` }] },
-  ];
-  return {
-    logins: () => logins,
-    answer: (_, response) => {
-      logins++;
-      const token = {
-        expires_at: '2999-01-01T00:00:00.000000Z',
-        project: { id: 'p', name: 'demo' },
-        roles: [],
-        catalog: catalog(),
-        more: 1,
-        ...changes,
-      };
-      json(response, 201, { token }, { 'x-subject-token': `token-${logins}` });
-    },
-  };
-}
-
 test('a token that has ended is replaced in the middle of the work, once', async () => {
   let url = '';
   const identity = keystone(() => url);
@@ -269,4 +218,90 @@ test('lists come in pages; fields that are missing are named, others are nobodyâ
   );
   assert.deepEqual(queries, ['networks?name=x&name=y&limit=500', 'networks?name=x&name=y&limit=500&marker=a']);
   await assert.rejects(neutron.list('subnets'), (error) => isFault(error, 'corrupt') && error.message.includes('lacks subnets[0].cidr'));
+});
+
+const needed = ['security-group', 'allowed-address-pairs', 'standard-attr-tag', 'quota_details'];
+
+test('extensions that a cloud lacks are named, but for the one that only tells of quotas', async () => {
+  for (const missing of needed) {
+    let url = '';
+    const identity = keystone(() => url);
+    await using server = await serving((request, response, body) => {
+      if (request.url === '/v3/auth/tokens') return identity.answer(request, response, body);
+      const found = needed.filter((alias) => alias !== missing).map((alias) => ({ alias, name: 'any' }));
+      return json(response, 200, { extensions: found, ports: [], security_groups: [], routers: [], networks: [] });
+    });
+    ({ url } = server);
+    await using session = new CloudSession(cloudOf(url));
+    const state = readState(new Neutron(session), {});
+    if (missing === 'quota_details') assert.deepEqual((await state).quotas, {});
+    else await assert.rejects(state, (error) => isFault(error, 'unsupported') && error.message.includes(missing));
+  }
+});
+
+const port = (index: number) => ({
+  id: `port-${String(index).padStart(4, '0')}`,
+  name: `node-${index}`,
+  network_id: 'net',
+  project_id: 'p',
+  mac_address: 'fa:16:3e:00:00:01',
+  device_owner: 'compute:nova',
+  device_id: `vm-${index}`,
+  status: 'ACTIVE',
+  fixed_ips: [{ subnet_id: 'subnet', ip_address: makeHost(index).underlay[0]?.ip }],
+  security_groups: ['default'],
+  allowed_address_pairs: [],
+  port_security_enabled: true,
+  tags: [],
+  revision_number: 7,
+  admin_state_up: true,
+  created_at: '2026-01-01T00:00:00Z',
+  extra_dhcp_opts: [],
+});
+
+test('a plan for 500 hosts takes a handful of calls, and the steps one rule set for all', async () => {
+  let url = '';
+  const identity = keystone(() => url);
+  const ports = Array.from({ length: 600 }, (_, index) => port(index + 1));
+  await using server = await serving((request, response, body) => {
+    const asked = new URL(request.url ?? '', url);
+    if (asked.pathname === '/v3/auth/tokens') return identity.answer(request, response, body);
+    if (asked.pathname.endsWith('/details')) return json(response, 200, { quota: { security_group: { limit: 10, used: 1, reserved: 0 } } });
+    if (asked.pathname.endsWith('/extensions')) return json(response, 200, { extensions: needed.map((alias) => ({ alias })) });
+    if (!asked.pathname.endsWith('/ports')) return json(response, 200, { security_groups: [], routers: [], networks: [] });
+    const from = ports.findIndex(({ id }) => id === asked.searchParams.get('marker')) + 1;
+    const page = ports.slice(from, from + 500);
+    return json(response, 200, { ports: page, ...(from + 500 < ports.length ? { ports_links: [{ rel: 'next', href: 'x' }] } : {}) });
+  });
+  ({ url } = server);
+  await using session = new CloudSession(cloudOf(url));
+  const hosts = Array.from({ length: 500 }, (_, index) => makeHost(index + 1));
+  const networks = [makeNetwork('over'), makeNetwork('plain', { model: 'flannel', carry: 'host-gateway' })];
+  const pools = [makePool('plain', parseCidr('10.0.0.0/8'), 24)];
+  const wish = wishOf({ hosts, networks, pools, blocks: [], endpoints: [], exposures: [] }, 'cw');
+  const plan = planCloud(wish, await readState(new Neutron(session), {}));
+  assert.equal(session.calls, 8, 'a login, extensions, groups, two pages of ports, quotas, routers, networks');
+  assert.deepEqual(plan.problems, []);
+  assert.deepEqual(
+    Object.entries(Object.groupBy(plan.steps, ({ type }) => type)).map(([type, steps]) => [type, steps.length]),
+    [
+      ['make-group', 1],
+      ['add-rules', 1],
+      ['change-port', 500],
+    ],
+  );
+});
+
+const answer = (_: unknown, response: Parameters<typeof json>[0]): void => json(response, 200, { fine: true });
+
+test('a cloud with an authority of its own is trusted when that is named, and only then', async () => {
+  const authority = await openAuthority(new MemoryStore(), new Date());
+  const { certificate, key } = await authority.issueServer(['127.0.0.1'], new Date());
+  await using server = await serving(answer, (listener) => createServer({ cert: certificate, key }, listener));
+  const question = get(`https://127.0.0.1:${server.port}`);
+  assert.deepEqual((await asking(question, { ca: authority.certificate })).body, { fine: true });
+  assert.deepEqual((await asking(question, { trustsAnybody: true })).body, { fine: true });
+  const { fault } = await asking(question);
+  assert.equal(fault?.code, 'unauthenticated');
+  assert.match(fault.message, /certificate of Neutron .* is not to be trusted/);
 });

@@ -1,7 +1,7 @@
 // Who we are to a cloud and where its services are: Keystone's Identity API v3 (docs.openstack.org/api-ref/identity/v3,
 // "Authentication and token management"). One call gives a token, what it is for, and the catalogue of services.
 import * as v from 'valibot';
-import { assertNever, Fault } from '#model/fault.ts';
+import { assertNever, Fault, isFault } from '#model/fault.ts';
 import { type CloudHttp, readAnswer } from './http.ts';
 
 /** By id, or by a name that is unique in its domain. */
@@ -96,7 +96,10 @@ function requestOf(login: Login): object {
 /** Faults: `unauthenticated`, `invalid` (the token is for no project), and as CloudHttp.ask. */
 export async function logIn(http: CloudHttp, authUrl: string, login: Login): Promise<Token> {
   const url = `${identityUrl(authUrl)}/auth/tokens`;
-  const reply = await http.ask({ service: 'Keystone', method: 'POST', url, body: { auth: requestOf(login) }, isRepeatable: true });
+  const asked = http.ask({ service: 'Keystone', method: 'POST', url, body: { auth: requestOf(login) }, isRepeatable: true });
+  const reply = await asked.catch((error: unknown) => {
+    throw isFault(error, 'not-found') ? nobodyThere(url, error) : error;
+  });
   const value = reply.headers['x-subject-token'];
   if (value === undefined)
     throw new Fault('corrupt', 'The answer of Keystone lacks the header X-Subject-Token', { hint: `Is ${url} Keystone?` });
@@ -118,6 +121,14 @@ export async function logIn(http: CloudHttp, authUrl: string, login: Login): Pro
     })),
   };
 }
+
+/** Keystone says 401 to whomever it does not know; 404 is said by something else. */
+const nobodyThere = (url: string, cause: Fault): Fault =>
+  new Fault('not-found', `There is no Keystone at ${url}`, {
+    field: 'auth_url',
+    hint: 'Check auth_url in clouds.yaml or OS_AUTH_URL',
+    cause,
+  });
 
 function expiry(text: string): number {
   const moment = Date.parse(text);

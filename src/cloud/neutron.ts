@@ -136,10 +136,15 @@ export class Neutron {
     await this.#ask({ method: 'PUT', path: `/v2.0/trunks/${encodeURIComponent(trunk)}/${action}`, body: { sub_ports: named } });
   }
 
+  /** Id of the login's project. An administrator sees those of others, too, unless lists are narrowed to it. */
+  async project(): Promise<string> {
+    return (await this.#session.token()).project.id;
+  }
+
   /** Limits of the login's project and what is used of them. */
   async quotas(): Promise<Readonly<Record<string, Quota>>> {
-    const { project } = await this.#session.token();
-    const body = await this.#ask({ method: 'GET', path: `/v2.0/quotas/${encodeURIComponent(project.id)}/details` });
+    const project = await this.project();
+    const body = await this.#ask({ method: 'GET', path: `/v2.0/quotas/${encodeURIComponent(project)}/details` });
     return readAnswer(only('quota', quotas), body, neutron.name);
   }
 

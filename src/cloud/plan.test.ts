@@ -135,6 +135,20 @@ test('what is in the way is said, and the rest is done', () => {
   }
 });
 
+test('hosts whose packets are too large for their network are named', () => {
+  const [net] = stateOf().networks;
+  assert.ok(net !== undefined);
+  for (const [mtu, problems] of [
+    [1450, 0],
+    [1449, 2],
+    [0, 0],
+  ] as const) {
+    const plan = planCloud(wished([over]), stateOf({ networks: [{ ...net, mtu }] }));
+    assert.equal(plan.problems.length, problems);
+    if (problems > 0) assert.match(plan.problems[0] ?? '', /Host host-1 sends packets of up to 1450 bytes, but its network net takes 1449/);
+  }
+});
+
 test('a port without port security needs nothing', () => {
   const plan = planCloud(wished([plain]), stateOf({ ports: [portOf(1, { portSecurity: false, groups: [] }), portOf(2)] }));
   assert.deepEqual(

@@ -3,13 +3,24 @@
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
 import { type Cidr, covers, parseCidr } from '#model/ip.ts';
-import type { AddressPair, ExtraRoute, NeutronPort, NeutronRouter, Quota, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
+import type {
+  AddressPair,
+  ExtraRoute,
+  NeutronNetwork,
+  NeutronPort,
+  NeutronRouter,
+  Quota,
+  SecurityGroup,
+  SecurityGroupRule,
+} from './neutron-schemas.ts';
 import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
 
 /** What of a cloud matters here. */
 export interface CloudState {
   readonly groups: readonly SecurityGroup[];
   readonly ports: readonly NeutronPort[];
+  /** At least those of the ports. */
+  readonly networks: readonly NeutronNetwork[];
   readonly quotas: Readonly<Record<string, Quota>>;
   readonly routers: readonly NeutronRouter[];
   /** Id of the router that is to know ways to containers. */
@@ -64,6 +75,12 @@ export interface CloudPlan {
   readonly problems: readonly string[];
 }
 
+/** `blocks`: which needs are not met because of it. */
+interface Problem {
+  readonly text: string;
+  readonly blocks: 'all' | 'pairs' | 'nothing';
+}
+
 /** What Neutron takes by default (max_allowed_address_pair); which number a cloud has, its API does not tell. */
 export const mostPairs = 10;
 /** A group with this description is still without its rules and tag, and no use to anybody. */
@@ -114,12 +131,13 @@ export function ourGroups(wish: Wish, groups: readonly SecurityGroup[]): { kept:
 export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   const { kept, spare } = ourGroups(wish, state.groups);
   const hosts = kept.get(wish.name)?.id;
-  const problems: string[] = [];
+  const problems: Problem[] = [];
   const made = wish.groups.filter(({ name }) => !kept.has(name));
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
   const ports = portSteps(wish, state, problems);
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
-  for (const { name } of stays) problems.push(`Security group ${name} stays: it holds rules that are not Causeway's`);
+  for (const { name } of stays)
+    problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
   const steps: Step[] = [
     ...ports.filter(isLeaving),
     ...made.map((group): Step => ({ type: 'make-group', group })),
@@ -134,9 +152,16 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   ];
   const quotas = quotasOf(steps, state.quotas);
   for (const { name, limit, most } of quotas)
-    if (limit >= 0 && most > limit)
-      problems.push(`The quota of ${name.replaceAll('_', ' ')}s is exhausted: ${most} are needed, ${limit} allowed`);
-  return { steps, needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })), quotas, problems };
+    if (limit >= 0 && most > limit) {
+      const text = `The quota of ${name.replaceAll('_', ' ')}s is exhausted: ${most} are needed, ${limit} allowed`;
+      problems.push({ text, blocks: 'all' });
+    }
+  return {
+    steps,
+    needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })),
+    quotas,
+    problems: problems.map(({ text }) => text),
+  };
 }
 
 /** Such a port must not see what the group that it leaves is about to get. */
@@ -153,7 +178,7 @@ function rulesOf(wished: WishedGroup, found: SecurityGroup | undefined, hosts: s
   };
 }
 
-function portSteps(wish: Wish, state: CloudState, problems: string[]): PortStep[] {
+function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep[] {
   const { kept, spare } = ourGroups(wish, state.groups);
   const ids = new Set([...kept.values(), ...spare].map(({ id }) => id));
   const steps: PortStep[] = [];
@@ -161,18 +186,21 @@ function portSteps(wish: Wish, state: CloudState, problems: string[]): PortStep[
   for (const wished of wish.ports) {
     const found = portOf(wished, state.ports);
     if (typeof found === 'string') {
-      problems.push(found);
+      problems.push({ text: found, blocks: 'all' });
       continue;
     }
     used.add(found.id);
+    const network = state.networks.find(({ id }) => id === found.networkId);
+    const lost = network === undefined ? undefined : mtuTrouble(wished, network);
+    if (lost !== undefined) problems.push({ text: lost, blocks: 'nothing' });
     const trouble = troubleOf(wished, found, wish.name);
-    if (trouble !== undefined) problems.push(trouble);
+    if (trouble !== undefined) problems.push({ text: trouble, blocks: 'pairs' });
     // Without port security a port has no groups and needs no pairs: everything passes.
     const wanted = !found.portSecurity ? { ...wished, groups: [], pairs: [] } : trouble === undefined ? wished : { ...wished, pairs: [] };
     push(found, wanted);
   }
   for (const port of state.ports) {
-    const isTouched = port.groups.some((id) => ids.has(id)) || port.tags.some((tag) => tag.startsWith(tagOf(wish.name)));
+    const isTouched = port.groups.some((id) => ids.has(id)) || port.tags.some((tag) => isTag(wish.name, tag));
     if (isTouched && !used.has(port.id)) push(port, { host: port.name || port.id, addresses: [], groups: [], pairs: [] });
   }
   return steps;
@@ -190,6 +218,12 @@ function portOf({ host, addresses }: WishedPort, ports: readonly NeutronPort[]):
   if (port === undefined) return `Host ${host} is left out: no port of the project has the address ${addresses.join(' or ')}`;
   if (other === undefined) return port;
   return `Host ${host} is left out: ports ${found.map(({ id }) => id).join(' and ')} have its address; name the network with --network`;
+}
+
+/** Neutron drops what is larger than its network takes, without a word; 0 is said by clouds that do not know. */
+function mtuTrouble({ host, mtu }: WishedPort, network: NeutronNetwork): string | undefined {
+  if (mtu === undefined || network.mtu === 0 || mtu <= network.mtu) return undefined;
+  return `Host ${host} sends packets of up to ${mtu} bytes, but its network ${network.name || network.id} takes ${network.mtu}: set the MTU of its interface, or large packets are lost`;
 }
 
 function troubleOf({ host, pairs }: WishedPort, port: NeutronPort, name: string): string | undefined {
@@ -302,8 +336,8 @@ function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>
   });
 }
 
-function isAllowed(need: Need, steps: readonly Step[], problems: readonly string[]): boolean {
-  if (problems.length > 0) return false;
+function isAllowed(need: Need, steps: readonly Step[], problems: readonly Problem[]): boolean {
+  if (problems.some(({ blocks }) => blocks === 'all' || (blocks === 'pairs' && need.pairs.length > 0))) return false;
   const keys = new Set(need.rules.map(keyOfRule));
   return !steps.some(
     (step) =>

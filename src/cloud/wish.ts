@@ -36,6 +36,8 @@ export interface WishedPort {
   readonly host: string;
   /** Any of these finds the host's port. */
   readonly addresses: readonly Ip[];
+  /** Of the host's interface with these addresses; absent where nothing is known of it. */
+  readonly mtu?: number | undefined;
   /** Names. */
   readonly groups: readonly string[];
   readonly pairs: readonly Cidr[];
@@ -94,6 +96,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
     ports: hosts.map(({ id, name: host, underlay }) => ({
       host,
       addresses: underlay.map(({ ip }) => ip),
+      mtu: underlay[0]?.mtu,
       groups: [...(needed.length > 0 ? [name] : []), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
       pairs,
     })),
@@ -112,9 +115,18 @@ function needsOf(network: Network, pools: readonly Pool[], families: ReadonlySet
       directions.map((direction): WishedRule => ({ direction, ethertype: ethertypes[family], protocol, port, remote: 'hosts', why })),
     );
     const what = `${protocolNames[protocol] ?? `protocol ${protocol}`}${port === undefined ? '' : ` ${port}`} between hosts (${why})`;
-    return { network: network.name, what, without: 'security groups drop it between hosts', rules, pairs: [] };
+    return { network: network.name, what, without: withoutRule(network), rules, pairs: [] };
   });
 }
+
+/**
+ * WireGuard sends from the port that it listens on. What both ends have sent counts as answered on either side, so it may pass a
+ * security group that lets everything out, seen in the lab; but not when only one end has something to say.
+ */
+const withoutRule = ({ choices }: Network): string =>
+  choices.carry === 'wireguard'
+    ? 'security groups drop it between hosts, except while both ends happen to begin at once'
+    : 'security groups drop it between hosts';
 
 /** Packets that hosts forward as they are: from and to containers' ranges, and between hosts and containers elsewhere. */
 function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlySet<Family>): Need {

@@ -1,0 +1,103 @@
+// What people see of `causeway cloud`, against a small server in a cloud's place. That the steps are right, and what they do in a
+// real cloud, is shown elsewhere (cloud/plan.test.ts, test/openstack-*.e2e.ts).
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { json, keystone, serving } from '#cloud/server.fixture.ts';
+import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
+import { parseCidr } from '#model/ip.ts';
+import { fakeClient, noRecords } from './fake.ts';
+import { run, type Run } from './run.fixture.ts';
+
+const port = (index: number) => ({
+  id: `port-${index}`,
+  network_id: 'net',
+  mac_address: 'fa:16:3e:00:00:01',
+  fixed_ips: [{ subnet_id: 'subnet', ip_address: makeHost(index).underlay[0]?.ip }],
+});
+const lists: Readonly<Record<string, unknown>> = {
+  '/network/v2.0/ports': { ports: [port(1), port(2)] },
+  '/network/v2.0/security-groups': { security_groups: [] },
+  '/network/v2.0/routers': { routers: [] },
+  '/network/v2.0/networks': { networks: [] },
+  '/network/v2.0/extensions': {
+    extensions: ['security-group', 'standard-attr-tag', 'allowed-address-pairs', 'quota_details'].map((alias) => ({ alias })),
+  },
+  '/network/v2.0/quotas/p/details': { quota: { security_group: { limit: 10, used: 1 }, security_group_rule: { limit: -1, used: 4 } } },
+};
+const asked: string[] = [];
+let server: Awaited<ReturnType<typeof serving>>;
+before(async () => {
+  let url = '';
+  const identity = keystone(() => url);
+  server = await serving((request, response, body) => {
+    const { pathname } = new URL(request.url ?? '', 'http://cloud');
+    if (pathname === '/v3/auth/tokens') return identity.answer(request, response, body);
+    asked.push(`${request.method} ${pathname}`);
+    const found = lists[pathname];
+    return found === undefined || request.method !== 'GET' ? json(response, 403, { message: 'no' }) : json(response, 200, found);
+  });
+  ({ url } = server);
+});
+after(() => server[Symbol.asyncDispose]());
+
+function ask(line: string, hosts = 2): Promise<Run> {
+  const records = noRecords();
+  records.hosts.push(...Array.from({ length: hosts }, (_, index) => makeHost(index + 1)));
+  records.networks.push(makeNetwork('aaaaaaaaaa01'), makeNetwork('aaaaaaaaaa02', { model: 'flannel', carry: 'host-gateway' }));
+  records.pools.push(makePool('aaaaaaaaaa02', parseCidr('10.0.0.0/16'), 24));
+  const environment = { OS_AUTH_URL: server.url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
+  return run(line, { client: fakeClient(records), cloud: { environment, configFiles: [], secureFiles: [] } });
+}
+
+test('a plan shows steps, needs and quotas, and asks the cloud to change nothing', async () => {
+  const { status, out, err } = await ask('cloud plan');
+  assert.equal(err, '');
+  assert.equal(status, 0);
+  assert.equal(
+    out.replaceAll(server.url, 'http://cloud'),
+    `Cloud:  project demo of http://cloud/v3
+
+Steps
+ACTION  OBJECT                   WHAT
+add     security group causeway  Between the hosts of causeway
+add     rules of causeway        IPv4 every protocol from 10.0.0.0/16
+                                 IPv4 every protocol from hosts
+                                 IPv4 every protocol to 10.0.0.0/16
+                                 IPv4 every protocol to hosts
+change  port of host-1 (port-1)  joins causeway
+                                 pairs 10.0.0.0/16
+change  port of host-2 (port-2)  joins causeway
+                                 pairs 10.0.0.0/16
+
+What the networks need
+NETWORK           ALLOWED  NEEDS                                                WITHOUT IT
+net-aaaaaaaaaa01  no       UDP 8472 between hosts (VXLAN between hosts)         security groups drop it between hosts
+net-aaaaaaaaaa02  no       packets with addresses of 10.0.0.0/16 between hosts  port security drops packets whose address is not the port's own, and security groups admit none of them
+
+Quotas
+OF                   BEFORE  AFTER  LIMIT
+security group       1       2      10
+security group rule  4       8      none
+`,
+  );
+});
+
+test('what is in the way is told with exit status 10', async () => {
+  const { status, out } = await ask('cloud plan', 3);
+  assert.equal(status, 10);
+  assert.match(out, /Problems\n {2}Host host-3 is left out: no port of the project has the address 10\.213\.0\.3/);
+});
+
+test('a refusal of the cloud is told with its words; bad names before anything is asked', async () => {
+  const refused = await ask('cloud apply');
+  assert.equal(refused.status, 5);
+  assert.match(refused.err, /Error \(forbidden\): Neutron refuses POST \/network\/v2\.0\/security-groups: no/);
+  asked.length = 0;
+  const bad = await ask('cloud plan --name A_b');
+  assert.match(bad.err, /Not a name for an installation/);
+  assert.deepEqual(asked, []);
+  const early = await ask('cloud apply --yes', 0);
+  assert.match(early.err, /Error \(unavailable\): No host has told its address yet/);
+  const nothing = await run('cloud plan');
+  assert.match(nothing.err, /Nothing says which cloud/);
+});
