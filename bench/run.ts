@@ -1,5 +1,6 @@
-// npm run bench [-- name… --json FILE]: every figure of the product, each against its peer in the same run.
-// Prints one table; a missed target does not fail the run, a broken measurement does. On a machine that does nothing else: to keep
+// npm run bench [-- name… --json FILE --large]: every figure of the product, each against its peer in the same run.
+// Prints one table; a missed target does not fail the run, a broken measurement does. --large takes the sizes
+// for which a peer needs many minutes. On a machine that does nothing else: to keep
 // other work out by processor weights starves the kernel's own threads, and every engine waits for what those take down.
 import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
@@ -14,11 +15,12 @@ import { memoryBench } from './memory.ts';
 import { pathBench } from './path.ts';
 import { planBench } from './plan.ts';
 import { policyBench } from './policy.ts';
+import { podsBench } from './pods.ts';
 import { print, type Row } from './report.ts';
 import { servicesBench } from './services.ts';
 import { watchBench, watchManyBench } from './watch.ts';
 
-const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
+const benches: Readonly<Record<string, (options: { readonly large: boolean }) => Row[] | Promise<Row[]>>> = {
   plan: planBench,
   attach: attachBench,
   burst: burstBench,
@@ -30,11 +32,12 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   memory: memoryBench,
   policy: policyBench,
   services: servicesBench,
+  pods: podsBench,
 };
 
 const { positionals: wanted, values } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'string' } },
+  options: { json: { type: 'string' }, large: { type: 'boolean' } },
 });
 const unknown = wanted.filter((name) => benches[name] === undefined);
 if (unknown.length > 0) {
@@ -53,7 +56,7 @@ for (const [bench, measure] of Object.entries(benches)) {
   if (wanted.length > 0 && !wanted.includes(bench)) continue;
   process.stderr.write(`bench: ${bench} …\n`);
   try {
-    results.push({ bench, rows: await measure() });
+    results.push({ bench, rows: await measure({ large: values.large === true }) });
   } catch (error) {
     // the others are still worth having
     const failure = describe(error);

@@ -2,7 +2,7 @@
 //   service-side.ts causeway|kube-proxy SERVICES FOLDER
 // Prints what it measured as a line of JSON; then, for each line it reads, the rate of another batch of connections. Ends with its input.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -14,6 +14,10 @@ import { median } from './report.ts';
 const [side = '', services = '', folder = ''] = process.argv.slice(2);
 const changes = 5;
 const batch = 1000;
+let tries = 0;
+const patienceMs = 1_500_000;
+/** A hundred thousand rules take the newer interface many minutes, and the older one a fraction of that. */
+const olderInterface = '/usr/sbin/xtables-legacy-multi';
 
 function ip(...words: readonly string[]): void {
   const { status, stderr } = spawnSync('ip', words, { encoding: 'utf8' });
@@ -21,9 +25,10 @@ function ip(...words: readonly string[]): void {
 }
 
 /** Connects to the probe, asks, and answers which endpoint said so; undefined when nobody did in time. */
-function ask(timeoutMs: number): Promise<string | undefined> {
+function ask(timeoutMs: number, localPort?: number): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const socket = connect({ host: probe.ip, port: 80, timeout: timeoutMs });
+    const from = localPort === undefined ? {} : { localPort };
+    const socket = connect({ host: probe.ip, port: 80, timeout: timeoutMs, ...from });
     const end = (answer: string | undefined): void => {
       socket.destroy();
       resolve(answer);
@@ -35,14 +40,18 @@ function ask(timeoutMs: number): Promise<string | undefined> {
   });
 }
 
-/** Milliseconds since `began` until the endpoint answers. */
+/**
+ * Milliseconds since `began` until the endpoint answers. What is asked before it does is tracked as what it was for two minutes, so
+ * these connections have ports of their own, below those that the system chooses.
+ */
 async function until(endpoint: string, began: number): Promise<number> {
-  const end = began + 600_000;
+  const end = began + patienceMs;
   while (performance.now() < end) {
-    if ((await ask(250)) === endpoint) return performance.now() - began;
+    tries = (tries + 1) % 20_000;
+    if ((await ask(250, 10_000 + tries)) === endpoint) return performance.now() - began;
     await sleep(2);
   }
-  throw new Error(`${endpoint} has not answered in ten minutes`);
+  throw new Error(`${endpoint} has not answered in ${patienceMs / 60_000} minutes`);
 }
 
 /** KiB that the kernel keeps for itself; the rest of the machine shall be quiet. */
@@ -51,6 +60,16 @@ const kernelKib = (): number =>
     (sum, name) => sum + Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]),
     0,
   );
+
+/** A folder in which iptables and what belongs to it are those of the older interface, where there are such. */
+function olderPrograms(): string {
+  const programs = join(folder, 'iptables');
+  mkdirSync(programs, { recursive: true });
+  if (existsSync(olderInterface))
+    for (const family of ['iptables', 'ip6tables'])
+      for (const verb of ['', '-save', '-restore']) symlinkSync(olderInterface, join(programs, `${family}${verb}`));
+  return programs;
+}
 
 function start(api: string): ChildProcess {
   const config = join(folder, 'kubeconfig.json');
@@ -103,7 +122,11 @@ function start(api: string): ChildProcess {
           '--metrics-bind-address=127.0.0.1:10249',
         ];
   const [program = '', ...argv] = words;
-  return spawn(program, argv, { stdio: ['ignore', 'ignore', process.env['BENCH_LOG'] === undefined ? 'ignore' : 'inherit'] });
+  const env = { ...process.env, ...(side === 'kube-proxy' ? { PATH: `${olderPrograms()}:${process.env['PATH'] ?? ''}` } : {}) };
+  return spawn(program, argv, {
+    env,
+    stdio: ['ignore', 'ignore', process.env['BENCH_LOG'] === undefined ? 'ignore' : 'inherit'],
+  });
 }
 
 async function batchRate(): Promise<number> {
