@@ -14,6 +14,7 @@ const peer: BgpResource = {
   sort: 'BGPPeer',
   spec: { peerIP: '10.213.1.1', asNumber: 64_600, password: { secretKeyRef: { name: 'fabric', key: 'password' } } },
 };
+const filter = (spec: BgpResource['spec']): BgpResource => ({ ...meta('some', 2), id: 'bgpfilter.some', sort: 'BGPFilter', spec });
 const secret = (revision: number): Secret => ({ ...meta('fabric', revision), keys: ['password'] });
 
 const of = <T extends { readonly id: string }>(list: readonly T[]): Map<string, T> => new Map(list.map((one) => [one.id, one]));
@@ -111,4 +112,16 @@ test('a peer without its secret is left out and told; hosts that a peer is not f
   assert.equal(scene.warnings.length, 1);
   await scene.tell([{ ...peer, spec: { ...peer.spec, node: 'another' } }], [secret(1)]);
   assert.deepEqual(scene.asked, []);
+});
+
+test('a peer whose filter is missing or wrong is left out and told, and is there with it', async () => {
+  using scene = new Scene();
+  const filtered = { ...peer, spec: { peerIP: '10.213.1.1', asNumber: 64_600, filters: ['some'] } };
+  for (const others of [[], [filter({ importV4: [{}] })]]) {
+    await scene.tell([filtered, ...others], []);
+    assert.deepEqual(scene.passwords(), []);
+    assert.match(scene.bgp.problems.join(), /BGPPeer fabric: there is no BGPFilter some/);
+  }
+  await scene.tell([filtered, filter({})], []);
+  assert.deepEqual([scene.passwords(), scene.bgp.problems], [[undefined], []]);
 });

@@ -84,6 +84,13 @@ it('hostRoutes leaves out what is ours, the same everywhere, or leads nowhere, a
   });
 });
 
+const learned = (destination: string, via: string): FoundRoute => ({ ...route(destination, 'eth0', 12), via: parseIp(via) });
+
+it('hostRoutes leaves out what was learned from other hosts, but not what a router told', () => {
+  const found = [learned('10.94.0.64/26', '10.213.0.12'), learned('192.0.2.0/24', '10.213.0.1')];
+  assert.deepEqual(hostRoutes(found, new Set([parseIp('10.213.0.12')])).routes, ['192.0.2.0/24']);
+});
+
 it('nameServers reads resolv.conf and ignores what it does not understand', () => {
   assert.deepEqual(nameServers('# c\nnameserver 10.0.0.2\nnameserver nonsense\nsearch x\nnameserver fe80::1%eth0\n'), [
     '10.0.0.2',

@@ -1,5 +1,6 @@
 // Which of the host's addresses reach the other hosts, and what the host itself routes. Read from getifaddrs(3) (through
 // node:os) and /proc/net/route, whose columns are hexadecimal in host byte order (net/ipv4/fib_trie.c, fib_route_seq_show).
+import { RTPROT_BIRD } from '#kernel/netlink/uapi.ts';
 import { type Cidr, cidrLength, cidrOf, covers, familyOf, formatIp, hostPrefix, type Ip, parseCidr, parseInterface } from '#model/ip.ts';
 import { routeProtocol } from '#model/numbers.ts';
 import { Fault } from '#model/fault.ts';
@@ -100,6 +101,7 @@ export interface FoundRoute {
   readonly destination: Cidr;
   readonly protocol: number;
   readonly link?: string | undefined;
+  readonly via?: Ip | undefined;
 }
 
 export interface HostRoutes {
@@ -114,12 +116,14 @@ const everywhere: readonly Cidr[] = ['fe80::/10', 'ff00::/8', '169.254.0.0/16'].
 /** How Docker names its own bridges, and, by twelve hexadecimal digits of their ids, those of its networks. */
 const engineBridge = /^(docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
-export function hostRoutes(found: readonly FoundRoute[]): HostRoutes {
+/** `peers`: addresses of other hosts; what a speaker of BGP has learned from them is of networks of ours. */
+export function hostRoutes(found: readonly FoundRoute[], peers: ReadonlySet<Ip> = new Set()): HostRoutes {
   const theirs = found.filter(
-    ({ destination, protocol, link }) =>
+    ({ destination, protocol, link, via }) =>
       link !== undefined &&
       !isOurs(link) &&
       protocol !== routeProtocol &&
+      !(protocol === RTPROT_BIRD && via !== undefined && peers.has(via)) &&
       cidrLength(destination) > 0 &&
       !everywhere.some((range) => familyOf(range) === familyOf(destination) && covers(range, destination)),
   );

@@ -43,8 +43,8 @@ import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Cidr } from '#model/ip.ts';
-import type { Network, Underlay } from '#model/resources.ts';
+import type { Cidr, Ip } from '#model/ip.ts';
+import type { Host, Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import { type Cluster, type ClusterContext, followFlannel, followKubernetes } from './cluster.ts';
 import { openKernel } from './kernel.ts';
@@ -180,8 +180,15 @@ function foundRoutes({ sockets }: RealKinds): FoundRoute[] {
   const links = linksByIndex(socket);
   return ([4, 6] as const)
     .flatMap((family) => dumpRoutes(socket, family, 0))
-    .map(({ destination, protocol, index }) => ({ destination, protocol, link: index === undefined ? undefined : links.get(index)?.name }));
+    .map(({ destination, protocol, index, via }) => ({
+      destination,
+      protocol,
+      via,
+      link: index === undefined ? undefined : links.get(index)?.name,
+    }));
 }
+
+const addressesOf = (hosts: Iterable<Host>): ReadonlySet<Ip> => new Set([...hosts].flatMap(({ underlay }) => underlay.map(({ ip }) => ip)));
 
 const learnedRoutes = ({ sockets }: RealKinds): Cidr[] =>
   ([4, 6] as const).flatMap((family) => dumpRoutes(sockets.of(''), family, RTPROT_BIRD).map(({ destination }) => destination));
@@ -275,7 +282,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       boot: bootId(),
       leakMs: options.leakMs,
       underlay: context.underlay,
-      hostRoutes: () => hostRoutes(foundRoutes(kinds)),
+      hostRoutes: () => hostRoutes(foundRoutes(kinds), addressesOf(agent.view.snapshot.hosts.values())),
       publicKey,
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
       informed: () => names.update(agent.facts, namedNetworks(agent)),
