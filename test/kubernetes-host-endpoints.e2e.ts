@@ -1,20 +1,17 @@
 // Policy on the nodes themselves in a real cluster: Calico's HostEndpoint, GlobalNetworkPolicy and FelixConfiguration as their
 // users write them, and what Kubernetes says of nodes and pods in their network.
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { buildImageOf, defaultImage } from '#lab/image.ts';
-import { importImage, manifestFor } from '#lab/kubernetes-install.ts';
-import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import type { Host } from '#lab/host.ts';
-import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
-import { silentProgress } from '#lab/progress.ts';
-import { labDisk } from '#lab/state.ts';
+import { installCalico } from '#lab/kubernetes-install.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
+import { destroyLab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
+import { askPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
+import { networkPolicy } from './policy-bed.ts';
 
 const name = 'host-endpoints-test';
-let lab: Lab;
+let bed: KubernetesBed;
 let cluster: Kubernetes;
 let [guarded, other]: [Host, Host] = [undefined as never, undefined as never];
 
@@ -24,25 +21,15 @@ const calico = (kind: string, objectName: string, spec: object, labels: Readonly
   metadata: { name: objectName, labels },
   spec,
 });
-const pod = (podName: string, nodeName: string, { port = 8080, hostNetwork = false } = {}): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { namespace: 'default', name: podName, labels: { app: podName } },
-  spec: {
-    nodeName,
-    hostNetwork,
-    terminationGracePeriodSeconds: 0,
-    containers: [
-      {
-        name: 'web',
-        image: boxPodImage,
-        imagePullPolicy: 'Never',
-        command: ['sh', '-c', `mkdir /www && echo ${podName} >/www/index.html && exec httpd -f -p ${port} -h /www`],
-        readinessProbe: { httpGet: { path: '/', port }, periodSeconds: 1, failureThreshold: 1 },
-      },
-    ],
-  },
-});
+/** It serves a page with its name, as pods in their node's network all have the node's. */
+const pod = (podName: string, node: string, { port = 8080, hostNetwork = false } = {}): PodObject =>
+  podOf(podName, {
+    node,
+    labels: { app: podName },
+    command: `mkdir /www && echo ${podName} >/www/index.html && exec httpd -f -p ${port} -h /www`,
+    container: { readinessProbe: { httpGet: { path: '/', port }, periodSeconds: 1, failureThreshold: 1 } },
+    spec: { hostNetwork },
+  });
 const hostEndpoint = (more: object = {}): object =>
   calico(
     'HostEndpoint',
@@ -54,63 +41,42 @@ const policy = (policyName: string, spec: object): object =>
   calico('GlobalNetworkPolicy', policyName, { selector: "role == 'guarded'", ...spec });
 const allow = (...ports: readonly number[]): object => ({ action: 'Allow', protocol: 'TCP', destination: { ports } });
 
-const words = (ip: string, port: number): string[] => ['busybox', 'wget', '-qO-', '-T', '1', `http://${ip}:${port}/`];
 /** What is at that port, `refused` where nobody listens, `nothing` where no answer comes. */
 async function found(from: Host, ip: string, port: number): Promise<string> {
-  const { status, stdout, stderr } = await from.exec(words(ip, port), { anyStatus: true });
+  const { status, stdout, stderr } = await from.exec(['busybox', ...askPage(ip, port, 1)], { anyStatus: true });
   if (status === 0) return stdout.trim();
   return stderr.includes('refused') ? 'refused' : 'nothing';
 }
 const becomes = (expected: string, from: Host, ip: string, port: number): Promise<true> =>
-  until(`${expected} at ${ip}:${port} from ${from.name}`, async () => (await found(from, ip, port)) === expected);
+  until(`${expected} at ${ip}:${port} from ${from.name}`, async () => (await found(from, ip, port)) === expected, { timeoutMs: 30_000 });
 async function fromPod(podName: string, ip: string, port = 8080): Promise<string> {
-  const { status, stdout } = await cluster.tryKubectl(['exec', podName, '--', ...words(ip, port).slice(1)], { anyStatus: true });
+  const { status, stdout } = await cluster.tryKubectl(['exec', podName, '--', ...askPage(ip, port, 1)], { anyStatus: true });
   return status === 0 ? stdout.trim() : 'nothing';
 }
 const field = (kind: string, objectName: string, path: string, ...more: readonly string[]): Promise<string> =>
   cluster.kubectl('get', kind, objectName, `--output=jsonpath={${path}}`, ...more);
-const ipOf = (podName: string): Promise<string> => field('pod', podName, '.status.podIP');
 
 before(async () => {
-  await destroyLab(name);
-  lab = await createLab({ name, hosts: 2 });
-  cluster = new Kubernetes(lab);
-  [guarded, other] = [lab.host('host1'), lab.host('host2')];
-  const folder = labDisk(name);
-  mkdirSync(folder, { recursive: true });
-  const image = await buildImageOf(join(folder, 'causeway.tar'), defaultImage, silentProgress);
-  await cluster.startWithoutNetwork();
-  await Promise.all(lab.hosts.map((host) => importImage(host, image.path)));
-  await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml'));
-  await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
-  await cluster.apply(calico('IPPool', 'default-ipv4-ippool', { cidr: '10.244.0.0/16', ipipMode: 'Never', nodeSelector: 'all()' }));
-  await cluster.untilReady();
-  await cluster.apply(
+  bed = await KubernetesBed.make(name);
+  cluster = bed.cluster;
+  [guarded, other] = [bed.lab.host('host1'), bed.lab.host('host2')];
+  await installCalico(cluster, [
+    calico('IPPool', 'default-ipv4-ippool', { cidr: '10.50.0.0/16', ipipMode: 'Never', nodeSelector: 'all()' }),
+  ]);
+  await cluster.apply(serviceOf('near', { app: 'near' }, { type: 'NodePort', ports: [{ port: 80, targetPort: 8080, nodePort: 30_080 }] }));
+  await bed.run(
     pod('near', 'host1'),
     pod('far', 'host2'),
     pod('node-web', 'host1', { port: 8081, hostNetwork: true }),
     pod('node-more', 'host1', { port: 8082, hostNetwork: true }),
-    {
-      apiVersion: 'v1',
-      kind: 'Service',
-      metadata: { namespace: 'default', name: 'near' },
-      spec: { type: 'NodePort', selector: { app: 'near' }, ports: [{ port: 80, targetPort: 8080, nodePort: 30_080 }] },
-    },
   );
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
 });
 after(() => destroyLab(name));
 
 test("NetworkPolicies: a node reaches its own pods, and pods in their node's network are nobody's subject", async () => {
-  const near = await ipOf('near');
+  const near = await bed.ipOf('near');
   await becomes('near', other, near, 8080);
-  const spec = { podSelector: {}, policyTypes: ['Ingress', 'Egress'] };
-  await cluster.apply({
-    apiVersion: 'networking.k8s.io/v1',
-    kind: 'NetworkPolicy',
-    metadata: { namespace: 'default', name: 'closed' },
-    spec,
-  });
+  await cluster.apply(networkPolicy('default/closed', { podSelector: {}, policyTypes: ['Ingress', 'Egress'] }));
   await becomes('nothing', other, near, 8080);
   assert.equal(await found(guarded, near, 8080), 'near');
   assert.equal(await found(other, guarded.address, 8081), 'node-web');
@@ -139,8 +105,8 @@ test('without a policy a host endpoint is closed but for failsafe ports; its nod
   assert.equal(await found(guarded, other.address, 8081), 'nothing');
   assert.equal(await found(guarded, guarded.address, 8081), 'node-web');
   // Pods of both nodes reach each other, and the node its own.
-  assert.equal(await fromPod('far', await ipOf('near')), 'near');
-  assert.equal(await found(guarded, await ipOf('near'), 8080), 'near');
+  assert.equal(await fromPod('far', await bed.ipOf('near')), 'near');
+  assert.equal(await found(guarded, await bed.ipOf('near'), 8080), 'near');
   assert.equal(await found(other, guarded.address, 30_080), 'near');
   const renewed = (): Promise<string> => field('lease', 'host1', '.spec.renewTime', '--namespace=kube-node-lease');
   const before1 = await renewed();
@@ -182,6 +148,23 @@ test('failsafe ports are those of FelixConfiguration', async () => {
   assert.equal(await found(other, guarded.address, 22), 'nothing');
   await cluster.kubectl('delete', 'felixconfiguration', 'default');
   await becomes('nothing', other, guarded.address, 8081);
+});
+
+test('every link of a node at once: its pods and those of others go on, and what is forwarded', async () => {
+  await cluster.kubectl('delete', 'globalnetworkpolicy', 'web');
+  await cluster.apply(hostEndpoint({ interfaceName: '*' }));
+  await becomes('nothing', other, guarded.address, 8082);
+  const near = await bed.ipOf('near');
+  assert.deepEqual(
+    [await fromPod('far', near), await fromPod('far', guarded.address, 8081), await found(other, guarded.address, 30_080)],
+    ['near', 'nothing', 'near'],
+  );
+  assert.equal(await found(guarded, near, 8080), 'near');
+  // To execute something in a pod there, the API asks the kubelet.
+  await cluster.apply(policy('web', { types: ['Ingress'], ingress: [allow(10_250)] }));
+  await until('exec to work', async () => (await fromPod('near', guarded.address, 8081)) === 'node-web', { timeoutMs: 30_000 });
+  assert.equal(await fromPod('near', await bed.ipOf('far')), 'far');
+  await cluster.apply(hostEndpoint());
 });
 
 test('its profile opens what no policy is for, and without the endpoint all is open again', async () => {
