@@ -1,0 +1,406 @@
+// Every call that Causeway makes of Keystone and Neutron, against the real services, and what they say to bad ones; and plans that are
+// applied with too small a quota, with too few rights, and over a way that breaks. The services are
+// inside the lab, this test is not: it connects by their unix sockets, everything else is as in a cloud.
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { after, before, test } from 'node:test';
+import { type Cloud, findCloud } from '#cloud/clouds.ts';
+import type { Connector } from '#cloud/http.ts';
+import { applyWish, readState } from '#cloud/apply.ts';
+import { Neutron } from '#cloud/neutron.ts';
+import { type CloudFacts, emptyWish, wishOf } from '#cloud/wish.ts';
+import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
+import { CloudSession } from '#cloud/session.ts';
+import { createOpenStack, demo, limited, type OpenStack, publicNetwork } from '#lab/openstack.ts';
+import { apiPorts, apiSocket } from '#lab/openstack-services.ts';
+import { missingOf, openstackNeeds } from '#lab/packages.ts';
+import { silentProgress } from '#lab/progress.ts';
+import { type FaultCode, isFault } from '#model/fault.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+
+const skip = missingOf(openstackNeeds);
+let stack: OpenStack;
+let cloud: Cloud;
+let session: CloudSession;
+let neutron: Neutron;
+
+const cloudOf = (environment: Readonly<Record<string, string>>): Promise<Cloud> =>
+  findCloud({ environment, configFiles: [], secureFiles: [] });
+
+/** By port to the service's socket; nobody listens on others. */
+const inLab: Connector = ({ port }, done) => {
+  const service = Number(port) === apiPorts.keystone ? 'keystone' : Number(port) === apiPorts.neutron ? 'neutron' : undefined;
+  const socket = connect({ path: service === undefined ? '/nobody' : stack.controller.file(apiSocket(service)) });
+  socket.once('connect', () => done(null, socket));
+  socket.once('error', (error) => done(error, null));
+};
+const sessionOf = (changes: Partial<Cloud> = {}): CloudSession =>
+  new CloudSession({ ...cloud, ...changes }, { connect: inLab, retries: 1 });
+
+/** As `inLab` for so many connections, which are so many calls; then nobody is there. */
+function breaking(calls: number): Connector {
+  let left = calls;
+  return (options, done) => {
+    if (left-- > 0 && typeof inLab === 'function') inLab(options, done);
+    else done(Object.assign(new Error('the way to the cloud is broken'), { code: 'ECONNREFUSED' }), null);
+  };
+}
+
+before(async () => {
+  if (skip !== false) return;
+  stack = await createOpenStack({ name: 'os-clients' }, silentProgress);
+  cloud = await cloudOf(stack.environment());
+  session = sessionOf();
+  neutron = new Neutron(session);
+});
+after(async () => {
+  await session?.[Symbol.asyncDispose]();
+  await stack?.[Symbol.asyncDispose]();
+});
+
+async function rejects(work: Promise<unknown>, code: FaultCode, words: RegExp): Promise<void> {
+  await assert.rejects(work, (error) => {
+    assert.ok(isFault(error, code), String(error));
+    assert.match(error.message, words);
+    return true;
+  });
+}
+
+/** What of the project is in Neutron. */
+async function counted(): Promise<object> {
+  const names = ['networks', 'subnets', 'ports', 'security-groups', 'routers', 'floatingips', 'trunks'] as const;
+  const lists = await Promise.all(names.map((name) => neutron.list(name)));
+  return Object.fromEntries(names.map((name, index) => [name, lists[index]?.length]));
+}
+
+test('logins: password, application credential, token; each lists the same project', { skip }, async () => {
+  const { value, project, roles } = await session.token();
+  assert.equal(project.name, demo.project);
+  assert.ok(roles.includes('member'));
+  const { id, secret } = await stack.applicationCredential('causeway');
+  const logins: Cloud['login'][] = [
+    { type: 'application-credential', credential: { id }, secret },
+    { type: 'application-credential', credential: { name: 'causeway', user: { name: demo.user, domain: { name: 'Default' } } }, secret },
+    { type: 'token', token: value, project: undefined },
+    { type: 'token', token: value, project: { id: project.id } },
+  ];
+  for (const login of logins) {
+    await using other = sessionOf({ login });
+    assert.equal((await other.token()).project.id, project.id);
+    assert.ok((await new Neutron(other).list('networks')).some(({ name }) => name === publicNetwork));
+  }
+});
+
+test('bad logins are told from bad addresses', { skip }, async () => {
+  const environment = stack.environment();
+  const cases: readonly (readonly [Readonly<Record<string, string>>, FaultCode, RegExp])[] = [
+    [{ OS_PASSWORD: 'wrong' }, 'unauthenticated', /requires authentication.*\(request req-/],
+    [{ OS_PROJECT_NAME: 'none' }, 'unauthenticated', /requires authentication/],
+    [{ OS_REGION_NAME: 'Nowhere' }, 'not-found', /no region Nowhere .* it has RegionOne/],
+    [{ OS_AUTH_URL: `http://${stack.controller.address}:1/v3` }, 'unavailable', /cannot be reached/],
+    [{ OS_AUTH_URL: `http://${stack.controller.address}:${apiPorts.neutron}/v3` }, 'not-found', /no Keystone at/],
+  ];
+  for (const [changes, code, words] of cases) {
+    await using other = sessionOf(await cloudOf({ ...environment, ...changes }));
+    await rejects(new Neutron(other).list('networks'), code, words);
+  }
+});
+
+test('a token that was revoked in the middle of the work is replaced', { skip }, async () => {
+  await using other = sessionOf();
+  const { value } = await other.token();
+  await stack.operator.revoke(value);
+  assert.ok((await new Neutron(other).list('networks')).length > 0);
+  assert.notEqual((await other.token()).value, value);
+});
+
+test('networks, subnets and ports: made, listed in pages, several by one call, changed by revision, removed', { skip }, async () => {
+  const was = await counted();
+  const network = await neutron.create('networks', { name: 'one' });
+  assert.equal(network.mtu, 1442);
+  await neutron.create('subnets', { network_id: network.id, ip_version: 4, cidr: '10.30.0.0/24', name: 'one' });
+  const made = await neutron.createAll(
+    'ports',
+    Array.from({ length: 12 }, (_, index) => ({ network_id: network.id, name: `port${index}` })),
+  );
+  assert.equal(made.length, 12);
+  // The lab's Neutron gives five at a time.
+  const listed = await neutron.list('ports', { network_id: network.id, name: made.map(({ name }) => name) });
+  assert.deepEqual(listed.map(({ id }) => id).toSorted(), made.map(({ id }) => id).toSorted());
+
+  const [port] = made;
+  assert.ok(port !== undefined && port.portSecurity && port.groups.length === 1);
+  const fresh = await neutron.get('ports', port.id);
+  const paired = await neutron.update('ports', fresh, { allowed_address_pairs: [{ ip_address: '10.99.0.0/16' }] });
+  assert.deepEqual(paired.pairs, [{ ip_address: '10.99.0.0/16', mac_address: port.mac }]);
+  await rejects(neutron.update('ports', fresh, { name: 'late' }), 'conflict', /revision/i);
+  await neutron.addTag('ports', port.id, 'causeway.x.range.10.99.0.0_16');
+  await neutron.addTag('ports', port.id, 'causeway.x');
+  await neutron.removeTag('ports', port.id, 'causeway.x');
+  await neutron.removeTag('ports', port.id, 'causeway.x');
+  assert.deepEqual((await neutron.get('ports', port.id)).tags, ['causeway.x.range.10.99.0.0_16']);
+  await rejects(
+    neutron.update(
+      'ports',
+      { id: port.id },
+      { allowed_address_pairs: Array.from({ length: 11 }, (_, i) => ({ ip_address: `10.98.${i}.0/24` })) },
+    ),
+    'invalid',
+    /maximum/i,
+  );
+  for (const { id } of made) await neutron.remove('ports', { id });
+  await neutron.remove('ports', { id: port.id });
+  await rejects(neutron.get('ports', port.id), 'not-found', /could not be found.*\(request req-/);
+  await neutron.remove('networks', network);
+  assert.deepEqual(await counted(), was);
+});
+
+test('security groups: half of a bulk never happens, doubles and quotas are told, a group in use stays', { skip }, async () => {
+  const was = await counted();
+  const group = await neutron.create('security-groups', { name: 'rules' });
+  assert.equal(group.rules.length, 2, 'everything out, in both families');
+  for (const rule of group.rules) await neutron.remove('security-group-rules', rule);
+  await neutron.setTags('security-groups', group.id, ['causeway.x']);
+  const rule = (port: number) => ({
+    security_group_id: group.id,
+    direction: 'ingress',
+    ethertype: 'IPv4',
+    protocol: '17',
+    port_range_min: port,
+    port_range_max: port,
+    remote_group_id: group.id,
+    description: 'causeway: test',
+  });
+  const [first] = await neutron.createAll('security-group-rules', [rule(1), rule(2)]);
+  assert.deepEqual([first?.protocol, first?.portMin, first?.remoteGroup, first?.description], ['17', 1, group.id, 'causeway: test']);
+  await rejects(neutron.createAll('security-group-rules', [rule(3), rule(1)]), 'exists', /already exists/);
+  const { security_group_rule: quota } = await neutron.quotas();
+  const { project } = await session.token();
+  await stack.operator.setQuota(project.id, { security_group_rule: (quota?.used ?? 0) + 1 });
+  await rejects(neutron.createAll('security-group-rules', [rule(4), rule(5)]), 'exhausted', /Quota exceeded/);
+  await stack.operator.setQuota(project.id, { security_group_rule: quota?.limit ?? 100 });
+  const now = await neutron.get('security-groups', group.id);
+  assert.deepEqual([now.rules.map(({ portMin }) => String(portMin)).toSorted(), now.tags], [['1', '2'], ['causeway.x']]);
+
+  const network = await neutron.create('networks', { name: 'used' });
+  const port = await neutron.create('ports', { network_id: network.id, security_groups: [group.id] });
+  await rejects(neutron.remove('security-groups', group), 'in-use', /in use/);
+  await neutron.remove('ports', { id: port.id });
+  await neutron.remove('security-groups', { id: group.id });
+  await neutron.remove('networks', { id: network.id });
+  assert.deepEqual(await counted(), was);
+});
+
+test('routers with extra routes, floating IPs, trunks, extensions', { skip }, async () => {
+  const was = await counted();
+  const [outside] = await neutron.list('networks', { name: publicNetwork });
+  const network = await neutron.create('networks', { name: 'routed' });
+  const subnet = await neutron.create('subnets', { network_id: network.id, ip_version: 4, cidr: '10.31.0.0/24' });
+  const router = await neutron.create('routers', { name: 'routed', external_gateway_info: { network_id: outside?.id } });
+  assert.equal(router.externalNetwork, outside?.id);
+  await neutron.setInterface(router.id, subnet.id, 'added');
+  const route = { destination: '10.97.0.0/24', nexthop: '10.31.0.9' };
+  const fresh = await neutron.get('routers', router.id);
+  assert.deepEqual((await neutron.setRoutes(fresh, [route])).routes, [route]);
+  await rejects(neutron.setRoutes(fresh, []), 'conflict', /revision/i);
+  await rejects(neutron.setRoutes({ id: router.id }, [{ ...route, nexthop: '10.250.0.1' }]), 'invalid', /10\.250\.0\.1/);
+  await neutron.setRoutes({ id: router.id }, []);
+
+  const [parent, child] = await neutron.createAll('ports', [{ network_id: network.id }, { network_id: network.id }]);
+  assert.ok(parent !== undefined && child !== undefined);
+  const trunk = await neutron.create('trunks', { port_id: parent.id, name: 'trunk' });
+  const sub = { port_id: child.id, segmentation_type: 'vlan', segmentation_id: 101 };
+  await neutron.setSubPorts(trunk.id, [sub], 'added');
+  assert.deepEqual((await neutron.get('trunks', trunk.id)).subPorts, [sub]);
+  await neutron.setSubPorts(trunk.id, [sub], 'removed');
+  await neutron.remove('trunks', { id: trunk.id });
+
+  const floating = await neutron.create('floatingips', { floating_network_id: outside?.id, port_id: parent.id });
+  assert.equal(floating.fixedAddress, parent.addresses[0]?.ip);
+  assert.equal((await neutron.update('floatingips', { id: floating.id }, { port_id: null })).portId, undefined);
+  await neutron.remove('floatingips', { id: floating.id });
+
+  const aliases = (await neutron.list('extensions')).map(({ alias }) => alias);
+  for (const alias of ['allowed-address-pairs', 'revision-if-match', 'standard-attr-tag', 'trunk', 'quota_details'])
+    assert.ok(aliases.includes(alias), alias);
+
+  await rejects(neutron.remove('routers', { id: router.id }), 'in-use', /ports still attached/);
+  await neutron.setInterface(router.id, subnet.id, 'removed');
+  await neutron.remove('routers', { id: router.id });
+  for (const { id } of [parent, child]) await neutron.remove('ports', { id });
+  await neutron.remove('networks', { id: network.id });
+  assert.deepEqual(await counted(), was);
+});
+
+const plain = makeNetwork('plain', { model: 'flannel', carry: 'host-gateway' });
+const over = makeNetwork('over');
+const range = parseCidr('10.96.0.0/16');
+
+/** Ports as instances have them, with hosts of Causeway's on them. */
+async function site(name: string, cidr: string) {
+  const network = await neutron.create('networks', { name });
+  const subnet = await neutron.create('subnets', { network_id: network.id, ip_version: 4, cidr });
+  const own = await neutron.create('security-groups', { name: `${name}-own` });
+  const ports = await neutron.createAll(
+    'ports',
+    [1, 2, 3].map((index) => ({ network_id: network.id, name: `${name}${index}`, security_groups: [own.id] })),
+  );
+  const hosts = ports.map((port, index) => {
+    const ip = parseIp(port.addresses[0]?.ip ?? '');
+    return makeHost(index + 1, { underlay: [{ interface: 'eth0', ip, subnet: parseCidr(cidr), mtu: 1442 }] });
+  });
+  const facts: CloudFacts = {
+    hosts,
+    networks: [plain, over],
+    pools: [makePool('plain', range, 24)],
+    blocks: [],
+    endpoints: [],
+    exposures: [],
+  };
+  const read = (through: Neutron = neutron) => readState(through, { network: name });
+  const remove = async (): Promise<void> => {
+    for (const { id } of ports) await neutron.remove('ports', { id });
+    await neutron.remove('security-groups', { id: own.id });
+    await neutron.remove('networks', { id: network.id });
+  };
+  return { network, subnet, own, ports, facts, read, remove };
+}
+
+/** The site's ports and the groups of the project, as they are in Neutron. */
+async function looked(network: string) {
+  const ports = await neutron.list('ports', { network_id: network });
+  const groups = await neutron.list('security-groups');
+  const rules = groups.map(
+    ({ name, tags, rules: found }) =>
+      `${name} ${tags.join()} ${found
+        .map(({ id }) => id)
+        .toSorted()
+        .join()}`,
+  );
+  return {
+    ports: ports.map(({ id, groups: own, pairs, tags }) => ({ id, own, pairs, tags })).toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+    rules: rules.toSorted(),
+  };
+}
+
+test('a plan is applied once, changed for less, and taken back; every way that breaks in between is gone on with', { skip }, async () => {
+  const { network, facts, read, remove } = await site('breaks', '10.40.0.0/24');
+  const was = await looked(network.id);
+  const wishes = [wishOf(facts, 'cw'), wishOf({ ...facts, networks: [over] }, 'cw'), emptyWish('cw')];
+  for (const wish of wishes) {
+    let calls = 3;
+    for (let isDone = false; !isDone; calls += 4) {
+      await using broken = new CloudSession(cloud, { connect: breaking(calls), retries: 0 });
+      const through = new Neutron(broken);
+      isDone = await applyWish(through, wish, () => read(through)).then(
+        () => true,
+        (error: unknown) => {
+          assert.ok(isFault(error, 'unavailable'), String(error));
+          return false;
+        },
+      );
+    }
+    const { steps } = await applyWish(neutron, wish, read);
+    assert.deepEqual(steps, []);
+    const { ports, groups } = await read();
+    const [group] = groups.filter(({ name }) => name === 'cw');
+    assert.deepEqual(
+      ports.map(({ groups: own }) => own.length),
+      wish.groups.length === 0 ? [1, 1, 1] : [2, 2, 2],
+    );
+    assert.deepEqual(group?.rules.length, wish === wishes[2] ? undefined : wish.groups[0]?.rules.length);
+    assert.ok(ports.every(({ pairs }) => pairs.length === (wish === wishes[0] ? 1 : 0)));
+  }
+  assert.deepEqual(await looked(network.id), was);
+  await remove();
+});
+
+test('a quota that would not do is told before anything is made', { skip }, async () => {
+  const { network, facts, read, remove } = await site('small', '10.42.0.0/24');
+  const was = await looked(network.id);
+  const { project } = await session.token();
+  const quotas = await neutron.quotas();
+  for (const name of ['security_group', 'security_group_rule'] as const) {
+    const { used = 0, limit = -1 } = quotas[name] ?? {};
+    await stack.operator.setQuota(project.id, { [name]: used + (name === 'security_group' ? 0 : 3) });
+    await rejects(applyWish(neutron, wishOf(facts, 'cw'), read), 'exhausted', /Nothing was changed/);
+    await stack.operator.setQuota(project.id, { [name]: limit });
+  }
+  assert.deepEqual(await looked(network.id), was);
+  await remove();
+});
+
+test('who may not write address pairs is told so, and what needs none is allowed', { skip }, async () => {
+  const { network, facts, read, remove } = await site('limited', '10.43.0.0/24');
+  const was = await looked(network.id);
+  await using other = sessionOf(await cloudOf(stack.environment(limited)));
+  const through = new Neutron(other);
+  await rejects(
+    applyWish(through, wishOf(facts, 'cw'), () => read(through)),
+    'forbidden',
+    /may not write allowed address pairs/,
+  );
+  const { plan } = await applyWish(through, wishOf({ ...facts, networks: [over] }, 'cw'), () => read(through));
+  assert.ok(plan.needs.length === 1 && plan.needs.every(({ isAllowed }) => isAllowed));
+  await applyWish(through, emptyWish('cw'), () => read(through));
+  assert.deepEqual(await looked(network.id), was);
+  await remove();
+});
+
+test('an exposure is opened on its host alone, and moves with its container', { skip }, async () => {
+  const { network, ports, facts, read, remove } = await site('exposed', '10.44.0.0/24');
+  const was = await looked(network.id);
+  const box = makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]);
+  const exposure = { id: 'e', name: 'shop', revision: 1, createdAt: '', labels: {}, network: 'over', endpoint: box.name } as const;
+  const exposures = [{ ...exposure, protocol: 'tcp', port: 80, hostPort: 8080, sources: [parseCidr('192.0.2.0/24')] }] as const;
+  for (const host of ['host-1', 'host-2']) {
+    await applyWish(neutron, wishOf({ ...facts, networks: [over], endpoints: [{ ...box, host }], exposures }, 'cw'), read);
+    const groups = await neutron.list('security-groups');
+    const opened = groups.filter(({ name }) => name.startsWith('cw-exposed'));
+    assert.deepEqual(
+      opened.map(({ name, rules }) => [
+        name,
+        rules.map(({ protocol, portMin, portMax, remotePrefix }) => `${protocol} ${portMin} ${portMax} ${remotePrefix}`),
+      ]),
+      [[`cw-exposed-${host}`, ['6 8080 8080 192.0.2.0/24']]],
+    );
+    const holders = (await neutron.list('ports', { network_id: network.id })).filter((port) => port.groups.includes(opened[0]?.id ?? ''));
+    assert.deepEqual(
+      holders.map(({ id }) => id),
+      [ports[host === 'host-1' ? 0 : 1]?.id],
+    );
+  }
+  await applyWish(neutron, emptyWish('cw'), read);
+  assert.deepEqual(await looked(network.id), was);
+  await remove();
+});
+
+test('routers learn ways to containers; ways of others stay, and all of ours go with the wish', { skip }, async () => {
+  const { subnet, facts, remove } = await site('ways', '10.45.0.0/24');
+  const router = await neutron.create('routers', { name: 'ways' });
+  await neutron.setInterface(router.id, subnet.id, 'added');
+  const theirs = { destination: '172.20.0.0/16', nexthop: '10.45.0.200' };
+  await neutron.setRoutes({ id: router.id }, [theirs]);
+  const [pool] = facts.pools;
+  assert.ok(pool !== undefined);
+  const blocks = facts.hosts.map(({ id }, index) => makeBlock(pool, index, id));
+  const read = () => readState(neutron, { network: 'ways', router: 'ways' });
+  await applyWish(neutron, wishOf({ ...facts, blocks }, 'cw'), read);
+  const routes = async () =>
+    (await neutron.get('routers', router.id)).routes.map(({ destination, nexthop }) => `${destination} ${nexthop}`).toSorted();
+  const ours = blocks.map(({ cidr }, index) => `${cidr} ${facts.hosts[index]?.underlay[0]?.ip}`);
+  assert.deepEqual(await routes(), [...ours, '172.20.0.0/16 10.45.0.200'].toSorted());
+  await applyWish(neutron, wishOf({ ...facts, blocks: blocks.slice(1) }, 'cw'), read);
+  assert.deepEqual(await routes(), [...ours.slice(1), '172.20.0.0/16 10.45.0.200'].toSorted());
+  await applyWish(neutron, emptyWish('cw'), () => readState(neutron, {}));
+  assert.deepEqual(await routes(), ['172.20.0.0/16 10.45.0.200']);
+  assert.deepEqual((await neutron.get('routers', router.id)).tags, []);
+  await rejects(readState(neutron, { router: 'none' }), 'not-found', /no router none .* it has ways/);
+  const second = await neutron.create('networks', { name: 'ways' });
+  await rejects(readState(neutron, { network: 'ways' }), 'invalid', /several networks ways/);
+  await neutron.remove('networks', { id: second.id });
+  await neutron.setRoutes({ id: router.id }, []);
+  await neutron.setInterface(router.id, subnet.id, 'removed');
+  await neutron.remove('routers', { id: router.id });
+  await remove();
+});
