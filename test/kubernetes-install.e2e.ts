@@ -14,6 +14,7 @@ import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
+import { assertWhole, streaming, type Streams } from './streams.ts';
 import { askedForPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 
 const name = 'pods-install';
@@ -199,42 +200,14 @@ test('agents in pods execute the plugins of their hosts for further networks', a
   await host.exec(['ip', 'link', 'del', 'br-lan']);
 });
 
-interface Streams {
-  readonly packets: number;
-  readonly pages: number;
-  readonly lostPackets: number;
-  readonly lostPages: number;
-}
-
-/** A packet each millisecond, and a page after the other by the service, between pods of two nodes while `work` goes on. */
-async function streaming(work: () => Promise<void>): Promise<Streams> {
-  const [far, service] = [await ask('pod', 'two'), await ask('service', 'web')];
-  // Each batch waits for its last answer, so that nothing is on its way when it is counted.
-  const pinging = inPod('one', `while [ ! -e /stop ]; do ping -q -i 0.001 -c 1000 ${far}; done`);
-  const page = `wget -qO- -T 5 http://${service}/ >/dev/null && echo page || echo lost`;
-  const fetching = inPod('one', `while [ ! -e /stop ]; do ${page}; done`);
-  try {
-    await until('the streams to begin', async () => (await inPod('one', 'pidof ping; true')) !== '', patient);
-    await work();
-  } finally {
-    await inPod('one', 'touch /stop');
-  }
-  const [batches, pages] = [[...(await pinging).matchAll(/(\d+) packets transmitted, (\d+)/g)], (await fetching).split('\n')];
-  await inPod('one', 'rm /stop');
-  const sum = (group: 1 | 2): number => batches.reduce((total, match) => total + Number(match[group]), 0);
-  const lostPages = pages.filter((line) => line !== 'page').length;
-  return { packets: sum(1), pages: pages.length, lostPackets: sum(1) - sum(2), lostPages };
-}
-
-function assertWhole({ packets, pages, ...lost }: Streams): void {
-  assert.deepEqual(lost, { lostPackets: 0, lostPages: 0 });
-  assert.ok(packets >= 1000 && pages > 10, `only ${packets} packets and ${pages} pages`);
-}
+/** Between pods of two nodes, and by the service. */
+const streamed = async (work: () => Promise<void>): Promise<Streams> =>
+  streaming({ sh: (script) => inPod('one', script), target: await ask('pod', 'two'), url: `http://${await ask('service', 'web')}/` }, work);
 
 test('an upgrade loses no packet', async () => {
   const next = await buildImageOf(join(folder, 'next.tar'), `${imageRepository}:next`, silentProgress);
   await Promise.all(lab.hosts.map((host) => importImage(host, next.path)));
-  const streams = await streaming(async () => {
+  const streams = await streamed(async () => {
     await cluster.applyText(manifestFor(cluster, 'causeway.yaml', next.name));
     await rolledOut(agentDaemonSet);
     await rolledOut(controllerDeployment);
@@ -246,7 +219,7 @@ test('an upgrade loses no packet', async () => {
 });
 
 test('without agents pods keep talking; uninstalled, nodes are as before', async () => {
-  const streams = await streaming(async () => {
+  const streams = await streamed(async () => {
     await cluster.tryKubectl(['delete', '--wait', '--filename=-'], { input: manifestFor(cluster, 'causeway.yaml') });
     const left = (): Promise<string> => cluster.kubectl('get', 'pods', '--namespace=kube-system', '--output=name');
     await until('the agents and controllers to be gone', async () => (await left()) === '', patient);
