@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { agentPolicies } from './agent.ts';
+import { run } from './run.fixture.ts';
 
 const view = {
   policy: 'NetworkPolicy shop/web',
@@ -16,6 +17,15 @@ const view = {
   rules: [{ rule: 'ingress 1', action: 'allow', packets: 7, bytes: 420 }],
 };
 
+const staged = {
+  policy: 'StagedNetworkPolicy shop/strict',
+  generation: 1,
+  endpoints: 1,
+  staged: true,
+  problems: [],
+  rules: [{ rule: 'ingress 1', action: 'deny', packets: 2, bytes: 120 }],
+} as const;
+
 test('what the agent has in force; nothing where it follows no cluster', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'causeway-policy-'));
   t.after(() => rmSync(folder, { recursive: true }));
@@ -25,6 +35,10 @@ test('what the agent has in force; nothing where it follows no cluster', async (
   await new Promise<void>((resolve) => server.listen(socket, resolve));
   t.after(() => server.close());
   assert.deepEqual(await agentPolicies(socket), [view]);
+  answer = { policies: [view, staged] };
+  const { out } = await run('policy counters', { agentSocket: socket });
+  assert.match(out, /^NetworkPolicy shop\/web +ingress 1 +allow +7 +420$/m);
+  assert.match(out, /^StagedNetworkPolicy shop\/strict +ingress 1 +would deny +2 +120$/m);
   answer = { code: 'not-found' };
   assert.deepEqual([await agentPolicies(socket), await agentPolicies(join(folder, 'nobody'))], [undefined, undefined]);
 });
