@@ -1,5 +1,5 @@
 // The vxlan links of a network on a host. One is enough for both families, over the family that the underlay prefers. flannel has
-// one for each family, over an underlay of that family: beside its hosts there is a second one, for what they send by IPv6.
+// one for each family, over an underlay of that family: beside its hosts there is a second one, by which IPv6 goes to all that have it.
 import { familyOf, type Family, type Ip, type Mac } from '#model/ip.ts';
 import { vtepMac, vxlanLink, vxlanLink6 } from '#model/numbers.ts';
 import type { Host, Underlay } from '#model/resources.ts';
@@ -30,8 +30,8 @@ export interface Tunnels {
   readonly second?: Tunnel;
 }
 
-/** Whether the host takes IPv6 by a tunnel over IPv6 only. What ours has in place it says; flannel says nothing of that. */
-const isApart = ({ carrying }: Host): boolean => carrying?.vtepMac6 !== undefined && carrying.receives === undefined;
+/** Whether the host takes IPv6 by a tunnel over IPv6; ours does so from then on, too, so that nothing changes when flannel has gone. */
+const isApart = ({ carrying }: Host): boolean => carrying?.vtepMac6 !== undefined;
 
 export function tunnelsOf({
   network,
@@ -50,7 +50,7 @@ export function tunnelsOf({
   const first = { link: vxlanLink(vni), underlay: preferred, mtu, ...flannelOf(preferred) };
   const six = familyOf(preferred.ip) === 6 ? undefined : self.underlay.find(({ ip }) => familyOf(ip) === 6);
   // What a host has told of once stays: others may still send there.
-  const isWanted = self.carrying?.vtepMac6 !== undefined || [...remotes, ...others].some(({ host }) => isApart(host));
+  const isWanted = isApart(self) || [...remotes, ...others].some(({ host }) => isApart(host));
   if (six === undefined || !isFlannels || !isWanted) return { first };
   const left = vxlanOverhead(6).reduce((size, { bytes }) => size - bytes, six.mtu);
   return { first, second: { link: vxlanLink6(vni), underlay: six, mtu: Math.min(mtu, left), ...flannelOf(six) } };

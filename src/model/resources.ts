@@ -52,7 +52,7 @@ export interface Carrying {
   readonly receives?: readonly CarryName[];
   /** MAC of its vxlan links when it is not the one that follows from its index. */
   readonly vtepMac?: Mac;
-  /** The same of its tunnel over IPv6, when that is another one. A host that does not say what it receives takes IPv6 there only. */
+  /** MAC of its tunnel over IPv6, which hosts of flannel have, and ours beside them: IPv6 goes there. */
   readonly vtepMac6?: Mac;
 }
 
