@@ -368,8 +368,8 @@ test('after its journal was lost an agent removes nothing before the rest of wha
   const second = a.start();
   await eventually(() => isReady(second), 'ready again');
   assert.deepEqual([second.isRecovering, a.kinds.link.list(`cw-${network}`).length], [true, links]);
-  const [pool] = second.local.pools(network);
-  await second.local.requestAddress(pool?.id ?? '', parseIp(ip), id(1));
+  const pool = await eventually(() => second.local.pools(network)[0], 'the range of the network is known again');
+  await second.local.requestAddress(pool.id, parseIp(ip), id(1));
   await second.local.attach({ network, id: id(1), owner: 'box-1', addresses: [parseIp(ip)], ports: [] });
   await second.local.join(id(1), '/run/sandbox/1');
   second.recovered();
