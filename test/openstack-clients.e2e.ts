@@ -1,5 +1,5 @@
 // Every call that Causeway makes of Keystone and Neutron, against the real services, and what they say to bad ones; and plans that are
-// applied with too small a quota, with too few rights, and over a way that breaks. The services are
+// applied beside others' changes, with too small a quota, with too few rights, and over a way that breaks. The services are
 // inside the lab, this test is not: it connects by their unix sockets, everything else is as in a cloud.
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
@@ -7,7 +7,8 @@ import { after, before, test } from 'node:test';
 import { type Cloud, findCloud } from '#cloud/clouds.ts';
 import type { Connector } from '#cloud/http.ts';
 import { applyWish, readState } from '#cloud/apply.ts';
-import { Neutron } from '#cloud/neutron.ts';
+import { Neutron, type Target } from '#cloud/neutron.ts';
+import type { CollectionName, Collections } from '#cloud/neutron-schemas.ts';
 import { type CloudFacts, emptyWish, wishOf } from '#cloud/wish.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { CloudSession } from '#cloud/session.ts';
@@ -312,6 +313,70 @@ test('a plan is applied once, changed for less, and taken back; every way that b
     assert.ok(ports.every(({ pairs }) => pairs.length === (wish === wishes[0] ? 1 : 0)));
   }
   assert.deepEqual(await looked(network.id), was);
+  await remove();
+});
+
+/** Between what Causeway reads of a port and what it writes to it, somebody else writes; once a port. */
+class Interrupted extends Neutron {
+  readonly #between: (id: string) => Promise<void>;
+  readonly #done = new Set<string>();
+
+  constructor(login: CloudSession, between: (id: string) => Promise<void>) {
+    super(login);
+    this.#between = between;
+  }
+
+  override async update<K extends CollectionName>(name: K, target: Target, fields: object): Promise<Collections[K]> {
+    if (name === 'ports' && !this.#done.has(target.id)) {
+      this.#done.add(target.id);
+      await this.#between(target.id);
+    }
+    return super.update(name, target, fields);
+  }
+}
+
+test('what a neighbour writes to the same ports and the same group in between stays', { skip }, async () => {
+  const { network, own, ports, facts, read, remove } = await site('shared', '10.41.0.0/24');
+  const was = await looked(network.id);
+  const wish = wishOf(facts, 'cw');
+  const theirs: string[] = [];
+  const interrupted = new Interrupted(session, async (id) => {
+    const pair = { ip_address: '10.90.0.0/16' };
+    const { pairs } = await neutron.get('ports', id);
+    await neutron.update('ports', { id }, { allowed_address_pairs: [...pairs, pair] });
+    theirs.push(`${id} ${pair.ip_address}`);
+  });
+  await applyWish(interrupted, wish, read);
+  const group = (await neutron.list('security-groups', { name: 'cw' }))[0];
+  assert.ok(group !== undefined);
+  const rule = {
+    security_group_id: group.id,
+    direction: 'ingress',
+    ethertype: 'IPv4',
+    protocol: 'tcp',
+    port_range_min: 22,
+    port_range_max: 22,
+  };
+  await neutron.create('security-group-rules', rule);
+  const { plan } = await applyWish(neutron, wish, read);
+  assert.deepEqual(plan.problems, []);
+  const pairsOf = async (): Promise<string[]> =>
+    (await neutron.list('ports', { network_id: network.id })).flatMap(({ id, pairs }) => pairs.map((pair) => `${id} ${pair.ip_address}`));
+  assert.equal(theirs.length, ports.length);
+  assert.deepEqual(new Set(await pairsOf()), new Set([...theirs, ...ports.map(({ id }) => `${id} ${range}`)]));
+
+  const gone = await applyWish(neutron, emptyWish('cw'), read);
+  assert.match(gone.plan.problems.join(), /cw stays/);
+  assert.deepEqual(new Set(await pairsOf()), new Set(theirs));
+  assert.deepEqual(
+    (await neutron.get('security-groups', group.id)).rules.map(({ protocol }) => protocol),
+    ['tcp'],
+  );
+  for (const { id } of ports) await neutron.update('ports', { id }, { allowed_address_pairs: [] });
+  for (const { id } of (await neutron.get('security-groups', group.id)).rules) await neutron.remove('security-group-rules', { id });
+  await applyWish(neutron, emptyWish('cw'), read);
+  assert.deepEqual(await looked(network.id), was);
+  assert.ok(own.id !== group.id);
   await remove();
 });
 
