@@ -46,7 +46,7 @@ import type { PolicyFacts } from '#model/policy.ts';
 import type { Cidr, Ip } from '#model/ip.ts';
 import type { Host, Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
-import { type Cluster, type ClusterContext, followFlannel, followKubernetes } from './cluster.ts';
+import type { Cluster, ClusterContext } from './cluster.ts';
 import { openKernel } from './kernel.ts';
 import { watchSandboxes } from './sandbox-watch.ts';
 import { uninstall } from './uninstall.ts';
@@ -163,8 +163,11 @@ async function joined(options: Options, { log, closing, journal, kick, view }: C
 
 async function clusterOf(options: Options, context: ClusterContext): Promise<Cluster> {
   const { host, node, flannel } = options;
+  if (node === undefined && flannel === undefined) return joined(options, context);
+  // Only where they are needed: a host of Docker saves their memory.
+  const { followFlannel, followKubernetes } = await import('./cluster.ts');
   if (node !== undefined) return followKubernetes(host, node, context);
-  return flannel === undefined ? joined(options, context) : followFlannel(host, flannel, context);
+  return followFlannel(host, flannel ?? '', context);
 }
 
 const underlayOf = ({ sockets }: RealKinds, wanted: string | undefined): Underlay[] =>
