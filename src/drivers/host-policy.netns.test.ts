@@ -1,9 +1,9 @@
 // Policy at a host's own links, with real packets: its own processes, what is forwarded, what is translated, and what is
 // never cut off.
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
+import { checkPolicyPage } from '#test/policy-page.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { everything, type Ip, parseIp } from '#model/ip.ts';
 import type { Action, Failsafe, GuardedLink, OrderedPolicy, PolicyFacts, Rule } from '#model/policy.ts';
@@ -246,26 +246,18 @@ test('docs/rules/host-policy.md says what is in the kernel', (t) => {
     policy('GlobalNetworkPolicy web', { ingress: [rule('allow', 5000)] }),
   ]);
   apply({ ...facts, host: { links: [], ...facts.host, failsafes: ssh }, endpoints: [] });
-  const rules = host.run('nft', 'list', 'table', 'inet', 'causeway_policy');
-  const kept = rules
-    .replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0')
-    .replace(/\n\tchain [^\n]* \{\n\t\tcomment "[0-9a-f]+"\n\t\}/, '');
-  const page = [
-    '# Policy of a host',
-    '',
-    'Read back from a kernel by `src/drivers/host-policy.netns.test.ts`; not written by hand. The link eth0 is under policy: one that allows',
-    'UDP 5000 in, and one that denies the node port 30080 before it is translated. See [policy on nodes themselves](../host-policy.md).',
-    '',
-    '`host_early`, `host_in` and `host_out` are where packets come by; there are others where policies have something to say. Each first',
-    'lets pass what is never cut off, then leads by the link to the chain of its combination of policies: `host_early_links` and the',
-    'others, behind which stands what is done with all other links. `allowed_early` marks what needs no more questions.',
-    '',
-    '```',
-    kept.trim().replaceAll('\t', '  '),
-    '```',
-    '',
-  ].join('\n');
-  t.assert.fileSnapshot(page, join(import.meta.dirname, '..', '..', 'docs', 'rules', 'host-policy.md'), { serializers: [String] });
+  checkPolicyPage(t, host.run('nft', 'list', 'table', 'inet', 'causeway_policy'), {
+    file: 'host-policy.md',
+    title: 'Policy of a host',
+    about: [
+      'Read back from a kernel by `src/drivers/host-policy.netns.test.ts`; not written by hand. The link eth0 is under policy: one that allows',
+      'UDP 5000 in, and one that denies the node port 30080 before it is translated. See [policy on nodes themselves](../host-policy.md).',
+      '',
+      '`host_early`, `host_in` and `host_out` are where packets come by; there are others where policies have something to say. Each first',
+      'lets pass what is never cut off, then leads by the link to the chain of its combination of policies: `host_early_links` and the',
+      'others, behind which stands what is done with all other links. `allowed_early` marks what needs no more questions.',
+    ],
+  });
 });
 
 test('the same facts change nothing a second time, and without a host endpoint all is open again', async () => {

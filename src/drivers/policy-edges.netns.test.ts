@@ -1,8 +1,8 @@
 // What policies do not decide: the node's own packets, services' translation, connections that stand, what is not known yet.
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
+import { checkPolicyPage } from '#test/policy-page.ts';
 import { type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { forbidden } from '#agent/policed-connections.ts';
 import { reportOf } from '#agent/policy-report.ts';
@@ -207,26 +207,18 @@ test('docs/rules/policy.md says what is in the kernel', (t) => {
   const from = [{ podSelector: { matchLabels: { app: 'client' } } }, { ipBlock: { cidr: '192.0.2.0/24', except: ['192.0.2.128/25'] } }];
   const spec = { podSelector: { matchLabels: { app: 'web' } }, ingress: [{ from, ports: [{ port: 80 }, { port: 8000, endPort: 8080 }] }] };
   apply(factsOf([spec]));
-  const rules = host.run('nft', 'list', 'table', 'inet', 'causeway_policy');
-  const kept = rules
-    .replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0')
-    .replace(/\n\tchain [^\n]* \{\n\t\tcomment "[0-9a-f]+"\n\t\}/, '');
-  const page = [
-    '# Policy of pods',
-    '',
-    'Read back from a kernel by `src/drivers/policy-edges.netns.test.ts`; not written by hand. The pod `shop/web`, 10.44.0.2, is selected by',
-    'a policy that lets in `shop/client`, 10.44.0.3, and half of 192.0.2.0/24 at the ports 80 and 8000 to 8080. See [policy](../policy.md).',
-    '',
-    '`leaving4` and `entering4` lead from the address of a pod to the chain of its combination of policies, or accept where it has none;',
-    '`itself4` says who speaks with itself. The sets `a…` are whom a rule means. In `ingress_of_…` what begins no connection ends; then come',
-    'the tiers, in each the policies, and what happens when none of them decides. `egress` and `ingress` are where packets come from.',
-    '',
-    '```',
-    kept.trim().replaceAll('\t', '  '),
-    '```',
-    '',
-  ].join('\n');
-  t.assert.fileSnapshot(page, join(import.meta.dirname, '..', '..', 'docs', 'rules', 'policy.md'), { serializers: [String] });
+  checkPolicyPage(t, host.run('nft', 'list', 'table', 'inet', 'causeway_policy'), {
+    file: 'policy.md',
+    title: 'Policy of pods',
+    about: [
+      'Read back from a kernel by `src/drivers/policy-edges.netns.test.ts`; not written by hand. The pod `shop/web`, 10.44.0.2, is selected by',
+      'a policy that lets in `shop/client`, 10.44.0.3, and half of 192.0.2.0/24 at the ports 80 and 8000 to 8080. See [policy](../policy.md).',
+      '',
+      '`leaving4` and `entering4` lead from the address of a pod to the chain of its combination of policies, or accept where it has none;',
+      '`itself4` says who speaks with itself. The sets `a…` are whom a rule means. In `ingress_of_…` what begins no connection ends; then come',
+      'the tiers, in each the policies, and what happens when none of them decides. `egress` and `ingress` are where packets come from.',
+    ],
+  });
 });
 
 test('no short cut leads past policies', () => {
