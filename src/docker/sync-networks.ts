@@ -130,14 +130,26 @@ export class NetworkSync {
       states.push({ id: network.id, name: one.name, state: 'ok' });
     } catch (error) {
       if (!isFault(error)) throw error;
-      const first = error.code === 'exists' ? this.#otherOfName(one, network) : undefined;
-      const differences = first === undefined ? [] : differencesOf(agent, first, network, one);
-      if (first !== undefined && differences.length === 0 && (await this.#giveWay(one, network, first))) return false;
-      const message = error.code === 'exists' ? conflictOf(one, network, differences) : `Its name is not published yet: ${error.message}`;
-      if (error.code === 'exists') this.#setConflict(one, message);
-      else log.warn({ network: network.id, name: one.name, error }, 'could not publish the name of a network');
-      states.push(problem({ id: network.id, name: one.name }, message));
+      if (error.code === 'exists') return await this.#hasOther(one, network, states);
+      log.warn({ network: network.id, name: one.name, error }, 'could not publish the name of a network');
+      states.push(problem({ id: network.id, name: one.name }, `Its name is not published yet: ${error.message}`));
     }
+    return true;
+  }
+
+  /** The controller has another network of that name. Nothing is told or given up before this host knows it too. */
+  async #hasOther(one: EngineNetwork, network: Network, states: NetworkState[]): Promise<boolean> {
+    const first = this.#otherOfName(one, network);
+    const about = { id: network.id, name: one.name };
+    if (first === undefined) {
+      states.push({ ...about, state: 'waiting', message: 'Another network has its name; which one is not known here yet' });
+      return true;
+    }
+    const differences = differencesOf(this.#options.agent, first, network, one);
+    if (differences.length === 0 && (await this.#giveWay(one, network, first))) return false;
+    const message = conflictOf(one, network, differences);
+    this.#setConflict(one, message);
+    states.push(problem(about, message));
     return true;
   }
 

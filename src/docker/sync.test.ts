@@ -275,6 +275,20 @@ for (const [what, there, here, told] of differing) {
   });
 }
 
+test('a name that another network has is no conflict before this host knows which network that is', async () => {
+  const { agent, records, networks, first } = await makeBoth({}, chosen('10.2.0.0/24'));
+  const known = agent.networks.bind(agent);
+  const rename = agent.renameNetwork.bind(agent);
+  // The controller's refusal is quicker than its news.
+  agent.networks = () => known().filter(({ id }) => id !== first.id);
+  agent.renameNetwork = () => Promise.reject(new Fault('exists', 'Network net exists'));
+  const [state] = (await networks.pass()).filter(({ id }) => id !== first.id);
+  assert.equal(state?.state, 'waiting');
+  assert.equal(records.bindings.get(dockerId)?.conflict, undefined);
+  Object.assign(agent, { networks: known, renameNetwork: rename });
+  assert.match((await networks.pass())[0]?.message ?? '', /subnet: 10\.1\.0\.0\/24 there, 10\.2\.0\.0\/24 here/);
+});
+
 test('of two networks made under one name, with what nobody chose different, the late one gives way', async () => {
   for (const here of [{}, { pools: [{ family: 4 as const, cidr: parseCidr('10.2.0.0/24') }] }, chosen('10.1.0.0/24')]) {
     const { engine, networks } = await makeBoth({}, here);
