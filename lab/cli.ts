@@ -15,7 +15,8 @@ const usage = `Usage: causeway lab COMMAND
   create NAME [--hosts 3] [--mtu 1450]   hosts with a running Docker engine and the image causeway/box
   list
   show NAME                              hosts, addresses, services
-  exec NAME HOST [COMMAND…]              a shell or command in a host (host1 …, controller, outside, underlay)
+  exec NAME HOST [COMMAND…]              a shell or command in a host (host1 …, controller, outside, underlay,
+                                         node1 … of \`causeway demo --openstack\`)
   docker NAME HOST ARGUMENTS…            the Docker client against a host's engine
   kubectl NAME ARGUMENTS…                kubectl as administrator of the cluster of \`causeway demo --kubernetes\`
   reboot NAME HOST                       power cut and start
@@ -42,7 +43,7 @@ async function create(argv: readonly string[]): Promise<void> {
 }
 
 function show(lab: Lab): void {
-  for (const host of [...lab.hosts, lab.controller, lab.outside]) {
+  for (const host of [...lab.hosts, lab.controller, lab.outside, ...lab.instances]) {
     const services = host.services().map(({ name }) => name);
     const state = host.isOn ? 'on' : 'off';
     console.log([host.name.padEnd(12), state.padEnd(4), host.address.padEnd(15), host.address6.padEnd(16), services.join(' ')].join(' '));

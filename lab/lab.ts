@@ -37,9 +37,22 @@ export class Lab {
     this.underlay = host(record.underlay);
   }
 
+  /** Of the cloud in the lab, as written down. */
+  get instances(): readonly Host[] {
+    return (readLab(this.name)?.instances ?? []).map((record) => new Host(this.name, record));
+  }
+
+  /** So that other processes find it, too. One of the same name is replaced. */
+  addInstance({ record }: Host): void {
+    const written = readLab(this.name) ?? this.record;
+    const others = (written.instances ?? []).filter(({ name }) => name !== record.name);
+    writeLab({ ...written, instances: [...others, record] });
+  }
+
   /** Host by name. Fault `not-found`. */
   host(name: string): Host {
-    const found = [...this.hosts, this.controller, this.outside, this.underlay].find((host) => host.name === name);
+    const all = [...this.hosts, this.controller, this.outside, this.underlay, ...this.instances];
+    const found = all.find((host) => host.name === name);
     if (found === undefined) throw new Fault('not-found', `Cannot find host ${name} in lab ${this.name}`);
     return found;
   }

@@ -85,6 +85,7 @@ export class OpenStack implements AsyncDisposable {
     );
     const host = new Host(this.lab.name, { name, address: fixed.ip_address, address6: '', also: [], mtu });
     await host.powerOn();
+    this.lab.addInstance(host);
     await plug({ host, port, hypervisor }, range, mtu);
     await until(`port ${portId} to be active`, async () => (await this.port(portId)).status === 'ACTIVE', {
       timeoutMs: 60_000,

@@ -26,6 +26,8 @@ export interface LabRecord {
   readonly underlay: HostRecord;
   readonly outside: HostRecord;
   readonly controller: HostRecord;
+  /** Of a cloud in the lab: hosts on ports of its networks instead of the underlay. */
+  readonly instances?: readonly HostRecord[];
 }
 
 export const labFolder = (lab: string): string => join(runRoot, lab);

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { boxImage } from '#lab/images.ts';
 import { publicNetwork } from '#lab/openstack.ts';
+import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
-import { type CloudBed, makeCloudBed } from './openstack-bed.ts';
 
 const skip = missingOf(openstackNeeds);
 // BGP sessions that the cloud has dropped are begun again by TCP later and later.

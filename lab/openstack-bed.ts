@@ -1,15 +1,16 @@
-// What the cloud's end-to-end tests lie on: a real OpenStack in a lab, a project with a network behind a router, and Docker hosts as
-// its instances: port security on, a security group that lets everything out and nothing in. The controller is outside the cloud.
+// What the cloud's tests, figures and demonstration lie on: a real OpenStack in a lab, a project with a network behind a router, and
+// Docker hosts as its instances: port security on, a security group that lets everything out and nothing in. The controller is
+// outside the cloud.
 import { join } from 'node:path';
-import { startAgent, startController } from '#lab/causeway.ts';
-import type { Output } from '#lab/command.ts';
-import { docker, startDockerd } from '#lab/engine.ts';
-import type { Host } from '#lab/host.ts';
-import { boxImage, importImages } from '#lab/images.ts';
-import { createOpenStack, demo, type Instance, type OpenStack, type OpenStackOptions, publicNetwork } from '#lab/openstack.ts';
-import type { Operator } from '#lab/openstack-operator.ts';
-import { silentProgress } from '#lab/progress.ts';
-import { until } from '#lab/until.ts';
+import { startAgent, startController } from './causeway.ts';
+import type { Output } from './command.ts';
+import { docker, startDockerd } from './engine.ts';
+import type { Host } from './host.ts';
+import { boxImage, importImages } from './images.ts';
+import { createOpenStack, demo, type Instance, type OpenStack, type OpenStackOptions, publicNetwork } from './openstack.ts';
+import type { Operator } from './openstack-operator.ts';
+import { type Progress, silentProgress } from './progress.ts';
+import { until } from './until.ts';
 
 const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
 const patience = { timeoutMs: 90_000, intervalMs: 300 };
@@ -102,12 +103,26 @@ async function makeSite(cloud: OpenStack): Promise<Site> {
   return { network: network.id, subnet: subnet.id, router: router.id, group: group.id };
 }
 
+export interface BedOptions extends OpenStackOptions {
+  /** Who is told what is being done; nobody where it is absent. */
+  readonly progress?: Progress;
+}
+
 /** A cloud with `count` instances on different hypervisors, in turns. */
-export async function makeInstances(options: OpenStackOptions, count: number): Promise<CloudBed> {
-  const cloud = await createOpenStack(options, silentProgress);
+export async function makeInstances(options: BedOptions, count: number): Promise<CloudBed> {
+  const { progress = silentProgress } = options;
+  const cloud = await createOpenStack(options, progress);
   await using undo = new AsyncDisposableStack();
   undo.use(cloud);
-  const site = await makeSite(cloud);
+  const { site, instances } = await progress.step(`Booting ${count} instances on a network of the project`, async () => {
+    const made = await makeSite(cloud);
+    return { site: made, instances: await bootInstances(cloud, made, count) };
+  });
+  undo.move();
+  return new CloudBed(cloud, site, instances);
+}
+
+async function bootInstances(cloud: OpenStack, site: Site, count: number): Promise<Instance[]> {
   const member = cloud.operator.as(demo);
   const instances: Instance[] = [];
   for (let index = 1; index <= count; index++) {
@@ -120,34 +135,40 @@ export async function makeInstances(options: OpenStackOptions, count: number): P
     const made = await member.send<Made>('neutron', 'POST', '/v2.0/ports', { port });
     instances.push(await cloud.boot(`node${index}`, made.id, ((index - 1) % cloud.lab.hosts.length) + 1));
   }
-  undo.move();
-  return new CloudBed(cloud, site, instances);
+  return instances;
 }
 
 /** The same with Causeway: a controller, and an engine with an agent on every instance. */
-export async function makeCloudBed(options: OpenStackOptions, count = 2): Promise<CloudBed> {
+export async function makeCloudBed(options: BedOptions, count = 2): Promise<CloudBed> {
+  const { progress = silentProgress } = options;
   const bed = await makeInstances(options, count);
   await using undo = new AsyncDisposableStack();
   undo.use(bed);
   const { controller } = bed.cloud;
-  await startController(controller, { arguments: ['--san', controller.address] });
-  await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
+  await progress.step('Starting the controller, outside the cloud', async () => {
+    await startController(controller, { arguments: ['--san', controller.address] });
+    await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
+  });
+  await progress.step('Starting a Docker engine and an agent in every instance', () => installCauseway(bed));
+  undo.move();
+  return bed;
+}
+
+async function installCauseway(bed: CloudBed): Promise<void> {
   await Promise.all(
     bed.instances.map(async ({ host }) => {
       await startDockerd(host);
       await importImages(host, [boxImage]);
       const { token } = await bed.json<{ token: string }>('token', 'create', '--join');
-      await startAgent(host, { arguments: ['--join', token, '--controller', `https://${controller.address}:7480`] });
+      await startAgent(host, { arguments: ['--join', token, '--controller', `https://${bed.cloud.controller.address}:7480`] });
     }),
   );
   await until(
     'all hosts to be ready',
     async () => {
       const found = await bed.json<{ status: { ready: boolean } }[]>('host', 'ls');
-      return found.length === count && found.every(({ status }) => status.ready);
+      return found.length === bed.instances.length && found.every(({ status }) => status.ready);
     },
     patience,
   );
-  undo.move();
-  return bed;
 }
