@@ -4,8 +4,9 @@ import { applyWish, readState, type Scope } from '#cloud/apply.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { type CloudPlan, planCloud, type QuotaUse, type Step } from '#cloud/plan.ts';
+import { sentence, viewOf } from '#cloud/sentences.ts';
 import { CloudSession } from '#cloud/session.ts';
-import { type CloudFacts, emptyWish, type Wish, type WishedRule, wishOf } from '#cloud/wish.ts';
+import { type CloudFacts, emptyWish, type Wish, wishOf } from '#cloud/wish.ts';
 import { Fault } from '#model/fault.ts';
 import type { Command } from 'commander';
 import { all } from './client.ts';
@@ -129,53 +130,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
   };
 }
 
-const remoteText = ({ remote, direction }: WishedRule): string =>
-  `${direction === 'ingress' ? 'from' : 'to'} ${remote === 'hosts' ? 'hosts' : (remote ?? 'everybody')}`;
-const protocolText = ({ protocol, port }: WishedRule): string =>
-  protocol === undefined ? 'every protocol' : `protocol ${protocol}${port === undefined ? '' : ` port ${port}`}`;
-const ruleText = (rule: WishedRule): string => `${rule.ethertype} ${protocolText(rule)} ${remoteText(rule)}`;
-const list = (what: string, values: readonly string[]): string[] => (values.length === 0 ? [] : [`${what} ${values.join(', ')}`]);
-
-interface StepView {
-  readonly action: 'add' | 'change' | 'remove';
-  readonly object: string;
-  readonly detail: readonly string[];
-}
-
-function viewOf(step: Step): StepView {
-  switch (step.type) {
-    case 'make-group':
-      return { action: 'add', object: `security group ${step.group.name}`, detail: [step.group.description] };
-    case 'add-rules':
-      return { action: 'add', object: `rules of ${step.group}`, detail: step.rules.map(ruleText) };
-    case 'change-port': {
-      const { joins, leaves, addPairs, removePairs } = step.change;
-      const parts = [...list('joins', joins), ...list('leaves', leaves), ...list('pairs', addPairs), ...list('without pairs', removePairs)];
-      return { action: 'change', object: `port of ${step.wish.host} (${step.port.id})`, detail: parts.length === 0 ? ['tags'] : parts };
-    }
-    case 'change-routes': {
-      const to = (routes: typeof step.change.add): string[] => routes.map(({ destination, nexthop }) => `${destination} via ${nexthop}`);
-      const parts = [...list('routes', to(step.change.add)), ...list('without routes', to(step.change.remove))];
-      return { action: 'change', object: `router ${step.router.name || step.router.id}`, detail: parts.length === 0 ? ['tags'] : parts };
-    }
-    case 'remove-rules':
-      return {
-        action: 'remove',
-        object: `rules of ${step.group}`,
-        detail: step.rules.map(({ description, direction }) => `${direction}, ${description}`),
-      };
-    case 'remove-group':
-      return { action: 'remove', object: `security group ${step.group.name}`, detail: [`with ${step.group.rules.length} rules`] };
-    default:
-      throw new TypeError('Broken invariant: a step of no known type');
-  }
-}
-
 const stepData = (step: Step): object => ({ type: step.type, ...viewOf(step) });
-const sentence = (step: Step): string => {
-  const { action, object, detail } = viewOf(step);
-  return `${action} ${object}: ${detail.join('; ')}`;
-};
 const needData = ({ network, what, without, isAllowed }: CloudPlan['needs'][number]): object => ({ network, what, without, isAllowed });
 
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;

@@ -1,0 +1,50 @@
+// The steps of a plan for people: what is added, changed or removed, and in detail.
+import type { Step } from './plan.ts';
+import type { WishedRule } from './wish.ts';
+
+const remoteText = ({ remote, direction }: WishedRule): string =>
+  `${direction === 'ingress' ? 'from' : 'to'} ${remote === 'hosts' ? 'hosts' : (remote ?? 'everybody')}`;
+const protocolText = ({ protocol, port }: WishedRule): string =>
+  protocol === undefined ? 'every protocol' : `protocol ${protocol}${port === undefined ? '' : ` port ${port}`}`;
+const ruleText = (rule: WishedRule): string => `${rule.ethertype} ${protocolText(rule)} ${remoteText(rule)}`;
+const list = (what: string, values: readonly string[]): string[] => (values.length === 0 ? [] : [`${what} ${values.join(', ')}`]);
+
+export interface StepView {
+  readonly action: 'add' | 'change' | 'remove';
+  readonly object: string;
+  readonly detail: readonly string[];
+}
+
+export function viewOf(step: Step): StepView {
+  switch (step.type) {
+    case 'make-group':
+      return { action: 'add', object: `security group ${step.group.name}`, detail: [step.group.description] };
+    case 'add-rules':
+      return { action: 'add', object: `rules of ${step.group}`, detail: step.rules.map(ruleText) };
+    case 'change-port': {
+      const { joins, leaves, addPairs, removePairs } = step.change;
+      const parts = [...list('joins', joins), ...list('leaves', leaves), ...list('pairs', addPairs), ...list('without pairs', removePairs)];
+      return { action: 'change', object: `port of ${step.wish.host} (${step.port.id})`, detail: parts.length === 0 ? ['tags'] : parts };
+    }
+    case 'change-routes': {
+      const to = (routes: typeof step.change.add): string[] => routes.map(({ destination, nexthop }) => `${destination} via ${nexthop}`);
+      const parts = [...list('routes', to(step.change.add)), ...list('without routes', to(step.change.remove))];
+      return { action: 'change', object: `router ${step.router.name || step.router.id}`, detail: parts.length === 0 ? ['tags'] : parts };
+    }
+    case 'remove-rules':
+      return {
+        action: 'remove',
+        object: `rules of ${step.group}`,
+        detail: step.rules.map(({ description, direction }) => `${direction}, ${description}`),
+      };
+    case 'remove-group':
+      return { action: 'remove', object: `security group ${step.group.name}`, detail: [`with ${step.group.rules.length} rules`] };
+    default:
+      throw new TypeError('Broken invariant: a step of no known type');
+  }
+}
+
+export const sentence = (step: Step): string => {
+  const { action, object, detail } = viewOf(step);
+  return `${action} ${object}: ${detail.join('; ')}`;
+};
