@@ -79,7 +79,7 @@ export class ClusterApi implements AsyncDisposable {
         metadata,
         items: all.map((index) => ({ metadata: { ...metadata, name: `space-${index}`, labels: { team: `team-${index % 7}` } } })),
       };
-    if (!path.endsWith('/networkpolicies')) return { metadata, items: [] };
+    if (path !== '/apis/networking.k8s.io/v1/networkpolicies') return { metadata, items: [] };
     const items = policySpecs().map(({ spec, ...names }) => ({ metadata: { ...metadata, ...names, generation: 1 }, spec }));
     return { metadata, items };
   }

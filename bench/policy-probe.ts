@@ -79,11 +79,12 @@ class AgentPath implements AsyncDisposable {
     const client = this.#closing.use(new KubernetesClient({ server: await this.api.listen() }));
     const journal = this.#closing.use(openJournal(join(folder, 'agent.db')));
     const log = { warn: (fields: object, message: string) => process.stderr.write(`${message} ${JSON.stringify(fields)}\n`) };
+    const hosts = { node: self.name, apiPort: 6443, pods: [], links: () => new Map<Ip, string>() };
     const changed = (): void => {
       this.#heard += 1;
       loop.hurry();
     };
-    const policies = this.#closing.use(new KubernetesPolicies({ client, journal, log, changed }));
+    const policies = this.#closing.use(new KubernetesPolicies({ client, journal, log, changed, hosts }));
     const loop: Loop = this.#closing.use(
       new Loop({
         reconciler: { apply: (desired) => host.apply(desired), suspect: () => host.forget(), forget: () => host.forget() },

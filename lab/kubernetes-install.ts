@@ -56,9 +56,12 @@ const bound = (kind: 'ClusterRole' | 'Role', role: string, subject: { readonly k
     subjects: [{ ...subject, apiGroup: rbac }],
   });
 
+/** What the chart brings of Calico, whatever the model: its sorts of policy. */
+export const calicoDefinitions = (): string => ofChart('CustomResourceDefinition', /\.projectcalico\.org$/).join('\n---\n');
+
 /** What agents that are started by hand may do: as much as the chart's, for the group that their certificates name. */
 export function accessByHand(): string {
-  const definitions = ofChart('CustomResourceDefinition', /policies\.|policystatuses\./);
+  const definitions = ofChart('CustomResourceDefinition', /^(hostpolicies|policystatuses|clusterpolicystatuses)\./);
   const role = ofChart('ClusterRole', /^causeway-agent$/);
   return [...definitions, ...role, bound('ClusterRole', 'causeway-agent', { kind: 'Group', name: 'causeway:agents' })].join('\n---\n');
 }

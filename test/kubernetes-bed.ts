@@ -1,5 +1,6 @@
 // What the Kubernetes end-to-end tests lie in: a lab with a real cluster, whose name each file has for itself, and its pods. Where a pod
 // is named, `key` is its name, or `namespace/name`.
+import type { Host } from '#lab/host.ts';
 import { boxPodImage, Kubernetes, type KubernetesOptions } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 
@@ -82,6 +83,13 @@ export const askPage = (ip: string, port = 8080, seconds = 5): string[] => [
   `${seconds}`,
   `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`,
 ];
+
+/** What is at that port: the page, `refused` where nobody listens, `nothing` where no answer comes. */
+export async function found(from: Host, ip: string, port: number): Promise<string> {
+  const { status, stdout, stderr } = await from.exec(['busybox', ...askPage(ip, port, 1)], { anyStatus: true });
+  if (status === 0) return stdout.trim();
+  return stderr.includes('refused') ? 'refused' : 'nothing';
+}
 
 export class KubernetesBed implements AsyncDisposable {
   readonly lab: Lab;

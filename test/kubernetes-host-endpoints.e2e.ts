@@ -7,7 +7,7 @@ import { installCalico } from '#lab/kubernetes-install.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
-import { askPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
+import { askPage, found, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 import { networkPolicy } from './policy-bed.ts';
 
 const name = 'host-endpoints-test';
@@ -41,12 +41,6 @@ const policy = (policyName: string, spec: object): object =>
   calico('GlobalNetworkPolicy', policyName, { selector: "role == 'guarded'", ...spec });
 const allow = (...ports: readonly number[]): object => ({ action: 'Allow', protocol: 'TCP', destination: { ports } });
 
-/** What is at that port, `refused` where nobody listens, `nothing` where no answer comes. */
-async function found(from: Host, ip: string, port: number): Promise<string> {
-  const { status, stdout, stderr } = await from.exec(['busybox', ...askPage(ip, port, 1)], { anyStatus: true });
-  if (status === 0) return stdout.trim();
-  return stderr.includes('refused') ? 'refused' : 'nothing';
-}
 const becomes = (expected: string, from: Host, ip: string, port: number): Promise<true> =>
   until(`${expected} at ${ip}:${port} from ${from.name}`, async () => (await found(from, ip, port)) === expected, { timeoutMs: 30_000 });
 async function fromPod(podName: string, ip: string, port = 8080): Promise<string> {

@@ -1,10 +1,12 @@
 // Policy in a real cluster: what is forbidden does not get through, from a pod's first packet on, and what is allowed does.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { calicoDefinitions } from '#lab/kubernetes-install.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
 import { agentStatus } from './bed.ts';
+import { found } from './kubernetes-bed.ts';
 import { networkPolicy, PolicyBed, policyPod as pod } from './policy-bed.ts';
 
 const name = 'policy-test';
@@ -25,6 +27,8 @@ const links = async (): Promise<number> =>
 before(async () => {
   bed = await PolicyBed.start(name, { 'shop/web': 'host1', 'shop/near': 'host1', 'shop/far': 'host2', 'other/stranger': 'host2' });
   ({ lab, cluster } = bed);
+  // Agents look for sorts of objects that were not there every half a minute.
+  await cluster.applyText(calicoDefinitions());
 });
 after(() => destroyLab(name));
 
@@ -109,6 +113,52 @@ test('an agent that is restarted changes nothing, and policies hold meanwhile', 
   await until('everything to be planned', async () => (await agentStatus(host)).desired > 0);
   assert.equal((await agentStatus(host)).kernelWrites, 0);
   assert.equal(await isReached('other/stranger', 'shop/web', 1), false);
+});
+
+test("Calico's policies, sets, tiers and host endpoints with the model flannel", async () => {
+  const [host1, host2] = [lab.host('host1'), lab.host('host2')];
+  await cluster.applyText(`
+apiVersion: projectcalico.org/v3
+kind: Tier
+metadata: {name: first}
+spec: {order: 10, defaultAction: Pass}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkSet
+metadata: {name: threats, labels: {kind: threat}}
+spec: {nets: [${ipOf('shop/near')}/32]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: no-threats}
+spec: {tier: first, selector: app == 'stranger', ingress: [{action: Deny, source: {selector: kind == 'threat'}}]}
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: by-account, namespace: other}
+spec: {selector: app == 'stranger', ingress: [{action: Allow, source: {serviceAccounts: {names: [default]}, namespaceSelector: all()}}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: nodes}
+spec: {selector: role == 'guarded', types: [Ingress], ingress: [{action: Allow, protocol: TCP, destination: {ports: [10250]}}]}
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: host1, labels: {role: guarded}}
+spec: {node: host1, interfaceName: "*"}
+`);
+  await until('the set to be denied', async () => !(await isReached('shop/near', 'other/stranger', 1)), { timeoutMs: 60_000 });
+  await until('the node to be closed', async () => (await found(host2, host1.address, 8099)) === 'nothing', { timeoutMs: 60_000 });
+  assert.equal(await found(host1, host2.address, 8099), 'nothing');
+  assert.equal(await found(host1, host1.address, 8099), 'refused');
+  // Who is in no set is allowed by its account; the VXLAN of the node goes on, and so does the kubelet.
+  assert.equal(await isReached('shop/web', 'other/stranger'), true);
+  assert.equal(await field('shop/web', '.status.conditions[?(@.type=="Ready")].status'), 'True');
+  const kinds = ['hostendpoints', 'globalnetworkpolicies', 'globalnetworksets', 'tiers', 'networkpolicies.projectcalico.org'];
+  for (const kind of kinds) await cluster.kubectl('delete', kind, '--all', ...(kind.startsWith('network') ? ['--namespace=other'] : []));
+  await becomes(true, 'shop/near', 'other/stranger');
+  assert.equal(await found(host2, host1.address, 8099), 'refused');
 });
 
 test('where the last policy has gone everything is open again', async () => {

@@ -125,7 +125,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       client,
       journal,
       logDenied,
-      ...(node.model === 'calico' ? { calico: { node: host, apiPort: portOf(access.server), links: linksByAddress } } : {}),
+      hosts: { node: host, apiPort: portOf(access.server), pods: podCidrs, links: linksByAddress },
       log: kubernetesLog,
       changed: () => (policies.isInUse ? hurry() : kick()),
     }),

@@ -13,7 +13,6 @@ import { runKubernetesController } from './kubernetes-controller.ts';
 interface Options {
   readonly kubernetes?: string;
   readonly leaseNamespace: string;
-  readonly model: 'flannel' | 'calico';
   readonly store: string;
   readonly listen: { readonly host: string; readonly port: number };
   readonly san: readonly string[];
@@ -48,9 +47,9 @@ const localUrl = ({ host }: Options['listen'], port: number): string => {
 
 async function run(options: Options): Promise<void> {
   const log = pino({ level: options.logLevel, errorKey: 'error' }, pino.destination({ dest: 2, sync: true }));
-  const { kubernetes, leaseNamespace, model } = options;
+  const { kubernetes, leaseNamespace } = options;
   if (kubernetes !== undefined) {
-    await runKubernetesController({ kubeconfig: kubernetes, namespace: leaseNamespace, model }, log);
+    await runKubernetesController({ kubeconfig: kubernetes, namespace: leaseNamespace }, log);
     return;
   }
   const version = versionOf();
@@ -104,12 +103,6 @@ const program = new Command('causeway controller')
     ).env('CAUSEWAY_KUBERNETES'),
   )
   .option('--lease-namespace <name>', 'where the Lease is that says which of several such controllers decides', 'kube-system')
-  .addOption(
-    new Option('--model <name>', "the cluster's: which sorts of policy it has")
-      .choices(['flannel', 'calico'])
-      .env('CAUSEWAY_MODEL')
-      .default('flannel'),
-  )
   .option('--log-level <level>', 'debug, info, warn or error', process.env['CAUSEWAY_LOG_LEVEL'] ?? 'info')
   .action(run);
 

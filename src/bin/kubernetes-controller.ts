@@ -15,14 +15,12 @@ export interface KubernetesControllerOptions {
   readonly kubeconfig: string;
   /** Where its Lease is. */
   readonly namespace: string;
-  /** As agents are told. */
-  readonly model: 'flannel' | 'calico';
 }
 
 const stepMs = 3_000;
 
 /** Runs until a signal ends it. Faults as readKubeconfig. */
-export async function runKubernetesController({ kubeconfig, namespace, model }: KubernetesControllerOptions, log: Logger): Promise<void> {
+export async function runKubernetesController({ kubeconfig, namespace }: KubernetesControllerOptions, log: Logger): Promise<void> {
   await using client = new KubernetesClient(readKubeconfig(kubeconfig));
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
@@ -36,7 +34,7 @@ export async function runKubernetesController({ kubeconfig, namespace, model }: 
     date: () => new Date(),
   });
   const decides = { client, log, isLeading: () => leader.isLeading, date: () => new Date() };
-  const kinds = [...policyKinds, ...(model === 'calico' ? calicoPolicyKinds : [])];
+  const kinds = [...policyKinds, ...calicoPolicyKinds];
   const parts = [new Balancers(decides), new PolicyStatuses({ ...decides, kinds })];
   const following = Promise.all(parts.map((part) => part.run(stop.signal)));
   log.info({ namespace }, 'The controller of a Kubernetes cluster is running');

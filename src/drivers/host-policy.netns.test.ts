@@ -64,7 +64,7 @@ const factsOf = (policies: readonly OrderedPolicy[], links: readonly Omit<Guarde
   sets: new Map(),
   named: new Map(),
   endpoints: [{ owner: 'shop/web', addresses: pod.endpoint.addresses, policies: [] }],
-  host: { links: links.map((link) => ({ ...link, policies: policies.map(({ key }) => key) })), failsafes },
+  host: { links: links.map((link) => ({ ...link, policies: policies.map(({ key }) => key) })), spared: [], failsafes },
 });
 
 let wire: Wire;
@@ -156,6 +156,9 @@ test('every link is meant by none, unless another names it', async () => {
   assert.ok(box.ping(hostIp) && host.ping(podIp) && host.ping(hostIp) && isAnswered(outside, hostIp, 22));
   apply(factsOf([], [every, { ...eth0, otherwise: 'allow' }]));
   assert.deepEqual([await comesIn(5000), await goesOut(5000)], [true, true]);
+  const facts = factsOf([], [every]);
+  apply({ ...facts, host: { failsafes, links: [], ...facts.host, spared: ['eth0'] } });
+  assert.deepEqual([await comesIn(5000), await goesOut(5000)], [true, true]);
   apply(factsOf([], [{ ...eth0, link: 'eth1' }]));
   assert.equal(await comesIn(5000), true);
 });
@@ -245,7 +248,7 @@ test('docs/rules/host-policy.md says what is in the kernel', (t) => {
     policy('GlobalNetworkPolicy node-ports', { onHosts: 'untranslated', ingress: [rule('deny', 30_080)] }),
     policy('GlobalNetworkPolicy web', { ingress: [rule('allow', 5000)] }),
   ]);
-  apply({ ...facts, host: { links: [], ...facts.host, failsafes: ssh }, endpoints: [] });
+  apply({ ...facts, host: { links: [], spared: [], ...facts.host, failsafes: ssh }, endpoints: [] });
   checkPolicyPage(t, host.run('nft', 'list', 'table', 'inet', 'causeway_policy'), {
     file: 'host-policy.md',
     title: 'Policy of a host',

@@ -202,12 +202,14 @@ export function planHostPolicy(
 ): HostPolicy {
   const at = new Doors(facts, chains);
   const named = host.links.filter(({ link }) => link !== undefined);
+  const spared = host.spared.filter((spare) => !named.some(({ link }) => link === spare));
   const [every] = host.links.filter(({ link }) => link === undefined);
   const planned = doors.map((door) => {
     const ways = named.map((one): [string, string] => [one.link ?? '', at.verdict(one, door)]);
     const rest = every === undefined ? 'accept' : at.verdict(every, door);
     const isUsed = rest !== 'accept' || ways.some(([, verdict]) => verdict !== 'accept');
-    return { door, ways, rest, isUsed };
+    const past = rest === 'accept' ? [] : spared.map((one): [string, string] => [one, 'accept']);
+    return { door, ways: [...ways, ...past], rest, isUsed };
   });
   const used = planned.filter(({ isUsed }) => isUsed);
   return {

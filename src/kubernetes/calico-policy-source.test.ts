@@ -65,7 +65,7 @@ function follow(t: TestContext, { client }: Server, journal: MemoryJournal) {
     journal,
     log: { warn: (fields) => warnings.push(fields) },
     changed: () => (calls += 1),
-    calico: { node: 'here', apiPort: 6443, links: () => new Map() },
+    hosts: { node: 'here', apiPort: 6443, pods: [], links: () => new Map() },
   });
   source.start();
   t.after(() => source[Symbol.asyncDispose]());

@@ -1,7 +1,7 @@
 // Calico's host endpoints and failsafe ports: what is read, what is refused by the name of its field, and which link is meant.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Ip, parseIp } from '#model/ip.ts';
+import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import { readFailsafes, readHostEndpoint } from './calico-host-endpoint.ts';
 import { HostEndpoints } from './host-endpoints.ts';
 
@@ -53,8 +53,12 @@ function hosts(...specs: readonly object[]): HostEndpoints {
   const links = new Map<Ip, string>([
     [own, 'eth0'],
     [other, 'eth1'],
+    [parseIp('10.44.1.1'), 'cni0'],
+    [parseIp('10.44.1.0'), 'cwx1'],
   ]);
-  const result = new HostEndpoints({ node: 'host1', apiPort: 7443, links: () => links }, (...words) => told.push(words.join(': ')));
+  const result = new HostEndpoints({ node: 'host1', apiPort: 7443, pods: [parseCidr('10.44.0.0/16')], links: () => links }, (...words) =>
+    told.push(words.join(': ')),
+  );
   for (const [index, spec] of specs.entries()) {
     const { endpoint } = readHostEndpoint(item({ node: 'host1', ...spec }, `endpoint-${index}`));
     if (endpoint !== undefined) result.put(endpoint);
@@ -90,6 +94,10 @@ test('a link is meant by name or by address, all others by *, and those of other
   assert.ok(endpoint);
   moving.put(endpoint);
   assert.equal(moving.current(), undefined);
+});
+
+test("the bridge on which another system's pods live is not among all others", () => {
+  assert.deepEqual(hosts({ interfaceName: '*' }).current()?.spared, ['cni0']);
 });
 
 const failsafes = (all: HostEndpoints): string[] =>

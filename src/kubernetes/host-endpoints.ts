@@ -1,6 +1,7 @@
 // Which of a node's own links are under policy: of the cluster's host endpoints those of this node, each with the link that it
 // means. Who is named by address is looked up among the addresses that the node has now.
-import { hostPrefix, type Ip } from '#model/ip.ts';
+import { type Cidr, contains, hostPrefix, type Ip } from '#model/ip.ts';
+import { linkPrefix } from '#model/numbers.ts';
 import { type GuardedLink, type HostGuard, protocols } from '#model/policy.ts';
 import type { Labels } from '#model/selector.ts';
 import type { NetworkSet } from './calico-tier.ts';
@@ -18,6 +19,8 @@ export interface HostEndpointsOptions {
   readonly node: string;
   /** TCP port of the API that leads the agent: the node always reaches it, wherever it is. */
   readonly apiPort: number;
+  /** Where pods have their addresses, as far as it is known: a link of another system with one of those leads to pods. */
+  readonly pods: readonly Cidr[];
   /** Names of the node's links by the addresses that they have. */
   readonly links: () => ReadonlyMap<Ip, string>;
 }
@@ -59,7 +62,7 @@ export class HostEndpoints {
   current(): LabelledHost | undefined {
     const endpoints = [...this.#own.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
     if (endpoints.length === 0) return undefined;
-    const byAddress = endpoints.some(({ link }) => link === undefined) ? this.#options.links() : new Map<Ip, string>();
+    const byAddress = this.#options.links();
     const links = new Map<string, LabelledLink>();
     for (const { name, labels, link: named, ips, otherwise } of endpoints) {
       const link = named ?? ips.flatMap((ip) => byAddress.get(ip) ?? [])[0];
@@ -69,7 +72,14 @@ export class HostEndpoints {
       if (link === undefined || before !== undefined) continue;
       links.set(link, { name: `HostEndpoint ${name}`, labels, otherwise, ...(link === '*' ? {} : { link }) });
     }
-    return { links: [...links.values()], failsafes: this.#failsafesNow() };
+    return { links: [...links.values()], spared: this.#bridges(byAddress), failsafes: this.#failsafesNow() };
+  }
+
+  #bridges(byAddress: ReadonlyMap<Ip, string>): string[] {
+    const within = [...byAddress].filter(
+      ([ip, link]) => !link.startsWith(linkPrefix) && this.#options.pods.some((one) => contains(one, ip)),
+    );
+    return [...new Set(within.map(([, link]) => link))].toSorted();
   }
 
   #say(name: string, problem: string | undefined): void {

@@ -13,7 +13,7 @@ const failsafesOf = (ports: readonly number[]): object[] => ports.map((port) => 
 
 export function hostFacts({ endpoints, policies, podLabels, failsafes }: HostWorld): PolicyFacts | undefined {
   const index = new PolicyIndex();
-  const hosts = new HostEndpoints({ node: thisNode, apiPort: 6443, links: () => links }, () => undefined);
+  const hosts = new HostEndpoints({ node: thisNode, apiPort: 6443, pods: [], links: () => links }, () => undefined);
   index.putNamespace('shop', {});
   index.putAccount('shop/default', {});
   index.putPod('shop/web', { namespace: 'shop', labels: podLabels, account: 'default', ips: [parseIp(podAddress)], ports: [] });

@@ -42,11 +42,11 @@ test('host endpoints, failsafe ports and policies of hosts are followed, told of
   const journal = new MemoryJournal();
   const told: object[] = [];
   const follow = (): KubernetesPolicies => {
-    const calico = { node: 'host1', apiPort: 6443, links: () => new Map([[parseIp('192.0.2.1'), 'eth1']]) };
+    const hosts = { node: 'host1', apiPort: 6443, pods: [], links: () => new Map([[parseIp('192.0.2.1'), 'eth1']]) };
     const source = new KubernetesPolicies({
       client,
       journal,
-      calico,
+      hosts,
       log: { warn: (fields) => told.push(fields) },
       changed: () => undefined,
     });

@@ -81,17 +81,6 @@ export function calicoKinds(index: PolicyIndex, tell: Tell): readonly FactKind[]
   });
   return [
     {
-      name: 'serviceaccounts',
-      paths: ['/api/v1/serviceaccounts'],
-      take: (key, item) => {
-        const read = v.safeParse(labelled, item);
-        if (!read.success) return undefined;
-        const { namespace, name, labels: own } = read.output.metadata;
-        return { kept: { metadata: { namespace, name, labels: own } }, put: () => index.putAccount(key, own ?? {}) };
-      },
-      drop: (key) => index.deleteAccount(key),
-    },
-    {
       name: 'tiers',
       paths: [`${calicoGroup}/tiers`],
       absent: 'empty',
@@ -110,6 +99,19 @@ export function calicoKinds(index: PolicyIndex, tell: Tell): readonly FactKind[]
     sets('globalnetworksets'),
   ];
 }
+
+/** Whose labels are in selectors of Calico's policies. */
+export const accountKind = (index: PolicyIndex): FactKind => ({
+  name: 'serviceaccounts',
+  paths: ['/api/v1/serviceaccounts'],
+  take: (key, item) => {
+    const read = v.safeParse(labelled, item);
+    if (!read.success) return undefined;
+    const { namespace, name, labels: own } = read.output.metadata;
+    return { kept: { metadata: { namespace, name, labels: own } }, put: () => index.putAccount(key, own ?? {}) };
+  },
+  drop: (key) => index.deleteAccount(key),
+});
 
 /** Which addresses stand behind a service, ready or not: for policies that name services. */
 export const sliceKind = (index: PolicyIndex): FactKind => ({

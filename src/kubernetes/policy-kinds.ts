@@ -63,7 +63,6 @@ const calicoKind = (
   ...more,
 });
 
-/** Where the model is calico. */
 export const calicoPolicyKinds: readonly PolicyKind[] = [
   calicoKind('networkpolicies', 'NetworkPolicy', {
     label: 'Calico NetworkPolicy',

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
-import { parseIp } from '#model/ip.ts';
+import { type Ip, parseIp } from '#model/ip.ts';
 import { type Answers, listOf, serve, type Server } from './api.fixture.ts';
 import { KubernetesPolicies } from './policy-source.ts';
 
@@ -28,6 +28,8 @@ const policy = (name: string, from: object = {}): object => ({
 
 function say({ api }: Server, answers: { readonly [K in keyof typeof paths]?: Partial<Answers> }): void {
   api.paths.clear();
+  // What Calico has is not there.
+  api.lists = Array.from({ length: 50 }, () => 404);
   for (const [name, path] of Object.entries(paths)) {
     const { lists = [], watches = [] } = answers[name as keyof typeof paths] ?? {};
     api.paths.set(path, { lists, watches });
@@ -35,11 +37,12 @@ function say({ api }: Server, answers: { readonly [K in keyof typeof paths]?: Pa
 }
 const whole = () => ({ namespaces: { lists: [listOf(1, [namespace])] }, clusterPolicies: { lists: [404] } });
 
+const noHosts = { node: 'here', apiPort: 6443, pods: [], links: () => new Map<Ip, string>() };
 function follow(t: TestContext, { client }: Server, journal: MemoryJournal) {
   const warnings: string[] = [];
   let calls = 0;
   const log = { warn: (_: object, message: string) => warnings.push(message) };
-  const source = new KubernetesPolicies({ client, journal, log, changed: () => (calls += 1) });
+  const source = new KubernetesPolicies({ client, journal, log, hosts: noHosts, changed: () => (calls += 1) });
   source.start();
   t.after(() => source[Symbol.asyncDispose]());
   return { source, warnings, calls: () => calls };

@@ -14,7 +14,7 @@ import { HostEndpoints, type HostEndpointsOptions } from './host-endpoints.ts';
 import { hostKinds } from './host-kinds.ts';
 import { namesServices } from './calico-rule.ts';
 import { podNetwork } from './nodes.ts';
-import { calicoKinds, clusterKinds, type FactKind, sliceKind, type Tell } from './policy-facts.ts';
+import { accountKind, calicoKinds, clusterKinds, type FactKind, sliceKind, type Tell } from './policy-facts.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { calicoPolicyKinds, type PolicyKind, policyKinds } from './policy-kinds.ts';
 import { problemText, type Reading, tiers } from './policy-parts.ts';
@@ -27,8 +27,7 @@ export interface PoliciesOptions {
   readonly log: { warn(fields: object, message: string): void };
   /** Whether the kernel's log tells of what is denied. */
   readonly logDenied?: boolean;
-  /** Absent: Calico's policies are not followed. */
-  readonly calico?: HostEndpointsOptions;
+  readonly hosts: HostEndpointsOptions;
   /** Called after changes, at most once per turn of the event loop. */
   readonly changed: () => void;
 }
@@ -40,12 +39,13 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   readonly network: string = podNetwork.id;
   readonly #options: PoliciesOptions;
   readonly #index = new PolicyIndex();
-  readonly #hosts: HostEndpoints | undefined;
+  readonly #hosts: HostEndpoints;
   readonly #kinds: FactKind[];
   readonly #stop = new AbortController();
   /** Absent: nothing is followed yet. */
   #running: Promise<void>[] | undefined;
-  #services: FactKind | undefined;
+  /** Names of the sorts that are followed only for who speaks of them. */
+  readonly #asked = new Set<string>();
   readonly #listed = new Set<string>();
   /** By `kind/key`, the text of what is kept. */
   readonly #texts = new Map<string, string>();
@@ -67,12 +67,14 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     this.#options = options;
     const useless = (hostEndpoint: string, problem: string): void =>
       options.log.warn({ hostEndpoint, problem }, 'a host endpoint has no effect here');
-    this.#hosts = options.calico && new HostEndpoints(options.calico, useless);
+    this.#hosts = new HostEndpoints(options.hosts, useless);
     const tell: Tell = (name, key, problems) => options.log.warn({ [name]: key, problems }, 'cannot serve all of an object of policy');
     this.#kinds = [
       ...clusterKinds(this.#index),
-      ...(this.#hosts === undefined ? [] : [...calicoKinds(this.#index, tell), ...hostKinds(this.#hosts, this.#index, tell)]),
-      ...[...policyKinds, ...(this.#hosts === undefined ? [] : calicoPolicyKinds)].map((kind) => this.#policyKind(kind)),
+      ...calicoKinds(this.#index, tell),
+      ...hostKinds(this.#hosts, this.#index, tell),
+      ...policyKinds.map((kind) => this.#policyKind(kind)),
+      ...calicoPolicyKinds.map((kind) => this.#policyKind(kind, () => this.#ask(accountKind(this.#index)))),
     ];
     this.#isKnown = options.journal.get(knownKey) === true;
     for (const kind of this.#kinds.slice()) this.#load(kind);
@@ -89,7 +91,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
 
   current(local: readonly OwnedAddresses[]): PolicyFacts | undefined {
     if (this.#isKnown) {
-      this.#index.setHost(this.#hosts?.current());
+      this.#index.setHost(this.#hosts.current());
       return this.#index.facts(local, this.#options.logDenied);
     }
     const endpoints = local.map((endpoint) => ({ ...endpoint, policies: undefined }));
@@ -133,7 +135,8 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     await Promise.all(this.#running ?? []);
   }
 
-  #policyKind({ name, path, read }: PolicyKind): FactKind {
+  /** `met`: called when there is one. */
+  #policyKind({ name, path, read }: PolicyKind, met?: () => void): FactKind {
     const keys = new Map<string, string>();
     const drop = (key: string): void => {
       const policy = keys.get(key);
@@ -159,20 +162,21 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       isPolicy: true,
       take: (key, item) => {
         const reading = read(item);
-        if (reading.policy !== undefined && namesServices(reading.policy)) this.#followServices();
+        met?.();
+        if (reading.policy !== undefined && namesServices(reading.policy)) this.#ask(sliceKind(this.#index));
         return { kept: keptPolicy(item), put: () => put(key, reading, generationOf(item)) };
       },
       drop,
     };
   }
 
-  /** From when a policy names one on: most clusters' policies do not, and there may be very many endpoints. */
-  #followServices(): void {
-    if (this.#services !== undefined) return;
-    this.#services = sliceKind(this.#index);
-    this.#kinds.push(this.#services);
-    this.#load(this.#services);
-    this.#running?.push(this.#follow(this.#services));
+  /** From when a policy may speak of one on: most clusters' policies do not, and there may be very many. */
+  #ask(kind: FactKind): void {
+    if (this.#asked.has(kind.name)) return;
+    this.#asked.add(kind.name);
+    this.#kinds.push(kind);
+    this.#load(kind);
+    this.#running?.push(this.#follow(kind));
   }
 
   /** What the journal has, as if the API had said it. */

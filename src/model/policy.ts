@@ -126,6 +126,8 @@ export interface Failsafe {
 
 export interface HostGuard {
   readonly links: readonly GuardedLink[];
+  /** Links on which another system's containers live, which are not meant by all others. */
+  readonly spared: readonly string[];
   readonly failsafes: readonly Failsafe[];
 }
 
