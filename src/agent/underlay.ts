@@ -2,7 +2,7 @@
 // node:os) and /proc/net/route, whose columns are hexadecimal in host byte order (net/ipv4/fib_trie.c, fib_route_seq_show).
 import { RTPROT_BIRD } from '#kernel/netlink/uapi.ts';
 import { type Cidr, cidrLength, cidrOf, covers, familyOf, formatIp, hostPrefix, type Ip, parseCidr, parseInterface } from '#model/ip.ts';
-import { routeProtocol } from '#model/numbers.ts';
+import { heldRouteProtocol, routeProtocol } from '#model/numbers.ts';
 import { Fault } from '#model/fault.ts';
 import type { Underlay } from '#model/resources.ts';
 
@@ -123,6 +123,7 @@ export function hostRoutes(found: readonly FoundRoute[], peers: ReadonlySet<Ip> 
       link !== undefined &&
       !isOurs(link) &&
       protocol !== routeProtocol &&
+      protocol !== heldRouteProtocol &&
       !(protocol === RTPROT_BIRD && via !== undefined && peers.has(via)) &&
       cidrLength(destination) > 0 &&
       !everywhere.some((range) => familyOf(range) === familyOf(destination) && covers(range, destination)),

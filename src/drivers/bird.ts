@@ -3,7 +3,7 @@
 import type { BgpRule, Direction } from '#model/bgp.ts';
 import type { BirdConfig } from '#model/desired.ts';
 import { bitsOf, type Cidr, cidrLength, type Family, familyOf, hostPrefix } from '#model/ip.ts';
-import { linkPrefix } from '#model/numbers.ts';
+import { heldRouteProtocol, linkPrefix } from '#model/numbers.ts';
 import type { Session, Speaker } from './speaker.ts';
 
 /** Name of the file with the passwords, beside the configuration. */
@@ -184,7 +184,12 @@ export function renderBird(speaker: Speaker): Omit<BirdConfig, 'netns'> {
     `protocol direct { ipv4; ipv6; interface -"${linkPrefix}*", "*"; }`,
     '',
     '# Only to find the way to next hops; links to containers and tunnels are not looked at.',
-    ...block('filter from_kernel', ['if dest != RTD_UNICAST then reject;', `if ifname ~ "${linkPrefix}*" then reject;`, 'accept;']),
+    ...block('filter from_kernel', [
+      'if dest != RTD_UNICAST then reject;',
+      `if ifname ~ "${linkPrefix}*" then reject;`,
+      `if krt_source = ${heldRouteProtocol} then reject;`,
+      'accept;',
+    ]),
     '# What was learned; whatever way the host itself has to the same range is preferred.',
     ...block('filter to_kernel', [
       'if proto = "gateways4" || proto = "gateways6" then accept;',

@@ -2,13 +2,14 @@
 // - It lives on when the agent ends, and is found again by its control socket; configured anew over it, sessions and routes
 //   that do not change are not touched.
 // - `persist`: routes stay in the kernel when the process ends, by whatever way. `-R` and `graceful restart`: one that starts
-//   after that leaves them until its peers have told it theirs again.
+//   after that leaves them until its peers have told it theirs again (held-routes.ts has the exception).
 // - It takes every route of protocol 12 in the main table for its own: there can be no second one on a host that does so.
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { BirdConfig } from '#model/desired.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { byItem } from './batch.ts';
+import { hasHeldRoutes, holdRoutes, releaseRoutes } from './held-routes.ts';
 import type { Kind } from './kind.ts';
 import { kernelFault } from './libc.ts';
 import { encodeRoute, type RouteMessage } from './netlink/rtnl.ts';
@@ -22,6 +23,8 @@ const programs = ['/usr/sbin/bird', '/usr/local/sbin/bird'];
 const startMs = 5000;
 const stopMs = 5000;
 const watchMs = 1000;
+/** Recovery takes 30 s at most (`graceful restart wait`), and a peer's may begin when ours ends. */
+const holdMs = 60_000;
 
 /** Where BIRD is; undefined when it is not installed. */
 export const findBird = (): string | undefined => programs.find((path) => existsSync(path));
@@ -50,6 +53,8 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
   const file = (name: string): string => `${directory}/${name}`;
   const [config, secrets, control, log] = [file('bird.conf'), file('secrets.conf'), file('bird.ctl'), file('bird.log')];
   let watch: NodeJS.Timeout | undefined;
+  let release: NodeJS.Timeout | undefined;
+  let hasLooked = false;
 
   const ask = (request: string): string => talk(control, `${request}\n`, `ask bird to ${request}`, isReply);
 
@@ -76,8 +81,20 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
     watch = undefined;
   }
 
+  /** Copies of an agent that ended before their time was over are released in time too. */
+  function releaseLater(): void {
+    clearTimeout(release);
+    release = setTimeout(() => releaseRoutes(sockets.of('')), holdMs).unref();
+  }
+
+  function lookForHeld(): void {
+    if (!hasLooked && hasHeldRoutes(sockets.of(''))) releaseLater();
+    hasLooked = true;
+  }
+
   function list(netns: string): BirdConfig[] {
     if (netns !== '' || !existsSync(config)) return [];
+    lookForHeld();
     if (!isRunning()) return [{ netns, text: '', secrets: '' }];
     keepWatch();
     return [{ netns, text: read(config), secrets: read(secrets) }];
@@ -89,8 +106,12 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
     rmSync(control, { force: true });
     const output = openSync(log, 'w', 0o600);
     try {
-      const recovers = learned().length > 0 ? ['-R'] : [];
-      const words = ['-f', '-c', config, '-s', control, '-P', file('bird.pid'), ...recovers];
+      const recovers = learned().length > 0;
+      if (recovers) {
+        holdRoutes(sockets.of(''));
+        releaseLater();
+      }
+      const words = ['-f', '-c', config, '-s', control, '-P', file('bird.pid'), ...(recovers ? ['-R'] : [])];
       const child = spawn(path, words, { detached: true, stdio: ['ignore', output, output], cwd: '/', env: {} });
       child.on('error', () => undefined); // Told below: nobody listens.
       child.on('exit', () => {
@@ -138,6 +159,8 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
       if (!waitFor(() => !isRunning(), stopMs)) throw kernelFault('stop bird', 'EBUSY', 'it does not end');
     }
     const socket = sockets.of('');
+    clearTimeout(release);
+    releaseRoutes(socket);
     const routes = learned().map(({ destination }) => ({
       type: RTM_DELROUTE,
       body: encodeRoute({ destination, protocol: RTPROT_BIRD }),
@@ -154,6 +177,9 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
     list,
     add: (items) => byItem(items, add),
     remove: (items) => byItem(items, remove),
-    [Symbol.dispose]: stopWatch,
+    [Symbol.dispose]() {
+      stopWatch();
+      clearTimeout(release);
+    },
   };
 }

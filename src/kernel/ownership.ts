@@ -14,7 +14,8 @@
 // - bandwidth limit: the qdisc with handle c97: on a link named `cwe…`; an ifb named `cwi…`, with its qdisc and the tc filter
 //   with preference 196 at the entrance of the link of that endpoint.
 // - BGP speaker: the BIRD process that listens in the agent's own directory. Routes of protocol 12 (bird) in the main table are
-//   that process's, and nobody else's; the agent itself only removes them, once no speaker is wanted any more.
+//   that process's, and nobody else's; the agent itself only removes them, once no speaker is wanted any more. Routes of protocol 198
+//   are copies of them, for a minute after the process has been started again.
 // - fast path: the tc filter with preference 197 and a name `cw_…` at the entrance of a link named `cw…`.
 import { type Ip, linkLocalOf, type Mac } from '#model/ip.ts';
 import { domainPrefix, linkPrefix, routeProtocol } from '#model/numbers.ts';

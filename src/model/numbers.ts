@@ -15,6 +15,8 @@ export const wireguardBasePort = 51820;
 export const wireguardPortOf = (vni: number): number => wireguardBasePort + (vni % portRange);
 /** rtm_protocol of every route of ours: how a process with no memory tells them from others. */
 export const routeProtocol = 197;
+/** The same of second copies of a BGP speaker's routes, which stand in for them while it starts again. */
+export const heldRouteProtocol = 198;
 export const tableName = 'causeway';
 /** Apart from the other, so that a change of policies loads no services again. */
 export const policyTableName = 'causeway_policy';

@@ -258,6 +258,21 @@ export function encodeRoute(route: RouteChange): Buffer {
   return Buffer.concat(parts);
 }
 
+const whereTo = [uapi.RTA_DST, uapi.RTA_OIF, uapi.RTA_GATEWAY, uapi.RTA_VIA, uapi.RTA_MULTIPATH] as const;
+
+/** Body of RTM_NEWROUTE for a route that leads where the dumped one leads, also over several next hops. */
+export function encodeRouteCopy(dumped: Buffer, { protocol, metric }: { readonly protocol: number; readonly metric: number }): Buffer {
+  const header = Buffer.from(dumped.subarray(0, 12));
+  header[5] = protocol;
+  header.writeUInt32LE(header.readUInt32LE(8) & uapi.RTNH_F_ONLINK, 8);
+  const attributes = decodeAttributes(dumped.subarray(12));
+  const kept = whereTo.flatMap((type) => {
+    const value = attributes.get(type);
+    return value === undefined ? [] : [attribute(type, value)];
+  });
+  return Buffer.concat([header, ...kept, u32(uapi.RTA_PRIORITY, metric)]);
+}
+
 /** An IPv4 destination may have an IPv6 next hop (RFC 5549), which needs an attribute of its own. */
 function nextHop(family: Family, via: Ip): Buffer {
   const hop = ipAttribute(uapi.RTA_GATEWAY, via);
