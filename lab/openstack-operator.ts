@@ -4,7 +4,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { Fault } from '#model/fault.ts';
 import type { Host } from './host.ts';
-import { apiPorts, apiSocket, limitedRole, type ServiceName } from './openstack-services.ts';
+import { apiPorts, apiSocket, type FurtherService, limitedRole, neutronService, type ServiceName } from './openstack-services.ts';
 
 export interface Account {
   readonly user: string;
@@ -13,8 +13,8 @@ export interface Account {
 }
 
 export const admin: Account = { user: 'admin', password: 'secret', project: 'admin' };
-/** As whom Neutron asks Keystone about tokens. */
-export const neutronAccount: Account = { user: 'neutron', password: 'secret', project: 'service' };
+/** As whom a service asks Keystone about tokens. */
+export const serviceAccount = (name: ServiceName): Account => ({ user: name, password: 'secret', project: 'service' });
 
 const domain = { id: 'default' };
 
@@ -65,20 +65,26 @@ export class Operator {
   }
 
   /**
-   * Endpoints of both services, and accounts with their projects: `neutron` as administrator, the others as members,
+   * Endpoints of all services, and accounts with their projects: the services' as administrators, the others as members,
    * and in the role of their own name where there is one.
    */
-  async seed(members: readonly Account[]): Promise<void> {
+  async seed(members: readonly Account[], further: readonly FurtherService[]): Promise<void> {
     await this.send('keystone', 'POST', '/v3/roles', { role: { name: limitedRole } });
     const roles = await this.get<Identified[]>('keystone', '/v3/roles', 'roles');
     const rolesOf = (...names: readonly string[]): string[] => roles.filter(({ name }) => names.includes(name)).map(({ id }) => id);
-    await this.#seedAccount(neutronAccount, rolesOf('admin', 'service'));
+    for (const service of [neutronService, ...further]) {
+      await this.#seedAccount(serviceAccount(service.name), rolesOf('admin', 'service'));
+      await this.#seedEndpoints(service);
+    }
     for (const account of members) await this.#seedAccount(account, rolesOf('member', account.user));
-    const service = await this.send<Identified>('keystone', 'POST', '/v3/services', { service: { name: 'neutron', type: 'network' } });
-    const url = `http://${this.#controller.address}:${apiPorts.neutron}`;
-    for (const name of ['public', 'internal', 'admin'])
+  }
+
+  async #seedEndpoints({ name, type, path }: Omit<FurtherService, 'start'>): Promise<void> {
+    const service = await this.send<Identified>('keystone', 'POST', '/v3/services', { service: { name, type } });
+    const url = `http://${this.#controller.address}:${apiPorts[name]}${path}`;
+    for (const one of ['public', 'internal', 'admin'])
       await this.send('keystone', 'POST', '/v3/endpoints', {
-        endpoint: { service_id: service.id, interface: name, region_id: 'RegionOne', url },
+        endpoint: { service_id: service.id, interface: one, region_id: 'RegionOne', url },
       });
   }
 

@@ -1,31 +1,47 @@
 // The services of a lab's cloud, each from Debian's packages with a configuration of its own: MariaDB, OVN's databases and
 // northd, Keystone, Neutron with ML2/OVN. All on the controller's host. No message broker: nothing of ML2/OVN listens for one.
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Host } from './host.ts';
+import type { Operator } from './openstack-operator.ts';
 
-export type ServiceName = 'keystone' | 'neutron';
-export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000, neutron: 9696 };
+export type ServiceName = 'keystone' | 'neutron' | 'glance' | 'magnum';
+export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000, neutron: 9696, glance: 9292, magnum: 9511 };
 /** Beside the port: reached through the host's files from any namespace. */
 export const apiSocket = (service: ServiceName): string => `/run/${service}.sock`;
 
 /** Whoever has it may not write allowed address pairs. */
 export const limitedRole = 'limited';
 
-const folder = '/etc/causeway/openstack';
+/** Configuration of all services, as the controller's host sees it. */
+export const folder = '/etc/causeway/openstack';
 const databaseSocket = '/run/mysql.sock';
-const password = 'secret';
+export const password = 'secret';
 /** Services of the lab may start on a machine that is busy with other tests. */
 const patienceMs = 120_000;
 
-function write(host: Host, name: string, lines: readonly string[]): string {
+/** A service that a cloud has when it is asked for. Its account and its database bear its name. */
+export interface FurtherService {
+  readonly name: ServiceName;
+  /** In the catalogue: `image`. */
+  readonly type: string;
+  /** Behind the port, in the catalogue: `/v1`, or nothing. */
+  readonly path: string;
+  /** Keystone, Neutron and the service's account are there by then. */
+  start(host: Host, operator: Operator): Promise<void>;
+}
+export const neutronService: Omit<FurtherService, 'start'> = { name: 'neutron', type: 'network', path: '' };
+
+/** Writes a file of configuration and answers its path. */
+export function write(host: Host, name: string, lines: readonly string[]): string {
   const path = `${folder}/${name}`;
-  mkdirSync(host.file(folder), { recursive: true });
+  mkdirSync(dirname(host.file(path)), { recursive: true });
   writeFileSync(host.file(path), `${lines.join('\n')}\n`);
   return path;
 }
 
 /** Durability is off: what is written does not outlive the lab anyway. */
-export async function startDatabase(host: Host): Promise<void> {
+export async function startDatabase(host: Host, names: readonly ServiceName[]): Promise<void> {
   const data = '/var/lib/causeway-mysql';
   await host.exec([
     'mariadb-install-db',
@@ -49,13 +65,13 @@ export async function startDatabase(host: Host): Promise<void> {
     '--performance-schema=OFF',
   ];
   await host.startService({ name: 'mariadb', argv: ['mariadbd', ...options], env: {}, ready: { socket: databaseSocket } }, patienceMs);
-  const sql = (['keystone', 'neutron'] as const).map(
+  const sql = names.map(
     (name) => `create database ${name} character set utf8mb3; grant all on ${name}.* to '${name}'@'localhost' identified by '${password}';`,
   );
   await host.exec(['mariadb', '--no-defaults', '--user=root', `--socket=${databaseSocket}`], { input: sql.join('\n') });
 }
 
-const databaseUrl = (name: ServiceName): string =>
+export const databaseUrl = (name: ServiceName): string =>
   `mysql+pymysql://${name}:${password}@localhost/${name}?charset=utf8&unix_socket=${databaseSocket}`;
 
 /** The northbound database on this host only, the southbound one for the hypervisors. */
@@ -165,11 +181,16 @@ const neutronConfig = (host: Host, policy: string): string[] => [
   'ovn_nb_connection = tcp:127.0.0.1:6641',
   `ovn_sb_connection = tcp:${host.address}:6642`,
   'ovn_metadata_enabled = false',
-  '[keystone_authtoken]',
+  ...accountSection(host, 'keystone_authtoken', 'neutron'),
+];
+
+/** As whom a service speaks to others. */
+export const accountSection = (host: Host, section: string, name: ServiceName): string[] => [
+  `[${section}]`,
   'auth_type = password',
   `auth_url = http://${host.address}:${apiPorts.keystone}/v3`,
   `www_authenticate_uri = http://${host.address}:${apiPorts.keystone}/v3`,
-  'username = neutron',
+  `username = ${name}`,
   `password = ${password}`,
   'project_name = service',
   'user_domain_name = Default',
@@ -177,7 +198,7 @@ const neutronConfig = (host: Host, policy: string): string[] => [
   'region_name = RegionOne',
 ];
 
-interface Served {
+export interface Served {
   readonly name: ServiceName;
   /** Python that defines `application`. */
   readonly module: string;
@@ -189,7 +210,7 @@ interface Served {
 }
 
 /** Two facts of uwsgi: its HTTP has no keep-alive and has to say so, and ML2/OVN's hash ring reads `start-time`. */
-async function serve(host: Host, { name, module, env, threads, processes, path }: Served): Promise<void> {
+export async function serve(host: Host, { name, module, env, threads, processes, path }: Served): Promise<void> {
   const wsgi = write(host, `${name}_wsgi.py`, [module]);
   const config = write(host, `${name}-uwsgi.ini`, [
     '[uwsgi]',

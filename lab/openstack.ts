@@ -6,7 +6,15 @@ import { Host } from './host.ts';
 import { createLab, destroyLab, type Lab } from './lab.ts';
 import { type Account, admin, Operator } from './openstack-operator.ts';
 import { startChassis } from './openstack-chassis.ts';
-import { apiPorts, prepareNeutron, startDatabase, startKeystone, startNeutron, startOvn } from './openstack-services.ts';
+import {
+  apiPorts,
+  type FurtherService,
+  prepareNeutron,
+  startDatabase,
+  startKeystone,
+  startNeutron,
+  startOvn,
+} from './openstack-services.ts';
 import type { Progress } from './progress.ts';
 import { subnet } from './underlay.ts';
 import { until } from './until.ts';
@@ -15,6 +23,8 @@ export interface OpenStackOptions {
   /** The lab's name on this machine. */
   readonly name: string;
   readonly hypervisors?: number;
+  /** Beyond Keystone and Neutron. */
+  readonly services?: readonly FurtherService[];
 }
 
 /** What a port is, as far as plugging it needs. */
@@ -140,7 +150,7 @@ async function plug(
 
 /** Builds the cloud. A lab of that name is removed first. Faults as `createLab` and `run`; `timeout`. */
 export async function createOpenStack(options: OpenStackOptions, progress: Progress): Promise<OpenStack> {
-  const { name, hypervisors = 2 } = options;
+  const { name, hypervisors = 2, services = [] } = options;
   await destroyLab(name);
   const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors, mtu: 1500 }));
   await using undo = new AsyncDisposableStack();
@@ -148,16 +158,19 @@ export async function createOpenStack(options: OpenStackOptions, progress: Progr
   const { controller } = lab;
   // OVS passes half-made packets of the kernel on: ping works then, and TCP does not.
   for (const host of [controller, lab.outside]) await host.exec(['ethtool', '-K', 'eth0', 'tx', 'off'], { netOnly: true });
-  await progress.step('Starting the database and OVN', () => Promise.all([startDatabase(controller), startOvn(controller)]));
+  await progress.step('Starting the database and OVN', () =>
+    Promise.all([startDatabase(controller, ['keystone', 'neutron', ...services.map((service) => service.name)]), startOvn(controller)]),
+  );
   await progress.step('Starting Keystone and the hypervisors', async () => {
     const hosts = lab.hosts.map((host, index) => startChassis(host, controller, { isGateway: index === 0 }));
     await Promise.all([startKeystone(controller), prepareNeutron(controller), ...hosts]);
   });
   await progress.step('Starting Neutron', async () => {
-    await Promise.all([startNeutron(controller), cloud.operator.seed([demo, limited])]);
+    await Promise.all([startNeutron(controller), cloud.operator.seed([demo, limited], services)]);
     await until('the hypervisors to be known', async () => (await chassisNames(controller)).length === hypervisors, { timeoutMs: 60_000 });
     await seedPublicNetwork(cloud.operator);
   });
+  for (const service of services) await progress.step(`Starting ${service.name}`, () => service.start(controller, cloud.operator));
   undo.move();
   return cloud;
 }
