@@ -10,6 +10,7 @@ import { spec, tap } from 'node:test/reporters';
 import { isFault } from '#model/fault.ts';
 import { buildKubernetes, clusterPrograms, needsOfKubernetes, upstreamPrograms } from '#lab/kubernetes-programs.ts';
 import { upstreamNeeds } from '#lab/kubernetes-upstream.ts';
+import { magnumNeeds } from '#lab/openstack-magnum.ts';
 import { ensurePackages, openstackNeeds, testNeeds } from '#lab/packages.ts';
 import { terminalProgress } from '#lab/progress.ts';
 import { checkStatics } from './static.ts';
@@ -59,8 +60,9 @@ const layers: readonly Layer[] = [
     about: 'end to end in a real cloud: Keystone, Neutron, OVN and Open vSwitch from Debian',
     needsRoot: true,
     run: async (patterns) => {
-      await ensurePackages(openstackNeeds, terminalProgress());
-      return runFiles(pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns), { concurrency: 1, minutes: 15 });
+      const files = pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns);
+      await ensurePackages([...openstackNeeds, ...(files.some((file) => file.includes('magnum')) ? magnumNeeds : [])], terminalProgress());
+      return runFiles(files, { concurrency: 1, minutes: 15 });
     },
   },
   {

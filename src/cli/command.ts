@@ -20,7 +20,7 @@ export function examples(command: Command, ...lines: readonly string[]): Command
 }
 
 /** What completion offers for an argument or an option's value: names of a kind, or other words. */
-export type Candidates = ResourceKind | 'contexts' | 'tokens' | 'certificates';
+export type Candidates = ResourceKind | 'contexts' | 'tokens' | 'certificates' | 'templates' | 'clusters';
 const candidates = new WeakMap<Argument | Option, Candidates>();
 
 /** Says that the first argument of `command`, or its option of that long name, takes names of that sort. */

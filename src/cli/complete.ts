@@ -56,6 +56,10 @@ async function named(what: Candidates, session: Session): Promise<readonly Candi
     const { found } = await allContexts(session.surroundings.contextFiles);
     return found.map(({ name, context }) => ({ word: name, meaning: context.url }));
   }
+  if (what === 'templates' || what === 'clusters') {
+    const { inMagnum } = await import('./magnum-session.ts');
+    return inMagnum(session, {}, async (magnum) => (await magnum[what]()).map(({ name }) => ({ word: name })));
+  }
   const client = await session.client();
   if (what === 'tokens') return (await client.tokens()).map(({ id, name, type }) => ({ word: id, meaning: `${type} ${name}` }));
   if (what === 'certificates') return (await client.certificates()).map(({ serial, host }) => ({ word: serial, meaning: host }));

@@ -63,6 +63,12 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./cloud.ts')).group,
   },
   {
+    name: 'magnum',
+    section: networks,
+    summary: "Clusters of OpenStack's Magnum with Causeway as their network",
+    load: async () => (await import('./magnum.ts')).group,
+  },
+  {
     name: 'policy',
     section: networks,
     summary: "A cluster's policies in force on this host",

@@ -48,6 +48,12 @@ const hints: Readonly<Partial<Record<FaultCode, string>>> = {
 const described = v.object({ message: v.string(), type: v.optional(v.string()) });
 const document = v.union([
   described,
+  // Magnum's (magnum/api/middleware/parsable_error.py).
+  v.pipe(
+    v.object({ errors: v.pipe(v.array(v.object({ detail: v.string() })), v.minLength(1)) }),
+    v.transform(({ errors }) => ({ message: errors.map(({ detail }) => detail).join('; ') })),
+    described,
+  ),
   v.pipe(
     v.record(v.string(), v.unknown()),
     v.transform((members) => Object.values(members).find((member) => v.is(described, member))),

@@ -1,0 +1,156 @@
+// Magnum in a lab's cloud, and what it asks for: Glance, whose images say by `os_distro` which driver makes a cluster's machines
+// (docs.openstack.org/magnum/latest/admin), and a domain of its own in Keystone for the users that clusters act as.
+import { mkdirSync } from 'node:fs';
+import type { Host } from './host.ts';
+import type { Operator } from './openstack-operator.ts';
+import { accountSection, apiPorts, databaseUrl, folder, type FurtherService, password, serve, write } from './openstack-services.ts';
+import type { Need } from './packages.ts';
+
+export const magnumNeeds: readonly Need[] = [
+  { program: '/usr/lib/python3/dist-packages/glance/api/versions.py', package: 'python3-glance', why: 'the cloud’s images' },
+  { program: '/usr/lib/python3/dist-packages/magnum/api/app.py', package: 'python3-magnum', why: 'the cloud’s clusters' },
+];
+
+/** By these Magnum finds the driver of the lab's machines. */
+const machineImage = 'machines';
+const machineDistribution = 'fedora-coreos';
+
+const quiet = (name: string): string[] => [
+  '[oslo_messaging_notifications]',
+  'driver = noop',
+  '[oslo_concurrency]',
+  `lock_path = /run/${name}`,
+  '[database]',
+];
+
+export const glance: FurtherService = {
+  name: 'glance',
+  type: 'image',
+  path: '',
+  start: async (host) => {
+    const data = '/var/lib/causeway-glance';
+    for (const one of ['images', 'staging', 'tasks', 'cache']) mkdirSync(host.file(`${data}/${one}`), { recursive: true });
+    const paste = write(host, 'glance-paste.ini', glancePaste);
+    const config = write(host, 'glance/glance-api.conf', [
+      '[DEFAULT]',
+      'enabled_backends = fs:file',
+      'enabled_import_methods = []',
+      `worker_self_reference_url = http://${host.address}:${apiPorts.glance}`,
+      `image_cache_dir = ${data}/cache`,
+      'transport_url = fake://',
+      '[glance_store]',
+      'default_backend = fs',
+      '[fs]',
+      `filesystem_store_datadir = ${data}/images`,
+      '[os_glance_staging_store]',
+      `filesystem_store_datadir = ${data}/staging`,
+      '[os_glance_tasks_store]',
+      `filesystem_store_datadir = ${data}/tasks`,
+      '[paste_deploy]',
+      'flavor = keystone',
+      `config_file = ${paste}`,
+      ...quiet('glance'),
+      `connection = ${databaseUrl('glance')}`,
+      ...accountSection(host, 'keystone_authtoken', 'glance'),
+    ]);
+    const main = 'import sys; from glance.cmd.manage import main; sys.exit(main())';
+    await host.exec(['/usr/bin/python3', '-c', main, '--config-file', config, 'db_sync']);
+    const module = 'from glance.common import wsgi_app; application = wsgi_app.init_app()';
+    const env = { OS_GLANCE_CONFIG_DIR: `${folder}/glance` };
+    await serve(host, { name: 'glance', module, env, threads: 2, processes: 1, path: '/healthcheck' });
+  },
+};
+
+const glancePaste: readonly string[] = [
+  '[composite:glance-api-keystone]',
+  'paste.composite_factory = glance.api:root_app_factory',
+  '/: api',
+  '/healthcheck: healthcheck',
+  '[composite:api]',
+  'paste.composite_factory = glance.api:pipeline_factory',
+  'keystone = versionnegotiation authtoken context rootapp',
+  '[composite:rootapp]',
+  'paste.composite_factory = glance.api:root_app_factory',
+  '/: versions',
+  '/v2: v2',
+  '[app:healthcheck]',
+  'paste.app_factory = oslo_middleware:Healthcheck.app_factory',
+  '[app:versions]',
+  'paste.app_factory = glance.api.versions:create_resource',
+  '[app:v2]',
+  'paste.app_factory = glance.api.v2.router:API.factory',
+  '[filter:versionnegotiation]',
+  'paste.filter_factory = glance.api.middleware.version_negotiation:VersionNegotiationFilter.factory',
+  '[filter:context]',
+  'paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory',
+  '[filter:authtoken]',
+  'paste.filter_factory = keystonemiddleware.auth_token:filter_factory',
+  'delay_auth_decision = true',
+];
+
+export const magnum: FurtherService = {
+  name: 'magnum',
+  type: 'container-infra',
+  path: '/v1',
+  start: async (host, operator) => {
+    const config = write(host, 'magnum.conf', magnumConfig(host));
+    await Promise.all([seedTrustDomain(operator), host.exec(['magnum-db-manage', '--config-file', config, 'upgrade'])]);
+    const module = [
+      `import sys; sys.argv = ['magnum-api', '--config-file', '${config}']`,
+      'from magnum.api import app',
+      'application = app.build_wsgi_app()',
+    ].join('\n');
+    await serve(host, { name: 'magnum', module, env: {}, threads: 1, processes: 1, path: '/' });
+  },
+};
+
+const domain = 'magnum';
+const domainAdmin = 'magnum_domain_admin';
+
+/** Without them Magnum answers 403 to everybody. */
+async function seedTrustDomain(operator: Operator): Promise<void> {
+  const post = <T>(path: string, body: object): Promise<T> => operator.send<T>('keystone', 'POST', path, body);
+  const { id } = await post<{ id: string }>('/v3/domains', { domain: { name: domain } });
+  const user = await post<{ id: string }>('/v3/users', { user: { name: domainAdmin, password, domain_id: id } });
+  const [role] = await operator.get<{ id: string }[]>('keystone', '/v3/roles?name=admin', 'roles');
+  await operator.send('keystone', 'PUT', `/v3/domains/${id}/users/${user.id}/roles/${role?.id}`);
+}
+
+const magnumPaste: readonly string[] = [
+  '[pipeline:main]',
+  'pipeline = request_id authtoken v1',
+  '[app:v1]',
+  'paste.app_factory = magnum.api.app:app_factory',
+  '[filter:authtoken]',
+  'acl_public_routes = /, /v1',
+  'paste.filter_factory = magnum.api.middleware.auth_token:AuthTokenMiddleware.factory',
+  '[filter:request_id]',
+  'paste.filter_factory = oslo_middleware:RequestId.factory',
+];
+
+const magnumConfig = (host: Host): string[] => [
+  '[DEFAULT]',
+  'state_path = /var/lib/causeway-magnum',
+  'transport_url = fake://',
+  '[api]',
+  `api_paste_config = ${write(host, 'magnum-paste.ini', magnumPaste)}`,
+  // Short pages, so that whoever lists things meets several.
+  'max_limit = 3',
+  '[certificates]',
+  'cert_manager_type = x509keypair',
+  '[trust]',
+  `trustee_domain_name = ${domain}`,
+  `trustee_domain_admin_name = ${domainAdmin}`,
+  `trustee_domain_admin_password = ${password}`,
+  'trustee_keystone_interface = public',
+  ...quiet('magnum'),
+  `connection = ${databaseUrl('magnum')}`,
+  ...accountSection(host, 'keystone_authtoken', 'magnum'),
+  ...accountSection(host, 'keystone_auth', 'magnum'),
+];
+
+/** An image whose distribution is our own driver's. Nothing is ever started from it. */
+export async function makeImage(operator: Operator): Promise<void> {
+  const image = { name: machineImage, disk_format: 'raw', container_format: 'bare', visibility: 'public', os_distro: machineDistribution };
+  await operator.send('glance', 'POST', '/v2/images', image);
+}

@@ -1,0 +1,185 @@
+// A cluster's network as its template says it: `network_driver` and the labels that Magnum's users already have for flannel and
+// Calico (docs.openstack.org/magnum/latest/user, "Labels"), and `causeway_*` for everything that those cannot say. Read into the
+// values of our Helm chart, so that a driver that installs add-ons and `causeway magnum install` come to the same network. Labels
+// of others are nobody's business; one that begins with `causeway_` and is not known is a mistake.
+import { Fault } from '#model/fault.ts';
+import { familyOf, parseCidr } from '#model/ip.ts';
+
+export interface TemplateNetwork {
+  readonly networkDriver: string | undefined;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** Values of packaging/helm/causeway, as far as labels speak of them; `apiServer` is the cluster's own. */
+export interface ChartValues {
+  readonly model: Model;
+  readonly podCidrs: readonly string[];
+  readonly carry: string;
+  readonly underlay?: string;
+  readonly keepConnections?: boolean;
+  readonly logDenied?: boolean;
+  readonly logLevel?: string;
+  readonly image?: { readonly repository: string; readonly tag: string };
+  readonly cni?: { readonly bin: string; readonly conf: string; readonly runtime: string };
+  readonly controller?: { readonly replicas: number };
+}
+
+export interface ClusterNetwork {
+  readonly values: ChartValues;
+  /** What of Calico's has to be there beside the chart: a pool for pods. */
+  readonly objects: readonly object[];
+  /** What is not done as a label says, in words. */
+  readonly notes: readonly string[];
+}
+
+/** Magnum's own defaults. */
+const usualRange = '10.100.0.0/16';
+const models = ['flannel', 'calico'] as const;
+type Model = (typeof models)[number];
+const carries = {
+  flannel: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
+  calico: ['bgp', 'bgp-cross-subnet'],
+} as const;
+const backends: Readonly<Record<string, string>> = { vxlan: 'vxlan', 'host-gw': 'host-gateway' };
+const ipipModes = ['Off', 'Never', 'CrossSubnet', 'Always'];
+
+const own = 'causeway_';
+const ownLabels = [
+  'model',
+  'carry',
+  'pod_cidr',
+  'underlay',
+  'image',
+  'keep_connections',
+  'log_denied',
+  'log_level',
+  'cni_bin',
+  'cni_conf',
+  'cni_runtime',
+  'controllers',
+] as const;
+
+/** What a label of our own says, read; undefined where there is none. */
+type Said = <const T>(label: (typeof ownLabels)[number], read: (label: string, value: string) => T) => T | undefined;
+
+function refused(label: string, value: string, hint: string): Fault {
+  return new Fault('invalid', `Label ${label}: ${JSON.stringify(value.slice(0, 80))} is not possible`, { field: `labels.${label}`, hint });
+}
+
+function oneOf<const T extends string>(label: string, value: string, words: readonly T[]): T {
+  const found = words.find((word) => word === value);
+  if (found !== undefined) return found;
+  throw refused(label, value, `Use one of: ${words.join(', ')}`);
+}
+
+const flag = (label: string, value: string): boolean => oneOf(label, value.toLowerCase(), ['true', 'false']) === 'true';
+
+/** One of each family; `+` lies between two, as a comma ends a label at Magnum's command line. */
+function ranges(label: string, value: string): string[] {
+  const found = value.split('+').map((text) => parseCidr(text, `labels.${label}`));
+  if (new Set(found.map(familyOf)).size === found.length) return found;
+  throw refused(label, value, 'Give one range of each family');
+}
+
+function image(label: string, value: string): { repository: string; tag: string } {
+  const [, repository, tag] = /^([a-z0-9][a-z0-9._:/-]*?):([\w][\w.-]{0,127})$/.exec(value) ?? [];
+  if (repository === undefined || tag === undefined) throw refused(label, value, 'Write it as registry.example.org/causeway:0.1.0');
+  return { repository, tag };
+}
+
+function path(label: string, value: string): string {
+  if (/^\/[^\s"']*$/.test(value)) return value;
+  throw refused(label, value, 'Write an absolute path');
+}
+
+function count(label: string, value: string): number {
+  if (/^\d$/.test(value)) return Number(value);
+  throw refused(label, value, 'Write a number from 0 to 9');
+}
+
+/** Faults: `invalid` (a label, which is named), `unsupported` (a network driver or backend that we are none of). */
+export function networkOf({ networkDriver, labels }: TemplateNetwork): ClusterNetwork {
+  const unknown = Object.keys(labels).find((label) => label.startsWith(own) && !ownLabels.some((known) => label === own + known));
+  if (unknown !== undefined) {
+    throw new Fault('invalid', `There is no label ${unknown}`, {
+      field: `labels.${unknown}`,
+      hint: `Of Causeway's there are ${ownLabels.map((label) => own + label).join(', ')}`,
+    });
+  }
+  const said: Said = (label, read) => {
+    const value = labels[own + label];
+    return value === undefined ? undefined : read(own + label, value);
+  };
+  const model = said('model', (label, value) => oneOf(label, value, models)) ?? modelOf(networkDriver);
+  const notes: string[] = [];
+  const carry = said('carry', (label, value) => oneOf<string>(label, value, carries[model])) ?? carryOf(model, labels, notes);
+  const rangeLabel = model === 'flannel' ? 'flannel_network_cidr' : 'calico_ipv4pool';
+  const podCidrs = said('pod_cidr', ranges) ?? ranges(rangeLabel, labels[rangeLabel] ?? usualRange);
+  return {
+    values: { model, podCidrs, carry, ...furtherValues(said) },
+    objects: model === 'calico' ? podCidrs.map(poolOf) : [],
+    notes,
+  };
+}
+
+function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'carry'> {
+  const underlay = said('underlay', (_, value) => value);
+  const keepConnections = said('keep_connections', flag);
+  const logDenied = said('log_denied', flag);
+  const logLevel = said('log_level', (label, value) => oneOf(label, value, ['trace', 'debug', 'info', 'warn', 'error']));
+  const named = said('image', image);
+  const replicas = said('controllers', count);
+  return {
+    ...(underlay === undefined ? {} : { underlay }),
+    ...(keepConnections === undefined ? {} : { keepConnections }),
+    ...(logDenied === undefined ? {} : { logDenied }),
+    ...(logLevel === undefined ? {} : { logLevel }),
+    ...(named === undefined ? {} : { image: named }),
+    ...(replicas === undefined ? {} : { controller: { replicas } }),
+    ...foldersOf(said('cni_bin', path), said('cni_conf', path), said('cni_runtime', path)),
+  };
+}
+
+/** The chart takes the three together. */
+function foldersOf(bin: string | undefined, conf: string | undefined, runtime: string | undefined): Pick<ChartValues, 'cni'> {
+  if (bin === undefined && conf === undefined && runtime === undefined) return {};
+  return { cni: { bin: bin ?? '/opt/cni/bin', conf: conf ?? '/etc/cni/net.d', runtime: runtime ?? '' } };
+}
+
+function modelOf(driver: string | undefined): Model {
+  // Magnum's default.
+  if (driver === undefined) return 'flannel';
+  if (driver === 'flannel' || driver === 'calico') return driver;
+  throw new Fault('unsupported', `Causeway is no network of the driver ${driver}`, {
+    field: 'network_driver',
+    hint: 'Make the template with network_driver flannel or calico, or with the label causeway_model',
+  });
+}
+
+function carryOf(model: Model, labels: TemplateNetwork['labels'], notes: string[]): string {
+  if (model === 'flannel') {
+    const backend = labels['flannel_backend'] ?? 'vxlan';
+    const carry = backends[backend];
+    if (carry !== undefined) return carry;
+    throw new Fault('unsupported', `Causeway does not carry as flannel's backend ${backend}`, {
+      field: 'labels.flannel_backend',
+      hint: 'Use vxlan or host-gw, or the label causeway_carry',
+    });
+  }
+  const mode = oneOf('calico_ipv4pool_ipip', labels['calico_ipv4pool_ipip'] ?? 'Off', ipipModes);
+  if (mode === 'Off' || mode === 'Never') return 'bgp';
+  notes.push(
+    mode === 'CrossSubnet'
+      ? 'calico_ipv4pool_ipip=CrossSubnet: packets between subnets travel by VXLAN, not in IP-in-IP'
+      : 'calico_ipv4pool_ipip=Always: packets travel by VXLAN between subnets and as they are within one, not in IP-in-IP',
+  );
+  return 'bgp-cross-subnet';
+}
+
+/** As Magnum's own manifests name it. */
+const poolOf = (cidr: string): object => ({
+  apiVersion: 'projectcalico.org/v3',
+  kind: 'IPPool',
+  metadata: { name: cidr.includes(':') ? 'default-ipv6-ippool' : 'default-ipv4-ippool' },
+  spec: { cidr, natOutgoing: true },
+});
