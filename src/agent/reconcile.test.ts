@@ -80,8 +80,8 @@ test('objects come in an order in which each finds what it hangs on, the guard f
     'add link',
     'add sysctl',
     'add addr',
-    'add neigh',
     'add fdb',
+    'add neigh',
     'add route',
     'add element',
     'add fast',
@@ -90,7 +90,7 @@ test('objects come in an order in which each finds what it hangs on, the guard f
   assert.deepEqual(reconciler.apply(emptyDesired, true).failing, []);
   assert.deepEqual(
     verbs(calls),
-    ['fast', 'element', 'route', 'fdb', 'neigh', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
+    ['fast', 'element', 'route', 'neigh', 'fdb', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
   );
 });
 
@@ -386,6 +386,29 @@ test('what goes from a map goes when nothing leads to it any more', () => {
   const { changed } = reconciler.apply({ ...some, element: [elementOf('count', 'x', '1'), ...places.slice(0, 1)] }, true);
   assert.deepEqual([verbs(calls), changed], [['remove element', 'add element', 'remove element'], 3]);
   assert.equal(fake.element.list('').length, 2);
+});
+
+const carriedBy = (carry: 'vxlan' | 'host-gateway'): Desired => {
+  const { snapshot, local, self } = makeCluster(2, 1, makeNetwork('aaaaaaaaaa', { model: 'flannel', carry }));
+  return plan(snapshot, local, self);
+};
+
+test('where hosts are reached by another way, the old one goes when the new one is there', () => {
+  const { kinds, calls } = recorded(createFakeKinds());
+  const reconciler = new Reconciler(kinds);
+  reconciler.apply(carriedBy('vxlan'), true);
+  calls.length = 0;
+  reconciler.apply(carriedBy('host-gateway'), true);
+  assert.deepEqual(
+    verbs(calls).filter((call) => !/element|sysctl/.test(call)),
+    ['add link', 'add route', 'remove neigh', 'remove fdb', 'remove link'],
+  );
+  calls.length = 0;
+  reconciler.apply(carriedBy('vxlan'), true);
+  assert.deepEqual(
+    verbs(calls).filter((call) => !/element|sysctl/.test(call)),
+    ['add link', 'add fdb', 'add neigh', 'add route'],
+  );
 });
 
 test('memory does not grow with everything there ever was', () => {

@@ -1,6 +1,7 @@
 // From desired state to the kernel: which changes, in which order, and what is remembered. The kernel is listed once per
 // namespace and then only again where an event says that somebody else has been there; in between the agent knows what it
-// wrote. Rules before links, so that no packet is ever let in ahead of its guard; removal in the opposite order.
+// wrote. Rules before links, so that no packet is ever let in ahead of its guard; removal in the opposite order. What packets may be
+// on their way by goes after the new has come.
 import { changedPart, type Difference, diff } from '#model/diff.ts';
 import type { Desired, KindName, Netns, NftElement } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
@@ -15,8 +16,9 @@ const order = [
   'sysctl',
   'wireguard',
   'addr',
-  'neigh',
+  // A neighbour that has changed its MAC leads to the new one's entry.
   'fdb',
+  'neigh',
   'route',
   'element',
   'shaper',
@@ -46,6 +48,8 @@ interface Changes {
   /** What is missing, and what is there but different. */
   readonly add: readonly Item[];
   readonly remove: readonly Item[];
+  /** What is there but different, as it is. */
+  readonly replaced: readonly Item[];
   readonly missing: ReadonlySet<Item>;
   /** Whether something is missing that had been wanted before. */
   readonly isLoss: boolean;
@@ -114,12 +118,13 @@ export class Reconciler {
       );
     };
     const late = followersOf(changes);
-    for (const { kind, remove } of changes.toReversed())
-      run(
-        kind,
-        'remove',
-        remove.filter((item) => !late.has(item)),
-      );
+    const removeThose = (areLate: boolean) => {
+      for (const { kind, remove } of changes.toReversed()) {
+        const those = remove.filter((item) => late.has(item) === areLate);
+        run(kind, 'remove', those);
+      }
+    };
+    removeThose(false);
     const steps = this.#inOrder(changes);
     let changed = changes.reduce((sum, { remove }) => sum + remove.length, 0);
     for (let next = steps.shift(); next !== undefined; next = steps.shift()) {
@@ -131,7 +136,7 @@ export class Reconciler {
       for (const netns of next.disturbed) for (const kind of onLinks) this.#list(kind, netns);
       steps.splice(0, steps.length, ...this.#afterLinks(order.map((kind) => this.#changesOf(kind, desired, sweep))));
     }
-    run('element', 'remove', [...late]);
+    removeThose(true);
     this.#isDisordered = failing.some(({ kind }) => isOfRules(kind));
     for (const kind of order) if (sweep && desired[kind].length === this.#actualOf(kind).size) this.#inStep.set(kind, desired[kind]);
     for (const { kind } of failing) this.#inStep.delete(kind);
@@ -229,6 +234,7 @@ export class Reconciler {
       kind,
       add: [...difference.change.map(({ wanted: item }) => item), ...difference.add],
       remove,
+      replaced: difference.change.map(({ found }) => found),
       missing: new Set(difference.add),
       isLoss,
       disturbed: new Set(disturbing.map(({ wanted: item }) => netnsOf(item))),
@@ -274,14 +280,35 @@ const isOfRules = (kind: KindName): boolean => kind === 'table' || kind === 'ele
 const isHostTable = (item: Item): boolean => 'name' in item && item.name === tableName && netnsOf(item) === '';
 const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table' && add.some(isHostTable)) || (isOfRules(kind) && isLoss);
 
+/** What packets find their way by. */
+const ways: readonly KindName[] = ['addr', 'fdb', 'neigh', 'route'];
+const linkOf = (item: Item): string => ('link' in item && item.link !== undefined ? `${netnsOf(item)} ${item.link}` : '');
+const isLinkOf = (item: Item, links: ReadonlySet<string>): boolean =>
+  links.has(linkOf(item)) || ('type' in item && 'name' in item && links.has(`${item.netns} ${item.name}`));
+
 /**
- * What goes from maps of tables that stay goes last: until another element has its new value it may lead to one of these, as
- * the number of a service's backends leads to each of so many. Not ranges, which could be in the way of others.
+ * What goes last: until the new is there packets go by the old. Where routes come, of ways all; and links, with what they are set to,
+ * where routes lead elsewhere that led over them. Other links go first, as one of the same number may be wanted in another place.
  */
 function followersOf(changes: readonly Changes[]): ReadonlySet<Item> {
+  const routes = changes.find(({ kind }) => kind === 'route');
+  const places = new Set(routes?.add.map(netnsOf));
+  const links = new Set(routes?.replaced.map(linkOf));
+  const those = changes.map(({ kind, remove }) => {
+    if (ways.includes(kind)) return remove.filter((item) => places.has(netnsOf(item)));
+    return kind === 'link' || kind === 'wireguard' ? remove.filter((item) => isLinkOf(item, links)) : [];
+  });
+  return new Set([...those.flat(), ...lateElements(changes)]);
+}
+
+/**
+ * What goes from maps of tables that stay: until another element has its new value it may lead to one of these, as the number of a
+ * service's backends leads to each of so many. Not ranges, which could be in the way of others.
+ */
+function lateElements(changes: readonly Changes[]): Item[] {
   const isTableChanging = changes.some(({ kind, add, remove }) => kind === 'table' && add.length + remove.length > 0);
   const elements = isTableChanging ? undefined : changes.find(({ kind }) => kind === 'element');
-  return new Set(elements?.remove.filter((item) => 'set' in item && item.value !== undefined && !item.key.includes('/')));
+  return elements?.remove.filter((item) => 'set' in item && item.value !== undefined && !item.key.includes('/')) ?? [];
 }
 
 /** Tables that are there already are loaded with the elements that change in the same run; to new ones elements are added as ever. */

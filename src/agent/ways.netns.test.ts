@@ -1,0 +1,79 @@
+// Between two hosts' containers a packet each millisecond, while the way to the other host changes again and again: routes together
+// with the neighbours, forwarding entries and links that they need.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
+import { test } from 'node:test';
+import { mustBeIsolated } from '#test/isolated.ts';
+import { makeFlatCluster, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
+import { plan } from '#drivers/plan.ts';
+import { inNetns } from '#kernel/netns.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { eventually, type Place, Wire } from './namespaces.fixture.ts';
+
+mustBeIsolated();
+
+const hosts = [1, 2].map((index) =>
+  makeHost(index, {
+    underlay: [
+      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
+      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
+    ],
+  }),
+);
+
+/** Requests for an echo that have come in. */
+const asked = (place: Place): Record<4 | 6, number> => {
+  const [names = '', values = ''] = place.run('cat', '/proc/net/snmp').match(/^Icmp:.*/gm) ?? [];
+  const four = values.split(' ')[names.split(' ').indexOf('InEchos')];
+  const [, six] = /^Icmp6InEchos\s+(\d+)/m.exec(place.run('cat', '/proc/net/snmp6')) ?? [];
+  return { 4: Number(four), 6: Number(six) };
+};
+
+/** A packet each millisecond until it is told to stop; how many there were. */
+function stream(from: Place, target: string): () => Promise<number> {
+  const child = inNetns(from.path, () => spawn('ping', ['-n', '-q', '-i', '0.001', target], { stdio: ['ignore', 'pipe', 'ignore'] }));
+  let said = '';
+  child.stdout.on('data', (bytes) => (said += String(bytes)));
+  return async () => {
+    child.kill('SIGINT');
+    await once(child, 'close');
+    return Number(/^(\d+) packets transmitted/m.exec(said)?.[1]);
+  };
+}
+
+test('no packet is lost where hosts are reached by another way from one moment to the next', async () => {
+  using wire = new Wire();
+  const network = makeNetwork('flat', { model: 'flannel', vni: 7 });
+  const { local, snapshot } = makeFlatCluster(network, hosts, '/run/ways');
+  const [ours, theirs] = hosts.map(({ id, underlay }) =>
+    wire.host(
+      id,
+      underlay.map(({ ip, subnet }) => ip + subnet.replace(/.*\//, '/')),
+    ),
+  );
+  const [self, other] = hosts;
+  assert.ok(ours !== undefined && theirs !== undefined && self !== undefined && other !== undefined);
+  theirs.apply(plan(snapshot, [local[2]], other));
+  const carriedBy = (carry: 'vxlan' | 'host-gateway') => {
+    const changed = { ...network, choices: { ...network.choices, carry } };
+    ours.apply(plan({ ...snapshot, networks: new Map([[network.id, changed]]) }, [local[0]], self));
+  };
+  carriedBy('vxlan');
+  const [from, to] = [wire.container(ours, local[0]), wire.container(theirs, local[2])];
+  const addresses = local[2].endpoint.addresses;
+  for (const ip of addresses) await eventually(() => from.ping(ip), `${ip} to answer`);
+  const before = asked(to);
+  const streams = addresses.map((ip) => stream(from, ip));
+  for (let round = 0; round < 15; round++) {
+    for (const carry of ['host-gateway', 'vxlan'] as const) {
+      carriedBy(carry);
+      await setTimeout(20);
+    }
+  }
+  const [four, six] = await Promise.all(streams.map((stop) => stop()));
+  const after = asked(to);
+  assert.deepEqual({ 4: after[4] - before[4], 6: after[6] - before[6] }, { 4: four, 6: six });
+  assert.ok((four ?? 0) > 100 && (six ?? 0) > 100);
+});
