@@ -129,6 +129,42 @@ export interface VersionAnswer {
 }
 export const versionAnswer: Schema<VersionAnswer> = v.strictObject({ version: v.string(), api: v.string() });
 
+/** What the controller that keeps the cloud last knew of it. */
+export interface CloudReport {
+  /** Project and cloud, in words. */
+  readonly place: string;
+  /** When the cloud was last as it should be, or was made so. */
+  readonly lookedAt?: string;
+  /** When something was last changed there, and what. */
+  readonly changedAt?: string;
+  readonly changes: readonly string[];
+  /** What is in the way and nothing can be done about from here. */
+  readonly problems: readonly string[];
+  /** Why it cannot be looked at or changed. */
+  readonly failure?: CloudFailure;
+}
+export interface CloudFailure {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string;
+  readonly since: string;
+}
+export const cloudReport: Schema<CloudReport> = v.strictObject({
+  place: v.string(),
+  lookedAt: optional(field.timestamp),
+  changedAt: optional(field.timestamp),
+  changes: v.array(v.string()),
+  problems: v.array(v.string()),
+  failure: optional(
+    v.strictObject({
+      code: v.string(),
+      message: v.string(),
+      hint: optional(v.string()),
+      since: field.timestamp,
+    } satisfies EntriesOf<CloudFailure>),
+  ),
+} satisfies EntriesOf<CloudReport>);
+
 export interface PutLine<K extends ResourceKind> {
   readonly type: 'put';
   readonly kind: K;

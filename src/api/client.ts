@@ -278,6 +278,11 @@ export class Client implements AsyncDisposable {
     await this.#ask({ method: 'DELETE', path: `/v1/certificates/${part(serial)}`, answer: answers.nothing, isRepeatable: true });
   }
 
+  /** Fault `not-found` while no controller keeps a cloud. */
+  cloud(): Promise<answers.CloudReport> {
+    return this.#ask({ method: 'GET', path: '/v1/cloud', answer: answers.cloudReport, isRepeatable: true });
+  }
+
   version(): Promise<answers.VersionAnswer> {
     return this.#ask({ method: 'GET', path: '/version', answer: answers.versionAnswer, isRepeatable: true });
   }

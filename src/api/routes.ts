@@ -154,6 +154,7 @@ export interface Routes extends ReadRoutes {
   readonly 'list-certificates': Route<NoQuery, unknown>;
   readonly 'revoke-certificate': Route<NoQuery, unknown>;
   readonly watch: Route<WatchQuery, unknown>;
+  readonly 'read-cloud': Route<NoQuery, unknown>;
   readonly version: Route<NoQuery, unknown>;
 }
 export type Operation = keyof Routes;
@@ -385,6 +386,16 @@ export const routes: Routes = {
     body: noBody,
     status: 200,
     stream: true,
+  },
+  'read-cloud': {
+    method: 'GET',
+    path: '/v1/cloud',
+    summary: 'What the controller that keeps the cloud last knew of it; 404 while none does',
+    access: ['admin', 'operator', 'viewer'],
+    query: none,
+    body: noBody,
+    answer: answers.cloudReport,
+    status: 200,
   },
   version: {
     method: 'GET',

@@ -15,6 +15,7 @@ const cache = env['XDG_CACHE_HOME'] ?? (home === undefined ? undefined : join(ho
 if (cache !== undefined) enableCompileCache(join(cache, 'causeway', 'node'));
 
 const { main } = await import('#cli/main.ts');
+const { cloudSurroundings } = await import('./cloud-surroundings.ts');
 
 const userFolder = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'));
 const contextFiles = [...(userFolder === undefined ? [] : [join(userFolder, 'causeway', 'contexts.yaml')]), '/etc/causeway/contexts.yaml'];
@@ -25,13 +26,6 @@ function credentialsOf(token: string | undefined, certificate: Target['certifica
   if (certificate !== undefined)
     return { type: 'certificate', ...certificate, boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() };
   return token === undefined ? { type: 'none' } : { type: 'token', token };
-}
-
-/** Where openstacksdk looks, in its order. */
-function cloudFiles(name: 'clouds' | 'secure', given: string | undefined): string[] {
-  const folders = [process.cwd(), ...(userFolder === undefined ? [] : [join(userFolder, 'openstack')]), '/etc/openstack'];
-  const found = folders.flatMap((folder) => ['yaml', 'yml', 'json'].map((ending) => join(folder, `${name}.${ending}`)));
-  return [...(given === undefined ? [] : [given]), ...found];
 }
 
 const surroundings: Surroundings = {
@@ -56,11 +50,7 @@ const surroundings: Surroundings = {
   agentSocket: existsSync(agentSocket) || existsSync(identityFile) ? agentSocket : undefined,
   identityFile,
   hostname: hostname(),
-  cloud: {
-    environment: Object.fromEntries(Object.entries(env).filter(([name]) => name.startsWith('OS_'))),
-    configFiles: cloudFiles('clouds', env['OS_CLIENT_CONFIG_FILE']),
-    secureFiles: cloudFiles('secure', env['OS_CLIENT_SECURE_FILE']),
-  },
+  cloud: cloudSurroundings(env),
 };
 
 // A reader that went away (`causeway network ls | head -1`) is not an error.

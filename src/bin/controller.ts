@@ -5,12 +5,15 @@ import pino from 'pino';
 import { Fault } from '#model/fault.ts';
 import { controllerPort } from '#model/numbers.ts';
 import { openStore } from '#store/open.ts';
+import type { Control } from '#controller/control.ts';
 import { openController } from '#controller/controller.ts';
 import { writeFirstContext } from '#controller/first-context.ts';
 import { startServer } from '#controller/server.ts';
+import type { CloudOptions } from './controller-cloud.ts';
 import { runKubernetesController } from './kubernetes-controller.ts';
 
-interface Options {
+interface Options extends Omit<CloudOptions, 'cloud'> {
+  readonly cloud?: string | true;
   readonly kubernetes?: string;
   readonly leaseNamespace: string;
   readonly store: string;
@@ -25,6 +28,12 @@ function parseListen(text: string): Options['listen'] {
   if (port === undefined || Number(port) > 65535)
     throw new InvalidArgumentError('Write it as ADDRESS:PORT, for example 0.0.0.0:7480 or [::]:7480.');
   return { host: bracketed ?? (plain === undefined || plain === '' ? everyAddress() : plain), port: Number(port) };
+}
+
+function parseInterval(text: string): number {
+  const seconds = /^[0-9]{1,5}$/.test(text) ? Number(text) : 0;
+  if (seconds < 5 || seconds > 86_400) throw new InvalidArgumentError('Write it as a number of seconds, 5 to 86400.');
+  return seconds;
 }
 
 const versionOf = (): string => {
@@ -45,6 +54,12 @@ const localUrl = ({ host }: Options['listen'], port: number): string => {
   return `https://${name.includes(':') ? `[${name}]` : name}:${port}`;
 };
 
+/** What speaks with clouds is loaded where there is one. */
+async function keepCloud(control: Control, options: CloudOptions): Promise<AsyncDisposable> {
+  const cloud = await import('./controller-cloud.ts');
+  return cloud.keepCloud(control, options, process.env);
+}
+
 async function run(options: Options): Promise<void> {
   const log = pino({ level: options.logLevel, errorKey: 'error' }, pino.destination({ dest: 2, sync: true }));
   const { kubernetes, leaseNamespace } = options;
@@ -61,6 +76,8 @@ async function run(options: Options): Promise<void> {
     port,
     names: [...options.san, ...(host === '0.0.0.0' || host === '::' ? [] : [host])],
   });
+  await using beside = new AsyncDisposableStack();
+  if (options.cloud !== undefined) beside.use(await keepCloud(controller.control, { ...options, cloud: options.cloud }));
   const wrote = await writeFirstContext(controller.control, options.contextsFile, localUrl(options.listen, server.port));
   if (wrote) log.info({ file: options.contextsFile }, 'Wrote the context of the first administrator');
   log.info(
@@ -94,6 +111,20 @@ const program = new Command('causeway controller')
     new Option('--san <name>', 'a name or address under which the controller is reached (repeat, or separate by commas)')
       .argParser(collect)
       .default([], 'none beside its own addresses'),
+  )
+  .addOption(
+    new Option(
+      '--cloud [name]',
+      'keep this OpenStack cloud of clouds.yaml as the networks need it; without a name the one of OS_CLOUD or the other OS_* variables',
+    ).env('CAUSEWAY_CLOUD'),
+  )
+  .option('--cloud-name <name>', 'name of this installation in the cloud, where one project holds several', 'causeway')
+  .option('--cloud-network <network>', "only the hosts' ports on this Neutron network")
+  .option('--cloud-routes <router>', 'give this router ways to containers')
+  .addOption(
+    new Option('--cloud-interval <seconds>', 'time between looks at the cloud where nothing of ours changes')
+      .argParser(parseInterval)
+      .default(60),
   )
   .option('--contexts-file <path>', 'where the first administrator finds address, token and CA', '/etc/causeway/contexts.yaml')
   .addOption(

@@ -19,6 +19,7 @@ export type Client = Pick<
   | 'removeToken'
   | 'certificates'
   | 'revokeCertificate'
+  | 'cloud'
   | 'version'
 >;
 

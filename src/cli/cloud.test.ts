@@ -25,6 +25,8 @@ const lists: Readonly<Record<string, unknown>> = {
   '/network/v2.0/quotas/p/details': { quota: { security_group: { limit: 10, used: 1 }, security_group_rule: { limit: -1, used: 4 } } },
 };
 const asked: string[] = [];
+/** Whether address pairs may be written; nothing else may. */
+let mayPair = true;
 let server: Awaited<ReturnType<typeof serving>>;
 before(async () => {
   let url = '';
@@ -33,6 +35,7 @@ before(async () => {
     const { pathname } = new URL(request.url ?? '', 'http://cloud');
     if (pathname === '/v3/auth/tokens') return identity.answer(request, response, body);
     asked.push(`${request.method} ${pathname}`);
+    if (request.method === 'PUT' && mayPair) return json(response, 412, { message: 'revision' });
     const found = lists[pathname];
     return found === undefined || request.method !== 'GET' ? json(response, 403, { message: 'no' }) : json(response, 200, found);
   });
@@ -86,6 +89,18 @@ test('what is in the way is told with exit status 10', async () => {
   const { status, out } = await ask('cloud plan', 3);
   assert.equal(status, 10);
   assert.match(out, /Problems\n {2}Host host-3 is left out: no port of the project has the address 10\.213\.0\.3/);
+});
+
+test('networks that the login does not let be are named, and nothing is begun', async () => {
+  mayPair = false;
+  asked.length = 0;
+  const planned = await ask('cloud plan');
+  assert.equal(planned.status, 10);
+  assert.match(planned.out, /net-aaaaaaaaaa02 cannot be carried as wanted: the login to the cloud may not write allowed address pairs/);
+  const applied = await ask('cloud apply --yes');
+  assert.match(applied.err, /Error \(forbidden\): net-aaaaaaaaaa02 cannot be carried as wanted.* Nothing was changed/);
+  assert.deepEqual(new Set(asked.filter((line) => !line.startsWith('GET '))), new Set(['PUT /network/v2.0/ports/port-1']));
+  mayPair = true;
 });
 
 test('a refusal of the cloud is told with its words; bad names before anything is asked', async () => {

@@ -2,11 +2,12 @@
 // needed comes from the controller, what there is from the cloud; the login to it is the user's own and stays on this machine.
 import { applyWish, readState, type Scope } from '#cloud/apply.ts';
 import { findCloud } from '#cloud/clouds.ts';
+import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { type CloudPlan, planCloud, type QuotaUse, type Step } from '#cloud/plan.ts';
 import { sentence, viewOf } from '#cloud/sentences.ts';
 import { CloudSession } from '#cloud/session.ts';
-import { type CloudFacts, emptyWish, type Wish, wishOf } from '#cloud/wish.ts';
+import { type CloudFacts, checkName, emptyWish, type Wish, wishOf } from '#cloud/wish.ts';
 import { Fault } from '#model/fault.ts';
 import type { Command } from 'commander';
 import { all } from './client.ts';
@@ -55,32 +56,38 @@ async function inCloud(session: Session, options: Options, work: (work: Work) =>
   return await work({ neutron, place, read: () => readState(neutron, scope) });
 }
 
-/** It becomes part of tags, groups' names and descriptions. */
-function checkName(name: string): void {
-  if (/^[a-z0-9][a-z0-9-]{0,31}$/.test(name)) return;
-  throw new Fault('invalid', `Not a name for an installation: ${name}`, {
-    field: 'name',
-    hint: 'Use lower-case letters, digits and hyphens',
-  });
-}
-
 /** Fault `unavailable` as long as nothing is known of any host: to wish for nothing then would take everything back. */
-async function wished(session: Session, { name }: Options): Promise<Wish> {
-  const wish = wishOf(await factsOf(session), name);
-  if (wish.ports.length > 0) return wish;
+async function wished(session: Session, { name }: Options): Promise<{ facts: CloudFacts; wish: Wish }> {
+  const known = await factsOf(session);
+  const wish = wishOf(known, name);
+  if (wish.ports.length > 0) return { facts: known, wish };
   throw new Fault('unavailable', 'No host has told its address yet, so nothing is known to be needed', {
     hint: 'Wait for the agents; to take everything back use "causeway cloud destroy"',
   });
 }
 
 const plan = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
-  inCloud(session, options, async ({ read, place }) => {
-    const wish = await wished(session, options);
-    return planAnswer(planCloud(wish, await read()), place);
+  inCloud(session, options, async ({ neutron, read, place }) => {
+    const { facts: known, wish } = await wished(session, options);
+    const state = await read();
+    const fallback = await fallbackOf({ neutron, facts: known, name: options.name }, state);
+    const planned = planCloud(wish, state);
+    const problems = fallback === undefined ? planned.problems : [...planned.problems, fallbackText(fallback)];
+    return planAnswer({ ...planned, problems }, place);
   });
 
+const fallbackText = ({ networks, because }: Fallback): string =>
+  `${networks.map(({ name }) => name).join(', ')} cannot be carried as wanted: ${because}. A controller that keeps the cloud (--cloud) would carry this by vxlan`;
+
 const apply = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
-  inCloud(session, options, async (work) => carryOut(session, work, { wish: await wished(session, options), options }));
+  inCloud(session, options, async (work) => {
+    const { facts: known, wish } = await wished(session, options);
+    const fallback = await fallbackOf({ neutron: work.neutron, facts: known, name: options.name }, await work.read());
+    if (fallback === undefined) return carryOut(session, work, { wish, options });
+    throw new Fault('forbidden', `${fallbackText(fallback)}. Nothing was changed`, {
+      hint: 'Start the controller with --cloud, make the networks with another carriage, or ask the operator of the cloud',
+    });
+  });
 
 const destroy = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, (work) => carryOut(session, work, { wish: emptyWish(options.name), options }));

@@ -132,6 +132,9 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
     async revokeCertificate(serial) {
       requests.push(`DELETE certificates/${serial}`);
     },
+    cloud: async () => {
+      throw new Fault('not-found', 'No controller keeps a cloud');
+    },
     version: async () => ({ version, api: '1' }),
   };
 }

@@ -59,6 +59,7 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
           ['Name', network.name],
           ['Id', network.id],
           ['Model', `${network.model} (carried by ${network.choices.carry}${network.encrypted ? ', encrypted' : ''})`],
+          ['Instead of', network.instead === undefined ? undefined : `${network.instead.carry}, as ${network.instead.because}`],
           ['Tenant', network.tenant],
           ['VNI', network.model === 'swarm' ? undefined : String(network.vni)],
           ['Internal', network.internal ? 'yes: no outgoing traffic, no published ports' : undefined],

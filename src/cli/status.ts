@@ -1,6 +1,7 @@
 // `causeway status`: one look at the whole installation. Exit status 0 when all is well, 10 when something is degraded.
 import { agentProblems, agentView } from './agent.ts';
 import { all } from './client.ts';
+import { cloudProblems, cloudReportOf, cloudText } from './cloud-report.ts';
 import { examples, type Group } from './command.ts';
 import { degradedExit } from './faults.ts';
 import { hostState, noHosts, shownHosts } from './host.ts';
@@ -10,12 +11,13 @@ import { facts, type Look, paint, table } from './table.ts';
 
 async function status(session: Session): Promise<Answer> {
   const { client, target } = await session.connection();
-  const [{ version }, hosts, networks, endpoints, exposures] = await Promise.all([
+  const [{ version }, hosts, networks, endpoints, exposures, cloud] = await Promise.all([
     client.version(),
     all(client, 'hosts'),
     all(client, 'networks'),
     all(client, 'endpoints'),
     all(client, 'exposures'),
+    cloudReportOf(client),
   ]);
   const { now, agentSocket } = session.surroundings;
   const agent = agentSocket === undefined ? undefined : await agentView(agentSocket);
@@ -26,7 +28,7 @@ async function status(session: Session): Promise<Answer> {
   const reported = problemsOf({ hosts, networks, endpoints, exposures }, now()).filter(
     (one) => one.where !== agent?.host || !here.some(({ problem }) => one.problem.endsWith(problem)),
   );
-  const problems = [...reported, ...silent, ...here];
+  const problems = [...reported, ...silent, ...here, ...(cloud === undefined ? [] : cloudProblems(cloud))];
   const members = Map.groupBy(endpoints, ({ network }) => network);
   return {
     status: problems.length === 0 ? 0 : degradedExit,
@@ -35,6 +37,7 @@ async function status(session: Session): Promise<Answer> {
       healthy: problems.length === 0,
       controller: { context: target.name, url: target.url, version },
       ...(agent === undefined ? {} : { agent }),
+      ...(cloud === undefined ? {} : { cloud }),
       hosts: hosts.map((host) => ({
         name: host.name,
         state: hostState(host, now()),
@@ -54,6 +57,7 @@ async function status(session: Session): Promise<Answer> {
               ? undefined
               : `${agent.host}, ${agent.connected ? 'following' : 'not following'} the controller; Docker ${agent.docker?.engine ?? 'not asked'}`,
           ],
+          ['Cloud', cloud === undefined ? undefined : cloudText(cloud)],
           ['State', problems.length === 0 ? 'all well' : `${problems.length} ${problems.length === 1 ? 'problem' : 'problems'}`],
         ]),
         `\nHosts\n${shownHosts(look, hosts, noHosts)}`,

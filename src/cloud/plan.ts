@@ -184,7 +184,7 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
   const steps: PortStep[] = [];
   const used = new Set<string>();
   for (const wished of wish.ports) {
-    const found = portOf(wished, state.ports);
+    const found = findPort(wished, state.ports);
     if (typeof found === 'string') {
       problems.push({ text: found, blocks: 'all' });
       continue;
@@ -211,7 +211,8 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
   }
 }
 
-function portOf({ host, addresses }: WishedPort, ports: readonly NeutronPort[]): NeutronPort | string {
+/** A host's port, or why there is none to speak of. */
+export function findPort({ host, addresses }: WishedPort, ports: readonly NeutronPort[]): NeutronPort | string {
   const wanted = new Set<string>(addresses);
   const found = ports.filter((port) => port.addresses.some(({ ip }) => wanted.has(ip)));
   const [port, other] = found;
@@ -224,6 +225,16 @@ function portOf({ host, addresses }: WishedPort, ports: readonly NeutronPort[]):
 function mtuTrouble({ host, mtu }: WishedPort, network: NeutronNetwork): string | undefined {
   if (mtu === undefined || network.mtu === 0 || mtu <= network.mtu) return undefined;
   return `Host ${host} sends packets of up to ${mtu} bytes, but its network ${network.name || network.id} takes ${network.mtu}: set the MTU of its interface, or large packets are lost`;
+}
+
+/** Why some port could not have all the pairs that are wished for. */
+export function pairsTrouble(wish: Wish, state: CloudState): string | undefined {
+  for (const wished of wish.ports) {
+    const port = findPort(wished, state.ports);
+    const trouble = typeof port === 'string' ? undefined : troubleOf(wished, port, wish.name);
+    if (trouble !== undefined) return trouble;
+  }
+  return undefined;
 }
 
 function troubleOf({ host, pairs }: WishedPort, port: NeutronPort, name: string): string | undefined {

@@ -19,16 +19,23 @@ export interface Service {
   readonly name: string;
 }
 
+export interface SessionOptions extends HttpOptions {
+  /** Asked before everything but reading; absent: always. */
+  readonly mayWrite?: () => boolean;
+}
+
 export class CloudSession implements AsyncDisposable {
   readonly cloud: Cloud;
   readonly #http: CloudHttp;
   readonly #now: () => number;
+  readonly #mayWrite: () => boolean;
   #token: Promise<Token> | undefined;
 
-  constructor(cloud: Cloud, options: HttpOptions = {}, now: () => number = Date.now) {
+  constructor(cloud: Cloud, { mayWrite, ...options }: SessionOptions = {}, now: () => number = Date.now) {
     this.cloud = cloud;
     this.#http = new CloudHttp({ ca: cloud.ca, trustsAnybody: !cloud.verify, ...options });
     this.#now = now;
+    this.#mayWrite = mayWrite ?? ((): boolean => true);
   }
 
   /** Requests that were sent, retries included. */
@@ -55,8 +62,11 @@ export class CloudSession implements AsyncDisposable {
     return asked;
   }
 
-  /** Faults as CloudHttp.ask and endpointOf. A token that is refused is replaced once. */
+  /** Faults as CloudHttp.ask and endpointOf; `stale` when it may not write any more. A token that is refused is replaced once. */
   async ask(service: Service, question: ServiceQuestion): Promise<Reply> {
+    if (question.method !== 'GET' && !this.#mayWrite()) {
+      throw new Fault('stale', 'Another controller keeps the cloud now, so nothing was written');
+    }
     const token = await this.token();
     try {
       return await this.#askWith(token, service, question);

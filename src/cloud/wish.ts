@@ -3,6 +3,7 @@
 // rules does not grow with hosts. With ML2/OVN such a rule does not cover allowed address pairs of the group's members (its
 // address set holds fixed addresses only), so packets with containers' addresses have rules by range.
 import { passagesOf } from '#drivers/passages.ts';
+import { Fault } from '#model/fault.ts';
 import { type Cidr, covers, type Family, familyOf, type Ip } from '#model/ip.ts';
 import type { Block, Endpoint, Exposure, Host, Network, Pool } from '#model/resources.ts';
 
@@ -72,6 +73,15 @@ const protocolNames: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 1
 const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
 const directions = ['ingress', 'egress'] as const;
 
+/** It becomes part of tags, groups' names and descriptions. Fault `invalid`. */
+export function checkName(name: string): void {
+  if (/^[a-z0-9][a-z0-9-]{0,31}$/.test(name)) return;
+  throw new Fault('invalid', `Not a name for an installation: ${name}`, {
+    field: 'name',
+    hint: 'Use lower-case letters, digits and hyphens',
+  });
+}
+
 export const emptyWish = (name: string): Wish => ({ name, groups: [], ports: [], needs: [], routes: { ranges: [], routes: [] } });
 
 /** Nothing where there is no host yet. */
@@ -114,10 +124,12 @@ function needsOf(network: Network, pools: readonly Pool[], families: ReadonlySet
     const rules = [...families].flatMap((family) =>
       directions.map((direction): WishedRule => ({ direction, ethertype: ethertypes[family], protocol, port, remote: 'hosts', why })),
     );
-    const what = `${protocolNames[protocol] ?? `protocol ${protocol}`}${port === undefined ? '' : ` ${port}`} between hosts (${why})`;
+    const what = `${protocolNames[protocol] ?? `protocol ${protocol}`}${port === undefined ? '' : ` ${port}`} between hosts (${why})${insteadOf(network)}`;
     return { network: network.name, what, without: withoutRule(network), rules, pairs: [] };
   });
 }
+
+const insteadOf = ({ instead }: Network): string => (instead === undefined ? '' : `, instead of ${instead.carry} as ${instead.because}`);
 
 /**
  * WireGuard sends from the port that it listens on. What both ends have sent counts as answered on either side, so it may pass a

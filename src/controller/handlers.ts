@@ -5,6 +5,7 @@ import type { Bind, Reply, Surroundings } from './app.ts';
 import { deleteBgp, deleteSecret, putBgp, putSecret, readSecret } from './bgp.ts';
 import { askLoan, claimBlock, forgetLoan, releaseBlock, settleLoan } from './blocks.ts';
 import { listCertificates, revokeCertificate } from './certificates.ts';
+import { readCloudReport } from './cloud.ts';
 import { batchEndpoints, deleteEndpoint, putEndpoint } from './endpoints.ts';
 import { createExposure, deleteExposure, replaceExposure } from './exposures.ts';
 import { find } from './find.ts';
@@ -148,5 +149,6 @@ export function bindAll(bind: Bind, surroundings: Surroundings): void {
   for (const kind of resourceKinds) bindReads(bind, surroundings, kind);
   for (const some of [bindNetworks, bindBlocks, bindEndpoints, bindTenants, bindBgp, bindHosts, bindTokens]) some(bind, surroundings);
   bind(routes.watch, (call) => answerWatch(surroundings, call));
+  bind(routes['read-cloud'], async () => ({ body: await readCloudReport(surroundings.control) }));
   bind(routes.version, async () => ({ body: { version: surroundings.control.version, api: apiVersion } }));
 }

@@ -26,6 +26,10 @@ export const keys = {
   routes: (host: string): string => `routes/${host}`,
   /** Written by whoever depends on a set staying as it was seen; its revision is what others check. */
   guard: (what: string): string => `guards/${what}`,
+  /** Who of several controllers does it. */
+  lease: (what: string): string => `leases/${what}`,
+  /** What the one that keeps the cloud has last seen there. */
+  cloudReport: 'reports/cloud',
   authority: 'ca/root',
 } as const;
 

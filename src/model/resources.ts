@@ -87,10 +87,18 @@ export interface Choices {
   readonly guard: 'isolated' | 'open' | 'docker';
 }
 
+export interface Instead {
+  readonly carry: CarryName;
+  /** A sentence without a full stop. */
+  readonly because: string;
+}
+
 export interface Network extends Meta {
   readonly model: ModelName;
   readonly tenant: string;
   readonly choices: Choices;
+  /** How it was wanted to be carried, and why it is not as long as this is set; `choices.carry` is what is done. */
+  readonly instead?: Instead;
   /** True exactly when the carriage encrypts (`wireguard`, or Docker's own encryption for the model `swarm`). */
   readonly encrypted: boolean;
   /** Neither outgoing traffic nor published ports. */

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
+import { parseCidr } from '#model/ip.ts';
+import type { Network } from '#model/resources.ts';
+import { asIfBoth, asIfFallen, fallbackOf, restorable } from './fallback.ts';
+import { Neutron } from './neutron.ts';
+import { portOf, stateOf } from './plan.fixture.ts';
+import { cloudOf, json, keystone, serving } from './server.fixture.ts';
+import { CloudSession } from './session.ts';
+import { type CloudFacts, wishOf } from './wish.ts';
+
+const plain = makeNetwork('plain', { model: 'flannel', carry: 'host-gateway' });
+const over = makeNetwork('over');
+const facts = (networks: readonly Network[], pools = 1): CloudFacts => ({
+  hosts: [makeHost(1), makeHost(2)],
+  networks,
+  pools: Array.from({ length: pools }, (_, index) => makePool('plain', parseCidr(`10.${100 + index}.0.0/16`), 24)),
+  blocks: [],
+  endpoints: [],
+  exposures: [],
+});
+
+/** A Neutron that lets address pairs be written, or does not. */
+async function withRights<T>(may: boolean, work: (neutron: Neutron) => Promise<T>): Promise<T> {
+  let url = '';
+  const identity = keystone(() => url);
+  await using server = await serving((request, response, body) => {
+    if (request.url === '/v3/auth/tokens') return identity.answer(request, response, body);
+    return may ? json(response, 412, { message: 'revision' }) : json(response, 403, { message: 'policy' });
+  });
+  ({ url } = server);
+  await using session = new CloudSession(cloudOf(url));
+  return await work(new Neutron(session));
+}
+
+const fallback = (may: boolean, known: CloudFacts, state = stateOf()) =>
+  withRights(may, (neutron) => fallbackOf({ neutron, facts: known, name: 'cw' }, state));
+
+test('only networks whose packets travel as they are fall back, and only while something is missing', async () => {
+  const found = await fallback(false, facts([plain, over]));
+  assert.deepEqual([found?.networks, found?.because], [[plain], 'the login to the cloud may not write allowed address pairs']);
+  assert.equal(await fallback(true, facts([plain, over])), undefined);
+  assert.equal(await fallback(false, facts([over])), undefined);
+  const paired = stateOf({ ports: [1, 2].map((index) => portOf(index, { pairs: [{ ip_address: '10.100.0.0/16' }] })) });
+  assert.equal(await fallback(false, facts([plain]), paired), undefined, 'what works stays');
+});
+
+const small = (left: number) =>
+  stateOf({ quotas: { security_group: { limit: 10, used: 1 }, security_group_rule: { limit: 4 + left, used: 4 } } });
+
+test('more pairs than a port takes, and a quota of rules that VXLAN needs less of', async () => {
+  assert.match((await fallback(true, facts([plain], 11)))?.because ?? '', /would need 11 allowed address pairs/);
+  assert.match((await fallback(true, facts([plain]), small(3)))?.because ?? '', /quota of security group rules would not do: 8 needed, 7/);
+  assert.equal(await fallback(true, facts([plain]), small(1)), undefined, 'VXLAN would not help');
+});
+
+const rules = (of: CloudFacts): number => wishOf(of, 'cw').groups[0]?.rules.length ?? 0;
+
+test('as wanted again as soon as it may be, and both ways are allowed in between', async () => {
+  const known = facts([plain]);
+  const fallen = asIfFallen(known, { networks: [plain], because: '' }).networks.map((network) => ({
+    ...network,
+    instead: { carry: 'host-gateway', because: '' } as const,
+  }));
+  assert.equal(rules(facts(fallen)), 2);
+  assert.equal(rules(asIfBoth(facts(fallen), fallen)), rules(known), 'every protocol between hosts holds VXLAN, too');
+  assert.deepEqual(wishOf(asIfBoth(facts(fallen), fallen), 'cw').ports[0]?.pairs, ['10.100.0.0/16']);
+  for (const may of [true, false]) {
+    const found = await withRights(may, (neutron) => restorable({ neutron, facts: facts(fallen), name: 'cw' }, stateOf()));
+    assert.deepEqual(found, may ? fallen : []);
+  }
+});

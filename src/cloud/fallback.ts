@@ -1,0 +1,81 @@
+// Networks whose packets travel as they are need address pairs and a rule for each range. Where a cloud does not let that be (the
+// login may not write pairs, a port would need too many, the quota of rules would not do) they are carried by VXLAN, which needs one
+// UDP port between hosts, whichever networks there are; and as they were wanted again as soon as the cloud lets it be.
+import type { Network } from '#model/resources.ts';
+import type { Neutron } from './neutron.ts';
+import type { NeutronPort } from './neutron-schemas.ts';
+import { type CloudState, findPort, pairsTrouble, planCloud, type QuotaUse } from './plan.ts';
+import { mayWritePairs } from './rights.ts';
+import { type CloudFacts, type Need, type Wish, wishOf } from './wish.ts';
+
+export interface Fallback {
+  /** To be carried by VXLAN. */
+  readonly networks: readonly Network[];
+  /** A sentence without a full stop. */
+  readonly because: string;
+}
+
+export interface Judging {
+  readonly neutron: Neutron;
+  readonly facts: CloudFacts;
+  /** Of the installation. */
+  readonly name: string;
+}
+
+const carriedBy = (network: Network, carry: Network['choices']['carry']): Network => ({
+  ...network,
+  choices: { ...network.choices, carry },
+});
+
+/** The facts as they will be. */
+export function asIfFallen(facts: CloudFacts, { networks }: Fallback): CloudFacts {
+  const ids = new Set(networks.map(({ id }) => id));
+  return { ...facts, networks: facts.networks.map((network) => (ids.has(network.id) ? carriedBy(network, 'vxlan') : network)) };
+}
+
+/** What is needed both before and after, so that nothing is interrupted in between. */
+export const asIfBoth = (facts: CloudFacts, wanted: readonly Network[]): CloudFacts => ({
+  ...facts,
+  networks: [...facts.networks, ...wanted.flatMap((network) => (network.instead ? [carriedBy(network, network.instead.carry)] : []))],
+});
+
+function portsOf(wish: Wish, state: CloudState): NeutronPort[] {
+  return wish.ports.flatMap((wished) => {
+    const port = findPort(wished, state.ports);
+    return typeof port === 'string' || !port.portSecurity ? [] : [port];
+  });
+}
+
+const lacks = (need: Need, port: NeutronPort): boolean => need.pairs.some((range) => !port.pairs.some((pair) => pair.ip_address === range));
+const isShort = ({ limit, most }: QuotaUse): boolean => limit >= 0 && most > limit;
+
+/** Which networks the cloud does not let be as they are, but would otherwise. Undefined: none. Faults as mayWritePairs. */
+export async function fallbackOf({ neutron, facts, name }: Judging, state: CloudState): Promise<Fallback | undefined> {
+  const wish = wishOf(facts, name);
+  const ports = portsOf(wish, state);
+  const plain = wish.needs.filter(({ pairs }) => pairs.length > 0);
+  const lacking = plain.filter((need) => ports.some((port) => lacks(need, port)));
+  const [first] = ports.filter((port) => lacking.some((need) => lacks(need, port)));
+  if (first === undefined) return undefined;
+  const names = new Set(lacking.map(({ network }) => network));
+  const networks = facts.networks.filter((network) => names.has(network.name));
+  if (!(await mayWritePairs(neutron, first))) return { networks, because: 'the login to the cloud may not write allowed address pairs' };
+  const trouble = pairsTrouble(wish, state);
+  if (trouble !== undefined) return { networks, because: trouble };
+  const short = planCloud(wish, state).quotas.find(isShort);
+  if (short === undefined) return undefined;
+  const what = short.name.replaceAll('_', ' ');
+  const fallback = { networks, because: `the quota of ${what}s would not do: ${short.most} needed, ${short.limit} allowed` };
+  const isHelp = !planCloud(wishOf(asIfFallen(facts, fallback), name), state).quotas.some(isShort);
+  return isHelp ? fallback : undefined;
+}
+
+/** Networks that are carried otherwise than was wanted and need not be any more. Faults as mayWritePairs. */
+export async function restorable({ neutron, facts, name }: Judging, state: CloudState): Promise<readonly Network[]> {
+  const fallen = facts.networks.filter(({ instead, deletedAt }) => instead !== undefined && deletedAt === undefined);
+  if (fallen.length === 0) return [];
+  const wish = wishOf(asIfBoth(facts, fallen), name);
+  const [port] = portsOf(wish, state);
+  if (port === undefined || pairsTrouble(wish, state) !== undefined || planCloud(wish, state).quotas.some(isShort)) return [];
+  return (await mayWritePairs(neutron, port)) ? fallen : [];
+}

@@ -1,0 +1,228 @@
+// Keeps a cloud as the networks need it: when what is needed changes, and every now and then because somebody may have changed the
+// cloud. It does what `causeway cloud apply` does, again and again; whatever goes wrong is told and tried later, and later again.
+// A wish that is fulfilled is not looked at before the next time, so that changes of containers cost no call.
+import type { CloudReport } from '#api/answers.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import type { Network } from '#model/resources.ts';
+import { applyWish, type Scope, readState } from './apply.ts';
+import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
+import type { Neutron } from './neutron.ts';
+import { sentence } from './sentences.ts';
+import { type CloudFacts, type Wish, wishOf } from './wish.ts';
+
+export interface KeeperLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+export interface KeeperOptions {
+  readonly neutron: Neutron;
+  /** Of the installation, as `causeway cloud apply --name`. */
+  readonly name: string;
+  readonly scope: Scope;
+  readonly facts: () => CloudFacts;
+  /** Of several keepers of one installation one does the work. */
+  readonly isLeading: () => boolean;
+  /** For people to see, wherever they ask. */
+  readonly tell: (report: CloudReport) => Promise<void>;
+  /** Changes how networks are carried, and returns when `facts` tell of it. */
+  readonly carryInstead: (fallback: Fallback) => Promise<void>;
+  readonly carryAsWanted: (networks: readonly Network[]) => Promise<void>;
+  /** Project and cloud, in words. */
+  readonly place: () => Promise<string>;
+  /** Time between looks at the cloud where nothing of ours changes. */
+  readonly intervalMs: number;
+  readonly log: KeeperLog;
+  readonly now?: () => Date;
+  /** 0 to 1, for jitter. */
+  readonly random?: () => number;
+}
+
+/** Changes come in bursts; each is waited for as long as this before it is looked at. */
+const settleMs = 300;
+const firstPauseMs = 2_000;
+const longestPauseMs = 60_000;
+const mostChanges = 20;
+/** Looks between tries whether networks may be carried as they were wanted. */
+const looksBetweenTries = 10;
+
+/** What passes by itself, and no change of ours helps against: the cloud is away or overloaded, others write to the same things. */
+const isPassing = (error: unknown): boolean =>
+  (['unavailable', 'timeout', 'conflict', 'stale'] as const).some((code) => isFault(error, code));
+
+export class Keeper {
+  readonly #options: KeeperOptions;
+  #isKicked = false;
+  #wake: () => void = () => undefined;
+  /** The wish that the cloud fulfilled when it was last looked at. */
+  #fulfilled: string | undefined;
+  #changes: readonly string[] = [];
+  #changedAt: string | undefined;
+  #looks = 0;
+  #lookedAt: string | undefined;
+  #failingSince: string | undefined;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Something may be needed that was not, or it is this one's turn now. */
+  kick(): void {
+    this.#isKicked = true;
+    this.#wake();
+  }
+
+  /** Until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#wake());
+    for (let failures = 0; !signal.aborted;) {
+      this.#isKicked = false;
+      if (!this.#options.isLeading()) {
+        failures = 0;
+        this.#fulfilled = undefined;
+        this.#looks = 0;
+        await this.#pause(this.#options.intervalMs, true, signal);
+        continue;
+      }
+      const failure = await this.#round(failures);
+      failures = failure === undefined ? 0 : failures + 1;
+      const pauseMs = isPassing(failure) ? this.#backoff(failures) : this.#options.intervalMs;
+      await this.#pauseFor(pauseMs, !isPassing(failure), signal);
+    }
+  }
+
+  /** Half to all of 2 s, 4 s and so on, at most a minute. */
+  #backoff(failures: number): number {
+    const { random = Math.random } = this.#options;
+    return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs) * (0.5 + random() / 2);
+  }
+
+  /** Ends early when something else is wished for than what the cloud fulfils. */
+  async #pauseFor(ms: number, isWaking: boolean, signal: AbortSignal): Promise<void> {
+    const end = performance.now() + ms;
+    while (!signal.aborted) {
+      const left = end - performance.now();
+      if (left <= 0) return;
+      await this.#pause(left, isWaking, signal);
+      if (!this.#isKicked || !isWaking) continue;
+      await this.#pause(settleMs, false, signal);
+      this.#isKicked = false;
+      if (!this.#options.isLeading() || this.#fulfilled !== JSON.stringify(this.#wish())) return;
+    }
+  }
+
+  async #pause(ms: number, isWaking: boolean, signal: AbortSignal): Promise<void> {
+    if (signal.aborted || (isWaking && this.#isKicked)) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    this.#wake = (): void => {
+      if (isWaking || signal.aborted) resolve();
+    };
+    await promise;
+    clearTimeout(timer);
+    this.#wake = (): void => undefined;
+  }
+
+  #wish(): Wish {
+    return wishOf(this.#options.facts(), this.#options.name);
+  }
+
+  async #round(failures: number): Promise<Fault | undefined> {
+    const { log } = this.#options;
+    try {
+      const wish = this.#wish();
+      if (wish.ports.length === 0) {
+        // To wish for nothing then would take everything back.
+        throw new Fault('not-found', 'No host has told its address yet, so nothing is known to be needed', {
+          hint: 'Wait for the agents; to take everything back end this and use "causeway cloud destroy"',
+        });
+      }
+      await this.#chooseCarriages();
+      const settled = this.#wish();
+      const problems = await this.#fulfil(settled);
+      this.#fulfilled = JSON.stringify(settled);
+      if (this.#failingSince !== undefined) log.info({}, 'The cloud is as it should be again');
+      this.#failingSince = undefined;
+      await this.#report(problems, undefined);
+      return undefined;
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      this.#fulfilled = undefined;
+      if (failures === 0) log.warn({ error }, 'The cloud cannot be made as it should be, trying again');
+      this.#failingSince ??= this.#time();
+      await this.#report([], error);
+      return error;
+    }
+  }
+
+  /** What a network needs from now on is allowed before it is carried by it. */
+  async #chooseCarriages(): Promise<void> {
+    const { neutron, name, scope, facts, log, carryInstead, carryAsWanted } = this.#options;
+    const known = facts();
+    if (!known.networks.some((network) => network.instead !== undefined) && !this.#wish().needs.some(({ pairs }) => pairs.length > 0))
+      return;
+    const state = await readState(neutron, scope);
+    const judging = { neutron, name, facts: known };
+    const fallback = await fallbackOf(judging, state);
+    if (fallback !== undefined) {
+      await this.#fulfil(wishOf(asIfFallen(known, fallback), name));
+      await carryInstead(fallback);
+      log.warn(
+        { networks: fallback.networks.map((network) => network.name), because: fallback.because },
+        'Networks are carried by vxlan now',
+      );
+      return;
+    }
+    if (this.#looks++ % looksBetweenTries !== 0) return;
+    const wanted = await restorable(judging, state);
+    if (wanted.length === 0) return;
+    await this.#fulfil(wishOf(asIfBoth(known, wanted), name));
+    await carryAsWanted(wanted);
+    log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
+  }
+
+  async #fulfil(wish: Wish): Promise<readonly string[]> {
+    const { neutron, scope, log } = this.#options;
+    const { steps, plan } = await applyWish(neutron, wish, () => readState(neutron, scope));
+    this.#lookedAt = this.#time();
+    if (steps.length > 0) {
+      this.#changes = steps.map(sentence);
+      this.#changedAt = this.#lookedAt;
+      log.info({ steps: this.#changes.slice(0, mostChanges) }, 'The cloud was changed');
+    }
+    return plan.problems;
+  }
+
+  #time(): string {
+    return (this.#options.now?.() ?? new Date()).toISOString();
+  }
+
+  /** Not to be able to tell is no reason to stop. */
+  async #report(problems: readonly string[], fault: Fault | undefined): Promise<void> {
+    const { tell, place, log } = this.#options;
+    const failure =
+      fault === undefined || this.#failingSince === undefined
+        ? {}
+        : {
+            failure: {
+              code: fault.code,
+              message: fault.message,
+              since: this.#failingSince,
+              ...(fault.hint === undefined ? {} : { hint: fault.hint }),
+            },
+          };
+    try {
+      await tell({
+        place: await place(),
+        ...(this.#lookedAt === undefined ? {} : { lookedAt: this.#lookedAt }),
+        ...(this.#changedAt === undefined ? {} : { changedAt: this.#changedAt }),
+        changes: this.#changes.slice(0, mostChanges),
+        problems,
+        ...failure,
+      });
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      log.warn({ error }, 'The state of the cloud cannot be told');
+    }
+  }
+}

@@ -1,0 +1,179 @@
+// A controller that keeps the cloud as the networks need it: what comes is allowed and what goes is closed without anybody's doing,
+// what is changed by hand comes back, what others make stays, and neither an absent Neutron nor a second controller does harm.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { startController, stopController } from '#lab/causeway.ts';
+import { demo, limited } from '#lab/openstack.ts';
+import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
+import type { Account } from '#lab/openstack-operator.ts';
+import { startNeutron } from '#lab/openstack-services.ts';
+import { missingOf, openstackNeeds } from '#lab/packages.ts';
+import { until } from '#lab/until.ts';
+
+const skip = missingOf(openstackNeeds);
+const patience = { timeoutMs: 120_000, intervalMs: 300 };
+let bed: CloudBed;
+
+interface Status {
+  readonly cloud?: {
+    readonly place: string;
+    readonly changes: readonly string[];
+    readonly problems: readonly string[];
+    readonly failure?: { readonly code: string; readonly message: string };
+  };
+}
+interface Rule {
+  readonly id: string;
+  readonly description: string;
+  readonly protocol: string | null;
+  readonly remote_ip_prefix: string | null;
+}
+interface Group {
+  readonly id: string;
+  readonly name: string;
+  readonly security_group_rules: readonly Rule[];
+}
+interface Port {
+  readonly id: string;
+  readonly name: string;
+  readonly allowed_address_pairs: readonly { readonly ip_address: string }[];
+  readonly tags: readonly string[];
+}
+
+/** The controller again, keeping the cloud as `account`. */
+async function keepAs(account: Account): Promise<void> {
+  const { cloud } = bed;
+  await stopController(cloud.controller);
+  await startController(cloud.controller, {
+    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', '5'],
+    env: cloud.environment(account),
+  });
+  await until('the controller to answer', () => status().catch(() => undefined), patience);
+}
+
+const status = (): Promise<Status> => bed.json<Status>('status');
+const groups = (): Promise<Group[]> => bed.member.get<Group[]>('neutron', '/v2.0/security-groups', 'security_groups');
+const ports = (): Promise<Port[]> => bed.member.get<Port[]>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
+const ours = async (): Promise<Group | undefined> => (await groups()).find(({ name }) => name === 'causeway');
+const rulesOf = async (): Promise<readonly Rule[]> => (await ours())?.security_group_rules ?? [];
+const pairsOf = async (): Promise<string[]> =>
+  (await ports()).flatMap((port) => port.allowed_address_pairs.map(({ ip_address: ip }) => `${port.name} ${ip}`)).toSorted();
+
+before(async () => {
+  if (skip !== false) return;
+  bed = await makeCloudBed({ name: 'os-auto' });
+  await keepAs(demo);
+});
+after(async () => bed?.[Symbol.asyncDispose]());
+
+async function network(name: string, ...options: readonly string[]): Promise<void> {
+  await bed.causeway('network', 'create', name, ...options);
+  for (const index of [1, 2]) {
+    await until(
+      `network ${name} on node${index}`,
+      async () => (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n').includes(name),
+      patience,
+    );
+    await bed.run(index, `${name}${index}`, name);
+  }
+}
+
+const addressOf = (index: number, name: string): Promise<string> =>
+  bed.docker(index, 'inspect', '--format', `{{(index .NetworkSettings.Networks "${name}").IPAddress}}`, `${name}${index}`);
+const passes = async (name: string): Promise<boolean> => bed.pings(1, `${name}1`, await addressOf(2, name));
+
+async function removeNetwork(name: string): Promise<void> {
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `${name}${index}`);
+  await until(
+    `network ${name} to be removed`,
+    async () => (await bed.tryCauseway(['network', 'rm', '--yes', name])).status === 0,
+    patience,
+  );
+}
+
+test('networks that come are allowed, networks that go are closed, and nobody has to do anything', { skip }, async () => {
+  await network('over', '--subnet', '10.80.0.0/24');
+  await until('packets by VXLAN to pass', () => passes('over'), patience);
+  await network('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.82.0.0/16');
+  await until('packets as they are to pass', () => passes('plain'), patience);
+  assert.deepEqual(await pairsOf(), ['node1 10.82.0.0/16', 'node2 10.82.0.0/16']);
+  await until('the state to be told', async () => (await status()).cloud?.failure === undefined, patience);
+  const { cloud } = await status();
+  assert.match(cloud?.place ?? '', /^project demo of http:/);
+  assert.deepEqual(cloud?.problems, []);
+  await removeNetwork('plain');
+  await until('its pairs to be gone', async () => (await pairsOf()).length === 0, patience);
+  await until('its rules to be gone', async () => (await rulesOf()).length === 2, patience);
+  assert.ok(await passes('over'));
+});
+
+test('a rule that was removed by hand comes back, and what a neighbour has made stays', { skip }, async () => {
+  const group = (await ours()) ?? assert.fail('no group of ours');
+  const [first] = group.security_group_rules;
+  const ssh = { security_group_id: group.id, direction: 'ingress', protocol: 'tcp', port_range_min: 22, port_range_max: 22 };
+  const theirs = await bed.member.send<Rule>('neutron', 'POST', '/v2.0/security-group-rules', { security_group_rule: ssh });
+  const [port] = await ports();
+  await bed.member.send('neutron', 'PUT', `/v2.0/ports/${port?.id}`, { port: { allowed_address_pairs: [{ ip_address: '10.90.0.0/16' }] } });
+  await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${first?.id}`);
+  await until('the rule to come back', async () => (await rulesOf()).filter(({ id }) => id !== theirs.id).length === 2, patience);
+  await until('packets to pass again', () => passes('over'), patience);
+  // While ours come and go.
+  await network('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.82.0.0/16');
+  await until('packets as they are to pass', () => passes('plain'), patience);
+  await removeNetwork('plain');
+  await until('only their pair to be left', async () => (await pairsOf()).join() === `${port?.name} 10.90.0.0/16`, patience);
+  assert.ok((await rulesOf()).some(({ id }) => id === theirs.id));
+  await bed.member.send('neutron', 'PUT', `/v2.0/ports/${port?.id}`, { port: { allowed_address_pairs: [] } });
+  await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${theirs.id}`);
+});
+
+test('while Neutron is away that is told and containers go on; afterwards what has changed meanwhile is made so', { skip }, async () => {
+  const { controller } = bed.cloud;
+  await controller.stopService('neutron', 'SIGKILL');
+  await network('late', '--encrypted', '--subnet', '10.83.0.0/24');
+  await until('the absence to be told', async () => (await status()).cloud?.failure?.code === 'unavailable', patience);
+  assert.ok(await passes('over'));
+  await startNeutron(controller);
+  await until('the rules of the late network', async () => (await rulesOf()).length === 4, patience);
+  await until('that all is well to be told', async () => (await status()).cloud?.failure === undefined, patience);
+  await removeNetwork('late');
+  await until('its rules to be gone', async () => (await rulesOf()).length === 2, patience);
+});
+
+interface Shown {
+  readonly choices: { readonly carry: string };
+  readonly instead?: { readonly carry: string; readonly because: string };
+}
+const shown = (name: string): Promise<Shown> => bed.json<Shown>('network', 'show', name);
+
+test(
+  'who may not write address pairs gets networks by VXLAN, containers run on, and with the right all is as it was wanted',
+  { skip },
+  async () => {
+    await keepAs(limited);
+    const options = { hall: ['--model', 'flannel', '--carry', 'host-gateway'], hill: ['--model', 'calico'] };
+    for (const [name, [...more]] of Object.entries(options)) {
+      await network(name, ...more, '--subnet', name === 'hall' ? '10.84.0.0/16' : '10.85.0.0/16');
+      await until(`${name} to be carried by VXLAN`, async () => (await shown(name)).choices.carry === 'vxlan', patience);
+      assert.match((await shown(name)).instead?.because ?? '', /may not write allowed address pairs/);
+      assert.match(await bed.causeway('network', 'show', name), /Instead of: +(host-gateway|bgp), as the login/);
+      await until(`packets of ${name} to pass`, () => passes(name), patience);
+    }
+    assert.deepEqual(await pairsOf(), []);
+    const started = await bed.docker(1, 'inspect', '--format', '{{.State.StartedAt}}', 'hall1', 'hill1');
+
+    await keepAs(demo);
+    for (const [name, carry] of [
+      ['hall', 'host-gateway'],
+      ['hill', 'bgp'],
+    ] as const) {
+      await until(`${name} to be carried as it was wanted`, async () => (await shown(name)).choices.carry === carry, patience);
+      assert.equal((await shown(name)).instead, undefined);
+      await until(`packets of ${name} to pass`, () => passes(name), patience);
+    }
+    assert.equal((await pairsOf()).length, 4);
+    assert.equal(await bed.docker(1, 'inspect', '--format', '{{.State.StartedAt}}', 'hall1', 'hill1'), started);
+    for (const name of Object.keys(options)) await removeNetwork(name);
+    await until('all pairs to be gone', async () => (await pairsOf()).length === 0, patience);
+  },
+);
