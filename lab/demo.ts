@@ -1,11 +1,12 @@
 // `causeway demo`: the whole product on one machine, built, proved and left running; and its removal.
 import { parseArgs } from 'node:util';
-import { Fault, isFault } from '#model/fault.ts';
+import { assertNever, Fault, isFault } from '#model/fault.ts';
 import { showChecks } from './demo-check.ts';
 import { checks } from './demo-checks.ts';
 import { showKubernetes } from './demo-kubernetes.ts';
 import { endMeasuring, showMeasures } from './demo-measures.ts';
 import { showNext } from './demo-next.ts';
+import { showOpenStack } from './demo-openstack.ts';
 import { openScreen, type Screen, seconds } from './demo-screen.ts';
 import { makeNetworks, plan, startShops, subnet } from './demo-shops.ts';
 import { openSite } from './demo-site.ts';
@@ -15,7 +16,8 @@ import { withLabLock } from './state.ts';
 
 const usage = `Usage: causeway demo [--quick] [--measure] [--name NAME]
        causeway demo --kubernetes [--name NAME]
-       causeway demo [--kubernetes] --down [--name NAME]
+       causeway demo --openstack [--quick] [--name NAME]
+       causeway demo [--kubernetes | --openstack] --down [--name NAME]
 
 Builds three Docker hosts in network namespaces of this machine, with real engines, a Causeway controller and an agent on
 each; makes two networks with the same addresses, one of them encrypted; starts a small application in each; shows that
@@ -24,11 +26,15 @@ it works, and measures it. What it built stays and can be played with. Running i
 With --kubernetes it builds a real cluster instead, a control plane and two nodes with Causeway as the only network. The programs
 of Kubernetes are built once on a machine from Debian's source, which takes about eight minutes and 3 GB for the time.
 
+With --openstack it builds a real cloud instead, Keystone and Neutron with OVN on two hypervisors, and Docker hosts as its instances
+with port security on, and shows what the cloud drops, what Causeway makes it allow, and that nothing of it stays.
+
   --kubernetes show a Kubernetes cluster instead of Docker hosts
+  --openstack  show Docker hosts as instances of an OpenStack cloud
   --down       remove everything that it built
-  --quick      leave out the measurements
+  --quick      leave out the measurements; with --openstack three of the five models
   --measure    measure again, where a lab that was measured is found
-  --name NAME  name of the lab (default demo, or demo-kubernetes); demos of different names live side by side
+  --name NAME  name of the lab (default demo, demo-kubernetes or demo-openstack); demos of different names live side by side
   -h, --help   show this
 
 Needs root, about 1 GB of memory and 1 GB of disk. Missing Debian packages are installed first.
@@ -36,6 +42,7 @@ Needs root, about 1 GB of memory and 1 GB of disk. Missing Debian packages are i
 
 const options = {
   kubernetes: { type: 'boolean', default: false },
+  openstack: { type: 'boolean', default: false },
   down: { type: 'boolean', default: false },
   quick: { type: 'boolean', default: false },
   measure: { type: 'boolean', default: false },
@@ -43,8 +50,12 @@ const options = {
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
 
+type Kind = 'docker' | 'kubernetes' | 'openstack';
+/** Each with its own name, so that they live side by side. */
+const names: Readonly<Record<Kind, string>> = { docker: 'demo', kubernetes: 'demo-kubernetes', openstack: 'demo-openstack' };
+
 interface Wishes {
-  readonly kubernetes: boolean;
+  readonly kind: Kind;
   readonly down: boolean;
   readonly quick: boolean;
   readonly measure: boolean;
@@ -81,6 +92,20 @@ async function show(screen: Screen, { name, quick, measure }: Wishes): Promise<b
   return failed === 0;
 }
 
+/** Whether every check has passed. */
+function shown(screen: Screen, wished: Wishes): Promise<boolean> {
+  switch (wished.kind) {
+    case 'docker':
+      return show(screen, wished);
+    case 'kubernetes':
+      return showKubernetes(screen, wished.name);
+    case 'openstack':
+      return showOpenStack(screen, wished.name, wished.quick);
+    default:
+      return assertNever(wished.kind);
+  }
+}
+
 async function remove(screen: Screen, name: string): Promise<void> {
   await screen.step(`lab ${name} removed: processes, namespaces, mounts, control groups, files`, () => removeSite(name));
   screen.line('  Kept: installed packages, and .cache in this folder.');
@@ -89,8 +114,10 @@ async function remove(screen: Screen, name: string): Promise<void> {
 function wishes(): Wishes | undefined {
   try {
     const { values } = parseArgs({ options, allowPositionals: false });
-    const { help, name = values.kubernetes ? 'demo-kubernetes' : 'demo', ...rest } = values;
-    if (!help) return { ...rest, name };
+    const { help, kubernetes, openstack, ...rest } = values;
+    if (kubernetes && openstack) throw new Error('--kubernetes and --openstack are two demonstrations: choose one');
+    const kind = kubernetes ? 'kubernetes' : openstack ? 'openstack' : 'docker';
+    if (!help) return { ...rest, kind, name: rest.name ?? names[kind] };
     process.stdout.write(usage);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -102,8 +129,8 @@ function wishes(): Wishes | undefined {
 async function main(): Promise<void> {
   const wished = wishes();
   if (wished === undefined) return;
-  const { down, kubernetes, name } = wished;
-  const command = `./causeway demo${kubernetes ? ' --kubernetes' : ''}`;
+  const { down, kind, name } = wished;
+  const command = `./causeway demo${kind === 'docker' ? '' : ` --${kind}`}`;
   if (process.getuid?.() !== 0) {
     throw new Fault('unsupported', 'The demonstration needs root: it makes network namespaces and starts Docker engines', {
       hint: `sudo ${command}${down ? ' --down' : ''}`,
@@ -122,7 +149,7 @@ async function main(): Promise<void> {
   // One at a time: two would start the same containers. A holder that was killed does not count.
   await withLabLock(`${name}.demo`, async () => {
     if (down) await remove(screen, name);
-    else if (!(await (kubernetes ? showKubernetes(screen, name) : show(screen, wished)))) process.exitCode = 1;
+    else if (!(await shown(screen, wished))) process.exitCode = 1;
   });
 }
 

@@ -7,7 +7,8 @@ import type { Output } from './command.ts';
 import { docker, startDockerd } from './engine.ts';
 import type { Host } from './host.ts';
 import { boxImage, importImages } from './images.ts';
-import { createOpenStack, demo, type Instance, type OpenStack, type OpenStackOptions, publicNetwork } from './openstack.ts';
+import { openLab } from './lab.ts';
+import { createOpenStack, demo, type Instance, OpenStack, type OpenStackOptions, publicNetwork } from './openstack.ts';
 import type { Operator } from './openstack-operator.ts';
 import { type Progress, silentProgress } from './progress.ts';
 import { until } from './until.ts';
@@ -106,6 +107,32 @@ async function makeSite(cloud: OpenStack): Promise<Site> {
 export interface BedOptions extends OpenStackOptions {
   /** Who is told what is being done; nobody where it is absent. */
   readonly progress?: Progress;
+}
+
+/** One that another process has made and whose hosts are still on; undefined for anything less. */
+export async function findCloudBed(name: string, count = 2): Promise<CloudBed | undefined> {
+  const lab = openLab(name);
+  if (lab === undefined || lab.instances.length !== count) return undefined;
+  if (![lab.underlay, lab.outside, lab.controller, ...lab.hosts, ...lab.instances].every(({ isOn }) => isOn)) return undefined;
+  const cloud = new OpenStack(lab);
+  for (const host of [lab.controller, ...lab.hosts, ...lab.instances])
+    for (const service of host.services()) await host.startService(service, 60_000);
+  const member = cloud.operator.as(demo);
+  const idOf = async (kind: string, called: string): Promise<string> => {
+    const [found] = await member.get<Made[]>('neutron', `/v2.0/${kind}?name=${called}`, kind.replaceAll('-', '_'));
+    return found?.id ?? '';
+  };
+  const site: Site = {
+    network: await idOf('networks', 'hosts'),
+    subnet: await idOf('subnets', 'hosts'),
+    router: await idOf('routers', 'main'),
+    group: await idOf('security-groups', 'instances'),
+  };
+  const instances = lab.instances.map(async (host, index): Promise<Instance> => {
+    const port = await cloud.port(await idOf('ports', host.name));
+    return { host, port, hypervisor: lab.host(`host${(index % lab.hosts.length) + 1}`) };
+  });
+  return new CloudBed(cloud, site, await Promise.all(instances));
 }
 
 /** A cloud with `count` instances on different hypervisors, in turns. */
