@@ -36,10 +36,11 @@ const connection = (source: typeof web, destinationPort: number, destination = w
   sourcePort: 40_000,
   destination,
   destinationPort,
+  asked: { destination, destinationPort },
 });
 
 test('exactly what the policies of now would not let begin', () => {
-  const isForbidden = forbidden(facts, new Set([node]));
+  const isForbidden = forbidden(facts, { own: new Set([node]), wayTo: () => undefined });
   const outside = parseIp('192.0.2.1');
   assert.deepEqual(
     [
@@ -55,6 +56,55 @@ test('exactly what the policies of now would not let begin', () => {
   );
 });
 
+const edge: OrderedPolicy = { ...policy, key: 'edge', ingress: policy.ingress ?? [] };
+const early: OrderedPolicy = {
+  ...edge,
+  key: 'early',
+  onHosts: 'untranslated',
+  ingress: [{ name: 'one', action: 'deny', protocol: 6, source: {}, destination: { ports: { ranges: [[30_080, 30_080]], named: [] } } }],
+};
+const links = { '192.0.2.1': 'eth0', '198.51.100.1': 'eth1', '10.44.0.2': 'cwe1', '10.44.9.9': 'eth0' };
+const wayTo = (ip: string): string | undefined => Object.entries(links).find(([one]) => one === ip)?.[1];
+const onHost = (host: Partial<PolicyFacts['host']>, ...policies: readonly OrderedPolicy[]): PolicyFacts => ({
+  ...facts,
+  policies: new Map([policy, ...policies].map((one) => [one.key, one])),
+  host: {
+    links: [{ name: 'HostEndpoint eth0', link: 'eth0', policies: policies.map(({ key }) => key), otherwise: 'deny' }],
+    spared: [],
+    failsafes: [{ direction: 'in', protocol: 6, port: 22, cidr: parseCidr('0.0.0.0/0') }],
+    ...host,
+  },
+});
+
+test("of the host's own connections those that its links' policies would not let begin", () => {
+  const [outside, elsewhere, far] = ['192.0.2.1', '198.51.100.1', '10.44.9.9'].map((ip) => parseIp(ip));
+  assert.ok(outside && elsewhere && far);
+  const own = new Set([node]);
+  const closed = forbidden(onHost({}, edge), { own, wayTo });
+  assert.deepEqual(
+    [
+      connection(outside, 81, node),
+      connection(node, 81, outside),
+      // A failsafe port; another link; the host's own container; the host itself; a pod of the host by a link whose policies are not for that.
+      connection(outside, 22, node),
+      connection(elsewhere, 81, node),
+      connection(client, 81, node),
+      connection(node, 81, node),
+      connection(far, 80, client),
+    ].map(closed),
+    [true, true, false, false, false, false, false],
+  );
+  const nodePort = { ...connection(outside, 8080, client), asked: { destination: node, destinationPort: 30_080 } };
+  assert.deepEqual([forbidden(onHost({}, early), { own, wayTo })(nodePort), closed(nodePort)], [true, false]);
+  const everywhere = { links: [{ name: 'HostEndpoint all', policies: [], otherwise: 'deny' as const }] };
+  assert.deepEqual(
+    [connection(elsewhere, 81, node), connection(client, 81, node), connection(outside, 81, node)].map(
+      forbidden(onHost({ ...everywhere, spared: ['eth0'] }), { own, wayTo }),
+    ),
+    [true, false, false],
+  );
+});
+
 test('looks once for a burst of changes, and not again while nothing changes', async () => {
   let looks = 0;
   const looked = Promise.withResolvers<void>();
@@ -65,6 +115,7 @@ test('looks once for a burst of changes, and not again while nothing changes', a
       return 0;
     },
     own: () => new Set(),
+    ways: () => () => undefined,
     log: () => undefined,
   });
   policed.applied(undefined);

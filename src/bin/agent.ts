@@ -225,6 +225,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     closing,
     publicKey: () => publicKey,
     view: () => agent.view,
+    routes: () => foundRoutes(kinds),
     underlay: () => underlayOf(kinds, options.underlay),
   };
   const cluster = await clusterOf(options, context);

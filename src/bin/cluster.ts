@@ -7,7 +7,9 @@ import type { Controller } from '#agent/agent.ts';
 import type { ClusterBgp } from '#agent/cluster-bgp.ts';
 import { PolicedConnections } from '#agent/policed-connections.ts';
 import type { ClusterView } from '#agent/policy-report.ts';
+import type { FoundRoute } from '#agent/underlay.ts';
 import type { View } from '#agent/view.ts';
+import { wayFinder } from '#agent/ways.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, Journal, LocalAgent } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
@@ -88,6 +90,8 @@ export interface ClusterContext {
   readonly local: () => LocalAgent;
   /** Of this host's WireGuard key, when it can do WireGuard. */
   readonly publicKey: () => string | undefined;
+  /** Of the main table, with the names of their links. */
+  readonly routes: () => readonly FoundRoute[];
   /** Fault `invalid` when the interface that was asked for is not there. */
   readonly underlay: () => Underlay[];
 }
@@ -113,7 +117,7 @@ function portOf(server: string): number {
 
 /** This host as the Node `host`. Faults as readKubeconfig. */
 export function followKubernetes(host: string, node: NodeOptions, context: ClusterContext): Cluster {
-  const { journal, kick, hurry, log, closing, publicKey } = context;
+  const { journal, kick, hurry, log, closing, publicKey, routes } = context;
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
   const access = readKubeconfig(kubeconfig);
   const client = closing.use(new KubernetesClient(access));
@@ -141,7 +145,12 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
   const policed = keepConnections
     ? undefined
     : closing.use(
-        new PolicedConnections({ cut: cutConnections, own: ownAddresses, log: (fields, message) => kubernetesLog.info(fields, message) }),
+        new PolicedConnections({
+          cut: cutConnections,
+          own: ownAddresses,
+          ways: () => wayFinder(routes()),
+          log: (fields, message) => kubernetesLog.info(fields, message),
+        }),
       );
   let isInstalled = false;
   const said: { clash?: string | undefined } = {};

@@ -5,6 +5,9 @@ import { after, before, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { checkPolicyPage } from '#test/policy-page.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { forbidden } from '#agent/policed-connections.ts';
+import { cutConnections } from '#kernel/conntrack.ts';
+import { inNetns } from '#kernel/netns.ts';
 import { everything, type Ip, parseIp } from '#model/ip.ts';
 import type { Action, Failsafe, GuardedLink, OrderedPolicy, PolicyFacts, Rule } from '#model/policy.ts';
 import { protocols } from '#model/policy.ts';
@@ -134,7 +137,7 @@ test('ingress and egress rules decide, and a direction without a policy stays cl
   assert.deepEqual([await comesIn(5000), await comesIn(5001), await goesOut(5000)], [false, false, true]);
 });
 
-test('a connection that stands goes on', async () => {
+test('a connection that stands goes on until it is cut', async () => {
   apply(undefined);
   using there = await outside.udp(outsideIp);
   using here = await host.udp(hostIp, 5005);
@@ -147,6 +150,27 @@ test('a connection that stands goes on', async () => {
   await here.hears('still there?');
   await here.send('yes', { ip: outsideIp, port: there.port });
   await there.hears('yes');
+  const surroundings = { own: new Set([hostIp]), wayTo: () => 'eth0' };
+  const cut = (facts: PolicyFacts): number => inNetns(host.path, () => cutConnections(forbidden(facts, surroundings)));
+  assert.equal(cut(factsOf([], [{ ...eth0, otherwise: 'allow' }])), 0);
+  assert.ok(cut(factsOf([])) > 0);
+  await there.send('and now?', { ip: hostIp, port: 5005 });
+  await there.send('after that', { ip: hostIp, port: 68 });
+  await eventually(() => isThere('after that'), 'the next one');
+  assert.ok(!here.messages.some(({ text }) => text === 'and now?'));
+});
+
+test('TCP that begins in the middle is dropped at a link under policy, also where it could begin', () => {
+  apply(factsOf([policy('in', { ingress: [rule('allow', 5000)] })], [{ ...eth0, otherwise: 'allow' }]));
+  // An acknowledgement (flags 0x10) from port 7000 to port 40000, of no connection.
+  const header = String.raw`\x1b\x58\x9c\x40\0\0\0\1\0\0\0\1\x50\x10\x10\0\0\0\0\0`;
+  // Who sends it is told that it may not.
+  host.try('bash', '-c', `printf '${header}' | socat -u - IP4-SENDTO:${outsideIp}:6`);
+  const lines = host.run('nft', 'list', 'table', 'inet', 'causeway_policy').split('\n');
+  assert.ok(
+    lines.some((line) => /packets [1-9].* comment "no beginning of a connection"/.test(line)),
+    lines.join('\n'),
+  );
 });
 
 test('every link is meant by none, unless another names it', async () => {

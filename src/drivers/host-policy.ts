@@ -18,7 +18,7 @@ import {
   type PolicyFacts,
 } from '#model/policy.ts';
 import type { PolicyChains } from './policy-chains.ts';
-import { policyElement } from './policy-rules.ts';
+import { noBeginning, policyElement } from './policy-rules.ts';
 
 /** As nft writes them, `udp . 8472`. */
 export type Carriers = readonly string[];
@@ -186,7 +186,9 @@ class Doors {
     const isClosed = stage === 'local' && otherwise === 'deny';
     // As Calico has it: a link among all others is in no untracked policy.
     if ((keys.length === 0 && !isClosed) || (stage === 'untracked' && link === undefined)) return 'accept';
+    const isAboutConnections = stage === 'local' || stage === 'forwarded';
     const chain = this.#chains.chain(`${name}_of`, [otherwise, ...keys].join('\n'), () => [
+      ...(isAboutConnections && (isClosed || this.#chains.isEnforced(keys)) ? [`ct state new ${noBeginning}`] : []),
       ...this.#chains.tiers({ keys, direction, stage }),
       ...(isClosed ? this.#chains.denial(`${direction}: no policy of the host's link allows it`) : []),
     ]);

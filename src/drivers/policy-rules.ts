@@ -9,6 +9,9 @@ import { fingerprint } from './policy-names.ts';
 const families: readonly Family[] = [4, 6];
 const prefixOf: Readonly<Record<Family, string>> = { 4: 'ip', 6: 'ip6' };
 
+/** What is sent on after a connection has been cut would else begin it again. */
+export const noBeginning = 'tcp flags & (syn | ack) != syn counter drop comment "no beginning of a connection"';
+
 export const policyElement = (set: string, key: string, value?: string): NftElement => ({
   netns: '',
   table: policyTableName,

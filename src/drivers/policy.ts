@@ -10,7 +10,7 @@ import { policyTableName } from '#model/numbers.ts';
 import type { Direction, GuardedEndpoint, PolicyFacts } from '#model/policy.ts';
 import { type Carriers, planHostPolicy } from './host-policy.ts';
 import { PolicyChains } from './policy-chains.ts';
-import { namedSet, policyElement as element, setName } from './policy-rules.ts';
+import { namedSet, noBeginning, policyElement as element, setName } from './policy-rules.ts';
 
 const families: readonly Family[] = [4, 6];
 const directions: readonly Direction[] = ['egress', 'ingress'];
@@ -24,7 +24,7 @@ function verdict({ policies: keys }: GuardedEndpoint, direction: Direction, chai
   if (keys === undefined) return undefined;
   if (keys.length === 0) return 'accept';
   const name = chains.chain(`${direction}_of`, [direction, ...keys].join('\n'), () => [
-    ...(chains.isEnforced(keys) ? ['tcp flags & (syn | ack) != syn counter drop comment "no beginning of a connection"'] : []),
+    ...(chains.isEnforced(keys) ? [noBeginning] : []),
     ...chains.tiers({ keys, direction, stage: 'local' }),
   ]);
   return `goto ${name}`;

@@ -75,6 +75,8 @@ export interface Connection {
   readonly sourcePort: number;
   readonly destination: Ip;
   readonly destinationPort: number;
+  /** Where the first packet was sent to, before any translation. */
+  readonly asked: { readonly destination: Ip; readonly destinationPort: number };
   readonly icmp?: { readonly type: number; readonly code: number };
 }
 
@@ -294,8 +296,9 @@ export function flushConntrack(sockets: Sockets, netns: Netns, selections: reado
 function connectionOf({ original, reply }: Entry): Connection | undefined {
   const { source, protocol, sourcePort, icmp } = original;
   const destination = reply.source;
-  if (source === undefined || destination === undefined) return undefined;
-  return { protocol, source, sourcePort, destination, destinationPort: reply.sourcePort, ...(icmp === undefined ? {} : { icmp }) };
+  if (source === undefined || destination === undefined || original.destination === undefined) return undefined;
+  const asked = { destination: original.destination, destinationPort: original.destinationPort };
+  return { protocol, source, sourcePort, destination, destinationPort: reply.sourcePort, asked, ...(icmp === undefined ? {} : { icmp }) };
 }
 
 /** Deletes the host's own tracked connections for which `isForbidden` says so, and says how many there were. Fault `kernel`. */

@@ -67,6 +67,8 @@ export const endpointLink = (endpointId: string): string => `cwe${endpointId.sli
 export const endpointPeerLink = (endpointId: string): string => `cwt${endpointId.slice(0, 11)}`;
 /** The host's end of a domain's uplink. */
 export const uplinkLink = (networkId: string): string => `cwu${networkId.slice(0, 11)}`;
+/** Whether the link leads to a container, or to the domain of containers. */
+export const isContainers = (link: string): boolean => link.startsWith('cwe') || link.startsWith('cwu');
 export const vxlanLink = (vni: number): string => `cwx${vni}`;
 /** The one for IPv6 alone, beside hosts of flannel. */
 export const vxlanLink6 = (vni: number): string => `cwx${vni}v6`;
