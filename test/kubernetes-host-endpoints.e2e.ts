@@ -80,21 +80,57 @@ test("NetworkPolicies: a node reaches its own pods, and pods in their node's net
   await becomes('near', other, near, 8080);
 });
 
+/** `reason: message` of one of its conditions. */
+const said = (kind: string, objectName: string, type: string): Promise<string> => {
+  const path = `.status.conditions[?(@.type=="causeway.dev/${type}")]`;
+  return cluster.kubectl('get', kind, objectName, `--output=jsonpath={${path}.reason}: {${path}.message}`);
+};
+const isSaid = (kind: string, objectName: string, type: string, words: RegExp): Promise<true> =>
+  until(`${words} of ${kind} ${objectName}`, async () => words.test(await said(kind, objectName, type)), {
+    timeoutMs: 60_000,
+    intervalMs: 200,
+  });
+
+test("kubectl shows what of Calico's resources is not followed, and which host endpoints have no effect", async () => {
+  await cluster.apply(
+    calico('HostEndpoint', 'nowhere', { node: 'host1', expectedIPs: ['192.0.2.99'] }),
+    calico('HostEndpoint', 'odd', { node: 'host1', interfaceName: 'eth7', expectedIPs: ['1.2.3.4.5'] }),
+    calico('BGPPeer', 'odd', { peerIP: '192.0.2.1', peerSelector: 'all()' }),
+    calico('Tier', 'kube-admin', { order: 5 }),
+  );
+  await isSaid('hostendpoint', 'nowhere', 'InForce', /^WithoutEffect: no link has its address$/);
+  await isSaid('hostendpoint', 'odd', 'Accepted', /^Invalid: spec\.expectedIPs\.0: .*nothing is under policy by it$/);
+  await isSaid('bgppeer', 'odd', 'Accepted', /^Invalid: spec/);
+  await isSaid('tier', 'kube-admin', 'Accepted', /^Unsupported: spec: stays as it always is/);
+  assert.match(await cluster.kubectl('get', 'hostendpoints', 'odd', '--output=wide'), /Invalid .*spec\.expectedIPs\.0: /);
+  await cluster.kubectl('delete', 'hostendpoint', 'nowhere', 'odd');
+  await cluster.kubectl('delete', 'bgppeer', 'odd');
+  await cluster.kubectl('delete', 'tier', 'kube-admin');
+});
+
 test('a host endpoint that cannot be is refused by the name of its field', async () => {
-  for (const [wrong, said] of [
+  for (const [wrong, written] of [
     ['spec.node', calico('HostEndpoint', 'wrong', { interfaceName: 'eth0' })],
     ['spec.interfaceName', hostEndpoint({ interfaceName: 'a link of many words' })],
     ['spec.ports.port', hostEndpoint({ ports: [{ name: 'x', port: 0, protocol: 'TCP' }] })],
   ] as const) {
-    const { status, stderr } = await cluster.tryKubectl(['apply', '--filename=-'], { input: JSON.stringify(said), anyStatus: true });
+    const { status, stderr } = await cluster.tryKubectl(['apply', '--filename=-'], { input: JSON.stringify(written), anyStatus: true });
     assert.notEqual(status, 0);
     assert.match(stderr, new RegExp(wrong.replaceAll('.', String.raw`\.`)));
   }
 });
 
 test('without a policy a host endpoint is closed but for failsafe ports; its node and its pods go on', async () => {
+  // A connection that stands: cut, although its packets would be those of one that is tracked.
+  const held = other.exec(['timeout', '10', 'sh', '-c', `sleep 10 | busybox nc ${guarded.address} 8081`], { anyStatus: true });
+  const isTracked = async (): Promise<boolean> =>
+    (await guarded.ask(['conntrack', '-L', '-p', 'tcp', '--src', other.address, '--dport', '8081'])).includes('ESTABLISHED');
+  await until('the connection to stand', isTracked);
   await cluster.apply(hostEndpoint());
   await becomes('nothing', other, guarded.address, 8081);
+  await until('it to be cut', async () => !(await isTracked()));
+  await held;
+  await isSaid('hostendpoint', 'host1-eth0', 'InForce', /^InForce: /);
   assert.equal(await found(other, guarded.address, 22), 'refused');
   assert.equal(await found(guarded, other.address, 8081), 'nothing');
   assert.equal(await found(guarded, guarded.address, 8081), 'node-web');
@@ -171,4 +207,27 @@ test('its profile opens what no policy is for, and without the endpoint all is o
   await cluster.kubectl('delete', 'hostendpoint', 'host1-eth0');
   await becomes('node-web', other, guarded.address, 8081);
   await until('the rules to be gone', async () => !(await guarded.ask(['nft', 'list', 'tables'])).includes('causeway_policy'));
+});
+
+test('host endpoints of every node are made by themselves where that is said, follow their node, and go again', async () => {
+  const controllers = (autoCreate: string): Promise<void> =>
+    cluster.apply(calico('KubeControllersConfiguration', 'default', { controllers: { node: { hostEndpoint: { autoCreate } } } }));
+  await controllers('Enabled');
+  for (const host of ['host1', 'host2']) {
+    await until(`that of ${host}`, async () =>
+      (await cluster.kubectl('get', 'hostendpoints', '--output=name')).includes(`/${host}-auto-hep`),
+    );
+    await isSaid('hostendpoint', `${host}-auto-hep`, 'InForce', /^InForce: /);
+  }
+  // Its profile allows what no policy is for.
+  assert.equal(await found(other, guarded.address, 8081), 'node-web');
+  await cluster.kubectl('label', 'node', 'host1', 'role=guarded');
+  await cluster.apply(policy('web', { types: ['Ingress'], ingress: [allow(8082, 10_250)] }));
+  await becomes('nothing', other, guarded.address, 8081);
+  assert.equal(await found(other, guarded.address, 8082), 'node-more');
+  assert.equal(await fromPod('far', await bed.ipOf('near')), 'near');
+  await controllers('Disabled');
+  await becomes('node-web', other, guarded.address, 8081);
+  await until('all of them to be gone', async () => (await cluster.kubectl('get', 'hostendpoints', '--output=name')) === '');
+  await cluster.kubectl('delete', 'globalnetworkpolicy', 'web');
 });

@@ -4,10 +4,12 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { AutoHostEndpoints } from '#kubernetes/auto-host-endpoints.ts';
 import { Balancers } from '#kubernetes/balancers.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { Leader } from '#kubernetes/leader.ts';
+import { ObjectConditions } from '#kubernetes/object-conditions.ts';
 import { calicoPolicyKinds, policyKinds } from '#kubernetes/policy-kinds.ts';
 import { PolicyStatuses } from '#kubernetes/policy-statuses.ts';
 
@@ -35,7 +37,12 @@ export async function runKubernetesController({ kubeconfig, namespace }: Kuberne
   });
   const decides = { client, log, isLeading: () => leader.isLeading, date: () => new Date() };
   const kinds = [...policyKinds, ...calicoPolicyKinds];
-  const parts = [new Balancers(decides), new PolicyStatuses({ ...decides, kinds })];
+  const parts = [
+    new Balancers(decides),
+    new PolicyStatuses({ ...decides, kinds }),
+    new AutoHostEndpoints(decides),
+    new ObjectConditions(decides),
+  ];
   const following = Promise.all(parts.map((part) => part.run(stop.signal)));
   log.info({ namespace }, 'The controller of a Kubernetes cluster is running');
   while (!stop.signal.aborted) {

@@ -10,6 +10,8 @@ import { cidrIn, numberOf, type Problem } from './policy-parts.ts';
 
 export interface HostEndpoint {
   readonly name: string;
+  /** metadata.generation */
+  readonly generation: number;
   readonly labels: Labels;
   readonly node: string;
   /** `*`: every link that no other one means. Absent: the one that has one of the addresses. */
@@ -25,7 +27,7 @@ export interface HostReading {
 }
 
 /** The profile that is always there; it allows everything. */
-const openProfile = 'projectcalico-default-allow';
+export const openProfile: string = 'projectcalico-default-allow';
 const transports = ['TCP', 'UDP', 'SCTP'] as const;
 const transport = v.pipe(
   v.string(),
@@ -33,7 +35,11 @@ const transport = v.pipe(
   v.picklist(transports, 'expected TCP, UDP or SCTP'),
 );
 const hostEndpoint = v.object({
-  metadata: v.object({ name: v.string(), labels: v.nullish(v.record(v.string(), v.string()), {}) }),
+  metadata: v.object({
+    name: v.string(),
+    generation: v.optional(v.number(), 0),
+    labels: v.nullish(v.record(v.string(), v.string()), {}),
+  }),
   spec: v.pipe(
     v.object({
       node: v.pipe(v.string('expected the name of a node'), v.minLength(1, 'expected the name of a node')),
@@ -64,6 +70,7 @@ export function readHostEndpoint(item: unknown): HostReading {
   return {
     endpoint: {
       name: metadata.name,
+      generation: metadata.generation,
       labels: metadata.labels ?? {},
       node: spec.node,
       ...(spec.interfaceName === '' ? {} : { link: spec.interfaceName }),

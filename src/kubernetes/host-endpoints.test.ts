@@ -19,6 +19,7 @@ test("a host endpoint as Calico's users write it", () => {
   assert.deepEqual(readHostEndpoint(item(said)), {
     endpoint: {
       name: 'one',
+      generation: 0,
       labels: { role: 'edge' },
       node: 'host1',
       link: 'eth0',

@@ -4,6 +4,7 @@ import { type Cidr, contains, hostPrefix, type Ip } from '#model/ip.ts';
 import { linkPrefix } from '#model/numbers.ts';
 import { type GuardedLink, type HostGuard, protocols } from '#model/policy.ts';
 import type { Labels } from '#model/selector.ts';
+import type { HostEndpointWord } from './host-policies.ts';
 import type { NetworkSet } from './calico-tier.ts';
 import { anywhere, defaultFailsafes, type Failsafes, felixNames, type HostEndpoint } from './calico-host-endpoint.ts';
 
@@ -31,8 +32,9 @@ export class HostEndpoints {
   readonly #own = new Map<string, HostEndpoint>();
   readonly #failsafes = new Map<string, Failsafes>();
   readonly #tell: (name: string, problem: string) => void;
-  /** What has been told, by name. */
-  readonly #told = new Map<string, string>();
+  /** Of this node's, by name, as of the last look. */
+  #words: Readonly<Record<string, HostEndpointWord>> = {};
+  #isChanged = false;
 
   /** `tell`: what keeps one from having an effect, once. */
   constructor(options: HostEndpointsOptions, tell: (name: string, problem: string) => void) {
@@ -40,38 +42,55 @@ export class HostEndpoints {
     this.#tell = tell;
   }
 
+  /** Whether anything was put or deleted since the last look. */
+  get isChanged(): boolean {
+    return this.#isChanged;
+  }
+
   put(endpoint: HostEndpoint): void {
+    this.#isChanged = true;
     if (endpoint.node === this.#options.node) this.#own.set(endpoint.name, endpoint);
     else this.#own.delete(endpoint.name);
   }
 
   delete(name: string): void {
+    this.#isChanged = true;
     this.#own.delete(name);
-    this.#told.delete(name);
+  }
+
+  /** What current() made of each; the same value for as long as nothing has changed. */
+  get words(): Readonly<Record<string, HostEndpointWord>> {
+    return this.#words;
   }
 
   putFailsafes(name: string, failsafes: Failsafes): void {
+    this.#isChanged = true;
     this.#failsafes.set(name, failsafes);
   }
 
   deleteFailsafes(name: string): void {
+    this.#isChanged = true;
     this.#failsafes.delete(name);
   }
 
   /** Undefined: none of the links is under policy. */
   current(): LabelledHost | undefined {
+    this.#isChanged = false;
     const endpoints = [...this.#own.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
-    if (endpoints.length === 0) return undefined;
-    const byAddress = this.#options.links();
+    const words: Record<string, HostEndpointWord> = {};
     const links = new Map<string, LabelledLink>();
-    for (const { name, labels, link: named, ips, otherwise } of endpoints) {
+    const byAddress = endpoints.length === 0 ? new Map<Ip, string>() : this.#options.links();
+    for (const { name, generation, labels, link: named, ips, otherwise } of endpoints) {
       const link = named ?? ips.flatMap((ip) => byAddress.get(ip) ?? [])[0];
       const before = link === undefined ? undefined : links.get(link)?.name;
-      this.#say(name, link === undefined ? 'no link has its address' : before && `${before} is for ${link}, too, and comes before it`);
+      const problem = link === undefined ? 'no link has its address' : before && `${before} is for ${link}, too, and comes before it`;
+      words[name] = { generation, ...(problem === undefined ? {} : { problem }) };
       // As in Calico, of two for one link the first by name counts.
       if (link === undefined || before !== undefined) continue;
       links.set(link, { name: `HostEndpoint ${name}`, labels, otherwise, ...(link === '*' ? {} : { link }) });
     }
+    this.#say(words);
+    if (endpoints.length === 0) return undefined;
     return { links: [...links.values()], spared: this.#bridges(byAddress), failsafes: this.#failsafesNow() };
   }
 
@@ -82,11 +101,11 @@ export class HostEndpoints {
     return [...new Set(within.map(([, link]) => link))].toSorted();
   }
 
-  #say(name: string, problem: string | undefined): void {
-    if (problem === this.#told.get(name)) return;
-    if (problem === undefined) this.#told.delete(name);
-    else this.#told.set(name, problem);
-    if (problem !== undefined) this.#tell(name, problem);
+  #say(words: Readonly<Record<string, HostEndpointWord>>): void {
+    if (JSON.stringify(words) === JSON.stringify(this.#words)) return;
+    for (const [name, { problem }] of Object.entries(words))
+      if (problem !== undefined && problem !== this.#words[name]?.problem) this.#tell(name, problem);
+    this.#words = words;
   }
 
   #failsafesNow(): HostGuard['failsafes'] {

@@ -47,7 +47,7 @@ export const clusterKinds = (index: PolicyIndex): readonly FactKind[] => [
 
 const labels = v.nullish(v.record(v.string(), v.string()), {});
 const labelled = v.object({
-  metadata: v.object({ namespace: v.optional(v.string()), name: v.string(), labels }),
+  metadata: v.object({ namespace: v.optional(v.string()), name: v.string(), generation: v.exactOptional(v.number()), labels }),
   spec: v.optional(v.unknown()),
 });
 

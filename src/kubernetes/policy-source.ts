@@ -123,10 +123,11 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
    */
   word(facts: PolicyFacts | undefined): PolicyWord | undefined {
     if (!this.isSynced()) return undefined;
-    if (this.#word !== undefined && this.#wordFor === facts) return this.#word;
+    const { words: hostEndpoints } = this.#hosts;
+    if (this.#word?.hostEndpoints === hostEndpoints && this.#wordFor === facts) return this.#word;
     const inForce = [...(facts?.policies.keys() ?? [])].map((key): [string, number] => [key, this.#policies.get(key)?.generation ?? 0]);
     this.#wordFor = facts;
-    this.#word = { inForce: Object.fromEntries(inForce), known: this.#known, changes: this.#changes };
+    this.#word = { inForce: Object.fromEntries(inForce), known: this.#known, hostEndpoints, changes: this.#changes };
     return this.#word;
   }
 
@@ -272,6 +273,6 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
     }
     const isFirst = !this.#isKnown;
     this.#isKnown = true;
-    if (isFirst || this.#index.isChanged) changed();
+    if (isFirst || this.#index.isChanged || this.#hosts.isChanged) changed();
   }
 }

@@ -3,14 +3,10 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { Fault } from '#model/fault.ts';
-import type { Change, KubernetesClient } from './client.ts';
 import { calicoPolicyKinds, policyKinds } from './policy-kinds.ts';
 import { PolicyStatuses } from './policy-statuses.ts';
+import { type Item, Server } from './stored.fixture.ts';
 
-interface Item {
-  readonly metadata: { readonly namespace?: string; readonly name: string; readonly resourceVersion: string };
-  readonly status?: unknown;
-}
 const group = '/apis/causeway.dev/v1alpha1';
 const paths = {
   nodes: '/api/v1/nodes',
@@ -24,86 +20,23 @@ const paths = {
   staged: '/apis/projectcalico.org/v3/stagedglobalnetworkpolicies',
 } as const;
 type Kept = { [K in keyof typeof paths]?: Item[] };
+const serverOf = (kept: Kept): Server =>
+  new Server(Object.entries(paths).map(([kind, path]): [string, Item[]] => [path, kept[kind as keyof Kept] ?? []]));
 
-/** Objects by kind and name; a watch tells of what is put or removed. */
-class Server {
-  version = 1000;
-  readonly writes: string[] = [];
-  readonly #items = new Map<string, Map<string, Item>>();
-  readonly #heard: ((path: string, change: Change) => void)[] = [];
-  refuse: Fault | undefined;
-
-  constructor(kept: Kept) {
-    for (const [kind, path] of Object.entries(paths))
-      this.#items.set(path, new Map((kept[kind as keyof Kept] ?? []).map((item) => [keyOf(item), item])));
-  }
-
-  of(path: string): Item[] {
-    return [...(this.#items.get(path)?.values() ?? [])];
-  }
-
-  put(path: string, item: object): Item {
-    const { metadata, ...more } = item as Item;
-    const next = { ...more, metadata: { ...metadata, resourceVersion: String((this.version += 1)) } };
-    this.#items.get(path)?.set(keyOf(next), next);
-    for (const hear of this.#heard) hear(path, { type: 'put', item: next, revision: this.version });
-    return next;
-  }
-
-  remove(path: string, key: string): void {
-    const item = this.#items.get(path)?.get(key);
-    this.#items.get(path)?.delete(key);
-    for (const hear of this.#heard) hear(path, { type: 'delete', item, revision: (this.version += 1) });
-  }
-
-  get client(): KubernetesClient {
-    const write = (what: string, path: string, item: object): Promise<unknown> => {
-      if (this.refuse !== undefined) return Promise.reject(this.refuse);
-      this.writes.push(`${what} ${path.replace(group, '')}`);
-      return Promise.resolve(this.put(collectionOf(path), item));
-    };
-    const client = {
-      list: (path: string) => Promise.resolve(this.#items.has(path) ? { items: this.of(path), revision: this.version } : noItems),
-      watch: async function* (this: void, path: string, _: number, signal: AbortSignal): AsyncGenerator<Change, void> {
-        const changes: Change[] = [];
-        let wake: (() => void) | undefined;
-        heard.push((at, change) => {
-          if (at === path) changes.push(change);
-          wake?.();
-        });
-        signal.addEventListener('abort', () => wake?.());
-        while (!signal.aborted) {
-          yield* changes.splice(0);
-          if (!signal.aborted) await new Promise<void>((resolve) => (wake = resolve));
-        }
-      },
-      create: (path: string, item: object) => write('create', path, item),
-      replace: (path: string, item: object) => write('replace', path, item),
-      remove: (path: string) => {
-        this.writes.push(`remove ${path.replace(group, '')}`);
-        const [, namespace, name = ''] = /(?:namespaces\/([^/]+)\/)?[^/]+\/([^/]+)$/.exec(path) ?? [];
-        this.remove(collectionOf(path), namespace === undefined ? name : `${namespace}/${name}`);
-        return Promise.resolve();
-      },
-      checkReached: () => Promise.resolve(),
-    };
-    const heard = this.#heard;
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it here
-    return client as unknown as KubernetesClient;
-  }
-}
-const noItems = { items: [], revision: 1 };
-const keyOf = ({ metadata: { namespace, name } }: Item): string => (namespace === undefined ? name : `${namespace}/${name}`);
-const collectionOf = (path: string): string =>
-  Object.values(paths).find((one) => path.replace(/namespaces\/[^/]+\//, '').startsWith(one)) ?? assert.fail(path);
-
-const node = (name: string, labels: object = {}): Item => ({ metadata: { name, resourceVersion: '1', labels } }) as Item;
-const np = (name: string, resourceVersion: string, more: object = {}): Item =>
-  ({ metadata: { namespace: 'shop', name, uid: `u-${name}`, generation: 1, resourceVersion, ...more }, spec: { podSelector: {} } }) as Item;
-const cnp = (name: string, spec: object): Item =>
-  ({ metadata: { name, uid: `u-${name}`, generation: 1, resourceVersion: '50' }, spec: { subject: { namespaces: {} }, ...spec } }) as Item;
-const host = (name: string, at: number, inForce: object = {}): Item =>
-  ({ metadata: { name, resourceVersion: '1' }, inForce, known: { networkpolicies: `${at}`, clusternetworkpolicies: `${at}` } }) as Item;
+const node = (name: string, labels: object = {}): Item => ({ metadata: { name, resourceVersion: '1', labels } });
+const np = (name: string, resourceVersion: string, more: object = {}): Item => ({
+  metadata: { namespace: 'shop', name, uid: `u-${name}`, generation: 1, resourceVersion, ...more },
+  spec: { podSelector: {} },
+});
+const cnp = (name: string, spec: object): Item => ({
+  metadata: { name, uid: `u-${name}`, generation: 1, resourceVersion: '50' },
+  spec: { subject: { namespaces: {} }, ...spec },
+});
+const host = (name: string, at: number, inForce: object = {}): Item => ({
+  metadata: { name, resourceVersion: '1' },
+  inForce,
+  known: { networkpolicies: `${at}`, clusternetworkpolicies: `${at}` },
+});
 
 function start(t: TestContext, server: Server, isLeading = () => true) {
   const stop = new AbortController();
@@ -138,7 +71,7 @@ const becomes = (server: Server, wanted: readonly string[], path?: string): Prom
   eventually(() => JSON.stringify(shown(server, path)) === JSON.stringify(wanted));
 
 test('each policy has a status, which follows what hosts tell, and goes with it', async (t) => {
-  const server = new Server({
+  const server = serverOf({
     nodes: [node('a'), node('b'), node('w', { 'kubernetes.io/os': 'windows' })],
     np: [np('one', '20')],
     hosts: [host('a', 20, { 'NetworkPolicy shop/one': 1 }), host('gone', 20, { 'NetworkPolicy shop/one': 1 })],
@@ -160,7 +93,7 @@ test('each policy has a status, which follows what hosts tell, and goes with it'
 });
 
 test('a controller that starts anew writes nothing, also where the policy has been touched since it was read', async (t) => {
-  const server = new Server({ nodes: [node('a')], np: [np('one', '20')], hosts: [host('a', 20)] });
+  const server = serverOf({ nodes: [node('a')], np: [np('one', '20')], hosts: [host('a', 20)] });
   const first = start(t, server);
   await becomes(server, ['networkpolicy.one 1 0/0 Accepted,SelectsNothing']);
   await first.end();
@@ -175,7 +108,7 @@ test('a controller that starts anew writes nothing, also where the policy has be
 });
 
 test('one of the same name that is made anew is another', async (t) => {
-  const server = new Server({ nodes: [node('a')], np: [np('one', '20')], hosts: [host('a', 20, { 'NetworkPolicy shop/one': 1 })] });
+  const server = serverOf({ nodes: [node('a')], np: [np('one', '20')], hosts: [host('a', 20, { 'NetworkPolicy shop/one': 1 })] });
   start(t, server);
   await becomes(server, ['networkpolicy.one 1 1/1 Accepted,InForce']);
   server.put(paths.np, np('one', '0', { uid: 'other' }));
@@ -185,7 +118,7 @@ test('one of the same name that is made anew is another', async (t) => {
 test('what is wrong is told, in the policy’s own conditions as well where it has some', async (t) => {
   const other = { type: 'Other', status: 'True' };
   const odd = { ...cnp('odd', { tier: 'Middle' }), status: { conditions: [other] } };
-  const server = new Server({ nodes: [node('a')], cnp: [odd], hosts: [host('a', 2000)] });
+  const server = serverOf({ nodes: [node('a')], cnp: [odd], hosts: [host('a', 2000)] });
   start(t, server);
   await becomes(server, ['clusternetworkpolicy.odd 1 0/0 Invalid,NotAccepted'], paths.clusterStatuses);
   const conditions = (): { type: string; message?: string }[] =>
@@ -197,23 +130,23 @@ test('what is wrong is told, in the policy’s own conditions as well where it h
   assert.match(conditions()[1]?.message ?? '', /^spec\.tier: /);
 });
 
+const calico = (kind: string, name: string, spec: object, namespace?: string): Item => ({
+  apiVersion: 'projectcalico.org/v3',
+  kind,
+  metadata: { ...(namespace === undefined ? {} : { namespace }), name, uid: `u-${kind}`, generation: 4, resourceVersion: '20' },
+  spec,
+});
+
 test('policies of Calico have one each, beside one of Kubernetes of the same name', async (t) => {
-  const calico = (kind: string, name: string, spec: object, namespace?: string): Item =>
-    ({
-      apiVersion: 'projectcalico.org/v3',
-      kind,
-      metadata: { ...(namespace === undefined ? {} : { namespace }), name, uid: `u-${kind}`, generation: 4, resourceVersion: '20' },
-      spec,
-    }) as Item;
   const known = { 'calico-networkpolicies': '20', 'calico-globalnetworkpolicies': '20', 'calico-stagedglobalnetworkpolicies': '20' };
   const inForce = { 'Calico NetworkPolicy shop/one': 4, 'GlobalNetworkPolicy all': 4 };
-  const server = new Server({
+  const server = serverOf({
     nodes: [node('a')],
     np: [np('one', '20')],
     calico: [calico('NetworkPolicy', 'one', { selector: 'all()' }, 'shop')],
     global: [calico('GlobalNetworkPolicy', 'all', { selector: 'all()' }), calico('GlobalNetworkPolicy', 'odd', { selector: 'all(' })],
     staged: [calico('StagedGlobalNetworkPolicy', 'all', { selector: 'all()' })],
-    hosts: [{ metadata: { name: 'a', resourceVersion: '1' }, inForce, known: { ...known, networkpolicies: '20' } } as Item],
+    hosts: [{ metadata: { name: 'a', resourceVersion: '1' }, inForce, known: { ...known, networkpolicies: '20' } }],
   });
   start(t, server);
   await becomes(server, ['networkpolicy.one 1 0/0 Accepted,SelectsNothing', 'calico-networkpolicy.one 4 1/1 Accepted,InForce']);
@@ -230,7 +163,7 @@ test('policies of Calico have one each, beside one of Kubernetes of the same nam
 
 test('long names are cut, and stay different', async (t) => {
   const long = 'n'.repeat(250);
-  const server = new Server({ nodes: [], np: [np(`${long}aaa`, '1'), np(`${long}bbb`, '1')] });
+  const server = serverOf({ nodes: [], np: [np(`${long}aaa`, '1'), np(`${long}bbb`, '1')] });
   start(t, server);
   await eventually(() => shown(server).length === 2);
   const names = server.of(paths.statuses).map(({ metadata }) => metadata.name);
@@ -238,7 +171,7 @@ test('long names are cut, and stay different', async (t) => {
 });
 
 test('who does not lead writes nothing; what the server refuses is told once and tried again', async (t) => {
-  const server = new Server({ nodes: [node('a')], np: [np('one', '20'), np('two', '20')] });
+  const server = serverOf({ nodes: [node('a')], np: [np('one', '20'), np('two', '20')] });
   let leads = false;
   server.refuse = new Fault('forbidden', 'no');
   const { statuses, warnings } = start(t, server, () => leads);

@@ -1,13 +1,11 @@
 // What has become of each policy, where kubectl shows it: follows policies, Nodes and what hosts tell, and while it leads writes one
 // object for each policy (PolicyStatus, ClusterPolicyStatus; causeway.dev/v1alpha1), and the conditions of policies that have
 // some. Kubernetes' own NetworkPolicy has no status. Writes are few: only what has changed, some tens a second at most.
-import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
-import { isFault } from '#model/fault.ts';
-import { type KubernetesClient, revisionOf } from './client.ts';
+import { revisionOf } from './client.ts';
 import { type Condition, isAlike, type Told, withCondition } from './conditions.ts';
-import { followKind, type Followed } from './follow.ts';
 import { hostPolicies, type HostReport, readHostReport } from './host-policies.ts';
+import { type Attempt, Passes, type PassesOptions, type Sort } from './passes.ts';
 import type { PolicyKind } from './policy-kinds.ts';
 import { HostReports, type JudgedPolicy } from './policy-verdict.ts';
 import {
@@ -23,16 +21,10 @@ import {
   type StoredStatus,
 } from './policy-status.ts';
 
-export interface PolicyStatusesOptions {
-  readonly client: KubernetesClient;
+export interface PolicyStatusesOptions extends PassesOptions {
   readonly kinds: readonly PolicyKind[];
-  readonly log: { warn(fields: object, message: string): void };
-  readonly isLeading: () => boolean;
   readonly date: () => Date;
-  readonly pace?: { readonly passMs: number; readonly writeMs: number };
 }
-
-const usualPace = { passMs: 1_000, writeMs: 20 };
 
 const policyObject = v.looseObject({
   metadata: v.looseObject({
@@ -53,13 +45,6 @@ interface Policy {
   readonly judged: JudgedPolicy;
 }
 
-/** One sort of object that is followed; `put` answers false when nothing of interest has changed. */
-interface Into {
-  readonly keys: () => Iterable<string>;
-  readonly put: (key: string, item: unknown) => unknown;
-  readonly delete: (key: string) => unknown;
-}
-
 export class PolicyStatuses {
   readonly #options: PolicyStatusesOptions;
   /** By key. */
@@ -68,45 +53,34 @@ export class PolicyStatuses {
   readonly #reports = new Map<string, HostReport>();
   /** By kind and `namespace/name`. */
   readonly #statuses: ReadonlyMap<StatusKind, Map<string, StoredStatus>> = new Map(statusKinds.map((kind) => [kind, new Map()]));
-  readonly #unlisted = new Set<string>();
   /** By path: what was last written there, so that a server that drops a part is not asked for ever. */
   readonly #written = new Map<string, string>();
-  #failure = '';
-  #wake: (() => void) | undefined;
-  #isDue = false;
+  readonly #passes: Passes;
 
   constructor(options: PolicyStatusesOptions) {
     this.#options = options;
+    this.#passes = new Passes(options, {
+      sorts: this.#sorts(),
+      pass: (attempt) => this.#pass(attempt),
+      failure: 'cannot write what has become of a policy',
+    });
   }
 
   /** Resolves when `signal` has aborted. */
-  async run(signal: AbortSignal): Promise<void> {
-    const { client, log } = this.#options;
-    const followed = this.#followed();
-    for (const { name } of followed) this.#unlisted.add(name);
-    await Promise.all([...followed.map((kind) => followKind(kind, { client, log, signal })), this.#passes(signal)]);
+  run(signal: AbortSignal): Promise<void> {
+    return this.#passes.run(signal);
   }
 
   /** Looks again at everything soon. */
   kick(): void {
-    this.#isDue = true;
-    this.#wake?.();
+    this.#passes.kick();
   }
 
-  async #passes(signal: AbortSignal): Promise<void> {
-    const { passMs } = this.#options.pace ?? usualPace;
-    signal.addEventListener('abort', () => this.#wake?.(), { once: true });
-    while (!signal.aborted) {
-      if (!this.#isDue) await new Promise<void>((resolve) => (this.#wake = resolve));
-      await delay(passMs, undefined, { signal }).catch(() => undefined);
-      this.#isDue = false;
-      if (!signal.aborted && this.#unlisted.size === 0 && this.#options.isLeading()) await this.#pass(signal);
-    }
-  }
-
-  #followed(): Followed[] {
+  #sorts(): Sort[] {
     return [
-      this.#follow('nodes', '/api/v1/nodes', {
+      {
+        name: 'nodes',
+        path: '/api/v1/nodes',
         keys: () => this.#nodes,
         put: (key, item) => {
           const read = v.safeParse(node, item);
@@ -119,8 +93,10 @@ export class PolicyStatuses {
           return isOurs !== had;
         },
         delete: (key) => this.#nodes.delete(key),
-      }),
-      this.#follow('what hosts tell of policies', hostPolicies, {
+      },
+      {
+        name: 'what hosts tell of policies',
+        path: hostPolicies,
         keys: () => this.#reports.keys(),
         put: (key, item) => {
           const report = readHostReport(item);
@@ -128,44 +104,26 @@ export class PolicyStatuses {
           else this.#reports.set(key, report);
         },
         delete: (key) => this.#reports.delete(key),
-      }),
-      ...this.#options.kinds.map((kind) => this.#follow(kind.name, kind.path, this.#policiesOf(kind))),
-      ...[...this.#statuses].map(([kind, known]) =>
-        this.#follow(kind.resource, pathOfAll(kind), {
-          keys: () => known.keys(),
-          put: (key, item) => {
-            const stored = readStatus(item);
-            if (stored !== undefined) known.set(key, stored);
-          },
-          delete: (key) => known.delete(key),
-        }),
-      ),
+      },
+      ...this.#options.kinds.map((kind) => this.#policiesOf(kind)),
+      ...[...this.#statuses].map(([kind, known]): Sort => ({
+        name: kind.resource,
+        path: pathOfAll(kind),
+        keys: () => known.keys(),
+        put: (key, item) => {
+          const stored = readStatus(item);
+          if (stored !== undefined) known.set(key, stored);
+        },
+        delete: (key) => known.delete(key),
+      })),
     ];
   }
 
-  #follow(name: string, path: string, { keys, put, delete: remove }: Into): Followed {
-    return {
-      name,
-      paths: [path],
-      absent: 'empty',
-      keys: () => [...keys()],
-      put: (key, item) => {
-        if (put(key, item) !== false) this.kick();
-      },
-      delete: (key) => {
-        remove(key);
-        this.kick();
-      },
-      listed: () => {
-        this.#unlisted.delete(name);
-        this.kick();
-      },
-    };
-  }
-
-  #policiesOf(kind: PolicyKind): Into {
+  #policiesOf(kind: PolicyKind): Sort {
     const start = `${kind.label} `;
     return {
+      name: kind.name,
+      path: kind.path,
       keys: () => [...this.#policies.keys()].filter((key) => key.startsWith(start)).map((key) => key.slice(start.length)),
       put: (rest, item) => {
         const read = v.safeParse(policyObject, item);
@@ -185,30 +143,11 @@ export class PolicyStatuses {
     };
   }
 
-  async #pass(signal: AbortSignal): Promise<void> {
+  async #pass(attempt: Attempt): Promise<void> {
     const hosts = new HostReports(this.#nodes, new Map(this.#reports));
-    let hasFailed = false;
-    const attempt = async (work: () => Promise<boolean>): Promise<void> => {
-      if (signal.aborted || !this.#options.isLeading()) return;
-      try {
-        if (await work()) await delay((this.#options.pace ?? usualPace).writeMs);
-      } catch (error) {
-        // Changed or deleted meanwhile: the watch tells, and it is looked at again.
-        if (isFault(error, 'conflict') || isFault(error, 'not-found')) return;
-        hasFailed = true;
-        this.#complain(error);
-      }
-    };
     for (const key of this.#policies.keys()) await attempt(() => this.#tell(key, hosts));
     for (const [kind, known] of this.#statuses)
       for (const [name, stored] of known) if (!this.#policies.has(stored.policy.key)) await attempt(() => this.#remove(kind, name, stored));
-    if (!hasFailed) this.#failure = '';
-  }
-
-  #complain(error: unknown): void {
-    const text = error instanceof Error ? error.message : String(error);
-    if (text !== this.#failure) this.#options.log.warn({ error }, 'cannot write what has become of a policy');
-    this.#failure = text;
   }
 
   /** Whether anything was written. */

@@ -9,6 +9,7 @@ const pace = { gather: 10, rest: 100, refresh: 10_000 };
 const word = (changes: number, at: number, inForce: Readonly<Record<string, number>> = {}): PolicyWord => ({
   inForce,
   known: { np: at },
+  hostEndpoints: {},
   changes,
 });
 

@@ -36,6 +36,7 @@ const stored = v.looseObject({
   policies: v.optional(v.unknown()),
   inForce: v.optional(v.unknown()),
   known: v.optional(v.unknown()),
+  hostEndpoints: v.optional(v.unknown()),
   problem: v.optional(v.unknown()),
 });
 type Stored = v.InferOutput<typeof stored>;
@@ -74,9 +75,9 @@ export class PolicyTeller implements Disposable {
   /** Returns at once. `word`: what is in the kernel now; undefined, what was before, and `problem` keeps it from being more. */
   wish(word: PolicyWord | undefined, problem?: string): void {
     if (word === this.#word && problem === this.#problem) return;
-    this.#word = word ?? this.#word ?? { inForce: {}, known: {}, changes: 0 };
+    this.#word = word ?? this.#word ?? { inForce: {}, known: {}, hostEndpoints: {}, changes: 0 };
     this.#problem = problem;
-    const urgent = JSON.stringify([this.#word.inForce, this.#word.changes, problem]);
+    const urgent = JSON.stringify([this.#word.inForce, this.#word.hostEndpoints, this.#word.changes, problem]);
     if (urgent === this.#urgent) return;
     this.#urgent = urgent;
     this.#schedule();
@@ -127,8 +128,8 @@ export class PolicyTeller implements Disposable {
     const { changes: _, ...report } = this.#word;
     const next = hostPoliciesBody({ ...report, ...(this.#problem === undefined ? {} : { problem: this.#problem }) });
     const isOwned = before?.metadata.ownerReferences[0]?.uid === this.#uid;
-    const { policies, inForce, known, problem } = body as Partial<Stored>;
-    const shown = JSON.stringify({ policies, inForce, known, problem });
+    const { policies, inForce, known, hostEndpoints, problem } = body as Partial<Stored>;
+    const shown = JSON.stringify({ policies, inForce, known, hostEndpoints, problem });
     if (isOwned && shown === JSON.stringify({ ...next })) return;
     const object = {
       apiVersion: 'causeway.dev/v1alpha1',

@@ -16,6 +16,7 @@ const policy: JudgedPolicy = {
 const told = (at: number, generation?: number, problem?: string): HostReport => ({
   inForce: generation === undefined ? {} : { [policy.key]: generation },
   known: { np: at },
+  hostEndpoints: {},
   ...(problem === undefined ? {} : { problem }),
 });
 
@@ -56,7 +57,7 @@ const rows: readonly (readonly [string, Readonly<Record<string, HostReport>>, st
   ],
   [
     'a host that has read another sort only',
-    { a: told(100, 2), b: told(100), c: { inForce: {}, known: { cnp: 500 } } },
+    { a: told(100, 2), b: told(100), c: { inForce: {}, known: { cnp: 500 }, hostEndpoints: {} } },
     `1/2 ${fine} InForce=False,Pending: Not yet confirmed by c`,
   ],
 ];
@@ -88,6 +89,7 @@ test('a thousand policies over a thousand hosts are judged in a moment', () => {
   const report = (index: number): HostReport => ({
     inForce: Object.fromEntries(keys.filter((_, number) => number % 50 === index % 50).map((key) => [key, 1])),
     known: { np: 5 },
+    hostEndpoints: {},
   });
   const all = new Map(Array.from({ length: 1000 }, (_, index): [string, HostReport] => [`h${index}`, report(index)]));
   const hosts = new HostReports(all.keys(), all);

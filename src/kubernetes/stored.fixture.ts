@@ -1,0 +1,90 @@
+// For tests of controllers: a server that keeps what it is given and says nothing by itself.
+import assert from 'node:assert/strict';
+import type { Fault } from '#model/fault.ts';
+import type { Change, KubernetesClient } from './client.ts';
+
+export interface Item {
+  readonly metadata: {
+    readonly namespace?: string;
+    readonly name: string;
+    readonly resourceVersion: string;
+    readonly [field: string]: unknown;
+  };
+  readonly status?: unknown;
+  readonly [field: string]: unknown;
+}
+/** Objects by kind and name; a watch tells of what is put or removed. */
+export class Server {
+  version = 1000;
+  readonly writes: string[] = [];
+  readonly #items = new Map<string, Map<string, Item>>();
+  readonly #heard: ((path: string, change: Change) => void)[] = [];
+  refuse: Fault | undefined;
+
+  /** By path of the sort; others are not there. */
+  constructor(kept: readonly (readonly [path: string, items: readonly Item[]])[]) {
+    for (const [path, items] of kept) this.#items.set(path, new Map(items.map((item) => [keyOf(item), item])));
+  }
+
+  of(path: string): Item[] {
+    return [...(this.#items.get(path)?.values() ?? [])];
+  }
+
+  put(path: string, item: object): Item {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- tests put what is one
+    const { metadata, ...more } = item as Item;
+    const next = { ...more, metadata: { ...metadata, resourceVersion: String((this.version += 1)) } };
+    this.#items.get(path)?.set(keyOf(next), next);
+    for (const hear of this.#heard) hear(path, { type: 'put', item: next, revision: this.version });
+    return next;
+  }
+
+  remove(path: string, key: string): void {
+    const item = this.#items.get(path)?.get(key);
+    this.#items.get(path)?.delete(key);
+    for (const hear of this.#heard) hear(path, { type: 'delete', item, revision: (this.version += 1) });
+  }
+
+  #collectionOf(path: string): string {
+    const whole = path.replace(/namespaces\/[^/]+\//, '');
+    return [...this.#items.keys()].find((one) => whole === one || whole.startsWith(`${one}/`)) ?? assert.fail(path);
+  }
+
+  get client(): KubernetesClient {
+    const write = (what: string, path: string, item: object): Promise<unknown> => {
+      if (this.refuse !== undefined) return Promise.reject(this.refuse);
+      this.writes.push(`${what} ${path.replace(/^\/apis\/[^/]+\/[^/]+/, '')}`);
+      return Promise.resolve(this.put(this.#collectionOf(path), item));
+    };
+    const client = {
+      list: (path: string) => Promise.resolve(this.#items.has(path) ? { items: this.of(path), revision: this.version } : noItems),
+      watch: async function* (this: void, path: string, _: number, signal: AbortSignal): AsyncGenerator<Change, void> {
+        const changes: Change[] = [];
+        let wake: (() => void) | undefined;
+        heard.push((at, change) => {
+          if (at === path) changes.push(change);
+          wake?.();
+        });
+        signal.addEventListener('abort', () => wake?.());
+        while (!signal.aborted) {
+          yield* changes.splice(0);
+          if (!signal.aborted) await new Promise<void>((resolve) => (wake = resolve));
+        }
+      },
+      create: (path: string, item: object) => write('create', path, item),
+      replace: (path: string, item: object) => write('replace', path, item),
+      remove: (path: string) => {
+        this.writes.push(`remove ${path.replace(/^\/apis\/[^/]+\/[^/]+/, '')}`);
+        const [, namespace, name = ''] = /(?:namespaces\/([^/]+)\/)?[^/]+\/([^/]+)$/.exec(path) ?? [];
+        this.remove(this.#collectionOf(path), namespace === undefined ? name : `${namespace}/${name}`);
+        return Promise.resolve();
+      },
+      checkReached: () => Promise.resolve(),
+    };
+    const heard = this.#heard;
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it here
+    return client as unknown as KubernetesClient;
+  }
+}
+const noItems = { items: [], revision: 1 };
+const keyOf = ({ metadata: { namespace, name } }: Item): string => (namespace === undefined ? name : `${namespace}/${name}`);
