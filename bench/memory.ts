@@ -14,7 +14,7 @@ const limitMib = 120;
 const fakeHosts = 10;
 const perHost = 1000;
 /** An agent gives memory back when nothing has happened for a while (agent/memory.ts). */
-const settleMs = 10_000;
+const settleMs = 30_000;
 
 export async function memoryBench(): Promise<Row[]> {
   await using bed = await makeBed({ hosts: 1, images: [boxImage], swarm: false });

@@ -29,7 +29,7 @@ export class Memory implements Disposable {
   #least = 0;
 
   constructor(options: MemoryOptions) {
-    const { quietMs = 2_000, patienceMs = 30_000 } = options;
+    const { quietMs = 10_000, patienceMs = 60_000 } = options;
     this.#options = options;
     this.#patience = patienceMs / quietMs;
     this.#timer = setInterval(() => this.#look(), quietMs);

@@ -4,7 +4,7 @@ import type { Desired, NftElement } from '#model/desired.ts';
 import { changedPart } from '#model/diff.ts';
 import { parseIp } from '#model/ip.ts';
 import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
-import { ensureForwarding, removeForwarding } from '#kernel/forwarding.ts';
+import { ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
 import type { Outcome } from './reconcile.ts';
@@ -14,9 +14,13 @@ export interface OpeningsOptions {
   readonly sockets: Sockets;
   readonly log: (fields: object, message: string) => void;
   readonly now: () => number;
+  /** How many changes of others' packet filters the kernel has told of; without, it may be any at any time. */
+  readonly changes?: () => number | undefined;
 }
 
 const checkMs = 5_000;
+/** The same where the kernel has told of no change. */
+const anywayMs = 60_000;
 
 /** Where published ports lead, by a text that says it all. Keys are `[host ip .] protocol . port`, values `ip . port`. */
 function targetsOf(desired: Desired): Map<string, ConntrackSelection> {
@@ -41,7 +45,9 @@ export class Openings {
   readonly #options: OpeningsOptions;
   #targets = new Map<string, ConntrackSelection>();
   #fronts: Fronts | undefined;
-  #checkedAt = -checkMs;
+  #checkedAt = -anywayMs;
+  /** As they were at the last check. */
+  #changes: number | undefined;
   #isOpen = false;
   #elements: readonly NftElement[] = [];
   /** The kernel refused to cut what had to be. */
@@ -61,7 +67,7 @@ export class Openings {
     this.#isOpen = desired.table.length > 0;
     if (!this.#isOpen && wasOpen) this.#guarded('take away forwarding rules', removeForwarding);
     if (!this.#isOpen || wasOpen) return;
-    this.#checkedAt = -checkMs;
+    this.#checkedAt = -anywayMs;
     this.check();
   }
 
@@ -84,12 +90,16 @@ export class Openings {
 
   /**
    * Somebody else's firewall may have been made anew (dockerd does so when it starts). Called now and then, and not for every
-   * container that starts, which would wait for two programs; at most every few seconds.
+   * container that starts, which would wait for two programs; at most every few seconds, and only when there is news.
    */
   check(): void {
-    const { now, log } = this.#options;
-    if (!this.#isOpen || now() - this.#checkedAt < checkMs) return;
+    const { now, log, changes } = this.#options;
+    const told = changes?.();
+    const isNews = told === undefined || told !== this.#changes || hasSilentTables();
+    if (!this.#isOpen || now() - this.#checkedAt < (isNews ? checkMs : anywayMs)) return;
     this.#checkedAt = now();
+    // Taken before the look, so that a change during it is looked at again; our own rules are one.
+    this.#changes = told;
     this.#guarded('let our links through the firewall', () => {
       const added = ensureForwarding();
       if (added.length > 0)

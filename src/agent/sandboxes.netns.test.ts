@@ -235,7 +235,8 @@ test('links are let through a firewall that drops, looked at now and then, and n
       .split('\n')
       .filter((line) => line.includes('causeway')).length;
   inNetns(host.path, () => {
-    const openings = new Openings({ sockets: host.kinds.sockets, log: () => undefined, now: () => now });
+    let changes = 0;
+    const openings = new Openings({ sockets: host.kinds.sockets, log: () => undefined, now: () => now, changes: () => changes });
     openings.applied({ ...emptyDesired, table: [table] });
     assert.equal(rules(), 2);
     // dockerd starts again.
@@ -244,7 +245,14 @@ test('links are let through a firewall that drops, looked at now and then, and n
     assert.equal(rules(), 0, 'not at every moment');
     now += 5000;
     openings.check();
+    assert.equal(rules(), 0, 'not without news');
+    changes += 1;
+    openings.check();
     assert.equal(rules(), 2);
+    host.run('iptables', '-F', 'FORWARD');
+    now += 60_000;
+    openings.check();
+    assert.equal(rules(), 2, 'now and then without news');
     openings.applied(emptyDesired);
     assert.equal(rules(), 0);
   });

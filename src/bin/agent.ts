@@ -246,6 +246,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     sockets: kinds.sockets,
     log: (fields, message) => log.info(fields, message),
     now: () => performance.now(),
+    changes: () => kinds.othersTables,
   });
   const announcements = closing.use(
     new Announcements({

@@ -117,6 +117,22 @@ test('what others do to tables at the very time of our writes is drift', async (
   assert.equal(events.isTold(netns, 'element'), false);
 });
 
+test("changes of others' tables on the host are counted, our own are not", async () => {
+  restore();
+  await drift();
+  const before = kinds.othersTables ?? Number.NaN;
+  kinds.table.remove(kinds.table.list(netns));
+  restore();
+  inside('nft add table ip filter');
+  await setTimeout(20);
+  assert.equal(kinds.othersTables, before);
+  run('nft add table ip filter');
+  await setTimeout(20);
+  assert.equal(kinds.othersTables, before + 1);
+  run('nft delete table ip filter');
+  await drift();
+});
+
 test('what does not concern us is no drift', async () => {
   restore();
   run('ip link add foreign0 type bridge');

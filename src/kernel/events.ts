@@ -112,6 +112,7 @@ export class Events implements Disposable {
   #quiet = 0;
   /** How many nft transactions have been heard of, anybody's. */
   #transactions = 0;
+  #elsewhere = 0;
 
   /** Subscribes to the host's namespace and to every domain that exists. Fault `kernel`. */
   constructor(sockets: Sockets, onDrift: OnDrift) {
@@ -139,6 +140,11 @@ export class Events implements Disposable {
       if (!names.has(netns) || (netns !== '' && watched.identity !== netnsIdentity(this.#sockets.path(netns)))) this.#unwatch(netns);
     }
     for (const netns of names) if (!this.#watched.has(netns)) this.#watch(netns);
+  }
+
+  /** How many changes of others' tables of the host's namespace have been heard of; lost messages count as one. */
+  get elsewhere(): number {
+    return this.#elsewhere;
   }
 
   /** Lets go of one namespace, so that it can end. */
@@ -264,6 +270,7 @@ export class Events implements Disposable {
         // Messages were lost: what is remembered is as old as what the caller knows.
         this.#recall(watched);
         watched.generation = undefined;
+        this.#elsewhere += 1;
         this.#changed(watched);
         continue;
       }
@@ -276,7 +283,8 @@ export class Events implements Disposable {
 
   #hearNft(watched: Watched, message: Message, mode: 'loud' | 'quiet'): void {
     if (!isGeneration(message)) {
-      if (mode === 'loud' && isNftDrift(message)) this.#changed(watched);
+      if (!isNftDrift(message)) this.#elsewhere += watched.netns === '' ? 1 : 0;
+      else if (mode === 'loud') this.#changed(watched);
     } else if (message.port === watched.nftPort) {
       watched.answered = generationIn(message);
     } else {

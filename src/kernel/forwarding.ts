@@ -3,6 +3,7 @@
 // through: in DOCKER-USER, which Docker keeps for this purpose and leaves alone, or else in FORWARD. All of it happens in
 // the namespace of the process. Rules are told to be ours by their comment.
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { linkPrefix } from '#model/numbers.ts';
 import { kernelFault } from './libc.ts';
 
@@ -53,6 +54,16 @@ const look = (program: ForwardingRule['program']): Chains => readChains(run(prog
 function change(program: ForwardingRule['program'], words: readonly string[]): void {
   if (run(program, words) === undefined) throw kernelFault(`run ${program} ${words.join(' ')}`, 'EINVAL');
 }
+
+/** Whether rules are kept in the kernel's older form (x_tables), of whose changes the kernel tells nobody. */
+export const hasSilentTables = (): boolean =>
+  ['/proc/net/ip_tables_names', '/proc/net/ip6_tables_names'].some((path) => {
+    try {
+      return readFileSync(path, 'utf8').includes('filter');
+    } catch {
+      return false;
+    }
+  });
 
 /** Our rules that are there. One run of iptables per family, about 4 ms each. */
 export const listForwarding = (): ForwardingRule[] =>

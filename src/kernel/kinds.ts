@@ -32,6 +32,8 @@ export interface KindsOptions {
 export interface RealKinds extends Kinds, Disposable {
   /** Items that were written to the kernel since creation: added, changed, removed. Settings that had their value do not count. */
   readonly writes: number;
+  /** How many changes of others' tables (nftables, and iptables where it is made of them) were heard of on the host; undefined: nobody listens. */
+  readonly othersTables: number | undefined;
   readonly sockets: Sockets;
 }
 
@@ -123,6 +125,9 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     sockets,
     get writes() {
       return writes;
+    },
+    get othersTables() {
+      return events?.elsewhere;
     },
     [Symbol.dispose]() {
       events?.[Symbol.dispose]();
