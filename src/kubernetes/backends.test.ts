@@ -237,17 +237,23 @@ test('what a health-check port counts is what is ready here', () => {
   );
 });
 
-test('a service with a great many endpoints is bounded in time and in what is used', () => {
-  const many = Array.from({ length: 200 }, (_, slice) =>
+test('of a million endpoints so many are used as rules are good for, and those of this node are among what is chosen from', () => {
+  const elsewhere = Array.from({ length: 1000 }, (_, number) =>
     sliceOf(
       Array.from({ length: 1000 }, (__, index) => ({
-        ...endpoint(1, 'one'),
-        ip: parseIp(`10.${slice}.${index >> 8}.${index & 255}`),
+        ...endpoint(1, 'two', { isReady: number > 100 }),
+        ip: parseIp(`10.${number >> 4}.${((number & 15) << 4) + (index >> 6)}.${index & 63}`),
       })),
     ),
   );
-  const facts = readService(service());
+  const facts = readService(service({ externalTrafficPolicy: 'Local', ports: [{ name: 'page', port: 80 }] }));
   assert.ok(facts);
-  const [first] = joinService(facts, many, place);
-  assert.equal(first?.backends.length, 5000);
+  const services = joinService(facts, [...elsewhere, sliceOf([endpoint(9, 'one'), endpoint(8, 'one')])], place);
+  assert.deepEqual(
+    services.map(({ backends, outer }) => [backends.length, lasts(outer)]),
+    [
+      [5000, undefined],
+      [5000, '8 9'],
+    ],
+  );
 });

@@ -17,19 +17,31 @@ export interface NodePlace {
 
 /** More backends of one service and port are not used: rules and look-ups would go on, but nobody balances that many. */
 const mostBackends = 5_000;
+/** How many elsewhere are chosen from, ready ones and others each: what is to be sorted at each change of a slice. */
+const mostConsidered = 20_000;
 
 interface Candidate extends EndpointFacts {
   readonly port: number;
 }
 
+interface Wanted {
+  readonly family: Family;
+  /** All that are here are wanted. */
+  readonly node: string;
+}
+
 /** Each endpoint once, a ready entry before others: while slices are rearranged one may be in two of them. */
-function candidatesOf(slices: readonly SliceFacts[], { name, protocol }: ServicePort, family: Family): Candidate[] {
+function candidatesOf(slices: readonly SliceFacts[], { name, protocol }: ServicePort, { family, node }: Wanted): Candidate[] {
   const found = new Map<string, Candidate>();
+  const considered = { ready: 0, others: 0 };
   for (const { endpoints, ports } of slices) {
     const target = ports.find((candidate) => candidate.name === name && candidate.protocol === protocol);
     if (target === undefined) continue;
     for (const endpoint of endpoints) {
       if (familyOf(endpoint.ip) !== family) continue;
+      const sort = endpoint.isReady ? 'ready' : 'others';
+      if (considered[sort] >= mostConsidered && endpoint.node !== node) continue;
+      considered[sort] += 1;
       const text = `${endpoint.ip} ${target.port}`;
       if (found.get(text)?.isReady !== true) found.set(text, { ...endpoint, port: target.port });
     }
@@ -92,7 +104,7 @@ export function joinService(facts: ServiceFacts, slices: readonly SliceFacts[], 
   const announcers = announcersOf(facts, slices);
   return ports.flatMap((port) =>
     families.flatMap((family) => {
-      const { anywhere, here } = choose(candidatesOf(slices, port, family), place);
+      const { anywhere, here } = choose(candidatesOf(slices, port, { family, node: place.node }), place);
       const front = (ip: Ip, number: number, more: Pick<Service, 'backends'> & Partial<Service>): Service => ({
         key: `${key} ${ip} ${port.protocol} ${number}`,
         ip,
