@@ -6,12 +6,12 @@
 import type { Journal } from '#api/local.ts';
 import type { PolicySource } from '#agent/policies.ts';
 import type { KnownPolicy } from '#agent/policy-report.ts';
-import { isFault } from '#model/fault.ts';
 import type { OwnedAddresses, PolicyFacts } from '#model/policy.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
 import { HostEndpoints, type HostEndpointsOptions } from './host-endpoints.ts';
 import { hostKinds } from './host-kinds.ts';
+import { KeptNews } from './kept-news.ts';
 import { namesServices } from './calico-rule.ts';
 import { podNetwork } from './nodes.ts';
 import { accountKind, calicoKinds, clusterKinds, type FactKind, sliceKind, type Tell } from './policy-facts.ts';
@@ -33,7 +33,8 @@ export interface PoliciesOptions {
 }
 
 const prefix = 'kubernetes/policy/';
-const knownKey = `${prefix}known`;
+/** Key of whether the cluster's policies have ever been known. */
+const knownKey = 'known';
 
 export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   readonly network: string = podNetwork.id;
@@ -52,9 +53,8 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   readonly #policies = new Map<string, KnownPolicy>();
   /** What was heard before every sort of object was listed. */
   #waiting: (() => void)[] = [];
-  readonly #writes = new Map<string, unknown>();
+  readonly #news: KeptNews;
   #isKnown: boolean;
-  #turning = false;
   /** How far each kind of policy has been heard, and how far of that has been taken in. */
   readonly #heard = new Map<string, number>();
   #known: Readonly<Record<string, number>> = {};
@@ -65,6 +65,13 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
 
   constructor(options: PoliciesOptions) {
     this.#options = options;
+    this.#news = new KeptNews({
+      ...options,
+      prefix,
+      what: 'policies',
+      maySettle: () => !this.#stop.signal.aborted && this.isSynced(),
+      settle: () => this.#settle(),
+    });
     const useless = (hostEndpoint: string, problem: string): void =>
       options.log.warn({ hostEndpoint, problem }, 'a host endpoint has no effect here');
     this.#hosts = new HostEndpoints(options.hosts, useless);
@@ -76,7 +83,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       ...policyKinds.map((kind) => this.#policyKind(kind)),
       ...calicoPolicyKinds.map((kind) => this.#policyKind(kind, () => this.#ask(accountKind(this.#index)))),
     ];
-    this.#isKnown = options.journal.get(knownKey) === true;
+    this.#isKnown = options.journal.get(prefix + knownKey) === true;
     for (const kind of this.#kinds.slice()) this.#load(kind);
   }
 
@@ -216,7 +223,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       listed: () => {
         if (this.#listed.has(name)) return;
         this.#listed.add(name);
-        this.#turn();
+        this.#news.kick();
       },
       ...(kind.isPolicy === undefined ? {} : { reached: (revision: number) => this.#reached(name, revision) }),
     };
@@ -234,45 +241,21 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   }
 
   #note(key: string, kept: unknown, effect: () => void): void {
-    this.#writes.set(key, kept);
+    this.#news.note(key, kept);
     this.#waiting.push(effect);
-    this.#turn();
-  }
-
-  #turn(): void {
-    if (this.#turning) return;
-    this.#turning = true;
-    setImmediate(() => {
-      this.#turning = false;
-      if (!this.#stop.signal.aborted && this.isSynced()) this.#settle();
-    });
+    this.#news.kick();
   }
 
   /** Takes in what was heard, keeps it and tells. */
   #settle(): void {
-    const { journal, log, changed } = this.#options;
     const effects = this.#waiting;
     this.#waiting = [];
     for (const effect of effects) effect();
     this.#takeIn();
-    try {
-      // The API can say it again, and packets wait for what follows.
-      journal.soon(() =>
-        journal.transaction(() => {
-          for (const [key, kept] of this.#writes) {
-            if (kept === undefined) journal.delete(prefix + key);
-            else journal.put(prefix + key, kept);
-          }
-          if (!this.#isKnown) journal.put(knownKey, true);
-        }),
-      );
-      this.#writes.clear();
-    } catch (error) {
-      if (!isFault(error)) throw error;
-      log.warn({ error }, 'cannot keep what is known of policies');
-    }
     const isFirst = !this.#isKnown;
+    if (isFirst) this.#news.note(knownKey, true);
+    this.#news.keep();
     this.#isKnown = true;
-    if (isFirst || this.#index.isChanged || this.#hosts.isChanged) changed();
+    if (isFirst || this.#index.isChanged || this.#hosts.isChanged) this.#options.changed();
   }
 }

@@ -5,12 +5,12 @@ import * as field from '#api/fields.ts';
 import type { Journal } from '#api/local.ts';
 import { protocol } from '#api/schemas.ts';
 import type { ServiceSource } from '#agent/agent.ts';
-import { isFault } from '#model/fault.ts';
 import { type Cidr, contains } from '#model/ip.ts';
 import type { Service } from '#model/resources.ts';
 import { addressPools, type AddressPool, poolOf, readPool, usablePools } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
+import { KeptNews } from './kept-news.ts';
 import { joinService, localEndpoints, type NodePlace } from './backends.ts';
 import { readService, readSlice, type ServiceFacts, type SliceFacts, sliceVersions } from './services.ts';
 
@@ -62,16 +62,23 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   /** What is planned, by the service's key. */
   readonly #joined = new Map<string, readonly Service[]>();
   readonly #dirty = new Set<string>();
+  readonly #news: KeptNews;
   readonly #listed = new Set<string>();
   readonly #pools = new Map<string, AddressPool>();
   #usable: readonly AddressPool[] = [];
   #place: NodePlace;
   #current: readonly Service[] | undefined;
-  #turning = false;
   #clash: { readonly asked: string; readonly found: string | undefined } | undefined;
 
   constructor(options: ServicesOptions) {
     this.#options = options;
+    this.#news = new KeptNews({
+      ...options,
+      prefix,
+      what: 'services',
+      maySettle: () => !this.#stop.signal.aborted && this.isSynced(),
+      settle: () => this.#settle(),
+    });
     this.#place = { node: options.node, isAnnounced: (ip) => poolOf(this.#usable, ip)?.isAnnounced === true };
     for (const { key, value } of options.journal.list(prefix)) {
       const read = v.safeParse(kept, value);
@@ -211,42 +218,24 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
 
   #touch(key: string): void {
     this.#dirty.add(key);
-    if (this.#turning) return;
-    this.#turning = true;
-    setImmediate(() => {
-      this.#turning = false;
-      if (!this.#stop.signal.aborted && this.isSynced()) this.#settle();
-    });
+    this.#news.kick();
   }
 
-  /** Joins again what has changed, notes it in the journal and tells. */
+  /** Joins again what has changed, keeps it and tells. */
   #settle(): void {
-    const { journal, log, changed } = this.#options;
-    const news = new Map<string, readonly Service[]>();
     for (const key of this.#dirty) {
       const facts = this.#services.get(key);
       const joined = facts === undefined ? [] : joinService(facts, this.#slicesFor(key), this.#place);
-      if (JSON.stringify(joined) !== JSON.stringify(this.#joined.get(key) ?? [])) news.set(key, joined);
-    }
-    this.#dirty.clear();
-    for (const [key, joined] of news) {
+      if (JSON.stringify(joined) === JSON.stringify(this.#joined.get(key) ?? [])) continue;
       if (joined.length === 0) this.#joined.delete(key);
       else this.#joined.set(key, joined);
+      this.#news.note(key, joined.length === 0 ? undefined : joined);
     }
+    this.#dirty.clear();
     this.#current = undefined;
     this.#clash = undefined;
-    try {
-      journal.transaction(() => {
-        for (const [key, joined] of news) {
-          if (joined.length === 0) journal.delete(prefix + key);
-          else journal.put(prefix + key, joined);
-        }
-      });
-    } catch (error) {
-      if (!isFault(error)) throw error;
-      log.warn({ error }, 'cannot keep what is known of services');
-    }
+    this.#news.keep();
     // Also without news: only now may be removed what an earlier process left.
-    changed();
+    this.#options.changed();
   }
 }
