@@ -65,7 +65,7 @@ export interface Box {
   readonly links: () => string[];
 }
 
-/** One host with the networks `flat` (10.244.0.0/16 and fd44::/64) and `apart` (10.77.0.0/24). */
+/** One host with the networks `flat` (10.244.0.0/16 and fd44::/64), `apart` (10.77.0.0/24) and `small` (10.78.0.0/29). */
 export class CniBed implements AsyncDisposable {
   readonly folder: string = mkdtempSync(join(tmpdir(), 'causeway-cni-'));
   readonly #plugin: string;
@@ -92,6 +92,7 @@ export class CniBed implements AsyncDisposable {
     ];
     await createNetwork(controller.control, admin, { name: 'flat', model: 'flannel', pools });
     await createNetwork(controller.control, admin, { name: 'apart', pools: [{ family: 4, cidr: parseCidr('10.77.0.0/24') }] });
+    await createNetwork(controller.control, admin, { name: 'small', pools: [{ family: 4, cidr: parseCidr('10.78.0.0/29') }] });
     const { token } = await createToken(controller.control, { type: 'join' });
     const bed = new CniBed(plugin, controller, server);
     try {
@@ -124,9 +125,9 @@ export class CniBed implements AsyncDisposable {
   }
 
   /** What the agent says of itself on its socket. */
-  status(): { readonly desired: number; readonly kernelWrites: number } {
+  status(): { readonly desired: number; readonly kernelWrites: number; readonly addresses: number } {
     const { stdout } = spawnSync('curl', ['-s', '--unix-socket', '/run/causeway/agent.sock', 'http://agent/status']);
-    return v.parse(v.object({ desired: v.number(), kernelWrites: v.number() }), JSON.parse(String(stdout)));
+    return v.parse(v.object({ desired: v.number(), kernelWrites: v.number(), addresses: v.number() }), JSON.parse(String(stdout)));
   }
 
   async stopAgent(signal: NodeJS.Signals): Promise<void> {

@@ -1,6 +1,6 @@
 // The agent as front ends on its host see it (api/local.ts): networks come from the view, addresses from the address book,
 // endpoints from the journal, and the kernel only through the loop.
-import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink } from '#api/local.ts';
+import type { AddressRoom, AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink } from '#api/local.ts';
 import { contains, familyOf, hostPrefix, parseIp, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
@@ -10,6 +10,7 @@ import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#mod
 import { inspectAttachment } from '#kernel/attachment.ts';
 import { leadOut } from '#kernel/default-route.ts';
 import { isAbsent } from '#kernel/netns.ts';
+import { AddressShortage } from './address-shortage.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { HostPort, HostPorts } from './host-ports.ts';
 import type { Loop } from './loop.ts';
@@ -55,11 +56,13 @@ export class HostAgent implements LocalAgent {
   readonly host: string;
   readonly journal: Journal;
   readonly #options: LocalOptions;
+  readonly #shortage: AddressShortage;
 
   constructor(options: LocalOptions) {
     this.host = options.host;
     this.journal = options.journal;
     this.#options = options;
+    this.#shortage = new AddressShortage({ now: () => options.now().getTime(), found: () => options.loop.kick() });
     this.#keepPorts();
   }
 
@@ -126,14 +129,25 @@ export class HostAgent implements LocalAgent {
    * leaves behind is freed by the address book's reconcile().
    */
   async requestAddress(pool: string, ip?: Ip, holder?: string): Promise<Ip> {
-    const { addresses, newId } = this.#options;
-    if (ip === undefined)
-      return holder === undefined ? await addresses.request(pool, `engine-${newId()}`) : await this.#request(pool, holder);
+    const { addresses } = this.#options;
+    if (ip === undefined) return await this.#requestAny(pool, holder);
     const bound = addresses.held(pool, ip)?.endpoint;
     if (bound !== undefined && bound !== holder) throw this.#taken(ip, bound);
     if (bound !== undefined) return ip;
     if (holder !== undefined) return await this.#request(pool, holder, ip);
     return await addresses.request(pool, `engine-${ip.replaceAll(':', '-')}`, ip);
+  }
+
+  async #requestAny(pool: string, holder: string | undefined): Promise<Ip> {
+    const { addresses, newId } = this.#options;
+    return await this.#shortage.noting(pool, () =>
+      holder === undefined ? addresses.request(pool, `engine-${newId()}`) : this.#request(pool, holder),
+    );
+  }
+
+  #release(pool: string, ip: Ip): void {
+    this.#shortage.freed(pool);
+    this.#options.addresses.release(pool, ip);
   }
 
   /**
@@ -151,7 +165,7 @@ export class HostAgent implements LocalAgent {
   async releaseAddress(pool: string, ip: Ip): Promise<void> {
     const { addresses, endpoints } = this.#options;
     const bound = addresses.held(pool, ip)?.endpoint;
-    if (bound === undefined || endpoints.get(bound) === undefined) addresses.release(pool, ip);
+    if (bound === undefined || endpoints.get(bound) === undefined) this.#release(pool, ip);
   }
 
   async attach(request: AttachRequest): Promise<Endpoint> {
@@ -261,8 +275,13 @@ export class HostAgent implements LocalAgent {
     }
   }
 
-  room(pool: string): { readonly free: number; readonly capacity: number } {
-    return this.#options.addresses.room(pool);
+  room(pool: string): AddressRoom {
+    const { addresses, view } = this.#options;
+    const room = addresses.room(pool);
+    const network = view.snapshot.networks.get(view.snapshot.pools.get(pool)?.network ?? '');
+    // Other hosts' addresses and further blocks are for the asking, where the network permits them.
+    const isClosed = network !== undefined && network.choices.address.blocksPerHost === 1 && !network.choices.address.borrow;
+    return { ...room, isExhausted: room.free === 0 && (isClosed || this.#shortage.has(pool)) };
   }
 
   isPortFree(port: HostPort): boolean {
@@ -317,14 +336,14 @@ export class HostAgent implements LocalAgent {
   }
 
   #forget(id: string): void {
-    const { endpoints, addresses, view } = this.#options;
+    const { endpoints, view } = this.#options;
     const local = endpoints.get(id);
     if (local === undefined) return;
     // In this order a crash in between leaves an address without an endpoint, never the opposite.
     this.journal.soon(() => endpoints.delete(id));
     for (const ip of local.endpoint.addresses) {
       const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
-      if (pool !== undefined) addresses.release(pool.id, ip);
+      if (pool !== undefined) this.#release(pool.id, ip);
     }
     this.#keepPorts();
   }
@@ -368,7 +387,7 @@ export class HostAgent implements LocalAgent {
     try {
       for (const family of [4, 6] as const) {
         const pool = pools.find(({ cidr }) => familyOf(cidr) === family);
-        if (pool !== undefined) held.push({ pool: pool.id, ip: await this.#request(pool.id, request.id) });
+        if (pool !== undefined) held.push({ pool: pool.id, ip: await this.#requestAny(pool.id, request.id) });
       }
     } catch (error) {
       for (const { pool, ip } of held) addresses.release(pool, ip);

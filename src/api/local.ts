@@ -76,6 +76,14 @@ export interface AddressChoice {
 /** Which addresses a pod gets that asks for none itself; undefined: one of each family, of the network's first pool. */
 export type AddressChooser = (of: { readonly namespace?: string; readonly pod?: string }) => Promise<readonly AddressChoice[] | undefined>;
 
+export interface AddressRoom {
+  /** Addresses that this host could give out of the pool now, without asking anybody. */
+  readonly free: number;
+  readonly capacity: number;
+  /** No endpoint could have an address of the pool now, as far as this host knows, also when others are asked. */
+  readonly isExhausted: boolean;
+}
+
 export interface JoinAnswer {
   /** Link in the host's namespace that the engine moves into the container. */
   readonly link: string;
@@ -132,8 +140,7 @@ export interface LocalAgent {
   join(id: string, sandbox: string, ifname?: string): Promise<JoinAnswer>;
   /** The container's end as it is now; undefined when the endpoint is unknown or not joined, or its sandbox or link is gone. */
   inspect(id: string): Promise<PlacedLink | undefined>;
-  /** Addresses that this host could give out of the pool now, without asking anybody. */
-  room(pool: string): { readonly free: number; readonly capacity: number };
+  room(pool: string): AddressRoom;
   /**
    * Replaces the ports that the endpoint publishes on this host; on return they are in force. Docker decides only after
    * join which of a container's networks carries them. Faults: `not-found`, `exists` (a port of the host is taken).

@@ -301,7 +301,7 @@ async function run(options: Options, log: Logger): Promise<void> {
           refusedRules: outcome.failing.find(({ kind }) => kind === 'table' || kind === 'element')?.fault.message,
           learned: learned.last,
           isInPlace: outcome.failing.every(({ kind }) => kind !== 'link' && kind !== 'wireguard' && kind !== 'bird'),
-          free: (pool) => agent.local.room(pool).free,
+          isExhausted: (pool) => agent.local.room(pool).isExhausted,
         });
       },
     }),
@@ -339,7 +339,8 @@ async function run(options: Options, log: Logger): Promise<void> {
     policies: () => policiesOf(cluster, agent.policy, log),
     details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
   });
-  const cni = createCni({ agent: agent.local, choose: cluster.choose, networks: cluster.networks, log: log.child({ part: 'cni' }) });
+  const { choose, isForPods, networks } = cluster;
+  const cni = createCni({ agent: agent.local, choose, isForContainers: isForPods, networks, log: log.child({ part: 'cni' }) });
   const servers = [
     await listenSocket(apps.socket, join(options.run, 'agent.sock')),
     await listenSocket(cni.app, join(options.run, 'cni.sock')),

@@ -16,6 +16,8 @@ import { cutConnections } from '#kernel/conntrack.ts';
 import { flannelController } from '#flannel/controller.ts';
 import { Registry } from '#flannel/registry.ts';
 import { isOurLinkName } from '#kernel/ownership.ts';
+import { type Availability, availabilityOf, hostsAmong, unusable } from '#kubernetes/availability.ts';
+import { poolId } from '#kubernetes/blocks.ts';
 import { CalicoBgp } from '#kubernetes/calico-bgp.ts';
 import { calicoController, type CalicoOptions } from '#kubernetes/calico-controller.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
@@ -27,12 +29,13 @@ import { HealthPorts } from '#kubernetes/health-ports.ts';
 import { NodeTeller } from '#kubernetes/node-teller.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
-import { OwnNetworks } from '#kubernetes/own-networks.ts';
+import { OwnNetworks, type OwnNetworksOptions } from '#kubernetes/own-networks.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { readStatuses } from '#kubernetes/policy-status.ts';
 import { PolicyTeller } from '#kubernetes/policy-teller.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
-import { contains, type Ip, parseIp } from '#model/ip.ts';
+import { isFault } from '#model/fault.ts';
+import { type Cidr, contains, type Ip, parseIp } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Network, Snapshot, Underlay } from '#model/resources.ts';
 import { podAddresses } from '#kubernetes/pod-addresses.ts';
@@ -67,6 +70,8 @@ export interface Cluster {
   problems?(): readonly string[];
   /** Which pools a pod gets its addresses from, where the cluster says it. */
   readonly choose?: AddressChooser;
+  /** Whether pods of this host may get addresses of a pool, where the cluster says it. */
+  readonly isForPods?: (pool: string) => boolean;
   /** Which further networks pods are attached to, where the cluster says it. */
   readonly networks?: FurtherNetworks;
   /** Links of others that hold an address in blocks of this host, where it may have been another system's. */
@@ -136,9 +141,15 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
   );
   const teller = closing.use(new NodeTeller({ client, node: host, log: kubernetesLog, now: () => new Date() }));
   const policyTeller = closing.use(new PolicyTeller({ client, node: host, log: kubernetesLog }));
-  const saw = (item: unknown): void => teller.saw(item);
+  let isUsable = true;
+  const saw = (item: unknown, problem?: string): void => {
+    isUsable = problem === undefined;
+    if (problem !== undefined) teller.wish({ annotations: {}, network: unusable(problem) });
+    teller.saw(item);
+  };
+  const hosts = lately(context.underlay);
   const taken = (): Ip[] => [...takenByOthers(journal), ...foreignAddresses().map(({ ip }) => ip)];
-  const own = node.model === 'calico' ? undefined : closing.use(ownNetworks(client, podCidrs, context));
+  const own = node.model === 'calico' ? undefined : closing.use(ownNetworks({ client, podCidrs, hosts }, context));
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
   const calico =
     node.model === 'calico' ? followCalico(client, { ...cluster, journal, now: () => Date.now() }, { kick, closing }) : undefined;
@@ -153,12 +164,12 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
         }),
       );
   let isInstalled = false;
-  const said: { clash?: string | undefined } = {};
+  const clashes = clashFinder({ services, hosts, log: kubernetesLog });
   return {
     host,
     generation: 0,
     controller: () => calico?.controller ?? kubernetesController(client, { ...cluster, ...(own === undefined ? {} : { further: own }) }),
-    ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose }),
+    ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose, isForPods: (id: string) => calico.poolsHere().has(id) }),
     networks: new PodNetworks({ client, folder: dirname(cniConf), ...(own === undefined ? {} : { own }) }),
     ...(own === undefined ? {} : { own }),
     bridges: bridgesOf(host),
@@ -167,20 +178,20 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     policies,
     policyStatuses: () => readStatuses(client, AbortSignal.timeout(statusesMs)),
     applied: (done) => {
-      const { blocks, hosts, pools } = done.facts;
-      services.locate(hosts.get(host)?.labels[zoneLabel]);
+      const { blocks, pools } = done.facts;
+      services.locate(done.facts.hosts.get(host)?.labels[zoneLabel]);
       // Only now that the kernel leads connections there.
       health.update(services.healthPorts());
       policed?.applied(done.policy);
       const { refusedRules } = done;
       if (policies.isSynced()) policyTeller.wish(refusedRules === undefined ? policies.word(done.policy) : undefined, refusedRules);
       own?.settle();
-      const clash = services.clash([...new Set([...pools.values()].map(({ cidr }) => cidr))]);
-      if (clash !== undefined && clash !== said.clash)
-        kubernetesLog.error({}, `${clash}: no pods are taken before one of the ranges is another`);
-      said.clash = clash;
-      const wish = calico === undefined ? wishFor(host, publicKey(), { ...done, clash }) : undefined;
-      if (wish !== undefined) teller.wish(wish);
+      const here = calico?.poolsHere();
+      const ranges = [...pools.values()].flatMap(({ id, cidr }) => (here?.has(id) === false ? [] : [{ pool: id, cidr }]));
+      const wished = { ...done, ...clashes(ranges.map(({ cidr }) => cidr)) };
+      const wish =
+        calico === undefined ? wishFor(host, publicKey(), wished) : { annotations: {}, network: availabilityOf({ ...wished, ranges }) };
+      if (wish !== undefined && isUsable) teller.wish(wish);
       const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
       if (isInstalled || !canAttach) return;
       isInstalled = true;
@@ -221,11 +232,50 @@ export async function followFlannel(host: string, url: string, context: ClusterC
   return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, applied: () => undefined };
 }
 
-function ownNetworks(client: KubernetesClient, podCidrs: NodeOptions['podCidrs'], { journal, log, local }: ClusterContext): OwnNetworks {
+interface ClashOptions {
+  readonly services: KubernetesServices;
+  readonly hosts: () => readonly Underlay[];
+  readonly log: Pick<Logger, 'error'>;
+}
+
+/** Which of these ranges of pods are others' as well; each that is found is in the log once. */
+function clashFinder({ services, hosts, log }: ClashOptions): (ranges: readonly Cidr[]) => Pick<Availability, 'hosts' | 'services'> {
+  let said = '';
+  return (ranges) => {
+    const found = { hosts: hostsAmong(ranges, hosts()), services: services.clash(ranges) };
+    const clash = found.hosts ?? found.services ?? '';
+    if (clash !== '' && clash !== said) log.error({}, `${clash}: no pods are taken before one of the ranges is another`);
+    said = clash;
+    return found;
+  };
+}
+
+const latelyMs = 10_000;
+
+/** The host's own underlay as it was some seconds ago at most; looked for again then. What is not there for a moment stays. */
+function lately(find: () => readonly Underlay[]): () => readonly Underlay[] {
+  let [found, until]: [readonly Underlay[], number] = [[], 0];
+  return () => {
+    if (performance.now() < until) return found;
+    until = performance.now() + latelyMs;
+    try {
+      found = find();
+    } catch (error) {
+      if (!isFault(error, 'invalid')) throw error;
+    }
+    return found;
+  };
+}
+
+function ownNetworks(
+  { client, podCidrs, hosts }: Pick<OwnNetworksOptions, 'client' | 'podCidrs'> & { readonly hosts: () => readonly Underlay[] },
+  { journal, log, local }: ClusterContext,
+): OwnNetworks {
   return new OwnNetworks({
     client,
     journal,
     podCidrs,
+    hosts: () => hosts().flatMap(({ interface: link, subnet }, _, [first]) => (link === first?.interface ? [subnet] : [])),
     log: log.child({ part: 'kubernetes' }),
     used: () =>
       new Set(
@@ -246,5 +296,7 @@ function followCalico(
   const { journal, log, host } = options;
   const { controller, facts } = calicoController(client, { ...options, poolsChanged: () => bgp.touch() });
   const bgp: CalicoBgp = closing.use(new CalicoBgp({ client, journal, log, changed: kick, pools: () => facts.pools.values() }));
-  return { controller, bgp, choose: podAddresses(client, facts, host) };
+  /** Ids of those that pods on this host get addresses of. */
+  const poolsHere = (): ReadonlySet<string> => new Set(facts.poolsOn(host).map(({ name }) => poolId(name)));
+  return { controller, bgp, poolsHere, choose: podAddresses(client, facts, host) };
 }

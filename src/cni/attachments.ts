@@ -6,6 +6,7 @@ import type { AddressChoice, AddressChooser, AttachRequest, LocalAgent, PlacedLi
 import { Fault, isFault } from '#model/fault.ts';
 import { contains, type Ip, ipAdd, ipToBigint } from '#model/ip.ts';
 import { endpointLink, gatewayMac } from '#model/numbers.ts';
+import { exhaustedOf } from '#model/ranges.ts';
 import type { Endpoint, Network } from '#model/resources.ts';
 import type { Arguments } from './arguments.ts';
 import type { AddressRange, Wanted } from './config.ts';
@@ -19,6 +20,8 @@ type Of<C extends Request['command']> = Extract<Request, { readonly command: C }
 
 export interface AttachmentsOptions {
   readonly choose?: AddressChooser | undefined;
+  /** Whether containers get addresses of a pool; without it they do of all. */
+  readonly isForContainers?: ((pool: string) => boolean) | undefined;
   /** What else hangs on an endpoint, and goes before it. Absent already is success. */
   readonly release?: (id: string) => Promise<void>;
 }
@@ -111,13 +114,11 @@ export class Attachments {
   /** Whether an ADD could succeed now. Faults: `not-found` (network), `exhausted`. */
   status({ name, network: wanted }: Of<'STATUS'>): void {
     const network = this.#networkOf(wanted ?? name);
-    const { blocksPerHost, borrow } = network.choices.address;
-    const pools = this.#agent.pools(network.id);
-    // Other hosts' addresses and further blocks are for the asking, where the network permits them.
-    const isClosed = blocksPerHost === 1 && !borrow;
-    const full = isClosed ? pools.find(({ id }) => this.#agent.room(id).free === 0) : undefined;
-    if (full !== undefined || pools.length === 0)
-      throw new Fault('exhausted', `Network ${network.name} has no free address on ${this.#agent.host}`);
+    const pools = this.#agent.pools(network.id).filter(({ id }) => this.#options.isForContainers?.(id) !== false);
+    const full = exhaustedOf(pools, ({ id }) => this.#agent.room(id).isExhausted);
+    if (full === undefined) return;
+    const where = full.length === 0 ? '' : ` (${full.map(({ cidr }) => cidr).join(', ')})`;
+    throw new Fault('exhausted', `Network ${network.name} has no free address on ${this.#agent.host}${where}`);
   }
 
   #networkOf(text: string): Network {

@@ -1,6 +1,7 @@
 // The real program, the real agent, the real kernel: containers are network namespaces, as a runtime would have made them.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { CniBed, ip, ownLinks, pings } from '#test/cni-bed.ts';
 
@@ -66,6 +67,43 @@ test('where it cannot attach it says so and leaves nothing', async (t) => {
   assert.equal((await one.add()).code, 5);
   assert.equal((await one.add({ network: 'nobody' })).code, 3);
   assert.deepEqual([one.links(), ownLinks()], [['lo', 'eth0'], []]);
+});
+
+test('a namespace that goes in the middle of an ADD: it says so or is in time, and DEL leaves nothing either way', async (t) => {
+  const codes = new Set<number | undefined>();
+  for (let round = 0; round < 12; round++) {
+    ip('netns', 'add', 'fleeting');
+    const adding = bed.execute({ command: 'ADD', container: 'fleeting' });
+    await delay(round * 2);
+    ip('netns', 'del', 'fleeting');
+    codes.add((await adding).code);
+    assert.equal((await bed.execute({ command: 'DEL', container: 'fleeting' })).status, 0);
+    assert.deepEqual([ownLinks(), bed.status().addresses], [[], 0]);
+  }
+  assert.deepEqual(
+    [...codes].filter((code) => code !== undefined && code !== 5),
+    [],
+  );
+  assert.equal((await bed.box(t, 'one').add()).status, 0);
+});
+
+test('a network whose addresses are all given says so by STATUS, until one is given back', async (t) => {
+  const conf = { name: 'small' };
+  const status = () => bed.execute({ command: 'STATUS', container: '', conf });
+  const boxes = [];
+  for (let number = 0; ; number++) {
+    const { code } = await bed.box(t, `small${number}`).add(conf);
+    if (code === 101) break;
+    assert.deepEqual([code, (await status()).status], [undefined, 0]);
+    boxes.push(`small${number}`);
+  }
+  assert.ok(boxes.length > 0);
+  const { code, msg } = await status();
+  assert.equal(code, 50);
+  assert.match(msg, /^Network small has no free address on \w+ \(10\.78\.0\.0\/29\)$/);
+  assert.equal((await bed.execute({ command: 'DEL', container: boxes[0] ?? '', conf })).status, 0);
+  assert.equal((await status()).status, 0);
+  for (const container of boxes) await bed.execute({ command: 'DEL', container, conf });
 });
 
 test('GC detaches what the runtime no longer names', async (t) => {

@@ -22,11 +22,11 @@ interface Execution {
   readonly conf?: Readonly<Record<string, unknown>>;
 }
 
-async function bed() {
+async function bed(cidrs: readonly string[] = ['10.244.1.0/24'], isForContainers?: (pool: string) => boolean) {
   const agent = new FakeAgent('one');
-  const request = { name: 'pods', pools: [{ family: 4 as const, cidr: parseCidr('10.244.1.0/24') }] };
+  const request = { name: 'pods', pools: cidrs.map((cidr) => ({ family: 4 as const, cidr: parseCidr(cidr) })) };
   await agent.createNetwork(request);
-  const { app, attached } = createCni({ agent, log: silent });
+  const { app, attached } = createCni({ agent, log: silent, isForContainers });
   const post = async (body: string): Promise<{ status: number; text: string }> => {
     const response = await app.request('/cni', { method: 'POST', body });
     return { status: response.status, text: await response.text() };
@@ -158,6 +158,22 @@ test('STATUS says whether ADD could work', async () => {
   agent.hasSynced = false;
   assert.equal((await execute({ command: 'STATUS', conf: { network: 'nobody' } })).code, 50);
   assert.equal((await execute({ conf: { network: 'nobody' } })).code, 11);
+});
+
+test('STATUS says that no address is left, and in which range', async () => {
+  const { execute } = await bed(['10.244.1.0/30']);
+  assert.deepEqual([(await execute()).status, (await execute({ container: 'b2' })).code], [200, 101]);
+  const { code, json } = await execute({ command: 'STATUS' });
+  assert.equal(code, 50);
+  assert.match(v.parse(v.object({ msg: v.string() }), json).msg, /^Network pods has no free address on one \(10\.244\.1\.0\/30\)$/);
+});
+
+test('STATUS looks at those pools that containers get addresses of, and at all of a family', async () => {
+  const both = ['10.244.1.0/31', '10.244.2.0/24'];
+  assert.equal((await (await bed(both)).execute({ command: 'STATUS' })).status, 200);
+  const { agent, execute } = await bed(both, (id) => !agent.pools('network000001').some((pool) => pool.id === id && pool.cidr === both[1]));
+  assert.equal((await execute({ command: 'STATUS' })).code, 50);
+  assert.equal((await (await bed(both, () => false)).execute({ command: 'STATUS' })).code, 50);
 });
 
 test('VERSION, old results, a later plugin of a chain', async () => {

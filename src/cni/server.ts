@@ -25,6 +25,8 @@ export interface CniLog {
 export interface CniOptions {
   readonly agent: LocalAgent;
   readonly choose?: AddressChooser | undefined;
+  /** Whether containers get addresses of a pool; without it they do of all. */
+  readonly isForContainers?: ((pool: string) => boolean) | undefined;
   /** Who knows of further networks of pods. */
   readonly networks?: FurtherNetworks | undefined;
   readonly log: CniLog;
@@ -51,13 +53,13 @@ export interface Cni {
 }
 
 /** What an execution of the plugin comes to, the same whether a runtime or the agent itself asks. */
-function executor({ agent, choose, networks }: CniOptions) {
+function executor({ agent, choose, isForContainers, networks }: CniOptions) {
   const own = (environment: Environment, input: string): Promise<object | undefined> => {
     const request = parseRequest(environment, input);
     return serve(request.command === 'ADD' ? { ...request, isFurther: true } : request, input);
   };
   const further = networks === undefined ? undefined : new Further({ agent, networks, own });
-  const attachments = new Attachments(agent, { choose, release: async (id) => further?.remove(id) });
+  const attachments = new Attachments(agent, { choose, isForContainers, release: async (id) => further?.remove(id) });
 
   async function add(request: Extract<Request, { readonly command: 'ADD' }>): Promise<Result> {
     const first = await attachments.add(request);

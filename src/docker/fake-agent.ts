@@ -1,6 +1,6 @@
 // A LocalAgent in memory for tests of this folder and of others: same contract, one host, no controller. With `wire` it
 // does the least real thing for a container (bed.ts), so that real engines can be run against it.
-import type { AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink, PoolRequest } from '#api/local.ts';
+import type { AddressRoom, AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink, PoolRequest } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import {
   type Cidr,
@@ -223,12 +223,18 @@ export class FakeAgent implements LocalAgent {
   }
 
   #free(pool: Pool): Ip {
+    const ip = this.#firstFree(pool);
+    if (ip === undefined) throw new Fault('exhausted', `No address left in ${pool.cidr}`, { hint: 'Add a pool to the network' });
+    return ip;
+  }
+
+  #firstFree(pool: Pool): Ip | undefined {
     const range = pool.range ?? pool.cidr;
     const reserved = new Set<string>([pool.gateway ?? '', ...Object.values(pool.reserved), cidrBase(pool.cidr)]);
     for (let ip = cidrBase(range); ipToBigint(ip) < ipToBigint(cidrLast(range)); ip = ipAdd(ip, 1)) {
       if (!reserved.has(ip) && !this.#held.has(`${pool.id} ${ip}`)) return ip;
     }
-    throw new Fault('exhausted', `No address left in ${pool.cidr}`, { hint: 'Add a pool to the network' });
+    return undefined;
   }
 
   async releaseAddress(pool: string, ip: Ip): Promise<void> {
@@ -316,9 +322,11 @@ export class FakeAgent implements LocalAgent {
     return Promise.resolve({ name: sandbox.ifname, mtu: 1400, addresses: endpoint.addresses.map(hostPrefix), routes });
   }
 
-  room(pool: string): { readonly free: number; readonly capacity: number } {
-    const capacity = Number(cidrSize(this.#pools.get(pool)?.cidr ?? parseCidr('0.0.0.0/32')));
-    return { free: capacity - [...this.#held.keys()].filter((key) => key.startsWith(`${pool} `)).length, capacity };
+  room(pool: string): AddressRoom {
+    const found = this.#pools.get(pool);
+    const capacity = Number(cidrSize(found?.cidr ?? parseCidr('0.0.0.0/32')));
+    const free = capacity - [...this.#held.keys()].filter((key) => key.startsWith(`${pool} `)).length;
+    return { free, capacity, isExhausted: found === undefined || this.#firstFree(found) === undefined };
   }
 
   /** Ports that programs of the host have. */

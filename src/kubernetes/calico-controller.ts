@@ -2,6 +2,7 @@
 // are claimed by the hosts themselves as custom resources (blocks.ts).
 import * as v from 'valibot';
 import type { WatchLine } from '#api/answers.ts';
+import * as field from '#api/fields.ts';
 import type { Journal } from '#api/local.ts';
 import type { Controller } from '#agent/agent.ts';
 import { networksOf } from '#agent/elsewhere.ts';
@@ -23,6 +24,8 @@ export interface CalicoOptions {
   readonly journal: Journal;
   readonly log: { warn(fields: object, message: string): void };
   readonly now: () => number;
+  /** Told of this host's own Node as often as it changes. */
+  readonly saw: (node: unknown) => void;
   /** Whether blocks of a pool are announced may have changed. */
   readonly poolsChanged: () => void;
 }
@@ -32,6 +35,12 @@ const specified = v.object({ spec: v.optional(v.unknown()) });
 const specOf = (item: unknown): unknown => {
   const read = v.safeParse(specified, item);
   return read.success ? read.output.spec : undefined;
+};
+
+const created = v.object({ metadata: v.object({ creationTimestamp: field.timestamp }) });
+const createdAtOf = (item: unknown): string | undefined => {
+  const read = v.safeParse(created, item);
+  return read.success ? read.output.metadata.creationTimestamp : undefined;
 };
 
 type Fact =
@@ -68,10 +77,17 @@ class CalicoWatch {
     const first = await client.list(blocksPath, signal);
     blocks.noteRevision(first.revision);
     this.#revision = first.revision;
-    this.#follow(first, 'nodes', ['/api/v1/nodes'], { into: facts.hosts, read: readCalicoNode, tells: ['hosts'] });
+    this.#follow(first, 'nodes', ['/api/v1/nodes'], {
+      into: facts.hosts,
+      read: (item, name) => {
+        if (name === options.host) options.saw(item);
+        return readCalicoNode(item);
+      },
+      tells: ['hosts'],
+    });
     this.#follow(first, 'IP pools', [`${group}/ippools`], {
       into: facts.pools,
-      read: (item, name) => readPool(name, specOf(item)),
+      read: (item, name) => readPool(name, specOf(item), createdAtOf(item)),
       tells: ['networks', 'pools'],
       changed: options.poolsChanged,
     });

@@ -10,7 +10,7 @@ import { unknownInterface } from '#model/numbers.ts';
 import type { CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
 import { poolId } from './blocks.ts';
-import type { IpamSettings, IpPool } from './calico.ts';
+import { type IpamSettings, type IpPool, overlappedPools } from './calico.ts';
 import { revisionOf } from './client.ts';
 import { internalIps, peerMtu, podNetwork } from './nodes.ts';
 
@@ -116,11 +116,22 @@ export class CalicoFacts {
     };
   }
 
-  /** Pools that a pod on `host` in a namespace with these labels may get an address of without asking for one by name. */
-  poolsFor(host: string, namespace: Readonly<Record<string, string>>): readonly IpPool[] {
+  /** Every pool, those that overlap an older one as none for pods. */
+  usable(): readonly IpPool[] {
+    const refused = overlappedPools(this.pools.values());
+    return [...this.pools.values()].map((pool) => (refused.has(pool.name) ? { ...pool, forPods: false } : pool));
+  }
+
+  /** Pools that pods on `host` may get an address of without asking for one by name, as far as their namespaces may. */
+  poolsOn(host: string): readonly IpPool[] {
     const labels = this.hosts.get(host)?.labels ?? {};
-    return [...this.pools.values()]
-      .filter((pool) => pool.forPods && pool.automatic && selects(pool.nodes, labels) && selects(pool.namespaces, namespace))
+    return this.usable()
+      .filter((pool) => pool.forPods && pool.automatic && selects(pool.nodes, labels))
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Those that a pod in a namespace with these labels may. */
+  poolsFor(host: string, namespace: Readonly<Record<string, string>>): readonly IpPool[] {
+    return this.poolsOn(host).filter((pool) => selects(pool.namespaces, namespace));
   }
 }

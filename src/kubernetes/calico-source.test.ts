@@ -52,6 +52,7 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
     log: { warn: (fields) => warnings.push(fields) },
     now: () => 0,
     poolsChanged: () => undefined,
+    saw: () => undefined,
   });
   const lines: WatchLine[] = [];
   const stop = new AbortController();

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isFault } from '#model/fault.ts';
 import { parseSelector } from '#model/selector.ts';
-import { readIpam, readPool, readReservation } from './calico.ts';
+import { overlappedPools, readIpam, readPool, readReservation } from './calico.ts';
 
 test('a pool as Calico’s own manifest has it', () => {
   const spec = { cidr: '192.168.0.0/16', ipipMode: 'Always', vxlanMode: 'Never', natOutgoing: true, nodeSelector: 'all()', blockSize: 26 };
   assert.deepEqual(readPool('default-ipv4-ippool', spec), {
     name: 'default-ipv4-ippool',
+    createdAt: '1970-01-01T00:00:00Z',
     cidr: '192.168.0.0/16',
     blockLength: 26,
     tunnelled: true,
@@ -20,6 +21,20 @@ test('a pool as Calico’s own manifest has it', () => {
   const six = readPool('six', { cidr: 'fd00::/64', disableBGPExport: true, allowedUses: ['Tunnel'], assignmentMode: 'Manual' });
   assert.deepEqual([six.blockLength, six.tunnelled, six.announced, six.forPods, six.automatic], [122, false, false, false, false]);
   assert.equal(readPool('off', { cidr: '10.0.0.0/16', disabled: true }).forPods, false);
+});
+
+test('of pools that overlap the older one is for pods, the younger one is not; pools of nobody are in nobody’s way', () => {
+  const pools = [
+    readPool('first', { cidr: '10.0.0.0/16' }, '2026-01-02T00:00:00Z'),
+    readPool('a-young-one', { cidr: '10.0.128.0/24' }, '2026-01-03T00:00:00Z'),
+    readPool('beside', { cidr: '10.1.0.0/16' }, '2026-01-01T00:00:00Z'),
+    readPool('same-age', { cidr: '10.1.0.0/16' }, '2026-01-01T00:00:00Z'),
+    readPool('off', { cidr: '10.0.0.0/8', disabled: true }, '2026-01-01T00:00:00Z'),
+  ];
+  const said = (order: typeof pools): string[] =>
+    [...overlappedPools(order)].map(([name, { name: older }]) => `${name} < ${older}`).toSorted();
+  assert.deepEqual(said(pools), ['a-young-one < first', 'same-age < beside']);
+  assert.deepEqual(said(pools.toReversed()), said(pools));
 });
 
 test('reservations and settings of address management', () => {

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { readSpec, selector } from '#api/calico-bgp.ts';
 import * as field from '#api/fields.ts';
 import { Fault } from '#model/fault.ts';
-import { bitsOf, type Cidr, cidrLength, familyOf, hostPrefix } from '#model/ip.ts';
+import { bitsOf, type Cidr, cidrLength, familyOf, hostPrefix, overlaps } from '#model/ip.ts';
 import type { Selector } from '#model/selector.ts';
 
 const optional = <T>(schema: v.GenericSchema<unknown, T>) => v.optional(schema);
@@ -24,6 +24,8 @@ const pool = v.object({
 
 export interface IpPool {
   readonly name: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
   readonly cidr: Cidr;
   readonly blockLength: number;
   /** Whether packets between hosts in different subnets go through a tunnel. */
@@ -40,7 +42,8 @@ const usualLength = { 4: 26, 6: 122 } as const;
 
 const isTunnel = (mode: string): boolean => mode === 'Always' || mode === 'CrossSubnet';
 
-export function readPool(name: string, spec: unknown): IpPool {
+/** `createdAt`: of the resource; by default before all others. Fault `invalid` with the field's name. */
+export function readPool(name: string, spec: unknown, createdAt = '1970-01-01T00:00:00Z'): IpPool {
   const said = readSpec('IPPool', name, pool, spec);
   const family = familyOf(said.cidr);
   const blockLength = said.blockSize ?? usualLength[family];
@@ -55,6 +58,7 @@ export function readPool(name: string, spec: unknown): IpPool {
   }
   return {
     name,
+    createdAt,
     cidr: said.cidr,
     blockLength,
     tunnelled: isTunnel(said.vxlanMode) || isTunnel(said.ipipMode),
@@ -64,6 +68,23 @@ export function readPool(name: string, spec: unknown): IpPool {
     nodes: said.nodeSelector,
     namespaces: said.namespaceSelector,
   };
+}
+
+const byAge = (a: IpPool, b: IpPool): number => (`${a.createdAt} ${a.name}` < `${b.createdAt} ${b.name}` ? -1 : 1);
+
+/**
+ * By name of those that are for pods and overlap an older one that is: which one. Both would give the same addresses, so all hosts
+ * leave the younger one alone; of what it has given before nothing is taken.
+ */
+export function overlappedPools(pools: Iterable<IpPool>): ReadonlyMap<string, IpPool> {
+  const accepted: IpPool[] = [];
+  const refused = new Map<string, IpPool>();
+  for (const one of [...pools].filter(({ forPods }) => forPods).toSorted(byAge)) {
+    const older = accepted.find(({ cidr }) => overlaps(cidr, one.cidr));
+    if (older === undefined) accepted.push(one);
+    else refused.set(one.name, older);
+  }
+  return refused;
 }
 
 const reservation = v.object({ reservedCIDRs: v.optional(v.array(v.union([field.cidr, v.pipe(field.ip, v.transform(hostPrefix))])), []) });

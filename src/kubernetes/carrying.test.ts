@@ -14,7 +14,7 @@ const hosts = [makeHost(1, { carrying: { wants: 'wireguard' } }), makeHost(2, { 
 
 const wished = (change: Partial<Wished> = {}) => {
   const facts = snapshotOf({ hosts, networks: [network], pools: [pool], blocks });
-  return wishFor('host-1', 'key', { facts, isInPlace: true, free: () => 200, ...change });
+  return wishFor('host-1', 'key', { facts, isInPlace: true, isExhausted: () => false, ...change });
 };
 
 test('what is in place is told with what is wanted and what is used meanwhile', () => {
@@ -28,14 +28,4 @@ test('what is in place is told with what is wanted and what is used meanwhile', 
 
 test('nothing is told while something is not in place, or the node has no range', () => {
   assert.deepEqual([wished({ isInPlace: false }), wished({ facts: snapshotOf({ hosts, networks: [network] }) })], [undefined, undefined]);
-});
-
-test('a node without a free address says so', () => {
-  const { network: condition } = wished({ free: () => 0 }) ?? assert.fail();
-  assert.deepEqual([condition.isAvailable, condition.reason], [false, 'NoFreeAddresses']);
-});
-
-test('a node says that a service is among the pods, whatever is free', () => {
-  const { network: condition } = wished({ clash: 'Service shop/web has the address 10.244.0.1', free: () => 0 }) ?? assert.fail();
-  assert.deepEqual([condition.isAvailable, condition.reason], [false, 'ServiceAmongPods']);
 });

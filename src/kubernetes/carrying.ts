@@ -4,8 +4,9 @@ import { carriesOn, carryTo } from '#drivers/carriages.ts';
 import type { Remote } from '#drivers/driver.ts';
 import { tunnelMac, tunnelsOf } from '#drivers/tunnels.ts';
 import { type Cidr, familyOf } from '#model/ip.ts';
-import type { Block, Snapshot } from '#model/resources.ts';
+import type { Snapshot } from '#model/resources.ts';
 import { writeAnnotations } from './annotations.ts';
+import { type Availability, availabilityOf } from './availability.ts';
 import type { NodeWish } from './node-teller.ts';
 import { podNetwork } from './nodes.ts';
 
@@ -16,18 +17,15 @@ export interface Applied {
   readonly facts: Snapshot;
   /** Whether everything is in place that packets of other hosts are received by. */
   readonly isInPlace: boolean;
-  /** Free addresses of a pool. */
-  readonly free: (pool: string) => number;
+  /** Whether no pod could have an address of a pool now. */
+  readonly isExhausted: (pool: string) => boolean;
 }
 
-export interface Wished extends Applied {
-  /** That a service has an address of the pods' range, in words: the pod that got it could not be reached. */
-  readonly clash?: string | undefined;
-}
+export interface Wished extends Applied, Pick<Availability, 'hosts' | 'services'> {}
 
 /** Undefined while there is no such host, or while what is in place is not what it should be. */
 export function wishFor(host: string, publicKey: string | undefined, wished: Wished): NodeWish | undefined {
-  const { facts, isInPlace, free, clash, learned } = wished;
+  const { facts, isInPlace, learned } = wished;
   const self = facts.hosts.get(host);
   const network = facts.networks.get(podNetwork.id);
   const own = [...facts.blocks.values()].filter((block) => block.host === host && block.network === podNetwork.id);
@@ -58,15 +56,8 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
     tunnel6: six === undefined ? undefined : tunnelMac(self, 6),
     hasIpv6: own.some(({ cidr }) => familyOf(cidr) === 6),
   };
-  const full = own.find(({ pool }) => free(pool) === 0);
   return {
     annotations: writeAnnotations(telling),
-    network: networkOf(full, clash),
+    network: availabilityOf({ ...wished, ranges: own }),
   };
-}
-
-function networkOf(full: Block | undefined, clash: string | undefined): NodeWish['network'] {
-  if (clash !== undefined) return { isAvailable: false, reason: 'ServiceAmongPods', message: clash };
-  if (full !== undefined) return { isAvailable: false, reason: 'NoFreeAddresses', message: `No address is free in ${full.cidr}` };
-  return { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' };
 }

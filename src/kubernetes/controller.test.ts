@@ -190,6 +190,34 @@ test('a node keeps the first address of its range, and those that others have gi
   assert.deepEqual(reserved, [first, { ...first, 'taken-10.244.1.9': '10.244.1.9' }]);
 });
 
+test('of its own node it is told why it cannot be used, until it can', async () => {
+  const at = (address: string) => node('a', 11, { podCidrs: ['10.244.1.0/24'], addresses: internal(address) });
+  const told: (string | undefined)[] = [];
+  const saw = (_: unknown, problem?: string): unknown => told.push(problem);
+  const controller = kubernetesController(client, {
+    host: 'a',
+    podCidrs: [parseCidr('10.244.0.0/16')],
+    log: { warn: () => undefined },
+    saw,
+  });
+  api.lists = [list(20, [at('10.244.9.9'), node('b', 12, { podCidrs: ['10.244.2.0/24'], addresses: internal('10.244.9.8') })])];
+  api.watches = [
+    [
+      { type: 'MODIFIED', object: node('a', 21, { podCidrs: ['10.99.0.0/24'], addresses: internal('10.213.0.11') }) },
+      { type: 'MODIFIED', object: node('a', 22) },
+      { type: 'MODIFIED', object: at('10.213.0.11') },
+      { type: 'ERROR', object: { kind: 'Status', code: 410 } },
+    ],
+  ];
+  await assert.rejects(Array.fromAsync(controller.watch({ signal: AbortSignal.timeout(10_000) })), { code: 'compacted' });
+  assert.deepEqual(told, [
+    "The node's address 10.244.9.9 is in the range of pods, --pod-cidr 10.244.0.0/16",
+    'podCIDR 10.99.0.0/24 is outside of --pod-cidr 10.244.0.0/16',
+    undefined,
+    undefined,
+  ]);
+});
+
 test('a range that another node has, and an address of a node among those of pods, are told and left out', async () => {
   const one = { podCidrs: ['10.244.1.0/24'], addresses: internal('10.213.0.11') };
   const three = { podCidrs: ['10.244.3.0/24'], addresses: internal('10.244.9.9') };

@@ -18,8 +18,8 @@ export interface KubernetesOptions extends ClusterOptions {
   /** Name of this host's Node. */
   readonly host: string;
   readonly log: { warn(fields: object, message: string): void };
-  /** Told of this host's own Node as often as it changes. */
-  readonly saw?: (node: unknown) => void;
+  /** Told of this host's own Node as often as it changes, and why it cannot be used if it is to be but cannot. */
+  readonly saw?: (node: unknown, problem?: string) => void;
   /** Networks beside that of all pods. */
   readonly further?: OwnNetworks;
   /** Addresses of this host's containers that others have attached: never given out. */
@@ -61,8 +61,8 @@ class Known {
 
   *put(item: unknown, revision: number): Generator<WatchLine, void> {
     const name = nameOf(item) ?? '';
-    if (name === this.#options.host) this.#options.saw?.(item);
     const facts = this.#read(item, name);
+    if (name === this.#options.host) this.#options.saw?.(item, facts?.host === undefined ? this.#problems.get(name) : undefined);
     const before = this.#facts.get(name);
     if (facts?.host === undefined) {
       yield* this.delete(item, revision);
@@ -155,7 +155,8 @@ class Known {
     } finally {
       if (problem !== (this.#problems.get(name) ?? '') && problem !== '')
         this.#options.log.warn({ node: name, problem }, 'cannot use a node');
-      this.#problems.set(name, problem);
+      if (problem === '') this.#problems.delete(name);
+      else this.#problems.set(name, problem);
     }
   }
 }

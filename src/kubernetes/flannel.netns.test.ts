@@ -107,7 +107,7 @@ function facts(backend: Backend, wants: CarryName, families: Families): Facts {
 /** What a host of flannel reads of our Node. A node tells others what it wants; flannel sends everybody by its own backend. */
 function toldTo(backend: Backend, families: Families): Told[] {
   const { snapshot } = facts(backend, backend, families);
-  const wish = wishFor('ours', keys.publicKey, { facts: snapshot, isInPlace: true, free: () => 1 });
+  const wish = wishFor('ours', keys.publicKey, { facts: snapshot, isInPlace: true, isExhausted: () => false });
   const written = wish?.annotations ?? {};
   return families.map((family) => ({
     subnet: ours[family].subnet,

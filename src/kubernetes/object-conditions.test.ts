@@ -29,6 +29,12 @@ const cases: readonly (readonly [resource: string, item: Item, said: RegExp])[] 
     /^Invalid spec\.blockSize: 20 is not between 24 and 32; it is not followed/,
   ],
   ['ippools', object('odd', { cidr: '10.0.0.0/33' }), /^Invalid spec\.cidr: .*; it is not followed/],
+  ['ippools', object('whole', { cidr: '10.7.0.0/16' }), /^Accepted /],
+  [
+    'ippools',
+    object('within', { cidr: '10.7.9.0/24' }),
+    /^Invalid spec\.cidr: overlaps 10\.7\.0\.0\/16 of IPPool whole, which is older; no pod gets an address of it/,
+  ],
   ['ipreservations', object('odd', { reservedCIDRs: ['x'] }), /^Invalid spec\.reservedCIDRs\.0: /],
   ['ipamconfigurations', object('default', { maxBlocksPerHost: -1 }), /^Invalid spec\.maxBlocksPerHost: /],
   ['bgpconfigurations', object('node.a', {}), /^Invalid name: .*only the one named default/],

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { checkBgp } from '#api/calico-bgp.ts';
 import { isFault } from '#model/fault.ts';
 import { controllersPath, readAutoEndpoints } from './auto-host-endpoints.ts';
-import { readIpam, readPool, readReservation } from './calico.ts';
+import { type IpPool, overlappedPools, readIpam, readPool, readReservation } from './calico.ts';
 import { readFailsafes, readHostEndpoint } from './calico-host-endpoint.ts';
 import { readNetworkSet, readTier } from './calico-tier.ts';
 import { type Condition, isAlike, type Told, withCondition } from './conditions.ts';
@@ -40,6 +40,7 @@ const bgp = (sort: 'BGPConfiguration' | 'BGPPeer' | 'BGPFilter'): ConditionedKin
   thrown((name, spec) => checkBgp({ sort, name, spec: v.parse(v.optional(v.record(v.string(), v.unknown()), {}), spec ?? {}) }));
 
 const endpoints = 'hostendpoints';
+const pools = 'ippools';
 const kinds: readonly ConditionedKind[] = [
   { resource: endpoints, read: readHostEndpoint },
   { resource: 'felixconfigurations', read: readFailsafes },
@@ -47,7 +48,7 @@ const kinds: readonly ConditionedKind[] = [
   { resource: 'tiers', read: readTier },
   { resource: 'networksets', read: readNetworkSet },
   { resource: 'globalnetworksets', read: readNetworkSet },
-  { resource: 'ippools', read: thrown(readPool) },
+  { resource: pools, read: thrown(readPool) },
   { resource: 'ipreservations', read: thrown(readReservation) },
   { resource: 'ipamconfigurations', read: thrown(readIpam) },
   { resource: 'bgpconfigurations', read: bgp('BGPConfiguration') },
@@ -65,6 +66,7 @@ const stored = v.looseObject({
   status: v.nullish(v.looseObject({ conditions: v.nullish(v.array(v.record(v.string(), v.unknown()))) })),
 });
 type Stored = v.InferOutput<typeof stored>;
+const ofPool = v.object({ metadata: v.object({ name: v.string(), creationTimestamp: v.optional(v.string()) }), spec: v.unknown() });
 const ofNode = v.object({ spec: v.object({ node: v.string() }) });
 
 export interface ObjectConditionsOptions extends PassesOptions {
@@ -79,6 +81,19 @@ function accepted(problems: readonly Problem[]): Told {
   if (problems.length === 0) return { type, status: 'True', reason: 'Accepted', message: 'All of it is followed' };
   const reason = problems.some((problem) => problem.reason === 'Invalid') ? 'Invalid' : 'Unsupported';
   return { type, status: 'False', reason, message: problems.map(problemText).join('. ').slice(0, mostText) };
+}
+
+/** Undefined: it cannot be read, which is told on its own. */
+function poolIn(item: Stored): IpPool | undefined {
+  const read = v.safeParse(ofPool, item);
+  if (!read.success) return undefined;
+  const { metadata, spec } = read.output;
+  try {
+    return readPool(metadata.name, spec, metadata.creationTimestamp);
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return undefined;
+  }
 }
 
 /** Whether the node has the host endpoint in its kernel, by what it has told last. */
@@ -173,8 +188,19 @@ export class ObjectConditions {
     return true;
   }
 
+  /** Of IPPools what is wrong with them beside others, as agents find it. */
+  #overlaps(name: string): Problem[] {
+    const known = [...this.#objects].flatMap(([{ resource }, some]) => (resource === pools ? [...some.values()] : []));
+    const read = known.flatMap((item) => poolIn(item) ?? []);
+    const older = overlappedPools(read).get(name);
+    if (older === undefined) return [];
+    const message = `overlaps ${older.cidr} of IPPool ${older.name}, which is older; no pod gets an address of it`;
+    return [{ field: 'spec.cidr', reason: 'Invalid', message }];
+  }
+
   #words(kind: ConditionedKind, object: Stored): Told[] {
-    const word = accepted(kind.read(object).problems);
+    const { problems } = kind.read(object);
+    const word = accepted(kind.resource === pools ? [...problems, ...this.#overlaps(object.metadata.name)] : problems);
     const read = kind.resource === endpoints && word.reason !== 'Invalid' ? v.safeParse(ofNode, object) : undefined;
     if (read?.success !== true) return [word];
     const { node } = read.output.spec;

@@ -72,10 +72,12 @@ test('what makes it another network makes another id; what is worked out is the 
 
 test('networks that would take packets from each other, or from pods, are not beside each other', () => {
   const blue = read({ subnets: ['10.1.0.0/16'], vni: 7 });
-  const conflict = (config: object): string | undefined => conflictOf(read(config, 'shop/red'), [blue], pods);
+  const surroundings = { podCidrs: pods, hosts: [parseCidr('10.213.0.0/24')] };
+  const conflict = (config: object): string | undefined => conflictOf(read(config, 'shop/red'), [blue], surroundings);
   assert.equal(conflict({ subnets: ['10.2.0.0/16', 'fd01::/48'], vni: 8 }), undefined);
   assert.match(conflict({ subnets: ['10.1.128.0/24'], vni: 8 }) ?? '', /overlaps that of shop\/blue/);
   assert.match(conflict({ subnets: ['10.0.0.0/8'], vni: 8 }) ?? '', /overlaps that of pods/);
+  assert.match(conflict({ subnets: ['10.212.0.0/15'], vni: 8 }) ?? '', /overlaps that of hosts, 10\.213\.0\.0\/24/);
   assert.match(conflict({ subnets: ['10.2.0.0/16'], vni: 7 + 4096 }) ?? '', /vni/);
   assert.match(conflict({ subnets: ['10.2.0.0/16'], vni: 1 }) ?? '', /vni/);
 });

@@ -96,10 +96,19 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
   }
 }
 
+export interface Surroundings {
+  readonly podCidrs: readonly Cidr[];
+  /** Where hosts have their addresses. */
+  readonly hosts: readonly Cidr[];
+}
+
 /** Undefined: it can be beside the others. Networks that share a UDP port of WireGuard would take each other's packets. */
-export function conflictOf(network: OwnNetwork, others: readonly OwnNetwork[], podCidrs: readonly Cidr[]): string | undefined {
-  const pods = podCidrs.find((range) => network.subnets.some((subnet) => overlaps(range, subnet)));
+export function conflictOf(network: OwnNetwork, others: readonly OwnNetwork[], { podCidrs, hosts }: Surroundings): string | undefined {
+  const overlapped = (ranges: readonly Cidr[]): Cidr | undefined =>
+    ranges.find((range) => network.subnets.some((subnet) => overlaps(range, subnet)));
+  const [pods, underlay] = [overlapped(podCidrs), overlapped(hosts)];
   if (pods !== undefined) return `its range overlaps that of pods, ${pods}`;
+  if (underlay !== undefined) return `its range overlaps that of hosts, ${underlay}`;
   const overlapping = others.find(({ subnets }) => subnets.some((one) => network.subnets.some((subnet) => overlaps(one, subnet))));
   if (overlapping !== undefined) return `its range overlaps that of ${overlapping.key}`;
   const sharing = [podNetwork.vni, ...others.map(({ vni }) => vni)].some((vni) => vni % portRange === network.vni % portRange);

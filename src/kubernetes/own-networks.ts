@@ -15,6 +15,8 @@ export interface OwnNetworksOptions {
   readonly client: KubernetesClient;
   readonly journal: Journal;
   readonly podCidrs: readonly Cidr[];
+  /** Where hosts have their addresses, as this host's links say. */
+  readonly hosts: () => readonly Cidr[];
   readonly log: { warn(fields: object, message: string): void };
   /** Ids of networks that containers of this host are in. */
   readonly used: () => ReadonlySet<string>;
@@ -140,7 +142,8 @@ export class OwnNetworks implements AsyncDisposable {
   /** To be called after containers have left, too: what was kept for them may go. */
   settle(): void {
     if (!this.#isListed || (this.#defined.size === 0 && this.#current.size === 0)) return;
-    const { podCidrs, used } = this.#options;
+    const { podCidrs, hosts, used } = this.#options;
+    const surroundings = { podCidrs, hosts: hosts() };
     const inUse = used();
     const defined = [...this.#defined.values()].filter((one) => typeof one === 'object').toSorted(byAge);
     const kept = [...this.#current.values()].filter(({ id }) => inUse.has(id));
@@ -148,7 +151,7 @@ export class OwnNetworks implements AsyncDisposable {
     const problems = new Map([...this.#defined].flatMap(([key, one]) => (typeof one === 'string' ? [[key, one] as const] : [])));
     for (const network of defined) {
       const others = [...chosen.values()].filter(({ id }) => id !== network.id);
-      const problem = conflictOf(network, others, podCidrs);
+      const problem = conflictOf(network, others, surroundings);
       if (problem === undefined) chosen.set(network.id, network);
       else problems.set(network.key, problem);
     }

@@ -16,6 +16,7 @@ for (const [name, spec] of Object.entries({
   six: { cidr: 'fd00::/64' },
   manual: { cidr: '10.4.0.0/16', assignmentMode: 'Manual' },
   off: { cidr: '10.5.0.0/16', disabled: true },
+  overlapping: { cidr: '10.1.2.0/24' },
 }))
   facts.pools.set(name, readPool(name, spec));
 const node = (name: string, labels: object): void => {
@@ -35,7 +36,7 @@ const described = (annotations: Readonly<Record<string, string>> = {}): Describe
   annotations: Object.fromEntries(Object.entries(annotations).map(([key, value]) => [`cni.projectcalico.org/${key}`, value])),
 });
 const choose = (host: string, namespace: Readonly<Record<string, string>>, pod: Described = described(), around: Described = described()) =>
-  choosePools({ pools: [...facts.pools.values()], usual: facts.poolsFor(host, namespace), pod, namespace: around });
+  choosePools({ pools: facts.usable(), usual: facts.poolsFor(host, namespace), pod, namespace: around });
 const ids = (...names: readonly string[]): { readonly pools: readonly string[] } => ({ pools: names.map(poolId) });
 
 test('pools are those for the node and the namespace, one choice for each family', () => {
@@ -57,6 +58,7 @@ test('annotations of the pod win over those of the namespace, and both over sele
 
 const bad: readonly (readonly [string, Readonly<Record<string, string>>, string])[] = [
   ['no list', { ipv4pools: 'a' }, 'invalid'],
+  ['a pool that overlaps another', { ipv4pools: '["overlapping"]' }, 'invalid'],
   ['a pool that is not there', { ipv4pools: '["z"]' }, 'not-found'],
   ['a pool of the other family', { ipv4pools: '["six"]' }, 'invalid'],
   ['a pool that is switched off', { ipv4pools: '["off"]' }, 'invalid'],

@@ -63,8 +63,8 @@ export function choosePools({ pools, usual, pod, namespace }: PodQuestion): read
   const exact: readonly Ip[] = listIn(addresses, pod.annotations, 'ipAddrs') ?? [];
   const families = ([4, 6] as const).filter((family) => !exact.some((ip) => familyOf(ip) === family));
   const fixed = exact.map((ip): AddressChoice => {
-    const pool = pools.find(({ cidr }) => contains(cidr, ip));
-    if (pool === undefined) throw new Fault('invalid', `${ip} is in no IP pool`, { field: `${prefix}ipAddrs` });
+    const pool = pools.find(({ cidr, forPods }) => forPods && contains(cidr, ip));
+    if (pool === undefined) throw new Fault('invalid', `${ip} is in no IP pool that is for pods`, { field: `${prefix}ipAddrs` });
     return { pools: [poolId(pool.name)], ip };
   });
   const chosen = families.flatMap((family): AddressChoice[] => {
@@ -92,6 +92,6 @@ export function podAddresses(client: KubernetesClient, facts: CalicoFacts, host:
     const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}`;
     const [about, around] = await Promise.all([described(`${path}/pods/${encodeURIComponent(pod)}`), described(path)]);
     const usual = facts.poolsFor(host, { ...around.labels, [namespaceLabel]: namespace });
-    return choosePools({ pools: [...facts.pools.values()], usual, pod: about, namespace: around });
+    return choosePools({ pools: facts.usable(), usual, pod: about, namespace: around });
   };
 }

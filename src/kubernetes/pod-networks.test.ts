@@ -160,6 +160,7 @@ function follow(t: TestContext, { client }: Server, journal = new MemoryJournal(
     client,
     journal,
     podCidrs: [parseCidr('10.244.0.0/16')],
+    hosts: () => [parseCidr('10.213.0.0/24')],
     log: { warn: (fields) => void warnings.push(JSON.stringify(fields)) },
     used: () => used,
     isKnown: () => true,

@@ -27,3 +27,12 @@ function without(cidr: Cidr, excluded: Cidr): Cidr[] {
 /** The addresses of `cidrs` that are in none of `excluded`. */
 export const subtract = (cidrs: readonly Cidr[], excluded: readonly Cidr[]): Cidr[] =>
   disjoint(excluded.reduce<Cidr[]>((rest, one) => rest.flatMap((cidr) => without(cidr, one)), [...cidrs]));
+
+/** Those of a family of which every one is exhausted; all of none where there are none. Undefined: each family has room. */
+export function exhaustedOf<T extends { readonly cidr: Cidr }>(
+  ranges: readonly T[],
+  isExhausted: (range: T) => boolean,
+): readonly T[] | undefined {
+  if (ranges.length === 0) return ranges;
+  return [...Map.groupBy(ranges, ({ cidr }) => familyOf(cidr)).values()].find((some) => some.every(isExhausted));
+}

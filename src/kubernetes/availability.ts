@@ -1,0 +1,42 @@
+// Whether a node takes pods, as its condition NetworkUnavailable says it. Ranges that overlap are named both: pods that have
+// addresses already go on, and nobody new comes to have one that leads elsewhere.
+import type { Cidr } from '#model/ip.ts';
+import { overlaps } from '#model/ip.ts';
+import { exhaustedOf } from '#model/ranges.ts';
+import type { Underlay } from '#model/resources.ts';
+import type { NodeWish } from './node-teller.ts';
+
+export interface Availability {
+  /** That the range of pods is that of others as well: each a sentence, absent where it is not. */
+  readonly hosts?: string | undefined;
+  readonly services?: string | undefined;
+  /** Of which pods get their addresses here, one of each family. */
+  readonly ranges: readonly { readonly cidr: Cidr; readonly pool: string }[];
+  readonly isExhausted: (pool: string) => boolean;
+}
+
+type Word = NodeWish['network'];
+
+const unavailable = (reason: string, message: string): Word => ({ isAvailable: false, reason, message });
+
+/** Before the node can be used at all, because of what is said of it. */
+export const unusable = (problem: string): Word => unavailable('UnusableNode', problem);
+
+export function availabilityOf({ hosts, services, ranges, isExhausted }: Availability): Word {
+  if (hosts !== undefined) return unavailable('PodsAmongHosts', hosts);
+  if (services !== undefined) return unavailable('ServiceAmongPods', services);
+  const full = exhaustedOf(ranges, ({ pool }) => isExhausted(pool));
+  if (full === undefined) return { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' };
+  const where = full.map(({ cidr }) => cidr).join(', ');
+  return unavailable('NoFreeAddresses', where === '' ? 'No range of addresses is for pods here' : `No address is free in ${where}`);
+}
+
+/** That hosts reach each other by addresses which pods may have as well, in words; by `underlay`, the preferred one first. */
+export function hostsAmong(ranges: readonly Cidr[], underlay: readonly Underlay[]): string | undefined {
+  // Other links may be another system's, on which pods of before live on.
+  for (const { interface: link, subnet } of underlay.filter((one) => one.interface === underlay[0]?.interface)) {
+    const range = ranges.find((one) => overlaps(one, subnet));
+    if (range !== undefined) return `The range of pods ${range} overlaps ${subnet} of ${link}, where hosts have their addresses`;
+  }
+  return undefined;
+}
