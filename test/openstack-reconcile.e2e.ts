@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { boxImage } from '#lab/images.ts';
-import { publicNetwork } from '#lab/openstack.ts';
+import { limited, publicNetwork } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
@@ -128,6 +128,49 @@ for (const { name, options, needs, isDropped = true } of cases) {
     if (isDropped) await until('packets to be dropped again', async () => !(await bed.pings(1, `${name}1`, other)), patience);
   });
 }
+
+interface Advised {
+  readonly survey: {
+    readonly network: { readonly name: string; readonly mtu: number; readonly type?: string };
+    readonly instances: number;
+    readonly unguarded: number;
+    readonly extensions: readonly string[];
+    readonly quotas: Readonly<Record<string, { readonly limit: number; readonly used: number }>>;
+    readonly rights: object;
+  };
+  readonly recommended: {
+    readonly model: string;
+    readonly carry: string;
+    readonly asks: { readonly rules: number; readonly pairs: number };
+  };
+  readonly next: readonly string[];
+}
+
+test('advice: what it reads is what the cloud has, and what it counts is what is made', { skip }, async () => {
+  const was = await counted();
+  const { survey, recommended, next } = await bed.json<Advised>('plan');
+  assert.deepEqual(survey.network, { name: 'hosts', mtu: 1442, families: [4] });
+  assert.deepEqual([survey.instances, survey.unguarded], [2, 0]);
+  assert.deepEqual(survey.rights, { pairs: 'yes', portSecurity: 'yes' });
+  assert.ok(['trunk', 'extraroute', 'allowed-address-pairs'].every((alias) => survey.extensions.includes(alias)));
+  const groups = await bed.member.get<Group[]>('neutron', '/v2.0/security-groups', 'security_groups');
+  assert.equal(survey.quotas['security_group']?.used, groups.length);
+  assert.equal(`${recommended.model} ${recommended.carry}`, 'flannel host-gateway');
+
+  const other = await bed.tryCauseway(['plan', '--output', 'json'], bed.cloud.environment(limited));
+  const less = JSON.parse(other.stdout) as Advised;
+  assert.deepEqual(less.survey.rights, { pairs: 'no', portSecurity: 'yes' });
+  assert.equal(`${less.recommended.model} ${less.recommended.carry}`, 'flannel vxlan');
+  assert.deepEqual(await counted(), was, 'advice changes nothing');
+
+  const [create = '', apply = ''] = next;
+  await bed.causeway(...create.replace('NAME', 'advised').split(' ').slice(1));
+  await bed.causeway(...apply.split(' ').slice(1), '--yes');
+  const made = await bed.member.get<Group[]>('neutron', '/v2.0/security-groups?name=causeway', 'security_groups');
+  assert.equal(made[0]?.security_group_rules.length, recommended.asks.rules);
+  const ports = await bed.member.get<{ allowed_address_pairs: object[] }[]>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
+  for (const { allowed_address_pairs: pairs } of ports) assert.equal(pairs.length, recommended.asks.pairs);
+});
 
 const post = <T extends object>(path: string, body: object): Promise<T> => bed.member.send<T>('neutron', 'POST', `/v2.0/${path}`, body);
 

@@ -57,6 +57,12 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./explain.ts')).group,
   },
   {
+    name: 'plan',
+    section: networks,
+    summary: 'Which networking model suits a cloud and your needs',
+    load: async () => (await import('./plan.ts')).group,
+  },
+  {
     name: 'cloud',
     section: networks,
     summary: 'What an OpenStack cloud must allow: show, allow, take back',

@@ -2,12 +2,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Command } from 'commander';
 import { groups } from './groups.ts';
+import { modelsPage } from './models-page.ts';
 import { cliPage } from './pages.ts';
 import { buildProgram, loadGroups } from './program.ts';
 
 test('docs/cli.md is what the commands say', async (t) => {
   const file = new URL('../../docs/cli.md', import.meta.url);
   t.assert.fileSnapshot(await cliPage(), file.pathname, { serializers: [String] });
+});
+
+test('docs/openstack-models.md is what advice is given by', (t) => {
+  const file = new URL('../../docs/openstack-models.md', import.meta.url);
+  t.assert.fileSnapshot(modelsPage(), file.pathname, { serializers: [String] });
 });
 
 test('every command has a description and examples', async () => {

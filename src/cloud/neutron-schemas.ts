@@ -8,6 +8,8 @@ export interface NeutronNetwork {
   readonly name: string;
   readonly projectId: string;
   readonly mtu: number;
+  /** How the cloud carries it; told to administrators only. */
+  readonly type?: string | undefined;
   readonly isExternal: boolean;
   readonly subnets: readonly string[];
 }
@@ -119,10 +121,16 @@ const network: Schema<NeutronNetwork> = v.pipe(
     name: text,
     project_id: text,
     mtu: v.number(),
+    'provider:network_type': absent,
     'router:external': v.optional(v.boolean(), false),
     subnets: v.array(v.string()),
   }),
-  v.transform(({ project_id: projectId, 'router:external': isExternal, ...rest }) => ({ ...rest, projectId, isExternal })),
+  v.transform(({ project_id: projectId, 'provider:network_type': type, 'router:external': isExternal, ...rest }) => ({
+    ...rest,
+    projectId,
+    type,
+    isExternal,
+  })),
 );
 
 const subnet: Schema<NeutronSubnet> = v.pipe(

@@ -5,12 +5,22 @@ import type { NeutronPort } from './neutron-schemas.ts';
 
 /**
  * Whether allowed address pairs of this port may be written (policy update_port:allowed_address_pairs): the port is given those that
- * it has. One that has changed since it was read is refused for that, after the policy has let the change through (neutron's hooks
- * ask the policy before the plugin looks at revisions). Faults as Neutron.update, but neither `forbidden` nor `conflict`.
+ * it has. Faults as Neutron.update, but neither `forbidden` nor `conflict`.
  */
-export async function mayWritePairs(neutron: Neutron, port: NeutronPort): Promise<boolean> {
+export const mayWritePairs = (neutron: Neutron, port: NeutronPort): Promise<boolean> =>
+  mayWrite(neutron, port, { allowed_address_pairs: port.pairs });
+
+/** Whether port security of this port may be turned off and on (policy update_port:port_security_enabled). Else as mayWritePairs. */
+export const mayWritePortSecurity = (neutron: Neutron, port: NeutronPort): Promise<boolean> =>
+  mayWrite(neutron, port, { port_security_enabled: port.portSecurity });
+
+/**
+ * `fields`: of the port, as they are. A port that has changed since it was read is refused for that, after the policy has let the
+ * change through (neutron's hooks ask the policy before the plugin looks at revisions).
+ */
+async function mayWrite(neutron: Neutron, port: NeutronPort, fields: object): Promise<boolean> {
   try {
-    await neutron.update('ports', port, { allowed_address_pairs: port.pairs });
+    await neutron.update('ports', port, fields);
     return true;
   } catch (error) {
     if (isFault(error, 'forbidden')) return false;

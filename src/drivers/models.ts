@@ -36,7 +36,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'],
-    frontEnds: ['Docker'],
+    frontEnds: ['Docker', 'Kubernetes'],
   },
   calico: {
     summary: 'One flat network of small blocks that hosts announce to each other, and to the routers around them, by BGP.',

@@ -1,0 +1,274 @@
+// Which networking model suits a cloud and its user: each model is tried in its ways of being carried, from what it asks of the cloud
+// (by the same functions that `causeway cloud apply` asks by) and what the user needs. Pure.
+import type { Overhead } from '#drivers/driver.ts';
+import { choicesFor } from '#drivers/models.ts';
+import { mtuSum } from '#drivers/mtu.ts';
+import { type Family, parseCidr, parseIp } from '#model/ip.ts';
+import type { Host, Network, Pool } from '#model/resources.ts';
+import {
+  type AdvisedName,
+  advisedModels,
+  advisedNames,
+  type Feature,
+  type FrontEnd,
+  isAvailable,
+  servesFrontEnd,
+  summaryOf,
+  type Way,
+} from './advice-table.ts';
+import { mostPairs } from './plan.ts';
+import type { Survey } from './survey.ts';
+import { wishOf } from './wish.ts';
+
+export interface Needs {
+  readonly features: readonly Feature[];
+  readonly frontEnds: readonly FrontEnd[];
+  readonly hosts: number;
+  /** On all hosts together. */
+  readonly containers: number;
+  readonly networks: number;
+}
+
+/** What a model takes of the cloud at the scale that was asked for. */
+export interface Asked {
+  readonly groups: number;
+  readonly rules: number;
+  /** Of each host's port. */
+  readonly pairs: number;
+  /** Beside those of the hosts. */
+  readonly ports: number;
+  /** Of a router. */
+  readonly routes: number;
+}
+
+export interface Judgement {
+  readonly model: AdvisedName;
+  readonly summary: string;
+  readonly isAvailable: boolean;
+  readonly carry: string;
+  readonly mtu: { readonly network: number; readonly overhead: readonly Overhead[]; readonly left: number };
+  readonly bytesPerPacket: number;
+  readonly asks: Asked;
+  /** Why it cannot be: one sentence each. None: it does all that is needed, here. */
+  readonly obstacles: readonly string[];
+  readonly pros: readonly string[];
+  readonly cons: readonly string[];
+}
+
+export interface Advice {
+  /** Best first; those that cannot be come last. */
+  readonly models: readonly Judgement[];
+  /** The first of them, if it can be. */
+  readonly recommended?: Judgement | undefined;
+  readonly why: string;
+}
+
+/** A router takes as many extra routes by default (max_routes); how many a cloud allows its API does not tell. */
+const mostRoutes = 30;
+/** IPv4 addresses of a /24, the block of a host of flannel, without its ends. */
+const blockSize = 254;
+const leastMtu: Readonly<Record<Family, number>> = { 4: 576, 6: 1280 };
+
+export function advise(survey: Survey, needs: Needs): Advice {
+  const judged = advisedNames.map((model) => judge(model, { survey, needs }));
+  const sorted = judged.toSorted((a, b) => firstDifference(ranks(a), ranks(b)));
+  const [first] = sorted;
+  if (first === undefined || first.obstacles.length > 0) return { models: sorted, why: 'No model of this version does all of it here' };
+  const rivals = sorted.filter(({ obstacles }) => obstacles.length === 0).length;
+  const why =
+    rivals === 1
+      ? 'it is the only one that does all of it here'
+      : `of the ${rivals} that do all of it here it adds the fewest bytes to a packet, and among equal ones it asks the least of the cloud`;
+  return { models: sorted, recommended: first, why };
+}
+
+/** Compared from the left; less is better. */
+const ranks = ({ obstacles, bytesPerPacket, asks }: Judgement): readonly number[] => [
+  obstacles.length,
+  bytesPerPacket,
+  asks.ports,
+  asks.routes,
+  asks.pairs,
+  asks.rules,
+];
+const firstDifference = (a: readonly number[], b: readonly number[]): number =>
+  a.map((value, index) => value - (b[index] ?? 0)).find((difference) => difference !== 0) ?? 0;
+
+export interface Case {
+  readonly survey: Survey;
+  readonly needs: Needs;
+}
+
+/** In the first of its ways that can be, or else in the one with the fewest obstacles. */
+function judge(model: AdvisedName, known: Case): Judgement {
+  const { ways } = advisedModels[model];
+  const tried = ways.map((way) => judgeWay(model, way, known));
+  const [best] = tried.toSorted((a, b) => a.obstacles.length - b.obstacles.length);
+  if (best === undefined) throw new TypeError(`Broken invariant: model ${model} has no way of being carried`);
+  const better = ways.slice(0, tried.indexOf(best)).filter(({ isEncrypted }) => isEncrypted === true || !needsEncryption(known));
+  const missed = better.flatMap((way) =>
+    forbidden(way, askedOf(way, known), known.survey).map((reason) => `not carried by ${way.carry}: ${reason}`),
+  );
+  return { ...best, cons: [...missed, ...best.cons] };
+}
+
+const needsEncryption = ({ needs }: Case): boolean => needs.features.includes('encryption');
+
+/** One way of carrying a model, on its own. */
+export function judgeWay(model: AdvisedName, way: Way, known: Case): Judgement {
+  const { survey, needs } = known;
+  const { traits, pros, cons } = advisedModels[model];
+  const mtu = mtuOf(way, survey);
+  const asks = askedOf(way, known);
+  const bytesPerPacket = mtu.overhead.reduce((sum, { bytes }) => sum + bytes, 0);
+  const given = needs.features.filter((feature) => traits[feature].has);
+  return {
+    model,
+    summary: summaryOf(model),
+    isAvailable: isAvailable(model),
+    carry: way.carry,
+    mtu,
+    bytesPerPacket,
+    asks,
+    obstacles: [...lacking(model, way, needs), ...forbidden(way, asks, survey), ...tooSmall(mtu, survey)],
+    pros: [...given.map((feature) => `${feature}: ${traits[feature].why}`), ...pros],
+    cons: [...cons, ...scaleCons({ model, asks }, known)],
+  };
+}
+
+function lacking(model: AdvisedName, way: Way, needs: Needs): string[] {
+  const { traits } = advisedModels[model];
+  const missing = needs.features.filter((feature) => !traits[feature].has).map((feature) => `no ${feature}: ${traits[feature].why}`);
+  const hasOther = (feature: Feature): boolean => needs.features.includes(feature) && traits[feature].has;
+  return [
+    ...(isAvailable(model) ? [] : ['this version of Causeway does not have it yet']),
+    ...needs.frontEnds.filter((one) => !servesFrontEnd(model, one)).map((one) => `not for ${one === 'docker' ? 'Docker' : 'Kubernetes'}`),
+    ...missing,
+    ...(hasOther('policy') && isPodsOnly(model) && !needs.frontEnds.includes('kubernetes') ? ['no policy for Docker networks'] : []),
+    ...(hasOther('encryption') && way.isEncrypted !== true ? [`carried by ${way.carry} it is not encrypted`] : []),
+    ...(!needs.features.includes('encryption') && way.isEncrypted === true ? ['encryption costs and is not needed'] : []),
+    ...(hasOther('addressable') && way.isPlain !== true ? [`carried by ${way.carry} no router can lead to containers`] : []),
+  ];
+}
+
+const isPodsOnly = (model: AdvisedName): boolean => model === 'flannel' || model === 'calico';
+
+/** What the cloud does not let be. */
+function forbidden(way: Way, asks: Asked, survey: Survey): string[] {
+  const isGuarded = survey.instances === 0 || survey.unguarded < survey.instances;
+  const needsPairs = isGuarded && asks.pairs > 0;
+  return [
+    ...(survey.extensions.includes('security-group') ? [] : ['the cloud has no security groups (extension security-group)']),
+    ...(needsPairs && !survey.extensions.includes('allowed-address-pairs')
+      ? ['the cloud has no address pairs (extension allowed-address-pairs)']
+      : []),
+    ...(needsPairs && survey.rights.pairs === 'no' ? ['the login may not write allowed address pairs'] : []),
+    ...(needsPairs && asks.pairs > mostPairs
+      ? [`${asks.pairs} address pairs per port are needed, ${mostPairs} are allowed by default`]
+      : []),
+    ...(asks.routes > 0 && !survey.extensions.includes('extraroute') ? ['routers take no routes (extension extraroute)'] : []),
+    ...(asks.routes > 0 && survey.routers.length === 0 ? ['the project has no router'] : []),
+    ...short(survey, 'security_group', asks.groups),
+    // A group is born with two rules, which go before ours come.
+    ...short(survey, 'security_group_rule', Math.max(asks.rules, 2 * asks.groups)),
+    ...short(survey, 'port', way.hasPorts === true ? asks.ports : 0),
+  ];
+}
+
+function short({ quotas }: Survey, name: string, wanted: number): string[] {
+  const quota = quotas[name];
+  if (quota === undefined || quota.limit < 0 || quota.used + wanted <= quota.limit) return [];
+  return [`the quota of ${name.replaceAll('_', ' ')}s would not do: ${quota.used} used and ${wanted} needed, ${quota.limit} allowed`];
+}
+
+function tooSmall({ left }: Judgement['mtu'], { network: { families } }: Survey): string[] {
+  const least = Math.max(...families.map((family) => leastMtu[family]), leastMtu[4]);
+  return left >= least ? [] : [`a packet would have ${left} bytes at most, and ${least} are the least`];
+}
+
+/** What is no obstacle yet. */
+function scaleCons({ model, asks }: { model: AdvisedName; asks: Asked }, { survey, needs }: Case): string[] {
+  const each = Math.ceil(needs.containers / needs.hosts);
+  return [
+    ...(asks.pairs > 0 && survey.rights.pairs === 'unknown'
+      ? ['whether the login may write address pairs is not known: there is no instance to try it on']
+      : []),
+    ...(asks.pairs > 0 ? ["a rule by range lets containers reach every port of the hosts, as far as the hosts' own rules do"] : []),
+    ...(asks.routes > mostRoutes ? [`a router takes ${mostRoutes} routes by default (max_routes), and ${asks.routes} are needed`] : []),
+    ...(model === 'flannel' && each > blockSize
+      ? [`${each} containers on a host do not fit into a /24 per host: give larger blocks (--block-length)`]
+      : []),
+  ];
+}
+
+function mtuOf(way: Way, { network: { mtu, families } }: Survey): Judgement['mtu'] {
+  const own = way.as === undefined ? [] : mtuSum(networkOf(way.as, 1), hostOf(1, { mtu, families })).overhead;
+  const overhead = way.adds ?? own;
+  return { network: mtu, overhead, left: overhead.reduce((left, { bytes }) => left - bytes, mtu) };
+}
+
+/** Counted from the wish for as many hosts and networks, which is what `causeway cloud apply` would make. */
+function askedOf(way: Way, { survey, needs }: Case): Asked {
+  const routes = way.isRouted === true || (way.isPlain === true && needs.features.includes('addressable') && way.hasPorts !== true);
+  const ports = way.hasPorts === true ? needs.containers : 0;
+  const rest = { ports, routes: routes ? needs.networks * needs.hosts * blocksOf(way, needs) : 0 };
+  if (way.as === undefined) return { groups: 0, rules: 0, pairs: 0, ...rest };
+  const { as } = way;
+  const networks = Array.from({ length: needs.networks }, (_, index) => networkOf(as, index + 1, way.isEncrypted));
+  const wish = wishOf(
+    {
+      hosts: Array.from({ length: needs.hosts }, (_, index) => hostOf(index + 1, survey.network)),
+      networks,
+      pools: networks.flatMap((network, index) => poolsOf(network, index, survey.network.families)),
+      blocks: [],
+      endpoints: [],
+      exposures: [],
+    },
+    'causeway',
+  );
+  const rules = wish.groups.reduce((sum, group) => sum + group.rules.length, 0);
+  return { groups: wish.groups.length, rules, pairs: Math.max(0, ...wish.ports.map((port) => port.pairs.length)), ...rest };
+}
+
+/** Of each host in each network. */
+function blocksOf({ as }: Way, { containers, hosts, networks }: Needs): number {
+  if (as === undefined) return 1;
+  const { blocksPerHost, blockLength4 } = choicesFor(as.model, { carry: as.carry }).address;
+  return blocksPerHost === 1 ? 1 : Math.max(1, Math.ceil(containers / (hosts * networks * 2 ** (32 - blockLength4))));
+}
+
+const meta = (id: string) => ({ id, name: id, revision: 1, createdAt: '1970-01-01T00:00:00.000Z', labels: {} });
+
+/** Any that would be there; its addresses matter by their families only. */
+function hostOf(index: number, { mtu, families }: { mtu: number; families: readonly Family[] }): Host {
+  const underlay = (families.length === 0 ? [4 as const] : families).map((family) => ({
+    interface: 'eth0',
+    ip: parseIp(family === 4 ? `198.18.${index >> 8}.${index & 255}` : `2001:db8::${index.toString(16)}`),
+    subnet: parseCidr(family === 4 ? '198.18.0.0/15' : '2001:db8::/64'),
+    mtu,
+  }));
+  const status = { ready: true, seenAt: '', desired: 0, applied: 0, failing: [], features: {} };
+  return { ...meta(`host-${index}`), index, generation: 1, underlay, agentVersion: '', status };
+}
+
+function networkOf({ model, carry }: NonNullable<Way['as']>, index: number, isEncrypted = carry === 'wireguard'): Network {
+  const choices = choicesFor(model, { carry, ...(isEncrypted ? { encrypted: true } : {}) });
+  return {
+    ...meta(`network-${index}`),
+    model,
+    tenant: 'default',
+    choices,
+    encrypted: isEncrypted,
+    internal: false,
+    vni: 4096 + index,
+    attachable: true,
+    addressing: 'blocks',
+  };
+}
+
+function poolsOf({ id, choices }: Network, index: number, families: readonly Family[]): Pool[] {
+  const is6 = families.length > 0 && !families.includes(4);
+  const cidr = parseCidr(is6 ? `fd00:${index.toString(16)}::/64` : `10.${index}.0.0/16`);
+  const blockLength = is6 ? choices.address.blockLength6 : choices.address.blockLength4;
+  return [{ ...meta(`${id}-pool`), network: id, cidr, reserved: {}, blockLength }];
+}

@@ -1,0 +1,121 @@
+// What a cloud offers to networks of containers, as far as this login can tell: read, and of rights tried what can be tried without
+// harm. Nothing is changed.
+import * as v from 'valibot';
+import type { Schema } from '#api/parse.ts';
+import { Fault } from '#model/fault.ts';
+import { type Family, familyOf, parseCidr } from '#model/ip.ts';
+import { readAnswer } from './http.ts';
+import type { Neutron } from './neutron.ts';
+import type { NeutronNetwork, NeutronPort, Quota } from './neutron-schemas.ts';
+import { mayWritePairs, mayWritePortSecurity } from './rights.ts';
+import type { CloudSession, Service } from './session.ts';
+
+/** `unknown`: there is no instance's port to try it on. */
+export type Right = 'yes' | 'no' | 'unknown';
+
+export interface Survey {
+  /** Aliases of Neutron's extensions, sorted. */
+  readonly extensions: readonly string[];
+  /** Where the hosts are. */
+  readonly network: {
+    readonly name: string;
+    readonly mtu: number;
+    /** `vxlan`, `geneve`, `vlan`, `flat`; absent: Neutron tells it to administrators only. */
+    readonly type?: string | undefined;
+    /** Of its subnets. */
+    readonly families: readonly Family[];
+  };
+  /** Ports of instances there. */
+  readonly instances: number;
+  /** Those of them with port security off. */
+  readonly unguarded: number;
+  readonly quotas: Readonly<Record<string, Quota>>;
+  /** Names of the project's routers. */
+  readonly routers: readonly string[];
+  /** Providers of Octavia's load balancers; absent: there is no Octavia. */
+  readonly balancers?: readonly string[] | undefined;
+  readonly rights: { readonly pairs: Right; readonly portSecurity: Right };
+}
+
+const octavia: Service = { type: 'load-balancer', name: 'Octavia' };
+const providers: Schema<{ providers: { name: string }[] }> = v.object({ providers: v.array(v.object({ name: v.string() })) });
+const isInstances = ({ owner }: NeutronPort): boolean => owner.startsWith('compute:');
+
+/**
+ * `wanted`: name or id of the hosts' network; absent: the only one that has instances, else the only one of the project. Faults:
+ * `not-found`, `invalid` when there are several, and as CloudSession.ask.
+ */
+export async function readSurvey(session: CloudSession, neutron: Neutron, wanted?: string): Promise<Survey> {
+  const project = await neutron.project();
+  const extensions = (await neutron.list('extensions')).map(({ alias }) => alias).toSorted();
+  const [networks, ports, routers, quotas, balancers] = await Promise.all([
+    neutron.list('networks'),
+    neutron.list('ports', { project_id: project }),
+    neutron.list('routers', { project_id: project }),
+    extensions.includes('quota_details') ? neutron.quotas() : {},
+    balancersOf(session),
+  ]);
+  const instances = ports.filter(isInstances);
+  const network = hostsNetwork(networks, { instances, project, wanted });
+  const here = instances.filter(({ networkId }) => networkId === network.id);
+  const subnets = await neutron.list('subnets', { network_id: network.id });
+  const guarded = here.filter(({ portSecurity }) => portSecurity);
+  return {
+    extensions,
+    network: {
+      name: network.name === '' ? network.id : network.name,
+      mtu: network.mtu,
+      type: network.type,
+      families: [...new Set(subnets.map(({ cidr }) => familyOf(parseCidr(cidr, 'cidr', false))))].toSorted((a, b) => a - b),
+    },
+    instances: here.length,
+    unguarded: here.length - guarded.length,
+    quotas,
+    routers: routers.map(({ name, id }) => (name === '' ? id : name)).toSorted(),
+    balancers,
+    rights: await rightsOf(neutron, guarded[0]),
+  };
+}
+
+interface Known {
+  readonly instances: readonly NeutronPort[];
+  readonly project: string;
+  readonly wanted: string | undefined;
+}
+
+const listed = (all: readonly NeutronNetwork[]): string => all.map(({ id, name }) => `${name} (${id})`).join(', ') || 'none';
+
+function hostsNetwork(networks: readonly NeutronNetwork[], { instances, project, wanted }: Known): NeutronNetwork {
+  const used = new Set(instances.map(({ networkId }) => networkId));
+  const own = networks.filter(({ projectId, isExternal }) => projectId === project && !isExternal);
+  const occupied = networks.filter(({ id }) => used.has(id));
+  const named = networks.filter(({ id, name }) => id === wanted || name === wanted);
+  const found = wanted === undefined ? (occupied.length > 0 ? occupied : own) : named;
+  const [one, other] = found;
+  if (one !== undefined && other === undefined) return one;
+  if (one !== undefined) {
+    throw new Fault('invalid', `Which network are the hosts on? It may be ${listed(found)}`, {
+      field: 'network',
+      hint: 'Name it: --network',
+    });
+  }
+  const what = wanted === undefined ? 'The project has no network for hosts' : `The cloud has no network ${wanted} that you can see`;
+  throw new Fault('not-found', `${what}; there are ${listed(networks)}`, { field: 'network' });
+}
+
+async function balancersOf(session: CloudSession): Promise<string[] | undefined> {
+  const { catalogue } = await session.token();
+  if (!catalogue.some(({ type }) => type === octavia.type)) return undefined;
+  const { body } = await session.ask(octavia, { method: 'GET', path: '/v2.0/lbaas/providers' });
+  return readAnswer(providers, body, octavia.name)
+    .providers.map(({ name }) => name)
+    .toSorted();
+}
+
+async function rightsOf(neutron: Neutron, port: NeutronPort | undefined): Promise<Survey['rights']> {
+  if (port === undefined) return { pairs: 'unknown', portSecurity: 'unknown' };
+  const pairs = await mayWritePairs(neutron, port);
+  // The first attempt may have moved the port's revision on; one that is out of date is refused after the policy only.
+  const portSecurity = await mayWritePortSecurity(neutron, port);
+  return { pairs: pairs ? 'yes' : 'no', portSecurity: portSecurity ? 'yes' : 'no' };
+}
