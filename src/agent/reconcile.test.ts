@@ -373,6 +373,24 @@ test('a table is loaded with the elements that change in the same run', () => {
   assert.equal(reconciler.apply(now, true).changed, 0);
 });
 
+test('what came with a table is not written again, unless the table could not take all of it', () => {
+  const { kinds, calls } = recorded(createFakeKinds());
+  const reconciler = new Reconciler(kinds);
+  reconciler.apply({ ...emptyDesired, table: [tableOf('map m { }')] }, true);
+  const element = [elementOf('m', '1', 'goto b'), elementOf('m', '2', 'goto b')];
+  calls.length = 0;
+  const now = { ...emptyDesired, table: [tableOf('map m { } chain b { }')], element };
+  assert.deepEqual([reconciler.apply(now, true).changed, verbs(calls)], [3, ['add table']]);
+  assert.deepEqual(kinds.element.list(''), element);
+  calls.length = 0;
+  const refused = { ...now, table: [tableOf('map m { } chain c { }')], element: [...element, elementOf('n', '1', 'goto c')] };
+  assert.deepEqual(
+    reconciler.apply(refused, true).failing.map(({ what }) => what),
+    [' causeway n 1'],
+  );
+  assert.deepEqual(verbs(calls), ['add table', 'add element']);
+});
+
 test('what goes from a map goes when nothing leads to it any more', () => {
   const fake = createFakeKinds();
   const { kinds, calls } = recorded(fake);

@@ -127,8 +127,11 @@ export class Reconciler {
     removeThose(false);
     const steps = this.#inOrder(changes);
     let changed = changes.reduce((sum, { remove }) => sum + remove.length, 0);
+    const carried = new Set<Item>();
     for (let next = steps.shift(); next !== undefined; next = steps.shift()) {
-      run(next.kind, 'add', next.add);
+      const missing = next.add.filter((item) => !carried.has(item));
+      run(next.kind, 'add', missing);
+      for (const item of this.#rememberCarried(next)) carried.add(item);
       changed += next.add.length;
       if (next.kind !== 'link') continue;
       for (const link of next.add) if (next.missing.has(link) && isPlaced(link)) remadeLinks.push(link);
@@ -264,6 +267,14 @@ export class Reconciler {
       else actual.delete(key);
       if (kind === 'netns' && verb === 'remove') this.#dropNetns(netnsOf(item));
     }
+  }
+
+  /** Elements that came with tables and are in the kernel with them. */
+  #rememberCarried({ kind, add }: Changes): readonly Item[] {
+    const whole = add.filter((item) => this.#kinds[kind].tookAlong?.(item) === true);
+    const elements = whole.flatMap((item) => ('renewed' in item ? (item.renewed ?? []) : []));
+    this.#remember('element', 'add', elements);
+    return elements;
   }
 
   /** The kernel has thrown away what was inside; so do we. */

@@ -22,6 +22,8 @@ export interface Kind<T> extends Comparison<T> {
    * doubt, false: then only listing can tell.
    */
   isTold?(netns: Netns): boolean;
+  /** Whether add() of that very item, which did not fail, also put in place all that came with it (NftTable.renewed). Absent: it never does. */
+  tookAlong?(item: T): boolean;
   /** Makes each item exist exactly as given, whatever was there under its key before (so it also serves a change). */
   add(items: readonly T[]): Failure<T>[];
   /** Absent already is success. Never touches what is not ours. */

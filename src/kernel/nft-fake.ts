@@ -24,6 +24,7 @@ const declares = (table: NftTable, set: string): boolean => new RegExp(`\\b(set|
 
 export function createFakeNft(): FakeNft {
   const tables = new Map<string, Loaded>();
+  const whole = new WeakSet<NftTable>();
   const holding = ({ netns, table }: NftElement) => tables.get(`${netns} ${table}`);
   const inside = (netns: Netns) => [...tables.values()].filter(({ item }) => item.netns === netns);
   return {
@@ -32,12 +33,15 @@ export function createFakeNft(): FakeNft {
       key: tableKey,
       same: sameTable,
       list: (netns) => inside(netns).map(({ item, torn }) => ({ ...item, text: torn ? tornText : sealedText(item.text) })),
+      tookAlong: (item) => whole.has(item),
       add(items) {
-        for (const { renewed = [], ...item } of items) {
+        for (const given of items) {
+          const { renewed = [], ...item } = given;
           const before = tables.get(tableKey(item))?.elements ?? new Map<string, NftElement>();
           const after = [...before, ...renewed.map((element): [string, NftElement] => [elementKey(element), element])];
           const kept = after.filter(([, element]) => declares(item, element.set));
           tables.set(tableKey(item), { item, torn: false, elements: new Map(kept) });
+          if (renewed.every(({ set }) => declares(item, set))) whole.add(given);
         }
         return [];
       },

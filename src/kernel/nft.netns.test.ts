@@ -225,9 +225,11 @@ test('a table that no longer has what a verdict leads to is loaded with another 
   assert.deepEqual(table.add([before]), []);
   assert.deepEqual(element.add([of('verdicts', '10.0.0.1', 'goto old'), of('verdicts', '10.0.0.2', 'accept')]), []);
   const renewed = [of('verdicts', '10.0.0.1', 'goto new'), of('verdicts', '10.0.0.3', 'drop')];
-  assert.deepEqual(table.add([{ ...before, text: leadingTo('new'), renewed }]), []);
+  const after = { ...before, text: leadingTo('new'), renewed };
+  assert.deepEqual([table.add([after]), table.tookAlong?.(after)], [[], true]);
   assert.deepEqual(element.list('').toSorted(bySpelling), [...renewed, of('verdicts', '10.0.0.2', 'accept')].toSorted(bySpelling));
-  assert.deepEqual(table.add([{ ...before, text: leadingTo('third') }]), []);
+  const third = { ...before, text: leadingTo('third'), renewed: [of('absent', '10.0.0.1', 'accept')] };
+  assert.deepEqual([table.add([third]), table.tookAlong?.(third)], [[], false]);
   assert.deepEqual(element.list(''), [], 'a set that cannot be carried over is left out');
 });
 

@@ -110,13 +110,15 @@ function carriedOver({ netns, name }: NftTable): NftElement[] {
 
 const bySet = (elements: readonly NftElement[]): Map<string, NftElement[]> => Map.groupBy(elements, ({ set }) => set);
 
-function loadTable(table: NftTable): void {
+/** Answers whether `renewed` is in it, all of it. */
+function loadTable(table: NftTable): boolean {
   const action = `load table inet ${table.name}${where(table.netns)}`;
   if (!identifier.test(table.name)) throw new Fault('invalid', `Cannot ${action}: bad name`);
   const found = table.elements ?? carriedOver(table);
   const renewed = (table.renewed ?? []).filter(isSpelled);
   const all = new Map([...found, ...renewed].map((one): [string, NftElement] => [elementKey(one), one]));
   let refused = runNft(tableCommands(table, [...all.values()])).error;
+  const isWhole = refused === undefined && renewed.length === table.renewed?.length;
   if (refused !== undefined && all.size > 0) {
     // A set is gone or holds something else now: carry over only the sets that the new table accepts.
     const isAccepted = (elements: readonly NftElement[]) => runNft(tableCommands(table, elements), { check: true }).error === undefined;
@@ -130,6 +132,7 @@ function loadTable(table: NftTable): void {
   const { expected } = readSeal(list(`list table inet ${table.name}`, 'terse') ?? []);
   const unsealed = runNft(`add chain inet ${table.name} ${sealChain} { comment "${expected}"; }`).error;
   if (unsealed !== undefined) throw nftFault(`seal table inet ${table.name}${where(table.netns)}`, unsealed);
+  return isWhole;
 }
 
 function removeTable(table: NftTable): void {
@@ -160,12 +163,18 @@ function failuresOf<T>(items: readonly T[], apply: (item: T) => void): Failure<T
  */
 export function createTableKind({ netnsDirectory }: NftKindOptions): Kind<NftTable> {
   const path = (netns: Netns) => netnsPath(netns, netnsDirectory);
+  const whole = new WeakSet<NftTable>();
+  const load = (item: NftTable): void =>
+    inNetns(path(item.netns), () => {
+      if (loadTable(item)) whole.add(item);
+    });
   return {
     name: 'table',
     key: tableKey,
     same: sameTable,
     list: (netns) => presentIn(path(netns), () => ourTables().flatMap((name) => readTable(netns, name) ?? [])),
-    add: (items) => failuresOf(items, (item) => inNetns(path(item.netns), () => loadTable(item))),
+    tookAlong: (item) => whole.has(item),
+    add: (items) => failuresOf(items, load),
     remove: (items) =>
       failuresOf(items, (item) => {
         presentIn(path(item.netns), () => {
