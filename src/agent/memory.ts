@@ -1,6 +1,7 @@
 // Gives memory that the agent has freed back to the system. After a burst V8 keeps the pages of what it has collected, and
 // malloc its own, in case there is another one: with ten thousand remote endpoints 50 MB, for as long as the agent runs.
 // Collecting so that pages are returned holds the process for some 20 ms, so it waits for a quiet moment, but not for ever.
+import { flushCompileCache } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { trimAllocations } from '#kernel/libc.ts';
@@ -56,12 +57,16 @@ export class Memory implements Disposable {
   }
 }
 
-/** Collects everything and returns the pages, V8's and malloc's. To be made once. */
+/**
+ * Collects everything and returns the pages, V8's and malloc's; what has been compiled goes to the disk, which Node else does when a
+ * process ends, and one that is killed has to compile all of it again. To be made once.
+ */
 export function collector(): () => void {
   setFlagsFromString('--expose-gc');
   const collect: NodeJS.GCFunction = runInNewContext('gc');
   setFlagsFromString('--no-expose-gc');
   return () => {
+    flushCompileCache();
     collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
     trimAllocations();
   };

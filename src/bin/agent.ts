@@ -292,6 +292,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
       informed: () => names.update(agent.facts, namedNetworks(agent)),
       applied: (desired, outcome) => {
+        if (outcome.changed > 0) memory.busy();
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired, outcome);
         announcements.applied(desired);
