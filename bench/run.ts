@@ -1,6 +1,5 @@
-// npm run bench [-- name… --json FILE --large]: every figure of the product, each against its peer in the same run.
-// Prints one table; a missed target does not fail the run, a broken measurement does. --large takes the sizes
-// for which a peer needs many minutes. On a machine that does nothing else: to keep
+// npm run bench [-- name… --json FILE]: every figure of the product, each against its peer in the same run.
+// Prints one table; a missed target does not fail the run, a broken measurement does. On a machine that does nothing else: to keep
 // other work out by processor weights starves the kernel's own threads, and every engine waits for what those take down.
 import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
@@ -17,10 +16,10 @@ import { planBench } from './plan.ts';
 import { policyBench } from './policy.ts';
 import { podsBench } from './pods.ts';
 import { print, type Row } from './report.ts';
-import { servicesBench } from './services.ts';
+import { servicesBench, servicesManyBench } from './services.ts';
 import { watchBench, watchManyBench } from './watch.ts';
 
-const benches: Readonly<Record<string, (options: { readonly large: boolean }) => Row[] | Promise<Row[]>>> = {
+const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   plan: planBench,
   attach: attachBench,
   burst: burstBench,
@@ -32,12 +31,13 @@ const benches: Readonly<Record<string, (options: { readonly large: boolean }) =>
   memory: memoryBench,
   policy: policyBench,
   services: servicesBench,
+  'services-many': servicesManyBench,
   pods: podsBench,
 };
 
 const { positionals: wanted, values } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'string' }, large: { type: 'boolean' } },
+  options: { json: { type: 'string' } },
 });
 const unknown = wanted.filter((name) => benches[name] === undefined);
 if (unknown.length > 0) {
@@ -56,7 +56,7 @@ for (const [bench, measure] of Object.entries(benches)) {
   if (wanted.length > 0 && !wanted.includes(bench)) continue;
   process.stderr.write(`bench: ${bench} …\n`);
   try {
-    results.push({ bench, rows: await measure({ large: values.large === true }) });
+    results.push({ bench, rows: await measure() });
   } catch (error) {
     // the others are still worth having
     const failure = describe(error);
