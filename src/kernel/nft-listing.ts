@@ -107,13 +107,18 @@ export const timedElements = (objects: readonly JsonObject[]): TimedElement[] =>
     .filter(({ expiresSeconds }) => expiresSeconds > 0);
 
 /** One spelling for comparison: quotes, spare spaces and full-length prefixes do not tell elements apart. */
-export const canonical = (spelling: string): string =>
-  spelling
+export function canonical(spelling: string): string {
+  if (!mayDiffer.test(spelling)) return spelling;
+  return spelling
     .replaceAll('"', '')
     .trim()
     .split(/\s+/)
     .map((part) => part.replace(part.includes(':') ? /\/128$/ : /\/32$/, ''))
     .join(' ');
+}
+
+/** Few elements have any of this, and there may be a hundred thousand. */
+const mayDiffer = /["/]|^\s|\s$|\s\s|[^\S ]/;
 
 /** Named so that no chain of a rendered table has the name by chance. */
 export const sealChain = 'cw_seal';
