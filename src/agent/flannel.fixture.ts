@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { eventually, type Place, type Wire } from './namespaces.fixture.ts';
 import { inNetns } from '#kernel/netns.ts';
-import { generateKeyPair } from '#kernel/wireguard-keys.ts';
+import { generateKeyPair, type KeyPair } from '#kernel/wireguard-keys.ts';
 
 export type Backend = 'vxlan' | 'host-gateway' | 'wireguard';
 
@@ -21,13 +21,17 @@ export interface Numbers {
   readonly mac: string;
 }
 
-export const wireguardKeys: { readonly publicKey: string; readonly privateKey: string } = generateKeyPair();
+export const wireguardKeys: KeyPair = generateKeyPair();
 export const wireguardPort = 51_820;
+const wireguardLink = 'flannel-wg';
 
 /** What a host of flannel tells others: `type` and `data` of its backend. */
-export const tells = (backend: Backend, { mac }: Pick<Numbers, 'mac'>): { readonly type: string; readonly data: object | null } => {
+export const tells = (
+  backend: Backend,
+  { mac, keys = wireguardKeys }: Pick<Numbers, 'mac'> & { readonly keys?: KeyPair },
+): { readonly type: string; readonly data: object | null } => {
   if (backend === 'vxlan') return { type: 'vxlan', data: { VNI: 1, VtepMAC: mac } };
-  if (backend === 'wireguard') return { type: 'wireguard', data: { PublicKey: wireguardKeys.publicKey, Port: wireguardPort } };
+  if (backend === 'wireguard') return { type: 'wireguard', data: { PublicKey: keys.publicKey, Port: wireguardPort } };
   return { type: 'host-gw', data: null };
 };
 
@@ -39,10 +43,14 @@ const atOnce = (address: string): string[] => (address.includes(':') ? ['nodad']
 
 /** With a pod on its bridge, as the `bridge` and `host-local` plugins leave it; `all`: its numbers by family. */
 export function makeHost(wire: Wire, name: string, all: readonly Numbers[]): { readonly host: Place; readonly pod: Place } {
-  const host = wire.place(
-    name,
-    all.map(({ ip }) => `${ip}/${lengthsOf(ip).wire}`),
-  );
+  const host = wire.place(name, wireAddresses(all));
+  return { host, pod: makeBridge(wire, name, { host, all }) };
+}
+
+export const wireAddresses = (all: readonly Numbers[]): string[] => all.map(({ ip }) => `${ip}/${lengthsOf(ip).wire}`);
+
+/** The bridge of a host that is there, and its pod. */
+export function makeBridge(wire: Wire, name: string, { host, all }: { readonly host: Place; readonly all: readonly Numbers[] }): Place {
   const pod = wire.place(`${name}-pod`, []);
   host.run('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
   host.ip('link', 'add', 'cni0', 'type', 'bridge');
@@ -54,18 +62,22 @@ export function makeHost(wire: Wire, name: string, all: readonly Numbers[]): { r
   for (const { pod: address } of all) pod.ip('addr', 'add', `${address}/${lengthsOf(address).block}`, 'dev', 'eth1', ...atOnce(address));
   pod.ip('link', 'set', 'eth1', 'up');
   for (const { bridge } of all) pod.ip(familyFlag(bridge), 'route', 'add', 'default', 'via', bridge);
-  return { host, pod };
+  return pod;
 }
 
 const device = (address: string): string => (address.includes(':') ? 'flannel-v6.1' : 'flannel.1');
 
+export interface TunnelEnd extends Numbers {
+  readonly host: Place;
+  readonly backend: Backend;
+  readonly keys?: KeyPair;
+  /** Another name for its WireGuard device: processes that make some share their sockets' folder. */
+  readonly wireguard?: string;
+}
+
 /** Its own end of the tunnel of one family; the process that makes its WireGuard device ends with the test. */
-export async function makeTunnel(
-  t: TestContext,
-  wire: Wire,
-  end: { readonly host: Place; readonly backend: Backend } & Numbers,
-): Promise<void> {
-  const { host, backend, ip, base, mac } = end;
+export async function makeTunnel(t: TestContext, wire: Wire, end: TunnelEnd): Promise<void> {
+  const { host, backend, ip, base, mac, keys = wireguardKeys, wireguard = wireguardLink } = end;
   if (backend === 'vxlan') {
     const link = device(ip);
     const tunnel = ['type', 'vxlan', 'id', '1', 'dev', 'eth0', 'local', ip, 'dstport', '8472', 'nolearning'];
@@ -74,24 +86,30 @@ export async function makeTunnel(
     host.ip('link', 'set', link, 'up');
   }
   if (backend === 'wireguard') {
-    await makeWireguard(t, wire, host);
-    host.ip('addr', 'add', `${base}/32`, 'dev', 'flannel-wg');
-    host.ip('link', 'set', 'flannel-wg', 'up', 'mtu', '1370');
-    host.run('wg', 'set', 'flannel-wg', 'listen-port', String(wireguardPort));
+    await makeWireguard(t, host, { link: wireguard, file: join(wire.folder, `${wireguard}-key`), keys });
+    host.ip('addr', 'add', `${base}/32`, 'dev', wireguard);
+    host.ip('link', 'set', wireguard, 'up', 'mtu', '1370');
+    // To all of flannel's network.
+    host.ip('route', 'add', base.replace(/\.\d+\.\d+$/, '.0.0/16'), 'dev', wireguard, 'scope', 'link');
+    host.run('wg', 'set', wireguard, 'listen-port', String(wireguardPort));
   }
 }
 
 /** The kernel has no WireGuard: a process makes the device. */
-async function makeWireguard(t: TestContext, wire: Wire, host: Place): Promise<void> {
-  const file = join(wire.folder, 'flannel-key');
-  writeFileSync(file, `${wireguardKeys.privateKey}\n`, { mode: 0o600 });
-  const child: ChildProcess = inNetns(host.path, () => spawn('wireguard-go', ['-f', 'flannel-wg'], { stdio: 'ignore' }));
+async function makeWireguard(
+  t: TestContext,
+  host: Place,
+  { link, file, keys }: { readonly link: string; readonly file: string; readonly keys: KeyPair },
+): Promise<void> {
+  writeFileSync(file, `${keys.privateKey}\n`, { mode: 0o600 });
+  const child: ChildProcess = inNetns(host.path, () => spawn('wireguard-go', ['-f', link], { stdio: 'ignore' }));
   t.after(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
     const gone = once(child, 'close');
     child.kill();
     await gone;
   });
-  await eventually(() => host.try('wg', 'set', 'flannel-wg', 'private-key', file).status === 0, "the WireGuard device of flannel's host");
+  await eventually(() => host.try('wg', 'set', link, 'private-key', file).status === 0, "the WireGuard device of flannel's host");
 }
 
 /** Another host, from what it tells. */
@@ -102,7 +120,7 @@ export interface Told {
 }
 
 /** The way to a peer, step by step in the order of flannel's. */
-export function addPeer(host: Place, backend: Backend, { subnet, publicIp, data }: Told): void {
+export function addPeer(host: Place, backend: Backend, { subnet, publicIp, data }: Told, wireguard: string = wireguardLink): void {
   const base = subnet.replace(/\/.*/, '');
   const family = familyFlag(subnet);
   if (backend === 'host-gateway') host.ip(family, 'route', 'add', subnet, 'via', publicIp);
@@ -113,7 +131,6 @@ export function addPeer(host: Place, backend: Backend, { subnet, publicIp, data 
     host.ip(family, 'route', 'add', subnet, 'via', base, 'dev', link, 'onlink');
   }
   if (backend === 'wireguard') {
-    host.run('wg', 'set', 'flannel-wg', 'peer', data?.PublicKey ?? '', 'endpoint', `${publicIp}:${data?.Port ?? 0}`, 'allowed-ips', subnet);
-    host.ip('route', 'add', subnet, 'dev', 'flannel-wg');
+    host.run('wg', 'set', wireguard, 'peer', data?.PublicKey ?? '', 'endpoint', `${publicIp}:${data?.Port ?? 0}`, 'allowed-ips', subnet);
   }
 }
