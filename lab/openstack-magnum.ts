@@ -2,6 +2,7 @@
 // (docs.openstack.org/magnum/latest/admin), and a domain of its own in Keystone for the users that clusters act as.
 import { mkdirSync } from 'node:fs';
 import type { Host } from './host.ts';
+import { brokerUrl, driverEnvironment, installDriver, startBroker, startConductor } from './openstack-conductor.ts';
 import type { Operator } from './openstack-operator.ts';
 import { accountSection, apiPorts, databaseUrl, folder, type FurtherService, password, serve, write } from './openstack-services.ts';
 import type { Need } from './packages.ts';
@@ -9,11 +10,12 @@ import type { Need } from './packages.ts';
 export const magnumNeeds: readonly Need[] = [
   { program: '/usr/lib/python3/dist-packages/glance/api/versions.py', package: 'python3-glance', why: 'the cloud’s images' },
   { program: '/usr/lib/python3/dist-packages/magnum/api/app.py', package: 'python3-magnum', why: 'the cloud’s clusters' },
+  { program: '/usr/lib/rabbitmq/bin/rabbitmq-server', package: 'rabbitmq-server', why: 'between Magnum’s API and its conductor' },
 ];
 
 /** By these Magnum finds the driver of the lab's machines. */
 const machineImage = 'machines';
-const machineDistribution = 'fedora-coreos';
+const machineDistribution = 'debian';
 
 const quiet = (name: string): string[] => [
   '[oslo_messaging_notifications]',
@@ -94,13 +96,15 @@ export const magnum: FurtherService = {
   path: '/v1',
   start: async (host, operator) => {
     const config = write(host, 'magnum.conf', magnumConfig(host));
-    await Promise.all([seedTrustDomain(operator), host.exec(['magnum-db-manage', '--config-file', config, 'upgrade'])]);
+    installDriver(host);
+    await Promise.all([seedTrustDomain(operator), host.exec(['magnum-db-manage', '--config-file', config, 'upgrade']), startBroker(host)]);
     const module = [
       `import sys; sys.argv = ['magnum-api', '--config-file', '${config}']`,
       'from magnum.api import app',
       'application = app.build_wsgi_app()',
     ].join('\n');
-    await serve(host, { name: 'magnum', module, env: {}, threads: 1, processes: 1, path: '/' });
+    await serve(host, { name: 'magnum', module, env: driverEnvironment, threads: 1, processes: 1, path: '/' });
+    await startConductor(host, operator, config);
   },
 };
 
@@ -131,11 +135,13 @@ const magnumPaste: readonly string[] = [
 const magnumConfig = (host: Host): string[] => [
   '[DEFAULT]',
   'state_path = /var/lib/causeway-magnum',
-  'transport_url = fake://',
+  `transport_url = ${brokerUrl}`,
   '[api]',
   `api_paste_config = ${write(host, 'magnum-paste.ini', magnumPaste)}`,
   // Short pages, so that whoever lists things meets several.
   'max_limit = 3',
+  '[conductor]',
+  'workers = 1',
   '[certificates]',
   'cert_manager_type = x509keypair',
   '[trust]',

@@ -84,3 +84,31 @@ test('what Magnum or a label does not allow is said with its name, and nothing i
   assert.notEqual(await refused(/Magnum refuses .*(request req-)/is, ...made, 'bad', '--image', 'no-such-image'), 0);
   assert.deepEqual(await ask('template', 'ls'), []);
 });
+
+interface Cluster {
+  readonly id: string;
+  readonly status: string;
+  readonly reason?: string;
+}
+
+test(
+  'a cluster that there are no machines for fails, and Magnum says why; it is removed with all that was made for it',
+  { skip },
+  async () => {
+    await ask<Template>(...made, 'web', '--image', 'machines', '--external-network', publicNetwork);
+    const words = /status: CREATE_FAILED\n.*4 machines are wanted and 0 are free/s;
+    assert.equal(await refused(words, 'cluster', 'create', 'big', '--template', 'web', '--nodes', '3', '--wait'), 6);
+    const [listed, ...others] = await ask<Cluster[]>('cluster', 'ls');
+    assert.deepEqual([listed?.status, others.length], ['CREATE_FAILED', 0]);
+    assert.match((await ask<Cluster>('cluster', 'show', 'big')).reason ?? '', /4 machines are wanted/);
+    const [domain] = await cloud.operator.get<{ id: string }[]>('keystone', '/v3/domains?name=magnum', 'domains');
+    const users = async (): Promise<number> =>
+      (await cloud.operator.get<object[]>('keystone', `/v3/users?domain_id=${domain?.id}`, 'users')).length;
+    // The domain's administrator, and as whom the cluster would act.
+    assert.equal(await users(), 2);
+    await ask('cluster', 'delete', 'big', '--yes', '--wait');
+    assert.deepEqual(await ask('cluster', 'ls'), []);
+    assert.equal(await users(), 1);
+    await ask('template', 'delete', 'web', '--yes');
+  },
+);
