@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { isFault } from '#model/fault.ts';
-import { chartFolder, manifests, manifestsFolder, renderChart, renderTemplate } from './helm-chart.ts';
+import { chartFolder, renderChart, renderTemplate } from '#cli/helm-chart.ts';
+import { manifests, manifestsFolder } from './helm-chart.ts';
 import { defaultImage } from './image.ts';
 
 const context = { Values: { a: 'x', list: ['p', 'q'], none: '', no: false, map: { b: 1, a: '<' } }, Chart: { AppVersion: '1.2' } };

@@ -1,8 +1,9 @@
 // Causeway in a cluster as its users install it: the image in every node's runtime, and one file for kubectl.
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { renderChart } from '#cli/helm-chart.ts';
 import type { Host } from './host.ts';
-import { manifestsFolder, renderChart } from './helm-chart.ts';
+import { manifestsFolder } from './helm-chart.ts';
 import { buildImageOf, defaultImage } from './image.ts';
 import type { Kubernetes } from './kubernetes.ts';
 import { silentProgress } from './progress.ts';

@@ -100,6 +100,10 @@ test(
     assert.equal(await refused(words, 'cluster', 'create', 'big', '--template', 'web', '--nodes', '3', '--wait'), 6);
     const [listed, ...others] = await ask<Cluster[]>('cluster', 'ls');
     assert.deepEqual([listed?.status, others.length], ['CREATE_FAILED', 0]);
+    const values = { model: 'flannel', podCidrs: ['10.100.0.0/16'], carry: 'vxlan' };
+    assert.deepEqual(await ask('network', 'values', 'big'), values);
+    const addon = ['network', 'addon', 'big', '--chart-repo', 'https://charts.example.org'] as const;
+    assert.equal(await refused(/has not named it yet: CREATE_FAILED/, ...addon), 6);
     assert.match((await ask<Cluster>('cluster', 'show', 'big')).reason ?? '', /4 machines are wanted/);
     const [domain] = await cloud.operator.get<{ id: string }[]>('keystone', '/v3/domains?name=magnum', 'domains');
     const users = async (): Promise<number> =>

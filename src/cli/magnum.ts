@@ -5,6 +5,7 @@ import type { ClusterTemplate, Labels, MagnumCluster } from '#cloud/magnum-schem
 import type { Command } from 'commander';
 import { collect, completes, done, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
 import { type CloudOptions, gone, healthText, inMagnum, settled, type WaitOptions, withCloud, withWait } from './magnum-session.ts';
+import { type AddonOptions, showAddon, showValues } from './magnum-addon.ts';
 import type { Answer, Session } from './session.ts';
 import { facts } from './table.ts';
 
@@ -259,9 +260,32 @@ function buildClusters(command: Command, act: Parameters<Group['build']>[1]): vo
   );
 }
 
+function buildNetworks(command: Command, act: Parameters<Group['build']>[1]): void {
+  const shown = withCloud(command.command('values <cluster>').description("What the cluster's labels mean for the Helm chart."));
+  act<CloudOptions>(
+    examples(
+      completes(shown, 'clusters'),
+      'causeway magnum network values web >values.yaml',
+      'helm install causeway packaging/helm/causeway --namespace kube-system --values values.yaml',
+    ),
+    showValues,
+  );
+  const addon = withCloud(command.command('addon <cluster>').description('The same as an add-on for drivers that use Cluster API.'))
+    .requiredOption('--chart-repo <url>', "where the chart is, as the management cluster's Helm reaches it")
+    .option('--namespace-prefix <text>', "the driver's, before a hyphen and the project's id", 'magnum');
+  act<AddonOptions>(
+    examples(
+      completes(addon, 'clusters'),
+      'causeway magnum network addon web --chart-repo https://charts.example.org | kubectl --kubeconfig management.yaml apply -f -',
+    ),
+    showAddon,
+  );
+}
+
 export const group: Group = {
   build(magnum, act) {
     buildTemplates(magnum.command('template').description('Templates of clusters, which say by their labels what network there is.'), act);
     buildClusters(magnum.command('cluster').description('Clusters: make, follow, remove.'), act);
+    buildNetworks(magnum.command('network').description('Causeway as the network of a cluster.'), act);
   },
 };

@@ -21,6 +21,9 @@ export interface MagnumCluster {
   readonly id: string;
   readonly name: string;
   readonly template: string;
+  /** How the driver calls it, where it makes clusters of something else: with Cluster API the Helm release and the Cluster. */
+  readonly stack: string | undefined;
+  readonly project: string | undefined;
   /** `CREATE_IN_PROGRESS`, `UPDATE_COMPLETE`, `DELETE_FAILED` and so on. */
   readonly status: string;
   readonly reason: string | undefined;
@@ -49,7 +52,9 @@ const text = v.pipe(
 );
 const labels = v.pipe(
   v.nullish(v.record(v.string(), v.nullable(v.union([v.string(), v.number(), v.boolean()]))), {}),
-  v.transform((all): Labels => Object.fromEntries(Object.entries(all).map(([key, value]) => [key, String(value)]))),
+  v.transform((all): Labels =>
+    Object.fromEntries(Object.entries(all).flatMap(([key, value]) => (value === null ? [] : [[key, String(value)]]))),
+  ),
 );
 const addresses = v.nullish(v.array(v.string()), []);
 
@@ -83,6 +88,8 @@ export const cluster: Schema<MagnumCluster> = v.pipe(
     uuid: v.string(),
     name: v.string(),
     cluster_template_id: v.string(),
+    stack_id: text,
+    project_id: text,
     status: v.nullish(v.string()),
     status_reason: text,
     health_status: text,
@@ -99,6 +106,8 @@ export const cluster: Schema<MagnumCluster> = v.pipe(
     id: one.uuid,
     name: one.name,
     template: one.cluster_template_id,
+    stack: one.stack_id,
+    project: one.project_id,
     status: one.status ?? 'UNKNOWN',
     reason: one.status_reason,
     health: one.health_status,
