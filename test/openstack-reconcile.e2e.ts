@@ -2,8 +2,7 @@
 // and what others have made in the cloud stays as it is.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { boxImage } from '#lab/images.ts';
-import { limited, publicNetwork } from '#lab/openstack.ts';
+import { limited } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
@@ -174,12 +173,6 @@ test('advice: what it reads is what the cloud has, and what it counts is what is
 
 const post = <T extends object>(path: string, body: object): Promise<T> => bed.member.send<T>('neutron', 'POST', `/v2.0/${path}`, body);
 
-/** What a host of the lab outside the cloud gets from a web server. */
-async function page(from: 'outside' | 'controller', url: string): Promise<string | undefined> {
-  const output = await bed.cloud.lab.host(from).exec(['busybox', 'wget', '-T', '2', '-qO-', url], { anyStatus: true });
-  return output.status === 0 ? output.stdout.trim() : undefined;
-}
-
 test('a host that sends larger packets than its network takes is named', { skip }, async () => {
   const { host } = bed.instances[0] ?? assert.fail('no instance');
   await host.exec(['ip', 'link', 'set', 'eth0', 'mtu', '1500'], { netOnly: true });
@@ -191,44 +184,6 @@ test('a host that sends larger packets than its network takes is named', { skip 
   );
   await host.exec(['ip', 'link', 'set', 'eth0', 'mtu', '1442'], { netOnly: true });
   await until('the plan to be fine', async () => (await problems()) === '', patience);
-});
-
-test('an exposed container is reached by a floating IP of its host, from the given sources only', { skip }, async () => {
-  const was = await counted();
-  await bed.causeway('network', 'create', 'shop', '--subnet', '10.85.0.0/24');
-  await until(
-    'network shop on node1',
-    async () => (await bed.docker(1, 'network', 'ls', '--format', '{{.Name}}')).includes('shop'),
-    patience,
-  );
-  const serve = ['sh', '-c', 'mkdir /www; echo goods >/www/index.html; exec httpd -f -p 80 -h /www'];
-  await bed.docker(1, 'run', '--detach', '--name', 'front', '--network', 'shop', boxImage.name, ...serve);
-  const [outside] = await bed.member.get<{ id: string }[]>('neutron', `/v2.0/networks?name=${publicNetwork}`, 'networks');
-  const floating = await post<{ id: string; floating_ip_address: string }>('floatingips', {
-    floatingip: { floating_network_id: outside?.id, port_id: bed.instances[0]?.port.id },
-  });
-  const url = `http://${floating.floating_ip_address}:8080/`;
-  await until(
-    'the exposure to be made',
-    async () =>
-      (await bed.tryCauseway(['expose', 'shop', 'front', '80', '--host-port', '8080', '--from', '198.51.100.0/24', '--name', 'web']))
-        .status === 0,
-    patience,
-  );
-  assert.equal(await page('outside', url), undefined, 'the cloud drops it as long as nothing is allowed');
-  await bed.causeway('cloud', 'apply', '--yes');
-  await until('the page to be had', async () => (await page('outside', url)) === 'goods', patience);
-  assert.equal(await page('controller', url), undefined, 'which has another address than the sources');
-
-  await bed.causeway('exposure', 'rm', '--yes', 'web');
-  const { steps } = await bed.json<Planned>('cloud', 'apply');
-  assert.ok(steps.some(({ object }) => object === 'security group causeway-exposed-node1'));
-  await until('the page to be closed', async () => (await page('outside', url)) === undefined, patience);
-  await bed.member.send('neutron', 'DELETE', `/v2.0/floatingips/${floating.id}`);
-  await bed.causeway('cloud', 'destroy', '--yes');
-  await bed.docker(1, 'rm', '--force', 'front');
-  await until('network shop to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'shop'])).status === 0, patience);
-  assert.deepEqual(await counted(), was);
 });
 
 test('a router that knows the ways leads from elsewhere to containers, without encapsulation', { skip }, async () => {

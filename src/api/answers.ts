@@ -140,6 +140,8 @@ export interface CloudReport {
   readonly changes: readonly string[];
   /** What is in the way and nothing can be done about from here. */
   readonly problems: readonly string[];
+  /** Floating IPs of exposures, by the exposure's name. */
+  readonly floatingIps?: Readonly<Record<string, string>>;
   /** Why it cannot be looked at or changed. */
   readonly failure?: CloudFailure;
 }
@@ -155,6 +157,7 @@ export const cloudReport: Schema<CloudReport> = v.strictObject({
   changedAt: optional(field.timestamp),
   changes: v.array(v.string()),
   problems: v.array(v.string()),
+  floatingIps: optional(v.record(v.string(), v.string())),
   failure: optional(
     v.strictObject({
       code: v.string(),

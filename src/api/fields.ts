@@ -47,6 +47,8 @@ export const alias: Schema<string> = text(/^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,252}$/,
 export const id: Schema<string> = text(/^[0-9a-z]{10,64}$/, '10 to 64 lower-case letters and digits');
 /** Hosts and tenants are their own identifiers. */
 export const anyId: Schema<string> = text(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$/, 'an identifier or a name');
+/** `auto`, an IPv4 address, or name or id of a network of Neutron, which may be any text. */
+export const floatingIp: Schema<string> = text(/^[^\p{Cc}\u2028\u2029]{1,255}$/u, 'auto, an address or an external network');
 /** For people: one line, no control characters. */
 export const line: Schema<string> = text(/^[^\p{Cc}\u2028\u2029]{0,256}$/u, 'one line of at most 256 characters');
 export const timestamp: Schema<string> = v.pipe(v.string(), v.isoTimestamp('expected a time such as 2026-01-31T10:00:00Z'));

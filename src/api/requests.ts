@@ -85,6 +85,7 @@ export interface ExposureRequest {
   readonly hostPort: number;
   readonly hostIp?: Ip;
   readonly sources?: readonly Cidr[];
+  readonly floatingIp?: string;
   readonly labels?: Exposure['labels'];
 }
 export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
@@ -96,6 +97,7 @@ export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
   hostPort: field.port,
   hostIp: optional(field.ip),
   sources: optional(field.listOf(field.cidr, 256)),
+  floatingIp: optional(field.floatingIp),
   labels: optional(field.labels),
 } satisfies EntriesOf<ExposureRequest>);
 

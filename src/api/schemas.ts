@@ -204,6 +204,7 @@ const exposure: Schema<Exposure> = v.strictObject({
   hostPort: field.port,
   hostIp: optional(field.ip),
   sources: field.listOf(field.cidr, 256),
+  floatingIp: optional(field.floatingIp),
 } satisfies EntriesOf<Exposure>);
 
 export const bgpSort: Schema<BgpSort> = v.picklist(['BGPConfiguration', 'BGPPeer', 'BGPFilter']);

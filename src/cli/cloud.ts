@@ -102,7 +102,14 @@ async function carryOut(
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
   const { steps, plan: after } = await applyWish(neutron, wish, read);
   return {
-    data: { place, steps: steps.map(stepData), quotas: after.quotas, needs: after.needs.map(needData), problems: after.problems },
+    data: {
+      place,
+      steps: steps.map(stepData),
+      quotas: after.quotas,
+      needs: after.needs.map(needData),
+      exposures: after.reached,
+      problems: after.problems,
+    },
     names: steps.map(sentence),
     status: after.problems.length > 0 ? degradedExit : 0,
     text: (look) =>
@@ -110,6 +117,7 @@ async function carryOut(
         facts(look, [['Cloud', place]]),
         stepsText(look, steps, 'Nothing had to be changed.'),
         needsText(look, after),
+        reachedText(look, after),
         problemsText(look, after),
       ].join(''),
   };
@@ -122,6 +130,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
       steps: planned.steps.map(stepData),
       quotas: planned.quotas,
       needs: planned.needs.map(needData),
+      exposures: planned.reached,
       problems: planned.problems,
     },
     names: planned.steps.map(sentence),
@@ -131,6 +140,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
         facts(look, [['Cloud', place]]),
         stepsText(look, planned.steps, 'Nothing has to be changed.'),
         needsText(look, planned),
+        reachedText(look, planned),
         quotasText(look, planned.quotas),
         problemsText(look, planned),
       ].join(''),
@@ -174,6 +184,19 @@ const needsText = (look: Look, { needs }: CloudPlan): string =>
       'Nothing.',
     ),
   );
+
+const reachedText = (look: Look, { reached }: CloudPlan): string =>
+  reached.length === 0
+    ? ''
+    : section(
+        look,
+        'Exposures',
+        table(look, reached, [
+          { title: 'EXPOSURE', value: ({ exposure }) => exposure },
+          { title: 'HOST', value: ({ host }) => host },
+          { title: 'FLOATING IP', value: ({ address }) => address ?? 'not yet' },
+        ]),
+      );
 
 const limitText = (limit: number): string => (limit < 0 ? 'none' : String(limit));
 const quotasText = (look: Look, quotas: readonly QuotaUse[]): string =>

@@ -1,8 +1,9 @@
 // `causeway expose` and `causeway exposure`: deliberate openings of an endpoint's port to the outside.
 import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
-import type { Protocol } from '#model/resources.ts';
+import type { Exposure, Protocol } from '#model/resources.ts';
 import { all } from './client.ts';
+import { cloudReportOf } from './cloud-report.ts';
 import { collect, completes, done, examples, type Group, integer, nothingDone } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { table } from './table.ts';
@@ -11,6 +12,8 @@ interface ExposeOptions {
   readonly hostPort?: number;
   readonly hostIp?: string;
   readonly from?: readonly string[];
+  /** True: without a value. */
+  readonly floatingIp?: string | true;
   readonly name?: string;
 }
 
@@ -41,6 +44,7 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
     port,
     hostPort,
     sources,
+    ...(options.floatingIp === undefined ? {} : { floatingIp: options.floatingIp === true ? 'auto' : options.floatingIp }),
     ...(options.hostIp === undefined ? {} : { hostIp: parseIp(options.hostIp, 'host-ip') }),
   });
   const clients = sources.length === 0 ? 'everyone' : sources.join(', ');
@@ -53,7 +57,12 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
 
 async function list(session: Session, _args: readonly string[], options: { network?: string }): Promise<Answer> {
   const client = await session.client();
-  const [networks, exposures, endpoints] = await Promise.all([all(client, 'networks'), all(client, 'exposures'), all(client, 'endpoints')]);
+  const [networks, exposures, endpoints, cloud] = await Promise.all([
+    all(client, 'networks'),
+    all(client, 'exposures'),
+    all(client, 'endpoints'),
+    cloudReportOf(client),
+  ]);
   const wanted = options.network === undefined ? undefined : await client.get('networks', options.network);
   const rows = exposures.filter(({ network }) => wanted === undefined || network === wanted.id);
   const hostOf = (network: string, name: string): string =>
@@ -74,6 +83,9 @@ async function list(session: Session, _args: readonly string[], options: { netwo
           { title: 'TO', value: ({ endpoint, port, protocol }) => `${endpoint}:${port}/${protocol}` },
           { title: 'HOST', value: ({ network, endpoint }) => hostOf(network, endpoint) },
           { title: 'HOST PORT', value: ({ hostIp, hostPort }) => `${hostIp === undefined ? '' : `${hostIp} `}${hostPort}` },
+          ...(rows.some(({ floatingIp }) => floatingIp !== undefined)
+            ? [{ title: 'FLOATING IP', value: ({ name, floatingIp }: Exposure) => cloud?.floatingIps?.[name] ?? floatingIp ?? '' }]
+            : []),
           { title: 'FROM', value: ({ sources }) => sources.join(',') || 'everyone' },
         ],
         'Nothing is exposed. Expose a port: causeway expose NETWORK CONTAINER PORT',
@@ -98,6 +110,10 @@ export const exposeGroup: Group = {
       .option('--host-port <port>', 'port of the host; left out: the same', integer(1, 65_535))
       .option('--host-ip <ip>', 'only on this address of the host')
       .option('--from <cidr>', 'only for clients in this range; repeatable', collect)
+      .option(
+        '--floating-ip [address]',
+        'in an OpenStack cloud: by a floating IP of the host; auto, an address of the project, or an external network',
+      )
       .option('--name <name>', 'name of the exposure');
     completes(command, 'networks');
     act<ExposeOptions>(
@@ -106,6 +122,7 @@ export const exposeGroup: Group = {
         'causeway expose web front 80',
         'causeway expose web front 80 --host-port 8080 --from 192.0.2.0/24',
         'causeway expose dns resolver 53/udp',
+        'causeway expose web front 443 --floating-ip auto',
       ),
       expose,
     );

@@ -59,7 +59,7 @@ function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
 }
 
 function exposureManifest(exposure: Exposure, networks: readonly Network[]): Extract<Manifest, { kind: 'exposure' }> {
-  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, labels } = exposure;
+  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, labels } = exposure;
   return {
     kind: 'exposure',
     name,
@@ -70,6 +70,7 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
     hostPort,
     ...(hostIp === undefined ? {} : { hostIp }),
     ...(sources.length === 0 ? {} : { sources }),
+    ...(floatingIp === undefined ? {} : { floatingIp }),
     ...labelsOf(labels),
   };
 }
@@ -194,7 +195,7 @@ async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract
     return 'created';
   }
   if (differing({ sources: [], ...wanted }, { sources: [], ...found.document }).length === 0) return 'unchanged';
-  const { hostIp: _, ...rest } = found.exposure;
+  const { hostIp: _, floatingIp: __, ...rest } = found.exposure;
   await client.replace('exposures', { ...rest, sources: [], ...wanted, name: rest.name, network: rest.network });
   return 'changed';
 }

@@ -1,6 +1,7 @@
 // Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
+import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
 import {
@@ -49,12 +50,13 @@ export async function readState(neutron: Neutron, { network, router }: Scope): P
   const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
   checkExtensions(aliases);
   const project = await neutron.project();
-  const [groups, ports, quotas, routers, networks] = await Promise.all([
+  const [groups, ports, quotas, routers, networks, floatingIps] = await Promise.all([
     groupsOf(neutron),
     neutron.list('ports', { project_id: project }),
     aliases.has('quota_details') ? neutron.quotas() : {},
     neutron.list('routers', { project_id: project }),
     neutron.list('networks'),
+    aliases.has('router') ? neutron.list('floatingips', { project_id: project }) : [],
   ]);
   const only = network === undefined ? undefined : named(networks, network, 'network').id;
   return {
@@ -63,6 +65,7 @@ export async function readState(neutron: Neutron, { network, router }: Scope): P
     quotas,
     networks,
     routers,
+    floatingIps,
     ...(router === undefined ? {} : { target: named(routers, router, 'router').id }),
   };
 }
@@ -178,6 +181,11 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
       return;
     case 'remove-group':
       await neutron.remove('security-groups', { id: step.group.id });
+      return;
+    case 'make-floating-ip':
+    case 'change-floating-ip':
+    case 'release-floating-ip':
+      await changeFloatingIp(neutron, tagOf(wish.name), step);
   }
 }
 
@@ -240,6 +248,29 @@ const withoutPairs = (cause: Fault): Fault =>
     hint: 'Carry the networks by vxlan or wireguard, which need none; or have the pairs written by the operator of the cloud',
     cause,
   });
+
+/** Tags of one of the user's before it is put anywhere, so that it is known whence it came; it loses them last. */
+async function changeFloatingIp(neutron: Neutron, tag: string, step: FloatingStep): Promise<void> {
+  if (step.type === 'make-floating-ip') {
+    const { network, port, fixed, tags } = step;
+    const fields = { floating_network_id: network, port_id: port.id, fixed_ip_address: fixed, description: madeDescription(tag) };
+    const { id } = await neutron.create('floatingips', fields);
+    await neutron.setTags('floatingips', id, tags);
+    return;
+  }
+  const { id, tags } = step.floating;
+  if (step.type === 'change-floating-ip') {
+    for (const one of step.addTags) await neutron.addTag('floatingips', id, one);
+    if (step.target !== undefined) {
+      await neutron.update('floatingips', { id }, { port_id: step.target.port, fixed_ip_address: step.target.fixed });
+    }
+    for (const one of step.removeTags) await neutron.removeTag('floatingips', id, one);
+    return;
+  }
+  if (step.isMade) return neutron.remove('floatingips', { id });
+  if (step.isOurs) await neutron.update('floatingips', step.floating, { port_id: null });
+  for (const one of tags.filter((found) => isFloatingTag(tag, found))) await neutron.removeTag('floatingips', id, one);
+}
 
 async function changeRoutes({ neutron, wish, target }: Doing, id: string): Promise<void> {
   const tagging = changeOfRoutes(wish, await neutron.get('routers', id), target);

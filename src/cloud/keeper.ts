@@ -60,6 +60,7 @@ export class Keeper {
   #changedAt: string | undefined;
   #looks = 0;
   #lookedAt: string | undefined;
+  #floatingIps: Readonly<Record<string, string>> = {};
   #failingSince: string | undefined;
 
   constructor(options: KeeperOptions) {
@@ -190,6 +191,9 @@ export class Keeper {
       this.#changedAt = this.#lookedAt;
       log.info({ steps: this.#changes.slice(0, mostChanges) }, 'The cloud was changed');
     }
+    this.#floatingIps = Object.fromEntries(
+      plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
+    );
     return plan.problems;
   }
 
@@ -218,6 +222,7 @@ export class Keeper {
         ...(this.#changedAt === undefined ? {} : { changedAt: this.#changedAt }),
         changes: this.#changes.slice(0, mostChanges),
         problems,
+        floatingIps: this.#floatingIps,
         ...failure,
       });
     } catch (error) {

@@ -75,6 +75,10 @@ export interface NeutronRouter {
 }
 export interface FloatingIp {
   readonly id: string;
+  readonly networkId: string;
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly revision: number;
   readonly address: string;
   readonly fixedAddress: string | undefined;
   readonly portId: string | undefined;
@@ -222,9 +226,23 @@ const router: Schema<NeutronRouter> = v.pipe(
 );
 
 const floatingIp: Schema<FloatingIp> = v.pipe(
-  v.object({ id: v.string(), floating_ip_address: v.string(), fixed_ip_address: absent, port_id: absent, status: text }),
+  v.object({
+    id: v.string(),
+    floating_network_id: v.string(),
+    floating_ip_address: v.string(),
+    fixed_ip_address: absent,
+    port_id: absent,
+    status: text,
+    description: text,
+    tags,
+    revision_number: revision,
+  }),
   v.transform((found) => ({
     id: found.id,
+    networkId: found.floating_network_id,
+    description: found.description,
+    tags: found.tags,
+    revision: found.revision_number,
     address: found.floating_ip_address,
     fixedAddress: found.fixed_ip_address,
     portId: found.port_id,

@@ -1,7 +1,8 @@
 // A cloud in memory for tests of the plan: what each step does to it, as Neutron would have it afterwards.
 import { makeHost } from '#drivers/cluster.fixture.ts';
 import { type CloudState, changeOfPort, changeOfRoutes, describeRule, ourGroups, portAfter, type Step, tagOf } from './plan.ts';
-import type { NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
+import { madeDescription } from './floating.ts';
+import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import type { Wish, WishedRule } from './wish.ts';
 
 export const portOf = (index: number, changes: Partial<NeutronPort> = {}): NeutronPort => ({
@@ -32,6 +33,19 @@ export const routerOf = (changes: Partial<NeutronRouter> = {}): NeutronRouter =>
   ...changes,
 });
 
+export const floatingOf = (address: string, changes: Partial<FloatingIp> = {}): FloatingIp => ({
+  id: `floating ${address}`,
+  networkId: 'outside',
+  address,
+  fixedAddress: undefined,
+  portId: undefined,
+  status: 'ACTIVE',
+  description: '',
+  tags: [],
+  revision: 1,
+  ...changes,
+});
+
 export const ruleOf = (id: string, changes: Partial<SecurityGroupRule> = {}): SecurityGroupRule => ({
   id,
   groupId: 'group',
@@ -52,6 +66,7 @@ export const stateOf = (changes: Partial<CloudState> = {}): CloudState => ({
   quotas: { security_group: { limit: 10, used: 1 }, security_group_rule: { limit: 100, used: 4 } },
   networks: [{ id: 'net', name: 'net', projectId: 'project', mtu: 1450, isExternal: false, subnets: ['subnet'] }],
   routers: [],
+  floatingIps: [],
   ...changes,
 });
 
@@ -106,6 +121,22 @@ export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
       const after = portAfter(step.port, change, (name) => kept.get(name)?.id ?? 'nowhere');
       const tags = [...step.port.tags.filter((tag) => !change.removeTags.includes(tag)), ...change.addTags];
       return { ...state, ports: state.ports.map((port) => (port.id === step.port.id ? { ...port, ...after, tags } : port)) };
+    }
+    case 'make-floating-ip': {
+      const fresh = floatingOf(`203.0.113.${100 + state.floatingIps.length}`, { portId: step.port.id, fixedAddress: step.fixed });
+      const fields = { networkId: step.network, tags: step.tags, description: madeDescription(tagOf(wish.name)) };
+      return { ...state, floatingIps: [...state.floatingIps, { ...fresh, ...fields }] };
+    }
+    case 'change-floating-ip': {
+      const tags = [...step.floating.tags.filter((tag) => !step.removeTags.includes(tag)), ...step.addTags];
+      const target = step.target === undefined ? {} : { portId: step.target.port, fixedAddress: step.target.fixed };
+      return { ...state, floatingIps: state.floatingIps.map((one) => (one.id === step.floating.id ? { ...one, tags, ...target } : one)) };
+    }
+    case 'release-floating-ip': {
+      const rest = state.floatingIps.filter(({ id }) => id !== step.floating.id);
+      if (step.isMade) return { ...state, floatingIps: rest };
+      const free = step.isOurs ? { portId: undefined, fixedAddress: undefined } : {};
+      return { ...state, floatingIps: [...rest, { ...step.floating, tags: [], ...free }] };
     }
     default:
       throw new TypeError('No such step');

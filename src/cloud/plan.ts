@@ -3,9 +3,11 @@
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
 import { type Cidr, covers, parseCidr } from '#model/ip.ts';
+import { floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import type {
   AddressPair,
   ExtraRoute,
+  FloatingIp,
   NeutronNetwork,
   NeutronPort,
   NeutronRouter,
@@ -23,6 +25,7 @@ export interface CloudState {
   readonly networks: readonly NeutronNetwork[];
   readonly quotas: Readonly<Record<string, Quota>>;
   readonly routers: readonly NeutronRouter[];
+  readonly floatingIps: readonly FloatingIp[];
   /** Id of the router that is to know ways to containers. */
   readonly target?: string | undefined;
 }
@@ -31,6 +34,7 @@ export type Step =
   | { readonly type: 'make-group'; readonly group: WishedGroup }
   | { readonly type: 'add-rules'; readonly group: string; readonly rules: readonly WishedRule[] }
   | PortStep
+  | FloatingStep
   | { readonly type: 'change-routes'; readonly router: NeutronRouter; readonly change: RouteChange }
   | { readonly type: 'remove-rules'; readonly group: string; readonly rules: readonly SecurityGroupRule[] }
   | { readonly type: 'remove-group'; readonly group: SecurityGroup };
@@ -71,6 +75,8 @@ export interface CloudPlan {
   readonly steps: readonly Step[];
   readonly needs: readonly (Need & { readonly isAllowed: boolean })[];
   readonly quotas: readonly QuotaUse[];
+  /** Exposures that have a floating IP, or are about to. */
+  readonly reached: readonly Reached[];
   /** What is in the way of a part of the wish, one sentence each. */
   readonly problems: readonly string[];
 }
@@ -135,16 +141,20 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   const made = wish.groups.filter(({ name }) => !kept.has(name));
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
   const ports = portSteps(wish, state, problems);
+  const floating = floatingPlan(wish.floating, state, { tag: tagOf(wish.name), portOf: (host) => portOf(host, wish, state) });
+  for (const text of floating.problems) problems.push({ text, blocks: 'nothing' });
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
   for (const { name } of stays)
     problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
   const steps: Step[] = [
+    ...floating.releases,
     ...ports.filter(isLeaving),
     ...made.map((group): Step => ({ type: 'make-group', group })),
     ...rules.filter(({ missing }) => missing.length > 0).map(({ group, missing }): Step => ({ type: 'add-rules', group, rules: missing })),
     ...rules.filter(({ old }) => old.length > 0).map(({ group, old }): Step => ({ type: 'remove-rules', group, rules: old })),
     ...ports.filter((step) => !isLeaving(step)),
     ...routeSteps(wish, state),
+    ...floating.changes,
     ...spare.filter((group) => !stays.includes(group)).map((group): Step => ({ type: 'remove-group', group })),
     ...stays
       .filter(({ rules: found }) => found.some(isOurRule))
@@ -160,6 +170,7 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
     steps,
     needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })),
     quotas,
+    reached: floating.reached,
     problems: problems.map(({ text }) => text),
   };
 }
@@ -209,6 +220,11 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
     const change = changeOfPort(wish, wished, { port, groups: state.groups });
     if (change !== undefined) steps.push({ type: 'change-port', port, wish: wished, change });
   }
+}
+
+function portOf(host: string, { ports }: Wish, state: CloudState): NeutronPort | string {
+  const wished = ports.find((one) => one.host === host);
+  return wished === undefined ? `host ${host} is not known` : findPort(wished, state.ports);
 }
 
 /** A host's port, or why there is none to speak of. */
@@ -325,20 +341,22 @@ export function changeOfRoutes(wish: Wish, router: NeutronRouter, target: string
 }
 
 function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>>): QuotaUse[] {
-  const added = { security_group: 0, security_group_rule: 0 };
-  const removed = { security_group: 0, security_group_rule: 0 };
+  const added = { security_group: 0, security_group_rule: 0, floatingip: 0 };
+  const removed = { security_group: 0, security_group_rule: 0, floatingip: 0 };
   // A new group is born with two rules, which go before ours come.
   const born = steps.some(({ type }) => type === 'make-group') ? 2 : 0;
   for (const step of steps) {
     if (step.type === 'make-group') added.security_group++;
     if (step.type === 'add-rules') added.security_group_rule += step.rules.length;
     if (step.type === 'remove-rules') removed.security_group_rule += step.rules.length;
+    if (step.type === 'make-floating-ip') added.floatingip++;
+    if (step.type === 'release-floating-ip' && step.isMade) removed.floatingip++;
     if (step.type === 'remove-group') {
       removed.security_group++;
       removed.security_group_rule += step.group.rules.length;
     }
   }
-  return (['security_group', 'security_group_rule'] as const).flatMap((name): QuotaUse[] => {
+  return (['security_group', 'security_group_rule', 'floatingip'] as const).flatMap((name): QuotaUse[] => {
     const quota = quotas[name];
     if (quota === undefined) return [];
     const { limit, used: before } = quota;

@@ -39,6 +39,18 @@ export function viewOf(step: Step): StepView {
       };
     case 'remove-group':
       return { action: 'remove', object: `security group ${step.group.name}`, detail: [`with ${step.group.rules.length} rules`] };
+    case 'make-floating-ip':
+      return { action: 'add', object: `floating IP of ${step.host}`, detail: [`to ${step.fixed} of port ${step.port.id}`] };
+    case 'change-floating-ip': {
+      const { floating, host, target } = step;
+      return {
+        action: 'change',
+        object: `floating IP ${floating.address}`,
+        detail: [target === undefined ? 'tags' : `to ${target.fixed} of port ${target.port} (${host})`],
+      };
+    }
+    case 'release-floating-ip':
+      return { action: 'remove', object: `floating IP ${step.floating.address}`, detail: [step.isMade ? 'given back' : 'is free again'] };
     default:
       throw new TypeError('Broken invariant: a step of no known type');
   }

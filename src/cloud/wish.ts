@@ -58,12 +58,24 @@ export interface Route {
   readonly nexthop: Ip;
 }
 
+/** That an exposure be reached by a floating IP. */
+export interface WishedFloatingIp {
+  /** Id of the exposure. */
+  readonly id: string;
+  readonly name: string;
+  /** `auto`, an address, or name or id of an external network. */
+  readonly wanted: string;
+  /** Hosts where its container is, with their IPv4 addresses. */
+  readonly hosts: readonly { readonly host: string; readonly address: Ip }[];
+}
+
 export interface Wish {
   /** Of the installation; also the name of the hosts' group and the beginning of every tag. */
   readonly name: string;
   readonly groups: readonly WishedGroup[];
   readonly ports: readonly WishedPort[];
   readonly needs: readonly Need[];
+  readonly floating: readonly WishedFloatingIp[];
   /** To containers by way of their hosts, for routers; `ranges` hold all of them. */
   readonly routes: { readonly ranges: readonly Cidr[]; readonly routes: readonly Route[] };
 }
@@ -82,7 +94,14 @@ export function checkName(name: string): void {
   });
 }
 
-export const emptyWish = (name: string): Wish => ({ name, groups: [], ports: [], needs: [], routes: { ranges: [], routes: [] } });
+export const emptyWish = (name: string): Wish => ({
+  name,
+  groups: [],
+  ports: [],
+  needs: [],
+  floating: [],
+  routes: { ranges: [], routes: [] },
+});
 
 /** Nothing where there is no host yet. */
 export function wishOf(facts: CloudFacts, name: string): Wish {
@@ -111,6 +130,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
       pairs,
     })),
     needs,
+    floating: floatingOf(facts),
     routes: routesOf(facts, pairs),
   };
 }
@@ -158,27 +178,44 @@ function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlyS
   };
 }
 
-function openingsOf({ endpoints, exposures, hosts }: CloudFacts): { host: string; rule: WishedRule }[] {
-  return exposures.flatMap((exposure) => {
-    const endpoint = endpoints.find(({ network, name }) => network === exposure.network && name === exposure.endpoint);
-    const host = hosts.find(({ id }) => id === endpoint?.host);
-    if (host === undefined) return [];
-    const why = `exposure ${exposure.name}`;
-    const rule = (family: Family, remote: Cidr | undefined): WishedRule => ({
-      direction: 'ingress',
-      ethertype: ethertypes[family],
-      protocol: numbers[exposure.protocol],
-      port: exposure.hostPort,
-      remote,
-      why,
+/** Several where containers share an alias; in an order that stays. */
+function hostsOf({ network, endpoint }: Exposure, { endpoints, hosts }: CloudFacts): Host[] {
+  const names = (one: Endpoint): boolean => one.name === endpoint || one.names.includes(endpoint);
+  const ids = new Set(endpoints.filter((one) => one.network === network && names(one)).map(({ host }) => host));
+  return hosts.filter(({ id }) => ids.has(id)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+const floatingOf = (facts: CloudFacts): WishedFloatingIp[] =>
+  facts.exposures.flatMap((exposure) => {
+    const { id, name, floatingIp: wanted } = exposure;
+    if (wanted === undefined) return [];
+    const hosts = hostsOf(exposure, facts).flatMap(({ name: host, underlay }) => {
+      const address = underlay.find(({ ip }) => familyOf(ip) === 4)?.ip;
+      return address === undefined ? [] : [{ host, address }];
     });
-    const families = new Set(host.underlay.map(({ ip }) => familyOf(ip)));
-    const rules =
-      exposure.sources.length > 0
-        ? exposure.sources.map((source) => rule(familyOf(source), source))
-        : [...families].map((family) => rule(family, undefined));
-    return rules.map((one) => ({ host: host.id, rule: one }));
+    return [{ id, name, wanted, hosts }];
   });
+
+function openingsOf(facts: CloudFacts): { host: string; rule: WishedRule }[] {
+  return facts.exposures.flatMap((exposure) => hostsOf(exposure, facts).flatMap((host) => openingsOn(host, exposure)));
+}
+
+function openingsOn(host: Host, exposure: Exposure): { host: string; rule: WishedRule }[] {
+  const why = `exposure ${exposure.name}`;
+  const rule = (family: Family, remote: Cidr | undefined): WishedRule => ({
+    direction: 'ingress',
+    ethertype: ethertypes[family],
+    protocol: numbers[exposure.protocol],
+    port: exposure.hostPort,
+    remote,
+    why,
+  });
+  const families = new Set(host.underlay.map(({ ip }) => familyOf(ip)));
+  const rules =
+    exposure.sources.length > 0
+      ? exposure.sources.map((source) => rule(familyOf(source), source))
+      : [...families].map((family) => rule(family, undefined));
+  return rules.map((one) => ({ host: host.id, rule: one }));
 }
 
 /** A block is reached by way of the host that it belongs to. */

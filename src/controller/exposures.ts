@@ -33,6 +33,7 @@ export function createExposure(control: Control, principal: Principal, request: 
       hostPort: request.hostPort,
       ...(request.hostIp === undefined ? {} : { hostIp: request.hostIp }),
       sources: request.sources ?? [],
+      ...(request.floatingIp === undefined ? {} : { floatingIp: request.floatingIp }),
     };
     return {
       operations: [

@@ -192,6 +192,8 @@ export interface Exposure extends Meta {
   readonly hostIp?: Ip;
   /** Only clients in these ranges; empty = everyone. */
   readonly sources: readonly Cidr[];
+  /** Of an OpenStack cloud: `auto`, an address of the project, or name or id of an external network. */
+  readonly floatingIp?: string;
 }
 
 /** Where packets for a service go. */

@@ -1,0 +1,213 @@
+// Floating IPs of exposures: which ones are made, taken along to another host, and given back. One that a project's user has
+// allocated is only borrowed; one that Causeway has made says so in its description, which is there from the moment it is made.
+// A port has at most one of an external network, so exposures on one host share it. Pure.
+import { isIP } from 'node:net';
+import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter } from './neutron-schemas.ts';
+import type { WishedFloatingIp } from './wish.ts';
+
+export interface FloatingState {
+  readonly floatingIps: readonly FloatingIp[];
+  readonly ports: readonly NeutronPort[];
+  readonly routers: readonly NeutronRouter[];
+  readonly networks: readonly NeutronNetwork[];
+}
+
+export type FloatingStep =
+  | {
+      readonly type: 'make-floating-ip';
+      readonly host: string;
+      readonly port: NeutronPort;
+      /** The port's address that it leads to. */
+      readonly fixed: string;
+      /** Id of an external network. */
+      readonly network: string;
+      readonly tags: readonly string[];
+    }
+  | {
+      readonly type: 'change-floating-ip';
+      readonly floating: FloatingIp;
+      readonly host: string;
+      /** Absent: it stays where it is. */
+      readonly target?: { readonly port: string; readonly fixed: string };
+      readonly addTags: readonly string[];
+      readonly removeTags: readonly string[];
+    }
+  | {
+      readonly type: 'release-floating-ip';
+      readonly floating: FloatingIp;
+      /** It is removed; otherwise it stays its user's. */
+      readonly isMade: boolean;
+      /** It is still where we have put it, so it is taken from there. */
+      readonly isOurs: boolean;
+    };
+
+/** Where an exposure is reached; `address` is absent until it has one. */
+export interface Reached {
+  readonly exposure: string;
+  readonly host: string;
+  readonly address?: string;
+}
+
+export interface FloatingPlan {
+  /** To be taken first, as they close something. */
+  readonly releases: readonly FloatingStep[];
+  readonly changes: readonly FloatingStep[];
+  readonly reached: readonly Reached[];
+  readonly problems: readonly string[];
+}
+
+export interface Finding {
+  /** What every tag of the installation begins with. */
+  readonly tag: string;
+  /** A host's port, or why there is none. */
+  readonly portOf: (host: string) => NeutronPort | string;
+}
+
+export const madeDescription = (tag: string): string => `${tag}: made for exposures`;
+const isIp = (text: string): boolean => isIP(text) !== 0;
+const exposureTag = (tag: string, id: string): string => `${tag}.exposure.${id}`;
+export const isFloatingTag = (tag: string, one: string): boolean => one === tag || one.startsWith(`${tag}.exposure.`);
+
+interface Target {
+  readonly host: string;
+  readonly port: NeutronPort;
+  readonly fixed: string;
+}
+/** What has been decided about a floating IP, found or to be made. */
+interface Use extends Target {
+  readonly floating: FloatingIp | undefined;
+  readonly network: string;
+  readonly exposures: WishedFloatingIp[];
+}
+
+export function floatingPlan(wished: readonly WishedFloatingIp[], state: FloatingState, finding: Finding): FloatingPlan {
+  const uses: Use[] = [];
+  const problems: string[] = [];
+  const reached: Reached[] = [];
+  // Those that were named first, so that others on the host share them.
+  for (const one of wished.toSorted((a, b) => Number(isIp(b.wanted)) - Number(isIp(a.wanted)))) {
+    const use = useOf(one, { state, finding, uses });
+    if (typeof use === 'string') {
+      problems.push(`Exposure ${one.name} has no floating IP: ${use}`);
+      continue;
+    }
+    if (!uses.includes(use)) uses.push(use);
+    use.exposures.push(one);
+    reached.push({ exposure: one.name, host: use.host, ...(use.floating === undefined ? {} : { address: use.floating.address }) });
+  }
+  const { tag } = finding;
+  const used = new Set(uses.map(({ floating }) => floating?.id));
+  const unused = state.floatingIps.filter((one) => !used.has(one.id) && (one.tags.includes(tag) || isMade(one, tag)));
+  return {
+    releases: unused.map((floating) => {
+      const isOurs = state.ports.some(({ id, tags }) => id === floating.portId && tags.includes(tag));
+      return { type: 'release-floating-ip', floating, isMade: isMade(floating, tag), isOurs };
+    }),
+    changes: uses.flatMap((use) => stepOf(use, tag) ?? []),
+    reached,
+    problems,
+  };
+}
+
+const isMade = ({ description }: FloatingIp, tag: string): boolean => description === madeDescription(tag);
+const isOn = ({ port, fixed }: Target, { portId, fixedAddress }: FloatingIp): boolean => portId === port.id && fixedAddress === fixed;
+
+interface Deciding {
+  readonly state: FloatingState;
+  readonly finding: Finding;
+  readonly uses: readonly Use[];
+}
+
+/** The floating IP for an exposure, or why there can be none. */
+function useOf(wished: WishedFloatingIp, deciding: Deciding): Use | string {
+  const { state, finding, uses } = deciding;
+  const target = targetOf(wished, deciding);
+  if (typeof target === 'string') return target;
+  const { wanted } = wished;
+  const network = isIp(wanted) ? undefined : externalNetwork(wanted, target, state);
+  if (network !== undefined && !network.isFound) return network.text;
+  const fits = (one: { readonly networkId: string }): boolean => network === undefined || one.networkId === network.text;
+  const shared = uses.find(
+    (use) => use.port.id === target.port.id && (isIp(wanted) ? use.floating?.address === wanted : use.network === network?.text),
+  );
+  if (shared !== undefined) return shared;
+  const there = state.floatingIps.find((one) => isOn(target, one) && fits(one));
+  const { tag } = finding;
+  const use = (floating: FloatingIp | undefined, networkId: string): Use => ({ ...target, floating, network: networkId, exposures: [] });
+  if (isIp(wanted)) return given(wanted, { target, deciding });
+  if (there !== undefined) return use(there, there.networkId);
+  const taken = new Set(uses.map(({ floating }) => floating?.id));
+  const ours = state.floatingIps.filter((one) => !taken.has(one.id) && fits(one) && one.tags.includes(exposureTag(tag, wished.id)));
+  return use(ours[0], network?.text ?? '');
+}
+
+/** An address that the user has named. */
+function given(address: string, { target, deciding: { state, finding, uses } }: { target: Target; deciding: Deciding }): Use | string {
+  const floating = state.floatingIps.find((one) => one.address === address);
+  if (floating === undefined)
+    return `the project has none with the address ${address}; allocate it, or leave the choice to the cloud with auto`;
+  const elsewhere = uses.find((use) => use.floating?.id === floating.id);
+  if (elsewhere !== undefined)
+    return `${address} leads to host ${elsewhere.host} for another exposure, this container is on ${target.host}`;
+  const isFree = floating.portId === undefined || floating.tags.includes(finding.tag) || isMade(floating, finding.tag);
+  if (!isFree && !isOn(target, floating)) return `${address} is in use by port ${floating.portId}`;
+  const other = state.floatingIps.find((one) => isOn(target, one) && one.networkId === floating.networkId && one.id !== floating.id);
+  const isUsed = uses.some((use) => use.floating?.id === other?.id);
+  const isReleased = other !== undefined && !isUsed && (other.tags.includes(finding.tag) || isMade(other, finding.tag));
+  if (other !== undefined && !isReleased)
+    return `the port of host ${target.host} has ${other.address} of the same external network already, and takes one`;
+  return { ...target, floating, network: floating.networkId, exposures: [] };
+}
+
+/** Of several hosts the one where its floating IP is already, otherwise the first whose port is found. */
+function targetOf({ id, hosts, wanted }: WishedFloatingIp, { state, finding }: Deciding): Target | string {
+  let trouble = 'its container is on no host';
+  const targets: Target[] = [];
+  for (const { host, address } of hosts) {
+    const port = finding.portOf(host);
+    if (typeof port === 'string') trouble = port;
+    else targets.push({ host, port, fixed: address });
+  }
+  const kept = state.floatingIps.filter((one) => one.address === wanted || one.tags.includes(exposureTag(finding.tag, id)));
+  return targets.find((target) => kept.some((one) => isOn(target, one))) ?? targets[0] ?? trouble;
+}
+
+/** Id of the network that is meant by its name or id, or to which the host's router leads; otherwise a sentence. */
+function externalNetwork(wanted: string, { host, port, fixed }: Target, state: FloatingState): { isFound: boolean; text: string } {
+  const external = state.networks.filter(({ isExternal }) => isExternal);
+  if (wanted !== 'auto') {
+    const found = external.filter(({ id, name }) => id === wanted || name === wanted);
+    const [one, other] = found;
+    if (one !== undefined && other === undefined) return { isFound: true, text: one.id };
+    const names = external.map(({ name, id }) => name || id).join(', ') || 'none';
+    const text =
+      one === undefined
+        ? `there is no external network ${wanted}; there is ${names}`
+        : `there are several external networks ${wanted}: name its id`;
+    return { isFound: false, text };
+  }
+  const subnet = port.addresses.find(({ ip }) => ip === fixed)?.subnetId;
+  const leading = state.ports.filter(
+    ({ owner, addresses }) => owner.startsWith('network:router_interface') && addresses.some(({ subnetId }) => subnetId === subnet),
+  );
+  for (const { device } of leading) {
+    const network = state.routers.find(({ id }) => id === device)?.externalNetwork;
+    if (network !== undefined) return { isFound: true, text: network };
+  }
+  return { isFound: false, text: `no router of the project leads from the network of host ${host} to an external one` };
+}
+
+function stepOf({ floating, host, port, fixed, network, exposures }: Use, tag: string): FloatingStep | undefined {
+  const serving = exposures.map(({ id }) => exposureTag(tag, id));
+  if (floating === undefined) return { type: 'make-floating-ip', host, port, fixed, network, tags: [tag, ...serving] };
+  const target = { port: port.id, fixed };
+  const isThere = isOn({ host, port, fixed }, floating);
+  const isOurs = floating.tags.includes(tag) || isMade(floating, tag);
+  // What somebody else has put there is theirs, also when we use it.
+  if (isThere && !isOurs) return undefined;
+  const tags = [tag, ...serving];
+  const addTags = tags.filter((one) => !floating.tags.includes(one));
+  const removeTags = floating.tags.filter((one) => isFloatingTag(tag, one) && !tags.includes(one));
+  if (isThere && addTags.length + removeTags.length === 0) return undefined;
+  return { type: 'change-floating-ip', floating, host, ...(isThere ? {} : { target }), addTags, removeTags };
+}

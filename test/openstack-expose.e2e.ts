@@ -1,0 +1,127 @@
+// Containers that are reached from outside a real cloud: by floating IPs of their hosts. Each opens its port to its sources and
+// nothing more, and nothing of it stays.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { boxImage } from '#lab/images.ts';
+import { publicNetwork } from '#lab/openstack.ts';
+import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
+import { missingOf, openstackNeeds } from '#lab/packages.ts';
+import { until } from '#lab/until.ts';
+
+const skip = missingOf(openstackNeeds);
+const patience = { timeoutMs: 120_000, intervalMs: 300 };
+/** As which the host `outside` speaks to the cloud. */
+const outsideRange = '198.51.100.0/24';
+let bed: CloudBed;
+
+interface Applied {
+  readonly steps: readonly { readonly action: string; readonly object: string }[];
+  readonly exposures: readonly { readonly exposure: string; readonly host: string; readonly address?: string }[];
+  readonly problems: readonly string[];
+}
+interface Floating {
+  readonly id: string;
+  readonly floating_ip_address: string;
+  readonly port_id: string | null;
+  readonly tags: readonly string[];
+}
+
+before(async () => {
+  if (skip !== false) return;
+  bed = await makeCloudBed({ name: 'os-expose' });
+  await bed.causeway('network', 'create', 'shop', '--subnet', '10.85.0.0/24');
+  for (const index of [1, 2]) {
+    const names = async (): Promise<string[]> => (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n');
+    await until(`network shop on node${index}`, async () => (await names()).includes('shop'), patience);
+  }
+});
+after(async () => bed?.[Symbol.asyncDispose]());
+
+const post = <T extends object>(path: string, body: object): Promise<T> => bed.member.send<T>('neutron', 'POST', `/v2.0/${path}`, body);
+const floatingIps = (): Promise<Floating[]> => bed.member.get<Floating[]>('neutron', '/v2.0/floatingips', 'floatingips');
+const groupNames = async (): Promise<string[]> =>
+  (await bed.member.get<{ name: string }[]>('neutron', '/v2.0/security-groups', 'security_groups')).map(({ name }) => name);
+const apply = (): Promise<Applied> => bed.json<Applied>('cloud', 'apply', '--yes');
+
+/** A web server in a container, which says `words`. */
+async function serve(index: number, name: string, words: string): Promise<void> {
+  const shell = ['sh', '-c', `mkdir /www; echo ${words} >/www/index.html; exec httpd -f -p 80 -h /www`];
+  await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', 'shop', boxImage.name, ...shell);
+}
+
+/** What a host of the lab outside the cloud gets from a web server. */
+async function page(from: 'outside' | 'controller', address: string, port: number): Promise<string | undefined> {
+  const argv = ['busybox', 'wget', '-T', '2', '-qO-', `http://${address}:${port}/`];
+  const output = await bed.cloud.lab.host(from).exec(argv, { anyStatus: true });
+  return output.status === 0 ? output.stdout.trim() : undefined;
+}
+
+async function expose(...argv: readonly string[]): Promise<void> {
+  await until(`causeway expose ${argv.join(' ')}`, async () => (await bed.tryCauseway(['expose', 'shop', ...argv])).status === 0, patience);
+}
+
+test(
+  'a floating IP is made, leads to the container for its sources only, goes along to another host and is given back',
+  { skip },
+  async () => {
+    await serve(1, 'front', 'goods');
+    await expose('front', '80', '--host-port', '8080', '--from', outsideRange, '--name', 'web', '--floating-ip');
+    const applied = await until(
+      'the container to be known',
+      async () => {
+        const one = await apply();
+        return one.exposures.length > 0 ? one : undefined;
+      },
+      patience,
+    );
+    assert.deepEqual(applied.problems, []);
+    const [floating] = await floatingIps();
+    const address = floating?.floating_ip_address ?? assert.fail('no floating IP');
+    assert.deepEqual(applied.exposures, [{ exposure: 'web', host: 'node1', address }]);
+    assert.equal(floating?.port_id, bed.instances[0]?.port.id);
+    await until('the page to be had', async () => (await page('outside', address, 8080)) === 'goods', patience);
+    assert.equal(await page('controller', address, 8080), undefined, 'which has another address than the sources');
+    assert.deepEqual((await apply()).steps, [], 'a second one has nothing to do');
+
+    await bed.docker(1, 'rm', '--force', 'front');
+    await serve(2, 'front', 'moved');
+    await until('the other host to be known', async () => (await apply()).exposures[0]?.host === 'node2', patience);
+    await until('the page of the other host', async () => (await page('outside', address, 8080)) === 'moved', patience);
+    assert.equal((await floatingIps())[0]?.port_id, bed.instances[1]?.port.id);
+
+    await bed.causeway('exposure', 'rm', '--yes', 'web');
+    await apply();
+    assert.deepEqual(await floatingIps(), []);
+    assert.ok(!(await groupNames()).some((name) => name.startsWith('causeway-exposed')));
+    await bed.docker(2, 'rm', '--force', 'front');
+  },
+);
+
+test("a floating IP that the project has is borrowed, and the project's again afterwards", { skip }, async () => {
+  const [outside] = await bed.member.get<{ id: string }[]>('neutron', `/v2.0/networks?name=${publicNetwork}`, 'networks');
+  const { id, floating_ip_address: address } = await post<Floating>('floatingips', { floatingip: { floating_network_id: outside?.id } });
+  await serve(1, 'store', 'wares');
+  await expose('store', '80', '--host-port', '8081', '--name', 'store', '--floating-ip', address);
+  await until('the container to be known', async () => (await apply()).exposures[0]?.address === address, patience);
+  await until('the page to be had', async () => (await page('controller', address, 8081)) === 'wares', patience);
+  assert.equal(await page('outside', address, 8080), undefined, 'another port is closed');
+  await bed.causeway('cloud', 'destroy', '--yes');
+  const [left] = await floatingIps();
+  assert.deepEqual([left?.id, left?.port_id, left?.tags], [id, null, []]);
+  assert.equal(await page('controller', address, 8081), undefined);
+  await bed.causeway('exposure', 'rm', '--yes', 'store');
+  await bed.docker(1, 'rm', '--force', 'store');
+
+  const problems = async (): Promise<string> => (await bed.json<Applied>('cloud', 'plan')).problems.join();
+  await serve(1, 'stall', 'cheese');
+  for (const [wanted, words] of [
+    ['203.0.113.250', /the project has none with the address/],
+    ['nowhere', /no external network nowhere; there is public/],
+  ] as const) {
+    await expose('stall', '80', '--host-port', '8082', '--name', 'stall', '--floating-ip', wanted);
+    await until('the plan to say why', async () => words.test(await problems()), patience);
+    await bed.causeway('exposure', 'rm', '--yes', 'stall');
+  }
+  await bed.docker(1, 'rm', '--force', 'stall');
+  await bed.member.send('neutron', 'DELETE', `/v2.0/floatingips/${id}`);
+});
