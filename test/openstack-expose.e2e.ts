@@ -1,10 +1,11 @@
-// Containers that are reached from outside a real cloud: by floating IPs of their hosts. Each opens its port to its sources and
+// Containers that are reached from outside a real cloud: by floating IPs of their hosts; and what of a project is open at all. Each opens its port to its sources and
 // nothing more, and nothing of it stays.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { boxImage } from '#lab/images.ts';
 import { publicNetwork } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
+import type { Opening } from '#cloud/reach.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 
@@ -41,7 +42,12 @@ const post = <T extends object>(path: string, body: object): Promise<T> => bed.m
 const floatingIps = (): Promise<Floating[]> => bed.member.get<Floating[]>('neutron', '/v2.0/floatingips', 'floatingips');
 const groupNames = async (): Promise<string[]> =>
   (await bed.member.get<{ name: string }[]>('neutron', '/v2.0/security-groups', 'security_groups')).map(({ name }) => name);
+const openings = (): Promise<Opening[]> => bed.json<Opening[]>('exposure', 'ls', '--cloud');
 const apply = (): Promise<Applied> => bed.json<Applied>('cloud', 'apply', '--yes');
+
+/** An opening in words. */
+const brief = ({ scope, ports, protocol, portRange, from, because }: Opening): string =>
+  `${scope} ${ports.join('+')} ${protocol} ${portRange} from ${from}, ${because}`;
 
 /** A web server in a container, which says `words`. */
 async function serve(index: number, name: string, words: string): Promise<void> {
@@ -89,13 +95,68 @@ test(
     await until('the page of the other host', async () => (await page('outside', address, 8080)) === 'moved', patience);
     assert.equal((await floatingIps())[0]?.port_id, bed.instances[1]?.port.id);
 
+    const reached = await openings();
+    const web = reached.find(({ because }) => because === 'exposure web') ?? assert.fail('the exposure is not among what is open');
+    assert.deepEqual(web, {
+      scope: 'outside',
+      ports: ['node2'],
+      addresses: [address],
+      ethertype: 'IPv4',
+      protocol: 'tcp',
+      portRange: '8080',
+      from: outsideRange,
+      because: 'exposure web',
+      isOurs: true,
+    });
+
     await bed.causeway('exposure', 'rm', '--yes', 'web');
     await apply();
     assert.deepEqual(await floatingIps(), []);
+    assert.ok(!(await openings()).some(({ because }) => because === 'exposure web'));
     assert.ok(!(await groupNames()).some((name) => name.startsWith('causeway-exposed')));
     await bed.docker(2, 'rm', '--force', 'front');
   },
 );
+
+test('what others have opened is told, and what has no port security', { skip }, async () => {
+  const ssh = { security_group_id: bed.site.group, direction: 'ingress', protocol: 'tcp', port_range_min: 22, port_range_max: 23 };
+  const { id } = await post<{ id: string }>('security-group-rules', { security_group_rule: { ...ssh, description: 'for me' } });
+  const { id: bare } = await post<{ id: string }>('ports', {
+    port: { network_id: bed.site.network, name: 'bare', port_security_enabled: false },
+  });
+  const { id: offices } = await post<{ id: string }>('address-groups', { address_group: { name: 'offices', addresses: ['192.0.2.0/24'] } });
+  const { id: named } = await post<{ id: string }>('security-group-rules', {
+    security_group_rule: { ...ssh, port_range_min: 80, port_range_max: 80, remote_address_group_id: offices },
+  });
+  const found = await openings();
+  const [outside] = await bed.member.get<{ id: string }[]>('neutron', `/v2.0/networks?name=${publicNetwork}`, 'networks');
+  const floating = await post<Floating>('floatingips', { floatingip: { floating_network_id: outside?.id } });
+  const { id: forwarding } = await post<{ id: string }>(`floatingips/${floating.id}/port_forwardings`, {
+    port_forwarding: {
+      protocol: 'tcp',
+      internal_port_id: bed.instances[0]?.port.id,
+      internal_ip_address: '10.20.0.11',
+      internal_port: 22,
+      external_port: 2222,
+    },
+  });
+  const forwarded = (await openings()).filter(({ scope }) => scope === 'outside');
+  for (const [path, one] of [
+    [`floatingips/${floating.id}/port_forwardings`, forwarding],
+    ['floatingips', floating.id],
+    ['ports', bare],
+    ['security-group-rules', id],
+    ['security-group-rules', named],
+    ['address-groups', offices],
+  ] as const)
+    await bed.member.send('neutron', 'DELETE', `/v2.0/${path}/${one}`);
+  const lines = found.map(brief);
+  assert.ok(lines.includes('inside node1+node2 tcp 22-23 from everybody, security group instances: for me'), lines.join('\n'));
+  assert.ok(lines.includes(`inside node1+node2 tcp 80 from address group ${offices}, security group instances`), lines.join('\n'));
+  assert.ok(lines.includes('inside bare every protocol all from everybody, port security is off'), lines.join('\n'));
+  assert.deepEqual(forwarded.map(brief), ['outside node1 tcp 2222 from everybody, forwarded to port 22; security group instances: for me']);
+  assert.equal(forwarded[0]?.addresses.join(), floating.floating_ip_address);
+});
 
 test("a floating IP that the project has is borrowed, and the project's again afterwards", { skip }, async () => {
   const [outside] = await bed.member.get<{ id: string }[]>('neutron', `/v2.0/networks?name=${publicNetwork}`, 'networks');

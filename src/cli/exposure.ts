@@ -6,6 +6,7 @@ import { all } from './client.ts';
 import { cloudReportOf } from './cloud-report.ts';
 import { collect, completes, done, examples, type Group, integer, nothingDone } from './command.ts';
 import type { Answer, Session } from './session.ts';
+import { reachable } from './reach.ts';
 import { table } from './table.ts';
 
 interface ExposeOptions {
@@ -55,7 +56,14 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
   );
 }
 
-async function list(session: Session, _args: readonly string[], options: { network?: string }): Promise<Answer> {
+interface ListOptions {
+  readonly network?: string;
+  /** True: without a name. */
+  readonly cloud?: string | true;
+}
+
+async function list(session: Session, _args: readonly string[], options: ListOptions): Promise<Answer> {
+  if (options.cloud !== undefined) return reachable(session, options.cloud === true ? undefined : options.cloud);
   const client = await session.client();
   const [networks, exposures, endpoints, cloud] = await Promise.all([
     all(client, 'networks'),
@@ -131,8 +139,15 @@ export const exposeGroup: Group = {
 
 export const exposureGroup: Group = {
   build(exposure, act) {
-    const ls = exposure.command('ls').description('List what is exposed.').option('--network <name>', 'only of this network');
-    act<{ network?: string }>(examples(completes(ls, 'networks', '--network'), 'causeway exposure ls'), list);
+    const ls = exposure
+      .command('ls')
+      .description('List what is exposed; with --cloud what of a whole OpenStack project can be reached from where, whoever has opened it.')
+      .option('--network <name>', 'only of this network')
+      .option('--cloud [name]', 'ask a cloud of clouds.yaml; without a name OS_CLOUD or the other OS_* variables');
+    act<ListOptions>(
+      examples(completes(ls, 'networks', '--network'), 'causeway exposure ls', 'causeway exposure ls --cloud mycloud'),
+      list,
+    );
     const removed = exposure
       .command('rm')
       .argument('<name...>', 'names or ids; - reads them from standard input')

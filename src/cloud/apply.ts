@@ -18,6 +18,7 @@ import {
   tagOf,
   unfinished,
 } from './plan.ts';
+import type { ReachState } from './reach.ts';
 import type { Wish, WishedGroup, WishedRule } from './wish.ts';
 
 export interface Scope {
@@ -68,6 +69,20 @@ export async function readState(neutron: Neutron, { network, router }: Scope): P
     floatingIps,
     ...(router === undefined ? {} : { target: named(routers, router, 'router').id }),
   };
+}
+
+/** What of the project is open, by whomever. Faults as Neutron's. */
+export async function readReach(neutron: Neutron): Promise<ReachState> {
+  const own = { project_id: await neutron.project() };
+  const [ports, groups, floatingIps, routers, networks] = await Promise.all([
+    neutron.list('ports', own),
+    // Also what others share.
+    neutron.list('security-groups'),
+    neutron.list('floatingips', own),
+    neutron.list('routers', own),
+    neutron.list('networks'),
+  ]);
+  return { ports, groups, floatingIps, routers, networks };
 }
 
 const groupsOf = async (neutron: Neutron): Promise<SecurityGroup[]> =>

@@ -59,6 +59,8 @@ export interface SecurityGroupRule {
   readonly portMax: number | undefined;
   readonly remoteGroup: string | undefined;
   readonly remotePrefix: string | undefined;
+  /** Id; a list of ranges. */
+  readonly remoteAddressGroup: string | undefined;
   readonly description: string;
 }
 export interface ExtraRoute {
@@ -83,6 +85,16 @@ export interface FloatingIp {
   readonly fixedAddress: string | undefined;
   readonly portId: string | undefined;
   readonly status: string;
+  /** Of one that leads nowhere as a whole. */
+  readonly forwards: readonly PortForward[];
+}
+/** `protocol` by name. */
+export interface PortForward {
+  readonly portId: string | undefined;
+  readonly protocol: string;
+  readonly internalAddress: string;
+  readonly internalPort: number;
+  readonly externalPort: number;
 }
 export interface Trunk {
   readonly id: string;
@@ -188,6 +200,7 @@ const rule: Schema<SecurityGroupRule> = v.pipe(
     port_range_max: absentNumber,
     remote_group_id: absent,
     remote_ip_prefix: absent,
+    remote_address_group_id: absent,
     description: text,
   }),
   v.transform((found) => ({
@@ -200,6 +213,7 @@ const rule: Schema<SecurityGroupRule> = v.pipe(
     portMax: found.port_range_max,
     remoteGroup: found.remote_group_id,
     remotePrefix: found.remote_ip_prefix,
+    remoteAddressGroup: found.remote_address_group_id,
     description: found.description,
   })),
 );
@@ -225,6 +239,28 @@ const router: Schema<NeutronRouter> = v.pipe(
   })),
 );
 
+const forward: Schema<PortForward | undefined> = v.pipe(
+  v.object({
+    internal_port_id: absent,
+    protocol: v.string(),
+    internal_ip_address: v.string(),
+    internal_port: absentNumber,
+    external_port: absentNumber,
+  }),
+  v.transform(({ internal_port: internalPort, external_port: externalPort, ...found }) =>
+    // Those of ranges (extension floating-ip-port-forwarding-port-ranges) name no single port.
+    internalPort === undefined || externalPort === undefined
+      ? undefined
+      : {
+          portId: found.internal_port_id,
+          protocol: found.protocol,
+          internalAddress: found.internal_ip_address,
+          internalPort,
+          externalPort,
+        },
+  ),
+);
+
 const floatingIp: Schema<FloatingIp> = v.pipe(
   v.object({
     id: v.string(),
@@ -236,9 +272,11 @@ const floatingIp: Schema<FloatingIp> = v.pipe(
     description: text,
     tags,
     revision_number: revision,
+    port_forwardings: v.nullish(v.array(forward), []),
   }),
   v.transform((found) => ({
     id: found.id,
+    forwards: found.port_forwardings.filter((one) => one !== undefined),
     networkId: found.floating_network_id,
     description: found.description,
     tags: found.tags,

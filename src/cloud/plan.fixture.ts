@@ -39,6 +39,7 @@ export const floatingOf = (address: string, changes: Partial<FloatingIp> = {}): 
   address,
   fixedAddress: undefined,
   portId: undefined,
+  forwards: [],
   status: 'ACTIVE',
   description: '',
   tags: [],
@@ -56,6 +57,7 @@ export const ruleOf = (id: string, changes: Partial<SecurityGroupRule> = {}): Se
   portMax: 22,
   remoteGroup: undefined,
   remotePrefix: '192.0.2.0/24',
+  remoteAddressGroup: undefined,
   description: '',
   ...changes,
 });
@@ -82,6 +84,7 @@ function made(rule: WishedRule, group: string, hosts: string | undefined): Secur
     portMax: port,
     remoteGroup: remote === 'hosts' ? hosts : undefined,
     remotePrefix: remote === 'hosts' ? undefined : remote,
+    remoteAddressGroup: undefined,
     description: describeRule(rule),
   };
 }

@@ -112,11 +112,11 @@ const byName: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, esp
 const isOurRule = ({ description }: SecurityGroupRule): boolean => description.startsWith('causeway: ');
 export const describeRule = ({ why }: WishedRule): string => `causeway: ${why}`.slice(0, 255);
 
-/** `hosts`: id of the hosts' group. A range of ports is nothing that we make. */
+/** `hosts`: id of the hosts' group. A range of ports or a group of addresses is nothing that we make. */
 function keyOfFound(rule: SecurityGroupRule, hosts: string | undefined): string {
-  const { protocol, remoteGroup, remotePrefix, portMin, portMax } = rule;
+  const { protocol, remoteGroup, remotePrefix, remoteAddressGroup, portMin, portMax } = rule;
   const number = protocol === undefined ? undefined : (byName[protocol] ?? Number(protocol));
-  if (portMin !== portMax) return `range ${rule.id}`;
+  if (portMin !== portMax || remoteAddressGroup !== undefined) return `range ${rule.id}`;
   const remote = remoteGroup === undefined ? remotePrefix : remoteGroup === hosts ? 'hosts' : `group ${remoteGroup}`;
   return keyOfRule({ direction: rule.direction, ethertype: rule.ethertype, protocol: number, port: portMin, remote });
 }
