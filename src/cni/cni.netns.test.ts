@@ -1,7 +1,11 @@
 // The real program, the real agent, the real kernel: containers are network namespaces, as a runtime would have made them.
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '#agent/namespaces.fixture.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { CniBed, ip, ownLinks, pings } from '#test/cni-bed.ts';
 
@@ -34,16 +38,85 @@ test('a repeated ADD answers the same, also several at once; a CHECK agrees unti
   assert.deepEqual((await bed.execute(check)).code, 5);
 });
 
-test('results in every version', async (t) => {
-  const one = bed.box(t, 'one');
-  for (const version of ['0.3.1', '0.4.0', '1.0.0', '1.1.0']) {
-    const { cniVersion, ips } = await one.add({ cniVersion: version });
-    assert.deepEqual(
-      [cniVersion, ips.map((address) => address.version)],
-      [version, version.startsWith('0') ? ['4', '6'] : [undefined, undefined]],
+const versions = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'];
+for (const cniVersion of versions) {
+  test(`a container's whole life in version ${cniVersion}`, async (t) => {
+    const one = bed.box(t, 'one');
+    const { status, json, ips, addresses, ...said } = await one.add({ cniVersion });
+    assert.deepEqual([status, said.cniVersion], [0, cniVersion]);
+    const families = cniVersion.startsWith('0') ? ['4', '6'] : [undefined, undefined];
+    assert.deepEqual([ips.map(({ version }) => version), addresses.map(pings)], [families, [true, true]]);
+    const later = { container: 'one', conf: { cniVersion, prevResult: json } };
+    assert.equal((await bed.execute({ ...later, command: 'CHECK' })).code, cniVersion === '0.3.1' ? 1 : undefined);
+    const since = cniVersion === '1.1.0' ? undefined : 1;
+    assert.equal((await bed.execute({ command: 'STATUS', container: '', conf: { cniVersion } })).code, since);
+    const valid = [{ containerID: 'one', ifname: 'eth0' }];
+    assert.equal(
+      (await bed.execute({ command: 'GC', container: '', conf: { cniVersion, 'cni.dev/valid-attachments': valid } })).code,
+      since,
     );
-  }
-  assert.equal((await one.add({ cniVersion: '0.2.0' })).code, 1);
+    assert.deepEqual([(await bed.execute({ ...later, command: 'DEL' })).status, one.links()], [0, ['lo']]);
+  });
+}
+
+test('VERSION tells those that are spoken; others are refused by their number', async (t) => {
+  const { json } = await bed.execute({ command: 'VERSION', container: '' });
+  assert.deepEqual(json, { cniVersion: '1.1.0', supportedVersions: versions });
+  const one = bed.box(t, 'one');
+  for (const cniVersion of ['0.2.0', '1.2.0', 'x']) assert.equal((await one.add({ cniVersion })).code, 1);
+  assert.deepEqual(one.links(), ['lo']);
+});
+
+/** A plugin of Debian's, executed as the runtime executes ours. */
+function others(type: string, command: string, conf: Readonly<Record<string, unknown>>): unknown {
+  const env = { CNI_COMMAND: command, CNI_CONTAINERID: 'one', CNI_NETNS: '/run/netns/one', CNI_IFNAME: 'eth0', CNI_PATH: '/usr/lib/cni' };
+  const input = JSON.stringify({ cniVersion: '1.0.0', name: 'flat', type, ...conf });
+  const { status, stdout } = spawnSync(join('/usr/lib/cni', type), { env, input, encoding: 'utf8' });
+  assert.equal(status, 0, stdout);
+  return stdout === '' ? undefined : JSON.parse(stdout);
+}
+const skip = existsSync('/usr/lib/cni/tuning') ? false : 'missing: containernetworking-plugins';
+
+test('before a plugin of others in a chain, and after one', { skip }, async (t) => {
+  const one = bed.box(t, 'one');
+  const conf = { cniVersion: '1.0.0' };
+  const first = await one.add({ ...conf, prevResult: others('loopback', 'ADD', {}) });
+  assert.deepEqual(
+    [first.status, first.addresses.includes('127.0.0.1'), first.addresses.map(one.pings)],
+    [0, true, [true, true, true, true]],
+  );
+  const sysctl = { 'net.ipv4.conf.eth0.log_martians': '1' };
+  const whole = others('tuning', 'ADD', { sysctl, prevResult: first.json });
+  assert.deepEqual(whole, first.json);
+  assert.equal((await bed.execute({ command: 'CHECK', container: 'one', conf: { ...conf, prevResult: whole } })).status, 0);
+  others('tuning', 'CHECK', { sysctl, prevResult: whole });
+  others('tuning', 'DEL', { sysctl, prevResult: whole });
+  assert.equal((await bed.execute({ command: 'DEL', container: 'one', conf: { ...conf, prevResult: whole } })).status, 0);
+  assert.deepEqual(one.links(), ['lo']);
+});
+
+/** What answers at that port, asked from the host itself. */
+const answered = (address: string, port: number): string =>
+  spawnSync('socat', ['-u', `TCP:${address}:${port},connect-timeout=2`, 'STDOUT'], { encoding: 'utf8', timeout: 10_000 }).stdout.trim();
+
+test('what a runtime asks by capabilities is in the container, on the host and in the result', async (t) => {
+  const one = bed.box(t, 'one');
+  const { addresses } = await one.add();
+  await bed.execute({ command: 'DEL', container: 'one' });
+  const wanted = (addresses[0] ?? '').replace(/\d+$/, '77');
+  ip('addr', 'add', '10.213.0.2/16', 'dev', 'eth0');
+  t.after(() => ip('addr', 'del', '10.213.0.2/16', 'dev', 'eth0'));
+  const mapping = { hostPort: 18_080, containerPort: 8080, protocol: 'tcp', hostIP: '10.213.0.1' };
+  const dns = { servers: ['10.96.0.10'], searches: ['shop.svc'], options: ['ndots:5'] };
+  const runtimeConfig = { ips: [`${wanted}/16`], mac: '0a:00:00:00:00:07', portMappings: [mapping], aliases: ['web'], dns };
+  const answer = await one.add({ runtimeConfig });
+  assert.deepEqual([answer.msg, answer.addresses], ['', [wanted]]);
+  assert.match(ip('-n', 'one', '-o', 'link', 'show', 'eth0'), /link\/ether 0a:00:00:00:00:07/);
+  assert.match(JSON.stringify(answer.json), /"dns":\{"nameservers":\["10\.96\.0\.10"\],"search":\["shop\.svc"\],"options":\["ndots:5"\]\}/);
+  const server = spawn('ip', ['netns', 'exec', 'one', 'socat', 'TCP-LISTEN:8080,fork,reuseaddr', 'SYSTEM:echo here']);
+  t.after(() => server.kill('SIGKILL'));
+  await eventually(() => answered(wanted, 8080) === 'here', 'the container to answer', 20_000);
+  assert.deepEqual([answered('10.213.0.1', 18_080), answered('10.213.0.2', 18_080)], ['here', '']);
 });
 
 test('DEL takes the link away before it answers, and succeeds as often as it is asked', async (t) => {
