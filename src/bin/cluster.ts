@@ -250,9 +250,9 @@ function clashFinder({ services, hosts, log }: ClashOptions): (ranges: readonly 
   };
 }
 
-const latelyMs = 10_000;
+const latelyMs = 1_000;
 
-/** The host's own underlay as it was some seconds ago at most; looked for again then. What is not there for a moment stays. */
+/** The host's own underlay as it was a second ago at most; looked for again then. What is not there for a moment stays. */
 function lately(find: () => readonly Underlay[]): () => readonly Underlay[] {
   let [found, until]: [readonly Underlay[], number] = [[], 0];
   return () => {
