@@ -216,9 +216,15 @@ function idOf(groups: ReadonlyMap<string, SecurityGroup>, name: string): string 
  */
 async function makeGroup(neutron: Neutron, name: string, group: WishedGroup): Promise<SecurityGroup> {
   const made = await neutron.create('security-groups', { name: group.name, description: unfinished(name) });
-  for (const rule of made.rules) await neutron.remove('security-group-rules', rule);
-  await neutron.setTags('security-groups', made.id, [tagOf(name)]);
-  return neutron.update('security-groups', { id: made.id }, { description: group.description });
+  try {
+    for (const rule of made.rules) await neutron.remove('security-group-rules', rule);
+    await neutron.setTags('security-groups', made.id, [tagOf(name)]);
+    return await neutron.update('security-groups', { id: made.id }, { description: group.description });
+  } catch (error) {
+    // A cloud that fails again and again is not to fill up with them. What cannot be removed now is by the next plan.
+    await neutron.remove('security-groups', { id: made.id }).catch(() => undefined);
+    throw error;
+  }
 }
 
 function bodyOf(rule: WishedRule, group: string, hosts: () => string): object {
