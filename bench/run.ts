@@ -8,6 +8,7 @@ import { isFault } from '#model/fault.ts';
 import { attachBench } from './attach.ts';
 import { removeBeds } from './bed.ts';
 import { burstBench } from './burst.ts';
+import { cloudBench } from './cloud.ts';
 import { cniBench } from './cni.ts';
 import { encryptedBench } from './encrypted.ts';
 import { memoryBench } from './memory.ts';
@@ -21,6 +22,7 @@ import { watchBench, watchManyBench } from './watch.ts';
 
 const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   plan: planBench,
+  cloud: cloudBench,
   attach: attachBench,
   burst: burstBench,
   cni: cniBench,

@@ -59,6 +59,8 @@ process.stdout.on('error', (error) => {
   throw error;
 });
 
-// Not process.exitCode: an idle or hanging connection to the controller would keep the process waiting. Writes to terminals,
-// files and pipes are done when they return (Linux).
-process.exit(await main(process.argv.slice(2), surroundings));
+const status = await main(process.argv.slice(2), surroundings);
+// A pipe takes 64 KiB at once; the rest waits for its reader.
+await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))));
+// Not process.exitCode: an idle or hanging connection to the controller would keep the process waiting.
+process.exit(status);
