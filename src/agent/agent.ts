@@ -21,6 +21,7 @@ import type { LearnedRoutes } from './learned-routes.ts';
 import { HostAgent, type ClusterNetworks } from './local.ts';
 import { Loop } from './loop.ts';
 import { guarded, type PolicySource } from './policies.ts';
+import type { Prober } from './prober.ts';
 import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 import { NetworksInUse } from './networks-in-use.ts';
@@ -74,6 +75,8 @@ export interface AgentOptions {
   readonly learned?: LearnedRoutes;
   /** Links of others that hold an address in blocks of this host; without, nobody looks for any. */
   readonly bridges?: ((blocks: Snapshot['blocks']) => readonly string[]) | undefined;
+  /** Probes to other hosts; without, there are none. */
+  readonly prober?: Pick<Prober, 'paths' | 'narrowed'> | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
   readonly leakMs?: number | undefined;
   /** After every run of the loop: repairs inside containers and others that go by the plan. */
@@ -135,7 +138,7 @@ export class Agent implements AsyncDisposable {
   constructor(options: AgentOptions) {
     const { host, journal, kinds, controller, clock, log, newId } = options;
     this.#options = options;
-    this.#inUse = new NetworksInUse(journal);
+    this.#inUse = new NetworksInUse(journal, options.prober);
     this.#recovering = journal.get(recoveringKey) === true;
     this.#news = new News({
       host,
@@ -442,7 +445,7 @@ export class Agent implements AsyncDisposable {
 
   /** Tells the controllers who and how we are; and notices when the underlay has changed. */
   async #report(): Promise<void> {
-    const { controller, generation, version, publicKey, hostRoutes, features, log } = this.#options;
+    const { controller, generation, version, publicKey, hostRoutes, features, prober, log } = this.#options;
     const ready = this.#isReady();
     this.#saidReady = ready;
     try {
@@ -459,6 +462,7 @@ export class Agent implements AsyncDisposable {
           applied: (this.#outcome?.desired ?? 0) - refused.length,
           failing: [...this.#failing(), ...this.#reporters.flatMap((fn) => fn())].slice(0, 20).map((text) => text.slice(0, 1024)),
           features,
+          ...(prober && { paths: prober.paths() }),
         },
         ...hostRoutes(),
       };

@@ -7,6 +7,7 @@ import { parseAnswer } from '#api/parse.ts';
 import { schemas } from '#api/schemas.ts';
 import { Fault } from '#model/fault.ts';
 import type { LocalEndpoint, Network, Resources, Snapshot } from '#model/resources.ts';
+import type { Prober } from './prober.ts';
 
 const prefix = 'kept/';
 const memberKinds = ['pools', 'blocks', 'endpoints', 'exposures'] as const;
@@ -47,8 +48,11 @@ export class NetworksInUse {
   /** The facts of the last call, which know what the next ones may lack. */
   #before: Snapshot | undefined;
 
-  constructor(journal: Journal) {
+  readonly #prober: Pick<Prober, 'narrowed'> | undefined;
+
+  constructor(journal: Journal, prober?: Pick<Prober, 'narrowed'>) {
     this.#journal = journal;
+    this.#prober = prober;
   }
 
   /** Takes up what an earlier process kept. Fault `corrupt` for a record that cannot be read; it is left out. */
@@ -61,7 +65,7 @@ export class NetworksInUse {
     return [...this.#kept.values()].flatMap(({ networks }) => [...networks.values()].map(lostText));
   }
 
-  /** `snapshot` with what it lacks of networks that endpoints in a container are in. */
+  /** `snapshot` with what it lacks of networks that endpoints in a container are in, and the MTUs that probes have found. */
   complete(snapshot: Snapshot, endpoints: readonly LocalEndpoint[]): Snapshot {
     const used = new Set(endpoints.flatMap(({ endpoint, sandbox }) => (sandbox === undefined ? [] : [endpoint.network])));
     for (const id of used) {
@@ -70,7 +74,8 @@ export class NetworksInUse {
     }
     for (const id of this.#kept.keys()) if (!used.has(id) || snapshot.networks.has(id)) this.#forget(id);
     this.#before = snapshot;
-    return [...this.#kept.values()].reduce(together, snapshot);
+    const all = [...this.#kept.values()].reduce(together, snapshot);
+    return this.#prober?.narrowed(all) ?? all;
   }
 
   #keep(kept: Kept, id: string): void {

@@ -2,6 +2,7 @@
 // compiler refuse a difference. From these come validation, the OpenAPI document and the client's reading of answers.
 import * as v from 'valibot';
 import type { Family } from '#model/ip.ts';
+import type { LostPath, NarrowPath, Paths } from '#model/paths.ts';
 import {
   type BgpResource,
   type BgpSort,
@@ -76,6 +77,25 @@ const carrying: Schema<Carrying> = v.strictObject({
   vtepMac6: optional(field.mac),
 } satisfies EntriesOf<Carrying>);
 
+const line: Schema<string> = v.pipe(v.string(), v.maxLength(256, 'expected at most 256 characters'));
+
+const paths: Schema<Paths> = v.strictObject({
+  tried: field.count,
+  passing: field.count,
+  lost: field.listOf(
+    v.strictObject({
+      host: field.name,
+      sort: v.picklist(['tunnel', 'session', 'plain']),
+      what: line,
+      networks: field.listOf(line, 16),
+      seconds: field.count,
+      isAlone: field.flag,
+    } satisfies EntriesOf<LostPath>),
+    32,
+  ),
+  narrow: field.listOf(v.strictObject({ host: field.name, mtu: field.mtu, usual: field.mtu } satisfies EntriesOf<NarrowPath>), 32),
+} satisfies EntriesOf<Paths>);
+
 /** Without the time, which is the controller's to say: a host's clock may be wrong. */
 export const ownStatus: EntriesOf<Omit<HostStatus, 'seenAt'>> = {
   ready: field.flag,
@@ -83,6 +103,7 @@ export const ownStatus: EntriesOf<Omit<HostStatus, 'seenAt'>> = {
   applied: field.count,
   failing: field.listOf(v.pipe(v.string(), v.maxLength(1024, 'expected at most 1024 characters')), 256),
   features: field.recordOf(v.union([v.boolean(), v.pipe(v.string(), v.maxLength(1024))])),
+  paths: optional(paths),
 };
 
 const host: Schema<Host> = v.strictObject({

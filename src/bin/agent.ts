@@ -21,6 +21,7 @@ import { collector, Memory } from '#agent/memory.ts';
 import { LearnedRoutes } from '#agent/learned-routes.ts';
 import { companionsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
+import { probing } from './probing.ts';
 import { reportOf } from '#agent/policy-report.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
@@ -275,6 +276,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       bgp: cluster.bgp,
       learned,
       bridges: cluster.bridges,
+      prober: probing(options, { kinds, agent: () => agent, log, closing }),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {

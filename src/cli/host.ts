@@ -43,6 +43,10 @@ export function shownHosts(look: Look, hosts: readonly Host[], empty: string): s
   );
 }
 
+/** Undefined where no probes are sent, as in clusters without controllers. */
+const pathsText = ({ status: { paths } }: Host): string | undefined =>
+  paths === undefined ? undefined : paths.tried === 0 ? 'none needed' : `${paths.passing} of ${paths.tried} pass`;
+
 async function list(session: Session): Promise<Answer> {
   const hosts = await all(await session.client(), 'hosts');
   return { ...listing(hosts, [], ''), text: (look) => shownHosts(look, hosts, noHosts) };
@@ -69,6 +73,7 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
         ['WireGuard', host.wireguard === undefined ? 'not available' : `public key ${host.wireguard.publicKey}`],
         ['Agent', host.agentVersion],
         ['Applied', `${host.status.applied} of ${host.status.desired} kernel objects`],
+        ['Paths', pathsText(host)],
         ['Endpoints', String(own(endpoints))],
         ['Blocks', String(own(blocks))],
         [

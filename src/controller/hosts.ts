@@ -11,6 +11,7 @@ import { recordCertificate, revokeAllOf } from './certificates.ts';
 import { commitAll, type Control, transact } from './control.ts';
 import { find } from './find.ts';
 import { keys, notFound, putResource, readResource, toJson } from './records.ts';
+import { judgePaths } from './judged-paths.ts';
 import { checkMatch, checkUnchanged } from './replace.ts';
 
 /** What other hosts need of a host; the rest of a report changes all the time and is for people. */
@@ -41,6 +42,7 @@ export function reportHost(control: Control, principal: Principal, name: string,
     if (found === undefined) throw notFound('hosts', name);
     const speaker = control.speakers.takeOver(control, self, { entry: await control.store.get(keys.speaker(name)), host: found });
     const double = control.speakers.double(control.now(), name);
+    const judged = judgePaths(control, report.status.paths);
     const { wireguard: _, ...rest } = found;
     const next: Host = {
       ...rest,
@@ -49,7 +51,8 @@ export function reportHost(control: Control, principal: Principal, name: string,
       agentVersion: report.agentVersion,
       status: {
         ...report.status,
-        failing: [...report.status.failing, ...(double === undefined ? [] : [double])],
+        ready: report.status.ready && judged.isReady,
+        failing: [...report.status.failing, ...(double === undefined ? [] : [double]), ...judged.failing],
         seenAt: control.now().toISOString(),
       },
     };

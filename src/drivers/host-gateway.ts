@@ -14,9 +14,9 @@ export function shareSubnet(self: Host, peer: Host): boolean {
 /** Routes straight to `remote`, for the families in which it is on-link. */
 export function reachDirectly({ netns, self }: Carriage, remote: Remote): Route[] {
   return routesTo(remote, netns, () => ({ onlink: false })).flatMap((route) => {
-    for (const { subnet, interface: link } of self.underlay) {
+    for (const { subnet, interface: link, mtu } of self.underlay) {
       const peer = remote.host.underlay.find(({ ip }) => familyOf(ip) === familyOf(route.destination) && contains(subnet, ip));
-      if (peer !== undefined) return [{ ...route, via: peer.ip, link, onlink: true }];
+      if (peer !== undefined) return [{ ...route, via: peer.ip, link, onlink: true, ...(peer.mtu < mtu ? { mtu: peer.mtu } : {}) }];
     }
     return [];
   });

@@ -55,7 +55,7 @@ export interface Beyond {
 }
 
 /** One network on this host, with everything of the snapshot that concerns it. */
-interface Present {
+export interface Present {
   readonly network: Network;
   readonly netns: Netns;
   readonly pools: readonly Pool[];
@@ -109,7 +109,7 @@ export function isPlannedFor(self: string, { network, host, addresses }: Endpoin
 
 type Learned = ReadonlySet<Cidr> | undefined;
 
-function presentNetworks(
+export function presentNetworks(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   { self, learned }: { self: Host; learned: Learned },

@@ -5,6 +5,7 @@
 // what a peer may send from is what it holds, so the cipher itself keeps hosts from speaking for each other's endpoints.
 import { familyOf, hostPrefix, type Family } from '#model/ip.ts';
 import { wireguardLink, wireguardPortOf } from '#model/numbers.ts';
+import type { Host, Underlay } from '#model/resources.ts';
 import type { Driver, Overhead, Remote } from './driver.ts';
 import { nodeAddresses, routesTo, underlayOf } from './vxlan.ts';
 
@@ -20,15 +21,25 @@ export function wireguardOverhead(family: Family): readonly Overhead[] {
 
 const byHost = (a: { readonly remote: Remote }, b: { readonly remote: Remote }): number => (a.remote.host.id < b.remote.host.id ? -1 : 1);
 
+function overheadOn(underlay: Underlay | undefined): readonly Overhead[] {
+  const parts = wireguardOverhead(underlay === undefined ? 4 : familyOf(underlay.ip));
+  const left = (underlay?.mtu ?? 1500) - parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  // WireGuard pads to 16 bytes; a multiple of 16 is never padded beyond the underlay, whatever MTU the process knows of.
+  return left % 16 === 0 ? parts : [...parts, { what: 'rounding to whole 16-byte blocks', bytes: left % 16 }];
+}
+
+/** The largest packet to a host, where its underlay takes less than this one's. */
+function narrower(self: Host, peer: Host, mtu: number): { readonly mtu?: number } {
+  const ip = underlayOf(self, peer);
+  const theirs = peer.underlay.find((one) => one.ip === ip);
+  if (theirs === undefined) return {};
+  const left = overheadOn(theirs).reduce((size, { bytes }) => size - bytes, theirs.mtu);
+  return left < mtu ? { mtu: left } : {};
+}
+
 export const wireguard: Driver = {
   name: 'wireguard',
-  overhead(_network, self) {
-    const [underlay] = self.underlay;
-    const parts = wireguardOverhead(underlay === undefined ? 4 : familyOf(underlay.ip));
-    const left = (underlay?.mtu ?? 1500) - parts.reduce((sum, { bytes }) => sum + bytes, 0);
-    // WireGuard pads to 16 bytes; a multiple of 16 is never padded beyond the underlay, whatever MTU the process knows of.
-    return left % 16 === 0 ? parts : [...parts, { what: 'rounding to whole 16-byte blocks', bytes: left % 16 }];
-  },
+  overhead: (_network, self) => overheadOn(self.underlay[0]),
   passages: (network) => [{ protocol: 17, port: wireguardPortOf(network.vni), why: `WireGuard of network ${network.name} between hosts` }],
   plan({ network, netns, self, remotes, others = [], mtu, snapshot }) {
     const link = wireguardLink(network.vni);
@@ -57,7 +68,9 @@ export const wireguard: Driver = {
           })),
         },
       ],
-      route: reachable.flatMap(({ remote }) => routesTo(remote, netns, () => ({ link, onlink: false }))),
+      route: reachable.flatMap(({ remote }) =>
+        routesTo(remote, netns, () => ({ link, onlink: false, ...narrower(self, remote.host, mtu) })),
+      ),
     };
   },
 };

@@ -4,6 +4,7 @@
 import { closeSync } from 'node:fs';
 import { familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { dumpLinks } from './batch.ts';
+import { checksum } from './checksum.ts';
 import { openPacketSocket, transmit } from './libc.ts';
 import { ipBytes } from './netlink/codec.ts';
 import type { Sockets } from './sockets.ts';
@@ -19,14 +20,6 @@ function arpFrame(mac: Buffer, ip: Buffer): Buffer {
   const ethernet = Buffer.concat([broadcast, mac, Buffer.from('0806', 'hex')]);
   // Ethernet, IPv4, lengths 6 and 4, request; asks for the address that it comes from.
   return Buffer.concat([ethernet, Buffer.from('0001080006040001', 'hex'), mac, ip, Buffer.alloc(6), ip]);
-}
-
-/** RFC 1071, over the pseudo header of RFC 8200, section 8.1, and the message. */
-function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let index = 0; index < bytes.length; index += 2) sum += bytes.readUInt16BE(index);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }
 
 function advertisementFrame(mac: Buffer, ip: Buffer): Buffer {

@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import koffi from 'koffi';
 import { Fault, isFault } from '#model/fault.ts';
-import { familyOf, type Ip, ipToBigint } from '#model/ip.ts';
+import { type Family, familyOf, type Ip, ipToBigint } from '#model/ip.ts';
 
 const program = koffi.load(null);
 // union bpf_attr for BPF_PROG_LOAD (linux/bpf.h), as far as it is used.
@@ -22,6 +22,8 @@ const programLoad = koffi.struct('ProgramLoad', {
   flags: 'uint32_t',
   name: koffi.array('char', 16),
 });
+// struct sock_fprog (linux/filter.h).
+const filterProgram = koffi.struct('FilterProgram', { count: 'uint16_t', instructions: 'const void *' });
 const c = {
   socket: program.func('int socket(int, int, int)'),
   bind: program.func('int bind(int, const void *, uint32_t)'),
@@ -29,6 +31,7 @@ const c = {
   listen: program.func('int listen(int, int)'),
   getsockname: program.func('int getsockname(int, _Out_ void *, _Inout_ uint32_t *)'),
   setsockopt: program.func('int setsockopt(int, int, int, const void *, uint32_t)'),
+  attachFilter: program.func('int setsockopt(int, int, int, const FilterProgram *, uint32_t)'),
   recv: program.func('long recv(int, _Out_ void *, size_t, int)'),
   send: program.func('long send(int, const void *, size_t, int)'),
   fcntl: program.func('int fcntl(int, int, long)'),
@@ -54,10 +57,13 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_ATTACH_FILTER = 26;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 const IPPROTO_IP = 0;
 const IPPROTO_IPV6 = 41;
+const IPPROTO_RAW = 255;
+const ethertypes: Readonly<Record<Family, number>> = { 4: 0x0800, 6: 0x86dd };
 const IP_FREEBIND = 15;
 const IPV6_V6ONLY = 26;
 const IPV6_FREEBIND = 78;
@@ -121,6 +127,39 @@ export function openPacketSocket(index: number): number {
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+/**
+ * A socket that receives those frames of a family that a classic BPF program lets through, from the link with that index, and sends
+ * whole frames by it (packet(7)). The filter is there before the first frame. The caller owns it.
+ */
+export function openFilteredPacketSocket(index: number, family: Family, filter: Buffer): number {
+  const fd = checked(c.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'open a packet socket');
+  try {
+    const wanted = { count: filter.length / 8, instructions: filter };
+    checked(c.attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, wanted, koffi.sizeof(filterProgram)), 'filter a packet socket');
+    const address = Buffer.alloc(20);
+    address.writeUInt16LE(AF_PACKET, 0);
+    address.writeUInt16BE(ethertypes[family], 2);
+    address.writeInt32LE(index, 4);
+    checked(c.bind(fd, address, address.length), 'bind a packet socket');
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** Sends an IP packet, header included, the way that this host has to an address (raw(7)). The negative errno where it has none. */
+export function transmitIp(packet: Buffer, to: Ip): number {
+  const six = familyOf(to) === 6;
+  const fd = checked(c.socket(six ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW), 'open a raw socket');
+  try {
+    const address = socketAddress(to, 0, 0);
+    return c.connect(fd, address, address.length) < 0 ? -koffi.errno() : transmit(fd, packet);
+  } finally {
+    closeSync(fd);
   }
 }
 

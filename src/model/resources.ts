@@ -2,6 +2,7 @@
 // data. Schemas with the same shape live in api/schemas.ts and are checked against these types by the compiler. Words are
 // defined in docs/glossary.md.
 import type { Cidr, Ip, Mac } from './ip.ts';
+import type { Paths } from './paths.ts';
 
 /** What every stored resource carries. `id` never changes and is never reused; `name` is for people and may change. */
 export interface Meta {
@@ -65,6 +66,8 @@ export interface HostStatus {
   /** What the kernel refuses at the moment, one sentence each. */
   readonly failing: readonly string[];
   readonly features: Readonly<Record<string, boolean | string>>;
+  /** What its probes to other hosts have found; absent where it sends none. */
+  readonly paths?: Paths;
 }
 
 export type ModelName = 'overlay' | 'flannel' | 'calico' | 'swarm';

@@ -1,0 +1,96 @@
+// Which packets must reach which other hosts for this host's networks, one for each sort: what probes between hosts try. Pure.
+import { type Cidr, cidrBase, type Family, familyOf, type Ip } from '#model/ip.ts';
+import type { PathSort } from '#model/paths.ts';
+import type { Block, Host } from '#model/resources.ts';
+import { carryTo } from './carriages.ts';
+import type { Carriage, Passage, Remote } from './driver.ts';
+import { drivers } from './drivers.ts';
+import { shareSubnet } from './host-gateway.ts';
+import { underlayOf } from './vxlan.ts';
+
+export interface Check {
+  readonly sort: PathSort;
+  readonly protocol: 'udp' | 'tcp';
+  readonly port: number;
+  readonly from: Ip;
+  readonly to: Ip;
+  readonly what: string;
+  readonly networks: readonly string[];
+}
+
+/** What one other host must be reached by. */
+export interface PeerChecks {
+  readonly host: string;
+  /** Largest packet that both interfaces take. */
+  readonly mtu: number;
+  readonly checks: readonly Check[];
+}
+
+/** Packets with addresses of containers are of every protocol; this port (discard, RFC 863) is nobody's. */
+const anyPort = 9;
+
+/** What `carriages`, those of networks on this host, send to other hosts; hosts by name. */
+export function probesOf(carriages: readonly Carriage[]): readonly PeerChecks[] {
+  const found = carriages.flatMap((carriage) =>
+    carriage.remotes.flatMap((remote) => checksOf(carriage, remote).map((check) => ({ self: carriage.self, peer: remote.host, check }))),
+  );
+  return [...Map.groupBy(found, ({ peer }) => peer.id)]
+    .map(([host, those]) => ({ host, mtu: mtuBetween(those[0]), checks: merged(those.map(({ check }) => check)) }))
+    .toSorted((a, b) => (a.host < b.host ? -1 : 1));
+}
+
+function mtuBetween(pair: { readonly self: Host; readonly peer: Host } | undefined): number {
+  const [own] = pair?.self.underlay ?? [];
+  const ip = pair === undefined ? undefined : underlayOf(pair.self, pair.peer);
+  const theirs = pair?.peer.underlay.find((one) => one.ip === ip);
+  return Math.min(own?.mtu ?? 1500, theirs?.mtu ?? 1500);
+}
+
+/** Networks that are sent in the same way are tried by one packet. */
+function merged(checks: readonly Check[]): Check[] {
+  const same = Map.groupBy(checks, ({ protocol, port, from, to }) => `${protocol} ${port} ${from} ${to}`);
+  return [...same.values()].flatMap(([first, ...more]) =>
+    first === undefined ? [] : [{ ...first, networks: [...new Set([first, ...more].flatMap(({ networks }) => networks))].toSorted() }],
+  );
+}
+
+function checksOf(carriage: Carriage, remote: Remote): Check[] {
+  const { network, self } = carriage;
+  const carry = carryTo(carriage, remote);
+  const driver = drivers[carry];
+  // These have two ways, of which one is for hosts on the same subnet.
+  const isEither = carry === 'direct-routing' || carry === 'bgp-cross-subnet';
+  const isDirect = shareSubnet(self, remote.host);
+  return (driver?.passages(network) ?? []).flatMap((passage) => {
+    const isPlain = passage.protocol === 0;
+    if (isEither && passage.protocol !== 6 && isPlain !== isDirect) return [];
+    return isPlain ? plainChecks(carriage, remote) : portCheck(carriage, remote, passage);
+  });
+}
+
+function portCheck({ network, self }: Carriage, { host }: Remote, { protocol, port }: Passage): Check[] {
+  const [own] = self.underlay;
+  const to = underlayOf(self, host);
+  if (own === undefined || to === undefined || port === undefined) return [];
+  const isTcp = protocol === 6;
+  const what = `${isTcp ? 'TCP' : 'UDP'} port ${port}`;
+  return [{ sort: isTcp ? 'session' : 'tunnel', protocol: isTcp ? 'tcp' : 'udp', port, from: own.ip, to, what, networks: [network.name] }];
+}
+
+const firstOf = (blocks: readonly Block[], family: Family): Cidr | undefined =>
+  blocks
+    .map(({ cidr }) => cidr)
+    .filter((cidr) => familyOf(cidr) === family)
+    .toSorted()[0];
+
+/** From a block of this host to one of the other's, of each family that both have: by their first addresses, which no container has. */
+function plainChecks({ network, netns, self, snapshot }: Carriage, { blocks }: Remote): Check[] {
+  if (netns !== '') return [];
+  const own = [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id);
+  return ([4, 6] as const).flatMap((family) => {
+    const [from, to] = [firstOf(own, family), firstOf(blocks, family)];
+    if (from === undefined || to === undefined) return [];
+    const what = `A packet from ${from} to ${to} as it is`;
+    return [{ sort: 'plain', protocol: 'udp', port: anyPort, from: cidrBase(from), to: cidrBase(to), what, networks: [network.name] }];
+  });
+}
