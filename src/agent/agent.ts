@@ -143,6 +143,7 @@ export class Agent implements AsyncDisposable {
     this.#news = new News({
       host,
       blocks: () => this.view.blocks,
+      isGuarding: options.policies !== undefined,
       spread: () => {
         if (!this.#stop.signal.aborted) this.#spread();
       },
@@ -151,7 +152,7 @@ export class Agent implements AsyncDisposable {
       journal,
       changed: (endpoint) => (endpoint === undefined ? this.#news.changed() : this.#news.endpoint(endpoint)),
     });
-    this.endpoints = new Endpoints(journal, () => this.#news.changed());
+    this.endpoints = new Endpoints(journal, (change) => this.#news.local(change));
     this.#book = new AddressBook({
       journal,
       cluster: controller.addresses,

@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import type { Journal } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import type { LocalEndpoint } from '#model/resources.ts';
+import type { Changed } from './news.ts';
 
 const prefix = 'endpoint/';
 /** Transit addresses are 100.127.0.1 to 100.127.127.254. */
@@ -17,13 +18,13 @@ const outline = v.looseObject({
 
 export class Endpoints {
   readonly #journal: Journal;
-  readonly #changed: () => void;
+  readonly #changed: (change: Changed<LocalEndpoint>) => void;
   readonly #byId = new Map<string, LocalEndpoint>();
   readonly #slots = new Set<number>();
   #nextSlot = 1;
 
   /** Reads the journal. Fault `corrupt` when a record is not one of ours. */
-  constructor(journal: Journal, changed: () => void) {
+  constructor(journal: Journal, changed: (change: Changed<LocalEndpoint>) => void) {
     this.#journal = journal;
     this.#changed = changed;
     for (const { key, value } of journal.list(prefix)) {
@@ -58,10 +59,11 @@ export class Endpoints {
 
   /** Durable on return. */
   put(local: LocalEndpoint): void {
+    const before = this.#byId.get(local.endpoint.id);
     this.#journal.put(`${prefix}${local.endpoint.id}`, local);
     this.#byId.set(local.endpoint.id, local);
     this.#slots.add(local.slot);
-    this.#changed();
+    this.#changed({ before, after: local });
   }
 
   /** Absent already is success. Durable on return. */
@@ -71,6 +73,6 @@ export class Endpoints {
     this.#journal.delete(`${prefix}${id}`);
     this.#byId.delete(id);
     this.#slots.delete(local.slot);
-    this.#changed();
+    this.#changed({ before: local, after: undefined });
   }
 }

@@ -9,9 +9,9 @@ const block = makeBlock(makePool('aaaaaaaaaa', parseCidr('10.0.0.0/16'), 24), 0,
 const covered = makeEndpoint('aaaaaaaaaa', 'host-2', 1, [parseIp('10.0.0.9')]);
 const borrowed = makeEndpoint('aaaaaaaaaa', 'host-2', 2, [parseIp('10.0.7.9')]);
 
-function listen(): { news: News; told: { count: number } } {
+function listen(isGuarding = false): { news: News; told: { count: number } } {
   const told = { count: 0 };
-  const news = new News({ host: 'host-1', blocks: () => new Map([[block.id, block]]), spread: () => (told.count += 1) });
+  const news = new News({ host: 'host-1', blocks: () => new Map([[block.id, block]]), isGuarding, spread: () => (told.count += 1) });
   news.planning();
   return { news, told };
 }
@@ -41,4 +41,25 @@ test('what else changes needs a plan, and one plan has all of it in it', async (
   news.planning();
   await setImmediate();
   assert.deepEqual([news.isPlanned, told.count], [true, 1]);
+});
+
+test('an endpoint of this host needs a plan when it is in a container, but not for what its link is called in there', () => {
+  const slotted = { endpoint: covered, slot: 1 };
+  const joined = { ...slotted, sandbox: '/run/netns/a', order: 1 };
+  const rows = [
+    [undefined, slotted, true],
+    [slotted, joined, false],
+    [joined, { ...joined, ifname: 'eth0' }, true],
+    [joined, { ...joined, endpoint: { ...covered, owner: 'web' } }, false],
+    [joined, slotted, false],
+    [slotted, undefined, true],
+  ] as const;
+  for (const [before, after, isPlanned] of rows) {
+    const { news } = listen();
+    news.local({ before, after });
+    assert.equal(news.isPlanned, isPlanned, JSON.stringify([before, after]));
+  }
+  const { news } = listen(true);
+  news.local({ before: undefined, after: slotted });
+  assert.equal(news.isPlanned, false, 'policies guard it already');
 });

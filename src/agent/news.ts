@@ -1,7 +1,8 @@
 // What has changed of the facts since the last plan, and whether anything of it has to be planned for. Most of what a host is
 // told are endpoints that come and go on other hosts, and their hosts' blocks lead to them already.
+import { isDeepStrictEqual } from 'node:util';
 import { isPlannedFor } from '#drivers/plan.ts';
-import type { Endpoint, Snapshot } from '#model/resources.ts';
+import type { Endpoint, LocalEndpoint, Snapshot } from '#model/resources.ts';
 
 /** One fact, from what it was to what it is now; undefined where there is none. */
 export interface Changed<T> {
@@ -13,6 +14,8 @@ export interface NewsOptions {
   /** This host. */
   readonly host: string;
   readonly blocks: () => Snapshot['blocks'];
+  /** Whether endpoints of this host are planned for before they are in a container: policies guard them already. */
+  readonly isGuarding: boolean;
   /** Facts change in bursts: called once per turn of the event loop. */
   readonly spread: () => void;
 }
@@ -45,6 +48,12 @@ export class News {
     this.#turn();
   }
 
+  /** An endpoint of this host itself. */
+  local(change: Changed<LocalEndpoint>): void {
+    if (this.#options.isGuarding || isPlannedHere(change)) this.#changes += 1;
+    this.#turn();
+  }
+
   /** Anything else. */
   changed(): void {
     this.#changes += 1;
@@ -59,4 +68,15 @@ export class News {
       this.#options.spread();
     });
   }
+}
+
+/**
+ * Whether what has become of an endpoint of this host changes its plan; undefined where there is none. Those in no container
+ * have no part in it, and what a link is called in its container matters when the link is made again, for which a new plan is made.
+ */
+function isPlannedHere({ before, after }: Changed<LocalEndpoint>): boolean {
+  if (before?.sandbox === undefined || after?.sandbox === undefined) return before?.sandbox !== after?.sandbox;
+  const { ifname: _, ...was } = before;
+  const { ifname: __, ...is } = after;
+  return !isDeepStrictEqual(was, is);
 }
