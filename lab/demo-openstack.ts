@@ -37,6 +37,7 @@ async function showNext(site: CloudDemo): Promise<void> {
   const controller = `lab exec ${lab.name} controller causeway`;
   const option = lab.name === 'demo-openstack' ? '' : ` --name ${lab.name}`;
   const tries: readonly (readonly [string, string])[] = [
+    ['which networking model suits this cloud, and why', `${controller} plan --cloud ${cloudName} --isolation`],
     ['what the cloud must allow for the networks that there are', `${controller} cloud plan --cloud ${cloudName}`],
     ['a container of your own; in it: ping plain2', `lab docker ${lab.name} node1 run --rm -it --network plain causeway/box`],
     ['the exposed page, from outside', `lab exec ${lab.name} outside busybox wget -qO- http://${await site.floatingIp()}:${hostPort}/`],

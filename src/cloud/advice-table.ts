@@ -148,7 +148,7 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
     },
     ways: [{ carry: 'routes', as: { model: 'flannel', carry: 'host-gateway' }, isPlain: true, isRouted: true }],
     pros: ['hosts need not know of each other'],
-    cons: ['packets between hosts may take the way by the router', 'a router takes 30 routes by default (max_routes), one per host'],
+    cons: ['packets between hosts may take the way by the router'],
   },
   swarm: {
     traits: {

@@ -193,7 +193,7 @@ function scaleCons({ model, asks }: { model: AdvisedName; asks: Asked }, { surve
     ...(asks.pairs > 0 && survey.rights.pairs === 'unknown'
       ? ['whether the login may write address pairs is not known: there is no instance to try it on']
       : []),
-    ...(asks.pairs > 0 ? ["a rule by range lets containers reach every port of the hosts, as far as the hosts' own rules do"] : []),
+    ...(asks.pairs > 0 ? ['the rule by range lets containers reach every port of the hosts'] : []),
     ...(asks.routes > mostRoutes ? [`a router takes ${mostRoutes} routes by default (max_routes), and ${asks.routes} are needed`] : []),
     ...(model === 'flannel' && each > blockSize
       ? [`${each} containers on a host do not fit into a /24 per host: give larger blocks (--block-length)`]
