@@ -144,9 +144,7 @@ export class Agent implements AsyncDisposable {
       host,
       blocks: () => this.view.blocks,
       isGuarding: options.policies !== undefined,
-      spread: () => {
-        if (!this.#stop.signal.aborted) this.#spread();
-      },
+      spread: () => this.#spread(),
     });
     this.view = new View({
       journal,
@@ -401,6 +399,7 @@ export class Agent implements AsyncDisposable {
   }
 
   #spread(): void {
+    if (this.#stop.signal.aborted) return;
     this.#tellBook();
     // Whoever changed them may have had the loop run already, to answer for what is in the kernel.
     if (this.#news.isPlanned) this.#inform();
