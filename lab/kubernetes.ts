@@ -44,6 +44,8 @@ export interface KubernetesOptions {
   readonly dns?: string;
   /** The first is the main one. IPv4 unless given. */
   readonly families?: readonly Family[];
+  /** How long the IPv4 range of each node is; 24 unless given. */
+  readonly nodeLength?: number;
 }
 
 export class Kubernetes {
@@ -162,7 +164,7 @@ export class Kubernetes {
     await this.#startRuntime(host);
     await this.#startKubelet(host);
     await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 200 });
-    const ranges = this.#families.map((family) => nodeRange(family, index));
+    const ranges = this.#families.map((family) => nodeRange(family, index, this.#options.nodeLength));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
     // The API server is asked to pass requests on to pods, so it must reach them.
     for (const range of ranges) {
@@ -264,7 +266,7 @@ root = "/var/lib/docker/containerd"
 }
 
 /** Of the `index`-th node from 1. */
-const nodeRange = (family: Family, index: number): string =>
-  family === 4 ? `10.244.${index}.0/24` : `fd00:10:244:${index.toString(16)}::/64`;
+const nodeRange = (family: Family, index: number, length = 24): string =>
+  family === 4 ? `10.244.${index}.0/${length}` : `fd00:10:244:${index.toString(16)}::/64`;
 
 const podGroup = (host: Host): string => `${hostGroup(host.lab, host.name)}/pods`;
