@@ -5,8 +5,8 @@ import { dirname } from 'node:path';
 import type { Host } from './host.ts';
 import type { Operator } from './openstack-operator.ts';
 
-export type ServiceName = 'keystone' | 'neutron' | 'glance' | 'magnum';
-export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000, neutron: 9696, glance: 9292, magnum: 9511 };
+export type ServiceName = 'keystone' | 'neutron' | 'glance' | 'magnum' | 'octavia';
+export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000, neutron: 9696, glance: 9292, magnum: 9511, octavia: 9876 };
 /** Beside the port: reached through the host's files from any namespace. */
 export const apiSocket = (service: ServiceName): string => `/run/${service}.sock`;
 

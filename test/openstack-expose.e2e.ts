@@ -1,15 +1,21 @@
-// Containers that are reached from outside a real cloud: by floating IPs of their hosts; and what of a project is open at all. Each opens its port to its sources and
+// Containers that are reached from outside a real cloud: by floating IPs of their hosts and by load balancers; and what of a project is open at all. Each opens its port to its sources and
 // nothing more, and nothing of it stays.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { boxImage } from '#lab/images.ts';
 import { publicNetwork } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
+import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
+import { findCloud } from '#cloud/clouds.ts';
+import { Octavia } from '#cloud/octavia.ts';
 import type { Opening } from '#cloud/reach.ts';
+import { CloudSession } from '#cloud/session.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
+import { isFault } from '#model/fault.ts';
+import { wayInto } from './openstack-way.ts';
 
-const skip = missingOf(openstackNeeds);
+const skip = missingOf([...openstackNeeds, ...octaviaNeeds]);
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
 /** As which the host `outside` speaks to the cloud. */
 const outsideRange = '198.51.100.0/24';
@@ -29,7 +35,7 @@ interface Floating {
 
 before(async () => {
   if (skip !== false) return;
-  bed = await makeCloudBed({ name: 'os-expose' });
+  bed = await makeCloudBed({ name: 'os-expose', services: [octavia] });
   await bed.causeway('network', 'create', 'shop', '--subnet', '10.85.0.0/24');
   for (const index of [1, 2]) {
     const names = async (): Promise<string[]> => (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n');
@@ -50,9 +56,9 @@ const brief = ({ scope, ports, protocol, portRange, from, because }: Opening): s
   `${scope} ${ports.join('+')} ${protocol} ${portRange} from ${from}, ${because}`;
 
 /** A web server in a container, which says `words`. */
-async function serve(index: number, name: string, words: string): Promise<void> {
+async function serve(index: number, name: string, words: string, alias: readonly string[] = []): Promise<void> {
   const shell = ['sh', '-c', `mkdir /www; echo ${words} >/www/index.html; exec httpd -f -p 80 -h /www`];
-  await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', 'shop', boxImage.name, ...shell);
+  await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', 'shop', ...alias, boxImage.name, ...shell);
 }
 
 /** What a host of the lab outside the cloud gets from a web server. */
@@ -186,3 +192,132 @@ test("a floating IP that the project has is borrowed, and the project's again af
   await bed.docker(1, 'rm', '--force', 'stall');
   await bed.member.send('neutron', 'DELETE', `/v2.0/floatingips/${id}`);
 });
+
+/** Octavia, asked from here as the project's member. */
+async function withOctavia(work: (client: Octavia) => Promise<void>): Promise<void> {
+  const cloud = await findCloud({ environment: bed.cloud.environment(), configFiles: [], secureFiles: [] });
+  await using session = new CloudSession(cloud, { connect: wayInto(bed.cloud.controller), retries: 1 });
+  await work(new Octavia(session));
+}
+const portNames = async (): Promise<string[]> =>
+  (await bed.member.get<{ name: string }[]>('neutron', '/v2.0/ports', 'ports')).map(({ name }) => name);
+const alias = ['--network-alias', 'counter'];
+
+test(
+  'a load balancer leads to every host of the container, leaves out a host that has died, and goes without a trace',
+  { skip },
+  async (t) => {
+    await serve(1, 'till1', 'one', alias);
+    await serve(2, 'till2', 'two', alias);
+    await expose('counter', '80', '--host-port', '8090', '--name', 'counter', '--load-balancer');
+    await expose('counter', '80', '--host-port', '8092', '--from', outsideRange, '--name', 'few', '--load-balancer');
+    const hosts = async (): Promise<number> => {
+      const endpoints = await bed.json<{ names: string[] }[]>('endpoint', 'ls');
+      return endpoints.filter(({ names }) => names.includes('counter')).length;
+    };
+    await until('both containers to be known', async () => (await hosts()) === 2, patience);
+    const applied = await apply();
+    assert.deepEqual(applied.problems, []);
+    const addressOf = (name: string): string =>
+      applied.exposures.find(({ exposure }) => exposure === name)?.address ?? assert.fail(`no floating IP of ${name}`);
+    const address = addressOf('counter');
+    const few = addressOf('few');
+    const seen = new Set<string>();
+    await until(
+      'pages of both hosts',
+      async () => {
+        const found = await page('outside', address, 80);
+        if (found !== undefined) seen.add(found);
+        return seen.size === 2;
+      },
+      patience,
+    );
+    assert.ok(await until('a page for everybody', () => page('controller', address, 80), patience));
+    assert.ok(await until('a page for some', () => page('outside', few, 80), patience));
+    assert.equal(await page('controller', few, 80), undefined, 'which has another address than the sources');
+    const balanced = (await openings()).find(({ because }) => because === 'load balancer: Exposure counter of causeway');
+    assert.deepEqual([balanced?.scope, balanced?.addresses, balanced?.portRange, balanced?.isOurs], ['outside', [address], '80', true]);
+    assert.deepEqual((await apply()).steps, [], 'a second one has nothing to do');
+
+    // The host's card is torn out, its container goes on: only the cloud can see that.
+    const { host } = bed.instances[1] ?? assert.fail('no second instance');
+    await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
+    const from = performance.now();
+    let failedAt = from;
+    await until(
+      'pages of the living host only',
+      async () => {
+        const found = await page('outside', address, 80);
+        if (found !== 'one') failedAt = performance.now();
+        return performance.now() - failedAt > 10_000;
+      },
+      patience,
+    );
+    t.diagnostic(`last page that was lost: ${Math.round(failedAt - from)} ms after the host had died`);
+    await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
+    await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+    await until('pages of the other host again', async () => (await page('outside', address, 80)) === 'two', patience);
+
+    await bed.docker(1, 'rm', '--force', 'till1');
+    await until('one container to be known', async () => (await hosts()) === 1, patience);
+    assert.deepEqual((await apply()).steps.map(({ object }) => object).includes('load balancer causeway-counter'), true);
+    await withOctavia(async (client) => {
+      assert.deepEqual(await client.providers(), [{ name: 'ovn', description: 'OVN' }]);
+      const [balancer] = await client.list('loadbalancers', { name: 'causeway-counter' });
+      const members = await client.members(balancer?.pools[0] ?? '');
+      assert.deepEqual(
+        members.map(({ name, port }) => [name, port]),
+        [['node2', 8090]],
+      );
+    });
+    await until('pages of the host that is left', async () => (await page('outside', address, 80)) === 'two', patience);
+    await bed.causeway('exposure', 'rm', '--yes', 'counter', 'few');
+    await apply();
+    assert.deepEqual(await floatingIps(), []);
+    await withOctavia(async (client) => assert.deepEqual(await client.list('loadbalancers'), []));
+    assert.ok(!(await portNames()).some((name) => name.startsWith('ovn-lb-vip')), 'no address of a load balancer is left');
+    await bed.docker(2, 'rm', '--force', 'till2');
+  },
+);
+
+test(
+  'an internal load balancer is reached by instances and not from outside; what the provider cannot do is said in its words',
+  { skip },
+  async () => {
+    await serve(1, 'vault', 'inner');
+    await expose('vault', '80', '--host-port', '8091', '--name', 'vault', '--load-balancer', '--internal');
+    await until(
+      'the load balancer to be made',
+      async () => (await apply()).steps.some(({ object }) => object === 'load balancer causeway-vault'),
+      patience,
+    );
+    assert.deepEqual(await floatingIps(), []);
+    await withOctavia(async (client) => {
+      const [balancer] = await client.list('loadbalancers');
+      const { address = '', subnetId = '' } = balancer ?? {};
+      const inside = async (): Promise<string> => {
+        const argv = ['busybox', 'wget', '-T', '2', '-qO-', `http://${address}:80/`];
+        return (await bed.host(2).exec(argv, { anyStatus: true })).stdout.trim();
+      };
+      await until('the page to be had by an instance', async () => (await inside()) === 'inner', patience);
+      const pool = { name: 'p', protocol: 'TCP', lb_algorithm: 'SOURCE_IP_PORT', members: [] } as const;
+      const listeners = [{ name: 'l', protocol: 'TCP', protocol_port: 80, allowed_cidrs: ['192.0.2.0/24'], default_pool: pool }] as const;
+      const made = client.create({ name: 'bad', vip_subnet_id: subnetId, provider: 'ovn', listeners });
+      await assert.rejects(made, (error) => isFault(error, 'unsupported') && /allowed_cidrs/.test(error.message));
+      for (const one of await client.list('loadbalancers')) if (one.name === 'bad') await client.remove(one.id);
+      const many = await Promise.all(
+        [1, 2, 3].map((index) => client.create({ name: `more${index}`, vip_subnet_id: subnetId, listeners: [] })),
+      );
+      assert.ok((await client.list('loadbalancers')).length >= 4, 'over several pages');
+      for (const { id } of many) {
+        assert.equal((await client.settled(id))?.provisioning, 'ACTIVE');
+        await client.remove(id);
+        assert.equal(await client.settled(id), undefined);
+      }
+    });
+    await bed.causeway('cloud', 'destroy', '--yes');
+    await withOctavia(async (client) => assert.deepEqual(await client.list('loadbalancers'), []));
+    await bed.causeway('exposure', 'rm', '--yes', 'vault');
+    await bed.docker(1, 'rm', '--force', 'vault');
+  },
+);

@@ -11,6 +11,7 @@ import { isFault } from '#model/fault.ts';
 import { buildKubernetes, clusterPrograms, needsOfKubernetes, upstreamPrograms } from '#lab/kubernetes-programs.ts';
 import { upstreamNeeds } from '#lab/kubernetes-upstream.ts';
 import { magnumNeeds } from '#lab/openstack-magnum.ts';
+import { octaviaNeeds } from '#lab/openstack-octavia.ts';
 import { ensurePackages, openstackNeeds, testNeeds } from '#lab/packages.ts';
 import { terminalProgress } from '#lab/progress.ts';
 import { checkStatics } from './static.ts';
@@ -61,7 +62,14 @@ const layers: readonly Layer[] = [
     needsRoot: true,
     run: async (patterns) => {
       const files = pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns);
-      await ensurePackages([...openstackNeeds, ...(files.some((file) => file.includes('magnum')) ? magnumNeeds : [])], terminalProgress());
+      await ensurePackages(
+        [
+          ...openstackNeeds,
+          ...(files.some((file) => file.includes('magnum')) ? magnumNeeds : []),
+          ...(files.some((file) => file.includes('expose')) ? octaviaNeeds : []),
+        ],
+        terminalProgress(),
+      );
       return runFiles(files, { concurrency: 1, minutes: 15 });
     },
   },

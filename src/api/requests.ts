@@ -10,6 +10,7 @@ import {
   addressing,
   bgpSort,
   bgpSpec,
+  loadBalancer,
   carryName,
   endpointRequest,
   type EndpointRequest,
@@ -86,6 +87,7 @@ export interface ExposureRequest {
   readonly hostIp?: Ip;
   readonly sources?: readonly Cidr[];
   readonly floatingIp?: string;
+  readonly loadBalancer?: NonNullable<Exposure['loadBalancer']>;
   readonly labels?: Exposure['labels'];
 }
 export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
@@ -98,6 +100,7 @@ export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
   hostIp: optional(field.ip),
   sources: optional(field.listOf(field.cidr, 256)),
   floatingIp: optional(field.floatingIp),
+  loadBalancer: optional(loadBalancer),
   labels: optional(field.labels),
 } satisfies EntriesOf<ExposureRequest>);
 

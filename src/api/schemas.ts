@@ -215,6 +215,8 @@ export const endpointRequest: Schema<EndpointRequest> = v.strictObject({
   labels: optional(field.labels),
 });
 
+export const loadBalancer: Schema<NonNullable<Exposure['loadBalancer']>> = v.picklist(['public', 'internal']);
+
 const exposure: Schema<Exposure> = v.strictObject({
   ...meta,
   id: field.id,
@@ -226,6 +228,7 @@ const exposure: Schema<Exposure> = v.strictObject({
   hostIp: optional(field.ip),
   sources: field.listOf(field.cidr, 256),
   floatingIp: optional(field.floatingIp),
+  loadBalancer: optional(loadBalancer),
 } satisfies EntriesOf<Exposure>);
 
 export const bgpSort: Schema<BgpSort> = v.picklist(['BGPConfiguration', 'BGPPeer', 'BGPFilter']);

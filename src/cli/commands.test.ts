@@ -53,6 +53,14 @@ test('what commands ask of the controller', async () => {
       'expose net-aaaaaaaaaa01 box-1 53/udp --host-port 5353 --from 192.0.2.0/24',
       'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"udp","port":53,"hostPort":5353,"sources":["192.0.2.0/24"]}',
     ],
+    [
+      'expose net-aaaaaaaaaa01 box-1 80 --floating-ip',
+      'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"tcp","port":80,"hostPort":80,"sources":[],"floatingIp":"auto"}',
+    ],
+    [
+      'expose net-aaaaaaaaaa01 box-1 80 --load-balancer --internal',
+      'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"tcp","port":80,"hostPort":80,"sources":[],"loadBalancer":"internal"}',
+    ],
     ['token rm token1', 'DELETE tokens/token1'],
     ['certificate revoke 0a1b', 'DELETE certificates/0a1b'],
   ];
@@ -244,6 +252,14 @@ test('Calico’s files of BGP are applied as they are; get prints them, but neve
   assert.equal((await run('get', { client: other })).out, out);
   for (const line of ['bgp rm bgppeer.fabric', 'secret rm fabric']) assert.equal((await run(line, { client })).status, 0, line);
   assert.deepEqual(client.requests.slice(-2), ['DELETE bgp/bgppeer.fabric', 'DELETE secrets/fabric']);
+});
+
+test('what is of load balancers without a floating IP is refused elsewhere', async () => {
+  for (const options of ['--internal', '--load-balancer --internal --floating-ip 192.0.2.7']) {
+    const { err, status } = await run(`expose net-aaaaaaaaaa01 box-1 80 ${options}`, { client: cluster() });
+    assert.match(err, /--internal is of load balancers without a floating IP/);
+    assert.equal(status, 2);
+  }
 });
 
 test('documents that cannot be applied are refused before anything is done', async () => {

@@ -15,6 +15,8 @@ interface ExposeOptions {
   readonly from?: readonly string[];
   /** True: without a value. */
   readonly floatingIp?: string | true;
+  readonly loadBalancer?: true;
+  readonly internal?: true;
   readonly name?: string;
 }
 
@@ -31,6 +33,20 @@ function portOf(text: string): { port: number; protocol: Protocol } {
   return { port, protocol: known };
 }
 
+/** Fault `invalid`. */
+function inCloud({ floatingIp, loadBalancer, internal }: ExposeOptions): Pick<Exposure, 'floatingIp' | 'loadBalancer'> {
+  if (internal && (loadBalancer === undefined || floatingIp !== undefined)) {
+    throw new Fault('invalid', '--internal is of load balancers without a floating IP', {
+      field: 'internal',
+      hint: 'Write --load-balancer --internal',
+    });
+  }
+  return {
+    ...(floatingIp === undefined ? {} : { floatingIp: floatingIp === true ? 'auto' : floatingIp }),
+    ...(loadBalancer === undefined ? {} : { loadBalancer: internal ? 'internal' : 'public' }),
+  };
+}
+
 async function expose(session: Session, [name = '', endpoint = '', text = '']: readonly string[], options: ExposeOptions): Promise<Answer> {
   const { port, protocol } = portOf(text);
   const sources = (options.from ?? []).map((cidr, index) => parseCidr(cidr, `from[${index}]`));
@@ -45,7 +61,7 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
     port,
     hostPort,
     sources,
-    ...(options.floatingIp === undefined ? {} : { floatingIp: options.floatingIp === true ? 'auto' : options.floatingIp }),
+    ...inCloud(options),
     ...(options.hostIp === undefined ? {} : { hostIp: parseIp(options.hostIp, 'host-ip') }),
   });
   const clients = sources.length === 0 ? 'everyone' : sources.join(', ');
@@ -122,6 +138,11 @@ export const exposeGroup: Group = {
         '--floating-ip [address]',
         'in an OpenStack cloud: by a floating IP of the host; auto, an address of the project, or an external network',
       )
+      .option(
+        '--load-balancer',
+        'in an OpenStack cloud: by a load balancer on the port of the container, which leads to the port of its hosts',
+      )
+      .option('--internal', 'of a load balancer: reached from within the cloud only')
       .option('--name <name>', 'name of the exposure');
     completes(command, 'networks');
     act<ExposeOptions>(
@@ -131,6 +152,7 @@ export const exposeGroup: Group = {
         'causeway expose web front 80 --host-port 8080 --from 192.0.2.0/24',
         'causeway expose dns resolver 53/udp',
         'causeway expose web front 443 --floating-ip auto',
+        'causeway expose web front 80 --host-port 8080 --load-balancer --from 192.0.2.0/24',
       ),
       expose,
     );

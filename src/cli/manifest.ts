@@ -59,7 +59,7 @@ function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
 }
 
 function exposureManifest(exposure: Exposure, networks: readonly Network[]): Extract<Manifest, { kind: 'exposure' }> {
-  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, labels } = exposure;
+  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, loadBalancer, labels } = exposure;
   return {
     kind: 'exposure',
     name,
@@ -71,6 +71,7 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
     ...(hostIp === undefined ? {} : { hostIp }),
     ...(sources.length === 0 ? {} : { sources }),
     ...(floatingIp === undefined ? {} : { floatingIp }),
+    ...(loadBalancer === undefined ? {} : { loadBalancer }),
     ...labelsOf(labels),
   };
 }
@@ -195,7 +196,7 @@ async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract
     return 'created';
   }
   if (differing({ sources: [], ...wanted }, { sources: [], ...found.document }).length === 0) return 'unchanged';
-  const { hostIp: _, floatingIp: __, ...rest } = found.exposure;
+  const { hostIp: _, floatingIp: __, loadBalancer: ___, ...rest } = found.exposure;
   await client.replace('exposures', { ...rest, sources: [], ...wanted, name: rest.name, network: rest.network });
   return 'changed';
 }

@@ -1,9 +1,11 @@
 // Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
+import type { BalancerStep, FoundBalancer } from './balancers.ts';
 import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
+import { Octavia } from './octavia.ts';
 import {
   changeOfPort,
   changeOfRoutes,
@@ -19,6 +21,7 @@ import {
   unfinished,
 } from './plan.ts';
 import type { ReachState } from './reach.ts';
+import type { CloudSession } from './session.ts';
 import type { Wish, WishedGroup, WishedRule } from './wish.ts';
 
 export interface Scope {
@@ -51,13 +54,14 @@ export async function readState(neutron: Neutron, { network, router }: Scope): P
   const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
   checkExtensions(aliases);
   const project = await neutron.project();
-  const [groups, ports, quotas, routers, networks, floatingIps] = await Promise.all([
+  const [groups, ports, quotas, routers, networks, floatingIps, balancing] = await Promise.all([
     groupsOf(neutron),
     neutron.list('ports', { project_id: project }),
     aliases.has('quota_details') ? neutron.quotas() : {},
     neutron.list('routers', { project_id: project }),
     neutron.list('networks'),
     aliases.has('router') ? neutron.list('floatingips', { project_id: project }) : [],
+    readBalancers(neutron.session),
   ]);
   const only = network === undefined ? undefined : named(networks, network, 'network').id;
   return {
@@ -67,22 +71,68 @@ export async function readState(neutron: Neutron, { network, router }: Scope): P
     networks,
     routers,
     floatingIps,
+    ...balancing,
     ...(router === undefined ? {} : { target: named(routers, router, 'router').id }),
   };
+}
+
+/** Those that carry a tag of Causeway's, whichever installation. */
+async function readBalancers(session: CloudSession): Promise<Pick<CloudState, 'balancers' | 'providers'>> {
+  const { catalogue, project } = await session.token();
+  if (!catalogue.some(({ type }) => type === 'load-balancer')) return { balancers: [] };
+  const octavia = new Octavia(session);
+  const [providers, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', { project_id: project.id })]);
+  const ours = found.filter(({ tags }) => tags.some((tag) => tag.startsWith('causeway.')));
+  const balancers = await Promise.all(
+    ours.map(async (balancer): Promise<FoundBalancer> => {
+      const [listener] = await octavia.list('listeners', { load_balancer_id: balancer.id });
+      if (listener?.pool === undefined) return { balancer, listener, members: [], hasMonitor: false };
+      const [members, { monitor }] = await Promise.all([octavia.members(listener.pool), octavia.get('pools', listener.pool)]);
+      return { balancer, listener, members, hasMonitor: monitor !== undefined };
+    }),
+  );
+  return { balancers, providers: providers.map(({ name }) => name) };
+}
+
+async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {
+  const { catalogue, project } = await session.token();
+  if (!catalogue.some(({ type }) => type === 'load-balancer')) return [];
+  const octavia = new Octavia(session);
+  const own = { project_id: project.id };
+  const [balancers, listeners] = await Promise.all([octavia.list('loadbalancers', own), octavia.list('listeners', own)]);
+  return balancers.map((balancer) => ({ balancer, listeners: listeners.filter(({ id }) => balancer.listeners.includes(id)) }));
+}
+
+/** Waits until nothing of it is in motion before and after: in between Octavia takes no change. */
+async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<void> {
+  if (step.type === 'make-balancer') {
+    const { id } = await octavia.create(step.request);
+    await octavia.settled(id);
+    return;
+  }
+  const { id } = step.balancer;
+  if (step.type === 'set-members') {
+    if ((await octavia.settled(id)) === undefined) return;
+    await octavia.setMembers(step.pool, step.members);
+  } else {
+    await octavia.remove(id);
+  }
+  await octavia.settled(id);
 }
 
 /** What of the project is open, by whomever. Faults as Neutron's. */
 export async function readReach(neutron: Neutron): Promise<ReachState> {
   const own = { project_id: await neutron.project() };
-  const [ports, groups, floatingIps, routers, networks] = await Promise.all([
+  const [ports, groups, floatingIps, routers, networks, balancers] = await Promise.all([
     neutron.list('ports', own),
     // Also what others share.
     neutron.list('security-groups'),
     neutron.list('floatingips', own),
     neutron.list('routers', own),
     neutron.list('networks'),
+    readListeners(neutron.session),
   ]);
-  return { ports, groups, floatingIps, routers, networks };
+  return { ports, groups, floatingIps, routers, networks, balancers };
 }
 
 const groupsOf = async (neutron: Neutron): Promise<SecurityGroup[]> =>
@@ -196,6 +246,11 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
       return;
     case 'remove-group':
       await neutron.remove('security-groups', { id: step.group.id });
+      return;
+    case 'make-balancer':
+    case 'set-members':
+    case 'remove-balancer':
+      await changeBalancer(new Octavia(neutron.session), step);
       return;
     case 'make-floating-ip':
     case 'change-floating-ip':

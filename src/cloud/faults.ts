@@ -23,6 +23,8 @@ const byStatus: Readonly<Record<number, FaultCode>> = {
   410: 'not-found',
   412: 'conflict',
   413: 'exhausted',
+  // Octavia: what the provider of a load balancer cannot do.
+  501: 'unsupported',
 };
 
 /** Types of Neutron's errors whose status says too little (neutron_lib/exceptions). */
@@ -48,6 +50,12 @@ const hints: Readonly<Partial<Record<FaultCode, string>>> = {
 const described = v.object({ message: v.string(), type: v.optional(v.string()) });
 const document = v.union([
   described,
+  // Octavia's (octavia/api/v2, WSME).
+  v.pipe(
+    v.object({ faultstring: v.string() }),
+    v.transform(({ faultstring }) => ({ message: faultstring })),
+    described,
+  ),
   // Magnum's (magnum/api/middleware/parsable_error.py).
   v.pipe(
     v.object({ errors: v.pipe(v.array(v.object({ detail: v.string() })), v.minLength(1)) }),

@@ -63,6 +63,8 @@ export interface Finding {
   readonly portOf: (host: string) => NeutronPort | string;
 }
 
+export const isFloatingStep = (step: { readonly type: string }): step is FloatingStep => step.type.endsWith('floating-ip');
+
 export const madeDescription = (tag: string): string => `${tag}: made for exposures`;
 const isIp = (text: string): boolean => isIP(text) !== 0;
 const exposureTag = (tag: string, id: string): string => `${tag}.exposure.${id}`;

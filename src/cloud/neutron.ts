@@ -52,6 +52,11 @@ export class Neutron {
     this.#session = session;
   }
 
+  /** The login, by which other services of the same cloud are asked. */
+  get session(): CloudSession {
+    return this.#session;
+  }
+
   /** Everything of a collection that fits the filter. Faults as CloudSession.ask; `corrupt`. */
   async list<K extends CollectionName>(name: K, filter: Filter = {}): Promise<Collections[K][]> {
     const found: Collections[K][] = [];

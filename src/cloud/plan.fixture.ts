@@ -1,7 +1,8 @@
 // A cloud in memory for tests of the plan: what each step does to it, as Neutron would have it afterwards.
 import { makeHost } from '#drivers/cluster.fixture.ts';
 import { type CloudState, changeOfPort, changeOfRoutes, describeRule, ourGroups, portAfter, type Step, tagOf } from './plan.ts';
-import { madeDescription } from './floating.ts';
+import { isBalancerStep } from './balancers.ts';
+import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
 import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import type { Wish, WishedRule } from './wish.ts';
 
@@ -69,6 +70,7 @@ export const stateOf = (changes: Partial<CloudState> = {}): CloudState => ({
   networks: [{ id: 'net', name: 'net', projectId: 'project', mtu: 1450, isExternal: false, subnets: ['subnet'] }],
   routers: [],
   floatingIps: [],
+  balancers: [],
   ...changes,
 });
 
@@ -89,10 +91,35 @@ function made(rule: WishedRule, group: string, hosts: string | undefined): Secur
   };
 }
 
+function performFloating(wish: Wish, state: CloudState, step: FloatingStep): CloudState {
+  switch (step.type) {
+    case 'make-floating-ip': {
+      const fresh = floatingOf(`203.0.113.${100 + state.floatingIps.length}`, { portId: step.port.id, fixedAddress: step.fixed });
+      const fields = { networkId: step.network, tags: step.tags, description: madeDescription(tagOf(wish.name)) };
+      return { ...state, floatingIps: [...state.floatingIps, { ...fresh, ...fields }] };
+    }
+    case 'change-floating-ip': {
+      const tags = [...step.floating.tags.filter((tag) => !step.removeTags.includes(tag)), ...step.addTags];
+      const target = step.target === undefined ? {} : { portId: step.target.port, fixedAddress: step.target.fixed };
+      return { ...state, floatingIps: state.floatingIps.map((one) => (one.id === step.floating.id ? { ...one, tags, ...target } : one)) };
+    }
+    case 'release-floating-ip': {
+      const rest = state.floatingIps.filter(({ id }) => id !== step.floating.id);
+      if (step.isMade) return { ...state, floatingIps: rest };
+      const free = step.isOurs ? { portId: undefined, fixedAddress: undefined } : {};
+      return { ...state, floatingIps: [...rest, { ...step.floating, tags: [], ...free }] };
+    }
+    default:
+      throw new TypeError('No such step');
+  }
+}
+
 /** The cloud after one step. */
 export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
   const inGroups = (change: (group: SecurityGroup) => SecurityGroup): CloudState => ({ ...state, groups: state.groups.map(change) });
   const { kept } = ourGroups(wish, state.groups);
+  if (isFloatingStep(step)) return performFloating(wish, state, step);
+  if (isBalancerStep(step)) throw new TypeError('Load balancers are not played here');
   switch (step.type) {
     case 'make-group': {
       const { name, description } = step.group;
@@ -124,22 +151,6 @@ export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
       const after = portAfter(step.port, change, (name) => kept.get(name)?.id ?? 'nowhere');
       const tags = [...step.port.tags.filter((tag) => !change.removeTags.includes(tag)), ...change.addTags];
       return { ...state, ports: state.ports.map((port) => (port.id === step.port.id ? { ...port, ...after, tags } : port)) };
-    }
-    case 'make-floating-ip': {
-      const fresh = floatingOf(`203.0.113.${100 + state.floatingIps.length}`, { portId: step.port.id, fixedAddress: step.fixed });
-      const fields = { networkId: step.network, tags: step.tags, description: madeDescription(tagOf(wish.name)) };
-      return { ...state, floatingIps: [...state.floatingIps, { ...fresh, ...fields }] };
-    }
-    case 'change-floating-ip': {
-      const tags = [...step.floating.tags.filter((tag) => !step.removeTags.includes(tag)), ...step.addTags];
-      const target = step.target === undefined ? {} : { portId: step.target.port, fixedAddress: step.target.fixed };
-      return { ...state, floatingIps: state.floatingIps.map((one) => (one.id === step.floating.id ? { ...one, tags, ...target } : one)) };
-    }
-    case 'release-floating-ip': {
-      const rest = state.floatingIps.filter(({ id }) => id !== step.floating.id);
-      if (step.isMade) return { ...state, floatingIps: rest };
-      const free = step.isOurs ? { portId: undefined, fixedAddress: undefined } : {};
-      return { ...state, floatingIps: [...rest, { ...step.floating, tags: [], ...free }] };
     }
     default:
       throw new TypeError('No such step');

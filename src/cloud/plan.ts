@@ -3,7 +3,8 @@
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
 import { type Cidr, covers, parseCidr } from '#model/ip.ts';
-import { floatingPlan, type FloatingStep, type Reached } from './floating.ts';
+import { type BalancerPlan, balancerPlan, type BalancerStep, type FoundBalancer } from './balancers.ts';
+import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import type {
   AddressPair,
   ExtraRoute,
@@ -26,6 +27,10 @@ export interface CloudState {
   readonly quotas: Readonly<Record<string, Quota>>;
   readonly routers: readonly NeutronRouter[];
   readonly floatingIps: readonly FloatingIp[];
+  /** Of ours. */
+  readonly balancers: readonly FoundBalancer[];
+  /** Of load balancers; absent: the cloud has no Octavia. */
+  readonly providers?: readonly string[];
   /** Id of the router that is to know ways to containers. */
   readonly target?: string | undefined;
 }
@@ -35,6 +40,7 @@ export type Step =
   | { readonly type: 'add-rules'; readonly group: string; readonly rules: readonly WishedRule[] }
   | PortStep
   | FloatingStep
+  | BalancerStep
   | { readonly type: 'change-routes'; readonly router: NeutronRouter; readonly change: RouteChange }
   | { readonly type: 'remove-rules'; readonly group: string; readonly rules: readonly SecurityGroupRule[] }
   | { readonly type: 'remove-group'; readonly group: SecurityGroup };
@@ -141,19 +147,21 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   const made = wish.groups.filter(({ name }) => !kept.has(name));
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
   const ports = portSteps(wish, state, problems);
-  const floating = floatingPlan(wish.floating, state, { tag: tagOf(wish.name), portOf: (host) => portOf(host, wish, state) });
-  for (const text of floating.problems) problems.push({ text, blocks: 'nothing' });
+  const { balancers, floating } = exposedBy(wish, state);
+  for (const text of [...balancers.problems, ...floating.problems]) problems.push({ text, blocks: 'nothing' });
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
   for (const { name } of stays)
     problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
   const steps: Step[] = [
     ...floating.releases,
+    ...balancers.removals,
     ...ports.filter(isLeaving),
     ...made.map((group): Step => ({ type: 'make-group', group })),
     ...rules.filter(({ missing }) => missing.length > 0).map(({ group, missing }): Step => ({ type: 'add-rules', group, rules: missing })),
     ...rules.filter(({ old }) => old.length > 0).map(({ group, old }): Step => ({ type: 'remove-rules', group, rules: old })),
     ...ports.filter((step) => !isLeaving(step)),
     ...routeSteps(wish, state),
+    ...balancers.changes,
     ...floating.changes,
     ...spare.filter((group) => !stays.includes(group)).map((group): Step => ({ type: 'remove-group', group })),
     ...stays
@@ -220,6 +228,19 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
     const change = changeOfPort(wish, wished, { port, groups: state.groups });
     if (change !== undefined) steps.push({ type: 'change-port', port, wish: wished, change });
   }
+}
+
+/** Load balancers, and floating IPs, also those that lead to load balancers. */
+function exposedBy(wish: Wish, state: CloudState): { balancers: BalancerPlan; floating: FloatingPlan } {
+  const tag = tagOf(wish.name);
+  const hostPort = (host: string): NeutronPort | string => portOf(host, wish, state);
+  const balancers = balancerPlan(wish.balancers, state.balancers, { name: wish.name, tag, portOf: hostPort, providers: state.providers });
+  const portOfAny = (host: string): NeutronPort | string => {
+    const id = balancers.ports.get(host);
+    if (id === undefined) return hostPort(host);
+    return state.ports.find((port) => port.id === id) ?? `port ${id} of ${host} is not among the project's`;
+  };
+  return { balancers, floating: floatingPlan([...wish.floating, ...balancers.floating], state, { tag, portOf: portOfAny }) };
 }
 
 function portOf(host: string, { ports }: Wish, state: CloudState): NeutronPort | string {

@@ -13,7 +13,7 @@ const groupOf = (id: string, rules: readonly SecurityGroupRule[], tags: readonly
   rules,
 });
 const first = portOf(1).addresses[0]?.ip ?? '';
-const reach = (changes: Partial<ReachState>): Opening[] => openingsTo({ ...stateOf(), ...changes });
+const reach = (changes: Partial<ReachState>): Opening[] => openingsTo({ ...stateOf(), balancers: [], ...changes });
 const brief = ({ scope, ports, addresses, protocol, portRange, from, because, isOurs }: Opening): string =>
   `${scope} ${ports.join('+')} at ${addresses.join('+')}: ${protocol} ${portRange} from ${from}, ${because}${isOurs ? ' (ours)' : ''}`;
 
@@ -96,4 +96,43 @@ test('IPv6 behind a router with a way out, and ports on external networks, are o
 test('a range of addresses that Neutron keeps elsewhere is not everybody', () => {
   const groups = [groupOf('theirs', [ruleOf('a', { remotePrefix: undefined, remoteAddressGroup: 'offices' })])];
   assert.equal(reach({ groups })[0]?.from, 'address group offices');
+});
+
+test('a load balancer is open by what its listeners say, whatever the groups of its port', () => {
+  const balancer = {
+    id: 'b',
+    name: 'shop',
+    description: '',
+    projectId: 'project',
+    provider: 'ovn',
+    address: '10.213.0.9',
+    portId: 'port-9',
+    subnetId: 'subnet',
+    provisioning: 'ACTIVE',
+    operating: 'ONLINE',
+    tags: ['causeway.cw'],
+    listeners: ['l'],
+    pools: [],
+  };
+  const listener = {
+    id: 'l',
+    name: '',
+    protocol: 'TCP',
+    port: 80,
+    allowedCidrs: [],
+    pool: undefined,
+    loadBalancers: [],
+    provisioning: 'ACTIVE',
+  };
+  const groups = [groupOf('theirs', [ruleOf('a')])];
+  const ports = [portOf(9, { owner: 'Octavia' })];
+  const balancers = [{ balancer, listeners: [listener] }];
+  assert.deepEqual(reach({ groups, ports, balancers }).map(brief), [
+    'inside shop at 10.213.0.9: tcp 80 from whom its members let in, load balancer (ours)',
+  ]);
+  const floatingIps = [floatingOf('203.0.113.7', { portId: 'port-9', fixedAddress: '10.213.0.9' })];
+  const other = { balancer: { ...balancer, provider: 'amphora', tags: [] }, listeners: [{ ...listener, allowedCidrs: ['192.0.2.0/24'] }] };
+  assert.deepEqual(reach({ groups, ports, floatingIps, balancers: [other] }).map(brief), [
+    'outside shop at 203.0.113.7: tcp 80 from 192.0.2.0/24, load balancer',
+  ]);
 });

@@ -2,6 +2,7 @@
 // ports without port security, floating IPs and what these forward. What lies behind a NAT router is reached from outside by a
 // floating IP only; IPv6 is routed as it is (docs.openstack.org/neutron/latest/admin/config-ipv6). Pure.
 import { familyOf, parseIp } from '#model/ip.ts';
+import type { Listener, LoadBalancer } from './octavia-schemas.ts';
 import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 
 export interface ReachState {
@@ -11,6 +12,7 @@ export interface ReachState {
   readonly floatingIps: readonly FloatingIp[];
   readonly routers: readonly NeutronRouter[];
   readonly networks: readonly NeutronNetwork[];
+  readonly balancers: readonly { readonly balancer: LoadBalancer; readonly listeners: readonly Listener[] }[];
 }
 
 /** `outside`: by addresses that the world may know; `inside`: from networks that the project's routers join. */
@@ -37,9 +39,15 @@ export interface Opening {
 const numbers: Readonly<Record<string, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 50: 'esp', 58: 'ipv6-icmp', 132: 'sctp' };
 const everything = { protocol: 'every protocol', portRange: 'all', from: 'everybody' };
 
+/** Of routers, DHCP and so on; of OVN's probes of a load balancer's members. */
+const isOfCloud = (owner: string): boolean => owner.startsWith('network:') || owner.startsWith('ovn-lb-hm');
+
 /** What one port lets in. Ports of the cloud's own (routers, DHCP) are left out. Those from outside come first, everybody before ranges. */
 export function openingsTo(state: ReachState): Opening[] {
-  const single = state.ports.filter(({ owner }) => !owner.startsWith('network:')).flatMap((port) => openingsOf(port, state));
+  // What a load balancer takes is decided by itself, not by the groups of its port.
+  const vips = new Set(state.balancers.map(({ balancer }) => balancer.portId));
+  const own = state.ports.filter(({ id, owner }) => !isOfCloud(owner) && !vips.has(id));
+  const single = [...own.flatMap((port) => openingsOf(port, state)), ...balanced(state)];
   const together = Map.groupBy(single, ({ ports: _ports, addresses: _addresses, ...rest }) => JSON.stringify(rest));
   return [...together.values()]
     .flatMap((alike) => {
@@ -71,6 +79,32 @@ function openingsOf(port: NeutronPort, state: ReachState): Opening[] {
     const admitted = [...admittedBy(port, state, ethertype)];
     const whole = reached.flatMap((one) => admitted.map((by): Opening => ({ ...one, ...by })));
     return ethertype === 'IPv4' ? [...whole, ...forwarded(port, state, admitted)] : whole;
+  });
+}
+
+/** OVN's load balancers pass packets on with the clients' addresses, for the members' groups to judge. */
+const judgedByMembers = 'whom its members let in';
+
+function balanced(state: ReachState): Opening[] {
+  return state.balancers.flatMap(({ balancer, listeners }) => {
+    const port = state.ports.find(({ id }) => id === balancer.portId);
+    const ethertype = balancer.address.includes(':') ? 'IPv6' : 'IPv4';
+    const floating = port === undefined ? [] : addressesOf(port, state, ethertype).floating;
+    const inside = port === undefined ? 'inside' : scopeOf(port, state, ethertype);
+    return listeners.flatMap(({ protocol, port: number, allowedCidrs }) => {
+      const anybody = balancer.provider === 'ovn' ? judgedByMembers : everything.from;
+      return (allowedCidrs.length === 0 ? [anybody] : allowedCidrs).map((from): Opening => ({
+        scope: floating.length > 0 ? 'outside' : inside,
+        ports: [balancer.name || balancer.id],
+        addresses: floating.length > 0 ? floating : [balancer.address],
+        ethertype,
+        protocol: protocol.toLowerCase(),
+        portRange: String(number),
+        from,
+        because: `load balancer${balancer.description === '' ? '' : `: ${balancer.description}`}`,
+        isOurs: balancer.tags.some((tag) => tag.startsWith('causeway.')),
+      }));
+    });
   });
 }
 

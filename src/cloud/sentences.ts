@@ -1,4 +1,7 @@
 // The steps of a plan for people: what is added, changed or removed, and in detail.
+import { type BalancerStep, isBalancerStep } from './balancers.ts';
+import { type FloatingStep, isFloatingStep } from './floating.ts';
+import type { MemberRequest } from './octavia.ts';
 import type { Step } from './plan.ts';
 import type { WishedRule } from './wish.ts';
 
@@ -9,13 +12,58 @@ const protocolText = ({ protocol, port }: WishedRule): string =>
 const ruleText = (rule: WishedRule): string => `${rule.ethertype} ${protocolText(rule)} ${remoteText(rule)}`;
 const list = (what: string, values: readonly string[]): string[] => (values.length === 0 ? [] : [`${what} ${values.join(', ')}`]);
 
+const memberText = ({ name, address, protocol_port: port }: MemberRequest): string => `${name ?? address}:${port}`;
+
 export interface StepView {
   readonly action: 'add' | 'change' | 'remove';
   readonly object: string;
   readonly detail: readonly string[];
 }
 
+function balancerView(step: BalancerStep): StepView {
+  switch (step.type) {
+    case 'make-balancer': {
+      const { name, listeners } = step.request;
+      const detail = listeners.map(
+        ({ protocol, protocol_port: port, default_pool: pool }) => `${protocol} ${port} to ${pool.members.map(memberText).join(', ')}`,
+      );
+      return { action: 'add', object: `load balancer ${name}`, detail };
+    }
+    case 'set-members':
+      return {
+        action: 'change',
+        object: `load balancer ${step.balancer.name}`,
+        detail: [`leads to ${step.members.map(memberText).join(', ') || 'nobody'}`],
+      };
+    case 'remove-balancer':
+      return { action: 'remove', object: `load balancer ${step.balancer.name}`, detail: [`at ${step.balancer.address}`] };
+    default:
+      throw new TypeError('Broken invariant: a step of no known type');
+  }
+}
+
+function floatingView(step: FloatingStep): StepView {
+  switch (step.type) {
+    case 'make-floating-ip':
+      return { action: 'add', object: `floating IP of ${step.host}`, detail: [`to ${step.fixed} of port ${step.port.id}`] };
+    case 'change-floating-ip': {
+      const { floating, host, target } = step;
+      return {
+        action: 'change',
+        object: `floating IP ${floating.address}`,
+        detail: [target === undefined ? 'tags' : `to ${target.fixed} of port ${target.port} (${host})`],
+      };
+    }
+    case 'release-floating-ip':
+      return { action: 'remove', object: `floating IP ${step.floating.address}`, detail: [step.isMade ? 'given back' : 'is free again'] };
+    default:
+      throw new TypeError('Broken invariant: a step of no known type');
+  }
+}
+
 export function viewOf(step: Step): StepView {
+  if (isBalancerStep(step)) return balancerView(step);
+  if (isFloatingStep(step)) return floatingView(step);
   switch (step.type) {
     case 'make-group':
       return { action: 'add', object: `security group ${step.group.name}`, detail: [step.group.description] };
@@ -39,18 +87,6 @@ export function viewOf(step: Step): StepView {
       };
     case 'remove-group':
       return { action: 'remove', object: `security group ${step.group.name}`, detail: [`with ${step.group.rules.length} rules`] };
-    case 'make-floating-ip':
-      return { action: 'add', object: `floating IP of ${step.host}`, detail: [`to ${step.fixed} of port ${step.port.id}`] };
-    case 'change-floating-ip': {
-      const { floating, host, target } = step;
-      return {
-        action: 'change',
-        object: `floating IP ${floating.address}`,
-        detail: [target === undefined ? 'tags' : `to ${target.fixed} of port ${target.port} (${host})`],
-      };
-    }
-    case 'release-floating-ip':
-      return { action: 'remove', object: `floating IP ${step.floating.address}`, detail: [step.isMade ? 'given back' : 'is free again'] };
     default:
       throw new TypeError('Broken invariant: a step of no known type');
   }

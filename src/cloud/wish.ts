@@ -66,7 +66,22 @@ export interface WishedFloatingIp {
   /** `auto`, an address, or name or id of an external network. */
   readonly wanted: string;
   /** Hosts where its container is, with their IPv4 addresses. */
-  readonly hosts: readonly { readonly host: string; readonly address: Ip }[];
+  readonly hosts: readonly { readonly host: string; readonly address: string }[];
+}
+
+/** That an exposure be reached by a load balancer on `port`, which leads to `hostPort` of the hosts. */
+export interface WishedBalancer {
+  /** Id of the exposure. */
+  readonly id: string;
+  readonly name: string;
+  readonly protocol: Exposure['protocol'];
+  readonly port: number;
+  readonly hostPort: number;
+  /** As of WishedFloatingIp; absent: within the cloud only. */
+  readonly floatingIp?: string;
+  /** Whether hosts let in the cloud's own probes: those with sources of their own do not. */
+  readonly isProbed: boolean;
+  readonly hosts: WishedFloatingIp['hosts'];
 }
 
 export interface Wish {
@@ -76,6 +91,7 @@ export interface Wish {
   readonly ports: readonly WishedPort[];
   readonly needs: readonly Need[];
   readonly floating: readonly WishedFloatingIp[];
+  readonly balancers: readonly WishedBalancer[];
   /** To containers by way of their hosts, for routers; `ranges` hold all of them. */
   readonly routes: { readonly ranges: readonly Cidr[]; readonly routes: readonly Route[] };
 }
@@ -100,6 +116,7 @@ export const emptyWish = (name: string): Wish => ({
   ports: [],
   needs: [],
   floating: [],
+  balancers: [],
   routes: { ranges: [], routes: [] },
 });
 
@@ -131,6 +148,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
     })),
     needs,
     floating: floatingOf(facts),
+    balancers: balancersOf(facts),
     routes: routesOf(facts, pairs),
   };
 }
@@ -187,13 +205,23 @@ function hostsOf({ network, endpoint }: Exposure, { endpoints, hosts }: CloudFac
 
 const floatingOf = (facts: CloudFacts): WishedFloatingIp[] =>
   facts.exposures.flatMap((exposure) => {
-    const { id, name, floatingIp: wanted } = exposure;
-    if (wanted === undefined) return [];
-    const hosts = hostsOf(exposure, facts).flatMap(({ name: host, underlay }) => {
-      const address = underlay.find(({ ip }) => familyOf(ip) === 4)?.ip;
-      return address === undefined ? [] : [{ host, address }];
-    });
-    return [{ id, name, wanted, hosts }];
+    const { id, name, floatingIp: wanted, loadBalancer } = exposure;
+    return wanted === undefined || loadBalancer !== undefined ? [] : [{ id, name, wanted, hosts: targetsOf(exposure, facts) }];
+  });
+
+const balancersOf = (facts: CloudFacts): WishedBalancer[] =>
+  facts.exposures.flatMap((exposure) => {
+    const { id, name, protocol, port, hostPort, loadBalancer, floatingIp = 'auto' } = exposure;
+    if (loadBalancer === undefined) return [];
+    const hosts = targetsOf(exposure, facts);
+    const isProbed = exposure.sources.length === 0 && protocol !== 'sctp';
+    return [{ id, name, protocol, port, hostPort, hosts, isProbed, ...(loadBalancer === 'public' ? { floatingIp } : {}) }];
+  });
+
+const targetsOf = (exposure: Exposure, facts: CloudFacts): WishedFloatingIp['hosts'] =>
+  hostsOf(exposure, facts).flatMap(({ name: host, underlay }) => {
+    const address = underlay.find(({ ip }) => familyOf(ip) === 4)?.ip;
+    return address === undefined ? [] : [{ host, address }];
   });
 
 function openingsOf(facts: CloudFacts): { host: string; rule: WishedRule }[] {

@@ -34,6 +34,7 @@ export function createExposure(control: Control, principal: Principal, request: 
       ...(request.hostIp === undefined ? {} : { hostIp: request.hostIp }),
       sources: request.sources ?? [],
       ...(request.floatingIp === undefined ? {} : { floatingIp: request.floatingIp }),
+      ...(request.loadBalancer === undefined ? {} : { loadBalancer: request.loadBalancer }),
     };
     return {
       operations: [

@@ -197,6 +197,8 @@ export interface Exposure extends Meta {
   readonly sources: readonly Cidr[];
   /** Of an OpenStack cloud: `auto`, an address of the project, or name or id of an external network. */
   readonly floatingIp?: string;
+  /** Of an OpenStack cloud: one in front of `hostPort` of the hosts, on `port`; reached from outside, or within the cloud only. */
+  readonly loadBalancer?: 'public' | 'internal';
 }
 
 /** Where packets for a service go. */

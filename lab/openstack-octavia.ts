@@ -1,0 +1,71 @@
+// Octavia in a lab's cloud with OVN's own load balancers (docs.openstack.org/ovn-octavia-provider): no machines, no message broker.
+// The provider's agent tells Octavia of states, by sockets in /run/octavia, wherever the configuration would have them; Octavia
+// waits for these for minutes, so the agent is first.
+import { mkdirSync } from 'node:fs';
+import { demo } from './openstack.ts';
+import type { Host } from './host.ts';
+import type { Operator } from './openstack-operator.ts';
+import { accountSection, databaseUrl, type FurtherService, serve, write } from './openstack-services.ts';
+import type { Need } from './packages.ts';
+
+export const octaviaNeeds: readonly Need[] = [
+  { program: '/usr/lib/python3/dist-packages/octavia/api/app.py', package: 'python3-octavia', why: 'the cloud’s load balancers' },
+  {
+    program: '/usr/lib/python3/dist-packages/ovn_octavia_provider/driver.py',
+    package: 'python3-ovn-octavia-provider',
+    why: 'load balancers of OVN',
+  },
+];
+
+export const octavia: FurtherService = {
+  name: 'octavia',
+  type: 'load-balancer',
+  path: '',
+  start: async (host, operator) => {
+    mkdirSync(host.file('/run/octavia'), { recursive: true });
+    const config = write(host, 'octavia.conf', octaviaConfig(host));
+    await Promise.all([seedRole(operator), host.exec(['octavia-db-manage', '--config-file', config, 'upgrade', 'head'])]);
+    await host.startService(
+      {
+        name: 'octavia-driver-agent',
+        argv: ['/usr/bin/octavia-driver-agent', '--config-file', config],
+        env: {},
+        ready: { socket: '/run/octavia/get.sock' },
+      },
+      120_000,
+    );
+    const module = `from octavia.api import app\napplication = app.setup_app(argv=['octavia-api', '--config-file', '${config}'])`;
+    await serve(host, { name: 'octavia', module, env: {}, threads: 1, processes: 1, path: '/' });
+  },
+};
+
+/** Whoever is to make load balancers needs it (docs.openstack.org/octavia/latest/configuration/policy.html). */
+const memberRole = 'load-balancer_member';
+
+async function seedRole(operator: Operator): Promise<void> {
+  const role = await operator.send<{ id: string }>('keystone', 'POST', '/v3/roles', { role: { name: memberRole } });
+  const [project] = await operator.get<{ id: string }[]>('keystone', `/v3/projects?name=${demo.project}`, 'projects');
+  const [user] = await operator.get<{ id: string }[]>('keystone', `/v3/users?name=${demo.user}`, 'users');
+  await operator.send('keystone', 'PUT', `/v3/projects/${project?.id}/users/${user?.id}/roles/${role.id}`);
+}
+
+const octaviaConfig = (host: Host): string[] => [
+  '[DEFAULT]',
+  'transport_url = fake://',
+  '[api_settings]',
+  'auth_strategy = keystone',
+  'enabled_provider_drivers = ovn:OVN',
+  'default_provider_driver = ovn',
+  // Short pages, so that whoever lists things meets several.
+  'pagination_max_limit = 3',
+  '[driver_agent]',
+  'enabled_provider_agents = ovn',
+  '[ovn]',
+  'ovn_nb_connection = tcp:127.0.0.1:6641',
+  `ovn_sb_connection = tcp:${host.address}:6642`,
+  '[oslo_concurrency]',
+  'lock_path = /run/octavia',
+  '[database]',
+  `connection = ${databaseUrl('octavia')}`,
+  ...['keystone_authtoken', 'service_auth', 'neutron'].flatMap((section) => accountSection(host, section, 'octavia')),
+];

@@ -1,0 +1,162 @@
+// What of Octavia's resources Causeway reads (docs.openstack.org/api-ref/load-balancer/v2). Every release answers with further fields.
+import * as v from 'valibot';
+import type { Schema } from '#api/parse.ts';
+
+export interface Provider {
+  /** `amphora`, `ovn` and so on. */
+  readonly name: string;
+  readonly description: string;
+}
+/** Of anything of a load balancer: `ACTIVE`, `PENDING_CREATE`, `PENDING_UPDATE`, `PENDING_DELETE`, `ERROR`, `DELETED`. */
+type Provisioning = string;
+/** What is measured: `ONLINE`, `OFFLINE`, `DEGRADED`, `ERROR`, `NO_MONITOR`. */
+type Operating = string;
+
+export interface LoadBalancer {
+  readonly id: string;
+  readonly name: string;
+  readonly description: string;
+  readonly projectId: string;
+  readonly provider: string;
+  /** Where clients send to, within the cloud. */
+  readonly address: string;
+  /** Neutron's, of that address. */
+  readonly portId: string;
+  readonly subnetId: string;
+  readonly provisioning: Provisioning;
+  readonly operating: Operating;
+  readonly tags: readonly string[];
+  readonly listeners: readonly string[];
+  readonly pools: readonly string[];
+}
+export interface Listener {
+  readonly id: string;
+  readonly name: string;
+  readonly protocol: string;
+  readonly port: number;
+  /** Empty: everybody. */
+  readonly allowedCidrs: readonly string[];
+  readonly pool: string | undefined;
+  readonly loadBalancers: readonly string[];
+  readonly provisioning: Provisioning;
+}
+export interface LoadBalancerPool {
+  readonly id: string;
+  readonly name: string;
+  readonly protocol: string;
+  readonly algorithm: string;
+  readonly monitor: string | undefined;
+  readonly provisioning: Provisioning;
+}
+export interface Member {
+  readonly id: string;
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly provisioning: Provisioning;
+  readonly operating: Operating;
+}
+export interface HealthMonitor {
+  readonly id: string;
+  readonly type: string;
+  readonly delay: number;
+  readonly timeout: number;
+  readonly retries: number;
+}
+
+const text = v.nullish(v.string(), '');
+const absent = v.pipe(
+  v.nullish(v.string()),
+  v.transform((value) => value ?? undefined),
+);
+const ids = v.pipe(
+  v.nullish(v.array(v.object({ id: v.string() })), []),
+  v.transform((all) => all.map(({ id }) => id)),
+);
+const state = { provisioning_status: text, operating_status: text };
+
+export const provider: Schema<Provider> = v.object({ name: v.string(), description: text });
+
+export const loadBalancer: Schema<LoadBalancer> = v.pipe(
+  v.object({
+    id: v.string(),
+    name: text,
+    description: text,
+    project_id: text,
+    provider: text,
+    vip_address: text,
+    vip_port_id: text,
+    vip_subnet_id: text,
+    ...state,
+    tags: v.nullish(v.array(v.string()), []),
+    listeners: ids,
+    pools: ids,
+  }),
+  v.transform((found) => ({
+    id: found.id,
+    name: found.name,
+    description: found.description,
+    projectId: found.project_id,
+    provider: found.provider,
+    address: found.vip_address,
+    portId: found.vip_port_id,
+    subnetId: found.vip_subnet_id,
+    provisioning: found.provisioning_status,
+    operating: found.operating_status,
+    tags: found.tags,
+    listeners: found.listeners,
+    pools: found.pools,
+  })),
+);
+
+export const listener: Schema<Listener> = v.pipe(
+  v.object({
+    id: v.string(),
+    name: text,
+    protocol: v.string(),
+    protocol_port: v.number(),
+    allowed_cidrs: v.nullish(v.array(v.string()), []),
+    default_pool_id: absent,
+    loadbalancers: ids,
+    ...state,
+  }),
+  v.transform((found) => ({
+    id: found.id,
+    name: found.name,
+    protocol: found.protocol,
+    port: found.protocol_port,
+    allowedCidrs: found.allowed_cidrs,
+    pool: found.default_pool_id,
+    loadBalancers: found.loadbalancers,
+    provisioning: found.provisioning_status,
+  })),
+);
+
+export const pool: Schema<LoadBalancerPool> = v.pipe(
+  v.object({ id: v.string(), name: text, protocol: v.string(), lb_algorithm: v.string(), healthmonitor_id: absent, ...state }),
+  v.transform((found) => ({
+    id: found.id,
+    name: found.name,
+    protocol: found.protocol,
+    algorithm: found.lb_algorithm,
+    monitor: found.healthmonitor_id,
+    provisioning: found.provisioning_status,
+  })),
+);
+
+export const member: Schema<Member> = v.pipe(
+  v.object({ id: v.string(), name: text, address: v.string(), protocol_port: v.number(), ...state }),
+  v.transform((found) => ({
+    id: found.id,
+    name: found.name,
+    address: found.address,
+    port: found.protocol_port,
+    provisioning: found.provisioning_status,
+    operating: found.operating_status,
+  })),
+);
+
+export const healthMonitor: Schema<HealthMonitor> = v.pipe(
+  v.object({ id: v.string(), type: v.string(), delay: v.number(), timeout: v.number(), max_retries: v.number() }),
+  v.transform(({ max_retries: retries, ...found }) => ({ ...found, retries })),
+);

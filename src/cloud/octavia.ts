@@ -1,0 +1,191 @@
+// Octavia's API v2 (docs.openstack.org/api-ref/load-balancer/v2), as far as Causeway uses it. A load balancer is made with all that
+// belongs to it by one call, loses all of it by one, and takes all members of a pool by one; between changes it is busy
+// (PENDING_*) and refuses others with 409, so whoever changes it waits until it is settled.
+import * as v from 'valibot';
+import type { Schema } from '#api/parse.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { readAnswer } from './http.ts';
+import {
+  type HealthMonitor,
+  healthMonitor,
+  type Listener,
+  listener,
+  type LoadBalancer,
+  loadBalancer,
+  type LoadBalancerPool,
+  type Member,
+  member,
+  pool,
+  type Provider,
+  provider,
+} from './octavia-schemas.ts';
+import type { CloudSession, Service, ServiceQuestion } from './session.ts';
+
+const octavia: Service = { type: 'load-balancer', name: 'Octavia' };
+const root = '/v2/lbaas';
+/** A cloud may give fewer at a time (pagination_max_limit) and says then that there are more. */
+const pageSize = 500;
+
+interface Octavias {
+  readonly loadbalancers: LoadBalancer;
+  readonly listeners: Listener;
+  readonly pools: LoadBalancerPool;
+  readonly healthmonitors: HealthMonitor;
+}
+type Kind = keyof Octavias;
+const kinds: { readonly [K in Kind]: { readonly one: string; readonly schema: Schema<Octavias[K]> } } = {
+  loadbalancers: { one: 'loadbalancer', schema: loadBalancer },
+  listeners: { one: 'listener', schema: listener },
+  pools: { one: 'pool', schema: pool },
+  healthmonitors: { one: 'healthmonitor', schema: healthMonitor },
+};
+
+/** Fields as Octavia has them. */
+export interface MemberRequest {
+  readonly name?: string;
+  readonly address: string;
+  readonly protocol_port: number;
+  readonly subnet_id?: string;
+}
+export interface MonitorRequest {
+  readonly type: 'TCP' | 'UDP-CONNECT' | 'HTTP' | 'PING';
+  /** Seconds. */
+  readonly delay: number;
+  readonly timeout: number;
+  readonly max_retries: number;
+  readonly max_retries_down?: number;
+}
+export interface ListenerRequest {
+  readonly name: string;
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP';
+  readonly protocol_port: number;
+  readonly allowed_cidrs?: readonly string[];
+  readonly default_pool: {
+    readonly name: string;
+    readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'PROXY';
+    readonly lb_algorithm: string;
+    readonly members: readonly MemberRequest[];
+    readonly healthmonitor?: MonitorRequest;
+  };
+}
+export interface LoadBalancerRequest {
+  readonly name: string;
+  readonly description?: string;
+  readonly vip_subnet_id: string;
+  readonly provider?: string;
+  readonly tags?: readonly string[];
+  readonly listeners: readonly ListenerRequest[];
+}
+
+export interface Waiting {
+  readonly timeoutMs?: number;
+  readonly intervalMs?: number;
+}
+
+export class Octavia {
+  readonly #session: CloudSession;
+
+  constructor(session: CloudSession) {
+    this.#session = session;
+  }
+
+  /** What can serve a load balancer here. Faults as CloudSession.ask; `not-found` where the catalogue has no Octavia. */
+  providers(): Promise<readonly Provider[]> {
+    return this.#read('providers', v.array(provider), { method: 'GET', path: `${root}/providers` });
+  }
+
+  /** Everything of a kind that fits the filter. Faults as CloudSession.ask; `corrupt`. */
+  async list<K extends Kind>(kind: K, filter: Readonly<Record<string, string>> = {}): Promise<Octavias[K][]> {
+    const found: Octavias[K][] = [];
+    const items = memberOf<Octavias[K][]>(kind, v.array<Schema<Octavias[K]>>(kinds[kind].schema));
+    const links = memberOf(`${kind}_links`, v.optional(v.array(v.object({ rel: v.string() })), []));
+    for (let marker: string | undefined; ;) {
+      const query = new URLSearchParams({ ...filter, limit: String(pageSize), ...(marker === undefined ? {} : { marker }) });
+      const body = await this.#ask({ method: 'GET', path: `${root}/${kind}?${query.toString()}` });
+      const page = readAnswer(items, body, octavia.name);
+      found.push(...page);
+      const last = page.at(-1);
+      if (last === undefined || !readAnswer(links, body, octavia.name).some(({ rel }) => rel === 'next')) return found;
+      marker = last.id;
+    }
+  }
+
+  /** Fault `not-found`. */
+  get<K extends Kind>(kind: K, id: string): Promise<Octavias[K]> {
+    return this.#read(kinds[kind].one, kinds[kind].schema, { method: 'GET', path: pathOf(kind, id) });
+  }
+
+  /** Begins to make a load balancer with all that belongs to it. Faults: `invalid`, `exhausted`, `unsupported` (of the provider). */
+  create(request: LoadBalancerRequest): Promise<LoadBalancer> {
+    return this.#read('loadbalancer', loadBalancer, { method: 'POST', path: `${root}/loadbalancers`, body: { loadbalancer: request } });
+  }
+
+  /** Fault `conflict` while the load balancer is busy, as with every change. */
+  update<K extends Kind>(kind: K, id: string, fields: object): Promise<Octavias[K]> {
+    const body = { [kinds[kind].one]: fields };
+    return this.#read(kinds[kind].one, kinds[kind].schema, { method: 'PUT', path: pathOf(kind, id), body });
+  }
+
+  members(poolId: string): Promise<readonly Member[]> {
+    return this.#read('members', v.array(member), { method: 'GET', path: `${pathOf('pools', poolId)}/members` });
+  }
+
+  /** Begins to make the pool have exactly these. */
+  async setMembers(poolId: string, members: readonly MemberRequest[]): Promise<void> {
+    await this.#ask({ method: 'PUT', path: `${pathOf('pools', poolId)}/members`, body: { members }, isRepeatable: true });
+  }
+
+  /** Begins to remove it with all that belongs to it. Absent already is success. */
+  async remove(id: string): Promise<void> {
+    try {
+      await this.#ask({ method: 'DELETE', path: `${pathOf('loadbalancers', id)}?cascade=true` });
+    } catch (error) {
+      if (!isFault(error, 'not-found')) throw error;
+    }
+  }
+
+  /**
+   * Waits until nothing of it is being changed any more; undefined when it is gone. Faults: `timeout`; `internal` when it came to
+   * nothing (ERROR), which a repeated change or a new one mends.
+   */
+  async settled(id: string, { timeoutMs = 120_000, intervalMs = 500 }: Waiting = {}): Promise<LoadBalancer | undefined> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const found = await this.#find(id);
+      if (found === undefined || found.provisioning === 'DELETED') return undefined;
+      if (found.provisioning === 'ACTIVE') return found;
+      const name = `Load balancer ${found.name || id}`;
+      if (found.provisioning === 'ERROR') {
+        throw new Fault('internal', `${name} is in state ERROR`, { hint: 'Ask the operator of the cloud what its provider says of it' });
+      }
+      if (performance.now() > deadline) throw new Fault('timeout', `${name} is still ${found.provisioning} after ${timeoutMs / 1000} s`);
+      await new Promise((resolve) => setTimeout(resolve, intervalMs));
+    }
+  }
+
+  async #find(id: string): Promise<LoadBalancer | undefined> {
+    try {
+      return await this.get('loadbalancers', id);
+    } catch (error) {
+      if (isFault(error, 'not-found')) return undefined;
+      throw error;
+    }
+  }
+
+  async #read<T>(name: string, schema: Schema<T>, question: ServiceQuestion): Promise<T> {
+    return readAnswer(memberOf(name, schema), await this.#ask(question), octavia.name);
+  }
+
+  async #ask(question: ServiceQuestion): Promise<unknown> {
+    return (await this.#session.ask(octavia, question)).body;
+  }
+}
+
+const memberOf = <T>(name: string, schema: Schema<T>): Schema<T> =>
+  v.pipe(
+    v.record(v.string(), v.unknown()),
+    v.transform((whole) => whole[name]),
+    schema,
+  );
+
+const pathOf = (kind: Kind, id: string): string => `${root}/${kind}/${encodeURIComponent(id)}`;
