@@ -6,7 +6,7 @@ import { startController, stopController } from '#lab/causeway.ts';
 import { demo, limited } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import type { Account } from '#lab/openstack-operator.ts';
-import { startNeutron } from '#lab/openstack-services.ts';
+import { apiPorts, startNeutron } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 
@@ -40,12 +40,12 @@ interface Port {
   readonly tags: readonly string[];
 }
 
-/** The controller again, keeping the cloud as `account`. */
-async function keepAs(account: Account): Promise<void> {
+/** The controller again, keeping the cloud as `account`, and looking at it every so many seconds. */
+async function keepAs(account: Account, interval = 5): Promise<void> {
   const { cloud } = bed;
   await stopController(cloud.controller);
   await startController(cloud.controller, {
-    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', '5'],
+    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', String(interval)],
     env: cloud.environment(account),
   });
   await until('the controller to answer', () => status().catch(() => undefined), patience);
@@ -177,3 +177,48 @@ test(
     await until('all pairs to be gone', async () => (await pairsOf()).length === 0, patience);
   },
 );
+
+/** Connections to Neutron since `countCalls`: each call is one there. */
+async function calls(): Promise<number> {
+  const listed = await bed.cloud.controller.exec(['nft', '-j', 'list', 'counter', 'inet', 'calls', 'neutron'], { netOnly: true });
+  const { nftables } = JSON.parse(listed.stdout) as { nftables: readonly { readonly counter?: { readonly packets: number } }[] };
+  return nftables.find(({ counter }) => counter !== undefined)?.counter?.packets ?? assert.fail('no counter');
+}
+
+async function countCalls(): Promise<void> {
+  const first = `tcp dport ${apiPorts.neutron} tcp flags & (syn | ack) == syn counter name neutron`;
+  const input = `table inet calls {
+  counter neutron { }
+  chain in { type filter hook input priority 0; ${first}; }
+}`;
+  await bed.cloud.controller.exec(['nft', '-f', '-'], { input, netOnly: true });
+}
+
+test('a container start makes no call to Neutron, whichever the model', { skip }, async (t) => {
+  await keepAs(demo, 3600);
+  t.after(() => bed.cloud.controller.exec(['nft', 'delete', 'table', 'inet', 'calls'], { netOnly: true, anyStatus: true }));
+  await countCalls();
+  const models = { overlay: '10.90.0.0/24', flannel: '10.91.0.0/16', calico: '10.92.0.0/16' };
+  for (const [model, subnet] of Object.entries(models)) {
+    await network(model, '--model', model, '--subnet', subnet);
+    await until(`packets of ${model} to pass`, () => passes(model), patience);
+  }
+  let quiet = Number.NaN;
+  await until(
+    'the cloud to be left alone',
+    async () => {
+      const [was, now] = [quiet, await calls()];
+      quiet = now;
+      return was === now;
+    },
+    { timeoutMs: 120_000, intervalMs: 3000 },
+  );
+  for (const model of Object.keys(models)) {
+    const other = await addressOf(2, model);
+    for (let index = 1; index <= 5; index++) await bed.run(1, `${model}-more${index}`, model);
+    assert.ok(await bed.pings(1, `${model}-more5`, other));
+    assert.equal(await calls(), quiet, `calls of ${model}`);
+  }
+  await bed.causeway('network', 'create', 'secret', '--encrypted');
+  await until('a network that needs a rule to be seen by the count', async () => (await calls()) > quiet, patience);
+});
