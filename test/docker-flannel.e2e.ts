@@ -34,7 +34,7 @@ const asked = (index: number | 'outside', address: string): Promise<string> =>
       .replace(/\]$/, ''),
   );
 
-for (const carry of ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'] as const) {
+for (const carry of ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'] as const) {
   test(`carried by ${carry}: containers, hosts and the outside reach each other as they should`, async () => {
     await bed.createNetwork('flat', '--model', 'flannel', '--carry', carry, '--subnet', '10.90.0.0/16');
     for (const on of [1, 2, 3]) await bed.run(on, `box${on}`, 'flat', on === 1 ? ['--publish=8600:80'] : [], serve);
