@@ -41,6 +41,7 @@ const surroundings: Surroundings = {
   stderr: process.stderr,
   plain: (env['NO_COLOR'] ?? '') !== '' || env['TERM'] === 'dumb',
   debug: (env['CAUSEWAY_DEBUG'] ?? '') !== '',
+  patienceMs: 2000,
   now: () => new Date(),
   async connect({ url, others = [], token, certificate, ca }) {
     const { Client } = await import('#api/client.ts');

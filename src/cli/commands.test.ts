@@ -289,6 +289,7 @@ test('long silence is broken on standard error', async (t) => {
   const asked = Promise.withResolvers<void>();
   const connected = Promise.withResolvers<FakeClient>();
   const running = run('network ls --quiet', {
+    patienceMs: 2000,
     connect() {
       asked.resolve();
       return connected.promise;

@@ -6,10 +6,7 @@ import { Fault } from '#model/fault.ts';
 import type { Act } from './command.ts';
 import { exitOf, faultJson, faultTable, faultText, toFault } from './faults.ts';
 import { buildProgram, type GlobalOptions, groupName, loadGroups } from './program.ts';
-import { type Answer, type Output, Session, type Surroundings } from './session.ts';
-
-/** How long a command may be silent before it says on standard error what it waits for. */
-const patienceMs = 2000;
+import { type Answer, Session, type Surroundings } from './session.ts';
 
 async function render(answer: Answer, { output, quiet }: GlobalOptions, surroundings: Surroundings): Promise<string> {
   if (quiet === true) return answer.names.map((name) => `${name}\n`).join('');
@@ -18,8 +15,8 @@ async function render(answer: Answer, { output, quiet }: GlobalOptions, surround
   return answer.text({ color: !surroundings.plain && surroundings.stdout.isTTY === true, now: surroundings.now() });
 }
 
-/** Says once after two seconds, and then every ten, that the command is still at work. */
-function patience(stderr: Output, what: () => string): Disposable {
+/** Says once after a while, and then after five times as long again and again, that the command is still at work. */
+function patience({ stderr, patienceMs }: Pick<Surroundings, 'stderr' | 'patienceMs'>, what: () => string): Disposable {
   const started = performance.now();
   const say = (): void => {
     stderr.write(`Waiting for ${what()} (${Math.round((performance.now() - started) / 1000)} s)\n`);
@@ -72,7 +69,7 @@ async function runCommand(argv: readonly string[], surroundings: Surroundings): 
     command.action(async () => {
       const options: GlobalOptions = command.optsWithGlobals();
       const session = new Session(surroundings, options.context);
-      const waiting = patience(surroundings.stderr, () => session.waitingFor);
+      const waiting = patience(surroundings, () => session.waitingFor);
       const answer = await handler(session, command.args, command.opts()).finally(() => waiting[Symbol.dispose]());
       surroundings.stdout.write(await render(answer, options, surroundings));
       status = answer.status ?? 0;

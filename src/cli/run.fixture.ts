@@ -30,6 +30,8 @@ export function surroundings({ client = fakeClient(), input = '', terminal = fal
     stderr: { write: () => true, isTTY: terminal },
     plain: true,
     debug: false,
+    // On a slow machine a command is no other.
+    patienceMs: 600_000,
     now: () => testNow,
     connect: async () => client,
     agentSocket: undefined,

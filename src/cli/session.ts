@@ -22,6 +22,8 @@ export interface Surroundings {
   /** The user does not want colour (NO_COLOR), or the terminal has none. */
   readonly plain: boolean;
   readonly debug: boolean;
+  /** How long a command may be silent before it says on standard error what it waits for. */
+  readonly patienceMs: number;
   readonly now: () => Date;
   readonly connect: (target: Target) => Promise<Client>;
   /** Path of the agent's socket when this machine runs an agent. */
