@@ -41,8 +41,8 @@ export async function installCalico(cluster: Kubernetes, pools: readonly object[
 }
 
 /** Documents of the chart of this kind whose names are like that. */
-const ofChart = (kind: string, names: RegExp): string[] =>
-  renderChart().filter((document) => {
+const ofChart = (kind: string, names: RegExp, model = 'flannel'): string[] =>
+  renderChart({ model }).filter((document) => {
     const [, found = ''] = new RegExp(`^kind: ${kind}\nmetadata:\n {2}name: (.*)$`, 'm').exec(document) ?? [];
     return names.test(found);
   });
@@ -59,11 +59,14 @@ const bound = (kind: 'ClusterRole' | 'Role', role: string, subject: { readonly k
 
 /** What the chart brings of Calico, whatever the model: its sorts of policy. */
 export const calicoDefinitions = (): string => ofChart('CustomResourceDefinition', /\.projectcalico\.org$/).join('\n---\n');
+/** What it brings for the model `calico`, pools and blocks too. */
+export const calicoModelDefinitions = (): string =>
+  ofChart('CustomResourceDefinition', /\.projectcalico\.org$|^blocks\./, 'calico').join('\n---\n');
 
 /** What agents that are started by hand may do: as much as the chart's, for the group that their certificates name. */
-export function accessByHand(): string {
+export function accessByHand(model: 'flannel' | 'calico' = 'flannel'): string {
   const definitions = ofChart('CustomResourceDefinition', /^(hostpolicies|policystatuses|clusterpolicystatuses)\./);
-  const role = ofChart('ClusterRole', /^causeway-agent$/);
+  const role = ofChart('ClusterRole', /^causeway-agent$/, model);
   return [...definitions, ...role, bound('ClusterRole', 'causeway-agent', { kind: 'Group', name: 'causeway:agents' })].join('\n---\n');
 }
 

@@ -149,14 +149,14 @@ export class Kubernetes {
 
   /**
    * A kubelet with its container runtime, and an agent; and the Node gets its range of addresses, the `index`-th. They are
-   * services of the host, so they come back when it is rebooted.
+   * services of the host, so they come back when it is rebooted. `more` is at the end of the agent's command line.
    */
-  async startNode(host: Host, index: number = this.lab.hosts.indexOf(host) + 1): Promise<void> {
+  async startNode(host: Host, index: number = this.lab.hosts.indexOf(host) + 1, more: readonly string[] = []): Promise<void> {
     const { name } = host;
     await this.#startMachine(host, index);
     await installCni(host.file('/opt/cni/bin'));
     await this.#identities.user(`agent-${name}`, `/O=causeway:agents/CN=causeway:agent:${name}`);
-    await this.startAgent(host);
+    await this.startAgent(host, ...more);
   }
 
   async #startMachine(host: Host, index: number): Promise<void> {

@@ -1,6 +1,7 @@
 // Which ranges this host's speaker of BGP has put into the kernel. A host that changes to BGP leaves its other way to a peer only
 // when the learned one is there, and that nobody says but the kernel; so it is looked at while hosts speak so.
 import type { Cidr } from '#model/ip.ts';
+import { isSpoken } from '#drivers/speaker.ts';
 import type { Host } from '#model/resources.ts';
 
 export interface LearnedRoutesOptions {
@@ -13,7 +14,7 @@ export interface LearnedRoutesOptions {
 
 const lookMs = 500;
 
-const speaks = ({ carrying }: Host): boolean => carrying?.wants === 'bgp' || carrying?.sends?.includes('bgp') === true;
+const speaks = ({ carrying }: Host): boolean => carrying !== undefined && [carrying.wants, ...(carrying.sends ?? [])].some(isSpoken);
 
 export class LearnedRoutes implements Disposable {
   readonly #options: LearnedRoutesOptions;

@@ -16,7 +16,7 @@ import { cutConnections } from '#kernel/conntrack.ts';
 import { flannelController } from '#flannel/controller.ts';
 import { Registry } from '#flannel/registry.ts';
 import { isOurLinkName } from '#kernel/ownership.ts';
-import { type Availability, availabilityOf, hostsAmong, unusable } from '#kubernetes/availability.ts';
+import { type Availability, hostsAmong, unusable } from '#kubernetes/availability.ts';
 import { poolId } from '#kubernetes/blocks.ts';
 import { CalicoBgp } from '#kubernetes/calico-bgp.ts';
 import { calicoController, type CalicoOptions } from '#kubernetes/calico-controller.ts';
@@ -188,9 +188,8 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       own?.settle();
       const here = calico?.poolsHere();
       const ranges = [...pools.values()].flatMap(({ id, cidr }) => (here?.has(id) === false ? [] : [{ pool: id, cidr }]));
-      const wished = { ...done, ...clashes(ranges.map(({ cidr }) => cidr)) };
-      const wish =
-        calico === undefined ? wishFor(host, publicKey(), wished) : { annotations: {}, network: availabilityOf({ ...wished, ranges }) };
+      const wished = { ...done, underlay: hosts(), ...clashes(ranges.map(({ cidr }) => cidr)) };
+      const wish = wishFor(host, publicKey(), calico === undefined ? wished : { ...wished, ranges });
       if (wish !== undefined && isUsable) teller.wish(wish);
       const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
       if (isInstalled || !canAttach) return;

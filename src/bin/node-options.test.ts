@@ -36,7 +36,7 @@ const bad: readonly (readonly [string, Partial<NodeWords>, string])[] = [
   ['a range that is none', { podCidr: ['x'] }, '--pod-cidr'],
   ['two ranges of one family', { podCidr: ['10.0.0.0/16', '10.1.0.0/16'] }, '--pod-cidr'],
   ['a carriage that nobody has', { carry: 'pigeon' }, '--carry'],
-  ['a carriage of another model', { model: 'calico', carry: 'vxlan' }, '--carry'],
+  ['a carriage of another model', { model: 'calico', carry: 'host-gateway' }, '--carry'],
   ['a model that is none', { model: 'weave' }, '--model'],
 ];
 for (const [what, change, field] of bad) {

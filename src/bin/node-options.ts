@@ -28,7 +28,7 @@ export interface NodeWords {
 
 const carries: Readonly<Record<NodeOptions['model'], readonly CarryName[]>> = {
   flannel: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'],
-  calico: ['bgp', 'bgp-cross-subnet'],
+  calico: ['bgp', 'bgp-cross-subnet', 'vxlan', 'wireguard'],
 };
 function carryOf(text: string | undefined, model: NodeOptions['model']): { carry?: CarryName } {
   if (text === undefined) return {};

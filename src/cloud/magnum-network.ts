@@ -38,7 +38,7 @@ const models = ['flannel', 'calico'] as const;
 type Model = (typeof models)[number];
 const carries = {
   flannel: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
-  calico: ['bgp', 'bgp-cross-subnet'],
+  calico: ['bgp', 'bgp-cross-subnet', 'vxlan', 'wireguard'],
 } as const;
 const backends: Readonly<Record<string, string>> = { vxlan: 'vxlan', 'host-gw': 'host-gateway' };
 const ipipModes = ['Off', 'Never', 'CrossSubnet', 'Always'];

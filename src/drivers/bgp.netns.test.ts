@@ -12,6 +12,8 @@ import { Frr, hasFrr } from '#agent/frr.fixture.ts';
 import { eventually as within, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { findBird } from '#kernel/bird.ts';
 import { inNetns } from '#kernel/netns.ts';
+import { probeWireguard } from '#kernel/wireguard.ts';
+import { generateKeyPair } from '#kernel/wireguard-keys.ts';
 import { bgpLabels, type BgpRule, type BgpSettings, defaultBgp, type Peering } from '#model/bgp.ts';
 import { type Desired, emptyDesired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
@@ -31,8 +33,10 @@ const options = { skip, timeout: 120_000 };
 const network = { ...makeNetwork('aaaaaaaaaa', { model: 'calico' }), present: 'always' as const };
 const pool4 = makePool(network.id, parseCidr('10.44.0.0/16'), 26);
 const pool6 = makePool(network.id, parseCidr('fd44::/64'), 122);
-const hosts = [0, 1, 2].map((index) =>
+const keys = [0, 1, 2].map(() => generateKeyPair());
+const hosts = keys.map(({ publicKey }, index) =>
   makeHost(index + 1, {
+    wireguard: { publicKey },
     underlay: [
       { interface: 'eth0', ip: parseIp(`10.213.0.${index + 1}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
       { interface: 'eth0', ip: parseIp(`fd00:213::${index + 1}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
@@ -105,7 +109,9 @@ const pidOf = (number: number): number => Number(readFileSync(`${host(number).bi
 before(() => {
   if (skip !== false) return;
   wire = new Wire();
-  places = hosts.map((_, index) => wire.host(`host-${index + 1}`, [`10.213.0.${index + 1}/16`, `fd00:213::${index + 1}/64`]));
+  places = hosts.map((_, index) =>
+    wire.host(`host-${index + 1}`, [`10.213.0.${index + 1}/16`, `fd00:213::${index + 1}/64`], keys[index]?.privateKey),
+  );
   apply();
   boxes = locals.map((local, index) => wire.container(places[index] ?? assert.fail(), local));
   borrowedBox = wire.container(host(2), borrowed);
@@ -349,10 +355,14 @@ class Changing {
   }
 }
 
-test('a running network changes from VXLAN to BGP and back host by host, and no packet is lost', options, async (t) => {
+/** While hosts agree on keys the packets of some milliseconds may be lost, which are more on a busy machine. */
+const mostLost = { vxlan: 0, bgp: 0, 'bgp-cross-subnet': 0, wireguard: 500 } as const;
+
+test('a running network changes between VXLAN, BGP and WireGuard host by host, and no packet is lost', options, async (t) => {
   const changing = new Changing();
   assert.ok(await eventually(() => box(1).ping('10.44.0.69'), 'by VXLAN'));
-  for (const carry of ['bgp', 'vxlan'] as const) {
+  const encrypted = probeWireguard() === 'none' ? [] : (['wireguard', 'bgp', 'wireguard', 'vxlan'] as const);
+  for (const carry of ['bgp', 'bgp-cross-subnet', 'vxlan', 'bgp-cross-subnet', ...encrypted] as const) {
     const result = await lost(box(1), '10.44.0.69', async () => {
       for (const number of [1, 2, 3]) {
         changing.want(number, carry);
@@ -362,9 +372,13 @@ test('a running network changes from VXLAN to BGP and back host by host, and no 
     });
     t.diagnostic(`to ${carry}: ${result.lost} of ${result.sent} packets lost`);
     assert.ok(result.sent > 100);
-    assert.equal(result.lost, 0);
-    assert.equal(/^cwx/m.test(host(1).run('ip', '-brief', 'link')), carry === 'vxlan');
-    assert.equal(learned(1).length, carry === 'vxlan' ? 0 : 4);
+    assert.ok(result.lost <= mostLost[carry], `${result.lost} lost to ${carry}`);
+    const links = host(1).run('ip', '-brief', 'link');
+    assert.deepEqual(
+      [/^cwx/m.test(links), /^cww/m.test(links)],
+      [carry === 'vxlan' || carry === 'bgp-cross-subnet', carry === 'wireguard'],
+    );
+    assert.equal(learned(1).length, carry.startsWith('bgp') ? 4 : 0);
     assert.ok(box(3).ping('fd44::45'));
   }
 });

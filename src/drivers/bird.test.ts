@@ -20,7 +20,7 @@ const hostWith = (index: number, labels: Readonly<Record<string, string>> = {}):
     ],
   });
 const spoken: Spoken = {
-  network,
+  isNear: false,
   pools: [pool4, pool6],
   blocks: [makeBlock(pool4, 0, 'host-1'), makeBlock(pool6, 0, 'host-1')],
   local: [
@@ -126,7 +126,7 @@ const cases: Readonly<Record<string, Case>> = {
   },
   'cross-subnet': {
     hosts: [...usual, elsewhere],
-    spoken: [{ ...spoken, network: makeNetwork('aaaaaaaaaa', { model: 'calico', carry: 'bgp-cross-subnet' }) }],
+    spoken: [{ ...spoken, isNear: true }],
     bgp: { silent: [parseCidr('fd44::/64')] },
   },
 };

@@ -7,12 +7,13 @@ import type { Block, CarryName, Host } from '#model/resources.ts';
 import { carriesOn, carryTo, mtuOf } from './carriages.ts';
 import { makeBlock, makeHost, makeNetwork, makePool } from './cluster.fixture.ts';
 import type { Remote } from './driver.ts';
+import { isSpoken } from './speaker.ts';
 
 const network = makeNetwork('pods', { model: 'flannel' });
 const pool = makePool(network.id, parseCidr('10.244.0.0/16'), 24);
 const blockOf = (host: Host): Block => makeBlock(pool, host.index, host.id);
 const remote = (host: Host): Remote => ({ host, blocks: [blockOf(host)], exceptions: [] });
-const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'] as const;
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'wireguard'] as const;
 
 test('where nobody says anything all send as the network says', () => {
   const [one, two] = [makeHost(1), makeHost(2)];
@@ -36,6 +37,8 @@ test('while a change lasts links take no more than the narrowest carriage', () =
     [1450, 1400],
   );
 });
+
+const hasTunnel = (carry: CarryName): boolean => ['vxlan', 'direct-routing', 'bgp-cross-subnet'].includes(carry);
 
 /** A cluster in which every host knows of the others what it last heard, and has in the kernel what it last applied. */
 class Cluster {
@@ -75,14 +78,14 @@ class Cluster {
 
   /** Speakers that both run have told each other, unless sessions of this one take their time. */
   #learned(host: number): ReadonlySet<Cidr> {
-    const speaks = (index: number): boolean => this.#inPlace[index]?.takes.includes('bgp') === true;
+    const speaks = (index: number): boolean => this.#inPlace[index]?.takes.some(isSpoken) === true;
     const peers = speaks(host) && !this.#slow.has(host) ? this.#told.filter((_, index) => index !== host && speaks(index)) : [];
     return new Set(peers.map((peer) => blockOf(peer).cidr));
   }
 
   /** Sessions of the host take their time, or no longer. Those that are used are there. */
   toggle(host: number): void {
-    if (this.#slow.delete(host) || this.#inPlace[host]?.sends.some((carry, to) => to !== host && carry === 'bgp') === true) return;
+    if (this.#slow.delete(host) || this.#inPlace[host]?.sends.some((carry, to) => to !== host && isSpoken(carry)) === true) return;
     this.#slow.add(host);
   }
 
@@ -100,10 +103,10 @@ class Cluster {
           from === to ||
           carry === 'host-gateway' ||
           // What was learned from a speaker goes with it, here or there.
-          (takes.includes(carry) && (carry !== 'bgp' || this.#inPlace[from]?.takes.includes(carry) === true)) ||
+          (isSpoken(carry) ? takes.some(isSpoken) && this.#inPlace[from]?.takes.some(isSpoken) === true : takes.includes(carry)) ||
           // Direct routing is a plain route or a vxlan.
-          (carry === 'direct-routing' && takes.includes('vxlan')) ||
-          (carry === 'vxlan' && takes.includes('direct-routing'));
+          (carry === 'direct-routing' && takes.some(hasTunnel)) ||
+          (carry === 'vxlan' && takes.some(hasTunnel));
         return isTaken ? [] : [`${from} to ${to} by ${carry}, which takes ${takes.join()}`];
       }),
     );

@@ -7,7 +7,9 @@ import type { Cidr } from '#model/ip.ts';
 import type { CarryName, Host, Network } from '#model/resources.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
+import { shareSubnet } from './host-gateway.ts';
 import { mtuSum } from './mtu.ts';
+import { isSpoken } from './speaker.ts';
 
 /** Of one network on one host. */
 export interface Ways {
@@ -21,6 +23,7 @@ export interface Ways {
 const implied: Readonly<Partial<Record<CarryName, readonly CarryName[]>>> = {
   'direct-routing': ['vxlan', 'host-gateway'],
   vxlan: ['direct-routing'],
+  'bgp-cross-subnet': ['vxlan', 'direct-routing'],
 };
 
 function canTake(host: Host, carry: CarryName): boolean {
@@ -29,9 +32,10 @@ function canTake(host: Host, carry: CarryName): boolean {
   return carry === 'host-gateway' || receives.some((one) => one === carry || implied[one]?.includes(carry) === true);
 }
 
-/** The plan has no routes for BGP: there must be learned ones before others go. */
-function canSend({ learned }: Ways, { host, blocks }: Remote, carry: CarryName): boolean {
-  if (carry !== 'bgp' || host.carrying === undefined || learned === undefined) return canTake(host, carry);
+/** The plan has no routes for BGP: there must be learned ones before others go. To hosts behind a router there is a tunnel. */
+function canSend({ self, learned }: Ways, { host, blocks }: Remote, carry: CarryName): boolean {
+  if (carry === 'bgp-cross-subnet' && host.carrying !== undefined && !shareSubnet(self, host)) return canTake(host, 'vxlan');
+  if (!isSpoken(carry) || host.carrying === undefined || learned === undefined) return canTake(host, carry);
   return blocks.every(({ cidr }) => learned.has(cidr));
 }
 

@@ -47,7 +47,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       carry: 'bgp',
       guard: 'open',
     },
-    carries: ['bgp', 'bgp-cross-subnet'],
+    carries: ['bgp', 'bgp-cross-subnet', 'vxlan', 'wireguard'],
     frontEnds: ['Docker', 'Kubernetes'],
   },
   swarm: {

@@ -119,8 +119,10 @@ export function presentNetworks(
   const blocks = Map.groupBy(snapshot.blocks.values(), ({ network }) => network);
   const endpoints = Map.groupBy(snapshot.endpoints.values(), ({ network }) => network);
   const always = [...snapshot.networks.values()].filter(
-    ({ id, present, choices }) =>
-      present === 'always' && (isSpoken(choices.carry) || (blocks.get(id) ?? []).some(({ host }) => host === self.id)),
+    ({ id, present, model, choices }) =>
+      // Where hosts claim blocks as they need them, one without any takes part as well.
+      present === 'always' &&
+      (model === 'calico' || isSpoken(choices.carry) || (blocks.get(id) ?? []).some(({ host }) => host === self.id)),
   );
   return [...new Set([...joined.keys(), ...always.map(({ id }) => id)])].toSorted().flatMap((id) => {
     const network = snapshot.networks.get(id);
@@ -311,14 +313,12 @@ const answerOn = (link: string): Sysctl[] => [
 /** The speaker that all networks of this host share which are carried by BGP. */
 function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Host, settings: BgpSettings | 'unknown'): Part {
   if (settings === 'unknown') return {};
-  const spoken = presents
-    .filter(({ carriage }) => carriesOn(carriage, carriage.remotes).some(isSpoken))
-    .map(({ network, pools, local }): Spoken => ({
-      network,
-      pools,
-      local,
-      blocks: [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id),
-    }));
+  const spoken = presents.flatMap(({ network, pools, local, carriage }): Spoken[] => {
+    const carries = carriesOn(carriage, carriage.remotes);
+    if (!carries.some(isSpoken)) return [];
+    const blocks = [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id);
+    return [{ isNear: !carries.includes('bgp'), pools, local, blocks }];
+  });
   const speaker = speakerOf(self, snapshot.hosts.values(), spoken, settings);
   return speaker === undefined ? {} : { bird: [{ netns: '', ...renderBird(speaker) }] };
 }

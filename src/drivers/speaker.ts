@@ -3,7 +3,7 @@
 // (RFC 4456) and with routers outside. All networks of a host that are carried so share one speaker.
 import { bgpLabels, type BgpFilter, type BgpSettings, isChosen, type Peering } from '#model/bgp.ts';
 import { type Cidr, coverage, covers, type Family, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
-import type { Block, CarryName, Host, LocalEndpoint, Network, Pool } from '#model/resources.ts';
+import type { Block, CarryName, Host, LocalEndpoint, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
 import { shareSubnet } from './host-gateway.ts';
 
@@ -46,8 +46,10 @@ export interface Speaker {
   readonly sessions: readonly Session[];
 }
 
+/** A network. */
 export interface Spoken {
-  readonly network: Network;
+  /** With hosts on the same subnet alone: to others there is a tunnel. */
+  readonly isNear: boolean;
   readonly pools: readonly Pool[];
   /** Of this host. */
   readonly blocks: readonly Block[];
@@ -208,7 +210,7 @@ function ownOf(spoken: readonly Spoken[], silent: readonly Cidr[]): Cidr[] {
 /** The speaker of `self`; undefined when none of its networks is carried by BGP. Every host of them is a possible peer. */
 export function speakerOf(self: Host, hosts: Iterable<Host>, spoken: readonly Spoken[], settings: BgpSettings): Speaker | undefined {
   if (spoken.length === 0) return undefined;
-  const isNear = spoken.every(({ network }) => network.choices.carry === 'bgp-cross-subnet');
+  const isNear = spoken.every((one) => one.isNear);
   const peers = [...hosts].filter((host) => host.id !== self.id && (!isNear || shareSubnet(self, host)));
   const rangesOf = (list: readonly Spoken[]): Cidr[] => list.flatMap(({ pools }) => pools.map(({ cidr }) => cidr));
   const services = self.labels[bgpLabels.noServices] === undefined ? settings.services : [];
@@ -219,7 +221,7 @@ export function speakerOf(self: Host, hosts: Iterable<Host>, spoken: readonly Sp
     services: services.toSorted(),
     ranges: [...new Set(rangesOf(spoken))].toSorted(),
     near: {
-      ranges: rangesOf(spoken.filter(({ network }) => network.choices.carry === 'bgp-cross-subnet')).toSorted(),
+      ranges: rangesOf(spoken.filter((one) => one.isNear)).toSorted(),
       subnets: [...new Set(self.underlay.map(({ subnet }) => subnet))],
     },
     communities: settings.communities,

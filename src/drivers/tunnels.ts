@@ -44,7 +44,7 @@ export function tunnelsOf({
   const [preferred] = self.underlay;
   if (preferred === undefined) return {};
   // Hosts that say how they carry the network that all of them are in may be flannel's, or have been.
-  const isFlannels = self.carrying !== undefined && network.present === 'always';
+  const isFlannels = self.carrying !== undefined && network.present === 'always' && network.model === 'flannel';
   const flannelOf = (underlay: Underlay) =>
     isFlannels ? { flannel: familyOf(underlay.ip) === 6 ? `flannel-v6.${vni}` : `flannel.${vni}` } : {};
   const first = { link: vxlanLink(vni), underlay: preferred, mtu, ...flannelOf(preferred) };

@@ -5,7 +5,7 @@
 // what a peer may send from is what it holds, so the cipher itself keeps hosts from speaking for each other's endpoints.
 import { familyOf, hostPrefix, type Family } from '#model/ip.ts';
 import { wireguardLink, wireguardPortOf } from '#model/numbers.ts';
-import type { Host, Underlay } from '#model/resources.ts';
+import type { Host, Network, Underlay } from '#model/resources.ts';
 import type { Driver, Overhead, Remote } from './driver.ts';
 import { nodeAddresses, routesTo, underlayOf } from './vxlan.ts';
 
@@ -18,6 +18,9 @@ export function wireguardOverhead(family: Family): readonly Overhead[] {
     { what: 'WireGuard authentication tag', bytes: 16 },
   ];
 }
+
+/** Whether the first address of each block is its host's: of small blocks all are for endpoints. */
+const isNodes = ({ present, model }: Network): boolean => present === 'always' && model === 'flannel';
 
 const byHost = (a: { readonly remote: Remote }, b: { readonly remote: Remote }): number => (a.remote.host.id < b.remote.host.id ? -1 : 1);
 
@@ -53,8 +56,8 @@ export const wireguard: Driver = {
     const reachable = peersOf(remotes);
     return {
       link: [{ type: 'wireguard', netns, name: link, mtu, alias: `causeway ${network.id} ${network.name}` }],
-      // A peer takes only what a packet's sender holds, so the host itself talks by an address of its blocks.
-      addr: network.present === 'always' ? nodeAddresses(snapshot, network, self).map((address) => ({ netns, link, address })) : [],
+      // A peer takes only what a packet's sender holds, so the host itself talks by an address of its blocks, where one is the host's.
+      addr: isNodes(network) ? nodeAddresses(snapshot, network, self).map((address) => ({ netns, link, address })) : [],
       wireguard: [
         {
           netns,
@@ -64,7 +67,12 @@ export const wireguard: Driver = {
           peers: [...reachable, ...peersOf(others)].toSorted(byHost).map(({ remote, publicKey, endpoint }) => ({
             publicKey,
             endpoint,
-            allowed: [...remote.blocks.map(({ cidr }) => cidr), ...remote.exceptions.map(hostPrefix)],
+            allowed: [
+              ...remote.blocks.map(({ cidr }) => cidr),
+              ...remote.exceptions.map(hostPrefix),
+              // What the peer sends itself comes from there.
+              ...(network.present === 'always' && !isNodes(network) ? remote.host.underlay.map(({ ip }) => hostPrefix(ip)) : []),
+            ],
           })),
         },
       ],

@@ -90,16 +90,21 @@ export function writeAnnotations(telling: Telling): Record<string, string | null
   const words = { carry: carrying.wants, vni, publicKey };
   const data6 = tunnel6 === undefined ? null : backendData({ ...words, vtepMac: tunnel6 });
   return {
+    ...writeOwn(telling),
     [`${flannel}kube-subnet-manager`]: 'true',
     [`${flannel}backend-type`]: backendOf[carrying.wants] ?? carrying.wants,
     [`${flannel}backend-data`]: JSON.stringify(backendData({ ...words, vtepMac: carrying.vtepMac ?? vtepMac(index) })),
     [`${flannel}backend-v6-data`]: data6 === null ? null : JSON.stringify(data6),
     [`${flannel}public-ip`]: publicIp ?? null,
     [`${flannel}public-ipv6`]: (hasIpv6 ? publicIp6 : undefined) ?? null,
-    [`${own}carry`]: carrying.wants,
-    [`${own}sends`]: carrying.sends?.join(',') ?? null,
-    [`${own}receives`]: carrying.receives?.join(',') ?? null,
-    [vtepKey]: carrying.vtepMac ?? null,
-    [wireguardKey]: publicKey ?? null,
   };
 }
+
+/** What it says to hosts of ours alone. */
+export const writeOwn = ({ carrying, publicKey }: Pick<Telling, 'carrying' | 'publicKey'>): Record<string, string | null> => ({
+  [`${own}carry`]: carrying.wants,
+  [`${own}sends`]: carrying.sends?.join(',') ?? null,
+  [`${own}receives`]: carrying.receives?.join(',') ?? null,
+  [vtepKey]: carrying.vtepMac ?? null,
+  [wireguardKey]: publicKey ?? null,
+});

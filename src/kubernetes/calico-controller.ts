@@ -88,7 +88,7 @@ class CalicoWatch {
     this.#follow(first, 'IP pools', [`${group}/ippools`], {
       into: facts.pools,
       read: (item, name) => readPool(name, specOf(item), createdAtOf(item)),
-      tells: ['networks', 'pools'],
+      tells: ['networks', 'pools', 'hosts'],
       changed: options.poolsChanged,
     });
     this.#follow(first, 'IP reservations', [`${group}/ipreservations`], {
@@ -186,7 +186,7 @@ class CalicoWatch {
   }
 
   #factsOf(kind: Fact['kind']): Fact[] {
-    const { facts } = this.#watching;
+    const { facts, options } = this.#watching;
     switch (kind) {
       case 'networks':
         return [{ kind, item: facts.network() }];
@@ -194,7 +194,7 @@ class CalicoWatch {
         return [...facts.pools.values()].map((pool) => ({ kind, item: facts.poolOf(pool) }));
       case 'hosts':
       default:
-        return [...facts.hosts.values()].map((item) => ({ kind: 'hosts', item }));
+        return [...facts.hosts.values()].map((item) => ({ kind: 'hosts', item: facts.host(item, options.host) }));
     }
   }
 
@@ -268,7 +268,7 @@ export function calicoController(
     skewMs: () => undefined,
     report() {
       const self = facts.hosts.get(host);
-      if (self !== undefined) return Promise.resolve(self);
+      if (self !== undefined) return Promise.resolve(facts.host(self, host));
       return Promise.reject(new Fault('unavailable', `There is no Node ${host} with an address`, { hint: 'Does --host name the Node?' }));
     },
   };

@@ -10,7 +10,8 @@ import { unknownInterface } from '#model/numbers.ts';
 import type { CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
 import { poolId } from './blocks.ts';
-import { type IpamSettings, type IpPool, overlappedPools } from './calico.ts';
+import { readAnnotations } from './annotations.ts';
+import { calicoCarries, type IpamSettings, type IpPool, overlappedPools } from './calico.ts';
 import { revisionOf } from './client.ts';
 import { internalIps, peerMtu, podNetwork } from './nodes.ts';
 
@@ -42,6 +43,7 @@ export function readCalicoNode(item: unknown): Host | undefined {
     const value = metadata.annotations[key];
     return value === undefined ? [] : [[key, value] as const];
   });
+  const { carrying, wireguard } = readAnnotations(metadata.annotations);
   return {
     id: metadata.name,
     name: metadata.name,
@@ -50,6 +52,8 @@ export function readCalicoNode(item: unknown): Host | undefined {
     labels: { ...metadata.labels, ...Object.fromEntries(told) },
     index: indexOf(first),
     generation: 0,
+    ...(carrying === undefined ? {} : { carrying }),
+    ...(wireguard === undefined ? {} : { wireguard }),
     underlay: addresses.map((ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
     status: { ready: true, seenAt: metadata.creationTimestamp, desired: 0, applied: 0, failing: [], features: {} },
@@ -78,9 +82,18 @@ export class CalicoFacts {
     this.#ipam = ipam ?? usualIpam;
   }
 
+  /** What this host itself wants. */
+  get #wanted(): CarryName {
+    return this.#carry ?? calicoCarries.findLast((carry) => [...this.pools.values()].some((pool) => pool.carry === carry)) ?? 'bgp';
+  }
+
+  /** A host as others tell of it; of this one the API says only what it sent by when it last said so. */
+  host(item: Host, self: string): Host {
+    return item.id === self ? { ...item, carrying: { wants: this.#wanted, sends: item.carrying?.sends ?? [] } } : item;
+  }
+
   network(): Network {
-    const tunnelled = [...this.pools.values()].some((pool) => pool.tunnelled);
-    const choices = choicesFor('calico', { carry: this.#carry ?? (tunnelled ? 'bgp-cross-subnet' : 'bgp') });
+    const choices = choicesFor('calico', { carry: this.#wanted });
     const { strictAffinity, maxBlocksPerHost } = this.ipam;
     return {
       id: podNetwork.id,
@@ -91,7 +104,7 @@ export class CalicoFacts {
       model: 'calico',
       tenant: 'default',
       choices: { ...choices, address: { ...choices.address, borrow: !strictAffinity, blocksPerHost: maxBlocksPerHost } },
-      encrypted: false,
+      encrypted: choices.carry === 'wireguard',
       internal: false,
       vni: podNetwork.vni,
       attachable: false,

@@ -34,7 +34,12 @@ const answer = (path: string, items: readonly object[], ...watches: readonly obj
 test('nodes, pools and blocks are told as one stream, and odd ones are left out', async () => {
   const warnings: unknown[] = [];
   answer('/api/v1/nodes', [
-    node('one', '10.213.0.1', { rack: 'a' }, { 'projectcalico.org/ASNumber': '64513' }),
+    node(
+      'one',
+      '10.213.0.1',
+      { rack: 'a' },
+      { 'projectcalico.org/ASNumber': '64513', 'causeway.dev/carry': 'bgp', 'causeway.dev/sends': 'bgp' },
+    ),
     node('none', 'no address'),
   ]);
   answer(`${group}/ippools`, [spec('main', { cidr: '10.50.0.0/16', vxlanMode: 'CrossSubnet' }), spec('odd', { cidr: 'x' })]);
@@ -79,6 +84,8 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
   );
   assert.deepEqual([pool.cidr, pool.blockLength, Object.values(pool.reserved)], ['10.50.0.0/16', 26, ['10.50.0.1/32']]);
   assert.deepEqual(host.labels, { rack: 'a', 'projectcalico.org/ASNumber': '64513' });
+  // What it wants itself, and what it said last that it sends by.
+  assert.deepEqual(host.carrying, { wants: 'bgp-cross-subnet', sends: ['bgp'] });
   assert.equal(warnings.length, 1);
   assert.deepEqual([...facts.pools.keys()], ['main']);
 });

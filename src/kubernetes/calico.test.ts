@@ -4,6 +4,8 @@ import { isFault } from '#model/fault.ts';
 import { parseSelector } from '#model/selector.ts';
 import { overlappedPools, readIpam, readPool, readReservation } from './calico.ts';
 
+const carriedBy = (vxlanMode: string): string => readPool('some', { cidr: '10.0.0.0/16', vxlanMode }).carry;
+
 test('a pool as Calico’s own manifest has it', () => {
   const spec = { cidr: '192.168.0.0/16', ipipMode: 'Always', vxlanMode: 'Never', natOutgoing: true, nodeSelector: 'all()', blockSize: 26 };
   assert.deepEqual(readPool('default-ipv4-ippool', spec), {
@@ -11,7 +13,7 @@ test('a pool as Calico’s own manifest has it', () => {
     createdAt: '1970-01-01T00:00:00Z',
     cidr: '192.168.0.0/16',
     blockLength: 26,
-    tunnelled: true,
+    carry: 'bgp-cross-subnet',
     announced: true,
     forPods: true,
     automatic: true,
@@ -19,7 +21,8 @@ test('a pool as Calico’s own manifest has it', () => {
     namespaces: parseSelector(''),
   });
   const six = readPool('six', { cidr: 'fd00::/64', disableBGPExport: true, allowedUses: ['Tunnel'], assignmentMode: 'Manual' });
-  assert.deepEqual([six.blockLength, six.tunnelled, six.announced, six.forPods, six.automatic], [122, false, false, false, false]);
+  assert.deepEqual([six.blockLength, six.carry, six.announced, six.forPods, six.automatic], [122, 'bgp', false, false, false]);
+  assert.deepEqual(['', 'Never', 'CrossSubnet', 'Always'].map(carriedBy), ['bgp', 'bgp', 'bgp-cross-subnet', 'vxlan']);
   assert.equal(readPool('off', { cidr: '10.0.0.0/16', disabled: true }).forPods, false);
 });
 

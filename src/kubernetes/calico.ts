@@ -28,8 +28,8 @@ export interface IpPool {
   readonly createdAt: string;
   readonly cidr: Cidr;
   readonly blockLength: number;
-  /** Whether packets between hosts in different subnets go through a tunnel. */
-  readonly tunnelled: boolean;
+  /** How packets go between hosts. */
+  readonly carry: CalicoCarry;
   readonly announced: boolean;
   /** For pods at all; and for those that do not ask for it by name. */
   readonly forPods: boolean;
@@ -40,7 +40,15 @@ export interface IpPool {
 
 const usualLength = { 4: 26, 6: 122 } as const;
 
-const isTunnel = (mode: string): boolean => mode === 'Always' || mode === 'CrossSubnet';
+/** Weakest first: with pools that say different things, all are carried as the last of them. */
+export const calicoCarries = ['bgp', 'bgp-cross-subnet', 'vxlan'] as const;
+export type CalicoCarry = (typeof calicoCarries)[number];
+
+/** In place of IP-in-IP there is a tunnel between subnets. */
+function carryOf(vxlanMode: string, ipipMode: string): CalicoCarry {
+  if (vxlanMode === 'Always') return 'vxlan';
+  return vxlanMode === 'CrossSubnet' || ipipMode === 'Always' || ipipMode === 'CrossSubnet' ? 'bgp-cross-subnet' : 'bgp';
+}
 
 /** `createdAt`: of the resource; by default before all others. Fault `invalid` with the field's name. */
 export function readPool(name: string, spec: unknown, createdAt = '1970-01-01T00:00:00Z'): IpPool {
@@ -61,7 +69,7 @@ export function readPool(name: string, spec: unknown, createdAt = '1970-01-01T00
     createdAt,
     cidr: said.cidr,
     blockLength,
-    tunnelled: isTunnel(said.vxlanMode) || isTunnel(said.ipipMode),
+    carry: carryOf(said.vxlanMode, said.ipipMode),
     announced: !said.disableBGPExport,
     forPods: !said.disabled && (said.allowedUses.length === 0 || said.allowedUses.includes('Workload')),
     automatic: said.assignmentMode !== 'Manual',

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeBlock, makeHost, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
-import { parseCidr } from '#model/ip.ts';
+import { type Cidr, hostPrefix, parseCidr } from '#model/ip.ts';
+import type { Host } from '#model/resources.ts';
 import { type Wished, wishFor } from './carrying.ts';
 import { clusterNetwork, podNetwork } from './nodes.ts';
 
@@ -14,7 +15,7 @@ const hosts = [makeHost(1, { carrying: { wants: 'wireguard' } }), makeHost(2, { 
 
 const wished = (change: Partial<Wished> = {}) => {
   const facts = snapshotOf({ hosts, networks: [network], pools: [pool], blocks });
-  return wishFor('host-1', 'key', { facts, isInPlace: true, isExhausted: () => false, ...change });
+  return wishFor('host-1', 'key', { facts, underlay: hosts[0]?.underlay ?? [], isInPlace: true, isExhausted: () => false, ...change });
 };
 
 test('what is in place is told with what is wanted and what is used meanwhile', () => {
@@ -28,4 +29,22 @@ test('what is in place is told with what is wanted and what is used meanwhile', 
 
 test('nothing is told while something is not in place, or the node has no range', () => {
   assert.deepEqual([wished({ isInPlace: false }), wished({ facts: snapshotOf({ hosts, networks: [network] }) })], [undefined, undefined]);
+});
+
+/** As its Node tells. */
+const crossing = (index: number): Host => {
+  const host = makeHost(index, { carrying: { wants: 'bgp-cross-subnet', receives: ['bgp-cross-subnet', 'vxlan'] } });
+  return { ...host, underlay: host.underlay.map((one) => ({ ...one, subnet: hostPrefix(one.ip) })) };
+};
+
+test('a neighbour is sent to by BGP from when its way is learned on, although Nodes do not tell of subnets', () => {
+  const { underlay } = makeHost(1);
+  const facts = snapshotOf({ hosts: [crossing(1), crossing(2)], networks: [network], pools: [pool], blocks });
+  const says = (learned: readonly Cidr[]): unknown[] => {
+    const { annotations } = wished({ facts, underlay, learned: new Set(learned) }) ?? assert.fail();
+    return ['sends', 'receives'].map((key) => annotations[`causeway.dev/${key}`]);
+  };
+  // Its tunnel stays in place until then.
+  assert.deepEqual(says([]), ['vxlan', 'bgp-cross-subnet,vxlan']);
+  assert.deepEqual(says([parseCidr('10.244.2.0/24')]), ['bgp-cross-subnet', 'bgp-cross-subnet']);
 });

@@ -4,8 +4,8 @@ import { carriesOn, carryTo } from '#drivers/carriages.ts';
 import type { Remote } from '#drivers/driver.ts';
 import { tunnelMac, tunnelsOf } from '#drivers/tunnels.ts';
 import { type Cidr, familyOf } from '#model/ip.ts';
-import type { Snapshot } from '#model/resources.ts';
-import { writeAnnotations } from './annotations.ts';
+import type { Snapshot, Underlay } from '#model/resources.ts';
+import { writeAnnotations, writeOwn } from './annotations.ts';
 import { type Availability, availabilityOf } from './availability.ts';
 import type { NodeWish } from './node-teller.ts';
 import { podNetwork } from './nodes.ts';
@@ -21,7 +21,12 @@ export interface Applied {
   readonly isExhausted: (pool: string) => boolean;
 }
 
-export interface Wished extends Applied, Pick<Availability, 'hosts' | 'services'> {}
+export interface Wished extends Applied, Pick<Availability, 'hosts' | 'services'> {
+  /** The host's own, which it plans with: its Node says nothing of subnets. */
+  readonly underlay: readonly Underlay[];
+  /** Of which pods get their addresses here; absent: this host's own part. */
+  readonly ranges?: Availability['ranges'];
+}
 
 /** Undefined while there is no such host, or while what is in place is not what it should be. */
 export function wishFor(host: string, publicKey: string | undefined, wished: Wished): NodeWish | undefined {
@@ -29,7 +34,9 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
   const self = facts.hosts.get(host);
   const network = facts.networks.get(podNetwork.id);
   const own = [...facts.blocks.values()].filter((block) => block.host === host && block.network === podNetwork.id);
-  if (self?.carrying === undefined || network === undefined || own.length === 0 || !isInPlace) return undefined;
+  if (self?.carrying === undefined || network === undefined || !isInPlace) return undefined;
+  const isFlannels = network.model === 'flannel';
+  if (isFlannels && own.length === 0) return undefined;
   const remotes: Remote[] = [...facts.hosts.values()]
     .filter(({ id }) => id !== host)
     .map((one) => ({
@@ -37,13 +44,16 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
       blocks: [...facts.blocks.values()].filter((block) => block.host === one.id && block.network === podNetwork.id),
       exceptions: [],
     }));
-  const ways = { network, self, learned };
+  const ways = { network, self: { ...self, underlay: wished.underlay }, learned };
   const { sends: _before, receives: _none, ...wanted } = self.carrying;
   const carrying = {
     ...wanted,
     sends: [...new Set(remotes.map((remote) => carryTo(ways, remote)))].toSorted(),
     receives: carriesOn(ways, remotes).toSorted(),
   };
+  const available = availabilityOf({ ranges: own, ...wished });
+  // In the model calico nodes of flannel are not spoken to.
+  if (!isFlannels) return { annotations: writeOwn({ carrying, publicKey }), network: available };
   const underlay = self.underlay.map(({ ip }) => ip);
   const { first, second } = tunnelsOf({ network, self, mtu: 0, remotes });
   const six = [second, first].find((tunnel) => tunnel !== undefined && familyOf(tunnel.underlay.ip) === 6);
@@ -58,6 +68,6 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
   };
   return {
     annotations: writeAnnotations(telling),
-    network: availabilityOf({ ...wished, ranges: own }),
+    network: available,
   };
 }

@@ -131,7 +131,7 @@ class Node {
       this.host.ip('link', 'del', this.wireguard);
     }
     bring();
-    const wish = wishFor(self.id, this.keys.publicKey, { facts, isInPlace: true, isExhausted: () => false });
+    const wish = wishFor(self.id, this.keys.publicKey, { facts, underlay: self.underlay, isInPlace: true, isExhausted: () => false });
     const written = Object.entries(wish?.annotations ?? {}).filter((pair): pair is [string, string] => pair[1] !== null);
     this.annotations = Object.fromEntries(written);
   }

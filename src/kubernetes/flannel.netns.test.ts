@@ -107,7 +107,8 @@ function facts(backend: Backend, wants: CarryName, families: Families): Facts {
 /** What a host of flannel reads of our Node. A node tells others what it wants; flannel sends everybody by its own backend. */
 function toldTo(backend: Backend, families: Families): Told[] {
   const { snapshot } = facts(backend, backend, families);
-  const wish = wishFor('ours', keys.publicKey, { facts: snapshot, isInPlace: true, isExhausted: () => false });
+  const { underlay = [] } = snapshot.hosts.get('ours') ?? {};
+  const wish = wishFor('ours', keys.publicKey, { facts: snapshot, underlay, isInPlace: true, isExhausted: () => false });
   const written = wish?.annotations ?? {};
   return families.map((family) => ({
     subnet: ours[family].subnet,

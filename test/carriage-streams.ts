@@ -1,0 +1,72 @@
+// What goes on between two pods while nodes change how they carry packets: a packet each millisecond, and a connection that says numbers.
+// Both begin and end in the pods' network namespaces, by programs of their nodes.
+import assert from 'node:assert/strict';
+import type { Host } from '#lab/host.ts';
+import { until } from '#lab/until.ts';
+
+/** Runs a line of shell in the network namespace of the pod with that address. */
+export const inside = (ip: string, line: string): string[] => [
+  'sh',
+  '-c',
+  `for ns in $(ip netns list | cut -d' ' -f1); do
+     ip -n $ns -o addr | grep -qF '${ip}/' && exec ip netns exec $ns sh -c '${line}'
+   done; exit 1`,
+];
+
+/**
+ * A packet every millisecond from one pod to the other; how many were lost until it is told to stop: numbers that are missing among the
+ * answers. Those that are under way then are not looked at.
+ */
+export function pinging(from: Host, ips: readonly [string, string]): () => Promise<number> {
+  // Its socket has room for some 150 packets: it gets the answers to its own ones alone, and a processor whenever it needs one.
+  const line = `echo 0 0 >/proc/sys/net/ipv4/ping_group_range && exec nice -n -20 ping -n -i 0.001 ${ips[1]}`;
+  const ping = from.spawn(inside(ips[0], line));
+  let printed = '';
+  ping.child.stdout?.on('data', (bytes) => (printed += String(bytes)));
+  return async () => {
+    ping.kill('SIGINT');
+    await ping.ended;
+    const answered = new Set<number>();
+    let last = 0;
+    for (const [, text] of printed.matchAll(/icmp_seq=(\d+) ttl/g)) {
+      // Of the number there are the last 16 bits.
+      const number = Number(text) + 65_536 * Math.round((last - Number(text)) / 65_536);
+      answered.add(number);
+      last = Math.max(last, number);
+    }
+    assert.ok(answered.size > 100, printed);
+    return last - answered.size;
+  };
+}
+
+export interface Traffic {
+  /** How many numbers have come, without one missing. */
+  count(): number;
+  stop(): void;
+}
+
+/** A connection that says numbers, from one pod to the other, until told to stop. */
+export async function traffic(from: Host, to: Host, ips: readonly [string, string]): Promise<Traffic> {
+  const socket = ips[1].includes(':') ? { listen: 'TCP6-LISTEN', ip: `[${ips[1]}]` } : { listen: 'TCP-LISTEN', ip: ips[1] };
+  const listener = to.spawn(inside(ips[1], `exec socat -u ${socket.listen}:9100,reuseaddr STDOUT`));
+  let heard = '';
+  listener.child.stdout?.on('data', (bytes) => (heard += String(bytes)));
+  await until('the listener', async () => (await to.exec(inside(ips[1], 'ss -Hltn sport = :9100'), { anyStatus: true })).stdout !== '');
+  const numbers = 'i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done';
+  const talker = from.spawn(inside(ips[0], `(${numbers}) | socat -u STDIN TCP:${socket.ip}:9100`));
+  await until('numbers', () => Promise.resolve(heard.length > 20));
+  return {
+    count(): number {
+      const lines = heard.split('\n').slice(0, -1).map(Number);
+      assert.deepEqual(lines, [...lines.keys()]);
+      return lines.length;
+    },
+    stop(): void {
+      talker.kill('SIGKILL');
+      listener.kill('SIGKILL');
+    },
+  };
+}
+
+/** While two hosts agree on keys a few milliseconds may be. */
+export const mostLost = { wireguard: 100, bgp: 0, 'bgp-cross-subnet': 0, 'host-gateway': 0, vxlan: 0 } as const;
