@@ -3,121 +3,68 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import * as v from 'valibot';
 import { buildCni } from '#lab/cni.ts';
-import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
-import type { Host } from '#lab/host.ts';
-import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
+import { destroyLab, type Lab } from '#lab/lab.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
 import { until } from '#lab/until.ts';
+import { inside, mostLost, pinging, type Traffic, traffic } from './carriage-streams.ts';
+import { KubernetesBed, podOf, type PodObject, stay } from './kubernetes-bed.ts';
 
 const name = 'cni-test';
+let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
 
 before(async () => {
-  await destroyLab(name);
-  lab = await createLab({ name, hosts: 2 });
-  cluster = new Kubernetes(lab);
-  await cluster.start();
-  await cluster.apply(pod('one', 'host1'), pod('two', 'host2'));
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
+  bed = await KubernetesBed.start(name, { families: [4, 6] });
+  ({ lab, cluster } = bed);
+  await bed.run(pod('one', 'host1'), pod('two', 'host2'));
 });
 after(() => destroyLab(name));
 
-function pod(podName: string, nodeName: string, annotations: object = {}): object {
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name: podName, annotations },
-    spec: {
-      nodeName,
-      terminationGracePeriodSeconds: 0,
-      containers: [{ name: 'box', image: boxPodImage, imagePullPolicy: 'Never', command: ['sleep', '86400'] }],
-    },
-  };
-}
-const ipOf = (podName: string): Promise<string> => cluster.kubectl('get', 'pod', podName, '--output=jsonpath={.status.podIP}');
-
-/** Runs a line of shell in the network namespace of the pod with that address. */
-const inside = (ip: string, line: string): string[] => [
-  'sh',
-  '-c',
-  `for ns in $(ip netns list | cut -d' ' -f1); do
-     ip -n $ns -o addr | grep -qF '${ip}/' && exec ip netns exec $ns sh -c '${line}'
-   done; exit 1`,
-];
+const pod = (podName: string, node: string, annotations: Readonly<Record<string, string>> = {}): PodObject =>
+  podOf(podName, { node, annotations, command: stay });
+const ipOf = (podName: string): Promise<string> => bed.ipOf(podName);
 const annotation = (node: string, key: string): Promise<string> =>
   cluster.kubectl('get', 'node', node, `--output=jsonpath={.metadata.annotations.${key.replaceAll('.', '\\.')}}`);
 
-const statistics = v.pipe(
-  v.string(),
-  v.transform((text) => /(\d+) packets transmitted, (\d+) received/.exec(text)?.slice(1).map(Number)),
-  v.tuple([v.number(), v.number()]),
-);
-
-/** A packet every millisecond from one pod to the other; how many were lost when it is told to stop. */
-function pinging(from: Host, ips: readonly [string, string]): () => Promise<number> {
-  const ping = from.spawn(inside(ips[0], `exec ping -n -q -i 0.001 ${ips[1]}`));
-  let printed = '';
-  ping.child.stdout?.on('data', (bytes) => (printed += String(bytes)));
-  return async () => {
-    ping.kill('SIGINT');
-    await ping.ended;
-    const [sent, received] = v.parse(statistics, printed);
-    assert.ok(sent > 100, printed);
-    return sent - received;
-  };
+/** Addresses of both pods, of each family. */
+async function pairs(): Promise<(readonly [string, string])[]> {
+  const [one, two] = [await bed.ipsOf('one'), await bed.ipsOf('two')];
+  return one.map((ip, family) => [ip, two[family] ?? ''] as const);
 }
 
-/** A connection that says numbers, from one pod to the other, until told to stop. */
-async function traffic(from: Host, to: Host, ips: readonly [string, string]) {
-  const listener = to.spawn(inside(ips[1], 'exec socat -u TCP-LISTEN:9100,reuseaddr STDOUT'));
-  let heard = '';
-  listener.child.stdout?.on('data', (bytes) => (heard += String(bytes)));
-  await until('the listener', async () => (await to.exec(inside(ips[1], 'ss -Hltn sport = :9100'), { anyStatus: true })).stdout !== '');
-  const numbers = 'i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done';
-  const talker = from.spawn(inside(ips[0], `(${numbers}) | socat -u STDIN TCP:${ips[1]}:9100`));
-  await until('numbers', () => Promise.resolve(heard.length > 20));
-  return {
-    /** How many numbers have come, without one missing. */
-    count(): number {
-      const lines = heard.split('\n').slice(0, -1).map(Number);
-      assert.deepEqual(lines, [...lines.keys()]);
-      return lines.length;
-    },
-    stop(): void {
-      talker.kill('SIGKILL');
-      listener.kill('SIGKILL');
-    },
-  };
-}
-
-/** What was under way when ping was told to stop counts as lost; while two hosts agree on keys a few milliseconds may be. */
-const most = { wireguard: 100, bgp: 3, 'host-gateway': 3, vxlan: 3 } as const;
-
-test('a running cluster changes its carriage node by node, and no connection is lost', async () => {
+test('a running cluster changes its carriage node by node, and no connection of either family is lost', async () => {
   const [one, two] = [lab.host('host1'), lab.host('host2')];
-  const ips = [await ipOf('one'), await ipOf('two')] as const;
-  const flow = await traffic(one, two, ips);
-  const lost: [carry: keyof typeof most, packets: number][] = [];
+  const both = await pairs();
+  assert.equal(both.length, 2);
+  const flows: Traffic[] = [];
+  for (const ips of both) flows.push(await traffic(one, two, ips));
+  const counts = (): number[] => flows.map((flow) => flow.count());
+  const lost: [carry: keyof typeof mostLost, packets: readonly number[]][] = [];
   for (const carry of ['bgp', 'vxlan', 'wireguard', 'bgp', 'host-gateway', 'vxlan'] as const) {
-    const stop = pinging(one, ips);
+    const stops = both.map((ips) => pinging(one, ips));
     for (const host of lab.hosts) {
       await host.stopService('agent');
       await cluster.startAgent(host, '--carry', carry);
-      const seen = flow.count();
-      await until('more numbers', () => Promise.resolve(flow.count() > seen + 20));
+      const seen = counts();
+      await until('more numbers', () => Promise.resolve(counts().every((count, index) => count > (seen[index] ?? 0) + 20)));
     }
     for (const { name: node } of lab.hosts)
       await until(`${node} to take nothing but ${carry}`, async () => (await annotation(node, 'causeway.dev/receives')) === carry);
-    lost.push([carry, await stop()]);
-    if (carry === 'bgp') assert.match(await one.ask(['ip', 'route', 'get', ips[1]]), new RegExp(`via ${two.address} dev eth0`));
+    lost.push([carry, await Promise.all(stops.map((stop) => stop()))]);
+    for (const [, far] of both) {
+      const way = await one.ask(['ip', 'route', 'get', far]);
+      if (carry === 'bgp') assert.match(way, new RegExp(`via (${two.address}|fe80:\\S+|${two.address6}) dev eth0`));
+      if (carry === 'wireguard') assert.match(way, / dev cww1 /);
+    }
   }
-  flow.stop();
+  for (const flow of flows) flow.stop();
   const links = await one.ask(['ip', '-br', 'link']);
   assert.match(links, /^cwx1\W/m);
   assert.doesNotMatch(links, /^cww1\W/m);
-  assert.equal(await one.ask(['ip', 'route', 'show', 'proto', 'bird']), '');
+  for (const family of ['-4', '-6']) assert.equal(await one.ask(['ip', family, 'route', 'show', 'proto', 'bird']), '');
   assert.ok(
-    lost.every(([carry, packets]) => packets <= most[carry]),
+    lost.every(([carry, packets]) => packets.every((some) => some <= mostLost[carry])),
     `packets lost: ${JSON.stringify(lost)}`,
   );
 });
@@ -172,12 +119,11 @@ test('a node of flannel joins: its pods and those of ours reach each other', asy
 
 test("annotations of a pod limit its bandwidth on its host's end", async () => {
   const limits = { 'kubernetes.io/ingress-bandwidth': '8M', 'kubernetes.io/egress-bandwidth': '16M' };
-  await cluster.apply(pod('slow', 'host1', limits));
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', 'slow', '--timeout=60s');
+  await bed.run(pod('slow', 'host1', limits));
   const qdiscs = await lab.host('host1').ask(['tc', 'qdisc', 'show']);
   assert.match(qdiscs, /qdisc tbf \w+: dev cwe\w+ root .*rate 8Mbit burst 64Kb/);
   assert.match(qdiscs, /qdisc tbf \w+: dev cwi\w+ root .*rate 16Mbit burst /);
-  await cluster.kubectl('delete', 'pod', 'slow', '--wait');
+  await bed.remove('slow');
   await until('the limit to be gone', async () => !(await lab.host('host1').ask(['tc', 'qdisc', 'show'])).includes('tbf'));
 });
 
