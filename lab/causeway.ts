@@ -37,6 +37,11 @@ export const stopAgent = (host: Host): Promise<void> => host.stopService('agent'
 /** As the kernel's memory killer would. */
 export const killAgent = (host: Host): Promise<void> => host.stopService('agent', 'SIGKILL');
 
+/** Takes everything of an agent off the host, on which none runs any more. */
+export async function uninstallAgent(host: Host): Promise<void> {
+  await host.exec([...program('agent'), '--uninstall']);
+}
+
 /** Starts a controller on the host; the caller asks its API whether it is ready, unless a socket is given. */
 export function startController(host: Host, options: RunOptions = {}): Promise<void> {
   return host.startService({

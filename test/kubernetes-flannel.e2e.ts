@@ -1,134 +1,38 @@
-// A cluster that runs as flannel has made it, taken over node by node while its pods talk: each node has flannel's device, its routes
-// and rules, the plugins `bridge`, `host-local` and `portmap`, and real pods on the bridge. flannel itself is not at hand; what it
-// would have done is done here by its documentation, with ip(8), bridge(8), iptables(8) and the Node's annotations.
+// A cluster that runs as flannel has made it, taken over node by node while its pods talk, by each of flannel's backends: real pods on
+// the bridge that flannel's plugins made (flannel-bed.ts).
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { addPeer, type Told } from '#agent/flannel.fixture.ts';
-import { Place } from '#agent/namespaces.fixture.ts';
+import type { Backend } from '#agent/flannel.fixture.ts';
+import { stopAgent, uninstallAgent } from '#lab/causeway.ts';
 import type { Host, LabProcess } from '#lab/host.ts';
 import { accessByHand } from '#lab/kubernetes-install.ts';
-import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
-import { podRange, podRanges } from '#lab/kubernetes-control-plane.ts';
-import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
+import { destroyLab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
-import { contains, type Family, parseCidr, parseIp } from '#model/ip.ts';
+import { contains, parseCidr, parseIp } from '#model/ip.ts';
+import { families, FlannelNodes } from './flannel-bed.ts';
+import { KubernetesBed, podOf, type PodObject, stay } from './kubernetes-bed.ts';
 
 const name = 'pods-flannel-test';
 const patience = { timeoutMs: 60_000, intervalMs: 200 };
-const plugins = ['bridge', 'host-local', 'portmap', 'loopback'];
-let lab: Lab;
+let bed: KubernetesBed;
 let cluster: Kubernetes;
+let nodes: FlannelNodes;
 const hosts = [1, 2, 3] as const;
 type Index = (typeof hosts)[number];
-const host = (index: Index): Host => lab.host(`host${index}`);
-const placeOf = (index: Index): Place => new Place(host(index).netns);
-const families = [4, 6] as const;
-/** What a node of flannel has of one family. */
-const endOf = (index: Index, family: Family) => {
-  const four = { subnet: `10.244.${index}.0/24`, ip: host(index).address, link: 'flannel.1', mac: `6a:01:02:03:04:0${index}` };
-  const six = { subnet: `fd00:10:244:${index}::/64`, ip: host(index).address6, link: 'flannel-v6.1', mac: `6a:01:02:03:06:0${index}` };
-  const { mac, ...end } = family === 4 ? four : six;
-  return { ...end, data: { VNI: 1, VtepMAC: mac } };
-};
-const rangeOf = (index: Index): string => endOf(index, 4).subnet;
-
-const podOf = (podName: string, index: Index): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name: podName },
-  spec: {
-    nodeName: `host${index}`,
-    terminationGracePeriodSeconds: 0,
-    containers: [{ name: 'box', image: boxPodImage, imagePullPolicy: 'Never', command: ['sleep', '2147483647'] }],
-  },
-});
-const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => cluster.kubectl('exec', podName, '--', ...argv);
-/** First the IPv4 one. */
-const ipsOf = (podName: string): Promise<string[]> =>
-  cluster.kubectl('get', 'pod', podName, '--output=jsonpath={.status.podIPs[*].ip}').then((text) => text.split(' '));
-
-/** What the `flannel` plugin would have the others do. */
-const conflist = (index: Index): object => ({
-  name: 'cbr0',
-  cniVersion: '0.3.1',
-  plugins: [
-    {
-      type: 'bridge',
-      bridge: 'cni0',
-      hairpinMode: true,
-      isDefaultGateway: true,
-      mtu: 1400,
-      ipam: {
-        type: 'host-local',
-        ranges: families.map((family) => [{ subnet: endOf(index, family).subnet }]),
-        routes: families.map((family) => ({ dst: podRanges[family] })),
-      },
-    },
-    { type: 'portmap', capabilities: { portMappings: true } },
-  ],
-});
-
-/** Its masquerading and forwarding rules (pkg/trafficmngr/iptables). */
-function writeRules(place: Place, own: string): void {
-  const nat = (...words: readonly string[]): string => place.run('iptables', '-t', 'nat', ...words);
-  nat('-N', 'FLANNEL-POSTRTG');
-  nat('-A', 'POSTROUTING', '-j', 'FLANNEL-POSTRTG');
-  const post = ['-A', 'FLANNEL-POSTRTG'];
-  nat(...post, '-s', own, '-d', podRange, '-j', 'RETURN');
-  nat(...post, '-s', podRange, '-d', own, '-j', 'RETURN');
-  nat(...post, '!', '-s', podRange, '-d', own, '-j', 'RETURN');
-  nat(...post, '-s', podRange, '!', '-d', '224.0.0.0/4', '-j', 'MASQUERADE', '--random-fully');
-  nat(...post, '!', '-s', podRange, '-d', podRange, '-j', 'MASQUERADE', '--random-fully');
-  place.run('iptables', '-N', 'FLANNEL-FWD');
-  place.run('iptables', '-A', 'FORWARD', '-j', 'FLANNEL-FWD');
-  for (const side of ['-s', '-d']) place.run('iptables', '-A', 'FLANNEL-FWD', side, podRange, '-j', 'ACCEPT');
-}
-
-async function startFlannel(index: Index): Promise<void> {
-  const [node, place] = [host(index), placeOf(index)];
-  const [four, six] = [endOf(index, 4), endOf(index, 6)];
-  const annotations = {
-    'kube-subnet-manager': 'true',
-    'backend-type': 'vxlan',
-    'backend-data': JSON.stringify(four.data),
-    'backend-v6-data': JSON.stringify(six.data),
-    'public-ip': four.ip,
-    'public-ipv6': six.ip,
-  };
-  const words = Object.entries(annotations).map(([key, value]) => `flannel.alpha.coreos.com/${key}=${value}`);
-  await cluster.kubectl('annotate', 'node', node.name, ...words);
-  place.run('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-  for (const family of families) {
-    const { subnet, ip, link, data } = endOf(index, family);
-    const [mtu, one] = family === 4 ? ['1400', '/32'] : ['1380', '/128'];
-    const device = ['type', 'vxlan', 'id', '1', 'local', ip, 'dstport', '8472', 'nolearning'];
-    place.ip('link', 'add', link, 'address', data.VtepMAC, 'mtu', mtu, ...device);
-    place.ip('addr', 'add', subnet.replace(/\/.*/, one), 'dev', link, ...(family === 6 ? ['nodad'] : []));
-    place.ip('link', 'set', link, 'up');
-    for (const other of hosts.filter((peer) => peer !== index)) {
-      const end = endOf(other, family);
-      const told: Told = { subnet: end.subnet, publicIp: end.ip, data: end.data };
-      addPeer(place, 'vxlan', told);
-    }
-  }
-  writeRules(place, rangeOf(index));
-  mkdirSync(node.file('/opt/cni/bin'), { recursive: true });
-  for (const plugin of plugins) copyFileSync(join('/usr/lib/cni', plugin), node.file(`/opt/cni/bin/${plugin}`));
-  mkdirSync(node.file('/etc/cni/net.d'), { recursive: true });
-  writeFileSync(node.file('/etc/cni/net.d/10-flannel.conflist'), JSON.stringify(conflist(index)));
-}
+const host = (index: Index): Host => nodes.host(index);
+const rangeOf = (index: Index): string => nodes.end(index, 4).subnet;
+const pod = (podName: string, index: Index): PodObject => podOf(podName, { node: `host${index}`, command: stay });
 
 before(async () => {
-  await destroyLab(name);
-  lab = await createLab({ name, hosts: 3 });
-  cluster = new Kubernetes(lab, { families });
+  bed = await KubernetesBed.make(name, { hosts: 3, families });
+  ({ cluster } = bed);
+  nodes = new FlannelNodes(bed);
   await cluster.startWithoutNetwork();
-  for (const index of hosts) await startFlannel(index);
+  for (const index of hosts) nodes.install(index);
   await cluster.untilReady();
-  await cluster.apply(...hosts.map((index) => podOf(`old${index}`, index)));
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
+  await bed.run(...hosts.map((index) => pod(`old${index}`, index)));
   await cluster.applyText(accessByHand());
 });
 after(() => destroyLab(name));
@@ -158,30 +62,25 @@ async function stream(from: Index, target: string): Promise<() => Promise<Counte
 
 /** A process in the pod, as the node counts. */
 async function sandboxPid(index: Index, podName: string): Promise<string> {
-  const id = (await cluster.kubectl('get', 'pod', podName, '--output=jsonpath={.status.containerStatuses[0].containerID}')).replace(
-    'containerd://',
-    '',
-  );
+  const id = (await bed.field(podName, '.status.containerStatuses[0].containerID')).replace('containerd://', '');
   const tasks = await host(index).ask(['ctr', '--namespace=k8s.io', 'tasks', 'list']);
   return new RegExp(`^${id}\\s+(\\d+)`, 'm').exec(tasks)?.[1] ?? '';
 }
 
-test('node by node, the pods that run keep their addresses and lose no packet', async () => {
-  const addresses = await Promise.all(hosts.map((index) => ipsOf(`old${index}`)));
-  const [[one = '', one6 = ''] = [], [two = '', two6 = ''] = [], [three = '', three6 = ''] = []] = addresses;
-  const pairs = [
-    [1, two],
-    [2, three],
-    [3, one],
-    [2, one],
-    [1, two6],
-    [2, three6],
-    [3, one6],
-  ] as const;
-  const streams = await Promise.all(pairs.map(([from, target]) => stream(from, target)));
-  // Connections of nodes themselves begin from the address of flannel's device.
-  await inPod('old2', 'sh', '-c', 'nc -ll -p 8080 -e cat >/dev/null 2>&1 &');
-  const held = host(1).spawn(['busybox', 'nc', two, '8080']);
+/** The agent is started as the documentation says, and has said how it carries. */
+async function takeOver(index: Index, backend: Backend): Promise<void> {
+  await cluster.startNode(host(index), index, ['--carry', backend]);
+  const receives = (): Promise<string> =>
+    cluster.kubectl('get', 'node', `host${index}`, '--output=jsonpath={.metadata.annotations.causeway\\.dev/receives}');
+  await until(`host${index} to say how it carries`, async () => (await receives()).split(',').includes(backend), patience);
+  const left = hosts.filter((other) => other > index);
+  if (backend === 'wireguard') await nodes.hear(left, index);
+}
+
+/** A connection of host1 itself, which begins from the address of flannel's device where it has one. */
+async function holdConnection(target: string) {
+  await bed.inPod('old2', 'sh', '-c', 'pidof nc || nc -ll -p 8080 -e cat >/dev/null 2>&1 &');
+  const held = host(1).spawn(['busybox', 'nc', target, '8080']);
   let heard = '';
   held.child.stdout?.on('data', (bytes) => (heard += String(bytes)));
   const isHeard = (text: string): Promise<unknown> => {
@@ -189,43 +88,79 @@ test('node by node, the pods that run keep their addresses and lose no packet', 
     return until(`the connection to answer ${text}`, () => heard.includes(text), patience);
   };
   await isHeard('before');
+  return {
+    async end(): Promise<void> {
+      await isHeard('afterwards');
+      held.kill();
+    },
+  };
+}
+
+/** What ours has instead of what flannel had. */
+const links: Readonly<Record<Backend, readonly string[]>> = { 'host-gateway': [], wireguard: ['cww1'], vxlan: ['cwx1', 'cwx1v6'] };
+/** Packets of one stream. While nodes agree on keys those of some milliseconds may be lost, which are more on a busy machine. */
+const most: Readonly<Record<Backend, number>> = { 'host-gateway': 0, wireguard: 1000, vxlan: 0 };
+
+for (const backend of ['host-gateway', 'wireguard', 'vxlan'] as const) {
+  test(`from flannel's ${backend} node by node, the pods that run keep their addresses and their packets`, async (t) => {
+    await nodes.carryBy(backend);
+    const addresses = await Promise.all(hosts.map((index) => bed.ipsOf(`old${index}`)));
+    const [[one = '', one6 = ''] = [], [two = '', two6 = ''] = [], [three = '', three6 = ''] = []] = addresses;
+    const byIpv6 = [
+      [1, two6],
+      [2, three6],
+      [3, one6],
+    ] as const;
+    const pairs = [
+      [1, two] as const,
+      [2, three] as const,
+      [3, one] as const,
+      [2, one] as const,
+      ...(backend === 'wireguard' ? [] : byIpv6),
+    ];
+    const streams = await Promise.all(pairs.map(([from, target]) => stream(from, target)));
+    const held = await holdConnection(two);
+    for (const index of hosts) {
+      await takeOver(index, backend);
+      const there = (await host(index).ask(['ip', '-br', 'link'])).match(/^(?:flannel|cw[xw])[\w.-]*/gm) ?? [];
+      assert.deepEqual(there.toSorted(), links[backend]);
+      for (const [place, targets] of addresses.entries()) {
+        const reached = backend === 'wireguard' && place >= index ? targets.slice(0, 1) : targets;
+        for (const target of reached)
+          await until(
+            `a node to reach ${target}`,
+            () =>
+              host(index)
+                .ask(['ping', '-c1', '-W1', target])
+                .catch(() => undefined),
+            patience,
+          );
+      }
+    }
+    const counted = await Promise.all(streams.map((stop) => stop()));
+    t.diagnostic(JSON.stringify(counted));
+    for (const { sent, lost } of counted) assert.ok(sent > 1000 && lost <= most[backend], JSON.stringify(counted));
+    await held.end();
+    assert.deepEqual(await Promise.all(hosts.map((index) => bed.ipsOf(`old${index}`))), addresses);
+    for (const index of hosts)
+      assert.equal((await host(index).ask(['ip', '-br', 'link'])).includes('cwe'), false, 'they are on their bridge');
+    if (backend !== 'vxlan') await leave();
+  });
+}
+
+/** Nothing of ours is left, and the pods of before are as they were. */
+async function leave(): Promise<void> {
   for (const index of hosts) {
-    await cluster.startNode(host(index), index);
-    await until(
-      `host${index} to say how it carries`,
-      async () =>
-        (await cluster.kubectl('get', 'node', `host${index}`, '--output=jsonpath={.metadata.annotations}')).includes(
-          'causeway.dev/receives',
-        ),
-      patience,
-    );
-    const links = await host(index).ask(['ip', '-br', 'link']);
-    assert.ok(!links.includes('flannel') && links.includes('cwx1') && links.includes('cwx1v6'), links);
-    for (const target of addresses.flat())
-      await until(
-        `a node to reach ${target}`,
-        () =>
-          host(index)
-            .ask(['ping', '-c1', '-W1', target])
-            .catch(() => undefined),
-        patience,
-      );
+    await stopAgent(host(index));
+    await uninstallAgent(host(index));
   }
-  const counted = await Promise.all(streams.map((stop) => stop()));
-  for (const { sent, lost } of counted) assert.ok(sent > 1000 && lost === 0, JSON.stringify(counted));
-  await isHeard('afterwards');
-  held.kill();
-  assert.deepEqual(await Promise.all(hosts.map((index) => ipsOf(`old${index}`))), addresses);
-  for (const index of hosts)
-    assert.equal((await host(index).ask(['ip', '-br', 'link'])).includes('cwe'), false, 'they are on their bridge');
-});
+}
 
 test('new pods are Causeway’s, with addresses that nobody has, and reach those of before on every node', async () => {
-  await cluster.apply(...hosts.map((index) => podOf(`new${index}`, index)));
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=90s');
-  const old = await Promise.all(hosts.map((index) => ipsOf(`old${index}`)));
-  const fresh = await Promise.all(hosts.map((index) => ipsOf(`new${index}`)));
-  const bridges = hosts.flatMap((index) => [rangeOf(index).replace('0/24', '1'), endOf(index, 6).subnet.replace('/64', '1')]);
+  await bed.run(...hosts.map((index) => pod(`new${index}`, index)));
+  const old = await Promise.all(hosts.map((index) => bed.ipsOf(`old${index}`)));
+  const fresh = await Promise.all(hosts.map((index) => bed.ipsOf(`new${index}`)));
+  const bridges = hosts.flatMap((index) => [rangeOf(index).replace('0/24', '1'), nodes.end(index, 6).subnet.replace('/64', '1')]);
   assert.equal(new Set([...old, ...fresh, bridges].flat()).size, 18, `${old.join(' ')} ${fresh.join(' ')}`);
   for (const [place, index] of hosts.entries()) {
     assert.ok(contains(parseCidr(rangeOf(index)), parseIp(fresh[place]?.[0] ?? '')));
@@ -240,7 +175,7 @@ test('new pods are Causeway’s, with addresses that nobody has, and reach those
         for (const target of targets) {
           // The bridge's pods take each other's whole range to be on it, and nobody answers for a neighbour by IPv6.
           const isApart = target.includes(':') && where % hosts.length === place && others.includes(targets);
-          if (!isApart) await inPod(from, 'ping', '-c1', '-W5', target);
+          if (!isApart) await bed.inPod(from, 'ping', '-c1', '-W5', target);
         }
       }
     }
@@ -248,13 +183,13 @@ test('new pods are Causeway’s, with addresses that nobody has, and reach those
 });
 
 test('a pod of before that ends gives its address back, and its successor is Causeway’s', async () => {
-  const [ip = '', ip6 = ''] = await ipsOf('old1');
+  const [ip = '', ip6 = ''] = await bed.ipsOf('old1');
   const files = (): string[] => readdirSync(host(1).file('/var/lib/cni/networks/cbr0'));
   assert.ok(files().includes(ip) && files().includes(ip6));
-  await cluster.kubectl('delete', 'pod', 'old1', '--wait');
+  await bed.remove('old1');
   await until('the file of its address to be gone', () => !files().includes(ip) && !files().includes(ip6), patience);
-  await cluster.apply(podOf('old1', 1));
-  await cluster.kubectl('wait', '--for=condition=Ready', 'pod', 'old1', '--timeout=90s');
-  for (const target of (await Promise.all(['old2', 'new1', 'new3'].map(ipsOf))).flat()) await inPod('old1', 'ping', '-c1', '-W5', target);
+  await bed.run(pod('old1', 1));
+  for (const target of (await Promise.all(['old2', 'new1', 'new3'].map((key) => bed.ipsOf(key)))).flat())
+    await bed.inPod('old1', 'ping', '-c1', '-W5', target);
   assert.equal((await host(1).ask(['ip', '-br', 'link'])).match(/^cwe/gm)?.length, 2);
 });

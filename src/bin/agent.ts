@@ -35,16 +35,15 @@ import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { announce } from '#kernel/gratuitous.ts';
 import { probeFast } from '#kernel/fast.ts';
-import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
-import { RTPROT_BIRD } from '#kernel/netlink/uapi.ts';
-import { dumpRoutes } from '#kernel/route.ts';
+import { deleteLinks, dumpLinks, linksByIndex } from '#kernel/batch.ts';
+import { dumpRoutes, learnedRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
 import type { RealKinds } from '#kernel/kinds.ts';
 import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Cidr, Ip } from '#model/ip.ts';
+import type { Ip } from '#model/ip.ts';
 import type { Host, Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import type { Cluster, ClusterContext } from './cluster.ts';
@@ -194,9 +193,6 @@ function foundRoutes({ sockets }: RealKinds): FoundRoute[] {
 
 const addressesOf = (hosts: Iterable<Host>): ReadonlySet<Ip> => new Set([...hosts].flatMap(({ underlay }) => underlay.map(({ ip }) => ip)));
 
-const learnedRoutes = ({ sockets }: RealKinds): Cidr[] =>
-  ([4, 6] as const).flatMap((family) => dumpRoutes(sockets.of(''), family, RTPROT_BIRD).map(({ destination }) => destination));
-
 /** Servers that the host itself asks for names. */
 const upstream = (): Upstream => ({
   servers: nameServers(readFileSync('/etc/resolv.conf', 'utf8')).map((address) => ({ address, port: 53 })),
@@ -228,6 +224,8 @@ async function run(options: Options, log: Logger): Promise<void> {
     view: () => agent.view,
     routes: () => foundRoutes(kinds),
     underlay: () => underlayOf(kinds, options.underlay),
+    state: options.state,
+    removeLink: (name: string) => void deleteLinks(kinds.sockets.of(''), [{ name }]),
   };
   const cluster = await clusterOf(options, context);
   const drift: { heard?: (netns: string | undefined) => void } = {};
@@ -257,7 +255,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   );
   const learned = closing.use(
     new LearnedRoutes({
-      list: () => learnedRoutes(kinds),
+      list: () => learnedRoutes(kinds.sockets.of('')),
       hosts: () => agent.view.snapshot.hosts.values(),
       changed: () => agent.loop.kick(),
     }),

@@ -13,6 +13,8 @@ import { wayFinder } from '#agent/ways.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, Journal, LocalAgent } from '#api/local.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
+import { takeKey } from '#kernel/wireguard-keys.ts';
+import { flannelWireguard } from '#flannel/backend.ts';
 import { flannelController } from '#flannel/controller.ts';
 import { Registry } from '#flannel/registry.ts';
 import { isOurLinkName } from '#kernel/ownership.ts';
@@ -41,6 +43,7 @@ import type { Network, Snapshot, Underlay } from '#model/resources.ts';
 import { podAddresses } from '#kubernetes/pod-addresses.ts';
 import { PodNetworks } from '#kubernetes/pod-networks.ts';
 import { readEtcdUrl } from '#store/open.ts';
+import { keyFile } from './kernel.ts';
 import type { NodeOptions } from './node-options.ts';
 
 /** What a run of the loop has brought about. */
@@ -99,6 +102,10 @@ export interface ClusterContext {
   readonly routes: () => readonly FoundRoute[];
   /** Fault `invalid` when the interface that was asked for is not there. */
   readonly underlay: () => Underlay[];
+  /** Directory of the agent's own files. */
+  readonly state: string;
+  /** One that is not there is none. */
+  readonly removeLink: (name: string) => void;
 }
 
 /** For people who wait in front of a terminal. */
@@ -120,9 +127,26 @@ function portOf(server: string): number {
   return port === '' ? ({ 'http:': 80 }[protocol] ?? 443) : Number(port);
 }
 
-/** This host as the Node `host`. Faults as readKubeconfig. */
+/**
+ * Where flannel has encrypted, others know this host by flannel's key: it becomes the host's own before the kernel is opened. Our device
+ * has it then beside flannel's, which goes as soon as ours is in place; until then packets go by it. Fault `corrupt`.
+ */
+function takeOverWireguard({ state, log, removeLink }: ClusterContext): (done: Done, host: string) => void {
+  let isThere = networkInterfaces()[flannelWireguard.link] !== undefined;
+  if (isThere && takeKey(flannelWireguard.key, keyFile(state)))
+    log.info({ file: flannelWireguard.key }, "took over flannel's WireGuard key");
+  return ({ facts, isInPlace }, host) => {
+    if (!isThere || !isInPlace || facts.hosts.get(host)?.carrying?.wants !== 'wireguard') return;
+    isThere = false;
+    removeLink(flannelWireguard.link);
+    log.info({ link: flannelWireguard.link }, "removed flannel's link, as ours is there");
+  };
+}
+
+/** This host as the Node `host`. Faults as readKubeconfig, `corrupt`. */
 export function followKubernetes(host: string, node: NodeOptions, context: ClusterContext): Cluster {
   const { journal, kick, hurry, log, closing, publicKey, routes } = context;
+  const settle = takeOverWireguard(context);
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
   const access = readKubeconfig(kubeconfig);
   const client = closing.use(new KubernetesClient(access));
@@ -191,6 +215,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       const wished = { ...done, underlay: hosts(), ...clashes(ranges.map(({ cidr }) => cidr)) };
       const wish = wishFor(host, publicKey(), calico === undefined ? wished : { ...wished, ranges });
       if (wish !== undefined && isUsable) teller.wish(wish);
+      if (wish !== undefined) settle(done, host);
       const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
       if (isInstalled || !canAttach) return;
       isInstalled = true;
@@ -218,6 +243,7 @@ const bridgesOf =
 /** This host as one of flannel's, whose leases are in etcd. Faults: `invalid` for a URL that is none, or a file that cannot be read. */
 export async function followFlannel(host: string, url: string, context: ClusterContext): Promise<Cluster> {
   const { journal, log, closing, publicKey, underlay } = context;
+  const settle = takeOverWireguard(context);
   const registry = closing.use(new Registry(await readEtcdUrl(url)));
   const controller = flannelController({
     registry,
@@ -228,7 +254,8 @@ export async function followFlannel(host: string, url: string, context: ClusterC
     publicKey,
     taken: () => foreignAddresses().map(({ ip }) => ip),
   });
-  return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, applied: () => undefined };
+  const applied = (done: Done): void => settle(done, host);
+  return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, applied };
 }
 
 interface ClashOptions {

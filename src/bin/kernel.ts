@@ -11,12 +11,15 @@ export interface Kernel {
   readonly publicKey?: string;
 }
 
+/** Of the host's WireGuard key. */
+export const keyFile = (state: string): string => join(state, 'wireguard.key');
+
 /** `onDrift`: somebody else has changed something of ours; absent: nothing is watched. The caller disposes of the kinds. */
 export function openKernel({ state, run }: { readonly state: string; readonly run: string }, onDrift?: OnDrift): Kernel {
   const wireguard = probeWireguard();
   const watching = { birdDirectory: join(run, 'bird'), ...(onDrift === undefined ? {} : { onDrift }) };
   if (wireguard === 'none') return { wireguard, kinds: createKinds(watching) };
-  const { privateKey, publicKey } = loadKeyPair(join(state, 'wireguard.key'));
+  const { privateKey, publicKey } = loadKeyPair(keyFile(state));
   const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), privateKey } });
   return { wireguard, publicKey, kinds };
 }

@@ -14,6 +14,9 @@ export const backendOf: Readonly<Partial<Record<CarryName, string>>> = {
 };
 export const carryOf: Readonly<Record<string, CarryName>> = { vxlan: 'vxlan', 'host-gw': 'host-gateway', wireguard: 'wireguard' };
 
+/** The device of the backend `wireguard`, and where the host's key is (Documentation/backends.md). */
+export const flannelWireguard = { link: 'flannel-wg', key: '/run/flannel/wgkey' } as const;
+
 const tunnel = v.object({ VtepMAC: field.mac });
 /** Older releases do not say the port, and take their own for it. */
 const peer = v.object({ PublicKey: field.publicKey, Port: v.optional(field.port) });

@@ -3,7 +3,7 @@
 // identity is not replaced, the item is refused with EEXIST, unless it leads over a link of ours or by the very next hop that is
 // wanted: then another system that we took over has left it.
 import type { Netns, Route } from '#model/desired.ts';
-import type { Family } from '#model/ip.ts';
+import type { Cidr, Family } from '#model/ip.ts';
 import { routeProtocol } from '#model/numbers.ts';
 import { byNetns, linkIndexes, linksByIndex, noLink, place, sendAll } from './batch.ts';
 import type { Failure, Kind } from './kind.ts';
@@ -21,6 +21,7 @@ import {
   RTN_BLACKHOLE,
   RTN_UNICAST,
   RTN_UNREACHABLE,
+  RTPROT_BIRD,
 } from './netlink/uapi.ts';
 import { isAbsent } from './netns.ts';
 import { isOurLinkName } from './ownership.ts';
@@ -61,6 +62,10 @@ export function dumpRoutes(socket: NetlinkSocket, family: Family, protocol: numb
     throw error;
   }
 }
+
+/** Where the main table's routes of a BGP speaker lead to. Fault `kernel`. */
+export const learnedRoutes = (socket: NetlinkSocket): Cidr[] =>
+  ([4, 6] as const).flatMap((family) => dumpRoutes(socket, family, RTPROT_BIRD).map(({ destination }) => destination));
 
 function toRoute(netns: Netns, route: RouteMessage, link: string | undefined): Route {
   const type = typeOf(route.type);

@@ -1,7 +1,7 @@
 // Keys of WireGuard: X25519 (RFC 7748), written in base64 as wg(8) does. A private key stays on its host, in one file that
 // only its owner can read.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { closeSync, fsyncSync, linkSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { Fault } from '#model/fault.ts';
 
 export interface KeyPair {
@@ -59,15 +59,32 @@ export function loadKeyPair(path: string): KeyPair {
   }
 }
 
-function writeNewKey(path: string): void {
+/**
+ * Another system's key becomes the one in `path`, whatever was there: who encrypts to this host goes on doing so. Returns whether
+ * there is one in `from`. Fault `corrupt` when it holds something else.
+ */
+export function takeKey(from: string, path: string): boolean {
+  if (!existsSync(from)) return false;
+  const { privateKey } = loadKeyPair(from);
+  renameSync(writeKey(path, privateKey), path);
+  return true;
+}
+
+/** Beside the file it is for, whole. */
+function writeKey(path: string, privateKey: string): string {
   const temporary = `${path}.${process.pid}`;
   const fd = openSync(temporary, 'wx', 0o600);
   try {
-    writeSync(fd, `${generateKeyPair().privateKey}\n`);
+    writeSync(fd, `${privateKey}\n`);
     fsyncSync(fd);
   } finally {
     closeSync(fd);
   }
+  return temporary;
+}
+
+function writeNewKey(path: string): void {
+  const temporary = writeKey(path, generateKeyPair().privateKey);
   try {
     linkSync(temporary, path);
   } catch (error) {

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import type { WireguardConfig } from '#model/desired.ts';
 import type { Cidr, Ip } from '#model/ip.ts';
 import { changeOf, type DeviceState, endpointText, parseEndpoint, sameConfig } from './wireguard-config.ts';
-import { generateKeyPair, loadKeyPair, publicKeyOf } from './wireguard-keys.ts';
+import { generateKeyPair, loadKeyPair, publicKeyOf, takeKey } from './wireguard-keys.ts';
 import { decodeDevice, encodeChange, hasKey, noPublicKey } from './wireguard-netlink.ts';
 import { parseAnswer, setRequest } from './wireguard-uapi.ts';
 
@@ -37,7 +37,7 @@ test('keys agree with wg', (t) => {
   else assert.equal(wg.stdout.trim(), pair.publicKey);
 });
 
-test('a private key is made once, for its owner alone, and never overwritten', () => {
+test('a private key is made once, for its owner alone, and never overwritten but by one that is taken over', () => {
   const directory = mkdtempSync(`${tmpdir()}/cw-key-`);
   try {
     const path = `${directory}/wireguard.key`;
@@ -49,6 +49,11 @@ test('a private key is made once, for its owner alone, and never overwritten', (
       assert.throws(() => loadKeyPair(path), { code: 'corrupt' });
     }
     assert.throws(() => loadKeyPair(`${directory}/no/such/directory`));
+    const theirs = `${directory}/wgkey`;
+    assert.equal(takeKey(theirs, path), false, 'there is none to take');
+    writeFileSync(theirs, one);
+    assert.equal(takeKey(theirs, path), true);
+    assert.deepEqual([loadKeyPair(path).privateKey, statSync(path).mode & 0o777], [one, 0o600]);
   } finally {
     rmSync(directory, { recursive: true });
   }
