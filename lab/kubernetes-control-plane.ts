@@ -8,7 +8,8 @@ import { type KubernetesProgram, pathOf } from './kubernetes-programs.ts';
 import { until } from './until.ts';
 
 export const podRange = '10.244.0.0/16';
-export const podRanges: Readonly<Record<Family, string>> = { 4: podRange, 6: 'fd00:10:244::/56' };
+export type PodRanges = Readonly<Record<Family, string>>;
+export const podRanges: PodRanges = { 4: podRange, 6: 'fd00:10:244::/56' };
 const serviceRanges: Readonly<Record<Family, string>> = { 4: '10.96.0.0/16', 6: 'fd00:10:96::/112' };
 /** The first address of each range of services. */
 const apiServices = ['10.96.0.1', 'fd00:10:96::1'];
@@ -24,6 +25,7 @@ export interface ControlPlaneOptions {
   readonly identities: Identities;
   /** The first is the main one. */
   readonly families: readonly Family[];
+  readonly podRanges: PodRanges;
   /** Whether the API server answers. */
   readonly isReady: () => Promise<boolean>;
 }
@@ -115,14 +117,14 @@ export class ControlPlane {
   }
 
   async #startControllers(): Promise<void> {
-    const { families } = this.#options;
+    const { families, podRanges: ranges } = this.#options;
     const shared = ['--bind-address=127.0.0.1', '--leader-elect=false'];
     await this.#startProgram('kube-controller-manager', [
       ...shared,
       `--kubeconfig=${this.#file('controller-manager.kubeconfig')}`,
       '--allocate-node-cidrs=false',
       '--configure-cloud-routes=false',
-      `--cluster-cidr=${families.map((family) => podRanges[family]).join(',')}`,
+      `--cluster-cidr=${families.map((family) => ranges[family]).join(',')}`,
       this.#serviceRange,
       `--root-ca-file=${this.#file('ca.crt')}`,
       `--service-account-private-key-file=${this.#file('sa.key')}`,

@@ -4,6 +4,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.ts';
 
+/** PEM texts. */
+export interface Authority {
+  readonly certificate: string;
+  readonly key: string;
+}
+
 export class Identities {
   readonly folder: string;
   readonly #server: string;
@@ -18,11 +24,16 @@ export class Identities {
     return join(this.folder, name);
   }
 
-  /** The authority, and the key that service accounts' tokens are signed with. */
-  async make(): Promise<void> {
+  /** The authority, unless somebody else has made it, and the key that service accounts' tokens are signed with. */
+  async make(authority?: Authority): Promise<void> {
     mkdirSync(this.folder, { recursive: true, mode: 0o700 });
-    const subject = ['-days', '365', '-subj', '/CN=lab'];
-    await this.#openssl('req', '-x509', ...curve, '-keyout', this.file('ca.key'), '-out', this.file('ca.crt'), ...subject);
+    const [key, certificate] = [this.file('ca.key'), this.file('ca.crt')];
+    if (authority === undefined) {
+      await this.#openssl('req', '-x509', ...curve, '-keyout', key, '-out', certificate, '-days', '365', '-subj', '/CN=lab');
+    } else {
+      writeFileSync(key, authority.key, { mode: 0o600 });
+      writeFileSync(certificate, authority.certificate);
+    }
     await this.#openssl('genrsa', '-out', this.file('sa.key'), '2048');
     await this.#openssl('rsa', '-in', this.file('sa.key'), '-pubout', '-out', this.file('sa.pub'));
   }

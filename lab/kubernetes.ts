@@ -10,8 +10,8 @@ import type { CommandOptions, Output } from './command.ts';
 import type { Host } from './host.ts';
 import { boxImage, buildImage, type ImageRecipe } from './images.ts';
 import type { Lab } from './lab.ts';
-import { Identities } from './kubernetes-identities.ts';
-import { ControlPlane, gatesOf, podRanges } from './kubernetes-control-plane.ts';
+import { type Authority, Identities } from './kubernetes-identities.ts';
+import { ControlPlane, gatesOf, podRanges, type PodRanges } from './kubernetes-control-plane.ts';
 import { accessByHand, controllerByHand, importImage } from './kubernetes-install.ts';
 import { pathOf } from './kubernetes-programs.ts';
 import { writeOciArchive } from './oci-archive.ts';
@@ -46,28 +46,38 @@ export interface KubernetesOptions {
   readonly families?: readonly Family[];
   /** How long the IPv4 range of each node is; 24 unless given. */
   readonly nodeLength?: number;
+  /** Of IPv4 pods, of length 16; the lab's own unless given. */
+  readonly podRange?: string;
+  /** Who has signed its certificates, where that is somebody else. */
+  readonly authority?: Authority;
 }
 
+/** The machines of a cluster: the control plane's and the nodes'. */
+export type ClusterSite = Pick<Lab, 'name' | 'controller' | 'outside' | 'hosts'>;
+
 export class Kubernetes {
-  readonly lab: Lab;
+  readonly lab: ClusterSite;
   readonly controlPlane: ControlPlane;
   readonly #folder: string;
   readonly #identities: Identities;
   readonly #options: KubernetesOptions;
   readonly #families: readonly Family[];
+  readonly #podRanges: PodRanges;
   readonly #images: string[] = [];
 
-  constructor(lab: Lab, options: KubernetesOptions = {}) {
+  constructor(lab: ClusterSite, options: KubernetesOptions = {}) {
     this.lab = lab;
     this.#options = options;
     this.#folder = join(labDisk(lab.name), 'kubernetes');
     this.#identities = new Identities(join(this.#folder, 'identities'), `https://${lab.controller.address}:6443`);
     this.#families = options.families ?? [4];
+    this.#podRanges = { ...podRanges, ...(options.podRange === undefined ? {} : { 4: options.podRange }) };
     const isReady = () => this.#succeeds('get', '--raw', '/readyz');
     this.controlPlane = new ControlPlane(lab.controller, {
       folder: this.#folder,
       identities: this.#identities,
       families: this.#families,
+      podRanges: this.#podRanges,
       isReady,
     });
   }
@@ -123,7 +133,7 @@ export class Kubernetes {
 
   async #startControlPlane(): Promise<void> {
     mkdirSync(this.#folder, { recursive: true });
-    await this.#identities.make();
+    await this.#identities.make(this.#options.authority);
     await this.controlPlane.start();
     await this.#makeImages();
   }
@@ -164,7 +174,7 @@ export class Kubernetes {
     await this.#startRuntime(host);
     await this.#startKubelet(host);
     await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 200 });
-    const ranges = this.#families.map((family) => nodeRange(family, index, this.#options.nodeLength));
+    const ranges = this.#families.map((family) => nodeRange(this.#podRanges[family], index, this.#options.nodeLength));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
     // The API server is asked to pass requests on to pods, so it must reach them.
     for (const range of ranges) {
@@ -181,7 +191,7 @@ export class Kubernetes {
   /** Starts the node's agent, `more` at the end of its command line. */
   startAgent(host: Host, ...more: readonly string[]): Promise<void> {
     const config = this.#identities.file(`agent-${host.name}.kubeconfig`);
-    const ranges = this.#families.flatMap((family) => ['--pod-cidr', podRanges[family]]);
+    const ranges = this.#families.flatMap((family) => ['--pod-cidr', this.#podRanges[family]]);
     // Else the agent takes the IPv4 address that the machine has as well.
     const underlay = this.#families[0] === 6 ? ['--underlay', host.address6] : [];
     const words = ['--kubernetes', config, ...ranges, ...underlay, '--host', host.name, '--log-level', 'debug'];
@@ -266,7 +276,7 @@ root = "/var/lib/docker/containerd"
 }
 
 /** Of the `index`-th node from 1. */
-const nodeRange = (family: Family, index: number, length = 24): string =>
-  family === 4 ? `10.244.${index}.0/${length}` : `fd00:10:244:${index.toString(16)}::/64`;
+const nodeRange = (range: string, index: number, length = 24): string =>
+  range.includes(':') ? range.replace('::/56', `:${index.toString(16)}::/64`) : range.replace('.0.0/16', `.${index}.0/${length}`);
 
 const podGroup = (host: Host): string => `${hostGroup(host.lab, host.name)}/pods`;

@@ -45,6 +45,8 @@ export async function startBroker(host: Host): Promise<void> {
 const conductorMain = (config: string): string =>
   [
     'import sys',
+    // It makes sockets green, which has to be before anybody loads requests: TLS is broken otherwise, and every cluster unhealthy.
+    'import magnum.cmd',
     `sys.argv = ['magnum-conductor', '--config-file', '${config}']`,
     'import magnum.conf',
     "magnum.conf.CONF.set_default('health_polling_interval', 3, group='kubernetes')",

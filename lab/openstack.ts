@@ -23,6 +23,8 @@ export interface OpenStackOptions {
   /** The lab's name on this machine. */
   readonly name: string;
   readonly hypervisors?: number;
+  /** Further hosts beside the hypervisors, which nobody uses yet. */
+  readonly machines?: number;
   /** Beyond Keystone and Neutron. */
   readonly services?: readonly FurtherService[];
 }
@@ -150,9 +152,9 @@ async function plug(
 
 /** Builds the cloud. A lab of that name is removed first. Faults as `createLab` and `run`; `timeout`. */
 export async function createOpenStack(options: OpenStackOptions, progress: Progress): Promise<OpenStack> {
-  const { name, hypervisors = 2, services = [] } = options;
+  const { name, hypervisors = 2, machines = 0, services = [] } = options;
   await destroyLab(name);
-  const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors, mtu: 1500 }));
+  const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors + machines, mtu: 1500 }));
   await using undo = new AsyncDisposableStack();
   const cloud = undo.use(new OpenStack(lab));
   const { controller } = lab;
@@ -162,7 +164,7 @@ export async function createOpenStack(options: OpenStackOptions, progress: Progr
     Promise.all([startDatabase(controller, ['keystone', 'neutron', ...services.map((service) => service.name)]), startOvn(controller)]),
   );
   await progress.step('Starting Keystone and the hypervisors', async () => {
-    const hosts = lab.hosts.map((host, index) => startChassis(host, controller, { isGateway: index === 0 }));
+    const hosts = lab.hosts.slice(0, hypervisors).map((host, index) => startChassis(host, controller, { isGateway: index === 0 }));
     await Promise.all([startKeystone(controller), prepareNeutron(controller), ...hosts]);
   });
   await progress.step('Starting Neutron', async () => {

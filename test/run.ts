@@ -62,14 +62,17 @@ const layers: readonly Layer[] = [
     needsRoot: true,
     run: async (patterns) => {
       const files = pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns);
+      const withMagnum = files.some((file) => file.includes('magnum'));
+      const progress = terminalProgress();
       await ensurePackages(
         [
           ...openstackNeeds,
-          ...(files.some((file) => file.includes('magnum')) ? magnumNeeds : []),
+          ...(withMagnum ? [...magnumNeeds, ...needsOfKubernetes()] : []),
           ...(files.some((file) => file.includes('expose')) ? octaviaNeeds : []),
         ],
-        terminalProgress(),
+        progress,
       );
+      if (withMagnum) await buildKubernetes(progress);
       return runFiles(files, { concurrency: 1, minutes: 15 });
     },
   },

@@ -1,7 +1,7 @@
 """Magnum's driver of the lab: hands out lab hosts as the machines of a cluster.
 
 Magnum's contract with drivers of others is magnum/drivers/common/driver.py. This one writes orders into a folder and reads
-what has become of them; whoever owns the hosts makes Kubernetes of them.
+what has become of them; whoever owns the hosts makes Kubernetes of them (lab/magnum-machines.ts).
 
     free/NAME            a machine that nobody has: {"name", "address"}
     clusters/ID/NAME     one that the cluster has

@@ -9,14 +9,15 @@ export interface KeyAndRequest {
   readonly csr: string;
 }
 
-/** A fresh ECDSA P-256 key for `host` and the request to certify it (RFC 2986). */
-export async function makeIdentity(host: string): Promise<KeyAndRequest> {
+/** A fresh ECDSA P-256 key for `name`, of `group` where one is said, and the request to certify it (RFC 2986). */
+export async function makeIdentity(name: string, group?: string): Promise<KeyAndRequest> {
   // Not before it is needed: see identity-apart.ts. x509 wants reflect-metadata to be there.
   await import('reflect-metadata');
   const { PemConverter, Pkcs10CertificateRequestGenerator } = await import('@peculiar/x509');
   const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await webcrypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify']);
-  const request = await Pkcs10CertificateRequestGenerator.create({ name: `CN=${host}`, keys, signingAlgorithm });
+  const subject = [{ CN: [name] }, ...(group === undefined ? [] : [{ O: [group] }])];
+  const request = await Pkcs10CertificateRequestGenerator.create({ name: subject, keys, signingAlgorithm });
   const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
   return { key, csr: request.toString('pem') };
 }

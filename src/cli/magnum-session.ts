@@ -78,8 +78,14 @@ export function healthText({ health, healthReason }: MagnumCluster): string {
   return about === '' ? (health ?? 'not known') : `${health ?? 'not known'} (${about})`;
 }
 
+export interface Settling extends Waiting {
+  readonly id: string;
+  /** Whether Magnum has taken up what it is waited for; absent: it has. */
+  readonly isBegun?: (cluster: MagnumCluster) => boolean;
+}
+
 /** Waits until Magnum has done what it was at. Faults: `unavailable` with its reason when that failed, `timeout`. */
-export async function settled(session: Session, magnum: Magnum, { id, timeout }: Waiting & { id: string }): Promise<MagnumCluster> {
+export async function settled(session: Session, magnum: Magnum, { id, timeout, isBegun }: Settling): Promise<MagnumCluster> {
   let seen = 'not begun';
   const tell = teller(session, 'status');
   return waitFor(
@@ -89,7 +95,7 @@ export async function settled(session: Session, magnum: Magnum, { id, timeout }:
       const found = await present(magnum.cluster(id));
       seen = found?.status ?? 'not begun';
       tell(seen);
-      if (found === undefined || found.status.endsWith('_IN_PROGRESS')) return undefined;
+      if (found === undefined || found.status.endsWith('_IN_PROGRESS') || isBegun?.(found) === false) return undefined;
       if (!found.status.endsWith('_FAILED')) return found;
       throw new Fault('unavailable', `Magnum says of cluster ${found.name}: ${found.status}: ${found.reason ?? 'no reason given'}`, {
         hint: 'Remove it with "causeway magnum cluster delete", or ask the operator of the cloud',

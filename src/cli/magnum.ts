@@ -6,6 +6,8 @@ import type { Command } from 'commander';
 import { collect, completes, done, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
 import { type CloudOptions, gone, healthText, inMagnum, settled, type WaitOptions, withCloud, withWait } from './magnum-session.ts';
 import { type AddonOptions, showAddon, showValues } from './magnum-addon.ts';
+import { install, type InstallOptions, upgrade, type UpgradeOptions } from './magnum-install.ts';
+import { type KubeconfigOptions, makeKubeconfig } from './magnum-kubeconfig.ts';
 import type { Answer, Session } from './session.ts';
 import { facts } from './table.ts';
 
@@ -250,6 +252,19 @@ function buildClusters(command: Command, act: Parameters<Group['build']>[1]): vo
     ),
     createCluster,
   );
+  const access = withCloud(command.command('kubeconfig <cluster>').description('Write a kubeconfig; its key is made here.'))
+    .option('--file <path>', 'where; absent: CLUSTER.kubeconfig in this folder')
+    .option('--user <name>', 'whom the API server sees', 'admin')
+    .option('--group <name>', 'the group that it sees', 'system:masters')
+    .option('--force', 'replace the file');
+  act<KubeconfigOptions>(
+    examples(
+      completes(access, 'clusters'),
+      'causeway magnum cluster kubeconfig web',
+      'causeway magnum cluster kubeconfig web --user ann --group readers --file ann.kubeconfig',
+    ),
+    makeKubeconfig,
+  );
   const removed = withWait(command.command('delete <cluster>').description('Remove a cluster and its machines.'), '30m').option(
     '-y, --yes',
     'do not ask',
@@ -279,6 +294,29 @@ function buildNetworks(command: Command, act: Parameters<Group['build']>[1]): vo
       'causeway magnum network addon web --chart-repo https://charts.example.org | kubectl --kubeconfig management.yaml apply -f -',
     ),
     showAddon,
+  );
+  const timed = (name: string, about: string): Command =>
+    withCloud(command.command(`${name} <cluster>`).description(about)).option(
+      '--timeout <duration>',
+      'until all nodes are well, at most',
+      '10m',
+    );
+  act<InstallOptions>(
+    examples(
+      completes(timed('install', "Make Causeway the cluster's network, as its labels say; kubectl is needed."), 'clusters'),
+      'causeway magnum network install web',
+    ),
+    install,
+  );
+  const upgraded = timed('upgrade', "Bring the cluster's network to this release and its labels; back again when the cluster is not well.");
+  upgraded.option('--template <template>', 'one that Magnum upgrades the cluster to before');
+  act<UpgradeOptions>(
+    examples(
+      completes(completes(upgraded, 'clusters'), 'templates', '--template'),
+      'causeway magnum network upgrade web',
+      'causeway magnum network upgrade web --template web-2',
+    ),
+    upgrade,
   );
 }
 

@@ -1,0 +1,211 @@
+// `causeway magnum network`: Causeway as the network of a cluster of Magnum, as its template's and its own labels say it. An upgrade
+// begins only where all is well, and goes back to what was there when it does not become well again.
+import type { Magnum } from '#cloud/magnum.ts';
+import type { ClusterNetwork } from '#cloud/magnum-network.ts';
+import type { MagnumCluster } from '#cloud/magnum-schemas.ts';
+import { Fault } from '#model/fault.ts';
+import * as v from 'valibot';
+import { done } from './command.ts';
+import { renderChart } from './helm-chart.ts';
+import { Kubectl } from './kubectl.ts';
+import { kubeconfigOf } from './magnum-kubeconfig.ts';
+import { type CloudOptions, healthText, inMagnum, networkOfCluster, settled, teller, waitFor, type Waiting } from './magnum-session.ts';
+import type { Answer, Session } from './session.ts';
+
+export interface InstallOptions extends CloudOptions {
+  readonly timeout: string;
+}
+export interface UpgradeOptions extends InstallOptions {
+  readonly template?: string;
+}
+
+const agents = 'daemonset/causeway-agent';
+const controllers = 'deployment/causeway-controller';
+const inSystem = '--namespace=kube-system';
+/** For what Magnum does itself, and for going back, which is not given up because an upgrade had little time. */
+const magnumsTime = '60m';
+const backTime = '5m';
+/** By the names that their own manifests give their pods' sets. */
+const others = /^(kube-flannel|calico-node|canal|cilium$|weave-net)/;
+
+const setList = v.object({ items: v.array(v.object({ metadata: v.object({ name: v.string() }) })) });
+const nodeList = v.object({
+  items: v.array(
+    v.object({
+      metadata: v.object({ name: v.string() }),
+      status: v.object({ conditions: v.optional(v.array(v.object({ type: v.string(), status: v.string() })), []) }),
+    }),
+  ),
+});
+const read = <T>(schema: v.GenericSchema<unknown, T>, text: string): T => v.parse(v.pipe(v.string(), v.parseJson(), schema), text);
+
+/** Documents of the chart for this cluster, without what has to wait for them. */
+const documentsFor = (cluster: MagnumCluster, { values }: ClusterNetwork): string =>
+  renderChart({ ...values, apiServer: cluster.api ?? '' }).join('\n---\n');
+
+export const install = (session: Session, [name = '']: readonly string[], options: InstallOptions): Promise<Answer> =>
+  inMagnum(session, options, async (magnum) => {
+    const cluster = await magnum.cluster(name);
+    const network = await networkOfCluster(magnum, cluster);
+    using kubectl = await loginTo(magnum, cluster);
+    const there = (await setsOf(kubectl)).find((set) => set === 'causeway-agent' || others.test(set));
+    if (there !== undefined) {
+      const isOurs = there === 'causeway-agent';
+      throw new Fault('exists', `Cluster ${cluster.name} has a network already: ${there}`, {
+        hint: isOurs
+          ? `Use "causeway magnum network upgrade ${cluster.name}"`
+          : 'Remove it first; docs/flannel.md says how flannel is taken over',
+      });
+    }
+    const tell = teller(session, 'network');
+    tell(`${network.values.model} by ${network.values.carry}`);
+    await apply(kubectl, cluster, network);
+    await becomesWell(kubectl, options.timeout, tell);
+    return healthAnswer(session, magnum, { cluster, network, timeout: options.timeout, verb: 'is installed in' });
+  });
+
+export const upgrade = (session: Session, [name = '']: readonly string[], options: UpgradeOptions): Promise<Answer> =>
+  inMagnum(session, options, async (magnum) => {
+    const before = await magnum.cluster(name);
+    using kubectl = await loginTo(magnum, before);
+    if (!(await setsOf(kubectl)).includes('causeway-agent')) {
+      throw new Fault('not-found', `Causeway is not the network of cluster ${before.name}`, {
+        hint: `Use "causeway magnum network install ${before.name}"`,
+      });
+    }
+    const unwell = await complaint(kubectl);
+    if (unwell !== undefined)
+      throw new Fault('conflict', `Cluster ${before.name} is not well, and is not upgraded so: ${unwell}`, { hint: 'Repair that first' });
+    const cluster = await withTemplate(session, magnum, before, options);
+    const network = await networkOfCluster(magnum, cluster);
+    const tell = teller(session, 'network');
+    tell(`${network.values.model} by ${network.values.carry}`);
+    const revisions = await revisionsOf(kubectl);
+    await apply(kubectl, cluster, network);
+    try {
+      await becomesWell(kubectl, options.timeout, tell);
+    } catch (error) {
+      throw await goneBack(kubectl, revisions, error);
+    }
+    return healthAnswer(session, magnum, { cluster, network, timeout: options.timeout, verb: 'is upgraded in' });
+  });
+
+async function loginTo(magnum: Magnum, cluster: MagnumCluster): Promise<Kubectl> {
+  if (
+    !/^(CREATE|UPDATE|CHECK|RESUME|RESTORE|ROLLBACK|SNAPSHOT|ADOPT)_COMPLETE$/.test(cluster.status) &&
+    cluster.status !== 'UPDATE_FAILED'
+  ) {
+    throw new Fault('conflict', `Cluster ${cluster.name} is not ready for it: ${cluster.status}`, {
+      hint: `Look with "causeway magnum cluster show ${cluster.name}"`,
+    });
+  }
+  return new Kubectl((await kubeconfigOf(magnum, cluster, { user: 'admin', group: 'system:masters' })).text);
+}
+
+/** Of all namespaces. */
+async function setsOf(kubectl: Kubectl): Promise<string[]> {
+  const said = await kubectl.run(['get', 'daemonsets', '--all-namespaces', '--output=json']);
+  return read(setList, said).items.map(({ metadata }) => metadata.name);
+}
+
+/** Magnum's own upgrade to another template, whose labels the cluster has then. */
+async function withTemplate(session: Session, magnum: Magnum, cluster: MagnumCluster, options: UpgradeOptions): Promise<MagnumCluster> {
+  if (options.template === undefined) return cluster;
+  const { id, name } = await magnum.template(options.template);
+  if (id === cluster.template) return cluster;
+  session.waitingFor = `Magnum, which upgrades the cluster to template ${name}`;
+  await magnum.upgradeCluster(cluster.id, id);
+  return settled(session, magnum, { id: cluster.id, timeout: magnumsTime, isBegun: (found) => found.template === id });
+}
+
+async function apply(kubectl: Kubectl, cluster: MagnumCluster, network: ClusterNetwork): Promise<void> {
+  await kubectl.run(['apply', '--filename=-'], documentsFor(cluster, network));
+  if (network.objects.length === 0) return;
+  await kubectl.run(['wait', '--for=condition=Established', 'customresourcedefinition', '--all', '--timeout=60s']);
+  await kubectl.run(['apply', '--filename=-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: network.objects }));
+}
+
+/** What is not as it should be, in words. */
+async function complaint(kubectl: Kubectl): Promise<string | undefined> {
+  for (const what of [agents, controllers]) {
+    const { status, stdout, stderr } = await kubectl.try(['rollout', 'status', inSystem, what, '--watch=false']);
+    if (status !== 0 && !/not ?found/i.test(stderr)) return stderr;
+    if (/^Waiting/i.test(stdout)) return stdout.split('\n')[0];
+  }
+  const { items } = read(nodeList, await kubectl.run(['get', 'nodes', '--output=json']));
+  const unready = items.filter(({ status }) => !status.conditions.some((one) => one.type === 'Ready' && one.status === 'True'));
+  return unready.length === 0 ? undefined : `not ready: ${unready.map(({ metadata }) => metadata.name).join(', ')}`;
+}
+
+/** Agents on all nodes, controllers, and nodes that are ready. Fault `timeout`. */
+async function becomesWell(kubectl: Kubectl, timeout: string, tell: (news: string) => void): Promise<void> {
+  let seen: string | undefined = 'not begun';
+  await waitFor(
+    { timeout, intervalMs: 1000 },
+    () => seen ?? 'all is well',
+    async () => {
+      seen = await complaint(kubectl);
+      tell(seen ?? 'every node is ready');
+      return seen === undefined ? true : undefined;
+    },
+  );
+}
+
+type Revisions = ReadonlyMap<string, number>;
+
+/** Of what is there, the newest. To undo without one would undo the upgrade before, where this one has changed no pods. */
+async function revisionsOf(kubectl: Kubectl): Promise<Revisions> {
+  const found = new Map<string, number>();
+  for (const what of [agents, controllers]) {
+    const { status, stdout, stderr } = await kubectl.try(['rollout', 'history', inSystem, what]);
+    const numbers = [...stdout.matchAll(/^\d+/gm)].map(([number]) => Number(number));
+    if (numbers.length > 0) found.set(what, Math.max(...numbers));
+    else if (status === 0 || !/not ?found/i.test(stderr)) throw new Fault('unavailable', `kubectl rollout history: ${stderr}${stdout}`);
+  }
+  return found;
+}
+
+/** Puts the pods back that were there before; what is thrown then. */
+async function goneBack(kubectl: Kubectl, revisions: Revisions, cause: unknown): Promise<Fault> {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  for (const [what, revision] of revisions) await kubectl.try(['rollout', 'undo', inSystem, what, `--to-revision=${revision}`]);
+  for (const what of revisions.keys()) {
+    const { status, stderr } = await kubectl.try(['rollout', 'status', inSystem, what, `--timeout=${backTime}`]);
+    if (status !== 0)
+      return new Fault('unavailable', `The upgrade failed (${why}), and so did going back: ${stderr}`, {
+        hint: `kubectl ${inSystem} describe ${what}`,
+        cause,
+      });
+  }
+  return new Fault('unavailable', `The upgrade was taken back, as the cluster did not become well: ${why}`, {
+    hint: 'Pods were connected all the time. Mend what the message says, and upgrade again',
+    cause,
+  });
+}
+
+interface Done extends Waiting {
+  readonly cluster: MagnumCluster;
+  readonly network: ClusterNetwork;
+  readonly verb: string;
+}
+
+/** When Magnum has seen it as well, where it looks at all: it does not where it cannot reach the cluster. */
+async function healthAnswer(session: Session, magnum: Magnum, { cluster, network, timeout, verb }: Done): Promise<Answer> {
+  const tell = teller(session, 'health');
+  let seen = healthText(cluster);
+  const { health, healthReason } = await waitFor(
+    { timeout },
+    () => `Magnum says ${seen}`,
+    async () => {
+      const found = await magnum.cluster(cluster.id);
+      seen = healthText(found);
+      tell(seen);
+      return found.health === 'UNHEALTHY' ? undefined : found;
+    },
+  );
+  return done(
+    { cluster: cluster.name, health: health ?? null, healthReason, causeway: network },
+    cluster.name,
+    `Causeway ${verb} cluster ${cluster.name}; Magnum says ${seen}.`,
+  );
+}
