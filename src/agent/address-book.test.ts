@@ -112,9 +112,13 @@ class FakeStore {
   readonly pool: Pool;
   claims = 0;
 
-  constructor(cidr: Cidr, blockLength: number, options: { blocksPerHost?: number; borrow?: boolean; external?: boolean } = {}) {
+  constructor(
+    cidr: Cidr,
+    blockLength: number,
+    options: { blocksPerHost?: number; borrow?: boolean; external?: boolean; inCloud?: NonNullable<Network['neutron']> } = {},
+  ) {
     this.pool = { ...meta, id: 'pool000001', network: 'net0000001', cidr, gateway: ipAdd(cidrBase(cidr), 1), reserved: {}, blockLength };
-    const { blocksPerHost = 0, borrow = true, external = false } = options;
+    const { blocksPerHost = 0, borrow = true, external = false, inCloud } = options;
     this.network = {
       ...meta,
       id: 'net0000001',
@@ -132,6 +136,7 @@ class FakeStore {
       vni: 1,
       attachable: true,
       addressing: external ? 'external' : 'blocks',
+      ...(inCloud === undefined ? {} : { neutron: inCloud }),
     };
   }
 
@@ -426,6 +431,17 @@ test('blocks per host is a limit', async () => {
   book.release(pool, '10.0.0.2' as Ip);
   await assert.rejects(book.request(pool, 'z'), hasCode('exhausted'));
   cluster.clock.advance(60_000);
+  assert.equal(await book.request(pool, 'z'), '10.0.0.2');
+});
+
+test('of a pool of ports an address that has not rested is better than none', async () => {
+  const inCloud = { network: 'net', subnet: 'subnet' };
+  const cluster = new Cluster(new FakeStore(parseCidr('10.0.0.0/28'), 30, { blocksPerHost: 1, borrow: false, inCloud }), 'a');
+  const book = cluster.books.get('a')!;
+  await book.request(pool, 'x');
+  await book.request(pool, 'y');
+  await assert.rejects(book.request(pool, 'z'), hasCode('exhausted'));
+  book.release(pool, '10.0.0.2' as Ip);
   assert.equal(await book.request(pool, 'z'), '10.0.0.2');
 });
 

@@ -228,7 +228,10 @@ export class AddressBook implements Disposable {
       } catch (error) {
         known = this.#known(known.pool.id);
         // Somebody may have freed an address, or this owner's other request may have been served, in the meantime.
-        const late = this.#had(known, owner, undefined) ?? this.#ledger.take(known.ledger, known.pool, owner, this.#moment());
+        // Ports of a cloud are few: rather an address that has not rested yet than none.
+        const rest = known.network.neutron === undefined ? {} : { cooldownMs: 0 };
+        const late =
+          this.#had(known, owner, undefined) ?? this.#ledger.take(known.ledger, known.pool, owner, { ...this.#moment(), ...rest });
         if (late !== undefined) return late;
         if (!isFault(error, 'exhausted') || !known.network.choices.address.borrow) throw error;
         return await this.#borrowAny(known, owner, error);

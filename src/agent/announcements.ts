@@ -1,6 +1,6 @@
-// Tells the wire of addresses of load balancers that have come to this host: at once, and some more times, since nobody answers
+// Tells the wire of addresses of load balancers, and of containers in the hosts' own subnet, that have come to this host: at once, and some more times, since nobody answers
 // and a frame may be lost.
-import type { Addr, Desired } from '#model/desired.ts';
+import type { Desired } from '#model/desired.ts';
 import { cidrBase, type Ip } from '#model/ip.ts';
 import { linkPrefix } from '#model/numbers.ts';
 
@@ -12,13 +12,22 @@ export interface AnnouncementsOptions {
 
 const repeatMs = [1_000, 4_000] as const;
 
-/** Of the plan: on links of the host's own. */
-const announced = ({ addr }: Desired): Map<string, Addr> =>
-  new Map(addr.filter(({ netns, link }) => netns === '' && !link.startsWith(linkPrefix)).map((one) => [`${one.link} ${one.address}`, one]));
+interface Announced {
+  readonly link: string;
+  readonly ip: Ip;
+}
+
+/** Of the plan: on links of the host's own, where its addresses are host prefixes. */
+function announced({ addr, proxy }: Desired): Map<string, Announced> {
+  const own = addr.filter(({ netns, link }) => netns === '' && !link.startsWith(linkPrefix));
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a plan's address is a host prefix here
+  const all = [...own.map(({ link, address }) => ({ link, ip: cidrBase(address as Parameters<typeof cidrBase>[0]) })), ...proxy];
+  return new Map(all.map(({ link, ip }) => [`${link} ${ip}`, { link, ip }]));
+}
 
 export class Announcements implements Disposable {
   readonly #options: AnnouncementsOptions;
-  #here = new Map<string, Addr>();
+  #here = new Map<string, Announced>();
   readonly #timers = new Set<NodeJS.Timeout>();
 
   constructor(options: AnnouncementsOptions) {
@@ -35,7 +44,7 @@ export class Announcements implements Disposable {
     for (const ms of repeatMs) {
       const timer = setTimeout(() => {
         this.#timers.delete(timer);
-        this.#say(come.filter(({ link, address }) => this.#here.has(`${link} ${address}`)));
+        this.#say(come.filter(({ link, ip }) => this.#here.has(`${link} ${ip}`)));
       }, ms);
       timer.unref();
       this.#timers.add(timer);
@@ -46,13 +55,12 @@ export class Announcements implements Disposable {
     for (const timer of this.#timers) clearTimeout(timer);
   }
 
-  #say(addrs: readonly Addr[]): void {
-    for (const [link, of] of Map.groupBy(addrs, (addr) => addr.link)) {
+  #say(those: readonly Announced[]): void {
+    for (const [link, of] of Map.groupBy(those, (one) => one.link)) {
       try {
         this.#options.announce(
           link,
-          // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a plan's address is a host prefix here
-          of.map(({ address }) => cidrBase(address as Parameters<typeof cidrBase>[0])),
+          of.map(({ ip }) => ip),
         );
       } catch (error) {
         this.#options.log({ error: error instanceof Error ? error.message : error, link }, 'cannot tell the wire of an address');

@@ -21,6 +21,8 @@ const order = [
   'neigh',
   'route',
   'element',
+  // Packets for an address come as soon as it is answered for.
+  'proxy',
   'shaper',
   'fast',
   'bird',
@@ -58,7 +60,7 @@ interface Changes {
 }
 
 /** What hangs on links. */
-const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'fdb', 'route', 'shaper', 'fast'];
+const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'fdb', 'route', 'proxy', 'shaper', 'fast'];
 
 export class Reconciler {
   readonly #kinds: Readonly<Record<KindName, AnyKind>>;

@@ -65,8 +65,12 @@ interface Ask<T> {
   readonly match?: number | undefined;
   readonly answer: Schema<T>;
   readonly isRepeatable: boolean;
+  /** It may take a controller longer, as it may have to ask a cloud first. */
+  readonly isSlow?: true;
   readonly signal?: AbortSignal | undefined;
 }
+
+const slowMs = 60_000;
 
 const part = (text: string): string => encodeURIComponent(text);
 
@@ -177,7 +181,8 @@ export class Client implements AsyncDisposable {
 
   /** Faults: `exhausted`, `exists` (another host has the block around `ip`), `forbidden`. */
   claimBlock(request: requests.ClaimRequest): Promise<Block> {
-    return this.#ask({ method: 'POST', path: '/v1/blocks', body: request, answer: schemas.blocks, isRepeatable: request.ip !== undefined });
+    const isRepeatable = request.ip !== undefined;
+    return this.#ask({ method: 'POST', path: '/v1/blocks', body: request, answer: schemas.blocks, isRepeatable, isSlow: true });
   }
 
   /** Absent already is success. Faults: `in-use`; `conflict` when `revision` is given and another is there. */
@@ -337,7 +342,7 @@ export class Client implements AsyncDisposable {
   }
 
   async #once<T>(ask: Ask<T>): Promise<T> {
-    const { body } = await this.#try(ask, this.#options.timeoutMs ?? 10_000);
+    const { body } = await this.#try(ask, ask.isSlow === true ? slowMs : (this.#options.timeoutMs ?? 10_000));
     const text = await body.text().catch((error: unknown) => {
       throw transportFault(error);
     });

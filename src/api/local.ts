@@ -50,6 +50,15 @@ export interface NetworkRequest {
   readonly blockLength4?: number;
   readonly blockLength6?: number;
   readonly labels?: Readonly<Record<string, string>>;
+  /** For the model `neutron`, which cannot do without. */
+  readonly neutron?: NeutronRequest;
+}
+
+/** Of Neutron's, by name or id. */
+export interface NeutronRequest {
+  readonly network: string;
+  /** May be left out where the network has one of IPv4 only. */
+  readonly subnet?: string;
 }
 
 export interface AttachRequest {

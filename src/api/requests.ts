@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import type { Cidr, Family, Ip } from '#model/ip.ts';
 import type { BgpResource, BgpSort, Exposure, Host, HostStatus, Loan, Protocol, Tenant, Underlay } from '#model/resources.ts';
 import * as field from './fields.ts';
-import type { NetworkRequest, PoolRequest } from './local.ts';
+import type { NetworkRequest, NeutronRequest, PoolRequest } from './local.ts';
 import type { EntriesOf, Schema } from './parse.ts';
 import {
   addressing,
@@ -33,6 +33,9 @@ const poolEntries = {
   id: optional(field.id),
 } satisfies EntriesOf<PoolRequest>;
 
+/** Neutron's names are any text, and may even be empty; then there is the id. */
+const cloudName = v.pipe(v.string(), v.minLength(1), v.maxLength(255, 'expected at most 255 characters'));
+
 export const networkRequest: Schema<NetworkRequest> = v.strictObject({
   name: field.name,
   model: optional(modelName),
@@ -48,6 +51,7 @@ export const networkRequest: Schema<NetworkRequest> = v.strictObject({
   blockLength4: optional(field.blockLength4),
   blockLength6: optional(field.blockLength6),
   labels: optional(field.labels),
+  neutron: optional(v.strictObject({ network: cloudName, subnet: optional(cloudName) } satisfies EntriesOf<NeutronRequest>)),
 } satisfies EntriesOf<NetworkRequest>);
 
 /** One more pool for a network that exists; `network` is an id or a name. */

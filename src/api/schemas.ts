@@ -17,6 +17,7 @@ import {
   type Loan,
   type Meta,
   type Network,
+  type NeutronPlace,
   type Pool,
   type Protocol,
   type PublishedPort,
@@ -40,7 +41,7 @@ const meta = {
   labels: field.labels,
 } satisfies EntriesOf<Meta>;
 
-export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'calico', 'swarm']);
+export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'calico', 'neutron', 'swarm']);
 export const carryName: Schema<Choices['carry']> = v.picklist([
   'vxlan',
   'direct-routing',
@@ -48,6 +49,8 @@ export const carryName: Schema<Choices['carry']> = v.picklist([
   'bgp',
   'bgp-cross-subnet',
   'wireguard',
+  'routes',
+  'address-pairs',
   'docker',
 ]);
 export const protocol: Schema<Protocol> = v.picklist(['tcp', 'udp', 'sctp']);
@@ -143,6 +146,7 @@ const network: Schema<Network> = v.strictObject({
   mtu: optional(field.mtu),
   attachable: field.flag,
   addressing,
+  neutron: optional(v.strictObject({ network: field.anyId, subnet: field.anyId } satisfies EntriesOf<NeutronPlace>)),
   names: optional(v.literal('elsewhere')),
   present: optional(v.literal('always')),
   deletedAt: optional(field.timestamp),

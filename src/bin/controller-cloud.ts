@@ -2,6 +2,7 @@
 import { findCloud } from '#cloud/clouds.ts';
 import { Keeper } from '#cloud/keeper.ts';
 import { Neutron } from '#cloud/neutron.ts';
+import { findSubnet, occupiedOf } from '#cloud/pools.ts';
 import { CloudSession } from '#cloud/session.ts';
 import { checkName } from '#cloud/wish.ts';
 import { carryAsWanted, carryInstead, cloudFacts, cloudLease, holdLease, onCloudNews, writeCloudReport } from '#controller/cloud.ts';
@@ -28,8 +29,9 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
   const session = undo.use(new CloudSession(cloud, { mayWrite: () => lease.isHeld }));
   const where = cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`;
   let project: string | undefined;
+  const neutron = new Neutron(session);
   const keeper = new Keeper({
-    neutron: new Neutron(session),
+    neutron,
     name: options.cloudName,
     scope: { network: options.cloudNetwork, router: options.cloudRoutes },
     facts: () => cloudFacts(control),
@@ -47,6 +49,11 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     intervalMs: options.cloudInterval * 1000,
     log,
   });
+  control.cloud.ports = {
+    find: (asked) => findSubnet(neutron, asked),
+    occupied: (place) => occupiedOf(neutron, options.cloudName, place),
+    hold: (block, commit) => keeper.hold(block, commit),
+  };
   const stop = new AbortController();
   const working = Promise.all([keeper.run(stop.signal), holdLease(lease, () => keeper.kick(), stop.signal)]);
   // What it does not foresee ends the process, as everywhere else.

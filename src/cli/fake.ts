@@ -43,7 +43,15 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
   };
   const made: { [K in keyof Bodies]: (body: Bodies[K]) => Resources[K] } = {
     tenants: (body) => ({ description: '', ...meta(body.name), ...body }),
-    networks: ({ pools = [{ family: 4, cidr: parseCidr('10.0.0.0/24') }], name, model = 'overlay', carry, encrypted = false, ...body }) => {
+    networks: ({
+      pools = [{ family: 4, cidr: parseCidr('10.0.0.0/24') }],
+      name,
+      model = 'overlay',
+      carry,
+      encrypted = false,
+      neutron,
+      ...body
+    }) => {
       const network = {
         ...meta(name),
         model,
@@ -55,6 +63,7 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
         attachable: false,
         addressing: 'blocks' as const,
         ...body,
+        ...(neutron === undefined ? {} : { neutron: { network: neutron.network, subnet: neutron.subnet ?? 'subnet' } }),
       };
       const range = parseCidr('10.0.0.0/24');
       for (const { cidr = range, reserved = {} } of pools) {

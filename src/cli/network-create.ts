@@ -1,6 +1,6 @@
 // `causeway network create`: from options to a request, and what was made of it.
 import type { Command } from 'commander';
-import type { PoolRequest } from '#api/local.ts';
+import type { NetworkRequest, PoolRequest } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, contains, covers, familyOf, type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, ModelName } from '#model/resources.ts';
@@ -8,8 +8,8 @@ import { type Act, collect, completes, done, examples, integer, pairs } from './
 import { poolsOf } from './pool.ts';
 import type { Answer, Session } from './session.ts';
 
-const modelNames: readonly ModelName[] = ['overlay', 'flannel', 'calico', 'swarm'];
-const carryNames: readonly CarryName[] = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'wireguard'];
+const modelNames: readonly ModelName[] = ['overlay', 'flannel', 'calico', 'neutron', 'swarm'];
+const carryNames: readonly CarryName[] = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'routes', 'wireguard'];
 
 interface CreateOptions {
   readonly model?: string;
@@ -28,6 +28,8 @@ interface CreateOptions {
   readonly blockLength?: number;
   readonly blockLength6?: number;
   readonly label?: readonly string[];
+  readonly neutronNetwork?: string;
+  readonly neutronSubnet?: string;
 }
 
 /** One subnet and what belongs to it. */
@@ -70,6 +72,13 @@ export function poolsFrom(options: CreateOptions): readonly PoolRequest[] | unde
   return requests.length === 0 ? undefined : requests;
 }
 
+/** Fault `invalid` for a subnet without its network. */
+function neutronOf({ neutronNetwork: network, neutronSubnet: subnet }: CreateOptions): Pick<NetworkRequest, 'neutron'> {
+  if (network !== undefined) return { neutron: { network, ...(subnet === undefined ? {} : { subnet }) } };
+  if (subnet === undefined) return {};
+  throw new Fault('invalid', 'A subnet of Neutron without its network', { field: 'neutron-subnet', hint: 'Give --neutron-network too.' });
+}
+
 async function create(session: Session, [name = '']: readonly string[], options: CreateOptions): Promise<Answer> {
   const requested = poolsFrom(options);
   const { encrypted, internal, attachable, mtu, vni, tenant } = options;
@@ -89,6 +98,7 @@ async function create(session: Session, [name = '']: readonly string[], options:
     ...(carry === undefined ? {} : { carry }),
     ...(options.blockLength === undefined ? {} : { blockLength4: options.blockLength }),
     ...(options.blockLength6 === undefined ? {} : { blockLength6: options.blockLength6 }),
+    ...neutronOf(options),
     ...(options.label === undefined ? {} : { labels: pairs(options.label, 'label') }),
   });
   const pools = await poolsOf(client, network);
@@ -121,6 +131,8 @@ export function buildCreate(network: Command, act: Act): void {
     .option('--tenant <name>', 'tenant that owns the network')
     .option('--block-length <bits>', 'prefix length of the address blocks that hosts claim, IPv4', integer(8, 32))
     .option('--block-length6 <bits>', 'the same for IPv6', integer(32, 128))
+    .option('--neutron-network <network>', "model neutron: the cloud's network in which every container gets a port, by name or id")
+    .option('--neutron-subnet <subnet>', 'its subnet, where it has several')
     .option('--label <key=value>', 'label; repeatable', collect);
   completes(made, 'tenants', '--tenant');
   made.options.find(({ long }) => long === '--model')?.choices([...modelNames]);
@@ -131,6 +143,7 @@ export function buildCreate(network: Command, act: Act): void {
     'causeway network create db --subnet 10.20.0.0/16 --encrypted',
     'causeway network create both --subnet 10.30.0.0/16 --subnet fd00:30::/64',
     'causeway network create flat --model flannel --carry host-gateway',
+    'causeway network create ports --model neutron --neutron-network hosts',
   );
   act<CreateOptions>(made, create);
 }

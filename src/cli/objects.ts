@@ -77,6 +77,8 @@ function carryObjects(network: Network, inside: string, { features, families }: 
       },
       ...toBlocks(`dev ${wireguard}`),
     ],
+    routes: [{ what: 'way to the router that knows the other hosts', command: `${inside}ip route show default` }],
+    'address-pairs': [{ what: 'addresses that the host answers for on its own link', command: `${inside}ip neigh show proxy` }],
     docker: [],
   };
   return byCarry[network.choices.carry];

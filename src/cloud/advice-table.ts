@@ -121,17 +121,16 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
     cons: ["the cloud sees hosts' packets only, not containers'"],
   },
   neutron: {
-    planned: { summary: 'Every container is a Neutron port with security groups of its own.', frontEnds: ['docker', 'kubernetes'] },
     traits: {
-      isolation: yes("by the cloud: a network of the project's own for each"),
+      isolation: no("its containers are on the hosts' own subnet, as instances are"),
       encryption: no("containers' packets are the cloud's to carry"),
-      policy: yes('security groups on each container'),
+      policy: no("the groups of a host's port hold for all of its containers"),
       addressable: yes('like an instance, without encapsulation'),
     },
-    ways: [{ carry: 'neutron', isPlain: true, adds: [], hasPorts: true }],
-    pros: ['nothing is added to a packet by Causeway', 'floating IPs and load balancers of the cloud lead to a container itself'],
+    ways: [{ carry: 'address-pairs', isPlain: true, adds: [], hasPorts: true }],
+    pros: ['nothing is added to a packet by Causeway', 'floating IPs of the cloud lead to a container itself'],
     cons: [
-      'each container takes a port of the quota, and an address of the subnet',
+      'each container takes a port of the quota, an address of the subnet and an address pair of its host',
       'while Neutron is away only ports in stock are given out',
     ],
   },
@@ -147,7 +146,7 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
       addressable: yes("the router of the hosts' network leads to them"),
     },
     ways: [{ carry: 'routes', as: { model: 'flannel', carry: 'host-gateway' }, isPlain: true, isRouted: true }],
-    pros: ['hosts need not know of each other'],
+    pros: ['hosts need not know of each other', 'there by now as a carriage of the model flannel (--carry routes)'],
     cons: ['packets between hosts may take the way by the router'],
   },
   swarm: {

@@ -105,7 +105,7 @@ test('bytes and what is left of the MTU', () => {
     calico: 'bgp 0 1442',
     overlay: 'vxlan 50 1392',
     contiv: 'vxlan 50 1392',
-    neutron: 'neutron 0 1442',
+    neutron: 'address-pairs 0 1442',
     routes: 'routes 0 1442',
     swarm: 'docker 50 1392',
   });

@@ -67,6 +67,8 @@ export interface Advice {
 const mostRoutes = 30;
 /** IPv4 addresses of a /24, the block of a host of flannel, without its ends. */
 const blockSize = 254;
+/** Ports of one host's pool in a network of the model `neutron`. */
+const poolSize = 2 ** (32 - choicesFor('neutron').address.blockLength4);
 const leastMtu: Readonly<Record<Family, number>> = { 4: 576, 6: 1280 };
 
 export function advise(survey: Survey, needs: Needs): Advice {
@@ -130,7 +132,7 @@ export function judgeWay(model: AdvisedName, way: Way, known: Case): Judgement {
     mtu,
     bytesPerPacket,
     asks,
-    obstacles: [...lacking(model, way, needs), ...forbidden(way, asks, survey), ...tooSmall(mtu, survey)],
+    obstacles: [...lacking(model, way, needs), ...crowded(way, needs), ...forbidden(way, asks, survey), ...tooSmall(mtu, survey)],
     pros: [...given.map((feature) => `${feature}: ${traits[feature].why}`), ...pros],
     cons: [...cons, ...scaleCons({ model, asks }, known)],
   };
@@ -186,6 +188,13 @@ function tooSmall({ left }: Judgement['mtu'], { network: { families } }: Survey)
   return left >= least ? [] : [`a packet would have ${left} bytes at most, and ${least} are the least`];
 }
 
+function crowded({ hasPorts }: Way, { containers, hosts, networks }: Needs): string[] {
+  const [each, most] = [Math.ceil(containers / hosts), networks * poolSize];
+  return hasPorts !== true || each <= most
+    ? []
+    : [`${each} containers on a host are more than the ${most} that its port can have pairs for`];
+}
+
 /** What is no obstacle yet. */
 function scaleCons({ model, asks }: { model: AdvisedName; asks: Asked }, { survey, needs }: Case): string[] {
   const each = Math.ceil(needs.containers / needs.hosts);
@@ -212,6 +221,8 @@ function askedOf(way: Way, { survey, needs }: Case): Asked {
   const routes = way.isRouted === true || (way.isPlain === true && needs.features.includes('addressable') && way.hasPorts !== true);
   const ports = way.hasPorts === true ? needs.containers : 0;
   const rest = { ports, routes: routes ? needs.networks * needs.hosts * blocksOf(way, needs) : 0 };
+  // One pair for each address of a host's pools; the group and its rules are the same for all hosts and networks.
+  if (way.hasPorts === true) return { groups: 1, rules: 2, pairs: needs.networks * poolSize, ...rest };
   if (way.as === undefined) return { groups: 0, rules: 0, pairs: 0, ...rest };
   const { as } = way;
   const networks = Array.from({ length: needs.networks }, (_, index) => networkOf(as, index + 1, way.isEncrypted));

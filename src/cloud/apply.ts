@@ -3,6 +3,7 @@
 import { Fault, isFault } from '#model/fault.ts';
 import type { BalancerStep, FoundBalancer } from './balancers.ts';
 import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
+import { named } from './named.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
@@ -20,6 +21,7 @@ import {
   tagOf,
   unfinished,
 } from './plan.ts';
+import { bodyOfPooled, isPooledStep, type PooledPort, type PooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 import type { Wish, WishedGroup, WishedRule } from './wish.ts';
@@ -138,20 +140,6 @@ export async function readReach(neutron: Neutron): Promise<ReachState> {
 const groupsOf = async (neutron: Neutron): Promise<SecurityGroup[]> =>
   neutron.list('security-groups', { project_id: await neutron.project() });
 
-function named<T extends { readonly id: string; readonly name: string }>(all: readonly T[], wanted: string, kind: string): T {
-  const found = all.filter(({ id, name }) => id === wanted || name === wanted);
-  const [one, other] = found;
-  if (one === undefined) {
-    const names = all.map(({ name }) => name).join(', ');
-    throw new Fault('not-found', `The cloud has no ${kind} ${wanted} that you can see; it has ${names || 'none'}`, { field: kind });
-  }
-  if (other === undefined) return one;
-  throw new Fault('invalid', `The cloud has several ${kind}s ${wanted}: ${found.map(({ id }) => id).join(', ')}`, {
-    field: kind,
-    hint: 'Use the id',
-  });
-}
-
 export interface Applied {
   /** Steps that were taken, in order. */
   readonly steps: readonly Step[];
@@ -228,6 +216,7 @@ interface Taking {
 }
 
 async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Taking): Promise<void> {
+  if (isPooledStep(step)) return changePool(neutron, step, (port) => bodyOfPooled(wish.name, idOf(groups, wish.name), port));
   switch (step.type) {
     case 'make-group':
       groups.set(step.group.name, await makeGroup(neutron, wish.name, step.group));
@@ -257,6 +246,11 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
     case 'release-floating-ip':
       await changeFloatingIp(neutron, tagOf(wish.name), step);
   }
+}
+
+async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort: (port: PooledPort) => object): Promise<void> {
+  if (step.type === 'make-ports') await neutron.createAll('ports', step.ports.map(bodyOfPort));
+  else for (const port of step.ports) await neutron.remove('ports', { id: port.id });
 }
 
 function idOf(groups: ReadonlyMap<string, SecurityGroup>, name: string): string {

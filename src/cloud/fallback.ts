@@ -53,7 +53,7 @@ const isShort = ({ limit, most }: QuotaUse): boolean => limit >= 0 && most > lim
 export async function fallbackOf({ neutron, facts, name }: Judging, state: CloudState): Promise<Fallback | undefined> {
   const wish = wishOf(facts, name);
   const ports = portsOf(wish, state);
-  const plain = wish.needs.filter(({ pairs }) => pairs.length > 0);
+  const plain = wish.needs.filter(({ pairs, isInCloud }) => pairs.length > 0 && isInCloud !== true);
   const lacking = plain.filter((need) => ports.some((port) => lacks(need, port)));
   const [first] = ports.filter((port) => lacking.some((need) => lacks(need, port)));
   if (first === undefined) return undefined;

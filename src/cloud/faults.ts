@@ -37,6 +37,10 @@ const byType: Readonly<Record<string, FaultCode>> = {
   PortInUse: 'in-use',
   RouterInUse: 'in-use',
   SecurityGroupRuleExists: 'exists',
+  IpAddressInUse: 'exists',
+  IpAddressAlreadyAllocated: 'exists',
+  MacAddressInUse: 'exists',
+  AllowedAddressPairExhausted: 'exhausted',
 };
 
 const hints: Readonly<Partial<Record<FaultCode, string>>> = {

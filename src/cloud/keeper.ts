@@ -3,10 +3,11 @@
 // A wish that is fulfilled is not looked at before the next time, so that changes of containers cost no call.
 import type { CloudReport } from '#api/answers.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import type { Network } from '#model/resources.ts';
+import type { Block, Network } from '#model/resources.ts';
 import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
+import type { CloudPlan } from './plan.ts';
 import { sentence } from './sentences.ts';
 import { type CloudFacts, type Wish, wishOf } from './wish.ts';
 
@@ -52,6 +53,9 @@ const isPassing = (error: unknown): boolean =>
 
 export class Keeper {
   readonly #options: KeeperOptions;
+  /** Blocks that hosts have asked for and that nobody else knows of yet. */
+  readonly #pending = new Map<string, Block>();
+  #turn: Promise<unknown> = Promise.resolve();
   #isKicked = false;
   #wake: () => void = () => undefined;
   /** The wish that the cloud fulfilled when it was last looked at. */
@@ -124,11 +128,51 @@ export class Keeper {
     this.#wake = (): void => undefined;
   }
 
-  #wish(): Wish {
-    return wishOf(this.#options.facts(), this.#options.name);
+  #facts(): CloudFacts {
+    const facts = this.#options.facts();
+    const known = new Set(facts.blocks.map(({ id }) => id));
+    return { ...facts, blocks: [...facts.blocks, ...[...this.#pending.values()].filter(({ id }) => !known.has(id))] };
   }
 
-  async #round(failures: number): Promise<Fault | undefined> {
+  /**
+   * Has the ports of a block made and allowed, then does `commit`; they go again when that fails. Faults: `stale` when another
+   * controller keeps the cloud; `unavailable` when something is in the way of the host's port; and as applyWish.
+   */
+  async hold<T>(block: Block, commit: () => Promise<T>): Promise<T> {
+    this.#pending.set(block.id, block);
+    try {
+      await this.#alone(async () => {
+        const wish = this.#wish();
+        const { problems, needs } = await this.#fulfil(wish);
+        const name = this.#facts().networks.find(({ id }) => id === block.network)?.name;
+        if (needs.some(({ network, isAllowed }) => network === name && !isAllowed)) {
+          throw new Fault('unavailable', `Ports for containers of host ${block.host} cannot be used: ${problems.join('; ')}`);
+        }
+        this.#fulfilled = JSON.stringify(wish);
+      });
+      return await commit();
+    } finally {
+      this.#pending.delete(block.id);
+      this.kick();
+    }
+  }
+
+  /** What reads and then writes the cloud, one after the other. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(work);
+    this.#turn = mine.catch(() => undefined);
+    return mine;
+  }
+
+  #wish(): Wish {
+    return wishOf(this.#facts(), this.#options.name);
+  }
+
+  #round(failures: number): Promise<Fault | undefined> {
+    return this.#alone(() => this.#roundAlone(failures));
+  }
+
+  async #roundAlone(failures: number): Promise<Fault | undefined> {
     const { log } = this.#options;
     try {
       const wish = this.#wish();
@@ -140,7 +184,7 @@ export class Keeper {
       }
       await this.#chooseCarriages();
       const settled = this.#wish();
-      const problems = await this.#fulfil(settled);
+      const { problems } = await this.#fulfil(settled);
       this.#fulfilled = JSON.stringify(settled);
       if (this.#failingSince !== undefined) log.info({}, 'The cloud is as it should be again');
       this.#failingSince = undefined;
@@ -158,8 +202,8 @@ export class Keeper {
 
   /** What a network needs from now on is allowed before it is carried by it. */
   async #chooseCarriages(): Promise<void> {
-    const { neutron, name, scope, facts, log, carryInstead, carryAsWanted } = this.#options;
-    const known = facts();
+    const { neutron, name, scope, log, carryInstead, carryAsWanted } = this.#options;
+    const known = this.#facts();
     if (!known.networks.some((network) => network.instead !== undefined) && !this.#wish().needs.some(({ pairs }) => pairs.length > 0))
       return;
     const state = await readState(neutron, scope);
@@ -182,7 +226,7 @@ export class Keeper {
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
   }
 
-  async #fulfil(wish: Wish): Promise<readonly string[]> {
+  async #fulfil(wish: Wish): Promise<CloudPlan> {
     const { neutron, scope, log } = this.#options;
     const { steps, plan } = await applyWish(neutron, wish, () => readState(neutron, scope));
     this.#lookedAt = this.#time();
@@ -194,7 +238,7 @@ export class Keeper {
     this.#floatingIps = Object.fromEntries(
       plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
     );
-    return plan.problems;
+    return plan;
   }
 
   #time(): string {

@@ -4,6 +4,7 @@ import { type CloudState, changeOfPort, changeOfRoutes, describeRule, ourGroups,
 import { isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
 import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
+import { deviceOf, isPooledStep, type PooledStep, portOwner } from './pools.ts';
 import type { Wish, WishedRule } from './wish.ts';
 
 export const portOf = (index: number, changes: Partial<NeutronPort> = {}): NeutronPort => ({
@@ -91,6 +92,20 @@ function made(rule: WishedRule, group: string, hosts: string | undefined): Secur
   };
 }
 
+function performPorts(wish: Wish, state: CloudState, step: PooledStep): CloudState {
+  if (step.type === 'remove-ports') return { ...state, ports: state.ports.filter((port) => !step.ports.includes(port)) };
+  const come = step.ports.map(({ host, place, ip }): NeutronPort => ({
+    ...portOf(9),
+    id: `pooled ${ip}`,
+    networkId: place.network,
+    owner: portOwner,
+    device: deviceOf(wish.name, host),
+    addresses: [{ ip, subnetId: place.subnet }],
+    groups: [ourGroups(wish, state.groups).kept.get(wish.name)?.id ?? 'nowhere'],
+  }));
+  return { ...state, ports: [...state.ports, ...come] };
+}
+
 function performFloating(wish: Wish, state: CloudState, step: FloatingStep): CloudState {
   switch (step.type) {
     case 'make-floating-ip': {
@@ -118,6 +133,7 @@ function performFloating(wish: Wish, state: CloudState, step: FloatingStep): Clo
 export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
   const inGroups = (change: (group: SecurityGroup) => SecurityGroup): CloudState => ({ ...state, groups: state.groups.map(change) });
   const { kept } = ourGroups(wish, state.groups);
+  if (isPooledStep(step)) return performPorts(wish, state, step);
   if (isFloatingStep(step)) return performFloating(wish, state, step);
   if (isBalancerStep(step)) throw new TypeError('Load balancers are not played here');
   switch (step.type) {

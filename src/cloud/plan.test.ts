@@ -165,3 +165,20 @@ test('quotas are told before and after', () => {
     { name: 'security_group_rule', limit: 100, before: 4, after: 6, most: 6 },
   ]);
 });
+
+test('a network by a router is allowed once a router is named and knows all blocks, of all hosts by one step', () => {
+  const byRouter = makeNetwork('plain', { model: 'flannel', carry: 'routes' });
+  const pool = makePool('plain', parseCidr('10.0.0.0/16'), 24);
+  const wish = wished([byRouter], { blocks: [makeBlock(pool, 1, 'host-1'), makeBlock(pool, 2, 'host-2')] });
+  const nowhere = planCloud(wish, last(walk(wish, stateOf())));
+  assert.match(nowhere.problems.join(), /Network net-plain is carried by a router, and none is named/);
+  assert.equal(nowhere.needs[0]?.isAllowed, false);
+  const start = stateOf({ routers: [routerOf()], target: 'router' });
+  const { steps } = planCloud(wish, start);
+  assert.equal(steps.filter(({ type }) => type === 'change-routes').length, 1);
+  const states = walk(wish, start);
+  assert.equal(last(states).routers[0]?.routes.length, 2);
+  assert.equal(planCloud(wish, last(states)).needs[0]?.isAllowed, true);
+  const forgotten = { ...last(states), routers: last(states).routers.map((router) => ({ ...router, routes: router.routes.slice(1) })) };
+  assert.equal(planCloud(wish, forgotten).needs[0]?.isAllowed, false);
+});

@@ -2,7 +2,7 @@
 // go first, then a group gets its new rules and loses its old ones, and only then do ports join it: at no moment more is open for any
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
-import { type Cidr, covers, parseCidr } from '#model/ip.ts';
+import { bitsOf, type Cidr, cidrBase, cidrSize, covers, familyOf, hostPrefix, parseCidr, subnetAt } from '#model/ip.ts';
 import { type BalancerPlan, balancerPlan, type BalancerStep, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import type {
@@ -16,6 +16,7 @@ import type {
   SecurityGroup,
   SecurityGroupRule,
 } from './neutron-schemas.ts';
+import { deviceOf, isPooled, type PooledStep } from './pools.ts';
 import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
 
 /** What of a cloud matters here. */
@@ -41,6 +42,7 @@ export type Step =
   | PortStep
   | FloatingStep
   | BalancerStep
+  | PooledStep
   | { readonly type: 'change-routes'; readonly router: NeutronRouter; readonly change: RouteChange }
   | { readonly type: 'remove-rules'; readonly group: string; readonly rules: readonly SecurityGroupRule[] }
   | { readonly type: 'remove-group'; readonly group: SecurityGroup };
@@ -90,7 +92,7 @@ export interface CloudPlan {
 /** `blocks`: which needs are not met because of it. */
 interface Problem {
   readonly text: string;
-  readonly blocks: 'all' | 'pairs' | 'nothing';
+  readonly blocks: 'all' | 'pairs' | 'routes' | 'nothing';
 }
 
 /** What Neutron takes by default (max_allowed_address_pair); which number a cloud has, its API does not tell. */
@@ -100,8 +102,23 @@ export const unfinished = (name: string): string => `${name}: being made`;
 export const tagOf = (name: string): string => `causeway.${name}`;
 /** A tag is part of a path when it is set, so it holds no slash. */
 export const rangeTag = (name: string, range: Cidr): string => `${tagOf(name)}.range.${range.replace('/', '_')}`;
-const rangesOfTags = (name: string, tags: readonly string[]): Cidr[] => {
-  const prefix = `${tagOf(name)}.range.`;
+/** Each address of the range is a pair. */
+export const eachTag = (name: string, range: Cidr): string => `${tagOf(name)}.each.${range.replace('/', '_')}`;
+/** Of a single address Neutron keeps no length, and finds a port with that address as the one that the pair is for. */
+const pairText = (range: Cidr): string => (range.endsWith('/32') ? cidrBase(range) : range);
+const pairsOf = ({ pairs, blocks }: Pick<WishedPort, 'pairs' | 'blocks'>): Cidr[] => [
+  ...pairs,
+  ...blocks.flatMap(({ addresses }) => addresses.map(hostPrefix)),
+];
+/** Of a port: pairs that its tags say to be ours. */
+const pairsOfTags = (name: string, tags: readonly string[]): Cidr[] => [
+  ...rangesOfTags(name, tags),
+  ...rangesOfTags(name, tags, 'each').flatMap(addressesIn),
+];
+const addressesIn = (range: Cidr): Cidr[] =>
+  Array.from({ length: Number(cidrSize(range)) }, (_, index) => subnetAt(range, bitsOf(familyOf(range)), BigInt(index)) ?? []).flat();
+const rangesOfTags = (name: string, tags: readonly string[], sort: 'range' | 'each' = 'range'): Cidr[] => {
+  const prefix = `${tagOf(name)}.${sort}.`;
   return tags.filter((tag) => tag.startsWith(prefix)).flatMap((tag) => rangeOf(tag.slice(prefix.length).replace('_', '/')) ?? []);
 };
 
@@ -152,6 +169,13 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
   for (const { name } of stays)
     problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
+  if (state.target === undefined)
+    for (const { network } of wish.needs.filter(({ isByRouter }) => isByRouter === true))
+      problems.push({
+        text: `Network ${network} is carried by a router, and none is named: use --routes, with a controller --cloud-routes`,
+        blocks: 'routes',
+      });
+  const pooled = pooledPorts(wish, state);
   const steps: Step[] = [
     ...floating.releases,
     ...balancers.removals,
@@ -159,7 +183,10 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
     ...made.map((group): Step => ({ type: 'make-group', group })),
     ...rules.filter(({ missing }) => missing.length > 0).map(({ group, missing }): Step => ({ type: 'add-rules', group, rules: missing })),
     ...rules.filter(({ old }) => old.length > 0).map(({ group, old }): Step => ({ type: 'remove-rules', group, rules: old })),
+    // Before the pairs: a port that is made finds its host's, and a pair finds its port.
+    ...pooled.missing,
     ...ports.filter((step) => !isLeaving(step)),
+    ...(pooled.left.length > 0 ? [{ type: 'remove-ports' as const, ports: pooled.left }] : []),
     ...routeSteps(wish, state),
     ...balancers.changes,
     ...floating.changes,
@@ -180,6 +207,23 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
     quotas,
     reached: floating.reached,
     problems: problems.map(({ text }) => text),
+  };
+}
+
+/** Ports for containers that are to be made, by one call a block, and those that nothing wants any more. */
+function pooledPorts({ name, ports }: Wish, state: CloudState): { missing: Step[]; left: NeutronPort[] } {
+  const ours = state.ports.filter((port) => isPooled(name, port));
+  const keyOf = (host: string, ip: string): string => `${deviceOf(name, host)} ${ip}`;
+  const there = new Set(ours.flatMap(({ device, addresses }) => addresses.map(({ ip }) => `${device} ${ip}`)));
+  const wanted = new Set(ports.flatMap(({ host, blocks }) => blocks.flatMap(({ addresses }) => addresses.map((ip) => keyOf(host, ip)))));
+  return {
+    missing: ports.flatMap(({ host, blocks }) =>
+      blocks.flatMap(({ place, addresses }): Step[] => {
+        const lacking = addresses.filter((ip) => !there.has(keyOf(host, ip))).map((ip) => ({ host, place, ip }));
+        return lacking.length === 0 ? [] : [{ type: 'make-ports', host, ports: lacking }];
+      }),
+    ),
+    left: ours.filter(({ device, addresses }) => !addresses.some(({ ip }) => wanted.has(`${device} ${ip}`))),
   };
 }
 
@@ -215,12 +259,18 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
     const trouble = troubleOf(wished, found, wish.name);
     if (trouble !== undefined) problems.push({ text: trouble, blocks: 'pairs' });
     // Without port security a port has no groups and needs no pairs: everything passes.
-    const wanted = !found.portSecurity ? { ...wished, groups: [], pairs: [] } : trouble === undefined ? wished : { ...wished, pairs: [] };
+    const fits = troubleOf({ ...wished, pairs: [] }, found, wish.name) === undefined;
+    const wanted = !found.portSecurity
+      ? { ...wished, groups: [], pairs: [], blocks: [] }
+      : trouble === undefined
+        ? wished
+        : { ...wished, pairs: [], blocks: fits ? wished.blocks : [] };
     push(found, wanted);
   }
   for (const port of state.ports) {
     const isTouched = port.groups.some((id) => ids.has(id)) || port.tags.some((tag) => isTag(wish.name, tag));
-    if (isTouched && !used.has(port.id)) push(port, { host: port.name || port.id, addresses: [], groups: [], pairs: [] });
+    if (isTouched && !used.has(port.id) && !isPooled(wish.name, port))
+      push(port, { host: port.name || port.id, addresses: [], groups: [], pairs: [], blocks: [] });
   }
   return steps;
 
@@ -274,9 +324,10 @@ export function pairsTrouble(wish: Wish, state: CloudState): string | undefined 
   return undefined;
 }
 
-function troubleOf({ host, pairs }: WishedPort, port: NeutronPort, name: string): string | undefined {
+function troubleOf({ host, ...wished }: WishedPort, port: NeutronPort, name: string): string | undefined {
+  const pairs = pairsOf(wished);
   if (!port.portSecurity || pairs.length === 0) return undefined;
-  const ours = new Set<string>([...rangesOfTags(name, port.tags), ...pairs]);
+  const ours = new Set<string>([...pairsOfTags(name, port.tags), ...pairs].map(pairText));
   const others = port.pairs.filter(({ ip_address: ip }) => !ours.has(ip));
   if (others.length + pairs.length <= mostPairs) return undefined;
   const rest = others.length === 0 ? '' : `, and ${others.length} are others'`;
@@ -295,13 +346,17 @@ export function changeOfPort(
   const leaves = [...kept.values(), ...spare].filter(
     (group) => port.groups.includes(group.id) && !(wanted.has(group.name) && kept.get(group.name) === group),
   );
-  const has = (range: Cidr): boolean => port.pairs.some((pair) => isPlain(pair, port) && pair.ip_address === range);
-  const tagged = rangesOfTags(wish.name, port.tags);
+  const has = (range: Cidr): boolean => port.pairs.some((pair) => isPlain(pair, port) && pair.ip_address === pairText(range));
+  const tagged = pairsOfTags(wish.name, port.tags);
   // A pair that somebody else has put there is theirs, also when we want it too.
-  const ours = wished.pairs.filter((range) => !has(range) || tagged.includes(range));
+  const ours = pairsOf(wished).filter((range) => !has(range) || tagged.includes(range));
   const removed = tagged.filter((range) => !ours.includes(range));
   const isTouched = wished.groups.length > 0 || ours.length > 0;
-  const tags = [...(isTouched ? [tagOf(wish.name)] : []), ...ours.map((range) => rangeTag(wish.name, range))];
+  const tags = [
+    ...(isTouched ? [tagOf(wish.name)] : []),
+    ...wished.pairs.filter((range) => ours.includes(range)).map((range) => rangeTag(wish.name, range)),
+    ...wished.blocks.map(({ cidr }) => eachTag(wish.name, cidr)),
+  ];
   const change: PortChange = {
     joins,
     leaves: leaves.map(({ id }) => id),
@@ -313,7 +368,8 @@ export function changeOfPort(
   return Object.values(change).every(({ length }) => length === 0) ? undefined : change;
 }
 
-const isTag = (name: string, tag: string): boolean => tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`);
+const isTag = (name: string, tag: string): boolean =>
+  tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`) || tag.startsWith(`${tagOf(name)}.each.`);
 /** One without a MAC of its own gets the port's. */
 const isPlain = (pair: AddressPair, port: NeutronPort): boolean => pair.mac_address === undefined || pair.mac_address === port.mac;
 
@@ -324,11 +380,11 @@ export function portAfter(
   idOf: (name: string) => string,
 ): { groups: string[]; pairs: AddressPair[] } {
   const groups = port.groups.filter((id) => !change.leaves.includes(id));
-  const removed: readonly string[] = change.removePairs;
+  const removed: readonly string[] = change.removePairs.map(pairText);
   const pairs = port.pairs.filter((pair) => !(isPlain(pair, port) && removed.includes(pair.ip_address)));
   return {
     groups: [...new Set([...groups, ...change.joins.map(idOf)])],
-    pairs: [...pairs, ...change.addPairs.map((range) => ({ ip_address: range }))],
+    pairs: [...pairs, ...change.addPairs.map((range) => ({ ip_address: pairText(range) }))],
   };
 }
 
@@ -362,11 +418,13 @@ export function changeOfRoutes(wish: Wish, router: NeutronRouter, target: string
 }
 
 function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>>): QuotaUse[] {
-  const added = { security_group: 0, security_group_rule: 0, floatingip: 0 };
-  const removed = { security_group: 0, security_group_rule: 0, floatingip: 0 };
+  const added = { security_group: 0, security_group_rule: 0, floatingip: 0, port: 0 };
+  const removed = { security_group: 0, security_group_rule: 0, floatingip: 0, port: 0 };
   // A new group is born with two rules, which go before ours come.
   const born = steps.some(({ type }) => type === 'make-group') ? 2 : 0;
   for (const step of steps) {
+    if (step.type === 'make-ports') added.port += step.ports.length;
+    if (step.type === 'remove-ports') removed.port += step.ports.length;
     if (step.type === 'make-group') added.security_group++;
     if (step.type === 'add-rules') added.security_group_rule += step.rules.length;
     if (step.type === 'remove-rules') removed.security_group_rule += step.rules.length;
@@ -377,7 +435,10 @@ function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>
       removed.security_group_rule += step.group.rules.length;
     }
   }
-  return (['security_group', 'security_group_rule', 'floatingip'] as const).flatMap((name): QuotaUse[] => {
+  const counted = (['security_group', 'security_group_rule', 'floatingip', 'port'] as const).filter(
+    (name) => name !== 'port' || added.port + removed.port > 0,
+  );
+  return counted.flatMap((name): QuotaUse[] => {
     const quota = quotas[name];
     if (quota === undefined) return [];
     const { limit, used: before } = quota;
@@ -387,10 +448,15 @@ function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>
 }
 
 function isAllowed(need: Need, steps: readonly Step[], problems: readonly Problem[]): boolean {
-  if (problems.some(({ blocks }) => blocks === 'all' || (blocks === 'pairs' && need.pairs.length > 0))) return false;
+  const isBlocked = ({ blocks }: Problem): boolean =>
+    blocks === 'all' || (blocks === 'pairs' && need.pairs.length > 0) || (blocks === 'routes' && need.isByRouter === true);
+  if (problems.some(isBlocked)) return false;
+  const isMissing = ({ destination }: ExtraRoute): boolean =>
+    need.isByRouter === true && need.pairs.some((range) => covers(range, parseCidr(destination)));
   const keys = new Set(need.rules.map(keyOfRule));
   return !steps.some(
     (step) =>
+      (step.type === 'change-routes' && step.change.add.some(isMissing)) ||
       (step.type === 'add-rules' && step.rules.some((rule) => keys.has(keyOfRule(rule)))) ||
       (step.type === 'change-port' && (step.change.joins.length > 0 || step.change.addPairs.some((range) => need.pairs.includes(range)))),
   );

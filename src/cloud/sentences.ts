@@ -3,6 +3,7 @@ import { type BalancerStep, isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep } from './floating.ts';
 import type { MemberRequest } from './octavia.ts';
 import type { Step } from './plan.ts';
+import { isPooledStep, type PooledStep } from './pools.ts';
 import type { WishedRule } from './wish.ts';
 
 const remoteText = ({ remote, direction }: WishedRule): string =>
@@ -19,6 +20,8 @@ export interface StepView {
   readonly object: string;
   readonly detail: readonly string[];
 }
+
+const orTags = (parts: readonly string[]): readonly string[] => (parts.length === 0 ? ['tags'] : parts);
 
 function balancerView(step: BalancerStep): StepView {
   switch (step.type) {
@@ -61,9 +64,17 @@ function floatingView(step: FloatingStep): StepView {
   }
 }
 
+function pooledView(step: PooledStep): StepView {
+  if (step.type === 'make-ports')
+    return { action: 'add', object: `ports for containers of ${step.host}`, detail: [step.ports.map(({ ip }) => ip).join(', ')] };
+  const ips = step.ports.flatMap(({ addresses }) => addresses.map(({ ip }) => ip));
+  return { action: 'remove', object: 'ports for containers', detail: [ips.join(', ')] };
+}
+
 export function viewOf(step: Step): StepView {
   if (isBalancerStep(step)) return balancerView(step);
   if (isFloatingStep(step)) return floatingView(step);
+  if (isPooledStep(step)) return pooledView(step);
   switch (step.type) {
     case 'make-group':
       return { action: 'add', object: `security group ${step.group.name}`, detail: [step.group.description] };
@@ -72,12 +83,12 @@ export function viewOf(step: Step): StepView {
     case 'change-port': {
       const { joins, leaves, addPairs, removePairs } = step.change;
       const parts = [...list('joins', joins), ...list('leaves', leaves), ...list('pairs', addPairs), ...list('without pairs', removePairs)];
-      return { action: 'change', object: `port of ${step.wish.host} (${step.port.id})`, detail: parts.length === 0 ? ['tags'] : parts };
+      return { action: 'change', object: `port of ${step.wish.host} (${step.port.id})`, detail: orTags(parts) };
     }
     case 'change-routes': {
       const to = (routes: typeof step.change.add): string[] => routes.map(({ destination, nexthop }) => `${destination} via ${nexthop}`);
       const parts = [...list('routes', to(step.change.add)), ...list('without routes', to(step.change.remove))];
-      return { action: 'change', object: `router ${step.router.name || step.router.id}`, detail: parts.length === 0 ? ['tags'] : parts };
+      return { action: 'change', object: `router ${step.router.name || step.router.id}`, detail: orTags(parts) };
     }
     case 'remove-rules':
       return {

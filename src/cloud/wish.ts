@@ -4,8 +4,9 @@
 // address set holds fixed addresses only), so packets with containers' addresses have rules by range.
 import { passagesOf } from '#drivers/passages.ts';
 import { Fault } from '#model/fault.ts';
-import { type Cidr, covers, type Family, familyOf, type Ip } from '#model/ip.ts';
-import type { Block, Endpoint, Exposure, Host, Network, Pool } from '#model/resources.ts';
+import { type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
+import { addressesOf } from './pools.ts';
 
 export interface CloudFacts {
   readonly hosts: readonly Host[];
@@ -42,6 +43,14 @@ export interface WishedPort {
   /** Names. */
   readonly groups: readonly string[];
   readonly pairs: readonly Cidr[];
+  /** Each address of which is a pair of its own. */
+  readonly blocks: readonly WishedBlock[];
+}
+
+export interface WishedBlock {
+  readonly cidr: Cidr;
+  readonly place: NeutronPlace;
+  readonly addresses: readonly Ip[];
 }
 
 /** What one network needs, for people, and what is the case without it. */
@@ -51,6 +60,10 @@ export interface Need {
   readonly without: string;
   readonly rules: readonly WishedRule[];
   readonly pairs: readonly Cidr[];
+  /** The pairs are single addresses, each with a port of its own. */
+  readonly isInCloud?: true;
+  /** A router has to know the hosts' blocks. */
+  readonly isByRouter?: true;
 }
 
 export interface Route {
@@ -125,10 +138,10 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const hosts = facts.hosts.filter(({ underlay }) => underlay.length > 0);
   const networks = facts.networks.filter(({ deletedAt }) => deletedAt === undefined);
   const families = new Set(hosts.flatMap(({ underlay }) => underlay.map(({ ip }) => familyOf(ip))));
-  const needs = networks.flatMap((network) => needsOf(network, facts.pools, families));
+  const needs = networks.flatMap((network) => needsOf(network, facts, families));
   const needed = fewest(needs.flatMap(({ rules }) => rules));
   if (hosts.length === 0) return emptyWish(name);
-  const pairs = [...new Set(needs.flatMap((need) => need.pairs))].toSorted();
+  const pairs = [...new Set(needs.flatMap((need) => (need.isInCloud ? [] : need.pairs)))].toSorted();
   const exposed = Map.groupBy(openingsOf(facts), ({ host }) => host);
   const shared: WishedGroup = { name, description: `Between the hosts of ${name}`, rules: needed };
   const own = [...exposed].map(([host, openings]): WishedGroup => ({
@@ -145,6 +158,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
       mtu: underlay[0]?.mtu,
       groups: [...(needed.length > 0 ? [name] : []), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
       pairs,
+      blocks: networks.flatMap((network) => blocksIn(network, facts).filter((block) => block.host === id)),
     })),
     needs,
     floating: floatingOf(facts),
@@ -155,10 +169,26 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
 
 const exposedName = (name: string, host: string): string => `${name}-exposed-${host}`;
 
-function needsOf(network: Network, pools: readonly Pool[], families: ReadonlySet<Family>): Need[] {
-  const ranges = pools.filter((pool) => pool.network === network.id).map(({ cidr }) => cidr);
+/** The hosts' pools of ports; of networks with the model `neutron`. */
+function blocksIn({ id, neutron: place }: Network, { pools, blocks }: CloudFacts): (WishedBlock & { readonly host: string })[] {
+  if (place === undefined) return [];
+  return blocks.flatMap(({ network, pool: poolId, cidr, host }) => {
+    const pool = pools.find((one) => one.id === poolId);
+    return network !== id || pool === undefined ? [] : [{ cidr, place, host, addresses: addressesOf(pool, { cidr }) }];
+  });
+}
+
+function needsOf(network: Network, facts: CloudFacts, families: ReadonlySet<Family>): Need[] {
+  const pools = facts.pools.filter((pool) => pool.network === network.id);
+  if (network.neutron !== undefined) return [cloudNeed(network, facts, pools)];
+  const ranges = pools.map(({ cidr }) => cidr);
   return passagesOf(network).map(({ protocol, port, why }): Need => {
-    if (protocol === 0) return plainNeed(network.name, ranges, families);
+    if (protocol === 0) {
+      const need = plainNeed(network.name, ranges, families);
+      return network.choices.carry === 'routes'
+        ? { ...need, what: `${need.what}, by a router that knows the hosts' blocks`, isByRouter: true }
+        : need;
+    }
     const rules = [...families].flatMap((family) =>
       directions.map((direction): WishedRule => ({ direction, ethertype: ethertypes[family], protocol, port, remote: 'hosts', why })),
     );
@@ -178,9 +208,32 @@ const withoutRule = ({ choices }: Network): string =>
     ? 'security groups drop it between hosts, except while both ends happen to begin at once'
     : 'security groups drop it between hosts';
 
+const plainWhy = 'packets of containers as they are';
+const withoutPairs = "port security drops packets whose address is not the port's own, and security groups admit none of them";
+
+/**
+ * Between containers, and between hosts and containers elsewhere. The containers' ports are members of the hosts' group, whose
+ * address set then has their addresses, too. Instances come in by the user's own groups on the hosts' ports.
+ */
+function cloudNeed(network: Network, facts: CloudFacts, pools: readonly Pool[]): Need {
+  const ranges = pools.map(({ cidr, range }) => range ?? cidr);
+  const families = new Set(ranges.map(familyOf));
+  const addresses = blocksIn(network, facts).flatMap((block) => block.addresses);
+  return {
+    network: network.name,
+    without: withoutPairs,
+    rules: directions.flatMap((direction) =>
+      [...families].map((family): WishedRule => ({ direction, ethertype: ethertypes[family], remote: 'hosts', why: plainWhy })),
+    ),
+    what: `a port and an address pair for each of ${addresses.length} addresses of ${ranges.join(', ')}`,
+    pairs: addresses.map(hostPrefix),
+    isInCloud: true,
+  };
+}
+
 /** Packets that hosts forward as they are: from and to containers' ranges, and between hosts and containers elsewhere. */
 function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlySet<Family>): Need {
-  const why = 'packets of containers as they are';
+  const why = plainWhy;
   const used = [...new Set(ranges.map(familyOf))].filter((family) => families.has(family));
   const rules = directions.flatMap((direction) => [
     ...ranges.map((remote): WishedRule => ({ direction, ethertype: ethertypes[familyOf(remote)], remote, why })),
@@ -190,7 +243,7 @@ function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlyS
   return {
     network,
     what: `packets with addresses of ${ranges.join(', ')} between hosts`,
-    without: "port security drops packets whose address is not the port's own, and security groups admit none of them",
+    without: withoutPairs,
     rules,
     pairs: ranges,
   };

@@ -1,7 +1,7 @@
 // Blocks: which host is the authority for which piece of a pool, and loans of single addresses between hosts. A claim is
 // unique by its key, so two hosts can never hold one piece, whichever controllers they ask.
 import { Fault } from '#model/fault.ts';
-import { type Cidr, cidrLength, cidrOf, contains, type Ip } from '#model/ip.ts';
+import { type Cidr, cidrBase, cidrLength, cidrOf, contains, type Ip } from '#model/ip.ts';
 import { blockAround, chooseBlock, isOpen, loansWith, settled } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool } from '#model/resources.ts';
 import type { ClaimRequest, LoanRequest, LoanSettlement } from '#api/requests.ts';
@@ -9,6 +9,7 @@ import { asHost, type HostPrincipal, type Principal } from './access.ts';
 import { type Control, type Decision, transact } from './control.ts';
 import { find } from './find.ts';
 import { checkMatch } from './replace.ts';
+import { holdOne, occupiedBlocks } from './neutron.ts';
 import { idOf, keys, listAll, putResource, readResource } from './records.ts';
 import type { Operation } from '#store/store.ts';
 
@@ -46,56 +47,97 @@ async function holderOf(control: Control, pool: Pool, cidr: Cidr): Promise<Block
  */
 export function claimBlock(control: Control, principal: Principal, request: ClaimRequest): Promise<Block> {
   const self = asHost(principal, request.host, 'Blocks');
-  return control.serially(`claims ${request.pool}`, () =>
-    transact(control, async (): Promise<Decision<Block>> => {
-      const network = await find(control, principal, 'networks', request.network);
-      const pool = await find(control, principal, 'pools', request.pool);
-      if (pool.network !== network.id) throw new Fault('invalid', `Pool ${pool.id} is not of network ${network.name}`, { field: 'pool' });
-      mustTakeBlocks(network);
-      const claims = await listAll(control.store, keys.claims(pool.id));
-      const taken = new Set(claims.map(({ key }) => key.slice(keys.claims(pool.id).length)));
-      const cidr = request.ip === undefined ? undefined : blockAround(pool, request.ip);
-      if (cidr !== undefined && taken.has(cidr)) {
-        const holder = await holderOf(control, pool, cidr);
-        if (holder?.host === self.host) return { operations: [], answer: () => holder };
-        throw new Fault('exists', `Block ${cidr} is held by host ${holder?.host ?? 'unknown'}`, {
-          field: 'ip',
-          hint: 'Ask that host for a loan',
-        });
-      }
-      if (cidr !== undefined && haunted(control, pool, self.host).has(cidr)) {
-        throw new Fault('exists', `Block ${cidr} still has addresses that another host uses`, {
-          field: 'ip',
-          hint: 'Choose an address elsewhere in the pool, or remove those endpoints',
-        });
-      }
-      checkQuota(control, network, pool, self.host);
-      const chosen = cidr ?? free(control, { pool, network, host: self.host, taken, prefer: request.prefer ?? 'low' });
-      const block: Block = {
-        id: control.newId(),
-        name: `${self.host}-${chosen.replaceAll(/[^0-9a-f]/g, '-')}`.slice(0, 63),
-        revision: 0,
-        createdAt: control.now().toISOString(),
-        labels: {},
-        network: network.id,
-        pool: pool.id,
-        cidr: chosen,
-        host: self.host,
-        loans: [],
-      };
-      return {
-        operations: [
-          { type: 'put', key: keys.claim(pool.id, chosen), value: block.id, expect: 0 },
-          putResource('blocks', block, 0),
-          { type: 'check', key: keys.resource('networks', network.id), expect: network.revision },
-          { type: 'check', key: keys.resource('pools', pool.id), expect: pool.revision },
-          { type: 'put', key: keys.guard(pool.id), value: null },
-          incarnationCheck(self),
-        ],
-        answer: (revision) => ({ ...block, revision }),
-      };
-    }),
-  );
+  return control.serially(`claims ${request.pool}`, async () => {
+    const network = await find(control, principal, 'networks', request.network);
+    const asked = { principal, self, request, id: control.newId() };
+    if (network.neutron !== undefined) return claimInCloud(control, asked, network);
+    return transact(control, () => decideClaim(control, { ...asked, avoid: new Set() }));
+  });
+}
+
+interface Claim {
+  readonly principal: Principal;
+  readonly self: HostPrincipal;
+  readonly request: ClaimRequest;
+  /** Blocks that cannot be had, beside those that the store tells of. */
+  readonly avoid: ReadonlySet<Cidr>;
+  /** Of the block, when it is a new one. */
+  readonly id: string;
+}
+
+/** With ports of its own in the cloud by the time that the host hears of it. */
+async function claimInCloud(control: Control, asked: Omit<Claim, 'avoid'>, network: Network): Promise<Block> {
+  const pool = await find(control, asked.principal, 'pools', asked.request.pool);
+  // Whoever asks again has not had the answer: it takes a cloud a while.
+  const { blocksPerHost } = network.choices.address;
+  const held = [...control.contents.of(network.id, 'blocks').values()].filter(({ host }) => host === asked.self.host);
+  const [first] = held;
+  if (first !== undefined && asked.request.ip === undefined && blocksPerHost === held.length) return first;
+  const occupied = await occupiedBlocks(control, network, pool);
+  return holdOne(control, {
+    choose: (refused) => decideClaim(control, { ...asked, avoid: new Set([...occupied, ...refused]) }),
+    commit: async ({ cidr }) => {
+      const exactly = { ...asked.request, ip: cidrBase(cidr) };
+      const block = await transact(control, () => decideClaim(control, { ...asked, request: exactly, avoid: new Set() }));
+      await control.mirror.reached(block.revision);
+      return block;
+    },
+  });
+}
+
+async function decideClaim(control: Control, { principal, self, request, avoid, id }: Claim): Promise<Decision<Block>> {
+  const network = await find(control, principal, 'networks', request.network);
+  const pool = await find(control, principal, 'pools', request.pool);
+  if (pool.network !== network.id) throw new Fault('invalid', `Pool ${pool.id} is not of network ${network.name}`, { field: 'pool' });
+  mustTakeBlocks(network);
+  const claims = await listAll(control.store, keys.claims(pool.id));
+  const taken = new Set(claims.map(({ key }) => key.slice(keys.claims(pool.id).length)));
+  const cidr = request.ip === undefined ? undefined : blockAround(pool, request.ip);
+  if (cidr !== undefined && taken.has(cidr)) {
+    const holder = await holderOf(control, pool, cidr);
+    if (holder?.host === self.host) return { operations: [], answer: () => holder };
+    throw new Fault('exists', `Block ${cidr} is held by host ${holder?.host ?? 'unknown'}`, {
+      field: 'ip',
+      hint: 'Ask that host for a loan',
+    });
+  }
+  if (cidr !== undefined && haunted(control, pool, self.host).has(cidr)) {
+    throw new Fault('exists', `Block ${cidr} still has addresses that another host uses`, {
+      field: 'ip',
+      hint: 'Choose an address elsewhere in the pool, or remove those endpoints',
+    });
+  }
+  if (cidr !== undefined && avoid.has(cidr)) {
+    throw new Fault('exists', `Block ${cidr} has addresses that others have in the cloud`, {
+      field: 'ip',
+      hint: 'Choose an address elsewhere in the pool',
+    });
+  }
+  checkQuota(control, network, pool, self.host);
+  const chosen = cidr ?? free(control, { pool, network, host: self.host, taken: taken.union(avoid), prefer: request.prefer ?? 'low' });
+  const block: Block = {
+    id,
+    name: `${self.host}-${chosen.replaceAll(/[^0-9a-f]/g, '-')}`.slice(0, 63),
+    revision: 0,
+    createdAt: control.now().toISOString(),
+    labels: {},
+    network: network.id,
+    pool: pool.id,
+    cidr: chosen,
+    host: self.host,
+    loans: [],
+  };
+  return {
+    operations: [
+      { type: 'put', key: keys.claim(pool.id, chosen), value: block.id, expect: 0 },
+      putResource('blocks', block, 0),
+      { type: 'check', key: keys.resource('networks', network.id), expect: network.revision },
+      { type: 'check', key: keys.resource('pools', pool.id), expect: pool.revision },
+      { type: 'put', key: keys.guard(pool.id), value: null },
+      incarnationCheck(self),
+    ],
+    answer: (revision) => ({ ...block, revision }),
+  };
 }
 
 interface Wish {

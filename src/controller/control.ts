@@ -7,6 +7,7 @@ import type { Authority } from './ca.ts';
 import type { Contents } from './contents.ts';
 import type { Log } from './log.ts';
 import type { Mirror } from './mirror.ts';
+import type { PortPools } from './neutron.ts';
 import type { Speakers } from './speakers.ts';
 
 export interface Control {
@@ -16,6 +17,8 @@ export interface Control {
   readonly contents: Contents;
   readonly authority: Authority;
   readonly speakers: Speakers;
+  /** What a cloud that is kept can do for networks; filled in by whoever keeps it. */
+  readonly cloud: { ports?: PortPools };
   readonly log: Log;
   /** Of the program. */
   readonly version: string;

@@ -41,7 +41,7 @@ export async function openController({ store, log, version, now = (): Date => ne
   fillContents(mirror, contents);
   const hub = undo.use(new Hub({ mirror, contents, now }));
   const speakers = new Speakers(now());
-  const control: Control = { store, mirror, contents, authority, speakers, log, version, now, newId, serially: serializer() };
+  const control: Control = { store, mirror, contents, authority, speakers, cloud: {}, log, version, now, newId, serially: serializer() };
   await ensureDefaultTenant(control);
   const stop = new AbortController();
   const sweeping = sweepAlways(control, stop.signal);

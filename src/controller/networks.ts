@@ -9,6 +9,7 @@ import type { Network, Pool } from '#model/resources.ts';
 import type { Operation } from '#store/store.ts';
 import type { NetworkRequest, PoolRequest } from '#api/local.ts';
 import { mustOwn, type Principal, tenantFor } from './access.ts';
+import { placeInCloud } from './neutron.ts';
 import { commitAll, type Control, operationLimit, transact } from './control.ts';
 import { find } from './find.ts';
 import { checkMatch, checkUnchanged, renaming } from './replace.ts';
@@ -54,7 +55,7 @@ interface PoolPlan {
 }
 
 /** What a pool of this network must keep clear of. */
-function conflicting({ network, own, surroundings }: PoolPlan): Taken[] {
+function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonly Taken[]; pools: readonly Taken[] } {
   const nameOf = (id: string): string | undefined => (id === network.id ? network.name : surroundings.networks.get(id)?.name);
   const shared = surroundings.pools.filter((pool) => {
     const other = surroundings.networks.get(pool.network);
@@ -64,7 +65,7 @@ function conflicting({ network, own, surroundings }: PoolPlan): Taken[] {
   // Docker's own networks are not routed by us: only they themselves must be free of overlap.
   const fixed =
     network.choices.domain === 'docker' ? [] : surroundings.fixed.filter(({ isBridge }) => isBridge !== true || isShared(network.choices));
-  return [...fixed, ...poolsAsTaken([...others, ...own], nameOf)];
+  return { fixed, pools: poolsAsTaken([...others, ...own], nameOf) };
 }
 
 function planPool(
@@ -95,7 +96,10 @@ function planPool(
     blockLength: blockLengthFor(network, cidr, request.range),
   };
   checkPool(pool, at);
-  checkFree(cidr, conflicting(plan), `${at}cidr`);
+  const { fixed, pools } = conflicting(plan);
+  // The network lies on the hosts' own subnet then.
+  const isTheirs = ({ cidr: other }: Taken): boolean => network.neutron !== undefined && other === cidr;
+  checkFree(cidr, [...fixed.filter((one) => !isTheirs(one)), ...pools], `${at}cidr`);
   return pool;
 }
 
@@ -140,8 +144,8 @@ async function mustBeNewPool(control: Control, { id }: PoolRequest, at: string):
   }
 }
 
-/** Faults: `exists` (name, VNI, pool id), `overlap`, `invalid`, `exhausted`, `not-found` (tenant), `forbidden` (tenant). */
-export function createNetwork(control: Control, principal: Principal, request: NetworkRequest): Promise<Network> {
+/** Faults: `exists` (name, VNI, pool id), `overlap`, `invalid`, `exhausted`, `not-found` (tenant), `forbidden` (tenant), and as placeInCloud. */
+export async function createNetwork(control: Control, principal: Principal, request: NetworkRequest): Promise<Network> {
   const model = request.model ?? 'overlay';
   const choices = choicesFor(model, {
     carry: request.carry,
@@ -150,6 +154,7 @@ export function createNetwork(control: Control, principal: Principal, request: N
     blockLength6: request.blockLength6,
   });
   const tenant = tenantFor(principal, request.tenant);
+  const inCloud = await placeInCloud(control, request);
   return control.serially('pools', () =>
     transact(control, async () => {
       const surroundings = await survey(control);
@@ -174,8 +179,9 @@ export function createNetwork(control: Control, principal: Principal, request: N
         ...(request.mtu === undefined ? {} : { mtu: request.mtu }),
         attachable: request.attachable ?? false,
         addressing: request.addressing ?? (choices.domain === 'docker' ? 'external' : 'blocks'),
+        ...(inCloud.place === undefined ? {} : { neutron: inCloud.place }),
       };
-      const asked = request.pools ?? [{ family: 4 } as const];
+      const asked = inCloud.pools ?? request.pools ?? [{ family: 4 } as const];
       const pools: Pool[] = [];
       for (const [index, one] of asked.entries()) {
         await mustBeNewPool(control, one, `pools[${index}].`);
@@ -307,6 +313,10 @@ export function addPool(
   return control.serially('pools', () =>
     transact(control, async () => {
       const network = await find(control, principal, 'networks', request.network);
+      if (network.neutron !== undefined)
+        throw new Fault('invalid', `Network ${network.name} has the addresses of its subnet in Neutron and no others`, {
+          field: 'network',
+        });
       if (network.deletedAt !== undefined) throw new Fault('not-found', `Network ${network.name} is being deleted`);
       const surroundings = await survey(control);
       const { network: _, labels, ...wanted } = request;

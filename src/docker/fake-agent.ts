@@ -378,7 +378,7 @@ function checkPools(pools: readonly PoolRequest[]): void {
 }
 
 function networkOf(request: NetworkRequest, number: number): Network {
-  const { pools: _, blockLength4 = 26, blockLength6 = 122, carry = 'vxlan', ...rest } = request;
+  const { pools: _, blockLength4 = 26, blockLength6 = 122, carry = 'vxlan', neutron, ...rest } = request;
   return {
     model: 'overlay',
     tenant: 'default',
@@ -396,6 +396,7 @@ function networkOf(request: NetworkRequest, number: number): Network {
     },
     ...meta,
     ...rest,
+    ...(neutron === undefined ? {} : { neutron: { network: neutron.network, subnet: neutron.subnet ?? 'subnet' } }),
     id: `network${String(number).padStart(6, '0')}`,
   };
 }

@@ -142,7 +142,7 @@ export class Networks {
   async #create(ipams: Ipams, id: string, choices: ParsedOptions, addressing: Network['addressing'], internal: boolean): Promise<Network> {
     const drafts: { id: string; record: Draft }[] = [];
     const pools = ipams.IPv4Data.concat(ipams.IPv6Data).map((data) => this.#poolOf(data, drafts));
-    const { network: _, ...wishes } = choices;
+    const { network: _, neutron, ...wishes } = choices;
     const isForeign =
       addressing === 'blocks' && ipams.IPv4Data.concat(ipams.IPv6Data).some((data) => !isOurAddressSpace(data.AddressSpace));
     const chosen = pools.flatMap(({ cidr }) => {
@@ -151,6 +151,7 @@ export class Networks {
     });
     const request: NetworkRequest = {
       ...wishes,
+      ...(neutron === undefined ? {} : { neutron: inCloud(neutron, isForeign) }),
       name: provisionalName(id),
       pools,
       addressing,
@@ -212,6 +213,21 @@ export class Networks {
 const isDockersChoice = (cidr: Cidr): boolean =>
   (covers(dockerPools[0], cidr) && cidrLength(cidr) === 16) || (covers(dockerPools[1], cidr) && cidrLength(cidr) === 20);
 const dockerPools = [parseCidr('172.16.0.0/12'), parseCidr('192.168.0.0/16')] as const;
+
+/** Fault `invalid` for what cannot be: addresses are those of Neutron's ports, which another IPAM driver does not know. */
+function inCloud({ network, subnet }: NonNullable<ParsedOptions['neutron']>, isForeign: boolean): NetworkRequest['neutron'] & {} {
+  if (network === undefined)
+    throw new Fault('invalid', 'A subnet of Neutron without its network', {
+      field: 'neutron.network',
+      hint: 'Add -o neutron.network=NAME',
+    });
+  if (isForeign)
+    throw new Fault('invalid', "The addresses of a network of the model neutron are those of Neutron's ports", {
+      field: 'neutron.network',
+      hint: 'Add --ipam-driver causeway',
+    });
+  return { network, ...(subnet === undefined ? {} : { subnet }) };
+}
 
 /** Compose and Swarm put their own bookkeeping below `com.docker.`; of these only the MTU means anything to us. */
 function withoutLabels(options: Readonly<Record<string, string>>): Readonly<Record<string, string>> {

@@ -1,6 +1,6 @@
 // The options of `docker network create -d causeway -o key=value`. Docker passes all of them as strings and passes labels
 // and the network's name not at all.
-import type { NetworkRequest } from '#api/local.ts';
+import type { NetworkRequest, NeutronRequest } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
 
 /** Names the Causeway network that an engine's network shows; set by our own sync, or by hand to bind one. */
@@ -9,10 +9,12 @@ export const networkOption = 'causeway.network';
 type Choices = Pick<NetworkRequest, 'mtu' | 'encrypted' | 'vni' | 'tenant' | 'model' | 'carry'>;
 export interface ParsedOptions extends Choices {
   readonly network?: string;
+  /** Of the cloud's, for the model `neutron`. */
+  readonly neutron?: Partial<NeutronRequest>;
 }
 
-const models = ['overlay', 'flannel', 'calico'] as const;
-const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'wireguard'] as const;
+const models = ['overlay', 'flannel', 'calico', 'neutron'] as const;
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'routes', 'wireguard'] as const;
 
 const readers: Readonly<Record<string, (value: string, key: string) => ParsedOptions>> = {
   [networkOption]: (value, key) => ({ network: nameIn(value, key) }),
@@ -22,6 +24,13 @@ const readers: Readonly<Record<string, (value: string, key: string) => ParsedOpt
   vni: (value, key) => ({ vni: numberIn(value, key, 1, 16_777_215) }),
   tenant: (value, key) => ({ tenant: nameIn(value, key) }),
   model: (value, key) => ({ model: oneOf(models, value, key) }),
+  'neutron.network': inCloud('network'),
+  'neutron.subnet': inCloud('subnet'),
+  // As kuryr-libnetwork calls them.
+  'neutron.net.name': inCloud('network'),
+  'neutron.net.uuid': inCloud('network'),
+  'neutron.subnet.name': inCloud('subnet'),
+  'neutron.subnet.uuid': inCloud('subnet'),
   carry: (value, key) => ({ carry: oneOf(carries, value, key) }),
 };
 
@@ -36,9 +45,18 @@ export function parseNetworkOptions(options: Readonly<Record<string, string>>): 
         hint: `Known options: ${Object.keys(readers).join(', ')}`,
       });
     }
-    parsed = { ...parsed, ...reader(value, key) };
+    const { neutron, ...read } = reader(value, key);
+    parsed = { ...parsed, ...read, ...(neutron === undefined ? {} : { neutron: { ...parsed.neutron, ...neutron } }) };
   }
   return parsed;
+}
+
+/** Neutron's names may be anything. Whoever speaks of its networks means the model. */
+function inCloud(field: keyof NeutronRequest): (value: string, key: string) => ParsedOptions {
+  return (value, key) => {
+    if (value === '' || value.length > 255) throw wrong(value, key, 'a name or an id');
+    return { model: 'neutron', neutron: { [field]: value } };
+  };
 }
 
 const quoted = (text: string): string => JSON.stringify(text.slice(0, 80));

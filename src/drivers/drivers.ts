@@ -2,9 +2,11 @@
 // there is nothing to plan for it.
 import type { CarryName } from '#model/resources.ts';
 import type { Driver } from './driver.ts';
+import { addressPairs } from './address-pairs.ts';
 import { bgp, bgpCrossSubnet } from './bgp.ts';
 import { directRouting } from './direct-routing.ts';
 import { hostGateway } from './host-gateway.ts';
+import { routes } from './routes.ts';
 import { vxlan } from './vxlan.ts';
 import { wireguard } from './wireguard.ts';
 
@@ -15,4 +17,6 @@ export const drivers: Readonly<Partial<Record<CarryName, Driver>>> = {
   bgp,
   'bgp-cross-subnet': bgpCrossSubnet,
   wireguard,
+  routes,
+  'address-pairs': addressPairs,
 };

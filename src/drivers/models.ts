@@ -35,7 +35,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       carry: 'vxlan',
       guard: 'open',
     },
-    carries: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'],
+    carries: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'routes', 'wireguard'],
     frontEnds: ['Docker', 'Kubernetes'],
   },
   calico: {
@@ -49,6 +49,19 @@ export const models: Readonly<Record<ModelName, Model>> = {
     },
     carries: ['bgp', 'bgp-cross-subnet', 'vxlan', 'wireguard'],
     frontEnds: ['Docker', 'Kubernetes'],
+  },
+  neutron: {
+    summary:
+      "Every container has a port of its own in the cloud's network, on the hosts' own subnet; instances reach it without encapsulation.",
+    choices: {
+      attach: 'routed',
+      domain: 'host',
+      address: { blockLength4: 29, blockLength6: 125, blocksPerHost: 1, borrow: false },
+      carry: 'address-pairs',
+      guard: 'open',
+    },
+    carries: ['address-pairs'],
+    frontEnds: ['Docker'],
   },
   swarm: {
     summary: "Docker's built-in overlay driver on a Swarm, created and observed by Causeway.",
@@ -120,6 +133,8 @@ export function describeChoices(
     bgp: 'plain routes that hosts learn from each other and from routers by BGP; every router on the way must know them',
     'bgp-cross-subnet': 'plain routes learned by BGP between hosts on one subnet, VXLAN to hosts behind a router',
     wireguard: "routes over the network's own WireGuard device; its UDP socket is the host's",
+    routes: "plain routes by the hosts' router, which is told of every host's blocks",
+    'address-pairs': "the cloud's own network: the host answers for its containers' addresses, which are address pairs of its port",
     docker: "Docker's VXLAN",
   };
   const guard = {

@@ -29,6 +29,7 @@ import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snap
 import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
 import { renderBird } from './bird.ts';
 import { planAnnouncements } from './announce.ts';
+import { answersFor, isInUnderlay } from './address-pairs.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
@@ -247,14 +248,16 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
  * A network that the host routes itself: no way to addresses that nobody has, which name server answers its ranges, and
  * which ranges may talk to which.
  */
-function planHostDomain({ network, netns, pools }: Present): Part {
+function planHostDomain({ network, netns, pools, carriage }: Present): Part {
   const pairs = pools.flatMap(({ cidr: from }) =>
     pools
       .filter(({ cidr: to }) => familyOf(to) === familyOf(from))
       .map(({ cidr: to }) => ({ family: familyOf(from), key: `${from} . ${to}` })),
   );
+  // What is elsewhere leaves as everything else does where the hosts' own subnet or router leads there.
+  const own = isInUnderlay(network) || network.choices.carry === 'routes' ? ownBlocks(carriage) : pools;
   return {
-    route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
+    route: own.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
     element: [
       ...(network.names === 'elsewhere' ? [] : pools).map(({ cidr }) => ({
         netns,
@@ -263,19 +266,24 @@ function planHostDomain({ network, netns, pools }: Present): Part {
         key: cidr,
         value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
       })),
-      ...pairs.flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
+      ...(isInUnderlay(network) ? [] : pairs).flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
     ],
   };
 }
 
+const ownBlocks = ({ snapshot, network, self }: Pick<Carriage, 'snapshot' | 'network' | 'self'>): Block[] =>
+  [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id).toSorted(byId);
+
 function planNetwork(present: Present): Part[] {
-  const { netns, pools, local, carriage } = present;
-  const ranges = pools.flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
+  const { network, netns, pools, local, carriage } = present;
+  // In the hosts' own subnet packets leave as they are, like those of instances, and every instance may come in.
+  const ranges = (isInUnderlay(network) ? [] : pools).flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
   const carried = planCarriages(carriage);
   return [
     ...(netns === '' ? [planHostDomain(present)] : [planDomain(present), planUplink(present)]),
     { element: ranges },
     carried,
+    answersFor(network, carriage.self, local),
     { fast: planFast(carriage, { ranges: pools.map(({ cidr }) => cidr), routes: carried.route ?? [], local }) },
     ...local.map((endpoint) => planEndpoint(present, endpoint)),
   ];
@@ -316,8 +324,7 @@ function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Hos
   const spoken = presents.flatMap(({ network, pools, local, carriage }): Spoken[] => {
     const carries = carriesOn(carriage, carriage.remotes);
     if (!carries.some(isSpoken)) return [];
-    const blocks = [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id);
-    return [{ isNear: !carries.includes('bgp'), pools, local, blocks }];
+    return [{ isNear: !carries.includes('bgp'), pools, local, blocks: ownBlocks({ snapshot, network, self }) }];
   });
   const speaker = speakerOf(self, snapshot.hosts.values(), spoken, settings);
   return speaker === undefined ? {} : { bird: [{ netns: '', ...renderBird(speaker) }] };
@@ -362,6 +369,7 @@ export function plan(
     wireguard: parts.flatMap((part) => part.wireguard ?? []),
     addr: parts.flatMap((part) => part.addr ?? []),
     neigh: parts.flatMap((part) => part.neigh ?? []),
+    proxy: parts.flatMap((part) => part.proxy ?? []),
     fdb: parts.flatMap((part) => part.fdb ?? []),
     route: parts.flatMap((part) => part.route ?? []),
     table: parts.flatMap((part) => part.table ?? []),

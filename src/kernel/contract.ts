@@ -11,6 +11,7 @@ import type {
   Link,
   Neigh,
   Netns,
+  Proxy,
   Route,
   Shaper,
   Sysctl,
@@ -80,6 +81,7 @@ const vxlan = (vni: number, more: Partial<VxlanLink> = {}): VxlanLink => ({
 });
 const addr = (address: string, link = 'cwea'): Addr => ({ netns, link, address });
 const neigh = (address: string, link = 'cwea', lladdr = '0a:63:0a:00:00:05'): Neigh => ({ netns, link, ip: ip(address), mac: mac(lladdr) });
+const proxy = (address: string, link = 'cwea'): Proxy => ({ netns, link, ip: ip(address) });
 const fdb = (last: number, remote: string, link = 'cwx7'): Fdb => ({
   netns,
   link,
@@ -177,6 +179,20 @@ const cases: readonly Case[] = [
     changed: neigh('fd00::5', 'cwea', '0a:63:0a:00:00:06'),
     bad: neigh('fd00::5', 'cwenone'),
     other: neigh('fd00::6'),
+  },
+  {
+    kind: 'proxy',
+    about: 'an IPv4 address that is answered for',
+    item: proxy('10.0.0.5'),
+    bad: proxy('10.0.0.5', 'cwenone'),
+    other: proxy('10.0.0.6'),
+  },
+  {
+    kind: 'proxy',
+    about: 'an IPv6 address that is answered for',
+    item: proxy('fd00::5'),
+    bad: proxy('fd00::5', 'cwenone'),
+    other: proxy('fd00::6'),
   },
   {
     kind: 'fdb',

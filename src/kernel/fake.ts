@@ -10,6 +10,7 @@ import type {
   Neigh,
   Netns,
   NetnsItem,
+  Proxy,
   Route,
   Shaper,
   Sysctl,
@@ -26,6 +27,7 @@ import { linkKey, linkText, sameLink } from './link.ts';
 import { neighKey, neighText } from './neigh.ts';
 import { createFakeNft } from './nft-fake.ts';
 import { isOurLinkName } from './ownership.ts';
+import { proxyKey, proxyText } from './proxy.ts';
 import { routeKey, routeText, sameRoute } from './route.ts';
 import { sameShaper, shaperKey, shaperText } from './shaper.ts';
 import { sysctlKey } from './sysctl.ts';
@@ -107,6 +109,7 @@ export function createFakeKinds(): FakeKinds {
   }
 
   const addr = kept<Addr>('addr', { key: addrKey, same: () => true, check: (item) => absence(`add ${addrText(item)}`, item) });
+  const proxy = kept<Proxy>('proxy', { key: proxyKey, same: () => true, check: (item) => absence(`add ${proxyText(item)}`, item) });
   const neigh = kept<Neigh>('neigh', {
     key: neighKey,
     same: (wanted, found) => wanted.mac === found.mac,
@@ -155,6 +158,7 @@ export function createFakeKinds(): FakeKinds {
   const hanging: readonly Map<string, OnLink>[] = [
     addr.items,
     neigh.items,
+    proxy.items,
     fdb.items,
     route.items,
     wireguard.items,
@@ -292,6 +296,7 @@ export function createFakeKinds(): FakeKinds {
     wireguard: (key) => wireguard.items.delete(key),
     addr: (key) => addr.items.delete(key),
     neigh: (key) => neigh.items.delete(key),
+    proxy: (key) => proxy.items.delete(key),
     fdb: (key) => fdb.items.delete(key),
     route: (key) => route.items.delete(key),
     fast: (key) => fast.items.delete(key),
@@ -313,6 +318,7 @@ export function createFakeKinds(): FakeKinds {
     wireguard: counted(wireguard.kind),
     addr: counted(addr.kind),
     neigh: counted(neigh.kind),
+    proxy: counted(proxy.kind),
     fdb: counted(fdb.kind),
     route: counted(route.kind),
     table: counted(inside(nft.table)),

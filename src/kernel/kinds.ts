@@ -12,6 +12,7 @@ import { createLinkKind, withoutWireguard } from './link.ts';
 import { createNeighKind } from './neigh.ts';
 import { defaultNetnsDirectory } from './netns.ts';
 import { createElementKind, createTableKind } from './nft.ts';
+import { createProxyKind } from './proxy.ts';
 import { createRouteKind } from './route.ts';
 import { createShaperKind } from './shaper.ts';
 import { Sockets } from './sockets.ts';
@@ -115,6 +116,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     ),
     addr: watched(createAddrKind(sockets)),
     neigh: watched(createNeighKind(sockets)),
+    proxy: watched(createProxyKind(sockets)),
     fdb: watched(createFdbKind(sockets)),
     route: watched(createRouteKind(sockets)),
     table: told(watched(createTableKind({ netnsDirectory }))),

@@ -11,6 +11,7 @@
 //   On links of others a host prefix with IFA_PROTO 197: an address of a load balancer that this host answers for.
 // - route: protocol 197 in the main table; what another system has left over a link of ours, or by the same next hop, is replaced by
 //   ours of that destination. neighbour, forwarding entry: permanent ones on links named `cw…`.
+// - proxy neighbour: NDA_PROTOCOL 197, on any link.
 // - bandwidth limit: the qdisc with handle c97: on a link named `cwe…`; an ifb named `cwi…`, with its qdisc and the tc filter
 //   with preference 196 at the entrance of the link of that endpoint.
 // - BGP speaker: the BIRD process that listens in the agent's own directory. Routes of protocol 12 (bird) in the main table are

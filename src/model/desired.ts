@@ -77,6 +77,13 @@ export interface Neigh {
   readonly mac: Mac;
 }
 
+/** An address that is not the host's own and that it answers for on a link of its own. */
+export interface Proxy {
+  readonly netns: Netns;
+  readonly link: string;
+  readonly ip: Ip;
+}
+
 /** A permanent forwarding entry of a vxlan link: packets for `mac` leave to `remote`. */
 export interface Fdb {
   readonly netns: Netns;
@@ -192,6 +199,7 @@ export interface Desired {
   readonly wireguard: readonly WireguardConfig[];
   readonly addr: readonly Addr[];
   readonly neigh: readonly Neigh[];
+  readonly proxy: readonly Proxy[];
   readonly fdb: readonly Fdb[];
   readonly route: readonly Route[];
   readonly table: readonly NftTable[];
@@ -209,6 +217,7 @@ export const emptyDesired: Desired = {
   wireguard: [],
   addr: [],
   neigh: [],
+  proxy: [],
   fdb: [],
   route: [],
   table: [],

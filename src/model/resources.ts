@@ -70,8 +70,17 @@ export interface HostStatus {
   readonly paths?: Paths;
 }
 
-export type ModelName = 'overlay' | 'flannel' | 'calico' | 'swarm';
-export type CarryName = 'vxlan' | 'direct-routing' | 'host-gateway' | 'bgp' | 'bgp-cross-subnet' | 'wireguard' | 'docker';
+export type ModelName = 'overlay' | 'flannel' | 'calico' | 'neutron' | 'swarm';
+export type CarryName =
+  | 'vxlan'
+  | 'direct-routing'
+  | 'host-gateway'
+  | 'bgp'
+  | 'bgp-cross-subnet'
+  | 'wireguard'
+  | 'routes'
+  | 'address-pairs'
+  | 'docker';
 
 /** A model's five choices, after the user's changes. The table of defaults is drivers/models.ts. */
 export interface Choices {
@@ -96,6 +105,12 @@ export interface Instead {
   readonly because: string;
 }
 
+/** Where in a cloud a network lies whose containers have Neutron ports of their own. Ids. */
+export interface NeutronPlace {
+  readonly network: string;
+  readonly subnet: string;
+}
+
 export interface Network extends Meta {
   readonly model: ModelName;
   readonly tenant: string;
@@ -114,6 +129,8 @@ export interface Network extends Meta {
   readonly attachable: boolean;
   /** Who gives addresses: `blocks` = Causeway; `external` = the asker (Docker's own IPAM, Swarm's manager), recorded here. */
   readonly addressing: 'blocks' | 'external';
+  /** With the model `neutron`, and only there. */
+  readonly neutron?: NeutronPlace;
   /** Who answers endpoints' questions for names: absent = the agent; `elsewhere` = whomever they are configured to ask. */
   readonly names?: 'elsewhere';
   /** `always`: every host that holds a block takes part, with endpoints or without. Absent = only hosts with endpoints. */

@@ -315,6 +315,8 @@ export interface NeighMessage {
   readonly flags: number;
   readonly ip: Ip | undefined;
   readonly mac: Mac | undefined;
+  /** NDA_PROTOCOL: who made the entry. */
+  readonly protocol?: number;
 }
 
 /** Request body for RTM_NEWNEIGH and RTM_DELNEIGH. */
@@ -325,6 +327,7 @@ export function encodeNeigh(neigh: NeighMessage): Buffer {
   parts[0]?.writeUInt8(neigh.flags, 10);
   if (neigh.ip !== undefined) parts.push(ipAttribute(uapi.NDA_DST, neigh.ip));
   if (neigh.mac !== undefined) parts.push(macAttribute(uapi.NDA_LLADDR, neigh.mac));
+  if (neigh.protocol !== undefined) parts.push(u8(uapi.NDA_PROTOCOL, neigh.protocol));
   return Buffer.concat(parts);
 }
 
@@ -334,8 +337,12 @@ function neighHeader(family: number): Buffer {
   return header;
 }
 
-/** Body of a dump of all neighbours (AF_UNSPEC) or of all forwarding entries (AF_BRIDGE). */
-export const encodeNeighDump = (family: number): Buffer => neighHeader(family);
+/** Body of a dump of all neighbours (AF_UNSPEC) or of all forwarding entries (AF_BRIDGE); with NTF_PROXY of those answered for. */
+export function encodeNeighDump(family: number, flags = 0): Buffer {
+  const header = neighHeader(family);
+  header.writeUInt8(flags, 10);
+  return header;
+}
 
 /** ndm_state alone: most neighbours are the kernel's own and are not worth more. */
 export const neighState = (body: Buffer): number => body.readUInt16LE(8);
@@ -343,6 +350,7 @@ export const neighState = (body: Buffer): number => body.readUInt16LE(8);
 export function decodeNeigh(body: Buffer): NeighMessage {
   const attributes = decodeAttributes(body.subarray(12));
   const mac = attributes.get(uapi.NDA_LLADDR);
+  const protocol = attributes.get(uapi.NDA_PROTOCOL)?.[0];
   return {
     family: body[0] ?? 0,
     index: body.readInt32LE(4),
@@ -350,5 +358,6 @@ export function decodeNeigh(body: Buffer): NeighMessage {
     flags: body[10] ?? 0,
     ip: readIp(attributes.get(uapi.NDA_DST)),
     mac: mac?.length === 6 ? readMac(mac) : undefined,
+    ...(protocol === undefined ? {} : { protocol }),
   };
 }

@@ -122,7 +122,9 @@ export const IFAPROT_KERNEL_LL = 3;
 export const NDA_DST = 1;
 export const NDA_LLADDR = 2;
 export const NUD_PERMANENT = 0x80;
+export const NDA_PROTOCOL = 12;
 export const NTF_SELF = 2;
+export const NTF_PROXY = 8;
 
 // linux/socket.h
 export const AF_UNSPEC = 0;

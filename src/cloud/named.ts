@@ -1,0 +1,17 @@
+// One of a cloud's things by the name or id that a person gives.
+import { Fault } from '#model/fault.ts';
+
+/** Faults: `not-found` telling which there are; `invalid` when several have the name. */
+export function named<T extends { readonly id: string; readonly name: string }>(all: readonly T[], wanted: string, kind: string): T {
+  const found = all.filter(({ id, name }) => id === wanted || name === wanted);
+  const [one, other] = found;
+  if (one === undefined) {
+    const names = all.map(({ name }) => name).join(', ');
+    throw new Fault('not-found', `The cloud has no ${kind} ${wanted} that you can see; it has ${names || 'none'}`, { field: kind });
+  }
+  if (other === undefined) return one;
+  throw new Fault('invalid', `The cloud has several ${kind}s ${wanted}: ${found.map(({ id }) => id).join(', ')}`, {
+    field: kind,
+    hint: 'Use the id',
+  });
+}

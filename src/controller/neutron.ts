@@ -1,0 +1,96 @@
+// Networks whose containers have Neutron ports of their own: what the controller asks of whoever speaks with the cloud (src/cloud, put
+// together with this by src/bin where there is a cloud to keep). Each host's block of addresses is a pool of ports that are made, and
+// allowed on the host's port, before the host hears of the block: so containers come and go without a call to Neutron.
+import type { NetworkRequest, NeutronRequest, PoolRequest } from '#api/local.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import { type Cidr, cidrLength, cidrOf, contains, covers, type Ip, subnetAt } from '#model/ip.ts';
+import type { Block, Network, NeutronPlace, Pool } from '#model/resources.ts';
+import type { Control, Decision } from './control.ts';
+
+export interface FoundSubnet extends NeutronPlace {
+  readonly cidr: Cidr;
+  readonly gateway?: Ip;
+}
+
+/** Faults of all: as Neutron's. */
+export interface PortPools {
+  /** Faults: `not-found`, `invalid` (no name of one thing, or no subnet of IPv4). */
+  find(asked: NeutronRequest): Promise<FoundSubnet>;
+  /** Addresses of the subnet that ports of others have. */
+  occupied(place: NeutronPlace): Promise<readonly Ip[]>;
+  /** Has the block's ports made and allowed, then does `commit`; they go again when that fails. Faults: `exists`, `exhausted`. */
+  hold<T>(block: Block, commit: () => Promise<T>): Promise<T>;
+}
+
+/** Fault `unsupported` where no cloud is kept. */
+export function portPools({ cloud }: Pick<Control, 'cloud'>): PortPools {
+  if (cloud.ports !== undefined) return cloud.ports;
+  throw new Fault('unsupported', 'Networks of the model neutron need a controller that keeps the cloud', {
+    field: 'model',
+    hint: 'Start the controller with --cloud, as docs/openstack.md says',
+  });
+}
+
+/** The half of the subnet where instances are not usually given addresses first. */
+const upperHalf = (cidr: Cidr): Cidr => subnetAt(cidr, cidrLength(cidr) + 1, 1n) ?? cidr;
+
+/** Where the network lies, and the pool that this makes. Faults: `invalid`, and as PortPools.find. */
+export async function placeInCloud(
+  control: Control,
+  request: NetworkRequest,
+): Promise<{ readonly place?: NeutronPlace; readonly pools?: readonly PoolRequest[] }> {
+  if (request.model !== 'neutron') {
+    if (request.neutron === undefined) return {};
+    throw new Fault('invalid', 'A Neutron network is for the model neutron', { field: 'neutron', hint: 'Add --model neutron' });
+  }
+  if (request.neutron === undefined) {
+    const hint = 'Name it: --neutron-network, with Docker -o neutron.network=NAME';
+    throw new Fault('invalid', 'The model neutron needs a network of the cloud', { field: 'neutron', hint });
+  }
+  const { cidr, gateway, network, subnet } = await portPools(control).find(request.neutron);
+  const [asked, ...more] = request.pools ?? [];
+  if (more.length > 0 || (asked?.cidr !== undefined && asked.cidr !== cidr) || (asked?.range !== undefined && !covers(cidr, asked.range))) {
+    throw new Fault('invalid', `The network's addresses are those of its subnet in Neutron, ${cidr}`, {
+      field: 'pools',
+      hint: `Use --subnet ${cidr}, and --ip-range for the part that containers get`,
+    });
+  }
+  const pool: PoolRequest = {
+    ...asked,
+    cidr,
+    family: 4,
+    range: asked?.range ?? upperHalf(cidr),
+    ...(gateway === undefined ? {} : { gateway }),
+  };
+  return { place: { network, subnet }, pools: [pool] };
+}
+
+/** Blocks of a pool in the cloud in which somebody else has an address already. */
+export async function occupiedBlocks(control: Control, { neutron }: Network, { cidr, blockLength }: Pool): Promise<ReadonlySet<Cidr>> {
+  if (neutron === undefined) return new Set();
+  const occupied = await portPools(control).occupied(neutron);
+  return new Set(occupied.filter((ip) => contains(cidr, ip)).map((ip) => cidrOf(ip, blockLength)));
+}
+
+const mostTries = 8;
+
+interface Holding {
+  readonly choose: (refused: ReadonlySet<Cidr>) => Promise<Decision<Block>>;
+  readonly commit: (block: Block) => Promise<Block>;
+}
+
+/** Chooses another block each time that somebody was faster with one of its addresses. A block that is held already is the answer. */
+export async function holdOne(control: Control, { choose, commit }: Holding): Promise<Block> {
+  const refused = new Set<Cidr>();
+  for (let attempt = 1; ; attempt++) {
+    const { operations, answer } = await choose(refused);
+    const block = answer(0);
+    if (operations.length === 0) return block;
+    try {
+      return await portPools(control).hold(block, () => commit(block));
+    } catch (error) {
+      if (!isFault(error, 'exists') || attempt === mostTries) throw error;
+      refused.add(block.cidr);
+    }
+  }
+}

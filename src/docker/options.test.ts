@@ -1,0 +1,11 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseNetworkOptions } from './options.ts';
+
+test("networks of Neutron by our names and by kuryr-libnetwork's", () => {
+  const both = { model: 'neutron', neutron: { network: 'blue net', subnet: 'low' } };
+  assert.deepEqual(parseNetworkOptions({ 'neutron.network': 'blue net', 'neutron.subnet': 'low' }), both);
+  assert.deepEqual(parseNetworkOptions({ 'neutron.subnet.uuid': 'low', 'neutron.net.name': 'blue net' }), both);
+  assert.throws(() => parseNetworkOptions({ 'neutron.net.uuid': '' }), { code: 'invalid' });
+  assert.throws(() => parseNetworkOptions({ 'neutron.pool.name': 'x' }), { code: 'invalid' });
+});

@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { plan } from './plan.ts';
+
+test('a host answers for its containers on its own subnet, and hides no part of it that is not its own', () => {
+  const network = { ...makeNetwork('ports', { model: 'neutron' }), neutron: { network: 'net', subnet: 'subnet' } };
+  const pool = makePool('ports', parseCidr('10.213.0.0/16'), 29);
+  const self = makeHost(1);
+  const endpoint = makeEndpoint('ports', 'host-1', 1, [parseIp('10.213.128.2')]);
+  const snapshot = snapshotOf({
+    hosts: [self, makeHost(2)],
+    networks: [network],
+    pools: [pool],
+    blocks: [makeBlock(pool, 4096, 'host-1'), makeBlock(pool, 4097, 'host-2')],
+    endpoints: [endpoint],
+  });
+  const { proxy, route, element } = plan(snapshot, [{ endpoint, slot: 1, sandbox: '/run/docker/netns/1', order: 1 }], self);
+  assert.deepEqual(proxy, [{ netns: '', link: 'eth0', ip: '10.213.128.2' }]);
+  assert.deepEqual(
+    route.map(({ destination, type }) => [destination, type]),
+    [
+      ['10.213.128.0/29', 'unreachable'],
+      ['10.213.128.2/32', 'unicast'],
+    ],
+  );
+  // Of these sets packets are masqueraded and kept apart.
+  assert.deepEqual(
+    element.filter(({ set }) => /^(?:own|ranges)/.test(set)),
+    [],
+  );
+  assert.deepEqual(plan(snapshot, [], self).proxy, []);
+});

@@ -1,0 +1,221 @@
+// Containers that are ports of the cloud (model `neutron`): an instance that knows nothing of Causeway reaches them without
+// encapsulation, Neutron shows them, a start with ports at hand makes no call to Neutron, and nothing of them stays.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { startController, stopController } from '#lab/causeway.ts';
+import type { Host } from '#lab/host.ts';
+import { demo } from '#lab/openstack.ts';
+import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
+import { missingOf, openstackNeeds } from '#lab/packages.ts';
+import { until } from '#lab/until.ts';
+
+const skip = missingOf(openstackNeeds);
+const patience = { timeoutMs: 120_000, intervalMs: 300 };
+const subnet = '10.20.0.0/24';
+let bed: CloudBed;
+/** An instance of the project that has nothing to do with Causeway. */
+let instance: Host;
+
+interface Port {
+  readonly id: string;
+  readonly name: string;
+  readonly project_id: string;
+  readonly device_id: string;
+  readonly mac_address: string;
+  readonly fixed_ips: readonly { readonly ip_address: string }[];
+  readonly allowed_address_pairs: readonly { readonly ip_address: string }[];
+}
+
+/** This cloud answers with five at a time. */
+async function portsBy(filter: string): Promise<Port[]> {
+  const found: Port[] = [];
+  for (let marker = ''; ;) {
+    const page = await bed.member.get<Port[]>('neutron', `/v2.0/ports?${filter}&limit=5${marker}`, 'ports');
+    found.push(...page);
+    const last = page.at(-1);
+    if (last === undefined || page.length < 5) return found;
+    marker = `&marker=${last.id}`;
+  }
+}
+const pooled = (): Promise<Port[]> => portsBy('device_owner=causeway:container');
+const addressesOf = (ports: readonly Port[]): string[] => ports.flatMap((port) => port.fixed_ips.map((ip) => ip.ip_address)).toSorted();
+const pairsOf = async (name: string): Promise<string[]> =>
+  (await portsBy(`name=${name}`)).flatMap((port) => port.allowed_address_pairs.map((pair) => pair.ip_address)).toSorted();
+
+/** Neutron closes every connection after one answer, so connections that are begun are calls. */
+async function startCounting(): Promise<void> {
+  const rules =
+    'table inet count { counter calls { }; chain out { type filter hook output priority 0; tcp dport 9696 tcp flags & (syn|ack) == syn counter name calls; }; }';
+  await bed.cloud.controller.exec(['nft', '-f', '-'], { netOnly: true, input: rules });
+}
+async function calls(): Promise<number> {
+  const { stdout } = await bed.cloud.controller.exec(['nft', 'list', 'counter', 'inet', 'count', 'calls'], { netOnly: true });
+  return Number(/packets (\d+)/.exec(stdout)?.[1]);
+}
+
+before(async () => {
+  if (skip !== false) return;
+  bed = await makeCloudBed({ name: 'os-neutron' });
+  const { cloud, site } = bed;
+  await stopController(cloud.controller);
+  await startController(cloud.controller, {
+    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', '3600', '--cloud-routes', 'main'],
+    env: cloud.environment(demo),
+  });
+  await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
+  const port = { network_id: site.network, name: 'plain', security_groups: [site.group], fixed_ips: [{ ip_address: '10.20.0.50' }] };
+  const made = await bed.member.send<Port>('neutron', 'POST', '/v2.0/ports', { port });
+  instance = (await cloud.boot('plain', made.id, 2)).host;
+  await startCounting();
+});
+after(async () => bed?.[Symbol.asyncDispose]());
+
+async function known(index: number, name: string): Promise<void> {
+  const isThere = async (): Promise<boolean> =>
+    (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n').includes(name);
+  await until(`network ${name} on node${index}`, isThere, patience);
+}
+
+const inspect = (index: number, container: string, what: string): Promise<string> =>
+  bed.docker(index, 'inspect', '--format', `{{range .NetworkSettings.Networks}}{{.${what}}}{{end}}`, container);
+const addressOf = (index: number, container: string): Promise<string> => inspect(index, container, 'IPAddress');
+
+/** A host's first container has its ports made; where the cloud takes longer than an engine waits, they are there by the next time. */
+async function runFirst(index: number, name: string, network: string): Promise<void> {
+  const isRunning = async (): Promise<boolean> => {
+    try {
+      await bed.run(index, name, network);
+      return true;
+    } catch (error) {
+      if (!/timeout|deadline exceeded/.test(String(error))) throw error;
+      await bed.docker(index, 'rm', '--force', name);
+      return false;
+    }
+  };
+  await until(`${name} to run`, isRunning, patience);
+}
+
+async function reaches(from: Host, address: string): Promise<boolean> {
+  const { status } = await from.exec(['ping', '-c', '2', '-W', '1', address], { anyStatus: true, netOnly: true });
+  return status === 0;
+}
+
+/** Lets what fits into the hosts' ports, as a user of the cloud does. */
+async function admit(rule: object): Promise<string> {
+  const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-group-rules', {
+    security_group_rule: { security_group_id: bed.site.group, direction: 'ingress', ...rule },
+  });
+  return id;
+}
+
+test('a container is a port of the cloud, which instances and other containers reach without encapsulation', { skip }, async () => {
+  await bed.causeway('network', 'create', 'ports', '--model', 'neutron', '--neutron-network', 'hosts');
+  for (const index of [1, 2]) {
+    await known(index, 'ports');
+    await runFirst(index, `box${index}`, 'ports');
+  }
+  const [first, second] = [await addressOf(1, 'box1'), await addressOf(2, 'box2')];
+  const ports = await pooled();
+  const own = ports.find((port) => port.fixed_ips.some((ip) => ip.ip_address === first));
+  assert.deepEqual([own?.mac_address, own?.device_id], [await inspect(1, 'box1', 'MacAddress'), 'causeway.causeway.node1']);
+  for (const name of ['node1', 'node2'])
+    assert.deepEqual(await pairsOf(name), addressesOf(ports.filter((port) => port.device_id.endsWith(name))));
+  assert.equal(ports.length, 16);
+
+  await until('the other container to be reached', () => bed.pings(1, 'box1', second), patience);
+  // The groups of the hosts' ports say what comes in from instances.
+  assert.equal(await reaches(instance, first), false);
+  // By range: a remote group stands for its ports' own addresses, and the container's port is not in this one.
+  const icmp = await admit({ protocol: 'icmp', remote_ip_prefix: subnet });
+  await until('the instance to reach the container', () => reaches(instance, first), patience);
+  const neighbours = await instance.ask(['ip', 'neigh', 'show', first], { netOnly: true });
+  assert.match(neighbours, new RegExp(`lladdr ${bed.instances[0]?.port.mac_address}`));
+  assert.ok(await bed.pings(1, 'box1', '10.20.0.50'), 'the container reaches the instance');
+  await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${icmp}`);
+  await until('the group to close', async () => !(await reaches(instance, first)), patience);
+});
+
+test('a floating IP leads to a container, and its own address goes out through the router', { skip }, async () => {
+  const { outside } = bed.cloud.lab;
+  const address = await addressOf(1, 'box1');
+  const [port] = await portsBy(`device_owner=causeway:container&fixed_ips=ip_address%3D${address}`);
+  const [network] = await bed.member.get<{ id: string }[]>('neutron', '/v2.0/networks?name=public', 'networks');
+  const icmp = await admit({ protocol: 'icmp' });
+  await until('the outside to be reached', () => bed.pings(1, 'box1', outside.address), patience);
+  const floating = await bed.member.send<{ id: string; floating_ip_address: string }>('neutron', 'POST', '/v2.0/floatingips', {
+    floatingip: { floating_network_id: network?.id, port_id: port?.id },
+  });
+  await until('the container to be reached from outside', () => reaches(outside, floating.floating_ip_address), patience);
+  await bed.member.send('neutron', 'DELETE', `/v2.0/floatingips/${floating.id}`);
+  await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${icmp}`);
+});
+
+test('with ports at hand containers start and stop without a call to Neutron, and addresses come back', { skip }, async () => {
+  const ids = (await pooled()).map(({ id }) => id).toSorted();
+  const first = await calls();
+  assert.ok(first > 0, 'the pools were made by calls that are counted');
+  for (let round = 0; round < 2; round++) {
+    for (let index = 0; index < 5; index++) await bed.run(1, `more${index}`, 'ports');
+    await bed.docker(1, 'rm', '--force', ...Array.from({ length: 5 }, (_, index) => `more${index}`));
+  }
+  assert.equal(await calls(), first, 'calls to Neutron of ten container starts');
+  assert.deepEqual((await pooled()).map(({ id }) => id).toSorted(), ids);
+});
+
+test('when ports run out that is said, and nothing half-made stays', { skip }, async () => {
+  for (let index = 2; index <= 8; index++) await bed.run(1, `full${index}`, 'ports');
+  await assert.rejects(bed.run(1, 'full9', 'ports'), /No free address in this host's blocks/);
+  await bed.docker(1, 'rm', '--force', 'full9', ...[2, 3, 4, 5, 6, 7, 8].map((index) => `full${index}`));
+  assert.equal((await pooled()).length, 16);
+});
+
+test('what a crash left goes, and with the network everything', { skip }, async () => {
+  const [any] = await pooled();
+  const left = { network_id: bed.site.network, name: 'left', device_owner: 'causeway:container', device_id: any?.device_id };
+  await bed.member.send('neutron', 'POST', '/v2.0/ports', { port: left });
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `box${index}`);
+  await until('the network to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'ports'])).status === 0, patience);
+  await until('all ports to be gone', async () => (await pooled()).length === 0, patience);
+  for (const name of ['node1', 'node2']) assert.deepEqual(await pairsOf(name), []);
+  for (const index of [1, 2]) assert.equal(await bed.host(index).ask(['ip', 'neigh', 'show', 'proxy'], { netOnly: true }), '');
+});
+
+test("Docker makes such a network with kuryr's options; quotas are told before anything is made", { skip }, async () => {
+  const create = (...more: readonly string[]): Promise<string> =>
+    bed.docker(1, 'network', 'create', '--driver', 'causeway', '--ipam-driver', 'causeway', '--subnet', subnet, ...more);
+  await assert.rejects(create('-o', 'neutron.net.name=nowhere', 'kuryr'), /no network nowhere/);
+  await create('-o', 'neutron.net.name=hosts', '-o', `neutron.subnet.uuid=${bed.site.subnet}`, 'kuryr');
+  const [host] = await portsBy('name=node1');
+  const project = host?.project_id ?? '';
+  await bed.cloud.operator.setQuota(project, { port: 6 });
+  await assert.rejects(bed.run(1, 'poor', 'kuryr'), /quota of ports would not do/);
+  assert.deepEqual(await pooled(), []);
+  await bed.cloud.operator.setQuota(project, { port: 100 });
+  await bed.docker(1, 'rm', '--force', 'poor');
+  await runFirst(1, 'rich', 'kuryr');
+  assert.ok(addressesOf(await pooled()).includes(await addressOf(1, 'rich')));
+  await bed.docker(1, 'rm', '--force', 'rich');
+  await until('the network to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'kuryr'])).status === 0, patience);
+  await until('its ports to be gone', async () => (await pooled()).length === 0, patience);
+});
+
+test('a router that knows the blocks carries packets between hosts, and without its routes none pass', { skip }, async () => {
+  await bed.causeway('network', 'create', 'wide', '--model', 'flannel', '--carry', 'routes', '--subnet', '10.90.0.0/16');
+  for (const index of [1, 2]) {
+    await known(index, 'wide');
+    await bed.run(index, `far${index}`, 'wide');
+  }
+  const other = await addressOf(2, 'far2');
+  await until('packets by the router to pass', () => bed.pings(1, 'far1', other), patience);
+  const routes = { router: { routes: [] } };
+  await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}`, routes);
+  await until('no packet to pass', async () => !(await bed.pings(1, 'far1', other)), patience);
+  const plan = await bed.json<{ needs: { isAllowed: boolean }[] }>('cloud', 'plan', '--routes', 'main');
+  assert.deepEqual(
+    plan.needs.map(({ isAllowed }) => isAllowed),
+    [false],
+  );
+  await bed.causeway('cloud', 'apply', '--routes', 'main', '--yes');
+  await until('packets by the router to pass again', () => bed.pings(1, 'far1', other), patience);
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `far${index}`);
+});
