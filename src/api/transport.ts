@@ -47,7 +47,12 @@ export function transportFault(error: unknown): Fault {
       cause: error,
     });
   }
-  if (timeouts.has(code)) return new Fault('timeout', 'The controller has not answered in time', { cause: error });
+  if (timeouts.has(code)) {
+    return new Fault('timeout', 'The controller has not answered in time', {
+      hint: 'It may go on with what it was asked for: try again, and what is done by then is found',
+      cause: error,
+    });
+  }
   return new Fault('unavailable', `The controller cannot be reached: ${text}`, {
     hint: 'Is it running, and is its port open?',
     cause: error,

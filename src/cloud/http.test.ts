@@ -118,6 +118,7 @@ test('answers that are no JSON, too large, cut off or never come are told as wha
     const { fault } = await asking(get(`${server.url}${path}`), { retries: 0, timeoutMs: path === '/silent' ? 100 : 5000 });
     assert.equal(fault?.code, code, path);
     assert.match(fault.message, words);
+    if (code === 'timeout') assert.ok(fault.hint !== undefined, 'what to do is said');
   }
 });
 

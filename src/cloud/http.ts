@@ -211,7 +211,12 @@ function transportFault(error: unknown, { service, url }: Question): Fault {
       cause: error,
     });
   }
-  if (timeouts.has(code)) return new Fault('timeout', `${service} at ${origin} has not answered in time`, { cause: error });
+  if (timeouts.has(code)) {
+    return new Fault('timeout', `${service} at ${origin} has not answered in time`, {
+      hint: 'Repeat the command, which takes up what was done; if it stays, ask the operator of the cloud whether the service is overloaded',
+      cause: error,
+    });
+  }
   return new Fault('unavailable', `${service} at ${origin} cannot be reached: ${text || code}`, {
     hint: 'Check the address and the way there',
     cause: error,

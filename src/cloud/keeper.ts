@@ -146,7 +146,9 @@ export class Keeper {
         const { problems, needs } = await this.#fulfil(wish);
         const name = this.#facts().networks.find(({ id }) => id === block.network)?.name;
         if (needs.some(({ network, isAllowed }) => network === name && !isAllowed)) {
-          throw new Fault('unavailable', `Ports for containers of host ${block.host} cannot be used: ${problems.join('; ')}`);
+          throw new Fault('unavailable', `Ports for containers of host ${block.host} cannot be used: ${problems.join('; ')}`, {
+            hint: 'Mend what is in the way, as "causeway cloud plan" shows it, then start the container again',
+          });
         }
         this.#fulfilled = JSON.stringify(wish);
       });

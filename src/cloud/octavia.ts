@@ -158,7 +158,11 @@ export class Octavia {
       if (found.provisioning === 'ERROR') {
         throw new Fault('internal', `${name} is in state ERROR`, { hint: 'Ask the operator of the cloud what its provider says of it' });
       }
-      if (performance.now() > deadline) throw new Fault('timeout', `${name} is still ${found.provisioning} after ${timeoutMs / 1000} s`);
+      if (performance.now() > deadline) {
+        throw new Fault('timeout', `${name} is still ${found.provisioning} after ${timeoutMs / 1000} s`, {
+          hint: 'It may go on: repeat the command later; if it stays, ask the operator of the cloud what its provider says of it',
+        });
+      }
       await new Promise((resolve) => setTimeout(resolve, intervalMs));
     }
   }
