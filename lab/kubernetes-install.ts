@@ -35,7 +35,7 @@ export async function installCalico(cluster: Kubernetes, pools: readonly object[
   await cluster.startWithoutNetwork();
   await Promise.all(cluster.lab.hosts.map((host) => importImage(host, image.path)));
   await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml'));
-  await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
+  await cluster.untilDefined();
   await cluster.apply(...pools);
   await cluster.untilReady();
 }

@@ -144,6 +144,15 @@ export class Kubernetes {
     await until('the default service account', () => this.#succeeds('get', 'serviceaccount', 'default'), { timeoutMs: 60_000 });
   }
 
+  /**
+   * Custom resources of every definition can be made. Asked again and again: kubectl refuses to wait for a definition of this very
+   * moment, which has no conditions yet. Fault `timeout`.
+   */
+  async untilDefined(): Promise<void> {
+    const isDefined = () => this.#succeeds('wait', '--for=condition=Established', 'crd', '--all', '--timeout=5s');
+    await until('the definitions of custom resources to be taken in', isDefined, { timeoutMs: 60_000, intervalMs: 200 });
+  }
+
   async #succeeds(...argv: readonly string[]): Promise<boolean> {
     return (await this.tryKubectl(argv, { anyStatus: true })).status === 0;
   }

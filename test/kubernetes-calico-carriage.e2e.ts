@@ -30,7 +30,7 @@ before(async () => {
   ({ lab, cluster } = bed);
   await cluster.startWithoutNetwork();
   await cluster.applyText(calicoModelDefinitions());
-  await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=60s');
+  await cluster.untilDefined();
   await cluster.applyText(accessByHand('calico'));
   await cluster.apply(pool('Always'));
   for (const [place, host] of lab.hosts.entries()) await cluster.startNode(host, place + 1, ['--model', 'calico']);

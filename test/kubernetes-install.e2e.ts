@@ -178,7 +178,7 @@ test('agents in pods execute the plugins of their hosts for further networks', a
   const host = lab.host('host1');
   const definitions = join(manifestsFolder, 'network-attachment-definitions.yaml');
   await cluster.applyText(readFileSync(definitions, 'utf8'));
-  await cluster.kubectl('wait', '--for=condition=Established', 'crd/network-attachment-definitions.k8s.cni.cncf.io', '--timeout=30s');
+  await cluster.untilDefined();
   assert.equal(await may('get', 'network-attachment-definitions.k8s.cni.cncf.io'), 'yes');
   const ipam = { type: 'host-local', subnet: '10.98.0.0/24' };
   await cluster.apply({

@@ -25,7 +25,7 @@ before(async () => {
     for (const plugin of plugins) copyFileSync(join('/usr/lib/cni', plugin), host.file(`/opt/cni/bin/${plugin}`));
   }
   await cluster.applyText(readFileSync(join(manifestsFolder, 'network-attachment-definitions.yaml'), 'utf8'));
-  await cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
+  await cluster.untilDefined();
   await cluster.apply(
     definition('lan', { type: 'bridge', bridge: 'br-lan', ipam: { type: 'host-local', subnet: '10.98.0.0/24' } }),
     definition('blue', { type: 'causeway', subnets: ['10.60.0.0/16', 'fd60::/48'] }),

@@ -146,7 +146,7 @@ test('networks, subnets and ports: made, listed in pages, several by one call, c
       { id: port.id },
       { allowed_address_pairs: Array.from({ length: 11 }, (_, i) => ({ ip_address: `10.98.${i}.0/24` })) },
     ),
-    'invalid',
+    'exhausted',
     /maximum/i,
   );
   for (const { id } of made) await neutron.remove('ports', { id });
