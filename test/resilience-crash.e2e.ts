@@ -268,8 +268,9 @@ test(`${kills} kills at random moments leave no address, link, route or set elem
   t.diagnostic(`${churned.reduce((sum, { started }) => sum + started, 0)} containers started, ${refused.length} times Docker gave up`);
   for (const text of new Set(refused.map((message) => message.replaceAll(/[0-9a-f]{12,}|\b[abc]-\d+\b/g, '…')))) t.diagnostic(text);
   await settled();
-  // Lost endpoints are let go of after half a minute, leaked addresses after twice the leak time.
-  await until('everything to agree', () => assertAgreement().then(() => true), { timeoutMs: 90_000, intervalMs: 5000 }).catch(() =>
+  // Lost endpoints are let go of after half a minute, leaked addresses after twice the leak time. A look begins both anew, as it
+  // stops the agents to read their journals.
+  await until('everything to agree', () => assertAgreement().then(() => true), { timeoutMs: 150_000, intervalMs: 40_000 }).catch(() =>
     assertAgreement(),
   );
 });
