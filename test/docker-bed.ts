@@ -186,7 +186,14 @@ export class DockerBed implements AsyncDisposable {
       async () => {
         const networks = await this.json<{ name: string }[]>('network', 'ls');
         if (networks.length > 0) await this.tryCauseway('network', 'rm', '--yes', ...networks.map(({ name }) => name));
-        return networks.length === 0;
+        const left = await Promise.all(
+          this.hosts.map(async (_, index) => {
+            const ids = await this.docker(index + 1, 'network', 'ls', '--quiet', '--filter=driver=causeway');
+            if (ids !== '') await this.docker(index + 1, 'network', 'prune', '--force');
+            return ids;
+          }),
+        );
+        return networks.length === 0 && left.every((ids) => ids === '');
       },
       patience,
     );
