@@ -100,14 +100,11 @@ function checked(result: number, action: string): number {
   return result;
 }
 
-/** A netlink socket of the calling thread's namespace, bound to the multicast groups of a bit mask (RTMGRP_*). */
-export function openNetlinkSocket(protocol: number, groups = 0): number {
-  const fd = checked(c.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'open a netlink socket');
+/** The socket, bound; closed again when it cannot be. `prepare` comes before, and ends it likewise. Fault `kernel`. */
+function bound(fd: number, { address, what }: { address: Buffer; what: string }, prepare?: () => void): number {
   try {
-    const address = Buffer.alloc(12);
-    address.writeUInt16LE(AF_NETLINK, 0);
-    address.writeUInt32LE(groups, 8);
-    checked(c.bind(fd, address, address.length), 'bind a netlink socket');
+    prepare?.();
+    checked(c.bind(fd, address, address.length), `bind a ${what} socket`);
     return fd;
   } catch (error) {
     closeSync(fd);
@@ -115,19 +112,28 @@ export function openNetlinkSocket(protocol: number, groups = 0): number {
   }
 }
 
+/** struct sockaddr_ll of a link; `ethertype` 0 receives nothing. */
+function linkAddress(index: number, ethertype = 0): Buffer {
+  const address = Buffer.alloc(20);
+  address.writeUInt16LE(AF_PACKET, 0);
+  address.writeUInt16BE(ethertype, 2);
+  address.writeInt32LE(index, 4);
+  return address;
+}
+
+/** A netlink socket of the calling thread's namespace, bound to the multicast groups of a bit mask (RTMGRP_*). */
+export function openNetlinkSocket(protocol: number, groups = 0): number {
+  const fd = checked(c.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'open a netlink socket');
+  const address = Buffer.alloc(12);
+  address.writeUInt16LE(AF_NETLINK, 0);
+  address.writeUInt32LE(groups, 8);
+  return bound(fd, { address, what: 'netlink' });
+}
+
 /** A socket that sends whole Ethernet frames by the link with that index, and receives none (packet(7)). The caller owns it. */
 export function openPacketSocket(index: number): number {
   const fd = checked(c.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), 'open a packet socket');
-  try {
-    const address = Buffer.alloc(20);
-    address.writeUInt16LE(AF_PACKET, 0);
-    address.writeInt32LE(index, 4);
-    checked(c.bind(fd, address, address.length), 'bind a packet socket');
-    return fd;
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+  return bound(fd, { address: linkAddress(index), what: 'packet' });
 }
 
 /**
@@ -136,19 +142,10 @@ export function openPacketSocket(index: number): number {
  */
 export function openFilteredPacketSocket(index: number, family: Family, filter: Buffer): number {
   const fd = checked(c.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'open a packet socket');
-  try {
+  return bound(fd, { address: linkAddress(index, ethertypes[family]), what: 'packet' }, () => {
     const wanted = { count: filter.length / 8, instructions: filter };
     checked(c.attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, wanted, koffi.sizeof(filterProgram)), 'filter a packet socket');
-    const address = Buffer.alloc(20);
-    address.writeUInt16LE(AF_PACKET, 0);
-    address.writeUInt16BE(ethertypes[family], 2);
-    address.writeInt32LE(index, 4);
-    checked(c.bind(fd, address, address.length), 'bind a packet socket');
-    return fd;
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+  });
 }
 
 /** Sends an IP packet, header included, the way that this host has to an address (raw(7)). The negative errno where it has none. */
