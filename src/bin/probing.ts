@@ -38,7 +38,7 @@ export function probing({ node, flannel }: Pick<Options, 'node' | 'flannel'>, su
   const sockets = closing.use(
     new ProbeSockets(kinds.sockets, {
       answered: (nonce) => prober.answered(nonce),
-      mayAnswer: (from, to) => isBetweenHosts(agent().view.snapshot, agent().status().host, from, to),
+      mayAnswer: (from, to) => isBetweenHosts(agent().view.snapshot, agent().local.host, from, to),
     }),
   );
   closing.defer(() => stop.abort());
@@ -48,7 +48,7 @@ export function probing({ node, flannel }: Pick<Options, 'node' | 'flannel'>, su
 
 function checksOf(agent: Agent): readonly PeerChecks[] {
   const { snapshot } = agent.view;
-  const self = snapshot.hosts.get(agent.status().host);
+  const self = snapshot.hosts.get(agent.local.host);
   if (self === undefined) return [];
   return probesOf(presentNetworks(snapshot, agent.endpoints.all(), { self, learned: undefined }).map(({ carriage }) => carriage));
 }
@@ -65,7 +65,7 @@ async function run(prober: Prober, { sockets, agent, log, signal }: Run): Promis
   while (!signal.aborted) {
     try {
       const { hosts } = agent().view.snapshot;
-      const self = hosts.get(agent().status().host);
+      const self = hosts.get(agent().local.host);
       // Alone there is nobody to ask or to answer.
       sockets.listen(hosts.size > 1 ? self?.underlay[0]?.interface : undefined);
       await prober.turn();

@@ -37,6 +37,7 @@ import type { Carriers } from './host-policy.ts';
 import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
+import { ownBlocks } from './vxlan.ts';
 import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
 import { planServices } from './services.ts';
@@ -270,9 +271,6 @@ function planHostDomain({ network, netns, pools, carriage }: Present): Part {
     ],
   };
 }
-
-const ownBlocks = ({ snapshot, network, self }: Pick<Carriage, 'snapshot' | 'network' | 'self'>): Block[] =>
-  [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id).toSorted(byId);
 
 function planNetwork(present: Present): Part[] {
   const { network, netns, pools, local, carriage } = present;

@@ -6,7 +6,7 @@ import { carryTo } from './carriages.ts';
 import type { Carriage, Passage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
 import { shareSubnet } from './host-gateway.ts';
-import { underlayOf } from './vxlan.ts';
+import { ownBlocks, underlayOf } from './vxlan.ts';
 
 export interface Check {
   readonly sort: PathSort;
@@ -86,7 +86,7 @@ const firstOf = (blocks: readonly Block[], family: Family): Cidr | undefined =>
 /** From a block of this host to one of the other's, of each family that both have: by their first addresses, which no container has. */
 function plainChecks({ network, netns, self, snapshot }: Carriage, { blocks }: Remote): Check[] {
   if (netns !== '') return [];
-  const own = [...snapshot.blocks.values()].filter((block) => block.network === network.id && block.host === self.id);
+  const own = ownBlocks({ snapshot, network, self });
   return ([4, 6] as const).flatMap((family) => {
     const [from, to] = [firstOf(own, family), firstOf(blocks, family)];
     if (from === undefined || to === undefined) return [];

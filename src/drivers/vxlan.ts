@@ -6,7 +6,7 @@
 import { type Cidr, cidrBase, familyOf, type Family, type Ip, type Mac, hostPrefix } from '#model/ip.ts';
 import { type Addr, familiesOf, type Desired, type Fdb, type Neigh, type Netns, type Route } from '#model/desired.ts';
 import { vtepAddress, vtepMac, vxlanPort } from '#model/numbers.ts';
-import type { Host, Network, Snapshot } from '#model/resources.ts';
+import type { Block, Host } from '#model/resources.ts';
 import type { Carriage, Driver, Remote } from './driver.ts';
 import { tunnelMac, type Tunnels, tunnelsOf, vxlanOverhead, wayTo } from './tunnels.ts';
 
@@ -69,10 +69,15 @@ export function vxlanDevice({ network, netns, self }: Carriage, { first, second 
   });
 }
 
+/** The host's blocks of the network, in an order that stays. */
+export const ownBlocks = ({ snapshot, network, self }: Pick<Carriage, 'snapshot' | 'network' | 'self'>): Block[] =>
+  [...snapshot.blocks.values()]
+    .filter((block) => block.network === network.id && block.host === self.id)
+    .toSorted((a, b) => (a.id < b.id ? -1 : 1));
+
 /** The first address of each of the host's blocks, by which it can talk to the network from inside. */
-export const nodeAddresses = ({ blocks }: Snapshot, { id }: Network, self: Host): Cidr[] =>
-  [...blocks.values()]
-    .filter(({ network, host }) => network === id && host === self.id)
+export const nodeAddresses = (carriage: Pick<Carriage, 'snapshot' | 'network' | 'self'>): Cidr[] =>
+  ownBlocks(carriage)
     .map(({ cidr }) => hostPrefix(cidrBase(cidr)))
     .toSorted();
 
@@ -82,7 +87,7 @@ export function keptAddresses({ network, netns, self, snapshot }: Carriage, { fi
   const { vtepMac: mac, vtepMac6: mac6 } = self.carrying ?? {};
   const isKept = (one: Mac | undefined): boolean => network.present === 'always' && one !== undefined && one !== vtepMac(self.index);
   const kept = { 4: isKept(mac) ? first : undefined, 6: isKept(mac6) ? six : undefined };
-  return nodeAddresses(snapshot, network, self).flatMap((address) => {
+  return nodeAddresses({ snapshot, network, self }).flatMap((address) => {
     const link = kept[familyOf(address)]?.link;
     return link === undefined ? [] : [{ netns, link, address }];
   });

@@ -57,7 +57,7 @@ export const wireguard: Driver = {
     return {
       link: [{ type: 'wireguard', netns, name: link, mtu, alias: `causeway ${network.id} ${network.name}` }],
       // A peer takes only what a packet's sender holds, so the host itself talks by an address of its blocks, where one is the host's.
-      addr: isNodes(network) ? nodeAddresses(snapshot, network, self).map((address) => ({ netns, link, address })) : [],
+      addr: isNodes(network) ? nodeAddresses({ snapshot, network, self }).map((address) => ({ netns, link, address })) : [],
       wireguard: [
         {
           netns,

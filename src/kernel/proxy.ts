@@ -28,12 +28,15 @@ export function createProxyKind(sockets: Sockets): Kind<Proxy> {
   function list(netns: Netns): Proxy[] {
     const socket = sockets.find(netns);
     if (socket === undefined) return [];
-    const links = linksByIndex(socket);
     const body = encodeNeighDump(AF_UNSPEC, NTF_PROXY);
-    return socket.dump({ type: RTM_GETNEIGH, body, action: `list proxy neighbours${place(netns)}` }).flatMap((message) => {
-      const { index, ip, protocol } = decodeNeigh(message.body);
+    const messages = socket.dump({ type: RTM_GETNEIGH, body, action: `list proxy neighbours${place(netns)}` });
+    const found = messages.map((message) => decodeNeigh(message.body)).filter(({ protocol }) => protocol === routeProtocol);
+    // Few hosts have any, and links need not be read for nothing.
+    if (found.length === 0) return [];
+    const links = linksByIndex(socket);
+    return found.flatMap(({ index, ip }) => {
       const link = links.get(index)?.name;
-      return link === undefined || ip === undefined || protocol !== routeProtocol ? [] : [{ netns, link, ip }];
+      return link === undefined || ip === undefined ? [] : [{ netns, link, ip }];
     });
   }
 
