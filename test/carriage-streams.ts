@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import type { Host } from '#lab/host.ts';
 import { until } from '#lab/until.ts';
+import { type Counted, countedIn } from './answered.ts';
 
 /** Runs a line of shell in the network namespace of the pod with that address. */
 export const inside = (ip: string, line: string): string[] => [
@@ -13,29 +14,27 @@ export const inside = (ip: string, line: string): string[] => [
    done; exit 1`,
 ];
 
-/**
- * A packet every millisecond from one pod to the other; how many were lost until it is told to stop: numbers that are missing among the
- * answers. Those that are under way then are not looked at.
- */
-export function pinging(from: Host, ips: readonly [string, string]): () => Promise<number> {
+/** A packet every millisecond to an address, from where `enter` has a line of shell run, until it is told to stop. */
+export function pingingFrom(from: Host, enter: (line: string) => readonly string[], to: string): () => Promise<Counted> {
   // Its socket has room for some 150 packets: it gets the answers to its own ones alone, and a processor whenever it needs one.
-  const line = `echo 0 0 >/proc/sys/net/ipv4/ping_group_range && exec nice -n -20 ping -n -i 0.001 ${ips[1]}`;
-  const ping = from.spawn(inside(ips[0], line));
+  const line = `echo 0 0 >/proc/sys/net/ipv4/ping_group_range && exec nice -n -20 ping -n -i 0.001 ${to}`;
+  const ping = from.spawn(enter(line));
   let printed = '';
   ping.child.stdout?.on('data', (bytes) => (printed += String(bytes)));
   return async () => {
     ping.kill('SIGINT');
     await ping.ended;
-    const answered = new Set<number>();
-    let last = 0;
-    for (const [, text] of printed.matchAll(/icmp_seq=(\d+) ttl/g)) {
-      // Of the number there are the last 16 bits.
-      const number = Number(text) + 65_536 * Math.round((last - Number(text)) / 65_536);
-      answered.add(number);
-      last = Math.max(last, number);
-    }
-    assert.ok(answered.size > 100, printed);
-    return last - answered.size;
+    return countedIn(printed);
+  };
+}
+
+/** The same from one pod to another; how many were lost. */
+export function pinging(from: Host, ips: readonly [string, string]): () => Promise<number> {
+  const stop = pingingFrom(from, (line) => inside(ips[0], line), ips[1]);
+  return async () => {
+    const { sent, lost } = await stop();
+    assert.ok(sent - lost > 100, `only ${sent - lost} answers`);
+    return lost;
   };
 }
 

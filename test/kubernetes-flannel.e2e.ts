@@ -5,12 +5,14 @@ import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import type { Backend } from '#agent/flannel.fixture.ts';
 import { stopAgent, uninstallAgent } from '#lab/causeway.ts';
-import type { Host, LabProcess } from '#lab/host.ts';
+import type { Host } from '#lab/host.ts';
 import { accessByHand } from '#lab/kubernetes-install.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
+import type { Counted } from './answered.ts';
+import { pingingFrom } from './carriage-streams.ts';
 import { families, FlannelNodes } from './flannel-bed.ts';
 import { KubernetesBed, podOf, type PodObject, stay } from './kubernetes-bed.ts';
 
@@ -37,27 +39,10 @@ before(async () => {
 });
 after(() => destroyLab(name));
 
-interface Counted {
-  readonly sent: number;
-  readonly lost: number;
-}
-
 /** Packets every millisecond between two pods until it is told to stop. */
 async function stream(from: Index, target: string): Promise<() => Promise<Counted>> {
   const pid = await sandboxPid(from, `old${from}`);
-  // Its socket has room for some 150 packets: it gets the answers to its own ones alone, and a processor whenever it needs one.
-  const script = `echo 0 0 >/proc/sys/net/ipv4/ping_group_range && exec nice -n -20 ping -n -i 0.001 ${target}`;
-  const ping: LabProcess = host(from).spawn(['nsenter', `--net=/proc/${pid}/ns/net`, 'sh', '-c', script]);
-  let said = '';
-  ping.child.stdout?.on('data', (bytes) => (said += String(bytes)));
-  return async () => {
-    ping.kill('SIGINT');
-    await ping.ended;
-    // Not the one that was on its way in the end.
-    const answered = new Set([...said.matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number)));
-    const sent = Math.max(0, ...answered);
-    return { sent, lost: sent - answered.size };
-  };
+  return pingingFrom(host(from), (line) => ['nsenter', `--net=/proc/${pid}/ns/net`, 'sh', '-c', line], target);
 }
 
 /** A process in the pod, as the node counts. */

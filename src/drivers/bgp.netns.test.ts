@@ -19,6 +19,7 @@ import { type Desired, emptyDesired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Carrying, CarryName, Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
 import { parseSelector } from '#model/selector.ts';
+import { type Counted, countedIn } from '#test/answered.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { carriesOn, carryTo } from './carriages.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
@@ -147,7 +148,7 @@ test('a second run changes nothing, and neither does an agent that has just star
 });
 
 /** Packets that are lost of a stream, one each millisecond, while `during` runs: numbers that are missing among the answers. */
-async function lost(from: Place, target: string, during: () => Promise<void>): Promise<{ readonly sent: number; readonly lost: number }> {
+async function lost(from: Place, target: string, during: () => Promise<void>): Promise<Counted> {
   const stream = inNetns(from.path, () => spawn('ping', ['-n', '-i', '0.001', target], { stdio: ['ignore', 'pipe', 'ignore'] }));
   let output = '';
   stream.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
@@ -159,8 +160,7 @@ async function lost(from: Place, target: string, during: () => Promise<void>): P
     stream.kill('SIGINT');
     await ended;
   }
-  const numbers = [...output.matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number));
-  return { sent: Math.max(...numbers), lost: Math.max(...numbers) - new Set(numbers).size };
+  return countedIn(output);
 }
 
 test('no packet is lost while a speaker is killed and started again, on either side', options, async (t) => {

@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { describe, type TestContext, test } from 'node:test';
+import { type Counted, countedIn } from '#test/answered.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { addPeer, type Backend, makeBridge, makeTunnel, type Numbers, tells, type Told, wireAddresses } from '#agent/flannel.fixture.ts';
 import { eventually, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
@@ -138,7 +139,7 @@ class Node {
 }
 
 /** A packet each millisecond until it is told to stop. */
-function stream(t: TestContext, from: Place, target: string): () => Promise<{ readonly sent: number; readonly lost: number }> {
+function stream(t: TestContext, from: Place, target: string): () => Promise<Counted> {
   const child = inNetns(from.path, () => spawn('ping', ['-n', '-i', '0.001', target], { stdio: ['ignore', 'pipe', 'ignore'] }));
   t.after(() => child.kill());
   let said = '';
@@ -146,10 +147,7 @@ function stream(t: TestContext, from: Place, target: string): () => Promise<{ re
   return async () => {
     child.kill('SIGINT');
     await once(child, 'close');
-    // Not the one that was on its way in the end.
-    const answered = new Set([...said.matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number)));
-    const sent = Math.max(0, ...answered);
-    return { sent, lost: sent - answered.size };
+    return countedIn(said);
   };
 }
 
