@@ -130,7 +130,7 @@ const modelCheck = ({ network, title, options, rules, pairs }: ModelCase): Check
     try {
       await site.makeNetwork(network, options);
       witness.see('controller', `causeway network create ${[network, ...options].join(' ')}`, `${network}1 on node1, ${network}2 on node2`);
-      const address = await site.addressOf(2, network);
+      const address = await site.bed.addressOf(2, network);
       await ask(site, witness, cloudCommand('plan'), ({ needs }) =>
         needs.map(({ what, isAllowed }) => `${isAllowed ? 'allowed' : 'not allowed'}: ${what}`).join('; '),
       );
@@ -176,7 +176,7 @@ const range = '10.96.0.0/16';
 const withdrawn: Check = {
   title: 'a permission withdrawn in Neutron breaks that network only, is explained, and is repaired',
   async prove(site, witness) {
-    const [shop, other] = [await site.addressOf(2, 'shop'), await site.addressOf(2, 'plain')];
+    const [shop, other] = [await site.bed.addressOf(2, 'shop'), await site.bed.addressOf(2, 'plain')];
     await ping(site, witness, { network: 'plain', address: other, proof: arrived });
     await site.setPairs(2, []);
     witness.see('Neutron', `PUT /v2.0/ports/(node2’s) with no allowed address pairs`, `${range} withdrawn`);
@@ -256,7 +256,7 @@ const destroyed: Check = {
     try {
       await ask(site, witness, cloudCommand('destroy', '--yes'), ({ steps }) => `${steps.length} steps`);
       await seeNothing(site, witness, 'GET /v2.0/security-groups, /v2.0/ports');
-      await ping(site, witness, { network: 'shop', address: await site.addressOf(2, 'shop'), proof: lost });
+      await ping(site, witness, { network: 'shop', address: await site.bed.addressOf(2, 'shop'), proof: lost });
       await witness.host(outside, get(address, hostPort), unreached, patienceMs);
     } finally {
       await apply(site, witness);

@@ -76,14 +76,8 @@ export class CloudDemo {
   }
 
   async #attach(index: number, name: string): Promise<void> {
-    const names = async (): Promise<string[]> => (await this.bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n');
-    await until(`network ${name} on node${index}`, async () => (await names()).includes(name), patience);
+    await this.bed.untilKnown(index, name);
     await this.bed.run(index, `${name}${index}`, name);
-  }
-
-  addressOf(index: number, name: OwnNetwork): Promise<string> {
-    const format = `{{(index .NetworkSettings.Networks "${name}").IPAddress}}`;
-    return this.bed.docker(index, 'inspect', '--format', format, `${name}${index}`);
   }
 
   /** With the demonstration's containers in it; absent is success. What the cloud allowed for it is another matter. */

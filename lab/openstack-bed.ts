@@ -15,6 +15,8 @@ import { until } from './until.ts';
 
 const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
 const patience = { timeoutMs: 90_000, intervalMs: 300 };
+/** Where the cloud has a part in it. */
+const longPatience = { timeoutMs: 120_000, intervalMs: 300 };
 
 interface Made {
   readonly id: string;
@@ -77,6 +79,45 @@ export class CloudBed implements AsyncDisposable {
   /** A container that stays. */
   run(index: number, name: string, network: string): Promise<string> {
     return this.docker(index, 'run', '--detach', '--init', '--name', name, '--network', network, boxImage.name, 'sleep', '86400');
+  }
+
+  /** Waits until that engine shows the network. */
+  async untilKnown(index: number, network: string): Promise<void> {
+    const isThere = async (): Promise<boolean> =>
+      (await this.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n').includes(network);
+    await until(`network ${network} on node${index}`, isThere, longPatience);
+  }
+
+  /** A network of that name, with a container `NAME1`, `NAME2` and so on of it on every host. */
+  async spread(name: string, ...options: readonly string[]): Promise<void> {
+    await this.causeway('network', 'create', name, ...options);
+    for (const index of this.instances.keys()) {
+      await this.untilKnown(index + 1, name);
+      await this.run(index + 1, `${name}${index + 1}`, name);
+    }
+  }
+
+  /** Of a container of spread(), on the host `index`. */
+  addressOf(index: number, name: string): Promise<string> {
+    return this.docker(index, 'inspect', '--format', `{{(index .NetworkSettings.Networks "${name}").IPAddress}}`, `${name}${index}`);
+  }
+
+  /** No container and no network of ours, and nothing of Causeway in the cloud, whatever was left. */
+  async clear(): Promise<void> {
+    for (const index of this.instances.keys()) {
+      const ids = await this.docker(index + 1, 'ps', '--all', '--quiet');
+      if (ids !== '') await this.docker(index + 1, 'rm', '--force', ...ids.split('\n'));
+    }
+    await until(
+      'all networks to be removed',
+      async () => {
+        const names = (await this.json<{ name: string }[]>('network', 'ls')).map(({ name }) => name);
+        if (names.length > 0) await this.tryCauseway(['network', 'rm', '--yes', ...names]);
+        return names.length === 0;
+      },
+      longPatience,
+    );
+    await this.causeway('cloud', 'destroy', '--yes');
   }
 
   /** Whether a container's echo requests are answered. */

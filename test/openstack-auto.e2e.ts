@@ -66,21 +66,7 @@ before(async () => {
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 
-async function network(name: string, ...options: readonly string[]): Promise<void> {
-  await bed.causeway('network', 'create', name, ...options);
-  for (const index of [1, 2]) {
-    await until(
-      `network ${name} on node${index}`,
-      async () => (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n').includes(name),
-      patience,
-    );
-    await bed.run(index, `${name}${index}`, name);
-  }
-}
-
-const addressOf = (index: number, name: string): Promise<string> =>
-  bed.docker(index, 'inspect', '--format', `{{(index .NetworkSettings.Networks "${name}").IPAddress}}`, `${name}${index}`);
-const passes = async (name: string): Promise<boolean> => bed.pings(1, `${name}1`, await addressOf(2, name));
+const passes = async (name: string): Promise<boolean> => bed.pings(1, `${name}1`, await bed.addressOf(2, name));
 
 async function removeNetwork(name: string): Promise<void> {
   for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `${name}${index}`);
@@ -92,9 +78,9 @@ async function removeNetwork(name: string): Promise<void> {
 }
 
 test('networks that come are allowed, networks that go are closed, and nobody has to do anything', { skip }, async () => {
-  await network('over', '--subnet', '10.80.0.0/24');
+  await bed.spread('over', '--subnet', '10.80.0.0/24');
   await until('packets by VXLAN to pass', () => passes('over'), patience);
-  await network('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.82.0.0/16');
+  await bed.spread('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.82.0.0/16');
   await until('packets as they are to pass', () => passes('plain'), patience);
   assert.deepEqual(await pairsOf(), ['node1 10.82.0.0/16', 'node2 10.82.0.0/16']);
   await until('the state to be told', async () => (await status()).cloud?.failure === undefined, patience);
@@ -118,7 +104,7 @@ test('a rule that was removed by hand comes back, and what a neighbour has made 
   await until('the rule to come back', async () => (await rulesOf()).filter(({ id }) => id !== theirs.id).length === 2, patience);
   await until('packets to pass again', () => passes('over'), patience);
   // While ours come and go.
-  await network('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.82.0.0/16');
+  await bed.spread('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.82.0.0/16');
   await until('packets as they are to pass', () => passes('plain'), patience);
   await removeNetwork('plain');
   await until('only their pair to be left', async () => (await pairsOf()).join() === `${port?.name} 10.90.0.0/16`, patience);
@@ -130,7 +116,7 @@ test('a rule that was removed by hand comes back, and what a neighbour has made 
 test('while Neutron is away that is told and containers go on; afterwards what has changed meanwhile is made so', { skip }, async () => {
   const { controller } = bed.cloud;
   await controller.stopService('neutron', 'SIGKILL');
-  await network('late', '--encrypted', '--subnet', '10.83.0.0/24');
+  await bed.spread('late', '--encrypted', '--subnet', '10.83.0.0/24');
   await until('the absence to be told', async () => (await status()).cloud?.failure?.code === 'unavailable', patience);
   assert.ok(await passes('over'));
   await startNeutron(controller);
@@ -153,7 +139,7 @@ test(
     await keepAs(limited);
     const options = { hall: ['--model', 'flannel', '--carry', 'host-gateway'], hill: ['--model', 'calico'] };
     for (const [name, [...more]] of Object.entries(options)) {
-      await network(name, ...more, '--subnet', name === 'hall' ? '10.84.0.0/16' : '10.85.0.0/16');
+      await bed.spread(name, ...more, '--subnet', name === 'hall' ? '10.84.0.0/16' : '10.85.0.0/16');
       await until(`${name} to be carried by VXLAN`, async () => (await shown(name)).choices.carry === 'vxlan', patience);
       assert.match((await shown(name)).instead?.because ?? '', /may not write allowed address pairs/);
       assert.match(await bed.causeway('network', 'show', name), /Instead of: +(host-gateway|bgp), as the login/);
@@ -200,7 +186,7 @@ test('a container start makes no call to Neutron, whichever the model', { skip }
   await countCalls();
   const models = { overlay: '10.90.0.0/24', flannel: '10.91.0.0/16', calico: '10.92.0.0/16' };
   for (const [model, subnet] of Object.entries(models)) {
-    await network(model, '--model', model, '--subnet', subnet);
+    await bed.spread(model, '--model', model, '--subnet', subnet);
     await until(`packets of ${model} to pass`, () => passes(model), patience);
   }
   let quiet = Number.NaN;
@@ -214,7 +200,7 @@ test('a container start makes no call to Neutron, whichever the model', { skip }
     { timeoutMs: 120_000, intervalMs: 3000 },
   );
   for (const model of Object.keys(models)) {
-    const other = await addressOf(2, model);
+    const other = await bed.addressOf(2, model);
     for (let index = 1; index <= 5; index++) await bed.run(1, `${model}-more${index}`, model);
     assert.ok(await bed.pings(1, `${model}-more5`, other));
     assert.equal(await calls(), quiet, `calls of ${model}`);

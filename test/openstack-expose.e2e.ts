@@ -37,10 +37,7 @@ before(async () => {
   if (skip !== false) return;
   bed = await makeCloudBed({ name: 'os-expose', services: [octavia] });
   await bed.causeway('network', 'create', 'shop', '--subnet', '10.85.0.0/24');
-  for (const index of [1, 2]) {
-    const names = async (): Promise<string[]> => (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n');
-    await until(`network shop on node${index}`, async () => (await names()).includes('shop'), patience);
-  }
+  for (const index of [1, 2]) await bed.untilKnown(index, 'shop');
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 

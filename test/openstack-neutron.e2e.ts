@@ -70,12 +70,6 @@ before(async () => {
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 
-async function known(index: number, name: string): Promise<void> {
-  const isThere = async (): Promise<boolean> =>
-    (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n').includes(name);
-  await until(`network ${name} on node${index}`, isThere, patience);
-}
-
 const inspect = (index: number, container: string, what: string): Promise<string> =>
   bed.docker(index, 'inspect', '--format', `{{range .NetworkSettings.Networks}}{{.${what}}}{{end}}`, container);
 const addressOf = (index: number, container: string): Promise<string> => inspect(index, container, 'IPAddress');
@@ -111,7 +105,7 @@ async function admit(rule: object): Promise<string> {
 test('a container is a port of the cloud, which instances and other containers reach without encapsulation', { skip }, async () => {
   await bed.causeway('network', 'create', 'ports', '--model', 'neutron', '--neutron-network', 'hosts');
   for (const index of [1, 2]) {
-    await known(index, 'ports');
+    await bed.untilKnown(index, 'ports');
     await runFirst(index, `box${index}`, 'ports');
   }
   const [first, second] = [await addressOf(1, 'box1'), await addressOf(2, 'box2')];
@@ -202,7 +196,7 @@ test("Docker makes such a network with kuryr's options; quotas are told before a
 test('a router that knows the blocks carries packets between hosts, and without its routes none pass', { skip }, async () => {
   await bed.causeway('network', 'create', 'wide', '--model', 'flannel', '--carry', 'routes', '--subnet', '10.90.0.0/16');
   for (const index of [1, 2]) {
-    await known(index, 'wide');
+    await bed.untilKnown(index, 'wide');
     await bed.run(index, `far${index}`, 'wide');
   }
   const other = await addressOf(2, 'far2');

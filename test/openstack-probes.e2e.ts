@@ -14,37 +14,7 @@ before(async () => {
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 
-async function network(name: string, ...options: readonly string[]): Promise<void> {
-  await bed.causeway('network', 'create', name, ...options);
-  for (const index of [1, 2]) {
-    await until(
-      `network ${name} on node${index}`,
-      async () => (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n').includes(name),
-      patience,
-    );
-    await bed.run(index, `${name}${index}`, name);
-  }
-}
-
-/** No container and no network of ours, and nothing of Causeway in the cloud, whatever a test has left. */
-async function clear(): Promise<void> {
-  if (skip !== false) return;
-  for (const index of [1, 2]) {
-    const ids = await bed.docker(index, 'ps', '--all', '--quiet');
-    if (ids !== '') await bed.docker(index, 'rm', '--force', ...ids.split('\n'));
-  }
-  await until(
-    'all networks to be removed',
-    async () => {
-      const names = (await bed.json<{ name: string }[]>('network', 'ls')).map(({ name }) => name);
-      if (names.length > 0) await bed.tryCauseway(['network', 'rm', '--yes', ...names]);
-      return names.length === 0;
-    },
-    patience,
-  );
-  await bed.causeway('cloud', 'destroy', '--yes');
-}
-afterEach(clear);
+afterEach(async () => (skip === false ? bed.clear() : undefined));
 
 interface Host {
   readonly status: { readonly ready: boolean; readonly failing: readonly string[]; readonly paths?: { readonly lost: readonly object[] } };
@@ -57,8 +27,8 @@ const isReady = async (): Promise<boolean> => {
 };
 
 test('hosts find out by themselves what the cloud drops between them, and name it', { skip }, async () => {
-  await network('over', '--subnet', '10.87.0.0/24');
-  await network('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.88.0.0/16');
+  await bed.spread('over', '--subnet', '10.87.0.0/24');
+  await bed.spread('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.88.0.0/16');
   const [tunnel, plain] = [
     /UDP port 8472 does not reach host node2.*\(networks over\)/,
     /as it is does not reach host node2.*\(networks plain\)/,

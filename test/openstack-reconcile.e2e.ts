@@ -29,40 +29,7 @@ before(async () => {
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 
-async function network(name: string, ...options: readonly string[]): Promise<void> {
-  await bed.causeway('network', 'create', name, ...options);
-  for (const index of [1, 2]) {
-    await until(
-      `network ${name} on node${index}`,
-      async () => (await bed.docker(index, 'network', 'ls', '--format', '{{.Name}}')).split('\n').includes(name),
-      patience,
-    );
-    await bed.run(index, `${name}${index}`, name);
-  }
-}
-
-const addressOf = (index: number, name: string): Promise<string> =>
-  bed.docker(index, 'inspect', '--format', `{{(index .NetworkSettings.Networks "${name}").IPAddress}}`, `${name}${index}`);
-
-/** No container and no network of ours, and nothing of Causeway in the cloud, whatever a test has left. */
-async function clear(): Promise<void> {
-  if (skip !== false) return;
-  for (const index of [1, 2]) {
-    const ids = await bed.docker(index, 'ps', '--all', '--quiet');
-    if (ids !== '') await bed.docker(index, 'rm', '--force', ...ids.split('\n'));
-  }
-  await until(
-    'all networks to be removed',
-    async () => {
-      const names = (await bed.json<{ name: string }[]>('network', 'ls')).map(({ name }) => name);
-      if (names.length > 0) await bed.tryCauseway(['network', 'rm', '--yes', ...names]);
-      return names.length === 0;
-    },
-    patience,
-  );
-  await bed.causeway('cloud', 'destroy', '--yes');
-}
-afterEach(clear);
+afterEach(async () => (skip === false ? bed.clear() : undefined));
 
 /** Everything of the project that a plan could touch, as it is in Neutron. */
 async function counted(): Promise<object> {
@@ -103,8 +70,8 @@ const cases: readonly Case[] = [
 for (const { name, options, needs, isDropped = true } of cases) {
   test(`${name} (${options.join(' ')}): nothing passes before, everything after, nothing is left behind`, { skip }, async () => {
     const was = await counted();
-    await network(name, ...options);
-    const other = await addressOf(2, name);
+    await bed.spread(name, ...options);
+    const other = await bed.addressOf(2, name);
     const planned = await bed.json<Planned>('cloud', 'plan');
     assert.deepEqual(planned.problems, []);
     assert.equal(planned.needs.length, needs.length);
@@ -119,7 +86,7 @@ for (const { name, options, needs, isDropped = true } of cases) {
     assert.deepEqual(applied.problems, []);
     assert.ok(applied.needs.every(({ isAllowed }) => isAllowed));
     await until('packets to pass', () => bed.pings(1, `${name}1`, other), patience);
-    assert.ok(await bed.pings(2, `${name}2`, await addressOf(1, name)));
+    assert.ok(await bed.pings(2, `${name}2`, await bed.addressOf(1, name)));
     assert.deepEqual((await bed.json<Planned>('cloud', 'plan')).steps, [], 'a second plan has nothing to do');
 
     await bed.causeway('cloud', 'destroy', '--yes');
@@ -188,8 +155,8 @@ test('a host that sends larger packets than its network takes is named', { skip 
 
 test('a router that knows the ways leads from elsewhere to containers, without encapsulation', { skip }, async () => {
   const was = await counted();
-  await network('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.86.0.0/16');
-  const container = await addressOf(2, 'plain');
+  await bed.spread('plain', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.86.0.0/16');
+  const container = await bed.addressOf(2, 'plain');
   const rule = await post<{ id: string }>('security-group-rules', {
     security_group_rule: { security_group_id: bed.site.group, direction: 'ingress', protocol: 'icmp', remote_ip_prefix: '198.51.100.0/24' },
   });
