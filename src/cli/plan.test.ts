@@ -21,7 +21,7 @@ const usual: Readonly<Record<string, object>> = {
   '/network/v2.0/subnets': { subnets: [{ id: 's', network_id: 'a', cidr: '10.20.0.0/24' }] },
   '/network/v2.0/extensions': { extensions: extensions.map((alias) => ({ alias })) },
   '/network/v2.0/quotas/p/details': { quota: { port: { limit: 500, used: 9 }, security_group_rule: { limit: -1, used: 4 } } },
-  '/balancer/v2.0/lbaas/providers': { providers: [{ name: 'ovn' }, { name: 'amphora' }] },
+  '/balancer/v2/lbaas/providers': { providers: [{ name: 'ovn' }, { name: 'amphora' }] },
 };
 let answers: Record<string, object>;
 /** What may be written of a port. */

@@ -3,7 +3,7 @@
 import { Fault, isFault } from '#model/fault.ts';
 import type { BalancerStep, FoundBalancer } from './balancers.ts';
 import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
-import { named } from './named.ts';
+import { isOfCauseway, named } from './named.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
@@ -80,11 +80,11 @@ export async function readState(neutron: Neutron, { network, router }: Scope): P
 
 /** Those that carry a tag of Causeway's, whichever installation. */
 async function readBalancers(session: CloudSession): Promise<Pick<CloudState, 'balancers' | 'providers'>> {
-  const { catalogue, project } = await session.token();
-  if (!catalogue.some(({ type }) => type === 'load-balancer')) return { balancers: [] };
-  const octavia = new Octavia(session);
+  const octavia = await Octavia.of(session);
+  if (octavia === undefined) return { balancers: [] };
+  const { project } = await session.token();
   const [providers, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', { project_id: project.id })]);
-  const ours = found.filter(({ tags }) => tags.some((tag) => tag.startsWith('causeway.')));
+  const ours = found.filter(isOfCauseway);
   const balancers = await Promise.all(
     ours.map(async (balancer): Promise<FoundBalancer> => {
       const [listener] = await octavia.list('listeners', { load_balancer_id: balancer.id });
@@ -97,10 +97,9 @@ async function readBalancers(session: CloudSession): Promise<Pick<CloudState, 'b
 }
 
 async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {
-  const { catalogue, project } = await session.token();
-  if (!catalogue.some(({ type }) => type === 'load-balancer')) return [];
-  const octavia = new Octavia(session);
-  const own = { project_id: project.id };
+  const octavia = await Octavia.of(session);
+  if (octavia === undefined) return [];
+  const own = { project_id: (await session.token()).project.id };
   const [balancers, listeners] = await Promise.all([octavia.list('loadbalancers', own), octavia.list('listeners', own)]);
   return balancers.map((balancer) => ({ balancer, listeners: listeners.filter(({ id }) => balancer.listeners.includes(id)) }));
 }

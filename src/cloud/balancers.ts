@@ -1,6 +1,7 @@
 // Load balancers of exposures: one each, made whole by one call, whose members follow the containers by one call for all of them.
 // OVN's provider only: it passes packets on with the client's address, so hosts' security groups know whom to let in, and no machine
 // is needed; what it cannot do (allowed CIDRs of a listener, HTTP) is not asked of it (ovn-octavia-provider, driver.py). Pure.
+import { exposureTag } from './floating.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import type { LoadBalancerRequest, MemberRequest, MonitorRequest } from './octavia.ts';
 import type { Listener, LoadBalancer, Member } from './octavia-schemas.ts';
@@ -52,7 +53,6 @@ export interface BalancerPlan {
 
 export const provider = 'ovn';
 const protocols = { tcp: 'TCP', udp: 'UDP', sctp: 'SCTP' } as const;
-const exposureTag = (tag: string, id: string): string => `${tag}.exposure.${id}`;
 
 export function balancerPlan(wished: readonly WishedBalancer[], all: readonly FoundBalancer[], balancing: Balancing): BalancerPlan {
   const { tag, providers } = balancing;

@@ -67,8 +67,9 @@ export const isFloatingStep = (step: { readonly type: string }): step is Floatin
 
 export const madeDescription = (tag: string): string => `${tag}: made for exposures`;
 const isIp = (text: string): boolean => isIP(text) !== 0;
-const exposureTag = (tag: string, id: string): string => `${tag}.exposure.${id}`;
-export const isFloatingTag = (tag: string, one: string): boolean => one === tag || one.startsWith(`${tag}.exposure.`);
+/** Which exposure something serves. */
+export const exposureTag = (tag: string, id: string): string => `${tag}.exposure.${id}`;
+export const isFloatingTag = (tag: string, one: string): boolean => one === tag || one.startsWith(exposureTag(tag, ''));
 
 interface Target {
   readonly host: string;

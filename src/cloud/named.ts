@@ -1,4 +1,4 @@
-// One of a cloud's things by the name or id that a person gives.
+// Which of a cloud's things is meant by the name or id that a person gives, and which are Causeway's.
 import { Fault } from '#model/fault.ts';
 
 /** Faults: `not-found` telling which there are; `invalid` when several have the name. */
@@ -15,3 +15,6 @@ export function named<T extends { readonly id: string; readonly name: string }>(
     hint: 'Use the id',
   });
 }
+
+/** Whether it is of Causeway's making, whichever installation. */
+export const isOfCauseway = ({ tags }: { readonly tags: readonly string[] }): boolean => tags.some((tag) => tag.startsWith('causeway.'));

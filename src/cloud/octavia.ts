@@ -89,6 +89,12 @@ export class Octavia {
     this.#session = session;
   }
 
+  /** Undefined where the catalogue has no Octavia. Faults as CloudSession.token. */
+  static async of(session: CloudSession): Promise<Octavia | undefined> {
+    const { catalogue } = await session.token();
+    return catalogue.some(({ type }) => type === octavia.type) ? new Octavia(session) : undefined;
+  }
+
   /** What can serve a load balancer here. Faults as CloudSession.ask; `not-found` where the catalogue has no Octavia. */
   providers(): Promise<readonly Provider[]> {
     return this.#read('providers', v.array(provider), { method: 'GET', path: `${root}/providers` });

@@ -2,6 +2,7 @@
 // ports without port security, floating IPs and what these forward. What lies behind a NAT router is reached from outside by a
 // floating IP only; IPv6 is routed as it is (docs.openstack.org/neutron/latest/admin/config-ipv6). Pure.
 import { familyOf, parseIp } from '#model/ip.ts';
+import { isOfCauseway } from './named.ts';
 import type { Listener, LoadBalancer } from './octavia-schemas.ts';
 import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 
@@ -102,7 +103,7 @@ function balanced(state: ReachState): Opening[] {
         portRange: String(number),
         from,
         because: `load balancer${balancer.description === '' ? '' : `: ${balancer.description}`}`,
-        isOurs: balancer.tags.some((tag) => tag.startsWith('causeway.')),
+        isOurs: isOfCauseway(balancer),
       }));
     });
   });
@@ -137,7 +138,7 @@ function admittedBy(port: NeutronPort, { groups }: ReachState, ethertype: Openin
 }
 
 function admittedByRule(rule: SecurityGroupRule, group: SecurityGroup, groups: readonly SecurityGroup[]): Admitted {
-  const isOurs = group.tags.some((tag) => tag.startsWith('causeway.')) && rule.description.startsWith('causeway: ');
+  const isOurs = isOfCauseway(group) && rule.description.startsWith('causeway: ');
   const whose = rule.description === '' ? '' : `: ${rule.description}`;
   return {
     protocol: rule.protocol === undefined ? everything.protocol : (numbers[rule.protocol] ?? rule.protocol),

@@ -1,14 +1,12 @@
 // What a cloud offers to networks of containers, as far as this login can tell: read, and of rights tried what can be tried without
 // harm. Nothing is changed.
-import * as v from 'valibot';
-import type { Schema } from '#api/parse.ts';
 import { Fault } from '#model/fault.ts';
 import { type Family, familyOf, parseCidr } from '#model/ip.ts';
-import { readAnswer } from './http.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronNetwork, NeutronPort, Quota } from './neutron-schemas.ts';
+import { Octavia } from './octavia.ts';
 import { mayWritePairs, mayWritePortSecurity } from './rights.ts';
-import type { CloudSession, Service } from './session.ts';
+import type { CloudSession } from './session.ts';
 
 /** `unknown`: there is no instance's port to try it on. */
 export type Right = 'yes' | 'no' | 'unknown';
@@ -37,8 +35,6 @@ export interface Survey {
   readonly rights: { readonly pairs: Right; readonly portSecurity: Right };
 }
 
-const octavia: Service = { type: 'load-balancer', name: 'Octavia' };
-const providers: Schema<{ providers: { name: string }[] }> = v.object({ providers: v.array(v.object({ name: v.string() })) });
 const isInstances = ({ owner }: NeutronPort): boolean => owner.startsWith('compute:');
 
 /**
@@ -104,12 +100,8 @@ function hostsNetwork(networks: readonly NeutronNetwork[], { instances, project,
 }
 
 async function balancersOf(session: CloudSession): Promise<string[] | undefined> {
-  const { catalogue } = await session.token();
-  if (!catalogue.some(({ type }) => type === octavia.type)) return undefined;
-  const { body } = await session.ask(octavia, { method: 'GET', path: '/v2.0/lbaas/providers' });
-  return readAnswer(providers, body, octavia.name)
-    .providers.map(({ name }) => name)
-    .toSorted();
+  const providers = await (await Octavia.of(session))?.providers();
+  return providers?.map(({ name }) => name).toSorted();
 }
 
 async function rightsOf(neutron: Neutron, port: NeutronPort | undefined): Promise<Survey['rights']> {
