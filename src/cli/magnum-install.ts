@@ -121,8 +121,31 @@ async function withTemplate(session: Session, magnum: Magnum, cluster: MagnumClu
 async function apply(kubectl: Kubectl, cluster: MagnumCluster, network: ClusterNetwork): Promise<void> {
   await kubectl.run(['apply', '--filename=-'], documentsFor(cluster, network));
   if (network.objects.length === 0) return;
-  await kubectl.run(['wait', '--for=condition=Established', 'customresourcedefinition', '--all', '--timeout=60s']);
+  await becomeDefined(kubectl);
   await kubectl.run(['apply', '--filename=-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: network.objects }));
+}
+
+/**
+ * Until objects of every definition can be made. Asked again and again: kubectl refuses to wait for a definition of this very moment,
+ * which has no conditions yet. Fault `timeout`.
+ */
+async function becomeDefined(kubectl: Kubectl): Promise<void> {
+  let said = '';
+  await waitFor(
+    { timeout: '60s', intervalMs: 200 },
+    () => said,
+    async () => {
+      const { status, stderr } = await kubectl.try([
+        'wait',
+        '--for=condition=Established',
+        'customresourcedefinition',
+        '--all',
+        '--timeout=5s',
+      ]);
+      said = stderr;
+      return status === 0 ? true : undefined;
+    },
+  );
 }
 
 /** What is not as it should be, in words. */
