@@ -342,12 +342,11 @@ const refusals = [
 ] as const;
 for (const [kind, key] of refusals) {
   test(`join fails when the kernel refuses what the endpoint needs (${kind}), and leaves it as it was`, async (t) => {
-    const { agent, kinds, endpoints, loop } = bed(t);
+    const { agent, kinds, endpoints } = bed(t);
     await agent.attach(request(1, { addresses: [await agent.requestAddress(web4, parseIp('10.0.0.77'))] }));
     kinds.refuseNext(kind, key, 'ENOBUFS');
     await assert.rejects(agent.join(id(1), sandbox), { code: 'kernel' });
     assert.equal(endpoints.get(id(1))?.sandbox, undefined);
-    loop.run();
     assert.deepEqual([kinds.netns.list(''), kinds.link.list('')], [[], []]);
     assert.equal((await agent.join(id(1), sandbox)).link, endpointPeerLink(id(1)), 'the next one succeeds');
   });

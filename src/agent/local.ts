@@ -228,6 +228,8 @@ export class HostAgent implements LocalAgent {
     const refused = outcome?.failing.find((failure) => concerns(failure, local.endpoint, network));
     if (outcome === undefined || refused !== undefined) {
       if (endpoints.get(id) !== undefined) endpoints.put(outside(local));
+      // What the kernel did take of it goes before anybody is told.
+      await loop.runTogether();
       throw new Fault(
         refused === undefined ? 'unavailable' : 'kernel',
         `Cannot put endpoint ${id.slice(0, 12)} of network ${network.name} into the kernel`,

@@ -4,7 +4,8 @@ import { makeCluster, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
 import { createFakeKinds } from '#kernel/fake.ts';
 import type { Kind, Kinds } from '#kernel/kind.ts';
-import { emptyDesired, type Desired, type KindName, type Netns, type Route, type VethLink } from '#model/desired.ts';
+import { emptyDesired, type Desired, type KindName, type Link, type Netns, type Route, type VethLink } from '#model/desired.ts';
+import { Fault } from '#model/fault.ts';
 import { parseCidr, parseMac } from '#model/ip.ts';
 import { Reconciler } from './reconcile.ts';
 
@@ -162,6 +163,24 @@ test('what was refused is tried again by the next run, and nothing else is', () 
   calls.length = 0;
   assert.deepEqual(reconciler.apply(wanted, true).failing, []);
   assert.deepEqual(calls, ['add route 1']);
+});
+
+test('what is there of a link that was refused is noticed by the next run', () => {
+  const kinds = createFakeKinds();
+  const halved: Kind<Link> = {
+    ...kinds.link,
+    add(items) {
+      kinds.link.add(items);
+      return items.map((item) => ({ item, fault: new Fault('kernel', 'set link cwe1: ENODEV') }));
+    },
+  };
+  const reconciler = new Reconciler({ ...kinds, link: halved });
+  assert.deepEqual(
+    reconciler.apply(small, true).failing.map(({ what }) => what),
+    ['cw-a cwe1'],
+  );
+  reconciler.apply({ ...emptyDesired, netns: small.netns }, true);
+  assert.deepEqual(kinds.link.list('cw-a'), []);
 });
 
 test('items that hang on something refused fail with it, and come when it comes', () => {

@@ -112,6 +112,7 @@ export class Reconciler {
       if (items.length === 0) return;
       const failures = verb === 'add' ? this.#kinds[kind].add(items) : this.#kinds[kind].remove(items);
       const failed = new Set(failures.map(({ item }) => item));
+      if (kind === 'link') this.#doubt([...failed]);
       for (const { item, fault } of failures) failing.push({ kind, what: this.#kinds[kind].key(item), fault });
       this.#remember(
         kind,
@@ -152,6 +153,11 @@ export class Reconciler {
       remadeLinks,
       mended,
     };
+  }
+
+  /** A link takes several requests: one that was refused may be there in part. */
+  #doubt(links: readonly Item[]): void {
+    for (const link of links) this.suspect(netnsOf(link));
   }
 
   /** Lists the host, every namespace of ours that exists and every one that is wanted, unless it is known. */

@@ -1,5 +1,6 @@
 // Real etcd members for tests, on the loopback of the namespace the test runs in (brought up, as a fresh one has it down).
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -20,6 +21,12 @@ export interface EtcdCluster extends AsyncDisposable {
 }
 
 export const hasEtcd = (): boolean => spawnSync('etcd', ['--version']).status === 0;
+
+/** Whether no thread answers any more: those on other processors run on for a moment after the signal. */
+function isPaused(pid = 0): boolean {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.every((thread) => /\) [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')));
+}
 
 async function freePort(): Promise<number> {
   const server = createServer();
@@ -72,6 +79,7 @@ export async function startCluster(
         const running = child;
         if (running === undefined) return;
         running.kill(signal);
+        if (signal === 'SIGSTOP') while (!isPaused(running.pid)) await sleep(5);
         if (signal === 'SIGSTOP' || signal === 'SIGCONT') return;
         child = undefined;
         if (running.exitCode === null && running.signalCode === null) await new Promise((resolve) => running.once('exit', resolve));
