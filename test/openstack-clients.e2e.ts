@@ -9,7 +9,7 @@ import type { Connector } from '#cloud/http.ts';
 import { applyWish, readState } from '#cloud/apply.ts';
 import { Neutron, type Target } from '#cloud/neutron.ts';
 import type { CollectionName, Collections } from '#cloud/neutron-schemas.ts';
-import { type CloudFacts, emptyWish, wishOf } from '#cloud/wish.ts';
+import { type CloudFacts, emptyWish, type Wish, wishOf } from '#cloud/wish.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { CloudSession } from '#cloud/session.ts';
 import { createOpenStack, demo, limited, type OpenStack, publicNetwork } from '#lab/openstack.ts';
@@ -377,6 +377,25 @@ test('what a neighbour writes to the same ports and the same group in between st
   await applyWish(neutron, emptyWish('cw'), read);
   assert.deepEqual(await looked(network.id), was);
   assert.ok(own.id !== group.id);
+  await remove();
+});
+
+test('an eleventh pair is had by a larger range; where there is none the ten stay', { skip }, async () => {
+  const { network, facts, read, remove } = await site('many', '10.46.0.0/24');
+  const was = await looked(network.id);
+  const wishOfRanges = (count: number, more: readonly string[] = []): Wish => {
+    const ranges = [...Array.from({ length: count }, (_, index) => `10.${101 + 2 * index}.0.0/16`), ...more];
+    const [pool] = facts.pools;
+    return pool === undefined ? assert.fail() : wishOf({ ...facts, pools: ranges.map((one) => ({ ...pool, cidr: parseCidr(one) })) }, 'cw');
+  };
+  const pairs = async (): Promise<number[]> => (await read()).ports.map((port) => port.pairs.length);
+  const { plan } = await applyWish(neutron, wishOfRanges(9, ['10.200.0.0/16', '10.201.0.0/16']), read);
+  assert.deepEqual([plan.problems, await pairs()], [[], [10, 10, 10]]);
+  const short = await applyWish(neutron, wishOfRanges(11), read);
+  assert.match(short.plan.problems.join(), /would need 11 allowed address pairs; a port takes 10\. Not allowed: 10\.121\.0\.0\/16/);
+  assert.deepEqual(await pairs(), [10, 10, 10]);
+  await applyWish(neutron, emptyWish('cw'), read);
+  assert.deepEqual(await looked(network.id), was);
   await remove();
 });
 

@@ -16,7 +16,7 @@ import {
   summaryOf,
   type Way,
 } from './advice-table.ts';
-import { mostPairs } from './plan.ts';
+import { mostPairs } from './pairs.ts';
 import type { Survey } from './survey.ts';
 import { wishOf } from './wish.ts';
 

@@ -18,9 +18,9 @@ import {
   portAfter,
   type PortStep,
   type Step,
-  tagOf,
   unfinished,
 } from './plan.ts';
+import { tagOf } from './pairs.ts';
 import { bodyOfPooled, isPooledStep, type PooledPort, type PooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';

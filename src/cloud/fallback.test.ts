@@ -15,7 +15,7 @@ const over = makeNetwork('over');
 const facts = (networks: readonly Network[], pools = 1): CloudFacts => ({
   hosts: [makeHost(1), makeHost(2)],
   networks,
-  pools: Array.from({ length: pools }, (_, index) => makePool('plain', parseCidr(`10.${100 + index}.0.0/16`), 24)),
+  pools: Array.from({ length: pools }, (_, index) => makePool('plain', parseCidr(`10.${100 + 2 * index}.0.0/16`), 24)),
   blocks: [],
   endpoints: [],
   exposures: [],

@@ -4,6 +4,7 @@
 import type { Network } from '#model/resources.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
+import { isPaired } from './pairs.ts';
 import { type CloudState, findPort, pairsTrouble, planCloud, type QuotaUse } from './plan.ts';
 import { mayWritePairs } from './rights.ts';
 import { type CloudFacts, type Need, type Wish, wishOf } from './wish.ts';
@@ -46,7 +47,7 @@ function portsOf(wish: Wish, state: CloudState): NeutronPort[] {
   });
 }
 
-const lacks = (need: Need, port: NeutronPort): boolean => need.pairs.some((range) => !port.pairs.some((pair) => pair.ip_address === range));
+const lacks = (need: Need, port: NeutronPort): boolean => need.pairs.some((range) => !isPaired(port, range));
 const isShort = ({ limit, most }: QuotaUse): boolean => limit >= 0 && most > limit;
 
 /** Which networks the cloud does not let be as they are, but would otherwise. Undefined: none. Faults as mayWritePairs. */

@@ -2,7 +2,7 @@
 // go first, then a group gets its new rules and loses its old ones, and only then do ports join it: at no moment more is open for any
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
-import { bitsOf, type Cidr, cidrBase, cidrSize, covers, familyOf, hostPrefix, parseCidr, subnetAt } from '#model/ip.ts';
+import { type Cidr, covers, parseCidr } from '#model/ip.ts';
 import { type BalancerPlan, balancerPlan, type BalancerStep, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import type {
@@ -16,6 +16,7 @@ import type {
   SecurityGroup,
   SecurityGroupRule,
 } from './neutron-schemas.ts';
+import { eachTag, fitted, isPlain, pairsOf, pairsOfTags, pairText, rangeOf, rangesOfTags, rangeTag, tagOf } from './pairs.ts';
 import { deviceOf, isPooled, type PooledStep } from './pools.ts';
 import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
 
@@ -93,43 +94,12 @@ export interface CloudPlan {
 interface Problem {
   readonly text: string;
   readonly blocks: 'all' | 'pairs' | 'routes' | 'nothing';
+  /** Of pairs: ranges that are not allowed. */
+  readonly left?: readonly Cidr[];
 }
 
-/** What Neutron takes by default (max_allowed_address_pair); which number a cloud has, its API does not tell. */
-export const mostPairs = 10;
 /** A group with this description is still without its rules and tag, and no use to anybody. */
 export const unfinished = (name: string): string => `${name}: being made`;
-export const tagOf = (name: string): string => `causeway.${name}`;
-/** A tag is part of a path when it is set, so it holds no slash. */
-export const rangeTag = (name: string, range: Cidr): string => `${tagOf(name)}.range.${range.replace('/', '_')}`;
-/** Each address of the range is a pair. */
-export const eachTag = (name: string, range: Cidr): string => `${tagOf(name)}.each.${range.replace('/', '_')}`;
-/** Of a single address Neutron keeps no length, and finds a port with that address as the one that the pair is for. */
-const pairText = (range: Cidr): string => (range.endsWith('/32') ? cidrBase(range) : range);
-const pairsOf = ({ pairs, blocks }: Pick<WishedPort, 'pairs' | 'blocks'>): Cidr[] => [
-  ...pairs,
-  ...blocks.flatMap(({ addresses }) => addresses.map(hostPrefix)),
-];
-/** Of a port: pairs that its tags say to be ours. */
-const pairsOfTags = (name: string, tags: readonly string[]): Cidr[] => [
-  ...rangesOfTags(name, tags),
-  ...rangesOfTags(name, tags, 'each').flatMap(addressesIn),
-];
-const addressesIn = (range: Cidr): Cidr[] =>
-  Array.from({ length: Number(cidrSize(range)) }, (_, index) => subnetAt(range, bitsOf(familyOf(range)), BigInt(index)) ?? []).flat();
-const rangesOfTags = (name: string, tags: readonly string[], sort: 'range' | 'each' = 'range'): Cidr[] => {
-  const prefix = `${tagOf(name)}.${sort}.`;
-  return tags.filter((tag) => tag.startsWith(prefix)).flatMap((tag) => rangeOf(tag.slice(prefix.length).replace('_', '/')) ?? []);
-};
-
-/** undefined for what is no range; people may write tags, too. */
-function rangeOf(text: string): Cidr | undefined {
-  try {
-    return parseCidr(text, 'range', false);
-  } catch {
-    return undefined;
-  }
-}
 
 const byName: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, esp: 50, 'ipv6-icmp': 58, icmpv6: 58, sctp: 132 };
 const isOurRule = ({ description }: SecurityGroupRule): boolean => description.startsWith('causeway: ');
@@ -256,16 +226,10 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
     const network = state.networks.find(({ id }) => id === found.networkId);
     const lost = network === undefined ? undefined : mtuTrouble(wished, network);
     if (lost !== undefined) problems.push({ text: lost, blocks: 'nothing' });
-    const trouble = troubleOf(wished, found, wish.name);
-    if (trouble !== undefined) problems.push({ text: trouble, blocks: 'pairs' });
+    const { wished: fitting, left, trouble } = fitted(wished, found, wish.name);
+    if (trouble !== undefined) problems.push({ text: trouble, blocks: 'pairs', left });
     // Without port security a port has no groups and needs no pairs: everything passes.
-    const fits = troubleOf({ ...wished, pairs: [] }, found, wish.name) === undefined;
-    const wanted = !found.portSecurity
-      ? { ...wished, groups: [], pairs: [], blocks: [] }
-      : trouble === undefined
-        ? wished
-        : { ...wished, pairs: [], blocks: fits ? wished.blocks : [] };
-    push(found, wanted);
+    push(found, found.portSecurity ? fitting : { ...wished, groups: [], pairs: [], blocks: [] });
   }
   for (const port of state.ports) {
     const isTouched = port.groups.some((id) => ids.has(id)) || port.tags.some((tag) => isTag(wish.name, tag));
@@ -318,20 +282,10 @@ function mtuTrouble({ host, mtu }: WishedPort, network: NeutronNetwork): string 
 export function pairsTrouble(wish: Wish, state: CloudState): string | undefined {
   for (const wished of wish.ports) {
     const port = findPort(wished, state.ports);
-    const trouble = typeof port === 'string' ? undefined : troubleOf(wished, port, wish.name);
+    const trouble = typeof port === 'string' ? undefined : fitted(wished, port, wish.name).trouble;
     if (trouble !== undefined) return trouble;
   }
   return undefined;
-}
-
-function troubleOf({ host, ...wished }: WishedPort, port: NeutronPort, name: string): string | undefined {
-  const pairs = pairsOf(wished);
-  if (!port.portSecurity || pairs.length === 0) return undefined;
-  const ours = new Set<string>([...pairsOfTags(name, port.tags), ...pairs].map(pairText));
-  const others = port.pairs.filter(({ ip_address: ip }) => !ours.has(ip));
-  if (others.length + pairs.length <= mostPairs) return undefined;
-  const rest = others.length === 0 ? '' : `, and ${others.length} are others'`;
-  return `Port ${port.id} of host ${host} would need ${pairs.length} allowed address pairs${rest}; a port takes ${mostPairs}. Carry networks by vxlan, which needs none`;
 }
 
 /** What to do to a port as it is; undefined when nothing is. Also asked again just before the change is made. */
@@ -370,8 +324,6 @@ export function changeOfPort(
 
 const isTag = (name: string, tag: string): boolean =>
   tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`) || tag.startsWith(`${tagOf(name)}.each.`);
-/** One without a MAC of its own gets the port's. */
-const isPlain = (pair: AddressPair, port: NeutronPort): boolean => pair.mac_address === undefined || pair.mac_address === port.mac;
 
 /** The port's groups and pairs after a change, others' as they are. `idOf`: of our groups by name. */
 export function portAfter(
@@ -448,8 +400,10 @@ function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>
 }
 
 function isAllowed(need: Need, steps: readonly Step[], problems: readonly Problem[]): boolean {
-  const isBlocked = ({ blocks }: Problem): boolean =>
-    blocks === 'all' || (blocks === 'pairs' && need.pairs.length > 0) || (blocks === 'routes' && need.isByRouter === true);
+  const isBlocked = ({ blocks, left = [] }: Problem): boolean =>
+    blocks === 'all' ||
+    (blocks === 'pairs' && need.pairs.some((range) => left.some((one) => covers(one, range)))) ||
+    (blocks === 'routes' && need.isByRouter === true);
   if (problems.some(isBlocked)) return false;
   const isMissing = ({ destination }: ExtraRoute): boolean =>
     need.isByRouter === true && need.pairs.some((range) => covers(range, parseCidr(destination)));
@@ -458,6 +412,7 @@ function isAllowed(need: Need, steps: readonly Step[], problems: readonly Proble
     (step) =>
       (step.type === 'change-routes' && step.change.add.some(isMissing)) ||
       (step.type === 'add-rules' && step.rules.some((rule) => keys.has(keyOfRule(rule)))) ||
-      (step.type === 'change-port' && (step.change.joins.length > 0 || step.change.addPairs.some((range) => need.pairs.includes(range)))),
+      (step.type === 'change-port' &&
+        (step.change.joins.length > 0 || step.change.addPairs.some((added) => need.pairs.some((range) => covers(added, range))))),
   );
 }
