@@ -39,7 +39,6 @@ const comparison = {
   key: ({ set, key }: NftElement): string => `${set} ${key}`,
   same: (a: NftElement, b: NftElement): boolean => a.value === b.value,
 };
-const isOfOpenings = ({ set }: NftElement): boolean => set.startsWith('published') || isOfFronts(set);
 
 export class Openings {
   readonly #options: OpeningsOptions;
@@ -61,7 +60,9 @@ export class Openings {
   applied(desired: Desired, { mended }: Pick<Outcome, 'mended'> = { mended: false }): void {
     const part = changedPart(desired.element, this.#elements, comparison);
     this.#elements = desired.element;
-    const isConcerned = this.#fronts === undefined || [...part.wanted, ...part.before].some(isOfOpenings);
+    const fronts = this.#fronts;
+    const isConcerned =
+      fronts === undefined || [...part.wanted, ...part.before].some((one) => one.set.startsWith('published') || isOfFronts(one, fronts));
     if (mended || this.#isOwed || isConcerned) this.#follow(desired, mended);
     const wasOpen = this.#isOpen;
     this.#isOpen = desired.table.length > 0;

@@ -52,7 +52,8 @@ interface Changes {
   readonly remove: readonly Item[];
   /** What is there but different, as it is. */
   readonly replaced: readonly Item[];
-  readonly missing: ReadonlySet<Item>;
+  /** What of `add` is to be in the place of those. */
+  readonly changed: ReadonlySet<Item>;
   /** Whether something is missing that had been wanted before. */
   readonly isLoss: boolean;
   /** Namespaces in which a link changes in more than its alias: the kernel may throw away what hangs on it. */
@@ -108,9 +109,9 @@ export class Reconciler {
     const mended = this.#isDisordered || changes.some(isMending);
     const failing: Outcome['failing'][number][] = [];
     const remadeLinks: Desired['link'][number][] = [];
-    const run = (kind: KindName, verb: 'add' | 'remove', items: readonly Item[]) => {
+    const run = ({ kind, changed: others }: Changes, verb: 'add' | 'remove', items: readonly Item[]) => {
       if (items.length === 0) return;
-      const failures = verb === 'add' ? this.#kinds[kind].add(items) : this.#kinds[kind].remove(items);
+      const failures = verb === 'add' ? this.#kinds[kind].add(items, others) : this.#kinds[kind].remove(items);
       const failed = new Set(failures.map(({ item }) => item));
       if (kind === 'link') this.#doubt([...failed]);
       for (const { item, fault } of failures) failing.push({ kind, what: this.#kinds[kind].key(item), fault });
@@ -122,9 +123,9 @@ export class Reconciler {
     };
     const late = followersOf(changes);
     const removeThose = (areLate: boolean) => {
-      for (const { kind, remove } of changes.toReversed()) {
-        const those = remove.filter((item) => late.has(item) === areLate);
-        run(kind, 'remove', those);
+      for (const change of changes.toReversed()) {
+        const those = change.remove.filter((item) => late.has(item) === areLate);
+        run(change, 'remove', those);
       }
     };
     removeThose(false);
@@ -133,11 +134,11 @@ export class Reconciler {
     const carried = new Set<Item>();
     for (let next = steps.shift(); next !== undefined; next = steps.shift()) {
       const missing = next.add.filter((item) => !carried.has(item));
-      run(next.kind, 'add', missing);
+      run(next, 'add', missing);
       for (const item of this.#rememberCarried(next)) carried.add(item);
       changed += next.add.length;
       if (next.kind !== 'link') continue;
-      for (const link of next.add) if (next.missing.has(link) && isPlaced(link)) remadeLinks.push(link);
+      for (const link of next.add) if (!next.changed.has(link) && isPlaced(link)) remadeLinks.push(link);
       if (next.disturbed.size === 0) continue;
       for (const netns of next.disturbed) for (const kind of onLinks) this.#list(kind, netns);
       steps.splice(0, steps.length, ...this.#afterLinks(order.map((kind) => this.#changesOf(kind, desired, sweep))));
@@ -246,7 +247,7 @@ export class Reconciler {
       add: [...difference.change.map(({ wanted: item }) => item), ...difference.add],
       remove,
       replaced: difference.change.map(({ found }) => found),
-      missing: new Set(difference.add),
+      changed: new Set(difference.change.map(({ wanted: item }) => item)),
       isLoss,
       disturbed: new Set(disturbing.map(({ wanted: item }) => netnsOf(item))),
     };
@@ -341,7 +342,7 @@ function withRenewed(changes: readonly Changes[]): readonly Changes[] {
   };
   const withThem = (change: Changes): Changes => ({
     ...change,
-    add: change.add.map((item) => (change.missing.has(item) ? item : renewedFor(item))),
+    add: change.add.map((item) => (change.changed.has(item) ? renewedFor(item) : item)),
   });
   return changes.map((change) => (change.kind === 'table' ? withThem(change) : change));
 }

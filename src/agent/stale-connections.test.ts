@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { emptyDesired, type Desired } from '#model/desired.ts';
-import { frontsOf, isNotedStale, mayNoteStale, staleConnections } from './stale-connections.ts';
+import { frontsOf, isNotedStale, isOfFronts, mayNoteStale, staleConnections } from './stale-connections.ts';
 
 /** `set key` or `set key = value`, as in the plan. */
 const desired = (...lines: readonly string[]): Desired => ({
@@ -81,5 +81,20 @@ test('noted clients are looked through when a backend of theirs may have gone', 
       noted('10.9.9.9', '10.96.0.9 . tcp . 53', '10.0.0.2 . 5353'),
     ],
     [false, true, true],
+  );
+});
+
+test('only what anything is remembered of has a say', () => {
+  const before = frontsOf(desired(...front('udp', '10.0.0.1'), ...sticky('10.0.0.1')));
+  const concerns = (...lines: readonly string[]): boolean => desired(...lines).element.some((one) => isOfFronts(one, before));
+  assert.deepEqual(
+    [
+      concerns(...front('udp', '10.0.0.9')),
+      concerns(...front('tcp', '10.0.0.9')),
+      concerns('stays4 10.96.0.7 . tcp . 53 = goto remember_60'),
+      concerns('fronts4 10.96.0.6 . tcp . 53', 'backends4 10.96.0.6 . tcp . 53 . 0 = 10.0.0.9 . 53'),
+      concerns('members4 "cwe1" . 0a:00:00:00:00:01 . 10.0.0.1'),
+    ],
+    [true, true, true, false, false],
   );
 });

@@ -26,15 +26,16 @@ interface Draft {
 
 const carriers = ['udp', 'sctp'] as const;
 
-const isOfConcern = ({ key }: NftElement, kept: ReadonlySet<string>): boolean =>
+const isOfConcern = ({ key }: NftElement, kept: Pick<ReadonlySet<string>, 'size' | 'has'>): boolean =>
   carriers.some((protocol) => key.includes(` . ${protocol} . `)) || (kept.size > 0 && kept.has(placeOf(key)));
 
 const placeOf = (key: string): string => key.split(' . ', 3).join(' . ');
 const isFront = (set: string): boolean => set === 'fronts4' || set === 'fronts6';
 const isBackend = (set: string): boolean => set.startsWith('backends') || set.startsWith('outer_backends');
 
-/** Whether elements of that set have a say in what follows. */
-export const isOfFronts = (set: string): boolean => isFront(set) || isBackend(set) || set.startsWith('stays');
+/** Whether an element that comes or goes has a say in what follows, where `before` is what did so far. */
+export const isOfFronts = (one: NftElement, before: Fronts): boolean =>
+  one.set.startsWith('stays') || ((isFront(one.set) || isBackend(one.set)) && isOfConcern(one, before));
 
 /** Fronts by TCP whose clients are free are left out: nothing is remembered of them that has to go. */
 export function frontsOf({ element }: Desired): Fronts {

@@ -16,7 +16,7 @@ const usualSizes = 64;
 /** Clients that are noted at a time, per family; more are served by chance. */
 const mostClients = 262_144;
 
-const ascending = (numbers: Iterable<number>): number[] => [...new Set(numbers)].toSorted((a, b) => a - b);
+const ascending = (numbers: ReadonlySet<number>): number[] => [...numbers].toSorted((a, b) => a - b);
 
 /** Services are values, and so are lists of them. */
 const known = new WeakMap<readonly Service[], ServiceRules>();
@@ -31,11 +31,13 @@ export function serviceRules(services: readonly Service[]): ServiceRules | undef
 
 function rulesOf(services: readonly Service[]): ServiceRules {
   const usual = Array.from({ length: usualSizes }, (_, index) => index + 1);
-  const sizes = services.flatMap(({ backends, outer = [] }) => [backends.length, outer.length]).filter((size) => size > usualSizes);
-  return {
-    sizes: ascending([...usual, ...sizes]),
-    stays: ascending(services.flatMap(({ affinitySeconds }) => affinitySeconds ?? [])),
-  };
+  const sizes = new Set(usual);
+  const stays = new Set<number>();
+  for (const { backends, outer, affinitySeconds } of services) {
+    for (const { length } of [backends, outer ?? []]) if (length > usualSizes) sizes.add(length);
+    if (affinitySeconds !== undefined) stays.add(affinitySeconds);
+  }
+  return { sizes: ascending(sizes), stays: ascending(stays) };
 }
 
 const families = [

@@ -57,16 +57,34 @@ function planFront(place: string, service: Service, ownsAddress: boolean): NftEl
 
 const unspecified: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
-/** Services are values: what one means at an address is worked out once. */
-const known = new WeakMap<Service, ReadonlyMap<string, readonly NftElement[]>>();
+/** What a service is at an address, protocol and port. */
+type Front = readonly [place: string, elements: readonly NftElement[]];
 
-function elementsOf(service: Service, addresses: readonly Ip[], areOwn: boolean): ReadonlyMap<string, readonly NftElement[]> {
-  const places = addresses.map((ip) => `${ip} . ${service.protocol} . ${service.port}`);
+/** Services are values: what one means is worked out once, and a node port again when the host has other addresses. */
+const known = new WeakMap<Service, { readonly own: readonly Ip[]; readonly fronts: readonly Front[] }>();
+
+function frontsOf(service: Service, own: readonly Ip[]): readonly Front[] {
+  const isNodePort = unspecified.has(service.ip);
   const before = known.get(service);
-  if (before !== undefined && before.size === places.length && places.every((place) => before.has(place))) return before;
-  const planned = new Map(places.map((place) => [place, planFront(place, service, areOwn)]));
-  known.set(service, planned);
-  return planned;
+  if (before !== undefined && (!isNodePort || (before.own.length === own.length && before.own.every((ip, index) => ip === own[index]))))
+    return before.fronts;
+  const addresses = isNodePort ? own.filter((ip) => familyOf(ip) === familyOf(service.ip)) : [service.ip];
+  const fronts = addresses.map((ip): Front => {
+    const place = `${ip} . ${service.protocol} . ${service.port}`;
+    return [place, planFront(place, service, isNodePort)];
+  });
+  known.set(service, { own, fronts });
+  return fronts;
+}
+
+/** Copied as blocks, as many at a time as a call may have arguments. */
+function joined(lists: readonly (readonly NftElement[])[]): readonly NftElement[] {
+  const atOnce = 5_000;
+  const none: readonly NftElement[] = [];
+  const portions = Array.from({ length: Math.ceil(lists.length / atOnce) }, (_, index) =>
+    none.concat(...lists.slice(index * atOnce, (index + 1) * atOnce)),
+  );
+  return none.concat(...portions);
 }
 
 /** So are lists of them. */
@@ -77,18 +95,17 @@ function planFronts(services: readonly Service[], own: readonly Ip[]): readonly 
   const before = plannedBefore.get(services);
   if (before?.own === own.join(' ')) return before.elements;
   const taken = new Set<string>();
-  const planned: NftElement[] = [];
+  const planned: (readonly NftElement[])[] = [];
   for (const service of services.toSorted((a, b) => (a.key < b.key ? -1 : 1))) {
-    const isNodePort = unspecified.has(service.ip);
-    const addresses = isNodePort ? own.filter((ip) => familyOf(ip) === familyOf(service.ip)) : [service.ip];
-    for (const [place, elements] of elementsOf(service, addresses, isNodePort)) {
+    for (const [place, elements] of frontsOf(service, own)) {
       if (taken.has(place)) continue;
       taken.add(place);
-      for (const one of elements) planned.push(one);
+      planned.push(elements);
     }
   }
-  plannedBefore.set(services, { own: own.join(' '), elements: planned });
-  return planned;
+  const elements = joined(planned);
+  plannedBefore.set(services, { own: own.join(' '), elements });
+  return elements;
 }
 
 /** What the rules of services (service-rules.ts) look up. */

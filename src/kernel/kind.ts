@@ -24,8 +24,11 @@ export interface Kind<T> extends Comparison<T> {
   isTold?(netns: Netns): boolean;
   /** Whether add() of that very item, which did not fail, also put in place all that came with it (NftTable.renewed). Absent: it never does. */
   tookAlong?(item: T): boolean;
-  /** Makes each item exist exactly as given, whatever was there under its key before (so it also serves a change). */
-  add(items: readonly T[]): Failure<T>[];
+  /**
+   * Makes each item exist exactly as given, whatever was there under its key before (so it also serves a change). `changed` says of
+   * which of them another was there, as far as the caller knows: it may save a try.
+   */
+  add(items: readonly T[], changed?: ReadonlySet<T>): Failure<T>[];
   /** Absent already is success. Never touches what is not ours. */
   remove(items: readonly T[]): Failure<T>[];
 }

@@ -61,9 +61,9 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
   function watched<T>(kind: Kind<T>, counting = true): Kind<T> {
     return {
       ...kind,
-      add(items) {
+      add(items, changed) {
         if (counting) count(items.length);
-        return quietly(() => kind.add(items));
+        return quietly(() => kind.add(items, changed));
       },
       remove(items) {
         if (counting) count(items.length);

@@ -102,6 +102,18 @@ export function nftContract(name: string, subject: NftSubject): void {
     assert.equal(element.same(port(80, '10.0.0.1 . 8080'), found), false);
   });
 
+  test(`${name}: so it does where the caller knows that another is there, and where it is mistaken`, () => {
+    const items = [port(80, '10.0.0.3 . 8080'), port(443, '10.0.0.3 . 8443'), port(444, '10.0.0.3 . 8444')];
+    for (const changed of [[0], [2], [0, 1, 2]]) {
+      assert.deepEqual(element.remove([port(444, '')]), []);
+      assert.deepEqual(element.add([port(80, '10.0.0.2 . 8080'), port(443, '10.0.0.2 . 8443')]), []);
+      assert.deepEqual(element.add(items, new Set(items.filter((_, index) => changed.includes(index)))), []);
+      for (const item of items)
+        assert.ok(element.same(item, listed().get(element.key(item)) ?? member(0)), `${item.key}, ${changed.join()}`);
+    }
+    assert.deepEqual(element.remove([port(444, '')]), []);
+  });
+
   test(`${name}: one refused element does not stop the others`, () => {
     const bad = entry('no_such_set', '10.9.9.9');
     const failures = element.add([member(3), bad, member(4)]);

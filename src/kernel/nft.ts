@@ -216,7 +216,7 @@ export function createElementKind({ netnsDirectory }: NftKindOptions): Kind<NftE
     same: sameElement,
     list: (netns) =>
       presentIn(path(netns), () => ourTables().flatMap((table) => elementsIn(table).map((element) => ({ ...element, netns, table })))),
-    add: (items) => perNetns(items, addElements),
+    add: (items, changed = new Set()) => perNetns(items, (some) => addElements(some, changed)),
     remove: (items) => perNetns(items, removeElements).filter(({ fault }) => !isAbsent(fault)),
   };
 }
@@ -245,15 +245,17 @@ function foundElements(items: readonly NftElement[]): ReadonlyMap<string, NftEle
   return new Map(found.map((element) => [elementKey(element), element]));
 }
 
-function addElements(items: readonly NftElement[]): Failure<NftElement>[] {
+function addElements(items: readonly NftElement[], changed: ReadonlySet<NftElement>): Failure<NftElement>[] {
   const spelled = items.filter(isSpelled);
   const unspelled = items
     .filter((item) => !isSpelled(item))
     .map((item) => ({ item, fault: new Fault('invalid', `Cannot add ${JSON.stringify(shown(item)).slice(0, 200)}: not an element`) }));
-  if (spelled.length === 0 || runNft(elementCommands('add', spelled)).error === undefined) return unspelled;
-  // A map has the key with another value (EEXIST). Kernels since 6.3 replace without being told what is there.
-  const replaced = elementCommands('destroy', spelled) + elementCommands('add', spelled);
-  if (runNft(replaced).error === undefined) return unspelled;
+  if (spelled.length === 0) return unspelled;
+  // A map that has the key with another value refuses (EEXIST), and what is refused waits for a grace period of RCU
+  // (nf_tables_api.c, __nf_tables_abort): some ten milliseconds. Kernels since 6.3 replace without being told what is there.
+  const known = spelled.filter((item) => changed.has(item));
+  for (const replaced of known.length === spelled.length ? [spelled] : [known, spelled])
+    if (runNft(elementCommands('destroy', replaced) + elementCommands('add', spelled)).error === undefined) return unspelled;
   // Or something is refused: now look, and replace what differs.
   const found = foundElements(spelled);
   const missing = spelled.filter((item) => {

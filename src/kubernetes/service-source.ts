@@ -51,6 +51,13 @@ const kept: v.GenericSchema<unknown, readonly Service[]> = v.array(
   }),
 );
 
+/** As flat(), in a tenth of its time: there are ten thousands. */
+function listed(lists: Iterable<readonly Service[]>): Service[] {
+  const all: Service[] = [];
+  for (const list of lists) for (const one of list) all.push(one);
+  return all;
+}
+
 export class KubernetesServices implements ServiceSource, AsyncDisposable {
   readonly #options: ServicesOptions;
   readonly #stop = new AbortController();
@@ -93,7 +100,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   }
 
   current(): readonly Service[] {
-    return (this.#current ??= [...this.#joined.values()].flat());
+    return (this.#current ??= listed(this.#joined.values()));
   }
 
   isSynced(): boolean {
@@ -148,10 +155,12 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
         const facts = readService(item);
         if (facts === undefined) this.#services.delete(key);
         else this.#services.set(key, facts);
+        this.#clash = undefined;
         this.#touch(key);
       },
       delete: (key) => {
         this.#services.delete(key);
+        this.#clash = undefined;
         this.#touch(key);
       },
     };
@@ -226,14 +235,14 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
     for (const key of this.#dirty) {
       const facts = this.#services.get(key);
       const joined = facts === undefined ? [] : joinService(facts, this.#slicesFor(key), this.#place);
-      if (JSON.stringify(joined) === JSON.stringify(this.#joined.get(key) ?? [])) continue;
+      const before = this.#joined.get(key);
+      if (before === undefined ? joined.length === 0 : JSON.stringify(joined) === JSON.stringify(before)) continue;
       if (joined.length === 0) this.#joined.delete(key);
       else this.#joined.set(key, joined);
       this.#news.note(key, joined.length === 0 ? undefined : joined);
     }
     this.#dirty.clear();
     this.#current = undefined;
-    this.#clash = undefined;
     this.#news.keep();
     // Also without news: only now may be removed what an earlier process left.
     this.#options.changed();

@@ -13,10 +13,17 @@ export interface Difference<T> {
   readonly remove: readonly T[];
 }
 
+/** There may be a hundred thousand: no pair is made for each. */
+function byKey<T>(items: readonly T[], { key }: Comparison<T>): Map<string, T> {
+  const found = new Map<string, T>();
+  for (const item of items) found.set(key(item), item);
+  return found;
+}
+
 /** Later duplicates of a key in `wanted` replace earlier ones. Cost is linear in the two lengths. */
 export function diff<T>(wanted: readonly T[], found: readonly T[], comparison: Comparison<T>): Difference<T> {
-  const rest = new Map(found.map((item) => [comparison.key(item), item]));
-  const wishes = new Map(wanted.map((item) => [comparison.key(item), item]));
+  const rest = byKey(found, comparison);
+  const wishes = byKey(wanted, comparison);
   const add: T[] = [];
   const change: { wanted: T; found: T }[] = [];
   for (const [key, item] of wishes) {
