@@ -5,6 +5,7 @@ import type { Host } from './host.ts';
 import { brokerUrl, driverEnvironment, installDriver, startBroker, startConductor } from './openstack-conductor.ts';
 import type { Operator } from './openstack-operator.ts';
 import { accountSection, apiPorts, databaseUrl, folder, type FurtherService, password, serve, write } from './openstack-services.ts';
+import { makeTables } from './openstack-tables.ts';
 import type { Need } from './packages.ts';
 
 export const magnumNeeds: readonly Need[] = [
@@ -56,7 +57,7 @@ export const glance: FurtherService = {
       ...accountSection(host, 'keystone_authtoken', 'glance'),
     ]);
     const main = 'import sys; from glance.cmd.manage import main; sys.exit(main())';
-    await host.exec(['/usr/bin/python3', '-c', main, '--config-file', config, 'db_sync']);
+    await makeTables(host, 'glance', () => host.exec(['/usr/bin/python3', '-c', main, '--config-file', config, 'db_sync']));
     const module = 'from glance.common import wsgi_app; application = wsgi_app.init_app()';
     const env = { OS_GLANCE_CONFIG_DIR: `${folder}/glance` };
     await serve(host, { name: 'glance', module, env, threads: 2, processes: 1, path: '/healthcheck' });
@@ -97,7 +98,8 @@ export const magnum: FurtherService = {
   start: async (host, operator) => {
     const config = write(host, 'magnum.conf', magnumConfig(host));
     installDriver(host);
-    await Promise.all([seedTrustDomain(operator), host.exec(['magnum-db-manage', '--config-file', config, 'upgrade']), startBroker(host)]);
+    const migrate = () => host.exec(['magnum-db-manage', '--config-file', config, 'upgrade']);
+    await Promise.all([seedTrustDomain(operator), makeTables(host, 'magnum', migrate), startBroker(host)]);
     const module = [
       `import sys; sys.argv = ['magnum-api', '--config-file', '${config}']`,
       'from magnum.api import app',

@@ -6,6 +6,7 @@ import { demo } from './openstack.ts';
 import type { Host } from './host.ts';
 import type { Operator } from './openstack-operator.ts';
 import { accountSection, databaseUrl, type FurtherService, serve, write } from './openstack-services.ts';
+import { makeTables } from './openstack-tables.ts';
 import type { Need } from './packages.ts';
 
 export const octaviaNeeds: readonly Need[] = [
@@ -24,7 +25,8 @@ export const octavia: FurtherService = {
   start: async (host, operator) => {
     mkdirSync(host.file('/run/octavia'), { recursive: true });
     const config = write(host, 'octavia.conf', octaviaConfig(host));
-    await Promise.all([seedRole(operator), host.exec(['octavia-db-manage', '--config-file', config, 'upgrade', 'head'])]);
+    const migrate = () => host.exec(['octavia-db-manage', '--config-file', config, 'upgrade', 'head']);
+    await Promise.all([seedRole(operator), makeTables(host, 'octavia', migrate)]);
     await host.startService(
       {
         name: 'octavia-driver-agent',

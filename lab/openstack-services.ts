@@ -4,6 +4,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Host } from './host.ts';
 import type { Operator } from './openstack-operator.ts';
+import { databaseSocket, makeTables, sql } from './openstack-tables.ts';
 
 export type ServiceName = 'keystone' | 'neutron' | 'glance' | 'magnum' | 'octavia';
 export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000, neutron: 9696, glance: 9292, magnum: 9511, octavia: 9876 };
@@ -15,7 +16,6 @@ export const limitedRole = 'limited';
 
 /** Configuration of all services, as the controller's host sees it. */
 export const folder = '/etc/causeway/openstack';
-const databaseSocket = '/run/mysql.sock';
 export const password = 'secret';
 /** Services of the lab may start on a machine that is busy with other tests. */
 const patienceMs = 120_000;
@@ -65,10 +65,10 @@ export async function startDatabase(host: Host, names: readonly ServiceName[]): 
     '--performance-schema=OFF',
   ];
   await host.startService({ name: 'mariadb', argv: ['mariadbd', ...options], env: {}, ready: { socket: databaseSocket } }, patienceMs);
-  const sql = names.map(
+  const statements = names.map(
     (name) => `create database ${name} character set utf8mb3; grant all on ${name}.* to '${name}'@'localhost' identified by '${password}';`,
   );
-  await host.exec(['mariadb', '--no-defaults', '--user=root', `--socket=${databaseSocket}`], { input: sql.join('\n') });
+  await sql(host, statements.join('\n'));
 }
 
 export const databaseUrl = (name: ServiceName): string =>
@@ -119,7 +119,11 @@ export async function startKeystone(host: Host): Promise<void> {
   mkdirSync(host.file(keys), { recursive: true });
   const manage = (...argv: readonly string[]) => host.exec(['keystone-manage', `--config-file=${config}`, ...argv]);
   const owner = ['--keystone-user=root', '--keystone-group=root'];
-  await Promise.all([manage('db_sync'), manage('fernet_setup', ...owner), manage('credential_setup', ...owner)]);
+  await Promise.all([
+    makeTables(host, 'keystone', () => manage('db_sync')),
+    manage('fernet_setup', ...owner),
+    manage('credential_setup', ...owner),
+  ]);
   const url = `http://${host.address}:${apiPorts.keystone}/v3`;
   const urls = ['admin', 'internal', 'public'].map((name) => `--bootstrap-${name}-url=${url}`);
   await manage('bootstrap', `--bootstrap-password=${password}`, '--bootstrap-region-id=RegionOne', ...urls);
@@ -137,7 +141,7 @@ export async function prepareNeutron(host: Host): Promise<void> {
   const policy = write(host, 'neutron-policy.json', [JSON.stringify(rules)]);
   const config = write(host, 'neutron.conf', neutronConfig(host, policy));
   const migrate = 'from neutron.db.migration.cli import main; main()';
-  await host.exec(['/usr/bin/python3', '-c', migrate, '--config-file', config, 'upgrade', 'heads']);
+  await makeTables(host, 'neutron', () => host.exec(['/usr/bin/python3', '-c', migrate, '--config-file', config, 'upgrade', 'heads']));
 }
 
 export async function startNeutron(host: Host): Promise<void> {
