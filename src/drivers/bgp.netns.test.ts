@@ -76,13 +76,20 @@ interface Setting {
   readonly carry?: 'bgp-cross-subnet';
   readonly bgp?: Partial<BgpSettings>;
   readonly labels?: readonly Readonly<Record<string, string>>[];
+  /** Of the way to the second host. */
+  readonly narrow?: number;
 }
 
 function desiredOf(index: number, setting: Setting): Desired {
   const labelled = hosts.map((host, at) => ({ ...host, labels: { ...host.labels, ...setting.labels?.[at] } }));
   const here = index === 1 ? [locals[1] ?? assert.fail(), borrowed] : [locals[index] ?? assert.fail()];
   const carried = setting.carry === undefined ? network : { ...network, choices: { ...network.choices, carry: setting.carry } };
-  const snapshot = { ...snapshotWith(labelled), networks: new Map([[network.id, carried]]) };
+  const narrowed = labelled.map((one, at) =>
+    at === 1 && setting.narrow !== undefined
+      ? { ...one, underlay: one.underlay.map((own) => ({ ...own, mtu: setting.narrow ?? own.mtu })) }
+      : one,
+  );
+  const snapshot = { ...snapshotWith(narrowed), networks: new Map([[network.id, carried]]) };
   return plan(snapshot, here, labelled[index] ?? assert.fail(), { bgp: { ...defaultBgp, ...setting.bgp } });
 }
 
@@ -184,6 +191,26 @@ test('no packet is lost while a speaker is killed and started again, on either s
   t.diagnostic(`${result.lost} of ${result.sent} packets lost`);
   assert.ok(result.sent > 100);
   assert.equal(result.lost, 0);
+});
+
+test('routes by a host to which only smaller packets pass say so, and no more when they all do', options, async () => {
+  const mtus = (): string[] => ['10.44.0.69', '10.44.0.133', 'fd44::45', 'fd44::85'].map((ip) => host(1).run('ip', 'route', 'get', ip));
+  const unchanged = sessions(1);
+  host(1).apply(desiredOf(0, { narrow: 1350 }));
+  await eventually(
+    () =>
+      mtus()
+        .join('|')
+        .match(/mtu 1350/g)?.length === 2,
+    'both routes to tell it',
+  );
+  assert.deepEqual(
+    mtus().map((route) => route.includes('mtu 1350')),
+    [true, false, true, false],
+  );
+  host(1).apply(desiredOf(0, {}));
+  await eventually(() => !mtus().some((route) => route.includes('mtu 1350')), 'no route to tell it');
+  assert.deepEqual(sessions(1), unchanged, 'no session was begun anew');
 });
 
 test('no packet is lost by a new configuration, and sessions that do not change stay', options, async () => {

@@ -140,6 +140,17 @@ for (const [name, given] of Object.entries(cases)) {
   });
 }
 
+test('routes by a host to which smaller packets pass say so to the kernel', () => {
+  const slow = hostWith(2);
+  const { text } = render({
+    hosts: [hostWith(1), { ...slow, underlay: slow.underlay.map((one) => ({ ...one, mtu: 1350 })) }, hostWith(3)],
+  });
+  assert.deepEqual(text.match(/if bgp_next_hop = \S+ then krt_mtu = \d+;/g), [
+    'if bgp_next_hop = 10.213.0.2 then krt_mtu = 1350;',
+    'if bgp_next_hop = fd00:213::2 then krt_mtu = 1350;',
+  ]);
+});
+
 test('a speaker is the same in whatever order facts come', () => {
   const one = render({ hosts: usual });
   const turned: Spoken = {

@@ -195,6 +195,8 @@ export function renderBird(speaker: Speaker): Omit<BirdConfig, 'netns'> {
       'if proto = "gateways4" || proto = "gateways6" then accept;',
       'if source != RTS_BGP then reject;',
       `krt_metric = ${highest} - bgp_local_pref;`,
+      // An address of the other family fits none of them.
+      ...speaker.narrow.map(({ ip, mtu }) => `if bgp_next_hop = ${ip} then krt_mtu = ${mtu};`),
       'accept;',
     ]),
     ...families.flatMap(kernel),

@@ -43,6 +43,8 @@ export interface Speaker {
   /** Ranges that are routed within these subnets only, and otherwise tunnelled. */
   readonly near: { readonly ranges: readonly Cidr[]; readonly subnets: readonly Cidr[] };
   readonly communities: BgpSettings['communities'];
+  /** Next hops to which smaller packets pass than by this host's own interface. */
+  readonly narrow: readonly { readonly ip: Ip; readonly mtu: number }[];
   readonly sessions: readonly Session[];
 }
 
@@ -207,6 +209,13 @@ function ownOf(spoken: readonly Spoken[], silent: readonly Cidr[]): Cidr[] {
   return [...new Set(own)].filter((cidr) => !silent.some((range) => covers(range, cidr))).toSorted();
 }
 
+/** Addresses of the other host, where that is so. */
+const narrowOf = (self: Host, { underlay }: Host): Speaker['narrow'] =>
+  underlay.flatMap(({ ip, mtu }) => {
+    const own = self.underlay.find((one) => familyOf(one.ip) === familyOf(ip));
+    return own !== undefined && mtu < own.mtu ? [{ ip, mtu }] : [];
+  });
+
 /** The speaker of `self`; undefined when none of its networks is carried by BGP. Every host of them is a possible peer. */
 export function speakerOf(self: Host, hosts: Iterable<Host>, spoken: readonly Spoken[], settings: BgpSettings): Speaker | undefined {
   if (spoken.length === 0) return undefined;
@@ -225,6 +234,7 @@ export function speakerOf(self: Host, hosts: Iterable<Host>, spoken: readonly Sp
       subnets: [...new Set(self.underlay.map(({ subnet }) => subnet))],
     },
     communities: settings.communities,
+    narrow: peers.flatMap((host) => narrowOf(self, host)).toSorted((a, b) => (a.ip < b.ip ? -1 : 1)),
     sessions: sessionsOf({ self, settings, hosts: peers.toSorted((a, b) => a.index - b.index) }),
   };
 }

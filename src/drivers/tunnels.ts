@@ -76,6 +76,8 @@ export function wayTo({ first, second }: Tunnels, peer: Host, family: Family): W
   const outer = familyOf(tunnel.underlay.ip);
   const to = peer.underlay.find(({ ip }) => familyOf(ip) === outer);
   if (to === undefined) return undefined;
-  const size = tunnel.mtu - Math.max(0, tunnel.underlay.mtu - to.mtu);
+  // What the way leaves; the tunnel's own MTU may be less for other reasons, a bound of the user's among them.
+  const left = vxlanOverhead(outer).reduce((rest, { bytes }) => rest - bytes, to.mtu);
+  const size = Math.min(tunnel.mtu, left);
   return { tunnel, mac: tunnelMac(peer, outer), remote: to.ip, ...(size < first.mtu ? { mtu: size } : {}) };
 }
