@@ -1,4 +1,5 @@
 // The part of the agent's command line that makes its host a node of a Kubernetes cluster.
+import { models } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, familyOf, parseCidr } from '#model/ip.ts';
 import type { CarryName } from '#model/resources.ts';
@@ -26,15 +27,12 @@ export interface NodeWords {
   readonly logDenied: boolean;
 }
 
-const carries: Readonly<Record<NodeOptions['model'], readonly CarryName[]>> = {
-  flannel: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'],
-  calico: ['bgp', 'bgp-cross-subnet', 'vxlan', 'wireguard'],
-};
 function carryOf(text: string | undefined, model: NodeOptions['model']): { carry?: CarryName } {
   if (text === undefined) return {};
-  const carry = carries[model].find((name) => name === text);
+  const { carries, nodeCarries = carries } = models[model];
+  const carry = nodeCarries.find((name) => name === text);
   if (carry !== undefined) return { carry };
-  throw new Fault('invalid', `Not a carriage of ${model}: ${text}`, { field: '--carry', hint: `Use one of: ${carries[model].join(', ')}` });
+  throw new Fault('invalid', `Not a carriage of ${model}: ${text}`, { field: '--carry', hint: `Use one of: ${nodeCarries.join(', ')}` });
 }
 
 function modelOf(text: string | undefined): NodeOptions['model'] {

@@ -177,10 +177,13 @@ async function explainModels(): Promise<Answer> {
     names: rows.map(({ name }) => name),
     text: (look) =>
       rows
-        .map(({ name, summary, choices, carries, frontEnds }) => {
+        .map(({ name, summary, choices, carries, nodeCarries = carries, frontEnds }) => {
+          const others = carries
+            .filter((one) => one !== choices.carry)
+            .map((one) => (nodeCarries.includes(one) ? one : `${one} from Docker`));
           const lines = describeChoices(choices).map(({ choice, value, meaning }): readonly [string, string] => [
             `  ${choice}`,
-            `${value}: ${meaning}${choice === 'carry' && carries.length > 1 ? ` (or ${carries.filter((one) => one !== choices.carry).join(', ')})` : ''}`,
+            `${value}: ${meaning}${choice === 'carry' && others.length > 0 ? ` (or ${others.join(', ')})` : ''}`,
           ]);
           return `${paint(look, 'bold', name)}  ${summary}\n${facts({ ...look, color: false }, [...lines, ['  used from', frontEnds.join(', ')]])}`;
         })
