@@ -10,7 +10,7 @@ import { emptyDesired, type Desired } from '#model/desired.ts';
 import { endpointLink, unknownInterface } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Host, Service, Snapshot, Underlay } from '#model/resources.ts';
-import type { Kinds } from '#kernel/kind.ts';
+import type { Kinds, Together } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
 import { type BgpSource, spoken } from './bgp-source.ts';
@@ -53,7 +53,7 @@ export interface AgentOptions {
   readonly generation: number;
   readonly version: string;
   readonly journal: Journal;
-  readonly kinds: Kinds;
+  readonly kinds: Kinds & Together;
   readonly controller: Controller;
   readonly clock: Clock;
   readonly log: Log;

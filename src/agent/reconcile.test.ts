@@ -89,10 +89,33 @@ test('objects come in an order in which each finds what it hangs on, the guard f
   ]);
   calls.length = 0;
   assert.deepEqual(reconciler.apply(emptyDesired, true).failing, []);
+  // Of what hangs on links only what is on one that stays, or on none.
   assert.deepEqual(
     verbs(calls),
-    ['fast', 'element', 'route', 'neigh', 'fdb', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
+    ['fast', 'element', 'route', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
   );
+});
+
+test('what the kernel takes away with a link is not asked to go, and stays known where the link stays', () => {
+  const { kinds, calls } = recorded(createFakeKinds());
+  const fault = new Fault('kernel', 'Cannot remove link cwe1: EBUSY', { errno: 'EBUSY' });
+  let isRefusing = true;
+  const remove: Kinds['link']['remove'] = (items) => (isRefusing ? items.map((item) => ({ item, fault })) : kinds.link.remove(items));
+  const reconciler = new Reconciler({ ...kinds, link: { ...kinds.link, remove } });
+  const bare: Desired = { ...emptyDesired, netns: small.netns };
+  assert.deepEqual(reconciler.apply(small, true).failing, []);
+  assert.deepEqual(
+    reconciler.apply(bare, true).failing.map(({ kind }) => kind),
+    ['link'],
+  );
+  assert.equal(kinds.route.list('cw-a').length, 1);
+  reconciler.apply({ ...bare, link: small.link }, true);
+  assert.deepEqual(kinds.route.list('cw-a'), []);
+  reconciler.apply(small, true);
+  calls.length = 0;
+  isRefusing = false;
+  assert.deepEqual(reconciler.apply(bare, true).failing, []);
+  assert.deepEqual([verbs(calls), kinds.route.list('cw-a')], [['remove link'], []]);
 });
 
 test('the same again neither lists nor writes', () => {
@@ -438,7 +461,7 @@ test('where hosts are reached by another way, the old one goes when the new one 
   reconciler.apply(carriedBy('host-gateway'), true);
   assert.deepEqual(
     verbs(calls).filter((call) => !/element|sysctl/.test(call)),
-    ['add link', 'add route', 'remove neigh', 'remove fdb', 'remove link'],
+    ['add link', 'add route', 'remove link'],
   );
   calls.length = 0;
   reconciler.apply(carriedBy('vxlan'), true);

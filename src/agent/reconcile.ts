@@ -6,7 +6,7 @@ import { changedPart, type Difference, diff } from '#model/diff.ts';
 import type { Desired, KindName, Netns, NftElement } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
 import { tableName } from '#model/numbers.ts';
-import type { Kind, Kinds } from '#kernel/kind.ts';
+import type { Kind, Kinds, Together } from '#kernel/kind.ts';
 
 /** Order of creation. Settings for all and new links precede links; those of one link follow it (see splitSysctl). */
 const order = [
@@ -65,6 +65,7 @@ const onLinks: readonly KindName[] = ['sysctl', 'wireguard', 'addr', 'neigh', 'f
 
 export class Reconciler {
   readonly #kinds: Readonly<Record<KindName, AnyKind>>;
+  readonly #together: <T>(fn: () => T) => T;
   /** What is in the kernel as far as we know, by kind and key; a namespace not in #known has to be listed first. */
   readonly #actual = new Map<KindName, Map<string, Item>>(order.map((kind) => [kind, new Map()]));
   readonly #known = new Set<Netns>();
@@ -77,7 +78,8 @@ export class Reconciler {
   /** The last run was refused some of the rules. */
   #isDisordered = false;
 
-  constructor(kinds: Kinds) {
+  constructor(kinds: Kinds & Together) {
+    this.#together = kinds.together ?? ((fn) => fn());
     // One table for the loops below; each kind is only ever given items of its own.
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the record's key ties kind and item together
     this.#kinds = kinds as unknown as Readonly<Record<KindName, AnyKind>>;
@@ -105,6 +107,10 @@ export class Reconciler {
    */
   apply(desired: Desired, sweep: boolean): Outcome {
     this.#learn(desired);
+    return this.#together(() => this.#write(desired, sweep));
+  }
+
+  #write(desired: Desired, sweep: boolean): Outcome {
     const changes = withRenewed(order.map((kind) => this.#changesOf(kind, desired, sweep)));
     const mended = this.#isDisordered || changes.some(isMending);
     const failing: Outcome['failing'][number][] = [];
@@ -123,10 +129,22 @@ export class Reconciler {
     };
     const late = followersOf(changes);
     const removeThose = (areLate: boolean) => {
-      for (const change of changes.toReversed()) {
-        const those = change.remove.filter((item) => late.has(item) === areLate);
-        run(change, 'remove', those);
-      }
+      const those = changes.map((change) => ({ change, items: change.remove.filter((item) => late.has(item) === areLate) }));
+      const links = new Set(those.flatMap(({ change, items }) => (change.kind === 'link' ? items.map(placeOf) : [])));
+      for (const { change, items } of those.toReversed())
+        run(
+          change,
+          'remove',
+          items.filter((item) => !goesAlong(change.kind, item, links)),
+        );
+      // With a link that stays they do too.
+      const isLeft = (item: Item): boolean => this.#actualOf('link').has(linkOf(item));
+      for (const { change, items } of those)
+        this.#remember(
+          change.kind,
+          'remove',
+          items.filter((item) => goesAlong(change.kind, item, links) && !isLeft(item)),
+        );
     };
     removeThose(false);
     const steps = this.#inOrder(changes);
@@ -302,6 +320,11 @@ const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table'
 
 /** What packets find their way by. */
 const ways: readonly KindName[] = ['addr', 'fdb', 'neigh', 'route'];
+/** What the kernel takes away with their links: it is not asked to before. */
+const alongWithLinks: readonly KindName[] = ['addr', 'neigh', 'fdb', 'route', 'proxy'];
+const goesAlong = (kind: KindName, item: Item, links: ReadonlySet<string>): boolean =>
+  links.size > 0 && alongWithLinks.includes(kind) && links.has(linkOf(item));
+const placeOf = (item: Item): string => ('name' in item ? `${netnsOf(item)} ${item.name}` : '');
 const linkOf = (item: Item): string => ('link' in item && item.link !== undefined ? `${netnsOf(item)} ${item.link}` : '');
 const isLinkOf = (item: Item, links: ReadonlySet<string>): boolean =>
   links.has(linkOf(item)) || ('type' in item && 'name' in item && links.has(`${item.netns} ${item.name}`));

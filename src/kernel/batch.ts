@@ -101,12 +101,32 @@ export function deleteLinks(socket: NetlinkSocket, links: readonly LinkName[]): 
 // Above this many names one dump is cheaper than asking one by one.
 const askOneByOne = 16;
 
-/** Index of each named link that exists. */
-export function linkIndexes(socket: NetlinkSocket, names: Iterable<string>): Map<string, number> {
-  const wanted = [...new Set(names)];
-  if (wanted.length > askOneByOne) return new Map(dumpLinks(socket).map((link) => [link.name, link.index]));
+let known: WeakMap<NetlinkSocket, Map<string, number>> | undefined;
+
+/** While `fn` runs each link's index is looked up once; whoever makes or removes links says so by forgetIndexes(). */
+export function rememberingIndexes<T>(fn: () => T): T {
+  known = new WeakMap();
+  try {
+    return fn();
+  } finally {
+    known = undefined;
+  }
+}
+
+export function forgetIndexes(): void {
+  if (known !== undefined) known = new WeakMap();
+}
+
+/** Index of each named link that exists; perhaps also of others. */
+export function linkIndexes(socket: NetlinkSocket, names: Iterable<string>): ReadonlyMap<string, number> {
+  const indexes = known?.get(socket) ?? new Map<string, number>();
+  known?.set(socket, indexes);
+  const wanted = [...new Set(names)].filter((name) => !indexes.has(name));
+  if (wanted.length > askOneByOne) {
+    for (const { name, index } of dumpLinks(socket)) indexes.set(name, index);
+    return indexes;
+  }
   const outcomes = socket.batch(wanted.map((name) => ({ type: RTM_GETLINK, body: encodeLinkQuery(name), action: `find link ${name}` })));
-  const indexes = new Map<string, number>();
   for (const [position, outcome] of outcomes.entries()) {
     const name = wanted[position];
     const reply = outcome.replies[0];

@@ -33,4 +33,9 @@ export interface Kind<T> extends Comparison<T> {
   remove(items: readonly T[]): Failure<T>[];
 }
 
+/** With kinds that have it: runs several writes and lists as one, which saves the kernel and its messages some looks. */
+export interface Together {
+  readonly together?: <T>(fn: () => T) => T;
+}
+
 export type Kinds = { readonly [K in KindName]: Kind<Desired[K][number]> };

@@ -112,6 +112,23 @@ test('a new alias leaves the neighbours of the link alone', () => {
   assert.deepEqual(kinds.neigh.list('cw-real'), [neigh]);
 });
 
+test('of writes together each finds the link as it is by then', () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  const address = { netns: 'cw-real', link: 'cwe1', address: parseCidr('10.0.0.5/32') };
+  const neigh = { netns: 'cw-real', link: 'cwe1', ip: parseIp('10.0.0.6'), mac: parseMac('0a:63:0a:00:00:06') };
+  kinds.together(() => {
+    assert.deepEqual(kinds.link.add([veth('cwe1')]), []);
+    assert.deepEqual(kinds.addr.add([address]), []);
+    assert.deepEqual(kinds.link.remove([veth('cwe1')]), []);
+    assert.equal(kinds.neigh.add([neigh])[0]?.fault.errno, 'ENODEV');
+    assert.deepEqual(kinds.link.add([veth('cwe1')]), []);
+    assert.deepEqual([kinds.addr.add([address]), kinds.neigh.add([neigh])], [[], []]);
+  });
+  within('cw-real', 'ip', 'link', 'del', 'cwe1');
+  assert.equal(kinds.neigh.add([neigh])[0]?.fault.errno, 'ENODEV');
+});
+
 test('a namespace that was removed and made again behind our back is not mistaken for the old one', () => {
   const kinds = open();
   kinds.netns.add([{ name: 'cw-real' }]);

@@ -2,12 +2,13 @@
 // counted (a restart that changes nothing must write nothing) and where they are told apart from drift.
 import type { Netns } from '#model/desired.ts';
 import { createAddrKind } from './addr.ts';
+import { forgetIndexes, rememberingIndexes } from './batch.ts';
 import { createBirdKind, findBird } from './bird.ts';
 import { createNetnsKind } from './domain.ts';
 import { Events, type OnDrift } from './events.ts';
 import { createFastKind } from './fast.ts';
 import { createFdbKind } from './fdb.ts';
-import type { Kind, Kinds } from './kind.ts';
+import type { Kind, Kinds, Together } from './kind.ts';
 import { createLinkKind, withoutWireguard } from './link.ts';
 import { createNeighKind } from './neigh.ts';
 import { defaultNetnsDirectory } from './netns.ts';
@@ -30,7 +31,7 @@ export interface KindsOptions {
   readonly onDrift?: OnDrift;
 }
 
-export interface RealKinds extends Kinds, Disposable {
+export interface RealKinds extends Kinds, Required<Together>, Disposable {
   /** Items that were written to the kernel since creation: added, changed, removed. Settings that had their value do not count. */
   readonly writes: number;
   /** How many changes of others' tables (nftables, and iptables where it is made of them) were heard of on the host; undefined: nobody listens. */
@@ -46,6 +47,19 @@ const noWireguard: Kinds['wireguard'] = {
   add: (items) => items.map((item) => ({ item, fault: withoutWireguard(item.link) })),
   remove: () => [],
 };
+
+/** With it links get other numbers. */
+const numbered = <T>(kind: Kind<T>): Kind<T> => ({
+  ...kind,
+  add(items, changed) {
+    forgetIndexes();
+    return kind.add(items, changed);
+  },
+  remove(items) {
+    forgetIndexes();
+    return kind.remove(items);
+  },
+});
 
 /** Faults: `kernel` when the process may not use netlink or share the directory. The caller disposes of it. */
 export function createKinds(options: KindsOptions = {}): RealKinds {
@@ -110,7 +124,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
       },
     },
     sysctl: watched(createSysctlKind(sockets, count), false),
-    link: watched(createLinkKind(sockets, backend?.devices)),
+    link: watched(numbered(createLinkKind(sockets, backend?.devices))),
     wireguard: watched(
       wireguard === undefined || backend === undefined ? noWireguard : createWireguardKind({ backend, privateKey: wireguard.privateKey }),
     ),
@@ -125,6 +139,8 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     shaper: watched(createShaperKind(sockets)),
     bird: watched(bird),
     sockets,
+    // The kernel's messages are read once for all of them, and each link is looked up once.
+    together: (fn) => quietly(() => rememberingIndexes(fn)),
     get writes() {
       return writes;
     },

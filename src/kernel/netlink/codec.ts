@@ -33,6 +33,11 @@ export function encodeMessage(message: Message): Buffer {
   return bytes;
 }
 
+/** To those that the encoded message has. */
+export const addFlags = (message: Buffer, flags: number): void => {
+  message.writeUInt16LE(message.readUInt16LE(6) | flags, 6);
+};
+
 /** Every whole message of a datagram; what is cut off or malformed at its end is left out. */
 export function decodeMessages(bytes: Buffer): Message[] {
   const messages: Message[] = [];

@@ -4,7 +4,7 @@
 import { closeSync } from 'node:fs';
 import type { Fault } from '#model/fault.ts';
 import { errnoName, kernelFault, netlinkPort, openNetlinkSocket, receive, setOption, transmit } from '../libc.ts';
-import { decodeError, decodeMessages, encodeMessage, type Message } from './codec.ts';
+import { addFlags, decodeError, decodeMessages, encodeMessage, type Message } from './codec.ts';
 import {
   NETLINK_CAP_ACK,
   NETLINK_EXT_ACK,
@@ -78,7 +78,10 @@ export class NetlinkSocket implements Disposable {
     return outcome?.replies ?? [];
   }
 
-  /** Every request in order, several in one write; outcomes in the same order. One refusal does not stop the others. */
+  /**
+   * Every request in order, several in one write; outcomes in the same order. One refusal does not stop the others. The kernel takes
+   * them in order and tells every refusal unasked, so only the last of a write is to be acknowledged (af_netlink.c, netlink_rcv_skb).
+   */
   batch(requests: readonly Request[]): Outcome[] {
     const outcomes: Outcome[] = [];
     let start = 0;
@@ -88,20 +91,15 @@ export class NetlinkSocket implements Disposable {
       const first = this.#sequence + 1;
       const chunk: Buffer[] = [];
       let bytes = 0;
-      while (start + chunk.length < requests.length && chunk.length < batchCount) {
-        const request = requests[start + chunk.length];
-        if (request === undefined) break;
-        const encoded = encodeMessage({
-          type: request.type,
-          flags: NLM_F_REQUEST | NLM_F_ACK | (request.flags ?? 0),
-          sequence: this.#next(),
-          port: 0,
-          body: request.body,
-        });
+      for (const request of requests.slice(start, start + batchCount)) {
+        const { type, flags = 0, body } = request;
+        const encoded = encodeMessage({ type, flags: NLM_F_REQUEST | flags, sequence: this.#next(), port: 0, body });
         chunk.push(encoded);
         bytes += encoded.length;
         if (bytes >= batchBytes) break;
       }
+      const last = chunk.at(-1);
+      if (last !== undefined) addFlags(last, NLM_F_ACK);
       const part = requests.slice(start, start + chunk.length);
       this.#send(chunk.length === 1 && chunk[0] !== undefined ? chunk[0] : Buffer.concat(chunk), part[0]?.action ?? '');
       outcomes.push(...this.#acknowledgements(part, first));
@@ -156,8 +154,8 @@ export class NetlinkSocket implements Disposable {
   #acknowledgements(requests: readonly Request[], first: number): Outcome[] {
     const faults: (Fault | undefined)[] = Array.from({ length: requests.length });
     const replies: Message[][] = requests.map(() => []);
-    let open = requests.length;
-    while (open > 0) {
+    let isOpen = true;
+    while (isOpen) {
       const datagram = this.#receive(requests[0]?.action ?? '');
       // Answers were lost for want of memory. What became of the requests is unknown: say so for those still open.
       if (datagram === undefined) throw kernelFault(requests[0]?.action ?? '', 'ENOBUFS', 'acknowledgements were lost');
@@ -169,7 +167,7 @@ export class NetlinkSocket implements Disposable {
           replies[index]?.push({ ...message, body: Buffer.from(message.body) });
           continue;
         }
-        open--;
+        if (index === requests.length - 1) isOpen = false;
         const { errno, text } = decodeError(message);
         if (errno !== 0) faults[index] = kernelFault(request.action, errnoName(errno), text);
       }
