@@ -2,6 +2,7 @@
 // nothing more, and nothing of it stays.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { killAgent, startAgent, startController, stopController } from '#lab/causeway.ts';
 import { boxImage } from '#lab/images.ts';
 import { publicNetwork } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
@@ -189,6 +190,92 @@ test("a floating IP that the project has is borrowed, and the project's again af
   await bed.docker(1, 'rm', '--force', 'stall');
   await bed.member.send('neutron', 'DELETE', `/v2.0/floatingips/${id}`);
 });
+
+interface Moved {
+  readonly name: string;
+  readonly virtualIp?: { readonly ip?: string; readonly hosts: readonly string[] };
+}
+/** Of the exposure `moving`, once the cloud has it. */
+async function virtualIp(): Promise<string> {
+  const found = (await bed.json<Moved[]>('exposure', 'ls')).find(({ name }) => name === 'moving');
+  return found?.virtualIp?.ip ?? '';
+}
+/** Hosts that have the address on their link. */
+async function holders(ip: string): Promise<number[]> {
+  const on = async (index: number): Promise<number[]> =>
+    (await bed.host(index).exec(['ip', '-o', 'address', 'show', 'dev', 'eth0'], { netOnly: true })).stdout.includes(` ${ip}/32 `)
+      ? [index]
+      : [];
+  return (await Promise.all([on(1), on(2)])).flat();
+}
+/** Milliseconds until the page of another host is had from outside. */
+async function untilMoved(address: string, to: string, what: string): Promise<string> {
+  const from = performance.now();
+  await until(what, async () => (await page('outside', address, 8085)) === to, { ...patience, intervalMs: 100 });
+  return `${what}: ${Math.round(performance.now() - from)} ms`;
+}
+const pairsOf = async (): Promise<string[]> =>
+  (await bed.member.get<{ allowed_address_pairs: { ip_address: string }[] }[]>('neutron', '/v2.0/ports', 'ports')).flatMap(
+    ({ allowed_address_pairs: pairs }) => pairs.map((pair) => pair.ip_address),
+  );
+
+test(
+  'a virtual address moves when its host or its container fails, also while no controller answers, and goes without a trace',
+  { skip },
+  async (t) => {
+    const both = ['--network-alias', 'both'];
+    const words = ['', 'first', 'second'];
+    for (const index of [1, 2]) await serve(index, `both${index}`, words[index] ?? '', both);
+    await expose('both', '80', '--host-port', '8085', '--from', outsideRange, '--name', 'moving', '--floating-ip', '--virtual-ip');
+    const applied = await until(
+      'both hosts to be known',
+      async () => {
+        const one = await apply();
+        return (await pairsOf()).length === 2 && one.exposures.length > 0 ? one : undefined;
+      },
+      patience,
+    );
+    assert.deepEqual(applied.problems, []);
+    const ip = await virtualIp();
+    const address = applied.exposures[0]?.address ?? assert.fail('no floating IP');
+    assert.deepEqual(await pairsOf(), [ip, ip]);
+    await until('the page to be had', async () => words.includes((await page('outside', address, 8085)) ?? '-'), patience);
+    assert.equal(await page('controller', address, 8085), undefined, 'which has another address than the sources');
+    assert.deepEqual((await apply()).steps, [], 'a second one has nothing to do');
+    const opened = (await openings()).filter(({ scope, because }) => scope === 'outside' && because === 'exposure moving');
+    assert.deepEqual([opened[0]?.addresses, opened[0]?.portRange, opened[0]?.from], [[address], '8085', outsideRange]);
+
+    const [own = 1, ...more] = await holders(ip);
+    assert.deepEqual(more, [], 'one host has it');
+    const other = 3 - own;
+    await bed.docker(own, 'stop', '--time', '0', `both${own}`);
+    t.diagnostic(await untilMoved(address, words[other] ?? '', 'after its container was stopped the other host answers'));
+    await until('one host to have it', async () => (await holders(ip)).join() === String(other), patience);
+    await bed.docker(own, 'start', `both${own}`);
+    t.diagnostic(await untilMoved(address, words[own] ?? '', 'after its container was started the first host answers again'));
+
+    const { controller } = bed.cloud;
+    await stopController(controller);
+    const host = bed.host(own);
+    await killAgent(host);
+    await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
+    t.diagnostic(await untilMoved(address, words[other] ?? '', 'after its host died, without a controller, the other host answers'));
+    await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
+    await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+    await startAgent(host);
+    t.diagnostic(await untilMoved(address, words[own] ?? '', 'after its host came back the first host answers again'));
+    await until('one host to have it', async () => (await holders(ip)).join() === String(own), patience);
+
+    await startController(controller, { arguments: ['--san', controller.address] });
+    await until('the controller to answer', () => bed.causeway('host', 'ls').catch(() => undefined), patience);
+    await bed.causeway('exposure', 'rm', '--yes', 'moving');
+    await apply();
+    assert.deepEqual([await floatingIps(), await pairsOf()], [[], []]);
+    assert.ok(!(await portNames()).some((name) => name.includes('virtual')));
+    await until('nobody to have it', async () => (await holders(ip)).length === 0, patience);
+    for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `both${index}`);
+  },
+);
 
 /** Octavia, asked from here as the project's member. */
 async function withOctavia(work: (client: Octavia) => Promise<void>): Promise<void> {

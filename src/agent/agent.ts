@@ -4,7 +4,7 @@ import type { WatchLine } from '#api/answers.ts';
 import { clockAdvice, skewText, toleratedSkewMs } from '#api/clock.ts';
 import type { Journal } from '#api/local.ts';
 import type { Report } from '#api/requests.ts';
-import { plan } from '#drivers/plan.ts';
+import { type Beyond, plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { endpointLink, unknownInterface } from '#model/numbers.ts';
@@ -73,8 +73,8 @@ export interface AgentOptions {
   readonly bgp?: BgpSource | undefined;
   /** What the speaker has put into the kernel, for hosts that change to BGP or from it. The same. */
   readonly learned?: LearnedRoutes;
-  /** Links of others that hold an address in blocks of this host; without, nobody looks for any. */
-  readonly bridges?: ((blocks: Snapshot['blocks']) => readonly string[]) | undefined;
+  /** What else the host knows of itself at the time of a plan. */
+  readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'bridges' | 'carried'>) | undefined;
   /** Probes to other hosts; without, there are none. */
   readonly prober?: Pick<Prober, 'paths' | 'narrowed'> | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
@@ -330,8 +330,8 @@ export class Agent implements AsyncDisposable {
     this.#facts = this.#completeFacts();
     const { services, policies, bgp, learned } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all(), policies.network));
-    const bridges = this.#options.bridges?.(this.#facts.blocks);
-    const beyond = { services: services?.current() ?? [], policy: this.#policy, bridges, ...spoken(bgp, learned) };
+    const besides = this.#options.besides?.(this.#facts);
+    const beyond = { services: services?.current() ?? [], policy: this.#policy, ...besides, ...spoken(bgp, learned) };
     const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };

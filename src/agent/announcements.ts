@@ -51,6 +51,11 @@ export class Announcements implements Disposable {
     }
   }
 
+  /** To be told as if it had just come, after the next run. */
+  forget(ip: Ip): void {
+    this.#here = new Map([...this.#here].filter(([, one]) => one.ip !== ip));
+  }
+
   [Symbol.dispose](): void {
     for (const timer of this.#timers) clearTimeout(timer);
   }

@@ -92,6 +92,7 @@ export interface ExposureRequest {
   readonly sources?: readonly Cidr[];
   readonly floatingIp?: string;
   readonly loadBalancer?: NonNullable<Exposure['loadBalancer']>;
+  readonly virtualIp?: true;
   readonly labels?: Exposure['labels'];
 }
 export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
@@ -105,6 +106,7 @@ export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
   sources: optional(field.listOf(field.cidr, 256)),
   floatingIp: optional(field.floatingIp),
   loadBalancer: optional(loadBalancer),
+  virtualIp: optional(v.literal(true)),
   labels: optional(field.labels),
 } satisfies EntriesOf<ExposureRequest>);
 

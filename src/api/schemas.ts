@@ -27,6 +27,7 @@ import {
   type Secret,
   type Tenant,
   type Underlay,
+  type VirtualIp,
 } from '#model/resources.ts';
 import * as field from './fields.ts';
 import type { EntriesOf, Schema } from './parse.ts';
@@ -219,6 +220,11 @@ export const endpointRequest: Schema<EndpointRequest> = v.strictObject({
   labels: optional(field.labels),
 });
 
+const virtualIp: Schema<VirtualIp> = v.strictObject({
+  ip: optional(field.ip),
+  hosts: field.listOf(field.name, 16),
+} satisfies EntriesOf<VirtualIp>);
+
 export const loadBalancer: Schema<NonNullable<Exposure['loadBalancer']>> = v.picklist(['public', 'internal']);
 
 const exposure: Schema<Exposure> = v.strictObject({
@@ -233,6 +239,7 @@ const exposure: Schema<Exposure> = v.strictObject({
   sources: field.listOf(field.cidr, 256),
   floatingIp: optional(field.floatingIp),
   loadBalancer: optional(loadBalancer),
+  virtualIp: optional(virtualIp),
 } satisfies EntriesOf<Exposure>);
 
 export const bgpSort: Schema<BgpSort> = v.picklist(['BGPConfiguration', 'BGPPeer', 'BGPFilter']);

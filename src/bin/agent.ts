@@ -10,7 +10,6 @@ import { needsRotation, parseToken } from '#api/identity.ts';
 import { makeIdentityApart } from '#api/identity-apart.ts';
 import { joinCluster } from '#api/join-cluster.ts';
 import { Agent, beginRecovery } from '#agent/agent.ts';
-import { Announcements } from '#agent/announcements.ts';
 import { bgpFacts, ClusterBgp } from '#agent/cluster-bgp.ts';
 import { controllerOf } from '#agent/controller.ts';
 import { DnsServer } from '#agent/dns.ts';
@@ -33,7 +32,6 @@ import { Ipam } from '#docker/ipam.ts';
 import { createPlugin, PluginServer } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
-import { announce } from '#kernel/gratuitous.ts';
 import { probeFast } from '#kernel/fast.ts';
 import { deleteLinks, dumpLinks, linksByIndex } from '#kernel/batch.ts';
 import { dumpRoutes, learnedRoutes } from '#kernel/route.ts';
@@ -48,6 +46,7 @@ import type { Host, Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import type { Cluster, ClusterContext } from './cluster.ts';
 import { openKernel } from './kernel.ts';
+import { moving } from './moving.ts';
 import { watchSandboxes } from './sandbox-watch.ts';
 import { uninstall } from './uninstall.ts';
 import { version } from './version.ts';
@@ -247,12 +246,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     now: () => performance.now(),
     changes: () => kinds.othersTables,
   });
-  const announcements = closing.use(
-    new Announcements({
-      announce: (link, ips) => announce(kinds.sockets, link, ips),
-      log: (fields, message) => log.warn(fields, message),
-    }),
-  );
+  const moves = moving({ kinds, agent: () => agent, log, closing });
   const learned = closing.use(
     new LearnedRoutes({
       list: () => learnedRoutes(kinds.sockets.of('')),
@@ -273,7 +267,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
       bgp: cluster.bgp,
       learned,
-      bridges: cluster.bridges,
+      besides: ({ blocks }) => ({ bridges: cluster.bridges?.(blocks), carried: moves.carried() }),
       prober: probing(options, { kinds, agent: () => agent, log, closing }),
       clock: {
         now: () => Date.now(),
@@ -295,7 +289,7 @@ async function run(options: Options, log: Logger): Promise<void> {
         if (outcome.changed > 0) memory.busy();
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired, outcome);
-        announcements.applied(desired);
+        moves.applied(desired);
         cluster.applied({
           facts: agent.facts,
           policy: agent.policy,

@@ -5,7 +5,16 @@ import { Neutron } from '#cloud/neutron.ts';
 import { findSubnet, occupiedOf } from '#cloud/pools.ts';
 import { CloudSession } from '#cloud/session.ts';
 import { checkName } from '#cloud/wish.ts';
-import { carryAsWanted, carryInstead, cloudFacts, cloudLease, holdLease, onCloudNews, writeCloudReport } from '#controller/cloud.ts';
+import {
+  carryAsWanted,
+  carryInstead,
+  cloudFacts,
+  cloudLease,
+  holdLease,
+  onCloudNews,
+  placeVirtual,
+  writeCloudReport,
+} from '#controller/cloud.ts';
 import type { Control } from '#controller/control.ts';
 import { cloudSurroundings } from './cloud-surroundings.ts';
 
@@ -39,7 +48,8 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     tell: (report) => writeCloudReport(control, report),
     carryInstead: ({ networks, because }) => carryInstead(control, networks, because),
     carryAsWanted: (networks) => carryAsWanted(control, networks),
-    place: async () => {
+    place: (placed) => placeVirtual(control, placed),
+    where: async () => {
       project ??= await session.token().then(
         (token) => token.project.name,
         () => undefined,

@@ -4,11 +4,15 @@ import { applyWish, readState, type Scope } from '#cloud/apply.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
 import { Neutron } from '#cloud/neutron.ts';
-import { type CloudPlan, planCloud, type QuotaUse, type Step } from '#cloud/plan.ts';
+import { type CloudPlan, planCloud, type Step } from '#cloud/plan.ts';
+import type { QuotaUse } from '#cloud/quotas.ts';
 import { sentence, viewOf } from '#cloud/sentences.ts';
 import { CloudSession } from '#cloud/session.ts';
+import { isVirtualStep } from '#cloud/virtual.ts';
 import { type CloudFacts, checkName, emptyWish, type Wish, wishOf } from '#cloud/wish.ts';
 import { Fault } from '#model/fault.ts';
+import type { VirtualIp } from '#model/resources.ts';
+import { isDeepStrictEqual } from 'node:util';
 import type { Command } from 'commander';
 import { all } from './client.ts';
 import { examples, type Group, nothingDone } from './command.ts';
@@ -101,6 +105,8 @@ async function carryOut(
   const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
   const { steps, plan: after } = await applyWish(neutron, wish, read);
+  // To take everything back no controller is needed, where no host has to be told.
+  if (wish.ports.length > 0 || steps.some(isVirtualStep)) await placeVirtual(session, after.placed);
   return {
     data: {
       place,
@@ -121,6 +127,17 @@ async function carryOut(
         problemsText(look, after),
       ].join(''),
   };
+}
+
+/** Hosts learn by the exposures which addresses they may have. */
+async function placeVirtual(session: Session, placed: CloudPlan['placed']): Promise<void> {
+  const client = await session.client();
+  for (const exposure of await client.all('exposures')) {
+    if (exposure.virtualIp === undefined) continue;
+    const place = placed.find((one) => one.exposure === exposure.id);
+    const virtualIp: VirtualIp = place === undefined ? { hosts: [] } : { ip: place.ip, hosts: place.hosts };
+    if (!isDeepStrictEqual(exposure.virtualIp, virtualIp)) await client.replace('exposures', { ...exposure, virtualIp });
+  }
 }
 
 function planAnswer(planned: CloudPlan, place: string): Answer {

@@ -17,6 +17,7 @@ interface ExposeOptions {
   readonly floatingIp?: string | true;
   readonly loadBalancer?: true;
   readonly internal?: true;
+  readonly virtualIp?: true;
   readonly name?: string;
 }
 
@@ -62,6 +63,7 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
     hostPort,
     sources,
     ...inCloud(options),
+    ...(options.virtualIp === undefined ? {} : { virtualIp: true }),
     ...(options.hostIp === undefined ? {} : { hostIp: parseIp(options.hostIp, 'host-ip') }),
   });
   const clients = sources.length === 0 ? 'everyone' : sources.join(', ');
@@ -110,6 +112,9 @@ async function list(session: Session, _args: readonly string[], options: ListOpt
           ...(rows.some(({ floatingIp }) => floatingIp !== undefined)
             ? [{ title: 'FLOATING IP', value: ({ name, floatingIp }: Exposure) => cloud?.floatingIps?.[name] ?? floatingIp ?? '' }]
             : []),
+          ...(rows.some(({ virtualIp }) => virtualIp !== undefined)
+            ? [{ title: 'VIRTUAL IP', value: ({ virtualIp }: Exposure) => (virtualIp === undefined ? '' : (virtualIp.ip ?? 'not yet')) }]
+            : []),
           { title: 'FROM', value: ({ sources }) => sources.join(',') || 'everyone' },
         ],
         'Nothing is exposed. Expose a port: causeway expose NETWORK CONTAINER PORT',
@@ -143,6 +148,10 @@ export const exposeGroup: Group = {
         'in an OpenStack cloud: by a load balancer on the port of the container, which leads to the port of its hosts',
       )
       .option('--internal', 'of a load balancer: reached from within the cloud only')
+      .option(
+        '--virtual-ip',
+        'in an OpenStack cloud: by an address that one of the hosts with such a container has at a time; with --floating-ip that leads there',
+      )
       .option('--name <name>', 'name of the exposure');
     completes(command, 'networks');
     act<ExposeOptions>(
@@ -152,6 +161,7 @@ export const exposeGroup: Group = {
         'causeway expose web front 80 --host-port 8080 --from 192.0.2.0/24',
         'causeway expose dns resolver 53/udp',
         'causeway expose web front 443 --floating-ip auto',
+        'causeway expose web front 443 --floating-ip --virtual-ip',
         'causeway expose web front 80 --host-port 8080 --load-balancer --from 192.0.2.0/24',
       ),
       expose,

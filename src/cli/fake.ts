@@ -72,10 +72,11 @@ export function fakeClient(records: Records = noRecords(), version = '0.1.0'): F
       return network;
     },
     pools: ({ cidr = parseCidr('10.9.0.0/24'), reserved = {}, network }) => ({ ...meta(cidr), network, cidr, reserved, blockLength: 27 }),
-    exposures: ({ name, sources = [], ...body }) => ({
+    exposures: ({ name, sources = [], virtualIp, ...body }) => ({
       ...meta(name ?? `${body.endpoint}-${body.hostPort}-${body.protocol}`),
       sources,
       ...body,
+      ...(virtualIp === undefined ? {} : { virtualIp: { hosts: [] } }),
       network: find('networks', body.network).id,
     }),
   };

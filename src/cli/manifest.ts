@@ -59,7 +59,7 @@ function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
 }
 
 function exposureManifest(exposure: Exposure, networks: readonly Network[]): Extract<Manifest, { kind: 'exposure' }> {
-  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, loadBalancer, labels } = exposure;
+  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, loadBalancer, virtualIp, labels } = exposure;
   return {
     kind: 'exposure',
     name,
@@ -72,6 +72,7 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
     ...(sources.length === 0 ? {} : { sources }),
     ...(floatingIp === undefined ? {} : { floatingIp }),
     ...(loadBalancer === undefined ? {} : { loadBalancer }),
+    ...(virtualIp === undefined ? {} : { virtualIp: true }),
     ...labelsOf(labels),
   };
 }
@@ -196,8 +197,10 @@ async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract
     return 'created';
   }
   if (differing({ sources: [], ...wanted }, { sources: [], ...found.document }).length === 0) return 'unchanged';
-  const { hostIp: _, floatingIp: __, loadBalancer: ___, ...rest } = found.exposure;
-  await client.replace('exposures', { ...rest, sources: [], ...wanted, name: rest.name, network: rest.network });
+  const { hostIp: _, floatingIp: __, loadBalancer: ___, virtualIp = { hosts: [] }, ...rest } = found.exposure;
+  const { virtualIp: isVirtual, ...plain } = wanted;
+  const next = { ...rest, sources: [], ...plain, name: rest.name, network: rest.network };
+  await client.replace('exposures', isVirtual === undefined ? next : { ...next, virtualIp });
   return 'changed';
 }
 

@@ -24,6 +24,7 @@ import { tagOf } from './pairs.ts';
 import { bodyOfPooled, isPooledStep, type PooledPort, type PooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
+import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedGroup, WishedRule } from './wish.ts';
 
 export interface Scope {
@@ -216,6 +217,7 @@ interface Taking {
 
 async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Taking): Promise<void> {
   if (isPooledStep(step)) return changePool(neutron, step, (port) => bodyOfPooled(wish.name, idOf(groups, wish.name), port));
+  if (isVirtualStep(step)) return changeVirtual(neutron, step, wish.name);
   switch (step.type) {
     case 'make-group':
       groups.set(step.group.name, await makeGroup(neutron, wish.name, step.group));
@@ -250,6 +252,21 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
 async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort: (port: PooledPort) => object): Promise<void> {
   if (step.type === 'make-ports') await neutron.createAll('ports', step.ports.map(bodyOfPort));
   else for (const port of step.ports) await neutron.remove('ports', { id: port.id });
+}
+
+/** Without groups: what passes is decided by those of the host that has the address. */
+async function changeVirtual(neutron: Neutron, step: VirtualStep, name: string): Promise<void> {
+  if (step.type === 'remove-virtual-port') return neutron.remove('ports', { id: step.port.id });
+  const { wished, network, subnet } = step;
+  await neutron.create('ports', {
+    name: `${name}-virtual-${wished.what.replaceAll(' ', '-')}`.slice(0, 255),
+    network_id: network,
+    fixed_ips: [{ subnet_id: subnet }],
+    security_groups: [],
+    device_owner: virtualOwner,
+    device_id: virtualDevice(name, wished),
+    description: `Address that moves between the hosts of ${wished.what}`.slice(0, 255),
+  });
 }
 
 function idOf(groups: ReadonlyMap<string, SecurityGroup>, name: string): string {

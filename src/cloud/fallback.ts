@@ -5,7 +5,8 @@ import type { Network } from '#model/resources.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { isPaired } from './pairs.ts';
-import { type CloudState, findPort, pairsTrouble, planCloud, type QuotaUse } from './plan.ts';
+import { type CloudState, findPort, pairsTrouble, planCloud } from './plan.ts';
+import type { QuotaUse } from './quotas.ts';
 import { mayWritePairs } from './rights.ts';
 import { type CloudFacts, type Need, type Wish, wishOf } from './wish.ts';
 

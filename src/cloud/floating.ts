@@ -61,6 +61,8 @@ export interface Finding {
   readonly tag: string;
   /** A host's port, or why there is none. */
   readonly portOf: (host: string) => NeutronPort | string;
+  /** Whether Causeway may have led a floating IP there. */
+  readonly isOurs: (port: NeutronPort) => boolean;
 }
 
 export const isFloatingStep = (step: { readonly type: string }): step is FloatingStep => step.type.endsWith('floating-ip');
@@ -103,7 +105,7 @@ export function floatingPlan(wished: readonly WishedFloatingIp[], state: Floatin
   const unused = state.floatingIps.filter((one) => !used.has(one.id) && (one.tags.includes(tag) || isMade(one, tag)));
   return {
     releases: unused.map((floating) => {
-      const isOurs = state.ports.some(({ id, tags }) => id === floating.portId && tags.includes(tag));
+      const isOurs = state.ports.some((port) => port.id === floating.portId && finding.isOurs(port));
       return { type: 'release-floating-ip', floating, isMade: isMade(floating, tag), isOurs };
     }),
     changes: uses.flatMap((use) => stepOf(use, tag) ?? []),

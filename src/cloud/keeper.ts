@@ -9,6 +9,7 @@ import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './f
 import type { Neutron } from './neutron.ts';
 import type { CloudPlan } from './plan.ts';
 import { sentence } from './sentences.ts';
+import type { PlacedVirtual } from './virtual.ts';
 import { type CloudFacts, type Wish, wishOf } from './wish.ts';
 
 export interface KeeperLog {
@@ -29,8 +30,10 @@ export interface KeeperOptions {
   /** Changes how networks are carried, and returns when `facts` tell of it. */
   readonly carryInstead: (fallback: Fallback) => Promise<void>;
   readonly carryAsWanted: (networks: readonly Network[]) => Promise<void>;
+  /** What hosts are to know of addresses that move between them; of all others there is nothing in the cloud. */
+  readonly place: (placed: readonly PlacedVirtual[]) => Promise<void>;
   /** Project and cloud, in words. */
-  readonly place: () => Promise<string>;
+  readonly where: () => Promise<string>;
   /** Time between looks at the cloud where nothing of ours changes. */
   readonly intervalMs: number;
   readonly log: KeeperLog;
@@ -229,7 +232,7 @@ export class Keeper {
   }
 
   async #fulfil(wish: Wish): Promise<CloudPlan> {
-    const { neutron, scope, log } = this.#options;
+    const { neutron, scope, place, log } = this.#options;
     const { steps, plan } = await applyWish(neutron, wish, () => readState(neutron, scope));
     this.#lookedAt = this.#time();
     if (steps.length > 0) {
@@ -240,6 +243,7 @@ export class Keeper {
     this.#floatingIps = Object.fromEntries(
       plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
     );
+    await place(plan.placed);
     return plan;
   }
 
@@ -249,7 +253,7 @@ export class Keeper {
 
   /** Not to be able to tell is no reason to stop. */
   async #report(problems: readonly string[], fault: Fault | undefined): Promise<void> {
-    const { tell, place, log } = this.#options;
+    const { tell, where, log } = this.#options;
     const failure =
       fault === undefined || this.#failingSince === undefined
         ? {}
@@ -263,7 +267,7 @@ export class Keeper {
           };
     try {
       await tell({
-        place: await place(),
+        place: await where(),
         ...(this.#lookedAt === undefined ? {} : { lookedAt: this.#lookedAt }),
         ...(this.#changedAt === undefined ? {} : { changedAt: this.#changedAt }),
         changes: this.#changes.slice(0, mostChanges),

@@ -6,6 +6,7 @@ import { type FloatingStep, isFloatingStep, madeDescription } from './floating.t
 import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import { tagOf } from './pairs.ts';
 import { deviceOf, isPooledStep, type PooledStep, portOwner } from './pools.ts';
+import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedRule } from './wish.ts';
 
 export const portOf = (index: number, changes: Partial<NeutronPort> = {}): NeutronPort => ({
@@ -107,6 +108,14 @@ function performPorts(wish: Wish, state: CloudState, step: PooledStep): CloudSta
   return { ...state, ports: [...state.ports, ...come] };
 }
 
+function performVirtual({ name }: Wish, state: CloudState, step: VirtualStep): CloudState {
+  if (step.type === 'remove-virtual-port') return { ...state, ports: state.ports.filter((port) => port !== step.port) };
+  const { wished, network, subnet } = step;
+  const count = state.ports.length;
+  const fields = { id: `virtual-${count}`, networkId: network, owner: virtualOwner, device: virtualDevice(name, wished), groups: [] };
+  return { ...state, ports: [...state.ports, { ...portOf(9), ...fields, addresses: [{ ip: `10.213.9.${count}`, subnetId: subnet }] }] };
+}
+
 function performFloating(wish: Wish, state: CloudState, step: FloatingStep): CloudState {
   switch (step.type) {
     case 'make-floating-ip': {
@@ -135,6 +144,7 @@ export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
   const inGroups = (change: (group: SecurityGroup) => SecurityGroup): CloudState => ({ ...state, groups: state.groups.map(change) });
   const { kept } = ourGroups(wish, state.groups);
   if (isPooledStep(step)) return performPorts(wish, state, step);
+  if (isVirtualStep(step)) return performVirtual(wish, state, step);
   if (isFloatingStep(step)) return performFloating(wish, state, step);
   if (isBalancerStep(step)) throw new TypeError('Load balancers are not played here');
   switch (step.type) {

@@ -18,6 +18,8 @@ import type {
 } from './neutron-schemas.ts';
 import { eachTag, fitted, isPlain, pairsOf, pairsOfTags, pairText, rangeOf, rangesOfTags, rangeTag, tagOf } from './pairs.ts';
 import { deviceOf, isPooled, type PooledStep } from './pools.ts';
+import { type QuotaUse, quotasOf } from './quotas.ts';
+import { isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
 import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
 
 /** What of a cloud matters here. */
@@ -44,6 +46,7 @@ export type Step =
   | FloatingStep
   | BalancerStep
   | PooledStep
+  | VirtualStep
   | { readonly type: 'change-routes'; readonly router: NeutronRouter; readonly change: RouteChange }
   | { readonly type: 'remove-rules'; readonly group: string; readonly rules: readonly SecurityGroupRule[] }
   | { readonly type: 'remove-group'; readonly group: SecurityGroup };
@@ -71,21 +74,14 @@ export interface RouteChange {
   readonly removeTags: readonly string[];
 }
 
-export interface QuotaUse {
-  readonly name: string;
-  readonly limit: number;
-  readonly before: number;
-  readonly after: number;
-  /** In between, as things are added before others are removed. */
-  readonly most: number;
-}
-
 export interface CloudPlan {
   readonly steps: readonly Step[];
   readonly needs: readonly (Need & { readonly isAllowed: boolean })[];
   readonly quotas: readonly QuotaUse[];
   /** Exposures that have a floating IP, or are about to. */
   readonly reached: readonly Reached[];
+  /** Addresses that move between hosts, as far as the cloud has them: for the hosts to know. */
+  readonly placed: readonly PlacedVirtual[];
   /** What is in the way of a part of the wish, one sentence each. */
   readonly problems: readonly string[];
 }
@@ -133,9 +129,9 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   const problems: Problem[] = [];
   const made = wish.groups.filter(({ name }) => !kept.has(name));
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
-  const ports = portSteps(wish, state, problems);
-  const { balancers, floating } = exposedBy(wish, state);
-  for (const text of [...balancers.problems, ...floating.problems]) problems.push({ text, blocks: 'nothing' });
+  const { balancers, floating, virtual } = exposedBy(wish, state);
+  const ports = portSteps(withPairs(wish, virtual), state, problems);
+  for (const text of [...virtual.problems, ...balancers.problems, ...floating.problems]) problems.push({ text, blocks: 'nothing' });
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
   for (const { name } of stays)
     problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
@@ -155,8 +151,10 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
     ...rules.filter(({ old }) => old.length > 0).map(({ group, old }): Step => ({ type: 'remove-rules', group, rules: old })),
     // Before the pairs: a port that is made finds its host's, and a pair finds its port.
     ...pooled.missing,
+    ...virtual.made,
     ...ports.filter((step) => !isLeaving(step)),
     ...(pooled.left.length > 0 ? [{ type: 'remove-ports' as const, ports: pooled.left }] : []),
+    ...virtual.left,
     ...routeSteps(wish, state),
     ...balancers.changes,
     ...floating.changes,
@@ -176,6 +174,7 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
     needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })),
     quotas,
     reached: floating.reached,
+    placed: virtual.placed,
     problems: problems.map(({ text }) => text),
   };
 }
@@ -244,18 +243,27 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
   }
 }
 
-/** Load balancers, and floating IPs, also those that lead to load balancers. */
-function exposedBy(wish: Wish, state: CloudState): { balancers: BalancerPlan; floating: FloatingPlan } {
+/** Load balancers, addresses that move, and floating IPs, also those that lead to either. */
+function exposedBy(wish: Wish, state: CloudState): { balancers: BalancerPlan; floating: FloatingPlan; virtual: VirtualPlan } {
   const tag = tagOf(wish.name);
   const hostPort = (host: string): NeutronPort | string => portOf(host, wish, state);
   const balancers = balancerPlan(wish.balancers, state.balancers, { name: wish.name, tag, portOf: hostPort, providers: state.providers });
+  const { name, ports: wished } = wish;
+  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf: hostPort });
   const portOfAny = (host: string): NeutronPort | string => {
-    const id = balancers.ports.get(host);
+    const id = balancers.ports.get(host) ?? virtual.ports.get(host);
     if (id === undefined) return hostPort(host);
     return state.ports.find((port) => port.id === id) ?? `port ${id} of ${host} is not among the project's`;
   };
-  return { balancers, floating: floatingPlan([...wish.floating, ...balancers.floating], state, { tag, portOf: portOfAny }) };
+  const isOurs = (port: NeutronPort): boolean => port.tags.includes(tag) || isVirtual(name, port);
+  const wanted = [...wish.floating, ...balancers.floating, ...virtual.floating];
+  return { balancers, virtual, floating: floatingPlan(wanted, state, { tag, isOurs, portOf: portOfAny }) };
 }
+
+const withPairs = (wish: Wish, { pairs }: VirtualPlan): Wish => ({
+  ...wish,
+  ports: wish.ports.map((port) => ({ ...port, blocks: [...port.blocks, ...(pairs.get(port.host) ?? [])] })),
+});
 
 function portOf(host: string, { ports }: Wish, state: CloudState): NeutronPort | string {
   const wished = ports.find((one) => one.host === host);
@@ -367,36 +375,6 @@ export function changeOfRoutes(wish: Wish, router: NeutronRouter, target: string
     removeTags: router.tags.filter((tag) => isTag(name, tag) && !tags.includes(tag)),
   };
   return Object.values(change).every(({ length }) => length === 0) ? undefined : change;
-}
-
-function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>>): QuotaUse[] {
-  const added = { security_group: 0, security_group_rule: 0, floatingip: 0, port: 0 };
-  const removed = { security_group: 0, security_group_rule: 0, floatingip: 0, port: 0 };
-  // A new group is born with two rules, which go before ours come.
-  const born = steps.some(({ type }) => type === 'make-group') ? 2 : 0;
-  for (const step of steps) {
-    if (step.type === 'make-ports') added.port += step.ports.length;
-    if (step.type === 'remove-ports') removed.port += step.ports.length;
-    if (step.type === 'make-group') added.security_group++;
-    if (step.type === 'add-rules') added.security_group_rule += step.rules.length;
-    if (step.type === 'remove-rules') removed.security_group_rule += step.rules.length;
-    if (step.type === 'make-floating-ip') added.floatingip++;
-    if (step.type === 'release-floating-ip' && step.isMade) removed.floatingip++;
-    if (step.type === 'remove-group') {
-      removed.security_group++;
-      removed.security_group_rule += step.group.rules.length;
-    }
-  }
-  const counted = (['security_group', 'security_group_rule', 'floatingip', 'port'] as const).filter(
-    (name) => name !== 'port' || added.port + removed.port > 0,
-  );
-  return counted.flatMap((name): QuotaUse[] => {
-    const quota = quotas[name];
-    if (quota === undefined) return [];
-    const { limit, used: before } = quota;
-    const most = before + Math.max(added[name], name === 'security_group_rule' ? born : 0);
-    return [{ name, limit, before, after: before + added[name] - removed[name], most }];
-  });
 }
 
 function isAllowed(need: Need, steps: readonly Step[], problems: readonly Problem[]): boolean {

@@ -3,6 +3,7 @@
 // floating IP only; IPv6 is routed as it is (docs.openstack.org/neutron/latest/admin/config-ipv6). Pure.
 import { familyOf, parseIp } from '#model/ip.ts';
 import { isOfCauseway } from './named.ts';
+import { virtualOwner } from './virtual.ts';
 import type { Listener, LoadBalancer } from './octavia-schemas.ts';
 import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 
@@ -47,7 +48,7 @@ const isOfCloud = (owner: string): boolean => owner.startsWith('network:') || ow
 export function openingsTo(state: ReachState): Opening[] {
   // What a load balancer takes is decided by itself, not by the groups of its port.
   const vips = new Set(state.balancers.map(({ balancer }) => balancer.portId));
-  const own = state.ports.filter(({ id, owner }) => !isOfCloud(owner) && !vips.has(id));
+  const own = state.ports.filter(({ id, owner }) => !isOfCloud(owner) && !vips.has(id)).map((port) => asItsHosts(port, state));
   const single = [...own.flatMap((port) => openingsOf(port, state)), ...balanced(state)];
   const together = Map.groupBy(single, ({ ports: _ports, addresses: _addresses, ...rest }) => JSON.stringify(rest));
   return [...together.values()]
@@ -63,6 +64,17 @@ export function openingsTo(state: ReachState): Opening[] {
       ];
     })
     .toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** What an address that moves between hosts takes is decided by the groups of the host that has it. */
+function asItsHosts(port: NeutronPort, { ports }: ReachState): NeutronPort {
+  if (port.owner !== virtualOwner) return port;
+  const hosts = ports.filter(({ pairs }) => pairs.some((pair) => port.addresses.some(({ ip }) => ip === pair.ip_address)));
+  return {
+    ...port,
+    groups: [...new Set(hosts.flatMap(({ groups }) => groups))],
+    portSecurity: hosts.every(({ portSecurity }) => portSecurity),
+  };
 }
 
 const rank = ({ scope, from }: Opening): number => (scope === 'outside' ? 0 : 2) + (from === 'everybody' ? 0 : 1);

@@ -4,6 +4,7 @@ import { type FloatingStep, isFloatingStep } from './floating.ts';
 import type { MemberRequest } from './octavia.ts';
 import type { Step } from './plan.ts';
 import { isPooledStep, type PooledStep } from './pools.ts';
+import { isVirtualStep, type VirtualStep } from './virtual.ts';
 import type { WishedRule } from './wish.ts';
 
 const remoteText = ({ remote, direction }: WishedRule): string =>
@@ -71,10 +72,20 @@ function pooledView(step: PooledStep): StepView {
   return { action: 'remove', object: 'ports for containers', detail: [ips.join(', ')] };
 }
 
+function virtualView(step: VirtualStep): StepView {
+  if (step.type === 'make-virtual-port') {
+    const { what, hosts } = step.wished;
+    return { action: 'add', object: `virtual address of ${what}`, detail: [`moves between ${hosts.map(({ host }) => host).join(', ')}`] };
+  }
+  const { name, id, addresses } = step.port;
+  return { action: 'remove', object: `virtual address ${name || id}`, detail: [addresses.map(({ ip }) => ip).join(', ')] };
+}
+
 export function viewOf(step: Step): StepView {
   if (isBalancerStep(step)) return balancerView(step);
   if (isFloatingStep(step)) return floatingView(step);
   if (isPooledStep(step)) return pooledView(step);
+  if (isVirtualStep(step)) return virtualView(step);
   switch (step.type) {
     case 'make-group':
       return { action: 'add', object: `security group ${step.group.name}`, detail: [step.group.description] };

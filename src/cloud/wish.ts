@@ -5,6 +5,7 @@
 import { passagesOf } from '#drivers/passages.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import { virtualPort } from '#model/numbers.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { addressesOf } from './pools.ts';
 
@@ -97,6 +98,20 @@ export interface WishedBalancer {
   readonly hosts: WishedFloatingIp['hosts'];
 }
 
+/** That exposures of one endpoint be reached by an address that moves between its hosts. */
+export interface WishedVirtual {
+  /** Tells it from others. */
+  readonly key: string;
+  /** For people. */
+  readonly what: string;
+  /** Ids of exposures. */
+  readonly exposures: readonly string[];
+  /** Of those that a floating IP is to lead to, which have no hosts here. */
+  readonly floating: readonly WishedFloatingIp[];
+  /** Where a container is that has the name, with their ids. */
+  readonly hosts: readonly { readonly id: string; readonly host: string; readonly address: string }[];
+}
+
 export interface Wish {
   /** Of the installation; also the name of the hosts' group and the beginning of every tag. */
   readonly name: string;
@@ -105,6 +120,7 @@ export interface Wish {
   readonly needs: readonly Need[];
   readonly floating: readonly WishedFloatingIp[];
   readonly balancers: readonly WishedBalancer[];
+  readonly virtual: readonly WishedVirtual[];
   /** To containers by way of their hosts, for routers; `ranges` hold all of them. */
   readonly routes: { readonly ranges: readonly Cidr[]; readonly routes: readonly Route[] };
 }
@@ -130,6 +146,7 @@ export const emptyWish = (name: string): Wish => ({
   needs: [],
   floating: [],
   balancers: [],
+  virtual: [],
   routes: { ranges: [], routes: [] },
 });
 
@@ -139,7 +156,8 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const networks = facts.networks.filter(({ deletedAt }) => deletedAt === undefined);
   const families = new Set(hosts.flatMap(({ underlay }) => underlay.map(({ ip }) => familyOf(ip))));
   const needs = networks.flatMap((network) => needsOf(network, facts, families));
-  const needed = fewest(needs.flatMap(({ rules }) => rules));
+  const virtual = virtualOf(facts);
+  const needed = fewest([...needs.flatMap(({ rules }) => rules), ...talkOf(virtual)]);
   if (hosts.length === 0) return emptyWish(name);
   const pairs = [...new Set(needs.flatMap((need) => (need.isInCloud ? [] : need.pairs)))].toSorted();
   const exposed = Map.groupBy(openingsOf(facts), ({ host }) => host);
@@ -163,6 +181,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
     needs,
     floating: floatingOf(facts),
     balancers: balancersOf(facts),
+    virtual,
     routes: routesOf(facts, pairs),
   };
 }
@@ -258,9 +277,42 @@ function hostsOf({ network, endpoint }: Exposure, { endpoints, hosts }: CloudFac
 
 const floatingOf = (facts: CloudFacts): WishedFloatingIp[] =>
   facts.exposures.flatMap((exposure) => {
-    const { id, name, floatingIp: wanted, loadBalancer } = exposure;
-    return wanted === undefined || loadBalancer !== undefined ? [] : [{ id, name, wanted, hosts: targetsOf(exposure, facts) }];
+    const { id, name, floatingIp: wanted, loadBalancer, virtualIp } = exposure;
+    return wanted === undefined || loadBalancer !== undefined || virtualIp !== undefined
+      ? []
+      : [{ id, name, wanted, hosts: targetsOf(exposure, facts) }];
   });
+
+function virtualOf(facts: CloudFacts): WishedVirtual[] {
+  const wanted = facts.exposures.filter(({ virtualIp, loadBalancer }) => virtualIp !== undefined && loadBalancer === undefined);
+  const together = Map.groupBy(wanted, ({ network, endpoint }) => `${network}.${endpoint}`);
+  return [...together.keys()].toSorted().flatMap((key): WishedVirtual[] => {
+    const exposures = together.get(key) ?? [];
+    const [first] = exposures;
+    if (first === undefined) return [];
+    const network = facts.networks.find(({ id }) => id === first.network)?.name ?? first.network;
+    return [
+      {
+        key,
+        what: `${first.endpoint} of ${network}`,
+        exposures: exposures.map(({ id }) => id).toSorted(),
+        floating: exposures.flatMap(({ id, name, floatingIp }) =>
+          floatingIp === undefined ? [] : [{ id, name, wanted: floatingIp, hosts: [] }],
+        ),
+        hosts: targetsOf(first, facts),
+      },
+    ];
+  });
+}
+
+/** By which hosts settle among themselves who has an address. */
+const talkOf = (virtual: readonly WishedVirtual[]): WishedRule[] =>
+  virtual.length === 0
+    ? []
+    : directions.map((direction): WishedRule => {
+        const why = 'which host has a virtual address';
+        return { direction, ethertype: 'IPv4', protocol: 17, port: virtualPort, remote: 'hosts', why };
+      });
 
 const balancersOf = (facts: CloudFacts): WishedBalancer[] =>
   facts.exposures.flatMap((exposure) => {
@@ -271,10 +323,10 @@ const balancersOf = (facts: CloudFacts): WishedBalancer[] =>
     return [{ id, name, protocol, port, hostPort, hosts, isProbed, ...(loadBalancer === 'public' ? { floatingIp } : {}) }];
   });
 
-const targetsOf = (exposure: Exposure, facts: CloudFacts): WishedFloatingIp['hosts'] =>
-  hostsOf(exposure, facts).flatMap(({ name: host, underlay }) => {
+const targetsOf = (exposure: Exposure, facts: CloudFacts): WishedVirtual['hosts'] =>
+  hostsOf(exposure, facts).flatMap(({ id, name: host, underlay }) => {
     const address = underlay.find(({ ip }) => familyOf(ip) === 4)?.ip;
-    return address === undefined ? [] : [{ host, address }];
+    return address === undefined ? [] : [{ id, host, address }];
   });
 
 function openingsOf(facts: CloudFacts): { host: string; rule: WishedRule }[] {

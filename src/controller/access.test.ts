@@ -163,6 +163,24 @@ test('a tenant sees and changes its own networks only', async (t) => {
   }
 });
 
+test('which address hosts have on the wire is not for a tenant to say', async () => {
+  await using bed = await openBed();
+  const admin = await bed.role('admin');
+  await bed.must(admin, 'POST /v1/tenants', schemas.tenants, { body: { name: 'red' } });
+  const red = await bed.role('tenant:red');
+  await bed.must(red, 'POST /v1/networks', schemas.networks, { body: { name: 'shop' } });
+  await bed.settled();
+  const asked = { network: 'shop', endpoint: 'web', protocol: 'tcp', port: 80, hostPort: 80, virtualIp: true };
+  const made = await bed.must(red, 'POST /v1/exposures', schemas.exposures, { body: asked });
+  assert.deepEqual(made.virtualIp, { hosts: [] });
+  const body = { ...made, virtualIp: { ip: '10.20.0.1', hosts: ['a'] } };
+  const headers = { 'if-match': `"${made.revision}"` };
+  const { code, field } = await bed.ask(red, `PUT /v1/exposures/${made.id}`, { body, headers });
+  assert.deepEqual([code, field], ['invalid', 'virtualIp']);
+  const placed = await bed.must(admin, `PUT /v1/exposures/${made.id}`, schemas.exposures, { body, headers });
+  assert.deepEqual(placed.virtualIp, body.virtualIp);
+});
+
 test('tokens: shown once, refused once expired, deleted or of the other sort', async () => {
   let now = Date.parse('2026-01-01T00:00:00Z');
   await using bed = await openBed({ now: () => new Date(now) });

@@ -123,6 +123,18 @@ const rows: readonly Row[] = [
     body: { network: 'blue', endpoint: 'web', protocol: 'tcp', port: 1, hostPort: 1, sources: ['all'] },
     field: 'sources[0]',
   },
+  {
+    what: 'exposure by a load balancer and an address that moves',
+    line: 'POST /v1/exposures',
+    body: { network: 'blue', endpoint: 'web', protocol: 'tcp', port: 1, hostPort: 1, loadBalancer: 'public', virtualIp: true },
+    field: 'virtualIp',
+  },
+  {
+    what: 'exposure by an address that its maker chooses',
+    line: 'POST /v1/exposures',
+    body: { network: 'blue', endpoint: 'web', protocol: 'tcp', port: 1, hostPort: 1, virtualIp: { ip: '10.0.0.1', hosts: ['a'] } },
+    field: 'virtualIp',
+  },
   { what: 'tenant with a slash', line: 'POST /v1/tenants', body: { name: 'a/b' }, field: 'name' },
   {
     what: 'tenant with a newline in its description',

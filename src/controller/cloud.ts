@@ -1,10 +1,12 @@
 // What of the cloud the controllers of an installation share: which of them keeps it, and what that one has last seen there. Whoever
 // speaks with the cloud itself is in src/cloud, and put together with this by src/bin, only where there is a cloud to keep.
 import { hostname } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
 import { type CloudReport, cloudReport } from '#api/answers.ts';
 import { parseAnswer } from '#api/parse.ts';
 import { Fault } from '#model/fault.ts';
-import type { Network, Resources } from '#model/resources.ts';
+import type { Ip } from '#model/ip.ts';
+import type { Network, Resources, VirtualIp } from '#model/resources.ts';
 import { type Control, transact } from './control.ts';
 import { Lease, renewMs } from './lease.ts';
 import { type Change, type Mirror, pause } from './mirror.ts';
@@ -81,6 +83,27 @@ export const carryAsWanted = (control: Control, networks: readonly Network[]): P
     const { instead, ...rest } = found;
     return instead === undefined ? found : { ...rest, choices: { ...found.choices, carry: instead.carry } };
   });
+
+/** What hosts follow as soon as they see it. */
+export async function placeVirtual(
+  control: Control,
+  placed: readonly { readonly exposure: string; readonly ip: Ip; readonly hosts: readonly string[] }[],
+): Promise<void> {
+  for (const { id, virtualIp } of control.mirror.all('exposures').values()) {
+    if (virtualIp === undefined) continue;
+    const place = placed.find(({ exposure }) => exposure === id);
+    const wanted: VirtualIp = place === undefined ? { hosts: [] } : { ip: place.ip, hosts: place.hosts };
+    if (isDeepStrictEqual(virtualIp, wanted)) continue;
+    await transact(control, async () => {
+      const found = await readResource(control.store, 'exposures', id);
+      const isWanted = found?.virtualIp !== undefined;
+      return {
+        operations: isWanted ? [putResource('exposures', { ...found, virtualIp: wanted }, found.revision)] : [],
+        answer: () => undefined,
+      };
+    });
+  }
+}
 
 /** Of the controllers that keep one cloud. */
 export const cloudLease = ({ store, log, newId }: Control): Lease =>

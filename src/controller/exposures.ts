@@ -1,7 +1,7 @@
 // Exposures: wishes that a port of an endpoint be reachable from outside. Whether the endpoint exists is for its host to find
 // out and report; a wish may come before its endpoint.
 import { Fault } from '#model/fault.ts';
-import type { Exposure } from '#model/resources.ts';
+import type { Exposure, VirtualIp } from '#model/resources.ts';
 import type { ExposureRequest } from '#api/requests.ts';
 import type { Principal } from './access.ts';
 import { type Control, transact } from './control.ts';
@@ -20,6 +20,7 @@ export function createExposure(control: Control, principal: Principal, request: 
     if ((await control.store.get(keys.name('exposures', name))) !== undefined) {
       throw new Fault('exists', `An exposure named ${name} exists`, { field: 'name', hint: 'Choose another name' });
     }
+    checkVirtual(request);
     const exposure: Exposure = {
       id: control.newId(),
       name,
@@ -35,6 +36,7 @@ export function createExposure(control: Control, principal: Principal, request: 
       sources: request.sources ?? [],
       ...(request.floatingIp === undefined ? {} : { floatingIp: request.floatingIp }),
       ...(request.loadBalancer === undefined ? {} : { loadBalancer: request.loadBalancer }),
+      ...(request.virtualIp === undefined ? {} : { virtualIp: noPlace }),
     };
     return {
       operations: [
@@ -47,12 +49,40 @@ export function createExposure(control: Control, principal: Principal, request: 
   });
 }
 
+/** As long as the cloud has not made any. */
+const noPlace: VirtualIp = { hosts: [] };
+
+/** Fault `invalid`. */
+function checkVirtual({
+  virtualIp,
+  loadBalancer,
+  hostIp,
+}: Pick<ExposureRequest, 'loadBalancer' | 'hostIp'> & { virtualIp?: unknown }): void {
+  if (virtualIp === undefined || (loadBalancer === undefined && hostIp === undefined)) return;
+  const other = loadBalancer === undefined ? 'an address of the host' : 'a load balancer';
+  throw new Fault('invalid', `An exposure is reached by an address that moves between hosts or by ${other}, not by both`, {
+    field: 'virtualIp',
+    hint: 'Leave out one of them',
+  });
+}
+
+/** Which address hosts have on the wire is for those to say who speak for the cloud, not for tenants. */
+const virtualOf = (principal: Principal, wanted: Exposure, found: Exposure): VirtualIp | undefined =>
+  wanted.virtualIp === undefined || principal.type === 'role' ? wanted.virtualIp : (found.virtualIp ?? noPlace);
+
 /** Everything but the network may change. Faults: `invalid`, `conflict`, `exists`. */
 export function replaceExposure(control: Control, principal: Principal, wanted: Exposure, match: number | undefined): Promise<Exposure> {
   return transact(control, async () => {
     const found = await find(control, principal, 'exposures', wanted.id);
     checkMatch(found, match);
-    const next: Exposure = { ...wanted, network: found.network, createdAt: found.createdAt };
+    checkVirtual(wanted);
+    const virtualIp = virtualOf(principal, wanted, found);
+    const next: Exposure = {
+      ...wanted,
+      network: found.network,
+      createdAt: found.createdAt,
+      ...(virtualIp === undefined ? {} : { virtualIp }),
+    };
     checkUnchanged('exposures', wanted, next);
     const renames = await renaming(control, 'exposures', found, next);
     return { operations: [putResource('exposures', next, found.revision), ...renames], answer: (revision) => ({ ...next, revision }) };

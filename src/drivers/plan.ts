@@ -38,6 +38,7 @@ import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
 import { ownBlocks } from './vxlan.ts';
+import { planVirtual } from './virtual.ts';
 import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
 import { planServices } from './services.ts';
@@ -54,6 +55,8 @@ export interface Beyond {
   readonly learned?: ReadonlySet<Cidr> | undefined;
   /** Bridges of another system on which this host still has containers, with addresses of its own blocks. */
   readonly bridges?: readonly string[] | undefined;
+  /** Addresses of exposures that this host has, of those that move between hosts. */
+  readonly carried?: ReadonlySet<Ip> | undefined;
 }
 
 /** One network on this host, with everything of the snapshot that concerns it. */
@@ -343,7 +346,7 @@ export function plan(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   self: Host,
-  { services = [], policy, bgp = defaultBgp, bridges = [], learned }: Beyond = {},
+  { services = [], policy, bgp = defaultBgp, bridges = [], carried = new Set(), learned }: Beyond = {},
 ): Desired {
   const presents = presentNetworks(
     snapshot,
@@ -357,6 +360,7 @@ export function plan(
     planPolicy(policy, carriersOf(networks, bgp)),
     ...networks,
     planAnnouncements(services, snapshot.hosts.values(), self),
+    planVirtual(carried, self),
     planSpeaker(presents, snapshot, self, bgp),
     { sysctl: bridges.flatMap(answerOn) },
   ];

@@ -3,7 +3,7 @@
 import { familyOf, type Family, type Ip } from '#model/ip.ts';
 import type { NftElement } from '#model/desired.ts';
 import { tableName, transitAddress } from '#model/numbers.ts';
-import type { Exposure, LocalEndpoint, Network, Protocol } from '#model/resources.ts';
+import type { Endpoint, Exposure, LocalEndpoint, Network, Protocol } from '#model/resources.ts';
 
 export interface LocalAttachment extends LocalEndpoint {
   readonly network: Network;
@@ -17,10 +17,19 @@ interface Opening {
   readonly sources: readonly string[];
 }
 
+/** Whether it is the endpoint that the exposure means. */
+export const names = (endpoint: Endpoint, exposure: Exposure): boolean =>
+  endpoint.name === exposure.endpoint || endpoint.names.includes(exposure.endpoint);
+
 function openingsOf({ network, endpoint }: LocalAttachment, exposures: readonly Exposure[]): Opening[] {
-  const names = new Set([endpoint.name, ...endpoint.names]);
-  const exposed = exposures.filter((exposure) => exposure.network === network.id && names.has(exposure.endpoint));
-  return [...endpoint.ports.map((port) => ({ ...port, sources: [] })), ...exposed];
+  const exposed = exposures.filter((exposure) => exposure.network === network.id && names(endpoint, exposure));
+  return [...endpoint.ports.map((port) => ({ ...port, sources: [] })), ...exposed.flatMap(openingOf)];
+}
+
+/** By an address that moves between hosts only there, so not at all while the cloud has none. */
+function openingOf({ virtualIp, ...opening }: Exposure): Opening[] {
+  if (virtualIp === undefined) return [opening];
+  return virtualIp.ip === undefined ? [] : [{ ...opening, hostIp: virtualIp.ip }];
 }
 
 /** Where a packet for the endpoint goes on this host: its transit address, or itself where the host routes it. */

@@ -4,6 +4,8 @@ import { type Cidr, type Family, type Ip, ipAdd, ipToBigint, cidrBase, linkLocal
 
 export const controllerPort = 7480;
 export const agentPort = 7481;
+/** UDP: hosts tell each other which addresses that move between them they can have. */
+export const virtualPort = 7482;
 export const vxlanPort = 8472;
 /** In the place of an interface's name where whoever tells of a host does not know it. */
 export const unknownInterface = '-';

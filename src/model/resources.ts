@@ -216,6 +216,15 @@ export interface Exposure extends Meta {
   readonly floatingIp?: string;
   /** Of an OpenStack cloud: one in front of `hostPort` of the hosts, on `port`; reached from outside, or within the cloud only. */
   readonly loadBalancer?: 'public' | 'internal';
+  /** Of an OpenStack cloud: reached by an address of its own on the hosts' network, which one of several hosts has at a time. */
+  readonly virtualIp?: VirtualIp;
+}
+
+/** What the cloud has of an address that moves between hosts: nothing at first. */
+export interface VirtualIp {
+  readonly ip?: Ip;
+  /** Ids of those whose ports the cloud lets have it; which of them has it they settle among themselves. */
+  readonly hosts: readonly string[];
 }
 
 /** Where packets for a service go. */

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
+import { type Cidr, parseCidr, parseIp } from '#model/ip.ts';
+import type { Exposure } from '#model/resources.ts';
+import type { NeutronPort } from './neutron-schemas.ts';
+import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
+import { perform, portOf, routerOf, stateOf } from './plan.fixture.ts';
+import { openingsTo } from './reach.ts';
+import { sentence } from './sentences.ts';
+import { emptyWish, type Wish, wishOf } from './wish.ts';
+
+const exposure = (id: string, changes: Partial<Exposure> = {}): Exposure => ({
+  id,
+  name: id,
+  revision: 1,
+  createdAt: '',
+  labels: {},
+  network: 'over',
+  endpoint: 'web',
+  protocol: 'tcp',
+  port: 80,
+  hostPort: 8080,
+  sources: [],
+  virtualIp: { hosts: [] },
+  ...changes,
+});
+
+/** A container with the alias on each of those hosts, of six. */
+function wished(exposures: readonly Exposure[], on: readonly number[]): Wish {
+  const endpoints = on.map((index) => ({ ...makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]), names: ['web'] }));
+  const hosts = [1, 2, 3, 4, 5, 6].map((index) => makeHost(index));
+  return wishOf({ hosts, networks: [makeNetwork('over')], pools: [], blocks: [], endpoints, exposures }, 'cw');
+}
+
+const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: [] });
+const open = (changes: (port: NeutronPort) => NeutronPort = (port) => port): CloudState =>
+  stateOf({
+    ports: [
+      ...[1, 2, 3, 4, 5, 6].map((index) => changes(portOf(index))),
+      portOf(9, { id: 'inside', owner: 'network:router_interface', device: 'router', groups: [] }),
+    ],
+    routers: [routerOf({ externalNetwork: 'outside' })],
+    networks: [networkOf('net', false), networkOf('outside', true)],
+    quotas: { port: { limit: 20, used: 7 }, floatingip: { limit: 2, used: 0 } },
+  });
+
+/** What is found in later rounds is done in later rounds. */
+function settle(wish: Wish, state: CloudState): { state: CloudState; plan: CloudPlan } {
+  let now = state;
+  for (let round = 0; round < 4; round++) {
+    const plan = planCloud(wish, now);
+    if (plan.steps.length === 0) return { state: now, plan };
+    for (const step of plan.steps) now = perform(wish, now, step);
+  }
+  return assert.fail('it does not come to rest');
+}
+
+const pairs = ({ ports }: CloudState): string[] => ports.flatMap(({ id, pairs: own }) => own.map((pair) => `${id} ${pair.ip_address}`));
+/** Of the exposure `a`. */
+const address = ({ plan }: { plan: CloudPlan }): string =>
+  plan.placed.find(({ exposure: id }) => id === 'a')?.ip ?? assert.fail('no address');
+
+test('a port is made, its address is a pair of the ports of all hosts that have the container, and the floating IP leads there', () => {
+  const wish = wished([exposure('a', { floatingIp: 'auto' })], [1, 3]);
+  const first = planCloud(wish, open());
+  assert.ok(first.steps.map(sentence).includes('add virtual address of web of net-over: moves between host-1, host-3'));
+  assert.deepEqual(
+    first.quotas.map(({ name, after }) => `${name} ${after}`),
+    ['floatingip 1', 'port 8'],
+  );
+  const settled = settle(wish, open());
+  const ip = address(settled);
+  assert.deepEqual(pairs(settled.state), [`port-1 ${ip}`, `port-3 ${ip}`]);
+  assert.deepEqual(settled.plan.placed, [{ exposure: 'a', ip, hosts: ['host-1', 'host-3'] }]);
+  assert.deepEqual(settled.plan.problems, []);
+  const [floating] = settled.state.floatingIps;
+  assert.deepEqual([floating?.fixedAddress, floating?.networkId], [ip, 'outside']);
+  assert.deepEqual(settled.plan.reached, [{ exposure: 'a', host: 'virtual address of web of net-over', address: floating?.address }]);
+});
+
+/** Of the hosts' group. */
+const rules = (wish: Wish): string[] =>
+  wish.groups
+    .filter(({ name }) => name === 'cw')
+    .flatMap((group) => group.rules.map(({ direction, port, remote }) => `${direction} ${port} ${remote}`));
+
+test('hosts admit what tells them of each other, and only while there is such an address', () => {
+  assert.ok(rules(wished([exposure('a')], [1, 2])).includes('ingress 7482 hosts'));
+  assert.ok(!rules(wished([], [1, 2])).some((rule) => rule.includes('7482')));
+});
+
+test('exposures of one container share the address and the floating IP; others have one of their own', () => {
+  const two = [exposure('a', { floatingIp: 'auto' }), exposure('b', { floatingIp: 'auto', port: 443, hostPort: 443 })];
+  const settled = settle(wished(two, [1, 2]), open());
+  assert.deepEqual(
+    settled.plan.placed.map(({ exposure: id, ip }) => [id, ip === address(settled)]),
+    [
+      ['a', true],
+      ['b', true],
+    ],
+  );
+  assert.equal(settled.state.floatingIps.length, 1);
+  const other = settle(wished([...two, exposure('c', { endpoint: 'box-1' })], [1, 2]), settled.state);
+  assert.equal(new Set(other.plan.placed.map(({ ip }) => ip)).size, 2);
+  assert.equal(address(other), address(settled), 'the address stays');
+});
+
+test('it is taken from hosts that have no such container any more, given to others, and all of it is given back', () => {
+  const settled = settle(wished([exposure('a', { floatingIp: 'auto' })], [1, 2]), open());
+  const moved = settle(wished([exposure('a', { floatingIp: 'auto' })], [2, 4]), settled.state);
+  assert.deepEqual(pairs(moved.state), [`port-2 ${address(settled)}`, `port-4 ${address(settled)}`]);
+  assert.deepEqual(moved.plan.placed[0]?.hosts, ['host-2', 'host-4']);
+  for (const gone of [wished([], [2, 4]), emptyWish('cw')]) {
+    const { state } = settle(gone, moved.state);
+    assert.deepEqual([pairs(state), state.floatingIps, state.ports.length], [[], [], 7]);
+    assert.ok(state.ports.every(({ tags }) => !tags.some((tag) => tag.includes('.each.'))));
+  }
+});
+
+test('of many hosts four have it, and keep it when others come', () => {
+  const settled = settle(wished([exposure('a')], [2, 3, 4, 5, 6]), open());
+  assert.deepEqual(settled.plan.placed[0]?.hosts, ['host-2', 'host-3', 'host-4', 'host-5']);
+  const more = settle(wished([exposure('a')], [1, 2, 3, 4, 5, 6]), settled.state);
+  assert.deepEqual(more.plan.placed[0]?.hosts, ['host-2', 'host-3', 'host-4', 'host-5']);
+});
+
+test('a port with ten pairs has no room for it, which is said; one without port security needs none', () => {
+  const ten = Array.from({ length: 10 }, (_, index) => ({ ip_address: `192.0.2.${index}` }));
+  const full = open((port) =>
+    port.id === 'port-1' ? { ...port, pairs: ten } : port.id === 'port-2' ? { ...port, portSecurity: false } : port,
+  );
+  const { state, plan } = settle(wished([exposure('a')], [1, 2, 3]), full);
+  assert.deepEqual(plan.placed[0]?.hosts, ['host-2', 'host-3']);
+  assert.deepEqual(
+    pairs(state).filter((one) => !one.startsWith('port-1')),
+    [`port-3 ${plan.placed[0]?.ip}`],
+  );
+  assert.match(plan.problems.join(), /Exposures of web of net-over: Port port-1 of host host-1 would need 1 allowed address pairs, and 10/);
+});
+
+test('what is open by it is what the groups of its hosts admit', () => {
+  const { state } = settle(
+    wished([exposure('a', { floatingIp: 'auto', sources: [parseCidr('192.0.2.0/24')] satisfies Cidr[] })], [1]),
+    open(),
+  );
+  const own = openingsTo({ ...state, balancers: [] }).find(({ scope, because }) => scope === 'outside' && because === 'exposure a');
+  assert.deepEqual([own?.portRange, own?.from, own?.isOurs], ['8080', '192.0.2.0/24', true]);
+});

@@ -1,0 +1,144 @@
+// Addresses of exposures that move between hosts (Neutron's guide calls them virtual IPs): a port of ours that no machine has, so that
+// nobody else gets its address, and that address a pair of the port of every host that may have it. ML2/OVN finds the port whose
+// address is a pair of others' and makes it one of type `virtual`, which goes to whoever tells the wire that it has the address
+// (ovn-nb(5), options of virtual ports). Exposures of one endpoint share one. Pure.
+import { hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import type { NeutronPort } from './neutron-schemas.ts';
+import { fitted } from './pairs.ts';
+import { deviceOf } from './pools.ts';
+import type { WishedBlock, WishedFloatingIp, WishedPort, WishedVirtual } from './wish.ts';
+
+export const virtualOwner = 'causeway:virtual';
+/** Enough to outlive some; each has the address as a pair, of which a port takes few. */
+const mostHosts = 4;
+
+export const isVirtual = (name: string, { owner, device }: NeutronPort): boolean =>
+  owner === virtualOwner && device.startsWith(deviceOf(name, ''));
+
+export type VirtualStep =
+  | {
+      readonly type: 'make-virtual-port';
+      readonly wished: WishedVirtual;
+      /** Ids. */
+      readonly network: string;
+      readonly subnet: string;
+      /** A floating IP will be made for it. */
+      readonly isFloating: boolean;
+    }
+  | { readonly type: 'remove-virtual-port'; readonly port: NeutronPort };
+
+export const isVirtualStep = (step: { readonly type: string }): step is VirtualStep => step.type.endsWith('virtual-port');
+
+/** What hosts are to be told of an exposure. */
+export interface PlacedVirtual {
+  /** Id. */
+  readonly exposure: string;
+  readonly ip: Ip;
+  /** Ids. */
+  readonly hosts: readonly string[];
+}
+
+export interface VirtualPlan {
+  readonly made: readonly VirtualStep[];
+  readonly left: readonly VirtualStep[];
+  /** Pairs of the hosts' ports, by name of the host: blocks of one address each, which are never joined. */
+  readonly pairs: ReadonlyMap<string, readonly WishedBlock[]>;
+  readonly placed: readonly PlacedVirtual[];
+  readonly floating: readonly WishedFloatingIp[];
+  /** By what stands in their place among the hosts of `floating`: ids of Neutron's ports. */
+  readonly ports: ReadonlyMap<string, string>;
+  readonly problems: readonly string[];
+}
+
+interface Planning {
+  /** Of the installation. */
+  readonly name: string;
+  readonly ports: readonly NeutronPort[];
+  readonly wished: readonly WishedPort[];
+  /** A host's port, or why there is none. */
+  readonly portOf: (host: string) => NeutronPort | string;
+}
+
+/** Neutron's `device_id` of its port. */
+export const virtualDevice = (name: string, { key }: WishedVirtual): string => deviceOf(name, `virtual.${key}`);
+
+export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): VirtualPlan {
+  const { name, ports } = planning;
+  const ours = ports.filter((port) => isVirtual(name, port)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const kept = new Set<NeutronPort>();
+  const made: VirtualStep[] = [];
+  const pairs = new Map<string, WishedBlock[]>();
+  const placed: PlacedVirtual[] = [];
+  const floating: WishedFloatingIp[] = [];
+  const places = new Map<string, string>();
+  const problems: string[] = [];
+  for (const wished of all) {
+    const port = ours.find(({ device }) => device === virtualDevice(name, wished));
+    const ip = port?.addresses[0]?.ip;
+    const { hosts, troubles } = hostsOf(wished, { ip, pairs, planning });
+    problems.push(...troubles.map((trouble) => `Exposures of ${wished.what}: ${trouble}`));
+    const [first] = hosts;
+    if (first === undefined) continue;
+    if (port === undefined || ip === undefined) {
+      const { networkId: network, addresses } = first.port;
+      const subnet = addresses.find((one) => one.ip === first.address)?.subnetId ?? '';
+      made.push({ type: 'make-virtual-port', wished, network, subnet, isFloating: wished.floating.length > 0 });
+      continue;
+    }
+    kept.add(port);
+    for (const { host, port: own } of hosts) if (own.portSecurity) pairs.set(host, [...(pairs.get(host) ?? []), pairOf(ip, port)]);
+    const place = `virtual address of ${wished.what}`;
+    places.set(place, port.id);
+    floating.push(...wished.floating.map((one) => ({ ...one, hosts: [{ host: place, address: ip }] })));
+    const ids = hosts.map(({ id }) => id).toSorted();
+    placed.push(...wished.exposures.map((exposure) => ({ exposure, ip: parseIp(ip), hosts: ids })));
+  }
+  const left = ours.filter((port) => !kept.has(port)).map((port): VirtualStep => ({ type: 'remove-virtual-port', port }));
+  return { made, left, pairs, placed, floating, ports: places, problems };
+}
+
+interface Carrier {
+  readonly id: string;
+  readonly host: string;
+  readonly address: string;
+  readonly port: NeutronPort;
+}
+
+interface Choosing {
+  /** Undefined: the cloud has not chosen it yet. */
+  readonly ip: string | undefined;
+  /** Of others before it. */
+  readonly pairs: ReadonlyMap<string, readonly WishedBlock[]>;
+  readonly planning: Planning;
+}
+
+/** Those that have it already come first, so that it is not taken from them for others. */
+function hostsOf({ hosts }: WishedVirtual, choosing: Choosing): { hosts: readonly Carrier[]; troubles: readonly string[] } {
+  const { ip, planning } = choosing;
+  const troubles = hosts.length === 0 ? ['their container is on no host'] : [];
+  const able = hosts.flatMap(({ id, host, address }): Carrier[] => {
+    const port = planning.portOf(host);
+    const trouble = typeof port === 'string' ? port : roomTrouble(host, port, choosing);
+    if (trouble !== undefined) troubles.push(trouble);
+    return typeof port === 'string' || trouble !== undefined ? [] : [{ id, host, address, port }];
+  });
+  const has = ({ port }: Carrier): boolean => port.pairs.some((pair) => pair.ip_address === ip);
+  const sorted = able.toSorted((a, b) => Number(has(b)) - Number(has(a)));
+  const network = sorted[0]?.port.networkId;
+  return { hosts: sorted.filter(({ port }) => port.networkId === network).slice(0, mostHosts), troubles };
+}
+
+const pairOf = (text: string, { networkId: network, addresses }: NeutronPort): WishedBlock => {
+  const ip = parseIp(text);
+  return { cidr: hostPrefix(ip), place: { network, subnet: addresses[0]?.subnetId ?? '' }, addresses: [ip] };
+};
+
+/** It counts as one, also before the cloud has chosen it. */
+const unknown = '0.0.0.0';
+
+function roomTrouble(host: string, port: NeutronPort, { ip, pairs, planning }: Choosing): string | undefined {
+  const wished = planning.wished.find((one) => one.host === host);
+  if (wished === undefined) return undefined;
+  const blocks = [...wished.blocks, ...(pairs.get(host) ?? []), pairOf(ip ?? unknown, port)];
+  return fitted({ ...wished, blocks }, port, planning.name).trouble;
+}
