@@ -32,6 +32,8 @@ export interface Scope {
   readonly network?: string | undefined;
   /** Router that is to know ways to containers, by name or id. */
   readonly router?: string | undefined;
+  /** Without what exposures are reached by from outside: floating IPs, and Octavia. */
+  readonly isInnerOnly?: boolean;
 }
 
 const mostRounds = 5;
@@ -53,7 +55,7 @@ function checkExtensions(aliases: ReadonlySet<string>): void {
 }
 
 /** Faults: `unsupported` (extensions), `not-found` (network or router), `invalid` when a name is not unique, and as Neutron's. */
-export async function readState(neutron: Neutron, { network, router }: Scope): Promise<CloudState> {
+export async function readState(neutron: Neutron, { network, router, isInnerOnly = false }: Scope): Promise<CloudState> {
   const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
   checkExtensions(aliases);
   const project = await neutron.project();
@@ -63,8 +65,8 @@ export async function readState(neutron: Neutron, { network, router }: Scope): P
     aliases.has('quota_details') ? neutron.quotas() : {},
     neutron.list('routers', { project_id: project }),
     neutron.list('networks'),
-    aliases.has('router') ? neutron.list('floatingips', { project_id: project }) : [],
-    readBalancers(neutron.session),
+    aliases.has('router') && !isInnerOnly ? neutron.list('floatingips', { project_id: project }) : [],
+    isInnerOnly ? { balancers: [] } : readBalancers(neutron.session),
   ]);
   const only = network === undefined ? undefined : named(networks, network, 'network').id;
   return {

@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
+import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import type { CloudReport } from '#api/answers.ts';
 import { Fault } from '#model/fault.ts';
+import { parseCidr } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { Keeper } from './keeper.ts';
 import { Neutron } from './neutron.ts';
+import { FakeNeutron } from './neutron.fixture.ts';
 import { CloudSession } from './session.ts';
-import { cloudOf } from './server.fixture.ts';
+import type { CloudFacts } from './wish.ts';
+import { cloudOf, json, keystone, serving } from './server.fixture.ts';
 
 /** A cloud without anything, or away; it counts how often somebody begins to look at it. */
 class Away extends Neutron {
@@ -20,27 +23,28 @@ class Away extends Neutron {
   }
 }
 
+const quiet = {
+  name: 'cw',
+  scope: {},
+  facts: (): CloudFacts => ({ hosts: [makeHost(1)], networks: [makeNetwork('over')], pools: [], blocks: [], endpoints: [], exposures: [] }),
+  isLeading: () => true,
+  carryInstead: async () => undefined,
+  carryAsWanted: async () => undefined,
+  place: async () => undefined,
+  where: async () => 'here',
+  intervalMs: 3_600_000,
+  log: { info: () => undefined, warn: () => undefined },
+  random: () => 0,
+};
+
 async function keeping(work: (bed: { keeper: Keeper; neutron: Away; reports: CloudReport[]; networks: Network[] }) => Promise<void>) {
   await using session = new CloudSession(cloudOf('http://127.0.0.1:1'));
   const neutron = new Away(session);
   const reports: CloudReport[] = [];
   const networks: Network[] = [];
   const stop = new AbortController();
-  const keeper = new Keeper({
-    neutron,
-    name: 'cw',
-    scope: {},
-    facts: () => ({ hosts: [makeHost(1)], networks, pools: [], blocks: [], endpoints: [], exposures: [] }),
-    isLeading: () => true,
-    tell: async (report) => void reports.push(report),
-    carryInstead: async () => undefined,
-    carryAsWanted: async () => undefined,
-    place: async () => undefined,
-    where: async () => 'here',
-    intervalMs: 3_600_000,
-    log: { info: () => undefined, warn: () => undefined },
-    random: () => 0,
-  });
+  const facts = { ...quiet.facts(), networks };
+  const keeper = new Keeper({ ...quiet, neutron, facts: () => facts, tell: async (report) => void reports.push(report) });
   const running = keeper.run(stop.signal);
   try {
     await work({ keeper, neutron, reports, networks });
@@ -77,4 +81,33 @@ test('what is wrong with the wish or the rights is tried again as soon as someth
     await until(() => reports.length === 2);
     assert.equal(reports[1]?.failure?.code, 'unsupported');
   });
+});
+
+test("a host's ports do not wait for what exposures are reached by: trouble with Octavia is told, and containers start", async () => {
+  const fake = new FakeNeutron(1);
+  let url = '';
+  const at = (type: string, path: string) => ({
+    type,
+    endpoints: [{ interface: 'public', region_id: 'one', region: 'one', url: `${url}/${path}/` }],
+  });
+  await using server = await serving((request, response, body) => {
+    if (request.url === '/v3/auth/tokens') {
+      const catalog = [at('network', 'network'), at('load-balancer', 'octavia')];
+      return keystone(() => url, { catalog }).answer(request, response, body);
+    }
+    return request.url?.startsWith('/octavia') ? json(response, 409, { faultstring: 'trouble' }) : fake.answer(request, response, body);
+  });
+  ({ url } = server);
+  await using session = new CloudSession(cloudOf(url), { retries: 0 });
+  const reports: CloudReport[] = [];
+  const keeper = new Keeper({ ...quiet, neutron: new Neutron(session), tell: async (report) => void reports.push(report) });
+  const block = makeBlock(makePool('over', parseCidr('10.0.0.0/24'), 29), 0, 'host-1');
+  assert.equal(await keeper.hold(block, async () => 'started'), 'started');
+  assert.equal(fake.groups.length, 1, 'what networks need is there');
+  const stop = new AbortController();
+  const running = keeper.run(stop.signal);
+  await until(() => reports.length > 0);
+  stop.abort();
+  await running;
+  assert.match(reports[0]?.failure?.message ?? '', /trouble/);
 });

@@ -10,7 +10,7 @@ import type { Neutron } from './neutron.ts';
 import type { CloudPlan } from './plan.ts';
 import { sentence } from './sentences.ts';
 import type { PlacedVirtual } from './virtual.ts';
-import { type CloudFacts, type Wish, wishOf } from './wish.ts';
+import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
 
 export interface KeeperLog {
   info(fields: object, message: string): void;
@@ -138,22 +138,21 @@ export class Keeper {
   }
 
   /**
-   * Has the ports of a block made and allowed, then does `commit`; they go again when that fails. Faults: `stale` when another
+   * Has the ports of a block made and allowed, then does `commit`; they go again when that fails. What exposures are reached by from
+   * outside is left for later, so that no trouble with it is in the way of containers. Faults: `stale` when another
    * controller keeps the cloud; `unavailable` when something is in the way of the host's port; and as applyWish.
    */
   async hold<T>(block: Block, commit: () => Promise<T>): Promise<T> {
     this.#pending.set(block.id, block);
     try {
       await this.#alone(async () => {
-        const wish = this.#wish();
-        const { problems, needs } = await this.#fulfil(wish);
+        const { problems, needs } = await this.#fulfil(innerOf(this.#wish()), true);
         const name = this.#facts().networks.find(({ id }) => id === block.network)?.name;
         if (needs.some(({ network, isAllowed }) => network === name && !isAllowed)) {
           throw new Fault('unavailable', `Ports for containers of host ${block.host} cannot be used: ${problems.join('; ')}`, {
             hint: 'Mend what is in the way, as "causeway cloud plan" shows it, then start the container again',
           });
         }
-        this.#fulfilled = JSON.stringify(wish);
       });
       return await commit();
     } finally {
@@ -231,15 +230,16 @@ export class Keeper {
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
   }
 
-  async #fulfil(wish: Wish): Promise<CloudPlan> {
+  async #fulfil(wish: Wish, isInnerOnly = false): Promise<CloudPlan> {
     const { neutron, scope, place, log } = this.#options;
-    const { steps, plan } = await applyWish(neutron, wish, () => readState(neutron, scope));
+    const { steps, plan } = await applyWish(neutron, wish, () => readState(neutron, { ...scope, isInnerOnly }));
     this.#lookedAt = this.#time();
     if (steps.length > 0) {
       this.#changes = steps.map(sentence);
       this.#changedAt = this.#lookedAt;
       log.info({ steps: this.#changes.slice(0, mostChanges) }, 'The cloud was changed');
     }
+    if (isInnerOnly) return plan;
     this.#floatingIps = Object.fromEntries(
       plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
     );

@@ -65,7 +65,9 @@ export class CloudSession implements AsyncDisposable {
   /** Faults as CloudHttp.ask and endpointOf; `stale` when it may not write any more. A token that is refused is replaced once. */
   async ask(service: Service, question: ServiceQuestion): Promise<Reply> {
     if (question.method !== 'GET' && !this.#mayWrite()) {
-      throw new Fault('stale', 'Another controller keeps the cloud now, so nothing was written');
+      throw new Fault('stale', 'Another controller keeps the cloud now, so nothing was written', {
+        hint: 'Repeat it: it then goes to that controller, or to whichever keeps the cloud by then',
+      });
     }
     const token = await this.token();
     try {

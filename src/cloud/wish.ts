@@ -150,6 +150,14 @@ export const emptyWish = (name: string): Wish => ({
   routes: { ranges: [], routes: [] },
 });
 
+/** Without what exposures are reached by from outside; for a state that was read so. */
+export const innerOf = (wish: Wish): Wish => ({
+  ...wish,
+  floating: [],
+  balancers: [],
+  virtual: wish.virtual.map((one) => ({ ...one, floating: [] })),
+});
+
 /** Nothing where there is no host yet. */
 export function wishOf(facts: CloudFacts, name: string): Wish {
   const hosts = facts.hosts.filter(({ underlay }) => underlay.length > 0);
