@@ -56,12 +56,17 @@ const beds = new Set<string>();
 /** One bed at a time, a name for each process. */
 const bedName = `bench-${process.pid}`;
 
+/** A name for a lab that is removed by an interrupt, and by a later run. */
+export async function claimBed(needs: readonly Need[]): Promise<string> {
+  await ensurePackages(needs, progress);
+  await removeLeftovers();
+  beds.add(bedName);
+  return bedName;
+}
+
 /** Builds the hosts, starts their engines and joins them to one Swarm. Labs of benchmarks that were killed are removed first. */
 export async function makeBed({ hosts, images = [], needs = [], engines = true, swarm = true }: BedOptions): Promise<Bed> {
-  await ensurePackages([...labNeeds, ...needs], progress);
-  await removeLeftovers();
-  const name = bedName;
-  beds.add(name);
+  const name = await claimBed([...labNeeds, ...needs]);
   await using undo = new AsyncDisposableStack();
   const lab = await progress.step(`Building lab ${name}`, () => createLab({ name, hosts }));
   const bed = undo.use(new Bed(lab));

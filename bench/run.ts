@@ -12,6 +12,7 @@ import { cloudBench } from './cloud.ts';
 import { cniBench } from './cni.ts';
 import { encryptedBench } from './encrypted.ts';
 import { memoryBench } from './memory.ts';
+import { openstackBench } from './openstack.ts';
 import { pathBench } from './path.ts';
 import { planBench } from './plan.ts';
 import { policyBench } from './policy.ts';
@@ -28,6 +29,7 @@ const benches: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
   cni: cniBench,
   path: pathBench,
   encrypted: encryptedBench,
+  openstack: openstackBench,
   watch: watchBench,
   'watch-many': watchManyBench,
   memory: memoryBench,
