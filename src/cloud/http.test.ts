@@ -59,6 +59,17 @@ test('a wait beyond all patience is told instead', async () => {
   assert.deepEqual(waits, []);
 });
 
+test("what a service's database has undone is repeated where it can be, other failures of the service are not", async () => {
+  const undone = { faultstring: '(pymysql.err.OperationalError) (1020, "Record has changed since last read in table \'load_balancer\'")' };
+  await using server = await serving((request, response) =>
+    json(response, 500, request.url === '/undone' ? undone : { faultstring: 'no' }),
+  );
+  const put = (path: string) => ({ ...get(`${server.url}${path}`), method: 'PUT' as const });
+  assert.equal((await asking({ ...put('/undone'), isRepeatable: true })).calls, 4);
+  assert.equal((await asking(put('/undone'))).calls, 1);
+  assert.equal((await asking({ ...put('/other'), isRepeatable: true })).calls, 1);
+});
+
 test('refusals carry the code, the service’s words and the request’s id', async () => {
   const cases: readonly (readonly [number, unknown, FaultCode, RegExp])[] = [
     [

@@ -54,6 +54,12 @@ export interface Reply {
 const notTaken = new Set([429]);
 /** It may have; only what can be repeated is. */
 const passing = new Set([502, 503, 504]);
+/**
+ * Its database has undone the request: a record has changed since it was read, a lock was not to be had, or a deadlock (MariaDB's errors 1020,
+ * 1205 and 1213). Services repeat what they know of these themselves; the first one they do not (seen with Octavia).
+ */
+const isUndone = ({ status, body }: Reply): boolean =>
+  status === 500 && /OperationalError\) \((1020|1205|1213),/.test(JSON.stringify(body));
 const neverSent = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);
 const coded = v.object({ code: v.string() });
 
@@ -106,7 +112,7 @@ export class CloudHttp implements AsyncDisposable {
     const repeatable = question.method === 'GET' || question.method === 'HEAD' || question.isRepeatable === true;
     try {
       const reply = await this.#once(question);
-      const again = notTaken.has(reply.status) || (repeatable && passing.has(reply.status));
+      const again = notTaken.has(reply.status) || (repeatable && (passing.has(reply.status) || isUndone(reply)));
       const waitMs = again && !isLast ? this.#pause(reply, question) : undefined;
       if (again && !isLast) return { waitMs };
       if (reply.status >= 400) throw faultOfStatus(question, reply);
