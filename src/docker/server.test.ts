@@ -392,6 +392,7 @@ test("the socket is root's, replaces a dead one, and is not taken from a success
   const ask = async (method: 'GET' | 'POST', called: string, sent?: string) => {
     const { statusCode, headers, body } = await request(`http://plugin/${called}`, { method, dispatcher, body: sent ?? null });
     assert.equal(headers['content-type'], 'application/vnd.docker.plugins.v1.2+json');
+    assert.equal(headers['keep-alive'], undefined, 'no end of an idle connection is announced');
     return [statusCode, await body.json()];
   };
   assert.deepEqual(await ask('POST', 'Plugin.Activate'), [200, { Implements: ['NetworkDriver', 'IpamDriver'] }]);

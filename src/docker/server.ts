@@ -165,6 +165,9 @@ export class PluginServer {
     const temporary = `${path}.${process.pid}`;
     rmSync(temporary, { force: true });
     const server = createServer((request, response) => void serve(plugin, request, response));
+    // dockerd ends connections that it does not need. Were they ended here, a call that is just on its way would be lost; dockerd
+    // sends it again without its body (pkg/plugins/client.go, callWithRetry), and the container would not start.
+    server.keepAliveTimeout = 0;
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       // The socket is made inside listen(), synchronously, with this mask.
