@@ -58,6 +58,8 @@ type Synchronous<T> = [T] extends [never] ? unknown : T extends PromiseLike<unkn
  * Fault `kernel` with errno ENOENT when there is no such namespace, EINVAL when the file is not one.
  */
 export function inNetns<T>(path: string, fn: (() => T) & Synchronous<T>): T {
+  // Wherever the thread is.
+  if (path === threadNetns) return fn();
   const fd = openNetns(path);
   try {
     return away(() => {
