@@ -85,6 +85,8 @@ export class ServiceCluster implements Disposable {
   readonly #server: Server;
   #node = node;
   #version = 10;
+  /** As the watches were told. */
+  #changed = '';
 
   /** `tls`: PEM of a key and a certificate for 127.0.0.1. */
   constructor(services: number, tls: { readonly key: string; readonly cert: string }) {
@@ -105,6 +107,8 @@ export class ServiceCluster implements Disposable {
       else if (url.searchParams.has('watch')) {
         response.writeHead(200).flushHeaders();
         this.#watches.push({ path, response });
+        // Changed since the listing.
+        if (path === slicePath && Number(url.searchParams.get('resourceVersion')) < this.#version) response.write(this.#changed);
       } else response.end(JSON.stringify({ ...kind, metadata: { resourceVersion: '10' }, items: this.#items.get(path) ?? [] }));
     });
   }
@@ -134,8 +138,8 @@ export class ServiceCluster implements Disposable {
   /** Gives the probe another endpoint. */
   change(number: number): void {
     const object = slice(probe.name, [probeEndpoint(number)], String((this.#version += 1)));
-    for (const { path, response } of this.#watches)
-      if (path === slicePath) response.write(`${JSON.stringify({ type: 'MODIFIED', object })}\n`);
+    this.#changed = `${JSON.stringify({ type: 'MODIFIED', object })}\n`;
+    for (const { path, response } of this.#watches) if (path === slicePath) response.write(this.#changed);
   }
 
   [Symbol.dispose](): void {
