@@ -2,12 +2,14 @@
 // encapsulation, Neutron shows them, a start with ports at hand makes no call to Neutron, and nothing of them stays.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { startController, stopController } from '#lab/causeway.ts';
+import { killController, startController, stopController } from '#lab/causeway.ts';
 import type { Host } from '#lab/host.ts';
+import { boxImage } from '#lab/images.ts';
 import { demo } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
+import { Capture, tcpdump } from './capture.ts';
 
 const skip = missingOf(openstackNeeds);
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
@@ -21,6 +23,8 @@ interface Port {
   readonly name: string;
   readonly project_id: string;
   readonly device_id: string;
+  readonly status: string;
+  readonly security_groups: readonly string[];
   readonly mac_address: string;
   readonly fixed_ips: readonly { readonly ip_address: string }[];
   readonly allowed_address_pairs: readonly { readonly ip_address: string }[];
@@ -42,6 +46,16 @@ const addressesOf = (ports: readonly Port[]): string[] => ports.flatMap((port) =
 const pairsOf = async (name: string): Promise<string[]> =>
   (await portsBy(`name=${name}`)).flatMap((port) => port.allowed_address_pairs.map((pair) => pair.ip_address)).toSorted();
 
+/** Starts the controller, which keeps the cloud. */
+async function keepCloud(): Promise<void> {
+  const { cloud } = bed;
+  await startController(cloud.controller, {
+    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', '3600', '--cloud-routes', 'main'],
+    env: cloud.environment(demo),
+  });
+  await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
+}
+
 /** Neutron closes every connection after one answer, so connections that are begun are calls. */
 async function startCounting(): Promise<void> {
   const rules =
@@ -58,11 +72,7 @@ before(async () => {
   bed = await makeCloudBed({ name: 'os-neutron' });
   const { cloud, site } = bed;
   await stopController(cloud.controller);
-  await startController(cloud.controller, {
-    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', '3600', '--cloud-routes', 'main'],
-    env: cloud.environment(demo),
-  });
-  await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
+  await keepCloud();
   const port = { network_id: site.network, name: 'plain', security_groups: [site.group], fixed_ips: [{ ip_address: '10.20.0.50' }] };
   const made = await bed.member.send<Port>('neutron', 'POST', '/v2.0/ports', { port });
   instance = (await cloud.boot('plain', made.id, 2)).host;
@@ -94,10 +104,10 @@ async function reaches(from: Host, address: string): Promise<boolean> {
   return status === 0;
 }
 
-/** Lets what fits into the hosts' ports, as a user of the cloud does. */
-async function admit(rule: object): Promise<string> {
+/** Lets what fits into the ports of a group, the hosts' own unless told, as a user of the cloud does. */
+async function admit(rule: object, group = bed.site.group): Promise<string> {
   const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-group-rules', {
-    security_group_rule: { security_group_id: bed.site.group, direction: 'ingress', ...rule },
+    security_group_rule: { security_group_id: group, direction: 'ingress', ...rule },
   });
   return id;
 }
@@ -212,4 +222,133 @@ test('a router that knows the blocks carries packets between hosts, and without 
   await bed.causeway('cloud', 'apply', '--routes', 'main', '--yes');
   await until('packets by the router to pass again', () => bed.pings(1, 'far1', other), patience);
   for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `far${index}`);
+});
+
+const subPorts = (): Promise<Port[]> => portsBy('device_owner=trunk:subport');
+let containers = '';
+
+/** One that answers on two ports. */
+async function serve(index: number, name: string): Promise<string> {
+  const { name: image } = boxImage;
+  const script = 'httpd -f -p 8001 & exec httpd -f -p 8002';
+  const start = async (): Promise<boolean> => {
+    try {
+      await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', 'tagged', image, 'sh', '-c', script);
+      return true;
+    } catch (error) {
+      if (!/timeout|deadline exceeded/.test(String(error))) throw error;
+      await bed.docker(index, 'rm', '--force', name);
+      return false;
+    }
+  };
+  await until(`${name} to run`, start, patience);
+  return addressOf(index, name);
+}
+const instanceOpens = async (address: string, port: number): Promise<boolean> =>
+  (await instance.exec(['nc', '-z', '-w', '2', address, String(port)], { anyStatus: true, netOnly: true })).status === 0;
+async function containerOpens(index: number, container: string, [address, port]: readonly [string, number]): Promise<boolean> {
+  return bed.docker(index, 'exec', container, 'nc', '-w', '2', address, String(port)).then(
+    () => true,
+    () => false,
+  );
+}
+
+test('where the host is the parent of a trunk, a container has groups of its own, which the cloud applies', { skip }, async () => {
+  for (const { host, port } of bed.instances)
+    await bed.member.send('neutron', 'POST', '/v2.0/trunks', { trunk: { port_id: port.id, name: host.name } });
+  const group = { security_group: { name: 'containers' } };
+  containers = (await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-groups', group)).id;
+  const options = ['-o', 'neutron.network=hosts', '-o', 'neutron.security-groups=containers'];
+  await bed.docker(1, 'network', 'create', '-d', 'causeway', '--ipam-driver', 'causeway', '--subnet', subnet, ...options, 'tagged');
+  await bed.untilKnown(2, 'tagged');
+  const [first, near, far] = [await serve(1, 'web1'), await serve(1, 'near1'), await serve(2, 'far2')];
+  const ports = await subPorts();
+  const own = ports.find((port) => port.fixed_ips.some((ip) => ip.ip_address === first));
+  assert.deepEqual([own?.mac_address, own?.security_groups], [await inspect(1, 'web1', 'MacAddress'), [containers]]);
+  await until('its port to be active', async () => (await subPorts()).find(({ id }) => id === own?.id)?.status === 'ACTIVE', patience);
+  const seen = await bed.cloud.operator.get<Record<string, { parent_name?: string }>>('neutron', `/v2.0/ports/${own?.id}`, 'port');
+  assert.equal(seen['binding:profile']?.parent_name, bed.instances[0]?.port.id);
+  assert.deepEqual(
+    (await pairsOf('node1')).filter((pair) => pair.startsWith('10.20.')),
+    [],
+  );
+
+  assert.match(await bed.causeway('explain', 'network', 'tagged'), /node1 +10\.20\.0\.\d+\/29 +sub-ports of its trunk, VLANs 2 to 9/);
+
+  const opened = { instance: () => instanceOpens(first, 8001), near: () => containerOpens(1, 'near1', [first, 8001]) };
+  assert.deepEqual([await opened.instance(), await opened.near(), await containerOpens(2, 'far2', [first, 8001])], [false, false, false]);
+  const rule = await admit({ protocol: 'tcp', port_range_min: 8001, port_range_max: 8001 }, containers);
+  for (const [who, opens] of Object.entries(opened)) await until(`the open port to be reached from the ${who}`, opens, patience);
+  await until('it to be reached from the other host', () => containerOpens(2, 'far2', [first, 8001]), patience);
+  await until('the other host to be reached', () => containerOpens(1, 'near1', [far, 8001]), patience);
+  await until('the one that asked to be reached, too', () => containerOpens(1, 'web1', [near, 8001]), patience);
+  const closed = [instanceOpens(first, 8002), containerOpens(1, 'near1', [first, 8002]), containerOpens(2, 'far2', [first, 8002])];
+  assert.deepEqual(await Promise.all(closed), [false, false, false]);
+  const neighbours = await instance.ask(['ip', 'neigh', 'show', first], { netOnly: true });
+  assert.match(neighbours, new RegExp(`lladdr ${own?.mac_address}`));
+
+  await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule}`);
+  for (const [who, opens] of Object.entries(opened))
+    await until(`the port to be closed for the ${who}`, async () => !(await opens()), patience);
+});
+
+test("on the host's wire its packets are in the VLAN of its port", { skip }, async () => {
+  const address = await addressOf(1, 'web1');
+  const [port] = await portsBy(`device_owner=trunk:subport&fixed_ips=ip_address%3D${address}`);
+  const [trunk] = await bed.member.get<{ sub_ports: { port_id: string; segmentation_id: number }[] }[]>(
+    'neutron',
+    '/v2.0/trunks?name=node1',
+    'trunks',
+  );
+  const vlan = trunk?.sub_ports.find(({ port_id: id }) => id === port?.id)?.segmentation_id;
+  await using capture = await Capture.start(bed.host(1).spawn(tcpdump('-e', '-i', 'eth0', 'host', address, 'or', 'vlan')));
+  const icmp = await admit({ protocol: 'icmp', remote_ip_prefix: subnet });
+  await until('the instance to be reached', () => bed.pings(1, 'web1', '10.20.0.50'), patience);
+  await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${icmp}`);
+  const has = (what: RegExp): Promise<void> => until(String(what), () => what.test(capture.text), patience).then(() => undefined);
+  await has(new RegExp(`${port?.mac_address} > .* vlan ${vlan}, .*${address} > 10.20.0.50: ICMP echo request`));
+  await has(new RegExp(`> ${port?.mac_address}, .* vlan ${vlan}, .*10.20.0.50 > ${address}: ICMP echo reply`));
+});
+
+test('with sub-ports in stock containers start without a call to Neutron, and more are made before they run out', { skip }, async () => {
+  const first = await calls();
+  for (let index = 0; index < 3; index++) await bed.docker(1, 'run', '--rm', '--network', 'tagged', boxImage.name, 'true');
+  assert.equal(await calls(), first, 'calls to Neutron of three container starts');
+  const names = Array.from({ length: 8 }, (_, index) => `stock${index}`);
+  for (const name of names) await until(`${name} to run`, () => bed.run(1, name, 'tagged').then(() => true), patience);
+  const made = (await subPorts()).length;
+  assert.ok(made > 16, `${made} sub-ports`);
+  await bed.docker(1, 'rm', '--force', ...names);
+});
+
+test('a controller that is killed while it makes ports leaves none, and with the network all go', { skip }, async () => {
+  const label = 'causeway.causeway.node2';
+  const stray = { network_id: bed.site.network, name: 'left', description: label };
+  await bed.member.send('neutron', 'POST', '/v2.0/ports', { port: stray });
+  const earlier = await calls();
+  const range = ['--subnet', subnet, '--ip-range', '10.20.0.64/26'];
+  await bed.causeway('network', 'create', 'other', '--model', 'neutron', '--neutron-network', 'hosts', ...range);
+  await bed.untilKnown(2, 'other');
+  const start = bed.run(2, 'late', 'other').catch(() => undefined);
+  await until('ports to be asked for', async () => (await calls()) > earlier + 3, { timeoutMs: 120_000, intervalMs: 20 });
+  await killController(bed.cloud.controller);
+  await start;
+  await keepCloud();
+  await bed.docker(2, 'rm', '--force', 'late').catch(() => undefined);
+  for (const [index, name] of [
+    [1, 'web1'],
+    [1, 'near1'],
+    [2, 'far2'],
+  ] as const)
+    await bed.docker(index, 'rm', '--force', name);
+  for (const name of ['tagged', 'other'])
+    await until(`${name} to be removed`, async () => (await bed.tryCauseway(['network', 'rm', '--yes', name])).status === 0, patience);
+  await until('all of their ports to be gone', async () => (await subPorts()).length === 0, patience);
+  for (const name of ['causeway-node1', 'causeway-node2'])
+    await until(`every port ${name} to be gone`, async () => (await portsBy(`name=${name}`)).length === 0, patience);
+  await until('what was left to be gone', async () => (await portsBy(`description=${label}`)).length === 0, patience);
+  for (const index of [1, 2]) {
+    const rules = await bed.host(index).ask(['ip', 'rule'], { netOnly: true });
+    assert.doesNotMatch(rules, /lookup 197/);
+  }
 });

@@ -5,6 +5,7 @@ import type { Journal } from '#api/local.ts';
 import { contains, type Ip } from '#model/ip.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { refusalOf } from '#model/block.ts';
+import { mayHaveMore } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
 import type { AddressFacts, Clock, ClusterAddresses } from './address-cluster.ts';
 import { heldOf, isIdle, Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
@@ -276,9 +277,8 @@ export class AddressBook implements Disposable {
   }
 
   #mayClaim({ network, ledger }: Known): boolean {
-    const { blocksPerHost } = network.choices.address;
-    const has = [...ledger.blocks.values()].filter((block) => block.record.status !== 'released').length;
-    return blocksPerHost === 0 || has < blocksPerHost;
+    const held = [...ledger.blocks.values()].flatMap(({ record }) => (record.status === 'released' ? [] : record));
+    return mayHaveMore(network, held);
   }
 
   async #claimAround(known: Known, ip: Ip): Promise<Block> {
@@ -293,7 +293,8 @@ export class AddressBook implements Disposable {
     if (!this.#mayClaim(known)) throw new Fault('exhausted', `No free address in this host's blocks of ${known.pool.cidr}`);
     const key = known.pool.id;
     const claim = async (): Promise<void> => {
-      const block = await this.#cluster.claimBlock({ network: known.pool.network, pool: key });
+      const has = known.ledger.blocks.size;
+      const block = await this.#cluster.claimBlock({ network: known.pool.network, pool: key, has });
       if (!this.#isClosed) this.#addClaimed(block);
     };
     const running = this.#claiming.get(key) ?? claim().finally(() => this.#claiming.delete(key));

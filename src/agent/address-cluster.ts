@@ -14,7 +14,7 @@ export interface ClusterAddresses {
    * Without `ip`: a new block for this host, with room inside the pool's range. With `ip`: the block that covers it,
    * whichever host has it, or a new one for this host. Faults: `exhausted` (no block left), `unavailable`, `timeout`.
    */
-  claimBlock(request: { readonly network: string; readonly pool: string; readonly ip?: Ip }): Promise<Block>;
+  claimBlock(request: { readonly network: string; readonly pool: string; readonly ip?: Ip; readonly has?: number }): Promise<Block>;
   /** Every block of the pool, whichever host has it: a host that does not take part in a network does not watch its blocks. */
   blocksOf(network: string, pool: string): Promise<readonly Block[]>;
   /**

@@ -129,8 +129,9 @@ export class Ledger {
   /** Adds a block or, when it is known, takes over its revision and makes it active. Loose addresses inside move into it. */
   putBlock(block: Block, quietUntil: number): LedgerBlock {
     const pool = this.pool(block.pool);
-    const { id, network, cidr, revision } = block;
-    const record: BlockRecord = { id, network, pool: block.pool, cidr, revision, status: 'active', quietUntil };
+    const { id, network, cidr, revision, vlan } = block;
+    const kept = vlan === undefined ? {} : { vlan };
+    const record: BlockRecord = { id, network, pool: block.pool, cidr, revision, status: 'active', quietUntil, ...kept };
     return this.transaction(() => {
       this.#journal.put(blockKey(id), record);
       const entry: LedgerBlock = { record, state: { ...emptyAllocation, quietUntil } };

@@ -15,6 +15,8 @@ export interface BlockRecord {
   readonly revision: number;
   readonly status: 'active' | 'releasing' | 'released';
   readonly quietUntil: number;
+  /** Of Block. */
+  readonly vlan?: number;
 }
 
 /** A held address that no block of this host covers: borrowed, given by somebody else, or left from a block that went away. */
@@ -53,6 +55,7 @@ const blockSchema = v.object({
   revision: count,
   status: v.picklist(['active', 'releasing', 'released']),
   quietUntil: count,
+  vlan: v.exactOptional(count),
 });
 
 const heldEntries = { owner: text, sequence: count, since: count, endpoint: v.exactOptional(text) };

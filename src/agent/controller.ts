@@ -55,8 +55,9 @@ function addressesOf(client: Client, host: string, network: NetworkOf): ClusterA
     (await client.all('blocks', { network: id })).filter((block) => block.pool === pool);
   return {
     blocksOf,
-    async claimBlock({ network: id, pool, ip }) {
-      const chooser = network(id)?.labels[ipamHostLabel] ?? host;
+    async claimBlock({ network: id, pool, ip, has }) {
+      const of = network(id);
+      const chooser = of?.labels[ipamHostLabel] ?? host;
       try {
         return await client.claimBlock({
           network: id,
@@ -64,6 +65,8 @@ function addressesOf(client: Client, host: string, network: NetworkOf): ClusterA
           host,
           prefer: chooser === host ? 'low' : 'high',
           ...(ip === undefined ? {} : { ip }),
+          // Elsewhere it says nothing, and an older controller does not know it.
+          ...(of?.neutron === undefined || has === undefined ? {} : { has }),
         });
       } catch (error) {
         if (ip === undefined || !isFault(error, 'exists')) throw error;

@@ -2,6 +2,7 @@
 // endpoints from the journal, and the kernel only through the loop.
 import type { AddressRoom, AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink } from '#api/local.ts';
 import { contains, familyOf, hostPrefix, parseIp, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
+import { mayHaveMore } from '#model/claims.ts';
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
 import { domainName, endpointLink, endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
@@ -282,7 +283,8 @@ export class HostAgent implements LocalAgent {
     const room = addresses.room(pool);
     const network = view.snapshot.networks.get(view.snapshot.pools.get(pool)?.network ?? '');
     // Other hosts' addresses and further blocks are for the asking, where the network permits them.
-    const isClosed = network !== undefined && network.choices.address.blocksPerHost === 1 && !network.choices.address.borrow;
+    const own = [...view.snapshot.blocks.values()].filter((block) => block.pool === pool && block.host === this.host);
+    const isClosed = network !== undefined && !mayHaveMore(network, own) && !network.choices.address.borrow;
     return { ...room, isExhausted: room.free === 0 && (isClosed || this.#shortage.has(pool)) };
   }
 

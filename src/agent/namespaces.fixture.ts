@@ -186,6 +186,11 @@ export class Wire implements Disposable {
     this.#here.ip('link', 'set', 'wire', 'up');
   }
 
+  /** From now on everything comes out everywhere: nobody is looked for where he was seen last. */
+  hub(): void {
+    this.#here.ip('link', 'set', 'wire', 'type', 'bridge', 'ageing_time', '0');
+  }
+
   #netns(name: string): string {
     createNetns(this.folder, name, () => spawnSync('ip', ['link', 'set', 'lo', 'up'], { env: environment }));
     this.#names.push(name);

@@ -23,6 +23,7 @@ const order = [
   'element',
   // Packets for an address come as soon as it is answered for.
   'proxy',
+  'trunk',
   'shaper',
   'fast',
   'bird',

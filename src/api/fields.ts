@@ -65,6 +65,7 @@ const whole = (from: number, to: number): Schema<number> =>
   );
 export const port: Schema<number> = whole(1, 65535);
 export const vni: Schema<number> = whole(1, 0xffffff);
+export const vlan: Schema<number> = whole(1, 4094);
 export const mtu: Schema<number> = whole(576, 65535);
 export const hostIndex: Schema<number> = whole(1, 65535);
 export const count: Schema<number> = whole(0, Number.MAX_SAFE_INTEGER);

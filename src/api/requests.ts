@@ -16,6 +16,7 @@ import {
   type EndpointRequest,
   family,
   modelName,
+  mostGroups,
   ownStatus,
   protocol,
   underlay,
@@ -51,7 +52,13 @@ export const networkRequest: Schema<NetworkRequest> = v.strictObject({
   blockLength4: optional(field.blockLength4),
   blockLength6: optional(field.blockLength6),
   labels: optional(field.labels),
-  neutron: optional(v.strictObject({ network: cloudName, subnet: optional(cloudName) } satisfies EntriesOf<NeutronRequest>)),
+  neutron: optional(
+    v.strictObject({
+      network: cloudName,
+      subnet: optional(cloudName),
+      groups: optional(field.listOf(cloudName, mostGroups)),
+    } satisfies EntriesOf<NeutronRequest>),
+  ),
 } satisfies EntriesOf<NetworkRequest>);
 
 /** One more pool for a network that exists; `network` is an id or a name. */
@@ -118,6 +125,8 @@ export interface ClaimRequest {
   readonly ip?: Ip;
   /** Which end of the pool to begin at; `low` unless told. */
   readonly prefer?: 'low' | 'high';
+  /** Blocks of the pool that the host knows to have; where it has more it is answered with one of them. None unless told. */
+  readonly has?: number;
 }
 export const claimRequest: Schema<ClaimRequest> = v.strictObject({
   network: field.anyId,
@@ -125,6 +134,7 @@ export const claimRequest: Schema<ClaimRequest> = v.strictObject({
   host: field.name,
   ip: optional(field.ip),
   prefer: optional(v.picklist(['low', 'high'])),
+  has: optional(field.count),
 } satisfies EntriesOf<ClaimRequest>);
 
 /** By the borrower; asking again with the same `id` is answered with the loan as it is. */

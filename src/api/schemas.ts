@@ -42,6 +42,8 @@ const meta = {
   labels: field.labels,
 } satisfies EntriesOf<Meta>;
 
+/** Of a container's port. */
+export const mostGroups = 32;
 export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'calico', 'neutron', 'swarm']);
 export const carryName: Schema<Choices['carry']> = v.picklist([
   'vxlan',
@@ -147,7 +149,13 @@ const network: Schema<Network> = v.strictObject({
   mtu: optional(field.mtu),
   attachable: field.flag,
   addressing,
-  neutron: optional(v.strictObject({ network: field.anyId, subnet: field.anyId } satisfies EntriesOf<NeutronPlace>)),
+  neutron: optional(
+    v.strictObject({
+      network: field.anyId,
+      subnet: field.anyId,
+      groups: optional(field.listOf(field.anyId, mostGroups)),
+    } satisfies EntriesOf<NeutronPlace>),
+  ),
   names: optional(v.literal('elsewhere')),
   present: optional(v.literal('always')),
   deletedAt: optional(field.timestamp),
@@ -183,6 +191,7 @@ const block: Schema<Block> = v.strictObject({
   cidr: field.cidr,
   host: field.name,
   loans: field.listOf(loan, 4096),
+  vlan: optional(field.vlan),
 } satisfies EntriesOf<Block>);
 
 const publishedPort: Schema<PublishedPort> = v.strictObject({

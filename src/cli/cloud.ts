@@ -146,6 +146,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
       place,
       steps: planned.steps.map(stepData),
       quotas: planned.quotas,
+      forecast: planned.forecast,
       needs: planned.needs.map(needData),
       exposures: planned.reached,
       problems: planned.problems,
@@ -159,6 +160,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
         needsText(look, planned),
         reachedText(look, planned),
         quotasText(look, planned.quotas),
+        forecastText(planned),
         problemsText(look, planned),
       ].join(''),
   };
@@ -227,6 +229,11 @@ const quotasText = (look: Look, quotas: readonly QuotaUse[]): string =>
       { title: 'LIMIT', value: ({ limit }) => limitText(limit) },
     ]),
   );
+
+const forecastText = ({ forecast }: CloudPlan): string =>
+  forecast === undefined
+    ? ''
+    : `  The ${forecast.left} ports that are left are enough for ${forecast.pools} more pools of ${forecast.poolSize} for hosts' containers.\n`;
 
 const problemsText = (look: Look, { problems }: CloudPlan): string =>
   problems.length === 0 ? '' : section(look, 'Problems', problems.map((one) => `  ${one}\n`).join(''));

@@ -3,8 +3,8 @@
 import { describeChoices, models } from '#drivers/models.ts';
 import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
 import { passagesOf } from '#drivers/passages.ts';
-import { familyOf } from '#model/ip.ts';
-import type { Host, Network } from '#model/resources.ts';
+import { type Cidr, cidrSize, familyOf } from '#model/ip.ts';
+import type { Block, Host, Network } from '#model/resources.ts';
 import { agentView, type HeldObjects, heldObjects } from './agent.ts';
 import { all } from './client.ts';
 import { completes, examples, type Group } from './command.ts';
@@ -86,11 +86,13 @@ function heldText(host: string, members: number, held: HeldObjects | undefined):
 async function explainNetwork(session: Session, [name = '']: readonly string[], options: { host?: string | true }): Promise<Answer> {
   const client = await session.client();
   const found = await client.get('networks', name);
-  const [hosts, endpoints, pools] = await Promise.all([
+  const [hosts, endpoints, pools, blocks] = await Promise.all([
     all(client, 'hosts'),
     all(client, 'endpoints', { network: found.id }),
     all(client, 'pools', { network: found.id }),
+    found.neutron === undefined ? [] : all(client, 'blocks', { network: found.id }),
   ]);
+  const ports = portsOf(blocks);
   const choices = describeChoices(found.choices);
   const docker = found.choices.carry === 'docker';
   const sums = docker ? [] : sumsOf(found, hosts);
@@ -112,6 +114,7 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
       choices,
       mtu: sums,
       passages,
+      ...(found.neutron === undefined ? {} : { ports }),
       ...(here === undefined ? {} : { host: here, objects, ...(held === undefined ? {} : { held }) }),
     },
     text: (look) =>
@@ -146,6 +149,7 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
             'Nothing beyond what the hosts already exchange.',
           ),
         ),
+        ...(found.neutron === undefined ? [] : [section(look, "Containers' ports in Neutron", portsTable(look, ports))]),
         ...(here === undefined
           ? ['\nRun this on a host of the network, or add --host NAME, to see the kernel objects and the commands that show them.\n']
           : [
@@ -162,6 +166,37 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
       ].join(''),
   };
 }
+
+/** Of the ports that a host has of the cloud for its containers. */
+interface HostPorts {
+  readonly host: string;
+  readonly cidr: Cidr;
+  /** Of its addresses, in their order; absent where they are pairs of the host's port. */
+  readonly vlans?: { readonly first: number; readonly last: number };
+}
+
+const portsOf = (blocks: readonly Block[]): HostPorts[] =>
+  blocks
+    .map(({ host, cidr, vlan }) =>
+      vlan === undefined ? { host, cidr } : { host, cidr, vlans: { first: vlan, last: vlan + Number(cidrSize(cidr)) - 1 } },
+    )
+    .toSorted((a, b) => (`${a.host} ${a.cidr}` < `${b.host} ${b.cidr}` ? -1 : 1));
+
+const portsTable = (look: Look, ports: readonly HostPorts[]): string =>
+  table(
+    look,
+    ports,
+    [
+      { title: 'HOST', value: ({ host }) => host },
+      { title: 'ADDRESSES', value: ({ cidr }) => cidr },
+      {
+        title: 'PORTS ARE',
+        value: ({ vlans }) =>
+          vlans === undefined ? "address pairs of the host's port" : `sub-ports of its trunk, VLANs ${vlans.first} to ${vlans.last}`,
+      },
+    ],
+    'None yet: a host has them made for its first container.',
+  );
 
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
 

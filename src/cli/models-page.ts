@@ -20,6 +20,7 @@ const survey: Survey = {
   network: { name: 'hosts', mtu: 1442, families: [4] },
   instances: 1,
   unguarded: 0,
+  parents: 0,
   quotas: {},
   routers: ['main'],
   rights: { pairs: 'yes', portSecurity: 'yes' },

@@ -30,6 +30,7 @@ interface CreateOptions {
   readonly label?: readonly string[];
   readonly neutronNetwork?: string;
   readonly neutronSubnet?: string;
+  readonly neutronSecurityGroup?: readonly string[];
 }
 
 /** One subnet and what belongs to it. */
@@ -72,11 +73,16 @@ export function poolsFrom(options: CreateOptions): readonly PoolRequest[] | unde
   return requests.length === 0 ? undefined : requests;
 }
 
-/** Fault `invalid` for a subnet without its network. */
-function neutronOf({ neutronNetwork: network, neutronSubnet: subnet }: CreateOptions): Pick<NetworkRequest, 'neutron'> {
-  if (network !== undefined) return { neutron: { network, ...(subnet === undefined ? {} : { subnet }) } };
-  if (subnet === undefined) return {};
-  throw new Fault('invalid', 'A subnet of Neutron without its network', { field: 'neutron-subnet', hint: 'Give --neutron-network too.' });
+/** Fault `invalid` for what is Neutron's without a network. */
+function neutronOf({ neutronNetwork: network, ...options }: CreateOptions): Pick<NetworkRequest, 'neutron'> {
+  const { neutronSubnet: subnet, neutronSecurityGroup: groups } = options;
+  const rest = { ...(subnet === undefined ? {} : { subnet }), ...(groups === undefined ? {} : { groups }) };
+  if (network !== undefined) return { neutron: { network, ...rest } };
+  if (subnet === undefined && groups === undefined) return {};
+  throw new Fault('invalid', `${subnet === undefined ? 'Security groups' : 'A subnet'} of Neutron without a network`, {
+    field: subnet === undefined ? 'neutron-security-group' : 'neutron-subnet',
+    hint: 'Give --neutron-network too.',
+  });
 }
 
 async function create(session: Session, [name = '']: readonly string[], options: CreateOptions): Promise<Answer> {
@@ -133,6 +139,7 @@ export function buildCreate(network: Command, act: Act): void {
     .option('--block-length6 <bits>', 'the same for IPv6', integer(32, 128))
     .option('--neutron-network <network>', "model neutron: the cloud's network in which every container gets a port, by name or id")
     .option('--neutron-subnet <subnet>', 'its subnet, where it has several')
+    .option('--neutron-security-group <group>', "of containers' own ports, where they are sub-ports of a trunk; repeatable", collect)
     .option('--label <key=value>', 'label; repeatable', collect);
   completes(made, 'tenants', '--tenant');
   made.options.find(({ long }) => long === '--model')?.choices([...modelNames]);
@@ -144,6 +151,7 @@ export function buildCreate(network: Command, act: Act): void {
     'causeway network create both --subnet 10.30.0.0/16 --subnet fd00:30::/64',
     'causeway network create flat --model flannel --carry host-gateway',
     'causeway network create ports --model neutron --neutron-network hosts',
+    'causeway network create web --model neutron --neutron-network hosts --neutron-security-group web',
   );
   act<CreateOptions>(made, create);
 }

@@ -1,6 +1,17 @@
 // Which kernel objects implement a network on a host, and the command that shows each: for people who trust `ip`, `bridge`
 // and `nft` more than us. Names follow from ids (model/numbers.ts), so nothing has to be asked of the kernel.
-import { domainName, endpointLink, routeProtocol, tableName, uplink, uplinkLink, vxlanLink, wireguardLink } from '#model/numbers.ts';
+import {
+  domainName,
+  endpointLink,
+  routeProtocol,
+  tableName,
+  trunkPriority,
+  trunkTable,
+  uplink,
+  uplinkLink,
+  vxlanLink,
+  wireguardLink,
+} from '#model/numbers.ts';
 import { type Family, familyOf } from '#model/ip.ts';
 import type { Endpoint, Host, Network } from '#model/resources.ts';
 
@@ -78,7 +89,17 @@ function carryObjects(network: Network, inside: string, { features, families }: 
       ...toBlocks(`dev ${wireguard}`),
     ],
     routes: [{ what: 'way to the router that knows the other hosts', command: `${inside}ip route show default` }],
-    'address-pairs': [{ what: 'addresses that the host answers for on its own link', command: `${inside}ip neigh show proxy` }],
+    'address-pairs': [
+      { what: 'address pairs that the host answers for on its own link', command: `${inside}ip neigh show proxy` },
+      {
+        what: 'which addresses are sub-ports and leave by a table of their own',
+        command: `${inside}ip rule show prio ${trunkPriority + 1}`,
+      },
+      {
+        what: 'link on which they are tagged (eBPF: tc filter show dev LINK egress)',
+        command: `${inside}ip route show table ${trunkTable}`,
+      },
+    ],
     docker: [],
   };
   return byCarry[network.choices.carry];

@@ -38,6 +38,8 @@ export interface Way {
   readonly isRouted?: true;
   /** Each container has a port in Neutron. */
   readonly hasPorts?: true;
+  /** Which is a sub-port of the host's. */
+  readonly isTrunk?: true;
 }
 
 export interface AdvisedModel {
@@ -124,13 +126,17 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
     traits: {
       isolation: no("its containers are on the hosts' own subnet, as instances are"),
       encryption: no("containers' packets are the cloud's to carry"),
-      policy: no("the groups of a host's port hold for all of its containers"),
+      policy: yes('security groups of their own, on hosts whose port is the parent of a trunk'),
       addressable: yes('like an instance, without encapsulation'),
     },
-    ways: [{ carry: 'address-pairs', isPlain: true, adds: [], hasPorts: true }],
+    ways: [
+      { carry: 'address-pairs', isPlain: true, adds: [], hasPorts: true },
+      { carry: 'sub-ports', isPlain: true, adds: [], hasPorts: true, isTrunk: true },
+    ],
     pros: ['nothing is added to a packet by Causeway', 'floating IPs of the cloud lead to a container itself'],
     cons: [
-      'each container takes a port of the quota, an address of the subnet and an address pair of its host',
+      'each container takes a port of the quota and an address of the subnet, and as a sub-port a VLAN of its host, otherwise an address pair',
+      "only hosts whose port is the parent of a trunk have containers' ports as its sub-ports",
       'while Neutron is away only ports in stock are given out',
     ],
   },

@@ -172,3 +172,12 @@ test('routes of a router: a block of flannel per host, of calico as many as the 
   assert.match(of(advice, 'flannel').cons.join(), /30 routes by default \(max_routes\), and 40 are needed/);
   assert.match(of(advise(surveyOf(), needsOf([], { hosts: 2, containers: 600 })), 'flannel').cons.join(), /300 containers on a host/);
 });
+
+test('containers that are sub-ports have groups of their own and need no pairs, where hosts are the parents of trunks', () => {
+  const trunks = surveyOf({ instances: 2, parents: 2, rights: { pairs: 'no', portSecurity: 'no' } });
+  const neutron = of(advise(trunks, needsOf(['policy'], { containers: 300, hosts: 3 })), 'neutron');
+  assert.deepEqual([neutron.carry, neutron.obstacles, neutron.asks.pairs, neutron.asks.rules], ['sub-ports', [], 0, 0]);
+  const none = of(advise(surveyOf({ instances: 2, parents: 1 }), needsOf(['policy'])), 'neutron');
+  assert.match(none.obstacles.join(), /of the ports of 2 instances 1 are parents of trunks|no groups of their own/);
+  assert.equal(of(advise({ ...without('trunk'), instances: 2 }, needsOf([], { containers: 9 })), 'neutron').carry, 'address-pairs');
+});

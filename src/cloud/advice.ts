@@ -149,11 +149,23 @@ function lacking(model: AdvisedName, way: Way, needs: Needs): string[] {
     ...(hasOther('policy') && isPodsOnly(model) && !needs.frontEnds.includes('kubernetes') ? ['no policy for Docker networks'] : []),
     ...(hasOther('encryption') && way.isEncrypted !== true ? [`carried by ${way.carry} it is not encrypted`] : []),
     ...(!needs.features.includes('encryption') && way.isEncrypted === true ? ['encryption costs and is not needed'] : []),
+    ...(hasOther('policy') && way.hasPorts === true && way.isTrunk !== true
+      ? ['as address pairs containers have no groups of their own']
+      : []),
     ...(hasOther('addressable') && way.isPlain !== true ? [`carried by ${way.carry} no router can lead to containers`] : []),
   ];
 }
 
 const isPodsOnly = (model: AdvisedName): boolean => model === 'flannel' || model === 'calico';
+
+/** Of ports it is the hosts' own that decide whether containers' are sub-ports. */
+function ofOtherSort({ hasPorts, isTrunk }: Way, { extensions, instances, parents }: Survey): string[] {
+  if (hasPorts !== true) return [];
+  if (isTrunk !== true)
+    return instances > 0 && parents === instances ? ["all hosts are parents of trunks, so containers' ports are sub-ports"] : [];
+  if (!extensions.includes('trunk')) return ['no port can be the parent of a trunk (extension trunk)'];
+  return parents === instances ? [] : [`of the ports of ${instances} instances ${parents} are parents of trunks`];
+}
 
 /** What the cloud does not let be. */
 function forbidden(way: Way, asks: Asked, survey: Survey): string[] {
@@ -161,6 +173,7 @@ function forbidden(way: Way, asks: Asked, survey: Survey): string[] {
   const needsPairs = isGuarded && asks.pairs > 0;
   return [
     ...(survey.extensions.includes('security-group') ? [] : ['the cloud has no security groups (extension security-group)']),
+    ...ofOtherSort(way, survey),
     ...(needsPairs && !survey.extensions.includes('allowed-address-pairs')
       ? ['the cloud has no address pairs (extension allowed-address-pairs)']
       : []),
@@ -188,9 +201,9 @@ function tooSmall({ left }: Judgement['mtu'], { network: { families } }: Survey)
   return left >= least ? [] : [`a packet would have ${left} bytes at most, and ${least} are the least`];
 }
 
-function crowded({ hasPorts }: Way, { containers, hosts, networks }: Needs): string[] {
+function crowded({ hasPorts, isTrunk }: Way, { containers, hosts, networks }: Needs): string[] {
   const [each, most] = [Math.ceil(containers / hosts), networks * poolSize];
-  return hasPorts !== true || each <= most
+  return hasPorts !== true || isTrunk === true || each <= most
     ? []
     : [`${each} containers on a host are more than the ${most} that its port can have pairs for`];
 }
@@ -221,6 +234,7 @@ function askedOf(way: Way, { survey, needs }: Case): Asked {
   const routes = way.isRouted === true || (way.isPlain === true && needs.features.includes('addressable') && way.hasPorts !== true);
   const ports = way.hasPorts === true ? needs.containers : 0;
   const rest = { ports, routes: routes ? needs.networks * needs.hosts * blocksOf(way, needs) : 0 };
+  if (way.isTrunk === true) return { groups: 0, rules: 0, pairs: 0, ...rest };
   // One pair for each address of a host's pools; the group and its rules are the same for all hosts and networks.
   if (way.hasPorts === true) return { groups: 1, rules: 2, pairs: needs.networks * poolSize, ...rest };
   if (way.as === undefined) return { groups: 0, rules: 0, pairs: 0, ...rest };

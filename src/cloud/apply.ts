@@ -21,7 +21,7 @@ import {
   unfinished,
 } from './plan.ts';
 import { tagOf } from './pairs.ts';
-import { bodyOfPooled, isPooledStep, type PooledPort, type PooledStep } from './pools.ts';
+import { bodyOfPooled, changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
@@ -218,7 +218,7 @@ interface Taking {
 }
 
 async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Taking): Promise<void> {
-  if (isPooledStep(step)) return changePool(neutron, step, (port) => bodyOfPooled(wish.name, idOf(groups, wish.name), port));
+  if (isPooledStep(step)) return changePool(neutron, step, (port) => bodyOfPooled(wish.name, () => idOf(groups, wish.name), port));
   if (isVirtualStep(step)) return changeVirtual(neutron, step, wish.name);
   switch (step.type) {
     case 'make-group':
@@ -249,11 +249,6 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
     case 'release-floating-ip':
       await changeFloatingIp(neutron, tagOf(wish.name), step);
   }
-}
-
-async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort: (port: PooledPort) => object): Promise<void> {
-  if (step.type === 'make-ports') await neutron.createAll('ports', step.ports.map(bodyOfPort));
-  else for (const port of step.ports) await neutron.remove('ports', { id: port.id });
 }
 
 /** Without groups: what passes is decided by those of the host that has the address. */

@@ -7,7 +7,8 @@ import type { Block, Network } from '#model/resources.ts';
 import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
-import type { CloudPlan } from './plan.ts';
+import { type CloudPlan, type CloudState, trunkOf } from './plan.ts';
+import { chooseVlan } from './pools.ts';
 import { sentence } from './sentences.ts';
 import type { PlacedVirtual } from './virtual.ts';
 import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
@@ -142,23 +143,46 @@ export class Keeper {
    * outside is left for later, so that no trouble with it is in the way of containers. Faults: `stale` when another
    * controller keeps the cloud; `unavailable` when something is in the way of the host's port; and as applyWish.
    */
-  async hold<T>(block: Block, commit: () => Promise<T>): Promise<T> {
-    this.#pending.set(block.id, block);
+  async hold<T>(block: Block, commit: (block: Block) => Promise<T>): Promise<T> {
     try {
-      await this.#alone(async () => {
-        const { problems, needs } = await this.#fulfil(innerOf(this.#wish()), true);
+      const held = await this.#alone(async () => {
+        const state = await readState(this.#options.neutron, { ...this.#options.scope, isInnerOnly: true });
+        const placed = this.#placed(block, state);
+        this.#pending.set(block.id, placed);
+        const { problems, needs } = await this.#fulfil(innerOf(this.#wish()), state);
         const name = this.#facts().networks.find(({ id }) => id === block.network)?.name;
         if (needs.some(({ network, isAllowed }) => network === name && !isAllowed)) {
           throw new Fault('unavailable', `Ports for containers of host ${block.host} cannot be used: ${problems.join('; ')}`, {
             hint: 'Mend what is in the way, as "causeway cloud plan" shows it, then start the container again',
           });
         }
+        return placed;
       });
-      return await commit();
+      return await commit(held);
     } finally {
       this.#pending.delete(block.id);
       this.kick();
     }
+  }
+
+  /** With VLANs where the host's port is the parent of a trunk. Faults: `exhausted`; `unsupported` where groups need a trunk. */
+  #placed(block: Block, state: CloudState): Block {
+    const facts = this.#facts();
+    const host = facts.hosts.find(({ id }) => id === block.host)?.name ?? block.host;
+    const trunk = trunkOf(host, this.#wish(), state);
+    if (trunk !== undefined) {
+      const others = facts.blocks.filter((one) => one.host === block.host);
+      return { ...block, vlan: chooseVlan(block.cidr, trunk, others) };
+    }
+    const network = facts.networks.find(({ id }) => id === block.network);
+    if (network?.neutron?.groups === undefined) return block;
+    throw new Fault(
+      'unsupported',
+      `Containers of network ${network.name} have security groups of their own, and the port of host ${host} is no parent of a trunk`,
+      {
+        hint: 'Make it one: openstack network trunk create --parent-port PORT NAME',
+      },
+    );
   }
 
   /** What reads and then writes the cloud, one after the other. */
@@ -230,9 +254,17 @@ export class Keeper {
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
   }
 
-  async #fulfil(wish: Wish, isInnerOnly = false): Promise<CloudPlan> {
+  /** `inner`: the part of the cloud that is inside, as it was read a moment ago; then only that part is looked at. */
+  async #fulfil(wish: Wish, inner?: CloudState): Promise<CloudPlan> {
     const { neutron, scope, place, log } = this.#options;
-    const { steps, plan } = await applyWish(neutron, wish, () => readState(neutron, { ...scope, isInnerOnly }));
+    const isInnerOnly = inner !== undefined;
+    let known = inner;
+    const read = async (): Promise<CloudState> => {
+      const state = known ?? (await readState(neutron, { ...scope, isInnerOnly }));
+      known = undefined;
+      return state;
+    };
+    const { steps, plan } = await applyWish(neutron, wish, read);
     this.#lookedAt = this.#time();
     if (steps.length > 0) {
       this.#changes = steps.map(sentence);

@@ -37,6 +37,9 @@ export interface NeutronPort {
   readonly groups: readonly string[];
   readonly pairs: readonly AddressPair[];
   readonly portSecurity: boolean;
+  readonly description: string;
+  /** Of which it is the parent. */
+  readonly trunk?: { readonly id: string; readonly subPorts: readonly { readonly id: string; readonly vlan: number }[] };
   readonly tags: readonly string[];
   readonly revision: number;
 }
@@ -154,6 +157,12 @@ const subnet: Schema<NeutronSubnet> = v.pipe(
   v.transform(({ network_id: networkId, gateway_ip: gateway, ...rest }) => ({ ...rest, networkId, gateway })),
 );
 
+const subPort: Schema<SubPort> = v.object({ port_id: v.string(), segmentation_type: v.string(), segmentation_id: v.number() });
+const trunkOf = (found: { readonly trunk_id: string; readonly sub_ports: readonly SubPort[] } | undefined): Pick<NeutronPort, 'trunk'> =>
+  found === undefined
+    ? {}
+    : { trunk: { id: found.trunk_id, subPorts: found.sub_ports.map(({ port_id: id, segmentation_id: vlan }) => ({ id, vlan })) } };
+
 const port: Schema<NeutronPort> = v.pipe(
   v.object({
     id: v.string(),
@@ -168,6 +177,8 @@ const port: Schema<NeutronPort> = v.pipe(
     security_groups: v.optional(v.array(v.string()), []),
     allowed_address_pairs: v.optional(v.array(v.object({ ip_address: v.string(), mac_address: v.optional(v.string()) })), []),
     port_security_enabled: v.optional(v.boolean(), true),
+    description: text,
+    trunk_details: v.nullish(v.object({ trunk_id: v.string(), sub_ports: v.array(subPort) })),
     tags,
     revision_number: revision,
   }),
@@ -184,6 +195,8 @@ const port: Schema<NeutronPort> = v.pipe(
     groups: found.security_groups,
     pairs: found.allowed_address_pairs,
     portSecurity: found.port_security_enabled,
+    description: found.description,
+    ...trunkOf(found.trunk_details ?? undefined),
     tags: found.tags,
     revision: found.revision_number,
   })),
@@ -294,7 +307,7 @@ const trunk: Schema<Trunk> = v.pipe(
     name: text,
     port_id: v.string(),
     status: text,
-    sub_ports: v.array(v.object({ port_id: v.string(), segmentation_type: v.string(), segmentation_id: v.number() })),
+    sub_ports: v.array(subPort),
     revision_number: revision,
   }),
   v.transform(({ port_id: portId, sub_ports: subPorts, revision_number, ...rest }) => ({

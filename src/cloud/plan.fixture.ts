@@ -22,6 +22,7 @@ export const portOf = (index: number, changes: Partial<NeutronPort> = {}): Neutr
   groups: ['theirs'],
   pairs: [],
   portSecurity: true,
+  description: '',
   tags: [],
   revision: 1,
   ...changes,
@@ -94,18 +95,36 @@ function made(rule: WishedRule, group: string, hosts: string | undefined): Secur
   };
 }
 
+const withTrunks = (state: CloudState, change: (trunk: NeutronPort['trunk'] & {}) => NeutronPort['trunk'] & {}): CloudState => ({
+  ...state,
+  ports: state.ports.map((port) => (port.trunk === undefined ? port : { ...port, trunk: change(port.trunk) })),
+});
+const attach = (state: CloudState, id: string, subPorts: readonly { readonly id: string; readonly vlan: number }[]): CloudState => {
+  const ids = new Set(subPorts.map((one) => one.id));
+  const owned = { ...state, ports: state.ports.map((port) => (ids.has(port.id) ? { ...port, owner: 'trunk:subport' } : port)) };
+  return withTrunks(owned, (trunk) => (trunk.id === id ? { ...trunk, subPorts: [...trunk.subPorts, ...subPorts] } : trunk));
+};
+
+const idOf = (ip: string): string => `pooled ${ip}`;
+
 function performPorts(wish: Wish, state: CloudState, step: PooledStep): CloudState {
-  if (step.type === 'remove-ports') return { ...state, ports: state.ports.filter((port) => !step.ports.includes(port)) };
-  const come = step.ports.map(({ host, place, ip }): NeutronPort => ({
-    ...portOf(9),
-    id: `pooled ${ip}`,
-    networkId: place.network,
-    owner: portOwner,
-    device: deviceOf(wish.name, host),
-    addresses: [{ ip, subnetId: place.subnet }],
-    groups: [ourGroups(wish, state.groups).kept.get(wish.name)?.id ?? 'nowhere'],
-  }));
-  return { ...state, ports: [...state.ports, ...come] };
+  if (step.type === 'attach-ports') return attach(state, step.trunk, step.ports);
+  if (step.type === 'remove-ports') {
+    const gone = new Set(step.attached.flatMap(({ ports }) => ports));
+    const detached = withTrunks(state, (trunk) => ({ ...trunk, subPorts: trunk.subPorts.filter(({ id }) => !gone.has(id)) }));
+    const ids = new Set(step.ports.map(({ id }) => id));
+    return { ...detached, ports: detached.ports.filter(({ id }) => !ids.has(id)) };
+  }
+  const come = step.ports.map(({ host, place, ip, vlan }): NeutronPort => {
+    const label = deviceOf(wish.name, host);
+    const port = { ...portOf(9), id: idOf(ip), networkId: place.network, addresses: [{ ip, subnetId: place.subnet }] };
+    return vlan === undefined
+      ? { ...port, owner: portOwner, device: label, groups: [ourGroups(wish, state.groups).kept.get(wish.name)?.id ?? 'nowhere'] }
+      : { ...port, owner: '', device: '', description: label, groups: place.groups ?? ['default'] };
+  });
+  const after = { ...state, ports: [...state.ports, ...come] };
+  const subPorts = step.ports.flatMap(({ ip, vlan }) => (vlan === undefined ? [] : [{ id: idOf(ip), vlan }]));
+  return step.trunk === undefined ? after : attach(after, step.trunk, subPorts);
 }
 
 function performVirtual({ name }: Wish, state: CloudState, step: VirtualStep): CloudState {

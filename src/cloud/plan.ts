@@ -2,7 +2,7 @@
 // go first, then a group gets its new rules and loses its old ones, and only then do ports join it: at no moment more is open for any
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
-import { type Cidr, covers, parseCidr } from '#model/ip.ts';
+import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
 import { type BalancerPlan, balancerPlan, type BalancerStep, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import type {
@@ -17,8 +17,8 @@ import type {
   SecurityGroupRule,
 } from './neutron-schemas.ts';
 import { eachTag, fitted, isPlain, pairsOf, pairsOfTags, pairText, rangeOf, rangesOfTags, rangeTag, tagOf } from './pairs.ts';
-import { deviceOf, isPooled, type PooledStep } from './pools.ts';
-import { type QuotaUse, quotasOf } from './quotas.ts';
+import { isPooled, poolSteps, type PooledStep } from './pools.ts';
+import { forecastOf, type PortForecast, quotasOf, type QuotaUse } from './quotas.ts';
 import { isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
 import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
 
@@ -78,6 +78,8 @@ export interface CloudPlan {
   readonly steps: readonly Step[];
   readonly needs: readonly (Need & { readonly isAllowed: boolean })[];
   readonly quotas: readonly QuotaUse[];
+  /** Absent where there is no such network, or no limit. */
+  readonly forecast?: PortForecast | undefined;
   /** Exposures that have a floating IP, or are about to. */
   readonly reached: readonly Reached[];
   /** Addresses that move between hosts, as far as the cloud has them: for the hosts to know. */
@@ -89,7 +91,7 @@ export interface CloudPlan {
 /** `blocks`: which needs are not met because of it. */
 interface Problem {
   readonly text: string;
-  readonly blocks: 'all' | 'pairs' | 'routes' | 'nothing';
+  readonly blocks: 'all' | 'pairs' | 'sub-ports' | 'routes' | 'nothing';
   /** Of pairs: ranges that are not allowed. */
   readonly left?: readonly Cidr[];
 }
@@ -141,7 +143,8 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
         text: `Network ${network} is carried by a router, and none is named: use --routes, with a controller --cloud-routes`,
         blocks: 'routes',
       });
-  const pooled = pooledPorts(wish, state);
+  const pooled = poolSteps({ name: wish.name, ports: wish.ports, trunkOf: (host) => trunkOf(host, wish, state) }, state.ports);
+  for (const text of trunkTroubles(wish, state)) problems.push({ text, blocks: 'sub-ports' });
   const steps: Step[] = [
     ...floating.releases,
     ...balancers.removals,
@@ -150,10 +153,10 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
     ...rules.filter(({ missing }) => missing.length > 0).map(({ group, missing }): Step => ({ type: 'add-rules', group, rules: missing })),
     ...rules.filter(({ old }) => old.length > 0).map(({ group, old }): Step => ({ type: 'remove-rules', group, rules: old })),
     // Before the pairs: a port that is made finds its host's, and a pair finds its port.
-    ...pooled.missing,
+    ...pooled.first,
     ...virtual.made,
     ...ports.filter((step) => !isLeaving(step)),
-    ...(pooled.left.length > 0 ? [{ type: 'remove-ports' as const, ports: pooled.left }] : []),
+    ...pooled.last,
     ...virtual.left,
     ...routeSteps(wish, state),
     ...balancers.changes,
@@ -163,36 +166,26 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
       .filter(({ rules: found }) => found.some(isOurRule))
       .map(({ name, rules: found }): Step => ({ type: 'remove-rules', group: name, rules: found.filter(isOurRule) })),
   ];
-  const quotas = quotasOf(steps, state.quotas);
+  const poolSize = Math.max(0, ...wish.needs.map((need) => need.poolSize ?? 0));
+  const quotas = quotasOf(steps, state.quotas, poolSize > 0);
+  const forecast = forecastOf(quotas, poolSize);
   for (const { name, limit, most } of quotas)
     if (limit >= 0 && most > limit) {
       const text = `The quota of ${name.replaceAll('_', ' ')}s is exhausted: ${most} are needed, ${limit} allowed`;
       problems.push({ text, blocks: 'all' });
     }
+  if (forecast?.pools === 0) {
+    const text = `The quota of ports has ${forecast.left} left, and a pool takes ${forecast.poolSize}: a host whose ports are used up gets no more`;
+    problems.push({ text, blocks: 'nothing' });
+  }
   return {
     steps,
+    forecast,
     needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })),
     quotas,
     reached: floating.reached,
     placed: virtual.placed,
     problems: problems.map(({ text }) => text),
-  };
-}
-
-/** Ports for containers that are to be made, by one call a block, and those that nothing wants any more. */
-function pooledPorts({ name, ports }: Wish, state: CloudState): { missing: Step[]; left: NeutronPort[] } {
-  const ours = state.ports.filter((port) => isPooled(name, port));
-  const keyOf = (host: string, ip: string): string => `${deviceOf(name, host)} ${ip}`;
-  const there = new Set(ours.flatMap(({ device, addresses }) => addresses.map(({ ip }) => `${device} ${ip}`)));
-  const wanted = new Set(ports.flatMap(({ host, blocks }) => blocks.flatMap(({ addresses }) => addresses.map((ip) => keyOf(host, ip)))));
-  return {
-    missing: ports.flatMap(({ host, blocks }) =>
-      blocks.flatMap(({ place, addresses }): Step[] => {
-        const lacking = addresses.filter((ip) => !there.has(keyOf(host, ip))).map((ip) => ({ host, place, ip }));
-        return lacking.length === 0 ? [] : [{ type: 'make-ports', host, ports: lacking }];
-      }),
-    ),
-    left: ours.filter(({ device, addresses }) => !addresses.some(({ ip }) => wanted.has(`${device} ${ip}`))),
   };
 }
 
@@ -268,6 +261,21 @@ const withPairs = (wish: Wish, { pairs }: VirtualPlan): Wish => ({
 function portOf(host: string, { ports }: Wish, state: CloudState): NeutronPort | string {
   const wished = ports.find((one) => one.host === host);
   return wished === undefined ? `host ${host} is not known` : findPort(wished, state.ports);
+}
+
+/** Undefined also where the host's port is not found, which is told elsewhere. */
+export function trunkOf(host: string, wish: Wish, state: CloudState): NeutronPort['trunk'] {
+  const port = portOf(host, wish, state);
+  return typeof port === 'string' ? undefined : port.trunk;
+}
+
+function trunkTroubles(wish: Wish, state: CloudState): string[] {
+  return wish.ports
+    .filter(({ host, tagged = [] }) => tagged.length > 0 && trunkOf(host, wish, state) === undefined)
+    .map(
+      ({ host }) =>
+        `The port of host ${host} is no parent of a trunk any more, and its containers' ports were sub-ports: make it one again`,
+    );
 }
 
 /** A host's port, or why there is none to speak of. */
@@ -381,13 +389,16 @@ function isAllowed(need: Need, steps: readonly Step[], problems: readonly Proble
   const isBlocked = ({ blocks, left = [] }: Problem): boolean =>
     blocks === 'all' ||
     (blocks === 'pairs' && need.pairs.some((range) => left.some((one) => covers(one, range)))) ||
+    (blocks === 'sub-ports' && need.subPorts !== undefined) ||
     (blocks === 'routes' && need.isByRouter === true);
   if (problems.some(isBlocked)) return false;
   const isMissing = ({ destination }: ExtraRoute): boolean =>
     need.isByRouter === true && need.pairs.some((range) => covers(range, parseCidr(destination)));
   const keys = new Set(need.rules.map(keyOfRule));
+  const isLacking = ({ ip }: { readonly ip: Ip }): boolean => need.subPorts?.includes(ip) === true;
   return !steps.some(
     (step) =>
+      ((step.type === 'make-ports' || step.type === 'attach-ports') && step.ports.some(isLacking)) ||
       (step.type === 'change-routes' && step.change.add.some(isMissing)) ||
       (step.type === 'add-rules' && step.rules.some((rule) => keys.has(keyOfRule(rule)))) ||
       (step.type === 'change-port' &&

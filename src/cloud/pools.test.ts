@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr } from '#model/ip.ts';
+import type { Block } from '#model/resources.ts';
+import type { NeutronPort } from './neutron-schemas.ts';
 import { planCloud } from './plan.ts';
+import { chooseVlan } from './pools.ts';
 import { perform, portOf, stateOf } from './plan.fixture.ts';
 import { type CloudFacts, emptyWish, keyOfRule, type Wish, wishOf } from './wish.ts';
 
@@ -80,6 +83,71 @@ test('quotas of ports are foretold, and more pairs than a port takes', () => {
     { name: 'port', limit: 5, before: 2, after: 6, most: 6 },
   );
   assert.match(problems.join(), /quota of ports is exhausted: 6 are needed, 5 allowed/);
+  const roomy = stateOf({ quotas: { port: { limit: 100, used: 80 } } });
+  assert.deepEqual(planCloud(wishOf(facts, 'cw'), roomy).forecast, { left: 16, poolSize: 4, pools: 4 });
+  const full = planCloud(wishOf({ ...facts, blocks: [] }, 'cw'), stateOf({ quotas: { port: { limit: 5, used: 3 } } }));
+  assert.deepEqual(full.forecast, { left: 2, poolSize: 4, pools: 0 });
+  assert.match(full.problems.join(), /2 left, and a pool takes 4/);
   const large = makeBlock({ ...pool, blockLength: 28 }, 2048, 'host-1');
   assert.match(planCloud(wishOf({ ...facts, blocks: [large] }, 'cw'), stateOf()).problems.join(), /would need 16 allowed address pairs/);
+});
+
+const withTrunk = (subPorts: readonly { readonly id: string; readonly vlan: number }[] = []): NeutronPort =>
+  portOf(1, { trunk: { id: 'trunk', subPorts } });
+const tagged = { ...block, vlan: 100 };
+
+test('where the host is the parent of a trunk its ports are sub-ports, with groups of their own and nothing open for them', () => {
+  const grouped = { ...network, neutron: { ...network.neutron, groups: ['web'] } };
+  const wish = wishOf({ ...facts, networks: [grouped], blocks: [tagged] }, 'cw');
+  assert.deepEqual(wish.groups, []);
+  const start = stateOf({ ports: [withTrunk(), portOf(2)] });
+  const [only, ...more] = planCloud(wish, start).steps;
+  assert.deepEqual(more, []);
+  assert.ok(only?.type === 'make-ports');
+  assert.deepEqual([only.trunk, only.ports.map(({ ip, vlan }) => [ip, vlan])], ['trunk', addresses.map((ip, index) => [ip, 100 + index])]);
+  assert.deepEqual(
+    planCloud(wish, start).needs.map(({ isAllowed }) => isAllowed),
+    [false],
+  );
+  const [host, , ...pooled] = reached(wish, start).ports;
+  assert.deepEqual(host?.pairs, []);
+  assert.deepEqual(
+    host?.trunk?.subPorts.map(({ vlan }) => vlan),
+    [100, 101, 102, 103],
+  );
+  assert.deepEqual(
+    new Set(pooled.map(({ description, groups }) => `${description} ${groups.join()}`)),
+    new Set(['causeway.cw.host-1 web']),
+  );
+  assert.ok(planCloud(wish, reached(wish, start)).needs.every(({ isAllowed }) => isAllowed));
+  const { ports } = reached(emptyWish('cw'), reached(wish, start));
+  assert.deepEqual(ports, start.ports);
+});
+
+test('what was interrupted is attached, what is in another VLAN is made anew, and a trunk that has gone is told', () => {
+  const wish = wishOf({ ...facts, blocks: [tagged] }, 'cw');
+  const full = reached(wish, stateOf({ ports: [withTrunk(), portOf(2)] }));
+  const change = (subPorts: readonly { readonly id: string; readonly vlan: number }[]) => ({
+    ...full,
+    ports: full.ports.map((port) => (port.trunk === undefined ? port : withTrunk(subPorts))),
+  });
+  const all = full.ports[0]?.trunk?.subPorts ?? [];
+  const typesAfter = (subPorts: typeof all): string[] => planCloud(wish, change(subPorts)).steps.map(({ type }) => type);
+  assert.deepEqual(typesAfter(all.slice(1)), ['attach-ports']);
+  assert.deepEqual(typesAfter([{ id: all[0]?.id ?? '', vlan: 7 }, ...all.slice(1)]), ['remove-ports', 'make-ports']);
+  reached(wish, change([{ id: all[0]?.id ?? '', vlan: 7 }, ...all.slice(1)]));
+  const gone = planCloud(wish, { ...full, ports: full.ports.map((port) => (port.id === 'port-1' ? portOf(1) : port)) });
+  assert.match(gone.problems.join(), /host-1 is no parent of a trunk any more/);
+  assert.deepEqual([gone.steps, gone.needs.map(({ isAllowed }) => isAllowed)], [[], [false]]);
+});
+
+const vlan = (subPorts: readonly number[], blocks: readonly Block[] = []): number =>
+  chooseVlan(parseCidr('10.0.0.0/30'), { id: 'trunk', subPorts: subPorts.map((one) => ({ id: `${one}`, vlan: one })) }, blocks);
+
+test('VLANs are the first in a row that neither others nor our own blocks use', () => {
+  assert.equal(vlan([]), 2);
+  assert.equal(vlan([3, 9]), 4);
+  assert.equal(vlan([3, 9], [{ ...block, vlan: 4 }]), 10);
+  const most = Array.from({ length: 1365 }, (_, index) => 3 * index);
+  assert.throws(() => vlan(most), { code: 'exhausted' });
 });

@@ -1,19 +1,26 @@
-// Pools of Neutron ports: each host's block of addresses of a network with the model `neutron`, one port for each address, and the
-// address a pair of the host's port. A port of ours is told by its owner and the device that it names.
+// Pools of Neutron ports: each host's block of addresses of a network with the model `neutron`, one port for each address, which is a
+// sub-port of the host's port where that is the parent of a trunk, and otherwise an address pair of it. A port of ours is told by its
+// owner and the device that it names; of sub-ports both are Neutron's to write (and one with a device is refused: PortInUse), so they
+// are told by their description.
+import type { NeutronRequest } from '#api/local.ts';
 import { spaceOf } from '#model/block.ts';
 import { Fault } from '#model/fault.ts';
-import { type Cidr, familyOf, formatIp, type Ip, parseCidr, parseIp } from '#model/ip.ts';
+import { type Cidr, cidrBase, cidrSize, familyOf, formatIp, type Ip, ipToBigint, parseCidr, parseIp } from '#model/ip.ts';
 import { endpointMac } from '#model/numbers.ts';
-import type { Block, Pool } from '#model/resources.ts';
+import type { Block, NeutronPlace, Pool } from '#model/resources.ts';
 import { named } from './named.ts';
 import type { Neutron } from './neutron.ts';
-import type { NeutronPort } from './neutron-schemas.ts';
+import type { NeutronPort, SubPort } from './neutron-schemas.ts';
+import type { WishedBlock, WishedPort } from './wish.ts';
 
 export const portOwner = 'causeway:container';
 /** Neutron's `device_id` of the ports that are kept for a host's containers. */
 export const deviceOf = (name: string, host: string): string => `causeway.${name}.${host}`.slice(0, 255);
-export const isPooled = (name: string, { owner, device }: NeutronPort): boolean =>
-  owner === portOwner && device.startsWith(deviceOf(name, ''));
+const subPortOwners = new Set(['', 'trunk:subport']);
+/** As deviceOf; of others' ports it may be anything else. */
+const labelOf = ({ owner, device, description }: NeutronPort): string =>
+  owner === portOwner ? device : subPortOwners.has(owner) ? description : '';
+export const isPooled = (name: string, port: NeutronPort): boolean => labelOf(port).startsWith(deviceOf(name, ''));
 
 /** Addresses that containers may get. */
 export function addressesOf(pool: Pool, { cidr }: Pick<Block, 'cidr'>): Ip[] {
@@ -24,38 +31,193 @@ export function addressesOf(pool: Pool, { cidr }: Pick<Block, 'cidr'>): Ip[] {
 
 export interface PooledPort {
   readonly host: string;
-  readonly place: { readonly network: string; readonly subnet: string };
+  readonly place: NeutronPlace;
   readonly ip: Ip;
+  /** With this one it is a sub-port of the host's trunk. */
+  readonly vlan?: number;
+}
+
+/** One that is there, and is to be a sub-port. */
+export interface LooseSubPort {
+  readonly id: string;
+  readonly ip: Ip;
+  readonly vlan: number;
 }
 
 export type PooledStep =
-  | { readonly type: 'make-ports'; readonly host: string; readonly ports: readonly PooledPort[] }
-  | { readonly type: 'remove-ports'; readonly ports: readonly NeutronPort[] };
+  | { readonly type: 'make-ports'; readonly host: string; readonly trunk?: string; readonly ports: readonly PooledPort[] }
+  | { readonly type: 'attach-ports'; readonly host: string; readonly trunk: string; readonly ports: readonly LooseSubPort[] }
+  | { readonly type: 'remove-ports'; readonly ports: readonly NeutronPort[]; readonly attached: readonly Attached[] };
+/** Ids; of sub-ports. */
+export interface Attached {
+  readonly trunk: string;
+  readonly ports: readonly string[];
+}
 
-export const isPooledStep = (step: { readonly type: string }): step is PooledStep =>
-  step.type === 'make-ports' || step.type === 'remove-ports';
+const stepTypes = new Set(['make-ports', 'attach-ports', 'remove-ports']);
+export const isPooledStep = (step: { readonly type: string }): step is PooledStep => stepTypes.has(step.type);
 
-/** The body by which it is made, in the hosts' group. Its MAC is the container's; instances see the host's, which answers for it. */
-export const bodyOfPooled = (name: string, group: string, { host, place, ip }: PooledPort): object => ({
-  name: `causeway-${host}`.slice(0, 255),
-  network_id: place.network,
-  fixed_ips: [{ subnet_id: place.subnet, ip_address: ip }],
-  mac_address: endpointMac(ip),
-  security_groups: [group],
-  device_owner: portOwner,
-  device_id: deviceOf(name, host),
-  description: `Kept for a container on ${host}`,
-});
+interface Wanted {
+  readonly name: string;
+  readonly ports: readonly Pick<WishedPort, 'host' | 'blocks' | 'tagged'>[];
+  /** Of the host's port. */
+  readonly trunkOf: (host: string) => NeutronPort['trunk'];
+}
 
-export interface FoundSubnet {
-  readonly network: string;
-  readonly subnet: string;
+type Place = { readonly trunk: string; readonly vlan: number };
+/** What is there: ports of ours by label and address, and where sub-ports are. */
+interface There {
+  /** Without those that are not as they should be. */
+  readonly ours: ReadonlyMap<string, NeutronPort>;
+  readonly places: ReadonlyMap<string, Place>;
+}
+const keyOf = (label: string, ip: string): string => `${label} ${ip}`;
+
+/**
+ * Ports for containers that are to be made or attached, by one call each for a block, and those that nothing wants any more; those that
+ * are in the way of what is wanted come first.
+ */
+export function poolSteps(wanted: Wanted, all: readonly NeutronPort[]): { first: PooledStep[]; last: PooledStep[] } {
+  const { name, ports, trunkOf } = wanted;
+  const ours = new Map(all.filter((port) => isPooled(name, port)).map((port) => [keyOf(labelOf(port), port.addresses[0]?.ip ?? ''), port]));
+  const places = new Map(all.flatMap(({ trunk }) => trunk?.subPorts.map(({ id, vlan }) => [id, { trunk: trunk.id, vlan }] as const) ?? []));
+  const wrong: NeutronPort[] = [];
+  const kept = new Set<NeutronPort>();
+  for (const { host, blocks, tagged = [] } of ports)
+    for (const pooled of [...blocks, ...tagged].flatMap((block) => pooledIn(host, block))) {
+      const key = keyOf(deviceOf(name, host), pooled.ip);
+      const port = ours.get(key);
+      if (port === undefined) continue;
+      kept.add(port);
+      if (!isWrong(port, pooled, { place: places.get(port.id), trunk: trunkOf(host)?.id })) continue;
+      wrong.push(port);
+      ours.delete(key);
+    }
+  const removal = (those: readonly NeutronPort[]): PooledStep[] =>
+    those.length === 0 ? [] : [{ type: 'remove-ports', ports: those, attached: attachedOf(those, places) }];
+  const made = ports.flatMap(({ host, blocks, tagged = [] }) =>
+    [...blocks, ...tagged].flatMap((block) => stepsFor(wanted, { host, block }, { ours, places })),
+  );
+  return { first: [...removal(wrong), ...made], last: removal(all.filter((port) => isPooled(name, port) && !kept.has(port))) };
+}
+
+/** Whether it is of the other sort, or elsewhere than it should be. */
+function isWrong(
+  port: NeutronPort,
+  { vlan }: PooledPort,
+  at: { readonly place: Place | undefined; readonly trunk: string | undefined },
+): boolean {
+  if ((vlan === undefined) !== (port.owner === portOwner)) return true;
+  return at.place !== undefined && at.trunk !== undefined && (at.place.vlan !== vlan || at.place.trunk !== at.trunk);
+}
+
+function stepsFor(
+  { name, trunkOf }: Wanted,
+  { host, block }: { readonly host: string; readonly block: WishedBlock },
+  { ours, places }: There,
+): PooledStep[] {
+  const trunk = block.vlan === undefined ? undefined : trunkOf(host)?.id;
+  if (block.vlan !== undefined && trunk === undefined) return [];
+  const pooled = pooledIn(host, block);
+  const there = ({ ip }: PooledPort): NeutronPort | undefined => ours.get(keyOf(deviceOf(name, host), ip));
+  const lacking = pooled.filter((port) => there(port) === undefined);
+  const loose = pooled.flatMap((port): LooseSubPort[] => {
+    const id = there(port)?.id;
+    return port.vlan === undefined || id === undefined || places.has(id) ? [] : [{ id, ip: port.ip, vlan: port.vlan }];
+  });
+  return [
+    ...(lacking.length === 0 ? [] : [{ type: 'make-ports' as const, host, ports: lacking, ...(trunk === undefined ? {} : { trunk }) }]),
+    ...(loose.length === 0 || trunk === undefined ? [] : [{ type: 'attach-ports' as const, host, trunk, ports: loose }]),
+  ];
+}
+
+const pooledIn = (host: string, { cidr, place, addresses, vlan }: WishedBlock): PooledPort[] =>
+  addresses.map((ip) => ({ host, place, ip, ...(vlan === undefined ? {} : { vlan: vlanOf({ cidr, vlan }, ip) }) }));
+
+const vlanOf = ({ cidr, vlan }: { readonly cidr: Cidr; readonly vlan: number }, ip: Ip): number =>
+  vlan + Number(ipToBigint(ip) - ipToBigint(cidrBase(cidr)));
+
+function attachedOf(ports: readonly NeutronPort[], places: ReadonlyMap<string, { readonly trunk: string }>): Attached[] {
+  const attached = ports.flatMap(({ id }) => {
+    const place = places.get(id);
+    return place === undefined ? [] : [{ id, trunk: place.trunk }];
+  });
+  return [...Map.groupBy(attached, ({ trunk }) => trunk)].map(([trunk, those]) => ({ trunk, ports: those.map(({ id }) => id) }));
+}
+
+const firstVlan = 2;
+const lastVlan = 4094;
+
+const vlansOf = ({ cidr, vlan }: Pick<Block, 'cidr' | 'vlan'>): number[] =>
+  vlan === undefined ? [] : Array.from({ length: Number(cidrSize(cidr)) }, (_, index) => vlan + index);
+
+/** The first of as many VLANs in a row as the block has addresses, which nobody uses in that trunk. Fault `exhausted`. */
+export function chooseVlan(cidr: Cidr, trunk: NeutronPort['trunk'] & {}, others: readonly Pick<Block, 'cidr' | 'vlan'>[]): number {
+  const used = new Set([...trunk.subPorts.map(({ vlan }) => vlan), ...others.flatMap(vlansOf)]);
+  const size = Number(cidrSize(cidr));
+  for (let first = firstVlan, vlan = first; vlan <= lastVlan; vlan++) {
+    if (used.has(vlan)) first = vlan + 1;
+    else if (vlan - first + 1 === size) return first;
+  }
+  throw new Fault('exhausted', `Trunk ${trunk.id} has no ${size} VLANs in a row left`, {
+    hint: 'Make the blocks of the network smaller (--block-length)',
+  });
+}
+
+/**
+ * The body by which it is made: a sub-port in groups of its own, another one in the hosts'. Its MAC is the container's; of one that is a
+ * pair instances see the host's, which answers for it.
+ */
+export function bodyOfPooled(name: string, group: () => string, { host, place, ip, vlan }: PooledPort): object {
+  const body = {
+    name: `causeway-${host}`.slice(0, 255),
+    network_id: place.network,
+    fixed_ips: [{ subnet_id: place.subnet, ip_address: ip }],
+    mac_address: endpointMac(ip),
+  };
+  const label = deviceOf(name, host);
+  return vlan === undefined
+    ? { ...body, security_groups: [group()], device_owner: portOwner, device_id: label, description: `Kept for a container on ${host}` }
+    : { ...body, ...(place.groups === undefined ? {} : { security_groups: place.groups }), description: label };
+}
+
+const subPort = (id: string, vlan: number): SubPort => ({ port_id: id, segmentation_type: 'vlan', segmentation_id: vlan });
+
+/** Whoever is interrupted leaves ports that the next plan attaches or removes. */
+export async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort: (port: PooledPort) => object): Promise<void> {
+  if (step.type === 'remove-ports') {
+    for (const { trunk, ports } of step.attached)
+      await neutron.setSubPorts(
+        trunk,
+        ports.map((id) => subPort(id, 0)),
+        'removed',
+      );
+    for (const port of step.ports) await neutron.remove('ports', { id: port.id });
+    return;
+  }
+  if (step.type === 'attach-ports')
+    return neutron.setSubPorts(
+      step.trunk,
+      step.ports.map(({ id, vlan }) => subPort(id, vlan)),
+      'added',
+    );
+  const made = await neutron.createAll('ports', step.ports.map(bodyOfPort));
+  if (step.trunk === undefined) return;
+  const vlans = new Map(step.ports.map(({ ip, vlan }) => [ip as string, vlan]));
+  const subPorts = made.flatMap(({ id, addresses }) => {
+    const vlan = vlans.get(addresses[0]?.ip ?? '');
+    return vlan === undefined ? [] : [subPort(id, vlan)];
+  });
+  await neutron.setSubPorts(step.trunk, subPorts, 'added');
+}
+
+export interface FoundSubnet extends NeutronPlace {
   readonly cidr: Cidr;
   readonly gateway?: Ip;
 }
 
 /** Faults: `not-found`, `invalid` when a name is not unique or the network has no single subnet of IPv4, and as Neutron's. */
-export async function findSubnet(neutron: Neutron, asked: { readonly network: string; readonly subnet?: string }): Promise<FoundSubnet> {
+export async function findSubnet(neutron: Neutron, asked: NeutronRequest): Promise<FoundSubnet> {
   const network = named(await neutron.list('networks'), asked.network, 'network');
   const subnets = await neutron.list('subnets', { network_id: network.id });
   const usable = subnets.filter(({ cidr }) => !cidr.includes(':'));
@@ -69,7 +231,19 @@ export async function findSubnet(neutron: Neutron, asked: { readonly network: st
     });
   }
   const { id, cidr, gateway } = subnet;
-  return { network: network.id, subnet: id, cidr: parseCidr(cidr), ...(gateway === undefined ? {} : { gateway: parseIp(gateway) }) };
+  const groups = asked.groups === undefined ? {} : { groups: await findGroups(neutron, asked.groups) };
+  return {
+    network: network.id,
+    subnet: id,
+    ...groups,
+    cidr: parseCidr(cidr),
+    ...(gateway === undefined ? {} : { gateway: parseIp(gateway) }),
+  };
+}
+
+async function findGroups(neutron: Neutron, names: readonly string[]): Promise<string[]> {
+  const all = await neutron.list('security-groups', { project_id: await neutron.project() });
+  return [...new Set(names.map((name) => named(all, name, 'security group').id))];
 }
 
 /** Of ports on the subnet that are not ours. Of some clouds' ports one sees only the own project's. */

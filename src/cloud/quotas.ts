@@ -1,4 +1,4 @@
-// What steps would use of a project's quotas. Pure.
+// What a plan takes of the project's quotas, and for how long that of ports lasts. Pure.
 import type { Quota } from './neutron-schemas.ts';
 import type { Step } from './plan.ts';
 
@@ -11,7 +11,22 @@ export interface QuotaUse {
   readonly most: number;
 }
 
-export function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>>): QuotaUse[] {
+/** For how many more pools the quota of ports lasts; for networks whose containers have ports. */
+export interface PortForecast {
+  readonly left: number;
+  /** Ports of one pool, of the network with the largest. */
+  readonly poolSize: number;
+  readonly pools: number;
+}
+
+export function forecastOf(quotas: readonly QuotaUse[], poolSize: number): PortForecast | undefined {
+  const ports = quotas.find(({ name }) => name === 'port');
+  if (ports === undefined || ports.limit < 0 || poolSize === 0) return undefined;
+  const left = Math.max(0, ports.limit - ports.after);
+  return { left, poolSize, pools: Math.floor(left / poolSize) };
+}
+
+export function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string, Quota>>, hasPools: boolean): QuotaUse[] {
   const added = { security_group: 0, security_group_rule: 0, floatingip: 0, port: 0 };
   const removed = { security_group: 0, security_group_rule: 0, floatingip: 0, port: 0 };
   // A new group is born with two rules, which go before ours come.
@@ -35,7 +50,7 @@ export function quotasOf(steps: readonly Step[], quotas: Readonly<Record<string,
     }
   }
   const counted = (['security_group', 'security_group_rule', 'floatingip', 'port'] as const).filter(
-    (name) => name !== 'port' || added.port + removed.port > 0,
+    (name) => name !== 'port' || hasPools || added.port + removed.port > 0,
   );
   return counted.flatMap((name): QuotaUse[] => {
     const quota = quotas[name];

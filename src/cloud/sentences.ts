@@ -67,7 +67,17 @@ function floatingView(step: FloatingStep): StepView {
 
 function pooledView(step: PooledStep): StepView {
   if (step.type === 'make-ports')
-    return { action: 'add', object: `ports for containers of ${step.host}`, detail: [step.ports.map(({ ip }) => ip).join(', ')] };
+    return {
+      action: 'add',
+      object: `${step.trunk === undefined ? 'ports' : 'sub-ports'} for containers of ${step.host}`,
+      detail: [step.ports.map(({ ip, vlan }) => `${ip}${vlan === undefined ? '' : ` in VLAN ${vlan}`}`).join(', ')],
+    };
+  if (step.type === 'attach-ports')
+    return {
+      action: 'change',
+      object: `trunk of ${step.host} (${step.trunk})`,
+      detail: list('with', [step.ports.map(({ ip, vlan }) => `${ip} in VLAN ${vlan}`).join(', ')]),
+    };
   const ips = step.ports.flatMap(({ addresses }) => addresses.map(({ ip }) => ip));
   return { action: 'remove', object: 'ports for containers', detail: [ips.join(', ')] };
 }

@@ -6,6 +6,7 @@ export const surveyOf = (changes: Partial<Survey> = {}): Survey => ({
   network: { name: 'hosts', mtu: 1442, families: [4] },
   instances: 2,
   unguarded: 0,
+  parents: 0,
   quotas: {
     port: { limit: 500, used: 10 },
     security_group: { limit: 10, used: 2 },

@@ -27,6 +27,8 @@ export interface Survey {
   readonly instances: number;
   /** Those of them with port security off. */
   readonly unguarded: number;
+  /** Instances whose port is the parent of a trunk. */
+  readonly parents: number;
   readonly quotas: Readonly<Record<string, Quota>>;
   /** Names of the project's routers. */
   readonly routers: readonly string[];
@@ -66,6 +68,7 @@ export async function readSurvey(session: CloudSession, neutron: Neutron, wanted
     },
     instances: here.length,
     unguarded: here.length - guarded.length,
+    parents: here.filter(({ trunk }) => trunk !== undefined).length,
     quotas,
     routers: routers.map(({ name, id }) => (name === '' ? id : name)).toSorted(),
     balancers,

@@ -4,7 +4,7 @@
 // address set holds fixed addresses only), so packets with containers' addresses have rules by range.
 import { passagesOf } from '#drivers/passages.ts';
 import { Fault } from '#model/fault.ts';
-import { type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import { bitsOf, type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { virtualPort } from '#model/numbers.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { addressesOf } from './pools.ts';
@@ -46,12 +46,16 @@ export interface WishedPort {
   readonly pairs: readonly Cidr[];
   /** Each address of which is a pair of its own. */
   readonly blocks: readonly WishedBlock[];
+  /** Each address of which is a sub-port. Absent: none. */
+  readonly tagged?: readonly (WishedBlock & { readonly vlan: number })[];
 }
 
 export interface WishedBlock {
   readonly cidr: Cidr;
   readonly place: NeutronPlace;
   readonly addresses: readonly Ip[];
+  /** Of Block. */
+  readonly vlan?: number;
 }
 
 /** What one network needs, for people, and what is the case without it. */
@@ -61,8 +65,11 @@ export interface Need {
   readonly without: string;
   readonly rules: readonly WishedRule[];
   readonly pairs: readonly Cidr[];
-  /** The pairs are single addresses, each with a port of its own. */
+  /** Each address has a port of its own, and a pair unless it is one of `subPorts`. */
   readonly isInCloud?: true;
+  readonly subPorts?: readonly Ip[];
+  /** Ports that are made at a time. */
+  readonly poolSize?: number;
   /** A router has to know the hosts' blocks. */
   readonly isByRouter?: true;
 }
@@ -184,7 +191,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
       mtu: underlay[0]?.mtu,
       groups: [...(needed.length > 0 ? [name] : []), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
       pairs,
-      blocks: networks.flatMap((network) => blocksIn(network, facts).filter((block) => block.host === id)),
+      ...bySort(networks.flatMap((network) => blocksIn(network, facts).filter((block) => block.host === id))),
     })),
     needs,
     floating: floatingOf(facts),
@@ -196,12 +203,18 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
 
 const exposedName = (name: string, host: string): string => `${name}-exposed-${host}`;
 
+function bySort(all: readonly WishedBlock[]): Pick<WishedPort, 'blocks' | 'tagged'> {
+  const tagged = all.flatMap(({ vlan, ...block }) => (vlan === undefined ? [] : [{ ...block, vlan }]));
+  return { blocks: all.filter(({ vlan }) => vlan === undefined), ...(tagged.length === 0 ? {} : { tagged }) };
+}
+
 /** The hosts' pools of ports; of networks with the model `neutron`. */
 function blocksIn({ id, neutron: place }: Network, { pools, blocks }: CloudFacts): (WishedBlock & { readonly host: string })[] {
   if (place === undefined) return [];
-  return blocks.flatMap(({ network, pool: poolId, cidr, host }) => {
+  return blocks.flatMap(({ network, pool: poolId, cidr, host, vlan }) => {
     const pool = pools.find((one) => one.id === poolId);
-    return network !== id || pool === undefined ? [] : [{ cidr, place, host, addresses: addressesOf(pool, { cidr }) }];
+    if (network !== id || pool === undefined) return [];
+    return [{ cidr, place, host, addresses: addressesOf(pool, { cidr }), ...(vlan === undefined ? {} : { vlan }) }];
   });
 }
 
@@ -239,22 +252,37 @@ const plainWhy = 'packets of containers as they are';
 const withoutPairs = "port security drops packets whose address is not the port's own, and security groups admit none of them";
 
 /**
- * Between containers, and between hosts and containers elsewhere. The containers' ports are members of the hosts' group, whose
- * address set then has their addresses, too. Instances come in by the user's own groups on the hosts' ports.
+ * Between containers, and between hosts and containers elsewhere. Ports that are pairs of their hosts' are members of the hosts' group,
+ * whose address set then has their addresses, too; instances come in by the user's own groups on the hosts' ports. Sub-ports have groups
+ * of their own, and nothing is opened for them.
  */
 function cloudNeed(network: Network, facts: CloudFacts, pools: readonly Pool[]): Need {
   const ranges = pools.map(({ cidr, range }) => range ?? cidr);
   const families = new Set(ranges.map(familyOf));
-  const addresses = blocksIn(network, facts).flatMap((block) => block.addresses);
+  const blocks = blocksIn(network, facts);
+  const those = (isTagged: boolean): Ip[] => blocks.flatMap(({ addresses, vlan }) => ((vlan !== undefined) === isTagged ? addresses : []));
+  const [pairs, subPorts] = [those(false), those(true)];
   return {
     network: network.name,
     without: withoutPairs,
     rules: directions.flatMap((direction) =>
-      [...families].map((family): WishedRule => ({ direction, ethertype: ethertypes[family], remote: 'hosts', why: plainWhy })),
+      (pairs.length === 0 ? [] : [...families]).map((family): WishedRule => ({
+        direction,
+        ethertype: ethertypes[family],
+        remote: 'hosts',
+        why: plainWhy,
+      })),
     ),
-    what: `a port and an address pair for each of ${addresses.length} addresses of ${ranges.join(', ')}`,
-    pairs: addresses.map(hostPrefix),
+    what: [
+      ...(subPorts.length > 0 ? [`a sub-port of its host's trunk for each of ${subPorts.length} addresses`] : []),
+      ...(subPorts.length === 0 || pairs.length > 0 ? [`a port and an address pair for each of ${pairs.length} addresses`] : []),
+    ]
+      .join(', ')
+      .concat(` of ${ranges.join(', ')}`),
+    pairs: pairs.map(hostPrefix),
     isInCloud: true,
+    poolSize: Math.max(...pools.map(({ cidr, blockLength }) => 2 ** (bitsOf(familyOf(cidr)) - blockLength))),
+    ...(subPorts.length > 0 ? { subPorts } : {}),
   };
 }
 

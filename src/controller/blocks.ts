@@ -2,7 +2,7 @@
 // unique by its key, so two hosts can never hold one piece, whichever controllers they ask.
 import { Fault } from '#model/fault.ts';
 import { type Cidr, cidrBase, cidrLength, cidrOf, contains, type Ip } from '#model/ip.ts';
-import { blockAround, chooseBlock, isOpen, loansWith, settled } from '#model/claims.ts';
+import { blockAround, chooseBlock, isOpen, loansWith, mayHaveMore, settled } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool } from '#model/resources.ts';
 import type { ClaimRequest, LoanRequest, LoanSettlement } from '#api/requests.ts';
 import { asHost, type HostPrincipal, type Principal } from './access.ts';
@@ -63,29 +63,46 @@ interface Claim {
   readonly avoid: ReadonlySet<Cidr>;
   /** Of the block, when it is a new one. */
   readonly id: string;
+  readonly vlan?: number | undefined;
 }
 
 /** With ports of its own in the cloud by the time that the host hears of it. */
 async function claimInCloud(control: Control, asked: Omit<Claim, 'avoid'>, network: Network): Promise<Block> {
   const pool = await find(control, asked.principal, 'pools', asked.request.pool);
-  // Whoever asks again has not had the answer: it takes a cloud a while.
-  const { blocksPerHost } = network.choices.address;
-  const held = [...control.contents.of(network.id, 'blocks').values()].filter(({ host }) => host === asked.self.host);
-  const [first] = held;
-  if (first !== undefined && asked.request.ip === undefined && blocksPerHost === held.length) return first;
+  // Whoever knows of fewer has not had the answer: it takes a cloud a while.
+  const held = [...control.contents.of(network.id, 'blocks').values()]
+    .filter((block) => block.host === asked.self.host && block.pool === pool.id)
+    .toSorted((a, b) => b.revision - a.revision);
+  const [last] = held;
+  if (last !== undefined && asked.request.ip === undefined && held.length > (asked.request.has ?? 0)) return last;
   const occupied = await occupiedBlocks(control, network, pool);
   return holdOne(control, {
     choose: (refused) => decideClaim(control, { ...asked, avoid: new Set([...occupied, ...refused]) }),
-    commit: async ({ cidr }) => {
+    commit: async ({ cidr, vlan }) => {
       const exactly = { ...asked.request, ip: cidrBase(cidr) };
-      const block = await transact(control, () => decideClaim(control, { ...asked, request: exactly, avoid: new Set() }));
+      const block = await transact(control, () => decideClaim(control, { ...asked, request: exactly, avoid: new Set(), vlan }));
       await control.mirror.reached(block.revision);
       return block;
     },
   });
 }
 
-async function decideClaim(control: Control, { principal, self, request, avoid, id }: Claim): Promise<Decision<Block>> {
+function mustBeClean(cidr: Cidr, sets: { readonly haunted: ReadonlySet<Cidr>; readonly avoid: ReadonlySet<Cidr> }): void {
+  if (sets.haunted.has(cidr)) {
+    throw new Fault('exists', `Block ${cidr} still has addresses that another host uses`, {
+      field: 'ip',
+      hint: 'Choose an address elsewhere in the pool, or remove those endpoints',
+    });
+  }
+  if (sets.avoid.has(cidr)) {
+    throw new Fault('exists', `Block ${cidr} has addresses that others have in the cloud`, {
+      field: 'ip',
+      hint: 'Choose an address elsewhere in the pool',
+    });
+  }
+}
+
+async function decideClaim(control: Control, { principal, self, request, avoid, id, vlan }: Claim): Promise<Decision<Block>> {
   const network = await find(control, principal, 'networks', request.network);
   const pool = await find(control, principal, 'pools', request.pool);
   if (pool.network !== network.id) throw new Fault('invalid', `Pool ${pool.id} is not of network ${network.name}`, { field: 'pool' });
@@ -101,18 +118,7 @@ async function decideClaim(control: Control, { principal, self, request, avoid, 
       hint: 'Ask that host for a loan',
     });
   }
-  if (cidr !== undefined && haunted(control, pool, self.host).has(cidr)) {
-    throw new Fault('exists', `Block ${cidr} still has addresses that another host uses`, {
-      field: 'ip',
-      hint: 'Choose an address elsewhere in the pool, or remove those endpoints',
-    });
-  }
-  if (cidr !== undefined && avoid.has(cidr)) {
-    throw new Fault('exists', `Block ${cidr} has addresses that others have in the cloud`, {
-      field: 'ip',
-      hint: 'Choose an address elsewhere in the pool',
-    });
-  }
+  if (cidr !== undefined) mustBeClean(cidr, { haunted: haunted(control, pool, self.host), avoid });
   checkQuota(control, network, pool, self.host);
   const chosen = cidr ?? free(control, { pool, network, host: self.host, taken: taken.union(avoid), prefer: request.prefer ?? 'low' });
   const block: Block = {
@@ -126,6 +132,7 @@ async function decideClaim(control: Control, { principal, self, request, avoid, 
     cidr: chosen,
     host: self.host,
     loans: [],
+    ...(vlan === undefined ? {} : { vlan }),
   };
   return {
     operations: [
@@ -159,14 +166,12 @@ function free(control: Control, { pool, network, host, taken, prefer }: Wish): C
 
 function checkQuota(control: Control, network: Network, pool: Pool, host: string): void {
   const { blocksPerHost } = network.choices.address;
-  if (blocksPerHost === 0) return;
-  const held = [...control.contents.of(network.id, 'blocks').values()].filter((one) => one.host === host && one.pool === pool.id).length;
-  if (held >= blocksPerHost) {
-    throw new Fault(
-      'exhausted',
-      `Host ${host} holds ${held} of at most ${blocksPerHost} blocks of ${pool.cidr} in network ${network.name}`,
-    );
-  }
+  const held = [...control.contents.of(network.id, 'blocks').values()].filter((one) => one.host === host && one.pool === pool.id);
+  if (mayHaveMore(network, held)) return;
+  throw new Fault(
+    'exhausted',
+    `Host ${host} holds ${held.length} of at most ${blocksPerHost} blocks of ${pool.cidr} in network ${network.name}`,
+  );
 }
 
 /** Only by its host, without endpoints and open loans. Absent already is success. Fault `in-use`. */

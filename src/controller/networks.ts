@@ -3,7 +3,7 @@
 import { choicesFor } from '#drivers/models.ts';
 import { checkMtu } from '#drivers/mtu.ts';
 import { Fault } from '#model/fault.ts';
-import { familyOf } from '#model/ip.ts';
+import { type Cidr, familyOf } from '#model/ip.ts';
 import { portRange } from '#model/numbers.ts';
 import type { Network, Pool } from '#model/resources.ts';
 import type { Operation } from '#store/store.ts';
@@ -54,7 +54,7 @@ interface PoolPlan {
   readonly surroundings: Surroundings;
 }
 
-/** What a pool of this network must keep clear of. */
+/** What a pool of this network must keep clear of. Networks on one subnet of the cloud have a range of it each. */
 function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonly Taken[]; pools: readonly Taken[] } {
   const nameOf = (id: string): string | undefined => (id === network.id ? network.name : surroundings.networks.get(id)?.name);
   const shared = surroundings.pools.filter((pool) => {
@@ -65,7 +65,15 @@ function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonl
   // Docker's own networks are not routed by us: only they themselves must be free of overlap.
   const fixed =
     network.choices.domain === 'docker' ? [] : surroundings.fixed.filter(({ isBridge }) => isBridge !== true || isShared(network.choices));
-  return { fixed, pools: poolsAsTaken([...others, ...own], nameOf) };
+  const inSubnet = ({ network: id, cidr, range }: Pool): Cidr =>
+    network.neutron !== undefined && surroundings.networks.get(id)?.neutron?.subnet === network.neutron.subnet ? (range ?? cidr) : cidr;
+  return {
+    fixed,
+    pools: poolsAsTaken(
+      [...others, ...own].map((pool) => ({ ...pool, cidr: inSubnet(pool) })),
+      nameOf,
+    ),
+  };
 }
 
 function planPool(
@@ -99,7 +107,8 @@ function planPool(
   const { fixed, pools } = conflicting(plan);
   // The network lies on the hosts' own subnet then.
   const isTheirs = ({ cidr: other }: Taken): boolean => network.neutron !== undefined && other === cidr;
-  checkFree(cidr, [...fixed.filter((one) => !isTheirs(one)), ...pools], `${at}cidr`);
+  const whole = network.neutron === undefined ? cidr : (pool.range ?? cidr);
+  checkFree(whole, [...fixed.filter((one) => !isTheirs(one)), ...pools], `${at}${whole === cidr ? 'cidr' : 'range'}`);
   return pool;
 }
 

@@ -14,12 +14,15 @@ export interface FoundSubnet extends NeutronPlace {
 
 /** Faults of all: as Neutron's. */
 export interface PortPools {
-  /** Faults: `not-found`, `invalid` (no name of one thing, or no subnet of IPv4). */
+  /** Faults: `not-found`, `invalid` (no name of one thing, or no subnet of IPv4). With ids of all. */
   find(asked: NeutronRequest): Promise<FoundSubnet>;
   /** Addresses of the subnet that ports of others have. */
   occupied(place: NeutronPlace): Promise<readonly Ip[]>;
-  /** Has the block's ports made and allowed, then does `commit`; they go again when that fails. Faults: `exists`, `exhausted`. */
-  hold<T>(block: Block, commit: () => Promise<T>): Promise<T>;
+  /**
+   * Has the block's ports made and allowed, then does `commit` with the block, which has VLANs now where ports are sub-ports; they go
+   * again when that fails. Faults: `exists`, `exhausted`, `unsupported`.
+   */
+  hold<T>(block: Block, commit: (block: Block) => Promise<T>): Promise<T>;
 }
 
 /** Fault `unsupported` where no cloud is kept. */
@@ -47,7 +50,7 @@ export async function placeInCloud(
     const hint = 'Name it: --neutron-network, with Docker -o neutron.network=NAME';
     throw new Fault('invalid', 'The model neutron needs a network of the cloud', { field: 'neutron', hint });
   }
-  const { cidr, gateway, network, subnet } = await portPools(control).find(request.neutron);
+  const { cidr, gateway, ...place } = await portPools(control).find(request.neutron);
   const [asked, ...more] = request.pools ?? [];
   if (more.length > 0 || (asked?.cidr !== undefined && asked.cidr !== cidr) || (asked?.range !== undefined && !covers(cidr, asked.range))) {
     throw new Fault('invalid', `The network's addresses are those of its subnet in Neutron, ${cidr}`, {
@@ -62,7 +65,7 @@ export async function placeInCloud(
     range: asked?.range ?? upperHalf(cidr),
     ...(gateway === undefined ? {} : { gateway }),
   };
-  return { place: { network, subnet }, pools: [pool] };
+  return { place, pools: [pool] };
 }
 
 /** Blocks of a pool in the cloud in which somebody else has an address already. */
@@ -87,7 +90,7 @@ export async function holdOne(control: Control, { choose, commit }: Holding): Pr
     const block = answer(0);
     if (operations.length === 0) return block;
     try {
-      return await portPools(control).hold(block, () => commit(block));
+      return await portPools(control).hold(block, commit);
     } catch (error) {
       if (!isFault(error, 'exists') || attempt === mostTries) throw error;
       refused.add(block.cidr);

@@ -215,9 +215,9 @@ const isDockersChoice = (cidr: Cidr): boolean =>
 const dockerPools = [parseCidr('172.16.0.0/12'), parseCidr('192.168.0.0/16')] as const;
 
 /** Fault `invalid` for what cannot be: addresses are those of Neutron's ports, which another IPAM driver does not know. */
-function inCloud({ network, subnet }: NonNullable<ParsedOptions['neutron']>, isForeign: boolean): NetworkRequest['neutron'] & {} {
+function inCloud({ network, ...rest }: NonNullable<ParsedOptions['neutron']>, isForeign: boolean): NetworkRequest['neutron'] & {} {
   if (network === undefined)
-    throw new Fault('invalid', 'A subnet of Neutron without its network', {
+    throw new Fault('invalid', 'A subnet or security groups of Neutron without a network', {
       field: 'neutron.network',
       hint: 'Add -o neutron.network=NAME',
     });
@@ -226,7 +226,7 @@ function inCloud({ network, subnet }: NonNullable<ParsedOptions['neutron']>, isF
       field: 'neutron.network',
       hint: 'Add --ipam-driver causeway',
     });
-  return { network, ...(subnet === undefined ? {} : { subnet }) };
+  return { network, ...rest };
 }
 
 /** Compose and Swarm put their own bookkeeping below `com.docker.`; of these only the MTU means anything to us. */

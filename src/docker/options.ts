@@ -1,6 +1,7 @@
 // The options of `docker network create -d causeway -o key=value`. Docker passes all of them as strings and passes labels
 // and the network's name not at all.
 import type { NetworkRequest, NeutronRequest } from '#api/local.ts';
+import { mostGroups } from '#api/schemas.ts';
 import { Fault } from '#model/fault.ts';
 
 /** Names the Causeway network that an engine's network shows; set by our own sync, or by hand to bind one. */
@@ -26,6 +27,7 @@ const readers: Readonly<Record<string, (value: string, key: string) => ParsedOpt
   model: (value, key) => ({ model: oneOf(models, value, key) }),
   'neutron.network': inCloud('network'),
   'neutron.subnet': inCloud('subnet'),
+  'neutron.security-groups': groupsInCloud,
   // As kuryr-libnetwork calls them.
   'neutron.net.name': inCloud('network'),
   'neutron.net.uuid': inCloud('network'),
@@ -52,11 +54,18 @@ export function parseNetworkOptions(options: Readonly<Record<string, string>>): 
 }
 
 /** Neutron's names may be anything. Whoever speaks of its networks means the model. */
-function inCloud(field: keyof NeutronRequest): (value: string, key: string) => ParsedOptions {
+function inCloud(field: 'network' | 'subnet'): (value: string, key: string) => ParsedOptions {
   return (value, key) => {
     if (value === '' || value.length > 255) throw wrong(value, key, 'a name or an id');
     return { model: 'neutron', neutron: { [field]: value } };
   };
+}
+
+function groupsInCloud(value: string, key: string): ParsedOptions {
+  const groups = value.split(',').map((name) => name.trim());
+  if (groups.some((name) => name === '' || name.length > 255) || groups.length > mostGroups)
+    throw wrong(value, key, `at most ${mostGroups} names or ids with commas between them`);
+  return { model: 'neutron', neutron: { groups } };
 }
 
 const quoted = (text: string): string => JSON.stringify(text.slice(0, 80));

@@ -32,3 +32,26 @@ test('a host answers for its containers on its own subnet, and hides no part of 
   );
   assert.deepEqual(plan(snapshot, [], self).proxy, []);
 });
+
+test('addresses that are sub-ports are tagged on the link of their subnet, and nobody answers for them; the others are as ever', () => {
+  const network = { ...makeNetwork('ports', { model: 'neutron' }), neutron: { network: 'net', subnet: 'subnet' } };
+  const pool = makePool('ports', parseCidr('10.213.0.0/16'), 29);
+  const self = makeHost(1);
+  const endpoints = ['10.213.128.2', '10.213.128.10'].map((ip, index) => makeEndpoint('ports', 'host-1', index + 1, [parseIp(ip)]));
+  const snapshot = snapshotOf({
+    hosts: [self, makeHost(2)],
+    networks: [network],
+    pools: [pool],
+    blocks: [
+      { ...makeBlock(pool, 4096, 'host-1'), vlan: 100 },
+      makeBlock(pool, 4097, 'host-1'),
+      { ...makeBlock(pool, 4098, 'host-2'), vlan: 200 },
+    ],
+    endpoints,
+  });
+  const local = endpoints.map((endpoint, index) => ({ endpoint, slot: index + 1, sandbox: `/run/docker/netns/${index}`, order: 1 }));
+  const { proxy, trunk } = plan(snapshot, local, self);
+  assert.deepEqual(proxy, [{ netns: '', link: 'eth0', ip: '10.213.128.10' }]);
+  assert.deepEqual(trunk, [{ netns: '', link: 'eth0', blocks: [{ cidr: '10.213.128.0/29', vlan: 100 }] }]);
+  assert.deepEqual(plan(snapshot, [], self).trunk, []);
+});

@@ -1,11 +1,12 @@
-// Carried by the cloud itself: every container's address is that of a Neutron port of its own, and an allowed address pair of its
-// host's port. The host answers for it on its own link and routes to it, so that instances and routers of the cloud reach it without
+// Carried by the cloud itself: every container's address is that of a Neutron port of its own, which is a sub-port of the host's port
+// (trunks.ts) or an allowed address pair of it. Of a pair the host answers for it on its own link and routes to it, so that instances and routers of the cloud reach it without
 // encapsulation; containers of other hosts are looked for on the link like any instance, so no host needs a route to another.
 // (ML2/OVN makes such a container's port a virtual port of the host's, and asks on the wire where it is.)
 import type { Desired } from '#model/desired.ts';
-import { covers, hostPrefix } from '#model/ip.ts';
-import type { Host, LocalEndpoint, Network } from '#model/resources.ts';
-import type { Driver } from './driver.ts';
+import { contains, covers, hostPrefix } from '#model/ip.ts';
+import type { LocalEndpoint, Network } from '#model/resources.ts';
+import type { Carriage, Driver } from './driver.ts';
+import { taggedBlocks } from './trunks.ts';
 
 export const addressPairs: Driver = {
   name: 'address-pairs',
@@ -18,13 +19,19 @@ export const addressPairs: Driver = {
 export const isInUnderlay = ({ choices }: Network): boolean => choices.carry === 'address-pairs';
 
 /** What the host answers for on its own link, which it does at once and only where it forwards. */
-export function answersFor(network: Network, self: Host, local: readonly LocalEndpoint[]): Partial<Desired> {
+export function answersFor(
+  { network, self, snapshot }: Pick<Carriage, 'network' | 'self' | 'snapshot'>,
+  local: readonly LocalEndpoint[],
+): Partial<Desired> {
   if (!isInUnderlay(network)) return {};
+  const tagged = taggedBlocks({ network, self, snapshot });
   const answered = local.flatMap(({ endpoint }) =>
-    endpoint.addresses.flatMap((ip) => {
-      const link = self.underlay.find(({ subnet }) => covers(subnet, hostPrefix(ip)))?.interface;
-      return link === undefined ? [] : [{ netns: '', link, ip }];
-    }),
+    endpoint.addresses
+      .filter((ip) => !tagged.some(({ cidr }) => contains(cidr, ip)))
+      .flatMap((ip) => {
+        const link = self.underlay.find(({ subnet }) => covers(subnet, hostPrefix(ip)))?.interface;
+        return link === undefined ? [] : [{ netns: '', link, ip }];
+      }),
   );
   const links = [...new Set(answered.map(({ link }) => link))];
   return {

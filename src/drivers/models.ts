@@ -137,7 +137,8 @@ export function describeChoices(
     'bgp-cross-subnet': 'plain routes learned by BGP between hosts on one subnet, VXLAN to hosts behind a router',
     wireguard: "routes over the network's own WireGuard device; its UDP socket is the host's",
     routes: "plain routes by the hosts' router, which is told of every host's blocks",
-    'address-pairs': "the cloud's own network: the host answers for its containers' addresses, which are address pairs of its port",
+    'address-pairs':
+      "the cloud's own network: containers' ports are sub-ports where the host's is the parent of a trunk, otherwise address pairs that the host answers for",
     docker: "Docker's VXLAN",
   };
   const guard = {

@@ -42,6 +42,7 @@ import { planVirtual } from './virtual.ts';
 import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
 import { planServices } from './services.ts';
+import { planTrunks } from './trunks.ts';
 import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
 
 /** What is not about networks themselves. */
@@ -263,13 +264,16 @@ function planHostDomain({ network, netns, pools, carriage }: Present): Part {
   return {
     route: own.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
     element: [
-      ...(network.names === 'elsewhere' ? [] : pools).map(({ cidr }) => ({
-        netns,
-        table: tableName,
-        set: `names${familyOf(cidr)}`,
-        key: cidr,
-        value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
-      })),
+      // On one subnet there may be several networks, each with a range of its own.
+      ...(network.names === 'elsewhere' ? [] : pools)
+        .map(({ cidr: whole, range }) => (isInUnderlay(network) ? (range ?? whole) : whole))
+        .map((cidr) => ({
+          netns,
+          table: tableName,
+          set: `names${familyOf(cidr)}`,
+          key: cidr,
+          value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
+        })),
       ...(isInUnderlay(network) ? [] : pairs).flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
     ],
   };
@@ -284,7 +288,7 @@ function planNetwork(present: Present): Part[] {
     ...(netns === '' ? [planHostDomain(present)] : [planDomain(present), planUplink(present)]),
     { element: ranges },
     carried,
-    answersFor(network, carriage.self, local),
+    answersFor(carriage, local),
     { fast: planFast(carriage, { ranges: pools.map(({ cidr }) => cidr), routes: carried.route ?? [], local }) },
     ...local.map((endpoint) => planEndpoint(present, endpoint)),
   ];
@@ -362,6 +366,7 @@ export function plan(
     planAnnouncements(services, snapshot.hosts.values(), self),
     planVirtual(carried, self),
     planSpeaker(presents, snapshot, self, bgp),
+    planTrunks(presents, self),
     { sysctl: bridges.flatMap(answerOn) },
   ];
   return {
@@ -372,6 +377,7 @@ export function plan(
     addr: parts.flatMap((part) => part.addr ?? []),
     neigh: parts.flatMap((part) => part.neigh ?? []),
     proxy: parts.flatMap((part) => part.proxy ?? []),
+    trunk: parts.flatMap((part) => part.trunk ?? []),
     fdb: parts.flatMap((part) => part.fdb ?? []),
     route: parts.flatMap((part) => part.route ?? []),
     table: parts.flatMap((part) => part.table ?? []),

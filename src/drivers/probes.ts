@@ -79,11 +79,15 @@ function portCheck({ network, self }: Carriage, { host }: Remote, { protocol, po
 
 const firstOf = (blocks: readonly Block[], family: Family): Cidr | undefined =>
   blocks
+    .filter(({ vlan }) => vlan === undefined)
     .map(({ cidr }) => cidr)
     .filter((cidr) => familyOf(cidr) === family)
     .toSorted()[0];
 
-/** From a block of this host to one of the other's, of each family that both have: by their first addresses, which no container has. */
+/**
+ * From a block of this host to one of the other's, of each family that both have: by their first addresses, which no container has.
+ * What passes between ports of the cloud's own is what their groups let pass.
+ */
 function plainChecks({ network, netns, self, snapshot }: Carriage, { blocks }: Remote): Check[] {
   if (netns !== '') return [];
   const own = ownBlocks({ snapshot, network, self });

@@ -59,6 +59,8 @@ export const compute32 = (what: keyof typeof calculations, dst: Register, value:
 });
 /** Swaps the lower 16 bits' bytes and clears the rest: network order to host order. */
 export const swap16 = (dst: Register): Instruction => ({ op: BPF_END_TO_BE, dst, immediate: 16 });
+/** The same with the lower 32 bits. */
+export const swap32 = (dst: Register): Instruction => ({ op: BPF_END_TO_BE, dst, immediate: 32 });
 /** Unsigned comparison of 64 bits. */
 export const jump = (when: keyof typeof comparisons, dst: Register, value: Operand, target: string): Instruction => ({
   op: BPF_JMP | comparisons[when] | from(value),

@@ -8,6 +8,10 @@ import { NLM_F_CREATE, NLM_F_REPLACE, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDI
 const TC_H_CLSACT = 0xffff_fff1;
 const TC_H_CLSACT_HANDLE = 0xffff_0000;
 const ingress = 0xffff_fff2;
+const egress = 0xffff_fff3;
+/** Where on a link a program sees packets. */
+export type Door = 'entrance' | 'exit';
+const parents: Readonly<Record<Door, number>> = { entrance: ingress, exit: egress };
 const TCA_KIND = 1;
 const TCA_OPTIONS = 2;
 const TCA_BPF_FD = 6;
@@ -49,27 +53,34 @@ export const addClsact = (index: number, action: string): Request => ({
   action,
 });
 
-/** Puts the program at the entrance of the link, in one step also where another of ours is. */
-export function setFilter(index: number, program: { readonly fd: number; readonly name: string }, action: string): Request {
+interface Program {
+  readonly fd: number;
+  readonly name: string;
+  readonly door?: Door;
+}
+
+/** Puts the program at a door of the link, in one step also where another of ours is. */
+export function setFilter(index: number, program: Program, action: string): Request {
+  const parent = parents[program.door ?? 'entrance'];
   const options = [u32(TCA_BPF_FD, program.fd), text(TCA_BPF_NAME, program.name), u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)];
   return {
     type: RTM_NEWTFILTER,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
-    body: Buffer.concat([header(index, ingress, { handle, info }), text(TCA_KIND, 'bpf'), attribute(TCA_OPTIONS, Buffer.concat(options))]),
+    body: Buffer.concat([header(index, parent, { handle, info }), text(TCA_KIND, 'bpf'), attribute(TCA_OPTIONS, Buffer.concat(options))]),
     action,
   };
 }
 
 /** ENOENT or EINVAL when there is none. */
-export const removeFilter = (index: number, action: string): Request => ({
+export const removeFilter = (index: number, action: string, door: Door = 'entrance'): Request => ({
   type: RTM_DELTFILTER,
-  body: Buffer.concat([header(index, ingress, { handle, info }), text(TCA_KIND, 'bpf')]),
+  body: Buffer.concat([header(index, parents[door], { handle, info }), text(TCA_KIND, 'bpf')]),
   action,
 });
 
-/** The name under which a program was put at the entrance of the link in our place, at most one; none without the qdisc. */
-export function filterNames(socket: NetlinkSocket, index: number): string[] {
-  const messages = socket.dump({ type: RTM_GETTFILTER, body: header(index, ingress), action: 'list filters' });
+/** The name under which a program was put at that door of the link in our place, at most one; none without the qdisc. */
+export function filterNames(socket: NetlinkSocket, index: number, door: Door = 'entrance'): string[] {
+  const messages = socket.dump({ type: RTM_GETTFILTER, body: header(index, parents[door]), action: 'list filters' });
   return messages.flatMap(({ body }) => {
     if (body.readUInt32LE(8) !== handle || body.readUInt32LE(16) >>> 16 !== priority) return [];
     const name = decodeAttributes(decodeAttributes(body.subarray(20)).get(TCA_OPTIONS)).get(TCA_BPF_NAME);

@@ -14,6 +14,7 @@ import type {
   Route,
   Shaper,
   Sysctl,
+  Trunk,
   WireguardConfig,
 } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
@@ -31,6 +32,7 @@ import { proxyKey, proxyText } from './proxy.ts';
 import { routeKey, routeText, sameRoute } from './route.ts';
 import { sameShaper, shaperKey, shaperText } from './shaper.ts';
 import { sysctlKey } from './sysctl.ts';
+import { sameTrunk, trunkKey, trunkText } from './trunk.ts';
 
 export interface FakeKinds extends Kinds {
   /** Items that were given to add() and remove() since creation. */
@@ -110,6 +112,7 @@ export function createFakeKinds(): FakeKinds {
 
   const addr = kept<Addr>('addr', { key: addrKey, same: () => true, check: (item) => absence(`add ${addrText(item)}`, item) });
   const proxy = kept<Proxy>('proxy', { key: proxyKey, same: () => true, check: (item) => absence(`add ${proxyText(item)}`, item) });
+  const trunk = kept<Trunk>('trunk', { key: trunkKey, same: sameTrunk, check: (item) => absence(`add ${trunkText(item)}`, item) });
   const neigh = kept<Neigh>('neigh', {
     key: neighKey,
     same: (wanted, found) => wanted.mac === found.mac,
@@ -297,6 +300,7 @@ export function createFakeKinds(): FakeKinds {
     addr: (key) => addr.items.delete(key),
     neigh: (key) => neigh.items.delete(key),
     proxy: (key) => proxy.items.delete(key),
+    trunk: (key) => trunk.items.delete(key),
     fdb: (key) => fdb.items.delete(key),
     route: (key) => route.items.delete(key),
     fast: (key) => fast.items.delete(key),
@@ -319,6 +323,7 @@ export function createFakeKinds(): FakeKinds {
     addr: counted(addr.kind),
     neigh: counted(neigh.kind),
     proxy: counted(proxy.kind),
+    trunk: counted(trunk.kind),
     fdb: counted(fdb.kind),
     route: counted(route.kind),
     table: counted(inside(nft.table)),

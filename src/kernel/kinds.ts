@@ -18,6 +18,7 @@ import { createRouteKind } from './route.ts';
 import { createShaperKind } from './shaper.ts';
 import { Sockets } from './sockets.ts';
 import { createSysctlKind } from './sysctl.ts';
+import { createTrunkKind } from './trunk.ts';
 import { createWireguardKind, openWireguard } from './wireguard.ts';
 
 export interface KindsOptions {
@@ -131,6 +132,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     addr: watched(createAddrKind(sockets)),
     neigh: watched(createNeighKind(sockets)),
     proxy: watched(createProxyKind(sockets)),
+    trunk: watched(createTrunkKind(sockets)),
     fdb: watched(createFdbKind(sockets)),
     route: watched(createRouteKind(sockets)),
     table: told(watched(createTableKind({ netnsDirectory }))),

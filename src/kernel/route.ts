@@ -49,13 +49,13 @@ export const sameRoute = (wanted: Route, found: Route): boolean =>
   wanted.mtu === found.mtu &&
   wanted.source === found.source;
 
-/** The main table's routes with that protocol, 0 for all. Fault `kernel`. */
-export function dumpRoutes(socket: NetlinkSocket, family: Family, protocol: number): RouteMessage[] {
+/** A table's routes with that protocol, 0 for all. Fault `kernel`. */
+export function dumpRoutes(socket: NetlinkSocket, family: Family, protocol: number, table: number = RT_TABLE_MAIN): RouteMessage[] {
   try {
     return socket
-      .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, protocol), action: `list IPv${family} routes` })
+      .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, protocol, table), action: `list IPv${family} routes` })
       .map((message) => decodeRoute(message.body))
-      .filter((route) => route.table === RT_TABLE_MAIN && (route.flags & RTM_F_CLONED) === 0);
+      .filter((route) => route.table === table && (route.flags & RTM_F_CLONED) === 0);
   } catch (error) {
     // The table comes into being with its first route.
     if (isAbsent(error)) return [];

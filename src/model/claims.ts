@@ -3,7 +3,7 @@
 import { spaceOf } from './block.ts';
 import { Fault } from './fault.ts';
 import { bitsOf, type Cidr, cidrBase, cidrOf, cidrSize, contains, familyOf, type Ip, ipToBigint, subnetAt } from './ip.ts';
-import type { Block, Loan, Pool } from './resources.ts';
+import type { Block, Loan, Network, Pool } from './resources.ts';
 
 /** The first block from the wanted end that is free and has something to give. */
 export function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer: 'low' | 'high'): Cidr | undefined {
@@ -19,6 +19,10 @@ export function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer
   }
   return undefined;
 }
+
+/** Whether a host with these blocks of a pool may have another one. Those whose ports are sub-ports are bounded by nothing but VLANs. */
+export const mayHaveMore = ({ choices }: Pick<Network, 'choices'>, blocks: readonly Pick<Block, 'vlan'>[]): boolean =>
+  choices.address.blocksPerHost === 0 || blocks.length < choices.address.blocksPerHost || blocks.every(({ vlan }) => vlan !== undefined);
 
 /** The block of the pool that holds `ip`. Fault `invalid` when the pool does not. */
 export function blockAround(pool: Pool, ip: Ip): Cidr {

@@ -84,6 +84,22 @@ export interface Proxy {
   readonly ip: Ip;
 }
 
+/** Addresses in the order of their VLANs: the block's first has `vlan`. */
+export interface TaggedBlock {
+  readonly cidr: Cidr;
+  readonly vlan: number;
+}
+
+/**
+ * What a link of the host's own carries in VLANs: packets with addresses of these blocks, each address in one of its own and with the
+ * MAC that follows from it (endpointMac). Also between two addresses of the same host.
+ */
+export interface Trunk {
+  readonly netns: Netns;
+  readonly link: string;
+  readonly blocks: readonly TaggedBlock[];
+}
+
 /** A permanent forwarding entry of a vxlan link: packets for `mac` leave to `remote`. */
 export interface Fdb {
   readonly netns: Netns;
@@ -200,6 +216,7 @@ export interface Desired {
   readonly addr: readonly Addr[];
   readonly neigh: readonly Neigh[];
   readonly proxy: readonly Proxy[];
+  readonly trunk: readonly Trunk[];
   readonly fdb: readonly Fdb[];
   readonly route: readonly Route[];
   readonly table: readonly NftTable[];
@@ -218,6 +235,7 @@ export const emptyDesired: Desired = {
   addr: [],
   neigh: [],
   proxy: [],
+  trunk: [],
   fdb: [],
   route: [],
   table: [],

@@ -19,6 +19,9 @@ export const wireguardPortOf = (vni: number): number => wireguardBasePort + (vni
 export const routeProtocol = 197;
 /** The same of second copies of a BGP speaker's routes, which stand in for them while it starts again. */
 export const heldRouteProtocol = 198;
+/** Routing table of what leaves by a trunk, and the first of the priorities of the rules that lead to it. */
+export const trunkTable = 197;
+export const trunkPriority = 19_700;
 export const tableName = 'causeway';
 /** Apart from the other, so that a change of policies loads no services again. */
 export const policyTableName = 'causeway_policy';

@@ -109,6 +109,8 @@ export interface Instead {
 export interface NeutronPlace {
   readonly network: string;
   readonly subnet: string;
+  /** Security groups of containers' own ports, where they are sub-ports; absent: the project's default. */
+  readonly groups?: readonly string[];
 }
 
 export interface Network extends Meta {
@@ -162,6 +164,8 @@ export interface Block extends Meta {
   readonly cidr: Cidr;
   readonly host: string;
   readonly loans: readonly Loan[];
+  /** Of its first address, the next has the next: each has a port of the cloud that is a sub-port of the host's own. Absent: none has. */
+  readonly vlan?: number;
 }
 
 /** One address of a block lent to another host. `asked` by the borrower, then settled by the block's owner. */

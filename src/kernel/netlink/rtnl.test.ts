@@ -88,7 +88,7 @@ test('an IPv6 address is asked for as ip does, and with our protocol', () => {
 });
 
 test('links are read', () => {
-  const shared = { mtu: 1400, mac: '02:63:77:ff:ff:01', up: true, carrier: true };
+  const shared = { mtu: 1400, mac: '02:63:77:ff:ff:01', up: true, isPromiscuous: false, carrier: true };
   assert.deepEqual(rtnl.decodeLink(bodyOf(recorded.vethReply)), {
     ...shared,
     index: 3,

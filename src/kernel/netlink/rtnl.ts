@@ -37,13 +37,19 @@ export interface LinkChange {
   readonly alias?: string;
   readonly group?: number;
   readonly up?: boolean;
+  /** Whether frames for other MACs are taken in, too. */
+  readonly isPromiscuous?: boolean;
   /** Descriptor of the namespace the link is created in. */
   readonly netnsFd?: number;
   readonly info?: Buffer;
 }
 
+const flag = (bit: number, wanted: boolean | undefined): number => (wanted === undefined ? 0 : bit);
+
 export function encodeLink(change: LinkChange): Buffer {
-  const parts = [linkHeader(change.index ?? 0, change.up === true ? uapi.IFF_UP : 0, change.up === undefined ? 0 : uapi.IFF_UP)];
+  const set = flag(uapi.IFF_UP, change.up || undefined) | flag(uapi.IFF_PROMISC, change.isPromiscuous || undefined);
+  const changed = flag(uapi.IFF_UP, change.up) | flag(uapi.IFF_PROMISC, change.isPromiscuous);
+  const parts = [linkHeader(change.index ?? 0, set, changed)];
   if (change.name !== undefined) parts.push(text(uapi.IFLA_IFNAME, change.name));
   if (change.mtu !== undefined) parts.push(u32(uapi.IFLA_MTU, change.mtu));
   if (change.mac !== undefined) parts.push(macAttribute(uapi.IFLA_ADDRESS, change.mac));
@@ -103,6 +109,7 @@ export interface FoundLink {
   readonly mac: Mac;
   readonly alias: string;
   readonly up: boolean;
+  readonly isPromiscuous: boolean;
   /** Whether the far end is up too. */
   readonly carrier: boolean;
   /** `veth`, `vxlan`, …; empty for `lo` and real devices. */
@@ -122,6 +129,7 @@ export function decodeLink(body: Buffer): FoundLink {
     mac: readMac(attributes.get(uapi.IFLA_ADDRESS)),
     alias: readText(attributes.get(uapi.IFLA_IFALIAS)),
     up: (flags & uapi.IFF_UP) !== 0,
+    isPromiscuous: (flags & uapi.IFF_PROMISC) !== 0,
     carrier: (flags & uapi.IFF_LOWER_UP) !== 0,
     kind,
   };
@@ -206,12 +214,12 @@ export interface RouteMessage {
 
 function routeHeader(
   family: number,
-  fields: { length?: number; protocol?: number; scope?: number; type?: number; flags?: number },
+  fields: { length?: number; protocol?: number; scope?: number; type?: number; flags?: number; table?: number | undefined },
 ): Buffer {
   const header = Buffer.alloc(12);
   header[0] = family;
   header[1] = fields.length ?? 0;
-  header[4] = uapi.RT_TABLE_MAIN;
+  header[4] = fields.table ?? uapi.RT_TABLE_MAIN;
   header[5] = fields.protocol ?? 0;
   header[6] = fields.scope ?? 0;
   header[7] = fields.type ?? 0;
@@ -229,6 +237,8 @@ export interface RouteChange {
   readonly onlink?: boolean | undefined;
   readonly mtu?: number | undefined;
   readonly source?: Ip | undefined;
+  /** Below 256; absent: the main one. */
+  readonly table?: number | undefined;
 }
 
 /** IPv4 distinguishes what is on the link itself from what is behind a next hop; IPv6 has no such scopes. */
@@ -238,7 +248,7 @@ function scopeOf(route: RouteChange): number {
   return route.via === undefined && route.type === uapi.RTN_UNICAST ? uapi.RT_SCOPE_LINK : uapi.RT_SCOPE_UNIVERSE;
 }
 
-/** Request body for RTM_NEWROUTE and RTM_DELROUTE in the main table. */
+/** Request body for RTM_NEWROUTE and RTM_DELROUTE. */
 export function encodeRoute(route: RouteChange): Buffer {
   const family = familyOf(route.destination);
   const parts = [
@@ -248,6 +258,7 @@ export function encodeRoute(route: RouteChange): Buffer {
       scope: scopeOf(route),
       type: route.type ?? 0,
       flags: route.onlink === true ? uapi.RTNH_F_ONLINK : 0,
+      table: route.table,
     }),
     ipAttribute(uapi.RTA_DST, cidrBase(route.destination)),
   ];
@@ -280,8 +291,54 @@ function nextHop(family: Family, via: Ip): Buffer {
   return attribute(uapi.RTA_VIA, Buffer.concat([Buffer.of(afOf(familyOf(via)), 0), hop.subarray(4)]));
 }
 
-/** Body of a dump of one family's main table, only routes of `protocol`, filtered by the kernel (NETLINK_GET_STRICT_CHK). */
-export const encodeRouteDump = (family: Family, protocol: number): Buffer => routeHeader(afOf(family), { protocol });
+/** Body of a dump of one of one family's tables, only routes of `protocol`, filtered by the kernel (NETLINK_GET_STRICT_CHK). */
+export const encodeRouteDump = (family: Family, protocol: number, table?: number): Buffer => routeHeader(afOf(family), { protocol, table });
+
+/** Which table is asked for a way: that of packets that come in by a link, or that have such a source. */
+export interface RuleMessage {
+  readonly family: Family;
+  /** Its place among the others. */
+  readonly priority: number;
+  readonly table: number;
+  readonly link: string | undefined;
+  readonly source: Cidr | undefined;
+  readonly protocol: number;
+}
+
+/** Request body for RTM_NEWRULE and RTM_DELRULE (struct fib_rule_hdr, linux/fib_rules.h). */
+export function encodeRule({ family, priority, table, link, source, protocol }: RuleMessage): Buffer {
+  const header = Buffer.alloc(12);
+  header[0] = afOf(family);
+  header[2] = source === undefined ? 0 : cidrLength(source);
+  header[4] = table;
+  header[7] = uapi.FR_ACT_TO_TBL;
+  return Buffer.concat([
+    header,
+    u32(uapi.FRA_PRIORITY, priority),
+    u8(uapi.FRA_PROTOCOL, protocol),
+    ...(link === undefined ? [] : [text(uapi.FRA_IIFNAME, link)]),
+    ...(source === undefined ? [] : [ipAttribute(uapi.FRA_SRC, cidrBase(source))]),
+  ]);
+}
+
+/** Body of a dump of the rules of all families. */
+export const encodeRuleDump = (): Buffer => Buffer.alloc(12);
+
+/** Of a family that is neither IPv4 nor IPv6 the source means nothing. */
+export function decodeRule(body: Buffer): RuleMessage {
+  const attributes = decodeAttributes(body.subarray(12));
+  const source = readIp(attributes.get(uapi.FRA_SRC));
+  const link = attributes.get(uapi.FRA_IIFNAME);
+  const table = attributes.get(uapi.FRA_TABLE);
+  return {
+    family: body[0] === uapi.AF_INET6 ? 6 : 4,
+    priority: readU32(attributes.get(uapi.FRA_PRIORITY)),
+    table: table === undefined ? (body[4] ?? 0) : readU32(table),
+    link: link === undefined ? undefined : readText(link),
+    source: source === undefined ? undefined : (`${source}/${body[2] ?? 0}` as Cidr),
+    protocol: attributes.get(uapi.FRA_PROTOCOL)?.[0] ?? 0,
+  };
+}
 
 export function decodeRoute(body: Buffer): RouteMessage {
   const attributes = decodeAttributes(body.subarray(12));
