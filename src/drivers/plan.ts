@@ -1,7 +1,7 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, cidrBase, coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import {
   type Addr,
   type Desired,
@@ -37,7 +37,7 @@ import type { Carriers } from './host-policy.ts';
 import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
-import { ownBlocks } from './vxlan.ts';
+import { nodeAddresses, ownBlocks } from './vxlan.ts';
 import { planVirtual } from './virtual.ts';
 import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
@@ -312,10 +312,15 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
       planServices(services, {
         own: self.underlay.map(({ ip }) => ip),
         local: presents.flatMap(({ netns, local }) => (netns === '' ? local.flatMap(({ endpoint }) => endpoint.addresses) : [])),
+        inside: presents.flatMap(({ network }) => insideOf(snapshot, network, self)),
       }),
     ),
   };
 }
+
+/** Where nodes have parts of one network of all pods, the first address of each part is the node's. */
+const insideOf = (snapshot: Snapshot, network: Network, self: Host): Ip[] =>
+  network.present === 'always' && network.model === 'flannel' ? nodeAddresses({ snapshot, network, self }).map(cidrBase) : [];
 
 /** Containers on a bridge take the whole block to be on it: the host answers for those that are not, and at once. */
 const answerOn = (link: string): Sysctl[] => [

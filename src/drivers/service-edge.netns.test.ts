@@ -6,11 +6,12 @@ import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { Openings } from '#agent/openings.ts';
 import { inNetns } from '#kernel/netns.ts';
-import { type Cidr, type Family, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, cidrBase, type Family, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import type { Backend, LocalEndpoint, Service } from '#model/resources.ts';
 import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { everyAddress } from './services.ts';
+import { nodeAddresses } from './vxlan.ts';
 
 mustBeIsolated();
 
@@ -97,10 +98,10 @@ for (const family of [4, 6] as const) {
     let openings: Openings;
 
     /** What the agent does in one run, on both hosts; the first forgets what has gone. */
-    function apply(services: readonly Service[]): number {
-      const desired = plan(snapshot, [a, b], hosts[0] ?? assert.fail(), { services });
+    function apply(services: readonly Service[], facts = snapshot): number {
+      const desired = plan(facts, [a, b], hosts[0] ?? assert.fail(), { services });
       const outcome = one.apply(desired);
-      two.apply(plan(snapshot, [c], hosts[1] ?? assert.fail(), { services }));
+      two.apply(plan(facts, [c], hosts[1] ?? assert.fail(), { services }));
       inNetns(one.path, () => openings.applied(desired, outcome));
       return outcome.changed;
     }
@@ -143,6 +144,18 @@ for (const family of [4, 6] as const) {
         { target: { ip: nodeAddress(1), port: 30_080 }, listeners: await listen(t, b, c) },
       );
       assert.deepEqual([seen.get(0), seen.get(1)], [clientAddress, nodeAddress(1)]);
+    });
+
+    test('where nodes have parts of the network, a node that sends on by the tunnel does so as its address inside', async (t) => {
+      const cluster = { ...snapshot, networks: new Map([[network.id, { ...network, present: 'always' as const }]]) };
+      apply([service(everyAddress[family], 30_080, { backends: behind(b, c) })], cluster);
+      const seen = await share(
+        t,
+        { place: client, ip: clientAddress },
+        { target: { ip: nodeAddress(1), port: 30_080 }, listeners: await listen(t, b, c) },
+      );
+      const own = nodeAddresses({ snapshot, network, self: hosts[0] ?? assert.fail() }).map(cidrBase);
+      assert.deepEqual([seen.get(0), seen.get(1)], [clientAddress, own.find((ip) => familyOf(ip) === family)]);
     });
 
     test('a node port is reached from containers, the node itself and by the other node, too', async (t) => {

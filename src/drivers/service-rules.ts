@@ -62,6 +62,7 @@ const declareSets = ({ family, ip, type }: Words): string => `
   set clients${family} { type ${type} . inet_proto . inet_service . ${type}; flags interval; }
   set loops${family} { type ${type} . ${type}; }
   map hosts${family} { type nf_proto : ${type}; }
+  map insides${family} { type nf_proto : ${type}; }
   set announced${family} { type ${type}; }`;
 
 const declareStays = ({ family, ip, type }: Words): string => `
@@ -154,6 +155,8 @@ export const declareServices = ({ sizes, stays }: ServiceRules): string => `${bo
     iifname "cwe*" return
     fib saddr type local return${both(
       ({ family, ip }) => `
+    oifname "cwx*" snat ${ip} to meta nfproto map @insides${family} fully-random
+    oifname "cww*" snat ${ip} to meta nfproto map @insides${family} fully-random
     snat ${ip} to meta nfproto map @hosts${family} fully-random`,
     )}
     masquerade fully-random
@@ -171,7 +174,9 @@ export const translateArrivals = `
 
 /**
  * First in the chain of the hook postrouting: a backend that meets itself needs another sender; a backend here sees the client
- * itself; who comes from outside and is sent on to another host gets this host's address, so that the answer comes back here.
+ * itself; who comes from outside and is sent on to another host gets this host's address, so that the answer comes back here; through
+ * a tunnel its address inside, so that the answer comes by the tunnel as well: an underlay that drops what it does not know (Neutron's
+ * port security) would drop it, and a firewall that keeps track would have seen half of the connection.
  */
 export const leaveServices: string = both(
   ({ family, ip }) => `

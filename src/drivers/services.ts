@@ -12,6 +12,8 @@ export interface ServiceHost {
   readonly own: readonly Ip[];
   /** Addresses of its endpoints. */
   readonly local: readonly Ip[];
+  /** Its own addresses inside of the network of its endpoints, one a family at most. */
+  readonly inside?: readonly Ip[];
 }
 
 const element = (set: string, key: string, value?: string): NftElement => ({
@@ -109,14 +111,15 @@ function planFronts(services: readonly Service[], own: readonly Ip[]): readonly 
 }
 
 /** What the rules of services (service-rules.ts) look up. */
-export function planServices(services: readonly Service[], { own, local }: ServiceHost): NftElement[] {
+export function planServices(services: readonly Service[], { own, local, inside = [] }: ServiceHost): NftElement[] {
   if (services.length === 0) return [];
   const loops = [...new Set(local)].toSorted().map((ip) => element(`loops${familyOf(ip)}`, `${ip} . ${ip}`));
   const hosts = ([4, 6] as const).flatMap((family) => {
     const ip = own.find((candidate) => familyOf(candidate) === family);
     return ip === undefined ? [] : [element(`hosts${family}`, `ipv${family}`, ip)];
   });
-  return planFronts(services, own).concat(loops, hosts);
+  const insides = inside.map((ip) => element(`insides${familyOf(ip)}`, `ipv${familyOf(ip)}`, ip));
+  return planFronts(services, own).concat(loops, hosts, insides);
 }
 
 /** Stands in a Service for every address of the host on the underlay. */
