@@ -17,6 +17,8 @@ const environment = { NODE_COMPILE_CACHE: join(root, '.cache', 'compile') };
 export interface RunOptions {
   readonly arguments?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Of the host's service, where it is not the only one of its kind there. */
+  readonly service?: string;
   /** Wait for this unix socket of the host; the agent's is /run/causeway/agent.sock. */
   readonly socket?: string;
 }
@@ -45,7 +47,7 @@ export async function uninstallAgent(host: Host): Promise<void> {
 /** Starts a controller on the host; the caller asks its API whether it is ready, unless a socket is given. */
 export function startController(host: Host, options: RunOptions = {}): Promise<void> {
   return host.startService({
-    name: 'controller',
+    name: options.service ?? 'controller',
     argv: [...program('controller'), ...(options.arguments ?? [])],
     env: { ...environment, ...options.env },
     ...(options.socket === undefined ? {} : { ready: { socket: options.socket } }),

@@ -71,6 +71,7 @@ for (const [what, kind, changes] of [
   ['agents', 'DaemonSet', {}],
   ['agents that ask the runtime', 'DaemonSet', { cni: { bin: '/opt/cni/bin', conf: '/etc/cni/net.d', runtime: '/run/containerd' } }],
   ['controllers', 'Deployment', {}],
+  ['controllers with a cloud', 'Deployment', { cloud: { secret: 'causeway-cloud' } }],
   ['uninstalling', 'DaemonSet', { uninstall: true }],
 ] as const) {
   test(`the pods of ${what} mount the volumes that they have`, () => {
@@ -82,6 +83,37 @@ for (const [what, kind, changes] of [
     assert.deepEqual([...new Set(mounted)].toSorted(), pod.volumes.map(({ name }) => name).toSorted());
   });
 }
+
+test('with a cloud controllers are told of it, and read the login from the Secret and in no other way', () => {
+  const cloud = {
+    secret: 'causeway-cloud',
+    cloud: 'mycloud',
+    name: 'web',
+    network: 'nodes',
+    routes: 'main',
+    interval: 30,
+    allBalancers: true,
+  };
+  const documents = renderChart({ cloud });
+  const deployment = documents.find((document) => /^kind: Deployment$/m.test(document)) ?? assert.fail('there are no controllers');
+  const { containers, volumes } = (parse(deployment) as Shown).spec.template.spec;
+  const env = (containers[0] as unknown as { env: { name: string; value: string }[] }).env;
+  assert.deepEqual(
+    Object.fromEntries(env.filter(({ name }) => name.startsWith('CAUSEWAY_CLOUD')).map(({ name, value }) => [name, value])),
+    {
+      CAUSEWAY_CLOUD: 'mycloud',
+      CAUSEWAY_CLOUD_NAME: 'web',
+      CAUSEWAY_CLOUD_INTERVAL: '30',
+      CAUSEWAY_CLOUD_NETWORK: 'nodes',
+      CAUSEWAY_CLOUD_ROUTES: 'main',
+      CAUSEWAY_CLOUD_ALL_BALANCERS: '1',
+    },
+  );
+  assert.deepEqual(volumes.at(-1), { name: 'cloud', secret: { secretName: 'causeway-cloud' } });
+  assert.deepEqual(containers[0]?.volumeMounts?.at(-1), { name: 'cloud', mountPath: '/etc/openstack', readOnly: true });
+  assert.ok(!documents.some((document) => /resources: \[.*\bsecrets\b/.test(document)), 'nobody may read Secrets by the API');
+  assert.ok(!renderChart().some((document) => document.includes('CAUSEWAY_CLOUD')));
+});
 
 test('without controllers in the cluster there is what one by hand needs', () => {
   const controller = { replicas: 0, resources: {} };

@@ -4,7 +4,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Family } from '#model/ip.ts';
-import { startAgent, startController } from './causeway.ts';
+import { type RunOptions, startAgent, startController } from './causeway.ts';
 import { installCni } from './cni.ts';
 import type { CommandOptions, Output } from './command.ts';
 import type { Host } from './host.ts';
@@ -50,6 +50,8 @@ export interface KubernetesOptions {
   readonly podRange?: string;
   /** Who has signed its certificates, where that is somebody else. */
   readonly authority?: Authority;
+  /** The control plane is on another subnet than the nodes, and reaches no pod. */
+  readonly isApart?: boolean;
 }
 
 /** The machines of a cluster: the control plane's and the nodes'. */
@@ -185,6 +187,7 @@ export class Kubernetes {
     await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 200 });
     const ranges = this.#families.map((family) => nodeRange(this.#podRanges[family], index, this.#options.nodeLength));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
+    if (this.#options.isApart === true) return;
     // The API server is asked to pass requests on to pods, so it must reach them.
     for (const range of ranges) {
       const gateway = range.includes(':') ? host.address6 : host.address;
@@ -208,11 +211,11 @@ export class Kubernetes {
   }
 
   /** Starts Causeway's controller on the control plane's host, with no more rights than the chart gives one. */
-  async startController(): Promise<void> {
+  async startController({ arguments: more = [], ...options }: RunOptions = {}): Promise<void> {
     const user = 'causeway:controller';
     await this.applyText(controllerByHand(user));
     const kubeconfig = await this.#identities.user('causeway-controller', `/CN=${user}`);
-    await startController(this.lab.controller, { arguments: ['--kubernetes', kubeconfig] });
+    await startController(this.lab.controller, { ...options, arguments: ['--kubernetes', kubeconfig, ...more] });
   }
 
   async #startRuntime(host: Host): Promise<void> {
@@ -241,7 +244,7 @@ root = "/var/lib/docker/containerd"
 
   async #startKubelet(host: Host): Promise<void> {
     const { name, address, address6 } = host;
-    const names = [`DNS:${name}`, `IP:${address}`, `IP:${address6}`];
+    const names = [`DNS:${name}`, ...[address, address6].filter((ip) => ip !== '').map((ip) => `IP:${ip}`)];
     const kubeconfig = await this.#identities.user(name, `/O=system:nodes/CN=system:node:${name}`, names);
     const file = join(this.#folder, `kubelet-${name}.yaml`);
     const config = {

@@ -133,7 +133,7 @@ export class CloudBed implements AsyncDisposable {
   }
 }
 
-async function makeSite(cloud: OpenStack): Promise<Site> {
+export async function makeSite(cloud: OpenStack): Promise<Site> {
   const member = cloud.operator.as(demo);
   const post = (path: string, body: object): Promise<Made> => member.send<Made>('neutron', 'POST', `/v2.0/${path}`, body);
   const outside = await member.get<Made[]>('neutron', `/v2.0/networks?name=${publicNetwork}`, 'networks');

@@ -1,23 +1,32 @@
 // Clusters of a real Magnum: every call that Causeway makes of it, by the commands that users have. The machines of a cluster are
-// hosts of the lab (lab/magnum-machines.ts); certificates, status and health are Magnum's own, and Kubernetes is real.
+// hosts of the lab (lab/magnum-machines.ts); certificates, status and health are Magnum's own, and Kubernetes is real. Then a cluster
+// whose nodes are instances behind Neutron's ports, by which the cloud allows what it needs and serves its load balancers.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { findCloud } from '#cloud/clouds.ts';
+import { Octavia } from '#cloud/octavia.ts';
+import { CloudSession } from '#cloud/session.ts';
 import type { Output } from '#lab/command.ts';
+import type { Host } from '#lab/host.ts';
 import { buildImageOf, defaultImage, imageRepository } from '#lab/image.ts';
+import { Kubernetes } from '#lab/kubernetes.ts';
 import { importImage } from '#lab/kubernetes-install.ts';
 import { Machines } from '#lab/magnum-machines.ts';
 import { createOpenStack, type OpenStack, publicNetwork } from '#lab/openstack.ts';
 import { glance, magnum, magnumNeeds, makeImage } from '#lab/openstack-magnum.ts';
+import { CloudBed, makeSite } from '#lab/openstack-bed.ts';
+import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
 import { askedForPage, podOf } from './kubernetes-bed.ts';
+import { wayInto } from './openstack-way.ts';
 
 const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
-const skip = missingOf([...openstackNeeds, ...magnumNeeds]);
+const skip = missingOf([...openstackNeeds, ...magnumNeeds, ...octaviaNeeds]);
 const folder = mkdtempSync(join(tmpdir(), 'causeway-magnum-'));
 const kubeconfig = join(folder, 'web.kubeconfig');
 const nextImage = `${imageRepository}:next`;
@@ -26,7 +35,7 @@ let machines: Machines | undefined;
 
 before(async () => {
   if (skip !== false) return;
-  cloud = await createOpenStack({ name: 'os-magnum', hypervisors: 1, machines: 3, services: [glance, magnum] }, silentProgress);
+  cloud = await createOpenStack({ name: 'os-magnum', hypervisors: 1, machines: 3, services: [glance, magnum, octavia] }, silentProgress);
   await makeImage(cloud.operator);
   const image = await buildImageOf(join(folder, 'image.tar'), defaultImage, silentProgress);
   machines = new Machines(cloud.lab, cloud.lab.hosts.slice(1), {
@@ -247,4 +256,180 @@ test('a cluster is removed with its machines, which are free again, and nothing 
   assert.notEqual(status, 0);
   for (const name of ['web', 'bad', 'next']) await ask('template', 'delete', name, '--yes');
   assert.equal(await refused(/could not be found|Cannot find/, 'cluster', 'kubeconfig', 'web'), 3);
+});
+
+/** A cluster whose nodes are instances of the project, which no Magnum has made; its control plane is outside of the cloud. */
+let bed: CloudBed;
+let cluster: Kubernetes;
+const installation = 'cluster';
+/** Load balancers are made one after the other. */
+const unhurried = { timeoutMs: 300_000, intervalMs: 500 };
+const nodeNames = ['kube1', 'kube2'];
+/** An instance beside them. */
+const neighbour = 'neighbour';
+interface Planned {
+  readonly steps: readonly object[];
+  readonly problems: readonly string[];
+  readonly needs: readonly { readonly network: string; readonly what: string; readonly isAllowed: boolean }[];
+  readonly balancers: readonly { readonly name: string; readonly address?: string }[];
+}
+const clusterCloud = (verb: 'plan' | 'apply', ...more: readonly string[]): Promise<Planned> =>
+  bed.json<Planned>('cloud', verb, '--name', installation, '--kubernetes', cluster.kubeconfig, ...more);
+/** As which the host `outside` speaks to the cloud. */
+const outsideRange = '198.51.100.0/24';
+
+/** Octavia, asked from here as the project's member. */
+async function withOctavia<T>(work: (client: Octavia) => Promise<T>): Promise<T> {
+  const found = await findCloud({ environment: cloud.environment(), configFiles: [], secureFiles: [] });
+  await using session = new CloudSession(found, { connect: wayInto(cloud.controller), retries: 1 });
+  return await work(new Octavia(session));
+}
+const namesOf = async (kind: string): Promise<string[]> =>
+  (await bed.member.get<{ name: string }[]>('neutron', `/v2.0/${kind}`, kind.replaceAll('-', '_'))).map(({ name }) => name);
+const floatingIps = async (): Promise<string[]> =>
+  (await bed.member.get<{ floating_ip_address: string }[]>('neutron', '/v2.0/floatingips', 'floatingips')).map(
+    (one) => one.floating_ip_address,
+  );
+
+/** What a host gets from a web server. */
+async function page(host: Host, address: string, port: number): Promise<string | undefined> {
+  const { status, stdout } = await host.exec(['busybox', 'wget', '-T', '2', '-qO-', `http://${address}:${port}/`], { anyStatus: true });
+  return status === 0 ? stdout.trim() : undefined;
+}
+const node = (index: number): Host => cloud.lab.host(nodeNames[index - 1] ?? '');
+const field = (kind: string, name: string, path: string): Promise<string> =>
+  cluster.kubectl('get', kind, name, `--output=jsonpath={${path}}`);
+
+const ipOfPod = (name: string): Promise<string> => field('pod', name, '.status.podIP');
+
+test('what a cluster needs of its cloud is planned from its API, and pods talk when it is applied', { skip }, async () => {
+  bed = new CloudBed(cloud, await makeSite(cloud), []);
+  const [one, two] = await Promise.all(
+    [...nodeNames, neighbour].map(async (name, index) => {
+      const fixed = [{ ip_address: `10.20.0.${21 + index}` }];
+      const port = { network_id: bed.site.network, name, security_groups: [bed.site.group], fixed_ips: fixed };
+      const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/ports', { port });
+      return (await cloud.boot(name, id, 1)).host;
+    }),
+  );
+  const { lab } = cloud;
+  cluster = new Kubernetes(
+    { name: lab.name, controller: lab.controller, outside: lab.outside, hosts: [one, two].filter((host) => host !== undefined) },
+    { isApart: true },
+  );
+  await cluster.start();
+  const ready = (): Promise<string> => cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=120s');
+  const pods = nodeNames.map((name, index) => podOf(`web${index + 1}`, { node: name, labels: { app: 'web' }, container: askedForPage }));
+  await cluster.apply(...pods);
+  await ready();
+  // What it gets of the pod on the other node is its own page; nobody but its node can ask it.
+  const fetched = `wget -T 2 -qO /tmp/page http://${await ipOfPod('web2')}:8080/ && cp /tmp/page /www/index.html`;
+  const command = `mkdir -p /www && (while :; do ${fetched}; sleep 0.3; done) & exec httpd -f -p 8080 -h /www`;
+  await cluster.apply(podOf('seeker', { node: 'kube1', command }));
+  await ready();
+  const seen = async (): Promise<string | undefined> => page(node(1), await ipOfPod('seeker'), 8080);
+  const first = await until('nodes to have told their network', () => clusterCloud('plan').catch(() => undefined), unhurried);
+  assert.deepEqual(
+    first.needs.map(({ network, what, isAllowed }) => [network, what, isAllowed]),
+    [['pods', 'UDP 8472 between hosts (VXLAN between hosts)', false]],
+  );
+  assert.equal(await seen(), undefined, 'security groups let nothing in');
+  const applied = await clusterCloud('apply', '--yes');
+  assert.deepEqual([applied.problems, applied.needs.map(({ isAllowed }) => isAllowed)], [[], [true]]);
+  await until('a page of a pod on the other node', async () => (await seen()) === 'web2', unhurried);
+  assert.deepEqual((await clusterCloud('apply', '--yes')).steps, [], 'a second one has nothing to do');
+});
+
+/** Of a pod. */
+const isWeb = (found: string | undefined): boolean => found === 'web1' || found === 'web2';
+const addressOf = (service: string): Promise<string> => field('service', service, '.status.loadBalancer.ingress[0].ip');
+/** Of no class, which this server does not know yet: the controller is told that they are Octavia's. */
+const serviceOf = (name: string, spec: object, annotations: object = {}) => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name, annotations },
+  spec: {
+    type: 'LoadBalancer',
+    selector: { app: 'web' },
+    ports: [{ name: 'http', port: 80, targetPort: 8080 }],
+    ...spec,
+  },
+});
+
+test('a controller in a cluster keeps the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
+  await cluster.startController({
+    service: 'cluster-controller',
+    arguments: ['--cloud', '--cloud-name', installation, '--cloud-interval', '5', '--cloud-all-balancers'],
+    env: cloud.environment(),
+  });
+  await cluster.apply(
+    serviceOf('web', {}),
+    serviceOf('inner', {}, { 'service.beta.kubernetes.io/openstack-internal-load-balancer': 'true' }),
+    serviceOf('few', { loadBalancerSourceRanges: [outsideRange], externalTrafficPolicy: 'Local' }),
+    serviceOf('odd', {}, { 'loadbalancer.openstack.org/proxy-protocol': 'true' }),
+    serviceOf('ports', { type: 'NodePort' }, { 'causeway.dev/node-port-sources': '10.20.0.23/32' }),
+  );
+  const known = (name: string): Promise<string> =>
+    until(`an address of ${name}`, async () => (await addressOf(name)) || undefined, unhurried);
+  const [web, inner, few] = [await known('web'), await known('inner'), await known('few')];
+  assert.deepEqual((await floatingIps()).toSorted(), [web, few].toSorted());
+  await until('a page from outside', async () => isWeb(await page(cloud.lab.outside, web, 80)), unhurried);
+  assert.match((await until('a page by the inner one', () => page(cloud.lab.host(neighbour), inner, 80), unhurried)) ?? '', /^web/);
+  assert.match((await until('a page for some', () => page(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
+  assert.equal(await page(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
+  const events = await cluster.kubectl(
+    'get',
+    'events',
+    '--output=jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{"\\n"}{end}',
+  );
+  assert.match(events, /^odd LoadBalancerRefused loadbalancer\.openstack\.org\/proxy-protocol: OVN's load balancers/m);
+  assert.equal(await addressOf('odd'), '');
+  const nodePort = Number(await field('service', 'ports', '.spec.ports[0].nodePort'));
+  await until(
+    'the node port for who is named',
+    async () => isWeb(await page(cloud.lab.host(neighbour), '10.20.0.21', nodePort)),
+    unhurried,
+  );
+  assert.equal(await page(node(2), '10.20.0.21', nodePort), undefined, 'and for nobody else');
+
+  // Another port: the address stays. Fewer pods: by the policy Local only their node is led to.
+  await cluster.apply(
+    serviceOf('web', {
+      ports: [
+        { name: 'http', port: 80, targetPort: 8080 },
+        { name: 'more', port: 8081, targetPort: 8080 },
+      ],
+    }),
+  );
+  await until('the further port', async () => isWeb(await page(cloud.lab.outside, web, 8081)), unhurried);
+  assert.equal(await addressOf('web'), web);
+  const membersOf = async (service: string): Promise<string[]> => {
+    const members = await withOctavia(async (client) => {
+      const [balancer] = await client.list('loadbalancers', { name: `${installation}-default-${service}` });
+      return await Promise.all((balancer?.pools ?? []).map((pool) => client.members(pool)));
+    });
+    return members
+      .flat()
+      .map(({ name }) => name)
+      .toSorted();
+  };
+  assert.deepEqual(await membersOf('few'), nodeNames);
+  await cluster.kubectl('delete', 'pod', 'web2', '--grace-period=1');
+  await until('the node of the pod that is left', async () => (await membersOf('few')).join() === 'kube1', unhurried);
+  assert.deepEqual(await membersOf('web'), ['kube1', 'kube1', 'kube2', 'kube2']);
+  // Every other connection is led to the other node, which sends it on by the tunnel.
+  for (let time = 0; time < 12; time++) assert.equal(await page(cloud.lab.outside, web, 80), 'web1');
+
+  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'odd', 'ports');
+  await until(
+    'all load balancers to be gone',
+    async () => (await withOctavia((client) => client.list('loadbalancers'))).length === 0,
+    unhurried,
+  );
+  await until('their floating IPs to be gone', async () => (await floatingIps()).length === 0, unhurried);
+  await until('node ports to be closed', async () => !(await namesOf('security-groups')).includes(`${installation}-node-ports`), unhurried);
+  assert.deepEqual((await clusterCloud('plan')).steps, []);
+  await cloud.controller.stopService('cluster-controller', 'SIGTERM');
+  await bed.causeway('cloud', 'destroy', '--name', installation, '--yes');
+  assert.ok(!(await namesOf('security-groups')).some((name) => name.startsWith(installation)));
 });

@@ -52,6 +52,10 @@ const surroundings: Surroundings = {
   identityFile,
   hostname: hostname(),
   cloud: cloudSurroundings(env),
+  async cluster(choice) {
+    const { clusterNeeds } = await import('./cluster-needs.ts');
+    return await clusterNeeds(choice, env);
+  },
 };
 
 // A reader that went away (`causeway network ls | head -1`) is not an error.

@@ -1,4 +1,5 @@
 // The controller's part that keeps an OpenStack cloud as the networks need it; loaded only where --cloud names one.
+import type { Logger } from 'pino';
 import { findCloud } from '#cloud/clouds.ts';
 import { Keeper } from '#cloud/keeper.ts';
 import { Neutron } from '#cloud/neutron.ts';
@@ -16,6 +17,8 @@ import {
   writeCloudReport,
 } from '#controller/cloud.ts';
 import type { Control } from '#controller/control.ts';
+import { refusals } from '#kubernetes/cloud-facts.ts';
+import type { CloudSource } from '#kubernetes/cloud-source.ts';
 import { cloudSurroundings } from './cloud-surroundings.ts';
 
 export interface CloudOptions {
@@ -26,56 +29,123 @@ export interface CloudOptions {
   readonly cloudRoutes?: string;
   /** Seconds. */
   readonly cloudInterval: number;
+  /** Of a cluster: load balancers of services that name no class are Octavia's, too. */
+  readonly cloudAllBalancers?: true;
 }
 
-/** Faults as findCloud. That the cloud cannot be reached is none: it may come. */
+/** The login, and what it is for in words. */
+interface Login {
+  readonly neutron: Neutron;
+  /** Project and cloud. */
+  readonly where: () => Promise<string>;
+  readonly cloudText: string;
+}
+
+/** `mayWrite`: whether it is this one's turn. Faults as findCloud. That the cloud cannot be reached is none: it may come. */
+async function logIn(
+  { cloud: wanted, cloudName }: CloudOptions,
+  env: NodeJS.ProcessEnv,
+  { mayWrite, closing }: { readonly mayWrite: () => boolean; readonly closing: AsyncDisposableStack },
+): Promise<Login> {
+  checkName(cloudName);
+  const cloud = await findCloud(cloudSurroundings(env), wanted === true ? undefined : wanted);
+  const session = closing.use(new CloudSession(cloud, { mayWrite }));
+  const cloudText = cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`;
+  let project: string | undefined;
+  const where = async (): Promise<string> => {
+    project ??= await session.token().then(
+      (token) => token.project.name,
+      () => undefined,
+    );
+    return project === undefined ? cloudText : `project ${project} of ${cloudText}`;
+  };
+  return { neutron: new Neutron(session), where, cloudText };
+}
+
+const keeping = (options: CloudOptions) => ({
+  name: options.cloudName,
+  scope: { network: options.cloudNetwork, router: options.cloudRoutes },
+  intervalMs: options.cloudInterval * 1000,
+});
+
+/** What it does not foresee ends the process, as everywhere else. */
+function unforeseen(working: Promise<unknown>): void {
+  working.catch((error: unknown) => {
+    throw error;
+  });
+}
+
+/** Faults as logIn. */
 export async function keepCloud(control: Control, options: CloudOptions, env: NodeJS.ProcessEnv): Promise<AsyncDisposable> {
   const { log } = control;
-  checkName(options.cloudName);
-  const cloud = await findCloud(cloudSurroundings(env), options.cloud === true ? undefined : options.cloud);
   await using undo = new AsyncDisposableStack();
   const lease = cloudLease(control);
-  const session = undo.use(new CloudSession(cloud, { mayWrite: () => lease.isHeld }));
-  const where = cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`;
-  let project: string | undefined;
-  const neutron = new Neutron(session);
+  const { neutron, where, cloudText } = await logIn(options, env, { mayWrite: () => lease.isHeld, closing: undo });
   const keeper = new Keeper({
+    ...keeping(options),
     neutron,
-    name: options.cloudName,
-    scope: { network: options.cloudNetwork, router: options.cloudRoutes },
     facts: () => cloudFacts(control),
     isLeading: () => lease.isHeld,
     tell: (report) => writeCloudReport(control, report),
-    carryInstead: ({ networks, because }) => carryInstead(control, networks, because),
-    carryAsWanted: (networks) => carryAsWanted(control, networks),
     place: (placed) => placeVirtual(control, placed),
-    where: async () => {
-      project ??= await session.token().then(
-        (token) => token.project.name,
-        () => undefined,
-      );
-      return project === undefined ? where : `project ${project} of ${where}`;
+    carriages: {
+      instead: ({ networks, because }) => carryInstead(control, networks, because),
+      asWanted: (networks) => carryAsWanted(control, networks),
     },
-    intervalMs: options.cloudInterval * 1000,
+    where,
     log,
   });
   control.cloud.ports = {
     find: (asked) => findSubnet(neutron, asked),
-    occupied: (place) => occupiedOf(neutron, options.cloudName, place),
+    occupied: (at) => occupiedOf(neutron, options.cloudName, at),
     hold: (block, commit) => keeper.hold(block, commit),
   };
   const stop = new AbortController();
   const working = Promise.all([keeper.run(stop.signal), holdLease(lease, () => keeper.kick(), stop.signal)]);
-  // What it does not foresee ends the process, as everywhere else.
-  working.catch((error: unknown) => {
-    throw error;
-  });
+  unforeseen(working);
   undo.defer(async () => {
     stop.abort();
     await working;
   });
   undo.use(onCloudNews(control.mirror, () => keeper.kick()));
-  log.info({ cloud: where, name: options.cloudName }, 'The cloud is kept as the networks need it');
+  log.info({ cloud: cloudText, name: options.cloudName }, 'The cloud is kept as the networks need it');
   const stack = undo.move();
   return { [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+/** The same for a Kubernetes cluster. `kick`: it is this one's turn now. Faults as logIn. */
+export async function keepClusterCloud(
+  { source, isLeading, log }: { readonly source: CloudSource; readonly isLeading: () => boolean; readonly log: Logger },
+  options: CloudOptions,
+  env: NodeJS.ProcessEnv,
+): Promise<{ run(signal: AbortSignal): Promise<void>; kick(): void }> {
+  const closing = new AsyncDisposableStack();
+  const { neutron, where, cloudText } = await logIn(options, env, { mayWrite: isLeading, closing });
+  let told = '';
+  const keeper = new Keeper({
+    ...keeping(options),
+    neutron,
+    facts: () => source.wish.facts,
+    isLeading,
+    // Nobody serves it: what concerns a service is in its status, the rest in the log.
+    tell: async ({ problems, failure }) => {
+      const words = failure === undefined ? [...problems, ...refusals(source.wish.asked)] : [failure.message];
+      const text = words.join('\n');
+      if (text !== told && text !== '') log.warn({ problems: words }, 'The cloud is not as the cluster needs it');
+      told = text;
+    },
+    balanced: (found) => source.tell(found),
+    where,
+    log,
+  });
+  return {
+    kick: () => keeper.kick(),
+    run: async (signal) => {
+      await using _ = closing;
+      const following = source.run(signal);
+      await Promise.race([source.whole, following]);
+      log.info({ cloud: cloudText, name: options.cloudName }, 'The cloud is kept as the cluster needs it');
+      await Promise.all([following, keeper.run(signal)]);
+    },
+  };
 }

@@ -62,9 +62,10 @@ async function keepCloud(control: Control, options: CloudOptions): Promise<Async
 
 async function run(options: Options): Promise<void> {
   const log = pino({ level: options.logLevel, errorKey: 'error' }, pino.destination({ dest: 2, sync: true }));
-  const { kubernetes, leaseNamespace } = options;
+  const { kubernetes, leaseNamespace, cloud: wanted } = options;
+  const cloud = wanted === undefined ? undefined : { ...options, cloud: wanted };
   if (kubernetes !== undefined) {
-    await runKubernetesController({ kubeconfig: kubernetes, namespace: leaseNamespace }, log);
+    await runKubernetesController({ kubeconfig: kubernetes, namespace: leaseNamespace, ...(cloud === undefined ? {} : { cloud }) }, log);
     return;
   }
   const version = versionOf();
@@ -77,7 +78,7 @@ async function run(options: Options): Promise<void> {
     names: [...options.san, ...(host === '0.0.0.0' || host === '::' ? [] : [host])],
   });
   await using beside = new AsyncDisposableStack();
-  if (options.cloud !== undefined) beside.use(await keepCloud(controller.control, { ...options, cloud: options.cloud }));
+  if (cloud !== undefined) beside.use(await keepCloud(controller.control, cloud));
   const wrote = await writeFirstContext(controller.control, options.contextsFile, localUrl(options.listen, server.port));
   if (wrote) log.info({ file: options.contextsFile }, 'Wrote the context of the first administrator');
   log.info(
@@ -118,11 +119,16 @@ const program = new Command('causeway controller')
       'keep this OpenStack cloud of clouds.yaml as the networks need it; without a name the one of OS_CLOUD or the other OS_* variables',
     ).env('CAUSEWAY_CLOUD'),
   )
-  .option('--cloud-name <name>', 'name of this installation in the cloud, where one project holds several', 'causeway')
-  .option('--cloud-network <network>', "only the hosts' ports on this Neutron network")
-  .option('--cloud-routes <router>', 'give this router ways to containers')
+  .addOption(
+    new Option('--cloud-name <name>', 'name of this installation in the cloud, where one project holds several')
+      .env('CAUSEWAY_CLOUD_NAME')
+      .default('causeway'),
+  )
+  .addOption(new Option('--cloud-network <network>', "only the hosts' ports on this Neutron network").env('CAUSEWAY_CLOUD_NETWORK'))
+  .addOption(new Option('--cloud-routes <router>', 'give this router ways to containers').env('CAUSEWAY_CLOUD_ROUTES'))
   .addOption(
     new Option('--cloud-interval <seconds>', 'time between looks at the cloud where nothing of ours changes')
+      .env('CAUSEWAY_CLOUD_INTERVAL')
       .argParser(parseInterval)
       .default(60),
   )
@@ -130,8 +136,13 @@ const program = new Command('causeway controller')
   .addOption(
     new Option(
       '--kubernetes <kubeconfig>',
-      'be the controller of a Kubernetes cluster instead: no API and no store of our own, none of the options above',
+      'be the controller of a Kubernetes cluster instead: no API and no store of our own; of the options above those of the cloud',
     ).env('CAUSEWAY_KUBERNETES'),
+  )
+  .addOption(
+    new Option('--cloud-all-balancers', "with --kubernetes: load balancers of services that name no class are Octavia's, too").env(
+      'CAUSEWAY_CLOUD_ALL_BALANCERS',
+    ),
   )
   .option('--lease-namespace <name>', 'where the Lease is that says which of several such controllers decides', 'kube-system')
   .option('--log-level <level>', 'debug, info, warn or error', process.env['CAUSEWAY_LOG_LEVEL'] ?? 'info')

@@ -5,8 +5,10 @@ import { after, before, test } from 'node:test';
 import { json, keystone, serving } from '#cloud/server.fixture.ts';
 import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr } from '#model/ip.ts';
+import type { Host } from '#model/resources.ts';
 import { fakeClient, noRecords } from './fake.ts';
 import { run, type Run } from './run.fixture.ts';
+import type { ClusterChoice } from './session.ts';
 
 const port = (index: number) => ({
   id: `port-${index}`,
@@ -115,4 +117,33 @@ test('a refusal of the cloud is told with its words; bad names before anything i
   assert.match(early.err, /Error \(unavailable\): No host has told its address yet/);
   const nothing = await run('cloud plan');
   assert.match(nothing.err, /Nothing says which cloud/);
+});
+
+test('what a Kubernetes cluster needs comes from its API, and what of it cannot be is a problem', async () => {
+  const network = makeNetwork('aaaaaaaaaa02', { model: 'flannel', carry: 'host-gateway' });
+  const choices: ClusterChoice[] = [];
+  const environment = { OS_AUTH_URL: server.url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
+  const asCluster = (line: string, hosts: readonly Host[], problems: readonly string[] = []): Promise<Run> =>
+    run(line, {
+      cloud: { environment, configFiles: [], secureFiles: [] },
+      cluster: async (choice) => {
+        choices.push(choice);
+        const pools = [makePool('aaaaaaaaaa02', parseCidr('10.0.0.0/16'), 24)];
+        const nodePorts = [{ service: 'shop/web', protocol: 'tcp' as const, port: 30080, sources: [parseCidr('192.0.2.0/24')] }];
+        return { facts: { hosts, networks: [network], pools, blocks: [], endpoints: [], exposures: [], nodePorts }, problems };
+      },
+    });
+  const { status, out } = await asCluster('cloud plan --kubernetes', [makeHost(1), makeHost(2)]);
+  assert.equal(status, 0);
+  assert.match(out, /add +rules of causeway-node-ports +IPv4 protocol 6 port 30080 from 192\.0\.2\.0\/24\n/);
+  assert.match(out, /change +port of host-1 \(port-1\) +joins causeway, causeway-node-ports\n +pairs 10\.0\.0\.0\/16/);
+  const told = await asCluster('cloud plan --kubernetes my.config --kube-context b --all-balancers', [makeHost(1)], ['Service x has none']);
+  assert.equal(told.status, 10);
+  assert.match(told.out, /Problems\n {2}Service x has none/);
+  assert.deepEqual(choices, [
+    { kubeconfig: undefined, context: undefined, allBalancers: false },
+    { kubeconfig: 'my.config', context: 'b', allBalancers: true },
+  ]);
+  const early = await asCluster('cloud apply --kubernetes --yes', []);
+  assert.match(early.err, /Error \(unavailable\): No node of the cluster has told its network yet/);
 });

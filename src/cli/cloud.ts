@@ -1,5 +1,6 @@
 // `causeway cloud`: what an OpenStack cloud must allow so that the networks work: shown as a plan, applied, and taken back. What is
-// needed comes from the controller, what there is from the cloud; the login to it is the user's own and stays on this machine.
+// needed comes from the controller or from a Kubernetes cluster, what there is from the cloud; the login to it is the user's own and
+// stays on this machine.
 import { applyWish, readState, type Scope } from '#cloud/apply.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
@@ -17,7 +18,7 @@ import type { Command } from 'commander';
 import { all } from './client.ts';
 import { examples, type Group, nothingDone } from './command.ts';
 import { degradedExit } from './faults.ts';
-import type { Answer, Session } from './session.ts';
+import type { Answer, ClusterNeeds, Session } from './session.ts';
 import { facts, type Look, paint, table } from './table.ts';
 
 interface Options {
@@ -26,6 +27,10 @@ interface Options {
   readonly network?: string;
   readonly routes?: string;
   readonly yes?: true;
+  /** A file; true: kubectl's own. */
+  readonly kubernetes?: string | true;
+  readonly kubeContext?: string;
+  readonly allBalancers?: true;
 }
 
 async function factsOf(session: Session): Promise<CloudFacts> {
@@ -60,24 +65,42 @@ async function inCloud(session: Session, options: Options, work: (work: Work) =>
   return await work({ neutron, place, read: () => readState(neutron, scope) });
 }
 
+interface Wished extends ClusterNeeds {
+  readonly wish: Wish;
+}
+
 /** Fault `unavailable` as long as nothing is known of any host: to wish for nothing then would take everything back. */
-async function wished(session: Session, { name }: Options): Promise<{ facts: CloudFacts; wish: Wish }> {
-  const known = await factsOf(session);
-  const wish = wishOf(known, name);
-  if (wish.ports.length > 0) return { facts: known, wish };
-  throw new Fault('unavailable', 'No host has told its address yet, so nothing is known to be needed', {
+async function wished(session: Session, { name, kubernetes, kubeContext: context, allBalancers }: Options): Promise<Wished> {
+  if (kubernetes !== undefined) session.waitingFor = 'the Kubernetes API';
+  const kubeconfig = kubernetes === true ? undefined : kubernetes;
+  const needs =
+    kubernetes === undefined
+      ? { facts: await factsOf(session), problems: [] }
+      : await session.surroundings.cluster({ kubeconfig, context, allBalancers: allBalancers === true });
+  const wish = wishOf(needs.facts, name);
+  if (wish.ports.length > 0) return { ...needs, wish };
+  const who = kubernetes === undefined ? 'No host has told its address yet' : 'No node of the cluster has told its network yet';
+  throw new Fault('unavailable', `${who}, so nothing is known to be needed`, {
     hint: 'Wait for the agents; to take everything back use "causeway cloud destroy"',
   });
 }
 
+/** How nodes of a Kubernetes cluster carry is for their agents to say. */
+async function fallbackFor(
+  { kubernetes, name }: Options,
+  { facts: known }: Wished,
+  { neutron, read }: Work,
+): Promise<Fallback | undefined> {
+  return kubernetes === undefined ? fallbackOf({ neutron, facts: known, name }, await read()) : undefined;
+}
+
 const plan = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
-  inCloud(session, options, async ({ neutron, read, place }) => {
-    const { facts: known, wish } = await wished(session, options);
-    const state = await read();
-    const fallback = await fallbackOf({ neutron, facts: known, name: options.name }, state);
-    const planned = planCloud(wish, state);
-    const problems = fallback === undefined ? planned.problems : [...planned.problems, fallbackText(fallback)];
-    return planAnswer({ ...planned, problems }, place);
+  inCloud(session, options, async (work) => {
+    const needed = await wished(session, options);
+    const fallback = await fallbackFor(options, needed, work);
+    const planned = planCloud(needed.wish, await work.read());
+    const problems = [...planned.problems, ...needed.problems, ...(fallback === undefined ? [] : [fallbackText(fallback)])];
+    return planAnswer({ ...planned, problems }, work.place);
   });
 
 const fallbackText = ({ networks, because }: Fallback): string =>
@@ -85,35 +108,37 @@ const fallbackText = ({ networks, because }: Fallback): string =>
 
 const apply = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
-    const { facts: known, wish } = await wished(session, options);
-    const fallback = await fallbackOf({ neutron: work.neutron, facts: known, name: options.name }, await work.read());
-    if (fallback === undefined) return carryOut(session, work, { wish, options });
+    const needed = await wished(session, options);
+    const fallback = await fallbackFor(options, needed, work);
+    if (fallback === undefined) return carryOut(session, work, { ...needed, options });
     throw new Fault('forbidden', `${fallbackText(fallback)}. Nothing was changed`, {
       hint: 'Start the controller with --cloud, make the networks with another carriage, or ask the operator of the cloud',
     });
   });
 
 const destroy = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
-  inCloud(session, options, (work) => carryOut(session, work, { wish: emptyWish(options.name), options }));
+  inCloud(session, options, (work) => carryOut(session, work, { wish: emptyWish(options.name), problems: [], options }));
 
 async function carryOut(
   session: Session,
   { neutron, read, place }: Work,
-  { wish, options }: { wish: Wish; options: Options },
+  { wish, problems, options }: Omit<Wished, 'facts'> & { readonly options: Options },
 ): Promise<Answer> {
   const before = planCloud(wish, await read());
   const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
-  const { steps, plan: after } = await applyWish(neutron, wish, read);
+  const { steps, plan: found } = await applyWish(neutron, wish, read);
+  const after = { ...found, problems: [...found.problems, ...problems] };
   // To take everything back no controller is needed, where no host has to be told.
-  if (wish.ports.length > 0 || steps.some(isVirtualStep)) await placeVirtual(session, after.placed);
+  if (options.kubernetes === undefined && (wish.ports.length > 0 || steps.some(isVirtualStep))) await placeVirtual(session, after.placed);
   return {
     data: {
       place,
       steps: steps.map(stepData),
       quotas: after.quotas,
       needs: after.needs.map(needData),
-      exposures: after.reached,
+      exposures: after.reached.map(reachedData),
+      balancers: after.balanced.map(balancedData),
       problems: after.problems,
     },
     names: steps.map(sentence),
@@ -148,7 +173,8 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
       quotas: planned.quotas,
       forecast: planned.forecast,
       needs: planned.needs.map(needData),
-      exposures: planned.reached,
+      exposures: planned.reached.map(reachedData),
+      balancers: planned.balanced.map(balancedData),
       problems: planned.problems,
     },
     names: planned.steps.map(sentence),
@@ -168,6 +194,14 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
 
 const stepData = (step: Step): object => ({ type: step.type, ...viewOf(step) });
 const needData = ({ network, what, without, isAllowed }: CloudPlan['needs'][number]): object => ({ network, what, without, isAllowed });
+
+const reachedData = ({ exposure, host, address }: CloudPlan['reached'][number]): object => ({
+  exposure,
+  host,
+  ...(address === undefined ? {} : { address }),
+});
+
+const balancedData = ({ name, balancer, address }: CloudPlan['balanced'][number]): object => ({ name, balancer, address });
 
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
 
@@ -245,17 +279,43 @@ function withOptions(command: Command): Command {
     .option('--network <network>', "only the hosts' ports on this Neutron network");
 }
 
+function withWish(command: Command): Command {
+  return command
+    .option('--routes <router>', 'give this router ways to containers, so that they are reached from its other networks')
+    .option(
+      '--kubernetes [kubeconfig]',
+      "what a Kubernetes cluster needs, instead of a controller's networks; kubectl's kubeconfig unless named",
+    )
+    .option('--kube-context <name>', 'with --kubernetes: another context of the kubeconfig than the current one')
+    .option('--all-balancers', 'with --kubernetes: also load balancers of services that name no class');
+}
+
 export const group: Group = {
   build(cloud, act) {
-    const planned = withOptions(
-      cloud.command('plan').description('What the cloud allows, what it would have to, and what would be changed. Changes nothing.'),
-    ).option('--routes <router>', 'give this router ways to containers, so that they are reached from its other networks');
-    act<Options>(examples(planned, 'causeway cloud plan --cloud mycloud', 'causeway cloud plan --cloud mycloud -o json'), plan);
-    const applied = withOptions(cloud.command('apply').description('Make the cloud allow exactly what the networks need.'))
-      .option('--routes <router>', 'give this router ways to containers, so that they are reached from its other networks')
-      .option('-y, --yes', 'do not ask');
+    const planned = withWish(
+      withOptions(
+        cloud.command('plan').description('What the cloud allows, what it would have to, and what would be changed. Changes nothing.'),
+      ),
+    );
     act<Options>(
-      examples(applied, 'causeway cloud apply --cloud mycloud', 'causeway cloud apply --cloud mycloud --routes main --yes'),
+      examples(
+        planned,
+        'causeway cloud plan --cloud mycloud',
+        'causeway cloud plan --cloud mycloud -o json',
+        'causeway cloud plan --kubernetes',
+      ),
+      plan,
+    );
+    const applied = withWish(
+      withOptions(cloud.command('apply').description('Make the cloud allow exactly what the networks need.')),
+    ).option('-y, --yes', 'do not ask');
+    act<Options>(
+      examples(
+        applied,
+        'causeway cloud apply --cloud mycloud',
+        'causeway cloud apply --cloud mycloud --routes main --yes',
+        'causeway cloud apply --cloud mycloud --name web --kubernetes web.kubeconfig',
+      ),
       apply,
     );
     const destroyed = withOptions(

@@ -1,4 +1,5 @@
 // Runs command lines in tests as src/bin/cli.ts does, but with everything around them made up.
+import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import type { Client } from './client.ts';
 import { fakeClient } from './fake.ts';
@@ -37,6 +38,7 @@ export function surroundings({ client = fakeClient(), input = '', terminal = fal
     agentSocket: undefined,
     identityFile: undefined,
     cloud: { environment: {}, configFiles: [], secureFiles: [] },
+    cluster: async () => assert.fail('no cluster is asked'),
     hostname: 'host-1',
     ...rest,
   };

@@ -2,6 +2,7 @@
 // Surroundings, so a test can run every command without a process.
 import { createInterface } from 'node:readline/promises';
 import type { CloudSurroundings } from '#cloud/clouds.ts';
+import type { CloudFacts } from '#cloud/wish.ts';
 import { Fault } from '#model/fault.ts';
 import type { Client } from './client.ts';
 import { type Choice, resolveTarget, type Target } from './contexts.ts';
@@ -33,6 +34,22 @@ export interface Surroundings {
   readonly hostname: string;
   /** Where the login to an OpenStack cloud may be. */
   readonly cloud: CloudSurroundings;
+  /** What a Kubernetes cluster needs of the cloud that it is in. Faults: `not-found`, `invalid` (the kubeconfig), and as its API's. */
+  readonly cluster: (choice: ClusterChoice) => Promise<ClusterNeeds>;
+}
+
+export interface ClusterChoice {
+  /** Absent: that of kubectl. */
+  readonly kubeconfig?: string | undefined;
+  /** Absent: the current one. */
+  readonly context?: string | undefined;
+  /** Services of type LoadBalancer that name no class are Octavia's, too. */
+  readonly allBalancers: boolean;
+}
+export interface ClusterNeeds {
+  readonly facts: CloudFacts;
+  /** What of it cannot be had, one sentence each. */
+  readonly problems: readonly string[];
 }
 
 /** What a command hands back: the data for programs, and how a person sees it. */

@@ -1,12 +1,13 @@
 // Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
-import type { BalancerStep, FoundBalancer } from './balancers.ts';
+import { type BalancerStep, type FoundBalancer, type FoundListener, isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import { isOfCauseway, named } from './named.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
+import type { Listener } from './octavia-schemas.ts';
 import {
   changeOfPort,
   changeOfRoutes,
@@ -90,13 +91,17 @@ async function readBalancers(session: CloudSession): Promise<Pick<CloudState, 'b
   const ours = found.filter(isOfCauseway);
   const balancers = await Promise.all(
     ours.map(async (balancer): Promise<FoundBalancer> => {
-      const [listener] = await octavia.list('listeners', { load_balancer_id: balancer.id });
-      if (listener?.pool === undefined) return { balancer, listener, members: [], hasMonitor: false };
-      const [members, { monitor }] = await Promise.all([octavia.members(listener.pool), octavia.get('pools', listener.pool)]);
-      return { balancer, listener, members, hasMonitor: monitor !== undefined };
+      const listeners = await octavia.list('listeners', { load_balancer_id: balancer.id });
+      return { balancer, listeners: await Promise.all(listeners.map((listener) => readListener(octavia, listener))) };
     }),
   );
   return { balancers, providers: providers.map(({ name }) => name) };
+}
+
+async function readListener(octavia: Octavia, listener: Listener): Promise<FoundListener> {
+  if (listener.pool === undefined) return { listener, members: [] };
+  const [members, { monitor }] = await Promise.all([octavia.members(listener.pool), octavia.get('pools', listener.pool)]);
+  return { listener, members, ...(monitor === undefined ? {} : { monitor: await octavia.get('healthmonitors', monitor) }) };
 }
 
 async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {
@@ -115,11 +120,18 @@ async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<voi
     return;
   }
   const { id } = step.balancer;
-  if (step.type === 'set-members') {
-    if ((await octavia.settled(id)) === undefined) return;
-    await octavia.setMembers(step.pool, step.members);
-  } else {
+  if (step.type === 'remove-balancer') {
     await octavia.remove(id);
+    await octavia.settled(id);
+    return;
+  }
+  if ((await octavia.settled(id)) === undefined) return;
+  if (step.type === 'add-listener') return octavia.addListener(id, step.request);
+  if (step.type === 'remove-listener') return octavia.removeListener(id, step.listener);
+  if (step.type === 'set-members') await octavia.setMembers(step.pool, step.members);
+  else {
+    const { type: _, ...fields } = step.request;
+    await octavia.update('healthmonitors', step.monitor.id, fields);
   }
   await octavia.settled(id);
 }
@@ -153,9 +165,10 @@ export interface Applied {
  * Faults: `exhausted` before anything is done when a quota would not do; `conflict` when others keep changing the same; and as
  * Neutron's, after which whatever was done is taken up or undone by the next run.
  */
-export async function applyWish(neutron: Neutron, wish: Wish, read: () => Promise<CloudState>): Promise<Applied> {
+export async function applyWish(neutron: Neutron, wanted: Wish, read: () => Promise<CloudState>): Promise<Applied> {
   const taken: Step[] = [];
-  for (let round = 1; ; round++) {
+  let wish = wanted;
+  for (let round = 1; ;) {
     const state = await read();
     const plan = planCloud(wish, state);
     if (plan.steps.length === 0) return { steps: taken, plan };
@@ -167,12 +180,49 @@ export async function applyWish(neutron: Neutron, wish: Wish, read: () => Promis
     }
     try {
       await take({ neutron, wish, target: state.target }, plan.steps, (step) => taken.push(step));
+      round++;
     } catch (error) {
+      // What is refused of one load balancer keeps nothing else from being done, and takes no round.
+      if (error instanceof RefusedBalancer) {
+        wish = withoutBalancer(wish, error);
+        continue;
+      }
+      round++;
       const isRace = isFault(error, 'conflict') || isFault(error, 'exists') || isFault(error, 'not-found') || isFault(error, 'in-use');
-      if (!isRace || round === mostRounds) throw error;
+      if (!isRace || round > mostRounds) throw error;
     }
   }
 }
+
+/** Octavia does not let something be exposed as it is wished for. */
+class RefusedBalancer extends Error {
+  readonly id: string;
+  readonly fault: Fault;
+
+  constructor(id: string, fault: Fault) {
+    super(fault.message);
+    this.id = id;
+    this.fault = fault;
+  }
+}
+
+/** What no other attempt would change: the wish, the project's limits and rights, and a provider that has failed. */
+const isRefusal = (error: unknown): error is Fault =>
+  (['invalid', 'unsupported', 'exhausted', 'forbidden', 'internal'] as const).some((code) => isFault(error, code));
+
+async function changeExposed(octavia: Octavia, step: BalancerStep): Promise<void> {
+  try {
+    await changeBalancer(octavia, step);
+  } catch (error) {
+    const isAsked = step.type === 'make-balancer' || step.type === 'add-listener';
+    throw isAsked && isRefusal(error) ? new RefusedBalancer(step.id, error) : error;
+  }
+}
+
+const withoutBalancer = (wish: Wish, { id, fault }: RefusedBalancer): Wish => ({
+  ...wish,
+  balancers: wish.balancers.map((one) => (one.id === id ? { ...one, refused: fault.message } : one)),
+});
 
 function checkQuotas({ quotas }: CloudPlan): void {
   const short = quotas.find(({ limit, most }) => limit >= 0 && most > limit);
@@ -218,6 +268,7 @@ interface Taking {
 }
 
 async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Taking): Promise<void> {
+  if (isBalancerStep(step)) return changeExposed(new Octavia(neutron.session), step);
   if (isPooledStep(step)) return changePool(neutron, step, (port) => bodyOfPooled(wish.name, () => idOf(groups, wish.name), port));
   if (isVirtualStep(step)) return changeVirtual(neutron, step, wish.name);
   switch (step.type) {
@@ -238,11 +289,6 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
       return;
     case 'remove-group':
       await neutron.remove('security-groups', { id: step.group.id });
-      return;
-    case 'make-balancer':
-    case 'set-members':
-    case 'remove-balancer':
-      await changeBalancer(new Octavia(neutron.session), step);
       return;
     case 'make-floating-ip':
     case 'change-floating-ip':
@@ -351,7 +397,8 @@ async function changeFloatingIp(neutron: Neutron, tag: string, step: FloatingSte
     return;
   }
   if (step.isMade) return neutron.remove('floatingips', { id });
-  if (step.isOurs) await neutron.update('floatingips', step.floating, { port_id: null });
+  const fields = { ...(step.isOurs ? { port_id: null } : {}), ...(step.isKept ? { description: '' } : {}) };
+  if (Object.keys(fields).length > 0) await neutron.update('floatingips', step.floating, fields);
   for (const one of tags.filter((found) => isFloatingTag(tag, found))) await neutron.removeTag('floatingips', id, one);
 }
 

@@ -3,10 +3,12 @@ import { test } from 'node:test';
 import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure } from '#model/resources.ts';
-import type { FoundBalancer } from './balancers.ts';
-import type { LoadBalancerRequest } from './octavia.ts';
+import type { ServiceBalancer } from '#model/cloud-services.ts';
+import { type FoundBalancer, type FoundListener, isBalancerStep } from './balancers.ts';
+import { isFloatingStep, madeDescription } from './floating.ts';
+import type { ListenerRequest, LoadBalancerRequest } from './octavia.ts';
 import { type CloudState, planCloud, type Step } from './plan.ts';
-import { floatingOf, portOf, stateOf } from './plan.fixture.ts';
+import { floatingOf, portOf, routerOf, stateOf } from './plan.fixture.ts';
 import { emptyWish, keyOfRule, type Wish, wishOf } from './wish.ts';
 
 const boxes = [1, 2].map((index) => ({ ...makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]), names: ['front'] }));
@@ -30,11 +32,41 @@ function wished(changes: Partial<Exposure> = {}, endpoints: readonly Endpoint[] 
   return wishOf({ ...facts, endpoints, exposures: [exposure(changes)] }, 'cw');
 }
 
+const listenerOf = ({ protocol, protocol_port: port, default_pool: pool }: ListenerRequest, index = 0): FoundListener => ({
+  listener: {
+    id: `listener${index}`,
+    name: '',
+    protocol,
+    port,
+    allowedCidrs: [],
+    pool: `pool${index}`,
+    loadBalancers: [],
+    provisioning: 'ACTIVE',
+  },
+  members: pool.members.map(({ address, protocol_port: memberPort }) => ({
+    id: address,
+    name: '',
+    address,
+    port: memberPort,
+    provisioning: 'ACTIVE',
+    operating: 'ONLINE',
+  })),
+  ...(pool.healthmonitor === undefined
+    ? {}
+    : {
+        monitor: {
+          id: `monitor${index}`,
+          type: pool.healthmonitor.type,
+          delay: pool.healthmonitor.delay,
+          timeout: pool.healthmonitor.timeout,
+          retries: pool.healthmonitor.max_retries,
+          retriesDown: pool.healthmonitor.max_retries_down ?? 3,
+        },
+      }),
+});
+
 /** As Octavia makes it. */
-const made = (
-  { name, tags = [], listeners: [listener] }: LoadBalancerRequest,
-  changes: Partial<FoundBalancer['balancer']> = {},
-): FoundBalancer => ({
+const made = ({ name, tags = [], listeners }: LoadBalancerRequest, changes: Partial<FoundBalancer['balancer']> = {}): FoundBalancer => ({
   balancer: {
     id: `id of ${name}`,
     name,
@@ -51,29 +83,11 @@ const made = (
     pools: ['pool'],
     ...changes,
   },
-  listener: {
-    id: 'listener',
-    name: '',
-    protocol: listener?.protocol ?? '',
-    port: listener?.protocol_port ?? 0,
-    allowedCidrs: [],
-    pool: 'pool',
-    loadBalancers: [],
-    provisioning: 'ACTIVE',
-  },
-  hasMonitor: listener?.default_pool.healthmonitor !== undefined,
-  members: (listener?.default_pool.members ?? []).map(({ address, protocol_port: port }) => ({
-    id: address,
-    name: '',
-    address,
-    port,
-    provisioning: 'ACTIVE',
-    operating: 'ONLINE',
-  })),
+  listeners: listeners.map(listenerOf),
 });
 const withOctavia = (changes: Partial<CloudState> = {}): CloudState => stateOf({ providers: ['amphora', 'ovn'], ...changes });
 const stepsOf = (wish: Wish, state: CloudState): Step[] =>
-  planCloud(wish, state).steps.filter(({ type }) => type.endsWith('balancer') || type === 'set-members' || type.endsWith('floating-ip'));
+  planCloud(wish, state).steps.filter((step) => isBalancerStep(step) || isFloatingStep(step));
 function request(wish: Wish): LoadBalancerRequest {
   const [step] = stepsOf(wish, withOctavia());
   return step?.type === 'make-balancer' ? step.request : assert.fail('no load balancer is made');
@@ -103,7 +117,7 @@ test('members follow by one step for all of them, and nothing else is touched', 
   const [step, ...rest] = stepsOf(wished({}, boxes.slice(1)), state);
   assert.deepEqual(rest, []);
   assert.ok(step?.type === 'set-members');
-  assert.deepEqual([step.pool, step.members.map(({ address }) => address)], ['pool', ['10.213.0.2']]);
+  assert.deepEqual([step.pool, step.members.map(({ address }) => address)], ['pool0', ['10.213.0.2']]);
   const moved = stepsOf(wished({ hostPort: 8081 }), state);
   assert.deepEqual(
     moved.map(({ type }) => type),
@@ -117,24 +131,28 @@ test('members follow by one step for all of them, and nothing else is touched', 
   );
 });
 
-test('another port or protocol, or one that came to nothing, is made anew; what nothing wants goes, what is not ours stays', () => {
+test('a port or protocol is exchanged while the address stays; one that came to nothing is made anew', () => {
   const found = made(request(wished()));
-  for (const [wish, balancers] of [
-    [wished({ port: 81 }), [found]],
-    [wished({ sources: [] }), [found]],
-    [wished({ protocol: 'udp' }), [found]],
-    [wished(), [made(request(wished()), { provisioning: 'ERROR' })]],
-  ] as const) {
+  for (const wish of [wished({ port: 81 }), wished({ sources: [] }), wished({ protocol: 'udp' })]) {
     assert.deepEqual(
-      stepsOf(wish, withOctavia({ balancers })).map(({ type }) => type),
-      ['remove-balancer', 'make-balancer'],
+      stepsOf(wish, withOctavia({ balancers: [found] })).map(({ type }) => type),
+      ['remove-listener', 'add-listener'],
     );
   }
+  const broken = withOctavia({ balancers: [made(request(wished()), { provisioning: 'ERROR' })] });
   assert.deepEqual(
-    stepsOf(emptyWish('cw'), withOctavia({ balancers: [found] })).map(({ type }) => type),
+    stepsOf(wished(), broken).map(({ type }) => type),
+    ['remove-balancer', 'make-balancer'],
+  );
+});
+
+test('what nothing wants goes, what is not ours stays', () => {
+  const balancers = [made(request(wished()))];
+  assert.deepEqual(
+    stepsOf(emptyWish('cw'), withOctavia({ balancers })).map(({ type }) => type),
     ['remove-balancer'],
   );
-  assert.deepEqual(stepsOf(emptyWish('other'), withOctavia({ balancers: [found] })), []);
+  assert.deepEqual(stepsOf(emptyWish('other'), withOctavia({ balancers })), []);
 });
 
 test('from outside it is reached by a floating IP on its own address, once it has one', () => {
@@ -161,4 +179,138 @@ test('a cloud that cannot serve it is named, and nothing is made', () => {
     assert.deepEqual(stepsOf(wished(), state), []);
   }
   assert.match(planCloud(wished({}, []), withOctavia()).problems.join(), /has no load balancer: its container is on no host/);
+});
+
+const service = (changes: Partial<ServiceBalancer> = {}): ServiceBalancer => ({
+  id: 'a1b2',
+  service: 'shop/web',
+  ports: [
+    { protocol: 'tcp', port: 80, nodePort: 30080 },
+    { protocol: 'udp', port: 53, nodePort: 30053 },
+  ],
+  sources: [],
+  place: {},
+  monitor: {},
+  ...changes,
+});
+const serviceWish = (changes: Partial<ServiceBalancer> = {}): Wish =>
+  wishOf(
+    {
+      hosts: [makeHost(1), makeHost(2)],
+      networks: [makeNetwork('over')],
+      pools: [],
+      blocks: [],
+      endpoints: [],
+      exposures: [],
+      services: [service(changes)],
+    },
+    'cw',
+  );
+
+const nodePortRules = ({ groups }: Wish): string[][] =>
+  groups.filter(({ name }) => name === 'cw-node-ports').map(({ rules }) => rules.map(keyOfRule));
+
+test('a service has one load balancer for all its ports, and every host opens their node ports to its sources', () => {
+  const { name, listeners, tags } = request(serviceWish());
+  assert.deepEqual([name, tags], ['cw-shop-web', ['causeway.cw', 'causeway.cw.exposure.a1b2']]);
+  assert.deepEqual(
+    listeners.map(({ protocol, protocol_port: port, default_pool: pool }) => [
+      `${protocol} ${port}`,
+      pool.members.map((member) => `${member.address}:${member.protocol_port}`),
+      pool.healthmonitor,
+    ]),
+    [
+      ['TCP 80', ['10.213.0.1:30080', '10.213.0.2:30080'], { type: 'TCP', delay: 2, timeout: 1, max_retries: 1, max_retries_down: 2 }],
+      [
+        'UDP 53',
+        ['10.213.0.1:30053', '10.213.0.2:30053'],
+        { type: 'UDP-CONNECT', delay: 2, timeout: 1, max_retries: 1, max_retries_down: 2 },
+      ],
+    ],
+  );
+  assert.deepEqual(nodePortRules(serviceWish()), [['ingress IPv4 6 30080 anybody', 'ingress IPv4 17 30053 anybody']]);
+  const few = serviceWish({ sources: [parseCidr('192.0.2.0/24')], monitor: {} });
+  assert.deepEqual(nodePortRules(few), [['ingress IPv4 6 30080 192.0.2.0/24', 'ingress IPv4 17 30053 192.0.2.0/24']]);
+  assert.ok(few.ports.every(({ groups }) => groups.includes('cw-node-ports')));
+  assert.ok(request(few).listeners.every((listener) => listener.default_pool.healthmonitor === undefined));
+});
+
+test('ports of a service come and go one by one, probes are retimed in place, and only some hosts may be led to', () => {
+  const state = withOctavia({ balancers: [made(request(serviceWish()))] });
+  assert.deepEqual(stepsOf(serviceWish(), state), []);
+  const [one] = service().ports;
+  const fewer = serviceWish({ ports: one === undefined ? [] : [one] });
+  assert.deepEqual(
+    stepsOf(fewer, state).map((step) => step.type === 'remove-listener' && [step.listener.id, step.listener.pool]),
+    [['listener1', 'pool1']],
+  );
+  const more = serviceWish({ ports: [...service().ports, { protocol: 'tcp', port: 443, nodePort: 30443 }] });
+  assert.deepEqual(
+    stepsOf(more, state).map((step) => step.type === 'add-listener' && [step.request.name, step.request.default_pool.members.length]),
+    [['shop-web-tcp-443', 2]],
+  );
+  assert.deepEqual(
+    stepsOf(serviceWish({ monitor: { delay: 7, timeout: 3 } }), state).map((step) => step.type === 'set-monitor' && step.request.delay),
+    [7, 7],
+  );
+  assert.deepEqual(
+    stepsOf(serviceWish({ hosts: ['host-2'] }), state).map((step) => step.type === 'set-members' && step.members.map(({ name }) => name)),
+    [['host-2'], ['host-2']],
+  );
+  assert.match(planCloud(serviceWish({ hosts: [] }), withOctavia()).problems.join(), /Service shop\/web has no load balancer: no node has/);
+});
+
+function place(changes: ServiceBalancer['place']): object {
+  const { name: _, description: __, provider: ___, tags: ____, listeners: _____, ...vip } = request(serviceWish({ place: changes }));
+  return vip;
+}
+
+test('where its own address is may be said', () => {
+  assert.deepEqual(place({}), { vip_subnet_id: 'subnet' });
+  assert.deepEqual(place({ subnet: 's', address: parseIp('10.1.0.9') }), { vip_subnet_id: 's', vip_address: '10.1.0.9' });
+  assert.deepEqual(place({ network: 'n' }), { vip_network_id: 'n' });
+  assert.deepEqual(place({ network: 'n', subnet: 's' }), { vip_network_id: 'n', vip_subnet_id: 's' });
+  assert.deepEqual(place({ port: 'p', subnet: 's' }), { vip_port_id: 'p' });
+});
+
+test('what has become of each is told, also of one that the cloud has refused, which is not asked for again', () => {
+  const floating = { wanted: 'auto', isKept: false };
+  assert.deepEqual(planCloud(serviceWish(), withOctavia({ balancers: [made(request(serviceWish()))] })).balanced, [
+    { id: 'a1b2', name: 'shop/web', address: '10.213.0.99', balancer: 'cw-shop-web', problems: [] },
+  ]);
+  const [waiting] = planCloud(serviceWish({ floating }), withOctavia({ balancers: [made(request(serviceWish()))] })).balanced;
+  assert.equal(waiting?.address, undefined, 'it is not reached from outside yet');
+  const wish = serviceWish();
+  const refused: Wish = { ...wish, balancers: wish.balancers.map((one) => ({ ...one, refused: 'no such subnet' })) };
+  const plan = planCloud(refused, withOctavia());
+  assert.deepEqual(
+    plan.balanced.map(({ problems }) => problems),
+    [['Service shop/web has no load balancer: no such subnet']],
+  );
+  assert.deepEqual(stepsOf(refused, withOctavia()), []);
+});
+
+test("a floating IP that is to be kept loses its tags only, and is the project's own", () => {
+  const wish = serviceWish({ floating: { wanted: 'auto', isKept: true } });
+  const vip = portOf(7, { id: 'vip', owner: 'ovn-lb-vip:x', groups: [], addresses: [{ ip: '10.213.0.99', subnetId: 'subnet' }] });
+  const inside = portOf(8, {
+    owner: 'network:router_interface',
+    device: 'router',
+    addresses: [{ ip: '10.213.0.254', subnetId: 'subnet' }],
+  });
+  const there = withOctavia({
+    balancers: [made(request(wish))],
+    ports: [portOf(1), portOf(2), vip, inside],
+    routers: [routerOf({ externalNetwork: 'outside' })],
+  });
+  const [step] = stepsOf(wish, there);
+  assert.ok(step?.type === 'make-floating-ip');
+  assert.deepEqual(step.tags, ['causeway.cw', 'causeway.cw.kept', 'causeway.cw.exposure.a1b2']);
+  const floatingIps = [
+    floatingOf('203.0.113.9', { portId: 'vip', fixedAddress: '10.213.0.99', tags: step.tags, description: madeDescription('causeway.cw') }),
+  ];
+  assert.deepEqual(stepsOf(wish, { ...there, floatingIps }), []);
+  const [release] = stepsOf(emptyWish('cw'), { ...there, balancers: [], floatingIps });
+  assert.ok(release?.type === 'release-floating-ip');
+  assert.deepEqual([release.isMade, release.isKept], [false, true]);
 });

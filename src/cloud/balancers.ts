@@ -1,22 +1,31 @@
-// Load balancers of exposures: one each, made whole by one call, whose members follow the containers by one call for all of them.
+// Load balancers of exposures and of a cluster's services: one each, made whole by one call, whose members follow the containers by
+// one call for all of them, and whose ports come and go while its address stays.
 // OVN's provider only: it passes packets on with the client's address, so hosts' security groups know whom to let in, and no machine
 // is needed; what it cannot do (allowed CIDRs of a listener, HTTP) is not asked of it (ovn-octavia-provider, driver.py). Pure.
+import type { MonitorWish } from '#model/cloud-services.ts';
 import { exposureTag } from './floating.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
-import type { LoadBalancerRequest, MemberRequest, MonitorRequest } from './octavia.ts';
-import type { Listener, LoadBalancer, Member } from './octavia-schemas.ts';
-import type { WishedBalancer, WishedFloatingIp } from './wish.ts';
+import type { ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest } from './octavia.ts';
+import type { HealthMonitor, Listener, LoadBalancer, Member } from './octavia-schemas.ts';
+import type { WishedBalancer, WishedFloatingIp, WishedListener } from './wish.ts';
+
+export interface FoundListener {
+  readonly listener: Listener;
+  readonly members: readonly Member[];
+  readonly monitor?: HealthMonitor | undefined;
+}
 
 /** A load balancer of ours with what belongs to it. */
 export interface FoundBalancer {
   readonly balancer: LoadBalancer;
-  readonly listener: Listener | undefined;
-  readonly members: readonly Member[];
-  readonly hasMonitor: boolean;
+  readonly listeners: readonly FoundListener[];
 }
 
 export type BalancerStep =
-  | { readonly type: 'make-balancer'; readonly request: LoadBalancerRequest }
+  /** `id`: of what is exposed. */
+  | { readonly type: 'make-balancer'; readonly id: string; readonly request: LoadBalancerRequest }
+  | { readonly type: 'add-listener'; readonly id: string; readonly balancer: LoadBalancer; readonly request: ListenerRequest }
+  | { readonly type: 'remove-listener'; readonly balancer: LoadBalancer; readonly listener: Listener }
   | {
       readonly type: 'set-members';
       readonly balancer: LoadBalancer;
@@ -24,10 +33,18 @@ export type BalancerStep =
       readonly pool: string;
       readonly members: readonly MemberRequest[];
     }
+  | { readonly type: 'set-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor; readonly request: MonitorRequest }
   | { readonly type: 'remove-balancer'; readonly balancer: LoadBalancer };
 
-export const isBalancerStep = (step: { readonly type: string }): step is BalancerStep =>
-  step.type.endsWith('balancer') || step.type === 'set-members';
+const types: ReadonlySet<string> = new Set<BalancerStep['type']>([
+  'make-balancer',
+  'add-listener',
+  'remove-listener',
+  'set-members',
+  'set-monitor',
+  'remove-balancer',
+]);
+export const isBalancerStep = (step: { readonly type: string }): step is BalancerStep => types.has(step.type);
 
 export interface Balancing {
   /** Of the installation. */
@@ -40,6 +57,13 @@ export interface Balancing {
   readonly providers: readonly string[] | undefined;
 }
 
+/** What is in the way of something that is exposed. */
+export interface Trouble {
+  /** Of the exposed. */
+  readonly id: string;
+  readonly text: string;
+}
+
 export interface BalancerPlan {
   /** To be taken first, as they close something. */
   readonly removals: readonly BalancerStep[];
@@ -48,7 +72,9 @@ export interface BalancerPlan {
   readonly floating: readonly WishedFloatingIp[];
   /** By what stands in their place among the hosts of `floating`: ids of Neutron's ports. */
   readonly ports: ReadonlyMap<string, string>;
-  readonly problems: readonly string[];
+  /** Those that are there, by what they expose. */
+  readonly found: ReadonlyMap<string, LoadBalancer>;
+  readonly problems: readonly Trouble[];
 }
 
 export const provider = 'ovn';
@@ -56,98 +82,158 @@ const protocols = { tcp: 'TCP', udp: 'UDP', sctp: 'SCTP' } as const;
 
 export function balancerPlan(wished: readonly WishedBalancer[], all: readonly FoundBalancer[], balancing: Balancing): BalancerPlan {
   const { tag, providers } = balancing;
-  const found = all.filter(({ balancer }) => balancer.tags.includes(tag));
+  const ours = all.filter(({ balancer }) => balancer.tags.includes(tag));
   const isServed = providers?.includes(provider) === true;
   const changes: BalancerStep[] = [];
   const floating: WishedFloatingIp[] = [];
   const ports = new Map<string, string>();
-  const problems: string[] = [];
+  const found = new Map<string, LoadBalancer>();
+  const problems: Trouble[] = [];
   const kept = new Set<FoundBalancer>();
   for (const one of wished) {
+    const { id, kind, name } = one;
     const { members, subnet, trouble } = membersOf(one, balancing);
-    const there = found.find((candidate) => candidate.balancer.tags.includes(exposureTag(tag, one.id)) && isSame(candidate, one));
+    const there = ours.find(({ balancer }) => balancer.tags.includes(exposureTag(tag, id)) && balancer.provisioning !== 'ERROR');
+    const lacking = (why: string): void => void problems.push({ id, text: `${kind} ${name} has no load balancer: ${why}` });
     if (!isServed) {
       const has =
         providers === undefined ? 'the cloud has no Octavia' : `Octavia has no provider ${provider}, only ${providers.join(', ')}`;
-      problems.push(`Exposure ${one.name} has no load balancer: ${has}`);
+      lacking(has);
     } else if (there === undefined) {
-      if (subnet === undefined) problems.push(`Exposure ${one.name} has no load balancer: ${trouble}`);
-      else changes.push({ type: 'make-balancer', request: requestOf(one, { balancing, subnet, members }) });
+      if (one.refused !== undefined) lacking(one.refused);
+      else if (subnet === undefined) lacking(trouble ?? 'nothing is known of its hosts');
+      else changes.push({ type: 'make-balancer', id, request: requestOf(one, { balancing, subnet, members }) });
     } else {
       kept.add(there);
-      if (trouble !== undefined) problems.push(`Exposure ${one.name}: ${trouble}`);
-      changes.push(...memberSteps(there, members));
+      found.set(id, there.balancer);
+      for (const text of [trouble, one.refused]) if (text !== undefined) problems.push({ id, text: `${kind} ${name}: ${text}` });
+      if (one.refused === undefined) changes.push(...changesOf(there, one, members));
       const host = `load balancer ${there.balancer.name}`;
       ports.set(host, there.balancer.portId);
-      if (one.floatingIp !== undefined) {
-        floating.push({ id: one.id, name: one.name, wanted: one.floatingIp, hosts: [{ host, address: there.balancer.address }] });
-      }
+      if (one.floating !== undefined)
+        floating.push({ ...one.floating, id, kind, name, hosts: [{ host, address: there.balancer.address }] });
     }
   }
-  const removals = found.filter((one) => !kept.has(one)).map(({ balancer }): BalancerStep => ({ type: 'remove-balancer', balancer }));
-  return { removals, changes, floating, ports, problems };
-}
-
-/** What cannot be changed about one is the same, and it works. */
-function isSame({ balancer, listener, hasMonitor }: FoundBalancer, { protocol, port, isProbed }: WishedBalancer): boolean {
-  if (balancer.provisioning === 'ERROR' || listener?.pool === undefined) return false;
-  return listener.protocol === protocols[protocol] && listener.port === port && hasMonitor === isProbed;
+  const removals = ours.filter((one) => !kept.has(one)).map(({ balancer }): BalancerStep => ({ type: 'remove-balancer', balancer }));
+  return { removals, changes, floating, ports, found, problems };
 }
 
 interface Members {
-  readonly members: readonly MemberRequest[];
+  readonly members: readonly Omit<MemberRequest, 'protocol_port'>[];
   /** Where the load balancer's own address is; undefined when nothing is known of any host. */
   readonly subnet: string | undefined;
   readonly trouble: string | undefined;
 }
 
-function membersOf({ hosts, hostPort }: WishedBalancer, { portOf }: Balancing): Members {
-  const members: MemberRequest[] = [];
-  let trouble = hosts.length === 0 ? 'its container is on no host' : undefined;
+function membersOf({ kind, hosts }: WishedBalancer, { portOf }: Balancing): Members {
+  const members: Members['members'][number][] = [];
+  let trouble = hosts.length === 0 ? (kind === 'Service' ? 'no node has a pod of it' : 'its container is on no host') : undefined;
   for (const { host, address } of hosts) {
     const port = portOf(host);
     const subnet = typeof port === 'string' ? undefined : port.addresses.find(({ ip }) => ip === address)?.subnetId;
     if (typeof port === 'string') trouble = port;
-    else if (subnet !== undefined) members.push({ name: host, address, protocol_port: hostPort, subnet_id: subnet });
+    else if (subnet !== undefined) members.push({ name: host, address, subnet_id: subnet });
   }
   return { members, subnet: members[0]?.subnet_id, trouble };
 }
 
 function requestOf(
-  { id, name, protocol, port, isProbed }: WishedBalancer,
-  { balancing, subnet, members }: { balancing: Balancing; subnet: string; members: readonly MemberRequest[] },
+  one: WishedBalancer,
+  { balancing, subnet, members }: { readonly balancing: Balancing; readonly subnet: string; readonly members: Members['members'] },
 ): LoadBalancerRequest {
-  const kind = protocols[protocol];
-  const monitor = isProbed ? monitors[protocol] : undefined;
-  const pool = {
-    name,
-    protocol: kind,
-    lb_algorithm: 'SOURCE_IP_PORT',
-    members,
-    ...(monitor === undefined ? {} : { healthmonitor: monitor }),
-  };
+  const { id, kind, name, place = {}, listeners } = one;
+  const vip =
+    place.port !== undefined
+      ? { vip_port_id: place.port }
+      : place.network !== undefined
+        ? { vip_network_id: place.network, ...(place.subnet === undefined ? {} : { vip_subnet_id: place.subnet }) }
+        : { vip_subnet_id: place.subnet ?? subnet };
   return {
-    name: `${balancing.name}-${name}`,
-    description: `Exposure ${name} of ${balancing.name}`,
-    vip_subnet_id: subnet,
+    name: `${balancing.name}-${nameOf(name)}`,
+    description: `${kind} ${name} of ${balancing.name}`,
+    ...vip,
+    ...(place.address === undefined ? {} : { vip_address: place.address }),
     provider,
     tags: [balancing.tag, exposureTag(balancing.tag, id)],
-    listeners: [{ name, protocol: kind, protocol_port: port, default_pool: pool }],
+    listeners: listeners.map((listener) => listenerRequest(one, listener, members)),
+  };
+}
+
+const nameOf = (name: string): string => name.replace('/', '-');
+
+function listenerRequest({ name, listeners }: WishedBalancer, listener: WishedListener, members: Members['members']): ListenerRequest {
+  const { protocol, port, hostPort } = listener;
+  const monitor = monitorOf(listener);
+  const kind = protocols[protocol];
+  const called = listeners.length === 1 ? nameOf(name) : `${nameOf(name)}-${protocol}-${port}`;
+  return {
+    name: called,
+    protocol: kind,
+    protocol_port: port,
+    default_pool: {
+      name: called,
+      protocol: kind,
+      lb_algorithm: 'SOURCE_IP_PORT',
+      members: members.map((member) => ({ ...member, protocol_port: hostPort })),
+      ...(monitor === undefined ? {} : { healthmonitor: monitor }),
+    },
   };
 }
 
 /** A host that has died is left out after this: two tries that fail. */
-const timing = { delay: 2, timeout: 1, max_retries: 1, max_retries_down: 2 };
-const monitors: Readonly<Record<WishedBalancer['protocol'], MonitorRequest | undefined>> = {
-  tcp: { type: 'TCP', ...timing },
-  udp: { type: 'UDP-CONNECT', ...timing },
-  sctp: undefined,
-};
+const usual: Required<MonitorWish> = { delay: 2, timeout: 1, retries: 1, retriesDown: 2 };
 
-function memberSteps({ balancer, listener, members: found }: FoundBalancer, members: readonly MemberRequest[]): BalancerStep[] {
-  const pool = listener?.pool;
-  const wanted = new Set(members.map(({ address, protocol_port: port }) => `${address} ${port}`));
-  const there = new Set(found.map(({ address, port }) => `${address} ${port}`));
-  if (pool === undefined || wanted.symmetricDifference(there).size === 0) return [];
-  return [{ type: 'set-members', balancer, pool, members }];
+function monitorOf({ protocol, monitor }: WishedListener): MonitorRequest | undefined {
+  if (monitor === undefined || protocol === 'sctp') return undefined;
+  const { delay, timeout, retries, retriesDown } = { ...usual, ...monitor };
+  const type = protocol === 'tcp' ? 'TCP' : 'UDP-CONNECT';
+  return { type, delay, timeout, max_retries: retries, max_retries_down: retriesDown };
 }
+
+/** Ports that go before those that come: the one may be the other with another protocol. */
+function changesOf({ balancer, listeners: there }: FoundBalancer, one: WishedBalancer, members: Members['members']): BalancerStep[] {
+  const stays = new Map(
+    one.listeners.flatMap((listener) => {
+      const found = there.find((candidate) => isSame(candidate, listener));
+      return found === undefined ? [] : [[listener, found] as const];
+    }),
+  );
+  const kept = new Set(stays.values());
+  return [
+    ...there.filter((found) => !kept.has(found)).map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
+    ...one.listeners
+      .filter((listener) => !stays.has(listener))
+      .map((listener): BalancerStep => ({ type: 'add-listener', id: one.id, balancer, request: listenerRequest(one, listener, members) })),
+    ...[...stays].flatMap(([listener, found]) => stepsFor(balancer, found, { listener, members })),
+  ];
+}
+
+/** What cannot be changed about one is the same, and it works. */
+function isSame({ listener: found, monitor }: FoundListener, listener: WishedListener): boolean {
+  if (found.pool === undefined || found.provisioning === 'ERROR') return false;
+  const isProbed = monitorOf(listener) !== undefined;
+  return found.protocol === protocols[listener.protocol] && found.port === listener.port && (monitor !== undefined) === isProbed;
+}
+
+function stepsFor(
+  balancer: LoadBalancer,
+  { listener: { pool }, members: there, monitor }: FoundListener,
+  { listener, members }: { readonly listener: WishedListener; readonly members: Members['members'] },
+): BalancerStep[] {
+  const wanted = new Set(members.map(({ address }) => `${address} ${listener.hostPort}`));
+  const isThere = wanted.symmetricDifference(new Set(there.map(({ address, port }) => `${address} ${port}`))).size === 0;
+  const request = monitorOf(listener);
+  const led = members.map((member) => ({ ...member, protocol_port: listener.hostPort }));
+  return [
+    ...(pool === undefined || isThere ? [] : [{ type: 'set-members' as const, balancer, pool, members: led }]),
+    ...(monitor === undefined || request === undefined || isTimed(monitor, request)
+      ? []
+      : [{ type: 'set-monitor' as const, balancer, monitor, request }]),
+  ];
+}
+
+const isTimed = ({ delay, timeout, retries, retriesDown }: HealthMonitor, request: MonitorRequest): boolean =>
+  delay === request.delay &&
+  timeout === request.timeout &&
+  retries === request.max_retries &&
+  retriesDown === (request.max_retries_down ?? retriesDown);

@@ -53,7 +53,7 @@ test('one is made, taken along to another host, and given back', () => {
   const moved = settle(wished([exposure('a', 'auto', 1)]), first);
   assert.deepEqual(places(moved), ['203.0.113.100 port-2']);
   assert.deepEqual(planCloud(wished([exposure('a', 'auto', 1)]), moved).reached, [
-    { exposure: 'a', host: 'host-2', address: '203.0.113.100' },
+    { id: 'a', exposure: 'a', host: 'host-2', address: '203.0.113.100' },
   ]);
   assert.deepEqual(settle(wished([exposure('a', '')].slice(1)), moved).floatingIps, []);
 });

@@ -39,10 +39,13 @@ export type FloatingStep =
       readonly isMade: boolean;
       /** It is still where we have put it, so it is taken from there. */
       readonly isOurs: boolean;
+      /** Made by us, and the project's own from now on. */
+      readonly isKept: boolean;
     };
 
 /** Where an exposure is reached; `address` is absent until it has one. */
 export interface Reached {
+  readonly id: string;
   readonly exposure: string;
   readonly host: string;
   readonly address?: string;
@@ -53,7 +56,8 @@ export interface FloatingPlan {
   readonly releases: readonly FloatingStep[];
   readonly changes: readonly FloatingStep[];
   readonly reached: readonly Reached[];
-  readonly problems: readonly string[];
+  /** By id of what is exposed. */
+  readonly problems: readonly { readonly id: string; readonly text: string }[];
 }
 
 export interface Finding {
@@ -71,7 +75,10 @@ export const madeDescription = (tag: string): string => `${tag}: made for exposu
 const isIp = (text: string): boolean => isIP(text) !== 0;
 /** Which exposure something serves. */
 export const exposureTag = (tag: string, id: string): string => `${tag}.exposure.${id}`;
-export const isFloatingTag = (tag: string, one: string): boolean => one === tag || one.startsWith(exposureTag(tag, ''));
+/** It is not to go when nothing needs it any more. */
+const keptTag = (tag: string): string => `${tag}.kept`;
+export const isFloatingTag = (tag: string, one: string): boolean =>
+  one === tag || one === keptTag(tag) || one.startsWith(exposureTag(tag, ''));
 
 interface Target {
   readonly host: string;
@@ -87,18 +94,23 @@ interface Use extends Target {
 
 export function floatingPlan(wished: readonly WishedFloatingIp[], state: FloatingState, finding: Finding): FloatingPlan {
   const uses: Use[] = [];
-  const problems: string[] = [];
+  const problems: { id: string; text: string }[] = [];
   const reached: Reached[] = [];
   // Those that were named first, so that others on the host share them.
   for (const one of wished.toSorted((a, b) => Number(isIp(b.wanted)) - Number(isIp(a.wanted)))) {
     const use = useOf(one, { state, finding, uses });
     if (typeof use === 'string') {
-      problems.push(`Exposure ${one.name} has no floating IP: ${use}`);
+      problems.push({ id: one.id, text: `${one.kind} ${one.name} has no floating IP: ${use}` });
       continue;
     }
     if (!uses.includes(use)) uses.push(use);
     use.exposures.push(one);
-    reached.push({ exposure: one.name, host: use.host, ...(use.floating === undefined ? {} : { address: use.floating.address }) });
+    reached.push({
+      id: one.id,
+      exposure: one.name,
+      host: use.host,
+      ...(use.floating === undefined ? {} : { address: use.floating.address }),
+    });
   }
   const { tag } = finding;
   const used = new Set(uses.map(({ floating }) => floating?.id));
@@ -106,7 +118,8 @@ export function floatingPlan(wished: readonly WishedFloatingIp[], state: Floatin
   return {
     releases: unused.map((floating) => {
       const isOurs = state.ports.some((port) => port.id === floating.portId && finding.isOurs(port));
-      return { type: 'release-floating-ip', floating, isMade: isMade(floating, tag), isOurs };
+      const isKept = floating.tags.includes(keptTag(tag));
+      return { type: 'release-floating-ip', floating, isMade: isMade(floating, tag) && !isKept, isOurs, isKept };
     }),
     changes: uses.flatMap((use) => stepOf(use, tag) ?? []),
     reached,
@@ -203,7 +216,10 @@ function externalNetwork(wanted: string, { host, port, fixed }: Target, state: F
 }
 
 function stepOf({ floating, host, port, fixed, network, exposures }: Use, tag: string): FloatingStep | undefined {
-  const serving = exposures.map(({ id }) => exposureTag(tag, id));
+  const serving = [
+    ...(exposures.some(({ isKept }) => isKept === true) ? [keptTag(tag)] : []),
+    ...exposures.map(({ id }) => exposureTag(tag, id)),
+  ];
   if (floating === undefined) return { type: 'make-floating-ip', host, port, fixed, network, tags: [tag, ...serving] };
   const target = { port: port.id, fixed };
   const isThere = isOn({ host, port, fixed }, floating);

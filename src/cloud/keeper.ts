@@ -7,7 +7,7 @@ import type { Block, Network } from '#model/resources.ts';
 import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
-import { type CloudPlan, type CloudState, trunkOf } from './plan.ts';
+import { type Balanced, type CloudPlan, type CloudState, trunkOf } from './plan.ts';
 import { chooseVlan } from './pools.ts';
 import { sentence } from './sentences.ts';
 import type { PlacedVirtual } from './virtual.ts';
@@ -16,6 +16,12 @@ import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
 export interface KeeperLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
+}
+
+/** Each returns when the facts tell of it. */
+export interface Carriages {
+  readonly instead: (fallback: Fallback) => Promise<void>;
+  readonly asWanted: (networks: readonly Network[]) => Promise<void>;
 }
 
 export interface KeeperOptions {
@@ -28,11 +34,12 @@ export interface KeeperOptions {
   readonly isLeading: () => boolean;
   /** For people to see, wherever they ask. */
   readonly tell: (report: CloudReport) => Promise<void>;
-  /** Changes how networks are carried, and returns when `facts` tell of it. */
-  readonly carryInstead: (fallback: Fallback) => Promise<void>;
-  readonly carryAsWanted: (networks: readonly Network[]) => Promise<void>;
+  /** Changes how networks are carried; absent where that is not for the keeper to change. */
+  readonly carriages?: Carriages;
+  /** Told what has become of the load balancers that are wished for, whenever the cloud was looked at. */
+  readonly balanced?: (found: readonly Balanced[]) => Promise<void>;
   /** What hosts are to know of addresses that move between them; of all others there is nothing in the cloud. */
-  readonly place: (placed: readonly PlacedVirtual[]) => Promise<void>;
+  readonly place?: (placed: readonly PlacedVirtual[]) => Promise<void>;
   /** Project and cloud, in words. */
   readonly where: () => Promise<string>;
   /** Time between looks at the cloud where nothing of ours changes. */
@@ -230,7 +237,8 @@ export class Keeper {
 
   /** What a network needs from now on is allowed before it is carried by it. */
   async #chooseCarriages(): Promise<void> {
-    const { neutron, name, scope, log, carryInstead, carryAsWanted } = this.#options;
+    const { neutron, name, scope, log, carriages } = this.#options;
+    if (carriages === undefined) return;
     const known = this.#facts();
     if (!known.networks.some((network) => network.instead !== undefined) && !this.#wish().needs.some(({ pairs }) => pairs.length > 0))
       return;
@@ -239,7 +247,7 @@ export class Keeper {
     const fallback = await fallbackOf(judging, state);
     if (fallback !== undefined) {
       await this.#fulfil(wishOf(asIfFallen(known, fallback), name));
-      await carryInstead(fallback);
+      await carriages.instead(fallback);
       log.warn(
         { networks: fallback.networks.map((network) => network.name), because: fallback.because },
         'Networks are carried by vxlan now',
@@ -250,7 +258,7 @@ export class Keeper {
     const wanted = await restorable(judging, state);
     if (wanted.length === 0) return;
     await this.#fulfil(wishOf(asIfBoth(known, wanted), name));
-    await carryAsWanted(wanted);
+    await carriages.asWanted(wanted);
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
   }
 
@@ -275,7 +283,8 @@ export class Keeper {
     this.#floatingIps = Object.fromEntries(
       plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
     );
-    await place(plan.placed);
+    await place?.(plan.placed);
+    await this.#options.balanced?.(plan.balanced);
     return plan;
   }
 

@@ -62,6 +62,7 @@ export interface HealthMonitor {
   readonly delay: number;
   readonly timeout: number;
   readonly retries: number;
+  readonly retriesDown: number;
 }
 
 const text = v.nullish(v.string(), '');
@@ -157,6 +158,14 @@ export const member: Schema<Member> = v.pipe(
 );
 
 export const healthMonitor: Schema<HealthMonitor> = v.pipe(
-  v.object({ id: v.string(), type: v.string(), delay: v.number(), timeout: v.number(), max_retries: v.number() }),
-  v.transform(({ max_retries: retries, ...found }) => ({ ...found, retries })),
+  v.object({
+    id: v.string(),
+    type: v.string(),
+    delay: v.number(),
+    timeout: v.number(),
+    max_retries: v.number(),
+    // Octavia's own where nobody says it.
+    max_retries_down: v.nullish(v.number(), 3),
+  }),
+  v.transform(({ max_retries: retries, max_retries_down: retriesDown, ...found }) => ({ ...found, retries, retriesDown })),
 );

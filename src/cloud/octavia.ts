@@ -71,7 +71,11 @@ export interface ListenerRequest {
 export interface LoadBalancerRequest {
   readonly name: string;
   readonly description?: string;
-  readonly vip_subnet_id: string;
+  /** One of the three; a network may have the subnet beside it. */
+  readonly vip_subnet_id?: string;
+  readonly vip_network_id?: string;
+  readonly vip_port_id?: string;
+  readonly vip_address?: string;
   readonly provider?: string;
   readonly tags?: readonly string[];
   readonly listeners: readonly ListenerRequest[];
@@ -126,6 +130,39 @@ export class Octavia {
     return this.#read('loadbalancer', loadBalancer, { method: 'POST', path: `${root}/loadbalancers`, body: { loadbalancer: request } });
   }
 
+  /**
+   * Adds a listener with its pool to a load balancer that is there: Octavia takes them one by one, and each only when the one before
+   * is settled. Faults as create, `timeout`; what was made until then is told by the listener's own state.
+   */
+  async addListener(balancer: string, { default_pool: wanted, ...listened }: ListenerRequest): Promise<void> {
+    const { members, healthmonitor, ...pooled } = wanted;
+    const make = <K extends Kind>(kind: K, fields: object): Promise<Octavias[K]> => {
+      const { one, schema } = kinds[kind];
+      return this.#read(one, schema, { method: 'POST', path: `${root}/${kind}`, body: { [one]: fields } });
+    };
+    await this.settled(balancer);
+    const { id: listenerId } = await make('listeners', { ...listened, loadbalancer_id: balancer });
+    await this.settled(balancer);
+    const { id: poolId } = await make('pools', { ...pooled, listener_id: listenerId });
+    await this.settled(balancer);
+    await this.setMembers(poolId, members);
+    await this.settled(balancer);
+    if (healthmonitor === undefined) return;
+    await make('healthmonitors', { ...healthmonitor, pool_id: poolId });
+    await this.settled(balancer);
+  }
+
+  /** With its pool. */
+  async removeListener(balancer: string, { id, pool: poolId }: Pick<Listener, 'id' | 'pool'>): Promise<void> {
+    await this.settled(balancer);
+    if (poolId !== undefined) {
+      await this.#delete(pathOf('pools', poolId));
+      await this.settled(balancer);
+    }
+    await this.#delete(pathOf('listeners', id));
+    await this.settled(balancer);
+  }
+
   /** Fault `conflict` while the load balancer is busy, as with every change. */
   update<K extends Kind>(kind: K, id: string, fields: object): Promise<Octavias[K]> {
     const body = { [kinds[kind].one]: fields };
@@ -142,9 +179,13 @@ export class Octavia {
   }
 
   /** Begins to remove it with all that belongs to it. Absent already is success. */
-  async remove(id: string): Promise<void> {
+  remove(id: string): Promise<void> {
+    return this.#delete(`${pathOf('loadbalancers', id)}?cascade=true`);
+  }
+
+  async #delete(path: string): Promise<void> {
     try {
-      await this.#ask({ method: 'DELETE', path: `${pathOf('loadbalancers', id)}?cascade=true` });
+      await this.#ask({ method: 'DELETE', path });
     } catch (error) {
       if (!isFault(error, 'not-found')) throw error;
     }

@@ -84,7 +84,21 @@ export interface CloudPlan {
   readonly reached: readonly Reached[];
   /** Addresses that move between hosts, as far as the cloud has them: for the hosts to know. */
   readonly placed: readonly PlacedVirtual[];
+  /** Every load balancer that is wished for. */
+  readonly balanced: readonly Balanced[];
   /** What is in the way of a part of the wish, one sentence each. */
+  readonly problems: readonly string[];
+}
+
+/** What has become of the wish for a load balancer. */
+export interface Balanced {
+  /** Of what is exposed. */
+  readonly id: string;
+  readonly name: string;
+  /** By which clients reach it, as soon as it has one. */
+  readonly address?: string;
+  /** Name of the load balancer, where it is there. */
+  readonly balancer?: string;
   readonly problems: readonly string[];
 }
 
@@ -133,7 +147,8 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
   const { balancers, floating, virtual } = exposedBy(wish, state);
   const ports = portSteps(withPairs(wish, virtual), state, problems);
-  for (const text of [...virtual.problems, ...balancers.problems, ...floating.problems]) problems.push({ text, blocks: 'nothing' });
+  const troubles = [...balancers.problems, ...floating.problems];
+  for (const text of [...virtual.problems, ...troubles.map((one) => one.text)]) problems.push({ text, blocks: 'nothing' });
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
   for (const { name } of stays)
     problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
@@ -185,6 +200,18 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
     quotas,
     reached: floating.reached,
     placed: virtual.placed,
+    balanced: wish.balancers.map(({ id, name, floating: outside }): Balanced => {
+      const found = balancers.found.get(id);
+      const own = outside === undefined ? found?.address : floating.reached.find((one) => one.id === id)?.address;
+      const trouble = troubles.filter((one) => one.id === id).map(({ text }) => text);
+      return {
+        id,
+        name,
+        ...(own === undefined ? {} : { address: own }),
+        ...(found === undefined ? {} : { balancer: found.name }),
+        problems: trouble,
+      };
+    }),
     problems: problems.map(({ text }) => text),
   };
 }

@@ -1,7 +1,7 @@
 // The steps of a plan for people: what is added, changed or removed, and in detail.
 import { type BalancerStep, isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep } from './floating.ts';
-import type { MemberRequest } from './octavia.ts';
+import type { ListenerRequest, MemberRequest } from './octavia.ts';
 import type { Step } from './plan.ts';
 import { isPooledStep, type PooledStep } from './pools.ts';
 import { isVirtualStep, type VirtualStep } from './virtual.ts';
@@ -16,6 +16,9 @@ const list = (what: string, values: readonly string[]): string[] => (values.leng
 
 const memberText = ({ name, address, protocol_port: port }: MemberRequest): string => `${name ?? address}:${port}`;
 
+const listenerText = ({ protocol, protocol_port: port, default_pool: pool }: ListenerRequest): string =>
+  `${protocol} ${port} to ${pool.members.map(memberText).join(', ') || 'nobody'}`;
+
 export interface StepView {
   readonly action: 'add' | 'change' | 'remove';
   readonly object: string;
@@ -26,12 +29,17 @@ const orTags = (parts: readonly string[]): readonly string[] => (parts.length ==
 
 function balancerView(step: BalancerStep): StepView {
   switch (step.type) {
-    case 'make-balancer': {
-      const { name, listeners } = step.request;
-      const detail = listeners.map(
-        ({ protocol, protocol_port: port, default_pool: pool }) => `${protocol} ${port} to ${pool.members.map(memberText).join(', ')}`,
-      );
-      return { action: 'add', object: `load balancer ${name}`, detail };
+    case 'make-balancer':
+      return { action: 'add', object: `load balancer ${step.request.name}`, detail: step.request.listeners.map(listenerText) };
+    case 'add-listener':
+      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`with ${listenerText(step.request)}`] };
+    case 'remove-listener': {
+      const { protocol, port } = step.listener;
+      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`without ${protocol} ${port}`] };
+    }
+    case 'set-monitor': {
+      const { delay, timeout } = step.request;
+      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`probes every ${delay} s, for ${timeout} s`] };
     }
     case 'set-members':
       return {

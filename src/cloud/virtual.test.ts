@@ -76,7 +76,9 @@ test('a port is made, its address is a pair of the ports of all hosts that have 
   assert.deepEqual(settled.plan.problems, []);
   const [floating] = settled.state.floatingIps;
   assert.deepEqual([floating?.fixedAddress, floating?.networkId], [ip, 'outside']);
-  assert.deepEqual(settled.plan.reached, [{ exposure: 'a', host: 'virtual address of web of net-over', address: floating?.address }]);
+  assert.deepEqual(settled.plan.reached, [
+    { id: 'a', exposure: 'a', host: 'virtual address of web of net-over', address: floating?.address },
+  ]);
 });
 
 /** Of the hosts' group. */

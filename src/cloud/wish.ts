@@ -4,6 +4,7 @@
 // address set holds fixed addresses only), so packets with containers' addresses have rules by range.
 import { passagesOf } from '#drivers/passages.ts';
 import { Fault } from '#model/fault.ts';
+import type { MonitorWish, NodePort, ServiceBalancer } from '#model/cloud-services.ts';
 import { bitsOf, type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { virtualPort } from '#model/numbers.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
@@ -16,6 +17,9 @@ export interface CloudFacts {
   readonly blocks: readonly Block[];
   readonly endpoints: readonly Endpoint[];
   readonly exposures: readonly Exposure[];
+  /** Of a cluster's services. */
+  readonly nodePorts?: readonly NodePort[];
+  readonly services?: readonly ServiceBalancer[];
 }
 
 export interface WishedRule {
@@ -79,30 +83,42 @@ export interface Route {
   readonly nexthop: Ip;
 }
 
-/** That an exposure be reached by a floating IP. */
+/** That something be reached by a floating IP. */
 export interface WishedFloatingIp {
-  /** Id of the exposure. */
+  /** Of what is exposed. */
   readonly id: string;
+  readonly kind: WishedBalancer['kind'];
   readonly name: string;
   /** `auto`, an address, or name or id of an external network. */
   readonly wanted: string;
-  /** Hosts where its container is, with their IPv4 addresses. */
+  /** It stays the project's when nothing needs it any more. */
+  readonly isKept?: boolean;
+  /** Hosts where it is, with their IPv4 addresses. */
   readonly hosts: readonly { readonly host: string; readonly address: string }[];
 }
 
-/** That an exposure be reached by a load balancer on `port`, which leads to `hostPort` of the hosts. */
-export interface WishedBalancer {
-  /** Id of the exposure. */
-  readonly id: string;
-  readonly name: string;
+/** One of a load balancer's ports, which leads to `hostPort` of the hosts. */
+export interface WishedListener {
   readonly protocol: Exposure['protocol'];
   readonly port: number;
   readonly hostPort: number;
-  /** As of WishedFloatingIp; absent: within the cloud only. */
-  readonly floatingIp?: string;
-  /** Whether hosts let in the cloud's own probes: those with sources of their own do not. */
-  readonly isProbed: boolean;
+  /** Absent where hosts would not let in the cloud's own probes: those with sources of their own. */
+  readonly monitor?: MonitorWish;
+}
+
+/** That something be reached by a load balancer. */
+export interface WishedBalancer {
+  /** Of what is exposed. */
+  readonly id: string;
+  readonly kind: 'Exposure' | 'Service';
+  readonly name: string;
+  readonly listeners: readonly WishedListener[];
+  /** Absent: within the cloud only. */
+  readonly floating?: Pick<WishedFloatingIp, 'wanted' | 'isKept'>;
+  readonly place?: ServiceBalancer['place'];
   readonly hosts: WishedFloatingIp['hosts'];
+  /** Why the cloud has refused it; it is not asked again. */
+  readonly refused?: string;
 }
 
 /** That exposures of one endpoint be reached by an address that moves between its hosts. */
@@ -177,19 +193,24 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const pairs = [...new Set(needs.flatMap((need) => (need.isInCloud ? [] : need.pairs)))].toSorted();
   const exposed = Map.groupBy(openingsOf(facts), ({ host }) => host);
   const shared: WishedGroup = { name, description: `Between the hosts of ${name}`, rules: needed };
+  const entrance = nodePortRules(facts, families);
   const own = [...exposed].map(([host, openings]): WishedGroup => ({
     name: exposedName(name, host),
     description: `What is exposed on ${host}`,
     rules: fewest(openings.map(({ rule }) => rule)),
   }));
+  const all: WishedGroup[] = [
+    ...(needed.length > 0 ? [shared] : []),
+    ...(entrance.length > 0 ? [{ name: `${name}-node-ports`, description: `Node ports of ${name}`, rules: entrance }] : []),
+  ];
   return {
     name,
-    groups: [...(needed.length > 0 ? [shared] : []), ...own],
+    groups: [...all, ...own],
     ports: hosts.map(({ id, name: host, underlay }) => ({
       host,
       addresses: underlay.map(({ ip }) => ip),
       mtu: underlay[0]?.mtu,
-      groups: [...(needed.length > 0 ? [name] : []), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
+      groups: [...all.map((group) => group.name), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
       pairs,
       ...bySort(networks.flatMap((network) => blocksIn(network, facts).filter((block) => block.host === id))),
     })),
@@ -316,7 +337,7 @@ const floatingOf = (facts: CloudFacts): WishedFloatingIp[] =>
     const { id, name, floatingIp: wanted, loadBalancer, virtualIp } = exposure;
     return wanted === undefined || loadBalancer !== undefined || virtualIp !== undefined
       ? []
-      : [{ id, name, wanted, hosts: targetsOf(exposure, facts) }];
+      : [{ id, kind: 'Exposure', name, wanted, hosts: targetsOf(exposure, facts) }];
   });
 
 function virtualOf(facts: CloudFacts): WishedVirtual[] {
@@ -333,7 +354,7 @@ function virtualOf(facts: CloudFacts): WishedVirtual[] {
         what: `${first.endpoint} of ${network}`,
         exposures: exposures.map(({ id }) => id).toSorted(),
         floating: exposures.flatMap(({ id, name, floatingIp }) =>
-          floatingIp === undefined ? [] : [{ id, name, wanted: floatingIp, hosts: [] }],
+          floatingIp === undefined ? [] : [{ id, kind: 'Exposure' as const, name, wanted: floatingIp, hosts: [] }],
         ),
         hosts: targetsOf(first, facts),
       },
@@ -350,20 +371,62 @@ const talkOf = (virtual: readonly WishedVirtual[]): WishedRule[] =>
         return { direction, ethertype: 'IPv4', protocol: 17, port: virtualPort, remote: 'hosts', why };
       });
 
-const balancersOf = (facts: CloudFacts): WishedBalancer[] =>
-  facts.exposures.flatMap((exposure) => {
+const balancersOf = (facts: CloudFacts): WishedBalancer[] => [
+  ...facts.exposures.flatMap((exposure) => {
     const { id, name, protocol, port, hostPort, loadBalancer, floatingIp = 'auto' } = exposure;
     if (loadBalancer === undefined) return [];
     const hosts = targetsOf(exposure, facts);
-    const isProbed = exposure.sources.length === 0 && protocol !== 'sctp';
-    return [{ id, name, protocol, port, hostPort, hosts, isProbed, ...(loadBalancer === 'public' ? { floatingIp } : {}) }];
-  });
+    const monitor = exposure.sources.length === 0 && protocol !== 'sctp' ? { monitor: {} } : {};
+    const floating = loadBalancer === 'public' ? { floating: { wanted: floatingIp } } : {};
+    return [{ id, kind: 'Exposure' as const, name, listeners: [{ protocol, port, hostPort, ...monitor }], hosts, ...floating }];
+  }),
+  ...(facts.services ?? []).map((service) => balancerOfService(service, facts.hosts)),
+];
 
-const targetsOf = (exposure: Exposure, facts: CloudFacts): WishedVirtual['hosts'] =>
-  hostsOf(exposure, facts).flatMap(({ id, name: host, underlay }) => {
+function balancerOfService(
+  { id, service, ports, sources, floating, place, monitor, hosts: leading }: ServiceBalancer,
+  all: readonly Host[],
+) {
+  const isProbed = monitor !== undefined && sources.length === 0;
+  const listeners = ports.map(({ protocol, port, nodePort }): WishedListener => ({
+    protocol,
+    port,
+    hostPort: nodePort,
+    ...(isProbed && protocol !== 'sctp' ? { monitor } : {}),
+  }));
+  const hosts = withAddresses(all.filter((host) => leading === undefined || leading.includes(host.id)));
+  return { id, kind: 'Service' as const, name: service, listeners, place, hosts, ...(floating === undefined ? {} : { floating }) };
+}
+
+const targetsOf = (exposure: Exposure, facts: CloudFacts): WishedVirtual['hosts'] => withAddresses(hostsOf(exposure, facts));
+
+const withAddresses = (hosts: readonly Host[]): WishedVirtual['hosts'] =>
+  hosts.flatMap(({ id, name: host, underlay }) => {
     const address = underlay.find(({ ip }) => familyOf(ip) === 4)?.ip;
     return address === undefined ? [] : [{ id, host, address }];
   });
+
+const nodePortRule = ({ service, protocol, port }: Omit<NodePort, 'sources'>, family: Family, remote?: Cidr): WishedRule => ({
+  direction: 'ingress',
+  ethertype: ethertypes[family],
+  protocol: numbers[protocol],
+  port,
+  remote,
+  why: `service ${service}`,
+});
+
+/** Of every host alike, so their number is that of ports and not of hosts. */
+function nodePortRules({ nodePorts = [], services = [] }: CloudFacts, families: ReadonlySet<Family>): WishedRule[] {
+  const opened = nodePorts.flatMap((one) => one.sources.map((source) => nodePortRule(one, familyOf(source), source)));
+  const balanced = services.flatMap(({ service, ports, sources }) =>
+    ports.flatMap(({ protocol, nodePort: port }) =>
+      sources.length > 0
+        ? sources.map((source) => nodePortRule({ service, protocol, port }, familyOf(source), source))
+        : [...families].map((family) => nodePortRule({ service, protocol, port }, family)),
+    ),
+  );
+  return fewest([...opened, ...balanced]);
+}
 
 function openingsOf(facts: CloudFacts): { host: string; rule: WishedRule }[] {
   return facts.exposures.flatMap((exposure) => hostsOf(exposure, facts).flatMap((host) => openingsOn(host, exposure)));

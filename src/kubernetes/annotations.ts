@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { carryName } from '#api/schemas.ts';
 import { backendData, backendOf, carryOf, readBackendData } from '#flannel/backend.ts';
-import { type Family, familyOf, type Ip, type Mac } from '#model/ip.ts';
+import { type Cidr, type Family, familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { vtepMac } from '#model/numbers.ts';
 import type { Carrying, CarryName, Host } from '#model/resources.ts';
 
@@ -17,6 +17,8 @@ const flannel = 'flannel.alpha.coreos.com/';
 const own = 'causeway.dev/';
 const vtepKey = `${own}vtep-mac`;
 const wireguardKey = `${own}wireguard-public-key`;
+/** The ranges of all pods, which the API does not tell otherwise. */
+const podCidrsKey = `${own}pod-cidrs`;
 
 const json = v.pipe(v.string(), v.parseJson());
 
@@ -28,6 +30,10 @@ const readAs = <T>(schema: v.GenericSchema<unknown, T>, value: unknown): T | und
 /** Separated by commas; a name of a later version is passed over. */
 const carriesIn = (text: string | undefined): readonly CarryName[] | undefined =>
   text?.split(',').flatMap((name) => readAs(carryName, name) ?? []);
+
+/** The ranges of all pods as the node was told them. */
+export const podCidrsOf = (annotations: Annotations): readonly Cidr[] =>
+  annotations[podCidrsKey]?.split(',').flatMap((text) => readAs(field.cidr, text) ?? []) ?? [];
 
 export interface Told {
   readonly carrying?: Carrying;
@@ -81,16 +87,19 @@ export interface Telling {
   readonly tunnel6?: Mac | undefined;
   /** Whether it has a range of IPv6. */
   readonly hasIpv6?: boolean;
+  /** Of all pods. */
+  readonly podCidrs?: readonly Cidr[];
 }
 
 /** What this host's Node shall say; keys with null are taken away. */
 export function writeAnnotations(telling: Telling): Record<string, string | null> {
-  const { carrying, publicKey, index, vni, underlay, tunnel6, hasIpv6 = false } = telling;
+  const { carrying, publicKey, index, vni, underlay, tunnel6, hasIpv6 = false, podCidrs = [] } = telling;
   const [publicIp, publicIp6] = ([4, 6] as const).map((family) => underlay.find((ip) => familyOf(ip) === family));
   const words = { carry: carrying.wants, vni, publicKey };
   const data6 = tunnel6 === undefined ? null : backendData({ ...words, vtepMac: tunnel6 });
   return {
     ...writeOwn(telling),
+    [podCidrsKey]: podCidrs.length === 0 ? null : podCidrs.join(','),
     [`${flannel}kube-subnet-manager`]: 'true',
     [`${flannel}backend-type`]: backendOf[carrying.wants] ?? carrying.wants,
     [`${flannel}backend-data`]: JSON.stringify(backendData({ ...words, vtepMac: carrying.vtepMac ?? vtepMac(index) })),

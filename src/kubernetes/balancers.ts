@@ -1,20 +1,21 @@
 // The part of Causeway in a cluster that has to be one mind: which load balancer has which address. Follows Services and
 // AddressPools, and while it leads, writes addresses into the status of services and what is wrong into conditions.
-import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
-import { isFault } from '#model/fault.ts';
 import { familyOf, type Family, type Ip } from '#model/ip.ts';
 import { addressPools, type AddressPool, type Claim, type Grant, grant, readPool, usablePools } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
-import { type Condition, inOrder, isAlike, type Told, withCondition } from './conditions.ts';
+import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed } from './follow.ts';
+import { StatusWriter } from './status-writer.ts';
 
 export interface BalancersOptions {
   readonly client: KubernetesClient;
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
   readonly isLeading: () => boolean;
   readonly date: () => Date;
+  /** Who serves services that name no class. */
+  readonly usualClass?: string;
 }
 
 const services = '/api/v1/services';
@@ -77,13 +78,13 @@ export class Balancers {
   readonly #balancers = new Map<string, Balancer>();
   readonly #pools = new Map<string, v.InferOutput<typeof storedPool>>();
   readonly #listed = new Set<string>();
-  /** By path: what was last written there, so that a server that drops it is not asked for ever. */
-  readonly #written = new Map<string, string>();
+  readonly #writer: StatusWriter;
   #work: Promise<void> = Promise.resolve();
   #isPending = false;
 
   constructor(options: BalancersOptions) {
     this.#options = options;
+    this.#writer = new StatusWriter(options);
   }
 
   /** Resolves when `signal` has aborted. */
@@ -116,7 +117,7 @@ export class Balancers {
         const isOurs =
           read.success &&
           read.output.spec.type === 'LoadBalancer' &&
-          (read.output.spec.loadBalancerClass ?? balancerClass) === balancerClass;
+          (read.output.spec.loadBalancerClass ?? this.#options.usualClass ?? balancerClass) === balancerClass;
         if (isOurs) this.#balancers.set(key, read.output);
         else this.#balancers.delete(key);
         this.kick();
@@ -174,7 +175,7 @@ export class Balancers {
           ? { reason: 'Usable', fine: 'Services get its addresses' }
           : { reason: other === undefined ? 'Invalid' : 'Overlaps', problem },
       );
-      await this.#put(`${addressPools}/${name}/status`, stored, {
+      await this.#writer.put(`${addressPools}/${name}/status`, stored, {
         ...stored.status,
         conditions: this.#with(stored.status?.conditions, told),
       });
@@ -198,31 +199,12 @@ export class Balancers {
     const ingress = isSame ? shown : addresses.map((ip) => ({ ip }));
     const path = `/api/v1/namespaces/${metadata.namespace}/services/${metadata.name}/status`;
     const next = { ...status, loadBalancer: { ...status?.loadBalancer, ingress }, conditions: this.#with(status?.conditions, told) };
-    const wrote = await this.#put(path, balancer, next);
+    const wrote = await this.#writer.put(path, balancer, next);
     if (wrote && !isSame) this.#options.log.info({ service: key, addresses, problem }, 'gave addresses to a load balancer');
   }
 
   #with(before: readonly Condition[] | null | undefined, told: Told): object[] {
     return withCondition(before, told, this.#options.date());
-  }
-
-  /** Whether it was written: not when it is so already, or was written before and the server has dropped a part. */
-  async #put(path: string, object: { readonly status?: object | null | undefined }, status: object): Promise<boolean> {
-    if (isAlike(object.status, status)) return false;
-    const digest = createHash('sha256')
-      .update(JSON.stringify([withoutTimes(object.status), withoutTimes(status)]))
-      .digest('hex');
-    if (this.#written.get(path) === digest) return false;
-    try {
-      await this.#options.client.replace(path, { ...object, status });
-      this.#written.set(path, digest);
-      return true;
-    } catch (error) {
-      // Changed or deleted meanwhile: the watch tells, and it is looked at again.
-      if (isFault(error, 'conflict') || isFault(error, 'not-found')) return false;
-      this.#options.log.warn({ error, path }, 'cannot write a status');
-      return false;
-    }
   }
 }
 
@@ -234,6 +216,3 @@ function conditionOf(type: string, verdict: Verdict): Told {
     ? { type, status: 'True', reason, message: verdict.fine }
     : { type, status: 'False', reason, message: verdict.problem };
 }
-
-const withoutTimes = (value: unknown): unknown =>
-  JSON.parse(JSON.stringify(inOrder(value) ?? null, (key, inner: unknown) => (key === 'lastTransitionTime' ? undefined : inner)));

@@ -65,6 +65,7 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
     underlay,
     tunnel6: six === undefined ? undefined : tunnelMac(self, 6),
     hasIpv6: own.some(({ cidr }) => familyOf(cidr) === 6),
+    podCidrs: [...facts.pools.values()].flatMap((pool) => (pool.network === podNetwork.id ? [pool.cidr] : [])),
   };
   return {
     annotations: writeAnnotations(telling),

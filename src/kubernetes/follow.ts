@@ -34,6 +34,7 @@ const firstRetryMs = 200;
 const lastRetryMs = 5_000;
 /** How often it is looked whether a server has come to know a sort of object, as by a definition that was applied. */
 const absentMs = 30_000;
+const listMs = 60_000;
 
 /** Resolves when `signal` has aborted; throws nothing. */
 export async function followKind(kind: Followed, { client, signal, log }: FollowOptions): Promise<void> {
@@ -86,9 +87,23 @@ function take(kind: Followed, items: readonly unknown[]): void {
   kind.listed();
 }
 
+/** All of one sort as it is now, by its keys. Faults as KubernetesClient.list. */
+export async function listKind(
+  kind: Pick<Followed, 'paths' | 'absent'>,
+  client: KubernetesClient,
+  signal: AbortSignal = AbortSignal.timeout(listMs),
+): Promise<[string, unknown][]> {
+  try {
+    return (await listFirst(kind, client, signal)).listing.items.flatMap(keyed);
+  } catch (error) {
+    if (kind.absent === 'empty' && isFault(error, 'not-found')) return [];
+    throw error;
+  }
+}
+
 /** From the first path that the server has. */
 async function listFirst(
-  { paths }: Followed,
+  { paths }: Pick<Followed, 'paths'>,
   client: KubernetesClient,
   signal: AbortSignal,
 ): Promise<{ readonly path: string; readonly listing: Listing }> {

@@ -39,6 +39,22 @@ test('a token, also one in a file that is replaced', () => {
   assert.deepEqual(read, ['first', 'second']);
 });
 
+test('another context than the current one, which then need not be', () => {
+  const two = { ...(JSON.parse(config({ token: 'a' })) as { contexts: object[]; users: object[] }), 'current-context': undefined };
+  two.contexts.push({ name: 'other', context: { cluster: 'c', user: 'v' } });
+  two.users.push({ name: 'v', user: { token: 'b' } });
+  writeFileSync(file, JSON.stringify(two));
+  assert.equal(readKubeconfig(file, 'other').token?.(), 'b');
+  assert.throws(
+    () => readKubeconfig(file, 'third'),
+    (error) => isFault(error, 'not-found') && /has no context third; it has main, other/.test(error.message),
+  );
+  assert.throws(
+    () => readKubeconfig(file),
+    (error) => isFault(error, 'invalid'),
+  );
+});
+
 const bad: readonly (readonly [string, string, string])[] = [
   ['no YAML', '{', 'invalid'],
   ['another document', '[1]', 'invalid'],

@@ -35,7 +35,7 @@ interface Kubeconfig {
   readonly users: readonly { readonly name: string; readonly user: v.InferOutput<typeof user> }[];
 }
 const kubeconfig: Schema<Kubeconfig> = v.object({
-  'current-context': v.string(),
+  'current-context': v.optional(v.string(), ''),
   contexts: v.array(v.object({ name: v.string(), context: v.object({ cluster: v.string(), user: v.string() }) })),
   clusters: v.array(v.object({ name: v.string(), cluster })),
   users: v.array(v.object({ name: v.string(), user })),
@@ -58,15 +58,28 @@ function yamlOf(content: string, file: string): unknown {
   }
 }
 
-/** Faults: `not-found` (a file), `invalid` (what it says, naming the field). */
-export function readKubeconfig(file: string): ApiAccess {
-  const config = parse(kubeconfig, yamlOf(readText(file), file), file);
-  const context = config.contexts.find(({ name }) => name === config['current-context'])?.context;
+interface Chosen {
+  readonly found: v.InferOutput<typeof cluster>;
+  readonly who: v.InferOutput<typeof user>;
+}
+
+/** What a context says. Faults as readKubeconfig. */
+function contextOf(config: Kubeconfig, file: string, chosen: string | undefined): Chosen {
+  const wanted = chosen ?? config['current-context'];
+  const context = config.contexts.find(({ name }) => name === wanted)?.context;
+  if (chosen !== undefined && context === undefined) {
+    const names = config.contexts.map(({ name }) => name).join(', ') || 'none';
+    throw new Fault('not-found', `${file} has no context ${chosen}; it has ${names}`, { field: '--kube-context' });
+  }
   const found = config.clusters.find(({ name }) => name === context?.cluster)?.cluster;
   const who = config.users.find(({ name }) => name === context?.user)?.user;
-  if (found === undefined || who === undefined) {
-    throw new Fault('invalid', `${file} lacks the cluster or user of its current context`, { field: 'current-context' });
-  }
+  if (found !== undefined && who !== undefined) return { found, who };
+  throw new Fault('invalid', `${file} lacks the cluster or user of its context ${wanted}`, { field: 'current-context' });
+}
+
+/** `chosen`: another context than the current one. Faults: `not-found` (a file, the context), `invalid` (what it says, naming the field). */
+export function readKubeconfig(file: string, chosen?: string): ApiAccess {
+  const { found, who } = contextOf(parse(kubeconfig, yamlOf(readText(file), file), file), file, chosen);
   if (URL.parse(found.server)?.protocol !== 'https:') {
     throw new Fault('invalid', `${file}: ${JSON.stringify(found.server)} is no https address`, { field: 'clusters' });
   }

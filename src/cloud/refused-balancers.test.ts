@@ -1,0 +1,227 @@
+// An Octavia that refuses or fails, with answers as a real one (2025.1, provider ovn) has given them: what it says of one load
+// balancer is told of that one, and keeps no other from being made.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as v from 'valibot';
+import { makeHost } from '#drivers/cluster.fixture.ts';
+import type { ServiceBalancer } from '#model/cloud-services.ts';
+import { type Applied, applyWish } from './apply.ts';
+import { Neutron } from './neutron.ts';
+import { Octavia } from './octavia.ts';
+import type { LoadBalancer } from './octavia-schemas.ts';
+import type { CloudState } from './plan.ts';
+import { stateOf } from './plan.fixture.ts';
+import { cloudOf, json, keystone, serving } from './server.fixture.ts';
+import { CloudSession } from './session.ts';
+import { type Wish, wishOf } from './wish.ts';
+
+interface Answered {
+  readonly status: number;
+  readonly body: object;
+}
+const refusal = (status: number, faultstring: string): Answered => ({
+  status,
+  body: { faultcode: 'Client', faultstring, debuginfo: null },
+});
+const body = v.pipe(v.string(), v.parseJson());
+const wanted = v.object({ loadbalancer: v.object({ name: v.string(), tags: v.array(v.string()) }) });
+
+interface Made {
+  readonly id: string;
+  readonly name: string;
+  readonly tags: readonly string[];
+}
+
+/** Keeps load balancers; `refuse` says what befalls the making of one, `state` what becomes of it. */
+class FakeOctavia {
+  readonly made = new Map<string, Made>();
+  readonly asked: string[] = [];
+  refuse: (name: string) => Answered | undefined = () => undefined;
+  state: (name: string) => string = () => 'ACTIVE';
+
+  answer(method: string, path: string, text: string): Answered {
+    const [, kind = '', id = ''] = /^\/v2\/lbaas\/(\w+)\/?([\w-]*)/.exec(path) ?? [];
+    this.asked.push(`${method} ${path.replace('/v2/lbaas/', '')}`);
+    if (method === 'POST' && kind === 'loadbalancers') return this.#make(text);
+    if (method === 'POST')
+      return {
+        status: 201,
+        body: {
+          [kind.slice(0, -1)]: {
+            id: `new-${kind}`,
+            protocol: 'TCP',
+            protocol_port: 1,
+            lb_algorithm: 'x',
+            type: 'TCP',
+            delay: 1,
+            timeout: 1,
+            max_retries: 1,
+          },
+        },
+      };
+    if (method === 'DELETE') this.made.delete(id);
+    const found = this.made.get(id);
+    if (method !== 'GET') return { status: 204, body: {} };
+    return found === undefined
+      ? refusal(404, `Load Balancer ${id} not found.`)
+      : { status: 200, body: { loadbalancer: this.#shown(found) } };
+  }
+
+  #make(text: string): Answered {
+    const { name, tags } = v.parse(v.pipe(body, wanted), text).loadbalancer;
+    const refused = this.refuse(name);
+    if (refused !== undefined) return refused;
+    const one = { id: `id-${name}`, name, tags };
+    this.made.set(one.id, one);
+    return { status: 201, body: { loadbalancer: this.#shown(one) } };
+  }
+
+  #shown({ id, name, tags }: Made): object {
+    return { id, name, tags, provisioning_status: this.state(name), vip_address: '10.213.0.99', vip_port_id: 'vip' };
+  }
+
+  found({ id, name, tags }: Made): LoadBalancer {
+    const about = { description: '', projectId: 'p', provider: 'ovn', address: '10.213.0.99', portId: 'vip', subnetId: 'subnet' };
+    return { ...about, id, name, tags, provisioning: this.state(name), operating: 'ONLINE', listeners: [], pools: [] };
+  }
+}
+
+/** Without security groups. */
+class Bare extends Neutron {
+  override list(): Promise<never[]> {
+    return Promise.resolve([]);
+  }
+}
+
+async function withOctavia<T>(work: (octavia: FakeOctavia, session: CloudSession) => Promise<T>): Promise<T> {
+  const octavia = new FakeOctavia();
+  let url = '';
+  const identity = keystone(() => url, {
+    catalog: [{ type: 'load-balancer', endpoints: [{ interface: 'public', region_id: 'one', region: 'one', url: '' }] }],
+  });
+  await using server = await serving((request, response, text) => {
+    if (request.url === '/v3/auth/tokens') return identity.answer(request, response, text);
+    const { status, body: said } = octavia.answer(request.method ?? '', request.url ?? '', text);
+    return json(response, status, said);
+  });
+  ({ url } = server);
+  await using session = new CloudSession(cloudOf(url, { overrides: { 'load-balancer': url } }), { retries: 0 });
+  return await work(octavia, session);
+}
+
+const serviceOf = (name: string): ServiceBalancer => ({
+  id: `id${name}`,
+  service: `shop/${name}`,
+  ports: [{ protocol: 'tcp', port: 80, nodePort: 30080 }],
+  sources: [],
+  place: {},
+});
+const wishFor = (...names: readonly string[]): Wish => {
+  const facts = { hosts: [makeHost(1)], networks: [], pools: [], blocks: [], endpoints: [], exposures: [] };
+  const wish = wishOf({ ...facts, services: names.map(serviceOf) }, 'cw');
+  // Only load balancers are of interest here.
+  return { ...wish, groups: [], ports: wish.ports.map((port) => ({ ...port, groups: [] })) };
+};
+
+/** A listener that is as wished counts as made with its load balancer. */
+const apply = (octavia: FakeOctavia, session: CloudSession, wish: Wish): Promise<Applied> => {
+  const read = async (): Promise<CloudState> => {
+    const balancers = [...octavia.made.values()].map((made) => ({
+      balancer: octavia.found(made),
+      listeners: [
+        {
+          listener: {
+            id: 'l',
+            name: '',
+            protocol: 'TCP',
+            port: 80,
+            allowedCidrs: [],
+            pool: 'p',
+            loadBalancers: [],
+            provisioning: 'ACTIVE',
+          },
+          members: [{ id: 'm', name: '', address: '10.213.0.1', port: 30080, provisioning: 'ACTIVE', operating: 'ONLINE' }],
+        },
+      ],
+    }));
+    return stateOf({ groups: [], providers: ['ovn'], balancers });
+  };
+  return applyWish(new Bare(session), wish, read);
+};
+const toldOf = ({ plan }: Applied): string[] =>
+  plan.balanced.map(({ name, address, problems }) => `${name} ${address ?? '-'} ${problems.join()}`.trimEnd());
+
+const refusals: readonly (readonly [string, Answered, RegExp])[] = [
+  ['a subnet that there is not', refusal(400, 'Subnet 11111111-2222-3333-4444-555555555555 not found.'), /Subnet 1{8}.* not found/],
+  ['a quota', refusal(403, 'Quota has been met for resources: load_balancer'), /Quota has been met for resources: load_balancer/],
+  [
+    'what the provider cannot',
+    refusal(501, "Provider 'ovn' does not support a requested option: OVN provider does not support allowed_cidrs option"),
+    /does not support allowed_cidrs option/,
+  ],
+  ['a missing role', refusal(403, 'Policy does not allow this request to be performed.'), /Policy does not allow this request/],
+];
+for (const [what, answer, words] of refusals) {
+  test(`is told of the one that it is about, which is asked for once: ${what}`, async () => {
+    await withOctavia(async (octavia, session) => {
+      octavia.refuse = (name) => (name === 'cw-shop-bad' ? answer : undefined);
+      const applied = await apply(octavia, session, wishFor('bad', 'good'));
+      const [bad = '', good] = toldOf(applied);
+      assert.match(bad, words);
+      assert.match(bad, /^shop\/bad - Service shop\/bad has no load balancer: /);
+      assert.equal(good, 'shop/good 10.213.0.99');
+      assert.equal(octavia.asked.filter((line) => line === 'POST loadbalancers').length, 2);
+      assert.match(applied.plan.problems.join(), words);
+    });
+  });
+}
+
+test('one that came to nothing is told and removed, and not made again by the same look', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.state = (name) => (name === 'cw-shop-bad' ? 'ERROR' : 'ACTIVE');
+    const applied = await apply(octavia, session, wishFor('bad', 'good'));
+    assert.match(toldOf(applied)[0] ?? '', /Load balancer cw-shop-bad is in state ERROR/);
+    assert.deepEqual([...octavia.made.keys()], ['id-cw-shop-good']);
+    octavia.state = () => 'ACTIVE';
+    assert.deepEqual(toldOf(await apply(octavia, session, wishFor('bad', 'good'))), ['shop/bad 10.213.0.99', 'shop/good 10.213.0.99']);
+  });
+});
+
+test('an Octavia that is away stops everything, as it does not tell what to do', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.refuse = () => refusal(503, 'Service Unavailable');
+    await assert.rejects(apply(octavia, session, wishFor('good')), { code: 'unavailable' });
+  });
+});
+
+const isLook = (line: string): boolean => line === 'GET loadbalancers/lb';
+
+test('a listener is made and removed step by step, waiting for the load balancer in between', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.made.set('lb', { id: 'lb', name: 'lb', tags: [] });
+    const client = new Octavia(session);
+    const monitor = { type: 'TCP', delay: 2, timeout: 1, max_retries: 1 } as const;
+    const pool = { name: 'l', protocol: 'TCP', lb_algorithm: 'SOURCE_IP_PORT', members: [], healthmonitor: monitor } as const;
+    await client.addListener('lb', { name: 'l', protocol: 'TCP', protocol_port: 80, default_pool: pool });
+    const changes = (): string[] => octavia.asked.splice(0).filter((line, index, all) => !isLook(line) || !isLook(all[index - 1] ?? ''));
+    assert.deepEqual(changes(), [
+      'GET loadbalancers/lb',
+      'POST listeners',
+      'GET loadbalancers/lb',
+      'POST pools',
+      'GET loadbalancers/lb',
+      'PUT pools/new-pools/members',
+      'GET loadbalancers/lb',
+      'POST healthmonitors',
+      'GET loadbalancers/lb',
+    ]);
+    await client.removeListener('lb', { id: 'l', pool: 'p' });
+    assert.deepEqual(changes(), [
+      'GET loadbalancers/lb',
+      'DELETE pools/p',
+      'GET loadbalancers/lb',
+      'DELETE listeners/l',
+      'GET loadbalancers/lb',
+    ]);
+  });
+});

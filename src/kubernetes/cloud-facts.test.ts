@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type ClusterObjects, type ClusterWish, clusterWish, refusals } from './cloud-facts.ts';
+import { keyed, nodeOf, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
+
+const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({
+  nodes: keyed(nodeOf(1), nodeOf(2)),
+  services: new Map(),
+  slices: new Map(),
+  ipPools: new Map(),
+  blocks: new Map(),
+  definitions: new Map(),
+  ...changes,
+});
+const wishOf = (changes: Partial<ClusterObjects> = {}): ClusterWish => clusterWish(objectsOf(changes), false);
+const networksOf = ({ facts }: ClusterWish): string[] =>
+  facts.networks.map(({ name, model, choices }) => `${name} ${model} ${choices.carry}`);
+
+test('nodes are hosts with their blocks, and say which ranges pods have and how they carry', () => {
+  const wish = wishOf();
+  const { hosts, pools, blocks } = wish.facts;
+  assert.deepEqual(
+    hosts.map(({ name, underlay }) => [name, underlay.map(({ ip, mtu }) => `${ip} ${mtu}`)]),
+    [
+      ['node1', ['10.20.0.11 0']],
+      ['node2', ['10.20.0.12 0']],
+    ],
+  );
+  assert.deepEqual(networksOf(wish), ['pods flannel vxlan']);
+  assert.deepEqual(
+    pools.map(({ cidr }) => cidr),
+    ['10.244.0.0/16'],
+  );
+  assert.deepEqual(
+    blocks.map(({ cidr, host }) => `${cidr} ${host}`),
+    ['10.244.1.0/24 node1', '10.244.2.0/24 node2'],
+  );
+});
+
+test('while a carriage is changed node by node both are needed; before anybody has told of one none is', () => {
+  const annotations = { 'causeway.dev/carry': 'host-gateway', 'causeway.dev/pod-cidrs': '10.244.0.0/16' };
+  assert.deepEqual(networksOf(wishOf({ nodes: keyed(nodeOf(1, { annotations }), nodeOf(2)) })), [
+    'pods flannel host-gateway',
+    'pods flannel vxlan',
+  ]);
+  const silent = wishOf({ nodes: keyed(nodeOf(1, { annotations: {} })) });
+  assert.deepEqual(networksOf(silent), []);
+});
+
+test('of calico pools say the ranges, and blocks where packets go', () => {
+  const annotations = { 'causeway.dev/carry': 'bgp' };
+  const created = { creationTimestamp: '2026-01-01T00:00:00Z' };
+  const wish = wishOf({
+    nodes: keyed(nodeOf(1, { annotations }), nodeOf(2, { annotations })),
+    ipPools: new Map<string, unknown>([
+      ['a', { metadata: { name: 'a', ...created }, spec: { cidr: '10.83.0.0/16' } }],
+      ['bad', { metadata: { name: 'bad', ...created }, spec: { cidr: 'nonsense' } }],
+      ['worse', {}],
+    ]),
+    blocks: new Map([
+      [
+        '10-83-0-0-26',
+        {
+          metadata: { name: '10-83-0-0-26', resourceVersion: '4', ...created },
+          spec: { cidr: '10.83.0.0/26', host: 'node1', pool: 'a', loans: [] },
+        },
+      ],
+    ]),
+  });
+  assert.deepEqual(networksOf(wish), ['pods calico bgp']);
+  assert.deepEqual(
+    wish.facts.pools.map(({ cidr }) => cidr),
+    ['10.83.0.0/16'],
+  );
+  assert.deepEqual(
+    wish.facts.blocks.map(({ cidr, host }) => `${cidr} ${host}`),
+    ['10.83.0.0/26 node1'],
+  );
+  assert.equal(wish.facts.hosts.length, 2);
+});
+
+const definition = (config: string): object => ({ metadata: { creationTimestamp: '2026-01-01T00:00:00Z' }, spec: { config } });
+
+test('networks that the cluster defines are carried as that of all pods', () => {
+  const config = JSON.stringify({ cniVersion: '0.3.1', type: 'causeway', subnets: ['10.60.0.0/16'] });
+  const definitions = new Map<string, unknown>([
+    ['shop/db', definition(config)],
+    ['shop/late', { ...definition(config), metadata: { creationTimestamp: '2026-02-01T00:00:00Z' } }],
+    ['shop/odd', definition('{')],
+  ]);
+  const wish = wishOf({ definitions });
+  assert.deepEqual(networksOf(wish), ['pods flannel vxlan', 'shop/db flannel vxlan']);
+});
+
+test('load balancers lead to nodes that take part and are ready; by the policy Local to those with a pod that is ready', () => {
+  const out = nodeOf(3, { labels: { 'node.kubernetes.io/exclude-from-external-load-balancers': '' } });
+  const nodes = keyed(nodeOf(1), nodeOf(2), out, nodeOf(4, { ready: 'False' }));
+  const hostsOf = (spec: object, slices = new Map<string, unknown>()) =>
+    wishOf({ nodes, slices, services: keyed(serviceOf('web', spec)) }).facts.services.map(({ hosts }) => hosts);
+  assert.deepEqual(hostsOf({}), [['node1', 'node2']]);
+  const local = { externalTrafficPolicy: 'Local' };
+  assert.deepEqual(hostsOf(local), [[]]);
+  assert.deepEqual(hostsOf(local, keyed(sliceOf('web', { node1: false, node2: true, node3: true }))), [['node2']]);
+  const none = keyed(nodeOf(1, { ready: 'Unknown' }), nodeOf(2, { ready: 'Unknown' }));
+  assert.deepEqual(
+    wishOf({ nodes: none, services: keyed(serviceOf('web')) }).facts.services.map(({ hosts }) => hosts),
+    [['node1', 'node2']],
+  );
+});
+
+test('what cannot be is a sentence, and keeps nothing else from being', () => {
+  const services = keyed(serviceOf('bad', {}, { 'proxy-protocol': 'true' }), serviceOf('good'));
+  const { facts, asked } = wishOf({ services: new Map([...services, ['shop/odd', { spec: 7 }]]) });
+  assert.deepEqual(
+    facts.services.map(({ service }) => service),
+    ['shop/good'],
+  );
+  assert.match(refusals(asked).join(), /^Service shop\/bad has no load balancer: loadbalancer\.openstack\.org\/proxy-protocol: /);
+});

@@ -1,0 +1,183 @@
+// What a cluster consists of, as far as the cloud beneath it has to know: hosts, the network of all pods with its ranges and every
+// carriage that nodes want (two while they are changed node by node), networks that the cluster defines, and what its services ask
+// for. Pure: the same objects give the same facts.
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import { excludeLabel } from '#drivers/announce.ts';
+import { models } from '#drivers/models.ts';
+import type { NodePort, ServiceBalancer } from '#model/cloud-services.ts';
+import { isFault } from '#model/fault.ts';
+import type { Cidr } from '#model/ip.ts';
+import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
+import { podCidrsOf, readAnnotations } from './annotations.ts';
+import { blocksPath, readBlock } from './blocks.ts';
+import { readPool } from './calico.ts';
+import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
+import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
+import { type AskedBalancer, readAsk } from './openstack-service.ts';
+import { conflictOf, factsOf, type OwnNetwork, readOwnNetwork } from './own-network.ts';
+import { definitionsPath } from './own-networks.ts';
+import { readSlice, sliceVersions } from './services.ts';
+
+export const cloudKinds = ['nodes', 'services', 'slices', 'ipPools', 'blocks', 'definitions'] as const;
+/** Sorts of objects that it depends on. */
+export type CloudKind = (typeof cloudKinds)[number];
+/** Where each is; those that a server may lack are empty there. */
+export const cloudPaths: Readonly<Record<CloudKind, { readonly paths: readonly string[]; readonly absent?: 'empty' }>> = {
+  nodes: { paths: ['/api/v1/nodes'] },
+  services: { paths: ['/api/v1/services'] },
+  slices: { paths: sliceVersions },
+  ipPools: { paths: ['/apis/projectcalico.org/v3/ippools'], absent: 'empty' },
+  blocks: { paths: [blocksPath], absent: 'empty' },
+  definitions: { paths: [definitionsPath], absent: 'empty' },
+};
+
+/** By their keys. */
+export type ClusterObjects = Readonly<Record<CloudKind, ReadonlyMap<string, unknown>>>;
+
+export interface ClusterFacts {
+  readonly hosts: readonly Host[];
+  readonly networks: readonly Network[];
+  readonly pools: readonly Pool[];
+  readonly blocks: readonly Block[];
+  readonly endpoints: readonly [];
+  readonly exposures: readonly [];
+  readonly nodePorts: readonly NodePort[];
+  readonly services: readonly ServiceBalancer[];
+}
+
+export interface ClusterWish {
+  readonly facts: ClusterFacts;
+  /** Services that are to have a load balancer of the cloud, those too that cannot. */
+  readonly asked: readonly AskedBalancer[];
+}
+
+const annotated = v.object({ metadata: v.object({ annotations: v.nullish(v.record(v.string(), v.string()), {}) }) });
+const specified = v.object({ spec: v.unknown(), metadata: v.object({ creationTimestamp: field.timestamp }) });
+
+const annotationsOf = (item: unknown): Readonly<Record<string, string>> => {
+  const read = v.safeParse(annotated, item);
+  return read.success ? (read.output.metadata.annotations ?? {}) : {};
+};
+
+/** One that cannot be read keeps no other from being used; whoever uses it says what is wrong with it. */
+function readable<T>(items: Iterable<unknown>, read: (item: unknown) => T | undefined): T[] {
+  return [...items].flatMap((item) => {
+    try {
+      return read(item) ?? [];
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      return [];
+    }
+  });
+}
+
+/** `isDefault`: services that name no class are Octavia's as well. */
+export function clusterWish(objects: ClusterObjects, isDefault: boolean): ClusterWish {
+  const nodes = [...objects.nodes].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
+  const podCidrs = [...new Set(nodes.flatMap((item) => podCidrsOf(annotationsOf(item))))].toSorted();
+  const pods = podCidrs.length > 0 ? flannelFacts(nodes, podCidrs) : calicoFacts(nodes, objects);
+  // What a Node does not say of its links, such as their MTU, is not taken for something.
+  const hosts = pods.hosts.map((host) => ({ ...host, underlay: host.underlay.map((link) => ({ ...link, mtu: 0 })) }));
+  const further = furtherFacts(objects, podCidrs, carriesOf(nodes));
+  const asks = [...objects.services.values()].map((item) => readAsk(item, isDefault));
+  const asked = asks.flatMap(({ balancer }) => balancer ?? []).toSorted((a, b) => (a.key < b.key ? -1 : 1));
+  const places = new Places(objects, hosts);
+  return {
+    facts: {
+      hosts,
+      networks: [...pods.networks, ...further.networks],
+      pools: [...pods.pools, ...further.pools],
+      blocks: pods.blocks,
+      endpoints: [],
+      exposures: [],
+      nodePorts: asks.flatMap(({ nodePorts }) => nodePorts),
+      services: asked.flatMap(({ key, balancer, isLocal }) =>
+        balancer === undefined ? [] : [{ ...balancer, hosts: isLocal ? places.local(key) : places.all }],
+      ),
+    },
+    asked,
+  };
+}
+
+/** One sentence for each service that cannot have the load balancer that it asks for. */
+export const refusals = (asked: readonly AskedBalancer[]): string[] =>
+  asked.flatMap(({ key, balancer, notes }) => (balancer === undefined ? [`Service ${key} has no load balancer: ${notes.join('. ')}`] : []));
+
+type PodFacts = Pick<ClusterFacts, 'hosts' | 'networks' | 'pools' | 'blocks'>;
+
+const carriesOf = (nodes: readonly unknown[]): CarryName[] =>
+  [...new Set(nodes.flatMap((item) => readAnnotations(annotationsOf(item)).carrying?.wants ?? []))].toSorted();
+
+function flannelFacts(nodes: readonly unknown[], podCidrs: readonly Cidr[]): PodFacts {
+  const known = readable(nodes, (item) => readNode(item, { podCidrs }));
+  const blocks = known.flatMap((node) => node.blocks);
+  const wanted = carriesOf(nodes).filter((carry) => models.flannel.carries.includes(carry));
+  const networks = wanted.map((carry) => clusterNetwork({ podCidrs, carry }, blocks));
+  return {
+    hosts: known.flatMap(({ host }) => host ?? []),
+    networks: networks.map(({ network }) => network),
+    pools: networks[0]?.pools ?? [],
+    blocks,
+  };
+}
+
+function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObjects): PodFacts {
+  const wanted = carriesOf(nodes).filter((carry) => models.calico.carries.includes(carry));
+  const known = wanted.map((carry) => new CalicoFacts(carry));
+  const pools = [...ipPools].flatMap(([name, item]) =>
+    readable([item], () => {
+      const read = v.safeParse(specified, item);
+      return read.success ? readPool(name, read.output.spec, read.output.metadata.creationTimestamp) : undefined;
+    }),
+  );
+  return {
+    hosts: readable(nodes, readCalicoNode),
+    networks: known.map((facts) => facts.network()),
+    pools: pools.flatMap((pool) => known[0]?.poolOf(pool) ?? []),
+    blocks: readable(blocks.values(), (item) => readBlock(item, podNetwork.id)),
+  };
+}
+
+/** Older definitions first, as agents choose. They are carried as the pods' network is. */
+function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[], carries: readonly CarryName[]) {
+  if (podCidrs.length === 0) return { networks: [], pools: [] };
+  const read = [...definitions].flatMap(([key, item]) => readable([item], () => readOwnNetwork(key, item)));
+  const used: OwnNetwork[] = [];
+  for (const one of read.toSorted((a, b) => (`${a.createdAt} ${a.key}` < `${b.createdAt} ${b.key}` ? -1 : 1)))
+    if (conflictOf(one, used, { podCidrs, hosts: [] }) === undefined) used.push(one);
+  const all = used.flatMap((network) => carries.map((carry) => factsOf(network, { carry, own: [] })));
+  const named = new Map(used.map(({ id, key }) => [id, key]));
+  return {
+    networks: all.map(({ network }) => ({ ...network, name: named.get(network.id) ?? network.name })),
+    pools: [...new Map(all.flatMap(({ pools }) => pools).map((pool) => [pool.id, pool])).values()],
+  };
+}
+
+/** Which hosts load balancers lead to: those that take part, of services with the policy Local those that have a pod that is ready. */
+class Places {
+  readonly #hosts: readonly Host[];
+  readonly #nodes = new Map<string, Set<string>>();
+
+  constructor({ slices }: ClusterObjects, hosts: readonly Host[]) {
+    const part = hosts.filter(({ labels }) => labels[excludeLabel] === undefined);
+    const ready = part.filter(({ status }) => status.ready);
+    // Where none is called ready it is whoever calls them so that has gone.
+    this.#hosts = ready.length > 0 ? ready : part;
+    for (const item of slices.values()) {
+      const slice = readSlice(item);
+      if (slice === undefined) continue;
+      const nodes = this.#nodes.get(slice.service) ?? new Set();
+      for (const { node, isReady } of slice.endpoints) if (isReady && node !== undefined) nodes.add(node);
+      this.#nodes.set(slice.service, nodes);
+    }
+  }
+
+  get all(): string[] {
+    return this.#hosts.map(({ id }) => id).toSorted();
+  }
+
+  local(service: string): string[] {
+    return this.all.filter((id) => this.#nodes.get(service)?.has(id) === true);
+  }
+}

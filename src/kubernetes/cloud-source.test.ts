@@ -1,0 +1,150 @@
+// The follower on a server of listings that takes statuses, and what it writes there.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Fault } from '#model/fault.ts';
+import type { KubernetesClient } from './client.ts';
+import { nodeOf, serviceOf } from './cloud-objects.fixture.ts';
+import { CloudSource, readCluster, type Served } from './cloud-source.ts';
+
+interface Status {
+  readonly loadBalancer?: { readonly ingress?: readonly { readonly ip: string }[] };
+  readonly conditions?: readonly { readonly type: string; readonly reason: string; readonly status: string; readonly message: string }[];
+}
+
+interface Event {
+  readonly involvedObject: { readonly name: string };
+  readonly type: string;
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** Lists Nodes and Services, knows nothing of custom resources; keeps what is written by the service's name. */
+function server(...services: readonly object[]) {
+  const written = new Map<string, Status>();
+  const events: string[] = [];
+  const client = {
+    list: (path: string) => {
+      const items =
+        { '/api/v1/nodes': [nodeOf(1)], '/api/v1/services': services }[path] ?? (path.endsWith('endpointslices') ? [] : undefined);
+      return items === undefined ? Promise.reject(new Fault('not-found', 'no such resource')) : Promise.resolve({ items, revision: 1 });
+    },
+    // oxlint-disable-next-line require-yield -- a stream of changes in which nothing changes
+    watch: async function* (_: string, __: number, signal: AbortSignal) {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    },
+    create: (_: string, { involvedObject, type, reason, message }: Event) => {
+      events.push(`${involvedObject.name} ${type} ${reason}: ${message}`);
+      return Promise.resolve({});
+    },
+    replace: (path: string, object: { readonly status: Status }) => {
+      written.set(path.split('/').at(-2) ?? '', object.status);
+      return Promise.resolve(object);
+    },
+  };
+  return { written, events, client: client as unknown as KubernetesClient };
+}
+
+async function told(of: ReturnType<typeof server>, served: readonly Served[], times = 1): Promise<Record<string, Status>> {
+  const stop = new AbortController();
+  let news = 0;
+  const source = new CloudSource({
+    client: of.client,
+    log: { info: () => undefined, warn: () => undefined },
+    isDefault: false,
+    date: () => new Date('2026-01-01T00:00:00Z'),
+    isLeading: () => true,
+    changed: () => news++,
+  });
+  const running = source.run(stop.signal);
+  await source.whole;
+  assert.ok(news > 0);
+  for (let time = 0; time < times; time++) await source.tell(served);
+  stop.abort();
+  await running;
+  return Object.fromEntries(of.written);
+}
+const brief = ({ loadBalancer, conditions = [] }: Status = {}): string[] => [
+  ...(loadBalancer?.ingress ?? []).map(({ ip }) => ip),
+  ...conditions.map(({ type, status, reason, message }) => `${type} ${status} ${reason}: ${message}`),
+];
+const idOf = (name: string): string => `000011112222${name}`.slice(0, 16);
+const own = 'causeway.dev/LoadBalancer';
+
+test('a cluster is read once as well, whatever of custom resources its server lacks', async () => {
+  const { facts } = await readCluster(server(serviceOf('web')).client, false);
+  assert.deepEqual([facts.hosts.length, facts.networks.length, facts.services.length], [1, 1, 1]);
+});
+
+test('addresses are written to services, with what is passed over; what cannot be is a condition', async () => {
+  const of = server(
+    serviceOf('web', {}, { class: 'dmz' }),
+    serviceOf('slow'),
+    serviceOf('short'),
+    serviceOf('bad', {}, { 'proxy-protocol': 'true' }),
+    serviceOf('new'),
+    serviceOf('other', { loadBalancerClass: 'example.org/x' }),
+  );
+  const found = await told(of, [
+    { id: idOf('web'), address: '203.0.113.7', balancer: 'causeway-shop-web', problems: [] },
+    { id: idOf('slow'), balancer: 'causeway-shop-slow', problems: [] },
+    {
+      id: idOf('short'),
+      address: '203.0.113.8',
+      balancer: 'causeway-shop-short',
+      problems: ['Service shop/short: host node2 is not known'],
+    },
+  ]);
+  assert.deepEqual(brief(found['web']), [
+    '203.0.113.7',
+    `${own} True Made: It is load balancer causeway-shop-web. loadbalancer.openstack.org/class is not followed`,
+  ]);
+  assert.deepEqual(brief(found['slow']), [`${own} False NoAddress: It has no address yet`]);
+  assert.deepEqual(brief(found['short']), [
+    '203.0.113.8',
+    `${own} False Incomplete: Service shop/short: host node2 is not known. It is load balancer causeway-shop-short`,
+  ]);
+  assert.match(brief(found['bad']).join(), /LoadBalancer False Refused: loadbalancer\.openstack\.org\/proxy-protocol: /);
+  assert.deepEqual(Object.keys(found).toSorted(), ['bad', 'short', 'slow', 'web'], 'of one that has come meanwhile nothing is said yet');
+});
+
+test('an Event tells what is worth telling, once, also where a server drops conditions', async () => {
+  const of = server(serviceOf('web'), serviceOf('slow'), serviceOf('bad', {}, { 'default-tls-container-ref': 'x' }));
+  const served = [
+    { id: idOf('web'), address: '203.0.113.7', balancer: 'b', problems: [] },
+    { id: idOf('slow'), problems: [] },
+  ];
+  await told(of, served, 3);
+  assert.deepEqual(of.events, [
+    'web Normal LoadBalancerMade: It is load balancer b',
+    "bad Warning LoadBalancerRefused: loadbalancer.openstack.org/default-tls-container-ref: OVN's load balancers do not speak TLS",
+  ]);
+});
+
+test('what is no load balancer any more, and what lost its address, loses our words and the address', async () => {
+  const status = {
+    loadBalancer: { ingress: [{ ip: '203.0.113.7' }] },
+    conditions: [
+      { type: own, status: 'True', reason: 'Made', message: 'x' },
+      { type: 'theirs', status: 'True', reason: 'y', message: 'z' },
+    ],
+  };
+  const of = server(serviceOf('left', { type: 'ClusterIP' }, {}, status), serviceOf('lost', {}, {}, status));
+  const found = await told(of, [{ id: idOf('lost'), problems: ['Service shop/lost has no load balancer: the cloud has no Octavia'] }]);
+  assert.deepEqual(brief(found['left']), ['theirs True y: z']);
+  assert.deepEqual(brief(found['lost']), [
+    'theirs True y: z',
+    `${own} False NoAddress: Service shop/lost has no load balancer: the cloud has no Octavia`,
+  ]);
+});
+
+test('what is written already is not written again', async () => {
+  const status = {
+    loadBalancer: { ingress: [{ ip: '203.0.113.7', ports: [] }] },
+    conditions: [
+      { type: own, status: 'True', reason: 'Made', message: 'It is load balancer b', lastTransitionTime: '2025-01-01T00:00:00Z' },
+    ],
+  };
+  const served = [{ id: idOf('web'), address: '203.0.113.7', balancer: 'b', problems: [] }];
+  const of = server(serviceOf('web', {}, {}, status));
+  assert.deepEqual([await told(of, served, 2), of.events], [{}, []]);
+});

@@ -1,0 +1,245 @@
+// A cluster as the cloud beneath it has to know it: looked at once, or followed for as long as the cloud is kept, with the addresses
+// of its load balancers written into the status of services, and what cannot be done into their conditions.
+import { setTimeout as delay } from 'node:timers/promises';
+import * as v from 'valibot';
+import { isFault } from '#model/fault.ts';
+import type { KubernetesClient } from './client.ts';
+import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish } from './cloud-facts.ts';
+import { type Condition, type Told, withCondition } from './conditions.ts';
+import { followKind, type Followed, listKind } from './follow.ts';
+import type { AskedBalancer } from './openstack-service.ts';
+import { StatusWriter } from './status-writer.ts';
+
+const none = (): Record<CloudKind, Map<string, unknown>> => ({
+  nodes: new Map(),
+  services: new Map(),
+  slices: new Map(),
+  ipPools: new Map(),
+  blocks: new Map(),
+  definitions: new Map(),
+});
+
+/** As it is now. Faults as KubernetesClient.list. */
+export async function readCluster(client: KubernetesClient, isDefault: boolean): Promise<ClusterWish> {
+  const objects = none();
+  await Promise.all(
+    cloudKinds.map(async (kind) => {
+      for (const [key, item] of await listKind(cloudPaths[kind], client)) objects[kind].set(key, item);
+    }),
+  );
+  return clusterWish(objects, isDefault);
+}
+
+/** What the cloud says of one load balancer. */
+export interface Served {
+  /** Of the service's ask. */
+  readonly id: string;
+  readonly address?: string;
+  readonly balancer?: string;
+  readonly problems: readonly string[];
+}
+
+export interface CloudSourceOptions {
+  readonly client: KubernetesClient;
+  readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
+  /** Services that name no class are Octavia's as well. */
+  readonly isDefault: boolean;
+  readonly date: () => Date;
+  readonly isLeading: () => boolean;
+  /** Something may be needed that was not. */
+  readonly changed: () => void;
+}
+
+/** Changes come in bursts. */
+const settleMs = 200;
+const waiting = 'It has no address yet';
+const conditionType = 'causeway.dev/LoadBalancer';
+/** Of an Event's note; more is refused. */
+const mostText = 1_000;
+const service = v.looseObject({
+  metadata: v.looseObject({
+    namespace: v.string(),
+    name: v.string(),
+    uid: v.optional(v.string(), ''),
+    resourceVersion: v.optional(v.string()),
+  }),
+  status: v.nullish(
+    v.looseObject({
+      loadBalancer: v.nullish(v.looseObject({ ingress: v.nullish(v.array(v.looseObject({ ip: v.nullish(v.string()) }))) })),
+      conditions: v.nullish(v.array(v.record(v.string(), v.unknown()))),
+    }),
+  ),
+});
+type StoredService = v.InferOutput<typeof service>;
+
+/** Kubelets touch their Nodes every few seconds, and whoever writes an object notes when. */
+const substance = (item: unknown): string =>
+  JSON.stringify(item, (key, inner: unknown) => (volatile.has(key) || key.endsWith('Time') ? undefined : inner));
+const volatile: ReadonlySet<string> = new Set(['resourceVersion', 'managedFields', 'images']);
+
+export class CloudSource {
+  readonly #options: CloudSourceOptions;
+  readonly #objects = none();
+  readonly #listed = new Set<CloudKind>();
+  readonly #whole = Promise.withResolvers<void>();
+  readonly #writer: StatusWriter;
+  /** By service, so that each Event is written once. */
+  readonly #events = new Map<string, string>();
+  /** What the cloud has said last; undefined before it has said something. */
+  #served: readonly Served[] | undefined;
+  #telling: Promise<void> = Promise.resolve();
+  #isPending = false;
+  /** Of what is known now; undefined where it has to be worked out. */
+  #wish: ClusterWish | undefined;
+
+  constructor(options: CloudSourceOptions) {
+    this.#options = options;
+    this.#writer = new StatusWriter(options);
+  }
+
+  /** Resolves when `signal` has aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { client, log } = this.#options;
+    await Promise.all(cloudKinds.map((kind) => followKind(this.#followed(kind), { client, log, signal })));
+    await this.#telling;
+  }
+
+  /** Until everything has been listed once. */
+  get whole(): Promise<void> {
+    return this.#whole.promise;
+  }
+
+  /** Only of use when it is whole: to wish for less than all would take things back. */
+  get wish(): ClusterWish {
+    this.#wish ??= clusterWish(this.#objects, this.#options.isDefault);
+    return this.#wish;
+  }
+
+  #followed(kind: CloudKind): Followed {
+    const known = this.#objects[kind];
+    return {
+      name: `${kind} for the cloud`,
+      ...cloudPaths[kind],
+      keys: () => [...known.keys()],
+      put: (key, item) => {
+        const before = known.get(key);
+        known.set(key, item);
+        if (before === undefined || substance(before) !== substance(item)) this.#changed();
+      },
+      delete: (key) => {
+        if (known.delete(key)) this.#changed();
+      },
+      listed: () => {
+        this.#listed.add(kind);
+        if (this.#listed.size < cloudKinds.length) return;
+        this.#whole.resolve();
+        this.#changed();
+      },
+    };
+  }
+
+  #changed(): void {
+    this.#wish = undefined;
+    this.#options.changed();
+    if (this.#served === undefined || this.#isPending) return;
+    this.#isPending = true;
+    this.#telling = this.#tellSoon(this.#telling);
+  }
+
+  /** What a service asks for, or what its status says, may have changed without the cloud's having to. */
+  async #tellSoon(before: Promise<void>): Promise<void> {
+    await before;
+    await delay(settleMs);
+    this.#isPending = false;
+    if (this.#options.isLeading()) await this.#tellAll();
+  }
+
+  /** Writes what has become of each service that asks for a load balancer, and takes our words off those that do not any more. */
+  tell(served: readonly Served[]): Promise<void> {
+    this.#served = served;
+    const before = this.#telling;
+    this.#telling = before.then(() => this.#tellAll());
+    return this.#telling;
+  }
+
+  async #tellAll(): Promise<void> {
+    const byId = new Map(this.#served?.map((one) => [one.id, one]));
+    const asked = new Map(this.wish.asked.map((one) => [one.key, one]));
+    for (const [key, item] of this.#objects.services) {
+      const read = v.safeParse(service, item);
+      if (!read.success) continue;
+      const ask = asked.get(key);
+      const told = read.output.status?.conditions?.some(({ type }) => type === conditionType) === true;
+      if (ask === undefined && told) await this.#write(read.output, undefined, undefined);
+      const found = ask?.balancer === undefined ? undefined : byId.get(ask.balancer.id);
+      // One that has come meanwhile is told of by the next look.
+      if (ask !== undefined && (ask.balancer === undefined || found !== undefined))
+        await this.#write(read.output, found?.address, verdict(ask, found));
+    }
+  }
+
+  async #write(stored: StoredService, address: string | undefined, told: Told | undefined): Promise<void> {
+    const { metadata, status } = stored;
+    const shown = status?.loadBalancer?.ingress ?? [];
+    const isSame = shown.map(({ ip }) => ip).join() === (address ?? '');
+    const ingress = isSame ? shown : address === undefined ? [] : [{ ip: address }];
+    const others = (status?.conditions ?? []).filter(({ type }) => type !== conditionType);
+    const conditions: Condition[] = told === undefined ? others : withCondition(status?.conditions, told, this.#options.date());
+    const next = { ...status, loadBalancer: { ...status?.loadBalancer, ingress }, conditions };
+    const path = `/api/v1/namespaces/${metadata.namespace}/services/${metadata.name}/status`;
+    const wrote = await this.#writer.put(path, stored, next);
+    const name = `${metadata.namespace}/${metadata.name}`;
+    if (wrote && !isSame) this.#options.log.info({ service: name, address }, 'wrote the address of a load balancer');
+    if (told === undefined) this.#events.delete(metadata.uid);
+    else await this.#event(stored, told);
+  }
+
+  /** For `kubectl describe`, and for servers that drop conditions of services: those before 1.24. */
+  async #event({ metadata, status }: StoredService, { type, status: isGood, reason, message }: Told): Promise<void> {
+    const text = `${reason}: ${message}`;
+    if (this.#events.get(metadata.uid) === text) return;
+    const before = status?.conditions?.find((one) => one['type'] === type);
+    const isSaid = before?.['reason'] === reason && before['message'] === message;
+    this.#events.set(metadata.uid, text);
+    // That it has no address yet is nothing to tell.
+    if (isSaid || (reason === 'NoAddress' && message === waiting)) return;
+    const { namespace, name, uid, resourceVersion } = metadata;
+    const time = this.#options
+      .date()
+      .toISOString()
+      .replace(/\.\d+Z$/, 'Z');
+    const event = {
+      apiVersion: 'v1',
+      kind: 'Event',
+      metadata: { generateName: `${name}.`, namespace },
+      involvedObject: { apiVersion: 'v1', kind: 'Service', namespace, name, uid, resourceVersion },
+      type: isGood === 'True' ? 'Normal' : 'Warning',
+      reason: `LoadBalancer${reason}`,
+      message,
+      source: { component: 'causeway-controller' },
+      firstTimestamp: time,
+      lastTimestamp: time,
+      count: 1,
+    };
+    try {
+      await this.#options.client.create(`/api/v1/namespaces/${namespace}/events`, event);
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      this.#options.log.warn({ error, service: `${namespace}/${name}` }, 'cannot write an Event');
+    }
+  }
+}
+
+const said = (isGood: boolean, reason: string, words: readonly string[]): Told => ({
+  type: conditionType,
+  status: isGood ? 'True' : 'False',
+  reason,
+  message: words.join('. ').slice(0, mostText),
+});
+
+function verdict({ balancer, notes }: AskedBalancer, found: Served | undefined): Told {
+  if (balancer === undefined || found === undefined) return said(false, 'Refused', notes);
+  const { address, problems, balancer: name } = found;
+  if (address === undefined) return said(false, 'NoAddress', [...(problems.length > 0 ? problems : [waiting]), ...notes]);
+  return said(problems.length === 0, problems.length === 0 ? 'Made' : 'Incomplete', [...problems, `It is load balancer ${name}`, ...notes]);
+}

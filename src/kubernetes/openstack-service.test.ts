@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { serviceOf } from './cloud-objects.fixture.ts';
+import { type AskedBalancer, readAsk } from './openstack-service.ts';
+
+const asked = (item: unknown, isDefault = false): AskedBalancer | undefined => readAsk(item, isDefault).balancer;
+const usual = {
+  id: '000011112222web',
+  service: 'shop/web',
+  ports: [{ protocol: 'tcp', port: 80, nodePort: 30080 }],
+  sources: [],
+  floating: { wanted: 'auto', isKept: false },
+  place: {},
+  monitor: {},
+};
+
+test('a service of the class asks for a load balancer; of another class, or none, it is for somebody else', () => {
+  assert.deepEqual(asked(serviceOf('web')), { key: 'shop/web', isLocal: false, balancer: usual, notes: [] });
+  assert.equal(asked(serviceOf('web', { loadBalancerClass: 'causeway.dev/address-pool' })), undefined);
+  assert.equal(asked(serviceOf('web', { loadBalancerClass: undefined })), undefined);
+  assert.deepEqual(asked(serviceOf('web', { loadBalancerClass: undefined }), true)?.balancer, usual);
+  assert.equal(asked(serviceOf('web', { loadBalancerClass: 'example.org/x' }), true), undefined);
+  assert.equal(asked(serviceOf('web', { type: 'ClusterIP' })), undefined);
+  assert.equal(asked({ kind: 'Service' }), undefined);
+});
+
+const followed: readonly (readonly [string, object, Readonly<Record<string, string>>, object])[] = [
+  [
+    'an internal one',
+    { loadBalancerIP: '10.20.0.99' },
+    { 'service.beta.kubernetes.io/openstack-internal-load-balancer': 'true', 'floating-network-id': 'ext' },
+    { floating: undefined, place: { address: '10.20.0.99' } },
+  ],
+  ['a floating IP of the project', { loadBalancerIP: '203.0.113.7' }, {}, { floating: { wanted: '203.0.113.7', isKept: false } }],
+  [
+    'an external network, and a floating IP that stays',
+    {},
+    { 'floating-network-id': 'ext', 'keep-floatingip': 'true' },
+    { floating: { wanted: 'ext', isKept: true } },
+  ],
+  ['a subnet', {}, { 'subnet-id': 's', 'network-id': 'n' }, { place: { subnet: 's', network: 'n' } }],
+  ['a port', {}, { 'port-id': 'p' }, { place: { port: 'p' } }],
+  ['no probes', {}, { 'enable-health-monitor': 'false' }, { monitor: undefined }],
+  [
+    'probes of its own',
+    {},
+    {
+      'enable-health-monitor': 'true',
+      'health-monitor-delay': '5s',
+      'health-monitor-timeout': '3',
+      'health-monitor-max-retries': '4',
+      'health-monitor-max-retries-down': '2',
+    },
+    { monitor: { delay: 5, timeout: 3, retries: 4, retriesDown: 2 } },
+  ],
+  [
+    'source ranges',
+    { loadBalancerSourceRanges: ['192.0.2.0/24', ' 198.51.100.0/24 '] },
+    {},
+    { sources: ['192.0.2.0/24', '198.51.100.0/24'] },
+  ],
+  ['annotations that say nothing', {}, { 'subnet-id': ' ', 'proxy-protocol': 'false' }, {}],
+];
+for (const [what, spec, annotations, changes] of followed) {
+  test(`is followed: ${what}`, () => {
+    const found = asked(serviceOf('web', spec, annotations));
+    const expected = Object.fromEntries(Object.entries({ ...usual, ...changes }).filter(([, value]) => value !== undefined));
+    assert.deepEqual([found?.balancer, found?.notes], [expected, []]);
+  });
+}
+
+const refused: readonly (readonly [object, Readonly<Record<string, string>>, RegExp])[] = [
+  [{}, { 'proxy-protocol': 'true' }, /openstack\.org\/proxy-protocol: OVN's load balancers pass packets on with the client's address/],
+  [{}, { 'proxy-protocol': 'v2' }, /proxy-protocol/],
+  [{}, { 'default-tls-container-ref': 'https://keys/1' }, /default-tls-container-ref: .* do not speak TLS/],
+  [{}, { 'keep-floatingip': 'yes' }, /keep-floatingip: "yes" is neither true nor false/],
+  [{}, { 'health-monitor-delay': '0' }, /health-monitor-delay: "0" is no number from 1 to 3600/],
+  [{}, { 'health-monitor-max-retries': '11' }, /health-monitor-max-retries: "11" is no number from 1 to 10/],
+  [{}, { 'health-monitor-delay': '2', 'health-monitor-timeout': '3' }, /health-monitor-timeout: 3 is more than the delay, 2/],
+  [{ loadBalancerIP: 'nowhere' }, {}, /spec\.loadBalancerIP: "nowhere" is no address/],
+  [{ loadBalancerSourceRanges: ['192.0.2.0/24', 'all'] }, {}, /spec\.loadBalancerSourceRanges: "all" is no prefix/],
+  [{ ports: [{ protocol: 'TCP', port: 80 }] }, {}, /Port 80 has no node port to lead to: allocateLoadBalancerNodePorts/],
+  [{ clusterIPs: ['fd00::7'] }, {}, /for IPv6 alone/],
+];
+for (const [spec, annotations, words] of refused) {
+  test(`is refused with its name: ${JSON.stringify({ ...spec, ...annotations })}`, () => {
+    const found = asked(serviceOf('web', spec, annotations));
+    assert.equal(found?.balancer, undefined);
+    assert.match(found?.notes.join() ?? '', words);
+  });
+}
+
+test('what is passed over is told, and the load balancer made all the same', () => {
+  const annotations = { 'timeout-client-data': '50000', class: 'dmz', 'load-balancer-id': 'x', 'enable-health-monitor': 'true' };
+  const spec = { sessionAffinity: 'ClientIP', loadBalancerSourceRanges: ['192.0.2.0/24'], clusterIPs: ['10.96.0.7', 'fd00::7'] };
+  const found = asked(serviceOf('web', spec, annotations));
+  assert.equal(found?.balancer?.service, 'shop/web');
+  assert.deepEqual(found?.notes, [
+    'loadbalancer.openstack.org/class is not followed',
+    'loadbalancer.openstack.org/timeout-client-data is not followed',
+    'loadbalancer.openstack.org/load-balancer-id is not followed: it has one of its own',
+    'loadbalancer.openstack.org/enable-health-monitor: hosts let in the source ranges only, not probes',
+    'sessionAffinity holds on each node for itself',
+    'It is reached by IPv4 only',
+  ]);
+});
+
+test('node ports are let in for the ranges that are named, and for nobody else', () => {
+  const ports = [
+    { protocol: 'TCP', port: 80, nodePort: 30080 },
+    { protocol: 'UDP', port: 53, nodePort: 30053 },
+  ];
+  const opened = (annotations: Readonly<Record<string, string>>) =>
+    readAsk(serviceOf('web', { type: 'NodePort', ports }, annotations), true).nodePorts.map(({ protocol, port, sources }) =>
+      [protocol, port, ...sources].join(' '),
+    );
+  assert.deepEqual(opened({}), []);
+  assert.deepEqual(opened({ 'causeway.dev/node-port-sources': 'everybody' }), []);
+  assert.deepEqual(opened({ 'causeway.dev/node-port-sources': '192.0.2.0/24, 2001:db8::/32' }), [
+    'tcp 30080 192.0.2.0/24 2001:db8::/32',
+    'udp 30053 192.0.2.0/24 2001:db8::/32',
+  ]);
+});

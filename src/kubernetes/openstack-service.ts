@@ -1,0 +1,229 @@
+// What a Service asks of an OpenStack cloud: of type LoadBalancer a load balancer of Octavia, with the annotations that users of the
+// cloud provider know (kubernetes/cloud-provider-openstack, expose-applications-using-loadbalancer-type-service.md); of type NodePort
+// that its ports be let in. What of it cannot be done is said; where a service would work otherwise than its user means, it is refused.
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import type { MonitorWish, NodePort, ServiceBalancer } from '#model/cloud-services.ts';
+import { Fault, isFault } from '#model/fault.ts';
+import type { Cidr, Ip } from '#model/ip.ts';
+
+/** A service that names another class is served by somebody else. */
+export const octaviaClass = 'causeway.dev/octavia';
+/** Ranges of clients, separated by commas, for whom hosts let in the ports of a service of type NodePort. */
+export const sourcesAnnotation = 'causeway.dev/node-port-sources';
+const internalAnnotation = 'service.beta.kubernetes.io/openstack-internal-load-balancer';
+const prefix = 'loadbalancer.openstack.org/';
+
+/** Nothing of ours goes by them, and the service works all the same. */
+const passedOver: readonly string[] = [
+  'availability-zone',
+  'class',
+  'connection-limit',
+  'flavor-id',
+  'floating-subnet',
+  'floating-subnet-id',
+  'floating-subnet-tag',
+  'hostname',
+  'lb-method',
+  'node-selector',
+  'timeout-client-data',
+  'timeout-member-connect',
+  'timeout-member-data',
+  'timeout-tcp-inspect',
+  'x-forwarded-for',
+];
+
+const text = v.nullish(v.string());
+const by = v.optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'TCP');
+const service = v.object({
+  metadata: v.object({
+    namespace: v.string(),
+    name: v.string(),
+    uid: v.optional(v.string(), ''),
+    annotations: v.nullish(v.record(v.string(), v.string()), {}),
+  }),
+  spec: v.object({
+    type: text,
+    clusterIP: text,
+    clusterIPs: v.nullish(v.array(v.string())),
+    ports: v.optional(v.array(v.object({ protocol: by, port: field.port, nodePort: v.nullish(v.number(), 0) })), []),
+    externalTrafficPolicy: text,
+    loadBalancerClass: text,
+    loadBalancerIP: text,
+    loadBalancerSourceRanges: v.nullish(v.array(v.string()), []),
+    sessionAffinity: text,
+  }),
+});
+type Read = v.InferOutput<typeof service>;
+
+export interface AskedBalancer {
+  /** `namespace/name`. */
+  readonly key: string;
+  /** Absent: it is refused. */
+  readonly balancer?: ServiceBalancer;
+  /** It is led to hosts only that have a pod of it. */
+  readonly isLocal: boolean;
+  /** Why it is refused, or what of it is passed over; for people. */
+  readonly notes: readonly string[];
+}
+
+export interface ServiceAsk {
+  readonly nodePorts: readonly NodePort[];
+  readonly balancer?: AskedBalancer;
+}
+
+const nothing: ServiceAsk = { nodePorts: [] };
+
+/** `isDefault`: services that name no class are Octavia's as well. */
+export function readAsk(item: unknown, isDefault: boolean): ServiceAsk {
+  const read = v.safeParse(service, item);
+  if (!read.success) return nothing;
+  const { spec } = read.output;
+  if (spec.type === 'NodePort') return { nodePorts: nodePortsOf(read.output) };
+  const isOurs = spec.type === 'LoadBalancer' && (spec.loadBalancerClass ?? (isDefault ? octaviaClass : '')) === octaviaClass;
+  return isOurs ? { nodePorts: [], balancer: askedOf(read.output) } : nothing;
+}
+
+const keyOf = ({ metadata }: Read): string => `${metadata.namespace}/${metadata.name}`;
+
+/** Ranges that cannot be read open nothing. */
+function nodePortsOf(read: Read): NodePort[] {
+  const { metadata, spec } = read;
+  const sources = rangesOf((metadata.annotations?.[sourcesAnnotation] ?? '').split(','), sourcesAnnotation, false);
+  if (sources.length === 0) return [];
+  return spec.ports.flatMap(({ protocol, nodePort }) => (nodePort ? [{ service: keyOf(read), protocol, port: nodePort, sources }] : []));
+}
+
+function askedOf(read: Read): AskedBalancer {
+  const key = keyOf(read);
+  const isLocal = read.spec.externalTrafficPolicy === 'Local';
+  try {
+    return { key, isLocal, balancer: balancerOf(read), notes: notesOf(read) };
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return { key, isLocal, notes: [error.message] };
+  }
+}
+
+const refused = (message: string): Fault => new Fault('unsupported', message);
+
+/** Faults: `unsupported`, `invalid`, with the name of the field or annotation in words. */
+function balancerOf(read: Read): ServiceBalancer {
+  const { metadata, spec } = read;
+  const said = annotationsOf(read);
+  checkServable(read, said);
+  const isInternal = isTrue(metadata.annotations?.[internalAnnotation], internalAnnotation);
+  const address = addressOf(spec.loadBalancerIP ?? '');
+  const floating = {
+    wanted: address ?? said('floating-network-id') ?? 'auto',
+    isKept: isTrue(said('keep-floatingip'), `${prefix}keep-floatingip`),
+  };
+  const isProbed = isTrue(said('enable-health-monitor') ?? 'true', `${prefix}enable-health-monitor`);
+  return {
+    id: metadata.uid.replaceAll('-', '').slice(0, 16),
+    service: keyOf(read),
+    ports: spec.ports.map(portOf),
+    sources: rangesOf(spec.loadBalancerSourceRanges ?? [], 'spec.loadBalancerSourceRanges', true),
+    ...(isInternal ? {} : { floating }),
+    place: placeOf(said, isInternal ? address : undefined),
+    ...(isProbed ? { monitor: monitorOf(said) } : {}),
+  };
+}
+
+/** What would work otherwise than is meant is not begun. */
+function checkServable({ spec }: Read, said: Said): void {
+  if ((said('proxy-protocol') ?? 'false') !== 'false') {
+    throw refused(
+      `${prefix}proxy-protocol: OVN's load balancers pass packets on with the client's address, and cannot write a header of it`,
+    );
+  }
+  if (said('default-tls-container-ref') !== undefined)
+    throw refused(`${prefix}default-tls-container-ref: OVN's load balancers do not speak TLS`);
+  const ips = (spec.clusterIPs ?? [spec.clusterIP ?? '']).filter((ip) => ip !== '' && ip !== 'None');
+  if (ips.length > 0 && ips.every((ip) => ip.includes(':'))) throw refused('Load balancers for IPv6 alone are not there');
+}
+
+function portOf({ protocol, port, nodePort }: Read['spec']['ports'][number]): ServiceBalancer['ports'][number] {
+  if (!nodePort) throw refused(`Port ${port} has no node port to lead to: allocateLoadBalancerNodePorts has to be true`);
+  return { protocol, port, nodePort };
+}
+
+function addressOf(asked: string): Ip | undefined {
+  if (asked === '') return undefined;
+  const read = v.safeParse(field.ip, asked);
+  if (read.success) return read.output;
+  throw refused(`spec.loadBalancerIP: ${JSON.stringify(asked.slice(0, 60))} is no address`);
+}
+
+function placeOf(said: Said, address: Ip | undefined): ServiceBalancer['place'] {
+  const [subnet, network, port] = [said('subnet-id'), said('network-id'), said('port-id')];
+  return {
+    ...(subnet === undefined ? {} : { subnet }),
+    ...(network === undefined ? {} : { network }),
+    ...(port === undefined ? {} : { port }),
+    ...(address === undefined ? {} : { address }),
+  };
+}
+
+type Said = (name: string) => string | undefined;
+/** An empty one says nothing, as with the cloud provider. */
+const annotationsOf =
+  ({ metadata }: Read): Said =>
+  (name) => {
+    const value = metadata.annotations?.[prefix + name]?.trim();
+    return value === '' ? undefined : value;
+  };
+
+function isTrue(value: string | undefined, name: string): boolean {
+  if (value === undefined || value === 'false') return false;
+  if (value === 'true') return true;
+  throw refused(`${name}: ${JSON.stringify(value.slice(0, 60))} is neither true nor false`);
+}
+
+function rangesOf(texts: readonly string[], name: string, isStrict: boolean): Cidr[] {
+  return texts.flatMap((one) => {
+    const read = v.safeParse(field.cidr, one.trim());
+    if (!read.success && isStrict) throw refused(`${name}: ${JSON.stringify(one.slice(0, 60))} is no prefix`);
+    return read.success ? [read.output] : [];
+  });
+}
+
+const limits: Readonly<Record<keyof MonitorWish, { readonly name: string; readonly most: number }>> = {
+  delay: { name: 'health-monitor-delay', most: 3600 },
+  timeout: { name: 'health-monitor-timeout', most: 3600 },
+  // Octavia's own.
+  retries: { name: 'health-monitor-max-retries', most: 10 },
+  retriesDown: { name: 'health-monitor-max-retries-down', most: 10 },
+};
+
+function monitorOf(said: Said): MonitorWish {
+  const numbers = Object.fromEntries(
+    Object.entries(limits).flatMap(([key, { name, most }]) => {
+      const value = said(name);
+      if (value === undefined) return [];
+      const number = /^\d{1,4}s?$/.test(value) ? Number.parseInt(value, 10) : 0;
+      if (number < 1 || number > most)
+        throw refused(`${prefix}${name}: ${JSON.stringify(value.slice(0, 60))} is no number from 1 to ${most}`);
+      return [[key, number]];
+    }),
+  ) as MonitorWish;
+  const { delay, timeout } = numbers;
+  if (delay !== undefined && timeout !== undefined && timeout > delay)
+    throw refused(`${prefix}health-monitor-timeout: ${timeout} is more than the delay, ${delay}`);
+  return numbers;
+}
+
+function notesOf(read: Read): string[] {
+  const { spec } = read;
+  const said = annotationsOf(read);
+  const isFew = (spec.loadBalancerSourceRanges ?? []).length > 0;
+  return [
+    ...passedOver.filter((name) => said(name) !== undefined).map((name) => `${prefix}${name} is not followed`),
+    ...(said('load-balancer-id') === undefined ? [] : [`${prefix}load-balancer-id is not followed: it has one of its own`]),
+    ...(isFew && said('enable-health-monitor') === 'true'
+      ? [`${prefix}enable-health-monitor: hosts let in the source ranges only, not probes`]
+      : []),
+    ...(spec.sessionAffinity === 'ClientIP' ? ['sessionAffinity holds on each node for itself'] : []),
+    ...((spec.clusterIPs ?? []).some((ip) => ip.includes(':')) ? ['It is reached by IPv4 only'] : []),
+  ];
+}

@@ -1,0 +1,45 @@
+// What a cluster's services ask of the cloud that the cluster is in: ports of its hosts that are to be reached, and load balancers.
+import type { Cidr, Ip } from './ip.ts';
+import type { Protocol } from './resources.ts';
+
+/** A port of every host. */
+export interface NodePort {
+  /** Of the service, for people. */
+  readonly service: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  /** Who may come. */
+  readonly sources: readonly Cidr[];
+}
+
+/** Seconds and counts as Octavia has them; what is absent is the usual. */
+export interface MonitorWish {
+  readonly delay?: number;
+  readonly timeout?: number;
+  readonly retries?: number;
+  readonly retriesDown?: number;
+}
+
+/** A load balancer in front of node ports of a service. */
+export interface ServiceBalancer {
+  /** As unlike as the service itself: one that is made anew under its name has another. */
+  readonly id: string;
+  /** `namespace/name`. */
+  readonly service: string;
+  readonly ports: readonly { readonly protocol: Protocol; readonly port: number; readonly nodePort: number }[];
+  /** Of clients; empty: everybody. */
+  readonly sources: readonly Cidr[];
+  /** Absent: it is reached within the cloud only. */
+  readonly floating?: {
+    /** `auto`, an address of the project's, or id of an external network. */
+    readonly wanted: string;
+    /** It stays the project's when the service goes. */
+    readonly isKept: boolean;
+  };
+  /** Where its own address is; otherwise on the hosts' subnet. Ids of Neutron. */
+  readonly place: { readonly subnet?: string; readonly network?: string; readonly port?: string; readonly address?: Ip };
+  /** Absent: members are taken to be alive. */
+  readonly monitor?: MonitorWish;
+  /** Ids of hosts that it leads to; absent: every one. */
+  readonly hosts?: readonly string[];
+}
