@@ -37,14 +37,21 @@ test('nodes are hosts with their blocks, and say which ranges pods have and how 
   );
 });
 
-test('while a carriage is changed node by node both are needed; before anybody has told of one none is', () => {
+test('while a carriage is changed node by node both are needed', () => {
   const annotations = { 'causeway.dev/carry': 'host-gateway', 'causeway.dev/pod-cidrs': '10.244.0.0/16' };
   assert.deepEqual(networksOf(wishOf({ nodes: keyed(nodeOf(1, { annotations }), nodeOf(2)) })), [
     'pods flannel host-gateway',
     'pods flannel vxlan',
   ]);
-  const silent = wishOf({ nodes: keyed(nodeOf(1, { annotations: {} })) });
-  assert.deepEqual(networksOf(silent), []);
+});
+
+test('what agents have not told, or those of before cannot tell, is not known; nor are hosts then, so that nothing is taken back', () => {
+  for (const annotations of [{}, { 'causeway.dev/carry': 'host-gateway' }, { 'causeway.dev/carry': 'vxlan' }]) {
+    const { facts } = wishOf({ nodes: keyed(nodeOf(1, { annotations }), nodeOf(2, { annotations })), services: keyed(serviceOf('web')) });
+    assert.deepEqual([facts.hosts, facts.networks], [[], []]);
+  }
+  const upgrading = wishOf({ nodes: keyed(nodeOf(1, { annotations: { 'causeway.dev/carry': 'vxlan' } }), nodeOf(2)) });
+  assert.deepEqual([upgrading.facts.hosts.length, networksOf(upgrading)], [2, ['pods flannel vxlan']]);
 });
 
 test('of calico pools say the ranges, and blocks where packets go', () => {

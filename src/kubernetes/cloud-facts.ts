@@ -76,7 +76,7 @@ function readable<T>(items: Iterable<unknown>, read: (item: unknown) => T | unde
 export function clusterWish(objects: ClusterObjects, isDefault: boolean): ClusterWish {
   const nodes = [...objects.nodes].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
   const podCidrs = [...new Set(nodes.flatMap((item) => podCidrsOf(annotationsOf(item))))].toSorted();
-  const pods = podCidrs.length > 0 ? flannelFacts(nodes, podCidrs) : calicoFacts(nodes, objects);
+  const pods = known(podCidrs.length > 0 ? flannelFacts(nodes, podCidrs) : calicoFacts(nodes, objects));
   // What a Node does not say of its links, such as their MTU, is not taken for something.
   const hosts = pods.hosts.map((host) => ({ ...host, underlay: host.underlay.map((link) => ({ ...link, mtu: 0 })) }));
   const further = furtherFacts(objects, podCidrs, carriesOf(nodes));
@@ -106,16 +106,20 @@ export const refusals = (asked: readonly AskedBalancer[]): string[] =>
 
 type PodFacts = Pick<ClusterFacts, 'hosts' | 'networks' | 'pools' | 'blocks'>;
 
+const nothing: PodFacts = { hosts: [], networks: [], pools: [], blocks: [] };
+/** As long as nobody has told of the network, or of its ranges, nothing is known: to wish for less would take things back. */
+const known = (facts: PodFacts): PodFacts => (facts.networks.length > 0 && facts.pools.length > 0 ? facts : nothing);
+
 const carriesOf = (nodes: readonly unknown[]): CarryName[] =>
   [...new Set(nodes.flatMap((item) => readAnnotations(annotationsOf(item)).carrying?.wants ?? []))].toSorted();
 
 function flannelFacts(nodes: readonly unknown[], podCidrs: readonly Cidr[]): PodFacts {
-  const known = readable(nodes, (item) => readNode(item, { podCidrs }));
-  const blocks = known.flatMap((node) => node.blocks);
+  const read = readable(nodes, (item) => readNode(item, { podCidrs }));
+  const blocks = read.flatMap((node) => node.blocks);
   const wanted = carriesOf(nodes).filter((carry) => models.flannel.carries.includes(carry));
   const networks = wanted.map((carry) => clusterNetwork({ podCidrs, carry }, blocks));
   return {
-    hosts: known.flatMap(({ host }) => host ?? []),
+    hosts: read.flatMap(({ host }) => host ?? []),
     networks: networks.map(({ network }) => network),
     pools: networks[0]?.pools ?? [],
     blocks,
@@ -124,7 +128,7 @@ function flannelFacts(nodes: readonly unknown[], podCidrs: readonly Cidr[]): Pod
 
 function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObjects): PodFacts {
   const wanted = carriesOf(nodes).filter((carry) => models.calico.carries.includes(carry));
-  const known = wanted.map((carry) => new CalicoFacts(carry));
+  const each = wanted.map((carry) => new CalicoFacts(carry));
   const pools = [...ipPools].flatMap(([name, item]) =>
     readable([item], () => {
       const read = v.safeParse(specified, item);
@@ -133,8 +137,8 @@ function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObje
   );
   return {
     hosts: readable(nodes, readCalicoNode),
-    networks: known.map((facts) => facts.network()),
-    pools: pools.flatMap((pool) => known[0]?.poolOf(pool) ?? []),
+    networks: each.map((facts) => facts.network()),
+    pools: pools.flatMap((pool) => each[0]?.poolOf(pool) ?? []),
     blocks: readable(blocks.values(), (item) => readBlock(item, podNetwork.id)),
   };
 }
