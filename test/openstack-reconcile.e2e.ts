@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { limited } from '#lab/openstack.ts';
+import { joinSwarm, leaveSwarm } from '#lab/swarm.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
@@ -94,6 +95,56 @@ for (const { name, options, needs, isDropped = true } of cases) {
     if (isDropped) await until('packets to be dropped again', async () => !(await bed.pings(1, `${name}1`, other)), patience);
   });
 }
+
+const needOf = async (network: string): Promise<Planned['needs'][number]> =>
+  (await bed.json<Planned>('cloud', 'plan')).needs.find((need) => need.network === network) ?? assert.fail(`no need of ${network}`);
+
+test("tenants' networks (contiv's carriage): one range twice, each by VXLAN of its own, by the same two rules", { skip }, async () => {
+  for (const tenant of ['red', 'blue']) {
+    await bed.causeway('tenant', 'create', tenant);
+    await bed.spread(tenant, '--tenant', tenant, '--subnet', '10.87.0.0/24');
+  }
+  const [red, blue] = [await bed.addressOf(2, 'red'), await bed.addressOf(2, 'blue')];
+  assert.equal(await bed.pings(1, 'red1', red), false, 'the cloud drops it as long as nothing is allowed');
+  await bed.json<Planned>('cloud', 'apply');
+  await until("red's packets to pass", () => bed.pings(1, 'red1', red), patience);
+  await until("blue's packets to pass", () => bed.pings(1, 'blue1', blue), patience);
+  const [group] = await bed.member.get<Group[]>('neutron', '/v2.0/security-groups?name=causeway', 'security_groups');
+  assert.equal(group?.security_group_rules.length, 2);
+  await bed.docker(2, 'rm', '--force', 'blue2');
+  assert.equal(await bed.pings(1, 'blue1', blue), false, 'nobody has the address there any more');
+  assert.ok(await bed.pings(1, 'red1', red));
+  await bed.causeway('cloud', 'destroy', '--yes');
+  await until('packets to be dropped again', async () => !(await bed.pings(1, 'red1', red)), patience);
+  const need = await needOf('red');
+  assert.deepEqual([need.isAllowed, need.without], [false, 'security groups drop it between hosts']);
+  await bed.clear();
+  for (const tenant of ['red', 'blue']) await bed.causeway('tenant', 'rm', '--yes', tenant);
+});
+
+test("Docker's own Swarm overlay: what the Swarm needs is allowed, and nothing else makes it pass", { skip }, async (t) => {
+  const engines = [bed.host(1), bed.host(2)];
+  t.after(() => leaveSwarm(engines));
+  await joinSwarm(engines.slice(0, 1));
+  await bed.causeway('network', 'create', 'built', '--model', 'swarm', '--attachable');
+  await bed.untilKnown(1, 'built');
+  const { what } = await needOf('built');
+  assert.match(what, /^UDP 4789 between hosts \(Docker's VXLAN\)/);
+  await bed.json<Planned>('cloud', 'apply');
+  await joinSwarm(engines);
+  for (const index of [1, 2]) await bed.run(index, `built${index}`, 'built');
+  const other = await bed.addressOf(2, 'built');
+  await until('packets to pass', () => bed.pings(1, 'built1', other), patience);
+
+  await bed.causeway('cloud', 'destroy', '--yes');
+  await until('packets to be dropped', async () => !(await bed.pings(1, 'built1', other)), patience);
+  const need = await needOf('built');
+  assert.deepEqual([need.isAllowed, need.without], [false, 'security groups drop it between hosts']);
+  await bed.json<Planned>('cloud', 'apply');
+  await until('packets to pass again', () => bed.pings(1, 'built1', other), patience);
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `built${index}`);
+  await bed.causeway('network', 'rm', '--yes', 'built');
+});
 
 interface Advised {
   readonly survey: {
