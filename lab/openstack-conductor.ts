@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Host } from './host.ts';
 import type { Operator } from './openstack-operator.ts';
 import { folder } from './openstack-services.ts';
+import type { Need } from './packages.ts';
 import { until } from './until.ts';
 
 const brokerHome = '/var/lib/causeway-rabbitmq';
@@ -19,6 +20,12 @@ const patient = { timeoutMs: 180_000, intervalMs: 300 };
 export function installDriver(host: Host): void {
   cpSync(join(import.meta.dirname, 'magnum-driver'), host.file(driverFolder), { recursive: true });
 }
+
+export const brokerNeed: Need = {
+  program: '/usr/lib/rabbitmq/bin/rabbitmq-server',
+  package: 'rabbitmq-server',
+  why: 'between a service’s API and what works for it',
+};
 
 export async function startBroker(host: Host): Promise<void> {
   mkdirSync(host.file(brokerHome), { recursive: true });

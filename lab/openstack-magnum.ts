@@ -1,95 +1,22 @@
 // Magnum in a lab's cloud, and what it asks for: Glance, whose images say by `os_distro` which driver makes a cluster's machines
 // (docs.openstack.org/magnum/latest/admin), and a domain of its own in Keystone for the users that clusters act as.
-import { mkdirSync } from 'node:fs';
 import type { Host } from './host.ts';
-import { brokerUrl, driverEnvironment, installDriver, startBroker, startConductor } from './openstack-conductor.ts';
+import { brokerNeed, brokerUrl, driverEnvironment, installDriver, startBroker, startConductor } from './openstack-conductor.ts';
+import { glanceNeed } from './openstack-glance.ts';
 import type { Operator } from './openstack-operator.ts';
-import { accountSection, apiPorts, databaseUrl, folder, type FurtherService, password, serve, write } from './openstack-services.ts';
+import { accountSection, databaseUrl, type FurtherService, password, quiet, serve, write } from './openstack-services.ts';
 import { makeTables } from './openstack-tables.ts';
 import type { Need } from './packages.ts';
 
 export const magnumNeeds: readonly Need[] = [
-  { program: '/usr/lib/python3/dist-packages/glance/api/versions.py', package: 'python3-glance', why: 'the cloud’s images' },
+  glanceNeed,
   { program: '/usr/lib/python3/dist-packages/magnum/api/app.py', package: 'python3-magnum', why: 'the cloud’s clusters' },
-  { program: '/usr/lib/rabbitmq/bin/rabbitmq-server', package: 'rabbitmq-server', why: 'between Magnum’s API and its conductor' },
+  brokerNeed,
 ];
 
 /** By these Magnum finds the driver of the lab's machines. */
 const machineImage = 'machines';
 const machineDistribution = 'debian';
-
-const quiet = (name: string): string[] => [
-  '[oslo_messaging_notifications]',
-  'driver = noop',
-  '[oslo_concurrency]',
-  `lock_path = /run/${name}`,
-  '[database]',
-];
-
-export const glance: FurtherService = {
-  name: 'glance',
-  type: 'image',
-  path: '',
-  start: async (host) => {
-    const data = '/var/lib/causeway-glance';
-    for (const one of ['images', 'staging', 'tasks', 'cache']) mkdirSync(host.file(`${data}/${one}`), { recursive: true });
-    const paste = write(host, 'glance-paste.ini', glancePaste);
-    const config = write(host, 'glance/glance-api.conf', [
-      '[DEFAULT]',
-      'enabled_backends = fs:file',
-      'enabled_import_methods = []',
-      `worker_self_reference_url = http://${host.address}:${apiPorts.glance}`,
-      `image_cache_dir = ${data}/cache`,
-      'transport_url = fake://',
-      '[glance_store]',
-      'default_backend = fs',
-      '[fs]',
-      `filesystem_store_datadir = ${data}/images`,
-      '[os_glance_staging_store]',
-      `filesystem_store_datadir = ${data}/staging`,
-      '[os_glance_tasks_store]',
-      `filesystem_store_datadir = ${data}/tasks`,
-      '[paste_deploy]',
-      'flavor = keystone',
-      `config_file = ${paste}`,
-      ...quiet('glance'),
-      `connection = ${databaseUrl('glance')}`,
-      ...accountSection(host, 'keystone_authtoken', 'glance'),
-    ]);
-    const main = 'import sys; from glance.cmd.manage import main; sys.exit(main())';
-    await makeTables(host, 'glance', () => host.exec(['/usr/bin/python3', '-c', main, '--config-file', config, 'db_sync']));
-    const module = 'from glance.common import wsgi_app; application = wsgi_app.init_app()';
-    const env = { OS_GLANCE_CONFIG_DIR: `${folder}/glance` };
-    await serve(host, { name: 'glance', module, env, threads: 2, processes: 1, path: '/healthcheck' });
-  },
-};
-
-const glancePaste: readonly string[] = [
-  '[composite:glance-api-keystone]',
-  'paste.composite_factory = glance.api:root_app_factory',
-  '/: api',
-  '/healthcheck: healthcheck',
-  '[composite:api]',
-  'paste.composite_factory = glance.api:pipeline_factory',
-  'keystone = versionnegotiation authtoken context rootapp',
-  '[composite:rootapp]',
-  'paste.composite_factory = glance.api:root_app_factory',
-  '/: versions',
-  '/v2: v2',
-  '[app:healthcheck]',
-  'paste.app_factory = oslo_middleware:Healthcheck.app_factory',
-  '[app:versions]',
-  'paste.app_factory = glance.api.versions:create_resource',
-  '[app:v2]',
-  'paste.app_factory = glance.api.v2.router:API.factory',
-  '[filter:versionnegotiation]',
-  'paste.filter_factory = glance.api.middleware.version_negotiation:VersionNegotiationFilter.factory',
-  '[filter:context]',
-  'paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory',
-  '[filter:authtoken]',
-  'paste.filter_factory = keystonemiddleware.auth_token:filter_factory',
-  'delay_auth_decision = true',
-];
 
 export const magnum: FurtherService = {
   name: 'magnum',
@@ -99,7 +26,7 @@ export const magnum: FurtherService = {
     const config = write(host, 'magnum.conf', magnumConfig(host));
     installDriver(host);
     const migrate = () => host.exec(['magnum-db-manage', '--config-file', config, 'upgrade']);
-    await Promise.all([seedTrustDomain(operator), makeTables(host, 'magnum', migrate), startBroker(host)]);
+    await Promise.all([seedTrustDomain(operator), makeTables(host, { name: 'magnum' }, migrate), startBroker(host)]);
     const module = [
       `import sys; sys.argv = ['magnum-api', '--config-file', '${config}']`,
       'from magnum.api import app',

@@ -26,7 +26,7 @@ export const octavia: FurtherService = {
     mkdirSync(host.file('/run/octavia'), { recursive: true });
     const config = write(host, 'octavia.conf', octaviaConfig(host));
     const migrate = () => host.exec(['octavia-db-manage', '--config-file', config, 'upgrade', 'head']);
-    await Promise.all([seedRole(operator), makeTables(host, 'octavia', migrate)]);
+    await Promise.all([seedRole(operator), makeTables(host, { name: 'octavia' }, migrate)]);
     await host.startService(
       {
         name: 'octavia-driver-agent',

@@ -45,7 +45,7 @@ export class Operator {
   }
 
   /** The only member of the answer, or undefined for an empty one. Fault as `get`. */
-  async send<T>(service: ServiceName, method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<T> {
+  async send<T>(service: ServiceName, method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object | string): Promise<T> {
     const answer = await this.#call(service, { method, path, body });
     return Object.values((answer ?? {}) as Record<string, T>)[0] as T;
   }
@@ -116,13 +116,14 @@ export class Operator {
 
   async #ask(service: ServiceName, { method, path, headers, body }: Question) {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const content = body === undefined ? '' : JSON.stringify(body);
+    const content = body === undefined ? '' : typeof body === 'string' ? body : JSON.stringify(body);
+    const type = typeof body === 'string' ? 'application/octet-stream' : 'application/json';
     const asked = request(
       {
         socketPath: this.#controller.file(apiSocket(service)),
         method,
         path,
-        headers: { ...headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) },
+        headers: { ...headers, 'content-type': type, 'content-length': Buffer.byteLength(content) },
         timeout: 120_000,
       },
       resolve,
@@ -142,5 +143,6 @@ interface Question {
   readonly method: string;
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: object | undefined;
+  /** A text is sent as it is. */
+  readonly body?: object | string | undefined;
 }

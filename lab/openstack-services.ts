@@ -6,8 +6,16 @@ import type { Host } from './host.ts';
 import type { Operator } from './openstack-operator.ts';
 import { databaseSocket, makeTables, sql } from './openstack-tables.ts';
 
-export type ServiceName = 'keystone' | 'neutron' | 'glance' | 'magnum' | 'octavia';
-export const apiPorts: Readonly<Record<ServiceName, number>> = { keystone: 5000, neutron: 9696, glance: 9292, magnum: 9511, octavia: 9876 };
+export type ServiceName = 'keystone' | 'neutron' | 'glance' | 'magnum' | 'nova' | 'octavia' | 'placement';
+export const apiPorts: Readonly<Record<ServiceName, number>> = {
+  keystone: 5000,
+  neutron: 9696,
+  glance: 9292,
+  magnum: 9511,
+  nova: 8774,
+  octavia: 9876,
+  placement: 8778,
+};
 /** Beside the port: reached through the host's files from any namespace. */
 export const apiSocket = (service: ServiceName): string => `/run/${service}.sock`;
 
@@ -65,14 +73,15 @@ export async function startDatabase(host: Host, names: readonly ServiceName[]): 
     '--performance-schema=OFF',
   ];
   await host.startService({ name: 'mariadb', argv: ['mariadbd', ...options], env: {}, ready: { socket: databaseSocket } }, patienceMs);
-  const statements = names.map(
-    (name) => `create database ${name} character set utf8mb3; grant all on ${name}.* to '${name}'@'localhost' identified by '${password}';`,
-  );
-  await sql(host, statements.join('\n'));
+  await sql(host, names.map((name) => databaseStatement(name)).join('\n'));
 }
 
-export const databaseUrl = (name: ServiceName): string =>
-  `mysql+pymysql://${name}:${password}@localhost/${name}?charset=utf8&unix_socket=${databaseSocket}`;
+export const databaseStatement = (user: ServiceName, name: string = user): string =>
+  `create database ${name} character set utf8mb3; grant all on ${name}.* to '${user}'@'localhost' identified by '${password}';`;
+
+/** `database`: where the service has several. */
+export const databaseUrl = (name: ServiceName, database: string = name): string =>
+  `mysql+pymysql://${name}:${password}@localhost/${database}?charset=utf8&unix_socket=${databaseSocket}`;
 
 /** The northbound database on this host only, the southbound one for the hypervisors. */
 export async function startOvn(host: Host): Promise<void> {
@@ -120,7 +129,7 @@ export async function startKeystone(host: Host): Promise<void> {
   const manage = (...argv: readonly string[]) => host.exec(['keystone-manage', `--config-file=${config}`, ...argv]);
   const owner = ['--keystone-user=root', '--keystone-group=root'];
   await Promise.all([
-    makeTables(host, 'keystone', () => manage('db_sync')),
+    makeTables(host, { name: 'keystone' }, () => manage('db_sync')),
     manage('fernet_setup', ...owner),
     manage('credential_setup', ...owner),
   ]);
@@ -141,7 +150,9 @@ export async function prepareNeutron(host: Host): Promise<void> {
   const policy = write(host, 'neutron-policy.json', [JSON.stringify(rules)]);
   const config = write(host, 'neutron.conf', neutronConfig(host, policy));
   const migrate = 'from neutron.db.migration.cli import main; main()';
-  await makeTables(host, 'neutron', () => host.exec(['/usr/bin/python3', '-c', migrate, '--config-file', config, 'upgrade', 'heads']));
+  await makeTables(host, { name: 'neutron' }, () =>
+    host.exec(['/usr/bin/python3', '-c', migrate, '--config-file', config, 'upgrade', 'heads']),
+  );
 }
 
 export async function startNeutron(host: Host): Promise<void> {
@@ -186,6 +197,15 @@ const neutronConfig = (host: Host, policy: string): string[] => [
   `ovn_sb_connection = tcp:${host.address}:6642`,
   'ovn_metadata_enabled = false',
   ...accountSection(host, 'keystone_authtoken', 'neutron'),
+];
+
+/** For services that tell nobody of what they do; ends in the section of the database. */
+export const quiet = (name: string): string[] => [
+  '[oslo_messaging_notifications]',
+  'driver = noop',
+  '[oslo_concurrency]',
+  `lock_path = /run/${name}`,
+  '[database]',
 ];
 
 /** As whom a service speaks to others. */

@@ -16,8 +16,15 @@ export async function sql(host: Host, statements: string, database: readonly str
   await host.exec([...client('mariadb'), ...database], { input: statements });
 }
 
-/** Fills the empty database `name`: by `migrate` once, and from what that made ever after. Faults as `run`, and those of `migrate`. */
-export async function makeTables(host: Host, name: string, migrate: () => Promise<unknown>): Promise<void> {
+/**
+ * Fills the empty databases of the service `name`, by default the one of that name: by `migrate` once, and from what that made ever
+ * after. Faults as `run`, and those of `migrate`.
+ */
+export async function makeTables(
+  host: Host,
+  { name, databases = [name] }: { readonly name: string; readonly databases?: readonly string[] },
+  migrate: () => Promise<unknown>,
+): Promise<void> {
   const { stdout: version } = await run(['dpkg-query', '--show', '--showformat=${Version}', `python3-${name}`]);
   const file = join(cache, `${name}-${version.replaceAll(/[^\w.+~-]/g, '_')}.sql`);
   if (existsSync(file)) {
@@ -25,7 +32,7 @@ export async function makeTables(host: Host, name: string, migrate: () => Promis
     return;
   }
   await migrate();
-  const { stdout: tables } = await host.exec([...client('mariadb-dump'), name]);
+  const { stdout: tables } = await host.exec([...client('mariadb-dump'), '--databases', ...databases]);
   mkdirSync(cache, { recursive: true });
   // In one step: another cloud may be made at the same time.
   const own = `${file}.${process.pid}`;
