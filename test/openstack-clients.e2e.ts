@@ -1,4 +1,4 @@
-// Every call that Causeway makes of Keystone and Neutron, against the real services, and what they say to bad ones; and plans that are
+// Every call that Causeway makes of Keystone, Neutron and Nova, against the real services, and what they say to bad ones; and plans that are
 // applied beside others' changes, with too small a quota, with too few rights, and over a way that breaks. The services are
 // inside the lab, this test is not: it connects by their unix sockets, everything else is as in a cloud.
 import assert from 'node:assert/strict';
@@ -9,17 +9,22 @@ import type { Connector } from '#cloud/http.ts';
 import { applyWish, readState } from '#cloud/apply.ts';
 import { Neutron, type Target } from '#cloud/neutron.ts';
 import type { CollectionName, Collections } from '#cloud/neutron-schemas.ts';
-import { type CloudFacts, emptyWish, type Wish, wishOf } from '#cloud/wish.ts';
+import { Nova } from '#cloud/nova.ts';
+import { planCloud } from '#cloud/plan.ts';
+import { sentence } from '#cloud/sentences.ts';
+import { type CloudFacts, emptyWish, instanceLabel, type Wish, wishOf } from '#cloud/wish.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { CloudSession } from '#cloud/session.ts';
 import { createOpenStack, demo, limited, type OpenStack, publicNetwork } from '#lab/openstack.ts';
+import { glance } from '#lab/openstack-glance.ts';
+import { makeServer, nova, novaNeeds, placement, removeServer } from '#lab/openstack-nova.ts';
 import { apiPorts, apiSocket } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { type FaultCode, isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 
-const skip = missingOf(openstackNeeds);
+const skip = missingOf([...openstackNeeds, ...novaNeeds]);
 let stack: OpenStack;
 let cloud: Cloud;
 let session: CloudSession;
@@ -30,7 +35,7 @@ const cloudOf = (environment: Readonly<Record<string, string>>): Promise<Cloud> 
 
 /** By port to the service's socket; nobody listens on others. */
 const inLab: Connector = ({ port }, done) => {
-  const service = Number(port) === apiPorts.keystone ? 'keystone' : Number(port) === apiPorts.neutron ? 'neutron' : undefined;
+  const service = (['keystone', 'neutron', 'nova'] as const).find((name) => apiPorts[name] === Number(port));
   const socket = connect({ path: service === undefined ? '/nobody' : stack.controller.file(apiSocket(service)) });
   socket.once('connect', () => done(null, socket));
   socket.once('error', (error) => done(error, null));
@@ -49,7 +54,7 @@ function breaking(calls: number): Connector {
 
 before(async () => {
   if (skip !== false) return;
-  stack = await createOpenStack({ name: 'os-clients' }, silentProgress);
+  stack = await createOpenStack({ name: 'os-clients', services: [glance, placement, nova] }, silentProgress);
   cloud = await cloudOf(stack.environment());
   session = sessionOf();
   neutron = new Neutron(session);
@@ -258,13 +263,14 @@ async function site(name: string, cidr: string) {
     endpoints: [],
     exposures: [],
   };
-  const read = (through: Neutron = neutron) => readState(through, { network: name });
+  const readBy = (through: Neutron) => readState(through, { network: name });
+  const read = () => readBy(neutron);
   const remove = async (): Promise<void> => {
     for (const { id } of ports) await neutron.remove('ports', { id });
     await neutron.remove('security-groups', { id: own.id });
     await neutron.remove('networks', { id: network.id });
   };
-  return { network, subnet, own, ports, facts, read, remove };
+  return { network, subnet, own, ports, facts, read, readBy, remove };
 }
 
 /** The site's ports and the groups of the project, as they are in Neutron. */
@@ -285,7 +291,7 @@ async function looked(network: string) {
 }
 
 test('a plan is applied once, changed for less, and taken back; every way that breaks in between is gone on with', { skip }, async () => {
-  const { network, facts, read, remove } = await site('breaks', '10.40.0.0/24');
+  const { network, facts, read, readBy, remove } = await site('breaks', '10.40.0.0/24');
   const was = await looked(network.id);
   const wishes = [wishOf(facts, 'cw'), wishOf({ ...facts, networks: [over] }, 'cw'), emptyWish('cw')];
   for (const wish of wishes) {
@@ -293,7 +299,7 @@ test('a plan is applied once, changed for less, and taken back; every way that b
     for (let isDone = false; !isDone; calls += 4) {
       await using broken = new CloudSession(cloud, { connect: breaking(calls), retries: 0 });
       const through = new Neutron(broken);
-      isDone = await applyWish(through, wish, () => read(through)).then(
+      isDone = await applyWish(through, wish, () => readBy(through)).then(
         () => true,
         (error: unknown) => {
           assert.ok(isFault(error, 'unavailable'), String(error));
@@ -415,18 +421,18 @@ test('a quota that would not do is told before anything is made', { skip }, asyn
 });
 
 test('who may not write address pairs is told so, and what needs none is allowed', { skip }, async () => {
-  const { network, facts, read, remove } = await site('limited', '10.43.0.0/24');
+  const { network, facts, readBy, remove } = await site('limited', '10.43.0.0/24');
   const was = await looked(network.id);
   await using other = sessionOf(await cloudOf(stack.environment(limited)));
   const through = new Neutron(other);
   await rejects(
-    applyWish(through, wishOf(facts, 'cw'), () => read(through)),
+    applyWish(through, wishOf(facts, 'cw'), () => readBy(through)),
     'forbidden',
     /may not write allowed address pairs/,
   );
-  const { plan } = await applyWish(through, wishOf({ ...facts, networks: [over] }, 'cw'), () => read(through));
+  const { plan } = await applyWish(through, wishOf({ ...facts, networks: [over] }, 'cw'), () => readBy(through));
   assert.ok(plan.needs.length === 1 && plan.needs.every(({ isAllowed }) => isAllowed));
-  await applyWish(through, emptyWish('cw'), () => read(through));
+  await applyWish(through, emptyWish('cw'), () => readBy(through));
   assert.deepEqual(await looked(network.id), was);
   await remove();
 });
@@ -488,3 +494,76 @@ test('routers learn ways to containers; ways of others stay, and all of ours go 
   await neutron.remove('routers', { id: router.id });
   await remove();
 });
+
+/** Servers of Nova on networks with the same addresses: `web` with two ports on one of them, `host-1` with one on the other. */
+async function servers() {
+  const cidr = '10.47.0.0/24';
+  const networks = await Promise.all(['left', 'right'].map((name) => neutron.create('networks', { name })));
+  const [left, right] = networks.map(({ id }) => id);
+  for (const { id } of networks) await neutron.create('subnets', { network_id: id, ip_version: 4, cidr });
+  const places = [
+    [left, '10.47.0.11'],
+    [left, '10.47.0.12'],
+    [right, '10.47.0.11'],
+  ];
+  const ports = await neutron.createAll(
+    'ports',
+    places.map(([network, ip]) => ({ network_id: network, fixed_ips: [{ ip_address: ip }] })),
+  );
+  const [one, two, twin] = ports.map(({ id }) => id);
+  assert.ok(one !== undefined && two !== undefined && twin !== undefined);
+  const member = stack.operator.as(demo);
+  const ids = await Promise.all([makeServer(member, 'web', [one, two]), makeServer(member, 'host-1', [twin])]);
+  const [web, named] = ids;
+  const remove = async (): Promise<void> => {
+    await Promise.all(ids.map((id) => removeServer(member, id)));
+    for (const { id } of ports) await neutron.remove('ports', { id });
+    for (const { id } of networks) await neutron.remove('networks', { id });
+  };
+  return { web, named, one, two, twin, cidr, remove };
+}
+
+test(
+  'servers of Nova are listed in pages and tell their ports; a host is found by its server where addresses do not tell',
+  { skip },
+  async () => {
+    const was = await counted();
+    const { web, named, one, two, twin, cidr, remove } = await servers();
+    const compute = (await Nova.of(session)) ?? assert.fail('Nova is in the catalogue');
+    // The lab's Nova gives one at a time.
+    assert.deepEqual(
+      (await compute.servers()).toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+      [
+        { id: named, name: 'host-1' },
+        { id: web, name: 'web' },
+      ],
+    );
+    assert.deepEqual([(await compute.ports(web)).toSorted(), await compute.ports(named)], [[one, two].toSorted(), [twin]]);
+    await rejects(compute.ports(one), 'not-found', /Nova refuses .* could not be found.*\(request req-/);
+    await using other = sessionOf(await cloudOf(stack.environment(limited)));
+    await rejects(new Nova(other).ports(web), 'forbidden', /os-attach-interfaces:list.*\(request req-/);
+
+    const underlay = [{ interface: 'eth0', ip: parseIp('10.47.0.11'), subnet: parseCidr(cidr), mtu: 1442 }];
+    const wishFor = (labels: Readonly<Record<string, string>>): Wish =>
+      wishOf({ hosts: [makeHost(1, { underlay, labels })], networks: [over], pools: [], blocks: [], endpoints: [], exposures: [] }, 'cw');
+    const found = async (wish: Wish) => planCloud(wish, await readState(neutron, {}, wish.ports));
+    const cases = [
+      [{}, `${twin} of instance host-1`],
+      [{ [instanceLabel]: 'web' }, `${one} of instance web`],
+      [{ [instanceLabel]: web }, `${one} of instance web`],
+    ] as const;
+    for (const [labels, port] of cases) {
+      const { steps, problems } = await found(wishFor(labels));
+      const changed = steps.filter(({ type }) => type === 'change-port').map(sentence);
+      assert.deepEqual([changed, problems], [[`change port of host-1 (${port}): joins cw`], []]);
+    }
+    const { problems } = await found(wishFor({ [instanceLabel]: 'none' }));
+    assert.match(problems.join(), /host-1 is left out: its label .* says none, and the project has no such instance/);
+    await applyWish(neutron, wishFor({ [instanceLabel]: 'web' }), (hosts) => readState(neutron, {}, hosts));
+    const groups = async (id: string): Promise<number> => (await neutron.get('ports', id)).groups.length;
+    assert.deepEqual([await groups(one), await groups(twin)], [2, 1]);
+    await applyWish(neutron, emptyWish('cw'), () => readState(neutron, {}));
+    await remove();
+    assert.deepEqual([await compute.servers(), await counted()], [[], was]);
+  },
+);

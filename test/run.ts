@@ -11,6 +11,7 @@ import { isFault } from '#model/fault.ts';
 import { buildKubernetes, clusterPrograms, needsOfKubernetes, upstreamPrograms } from '#lab/kubernetes-programs.ts';
 import { upstreamNeeds } from '#lab/kubernetes-upstream.ts';
 import { magnumNeeds } from '#lab/openstack-magnum.ts';
+import { novaNeeds } from '#lab/openstack-nova.ts';
 import { octaviaNeeds } from '#lab/openstack-octavia.ts';
 import { ensurePackages, openstackNeeds, testNeeds } from '#lab/packages.ts';
 import { terminalProgress } from '#lab/progress.ts';
@@ -72,6 +73,7 @@ const layers: readonly Layer[] = [
           ...openstackNeeds,
           ...(withMagnum ? [...magnumNeeds, ...needsOfKubernetes()] : []),
           ...(files.some((file) => file.includes('expose')) ? octaviaNeeds : []),
+          ...(files.some((file) => file.includes('clients')) ? novaNeeds : []),
         ],
         progress,
       );

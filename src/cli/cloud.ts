@@ -48,7 +48,7 @@ async function factsOf(session: Session): Promise<CloudFacts> {
 
 interface Work {
   readonly neutron: Neutron;
-  readonly read: () => ReturnType<typeof readState>;
+  readonly read: (hosts: Wish['ports']) => ReturnType<typeof readState>;
   readonly place: string;
 }
 
@@ -62,7 +62,7 @@ async function inCloud(session: Session, options: Options, work: (work: Work) =>
   const neutron = new Neutron(login);
   const scope: Scope = { network: options.network, router: options.routes };
   const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
-  return await work({ neutron, place, read: () => readState(neutron, scope) });
+  return await work({ neutron, place, read: (hosts) => readState(neutron, scope, hosts) });
 }
 
 interface Wished extends ClusterNeeds {
@@ -88,17 +88,17 @@ async function wished(session: Session, { name, kubernetes, kubeContext: context
 /** How nodes of a Kubernetes cluster carry is for their agents to say. */
 async function fallbackFor(
   { kubernetes, name }: Options,
-  { facts: known }: Wished,
+  { facts: known, wish }: Wished,
   { neutron, read }: Work,
 ): Promise<Fallback | undefined> {
-  return kubernetes === undefined ? fallbackOf({ neutron, facts: known, name }, await read()) : undefined;
+  return kubernetes === undefined ? fallbackOf({ neutron, facts: known, name }, await read(wish.ports)) : undefined;
 }
 
 const plan = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
     const needed = await wished(session, options);
     const fallback = await fallbackFor(options, needed, work);
-    const planned = planCloud(needed.wish, await work.read());
+    const planned = planCloud(needed.wish, await work.read(needed.wish.ports));
     const problems = [...planned.problems, ...needed.problems, ...(fallback === undefined ? [] : [fallbackText(fallback)])];
     return planAnswer({ ...planned, problems }, work.place);
   });
@@ -124,7 +124,7 @@ async function carryOut(
   { neutron, read, place }: Work,
   { wish, problems, options }: Omit<Wished, 'facts'> & { readonly options: Options },
 ): Promise<Answer> {
-  const before = planCloud(wish, await read());
+  const before = planCloud(wish, await read(wish.ports));
   const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
   const { steps, plan: found } = await applyWish(neutron, wish, read);

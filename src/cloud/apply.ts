@@ -3,6 +3,7 @@
 import { Fault, isFault } from '#model/fault.ts';
 import { type BalancerStep, type FoundBalancer, type FoundListener, isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
+import { readInstances } from './instances.ts';
 import { isOfCauseway, named } from './named.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
@@ -26,7 +27,7 @@ import { bodyOfPooled, changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
-import type { Wish, WishedGroup, WishedRule } from './wish.ts';
+import type { Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
 
 export interface Scope {
   /** Only ports on this network, by name or id. */
@@ -55,8 +56,12 @@ function checkExtensions(aliases: ReadonlySet<string>): void {
   throw new Fault('unsupported', `The cloud's Neutron lacks ${list}`, { hint: 'Ask the operator of the cloud for the extension' });
 }
 
-/** Faults: `unsupported` (extensions), `not-found` (network or router), `invalid` when a name is not unique, and as Neutron's. */
-export async function readState(neutron: Neutron, { network, router, isInnerOnly = false }: Scope): Promise<CloudState> {
+/**
+ * `hosts`: whose ports are to be found. Faults: `unsupported` (extensions), `not-found` (network or router), `invalid` when a name is
+ * not unique, and as Neutron's and readInstances.
+ */
+export async function readState(neutron: Neutron, scope: Scope, hosts: readonly WishedPort[] = []): Promise<CloudState> {
+  const { network, router, isInnerOnly = false } = scope;
   const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
   checkExtensions(aliases);
   const project = await neutron.project();
@@ -70,9 +75,11 @@ export async function readState(neutron: Neutron, { network, router, isInnerOnly
     isInnerOnly ? { balancers: [] } : readBalancers(neutron.session),
   ]);
   const only = network === undefined ? undefined : named(networks, network, 'network').id;
+  const seen = ports.filter(({ networkId }) => only === undefined || networkId === only);
   return {
     groups,
-    ports: ports.filter(({ networkId }) => only === undefined || networkId === only),
+    ports: seen,
+    instances: await readInstances(neutron.session, seen, { hosts, isNamed: !isInnerOnly }),
     quotas,
     networks,
     routers,
@@ -165,11 +172,15 @@ export interface Applied {
  * Faults: `exhausted` before anything is done when a quota would not do; `conflict` when others keep changing the same; and as
  * Neutron's, after which whatever was done is taken up or undone by the next run.
  */
-export async function applyWish(neutron: Neutron, wanted: Wish, read: () => Promise<CloudState>): Promise<Applied> {
+export async function applyWish(
+  neutron: Neutron,
+  wanted: Wish,
+  read: (hosts: readonly WishedPort[]) => Promise<CloudState>,
+): Promise<Applied> {
   const taken: Step[] = [];
   let wish = wanted;
   for (let round = 1; ;) {
-    const state = await read();
+    const state = await read(wish.ports);
     const plan = planCloud(wish, state);
     if (plan.steps.length === 0) return { steps: taken, plan };
     checkQuotas(plan);

@@ -2,10 +2,11 @@
 // login may not write pairs, a port would need too many, the quota of rules would not do) they are carried by VXLAN, which needs one
 // UDP port between hosts, whichever networks there are; and as they were wanted again as soon as the cloud lets it be.
 import type { Network } from '#model/resources.ts';
+import { findPort } from './instances.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { isPaired } from './pairs.ts';
-import { type CloudState, findPort, pairsTrouble, planCloud } from './plan.ts';
+import { type CloudState, pairsTrouble, planCloud } from './plan.ts';
 import type { QuotaUse } from './quotas.ts';
 import { mayWritePairs } from './rights.ts';
 import { type CloudFacts, type Need, type Wish, wishOf } from './wish.ts';
@@ -43,7 +44,7 @@ export const asIfBoth = (facts: CloudFacts, wanted: readonly Network[]): CloudFa
 
 function portsOf(wish: Wish, state: CloudState): NeutronPort[] {
   return wish.ports.flatMap((wished) => {
-    const port = findPort(wished, state.ports);
+    const port = findPort(wished, state);
     return typeof port === 'string' || !port.portSecurity ? [] : [port];
   });
 }

@@ -153,7 +153,7 @@ export class Keeper {
   async hold<T>(block: Block, commit: (block: Block) => Promise<T>): Promise<T> {
     try {
       const held = await this.#alone(async () => {
-        const state = await readState(this.#options.neutron, { ...this.#options.scope, isInnerOnly: true });
+        const state = await readState(this.#options.neutron, { ...this.#options.scope, isInnerOnly: true }, this.#wish().ports);
         const placed = this.#placed(block, state);
         this.#pending.set(block.id, placed);
         const { problems, needs } = await this.#fulfil(innerOf(this.#wish()), state);
@@ -242,7 +242,7 @@ export class Keeper {
     const known = this.#facts();
     if (!known.networks.some((network) => network.instead !== undefined) && !this.#wish().needs.some(({ pairs }) => pairs.length > 0))
       return;
-    const state = await readState(neutron, scope);
+    const state = await readState(neutron, scope, this.#wish().ports);
     const judging = { neutron, name, facts: known };
     const fallback = await fallbackOf(judging, state);
     if (fallback !== undefined) {
@@ -267,8 +267,8 @@ export class Keeper {
     const { neutron, scope, place, log } = this.#options;
     const isInnerOnly = inner !== undefined;
     let known = inner;
-    const read = async (): Promise<CloudState> => {
-      const state = known ?? (await readState(neutron, { ...scope, isInnerOnly }));
+    const read = async (hosts: Wish['ports']): Promise<CloudState> => {
+      const state = known ?? (await readState(neutron, { ...scope, isInnerOnly }, hosts));
       known = undefined;
       return state;
     };

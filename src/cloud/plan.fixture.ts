@@ -70,6 +70,7 @@ export const ruleOf = (id: string, changes: Partial<SecurityGroupRule> = {}): Se
 export const stateOf = (changes: Partial<CloudState> = {}): CloudState => ({
   groups: [{ id: 'theirs', name: 'theirs', description: '', tags: [], revision: 1, rules: [] }],
   ports: [portOf(1), portOf(2)],
+  instances: { servers: [], hosts: new Map() },
   quotas: { security_group: { limit: 10, used: 1 }, security_group_rule: { limit: 100, used: 4 } },
   networks: [{ id: 'net', name: 'net', projectId: 'project', mtu: 1450, isExternal: false, subnets: ['subnet'] }],
   routers: [],

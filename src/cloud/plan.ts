@@ -5,6 +5,7 @@
 import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
 import { type BalancerPlan, balancerPlan, type BalancerStep, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
+import { findPort, type Instances, instanceOf } from './instances.ts';
 import type {
   AddressPair,
   ExtraRoute,
@@ -26,6 +27,7 @@ import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, typ
 export interface CloudState {
   readonly groups: readonly SecurityGroup[];
   readonly ports: readonly NeutronPort[];
+  readonly instances: Instances;
   /** At least those of the ports. */
   readonly networks: readonly NeutronNetwork[];
   readonly quotas: Readonly<Record<string, Quota>>;
@@ -56,6 +58,8 @@ export interface PortStep {
   readonly port: NeutronPort;
   readonly wish: WishedPort;
   readonly change: PortChange;
+  /** Name of the instance that has the port, where Nova tells. */
+  readonly instance?: string | undefined;
 }
 export interface PortChange {
   /** Names. */
@@ -236,7 +240,7 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
   const steps: PortStep[] = [];
   const used = new Set<string>();
   for (const wished of wish.ports) {
-    const found = findPort(wished, state.ports);
+    const found = findPort(wished, state);
     if (typeof found === 'string') {
       problems.push({ text: found, blocks: 'all' });
       continue;
@@ -259,7 +263,7 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
 
   function push(port: NeutronPort, wished: WishedPort): void {
     const change = changeOfPort(wish, wished, { port, groups: state.groups });
-    if (change !== undefined) steps.push({ type: 'change-port', port, wish: wished, change });
+    if (change !== undefined) steps.push({ type: 'change-port', port, wish: wished, change, instance: instanceOf(port, state.instances) });
   }
 }
 
@@ -287,7 +291,7 @@ const withPairs = (wish: Wish, { pairs }: VirtualPlan): Wish => ({
 
 function portOf(host: string, { ports }: Wish, state: CloudState): NeutronPort | string {
   const wished = ports.find((one) => one.host === host);
-  return wished === undefined ? `host ${host} is not known` : findPort(wished, state.ports);
+  return wished === undefined ? `host ${host} is not known` : findPort(wished, state);
 }
 
 /** Undefined also where the host's port is not found, which is told elsewhere. */
@@ -305,16 +309,6 @@ function trunkTroubles(wish: Wish, state: CloudState): string[] {
     );
 }
 
-/** A host's port, or why there is none to speak of. */
-export function findPort({ host, addresses }: WishedPort, ports: readonly NeutronPort[]): NeutronPort | string {
-  const wanted = new Set<string>(addresses);
-  const found = ports.filter((port) => port.addresses.some(({ ip }) => wanted.has(ip)));
-  const [port, other] = found;
-  if (port === undefined) return `Host ${host} is left out: no port of the project has the address ${addresses.join(' or ')}`;
-  if (other === undefined) return port;
-  return `Host ${host} is left out: ports ${found.map(({ id }) => id).join(' and ')} have its address; name the network with --network`;
-}
-
 /** Neutron drops what is larger than its network takes, without a word; 0 is said by clouds that do not know. */
 function mtuTrouble({ host, mtu }: WishedPort, network: NeutronNetwork): string | undefined {
   if (mtu === undefined || network.mtu === 0 || mtu <= network.mtu) return undefined;
@@ -324,7 +318,7 @@ function mtuTrouble({ host, mtu }: WishedPort, network: NeutronNetwork): string 
 /** Why some port could not have all the pairs that are wished for. */
 export function pairsTrouble(wish: Wish, state: CloudState): string | undefined {
   for (const wished of wish.ports) {
-    const port = findPort(wished, state.ports);
+    const port = findPort(wished, state);
     const trouble = typeof port === 'string' ? undefined : fitted(wished, port, wish.name).trouble;
     if (trouble !== undefined) return trouble;
   }

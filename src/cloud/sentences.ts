@@ -112,7 +112,8 @@ export function viewOf(step: Step): StepView {
     case 'change-port': {
       const { joins, leaves, addPairs, removePairs } = step.change;
       const parts = [...list('joins', joins), ...list('leaves', leaves), ...list('pairs', addPairs), ...list('without pairs', removePairs)];
-      return { action: 'change', object: `port of ${step.wish.host} (${step.port.id})`, detail: orTags(parts) };
+      const which = step.instance === undefined ? step.port.id : `${step.port.id} of instance ${step.instance}`;
+      return { action: 'change', object: `port of ${step.wish.host} (${which})`, detail: orTags(parts) };
     }
     case 'change-routes': {
       const to = (routes: typeof step.change.add): string[] => routes.map(({ destination, nexthop }) => `${destination} via ${nexthop}`);

@@ -87,9 +87,10 @@ export class CloudSession implements AsyncDisposable {
 
   #askWith(token: Token, service: Service, { path, ...question }: ServiceQuestion): Promise<Reply> {
     const base = this.cloud.overrides[service.type] ?? endpointOf(token.catalogue, service.type, this.cloud.place);
-    // Some catalogues name the version, some do not.
-    const version = /^\/v[\d.]+/.exec(path)?.[0] ?? '';
-    const url = `${base.endsWith(version) ? base.slice(0, base.length - version.length) : base}${path}`;
+    // Some catalogues name the version, some do not; of Nova, old ones name the project behind it.
+    const version = /^\/v[\d.]+/.exec(path)?.[0];
+    const root = base.replace(/(\/v[\d.]+)(\/[0-9a-f]{32})?$/, (whole, said) => (said === version ? '' : whole));
+    const url = `${root}${path}`;
     if (!URL.canParse(url)) throw new Fault('corrupt', `The cloud's catalogue has no usable address for ${service.name}: ${base}`);
     return this.#http.ask({ ...question, service: service.name, url, headers: { ...question.headers, 'x-auth-token': token.value } });
   }

@@ -43,6 +43,8 @@ export interface WishedPort {
   readonly host: string;
   /** Any of these finds the host's port. */
   readonly addresses: readonly Ip[];
+  /** Name or id of the Nova server that the host is, where somebody has said it. */
+  readonly instance?: string | undefined;
   /** Of the host's interface with these addresses; absent where nothing is known of it. */
   readonly mtu?: number | undefined;
   /** Names. */
@@ -153,6 +155,9 @@ const protocolNames: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 1
 const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
 const directions = ['ingress', 'egress'] as const;
 
+/** Label of a host that says which instance it is. */
+export const instanceLabel = 'causeway.dev/instance';
+
 /** It becomes part of tags, groups' names and descriptions. Fault `invalid`. */
 export function checkName(name: string): void {
   if (/^[a-z0-9][a-z0-9-]{0,31}$/.test(name)) return;
@@ -206,9 +211,10 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   return {
     name,
     groups: [...all, ...own],
-    ports: hosts.map(({ id, name: host, underlay }) => ({
+    ports: hosts.map(({ id, name: host, underlay, labels }) => ({
       host,
       addresses: underlay.map(({ ip }) => ip),
+      instance: labels[instanceLabel],
       mtu: underlay[0]?.mtu,
       groups: [...all.map((group) => group.name), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
       pairs,

@@ -43,7 +43,8 @@ export const cloudFacts = ({ mirror }: Pick<Control, 'mirror'>): Facts => {
 /** Hosts report every few seconds, and most of it is no news to a cloud. */
 function concernsCloud(change: Change): boolean {
   if (change.kind !== 'hosts') return factKinds.some((kind) => kind === change.kind);
-  return JSON.stringify(change.before?.underlay) !== JSON.stringify(change.after?.underlay);
+  const news = (host: typeof change.before): string => JSON.stringify([host?.underlay, host?.labels]);
+  return news(change.before) !== news(change.after);
 }
 
 export function onCloudNews(mirror: Mirror, tell: () => void): Disposable {
