@@ -254,13 +254,16 @@ async function containerOpens(index: number, container: string, [address, port]:
 }
 
 test('where the host is the parent of a trunk, a container has groups of its own, which the cloud applies', { skip }, async () => {
-  for (const { host, port } of bed.instances)
-    await bed.member.send('neutron', 'POST', '/v2.0/trunks', { trunk: { port_id: port.id, name: host.name } });
   const group = { security_group: { name: 'containers' } };
   containers = (await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-groups', group)).id;
   const options = ['-o', 'neutron.network=hosts', '-o', 'neutron.security-groups=containers'];
   await bed.docker(1, 'network', 'create', '-d', 'causeway', '--ipam-driver', 'causeway', '--subnet', subnet, ...options, 'tagged');
   await bed.untilKnown(2, 'tagged');
+  await assert.rejects(bed.run(1, 'early', 'tagged'), /the port of host node1 is no parent of a trunk/);
+  await bed.docker(1, 'rm', '--force', 'early');
+  assert.deepEqual(await portsBy('name=causeway-node1'), []);
+  for (const { host, port } of bed.instances)
+    await bed.member.send('neutron', 'POST', '/v2.0/trunks', { trunk: { port_id: port.id, name: host.name } });
   const [first, near, far] = [await serve(1, 'web1'), await serve(1, 'near1'), await serve(2, 'far2')];
   const ports = await subPorts();
   const own = ports.find((port) => port.fixed_ips.some((ip) => ip.ip_address === first));
@@ -319,6 +322,42 @@ test('with sub-ports in stock containers start without a call to Neutron, and mo
   const made = (await subPorts()).length;
   assert.ok(made > 16, `${made} sub-ports`);
   await bed.docker(1, 'rm', '--force', ...names);
+});
+
+test('with subnets of both families containers have a sub-port of each', { skip }, async () => {
+  const range6 = 'fd00:20::/64';
+  const fields = { name: 'hosts6', network_id: bed.site.network, ip_version: 6, cidr: range6 };
+  const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/subnets', { subnet: fields });
+  for (const [index, { host, port }] of bed.instances.entries()) {
+    const own = { subnet_id: id, ip_address: `fd00:20::1${index + 1}` };
+    await bed.member.send('neutron', 'PUT', `/v2.0/ports/${port.id}`, { port: { fixed_ips: [...port.fixed_ips, own] } });
+    await host.exec(['ip', 'address', 'add', `${own.ip_address}/64`, 'dev', 'eth0', 'nodad'], { netOnly: true });
+  }
+  const isKnown = async (): Promise<boolean> => {
+    const hosts = await bed.json<{ underlay: { ip: string }[] }[]>('host', 'ls');
+    return hosts.every(({ underlay }) => underlay.some(({ ip }) => ip.startsWith('fd00:20::')));
+  };
+  await until('the hosts to tell of their addresses', isKnown, patience);
+  const ranges = ['--subnet', subnet, '--ip-range', '10.20.0.96/27', '--subnet', range6];
+  const small = ['--block-length', '31', '--block-length6', '127'];
+  await bed.causeway('network', 'create', 'six', '--model', 'neutron', '--neutron-network', 'hosts', ...ranges, ...small);
+  for (const index of [1, 2]) {
+    await bed.untilKnown(index, 'six');
+    await runFirst(index, `six${index}`, 'six');
+  }
+  const [first, second] = [await inspect(1, 'six1', 'GlobalIPv6Address'), await inspect(2, 'six2', 'GlobalIPv6Address')];
+  const addresses = addressesOf(await subPorts());
+  assert.ok([first, second, await addressOf(1, 'six1')].every((address) => addresses.includes(address)));
+  // All of them are in the project's default group, whose members reach each other.
+  await until('the other container to be reached', () => bed.pings(1, 'six1', second), patience);
+  await until('it to be reached by the other family, too', async () => bed.pings(1, 'six1', await addressOf(2, 'six2')), patience);
+  const [port] = (await subPorts()).filter((one) => one.fixed_ips.some(({ ip_address: ip }) => ip === second));
+  const put = (groups: readonly string[]) =>
+    bed.member.send('neutron', 'PUT', `/v2.0/ports/${port?.id}`, { port: { security_groups: groups } });
+  await put([containers]);
+  await until('a group without rules to close it', async () => !(await bed.pings(1, 'six1', second)), patience);
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `six${index}`);
+  await until('the network to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'six'])).status === 0, patience);
 });
 
 test('a controller that is killed while it makes ports leaves none, and with the network all go', { skip }, async () => {

@@ -111,6 +111,10 @@ class FakeStore {
   readonly network: Network;
   readonly pool: Pool;
   claims = 0;
+  /** With blocks whose ports are sub-ports. */
+  isTagged = false;
+  /** As hosts told, claim by claim. */
+  readonly known: (number | undefined)[] = [];
 
   constructor(
     cidr: Cidr,
@@ -195,7 +199,16 @@ class FakeStore {
       if (ip !== undefined && !contains(cidr, ip)) continue;
       if (found !== undefined && ip !== undefined) return found;
       if (found !== undefined) continue;
-      return this.#put({ ...meta, id: `block${index}`, network: this.network.id, pool: this.pool.id, cidr, host, loans: [] });
+      return this.#put({
+        ...meta,
+        id: `block${index}`,
+        network: this.network.id,
+        pool: this.pool.id,
+        cidr,
+        host,
+        loans: [],
+        ...(this.isTagged ? { vlan: 100 } : {}),
+      });
     }
   }
 
@@ -242,7 +255,11 @@ class FakeStore {
   /** Calls go through `send`, which decides when, and whether, they arrive. */
   client(host: string, send: <T>(act: () => T) => Promise<T>): ClusterAddresses {
     return {
-      claimBlock: ({ ip }) => send(() => this.claim(host, ip)),
+      claimBlock: ({ ip, has }) =>
+        send(() => {
+          this.known.push(has);
+          return this.claim(host, ip);
+        }),
       blocksOf: () => send(() => [...this.blocks.values()]),
       askLoan: (block, loan) => send(() => this.ask(host, block.id, loan)),
       settleLoan: (block, loan, settlement) => send(() => this.settle(host, block, loan, settlement)),
@@ -443,6 +460,19 @@ test('of a pool of ports an address that has not rested is better than none', as
   await assert.rejects(book.request(pool, 'z'), hasCode('exhausted'));
   book.release(pool, '10.0.0.2' as Ip);
   assert.equal(await book.request(pool, 'z'), '10.0.0.2');
+});
+
+test('of sub-ports a host claims further blocks, before the last is used up, and tells how many it has', async () => {
+  const inCloud = { network: 'net', subnet: 'subnet' };
+  const store = new FakeStore(parseCidr('10.0.0.0/26'), 29, { blocksPerHost: 1, borrow: false, inCloud });
+  store.isTagged = true;
+  const cluster = new Cluster(store, 'a');
+  const book = cluster.books.get('a')!;
+  for (let index = 0; index < 10; index++) {
+    await book.request(pool, `owner${index}`);
+    await drain();
+  }
+  assert.deepEqual(store.known, [0, 1]);
 });
 
 test('addresses that the engine gives are recorded only', async () => {

@@ -59,6 +59,8 @@ export interface NeutronRequest {
   readonly network: string;
   /** May be left out where the network has one of IPv4 only. */
   readonly subnet?: string;
+  /** The same of IPv6, which containers have when it is named, or a pool of IPv6 is asked for. */
+  readonly subnet6?: string;
   /** Security groups of containers' own ports, where they are sub-ports of a trunk; left out: the project's default. */
   readonly groups?: readonly string[];
 }

@@ -56,6 +56,7 @@ export const networkRequest: Schema<NetworkRequest> = v.strictObject({
     v.strictObject({
       network: cloudName,
       subnet: optional(cloudName),
+      subnet6: optional(cloudName),
       groups: optional(field.listOf(cloudName, mostGroups)),
     } satisfies EntriesOf<NeutronRequest>),
   ),

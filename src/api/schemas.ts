@@ -153,6 +153,7 @@ const network: Schema<Network> = v.strictObject({
     v.strictObject({
       network: field.anyId,
       subnet: field.anyId,
+      subnet6: optional(field.anyId),
       groups: optional(field.listOf(field.anyId, mostGroups)),
     } satisfies EntriesOf<NeutronPlace>),
   ),

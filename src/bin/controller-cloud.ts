@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { findCloud } from '#cloud/clouds.ts';
 import { Keeper } from '#cloud/keeper.ts';
 import { Neutron } from '#cloud/neutron.ts';
-import { findSubnet, occupiedOf } from '#cloud/pools.ts';
+import { findSubnets, occupiedOf } from '#cloud/pools.ts';
 import { CloudSession } from '#cloud/session.ts';
 import { checkName } from '#cloud/wish.ts';
 import {
@@ -96,7 +96,7 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     log,
   });
   control.cloud.ports = {
-    find: (asked) => findSubnet(neutron, asked),
+    find: (asked, families) => findSubnets(neutron, asked, families),
     occupied: (at) => occupiedOf(neutron, options.cloudName, at),
     hold: (block, commit) => keeper.hold(block, commit),
   };

@@ -30,6 +30,7 @@ interface CreateOptions {
   readonly label?: readonly string[];
   readonly neutronNetwork?: string;
   readonly neutronSubnet?: string;
+  readonly neutronSubnet6?: string;
   readonly neutronSecurityGroup?: readonly string[];
 }
 
@@ -75,12 +76,13 @@ export function poolsFrom(options: CreateOptions): readonly PoolRequest[] | unde
 
 /** Fault `invalid` for what is Neutron's without a network. */
 function neutronOf({ neutronNetwork: network, ...options }: CreateOptions): Pick<NetworkRequest, 'neutron'> {
-  const { neutronSubnet: subnet, neutronSecurityGroup: groups } = options;
-  const rest = { ...(subnet === undefined ? {} : { subnet }), ...(groups === undefined ? {} : { groups }) };
+  const { neutronSubnet: subnet, neutronSubnet6: subnet6, neutronSecurityGroup: groups } = options;
+  const subnets = { ...(subnet === undefined ? {} : { subnet }), ...(subnet6 === undefined ? {} : { subnet6 }) };
+  const rest = { ...subnets, ...(groups === undefined ? {} : { groups }) };
   if (network !== undefined) return { neutron: { network, ...rest } };
-  if (subnet === undefined && groups === undefined) return {};
-  throw new Fault('invalid', `${subnet === undefined ? 'Security groups' : 'A subnet'} of Neutron without a network`, {
-    field: subnet === undefined ? 'neutron-security-group' : 'neutron-subnet',
+  if (Object.keys(rest).length === 0) return {};
+  throw new Fault('invalid', 'A subnet or security groups of Neutron without a network', {
+    field: 'neutron-network',
     hint: 'Give --neutron-network too.',
   });
 }
@@ -138,7 +140,8 @@ export function buildCreate(network: Command, act: Act): void {
     .option('--block-length <bits>', 'prefix length of the address blocks that hosts claim, IPv4', integer(8, 32))
     .option('--block-length6 <bits>', 'the same for IPv6', integer(32, 128))
     .option('--neutron-network <network>', "model neutron: the cloud's network in which every container gets a port, by name or id")
-    .option('--neutron-subnet <subnet>', 'its subnet, where it has several')
+    .option('--neutron-subnet <subnet>', 'its subnet, where it has several of IPv4')
+    .option('--neutron-subnet6 <subnet>', 'the same of IPv6; containers have both families then, as with --ipv6')
     .option('--neutron-security-group <group>', "of containers' own ports, where they are sub-ports of a trunk; repeatable", collect)
     .option('--label <key=value>', 'label; repeatable', collect);
   completes(made, 'tenants', '--tenant');

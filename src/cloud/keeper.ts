@@ -3,6 +3,7 @@
 // A wish that is fulfilled is not looked at before the next time, so that changes of containers cost no call.
 import type { CloudReport } from '#api/answers.ts';
 import { Fault, isFault } from '#model/fault.ts';
+import { familyOf } from '#model/ip.ts';
 import type { Block, Network } from '#model/resources.ts';
 import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
@@ -182,10 +183,12 @@ export class Keeper {
       return { ...block, vlan: chooseVlan(block.cidr, trunk, others) };
     }
     const network = facts.networks.find(({ id }) => id === block.network);
-    if (network?.neutron?.groups === undefined) return block;
+    const isIpv6 = familyOf(block.cidr) === 6;
+    if (network?.neutron?.groups === undefined && !isIpv6) return block;
+    const what = isIpv6 ? 'addresses of IPv6' : 'security groups of their own';
     throw new Fault(
       'unsupported',
-      `Containers of network ${network.name} have security groups of their own, and the port of host ${host} is no parent of a trunk`,
+      `Containers of network ${network?.name ?? block.network} have ${what}, and the port of host ${host} is no parent of a trunk`,
       {
         hint: 'Make it one: openstack network trunk create --parent-port PORT NAME',
       },

@@ -5,7 +5,7 @@ import { parseCidr } from '#model/ip.ts';
 import type { Block } from '#model/resources.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { planCloud } from './plan.ts';
-import { chooseVlan } from './pools.ts';
+import { bodyOfPooled, chooseVlan } from './pools.ts';
 import { perform, portOf, stateOf } from './plan.fixture.ts';
 import { type CloudFacts, emptyWish, keyOfRule, type Wish, wishOf } from './wish.ts';
 
@@ -141,13 +141,44 @@ test('what was interrupted is attached, what is in another VLAN is made anew, an
   assert.deepEqual([gone.steps, gone.needs.map(({ isAllowed }) => isAllowed)], [[], [false]]);
 });
 
-const vlan = (subPorts: readonly number[], blocks: readonly Block[] = []): number =>
+const chosen = (subPorts: readonly number[], blocks: readonly Block[] = []): number =>
   chooseVlan(parseCidr('10.0.0.0/30'), { id: 'trunk', subPorts: subPorts.map((one) => ({ id: `${one}`, vlan: one })) }, blocks);
 
 test('VLANs are the first in a row that neither others nor our own blocks use', () => {
-  assert.equal(vlan([]), 2);
-  assert.equal(vlan([3, 9]), 4);
-  assert.equal(vlan([3, 9], [{ ...block, vlan: 4 }]), 10);
+  assert.equal(chosen([]), 2);
+  assert.equal(chosen([3, 9]), 4);
+  assert.equal(chosen([3, 9], [{ ...block, vlan: 4 }]), 10);
   const most = Array.from({ length: 1365 }, (_, index) => 3 * index);
-  assert.throws(() => vlan(most), { code: 'exhausted' });
+  assert.throws(() => chosen(most), { code: 'exhausted' });
+});
+
+test('an address of IPv6 has a port of its own, on its own subnet', () => {
+  const pool6 = { ...makePool('ports', parseCidr('fd00:213::/64'), 126), id: 'pool-6' };
+  const six = { ...makeBlock(pool6, 4, 'host-1'), vlan: 104 };
+  const dual = { ...network, neutron: { ...network.neutron, subnet6: 'subnet6' } };
+  const wish = wishOf({ ...facts, networks: [dual], pools: [pool, pool6], blocks: [tagged, six] }, 'cw');
+  const start = stateOf({ ports: [withTrunk(), portOf(2)] });
+  const made = planCloud(wish, start).steps.flatMap((step) => (step.type === 'make-ports' ? step.ports : []));
+  assert.deepEqual(
+    made.map(({ vlan }) => vlan),
+    [100, 101, 102, 103, 104, 105, 106, 107],
+  );
+  const bodies = [made[0], made[4]].map((port) => port && bodyOfPooled('cw', () => 'none', port));
+  assert.deepEqual(bodies, [
+    {
+      name: 'causeway-host-1',
+      network_id: 'net',
+      fixed_ips: [{ subnet_id: 'subnet', ip_address: '10.213.128.0' }],
+      mac_address: '0a:63:0a:d5:80:00',
+      description: 'causeway.cw.host-1',
+    },
+    {
+      name: 'causeway-host-1',
+      network_id: 'net',
+      fixed_ips: [{ subnet_id: 'subnet6', ip_address: 'fd00:213::10' }],
+      mac_address: '0a:63:00:00:00:10',
+      description: 'causeway.cw.host-1',
+    },
+  ]);
+  reached(wish, start);
 });

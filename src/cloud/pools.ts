@@ -5,12 +5,12 @@
 import type { NeutronRequest } from '#api/local.ts';
 import { spaceOf } from '#model/block.ts';
 import { Fault } from '#model/fault.ts';
-import { type Cidr, cidrBase, cidrSize, familyOf, formatIp, type Ip, ipToBigint, parseCidr, parseIp } from '#model/ip.ts';
+import { type Cidr, cidrBase, cidrSize, type Family, familyOf, formatIp, type Ip, ipToBigint, parseCidr, parseIp } from '#model/ip.ts';
 import { endpointMac } from '#model/numbers.ts';
 import type { Block, NeutronPlace, Pool } from '#model/resources.ts';
 import { named } from './named.ts';
 import type { Neutron } from './neutron.ts';
-import type { NeutronPort, SubPort } from './neutron-schemas.ts';
+import type { NeutronPort, NeutronSubnet, SubPort } from './neutron-schemas.ts';
 import type { WishedBlock, WishedPort } from './wish.ts';
 
 export const portOwner = 'causeway:container';
@@ -71,6 +71,8 @@ interface There {
   readonly ours: ReadonlyMap<string, NeutronPort>;
   readonly places: ReadonlyMap<string, Place>;
 }
+/** As we write it. */
+const ipOf = ({ addresses: [first] }: Pick<NeutronPort, 'addresses'>): string => (first === undefined ? '' : parseIp(first.ip));
 const keyOf = (label: string, ip: string): string => `${label} ${ip}`;
 
 /**
@@ -79,7 +81,7 @@ const keyOf = (label: string, ip: string): string => `${label} ${ip}`;
  */
 export function poolSteps(wanted: Wanted, all: readonly NeutronPort[]): { first: PooledStep[]; last: PooledStep[] } {
   const { name, ports, trunkOf } = wanted;
-  const ours = new Map(all.filter((port) => isPooled(name, port)).map((port) => [keyOf(labelOf(port), port.addresses[0]?.ip ?? ''), port]));
+  const ours = new Map(all.filter((port) => isPooled(name, port)).map((port) => [keyOf(labelOf(port), ipOf(port)), port]));
   const places = new Map(all.flatMap(({ trunk }) => trunk?.subPorts.map(({ id, vlan }) => [id, { trunk: trunk.id, vlan }] as const) ?? []));
   const wrong: NeutronPort[] = [];
   const kept = new Set<NeutronPort>();
@@ -172,7 +174,7 @@ export function bodyOfPooled(name: string, group: () => string, { host, place, i
   const body = {
     name: `causeway-${host}`.slice(0, 255),
     network_id: place.network,
-    fixed_ips: [{ subnet_id: place.subnet, ip_address: ip }],
+    fixed_ips: [{ subnet_id: familyOf(ip) === 6 ? place.subnet6 : place.subnet, ip_address: ip }],
     mac_address: endpointMac(ip),
   };
   const label = deviceOf(name, host);
@@ -205,40 +207,56 @@ export async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort:
   if (step.trunk === undefined) return;
   const vlans = new Map(step.ports.map(({ ip, vlan }) => [ip as string, vlan]));
   const subPorts = made.flatMap(({ id, addresses }) => {
-    const vlan = vlans.get(addresses[0]?.ip ?? '');
+    const vlan = vlans.get(ipOf({ addresses }));
     return vlan === undefined ? [] : [subPort(id, vlan)];
   });
   await neutron.setSubPorts(step.trunk, subPorts, 'added');
 }
 
-export interface FoundSubnet extends NeutronPlace {
+export interface FoundSubnet {
   readonly cidr: Cidr;
   readonly gateway?: Ip;
 }
 
-/** Faults: `not-found`, `invalid` when a name is not unique or the network has no single subnet of IPv4, and as Neutron's. */
-export async function findSubnet(neutron: Neutron, asked: NeutronRequest): Promise<FoundSubnet> {
+/** Faults: `not-found`, `invalid` when a name is not unique or the network has no single subnet of a family, and as Neutron's. */
+export async function findSubnets(
+  neutron: Neutron,
+  asked: NeutronRequest,
+  families: readonly Family[],
+): Promise<{ readonly place: NeutronPlace; readonly subnets: readonly FoundSubnet[] }> {
   const network = named(await neutron.list('networks'), asked.network, 'network');
-  const subnets = await neutron.list('subnets', { network_id: network.id });
-  const usable = subnets.filter(({ cidr }) => !cidr.includes(':'));
-  const subnet = asked.subnet === undefined ? usable[0] : named(subnets, asked.subnet, 'subnet');
-  if (subnet === undefined || subnet.cidr.includes(':') || (asked.subnet === undefined && usable.length > 1)) {
-    const what =
-      usable.length > 1 ? `several subnets of IPv4: ${usable.map(({ name, id }) => name || id).join(', ')}` : 'no subnet of IPv4';
-    throw new Fault('invalid', `Network ${network.name || network.id} of the cloud has ${what}`, {
-      field: 'neutron.subnet',
-      hint: 'Name one of IPv4: --neutron-subnet, with Docker -o neutron.subnet=NAME',
-    });
-  }
-  const { id, cidr, gateway } = subnet;
+  const all = await neutron.list('subnets', { network_id: network.id });
+  const found = families.map((family) =>
+    subnetOf(all, { family, network: network.name || network.id, wanted: asked[options[family].field] }),
+  );
+  const [first, second] = found;
+  if (first === undefined) throw new TypeError('Broken invariant: no family was asked for');
   const groups = asked.groups === undefined ? {} : { groups: await findGroups(neutron, asked.groups) };
   return {
-    network: network.id,
-    subnet: id,
-    ...groups,
-    cidr: parseCidr(cidr),
-    ...(gateway === undefined ? {} : { gateway: parseIp(gateway) }),
+    place: { network: network.id, subnet: first.id, ...(second === undefined ? {} : { subnet6: second.id }), ...groups },
+    subnets: found.map(({ cidr, gateway }) => ({ cidr: parseCidr(cidr), ...(gateway === undefined ? {} : { gateway: parseIp(gateway) }) })),
   };
+}
+
+const options = {
+  4: { field: 'subnet', hint: 'Name one of IPv4: --neutron-subnet, with Docker -o neutron.subnet=NAME' },
+  6: { field: 'subnet6', hint: 'Name one of IPv6: --neutron-subnet6, with Docker -o neutron.subnet6=NAME' },
+} as const;
+
+interface Asked {
+  readonly family: Family;
+  readonly network: string;
+  readonly wanted: string | undefined;
+}
+
+function subnetOf(all: readonly NeutronSubnet[], { family, network, wanted }: Asked): NeutronSubnet {
+  const usable = all.filter(({ cidr }) => familyOf(parseCidr(cidr)) === family);
+  const [subnet, other] = wanted === undefined ? usable : [named(all, wanted, 'subnet')];
+  if (subnet !== undefined && other === undefined && usable.includes(subnet)) return subnet;
+  const names = usable.map(({ name, id }) => name || id).join(', ');
+  const what = usable.length > 1 ? `several subnets of IPv${family}: ${names}` : `no subnet of IPv${family}`;
+  const { field, hint } = options[family];
+  throw new Fault('invalid', `Network ${network} of the cloud has ${what}`, { field: `neutron.${field}`, hint });
 }
 
 async function findGroups(neutron: Neutron, names: readonly string[]): Promise<string[]> {
@@ -247,13 +265,11 @@ async function findGroups(neutron: Neutron, names: readonly string[]): Promise<s
 }
 
 /** Of ports on the subnet that are not ours. Of some clouds' ports one sees only the own project's. */
-export async function occupiedOf(
-  neutron: Neutron,
-  name: string,
-  place: { readonly network: string; readonly subnet: string },
-): Promise<Ip[]> {
-  const ports = await neutron.list('ports', { network_id: place.network });
+export async function occupiedOf(neutron: Neutron, name: string, { network, subnet, subnet6 }: NeutronPlace): Promise<Ip[]> {
+  const ports = await neutron.list('ports', { network_id: network });
   return ports
     .filter((port) => !isPooled(name, port))
-    .flatMap(({ addresses }) => addresses.flatMap(({ ip, subnetId }) => (subnetId === place.subnet ? [parseIp(ip)] : [])));
+    .flatMap(({ addresses }) =>
+      addresses.flatMap(({ ip, subnetId }) => (subnetId === subnet || subnetId === subnet6 ? [parseIp(ip)] : [])),
+    );
 }

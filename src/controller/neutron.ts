@@ -3,20 +3,25 @@
 // allowed on the host's port, before the host hears of the block: so containers come and go without a call to Neutron.
 import type { NetworkRequest, NeutronRequest, PoolRequest } from '#api/local.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { type Cidr, cidrLength, cidrOf, contains, covers, type Ip, subnetAt } from '#model/ip.ts';
+import { type Cidr, cidrLength, cidrOf, contains, covers, type Family, familyOf, type Ip, subnetAt } from '#model/ip.ts';
 import type { Block, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import type { Control, Decision } from './control.ts';
 
-export interface FoundSubnet extends NeutronPlace {
+export interface FoundSubnet {
   readonly cidr: Cidr;
   readonly gateway?: Ip;
+}
+export interface FoundPlace {
+  readonly place: NeutronPlace;
+  /** Of IPv4, and of IPv6 where that is wanted. */
+  readonly subnets: readonly FoundSubnet[];
 }
 
 /** Faults of all: as Neutron's. */
 export interface PortPools {
-  /** Faults: `not-found`, `invalid` (no name of one thing, or no subnet of IPv4). With ids of all. */
-  find(asked: NeutronRequest): Promise<FoundSubnet>;
-  /** Addresses of the subnet that ports of others have. */
+  /** Faults: `not-found`, `invalid` (no name of one thing, or not one subnet of a family). */
+  find(asked: NeutronRequest, families: readonly Family[]): Promise<FoundPlace>;
+  /** Addresses of the subnets that ports of others have. */
   occupied(place: NeutronPlace): Promise<readonly Ip[]>;
   /**
    * Has the block's ports made and allowed, then does `commit` with the block, which has VLANs now where ports are sub-ports; they go
@@ -50,22 +55,23 @@ export async function placeInCloud(
     const hint = 'Name it: --neutron-network, with Docker -o neutron.network=NAME';
     throw new Fault('invalid', 'The model neutron needs a network of the cloud', { field: 'neutron', hint });
   }
-  const { cidr, gateway, ...place } = await portPools(control).find(request.neutron);
-  const [asked, ...more] = request.pools ?? [];
+  const asked = request.pools ?? [];
+  const hasIpv6 = request.neutron.subnet6 !== undefined || asked.some(({ family }) => family === 6);
+  const { place, subnets } = await portPools(control).find(request.neutron, hasIpv6 ? [4, 6] : [4]);
+  return { place, pools: subnets.map((subnet) => poolIn(subnet, asked)) };
+}
+
+/** Fault `invalid` for what is asked of addresses that the subnet does not have. */
+function poolIn({ cidr, gateway }: FoundSubnet, all: readonly PoolRequest[]): PoolRequest {
+  const family = familyOf(cidr);
+  const [asked, ...more] = all.filter((one) => one.family === family);
   if (more.length > 0 || (asked?.cidr !== undefined && asked.cidr !== cidr) || (asked?.range !== undefined && !covers(cidr, asked.range))) {
     throw new Fault('invalid', `The network's addresses are those of its subnet in Neutron, ${cidr}`, {
       field: 'pools',
       hint: `Use --subnet ${cidr}, and --ip-range for the part that containers get`,
     });
   }
-  const pool: PoolRequest = {
-    ...asked,
-    cidr,
-    family: 4,
-    range: asked?.range ?? upperHalf(cidr),
-    ...(gateway === undefined ? {} : { gateway }),
-  };
-  return { place, pools: [pool] };
+  return { ...asked, cidr, family, range: asked?.range ?? upperHalf(cidr), ...(gateway === undefined ? {} : { gateway }) };
 }
 
 /** Blocks of a pool in the cloud in which somebody else has an address already. */

@@ -5,6 +5,14 @@ import { parseNetworkOptions } from './options.ts';
 test("networks of Neutron by our names and by kuryr-libnetwork's", () => {
   const both = { model: 'neutron', neutron: { network: 'blue net', subnet: 'low' } };
   assert.deepEqual(parseNetworkOptions({ 'neutron.network': 'blue net', 'neutron.subnet': 'low' }), both);
+  assert.deepEqual(
+    parseNetworkOptions({ 'neutron.net.name': 'blue net', 'neutron.subnet.v6.name': 'six', 'neutron.security-groups': 'web, db' }),
+    {
+      model: 'neutron',
+      neutron: { network: 'blue net', subnet6: 'six', groups: ['web', 'db'] },
+    },
+  );
+  assert.throws(() => parseNetworkOptions({ 'neutron.security-groups': 'web,' }), { code: 'invalid', field: 'neutron.security-groups' });
   assert.deepEqual(parseNetworkOptions({ 'neutron.subnet.uuid': 'low', 'neutron.net.name': 'blue net' }), both);
   assert.throws(() => parseNetworkOptions({ 'neutron.net.uuid': '' }), { code: 'invalid' });
   assert.throws(() => parseNetworkOptions({ 'neutron.pool.name': 'x' }), { code: 'invalid' });

@@ -27,12 +27,15 @@ const readers: Readonly<Record<string, (value: string, key: string) => ParsedOpt
   model: (value, key) => ({ model: oneOf(models, value, key) }),
   'neutron.network': inCloud('network'),
   'neutron.subnet': inCloud('subnet'),
+  'neutron.subnet6': inCloud('subnet6'),
   'neutron.security-groups': groupsInCloud,
   // As kuryr-libnetwork calls them.
   'neutron.net.name': inCloud('network'),
   'neutron.net.uuid': inCloud('network'),
   'neutron.subnet.name': inCloud('subnet'),
   'neutron.subnet.uuid': inCloud('subnet'),
+  'neutron.subnet.v6.name': inCloud('subnet6'),
+  'neutron.subnet.v6.uuid': inCloud('subnet6'),
   carry: (value, key) => ({ carry: oneOf(carries, value, key) }),
 };
 
@@ -54,7 +57,7 @@ export function parseNetworkOptions(options: Readonly<Record<string, string>>): 
 }
 
 /** Neutron's names may be anything. Whoever speaks of its networks means the model. */
-function inCloud(field: 'network' | 'subnet'): (value: string, key: string) => ParsedOptions {
+function inCloud(field: 'network' | 'subnet' | 'subnet6'): (value: string, key: string) => ParsedOptions {
   return (value, key) => {
     if (value === '' || value.length > 255) throw wrong(value, key, 'a name or an id');
     return { model: 'neutron', neutron: { [field]: value } };

@@ -109,6 +109,8 @@ export interface Instead {
 export interface NeutronPlace {
   readonly network: string;
   readonly subnet: string;
+  /** Of IPv6; absent: containers have IPv4 only. */
+  readonly subnet6?: string;
   /** Security groups of containers' own ports, where they are sub-ports; absent: the project's default. */
   readonly groups?: readonly string[];
 }
