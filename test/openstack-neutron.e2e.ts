@@ -382,7 +382,7 @@ test('a controller that is killed while it makes ports leaves none, and with the
     await bed.docker(index, 'rm', '--force', name);
   for (const name of ['tagged', 'other'])
     await until(`${name} to be removed`, async () => (await bed.tryCauseway(['network', 'rm', '--yes', name])).status === 0, patience);
-  await until('all of their ports to be gone', async () => (await subPorts()).length === 0, patience);
+  await until('all of their ports to be gone', async () => (await subPorts()).length === 0, { ...patience, timeoutMs: 300_000 });
   for (const name of ['causeway-node1', 'causeway-node2'])
     await until(`every port ${name} to be gone`, async () => (await portsBy(`name=${name}`)).length === 0, patience);
   await until('what was left to be gone', async () => (await portsBy(`description=${label}`)).length === 0, patience);

@@ -5,6 +5,7 @@ import { type BalancerStep, type FoundBalancer, type FoundListener, isBalancerSt
 import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import { readInstances } from './instances.ts';
 import { isOfCauseway, named } from './named.ts';
+import { inLanes } from './lanes.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
@@ -39,7 +40,6 @@ export interface Scope {
 }
 
 const mostRounds = 5;
-const portsAtOnce = 4;
 
 /** Extensions of Neutron that Causeway cannot do without, and what for. */
 const extensions: Readonly<Record<string, string>> = {
@@ -424,13 +424,4 @@ async function changeRoutes({ neutron, wish, target }: Doing, id: string): Promi
     await neutron.setRoutes(fresh, [...kept, ...change.add]);
   }
   for (const tag of change.removeTags) await neutron.removeTag('routers', id, tag);
-}
-
-async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values();
-  const lane = async (): Promise<void> => {
-    for (const item of rest) await work(item);
-  };
-  const results = await Promise.allSettled(Array.from({ length: Math.min(portsAtOnce, items.length) }, lane));
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
 }

@@ -8,6 +8,7 @@ import { Fault } from '#model/fault.ts';
 import { type Cidr, cidrBase, cidrSize, type Family, familyOf, formatIp, type Ip, ipToBigint, parseCidr, parseIp } from '#model/ip.ts';
 import { endpointMac } from '#model/numbers.ts';
 import type { Block, NeutronPlace, Pool } from '#model/resources.ts';
+import { inLanes } from './lanes.ts';
 import { named } from './named.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, NeutronSubnet, SubPort } from './neutron-schemas.ts';
@@ -194,7 +195,7 @@ export async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort:
         ports.map((id) => subPort(id, 0)),
         'removed',
       );
-    for (const port of step.ports) await neutron.remove('ports', { id: port.id });
+    await inLanes(step.ports, ({ id }) => neutron.remove('ports', { id }));
     return;
   }
   if (step.type === 'attach-ports')
