@@ -47,7 +47,7 @@ function concernsCloud(change: Change): boolean {
   return news(change.before) !== news(change.after);
 }
 
-export function onCloudNews(mirror: Mirror, tell: () => void): Disposable {
+export function onCloudNews(mirror: Pick<Mirror, 'listen'>, tell: () => void): Disposable {
   return mirror.listen({
     changed: (change) => {
       if (concernsCloud(change)) tell();
