@@ -14,6 +14,7 @@ import { askPage, KubernetesBed, podOf, type PodObject } from './kubernetes-bed.
 const name = 'networks-test';
 const plugins = ['bridge', 'macvlan', 'host-local', 'static'];
 const annotation = 'k8s.v1.cni.cncf.io/networks';
+const defaultAnnotation = 'v1.multus-cni.io/default-network';
 let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
@@ -134,6 +135,20 @@ test('a network of ours leads from node to node beside that of the cluster, and 
   assert.notEqual(strange.status, 0);
 });
 
+test("a network of ours in the place of the cluster's is the pod's only one", async () => {
+  await bed.run(podOf('eight', { node: 'host1', annotations: { [defaultAnnotation]: 'default/blue' } }));
+  const [eight, six] = [await statusOf('eight'), await statusOf('six')];
+  assert.deepEqual(
+    eight.map((of) => [of.name, of.interface, of.default === true]),
+    [['default/blue', 'eth0', true]],
+  );
+  assert.equal(await bed.ipOf('eight'), eight[0]?.ips[0]);
+  for (const ip of eight[0]?.ips ?? []) assert.equal(await page('six', ip), 'eight');
+  assert.equal(await page('eight', six[1]?.ips[0]), 'six');
+  const outside = ['exec', 'eight', '--', 'wget', '-qO-', '-T', '2', `http://${six[0]?.ips[0]}:8080/`];
+  assert.notEqual((await cluster.tryKubectl(outside, { anyStatus: true })).status, 0);
+});
+
 test('while its definition is gone and its agent restarts a network stays with its pods, and goes with the last of them', async () => {
   const host = lab.host('host1');
   const [six] = [await statusOf('six')];
@@ -143,7 +158,7 @@ test('while its definition is gone and its agent restarts a network stays with i
   await until('the agent to be in step', async () => (await agentStatus(host)).synced);
   assert.equal(await page('five', six[1]?.ips[0]), 'six');
   assert.equal((await agentStatus(host)).kernelWrites, 0);
-  await bed.remove('five', 'six', 'seven');
+  await bed.remove('five', 'six', 'seven', 'eight');
   for (const one of lab.hosts) {
     await until(`${one.name} to have nothing of it`, async () => {
       const links = (await one.ask(['ip', '-br', 'link'])).split('\n').filter((line) => /^cw[ext]/.test(line));
@@ -161,5 +176,7 @@ test('a pod that asks for what is not there is told which annotation and definit
   await cluster.apply(pod('lost', 'host1', 'lan,nowhere'));
   await until('the event', async () => /networks\[1\], definition default\/nowhere: there is no such/.test(await events('lost')));
   assert.deepEqual(await reservations('lan'), earlier);
-  await bed.remove('lost');
+  await cluster.apply(podOf('stray', { node: 'host1', annotations: { [defaultAnnotation]: 'default/lan' } }));
+  await until('its event', async () => /default-network\[0\], definition default\/lan: .*causeway alone/.test(await events('stray')));
+  await bed.remove('lost', 'stray');
 });

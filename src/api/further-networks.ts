@@ -43,6 +43,11 @@ export interface AttachedNetwork {
 }
 
 export interface FurtherNetworks {
+  /**
+   * The network in the place of the one that the runtime attaches to, its configuration a plugin `causeway`; undefined: that one. Faults
+   * as of().
+   */
+  first(pod: AskingPod): Promise<FurtherNetwork | undefined>;
   /** In the order in which they are attached. Faults: `invalid`, `not-found`, `unsupported`, `unavailable`; the message names the place. */
   of(pod: AskingPod): Promise<readonly FurtherNetwork[]>;
   /** Replaces what was said of the pod before. Faults: `not-found` (there is no such pod any more), `unavailable`, `forbidden`. */

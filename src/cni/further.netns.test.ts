@@ -57,6 +57,7 @@ async function bed(t: TestContext, wanted: Readonly<Record<string, readonly Furt
   await agent.createNetwork({ name: 'pods', pools: [{ family: 4, cidr: parseCidr('10.244.1.0/24') }] });
   const told: Record<string, readonly AttachedNetwork[]> = {};
   const networks = {
+    first: () => Promise.resolve(undefined),
     of: ({ pod }: { readonly pod: string }) => Promise.resolve(wanted[pod] ?? []),
     tell: ({ pod }: { readonly pod: string }, attached: readonly AttachedNetwork[]) => Promise.resolve(void (told[pod] = attached)),
   };

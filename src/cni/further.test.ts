@@ -55,12 +55,18 @@ async function bed(t: TestContext) {
   const agent = new FakeAgent('one');
   await agent.createNetwork({ name: 'pods', pools: [{ family: 4, cidr: parseCidr('10.244.1.0/24') }] });
   await agent.createNetwork({ name: 'blue', pools: [{ family: 4, cidr: parseCidr('10.7.0.0/24') }] });
-  const world: { wanted: readonly FurtherNetwork[]; refuses: boolean; readonly told: (readonly AttachedNetwork[])[] } = {
+  const world: {
+    first?: FurtherNetwork;
+    wanted: readonly FurtherNetwork[];
+    refuses: boolean;
+    readonly told: (readonly AttachedNetwork[])[];
+  } = {
     wanted: [],
     refuses: false,
     told: [],
   };
   const networks = {
+    first: () => Promise.resolve(world.first),
     of: (asking: AskingPod) => {
       assert.deepEqual([asking.namespace, asking.pod, asking.annotations], ['shop', 'web-0', { asks: 'yes' }]);
       return Promise.resolve(world.wanted);
@@ -231,6 +237,27 @@ test('addresses and MACs are asked by capability, else by CNI_ARGS; what nobody 
   const { code, msg } = await execute();
   assert.equal(code, 2);
   assert.match(msg, /^asked\[net1\], as net1: bandwidth is asked for/);
+});
+
+test("a network in the place of the runtime's is the first one, and the report tells which", async (t) => {
+  const { world, execute, endpoints, left } = await bed(t);
+  const configuration = { cniVersion: '1.0.0', name: 'other', type: 'causeway', network: 'blue' };
+  const ours = { name: 'kube-system/blue', configuration, ips: ['10.7.0.9/24'], mac: parseMac('02:00:00:00:00:07') };
+  world.first = network('eth0', [], ours);
+  const ports = { portMappings: [{ hostPort: 80, containerPort: 80 }] };
+  const refused = await execute('ADD', undefined, { runtimeConfig: { 'io.kubernetes.cri.pod-annotations': { asks: 'yes' }, ...ports } });
+  assert.match(refused.msg, /^asked\[eth0\], as eth0: portMappings cannot be served/);
+  assert.deepEqual([refused.code, endpoints(), left()], [2, [], []]);
+  const first = await execute();
+  assert.equal(first.msg, '');
+  assert.deepEqual((await execute()).json, first.json);
+  assert.deepEqual(endpoints(), ['10.7.0.9']);
+  assert.deepEqual(
+    world.told.map((all) => all.map(({ name, ifname, ips, mac, isFirst }) => [name, ifname, ips, mac, isFirst])),
+    [[['kube-system/blue', 'eth0', ['10.7.0.9'], '02:00:00:00:00:07', true]]],
+  );
+  assert.equal((await execute('DEL')).msg, '');
+  assert.deepEqual([endpoints(), left()], [[], []]);
 });
 
 test("a default route over a further network is no longer the first one's", async (t) => {

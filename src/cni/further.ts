@@ -9,7 +9,9 @@ import { Fault, isFault } from '#model/fault.ts';
 import { everything, familyOf, type Ip, parseInterface } from '#model/ip.ts';
 import { addChain, type Attached, checkChain, checkPresence, deleteChain, type Own, readChain, takes, withArgs } from './chain.ts';
 import { type FurtherAttachment, type FurtherRecord, FurtherRecords } from './further-records.ts';
-import type { AttachmentName, Called, Request } from './request.ts';
+import { parseJson } from './config.ts';
+import { inputField } from './faults.ts';
+import { type AttachmentName, type Called, type Environment, parseRequest, type Request } from './request.ts';
 import { type Result, result as resultSchema } from './result.ts';
 
 export interface FurtherOptions {
@@ -30,6 +32,23 @@ export class Further {
   }
 
   /**
+   * The request as it is with the network that the pod has in the place of the runtime's, if any. Faults: those of FurtherNetworks, and
+   * as parseRequest.
+   */
+  async first(request: Adding, { environment, input }: { readonly environment: Environment; readonly input: string }): Promise<Adding> {
+    const pod = podOf(request);
+    const network = pod === undefined ? undefined : await this.#options.networks.first(pod);
+    if (network === undefined) return request;
+    return await about(network, () => {
+      const parsed = parseRequest(environment, inputOf(network, parseJson(input, inputField)));
+      if (parsed.command !== 'ADD') throw new TypeError('Broken invariant: another command');
+      // They lead to the cluster's network, where the pod has no address.
+      if (parsed.wanted.ports.length > 0) throw new Fault('unsupported', 'portMappings cannot be served by it', { field: 'portMappings' });
+      return { ...parsed, inPlace: network.name };
+    });
+  }
+
+  /**
    * Attaches what the pod asks for, and answers what the runtime is told of its own attachment. Faults: those of FurtherNetworks and of
    * the plugins, the message naming the place; nothing of it is left behind then. The same again does nothing.
    */
@@ -40,14 +59,17 @@ export class Further {
     await this.remove(id);
     const pod = podOf(request);
     const wanted = pod === undefined ? [] : await this.#options.networks.of(pod);
-    if (pod === undefined || wanted.length === 0) return first;
+    if (pod === undefined || (wanted.length === 0 && request.inPlace === undefined)) return first;
     const planned = [];
     for (const network of wanted) planned.push(await about(network, () => plannedOf(network, called)));
     try {
       const empty = { containerId: attachment.containerId, netns, path: called.path, isWhole: false, networks: [] };
       const record = await this.#attachAll(id, planned, empty);
       const answer = withoutWays(first, record);
-      await this.#options.networks.tell(pod, [firstReport(attachment, answer), ...record.networks.map(reportOf)]);
+      await this.#options.networks.tell(pod, [
+        firstReport({ ...attachment, name: request.inPlace ?? attachment.name }, answer),
+        ...record.networks.map(reportOf),
+      ]);
       this.#records.put(id, { ...record, isWhole: true });
       return answer;
     } catch (error) {
@@ -116,6 +138,13 @@ export class Further {
       await about(network, () => checkChain(network.chain, attachedOf(record, network), result, this.#options.own));
     }
   }
+}
+
+/** What the runtime says of the container holds for another network, too; what its configuration says of the network does not. */
+function inputOf({ configuration, capabilities, ips, mac }: FurtherNetwork, given: Readonly<Record<string, unknown>>): string {
+  const { name, cniVersion, prevResult, runtimeConfig } = given;
+  const asked = { ...capabilities, ...(ips.length === 0 ? {} : { ips }), ...(mac === undefined ? {} : { mac }) };
+  return JSON.stringify({ ...configuration, name, cniVersion, prevResult, runtimeConfig: { ...Object(runtimeConfig), ...asked } });
 }
 
 /** Undefined: nobody has said that it is one. */

@@ -34,6 +34,8 @@ export type Request =
       readonly called: Called;
       /** Asked for by the agent itself: it goes with another attachment of the container. */
       readonly isFurther?: boolean;
+      /** Of the network in the place of the runtime's, for the report. */
+      readonly inPlace?: string;
       readonly ipam?: Ipam;
     }
   | {

@@ -32,8 +32,13 @@ export interface CniOptions {
   readonly log: CniLog;
 }
 
+interface Execution {
+  readonly environment: Environment;
+  readonly input: string;
+}
+
 /** Fault `invalid` when there is no end to the environment. */
-export function readExecution(body: string): { readonly environment: Environment; readonly input: string } {
+export function readExecution(body: string): Execution {
   const [, variables, input] = /^((?:[^\0]+\0)*)\0(.*)$/s.exec(body) ?? [];
   if (variables === undefined || input === undefined) throw new Fault('invalid', 'The request is no execution of causeway-cni');
   const pairs = variables.split('\0').flatMap((variable): [string, string][] => {
@@ -56,14 +61,15 @@ export interface Cni {
 function executor({ agent, choose, isForContainers, networks }: CniOptions) {
   const own = (environment: Environment, input: string): Promise<object | undefined> => {
     const request = parseRequest(environment, input);
-    return serve(request.command === 'ADD' ? { ...request, isFurther: true } : request, input);
+    return serve(request.command === 'ADD' ? { ...request, isFurther: true } : request, { environment, input });
   };
   const further = networks === undefined ? undefined : new Further({ agent, networks, own });
   const attachments = new Attachments(agent, { choose, isForContainers, release: async (id) => further?.remove(id) });
 
-  async function add(request: Extract<Request, { readonly command: 'ADD' }>): Promise<Result> {
+  async function add(asked: Extract<Request, { readonly command: 'ADD' }>, execution: Execution): Promise<Result> {
+    if (further === undefined || asked.isFurther === true) return await attachments.add(asked);
+    const request = await further.first(asked, execution);
     const first = await attachments.add(request);
-    if (further === undefined || request.isFurther === true) return first;
     const id = endpointId(request.attachment);
     try {
       return await further.add(id, request, first);
@@ -74,10 +80,11 @@ function executor({ agent, choose, isForContainers, networks }: CniOptions) {
     }
   }
 
-  async function serve(request: Request, input: string): Promise<object | undefined> {
+  async function serve(request: Request, execution: Execution): Promise<object | undefined> {
+    const { input } = execution;
     switch (request.command) {
       case 'ADD':
-        return writeResult(await add(request), versionOf(input));
+        return writeResult(await add(request, execution), versionOf(input));
       case 'CHECK':
         await attachments.check(request);
         await further?.check(endpointId(request.attachment));
@@ -108,13 +115,14 @@ export function createCni(options: CniOptions): Cni {
   app.use(bodyLimit({ maxSize: maxBody, onError: () => answer(413, errorAnswer(new Fault('invalid', 'Too long'), '1.1.0')) }));
   app.post('/cni', async (context) => {
     const started = performance.now();
-    const { environment, input } = readExecution(await context.req.text());
+    const execution = readExecution(await context.req.text());
+    const { environment, input } = execution;
     const said = { environment, input: input.slice(0, 4096) };
     const took = (): number => Math.round(performance.now() - started);
     try {
       const request = parseRequest(environment, input);
       const subject = 'attachment' in request ? endpointId(request.attachment) : request.command;
-      const result = await sequence.run(subject, () => serve(request, input));
+      const result = await sequence.run(subject, () => serve(request, execution));
       log.debug({ ...said, result, ms: took() }, 'CNI call');
       return answer(200, result);
     } catch (error) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isFault } from '#model/fault.ts';
-import { networksAnnotation, readSelections } from './network-selection.ts';
+import { defaultAnnotation, networksAnnotation, readDefault, readSelections } from './network-selection.ts';
 
 const plain = { ips: [], gateways: [], args: {}, capabilities: {} };
 
@@ -129,4 +129,33 @@ for (const key of ['infiniband-guid', 'ipam-claim-reference'])
     assert.throws(
       () => readSelections(json({ name: 'a', [key]: 'x' }), 'shop'),
       (error) => isFault(error, 'unsupported') && error.message.includes(key),
+    ));
+
+test("in the place of the cluster's network is one, of kube-system unless it says another namespace", () => {
+  const found = ['', 'lan', 'shop/lan', '[{"name":"lan","namespace":"shop","ips":["10.1.0.7/24"],"mac":"02:00:00:00:00:07"}]'].map(
+    (text) => {
+      const { namespace, name, ifname, ips, mac } = readDefault(text) ?? {};
+      return [namespace, name, ifname, ips, mac];
+    },
+  );
+  assert.deepEqual(found, [
+    [undefined, undefined, undefined, undefined, undefined],
+    ['kube-system', 'lan', 'eth0', [], undefined],
+    ['shop', 'lan', 'eth0', [], undefined],
+    ['shop', 'lan', 'eth0', ['10.1.0.7/24'], '02:00:00:00:00:07'],
+  ]);
+});
+
+for (const [text, code, pattern] of [
+  ['lan,wan', 'invalid', /one network in the place/],
+  ['shop/lan@net0', 'unsupported', /\[0\]: interface cannot be served/],
+  ['[{"name":"lan","default-route":["10.1.0.1"]}]', 'unsupported', /default-route cannot/],
+  ['[{"name":"lan","cni-args":{"a":1}}]', 'unsupported', /cni-args cannot/],
+  ['[{"name":"lan","portMappings":[{"hostPort":80,"containerPort":80}]}]', 'unsupported', /portMappings cannot/],
+  ['[{"name":"LAN"}]', 'invalid', /\[0\]: name: expected/],
+] as const)
+  test(`${text} is refused in the place of the cluster's network`, () =>
+    assert.throws(
+      () => readDefault(text),
+      (error) => isFault(error, code) && error.message.startsWith(`Annotation ${defaultAnnotation}`) && pattern.test(error.message),
     ));

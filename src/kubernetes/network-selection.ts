@@ -1,4 +1,4 @@
-// Which further networks a pod asks for: the annotation of the Network Plumbing Working Group's multi-network contract (Kubernetes
+// Which networks a pod asks for: the annotation of the Network Plumbing Working Group's multi-network contract (Kubernetes
 // Network Custom Resource Definition De-facto Standard 1.3, 4.1.2, as Multus reads it), as a list of names or as JSON. What could
 // have no effect is refused rather than passed over, as in CNI configurations.
 import * as v from 'valibot';
@@ -8,6 +8,10 @@ import { Fault, isFault } from '#model/fault.ts';
 import { familyOf, type Ip, type Mac } from '#model/ip.ts';
 
 export const networksAnnotation = 'k8s.v1.cni.cncf.io/networks';
+/** Of Multus: another network in the place of the cluster's. */
+export const defaultAnnotation = 'v1.multus-cni.io/default-network';
+/** Where Multus, as it is installed, has the definitions that the latter names without a namespace. */
+const defaultNamespace = 'kube-system';
 
 export interface NetworkSelection {
   readonly namespace: string;
@@ -82,12 +86,12 @@ function read<T>(schema: Schema<T>, input: unknown, place: string): T {
   }
 }
 
-const placeOf = (index: number): string => `${networksAnnotation}[${index}]`;
+const placeOf = (index: number, annotation = networksAnnotation): string => `${annotation}[${index}]`;
 
 /** `namespace/name@interface`. */
-function shortForm(text: string, index: number): Element {
+function shortForm(text: string, place: string): Element {
   const [, namespace, name, asked] = /^(?:([^/@]*)\/)?([^/@]*)(?:@([^/@]*))?$/.exec(text.trim()) ?? [];
-  if (name === undefined) throw wrong(placeOf(index), `${JSON.stringify(text.slice(0, 80))} is not of the form namespace/name@interface`);
+  if (name === undefined) throw wrong(place, `${JSON.stringify(text.slice(0, 80))} is not of the form namespace/name@interface`);
   return read(
     element,
     {
@@ -95,22 +99,29 @@ function shortForm(text: string, index: number): Element {
       ...(namespace === undefined ? {} : { namespace: namespace.trim() }),
       ...(asked === undefined ? {} : { interface: asked.trim() }),
     },
-    placeOf(index),
+    place,
   );
 }
 
-function longForm(text: string): Element[] {
+function longForm(text: string, annotation: string): Element[] {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    throw wrong(networksAnnotation, 'it is neither a list of names nor JSON');
+    throw wrong(annotation, 'it is neither a list of names nor JSON');
   }
-  return read(list, value, networksAnnotation).map((item, index) => {
+  return read(list, value, annotation).map((item, index) => {
+    const place = placeOf(index, annotation);
     const odd = unserved.find((key) => Object.hasOwn(item, key));
-    if (odd !== undefined) throw wrong(placeOf(index), `${odd} cannot be served`, 'unsupported');
-    return read(element, item, placeOf(index));
+    if (odd !== undefined) throw wrong(place, `${odd} cannot be served`, 'unsupported');
+    return read(element, item, place);
   });
+}
+
+function elementsOf(text: string, annotation: string): Element[] {
+  if (text.length > mostCharacters) throw wrong(annotation, `longer than ${mostCharacters} characters`);
+  if (text.trim() === '') return [];
+  return /[[{"]/.test(text) ? longForm(text, annotation) : text.split(',').map((one, index) => shortForm(one, placeOf(index, annotation)));
 }
 
 /**
@@ -118,13 +129,28 @@ function longForm(text: string): Element[] {
  * on. Faults `invalid` and `unsupported` naming annotation, element and key.
  */
 export function readSelections(text: string, namespace: string): readonly NetworkSelection[] {
-  if (text.length > mostCharacters) throw wrong(networksAnnotation, `longer than ${mostCharacters} characters`);
-  if (text.trim() === '') return [];
-  const elements = /[[{"]/.test(text) ? longForm(text) : text.split(',').map(shortForm);
+  const elements = elementsOf(text, networksAnnotation);
   if (elements.length > mostNetworks) throw wrong(networksAnnotation, `more than ${mostNetworks} networks`);
   const selections = elements.map((item, index) => selectionOf(item, { namespace, ifname: `net${index + 1}` }));
   checkUnlike(selections);
   return selections;
+}
+
+/** Only what the pod's own link is the same with wherever it leads. */
+const notOfTheFirst = ['interface', 'default-route', 'cni-args', 'portMappings'] as const;
+const isAsked = (value: unknown): boolean => value !== undefined && Object.keys(Object(value)).length > 0;
+
+/**
+ * The network in the place of the cluster's, as Multus reads it: one, by default of the namespace kube-system. Undefined: none is
+ * asked for. Faults as readSelections.
+ */
+export function readDefault(text: string): NetworkSelection | undefined {
+  const [first, second] = elementsOf(text, defaultAnnotation);
+  if (first === undefined) return undefined;
+  if (second !== undefined) throw wrong(defaultAnnotation, "a pod has one network in the place of the cluster's");
+  const odd = notOfTheFirst.find((key) => isAsked(first[key]));
+  if (odd !== undefined) throw wrong(placeOf(0, defaultAnnotation), `${odd} cannot be served`, 'unsupported');
+  return selectionOf(first, { namespace: defaultNamespace, ifname: 'eth0' });
 }
 
 function selectionOf(item: Element, usual: Pick<NetworkSelection, 'namespace' | 'ifname'>): NetworkSelection {

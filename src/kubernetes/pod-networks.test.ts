@@ -10,7 +10,7 @@ import { MemoryJournal } from '#agent/journal.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import { listOf, serve, type Server } from './api.fixture.ts';
-import { networksAnnotation } from './network-selection.ts';
+import { defaultAnnotation, networksAnnotation } from './network-selection.ts';
 import { readOwnNetwork } from './own-network.ts';
 import { definitionsPath, OwnNetworks } from './own-networks.ts';
 import { PodNetworks } from './pod-networks.ts';
@@ -140,12 +140,37 @@ for (const [key, value] of [
     await assert.rejects(networks.of(asking), (error) => isFault(error, 'unsupported') && error.message.includes(key));
   });
 
-test("another network in the place of the cluster's is refused, not passed over", async (t) => {
-  const { networks } = bed(t, {});
-  const key = 'v1.multus-cni.io/default-network';
-  await assert.rejects(networks.of(pod('', { [key]: 'lan' })), (error) => isFault(error, 'unsupported') && error.message.includes(key));
-  assert.deepEqual(await networks.of(pod('', { [key]: '' })), []);
+const inPlace = (text: string) => pod('', { [defaultAnnotation]: text });
+
+test("a network of ours may be in the place of the cluster's", async (t) => {
+  const own = { networkOf: () => Promise.resolve({ key: '', id: 'further1', vni: 7, subnets: [], createdAt: '' }) };
+  const config = '{"cniVersion":"1.0.0","type":"causeway","subnets":["10.1.0.0/16"]}';
+  const { networks } = bed(t, { 'kube-system/blue': config, 'shop/blue': config }, own);
+  const expected = {
+    place: `Annotation ${defaultAnnotation}[0], definition kube-system/blue`,
+    name: 'kube-system/blue',
+    ifname: 'eth0',
+    configuration: { name: 'blue', cniVersion: '1.0.0', type: 'causeway', network: 'further1' },
+    ips: [],
+    capabilities: {},
+    args: {},
+    gateways: [],
+  };
+  assert.deepEqual(await networks.first(inPlace('blue')), expected);
+  assert.equal((await networks.first(inPlace('shop/blue')))?.name, 'shop/blue');
+  assert.deepEqual(await Promise.all([networks.first(inPlace('')), networks.of(inPlace('shop/blue'))]), [undefined, []]);
 });
+
+for (const config of ['{"type":"bridge"}', '{"plugins":[{"type":"causeway","subnets":["10.1.0.0/16"]},{"type":"tuning"}]}'])
+  test(`${config} is not for the place of the cluster's network`, async (t) => {
+    const own = { networkOf: () => Promise.resolve({ key: '', id: 'further1', vni: 7, subnets: [], createdAt: '' }) };
+    const { networks } = bed(t, { 'kube-system/lan': config }, own);
+    await assert.rejects(
+      networks.first(inPlace('lan')),
+      (error) =>
+        isFault(error, 'unsupported') && /default-network\[0\], definition kube-system\/lan: .* causeway alone/.test(error.message),
+    );
+  });
 
 const definition = (name: string, config: object, more: object = {}): object => ({
   metadata: { namespace: 'shop', name, resourceVersion: '5', creationTimestamp: '2026-01-01T00:00:00Z', ...more },

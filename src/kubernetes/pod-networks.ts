@@ -8,12 +8,10 @@ import * as field from '#api/fields.ts';
 import type { AskingPod, AttachedNetwork, FurtherNetwork, FurtherNetworks } from '#api/further-networks.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import type { KubernetesClient } from './client.ts';
-import { networksAnnotation, type NetworkSelection, readSelections } from './network-selection.ts';
+import { defaultAnnotation, networksAnnotation, type NetworkSelection, readDefault, readSelections } from './network-selection.ts';
 import { describingKeys, pluginsOf } from './own-network.ts';
 import { definitionsPath, type OwnNetworks } from './own-networks.ts';
 
-/** Of Multus: another network in the place of the cluster's. */
-const defaultAnnotation = 'v1.multus-cni.io/default-network';
 const statusAnnotation = 'k8s.v1.cni.cncf.io/network-status';
 /** Where a kubelet has a pod from. What it shows in the API of the pods of its own files has other identifiers than the runtime knows. */
 const sourceAnnotation = 'kubernetes.io/config.source';
@@ -37,15 +35,24 @@ export class PodNetworks implements FurtherNetworks {
     this.#options = options;
   }
 
+  async first({ annotations }: AskingPod): Promise<FurtherNetwork | undefined> {
+    const selection = readDefault(annotations[defaultAnnotation] ?? '');
+    if (selection === undefined) return undefined;
+    const network = await this.#networkOf(selection, `${defaultAnnotation}[0]`);
+    const { configuration: whole, place } = network;
+    const [only, ...others] = pluginsOf(whole);
+    if (only !== undefined && others.length === 0 && isOwn(only)) return { ...network, configuration: only.plugin };
+    throw new Fault('unsupported', `${place}: in the place of the cluster's network is only one of the plugin causeway alone`, {
+      field: defaultAnnotation,
+      hint: `Remove it; ${networksAnnotation} may ask for that network beside the cluster's, and for its default-route`,
+    });
+  }
+
   async of({ namespace, annotations }: AskingPod): Promise<readonly FurtherNetwork[]> {
-    if ((annotations[defaultAnnotation] ?? '') !== '')
-      throw new Fault('unsupported', `Annotation ${defaultAnnotation}: every pod is in the cluster's own network`, {
-        field: defaultAnnotation,
-        hint: `Remove it; ${networksAnnotation} may ask for that network beside the cluster's, and for its default-route`,
-      });
     const selections = readSelections(annotations[networksAnnotation] ?? '', namespace);
     const networks: FurtherNetwork[] = [];
-    for (const [index, selection] of selections.entries()) networks.push(await this.#networkOf(selection, index));
+    for (const [index, selection] of selections.entries())
+      networks.push(await this.#networkOf(selection, `${networksAnnotation}[${index}]`));
     return networks;
   }
 
@@ -58,10 +65,10 @@ export class PodNetworks implements FurtherNetworks {
     await this.#options.client.patch(path, { metadata: { ...uid, annotations: { [statusAnnotation]: text } } });
   }
 
-  async #networkOf(selection: NetworkSelection, index: number): Promise<FurtherNetwork> {
+  async #networkOf(selection: NetworkSelection, asked: string): Promise<FurtherNetwork> {
     const { namespace, name, ifname, ips, mac, gateways, args, capabilities } = selection;
     const key = `${namespace}/${name}`;
-    const place = `Annotation ${networksAnnotation}[${index}], definition ${key}`;
+    const place = `Annotation ${asked}, definition ${key}`;
     return {
       place,
       name: key,
