@@ -135,20 +135,6 @@ test('a network of ours leads from node to node beside that of the cluster, and 
   assert.notEqual(strange.status, 0);
 });
 
-test("a network of ours in the place of the cluster's is the pod's only one", async () => {
-  await bed.run(podOf('eight', { node: 'host1', annotations: { [defaultAnnotation]: 'default/blue' } }));
-  const [eight, six] = [await statusOf('eight'), await statusOf('six')];
-  assert.deepEqual(
-    eight.map((of) => [of.name, of.interface, of.default === true]),
-    [['default/blue', 'eth0', true]],
-  );
-  assert.equal(await bed.ipOf('eight'), eight[0]?.ips[0]);
-  for (const ip of eight[0]?.ips ?? []) assert.equal(await page('six', ip), 'eight');
-  assert.equal(await page('eight', six[1]?.ips[0]), 'six');
-  const outside = ['exec', 'eight', '--', 'wget', '-qO-', '-T', '2', `http://${six[0]?.ips[0]}:8080/`];
-  assert.notEqual((await cluster.tryKubectl(outside, { anyStatus: true })).status, 0);
-});
-
 test('while its definition is gone and its agent restarts a network stays with its pods, and goes with the last of them', async () => {
   const host = lab.host('host1');
   const [six] = [await statusOf('six')];
@@ -158,7 +144,7 @@ test('while its definition is gone and its agent restarts a network stays with i
   await until('the agent to be in step', async () => (await agentStatus(host)).synced);
   assert.equal(await page('five', six[1]?.ips[0]), 'six');
   assert.equal((await agentStatus(host)).kernelWrites, 0);
-  await bed.remove('five', 'six', 'seven', 'eight');
+  await bed.remove('five', 'six', 'seven');
   for (const one of lab.hosts) {
     await until(`${one.name} to have nothing of it`, async () => {
       const links = (await one.ask(['ip', '-br', 'link'])).split('\n').filter((line) => /^cw[ext]/.test(line));
@@ -169,6 +155,22 @@ test('while its definition is gone and its agent restarts a network stays with i
   await cluster.apply(pod('five', 'host1', 'blue'));
   await until('the event', async () => /definition default\/blue: there is no such/.test(await events('five')));
   await bed.remove('five');
+});
+
+test("a network of ours in the place of the cluster's is the pod's only one", async () => {
+  const eight = podOf('eight', { node: 'host1', annotations: { [defaultAnnotation]: 'default/green' } });
+  await bed.run(eight, pod('nine', 'host2', 'green'));
+  const [only, both] = [await statusOf('eight'), await statusOf('nine')];
+  assert.deepEqual(
+    only.map((of) => [of.name, of.interface, of.default === true]),
+    [['default/green', 'eth0', true]],
+  );
+  assert.equal(await bed.ipOf('eight'), only[0]?.ips[0]);
+  assert.equal(await page('nine', only[0]?.ips[0]), 'eight');
+  assert.equal(await page('eight', both[1]?.ips[0]), 'nine');
+  const outside = ['exec', 'eight', '--', 'wget', '-qO-', '-T', '2', `http://${both[0]?.ips[0]}:8080/`];
+  assert.notEqual((await cluster.tryKubectl(outside, { anyStatus: true })).status, 0);
+  await bed.remove('eight', 'nine');
 });
 
 test('a pod that asks for what is not there is told which annotation and definition it is, and gets nothing', async () => {
