@@ -191,19 +191,33 @@ export async function makeInstances(options: BedOptions, count: number): Promise
 }
 
 async function bootInstances(cloud: OpenStack, site: Site, count: number): Promise<Instance[]> {
-  const member = cloud.operator.as(demo);
   const instances: Instance[] = [];
-  for (let index = 1; index <= count; index++) {
-    const port = {
-      network_id: site.network,
-      name: `node${index}`,
-      security_groups: [site.group],
-      fixed_ips: [{ ip_address: `10.20.0.${10 + index}` }],
-    };
-    const made = await member.send<Made>('neutron', 'POST', '/v2.0/ports', { port });
-    instances.push(await cloud.boot(`node${index}`, made.id, ((index - 1) % cloud.lab.hosts.length) + 1));
-  }
+  for (let index = 1; index <= count; index++) instances.push(await bootOn(cloud, site, { index, ip: `10.20.0.${10 + index}` }));
   return instances;
+}
+
+async function bootOn(
+  cloud: OpenStack,
+  { network, group }: Pick<Site, 'network' | 'group'>,
+  { index, ip }: { index: number; ip: string },
+): Promise<Instance> {
+  const name = `node${index}`;
+  const port = { network_id: network, name, security_groups: [group], fixed_ips: [{ ip_address: ip }] };
+  const made = await cloud.operator.as(demo).send<Made>('neutron', 'POST', '/v2.0/ports', { port });
+  return cloud.boot(name, made.id, ((index - 1) % cloud.lab.hosts.length) + 1);
+}
+
+/** One more Docker host with Causeway, on a subnet of its own behind the project's router, as the last of the bed's instances. */
+export async function bootBeyond({ cloud, site, member, instances }: CloudBed): Promise<CloudBed> {
+  const post = (path: string, body: object): Promise<Made> => member.send<Made>('neutron', 'POST', `/v2.0/${path}`, body);
+  const network = await post('networks', { network: { name: 'beyond' } });
+  const subnet = await post('subnets', { subnet: { name: 'beyond', network_id: network.id, ip_version: 4, cidr: '10.21.0.0/24' } });
+  await member.send('neutron', 'PUT', `/v2.0/routers/${site.router}/add_router_interface`, { subnet_id: subnet.id });
+  const index = instances.length + 1;
+  const instance = await bootOn(cloud, { network: network.id, group: site.group }, { index, ip: `10.21.0.${10 + index}` });
+  const wider = new CloudBed(cloud, site, [...instances, instance]);
+  await installOn(wider, [instance]);
+  return wider;
 }
 
 /** The same with Causeway: a controller, and an engine with an agent on every instance. */
@@ -217,14 +231,14 @@ export async function makeCloudBed(options: BedOptions, count = 2): Promise<Clou
     await startController(controller, { arguments: ['--san', controller.address] });
     await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
   });
-  await progress.step('Starting a Docker engine and an agent in every instance', () => installCauseway(bed));
+  await progress.step('Starting a Docker engine and an agent in every instance', () => installOn(bed, bed.instances));
   undo.move();
   return bed;
 }
 
-async function installCauseway(bed: CloudBed): Promise<void> {
+async function installOn(bed: CloudBed, instances: readonly Instance[]): Promise<void> {
   await Promise.all(
-    bed.instances.map(async ({ host }) => {
+    instances.map(async ({ host }) => {
       await startDockerd(host);
       await importImages(host, [boxImage]);
       const { token } = await bed.json<{ token: string }>('token', 'create', '--join');

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { limited } from '#lab/openstack.ts';
 import { joinSwarm, leaveSwarm } from '#lab/swarm.ts';
-import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
+import { bootBeyond, type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 
@@ -230,3 +230,45 @@ test('a router that knows the ways leads from elsewhere to containers, without e
   await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule.id}`);
   assert.deepEqual(await counted(), was);
 });
+
+/** What a host's probes say is wrong. */
+const failing = async (name: string): Promise<string> =>
+  (await bed.json<{ status: { failing: readonly string[] } }>('host', 'show', name)).status.failing.join('\n');
+
+// Last, as the bed is larger from here on.
+const beyond = [
+  {
+    carry: 'bgp-cross-subnet',
+    more: [],
+    needs: [/^TCP 179/, /addresses of 10\.88\.0\.0\/16/, /^UDP 8472/],
+    lost: /UDP port 8472 does not reach host node3.*A security group or another firewall/,
+  },
+  {
+    carry: 'bgp',
+    more: ['--routes', 'main'],
+    needs: [/^TCP 179/, /addresses of 10\.88\.0\.0\/16/],
+    lost: /TCP port 179 does not reach host node3.*A security group or another firewall/,
+  },
+] as const;
+for (const { carry, more, needs, lost } of beyond) {
+  test(`calico by ${carry} over two subnets behind a router: passes when allowed, and what is lost is named`, { skip }, async () => {
+    if (bed.instances.length === 2) bed = await bootBeyond(bed);
+    await bed.spread('hills', '--model', 'calico', '--carry', carry, '--subnet', '10.88.0.0/16');
+    const [near, far] = [await bed.addressOf(2, 'hills'), await bed.addressOf(3, 'hills')];
+    const planned = await bed.json<Planned>('cloud', 'plan', ...more);
+    assert.deepEqual(
+      planned.needs.map(({ what }, index) => needs[index]?.test(what)),
+      needs.map(() => true),
+    );
+    await until('hosts to have noticed', async () => lost.test(await failing('node1')), patience);
+    assert.equal(await bed.pings(1, 'hills1', far), false);
+    assert.deepEqual((await bed.json<Planned>('cloud', 'apply', ...more)).problems, []);
+    await until('packets within the subnet to pass', () => bed.pings(1, 'hills1', near), patience);
+    await until('packets to the other subnet to pass', () => bed.pings(1, 'hills1', far), patience);
+    assert.ok(await bed.pings(3, 'hills3', await bed.addressOf(1, 'hills')), 'and from there');
+    await until('all ways to be found to pass', async () => (await failing('node1')) === '', patience);
+    await bed.causeway('cloud', 'destroy', '--yes');
+    await until('packets to be dropped', async () => !(await bed.pings(1, 'hills1', far)), patience);
+    await until('what is lost to be named', async () => lost.test(await failing('node1')), patience);
+  });
+}
