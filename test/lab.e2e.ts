@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { isFault } from '#model/fault.ts';
@@ -12,10 +12,11 @@ import { docker, killDockerd, startDockerd, stopDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage, importImages } from '#lab/images.ts';
 import { createLab, destroyLab, type Lab, openLab } from '#lab/lab.ts';
-import { isAlive, statOf } from '#lab/process.ts';
+import { isAlive } from '#lab/process.ts';
 import { labDisk, labFolder, labGroup, readLab } from '#lab/state.ts';
 import { outsideAddress } from '#lab/underlay.ts';
 import { until } from '#lab/until.ts';
+import { namespacesOf, stillUsing, usersOfNamespaces } from './namespaces.ts';
 
 const name = 'e2e-lab';
 let lab: Lab;
@@ -157,16 +158,14 @@ test('a builder that is killed half-way leaves a lab that can be destroyed', asy
 
 test('destroying leaves no process, namespace, mount, control group or file', async () => {
   const members = processesOf(labGroup(name));
-  const namespaces = new Set(members.flatMap(({ pid }) => ['net', 'mnt', 'pid'].map((kind) => readlinkSync(`/proc/${pid}/ns/${kind}`))));
-  for (const kind of ['net', 'mnt', 'pid']) namespaces.delete(readlinkSync(`/proc/self/ns/${kind}`));
+  const namespaces = new Set(members.flatMap(({ pid }) => namespacesOf(pid)));
+  for (const id of namespacesOf(process.pid)) namespaces.delete(id);
   assert.ok(members.length > 10 && namespaces.size > 10);
+  const users = usersOfNamespaces();
   await destroyLab(name);
   assertGone(name);
   assert.deepEqual(members.filter(isAlive), []);
-  assert.deepEqual(
-    namespacesInUse().filter((id) => namespaces.has(id)),
-    [],
-  );
+  assert.deepEqual(stillUsing(users, namespaces), []);
   await destroyLab(name);
 });
 
@@ -176,20 +175,4 @@ function assertGone(gone: string): void {
   assert.equal(existsSync(labFolder(gone)), false);
   assert.equal(existsSync(labDisk(gone)), false);
   assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(`causeway-lab/${gone}`));
-}
-
-/** Of every living process of the machine, and those that a mount keeps. */
-function namespacesInUse(): string[] {
-  const processes = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry) && statOf(Number(entry)) !== undefined);
-  const used = processes.flatMap((pid) => ['net', 'mnt', 'pid'].flatMap((kind) => link(`/proc/${pid}/ns/${kind}`)));
-  const mounted = readFileSync('/proc/self/mountinfo', 'utf8').match(/net:\[\d+\]/g) ?? [];
-  return [...used, ...mounted];
-}
-
-function link(path: string): string[] {
-  try {
-    return [readlinkSync(path)];
-  } catch {
-    return []; // it ended while we looked
-  }
 }

@@ -1,7 +1,7 @@
 // docs/install.md on a host that systemd has really booted: every command is taken from the page, so the page, the units in
 // packaging/ and the program are shown to fit together. host1 runs everything, controller included; host2 is its neighbour.
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -18,6 +18,7 @@ import { labDisk, labFolder, labGroup } from '#lab/state.ts';
 import { bootSystemd, failures } from '#lab/systemd.ts';
 import { until } from '#lab/until.ts';
 import { agentStatus, entering, healthy, pings } from './bed.ts';
+import { namespacesOf, stillUsing, usersOfNamespaces } from './namespaces.ts';
 
 const name = 'e2e-systemd';
 const page = readFileSync(join(import.meta.dirname, '..', 'docs', 'install.md'), 'utf8');
@@ -296,23 +297,12 @@ async function leftovers(): Promise<string[]> {
 }
 
 step('the machine keeps nothing of the host either', async () => {
-  const namespaces = namespacesOf(String(first.pid));
+  const namespaces = namespacesOf(first.pid);
+  const users = usersOfNamespaces();
   const members = processesOf(labGroup(name));
   await destroyLab(name);
   assert.deepEqual(members.filter(isAlive), []);
   assert.deepEqual([cgroupExists(labGroup(name)), existsSync(labFolder(name)), existsSync(labDisk(name))], [false, false, false]);
   assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(`causeway-lab/${name}`));
-  const used = new Set(readdirSync('/proc').flatMap((entry) => (/^\d+$/.test(entry) ? namespacesOf(entry) : [])));
-  assert.deepEqual(
-    namespaces.filter((id) => used.has(id)),
-    [],
-  );
+  assert.deepEqual(stillUsing(users, namespaces), []);
 });
-
-function namespacesOf(pid: string): string[] {
-  try {
-    return ['net', 'mnt', 'pid', 'cgroup', 'uts', 'ipc'].map((kind) => readlinkSync(`/proc/${pid}/ns/${kind}`));
-  } catch {
-    return []; // it ended while we looked
-  }
-}
