@@ -21,6 +21,7 @@ import { makeServer, nova, novaNeeds, placement, removeServer } from '#lab/opens
 import { apiPorts, apiSocket } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { silentProgress } from '#lab/progress.ts';
+import { until } from '#lab/until.ts';
 import { type FaultCode, isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 
@@ -564,6 +565,8 @@ test(
     assert.deepEqual([await groups(one), await groups(twin)], [2, 1]);
     await applyWish(neutron, emptyWish('cw'), () => readState(neutron, {}));
     await remove();
-    assert.deepEqual([await compute.servers(), await counted()], [[], was]);
+    // Nova lets go of ports first.
+    await until('Nova to have no server', async () => (await compute.servers()).length === 0, { timeoutMs: 60_000, intervalMs: 200 });
+    assert.deepEqual(await counted(), was);
   },
 );
