@@ -1,5 +1,5 @@
-// Tells the wire of addresses of load balancers, and of containers in the hosts' own subnet, that have come to this host: at once, and some more times, since nobody answers
-// and a frame may be lost.
+// Tells the wire of addresses of load balancers, of those that move between hosts, and of containers in the hosts' own subnet, that
+// have come to this host: at once, and some more times, since nobody answers and a frame may be lost.
 import type { Desired } from '#model/desired.ts';
 import { cidrBase, type Ip } from '#model/ip.ts';
 import { linkPrefix } from '#model/numbers.ts';

@@ -7,7 +7,7 @@ import { spaceOf } from '#model/block.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, cidrBase, cidrSize, type Family, familyOf, formatIp, type Ip, ipToBigint, parseCidr, parseIp } from '#model/ip.ts';
 import { endpointMac } from '#model/numbers.ts';
-import type { Block, NeutronPlace, Pool } from '#model/resources.ts';
+import type { Block, FoundPlace, NeutronPlace, Pool } from '#model/resources.ts';
 import { inLanes } from './lanes.ts';
 import { named } from './named.ts';
 import type { Neutron } from './neutron.ts';
@@ -214,17 +214,8 @@ export async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort:
   await neutron.setSubPorts(step.trunk, subPorts, 'added');
 }
 
-export interface FoundSubnet {
-  readonly cidr: Cidr;
-  readonly gateway?: Ip;
-}
-
 /** Faults: `not-found`, `invalid` when a name is not unique or the network has no single subnet of a family, and as Neutron's. */
-export async function findSubnets(
-  neutron: Neutron,
-  asked: NeutronRequest,
-  families: readonly Family[],
-): Promise<{ readonly place: NeutronPlace; readonly subnets: readonly FoundSubnet[] }> {
+export async function findSubnets(neutron: Neutron, asked: NeutronRequest, families: readonly Family[]): Promise<FoundPlace> {
   const network = named(await neutron.list('networks'), asked.network, 'network');
   const all = await neutron.list('subnets', { network_id: network.id });
   const found = families.map((family) =>

@@ -4,18 +4,8 @@
 import type { NetworkRequest, NeutronRequest, PoolRequest } from '#api/local.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrLength, cidrOf, contains, covers, type Family, familyOf, type Ip, subnetAt } from '#model/ip.ts';
-import type { Block, Network, NeutronPlace, Pool } from '#model/resources.ts';
+import type { Block, FoundPlace, FoundSubnet, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import type { Control, Decision } from './control.ts';
-
-export interface FoundSubnet {
-  readonly cidr: Cidr;
-  readonly gateway?: Ip;
-}
-export interface FoundPlace {
-  readonly place: NeutronPlace;
-  /** Of IPv4, and of IPv6 where that is wanted. */
-  readonly subnets: readonly FoundSubnet[];
-}
 
 /** Faults of all: as Neutron's. */
 export interface PortPools {

@@ -24,6 +24,7 @@ import {
   store,
   swap16,
 } from './bpf-assembler.ts';
+import { destinationAt, ethernet, headerBytes, loadedWords, octetsOf, protocols, sourceAt, swapped16 } from './packet.ts';
 
 // struct __sk_buff, linux/bpf.h
 const skb = { length: 0, packetType: 4, vlanPresent: 20, ifindex: 40, data: 76, dataEnd: 80, gsoSize: 176 } as const;
@@ -38,25 +39,12 @@ const AF_INET6 = 10;
 const TCP = 6;
 const UDP = 17;
 const ICMPV6 = 58;
-const ethernet = 14;
-const headerBytes = { 4: 20, 6: 40 } as const;
-const sourceAt = { 4: ethernet + 12, 6: ethernet + 8 } as const;
-const destinationAt = { 4: ethernet + 16, 6: ethernet + 24 } as const;
 // r6 the context, r7 the first byte of the packet, r8 the one after its linear part, r9 what counts against the MTU.
 const packet: Register = 'r7';
 const slow = 'slow';
 
-/** A number of the packet as a little-endian load sees it. */
-const swapped16 = (value: number): number => ((value & 0xff) << 8) | (value >> 8);
-function words(ip: bigint, family: Family): number[] {
-  return Array.from({ length: family === 4 ? 1 : 4 }, (_, index, count = family === 4 ? 1 : 4) => {
-    const word = Number((ip >> BigInt(32 * (count - 1 - index))) & 0xffff_ffffn);
-    return ((word & 0xff) << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24) | 0;
-  });
-}
-const macBytes = (mac: Mac): number[] => mac.split(':').map((part) => Number.parseInt(part, 16));
 function macWords(mac: Mac): { first: number; last: number } {
-  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = macBytes(mac);
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = octetsOf(mac);
   return { first: a | (b << 8) | (c << 16) | (d << 24) | 0, last: e | (f << 8) };
 }
 
@@ -73,9 +61,9 @@ function unlessIn(prefixes: readonly Cidr[], family: Family, offset: number, nam
   const bits = family === 4 ? 32 : 128;
   const tests = prefixes.flatMap((prefix, number) => {
     const mask = ((1n << BigInt(cidrLength(prefix))) - 1n) << BigInt(bits - cidrLength(prefix));
-    const base = words(ipToBigint(cidrBase(prefix)), family);
+    const base = loadedWords(ipToBigint(cidrBase(prefix)), family);
     const next = `${name} not ${number}`;
-    const compared = words(mask, family).flatMap((word, index) =>
+    const compared = loadedWords(mask, family).flatMap((word, index) =>
       word === 0
         ? []
         : [
@@ -288,8 +276,8 @@ export function fastProgram(path: FastPath): Uint8Array {
     ...within(ethernet + 28),
     ...(path.member === undefined ? [] : unlessMac(path.member.mac, packet, 6, slow)),
     load(2, 'r1', packet, 12),
-    ...(families.includes(4) ? [jump('eq', 'r1', swapped16(0x0800), '4')] : []),
-    ...(families.includes(6) ? [jump('eq', 'r1', swapped16(0x86dd), '6')] : []),
+    ...(families.includes(4) ? [jump('eq', 'r1', protocols[4], '4')] : []),
+    ...(families.includes(6) ? [jump('eq', 'r1', protocols[6], '6')] : []),
     label(slow),
     compute('mov', 'r0', TC_ACT_UNSPEC),
     exit,

@@ -6,15 +6,13 @@ import { familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { dumpLinks } from './batch.ts';
 import { checksum } from './checksum.ts';
 import { openPacketSocket, transmit } from './libc.ts';
-import { ipBytes } from './netlink/codec.ts';
+import { ipBytes, macBytes } from './netlink/codec.ts';
 import type { Sockets } from './sockets.ts';
 
 const broadcast = Buffer.from('ffffffffffff', 'hex');
 /** Of ff02::1, all nodes (RFC 2464, section 7). */
 const allNodesMac = Buffer.from('333300000001', 'hex');
 const allNodes = Buffer.from('ff020000000000000000000000000001', 'hex');
-
-const macBytes = (mac: Mac): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex');
 
 function arpFrame(mac: Buffer, ip: Buffer): Buffer {
   const ethernet = Buffer.concat([broadcast, mac, Buffer.from('0806', 'hex')]);

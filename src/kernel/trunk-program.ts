@@ -21,6 +21,7 @@ import {
   store,
   swap32,
 } from './bpf-assembler.ts';
+import { destinationAt, ethernet, headerBytes, octetsOf, protocols, sourceAt, swapped16, swapped32, wordsOf } from './packet.ts';
 
 // struct __sk_buff, linux/bpf.h
 const skb = { packetType: 4, protocol: 16, vlanPresent: 20, vlan: 24, data: 76, dataEnd: 80 } as const;
@@ -29,20 +30,9 @@ const TC_ACT_UNSPEC = -1;
 const TC_ACT_SHOT = 2;
 const PACKET_HOST = 0;
 const PACKET_OTHERHOST = 3;
-/** As a little-endian load sees them. */
-const ETH_P_8021Q = 0x0081;
-const protocols = { 4: 0x0008, 6: 0xdd86 } as const;
-const ethernet = 14;
-const headerBytes = { 4: 20, 6: 40 } as const;
-const addressAt = { source: { 4: ethernet + 12, 6: ethernet + 8 }, destination: { 4: ethernet + 16, 6: ethernet + 24 } } as const;
+const ETH_P_8021Q = swapped16(0x8100);
 const macSourceAt = 6;
 
-/** The prefix's 32-bit words as numbers, the most significant first. */
-const wordsOf = (cidr: Cidr): number[] =>
-  Array.from({ length: familyOf(cidr) === 4 ? 1 : 4 }, (_, index, count = familyOf(cidr) === 4 ? 1 : 4) =>
-    Number((ipToBigint(cidrBase(cidr)) >> BigInt(32 * (count - 1 - index))) & 0xffff_ffffn),
-  );
-const swapped = (word: number): number => ((word & 0xff) << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
 /** Of the last word; blocks are much smaller than it. */
 const maskOf = (cidr: Cidr): number => -Number(cidrSize(cidr)) | 0;
 
@@ -65,17 +55,22 @@ function reachHeaders(family: Family, otherwise: string): Instruction[] {
 }
 
 /** r3: the VLAN of the address, r8 its last four bytes as they are; to `otherwise` where it is in no block. */
-function vlanOf(blocks: readonly TaggedBlock[], family: Family, end: keyof typeof addressAt, otherwise: string): Instruction[] {
-  const at = addressAt[end][family];
+function vlanOf(
+  blocks: readonly TaggedBlock[],
+  family: Family,
+  addressAt: Readonly<Record<Family, number>>,
+  otherwise: string,
+): Instruction[] {
+  const at = addressAt[family];
   const last = family === 4 ? at : at + 12;
   const tests = blocks
     .filter(({ cidr }) => familyOf(cidr) === family)
     .flatMap(({ cidr, vlan }): Instruction[] => {
       const next = `${family} not in ${cidr}`;
-      const words = wordsOf(cidr);
+      const words = wordsOf(ipToBigint(cidrBase(cidr)), family);
       const upper = words
         .slice(0, -1)
-        .flatMap((word, index) => [load(4, 'r2', 'r7', at + 4 * index), jump32('ne', 'r2', swapped(word), next)]);
+        .flatMap((word, index) => [load(4, 'r2', 'r7', at + 4 * index), jump32('ne', 'r2', swapped32(word), next)]);
       return [
         ...upper,
         compute32('mov', 'r2', 'r3'),
@@ -103,14 +98,12 @@ function byFamily(blocks: readonly TaggedBlock[], otherwise: string, each: (fami
 
 /** At the link's exit. */
 export function taggingProgram(blocks: readonly TaggedBlock[]): Uint8Array {
-  const [first = 0, second = 0] = endpointMac(cidrBase('0.0.0.0/0' as Cidr))
-    .split(':')
-    .map((part) => Number.parseInt(part, 16));
+  const [first = 0, second = 0] = octetsOf(endpointMac(cidrBase('0.0.0.0/0' as Cidr)));
   return assemble([
     begin,
     load(4, 'r1', 'r6', skb.vlanPresent),
     jump32('ne', 'r1', 0, 'pass'),
-    ...byFamily(blocks, 'pass', (family) => [...vlanOf(blocks, family, 'source', 'pass'), go('tag')]),
+    ...byFamily(blocks, 'pass', (family) => [...vlanOf(blocks, family, sourceAt, 'pass'), go('tag')]),
     label('tag'),
     store(2, 'r7', macSourceAt, first | (second << 8)),
     store(4, 'r7', macSourceAt + 2, 'r8'),
@@ -139,7 +132,7 @@ export function untaggingProgram(blocks: readonly TaggedBlock[]): Uint8Array {
     load(4, 'r1', 'r6', skb.packetType),
     jump32('ne', 'r1', PACKET_OTHERHOST, 'drop'),
     ...byFamily(blocks, 'drop', (family) => [
-      ...vlanOf(blocks, family, 'destination', 'drop'),
+      ...vlanOf(blocks, family, destinationAt, 'drop'),
       jump32('eq', 'r3', 'r9', 'take'),
       go('drop'),
     ]),

@@ -115,6 +115,17 @@ export interface NeutronPlace {
   readonly groups?: readonly string[];
 }
 
+/** A subnet there, as Neutron has it. */
+export interface FoundSubnet {
+  readonly cidr: Cidr;
+  readonly gateway?: Ip;
+}
+export interface FoundPlace {
+  readonly place: NeutronPlace;
+  /** Of IPv4, and of IPv6 where that is wanted. */
+  readonly subnets: readonly FoundSubnet[];
+}
+
 export interface Network extends Meta {
   readonly model: ModelName;
   readonly tenant: string;

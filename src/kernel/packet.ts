@@ -1,0 +1,22 @@
+// Frames as programs of the kernel read them: where the headers are, and numbers and addresses as little-endian loads see them.
+import type { Family, Mac } from '#model/ip.ts';
+
+export const ethernet = 14;
+export const headerBytes = { 4: 20, 6: 40 } as const;
+export const sourceAt: Readonly<Record<Family, number>> = { 4: ethernet + 12, 6: ethernet + 8 };
+export const destinationAt: Readonly<Record<Family, number>> = { 4: ethernet + 16, 6: ethernet + 24 };
+
+export const swapped16 = (value: number): number => ((value & 0xff) << 8) | (value >> 8);
+export const swapped32 = (word: number): number =>
+  ((word & 0xff) << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24) | 0;
+/** EtherTypes. */
+export const protocols: Readonly<Record<Family, number>> = { 4: swapped16(0x0800), 6: swapped16(0x86dd) };
+
+/** The 32-bit words of an address or a mask, the most significant first, as numbers. */
+export const wordsOf = (bits: bigint, family: Family): number[] =>
+  Array.from({ length: family === 4 ? 1 : 4 }, (_, index, count = family === 4 ? 1 : 4) =>
+    Number((bits >> BigInt(32 * (count - 1 - index))) & 0xffff_ffffn),
+  );
+/** Those of an address, as they are loaded. */
+export const loadedWords = (bits: bigint, family: Family): number[] => wordsOf(bits, family).map(swapped32);
+export const octetsOf = (mac: Mac): number[] => mac.split(':').map((part) => Number.parseInt(part, 16));
