@@ -218,7 +218,10 @@ function comparable(bytes: Buffer): string {
 /** What comes when it pleases: neighbour discovery, MLD, ARP, and `no route` messages, of which the kernel only sends some a second. */
 function isChatter(bytes: Buffer): boolean {
   const type = bytes.readUInt16BE(12);
-  if (type === 0x0800) return bytes[23] === 1 && bytes[34] === 3 && (bytes[35] ?? 0) <= 1;
+  if (type === 0x0800) {
+    const message = 14 + 4 * ((bytes[14] ?? 0) & 15);
+    return bytes[23] === 1 && bytes[message] === 3 && (bytes[message + 1] ?? 0) <= 1;
+  }
   return type === 0x0806 || (type === 0x86dd && (bytes[20] === 0 || (bytes[20] === 58 && (bytes[54] ?? 0) >= 130)));
 }
 
