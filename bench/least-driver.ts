@@ -19,7 +19,7 @@ export class LeastDriver implements Disposable {
       request.resume();
       request.once('end', () => {
         response.setHeader('Content-Type', 'application/vnd.docker.plugins.v1.2+json');
-        response.end(JSON.stringify(this.#answer(request.url)));
+        response.end(JSON.stringify(this.#answer(request.url ?? '')));
       });
     });
     this.#server.keepAliveTimeout = 0;
@@ -45,7 +45,7 @@ export class LeastDriver implements Disposable {
     this.#next = 0;
   }
 
-  #answer(url: string | undefined): object {
+  #answer(url: string): object {
     switch (url) {
       case '/Plugin.Activate':
         return { Implements: ['NetworkDriver'] };
