@@ -10,6 +10,7 @@ import { Fault, type FaultCode, isFault } from '#model/fault.ts';
 import { type Cidr, cidrBase, contains, type Ip, ipAdd, parseCidr, subnetAt } from '#model/ip.ts';
 import type { Block, Endpoint, Host, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
 import { AddressBook, type AddressOptions } from './address-book.ts';
+import { rangeOf } from './elsewhere.ts';
 import { openJournal } from './journal.ts';
 import type { AddressFacts, Clock, ClusterAddresses, Settlement } from './address-cluster.ts';
 
@@ -126,7 +127,7 @@ class FakeStore {
     this.network = {
       ...meta,
       id: 'net0000001',
-      model: 'overlay',
+      model: inCloud === undefined ? 'overlay' : 'neutron',
       tenant: 'default',
       choices: {
         attach: 'routed',
@@ -567,6 +568,20 @@ test('nothing is given from a block while it is being given back', async () => {
   assert.equal(await book.request(pool, 'y'), '10.0.0.4');
   await assert.rejects(book.request(pool, 'z', '10.0.0.2' as Ip), hasCode('unavailable'));
   reply.reject(new Fault('in-use', 'asked for a loan'));
+});
+
+test("a range that is a host's for good has addresses to give after hours without a container", async () => {
+  const store = new FakeStore(parseCidr('10.0.0.0/24'), 24, { blocksPerHost: 1, borrow: false });
+  const cluster = new Cluster(store);
+  store.claim('a', undefined);
+  const given = rangeOf({ who: 'somebody', hint: '' }, () => new Fault('exhausted', 'full'));
+  const book = cluster.start('a', { cluster: given, isBare: () => true });
+  book.release(pool, await book.request(pool, 'x'));
+  for (let hour = 0; hour < 3; hour++) {
+    cluster.clock.advance(3_700_000);
+    await book.reconcile([]);
+  }
+  assert.equal(await book.request(pool, 'y'), '10.0.0.3');
 });
 
 test('a grant that comes in the moment in which the borrower gives up is returned', async () => {

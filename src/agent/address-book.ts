@@ -8,7 +8,7 @@ import { refusalOf } from '#model/block.ts';
 import { mayHaveMore } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
 import type { AddressFacts, Clock, ClusterAddresses } from './address-cluster.ts';
-import { heldOf, isIdle, Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
+import { endOfRefused, heldOf, isIdle, Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
 import { Lender } from './address-lending.ts';
 import { Borrower, isRefusal, lenders } from './address-loans.ts';
 
@@ -230,7 +230,7 @@ export class AddressBook implements Disposable {
         known = this.#known(known.pool.id);
         // Somebody may have freed an address, or this owner's other request may have been served, in the meantime.
         // Ports of a cloud are few: rather an address that has not rested yet than none.
-        const rest = known.network.neutron === undefined ? {} : { cooldownMs: 0 };
+        const rest = known.network.model === 'neutron' ? { cooldownMs: 0 } : {};
         const late =
           this.#had(known, owner, undefined) ?? this.#ledger.take(known.ledger, known.pool, owner, { ...this.#moment(), ...rest });
         if (late !== undefined) return late;
@@ -463,13 +463,11 @@ export class AddressBook implements Disposable {
   #releaseBlock(block: LedgerBlock): void {
     const { id, revision } = block.record;
     this.#background(`release ${id}`, async () => {
-      try {
-        await this.#cluster.releaseBlock({ id, revision });
-        const isThere = this.#ledger.pools.get(block.record.pool)?.blocks.get(id) === block;
-        if (!this.#isClosed && isThere && block.record.status === 'releasing') this.#ledger.markBlock(block, { status: 'released' });
-      } catch (error) {
-        if (!isFault(error, 'conflict') && !isFault(error, 'in-use')) throw error;
-      }
+      const end = await this.#cluster.releaseBlock({ id, revision }).then(() => 'released' as const, endOfRefused);
+      const isThere = this.#ledger.pools.get(block.record.pool)?.blocks.get(id) === block;
+      if (end === 'active') this.#emptySince.delete(id);
+      if (end !== undefined && !this.#isClosed && isThere && block.record.status === 'releasing')
+        this.#ledger.markBlock(block, { status: end });
     });
   }
 

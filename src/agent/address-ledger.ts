@@ -19,6 +19,7 @@ import {
   takeBack,
 } from '#model/allocation.ts';
 import { type Space, spaceOf } from '#model/block.ts';
+import { isFault } from '#model/fault.ts';
 import { contains, type Ip } from '#model/ip.ts';
 import type { Block, Pool, Snapshot } from '#model/resources.ts';
 import {
@@ -315,3 +316,11 @@ export function heldOf(block: LedgerBlock): [Ip, Held][] {
 /** Nothing in it is held, lent, resting or asked for. */
 export const isIdle = (block: LedgerBlock, snapshot: Snapshot, now: number): boolean =>
   block.state.records.size === 0 && block.state.quietUntil <= now && snapshot.blocks.get(block.record.id)?.loans.length === 0;
+
+/** What a block is that the cluster does not take back; undefined: it has changed, of which the snapshot tells. Else throws `refusal`. */
+export function endOfRefused(refusal: unknown): 'active' | undefined {
+  // It stays this host's: because of a loan, or for good where somebody else has given it.
+  if (isFault(refusal, 'in-use')) return 'active';
+  if (isFault(refusal, 'conflict')) return undefined;
+  throw refusal;
+}
