@@ -1,13 +1,15 @@
 // Octavia in a lab's cloud with OVN's own load balancers (docs.openstack.org/ovn-octavia-provider): no machines, no message broker.
 // The provider's agent tells Octavia of states, by sockets in /run/octavia, wherever the configuration would have them; Octavia
-// waits for these for minutes, so the agent is first.
-import { mkdirSync } from 'node:fs';
+// waits for these for minutes, so the agent is first. Nobody may try whether it listens: a connection that ends without a word keeps
+// a processor busy for ever (_recv in octavia/api/drivers/driver_agent/driver_listener.py).
+import { existsSync, mkdirSync } from 'node:fs';
 import { demo } from './openstack.ts';
 import type { Host } from './host.ts';
 import type { Operator } from './openstack-operator.ts';
 import { accountSection, databaseUrl, type FurtherService, serve, write } from './openstack-services.ts';
 import { makeTables } from './openstack-tables.ts';
 import type { Need } from './packages.ts';
+import { until } from './until.ts';
 
 export const octaviaNeeds: readonly Need[] = [
   { program: '/usr/lib/python3/dist-packages/octavia/api/app.py', package: 'python3-octavia', why: 'the cloud’s load balancers' },
@@ -27,15 +29,9 @@ export const octavia: FurtherService = {
     const config = write(host, 'octavia.conf', octaviaConfig(host));
     const migrate = () => host.exec(['octavia-db-manage', '--config-file', config, 'upgrade', 'head']);
     await Promise.all([seedRole(operator), makeTables(host, { name: 'octavia' }, migrate)]);
-    await host.startService(
-      {
-        name: 'octavia-driver-agent',
-        argv: ['/usr/bin/octavia-driver-agent', '--config-file', config],
-        env: {},
-        ready: { socket: '/run/octavia/get.sock' },
-      },
-      120_000,
-    );
+    const argv = ['/usr/bin/octavia-driver-agent', '--config-file', config];
+    await host.startService({ name: 'octavia-driver-agent', argv, env: {} });
+    await until('Octavia’s agent to listen', () => existsSync(host.file('/run/octavia/get.sock')), { timeoutMs: 120_000 });
     const module = `from octavia.api import app\napplication = app.setup_app(argv=['octavia-api', '--config-file', '${config}'])`;
     await serve(host, { name: 'octavia', module, env: {}, threads: 1, processes: 1, path: '/' });
   },
