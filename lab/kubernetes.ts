@@ -143,7 +143,10 @@ export class Kubernetes {
   /** Every node is ready, and pods can be made. Fault `timeout`. */
   async untilReady(): Promise<void> {
     await this.kubectl('wait', '--for=condition=Ready', 'node', '--all', '--timeout=120s');
-    await until('the default service account', () => this.#succeeds('get', 'serviceaccount', 'default'), { timeoutMs: 60_000 });
+    await until('the default service account', () => this.#succeeds('get', 'serviceaccount', 'default'), {
+      timeoutMs: 60_000,
+      intervalMs: 200,
+    });
   }
 
   /**
@@ -184,7 +187,7 @@ export class Kubernetes {
     const { name } = host;
     await this.#startRuntime(host);
     await this.#startKubelet(host);
-    await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 200 });
+    await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 500 });
     const ranges = this.#families.map((family) => nodeRange(this.#podRanges[family], index, this.#options.nodeLength));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
     if (this.#options.isApart === true) return;

@@ -1,5 +1,6 @@
 // The services of a lab's cloud, each from Debian's packages with a configuration of its own: MariaDB, OVN's databases and
 // northd, Keystone, Neutron with ML2/OVN. All on the controller's host. No message broker: nothing of ML2/OVN listens for one.
+import { randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Host } from './host.ts';
@@ -116,6 +117,8 @@ export async function startKeystone(host: Host): Promise<void> {
     `connection = ${databaseUrl('keystone')}`,
     '[fernet_tokens]',
     `key_repository = ${keys}/fernet`,
+    '[fernet_receipts]',
+    `key_repository = ${keys}/fernet`,
     '[credential]',
     `key_repository = ${keys}/credential`,
     // Without a cache every request reads the catalogue anew: 250 ms instead of 10.
@@ -125,19 +128,23 @@ export async function startKeystone(host: Host): Promise<void> {
     '[identity]',
     'password_hash_rounds = 4',
   ]);
-  mkdirSync(host.file(keys), { recursive: true });
-  const manage = (...argv: readonly string[]) => host.exec(['keystone-manage', `--config-file=${config}`, ...argv]);
-  const owner = ['--keystone-user=root', '--keystone-group=root'];
-  await Promise.all([
-    makeTables(host, { name: 'keystone' }, () => manage('db_sync')),
-    manage('fernet_setup', ...owner),
-    manage('credential_setup', ...owner),
-  ]);
+  for (const repository of ['fernet', 'credential']) writeKey(host, `${keys}/${repository}`);
   const url = `http://${host.address}:${apiPorts.keystone}/v3`;
   const urls = ['admin', 'internal', 'public'].map((name) => `--bootstrap-${name}-url=${url}`);
-  await manage('bootstrap', `--bootstrap-password=${password}`, '--bootstrap-region-id=RegionOne', ...urls);
+  const manage = (...argv: readonly string[]) => host.exec(['keystone-manage', `--config-file=${config}`, ...argv]);
+  await makeTables(host, { name: 'keystone', about: url }, async () => {
+    await manage('db_sync');
+    await manage('bootstrap', `--bootstrap-password=${password}`, '--bootstrap-region-id=RegionOne', ...urls);
+  });
   const module = 'from keystone.wsgi.api import application';
   await serve(host, { name: 'keystone', module, env: { OS_KEYSTONE_CONFIG_FILES: config }, threads: 4, processes: 1, path: '/v3' });
+}
+
+/** What `keystone-manage fernet_setup` makes, which takes seconds to do it. */
+function writeKey(host: Host, repository: string): void {
+  mkdirSync(host.file(repository), { recursive: true, mode: 0o700 });
+  const key = randomBytes(32).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+  writeFileSync(host.file(`${repository}/0`), key, { mode: 0o600 });
 }
 
 /** Configuration and tables, for which nobody else has to be up. */
@@ -155,11 +162,12 @@ export async function prepareNeutron(host: Host): Promise<void> {
   );
 }
 
-export async function startNeutron(host: Host): Promise<void> {
+/** `processes`: how many answer at once. Each takes some eight seconds of processor until it has answered every question once. */
+export async function startNeutron(host: Host, processes = 1): Promise<void> {
   const module = 'from neutron.wsgi.api import application';
   const env = { OS_NEUTRON_CONFIG_DIR: folder, OS_NEUTRON_CONFIG_FILES: 'neutron.conf' };
   // Neutron's database sessions are not made for threads: processes only.
-  await serve(host, { name: 'neutron', module, env, threads: 1, processes: 2, path: '/' });
+  await serve(host, { name: 'neutron', module, env, threads: 1, processes, path: '/' });
 }
 
 const neutronConfig = (host: Host, policy: string): string[] => [

@@ -25,6 +25,8 @@ export interface OpenStackOptions {
   readonly hypervisors?: number;
   /** Further hosts beside the hypervisors, which nobody uses yet. */
   readonly machines?: number;
+  /** Processes of Neutron, which do not know of each other; one unless told. */
+  readonly neutronProcesses?: number;
   /** Beyond Keystone and Neutron. */
   readonly services?: readonly FurtherService[];
 }
@@ -152,7 +154,7 @@ async function plug(
 
 /** Builds the cloud. A lab of that name is removed first. Faults as `createLab` and `run`; `timeout`. */
 export async function createOpenStack(options: OpenStackOptions, progress: Progress): Promise<OpenStack> {
-  const { name, hypervisors = 2, machines = 0, services = [] } = options;
+  const { name, hypervisors = 2, machines = 0, neutronProcesses, services = [] } = options;
   await destroyLab(name);
   const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors + machines, mtu: 1500 }));
   await using undo = new AsyncDisposableStack();
@@ -168,7 +170,7 @@ export async function createOpenStack(options: OpenStackOptions, progress: Progr
     await Promise.all([startKeystone(controller), prepareNeutron(controller), ...hosts]);
   });
   await progress.step('Starting Neutron', async () => {
-    await Promise.all([startNeutron(controller), cloud.operator.seed([demo, limited], services)]);
+    await Promise.all([startNeutron(controller, neutronProcesses), cloud.operator.seed([demo, limited], services)]);
     await until('the hypervisors to be known', async () => (await chassisNames(controller)).length === hypervisors, { timeoutMs: 60_000 });
     await seedPublicNetwork(cloud.operator);
   });

@@ -69,7 +69,8 @@ async function calls(): Promise<number> {
 
 before(async () => {
   if (skip !== false) return;
-  bed = await makeCloudBed({ name: 'os-neutron' });
+  // Ports are made several at a time.
+  bed = await makeCloudBed({ name: 'os-neutron', neutronProcesses: 2 });
   const { cloud, site } = bed;
   await stopController(cloud.controller);
   await keepCloud();
