@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import * as v from 'valibot';
 import { manifestsFolder } from '#lab/helm-chart.ts';
+import type { Host } from '#lab/host.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
@@ -135,13 +136,18 @@ test('a network of ours leads from node to node beside that of the cluster, and 
   assert.notEqual(strange.status, 0);
 });
 
+/** Kills the agent and waits until the next one is in step. */
+async function restartAgent(host: Host): Promise<void> {
+  await host.stopService('agent', 'SIGKILL');
+  await cluster.startAgent(host);
+  await until('the agent to be in step', async () => (await agentStatus(host)).synced);
+}
+
 test('while its definition is gone and its agent restarts a network stays with its pods, and goes with the last of them', async () => {
   const host = lab.host('host1');
   const [six] = [await statusOf('six')];
   await cluster.kubectl('delete', 'net-attach-def', 'blue');
-  await host.stopService('agent', 'SIGKILL');
-  await cluster.startAgent(host);
-  await until('the agent to be in step', async () => (await agentStatus(host)).synced);
+  await restartAgent(host);
   assert.equal(await page('five', six[1]?.ips[0]), 'six');
   assert.equal((await agentStatus(host)).kernelWrites, 0);
   await bed.remove('five', 'six', 'seven');
@@ -170,6 +176,10 @@ test("a network of ours in the place of the cluster's is the pod's only one", as
   assert.equal(await page('eight', both[1]?.ips[0]), 'nine');
   const outside = ['exec', 'eight', '--', 'wget', '-qO-', '-T', '2', `http://${both[0]?.ips[0]}:8080/`];
   assert.notEqual((await cluster.tryKubectl(outside, { anyStatus: true })).status, 0);
+  const host = lab.host('host1');
+  await restartAgent(host);
+  assert.equal(await page('nine', only[0]?.ips[0]), 'eight');
+  assert.equal((await agentStatus(host)).kernelWrites, 0);
   await bed.remove('eight', 'nine');
 });
 
