@@ -338,6 +338,8 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
   const applied = await clusterCloud('apply', '--yes');
   assert.deepEqual([applied.problems, applied.needs.map(({ isAllowed }) => isAllowed)], [[], [true]]);
   await until('a page of a pod on the other node', async () => (await seen()) === 'web2', unhurried);
+  // The answer has to come by the tunnel: port security drops a pod's address beside it.
+  assert.equal(await page(node(1), await ipOfPod('web2'), 8080), 'web2', 'a node reaches the pods of another');
   assert.deepEqual((await clusterCloud('apply', '--yes')).steps, [], 'a second one has nothing to do');
 });
 
@@ -420,6 +422,7 @@ test('a controller in a cluster keeps the cloud so, and services get load balanc
   assert.deepEqual(await membersOf('web'), ['kube1', 'kube1', 'kube2', 'kube2']);
   // Every other connection is led to the other node, which sends it on by the tunnel.
   for (let time = 0; time < 12; time++) assert.equal(await page(cloud.lab.outside, web, 80), 'web1');
+  assert.equal(await page(node(2), await field('service', 'web', '.spec.clusterIP'), 80), 'web1', 'a node reaches services, too');
 
   await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'odd', 'ports');
   await until(

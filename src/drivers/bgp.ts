@@ -4,7 +4,7 @@ import type { Driver, Passage } from './driver.ts';
 import { directRouting } from './direct-routing.ts';
 import { hostGateway, shareSubnet } from './host-gateway.ts';
 import { tunnelsOf } from './tunnels.ts';
-import { reachByVxlan, vxlan, vxlanDevice } from './vxlan.ts';
+import { insideTunnels, reachByVxlan, vxlan, vxlanDevice } from './vxlan.ts';
 
 const session: Passage = { protocol: 6, port: 179, why: 'BGP between hosts, and with the routers around them' };
 
@@ -27,6 +27,7 @@ export const bgpCrossSubnet: Driver = {
       .map((remote) => reachByVxlan(carriage, tunnels, remote));
     return {
       link: vxlanDevice(carriage, tunnels),
+      addr: insideTunnels(carriage, tunnels),
       neigh: reached.flatMap(({ neigh }) => neigh),
       fdb: reached.flatMap(({ fdb }) => fdb),
       route: reached.flatMap(({ route }) => route),

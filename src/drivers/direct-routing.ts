@@ -1,7 +1,7 @@
 // Plain routes to hosts on the same subnet, VXLAN to those behind a router (flannel's DirectRouting). The vxlan link is
 // there on every host, because whoever is across a router sends to it.
 import { hostGateway, reachDirectly, shareSubnet } from './host-gateway.ts';
-import { keptAddresses, reachByVxlan, vxlan, vxlanDevice } from './vxlan.ts';
+import { insideTunnels, reachByVxlan, vxlan, vxlanDevice } from './vxlan.ts';
 import type { Driver } from './driver.ts';
 import { tunnelsOf } from './tunnels.ts';
 
@@ -17,7 +17,7 @@ export const directRouting: Driver = {
       .map((remote) => reachByVxlan(carriage, tunnels, remote));
     return {
       link: vxlanDevice(carriage, tunnels),
-      addr: keptAddresses(carriage, tunnels),
+      addr: insideTunnels(carriage, tunnels),
       neigh: tunnelled.flatMap(({ neigh }) => neigh),
       fdb: tunnelled.flatMap(({ fdb }) => fdb),
       route: [...direct.flatMap((remote) => reachDirectly(carriage, remote)), ...tunnelled.flatMap(({ route }) => route)],

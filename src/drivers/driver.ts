@@ -38,6 +38,8 @@ export interface Remote {
   readonly blocks: readonly Block[];
   /** Addresses that none of this host's blocks cover: routed one by one. */
   readonly exceptions: readonly Ip[];
+  /** Of the host itself beside its blocks, by which it talks through a tunnel (inside.ts). */
+  readonly inside?: readonly Ip[];
 }
 
 export interface Driver {

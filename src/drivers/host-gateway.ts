@@ -4,7 +4,7 @@ import { familyOf, contains } from '#model/ip.ts';
 import type { Route } from '#model/desired.ts';
 import type { Host } from '#model/resources.ts';
 import type { Carriage, Driver, Remote } from './driver.ts';
-import { routesTo } from './vxlan.ts';
+import { destinationsOf, routesTo } from './vxlan.ts';
 
 /** Whether both hosts have an address in one on-link prefix of `self`. */
 export function shareSubnet(self: Host, peer: Host): boolean {
@@ -13,7 +13,7 @@ export function shareSubnet(self: Host, peer: Host): boolean {
 
 /** Routes straight to `remote`, for the families in which it is on-link. */
 export function reachDirectly({ netns, self }: Carriage, remote: Remote): Route[] {
-  return routesTo(remote, netns, () => ({ onlink: false })).flatMap((route) => {
+  return routesTo(destinationsOf(remote), netns, () => ({ onlink: false })).flatMap((route) => {
     for (const { subnet, interface: link, mtu } of self.underlay) {
       const peer = remote.host.underlay.find(({ ip }) => familyOf(ip) === familyOf(route.destination) && contains(subnet, ip));
       if (peer !== undefined) return [{ ...route, via: peer.ip, link, onlink: true, ...(peer.mtu < mtu ? { mtu: peer.mtu } : {}) }];

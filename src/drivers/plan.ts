@@ -1,7 +1,7 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { type Cidr, cidrBase, coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import {
   type Addr,
   type Desired,
@@ -37,7 +37,7 @@ import type { Carriers } from './host-policy.ts';
 import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
-import { nodeAddresses, ownBlocks } from './vxlan.ts';
+import { besideOf, familiesOfPools, insideAddresses, isBeside, ownBlocks } from './inside.ts';
 import { planVirtual } from './virtual.ts';
 import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
@@ -79,7 +79,17 @@ function joinedByNetwork(local: readonly LocalEndpoint[]): Map<string, LocalEndp
   return Map.groupBy(joined, ({ endpoint }) => endpoint.network);
 }
 
-function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], endpoints: readonly Endpoint[]): Remote[] {
+interface Parts {
+  readonly pools: readonly Pool[];
+  readonly blocks: readonly Block[];
+  readonly endpoints: readonly Endpoint[];
+}
+
+function remotesOf(
+  snapshot: Snapshot,
+  { network, self }: Pick<Carriage, 'network' | 'self'>,
+  { pools, blocks, endpoints }: Parts,
+): Remote[] {
   const blocksByHost = Map.groupBy(blocks, ({ host }) => host);
   const endpointsByHost = Map.groupBy(endpoints, ({ host }) => host);
   // Where no endpoints are told of, loans tell which addresses are elsewhere than their block.
@@ -87,7 +97,10 @@ function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], end
     blocks.flatMap(({ loans }) => loans.filter(({ state }) => state === 'granted')),
     ({ host }) => host,
   );
-  const names = [...new Set([...blocksByHost.keys(), ...endpointsByHost.keys(), ...lent.keys()])]
+  const beside = isBeside(network) ? familiesOfPools(pools) : [];
+  // Hosts that talk by addresses of their own do so before they hold any blocks.
+  const talking = beside.length === 0 ? [] : snapshot.hosts.keys();
+  const names = [...new Set([...blocksByHost.keys(), ...endpointsByHost.keys(), ...lent.keys(), ...talking])]
     .filter((name) => name !== self.id)
     .toSorted();
   return names.flatMap((name) => {
@@ -99,7 +112,8 @@ function remotesOf(snapshot: Snapshot, self: Host, blocks: readonly Block[], end
     const borrowed = (lent.get(name) ?? []).flatMap(({ ip }) => ip ?? []);
     const exceptions = new Set<Ip>();
     for (const ip of [...theirs.flatMap(({ addresses }) => addresses), ...borrowed]) if (!isCovered(ip)) exceptions.add(ip);
-    return [{ host, blocks: own, exceptions: [...exceptions].toSorted() }];
+    const inside = beside.length === 0 ? {} : { inside: besideOf(host, beside) };
+    return [{ host, blocks: own, exceptions: [...exceptions].toSorted(), ...inside }];
   });
 }
 
@@ -134,10 +148,11 @@ export function presentNetworks(
     const network = snapshot.networks.get(id);
     if (network === undefined || network.choices.attach !== 'routed') return [];
     const netns = network.choices.domain === 'own' ? domainName(network.id) : '';
-    const remotes = remotesOf(snapshot, self, blocks.get(id) ?? [], endpoints.get(id) ?? []);
+    const own = { pools: (pools.get(id) ?? []).toSorted(byId), blocks: blocks.get(id) ?? [], endpoints: endpoints.get(id) ?? [] };
     const ways = { network, self, learned };
+    const remotes = remotesOf(snapshot, ways, own);
     const carriage = { ...ways, netns, remotes, mtu: mtuOf(ways, remotes), snapshot };
-    return [{ network, netns, pools: (pools.get(id) ?? []).toSorted(byId), local: joined.get(id) ?? [], carriage }];
+    return [{ network, netns, pools: own.pools, local: joined.get(id) ?? [], carriage }];
   });
 }
 
@@ -312,15 +327,11 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
       planServices(services, {
         own: self.underlay.map(({ ip }) => ip),
         local: presents.flatMap(({ netns, local }) => (netns === '' ? local.flatMap(({ endpoint }) => endpoint.addresses) : [])),
-        inside: presents.flatMap(({ network }) => insideOf(snapshot, network, self)),
+        inside: presents.flatMap(({ carriage }) => insideAddresses(carriage)),
       }),
     ),
   };
 }
-
-/** Where nodes have parts of one network of all pods, the first address of each part is the node's. */
-const insideOf = (snapshot: Snapshot, network: Network, self: Host): Ip[] =>
-  network.present === 'always' && network.model === 'flannel' ? nodeAddresses({ snapshot, network, self }).map(cidrBase) : [];
 
 /** Containers on a bridge take the whole block to be on it: the host answers for those that are not, and at once. */
 const answerOn = (link: string): Sysctl[] => [

@@ -6,7 +6,8 @@ import { carryTo } from './carriages.ts';
 import type { Carriage, Passage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
 import { shareSubnet } from './host-gateway.ts';
-import { ownBlocks, underlayOf } from './vxlan.ts';
+import { ownBlocks } from './inside.ts';
+import { underlayOf } from './vxlan.ts';
 
 export interface Check {
   readonly sort: PathSort;

@@ -6,12 +6,12 @@ import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { Openings } from '#agent/openings.ts';
 import { inNetns } from '#kernel/netns.ts';
-import { type Cidr, cidrBase, type Family, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, type Family, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { tunnelAddress } from '#model/numbers.ts';
 import type { Backend, LocalEndpoint, Service } from '#model/resources.ts';
 import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { everyAddress } from './services.ts';
-import { nodeAddresses } from './vxlan.ts';
 
 mustBeIsolated();
 
@@ -144,18 +144,6 @@ for (const family of [4, 6] as const) {
         { target: { ip: nodeAddress(1), port: 30_080 }, listeners: await listen(t, b, c) },
       );
       assert.deepEqual([seen.get(0), seen.get(1)], [clientAddress, nodeAddress(1)]);
-    });
-
-    test('where nodes have parts of the network, a node that sends on by the tunnel does so as its address inside', async (t) => {
-      const cluster = { ...snapshot, networks: new Map([[network.id, { ...network, present: 'always' as const }]]) };
-      apply([service(everyAddress[family], 30_080, { backends: behind(b, c) })], cluster);
-      const seen = await share(
-        t,
-        { place: client, ip: clientAddress },
-        { target: { ip: nodeAddress(1), port: 30_080 }, listeners: await listen(t, b, c) },
-      );
-      const own = nodeAddresses({ snapshot, network, self: hosts[0] ?? assert.fail() }).map(cidrBase);
-      assert.deepEqual([seen.get(0), seen.get(1)], [clientAddress, own.find((ip) => familyOf(ip) === family)]);
     });
 
     test('a node port is reached from containers, the node itself and by the other node, too', async (t) => {
@@ -292,5 +280,34 @@ for (const family of [4, 6] as const) {
       assert.ok(one.run('nft', 'list', 'map', 'inet', 'causeway', `services${family}`).includes(': drop'));
       assert.equal(one.count('unserved'), 0);
     });
+
+    // Last, as with a link's only address its routes go.
+    for (const model of ['flannel', 'calico'] as const) {
+      test(`${model}: through a tunnel a node speaks as its address inside, and is answered by the tunnel`, async (t) => {
+        const carried = { ...makeNetwork(network.id, { model, carry: 'vxlan' }), present: 'always' as const };
+        const cluster = { ...snapshot, networks: new Map([[network.id, carried]]) };
+        apply([service(everyAddress[family], 30_080, { backends: behind(b, c) }), service(virtual, 80, { backends: behind(c) })], cluster);
+        // As Neutron's port security.
+        const drop = 'oifname eth0 ip saddr 10.44.0.0/16 counter drop; oifname eth0 ip6 saddr fd44::/64 counter drop';
+        two.run('nft', `table inet cloud { chain leaving { type filter hook postrouting priority 200; ${drop}; }; }`);
+        t.after(() => two.run('nft', 'delete table inet cloud'));
+        for (const host of [one, two]) host.run('sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=1');
+        const [inside4, inside6] =
+          model === 'flannel' ? (['10.44.0.0', 'fd44::'] as const) : ([tunnelAddress(1, 4), tunnelAddress(1, 6)] as const);
+        const own = pick(family, inside4, inside6);
+        const peers = await listen(t, b, c);
+        const outside = { ip: nodeAddress(1), port: 30_080 };
+        const seen = await share(t, { place: client, ip: clientAddress }, { target: outside, listeners: peers });
+        assert.deepEqual([seen.get(0), seen.get(1)], [clientAddress, own]);
+        for (const target of [
+          { ip: addressOf(c), port: inside },
+          { ip: virtual, port: 80 },
+        ]) {
+          const { index, from } = await conversation(await socket(t, one, any), target, peers);
+          assert.deepEqual([index, from], [1, own], target.ip);
+        }
+        assert.equal(two.count('leaving', 'cloud'), 0);
+      });
+    }
   });
 }

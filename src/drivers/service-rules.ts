@@ -152,11 +152,13 @@ export const declareServices = ({ sizes, stays }: ServiceRules): string => `${bo
   }
   chain leaving {
     oifname "cwe*" accept
-    iifname "cwe*" return
-    fib saddr type local return${both(
+    iifname "cwe*" return${both(
       ({ family, ip }) => `
     oifname "cwx*" snat ${ip} to meta nfproto map @insides${family} fully-random
-    oifname "cww*" snat ${ip} to meta nfproto map @insides${family} fully-random
+    oifname "cww*" snat ${ip} to meta nfproto map @insides${family} fully-random`,
+    )}
+    fib saddr type local return${both(
+      ({ family, ip }) => `
     snat ${ip} to meta nfproto map @hosts${family} fully-random`,
     )}
     masquerade fully-random
@@ -175,8 +177,8 @@ export const translateArrivals = `
 /**
  * First in the chain of the hook postrouting: a backend that meets itself needs another sender; a backend here sees the client
  * itself; who comes from outside and is sent on to another host gets this host's address, so that the answer comes back here; through
- * a tunnel its address inside, so that the answer comes by the tunnel as well: an underlay that drops what it does not know (Neutron's
- * port security) would drop it, and a firewall that keeps track would have seen half of the connection.
+ * a tunnel its address inside, so that the answer comes by the tunnel as well (inside.ts), and so does the host itself, which chose
+ * its sender on the way to the service's address.
  */
 export const leaveServices: string = both(
   ({ family, ip }) => `

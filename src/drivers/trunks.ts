@@ -6,7 +6,7 @@ import type { Desired, TaggedBlock, Trunk } from '#model/desired.ts';
 import { covers } from '#model/ip.ts';
 import type { Host } from '#model/resources.ts';
 import type { Carriage } from './driver.ts';
-import { ownBlocks } from './vxlan.ts';
+import { ownBlocks } from './inside.ts';
 
 export const taggedBlocks = (carriage: Pick<Carriage, 'network' | 'self' | 'snapshot'>): TaggedBlock[] =>
   ownBlocks(carriage).flatMap(({ cidr, vlan }) => (vlan === undefined ? [] : [{ cidr, vlan }]));

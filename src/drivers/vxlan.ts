@@ -3,11 +3,12 @@
 // (Docker Swarm), and one route per block with one neighbour and one forwarding entry per remote host (flannel today). This
 // is the third: state grows with hosts, not with containers. A remote host's VTEP MAC follows from its index, so a device
 // that is made again looks the same to everybody.
-import { type Cidr, cidrBase, familyOf, type Family, type Ip, type Mac, hostPrefix } from '#model/ip.ts';
+import { type Cidr, familyOf, type Family, type Ip, hostPrefix } from '#model/ip.ts';
 import { type Addr, familiesOf, type Desired, type Fdb, type Neigh, type Netns, type Route } from '#model/desired.ts';
-import { vtepAddress, vtepMac, vxlanPort } from '#model/numbers.ts';
-import type { Block, Host } from '#model/resources.ts';
+import { vtepAddress, vxlanPort } from '#model/numbers.ts';
+import type { Host } from '#model/resources.ts';
 import type { Carriage, Driver, Remote } from './driver.ts';
+import { insideOn } from './inside.ts';
 import { tunnelMac, type Tunnels, tunnelsOf, vxlanOverhead, wayTo } from './tunnels.ts';
 
 /** The address of `peer` that `self` sends to: the first one of the family of `self`'s preferred underlay. */
@@ -17,17 +18,26 @@ export function underlayOf(self: Host, peer: Host): Ip | undefined {
   return peer.underlay.find(({ ip }) => familyOf(ip) === familyOf(own.ip))?.ip;
 }
 
-const destinationsOf = ({ blocks, exceptions }: Remote): Cidr[] => [...blocks.map(({ cidr }) => cidr), ...exceptions.map(hostPrefix)];
+/** Everything a remote host holds: its blocks, and one by one the addresses that no block covers. */
+export const destinationsOf = ({ blocks, exceptions }: Remote): Cidr[] => [
+  ...blocks.map(({ cidr }) => cidr),
+  ...exceptions.map(hostPrefix),
+];
 
-/** Routes for everything a remote host holds: its blocks, and one by one the addresses that no block covers. */
-export const routesTo = (remote: Remote, netns: Netns, next: (family: Family) => Pick<Route, 'via' | 'link' | 'onlink' | 'mtu'>): Route[] =>
-  destinationsOf(remote).map((destination) => ({ netns, destination, type: 'unicast' as const, ...next(familyOf(destination)) }));
+/** The same through a tunnel. */
+export const tunnelledTo = (remote: Remote): Cidr[] => [...destinationsOf(remote), ...(remote.inside ?? []).map(hostPrefix)];
+
+type Next = (family: Family) => Pick<Route, 'via' | 'link' | 'onlink' | 'mtu'>;
+
+export const routesTo = (destinations: readonly Cidr[], netns: Netns, next: Next): Route[] =>
+  destinations.map((destination) => ({ netns, destination, type: 'unicast' as const, ...next(familyOf(destination)) }));
 
 /** Neighbours, forwarding entries and routes by which `remote` is reached over the vxlan links; nothing while it has no address. */
 export function reachByVxlan({ netns }: Carriage, tunnels: Tunnels, remote: Remote): { route: Route[]; neigh: Neigh[]; fdb: Fdb[] } {
   const { host } = remote;
+  const destinations = tunnelledTo(remote);
   const ways = new Map(
-    familiesOf(destinationsOf(remote)).flatMap((family) => {
+    familiesOf(destinations).flatMap((family) => {
       const way = wayTo(tunnels, host, family);
       return way === undefined ? [] : [[family, way] as const];
     }),
@@ -35,7 +45,7 @@ export function reachByVxlan({ netns }: Carriage, tunnels: Tunnels, remote: Remo
   const reached = (cidr: Cidr): boolean => ways.has(familyOf(cidr));
   const entries = [...ways.values()].map(({ tunnel: { link }, mac, remote: ip }) => ({ netns, link, mac, remote: ip }));
   return {
-    route: routesTo(remote, netns, (family) => {
+    route: routesTo(destinations, netns, (family) => {
       const { tunnel, mtu } = ways.get(family) ?? {};
       const link = tunnel === undefined ? {} : { link: tunnel.link };
       return { ...link, via: vtepAddress(host.index, family), onlink: true, ...(mtu === undefined ? {} : { mtu }) };
@@ -69,29 +79,11 @@ export function vxlanDevice({ network, netns, self }: Carriage, { first, second 
   });
 }
 
-/** The host's blocks of the network, in an order that stays. */
-export const ownBlocks = ({ snapshot, network, self }: Pick<Carriage, 'snapshot' | 'network' | 'self'>): Block[] =>
-  [...snapshot.blocks.values()]
-    .filter((block) => block.network === network.id && block.host === self.id)
-    .toSorted((a, b) => (a.id < b.id ? -1 : 1));
-
-/** The first address of each of the host's blocks, by which it can talk to the network from inside. */
-export const nodeAddresses = (carriage: Pick<Carriage, 'snapshot' | 'network' | 'self'>): Cidr[] =>
-  ownBlocks(carriage)
-    .map(({ cidr }) => hostPrefix(cidrBase(cidr)))
-    .toSorted();
-
-/** A host that was flannel's keeps the addresses of its tunnels: connections of its own began from them. */
-export function keptAddresses({ network, netns, self, snapshot }: Carriage, { first, second }: Tunnels): Addr[] {
-  const six = second ?? (first !== undefined && familyOf(first.underlay.ip) === 6 ? first : undefined);
-  const { vtepMac: mac, vtepMac6: mac6 } = self.carrying ?? {};
-  const isKept = (one: Mac | undefined): boolean => network.present === 'always' && one !== undefined && one !== vtepMac(self.index);
-  const kept = { 4: isKept(mac) ? first : undefined, 6: isKept(mac6) ? six : undefined };
-  return nodeAddresses({ snapshot, network, self }).flatMap((address) => {
-    const link = kept[familyOf(address)]?.link;
-    return link === undefined ? [] : [{ netns, link, address }];
-  });
-}
+/** By which the host itself talks through the tunnels. */
+export const insideTunnels = (carriage: Carriage, { first, second }: Tunnels): Addr[] => [
+  ...(first === undefined ? [] : insideOn(carriage, first.link)),
+  ...(second === undefined ? [] : insideOn(carriage, second.link, [6])),
+];
 
 export const vxlan: Driver = {
   name: 'vxlan',
@@ -102,7 +94,7 @@ export const vxlan: Driver = {
     const reached = carriage.remotes.map((remote) => reachByVxlan(carriage, tunnels, remote));
     return {
       link: vxlanDevice(carriage, tunnels),
-      addr: keptAddresses(carriage, tunnels),
+      addr: insideTunnels(carriage, tunnels),
       neigh: reached.flatMap(({ neigh }) => neigh),
       fdb: reached.flatMap(({ fdb }) => fdb),
       route: reached.flatMap(({ route }) => route),

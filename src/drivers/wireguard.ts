@@ -3,11 +3,12 @@
 // a shared device was measured at 0.31 of raw WireGuard, because encapsulated packets cannot use the device's segmentation
 // offload; this way it is 1.0, one header less, and a key only ever opens the networks it belongs to. Peers are hosts;
 // what a peer may send from is what it holds, so the cipher itself keeps hosts from speaking for each other's endpoints.
-import { familyOf, hostPrefix, type Family } from '#model/ip.ts';
+import { familyOf, type Family, hostPrefix } from '#model/ip.ts';
 import { wireguardLink, wireguardPortOf } from '#model/numbers.ts';
-import type { Host, Network, Underlay } from '#model/resources.ts';
+import type { Host, Underlay } from '#model/resources.ts';
 import type { Driver, Overhead, Remote } from './driver.ts';
-import { nodeAddresses, routesTo, underlayOf } from './vxlan.ts';
+import { insideOn, isBeside } from './inside.ts';
+import { routesTo, tunnelledTo, underlayOf } from './vxlan.ts';
 
 /** Outer IP 20 or 40, UDP 8, message header 16, Poly1305 tag 16. */
 export function wireguardOverhead(family: Family): readonly Overhead[] {
@@ -18,9 +19,6 @@ export function wireguardOverhead(family: Family): readonly Overhead[] {
     { what: 'WireGuard authentication tag', bytes: 16 },
   ];
 }
-
-/** Whether the first address of each block is its host's: of small blocks all are for endpoints. */
-const isNodes = ({ present, model }: Network): boolean => present === 'always' && model === 'flannel';
 
 const byHost = (a: { readonly remote: Remote }, b: { readonly remote: Remote }): number => (a.remote.host.id < b.remote.host.id ? -1 : 1);
 
@@ -44,7 +42,8 @@ export const wireguard: Driver = {
   name: 'wireguard',
   overhead: (_network, self) => overheadOn(self.underlay[0]),
   passages: (network) => [{ protocol: 17, port: wireguardPortOf(network.vni), why: `WireGuard of network ${network.name} between hosts` }],
-  plan({ network, netns, self, remotes, others = [], mtu, snapshot }) {
+  plan(carriage) {
+    const { network, netns, self, remotes, others = [], mtu } = carriage;
     const link = wireguardLink(network.vni);
     const port = wireguardPortOf(network.vni);
     const peersOf = (list: readonly Remote[]) =>
@@ -56,8 +55,7 @@ export const wireguard: Driver = {
     const reachable = peersOf(remotes);
     return {
       link: [{ type: 'wireguard', netns, name: link, mtu, alias: `causeway ${network.id} ${network.name}` }],
-      // A peer takes only what a packet's sender holds, so the host itself talks by an address of its blocks, where one is the host's.
-      addr: isNodes(network) ? nodeAddresses({ snapshot, network, self }).map((address) => ({ netns, link, address })) : [],
+      addr: insideOn(carriage, link),
       wireguard: [
         {
           netns,
@@ -68,16 +66,15 @@ export const wireguard: Driver = {
             publicKey,
             endpoint,
             allowed: [
-              ...remote.blocks.map(({ cidr }) => cidr),
-              ...remote.exceptions.map(hostPrefix),
-              // What the peer sends itself comes from there.
-              ...(network.present === 'always' && !isNodes(network) ? remote.host.underlay.map(({ ip }) => hostPrefix(ip)) : []),
+              ...tunnelledTo(remote),
+              // Of programs of the peer's own that choose its address themselves.
+              ...(isBeside(network) ? remote.host.underlay.map(({ ip }) => hostPrefix(ip)) : []),
             ],
           })),
         },
       ],
       route: reachable.flatMap(({ remote }) =>
-        routesTo(remote, netns, () => ({ link, onlink: false, ...narrower(self, remote.host, mtu) })),
+        routesTo(tunnelledTo(remote), netns, () => ({ link, onlink: false, ...narrower(self, remote.host, mtu) })),
       ),
     };
   },
