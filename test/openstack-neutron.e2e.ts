@@ -205,7 +205,7 @@ test("Docker makes such a network with kuryr's options; quotas are told before a
 });
 
 test('a router that knows the blocks carries packets between hosts, and without its routes none pass', { skip }, async () => {
-  await bed.causeway('network', 'create', 'wide', '--model', 'flannel', '--carry', 'routes', '--subnet', '10.90.0.0/16');
+  await bed.causeway('network', 'create', 'wide', '--model', 'routes', '--subnet', '10.90.0.0/16');
   for (const index of [1, 2]) {
     await bed.untilKnown(index, 'wide');
     await bed.run(index, `far${index}`, 'wide');

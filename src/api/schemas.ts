@@ -44,7 +44,7 @@ const meta = {
 
 /** Of a container's port. */
 export const mostGroups = 32;
-export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'calico', 'neutron', 'swarm']);
+export const modelName: Schema<Network['model']> = v.picklist(['overlay', 'flannel', 'calico', 'neutron', 'routes', 'swarm']);
 export const carryName: Schema<Choices['carry']> = v.picklist([
   'vxlan',
   'direct-routing',

@@ -26,11 +26,11 @@ test('groups and subcommands', async () => {
 test('options, of the command and of the root, and their values', async () => {
   assert.deepEqual(await words('network', 'create', '--e'), ['--encrypted']);
   assert.deepEqual(await words('network', 'ls', '--out'), ['--output']);
-  assert.deepEqual(await words('network', 'create', '--model', ''), ['overlay', 'flannel', 'calico', 'neutron', 'swarm']);
+  assert.deepEqual(await words('network', 'create', '--model', ''), ['overlay', 'flannel', 'calico', 'neutron', 'routes', 'swarm']);
   assert.deepEqual(await words('network', 'ls', '--output=j'), ['--output=json']);
   // as bash splits them
   assert.deepEqual(await words('network', 'create', '--model', '=', 'o'), ['overlay']);
-  assert.deepEqual(await words('network', 'create', '--model', '='), ['overlay', 'flannel', 'calico', 'neutron', 'swarm']);
+  assert.deepEqual(await words('network', 'create', '--model', '='), ['overlay', 'flannel', 'calico', 'neutron', 'routes', 'swarm']);
   assert.deepEqual(await words('network', 'create', '--model', '=', 'overlay', '--e'), ['--encrypted']);
 });
 

@@ -8,7 +8,7 @@ import { type Act, collect, completes, done, examples, integer, pairs } from './
 import { poolsOf } from './pool.ts';
 import type { Answer, Session } from './session.ts';
 
-const modelNames: readonly ModelName[] = ['overlay', 'flannel', 'calico', 'neutron', 'swarm'];
+const modelNames: readonly ModelName[] = ['overlay', 'flannel', 'calico', 'neutron', 'routes', 'swarm'];
 const carryNames: readonly CarryName[] = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'routes', 'wireguard'];
 
 interface CreateOptions {

@@ -141,19 +141,15 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
     ],
   },
   routes: {
-    planned: {
-      summary: "Each host's block of pods is a route of the cloud's router.",
-      frontEnds: ['docker', 'kubernetes'],
-    },
     traits: {
       isolation: isOne,
       encryption: no('plain packets'),
       policy: noPolicy,
       addressable: yes("the router of the hosts' network leads to them"),
     },
-    ways: [{ carry: 'routes', as: { model: 'flannel', carry: 'host-gateway' }, isPlain: true, isRouted: true }],
-    pros: ['hosts need not know of each other', 'there by now as a carriage of the model flannel (--carry routes)'],
-    cons: ['packets between hosts may take the way by the router'],
+    ways: [{ carry: 'routes', as: { model: 'routes', carry: 'routes' }, isPlain: true, isRouted: true }],
+    pros: ['hosts need not know of each other'],
+    cons: ['packets between hosts take the way by the router'],
   },
   swarm: {
     traits: {

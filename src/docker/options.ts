@@ -14,7 +14,7 @@ export interface ParsedOptions extends Choices {
   readonly neutron?: Partial<NeutronRequest>;
 }
 
-const models = ['overlay', 'flannel', 'calico', 'neutron'] as const;
+const models = ['overlay', 'flannel', 'calico', 'neutron', 'routes'] as const;
 const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'routes', 'wireguard'] as const;
 
 const readers: Readonly<Record<string, (value: string, key: string) => ParsedOptions>> = {

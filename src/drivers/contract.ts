@@ -23,7 +23,7 @@ export const driverCases: readonly DriverCase[] = [
   { model: 'flannel', carry: 'vxlan' },
   { model: 'flannel', carry: 'direct-routing' },
   { model: 'flannel', carry: 'host-gateway' },
-  { model: 'flannel', carry: 'routes' },
+  { model: 'routes', carry: 'routes' },
   { model: 'flannel', carry: 'wireguard' },
   { model: 'calico', carry: 'bgp-cross-subnet' },
 ];

@@ -66,6 +66,18 @@ export const models: Readonly<Record<ModelName, Model>> = {
     carries: ['address-pairs'],
     frontEnds: ['Docker'],
   },
+  routes: {
+    summary: "One flat network whose large blocks, one for each host, are routes of the hosts' own router (on Neutron: extra routes).",
+    choices: {
+      attach: 'routed',
+      domain: 'host',
+      address: { blockLength4: 24, blockLength6: 112, blocksPerHost: 1, borrow: false },
+      carry: 'routes',
+      guard: 'open',
+    },
+    carries: ['routes'],
+    frontEnds: ['Docker'],
+  },
   swarm: {
     summary: "Docker's built-in overlay driver on a Swarm, created and observed by Causeway.",
     choices: {

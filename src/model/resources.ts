@@ -70,7 +70,7 @@ export interface HostStatus {
   readonly paths?: Paths;
 }
 
-export type ModelName = 'overlay' | 'flannel' | 'calico' | 'neutron' | 'swarm';
+export type ModelName = 'overlay' | 'flannel' | 'calico' | 'neutron' | 'routes' | 'swarm';
 export type CarryName =
   | 'vxlan'
   | 'direct-routing'
