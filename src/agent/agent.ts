@@ -59,8 +59,8 @@ export interface AgentOptions {
   readonly log: Log;
   readonly underlay: () => Underlay[];
   readonly hostRoutes: () => HostRoutes;
-  /** Public key of this host, if it can do WireGuard. */
-  readonly publicKey?: string | undefined;
+  /** Public keys of this host, as it tells them. */
+  readonly keys?: Pick<Report, 'wireguard' | 'talkKey'>;
   readonly features: Readonly<Record<string, boolean | string>>;
   readonly newId: () => string;
   /** Names the time since the machine was last switched on. */
@@ -445,7 +445,7 @@ export class Agent implements AsyncDisposable {
 
   /** Tells the controllers who and how we are; and notices when the underlay has changed. */
   async #report(): Promise<void> {
-    const { controller, generation, version, publicKey, hostRoutes, features, prober, log } = this.#options;
+    const { controller, generation, version, keys, hostRoutes, features, prober, log } = this.#options;
     const ready = this.#isReady();
     this.#saidReady = ready;
     try {
@@ -454,7 +454,7 @@ export class Agent implements AsyncDisposable {
       const report: Report = {
         generation,
         underlay: this.#underlay,
-        ...(publicKey === undefined ? {} : { wireguard: { publicKey } }),
+        ...keys,
         agentVersion: version,
         status: {
           ready,

@@ -7,6 +7,7 @@ import { elected } from '#drivers/announce.ts';
 import type { VirtualAddress } from '#drivers/virtual.ts';
 import { type Ip, parseIp } from '#model/ip.ts';
 import { isFault } from '#model/fault.ts';
+import type { SealedTalk } from './sealed-talk.ts';
 
 export interface VirtualAddressesOptions {
   readonly host: () => string;
@@ -14,6 +15,9 @@ export interface VirtualAddressesOptions {
   readonly able: () => readonly VirtualAddress[];
   /** Whether the kernel has it; asked once, at the beginning. */
   readonly held: () => ReadonlySet<Ip>;
+  readonly talk: Pick<SealedTalk, 'seal' | 'open'>;
+  /** Whether there is something to hear or to say. */
+  readonly listen: (isOn: boolean) => void;
   readonly send: (to: Ip, text: string) => void;
   /** The host is to have others than before. */
   readonly changed: () => void;
@@ -28,7 +32,6 @@ export const turnMs = 500;
 /** So many turns may be lost, or an agent may be so long in restarting, before its addresses move. */
 export const silenceMs = 3_000;
 const mostHeard = 64;
-const beginning = 'causeway.virtual.1';
 
 interface Heard {
   readonly at: number;
@@ -41,9 +44,10 @@ export class VirtualAddresses {
   readonly #heard = new Map<string, Heard>();
   /** Since when this host could have it. */
   readonly #since = new Map<Ip, number>();
-  /** Whom something was told at last. */
-  #told = new Set<Ip>();
+  /** Whom something was told at last, by host. */
+  #told: ReadonlyMap<string, Ip> = new Map();
   #said = '';
+  #isQuiet = true;
   #held: ReadonlySet<Ip> | undefined;
   #carried: ReadonlySet<Ip> = new Set();
 
@@ -53,8 +57,11 @@ export class VirtualAddresses {
 
   /** Of those, the ones that this host is to have now. */
   carried(): ReadonlySet<Ip> {
+    return this.#choose(this.#options.able());
+  }
+
+  #choose(addresses: readonly VirtualAddress[]): ReadonlySet<Ip> {
     const { log } = this.#options;
-    const addresses = this.#options.able();
     this.#notice(addresses);
     const carried = new Set(addresses.filter((one) => this.#isMine(one)).map(({ ip }) => ip));
     for (const ip of carried) if (!this.#carried.has(ip)) log({ ip }, 'this host has the virtual address now');
@@ -65,30 +72,44 @@ export class VirtualAddresses {
 
   /** Every so often, and when facts have changed. */
   turn(): void {
+    this.#turn(this.#options.able());
+  }
+
+  #turn(addresses: readonly VirtualAddress[]): void {
     const before = this.#carried;
-    const addresses = this.#options.able();
+    const isQuiet = addresses.length === 0;
+    // Not before the others have been told that there is nothing more.
+    this.#options.listen(!(isQuiet && this.#isQuiet));
+    this.#isQuiet = isQuiet;
     this.#tell(addresses);
-    if (addresses.length === 0 && before.size === 0) return;
-    const now = this.carried();
+    if (isQuiet && before.size === 0) return;
+    const now = this.#choose(addresses);
     if (now.size !== before.size || [...now].some((ip) => !before.has(ip))) this.#options.changed();
   }
 
   /** Tells only when it is news. */
   touch(): void {
-    if (wordsOf(this.#options.able()) !== this.#said) this.turn();
+    const addresses = this.#options.able();
+    if (wordsOf(addresses) !== this.#said) this.#turn(addresses);
   }
 
-  /** What came in; from whom else is nobody's word. */
+  /** What came in; what those with whom this host shares addresses have not said themselves, and now, is nobody's word. */
   heard(from: Ip, text: string): void {
     const addresses = this.#options.able();
     const host = addresses.flatMap(({ others }) => [...others]).find(([, address]) => address === from)?.[0];
-    const able = host === undefined ? undefined : parsed(text);
-    if (host === undefined || able === undefined) return;
+    const opened = host === undefined ? undefined : this.#options.talk.open(host, text);
+    if (host === undefined || opened === undefined) return;
+    if ('stale' in opened) {
+      this.#send(host, from, { words: wordsOf(addresses), session: opened.stale });
+      return;
+    }
+    const able = parsed(opened.words);
+    if (able === undefined) return;
     const come = addresses.filter(({ ip, others }) => others.has(host) && able.has(ip) && !this.#hears(host, ip));
     const gone = addresses.some(({ ip }) => !able.has(ip) && this.#hears(host, ip));
     this.#heard.set(host, { at: this.#options.now(), able });
     if (come.length === 0 && !gone) return;
-    this.turn();
+    this.#turn(addresses);
     for (const { ip } of come) if (this.#carried.has(ip)) this.#options.anew(ip);
   }
 
@@ -120,19 +141,24 @@ export class VirtualAddresses {
   /** Also those whom nothing concerns any more, once. */
   #tell(addresses: readonly VirtualAddress[]): void {
     const words = wordsOf(addresses);
-    const to = new Set(addresses.flatMap(({ others }) => [...others.values()]));
-    for (const ip of new Set([...to, ...this.#told])) this.#options.send(ip, words);
+    const to = new Map(addresses.flatMap(({ others }) => [...others]));
+    for (const [host, ip] of new Map([...this.#told, ...to])) this.#send(host, ip, { words });
     this.#told = to;
     this.#said = words;
   }
+
+  #send(host: string, ip: Ip, { words, session }: { readonly words: string; readonly session?: string }): void {
+    const sealed = this.#options.talk.seal(host, words, session);
+    if (sealed !== undefined) this.#options.send(ip, sealed);
+  }
 }
 
-const wordsOf = (addresses: readonly VirtualAddress[]): string => [beginning, ...addresses.map(({ ip }) => ip)].join(' ');
+const wordsOf = (addresses: readonly VirtualAddress[]): string => addresses.map(({ ip }) => ip).join(' ');
 
 /** undefined: it is not what hosts say. */
 function parsed(text: string): ReadonlySet<Ip> | undefined {
-  const [first, ...words] = text.split(' ');
-  if (first !== beginning || words.length > mostHeard) return undefined;
+  const words = text === '' ? [] : text.split(' ');
+  if (words.length > mostHeard) return undefined;
   try {
     return new Set(words.map((word) => parseIp(word)));
   } catch (error) {

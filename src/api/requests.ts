@@ -212,6 +212,7 @@ export interface Report {
   readonly generation: number;
   readonly underlay: readonly Underlay[];
   readonly wireguard?: NonNullable<Host['wireguard']>;
+  readonly talkKey?: string | undefined;
   readonly agentVersion: string;
   /** `seenAt` is the controller's to say; it may be given and is not looked at. */
   readonly status: Omit<HostStatus, 'seenAt'> & { readonly seenAt?: string };
@@ -224,6 +225,7 @@ export const report: Schema<Report> = v.strictObject({
   generation: field.count,
   underlay: field.listOf(underlay, 16),
   wireguard: optional(wireguard),
+  talkKey: optional(field.publicKey),
   agentVersion: field.line,
   status: v.strictObject({ ...ownStatus, seenAt: optional(v.string()) }),
   routes: field.listOf(field.cidr, 4096),

@@ -118,6 +118,7 @@ const host: Schema<Host> = v.strictObject({
   generation: field.count,
   underlay: field.listOf(underlay, 16),
   wireguard: optional(wireguard),
+  talkKey: optional(field.publicKey),
   carrying: optional(carrying),
   agentVersion: field.line,
   status: v.strictObject({ ...ownStatus, seenAt: field.timestamp }),

@@ -246,7 +246,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     now: () => performance.now(),
     changes: () => kinds.othersTables,
   });
-  const moves = moving({ kinds, agent: () => agent, log, closing });
+  const moves = moving({ kinds, agent: () => agent, state: options.state, log, closing });
   const learned = closing.use(
     new LearnedRoutes({
       list: () => learnedRoutes(kinds.sockets.of('')),
@@ -282,7 +282,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       leakMs: options.leakMs,
       underlay: context.underlay,
       hostRoutes: () => hostRoutes(foundRoutes(kinds), addressesOf(agent.view.snapshot.hosts.values())),
-      publicKey,
+      keys: { talkKey: moves.talkKey, ...(publicKey === undefined ? {} : { wireguard: { publicKey } }) },
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
       informed: () => names.update(agent.facts, namedNetworks(agent)),
       applied: (desired, outcome) => {

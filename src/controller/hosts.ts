@@ -15,11 +15,12 @@ import { judgePaths } from './judged-paths.ts';
 import { checkMatch, checkUnchanged } from './replace.ts';
 
 /** What other hosts need of a host; the rest of a report changes all the time and is for people. */
-export const hostFacts = ({ index, generation, underlay, wireguard, labels, agentVersion }: Host): unknown => ({
+export const hostFacts = ({ index, generation, underlay, wireguard, talkKey, labels, agentVersion }: Host): unknown => ({
   index,
   generation,
   underlay,
   wireguard,
+  talkKey,
   labels,
   agentVersion,
 });
@@ -43,11 +44,12 @@ export function reportHost(control: Control, principal: Principal, name: string,
     const speaker = control.speakers.takeOver(control, self, { entry: await control.store.get(keys.speaker(name)), host: found });
     const double = control.speakers.double(control.now(), name);
     const judged = judgePaths(control, report.status.paths);
-    const { wireguard: _, ...rest } = found;
+    const { wireguard: _, talkKey: _talkKey, ...rest } = found;
     const next: Host = {
       ...rest,
       underlay: report.underlay,
       ...(report.wireguard === undefined ? {} : { wireguard: report.wireguard }),
+      ...(report.talkKey === undefined ? {} : { talkKey: report.talkKey }),
       agentVersion: report.agentVersion,
       status: {
         ...report.status,

@@ -1,6 +1,6 @@
-// Keys of WireGuard: X25519 (RFC 7748), written in base64 as wg(8) does. A private key stays on its host, in one file that
+// Keys of hosts, WireGuard's and others: X25519 (RFC 7748), written in base64 as wg(8) does. A private key stays on its host, in one file that
 // only its owner can read.
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { Fault } from '#model/fault.ts';
 
@@ -11,6 +11,8 @@ export interface KeyPair {
 
 // DER of a PKCS #8 X25519 private key (RFC 8410, section 7) up to the 32 bytes themselves.
 const pkcs8Prefix = Buffer.from('302e020100300506032b656e04220420', 'hex');
+// The same of a public one (RFC 8410, section 4).
+const spkiPrefix = Buffer.from('302a300506032b656e032100', 'hex');
 
 const rawPart = (key: KeyObject, part: 'd' | 'x'): string =>
   Buffer.from(key.export({ format: 'jwk' })[part] ?? '', 'base64url').toString('base64');
@@ -24,15 +26,25 @@ export function generateKeyPair(): KeyPair {
 /** The 32 bytes of a key in base64. Fault `corrupt`. */
 export function keyBytes(key: string): Buffer {
   const bytes = Buffer.from(key, 'base64');
-  if (bytes.length !== 32 || bytes.toString('base64') !== key)
-    throw new Fault('corrupt', 'Cannot read a WireGuard key: not 32 bytes of base64');
+  if (bytes.length !== 32 || bytes.toString('base64') !== key) throw new Fault('corrupt', 'Cannot read a key: not 32 bytes of base64');
   return bytes;
 }
 
+const readPrivate = (privateKey: string): KeyObject =>
+  createPrivateKey({ key: Buffer.concat([pkcs8Prefix, keyBytes(privateKey)]), format: 'der', type: 'pkcs8' });
+
 /** The public key that goes with a private one. Fault `corrupt`. */
-export function publicKeyOf(privateKey: string): string {
-  const key = createPrivateKey({ key: Buffer.concat([pkcs8Prefix, keyBytes(privateKey)]), format: 'der', type: 'pkcs8' });
-  return rawPart(createPublicKey(key), 'x');
+export const publicKeyOf = (privateKey: string): string => rawPart(createPublicKey(readPrivate(privateKey)), 'x');
+
+/** What the owners of the two keys have in common (RFC 7748, section 6.1); undefined where the public key is one of no use. Fault `corrupt`. */
+export function sharedSecret(privateKey: string, publicKey: string): Buffer | undefined {
+  const theirs = createPublicKey({ key: Buffer.concat([spkiPrefix, keyBytes(publicKey)]), format: 'der', type: 'spki' });
+  try {
+    return diffieHellman({ privateKey: readPrivate(privateKey), publicKey: theirs });
+  } catch {
+    // A point of low order: OpenSSL refuses what everybody could know.
+    return undefined;
+  }
 }
 
 /**
@@ -52,7 +64,7 @@ export function loadKeyPair(path: string): KeyPair {
     const privateKey = text.trim();
     return { privateKey, publicKey: publicKeyOf(privateKey) };
   } catch (cause) {
-    throw new Fault('corrupt', `Cannot read the WireGuard key in ${path}`, {
+    throw new Fault('corrupt', `Cannot read the key in ${path}`, {
       cause,
       hint: `Restore ${path}, or remove it to get a new key`,
     });

@@ -38,6 +38,8 @@ export interface Host extends Meta {
   /** Base64 X25519 public key; absent while the host cannot do WireGuard. */
   /** `port`: where its device for a network listens, when that is not the one that follows from the network. */
   readonly wireguard?: { readonly publicKey: string; readonly port?: number };
+  /** Base64 X25519 public key by which other hosts know its datagrams. */
+  readonly talkKey?: string;
   /** Where hosts may differ in how they carry a network; absent: all of them do as the network says. */
   readonly carrying?: Carrying;
   readonly agentVersion: string;
