@@ -8,7 +8,7 @@ import type { Block, Network } from '#model/resources.ts';
 import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
-import { type Balanced, type CloudPlan, type CloudState, trunkOf } from './plan.ts';
+import { type Balanced, type CloudPlan, type CloudState, hostPorts, trunkOf } from './plan.ts';
 import { chooseVlan } from './pools.ts';
 import { sentence } from './sentences.ts';
 import type { PlacedVirtual } from './virtual.ts';
@@ -177,7 +177,7 @@ export class Keeper {
   #placed(block: Block, state: CloudState): Block {
     const facts = this.#facts();
     const host = facts.hosts.find(({ id }) => id === block.host)?.name ?? block.host;
-    const trunk = trunkOf(host, this.#wish(), state);
+    const trunk = trunkOf(hostPorts(this.#wish(), state)(host));
     if (trunk !== undefined) {
       const others = facts.blocks.filter((one) => one.host === block.host);
       return { ...block, vlan: chooseVlan(block.cidr, trunk, others) };

@@ -149,8 +149,9 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
   const problems: Problem[] = [];
   const made = wish.groups.filter(({ name }) => !kept.has(name));
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
-  const { balancers, floating, virtual } = exposedBy(wish, state);
-  const ports = portSteps(withPairs(wish, virtual), state, problems);
+  const portOf = hostPorts(wish, state);
+  const { balancers, floating, virtual } = exposedBy(wish, state, portOf);
+  const ports = portSteps(withPairs(wish, virtual), { ...state, portOf }, problems);
   const troubles = [...balancers.problems, ...floating.problems];
   for (const text of [...virtual.problems, ...troubles.map((one) => one.text)]) problems.push({ text, blocks: 'nothing' });
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
@@ -162,8 +163,8 @@ export function planCloud(wish: Wish, state: CloudState): CloudPlan {
         text: `Network ${network} is carried by a router, and none is named: use --routes, with a controller --cloud-routes`,
         blocks: 'routes',
       });
-  const pooled = poolSteps({ name: wish.name, ports: wish.ports, trunkOf: (host) => trunkOf(host, wish, state) }, state.ports);
-  for (const text of trunkTroubles(wish, state)) problems.push({ text, blocks: 'sub-ports' });
+  const pooled = poolSteps({ name: wish.name, ports: wish.ports, trunkOf: (host) => trunkOf(portOf(host)) }, state.ports);
+  for (const text of trunkTroubles(wish, portOf)) problems.push({ text, blocks: 'sub-ports' });
   const steps: Step[] = [
     ...floating.releases,
     ...balancers.removals,
@@ -234,13 +235,13 @@ function rulesOf(wished: WishedGroup, found: SecurityGroup | undefined, hosts: s
   };
 }
 
-function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep[] {
+function portSteps(wish: Wish, state: CloudState & { readonly portOf: PortOf }, problems: Problem[]): PortStep[] {
   const { kept, spare } = ourGroups(wish, state.groups);
   const ids = new Set([...kept.values(), ...spare].map(({ id }) => id));
   const steps: PortStep[] = [];
   const used = new Set<string>();
   for (const wished of wish.ports) {
-    const found = findPort(wished, state);
+    const found = state.portOf(wished.host);
     if (typeof found === 'string') {
       problems.push({ text: found, blocks: 'all' });
       continue;
@@ -268,15 +269,18 @@ function portSteps(wish: Wish, state: CloudState, problems: Problem[]): PortStep
 }
 
 /** Load balancers, addresses that move, and floating IPs, also those that lead to either. */
-function exposedBy(wish: Wish, state: CloudState): { balancers: BalancerPlan; floating: FloatingPlan; virtual: VirtualPlan } {
+function exposedBy(
+  wish: Wish,
+  state: CloudState,
+  portOf: PortOf,
+): { balancers: BalancerPlan; floating: FloatingPlan; virtual: VirtualPlan } {
   const tag = tagOf(wish.name);
-  const hostPort = (host: string): NeutronPort | string => portOf(host, wish, state);
-  const balancers = balancerPlan(wish.balancers, state.balancers, { name: wish.name, tag, portOf: hostPort, providers: state.providers });
+  const balancers = balancerPlan(wish.balancers, state.balancers, { name: wish.name, tag, portOf, providers: state.providers });
   const { name, ports: wished } = wish;
-  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf: hostPort });
+  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf });
   const portOfAny = (host: string): NeutronPort | string => {
     const id = balancers.ports.get(host) ?? virtual.ports.get(host);
-    if (id === undefined) return hostPort(host);
+    if (id === undefined) return portOf(host);
     return state.ports.find((port) => port.id === id) ?? `port ${id} of ${host} is not among the project's`;
   };
   const isOurs = (port: NeutronPort): boolean => port.tags.includes(tag) || isVirtual(name, port);
@@ -289,20 +293,27 @@ const withPairs = (wish: Wish, { pairs }: VirtualPlan): Wish => ({
   ports: wish.ports.map((port) => ({ ...port, blocks: [...port.blocks, ...(pairs.get(port.host) ?? [])] })),
 });
 
-function portOf(host: string, { ports }: Wish, state: CloudState): NeutronPort | string {
-  const wished = ports.find((one) => one.host === host);
-  return wished === undefined ? `host ${host} is not known` : findPort(wished, state);
+/** A host's port, or why there is none to speak of. */
+type PortOf = (host: string) => NeutronPort | string;
+
+/** Each is looked for once, among all that the project has. */
+export function hostPorts({ ports }: Wish, state: Pick<CloudState, 'ports' | 'instances'>): PortOf {
+  const wished = new Map(ports.map((one) => [one.host, one]));
+  const known = new Map<string, NeutronPort | string>();
+  return (host) => {
+    const one = wished.get(host);
+    const found = known.get(host) ?? (one === undefined ? `host ${host} is not known` : findPort(one, state));
+    known.set(host, found);
+    return found;
+  };
 }
 
 /** Undefined also where the host's port is not found, which is told elsewhere. */
-export function trunkOf(host: string, wish: Wish, state: CloudState): NeutronPort['trunk'] {
-  const port = portOf(host, wish, state);
-  return typeof port === 'string' ? undefined : port.trunk;
-}
+export const trunkOf = (port: NeutronPort | string): NeutronPort['trunk'] => (typeof port === 'string' ? undefined : port.trunk);
 
-function trunkTroubles(wish: Wish, state: CloudState): string[] {
+function trunkTroubles(wish: Wish, portOf: PortOf): string[] {
   return wish.ports
-    .filter(({ host, tagged = [] }) => tagged.length > 0 && trunkOf(host, wish, state) === undefined)
+    .filter(({ host, tagged = [] }) => tagged.length > 0 && trunkOf(portOf(host)) === undefined)
     .map(
       ({ host }) =>
         `The port of host ${host} is no parent of a trunk any more, and its containers' ports were sub-ports: make it one again`,
