@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Client } from '#api/client.ts';
 import { makeBlock, makeEndpoint, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
-import { Fault, type FaultCode } from '#model/fault.ts';
+import { Fault, type FaultCode, isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import { ipamHostLabel } from '#model/numbers.ts';
 import type { Block, Network } from '#model/resources.ts';
@@ -90,6 +90,24 @@ test('where one engine counts addresses up from the start, the others claim from
     [await prefers({}), await prefers({ [ipamHostLabel]: 'host-1' }), await prefers({ [ipamHostLabel]: 'host-2' })],
     ['low', 'low', 'high'],
   );
+});
+
+test('of a network whose containers are ports of a cloud a claim takes its time, but not so long that an engine gives up without a word', async () => {
+  const slow: unknown[] = [];
+  const calls = {
+    claimBlock(_request: unknown, options?: { readonly isSlow?: true }) {
+      slow.push(options?.isSlow);
+      return options?.isSlow === true ? refuse('timeout') : Promise.resolve(block);
+    },
+  };
+  const ask = (of: Network): Promise<Block> => controller(calls, of).addresses.claimBlock({ network: network.id, pool: pool.id });
+  assert.equal(await ask(network), block);
+  await assert.rejects(ask({ ...network, neutron: { network: 'n', subnet: 's' } }), (error) => {
+    assert.ok(isFault(error, 'timeout'));
+    assert.match(error.message, /still making this host's ports of network net-/);
+    return true;
+  });
+  assert.deepEqual(slow, [undefined, true]);
 });
 
 test('a loan is read out of its block', async () => {

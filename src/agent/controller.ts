@@ -41,6 +41,13 @@ function networksOf(client: Client): ClusterNetworks {
   };
 }
 
+/** The claim goes on in the controller, and its ports come with the next snapshot. */
+const stillMaking = ({ name }: Network, cause: unknown): Fault =>
+  new Fault('timeout', `The cloud is still making this host's ports of network ${name}`, {
+    cause,
+    hint: 'Try again in a moment: they are used as soon as they are there',
+  });
+
 type NetworkOf = (id: string) => Network | undefined;
 
 /** The loan in its block's record. Fault `not-found` when it is gone by now. */
@@ -59,16 +66,12 @@ function addressesOf(client: Client, host: string, network: NetworkOf): ClusterA
       const of = network(id);
       const chooser = of?.labels[ipamHostLabel] ?? host;
       try {
-        return await client.claimBlock({
-          network: id,
-          pool,
-          host,
-          prefer: chooser === host ? 'low' : 'high',
-          ...(ip === undefined ? {} : { ip }),
-          // Elsewhere it says nothing, and an older controller does not know it.
-          ...(of?.neutron === undefined || has === undefined ? {} : { has }),
-        });
+        const asked = { network: id, pool, host, prefer: chooser === host ? 'low' : 'high', ...(ip === undefined ? {} : { ip }) } as const;
+        if (of?.neutron === undefined) return await client.claimBlock(asked);
+        // Elsewhere it says nothing, and an older controller does not know it.
+        return await client.claimBlock({ ...asked, ...(has === undefined ? {} : { has }) }, { isSlow: true });
       } catch (error) {
+        if (of?.neutron !== undefined && isFault(error, 'timeout')) throw stillMaking(of, error);
         if (ip === undefined || !isFault(error, 'exists')) throw error;
         const holder = (await blocksOf(id, pool)).find((block) => contains(block.cidr, ip));
         if (holder === undefined) throw error;
