@@ -111,10 +111,10 @@ export class Machines implements AsyncDisposable {
       await cluster.startWithoutNetwork();
       await Promise.all(hosts.map((host) => this.#options.prepare(host)));
     } else if (order.wish === 'upgrade') {
-      for (const host of hosts) await this.cluster(id).restartKubelet(host);
+      await Promise.all(hosts.map((host) => this.cluster(id).restartKubelet(host)));
     } else {
       this.#clusters.delete(id);
-      for (const host of [controller, ...hosts]) await this.#wipe(host);
+      await Promise.all([controller, ...hosts].map((host) => this.#wipe(host)));
       rmSync(join(labDisk(this.#lab.name), 'kubernetes'), { recursive: true, force: true });
     }
     return `https://${controller.address}:6443`;

@@ -48,7 +48,10 @@ export async function startBroker(host: Host): Promise<void> {
   await until('RabbitMQ to listen', async () => (await host.exec(probe, { anyStatus: true })).status === 0, patient);
 }
 
-/** How often Magnum looks at health it takes from its defaults: its configuration is read too late for that. */
+/**
+ * How often Magnum looks at health it takes from its defaults: its configuration is read too late for that. How often it looks what
+ * has become of the machines is in its code: every ten seconds, which every creation, upgrade and removal would be waited for.
+ */
 const conductorMain = (config: string): string =>
   [
     'import sys',
@@ -57,6 +60,8 @@ const conductorMain = (config: string): string =>
     `sys.argv = ['magnum-conductor', '--config-file', '${config}']`,
     'import magnum.conf',
     "magnum.conf.CONF.set_default('health_polling_interval', 3, group='kubernetes')",
+    'from magnum.service.periodic import MagnumPeriodicTasks',
+    "MagnumPeriodicTasks._periodic_spacing['sync_cluster_status'] = 1",
     'from magnum.cmd.conductor import main',
     'sys.exit(main())',
   ].join('\n');

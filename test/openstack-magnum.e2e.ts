@@ -238,7 +238,7 @@ test(
     await templateOf('bad', `causeway_image=${imageRepository}:absent`);
     await templateOf('next', `causeway_image=${nextImage}`);
     const words = /taken back, as the cluster did not become well/;
-    assert.notEqual(await refused(words, 'network', 'upgrade', 'web', '--template', 'bad', '--timeout', '20s'), 0);
+    assert.notEqual(await refused(words, 'network', 'upgrade', 'web', '--template', 'bad', '--timeout', '10s'), 0);
     await until('the agents of before', async () => (await agentImages()) === `${defaultImage} ${defaultImage}`, patient);
     await talk();
     await ask('network', 'upgrade', 'web', '--template', 'next');
