@@ -20,7 +20,7 @@ import type {
 import { eachTag, fitted, isPlain, pairsOf, pairsOfTags, pairText, rangeOf, rangesOfTags, rangeTag, tagOf } from './pairs.ts';
 import { isPooled, poolSteps, type PooledStep } from './pools.ts';
 import { forecastOf, type PortForecast, quotasOf, type QuotaUse } from './quotas.ts';
-import { isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
+import { carriedOnly, isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
 import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
 
 /** What of a cloud matters here. */
@@ -143,14 +143,15 @@ export function ourGroups(wish: Wish, groups: readonly SecurityGroup[]): { kept:
   return { kept, spare };
 }
 
-export function planCloud(wish: Wish, state: CloudState): CloudPlan {
+export function planCloud(asked: Wish, state: CloudState): CloudPlan {
+  const portOf = hostPorts(asked, state);
+  const { balancers, floating, virtual } = exposedBy(asked, state, portOf);
+  const wish = carriedOnly(asked, virtual);
   const { kept, spare } = ourGroups(wish, state.groups);
   const hosts = kept.get(wish.name)?.id;
   const problems: Problem[] = [];
   const made = wish.groups.filter(({ name }) => !kept.has(name));
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
-  const portOf = hostPorts(wish, state);
-  const { balancers, floating, virtual } = exposedBy(wish, state, portOf);
   const ports = portSteps(withPairs(wish, virtual), { ...state, portOf }, problems);
   const troubles = [...balancers.problems, ...floating.problems];
   for (const text of [...virtual.problems, ...troubles.map((one) => one.text)]) problems.push({ text, blocks: 'nothing' });

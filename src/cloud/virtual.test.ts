@@ -81,6 +81,33 @@ test('a port is made, its address is a pair of the ports of all hosts that have 
   ]);
 });
 
+/** Groups of exposures, their ports, and on how many ports they are. */
+const opened = ({ state: { groups, ports } }: { state: CloudState }): string[] =>
+  groups
+    .filter(({ name }) => name.startsWith('cw-exposed'))
+    .map(
+      ({ id, name, rules: own }) =>
+        `${name} ${own.map(({ portMin }) => portMin).join()} ${ports.filter((one) => one.groups.includes(id)).length}`,
+    );
+
+test('of many hosts with the container only those that may have the address open the port', () => {
+  const all = settle(wished([exposure('a')], [1, 2, 3, 4, 5, 6]), open());
+  assert.deepEqual(
+    opened(all),
+    [1, 2, 3, 4].map((index) => `cw-exposed-host-${index} 8080 1`),
+  );
+  assert.equal(all.plan.placed[0]?.hosts.length, 4);
+  const plain = exposure('b', { port: 443, hostPort: 8443 });
+  const { virtualIp: _, ...b } = plain;
+  const both = settle(wished([exposure('a'), b], [1, 2, 3, 4, 5, 6]), all.state);
+  assert.deepEqual(
+    opened(both).map((text) => text.split(' ')[1]),
+    ['8080,8443', '8080,8443', '8080,8443', '8080,8443', '8443', '8443'],
+  );
+  const less = settle(wished([exposure('a')], [1, 3, 5]), both.state);
+  assert.deepEqual(opened(less), ['cw-exposed-host-1 8080 1', 'cw-exposed-host-3 8080 1', 'cw-exposed-host-5 8080 1']);
+});
+
 /** Of the hosts' group. */
 const rules = (wish: Wish): string[] =>
   wish.groups

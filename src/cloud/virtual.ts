@@ -6,7 +6,15 @@ import { hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { fitted } from './pairs.ts';
 import { deviceOf } from './pools.ts';
-import type { WishedBlock, WishedFloatingIp, WishedPort, WishedVirtual } from './wish.ts';
+import {
+  exposedName,
+  type Wish,
+  type WishedBlock,
+  type WishedFloatingIp,
+  type WishedGroup,
+  type WishedPort,
+  type WishedVirtual,
+} from './wish.ts';
 
 export const virtualOwner = 'causeway:virtual';
 /** Enough to outlive some; each has the address as a pair, of which a port takes few. */
@@ -41,6 +49,8 @@ export interface PlacedVirtual {
 export interface VirtualPlan {
   readonly made: readonly VirtualStep[];
   readonly left: readonly VirtualStep[];
+  /** Keys of addresses that a host may have, by name of the host. */
+  readonly carried: ReadonlyMap<string, ReadonlySet<string>>;
   /** Pairs of the hosts' ports, by name of the host: blocks of one address each, which are never joined. */
   readonly pairs: ReadonlyMap<string, readonly WishedBlock[]>;
   readonly placed: readonly PlacedVirtual[];
@@ -67,6 +77,7 @@ export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): 
   const ours = ports.filter((port) => isVirtual(name, port)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
   const kept = new Set<NeutronPort>();
   const made: VirtualStep[] = [];
+  const carried = new Map<string, Set<string>>();
   const pairs = new Map<string, WishedBlock[]>();
   const placed: PlacedVirtual[] = [];
   const floating: WishedFloatingIp[] = [];
@@ -79,6 +90,7 @@ export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): 
     problems.push(...troubles.map((trouble) => `Exposures of ${wished.what}: ${trouble}`));
     const [first] = hosts;
     if (first === undefined) continue;
+    for (const { host } of hosts) carried.set(host, (carried.get(host) ?? new Set()).add(wished.key));
     if (port === undefined || ip === undefined) {
       const { networkId: network, addresses } = first.port;
       const subnet = addresses.find((one) => one.ip === first.address)?.subnetId ?? '';
@@ -94,7 +106,19 @@ export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): 
     placed.push(...wished.exposures.map((exposure) => ({ exposure, ip: parseIp(ip), hosts: ids })));
   }
   const left = ours.filter((port) => !kept.has(port)).map((port): VirtualStep => ({ type: 'remove-virtual-port', port }));
-  return { made, left, pairs, placed, floating, ports: places, problems };
+  return { made, left, carried, pairs, placed, floating, ports: places, problems };
+}
+
+/** Without what opens hosts for an address that they are not to have. */
+export function carriedOnly(wish: Wish, { carried }: VirtualPlan): Wish {
+  const hostOf = new Map(wish.ports.map(({ host }) => [exposedName(wish.name, host), host]));
+  const groups = wish.groups.flatMap((group): WishedGroup[] => {
+    const has = carried.get(hostOf.get(group.name) ?? '');
+    const rules = group.rules.filter(({ virtual }) => virtual === undefined || has?.has(virtual) === true);
+    return rules.length === 0 ? [] : [{ ...group, rules }];
+  });
+  const names = new Set(groups.map(({ name }) => name));
+  return { ...wish, groups, ports: wish.ports.map((port) => ({ ...port, groups: port.groups.filter((name) => names.has(name)) })) };
 }
 
 interface Carrier {

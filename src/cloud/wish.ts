@@ -31,6 +31,8 @@ export interface WishedRule {
   /** `hosts`: members of the hosts' group; absent: everybody. */
   readonly remote?: 'hosts' | Cidr | undefined;
   readonly why: string;
+  /** Key of the address that moves between hosts, for which alone it is. */
+  readonly virtual?: string;
 }
 
 export interface WishedGroup {
@@ -228,7 +230,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   };
 }
 
-const exposedName = (name: string, host: string): string => `${name}-exposed-${host}`;
+export const exposedName = (name: string, host: string): string => `${name}-exposed-${host}`;
 
 function bySort(all: readonly WishedBlock[]): Pick<WishedPort, 'blocks' | 'tagged'> {
   const tagged = all.flatMap(({ vlan, ...block }) => (vlan === undefined ? [] : [{ ...block, vlan }]));
@@ -346,9 +348,11 @@ const floatingOf = (facts: CloudFacts): WishedFloatingIp[] =>
       : [{ id, kind: 'Exposure', name, wanted, hosts: targetsOf(exposure, facts) }];
   });
 
+const keyOfVirtual = ({ network, endpoint }: Exposure): string => `${network}.${endpoint}`;
+
 function virtualOf(facts: CloudFacts): WishedVirtual[] {
   const wanted = facts.exposures.filter(({ virtualIp, loadBalancer }) => virtualIp !== undefined && loadBalancer === undefined);
-  const together = Map.groupBy(wanted, ({ network, endpoint }) => `${network}.${endpoint}`);
+  const together = Map.groupBy(wanted, keyOfVirtual);
   return [...together.keys()].toSorted().flatMap((key): WishedVirtual[] => {
     const exposures = together.get(key) ?? [];
     const [first] = exposures;
@@ -434,8 +438,10 @@ function nodePortRules({ nodePorts = [], services = [] }: CloudFacts, families: 
   return fewest([...opened, ...balanced]);
 }
 
+/** Of several with one meaning the last counts: one that is not for an address that moves. */
 function openingsOf(facts: CloudFacts): { host: string; rule: WishedRule }[] {
-  return facts.exposures.flatMap((exposure) => hostsOf(exposure, facts).flatMap((host) => openingsOn(host, exposure)));
+  const all = facts.exposures.flatMap((exposure) => hostsOf(exposure, facts).flatMap((host) => openingsOn(host, exposure)));
+  return all.toSorted((a, b) => Number(a.rule.virtual === undefined) - Number(b.rule.virtual === undefined));
 }
 
 function openingsOn(host: Host, exposure: Exposure): { host: string; rule: WishedRule }[] {
@@ -447,6 +453,7 @@ function openingsOn(host: Host, exposure: Exposure): { host: string; rule: Wishe
     port: exposure.hostPort,
     remote,
     why,
+    ...(exposure.virtualIp === undefined || exposure.loadBalancer !== undefined ? {} : { virtual: keyOfVirtual(exposure) }),
   });
   const families = new Set(host.underlay.map(({ ip }) => familyOf(ip)));
   const rules =
