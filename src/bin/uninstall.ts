@@ -48,7 +48,7 @@ export async function uninstall({ state, run, cniConf }: Traces, log: Logger): P
     kinds[Symbol.dispose]();
   }
   removeForwarding();
-  clear(state, ['agent.db', 'agent.db-wal', 'agent.db-shm', 'identity.json', 'wireguard.key', 'compile']);
+  clear(state, ['agent.db', 'agent.db-wal', 'agent.db-shm', 'identity.json', 'wireguard.key', 'talk.key', 'compile']);
   clear(run, ['agent.sock', 'cni.sock', 'wireguard', 'bird']);
   log.info({ state, run }, 'files removed');
 }
