@@ -331,7 +331,7 @@ export class Agent implements AsyncDisposable {
     const { services, policies, bgp, learned } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all(), policies.network));
     const besides = this.#options.besides?.(this.#facts);
-    const beyond = { services: services?.current() ?? [], policy: this.#policy, ...besides, ...spoken(bgp, learned) };
+    const beyond = { ...(services && { services: services.current() }), policy: this.#policy, ...besides, ...spoken(bgp, learned) };
     const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
     this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };

@@ -47,6 +47,7 @@ import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
 
 /** What is not about networks themselves. */
 export interface Beyond {
+  /** Absent: this host translates for none, not even for some that may come. */
   readonly services?: readonly Service[];
   /** Absent: nobody has any. */
   readonly policy?: PolicyFacts | undefined;
@@ -310,7 +311,7 @@ function planNetwork(present: Present): Part[] {
 }
 
 /** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
-function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, services: readonly Service[]): Part {
+function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, services: readonly Service[] | undefined): Part {
   const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
   const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
   return {
@@ -318,13 +319,13 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
       ...(exits ? [{ netns: '', path: 'net/ipv4/ip_forward', value: '1' }] : []),
       ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
     ],
-    table: [hostTable(serviceRules(services))],
+    table: [hostTable(services && serviceRules(services))],
     element: elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]).concat(
       publish(
         presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),
         [...snapshot.exposures.values()].toSorted(byId),
       ),
-      planServices(services, {
+      planServices(services ?? [], {
         own: self.underlay.map(({ ip }) => ip),
         local: presents.flatMap(({ netns, local }) => (netns === '' ? local.flatMap(({ endpoint }) => endpoint.addresses) : [])),
         inside: presents.flatMap(({ carriage }) => insideAddresses(carriage)),
@@ -366,7 +367,7 @@ export function plan(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   self: Host,
-  { services = [], policy, bgp = defaultBgp, bridges = [], carried = new Set(), learned }: Beyond = {},
+  { services, policy, bgp = defaultBgp, bridges = [], carried = new Set(), learned }: Beyond = {},
 ): Desired {
   const presents = presentNetworks(
     snapshot,
@@ -379,7 +380,7 @@ export function plan(
     planHost(presents, snapshot, self, services),
     planPolicy(policy, carriersOf(networks, bgp)),
     ...networks,
-    planAnnouncements(services, snapshot.hosts.values(), self),
+    planAnnouncements(services ?? [], snapshot.hosts.values(), self),
     planVirtual(carried, self),
     planSpeaker(presents, snapshot, self, bgp),
     planTrunks(presents, self),

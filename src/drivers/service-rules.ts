@@ -21,9 +21,8 @@ const ascending = (numbers: ReadonlySet<number>): number[] => [...numbers].toSor
 /** Services are values, and so are lists of them. */
 const known = new WeakMap<readonly Service[], ServiceRules>();
 
-/** Undefined without any service: then the table is as if there were no such thing. */
-export function serviceRules(services: readonly Service[]): ServiceRules | undefined {
-  if (services.length === 0) return undefined;
+/** Also without any service: the first ones are then a change of elements, too. */
+export function serviceRules(services: readonly Service[]): ServiceRules {
   const rules = known.get(services) ?? rulesOf(services);
   known.set(services, rules);
   return rules;

@@ -4,10 +4,10 @@
 import type { Netns } from '#model/desired.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Family, familyOf, type Ip } from '#model/ip.ts';
-import { Lingering } from './lingering.ts';
+import { netfilterSockets } from './netfilter.ts';
 import { attribute, decodeAttributes, ipBytes, nested, readIp, u16be, u32, u8 } from './netlink/codec.ts';
-import { NetlinkSocket, type Request } from './netlink/socket.ts';
-import { AF_INET, AF_INET6, NETLINK_NETFILTER } from './netlink/uapi.ts';
+import type { NetlinkSocket, Request } from './netlink/socket.ts';
+import { AF_INET, AF_INET6 } from './netlink/uapi.ts';
 import { inNetns, isAbsent } from './netns.ts';
 import type { Sockets } from './sockets.ts';
 
@@ -266,11 +266,6 @@ function drop(socket: NetlinkSocket, found: readonly Entry[]): number {
   return outcomes.filter(({ fault }) => fault === undefined).length;
 }
 
-const conntrackSockets = new Lingering(
-  () => new NetlinkSocket(NETLINK_NETFILTER),
-  (socket) => socket[Symbol.dispose](),
-);
-
 /**
  * Deletes every tracked connection of the namespace that one of the selections matches, and says how many there were. An
  * absent namespace has none. Fault `kernel`; Fault `invalid` for a selection that would match everything.
@@ -282,7 +277,7 @@ export function flushConntrack(sockets: Sockets, netns: Netns, selections: reado
   }
   let count = 0;
   const work = () => {
-    count = conntrackSockets.use((socket) => flush(socket, selections));
+    count = netfilterSockets.use((socket) => flush(socket, selections));
   };
   if (selections.length === 0) return 0;
   try {
@@ -303,7 +298,7 @@ function connectionOf({ original, reply }: Entry): Connection | undefined {
 
 /** Deletes the host's own tracked connections for which `isForbidden` says so, and says how many there were. Fault `kernel`. */
 export function cutConnections(isForbidden: (connection: Connection) => boolean): number {
-  return conntrackSockets.use((socket) => {
+  return netfilterSockets.use((socket) => {
     const entries = ([4, 6] as const).flatMap((family) => dump(socket, header(family)));
     return drop(
       socket,

@@ -80,13 +80,17 @@ let changes = 0;
 
 /** How many calls of this process have changed, or may have changed, rules or elements: each is at most one transaction. */
 export const ownChanges = (): number => changes;
+/** By another way than runNft(). */
+export const countChange = (): void => {
+  changes += 1;
+};
 
 /** Runs commands in the network namespace the calling thread is in. Synchronous; one call is one transaction. */
 export const runNft: RunNft = (commands, options) => {
   chosen ??= loadLibrary() ?? runNftProgram;
   const answer = chosen(commands, options);
   const mayChange = (options?.format ?? 'text') === 'text' && options?.check !== true;
-  if (mayChange && answer.error === undefined) changes += 1;
+  if (mayChange && answer.error === undefined) countChange();
   return answer;
 };
 

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { nftErrno, nftFault } from './libnftables.ts';
-import { createElementKind, elementCommands, tableCommands } from './nft.ts';
+import { createElementKind, tableCommands } from './nft.ts';
+import { elementCommands } from './nft-elements.ts';
 import { nftContract } from './nft-contract.ts';
 import { createFakeNft } from './nft-fake.ts';
 import { canonical, listedElements, parseListing, readSeal, tableNames } from './nft-listing.ts';
@@ -36,8 +37,8 @@ test('a table is replaced with its elements in one transaction', (t) => {
 
 test('values are given when adding and left out when deleting', () => {
   const elements = [of('inside4', '100.127.0.1', '10.0.0.1')];
-  assert.equal(elementCommands('add', elements), 'add element inet causeway inside4 { 100.127.0.1 : 10.0.0.1 }\n');
-  assert.equal(elementCommands('delete', elements), 'delete element inet causeway inside4 { 100.127.0.1 }\n');
+  assert.equal(elementCommands({ verb: 'add', elements }), 'add element inet causeway inside4 { 100.127.0.1 : 10.0.0.1 }\n');
+  assert.equal(elementCommands({ verb: 'delete', elements }), 'delete element inet causeway inside4 { 100.127.0.1 }\n');
 });
 
 test('a captured listing reads as the elements that were loaded', () => {

@@ -10,6 +10,7 @@ import { tableName } from '#model/numbers.ts';
 import type { Failure, Kind } from './kind.ts';
 import { nftErrno, nftFault, type NftOptions, runNft } from './libnftables.ts';
 import { inNetns, isAbsent, netnsPath } from './netns.ts';
+import { changeElements, type ElementChange, elementCommands } from './nft-elements.ts';
 import {
   canonical,
   type ListedElement,
@@ -66,17 +67,6 @@ const elementsIn = (table: string): ListedElement[] => listedElements(list(`list
 const spelling = /^[\w.:/"*@ -]+$/;
 const identifier = /^[A-Za-z]\w*$/;
 
-/** The commands that apply a verb to elements of one namespace, one command per set. Values are given when adding only. */
-export function elementCommands(verb: 'add' | 'delete' | 'destroy', elements: readonly NftElement[]): string {
-  const sets = Map.groupBy(elements, ({ table, set }) => `${table} ${set}`);
-  return [...sets]
-    .map(([set, members]) => {
-      const entries = members.map(({ key, value }) => (value === undefined || verb !== 'add' ? key : `${key} : ${value}`));
-      return `${verb} element inet ${set} { ${entries.join(', ')} }\n`;
-    })
-    .join('');
-}
-
 /** The transaction that puts a table in the place of whatever has its name, with these elements in it. */
 export function tableCommands(table: NftTable, elements: readonly NftElement[]): string {
   const name = `inet ${table.name}`;
@@ -87,7 +77,7 @@ table ${name} {
   comment "causeway ${fingerprint(table.text)}"
 ${table.text}
 }
-${elementCommands('add', elements)}`;
+${elementCommands({ verb: 'add', elements })}`;
 }
 
 function readTable(netns: Netns, name: string): NftTable | undefined {
@@ -254,8 +244,9 @@ function addElements(items: readonly NftElement[], changed: ReadonlySet<NftEleme
   // A map that has the key with another value refuses (EEXIST), and what is refused waits for a grace period of RCU
   // (nf_tables_api.c, __nf_tables_abort): some ten milliseconds. Kernels since 6.3 replace without being told what is there.
   const known = spelled.filter((item) => changed.has(item));
-  for (const replaced of known.length === spelled.length ? [spelled] : [known, spelled])
-    if (runNft(elementCommands('destroy', replaced) + elementCommands('add', spelled)).error === undefined) return unspelled;
+  const adding: ElementChange = { verb: 'add', elements: spelled };
+  for (const elements of known.length === spelled.length ? [spelled] : [known, spelled])
+    if (changeElements([{ verb: 'destroy', elements }, adding])) return unspelled;
   // Or something is refused: now look, and replace what differs.
   const found = foundElements(spelled);
   const missing = spelled.filter((item) => {
@@ -263,19 +254,17 @@ function addElements(items: readonly NftElement[], changed: ReadonlySet<NftEleme
     return there === undefined || !sameElement(item, there);
   });
   const replace = (batch: readonly NftElement[]) =>
-    elementCommands(
-      'delete',
-      batch.flatMap((item) => found.get(elementKey(item)) ?? []),
-    ) + elementCommands('add', batch);
+    elementCommands({ verb: 'delete', elements: batch.flatMap((item) => found.get(elementKey(item)) ?? []) }) +
+    elementCommands({ verb: 'add', elements: batch });
   return [...unspelled, ...settle(missing, replace, 'add')];
 }
 
 function removeElements(items: readonly NftElement[]): Failure<NftElement>[] {
   const spelled = items.filter(isSpelled);
-  if (spelled.length === 0 || runNft(elementCommands('delete', spelled)).error === undefined) return [];
+  if (changeElements([{ verb: 'delete', elements: spelled }])) return [];
   const found = foundElements(spelled);
   const present = spelled.flatMap((item) => found.get(elementKey(item)) ?? []);
-  return settle(present, (batch) => elementCommands('delete', batch), 'remove');
+  return settle(present, (elements) => elementCommands({ verb: 'delete', elements }), 'remove');
 }
 
 /**
@@ -290,7 +279,9 @@ export function forgetNoted(isMeant: (noted: ListedElement) => boolean): number 
     .map(({ set, key }) => ({ netns: '', table: tableName, set, key }));
   if (gone.length === 0) return 0;
   // One may have run out by now: then they are deleted one by one.
-  const failures = settle(gone, (batch) => elementCommands('delete', batch), 'remove').filter(({ fault }) => !isAbsent(fault));
+  const failures = settle(gone, (elements) => elementCommands({ verb: 'delete', elements }), 'remove').filter(
+    ({ fault }) => !isAbsent(fault),
+  );
   if (failures[0] !== undefined) throw failures[0].fault;
   return gone.length;
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
 import { Fault } from '#model/fault.ts';
 import { KeptNews } from './kept-news.ts';
@@ -32,13 +32,16 @@ test('what is heard in a turn is settled once, and what the disk has no room for
   news.kick();
   news.kick();
   await turn();
+  assert.deepEqual([state.settled, warnings], [1, []], 'written afterwards');
+  await sleep(100);
   assert.deepEqual([state.settled, journal.list(''), warnings], [1, [], ['cannot keep what is known of things']]);
   journal.isFull = false;
   news.note('two', 2);
   news.kick();
-  await turn();
+  await sleep(100);
   assert.deepEqual(journal.keys(''), ['a/one', 'a/two']);
   news.note('one', undefined);
   news.keep();
+  news[Symbol.dispose]();
   assert.deepEqual([journal.keys(''), state.settled], [['a/two'], 2]);
 });

@@ -1,5 +1,5 @@
 // What a follower of the API has heard, taken in once per turn of the event loop and kept in the journal in one transaction. The
-// API can say it again, and packets wait for what follows: it need not be on the disk before anybody goes on.
+// API can say it again, and packets wait for what follows: it is kept afterwards, and need not be on the disk before anybody goes on.
 import type { Journal } from '#api/local.ts';
 import { isFault } from '#model/fault.ts';
 
@@ -15,11 +15,15 @@ export interface KeptNewsOptions {
   readonly maySettle: () => boolean;
 }
 
-export class KeptNews {
+/** A run of the loop that has been asked for has begun by then, and what it holds up comes when it has ended. */
+const keepMs = 20;
+
+export class KeptNews implements Disposable {
   readonly #options: KeptNewsOptions;
   /** By key without the prefix; undefined: to be gone. */
   readonly #unkept = new Map<string, unknown>();
   #isTurning = false;
+  #keeping: NodeJS.Timeout | undefined;
 
   constructor(options: KeptNewsOptions) {
     this.#options = options;
@@ -40,10 +44,20 @@ export class KeptNews {
     this.#unkept.set(key, value);
   }
 
-  /** Writes what was noted; what cannot be written now is with the next. */
+  /** Writes what was noted, after a moment; what cannot be written then is with the next. */
   keep(): void {
+    if (this.#unkept.size > 0) this.#keeping ??= setTimeout(() => this.#write(), keepMs);
+  }
+
+  /** Writes what has not been written yet. */
+  [Symbol.dispose](): void {
+    if (this.#keeping !== undefined) this.#write();
+  }
+
+  #write(): void {
     const { journal, prefix, log, what } = this.#options;
-    if (this.#unkept.size === 0) return;
+    clearTimeout(this.#keeping);
+    this.#keeping = undefined;
     try {
       journal.soon(() =>
         journal.transaction(() => {

@@ -92,6 +92,7 @@ test('after a restart what was known holds before the API answers; what has gone
   const third = follow(t, server, journal);
   await eventually(() => third.source.isSynced() && third.calls() > 0);
   assert.deepEqual(seen(third.source), [[['NetworkPolicy shop/two']], [['10.44.0.1/32']]]);
+  await third.source[Symbol.asyncDispose]();
   assert.deepEqual(
     journal.list('kubernetes/policy/').map(({ key }) => key),
     ['known', 'namespaces/shop', 'networkpolicies/shop/two', 'pods/shop/web'].map((key) => `kubernetes/policy/${key}`),

@@ -141,6 +141,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#running ?? []);
+    this.#news[Symbol.dispose]();
   }
 
   /** `met`: called when there is one. */

@@ -63,6 +63,7 @@ test('what is listed, and then what changes', async (t) => {
   const { source } = follow(t, server, journal);
   await eventually(() => seen(source).toSorted().join(' | ') === '10.96.0.5 10.244.1.2,10.244.2.3 | 10.96.0.7 ');
   assert.equal(source.isSynced(), true);
+  await source[Symbol.asyncDispose]();
   assert.deepEqual(
     journal.list('kubernetes/services/').map(({ key }) => key),
     ['kubernetes/services/shop/new', 'kubernetes/services/shop/web'],
@@ -104,6 +105,7 @@ test('after a restart the services that were known are there before the API answ
   const { source, calls } = follow(t, server, journal);
   assert.deepEqual([seen(source).toSorted(), source.isSynced()], [['10.96.0.5 10.244.1.2', '10.96.0.6 '], false]);
   await eventually(() => source.isSynced() && calls() > 0);
+  await source[Symbol.asyncDispose]();
   assert.deepEqual([seen(source), journal.list('kubernetes/services/').length], [['10.96.0.5 10.244.1.2'], 1]);
 });
 

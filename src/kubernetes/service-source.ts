@@ -143,6 +143,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#running);
+    this.#news[Symbol.dispose]();
   }
 
   #serviceKind(): Followed {

@@ -86,6 +86,12 @@ export function u32(type: number, value: number): Buffer {
   return bytes;
 }
 
+export function u32be(type: number, value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value, 0);
+  return attribute(type, bytes);
+}
+
 export const ipAttribute = (type: number, ip: Ip): Buffer => attribute(type, ipBytes(ip));
 export const macAttribute = (type: number, mac: Mac): Buffer => attribute(type, macBytes(mac));
 

@@ -38,6 +38,13 @@ export interface Outcome {
   readonly replies: readonly Message[];
 }
 
+/** A batch of netfilter's, whole: the number of its first message, and of the one that is to be acknowledged, the last before its end. */
+export interface Transaction {
+  readonly bytes: Buffer;
+  readonly first: number;
+  readonly acknowledged: number;
+}
+
 // One write holds at most this much, so that neither direction of the socket can overflow.
 const batchBytes = 64 * 1024;
 const batchCount = 256;
@@ -109,6 +116,28 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
+   * Messages that the kernel takes together or not at all (nfnetlink.c, nfnetlink_rcv_batch), in one write, numbered from nextNumber. Answers
+   * why they were not taken: the first refusal.
+   */
+  transact(action: string, { bytes, first, acknowledged }: Transaction): Fault | undefined {
+    this.#sequence = acknowledged + 1;
+    if (bytes.length > bufferBytes) setOption(this.#fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes.length);
+    this.#send(bytes, action);
+    let refused: Fault | undefined;
+    for (;;) {
+      const datagram = this.#receive(action);
+      if (datagram === undefined) throw kernelFault(action, 'ENOBUFS', 'acknowledgements were lost');
+      for (const message of decodeMessages(datagram)) {
+        if (message.type !== NLMSG_ERROR || message.sequence < first || message.sequence > acknowledged) continue;
+        const { errno, text } = decodeError(message);
+        if (errno !== 0) refused ??= kernelFault(action, errnoName(errno), text);
+        // Nothing more may come when the beginning is refused.
+        if (message.sequence === acknowledged || (message.sequence === first && errno !== 0)) return refused;
+      }
+    }
+  }
+
+  /**
    * Every object the kernel lists. A dump that a concurrent change interrupted is taken again, a few times; under changes
    * that never cease the last one counts, in which an object may be missing or stale (the next pass of the loop finds out).
    * Bodies are copies. Fault `kernel`.
@@ -173,6 +202,12 @@ export class NetlinkSocket implements Disposable {
       }
     }
     return requests.map((_, index) => ({ fault: faults[index], replies: replies[index] ?? [] }));
+  }
+
+  /** A number for the first message of a transaction. */
+  get nextNumber(): number {
+    if (this.#sequence > 0x7fff_0000) this.#sequence = 0;
+    return this.#sequence + 1;
   }
 
   #next(): number {

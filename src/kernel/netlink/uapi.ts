@@ -152,6 +152,43 @@ export const CTRL_ATTR_FAMILY_NAME = 2;
 // linux/netfilter/nfnetlink.h
 export const NFNLGRP_NFTABLES = 7;
 export const NFNL_SUBSYS_NFTABLES = 10;
+export const NFNL_MSG_BATCH_BEGIN = 0x10;
+export const NFNL_MSG_BATCH_END = 0x11;
+
+// linux/netfilter.h
+export const NFPROTO_INET = 1;
+
+// linux/netfilter/nf_tables.h; message types have the subsystem in their upper byte
+export const NFT_MSG_NEWSET = 9;
+export const NFT_MSG_GETSET = 10;
+export const NFT_MSG_NEWSETELEM = 12;
+export const NFT_MSG_DELSETELEM = 14;
 export const NFT_MSG_NEWGEN = 15;
 export const NFT_MSG_GETGEN = 16;
+export const NFT_MSG_DESTROYSETELEM = 30;
 export const NFTA_GEN_ID = 1;
+export const NFTA_SET_TABLE = 1;
+export const NFTA_SET_NAME = 2;
+export const NFTA_SET_FLAGS = 3;
+export const NFTA_SET_KEY_TYPE = 4;
+export const NFTA_SET_DATA_TYPE = 6;
+export const NFT_SET_INTERVAL = 4;
+export const NFT_SET_MAP = 8;
+export const NFT_SET_CONCAT = 0x80;
+export const NFTA_SET_ELEM_LIST_TABLE = 1;
+export const NFTA_SET_ELEM_LIST_SET = 2;
+export const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
+export const NFTA_LIST_ELEM = 1;
+export const NFTA_SET_ELEM_KEY = 1;
+export const NFTA_SET_ELEM_DATA = 2;
+export const NFTA_SET_ELEM_KEY_END = 10;
+export const NFTA_DATA_VALUE = 1;
+export const NFTA_DATA_VERDICT = 2;
+export const NFTA_VERDICT_CODE = 1;
+export const NFTA_VERDICT_CHAIN = 2;
+export const NFT_DATA_VERDICT = 0xffff_ff00;
+export const NF_DROP = 0;
+export const NF_ACCEPT = 1;
+export const NFT_JUMP = -3;
+export const NFT_GOTO = -4;
+export const NFT_RETURN = -5;
