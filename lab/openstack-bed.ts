@@ -91,10 +91,15 @@ export class CloudBed implements AsyncDisposable {
   /** A network of that name, with a container `NAME1`, `NAME2` and so on of it on every host. */
   async spread(name: string, ...options: readonly string[]): Promise<void> {
     await this.causeway('network', 'create', name, ...options);
-    for (const index of this.instances.keys()) {
-      await this.untilKnown(index + 1, name);
-      await this.run(index + 1, `${name}${index + 1}`, name);
-    }
+    await this.#everywhere(async (index) => {
+      await this.untilKnown(index, name);
+      await this.run(index, `${name}${index}`, name);
+    });
+  }
+
+  /** On all hosts side by side. */
+  async #everywhere(work: (index: number) => Promise<void>): Promise<void> {
+    await Promise.all(this.instances.map((_, index) => work(index + 1)));
   }
 
   /** Of a container of spread(), on the host `index`. */
@@ -104,10 +109,10 @@ export class CloudBed implements AsyncDisposable {
 
   /** No container and no network of ours, and nothing of Causeway in the cloud, whatever was left. */
   async clear(): Promise<void> {
-    for (const index of this.instances.keys()) {
-      const ids = await this.docker(index + 1, 'ps', '--all', '--quiet');
-      if (ids !== '') await this.docker(index + 1, 'rm', '--force', ...ids.split('\n'));
-    }
+    await this.#everywhere(async (index) => {
+      const ids = await this.docker(index, 'ps', '--all', '--quiet');
+      if (ids !== '') await this.docker(index, 'rm', '--force', ...ids.split('\n'));
+    });
     await until(
       'all networks to be removed',
       async () => {
