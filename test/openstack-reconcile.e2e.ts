@@ -11,6 +11,8 @@ import { until } from '#lab/until.ts';
 const skip = missingOf(openstackNeeds);
 // BGP sessions that the cloud has dropped are begun again by TCP later and later.
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
+/** Where hosts' probes have to tell something, which takes them some twenty seconds: each question of ours starts a program. */
+const unhurried = { timeoutMs: 120_000, intervalMs: 2000 };
 let bed: CloudBed;
 
 interface Planned {
@@ -257,14 +259,14 @@ test('hosts find out by themselves what the cloud drops between them, and name i
       const told = await failing('node1');
       return [tunnel, plain].every((text) => text.test(told));
     },
-    patience,
+    unhurried,
   );
   assert.equal((await host('node1')).ready, false);
   assert.match(await failing('node1'), /security group or another firewall.*causeway cloud plan/);
   assert.match(await failing('node1'), /allowed address pairs \(port security\)/);
   assert.equal((await bed.tryCauseway(['status'])).status, 10);
   await bed.causeway('cloud', 'apply', '--yes');
-  await until('both hosts to be ready', isReady, patience);
+  await until('both hosts to be ready', isReady, unhurried);
   assert.match(await bed.causeway('host', 'show', 'node1'), /Paths: +2 of 2 pass/);
 
   // One rule, and one address pair, withdrawn behind Causeway's back. What the plain network needs admits the tunnel, too.
@@ -273,12 +275,12 @@ test('hosts find out by themselves what the cloud drops between them, and name i
   >('neutron', '/v2.0/security-groups?name=causeway', 'security_groups');
   const rule = groups[0]?.security_group_rules.find(({ remote_group_id: from, direction }) => from !== null && direction === 'ingress');
   await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule?.id}`);
-  await until('the tunnel to be lost', async () => tunnel.test(await failing('node1')), patience);
+  await until('the tunnel to be lost', async () => tunnel.test(await failing('node1')), unhurried);
   assert.doesNotMatch(await failing('node1'), plain);
   await bed.member.send('neutron', 'PUT', `/v2.0/ports/${bed.instances[1]?.port.id}`, { port: { allowed_address_pairs: [] } });
-  await until('the range to be lost', async () => plain.test(await failing('node1')), patience);
+  await until('the range to be lost', async () => plain.test(await failing('node1')), unhurried);
   await bed.causeway('cloud', 'apply', '--yes');
-  await until('both hosts to be ready again', isReady, patience);
+  await until('both hosts to be ready again', isReady, unhurried);
 });
 
 // Last, as the bed is larger from here on.
@@ -306,15 +308,15 @@ for (const { carry, more, needs, lost } of beyond) {
       planned.needs.map(({ what }, index) => needs[index]?.test(what)),
       needs.map(() => true),
     );
-    await until('hosts to have noticed', async () => lost.test(await failing('node1')), patience);
+    await until('hosts to have noticed', async () => lost.test(await failing('node1')), unhurried);
     assert.equal(await bed.pings(1, 'hills1', far), false);
     assert.deepEqual((await bed.json<Planned>('cloud', 'apply', ...more)).problems, []);
     await until('packets within the subnet to pass', () => bed.pings(1, 'hills1', near), patience);
     await until('packets to the other subnet to pass', () => bed.pings(1, 'hills1', far), patience);
     assert.ok(await bed.pings(3, 'hills3', await bed.addressOf(1, 'hills')), 'and from there');
-    await until('all ways to be found to pass', async () => (await failing('node1')) === '', patience);
+    await until('all ways to be found to pass', async () => (await failing('node1')) === '', unhurried);
     await bed.causeway('cloud', 'destroy', '--yes');
     await until('packets to be dropped', async () => !(await bed.pings(1, 'hills1', far)), patience);
-    await until('what is lost to be named', async () => lost.test(await failing('node1')), patience);
+    await until('what is lost to be named', async () => lost.test(await failing('node1')), unhurried);
   });
 }
