@@ -11,6 +11,7 @@ import { portOf, stateOf } from './plan.fixture.ts';
 import { sentence } from './sentences.ts';
 import { type Answer, cloudOf, json, keystone, serving } from './server.fixture.ts';
 import { CloudSession } from './session.ts';
+import { serverLabel } from '#model/cloud-services.ts';
 import { instanceLabel, wishOf } from './wish.ts';
 
 interface Cloud {
@@ -25,6 +26,8 @@ interface Cloud {
 const wishFor = (hosts: readonly Host[]) =>
   wishOf({ hosts, networks: [makeNetwork('over')], pools: [], blocks: [], endpoints: [], exposures: [] }, 'cw');
 const labelled = (value: string, changes: Partial<Host> = {}): Host => makeHost(1, { labels: { [instanceLabel]: value }, ...changes });
+
+const said = (server: string): Host => makeHost(1, { labels: { [serverLabel]: server } });
 
 /** The plan for these hosts, the ports that were found for them, and what Nova was asked. */
 async function planned({ ports, servers, instead, isNamed = true }: Cloud, hosts: readonly Host[]) {
@@ -54,6 +57,19 @@ async function planned({ ports, servers, instead, isNamed = true }: Cloud, hosts
 /** Two instances on networks with the same addresses. */
 const twins = [portOf(1), portOf(2, { id: 'twin', networkId: 'other', addresses: portOf(1).addresses })];
 const names = { 'vm-1': 'web', 'vm-2': 'host-1' };
+
+test('a node that a cluster says to be an instance has that one of two ports, without a question to Nova', async () => {
+  const [one, twin] = [portOf(1, { device: 'vm-1' }), portOf(2, { id: 'twin', device: 'vm-2', addresses: portOf(1).addresses })];
+  for (const [server, port] of [
+    ['vm-1', one.id],
+    ['vm-2', 'twin'],
+  ] as const) {
+    const { found, asked } = await planned({ ports: [one, twin], servers: names, isNamed: false }, [said(server)]);
+    assert.deepEqual([found, asked], [[port], []]);
+  }
+  // Of one that has no such port nothing is known by it.
+  assert.deepEqual((await planned({ ports: [one], servers: names, isNamed: false }, [said('vm-9')])).found, [one.id]);
+});
 
 test('a plan names the instance beside the port, which costs a call', async () => {
   const { plan, asked } = await planned({ ports: [portOf(1), portOf(2)], servers: { 'vm-1': 'web' } }, [makeHost(1), makeHost(2)]);

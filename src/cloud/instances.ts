@@ -1,6 +1,6 @@
 // Which of a cloud's ports is a host's: the one with its address. Networks of a project may have the same addresses, and a host may
-// have several ports; there the instance decides that the host is: its label says which, or it bears the host's name. Which servers
-// there are and which ports are theirs is Nova's to tell.
+// have several ports; there the instance decides that the host is: its label says which, a cluster knows it (a port's device is its
+// instance's id), or it bears the host's name. Which servers there are and which ports are theirs is Nova's to tell.
 import { isFault } from '#model/fault.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { Nova, type Server } from './nova.ts';
@@ -35,7 +35,7 @@ interface Asking {
  * take its port for unknown then would take back what the port is allowed.
  */
 export async function readInstances(session: CloudSession, ports: readonly NeutronPort[], { hosts, isNamed }: Asking): Promise<Instances> {
-  const unsure = hosts.filter((host) => host.instance !== undefined || withAddress(ports, host.addresses).length > 1);
+  const unsure = hosts.filter((host) => host.instance !== undefined || likelyOf(host, ports).length > 1);
   const nova = unsure.length > 0 || (isNamed && hosts.length > 0) ? await Nova.of(session) : undefined;
   if (nova === undefined) return none;
   try {
@@ -75,6 +75,13 @@ function withAddress(ports: readonly NeutronPort[], addresses: readonly string[]
   return ports.filter((port) => port.addresses.some(({ ip }) => wanted.has(ip)));
 }
 
+/** Of those with its address the ones of the instance that a cluster says the host to be, where it has any. */
+function likelyOf({ addresses, server }: WishedPort, ports: readonly NeutronPort[]): NeutronPort[] {
+  const having = withAddress(ports, addresses);
+  const own = having.filter(({ device }) => device === server);
+  return own.length > 0 ? own : having;
+}
+
 /** Name of the instance that has the port. */
 export const instanceOf = ({ device }: NeutronPort, { servers }: Instances): string | undefined =>
   servers.find(({ id }) => id === device)?.name;
@@ -85,10 +92,11 @@ interface Known {
 }
 
 /** A host's port, or why there is none to speak of. */
-export function findPort({ host, addresses }: WishedPort, { ports, instances }: Known): NeutronPort | string {
+export function findPort(wished: WishedPort, { ports, instances }: Known): NeutronPort | string {
+  const { host, addresses } = wished;
   const known = instances.hosts.get(host);
   if (typeof known === 'string') return `Host ${host} is left out: ${known}`;
-  const found = withAddress(known === undefined ? ports : ports.filter(({ id }) => known.ports.includes(id)), addresses);
+  const found = likelyOf(wished, known === undefined ? ports : ports.filter(({ id }) => known.ports.includes(id)));
   const [port, other] = found;
   if (port === undefined) {
     const whose = known === undefined ? 'the project' : `its instance ${known.server.name} (${known.server.id})`;

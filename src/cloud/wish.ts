@@ -4,7 +4,7 @@
 // address set holds fixed addresses only), so packets with containers' addresses have rules by range.
 import { passagesOf } from '#drivers/passages.ts';
 import { Fault } from '#model/fault.ts';
-import type { MonitorWish, NodePort, ServiceBalancer } from '#model/cloud-services.ts';
+import { type MonitorWish, type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { bitsOf, type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { virtualPort } from '#model/numbers.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
@@ -47,6 +47,8 @@ export interface WishedPort {
   readonly addresses: readonly Ip[];
   /** Name or id of the Nova server that the host is, where somebody has said it. */
   readonly instance?: string | undefined;
+  /** Id of that which a cluster says it to be. */
+  readonly server?: string | undefined;
   /** Of the host's interface with these addresses; absent where nothing is known of it. */
   readonly mtu?: number | undefined;
   /** Names. */
@@ -217,6 +219,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
       host,
       addresses: underlay.map(({ ip }) => ip),
       instance: labels[instanceLabel],
+      ...(labels[serverLabel] === undefined ? {} : { server: labels[serverLabel] }),
       mtu: underlay[0]?.mtu,
       groups: [...all.map((group) => group.name), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
       pairs,

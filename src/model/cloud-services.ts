@@ -43,3 +43,6 @@ export interface ServiceBalancer {
   /** Ids of hosts that it leads to; absent: every one. */
   readonly hosts?: readonly string[];
 }
+
+/** Label of a host that a cluster says to be this instance, by id: its ports' device. */
+export const serverLabel = 'causeway.dev/server';
