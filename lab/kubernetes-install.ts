@@ -65,7 +65,7 @@ export const calicoModelDefinitions = (): string =>
 
 /** What agents that are started by hand may do: as much as the chart's, for the group that their certificates name. */
 export function accessByHand(model: 'flannel' | 'calico' = 'flannel'): string {
-  const definitions = ofChart('CustomResourceDefinition', /^(hostpolicies|policystatuses|clusterpolicystatuses)\./);
+  const definitions = ofChart('CustomResourceDefinition', /^(hostpolicies|policystatuses|clusterpolicystatuses|portpools)\./);
   const role = ofChart('ClusterRole', /^causeway-agent$/, model);
   return [...definitions, ...role, bound('ClusterRole', 'causeway-agent', { kind: 'Group', name: 'causeway:agents' })].join('\n---\n');
 }

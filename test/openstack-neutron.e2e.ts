@@ -30,17 +30,7 @@ interface Port {
   readonly allowed_address_pairs: readonly { readonly ip_address: string }[];
 }
 
-/** This cloud answers with five at a time. */
-async function portsBy(filter: string): Promise<Port[]> {
-  const found: Port[] = [];
-  for (let marker = ''; ;) {
-    const page = await bed.member.get<Port[]>('neutron', `/v2.0/ports?${filter}&limit=5${marker}`, 'ports');
-    found.push(...page);
-    const last = page.at(-1);
-    if (last === undefined || page.length < 5) return found;
-    marker = `&marker=${last.id}`;
-  }
-}
+const portsBy = (filter: string): Promise<Port[]> => bed.portsBy<Port>(filter);
 const pooled = (): Promise<Port[]> => portsBy('device_owner=causeway:container');
 const addressesOf = (ports: readonly Port[]): string[] => ports.flatMap((port) => port.fixed_ips.map((ip) => ip.ip_address)).toSorted();
 const pairsOf = async (name: string): Promise<string[]> =>

@@ -152,7 +152,7 @@ export class Sandboxes implements Disposable {
 
   /**
    * Whether the container's default route goes over this network. Of several networks that lead out the engine takes the
-   * first by name (moby v26.1.5, libnetwork/sandbox.go, Endpoint.Less).
+   * first by name (moby v26.1.5, libnetwork/sandbox.go, Endpoint.Less); of a pod it is that of all pods.
    */
   #isWayOut({ endpoint, sandbox }: LocalEndpoint): boolean {
     const { endpoints, network } = this.#options;
@@ -160,7 +160,7 @@ export class Sandboxes implements Disposable {
       const other = local.sandbox === sandbox ? network(local.endpoint.network) : undefined;
       return other === undefined || other.internal ? [] : [other];
     });
-    return ways.toSorted((a, b) => (a.name < b.name ? -1 : 1))[0]?.id === endpoint.network;
+    return ways.toSorted((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1))[0]?.id === endpoint.network;
   }
 
   /** As the engine was given them: a way to each gateway, and by that to the network's ranges. */
@@ -172,6 +172,8 @@ export class Sandboxes implements Disposable {
     return [...gateways.map((gateway) => ({ destination: hostPrefix(gateway) })), ...ranges];
   }
 }
+
+const placeOf = ({ present, name }: Network): string => `${present === 'always' ? 0 : 1} ${name}`;
 
 /** The engine moves a link, renames it, gives it addresses and sets it up, and comes to the default route last of all. */
 function isUnderWay({ endpoint }: LocalEndpoint, found: FoundAttachment, network: Network | undefined): boolean {

@@ -37,6 +37,13 @@ const poolEntries = {
 /** Neutron's names are any text, and may even be empty; then there is the id. */
 const cloudName = v.pipe(v.string(), v.minLength(1), v.maxLength(255, 'expected at most 255 characters'));
 
+export const neutronRequest: Schema<NeutronRequest> = v.strictObject({
+  network: cloudName,
+  subnet: optional(cloudName),
+  subnet6: optional(cloudName),
+  groups: optional(field.listOf(cloudName, mostGroups)),
+} satisfies EntriesOf<NeutronRequest>);
+
 export const networkRequest: Schema<NetworkRequest> = v.strictObject({
   name: field.name,
   model: optional(modelName),
@@ -52,14 +59,7 @@ export const networkRequest: Schema<NetworkRequest> = v.strictObject({
   blockLength4: optional(field.blockLength4),
   blockLength6: optional(field.blockLength6),
   labels: optional(field.labels),
-  neutron: optional(
-    v.strictObject({
-      network: cloudName,
-      subnet: optional(cloudName),
-      subnet6: optional(cloudName),
-      groups: optional(field.listOf(cloudName, mostGroups)),
-    } satisfies EntriesOf<NeutronRequest>),
-  ),
+  neutron: optional(neutronRequest),
 } satisfies EntriesOf<NetworkRequest>);
 
 /** One more pool for a network that exists; `network` is an id or a name. */

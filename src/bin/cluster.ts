@@ -32,6 +32,7 @@ import { NodeTeller } from '#kubernetes/node-teller.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
 import { OwnNetworks, type OwnNetworksOptions } from '#kubernetes/own-networks.ts';
+import { OwnPorts } from '#kubernetes/own-ports.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { readStatuses } from '#kubernetes/policy-status.ts';
 import { PolicyTeller } from '#kubernetes/policy-teller.ts';
@@ -173,7 +174,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
   };
   const hosts = lately(context.underlay);
   const taken = (): Ip[] => [...takenByOthers(journal), ...foreignAddresses().map(({ ip }) => ip)];
-  const own = node.model === 'calico' ? undefined : closing.use(ownNetworks({ client, podCidrs, hosts }, context));
+  const own = node.model === 'calico' ? undefined : closing.use(ownNetworks({ client, podCidrs, hosts, host }, context));
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
   const calico =
     node.model === 'calico' ? followCalico(client, { ...cluster, journal, now: () => Date.now() }, { kick, closing }) : undefined;
@@ -202,7 +203,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     policies,
     policyStatuses: () => readStatuses(client, AbortSignal.timeout(statusesMs)),
     applied: (done) => {
-      const { blocks, pools } = done.facts;
+      const { blocks, pools, networks } = done.facts;
       services.locate(done.facts.hosts.get(host)?.labels[zoneLabel]);
       // Only now that the kernel leads connections there.
       health.update(services.healthPorts());
@@ -211,7 +212,9 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       if (policies.isSynced()) policyTeller.wish(refusedRules === undefined ? policies.word(done.policy) : undefined, refusedRules);
       own?.settle();
       const here = calico?.poolsHere();
-      const ranges = [...pools.values()].flatMap(({ id, cidr }) => (here?.has(id) === false ? [] : [{ pool: id, cidr }]));
+      const ranges = [...pools.values()].flatMap(({ id, cidr, network }) =>
+        here?.has(id) === false || networks.get(network)?.model === 'neutron' ? [] : [{ pool: id, cidr }],
+      );
       const wished = { ...done, underlay: hosts(), ...clashes(ranges.map(({ cidr }) => cidr)) };
       const wish = wishFor(host, publicKey(), calico === undefined ? wished : { ...wished, ranges });
       if (wish !== undefined && isUsable) teller.wish(wish);
@@ -294,15 +297,22 @@ function lately(find: () => readonly Underlay[]): () => readonly Underlay[] {
 }
 
 function ownNetworks(
-  { client, podCidrs, hosts }: Pick<OwnNetworksOptions, 'client' | 'podCidrs'> & { readonly hosts: () => readonly Underlay[] },
-  { journal, log, local }: ClusterContext,
+  {
+    client,
+    podCidrs,
+    hosts,
+    host,
+  }: Pick<OwnNetworksOptions, 'client' | 'podCidrs'> & { readonly hosts: () => readonly Underlay[]; readonly host: string },
+  { journal, log, local, view }: ClusterContext,
 ): OwnNetworks {
+  const kubernetesLog = log.child({ part: 'kubernetes' });
   return new OwnNetworks({
     client,
     journal,
+    ports: new OwnPorts({ client, host, log: kubernetesLog, known: (id) => view().blocks.get(id) }),
     podCidrs,
     hosts: () => hosts().flatMap(({ interface: link, subnet }, _, [first]) => (link === first?.interface ? [subnet] : [])),
-    log: log.child({ part: 'kubernetes' }),
+    log: kubernetesLog,
     used: () =>
       new Set(
         local()

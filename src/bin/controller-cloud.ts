@@ -18,7 +18,9 @@ import {
 } from '#controller/cloud.ts';
 import type { Control } from '#controller/control.ts';
 import { refusals } from '#kubernetes/cloud-facts.ts';
+import type { KubernetesClient } from '#kubernetes/client.ts';
 import type { CloudSource } from '#kubernetes/cloud-source.ts';
+import { type CloudPorts, PortGranter } from '#kubernetes/port-granter.ts';
 import { cloudSurroundings } from './cloud-surroundings.ts';
 
 export interface CloudOptions {
@@ -75,6 +77,12 @@ function unforeseen(working: Promise<unknown>): void {
   });
 }
 
+const portsBy = (neutron: Neutron, { cloudName }: CloudOptions, keeper: () => Keeper): CloudPorts => ({
+  find: (asked, families) => findSubnets(neutron, asked, families),
+  occupied: (at) => occupiedOf(neutron, cloudName, at),
+  hold: (block, commit) => keeper().hold(block, commit),
+});
+
 /** Faults as logIn. */
 export async function keepCloud(control: Control, options: CloudOptions, env: NodeJS.ProcessEnv): Promise<AsyncDisposable> {
   const { log } = control;
@@ -95,11 +103,7 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     where,
     log,
   });
-  control.cloud.ports = {
-    find: (asked, families) => findSubnets(neutron, asked, families),
-    occupied: (at) => occupiedOf(neutron, options.cloudName, at),
-    hold: (block, commit) => keeper.hold(block, commit),
-  };
+  control.cloud.ports = portsBy(neutron, options, () => keeper);
   const stop = new AbortController();
   const working = Promise.all([keeper.run(stop.signal), holdLease(lease, () => keeper.kick(), stop.signal)]);
   unforeseen(working);
@@ -115,14 +119,31 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
 
 /** The same for a Kubernetes cluster. `kick`: it is this one's turn now. Faults as logIn. */
 export async function keepClusterCloud(
-  { source, isLeading, log }: { readonly source: CloudSource; readonly isLeading: () => boolean; readonly log: Logger },
+  {
+    client,
+    source,
+    isLeading,
+    log,
+  }: {
+    readonly client: KubernetesClient;
+    readonly source: CloudSource;
+    readonly isLeading: () => boolean;
+    readonly log: Logger;
+  },
   options: CloudOptions,
   env: NodeJS.ProcessEnv,
 ): Promise<{ run(signal: AbortSignal): Promise<void>; kick(): void }> {
   const closing = new AsyncDisposableStack();
   const { neutron, where, cloudText } = await logIn(options, env, { mayWrite: isLeading, closing });
   let told = '';
-  const keeper = new Keeper({
+  const granter = new PortGranter({
+    client,
+    source,
+    cloud: portsBy(neutron, options, () => keeper),
+    isLeading,
+    log,
+  });
+  const keeper: Keeper = new Keeper({
     ...keeping(options),
     neutron,
     facts: () => source.wish.facts,
@@ -139,13 +160,16 @@ export async function keepClusterCloud(
     log,
   });
   return {
-    kick: () => keeper.kick(),
+    kick: () => {
+      keeper.kick();
+      granter.kick();
+    },
     run: async (signal) => {
       await using _ = closing;
       const following = source.run(signal);
       await Promise.race([source.whole, following]);
       log.info({ cloud: cloudText, name: options.cloudName }, 'The cloud is kept as the cluster needs it');
-      await Promise.all([following, keeper.run(signal)]);
+      await Promise.all([following, keeper.run(signal), granter.run(signal)]);
     },
   };
 }

@@ -31,6 +31,13 @@ test('a host answers for its containers on its own subnet, and hides no part of 
     [],
   );
   assert.deepEqual(plan(snapshot, [], self).proxy, []);
+  // Where there are services, by which addresses its own are told on their way to pods of other hosts.
+  const web = { key: 'web', ip: parseIp('10.96.0.5'), protocol: 'tcp' as const, port: 80, backends: [] };
+  const served = plan(snapshot, [{ endpoint, slot: 1, sandbox: '/run/docker/netns/1', order: 1 }], self, { services: [web] });
+  assert.deepEqual(
+    served.element.flatMap(({ set, key }) => (set === 'guests4' ? [key] : [])),
+    ['10.213.128.0/29'],
+  );
 });
 
 test('addresses that are sub-ports are tagged on the link of their subnet, and nobody answers for them; the others are as ever', () => {

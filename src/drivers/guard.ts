@@ -4,7 +4,7 @@
 // wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
 import type { Network } from '#model/resources.ts';
-import { declareServices, leaveServices, type ServiceRules, translateArrivals, translateServices } from './service-rules.ts';
+import { declareServices, leaveAsGuests, leaveServices, type ServiceRules, translateArrivals, translateServices } from './service-rules.ts';
 import { portRange, tableName, transitBase, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
@@ -198,7 +198,7 @@ export function hostTable(services?: ServiceRules): NftTable {
     oifname "cwe*" ip saddr 127.0.0.0/8 masquerade
     oifname "cwe*" ct status dnat ip saddr @ranges4 masquerade
     oifname "cwe*" ct status dnat ip6 saddr @ranges6 masquerade
-    oifname "cwe*" accept
+    oifname "cwe*" accept${services === undefined ? '' : leaveAsGuests}
     oifname "cwx*" accept
     oifname "cww*" accept
     ip saddr @ranges4 ip daddr != @ranges4 masquerade fully-random

@@ -64,7 +64,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['address-pairs'],
-    frontEnds: ['Docker'],
+    frontEnds: ['Docker', 'networks of pods of Kubernetes'],
   },
   routes: {
     summary: "One flat network whose large blocks, one for each host, are routes of the hosts' own router (on Neutron: extra routes).",

@@ -329,6 +329,7 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
         own: self.underlay.map(({ ip }) => ip),
         local: presents.flatMap(({ netns, local }) => (netns === '' ? local.flatMap(({ endpoint }) => endpoint.addresses) : [])),
         inside: presents.flatMap(({ carriage }) => insideAddresses(carriage)),
+        guests: presents.flatMap(({ network, carriage }) => (isInUnderlay(network) ? ownBlocks(carriage).map(({ cidr }) => cidr) : [])),
       }),
     ),
   };

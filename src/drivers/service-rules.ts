@@ -62,6 +62,7 @@ const declareSets = ({ family, ip, type }: Words): string => `
   set loops${family} { type ${type} . ${type}; }
   map hosts${family} { type nf_proto : ${type}; }
   map insides${family} { type nf_proto : ${type}; }
+  set guests${family} { type ${type}; flags interval; }
   set announced${family} { type ${type}; }`;
 
 const declareStays = ({ family, ip, type }: Words): string => `
@@ -111,6 +112,10 @@ const remembering = (stays: readonly number[]): string =>
   )}
   }`;
 
+const throughTunnels = ({ family, ip }: Words): string => `
+    oifname "cwx*" snat ${ip} to meta nfproto map @insides${family} fully-random
+    oifname "cww*" snat ${ip} to meta nfproto map @insides${family} fully-random`;
+
 /** Sets, maps and chains that elements of planServices() fill. */
 export const declareServices = ({ sizes, stays }: ServiceRules): string => `${both(declareSets)}${remembering(stays)}${['', 'outer_']
   .flatMap((prefix) => sizes.map((size) => chains(prefix, size, stays.length > 0)))
@@ -151,15 +156,14 @@ export const declareServices = ({ sizes, stays }: ServiceRules): string => `${bo
   }
   chain leaving {
     oifname "cwe*" accept
-    iifname "cwe*" return${both(
-      ({ family, ip }) => `
-    oifname "cwx*" snat ${ip} to meta nfproto map @insides${family} fully-random
-    oifname "cww*" snat ${ip} to meta nfproto map @insides${family} fully-random`,
-    )}
+    iifname "cwe*" return${both(throughTunnels)}
     fib saddr type local return${both(
       ({ family, ip }) => `
     snat ${ip} to meta nfproto map @hosts${family} fully-random`,
     )}
+    masquerade fully-random
+  }
+  chain guests {${both(throughTunnels)}
     masquerade fully-random
   }`;
 
@@ -183,4 +187,13 @@ export const leaveServices: string = both(
   ({ family, ip }) => `
     ct status dnat ${ip} saddr . ${ip} daddr @loops${family} masquerade
     ct status dnat ${original(ip)} @fronts${family} jump leaving`,
+);
+
+/**
+ * Once what stays on this host is let go: pods that are on the hosts' own network go to pods of other hosts under this host's address,
+ * for whose hosts theirs are none that answers come back for by a tunnel, nor that Neutron lets in to hosts.
+ */
+export const leaveAsGuests: string = both(
+  ({ family, ip }) => `
+    ${ip} saddr @guests${family} ${ip} daddr @ranges${family} goto guests`,
 );

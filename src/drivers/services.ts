@@ -14,6 +14,8 @@ export interface ServiceHost {
   readonly local: readonly Ip[];
   /** Its own addresses inside of the network of its endpoints, one a family at most. */
   readonly inside?: readonly Ip[];
+  /** Blocks of its own whose addresses are of the hosts' own network. */
+  readonly guests?: readonly Cidr[];
 }
 
 const element = (set: string, key: string, value?: string): NftElement => ({
@@ -111,7 +113,7 @@ function planFronts(services: readonly Service[], own: readonly Ip[]): readonly 
 }
 
 /** What the rules of services (service-rules.ts) look up. */
-export function planServices(services: readonly Service[], { own, local, inside = [] }: ServiceHost): NftElement[] {
+export function planServices(services: readonly Service[], { own, local, inside = [], guests = [] }: ServiceHost): NftElement[] {
   if (services.length === 0) return [];
   const loops = [...new Set(local)].toSorted().map((ip) => element(`loops${familyOf(ip)}`, `${ip} . ${ip}`));
   const hosts = ([4, 6] as const).flatMap((family) => {
@@ -119,7 +121,8 @@ export function planServices(services: readonly Service[], { own, local, inside 
     return ip === undefined ? [] : [element(`hosts${family}`, `ipv${family}`, ip)];
   });
   const insides = inside.map((ip) => element(`insides${familyOf(ip)}`, `ipv${familyOf(ip)}`, ip));
-  return planFronts(services, own).concat(loops, hosts, insides);
+  const others = guests.map((cidr) => element(`guests${familyOf(cidr)}`, cidr));
+  return planFronts(services, own).concat(loops, hosts, insides, others);
 }
 
 /** Stands in a Service for every address of the host on the underlay. */

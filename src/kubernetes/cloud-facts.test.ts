@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { serverLabel } from '#model/cloud-services.ts';
 import { type ClusterObjects, type ClusterWish, clusterWish, refusals } from './cloud-facts.ts';
 import { keyed, nodeOf, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
 
@@ -10,6 +11,7 @@ const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({
   ipPools: new Map(),
   blocks: new Map(),
   definitions: new Map(),
+  portPools: new Map(),
   ...changes,
 });
 const wishOf = (changes: Partial<ClusterObjects> = {}): ClusterWish => clusterWish(objectsOf(changes), false);
@@ -84,6 +86,17 @@ test('of calico pools say the ranges, and blocks where packets go', () => {
     ['10.83.0.0/26 node1'],
   );
   assert.equal(wish.facts.hosts.length, 2);
+});
+
+const serverOf = (providerID: string): string | undefined => {
+  const { spec, ...node } = nodeOf(1);
+  return wishOf({ nodes: keyed({ ...node, spec: { ...Object(spec), providerID } }) }).facts.hosts[0]?.labels[serverLabel];
+};
+
+test('the instance that a node is said to be is known of it, and no other provider counts', () => {
+  assert.equal(serverOf('openstack:///0a1b'), '0a1b');
+  assert.equal(serverOf('openstack://north/0a1b'), '0a1b');
+  for (const other of ['aws:///zone/i-1', 'openstack:///', 'openstack:0a1b', '']) assert.equal(serverOf(other), undefined);
 });
 
 const definition = (config: string): object => ({ metadata: { creationTimestamp: '2026-01-01T00:00:00Z' }, spec: { config } });

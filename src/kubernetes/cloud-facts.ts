@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { excludeLabel } from '#drivers/announce.ts';
 import { models } from '#drivers/models.ts';
-import type { NodePort, ServiceBalancer } from '#model/cloud-services.ts';
+import { type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { isFault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
@@ -17,9 +17,10 @@ import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
 import { type AskedBalancer, readAsk } from './openstack-service.ts';
 import { conflictOf, factsOf, type OwnNetwork, readOwnNetwork } from './own-network.ts';
 import { definitionsPath } from './own-networks.ts';
+import { portFacts, type PortPool, portPoolsPath, readPortPool } from './port-pools.ts';
 import { readSlice, sliceVersions } from './services.ts';
 
-export const cloudKinds = ['nodes', 'services', 'slices', 'ipPools', 'blocks', 'definitions'] as const;
+export const cloudKinds = ['nodes', 'services', 'slices', 'ipPools', 'blocks', 'definitions', 'portPools'] as const;
 /** Sorts of objects that it depends on. */
 export type CloudKind = (typeof cloudKinds)[number];
 /** Where each is; those that a server may lack are empty there. */
@@ -30,6 +31,7 @@ export const cloudPaths: Readonly<Record<CloudKind, { readonly paths: readonly s
   ipPools: { paths: ['/apis/projectcalico.org/v3/ippools'], absent: 'empty' },
   blocks: { paths: [blocksPath], absent: 'empty' },
   definitions: { paths: [definitionsPath], absent: 'empty' },
+  portPools: { paths: [portPoolsPath], absent: 'empty' },
 };
 
 /** By their keys. */
@@ -55,13 +57,21 @@ export interface ClusterWish {
 const annotated = v.object({ metadata: v.object({ annotations: v.nullish(v.record(v.string(), v.string()), {}) }) });
 const specified = v.object({ spec: v.unknown(), metadata: v.object({ creationTimestamp: field.timestamp }) });
 
+const provided = v.object({ spec: v.object({ providerID: v.string() }) });
+/** As the cloud's provider writes it: `openstack:///ID`, `openstack://REGION/ID`. */
+function serverOf(item: unknown): Record<string, string> {
+  const read = v.safeParse(provided, item);
+  const [, id] = (read.success && /^openstack:\/\/[^/]*\/([^/]+)$/.exec(read.output.spec.providerID)) || [];
+  return id === undefined ? {} : { [serverLabel]: id };
+}
+
 const annotationsOf = (item: unknown): Readonly<Record<string, string>> => {
   const read = v.safeParse(annotated, item);
   return read.success ? (read.output.metadata.annotations ?? {}) : {};
 };
 
 /** One that cannot be read keeps no other from being used; whoever uses it says what is wrong with it. */
-function readable<T>(items: Iterable<unknown>, read: (item: unknown) => T | undefined): T[] {
+export function readable<T>(items: Iterable<unknown>, read: (item: unknown) => T | undefined): T[] {
   return [...items].flatMap((item) => {
     try {
       return read(item) ?? [];
@@ -78,17 +88,22 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
   const podCidrs = [...new Set(nodes.flatMap((item) => podCidrsOf(annotationsOf(item))))].toSorted();
   const pods = known(podCidrs.length > 0 ? flannelFacts(nodes, podCidrs) : calicoFacts(nodes, objects));
   // What a Node does not say of its links, such as their MTU, is not taken for something.
-  const hosts = pods.hosts.map((host) => ({ ...host, underlay: host.underlay.map((link) => ({ ...link, mtu: 0 })) }));
+  const hosts = pods.hosts.map((host) => ({
+    ...host,
+    labels: { ...host.labels, ...serverOf(objects.nodes.get(host.id)) },
+    underlay: host.underlay.map((link) => ({ ...link, mtu: 0 })),
+  }));
   const further = furtherFacts(objects, podCidrs, carriesOf(nodes));
+  const ports = portFacts(portPoolsOf(objects));
   const asks = [...objects.services.values()].map((item) => readAsk(item, isDefault));
   const asked = asks.flatMap(({ balancer }) => balancer ?? []).toSorted((a, b) => (a.key < b.key ? -1 : 1));
   const places = new Places(objects, hosts);
   return {
     facts: {
       hosts,
-      networks: [...pods.networks, ...further.networks],
-      pools: [...pods.pools, ...further.pools],
-      blocks: pods.blocks,
+      networks: [...pods.networks, ...further.networks, ...ports.networks],
+      pools: [...pods.pools, ...further.pools, ...ports.pools],
+      blocks: [...pods.blocks, ...ports.blocks],
       endpoints: [],
       exposures: [],
       nodePorts: asks.flatMap(({ nodePorts }) => nodePorts),
@@ -99,6 +114,13 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
     asked,
   };
 }
+
+/** Of nodes that there are, in an order that stays. */
+export const portPoolsOf = ({ portPools, nodes }: ClusterObjects): PortPool[] =>
+  readable(
+    [...portPools].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item),
+    readPortPool,
+  ).filter(({ host }) => nodes.has(host));
 
 /** One sentence for each service that cannot have the load balancer that it asks for. */
 export const refusals = (asked: readonly AskedBalancer[]): string[] =>
@@ -150,7 +172,10 @@ function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[]
   const used: OwnNetwork[] = [];
   for (const one of read.toSorted((a, b) => (`${a.createdAt} ${a.key}` < `${b.createdAt} ${b.key}` ? -1 : 1)))
     if (conflictOf(one, used, { podCidrs, hosts: [] }) === undefined) used.push(one);
-  const all = used.flatMap((network) => carries.map((carry) => factsOf(network, { carry, own: [] })));
+  // Of those of the cloud what nodes have asked for counts.
+  const all = used
+    .filter(({ neutron }) => neutron === undefined)
+    .flatMap((network) => carries.map((carry) => factsOf(network, { carry, own: [] })));
   const named = new Map(used.map(({ id, key }) => [id, key]));
   return {
     networks: all.map(({ network }) => ({ ...network, name: named.get(network.id) ?? network.name })),

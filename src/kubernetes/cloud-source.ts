@@ -3,11 +3,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { isFault } from '#model/fault.ts';
-import type { KubernetesClient } from './client.ts';
-import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish } from './cloud-facts.ts';
+import { type KubernetesClient, revisionOf } from './client.ts';
+import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish, portPoolsOf, readable } from './cloud-facts.ts';
 import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed, listKind } from './follow.ts';
 import type { AskedBalancer } from './openstack-service.ts';
+import { type PortPool, readPortPool } from './port-pools.ts';
 import { StatusWriter } from './status-writer.ts';
 
 const none = (): Record<CloudKind, Map<string, unknown>> => ({
@@ -17,6 +18,7 @@ const none = (): Record<CloudKind, Map<string, unknown>> => ({
   ipPools: new Map(),
   blocks: new Map(),
   definitions: new Map(),
+  portPools: new Map(),
 });
 
 /** As it is now. Faults as KubernetesClient.list. */
@@ -70,6 +72,7 @@ const service = v.looseObject({
     }),
   ),
 });
+const versioned = v.object({ metadata: v.object({ resourceVersion: v.string() }) });
 type StoredService = v.InferOutput<typeof service>;
 
 /** Kubelets touch their Nodes every few seconds, and whoever writes an object notes when. */
@@ -81,6 +84,8 @@ export class CloudSource {
   readonly #options: CloudSourceOptions;
   readonly #objects = none();
   readonly #listed = new Set<CloudKind>();
+  /** Resource versions of what we have written ahead of the watch, by key. */
+  readonly #ahead = new Map<string, number>();
   readonly #whole = Promise.withResolvers<void>();
   readonly #writer: StatusWriter;
   /** By service, so that each Event is written once. */
@@ -122,6 +127,7 @@ export class CloudSource {
       ...cloudPaths[kind],
       keys: () => [...known.keys()],
       put: (key, item) => {
+        if (kind === 'portPools' && this.#isBehind(key, item)) return;
         const before = known.get(key);
         known.set(key, item);
         if (before === undefined || substance(before) !== substance(item)) this.#changed();
@@ -136,6 +142,28 @@ export class CloudSource {
         this.#changed();
       },
     };
+  }
+
+  /** A port pool, as the API answered when it was written: what it says now counts at once. */
+  learn(item: unknown): void {
+    const { name, revision } = readPortPool(item);
+    this.#objects.portPools.set(name, item);
+    this.#ahead.set(name, revision);
+    this.#changed();
+  }
+
+  /** Of nodes that there are; of others only their names and versions are of use. */
+  get portPools(): { readonly used: readonly PortPool[]; readonly left: readonly PortPool[] } {
+    const used = portPoolsOf(this.#objects);
+    const names = new Set(used.map(({ name }) => name));
+    return { used, left: readable(this.#objects.portPools.values(), readPortPool).filter(({ name }) => !names.has(name)) };
+  }
+
+  #isBehind(key: string, item: unknown): boolean {
+    const read = v.safeParse(versioned, item);
+    const isBehind = read.success && revisionOf(read.output.metadata.resourceVersion) < (this.#ahead.get(key) ?? 0);
+    if (!isBehind) this.#ahead.delete(key);
+    return isBehind;
   }
 
   #changed(): void {

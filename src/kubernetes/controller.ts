@@ -2,6 +2,7 @@
 // or store anything beside it. What a host decides alone stays the same; what the cluster decides (networks, blocks) is
 // decided by whoever gives nodes their podCIDRs.
 import type { WatchLine } from '#api/answers.ts';
+import type { ClusterAddresses } from '#agent/address-cluster.ts';
 import type { Controller } from '#agent/agent.ts';
 import { type Decider, networksOf, rangeOf } from '#agent/elsewhere.ts';
 import { choicesFor } from '#drivers/models.ts';
@@ -13,6 +14,7 @@ import { LineQueue } from './line-queue.ts';
 import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
 import { OwnFacts } from './own-facts.ts';
 import type { OwnNetworks } from './own-networks.ts';
+import type { OwnPorts } from './own-ports.ts';
 
 export interface KubernetesOptions extends ClusterOptions {
   /** Name of this host's Node. */
@@ -42,17 +44,18 @@ class Known {
   readonly #problems = new Map<string, string>();
   /** Node by its block's id. */
   readonly #holders = new Map<string, string>();
-  readonly #further: OwnFacts;
+  readonly #further: OwnFacts | undefined;
   #taken = '';
 
   constructor(options: KubernetesOptions) {
     this.#options = options;
-    this.#further = new OwnFacts(options);
+    const { further } = options;
+    this.#further = further === undefined ? undefined : new OwnFacts({ ...options, ports: further.ports });
   }
 
   /** What is to be said of networks beside that of all pods. */
   further(revision: number): Iterable<WatchLine> {
-    return this.#further.lines(this.#options.further?.current ?? [], this.#facts, revision);
+    return this.#further?.lines(this.#options.further?.current ?? [], this.#facts, revision) ?? [];
   }
 
   get(name: string): NodeFacts | undefined {
@@ -213,9 +216,10 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
     yield { type: 'bookmark', revision };
   }
 
+  const given = rangeOf(kubernetesDecides, full);
   return {
     networks: networksOf(kubernetesDecides),
-    addresses: rangeOf(kubernetesDecides, full),
+    addresses: further === undefined ? given : addressesOf(given, further.ports),
     watch,
     // Pods are in the API already; nobody else asks for their endpoints.
     publish: () => Promise.resolve({ refused: new Map(), revision: Number.MAX_SAFE_INTEGER }),
@@ -232,3 +236,10 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
     },
   };
 }
+
+/** Of networks of the cloud there are more blocks to have, and to give back. */
+const addressesOf = (given: ClusterAddresses, ports: OwnPorts): ClusterAddresses => ({
+  ...given,
+  claimBlock: (asked) => (ports.has(asked.network) ? ports.claim(asked) : given.claimBlock(asked)),
+  releaseBlock: (block) => ports.release(block.id) ?? given.releaseBlock(block),
+});

@@ -3,13 +3,17 @@ import type { WatchLine } from '#api/answers.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { Block, CarryName, Network, Pool } from '#model/resources.ts';
 import type { NodeFacts } from './nodes.ts';
-import { blocksOf, factsOf, type OwnNetwork, nodePlace } from './own-network.ts';
+import { blocksOf, factsOf, type NetworkFacts, type OwnNetwork, nodePlace } from './own-network.ts';
+import type { OwnPorts } from './own-ports.ts';
+import { cloudFactsOf } from './port-pools.ts';
 
 export interface OwnFactsOptions {
   /** Name of this host's Node. */
   readonly host: string;
   readonly podCidrs: readonly Cidr[];
   readonly carry?: CarryName;
+  /** Of networks of the cloud, which each node knows its own blocks of. */
+  readonly ports: Pick<OwnPorts, 'blocksOf'>;
 }
 
 type Fact =
@@ -40,20 +44,22 @@ export class OwnFacts {
   }
 
   #factsOf(network: OwnNetwork, nodes: ReadonlyMap<string, NodeFacts>): Fact[] {
-    const { host, podCidrs, carry } = this.#options;
+    const { host, podCidrs, carry, ports } = this.#options;
+    if (network.neutron !== undefined) return linesOf(cloudFactsOf(network), ports.blocksOf(network));
     const blocks = [...nodes].flatMap(([name, node]) => {
       const place = nodePlace(node, podCidrs);
       return place === undefined ? [] : blocksOf(network, name, place);
     });
     const own = blocks.filter((block) => block.host === host);
-    const { network: item, pools } = factsOf(network, { own, ...(carry === undefined ? {} : { carry }) });
-    return [
-      { kind: 'networks', item },
-      ...pools.map((pool): Fact => ({ kind: 'pools', item: pool })),
-      ...blocks.map((block): Fact => ({ kind: 'blocks', item: block })),
-    ];
+    return linesOf(factsOf(network, { own, ...(carry === undefined ? {} : { carry }) }), blocks);
   }
 }
+
+const linesOf = ({ network, pools }: NetworkFacts, blocks: readonly Block[]): Fact[] => [
+  { kind: 'networks', item: network },
+  ...pools.map((pool): Fact => ({ kind: 'pools', item: pool })),
+  ...blocks.map((block): Fact => ({ kind: 'blocks', item: block })),
+];
 
 function put(fact: Fact, revision: number): WatchLine {
   if (fact.kind === 'networks') return { type: 'put', kind: fact.kind, item: { ...fact.item, revision }, revision };

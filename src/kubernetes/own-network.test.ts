@@ -48,6 +48,19 @@ for (const [what, config, pattern] of [
   ['two ranges of a family', { type: 'causeway', subnets: ['10.1.0.0/16', '10.2.0.0/16'] }, /one range per family/],
   ['a VNI that is none', { type: 'causeway', subnets: ['10.1.0.0/16'], vni: 0 }, /vni: expected/],
   ['an MTU that is none', { type: 'causeway', subnets: ['10.1.0.0/16'], mtu: '1400' }, /mtu/],
+  ['a VNI in the cloud', { type: 'causeway', subnets: ['10.20.0.0/24'], neutron: { network: 'hosts' }, vni: 7 }, /vni is for networks/],
+  ['ports of no cloud', { type: 'causeway', subnets: ['10.20.0.0/24'], ports: 8 }, /name it by neutron/],
+  [
+    'three ports',
+    { type: 'causeway', subnets: ['10.20.0.0/24'], neutron: { network: 'hosts' }, ports: 3 },
+    /ports: expected a power of two/,
+  ],
+  ['no network of the cloud', { type: 'causeway', subnets: ['10.20.0.0/24'], neutron: {} }, /it lacks neutron\.network/],
+  [
+    'a range elsewhere',
+    { type: 'causeway', subnets: ['10.20.0.0/24'], neutron: { network: 'hosts' }, ranges: ['10.21.0.0/25'] },
+    /ranges: expected a part of each subnet/,
+  ],
   ['two of ours', { plugins: [{ type: 'causeway' }, { type: 'causeway' }] }, /plugins\[1\]: there is a plugin causeway before/],
   ['in a list', { plugins: [{ type: 'tuning' }, { type: 'causeway' }] }, /plugins\[1\]: it lacks subnets/],
 ] as const)
@@ -80,6 +93,19 @@ test('networks that would take packets from each other, or from pods, are not be
   assert.match(conflict({ subnets: ['10.212.0.0/15'], vni: 8 }) ?? '', /overlaps that of hosts, 10\.213\.0\.0\/24/);
   assert.match(conflict({ subnets: ['10.2.0.0/16'], vni: 7 + 4096 }) ?? '', /vni/);
   assert.match(conflict({ subnets: ['10.2.0.0/16'], vni: 1 }) ?? '', /vni/);
+});
+
+test('networks of the cloud are on the subnet of hosts, several beside each other in ranges of their own', () => {
+  const surroundings = { podCidrs: pods, hosts: [parseCidr('10.20.0.0/24')] };
+  const hosts = { subnets: ['10.20.0.0/24'], neutron: { network: 'hosts' } };
+  const one = read(hosts);
+  assert.deepEqual([one.ranges, one.ports], [['10.20.0.128/25'], 8]);
+  assert.equal(conflictOf(one, [], surroundings), undefined);
+  const conflict = (more: object): string | undefined => conflictOf(read({ ...hosts, ...more }, 'shop/red'), [one], surroundings);
+  assert.match(conflict({}) ?? '', /overlaps that of shop\/blue/);
+  assert.equal(conflict({ ranges: ['10.20.0.64/26'] }), undefined);
+  assert.match(conflictOf(read({ subnets: ['10.20.0.0/26'] }, 'shop/red'), [one], { ...surroundings, hosts: [] }) ?? '', /shop\/blue/);
+  assert.notEqual(read({ ...hosts, ranges: ['10.20.0.64/26'] }).id, one.id);
 });
 
 test('each node has the part that is as far along as its podCIDR, of each family', () => {

@@ -1,15 +1,18 @@
 // Networks of ours that a cluster defines: a NetworkAttachmentDefinition whose configuration has a plugin `causeway` with
 // `subnets`. Nothing else is stored of them, and nobody gives out their blocks: a node's part of such a network is as far along in it
-// as its podCIDR is in the range of pods, so every agent works out all of them alike.
+// as its podCIDR is in the range of pods, so every agent works out all of them alike. With `neutron` it is a network of the cloud, whose
+// pods have ports of their own there: blocks of those are given out by the controller that keeps the cloud (port-pools.ts).
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
+import type { NeutronRequest } from '#api/local.ts';
 import { parse } from '#api/parse.ts';
+import { neutronRequest } from '#api/requests.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
 import { bitsOf, type Cidr, cidrBase, cidrLength, covers, familyOf, ipToBigint, overlaps, subnetAt } from '#model/ip.ts';
 import { portRange } from '#model/numbers.ts';
-import type { Block, CarryName, Network, Pool } from '#model/resources.ts';
+import type { Block, CarryName, Meta, Network, Pool } from '#model/resources.ts';
 import { type NodeFacts, podNetwork } from './nodes.ts';
 
 export interface OwnNetwork {
@@ -21,6 +24,12 @@ export interface OwnNetwork {
   /** One per family at most. */
   readonly subnets: readonly Cidr[];
   readonly mtu?: number;
+  /** Where in the cloud it lies; absent: nodes carry it. */
+  readonly neutron?: NeutronRequest;
+  /** With it: what pods get of each subnet. */
+  readonly ranges?: readonly Cidr[];
+  /** With it: how many ports a node has made at a time. */
+  readonly ports?: number;
   /** Of the definition, RFC 3339. */
   readonly createdAt: string;
 }
@@ -31,6 +40,9 @@ export const ownNetwork: v.GenericSchema<unknown, OwnNetwork> = v.object({
   vni: field.vni,
   subnets: v.array(field.cidr),
   mtu: v.exactOptional(field.mtu),
+  neutron: v.exactOptional(neutronRequest),
+  ranges: v.exactOptional(v.array(field.cidr)),
+  ports: v.exactOptional(v.number()),
   createdAt: field.timestamp,
 });
 
@@ -39,18 +51,33 @@ const definition = v.object({
   spec: v.nullish(v.object({ config: v.nullish(v.string(), '') }), {}),
 });
 const configured = v.pipe(v.string(), v.parseJson(), field.object);
-const described = v.object({
-  subnets: v.pipe(
-    field.listOf(field.cidr, 2),
-    v.minLength(1, 'expected a range'),
-    v.check((subnets) => new Set(subnets.map(familyOf)).size === subnets.length, 'expected one range per family'),
+const families = v.pipe(
+  field.listOf(field.cidr, 2),
+  v.minLength(1, 'expected a range'),
+  v.check((ranges) => new Set(ranges.map(familyOf)).size === ranges.length, 'expected one range per family'),
+);
+const described = v.pipe(
+  v.object({
+    subnets: families,
+    vni: v.exactOptional(field.vni),
+    mtu: v.exactOptional(field.mtu),
+    neutron: v.exactOptional(neutronRequest),
+    ranges: v.exactOptional(families),
+    ports: v.exactOptional(v.picklist([2, 4, 8, 16, 32, 64, 128, 256], 'expected a power of two from 2 to 256')),
+  }),
+  v.check(({ neutron, vni }) => neutron === undefined || vni === undefined, 'vni is for networks that nodes carry'),
+  v.check(
+    ({ neutron, ranges, ports }) => neutron !== undefined || (ranges === undefined && ports === undefined),
+    'ranges and ports are for networks of the cloud: name it by neutron',
   ),
-  vni: v.exactOptional(field.vni),
-  mtu: v.exactOptional(field.mtu),
-});
+  v.check(
+    ({ subnets, ranges = [] }) => ranges.every((range) => subnets.some((subnet) => covers(subnet, range))),
+    'ranges: expected a part of each subnet',
+  ),
+);
 
 /** Keys of the plugin that say what the network is, and are not for who attaches to it. */
-export const describingKeys: readonly string[] = ['subnets', 'vni', 'mtu'];
+export const describingKeys: readonly string[] = ['subnets', 'vni', 'mtu', 'neutron', 'ranges', 'ports'];
 
 /** Plugins of a configuration or list, with their places in it. */
 export function pluginsOf(
@@ -76,9 +103,10 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
   if (second !== undefined)
     throw new Fault('invalid', `spec.config: ${second.place}there is a plugin causeway before it`, { field: 'spec.config' });
   try {
-    const { subnets, vni, mtu } = parse(described, first.plugin, 'it');
+    const { subnets, vni, mtu, neutron, ranges, ports } = parse(described, first.plugin, 'it');
+    const place = neutron === undefined ? [] : [neutron, ranges, ports];
     const hash = createHash('sha256')
-      .update(JSON.stringify([key, subnets, vni]))
+      .update(JSON.stringify([key, subnets, vni, ...place]))
       .digest('hex');
     // Beyond the first thousands, which people choose, and the pods' own.
     const derived = portRange + (Number.parseInt(hash.slice(16, 24), 16) % (0xffffff - portRange));
@@ -88,6 +116,7 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
       vni: vni ?? derived,
       subnets,
       ...(mtu === undefined ? {} : { mtu }),
+      ...(neutron === undefined ? {} : { neutron, ranges: subnets.map((subnet) => rangeIn(subnet, ranges)), ports: ports ?? usualPorts }),
       createdAt: metadata.creationTimestamp,
     };
   } catch (error) {
@@ -96,28 +125,40 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
   }
 }
 
+const usualPorts = 8;
+
+/** Otherwise the half of the subnet where instances are not usually given addresses first. */
+const rangeIn = (subnet: Cidr, ranges: readonly Cidr[] = []): Cidr =>
+  ranges.find((range) => covers(subnet, range)) ?? subnetAt(subnet, cidrLength(subnet) + 1, 1n) ?? subnet;
+
 export interface Surroundings {
   readonly podCidrs: readonly Cidr[];
   /** Where hosts have their addresses. */
   readonly hosts: readonly Cidr[];
 }
 
+/** On one subnet of the cloud there may be several, each with a range of its own. */
+const takenBy = ({ neutron, subnets, ranges }: OwnNetwork, other: OwnNetwork): readonly Cidr[] =>
+  neutron === undefined || other.neutron === undefined ? subnets : (ranges ?? subnets);
+
 /** Undefined: it can be beside the others. Networks that share a UDP port of WireGuard would take each other's packets. */
 export function conflictOf(network: OwnNetwork, others: readonly OwnNetwork[], { podCidrs, hosts }: Surroundings): string | undefined {
-  const overlapped = (ranges: readonly Cidr[]): Cidr | undefined =>
-    ranges.find((range) => network.subnets.some((subnet) => overlaps(range, subnet)));
-  const [pods, underlay] = [overlapped(podCidrs), overlapped(hosts)];
+  const overlapped = (ranges: readonly Cidr[], own = network.subnets): Cidr | undefined =>
+    ranges.find((range) => own.some((subnet) => overlaps(range, subnet)));
+  const [pods, underlay] = [overlapped(podCidrs), network.neutron === undefined ? overlapped(hosts) : undefined];
   if (pods !== undefined) return `its range overlaps that of pods, ${pods}`;
   if (underlay !== undefined) return `its range overlaps that of hosts, ${underlay}`;
-  const overlapping = others.find(({ subnets }) => subnets.some((one) => network.subnets.some((subnet) => overlaps(one, subnet))));
+  const overlapping = others.find((other) => overlapped(takenBy(other, network), takenBy(network, other)) !== undefined);
   if (overlapping !== undefined) return `its range overlaps that of ${overlapping.key}`;
-  const sharing = [podNetwork.vni, ...others.map(({ vni }) => vni)].some((vni) => vni % portRange === network.vni % portRange);
+  if (network.neutron !== undefined) return undefined;
+  const carried = others.filter(({ neutron }) => neutron === undefined);
+  const sharing = [podNetwork.vni, ...carried.map(({ vni }) => vni)].some((vni) => vni % portRange === network.vni % portRange);
   return sharing ? `its vni ${network.vni} has the same rest by ${portRange} as another network's: give it one by "vni"` : undefined;
 }
 
-const meta = (id: string, createdAt: string) => ({ id, name: id, revision: 1, createdAt, labels: {} });
+export const meta = (id: string, createdAt: string): Meta => ({ id, name: id, revision: 1, createdAt, labels: {} });
 
-const poolId = ({ id }: OwnNetwork, subnet: Cidr): string => `${id}p${familyOf(subnet)}`;
+export const poolId = ({ id }: OwnNetwork, subnet: Cidr): string => `${id}p${familyOf(subnet)}`;
 
 export interface NodePlace {
   /** Number of the node's range among those of its length in the range of pods, and how many bits number them. */
@@ -153,11 +194,13 @@ export interface OwnNetworkOptions {
   readonly own: readonly Block[];
 }
 
+export interface NetworkFacts {
+  readonly network: Network;
+  readonly pools: readonly Pool[];
+}
+
 /** The network and its pools, as this node has them. */
-export function factsOf(
-  network: OwnNetwork,
-  { carry, own }: OwnNetworkOptions,
-): { readonly network: Network; readonly pools: readonly Pool[] } {
+export function factsOf(network: OwnNetwork, { carry, own }: OwnNetworkOptions): NetworkFacts {
   const lengthOf = (subnet: Cidr): number => cidrLength(own.find(({ pool }) => pool === poolId(network, subnet))?.cidr ?? subnet);
   const [four, six] = ([4, 6] as const).map((family) => network.subnets.find((subnet) => familyOf(subnet) === family));
   const choices = choicesFor('flannel', {

@@ -8,12 +8,15 @@ import type { Cidr } from '#model/ip.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind } from './follow.ts';
 import { conflictOf, type OwnNetwork, ownNetwork, readOwnNetwork } from './own-network.ts';
+import type { OwnPorts } from './own-ports.ts';
 
 export const definitionsPath = '/apis/k8s.cni.cncf.io/v1/network-attachment-definitions';
 
 export interface OwnNetworksOptions {
   readonly client: KubernetesClient;
   readonly journal: Journal;
+  /** Of those that are networks of the cloud; follows as long as this does. */
+  readonly ports: OwnPorts;
   readonly podCidrs: readonly Cidr[];
   /** Where hosts have their addresses, as this host's links say. */
   readonly hosts: () => readonly Cidr[];
@@ -58,6 +61,7 @@ export class OwnNetworks implements AsyncDisposable {
   start(): void {
     const { client, log } = this.#options;
     const { signal } = this.#stop;
+    this.#options.ports.start();
     this.#running = followKind(
       {
         name: 'network attachment definitions',
@@ -80,19 +84,25 @@ export class OwnNetworks implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    await this.#options.ports[Symbol.asyncDispose]();
     await this.#running;
   }
 
   /** `changed` is called after changes, and no other any more. */
   onChange(changed: () => void): void {
     this.#changed = changed;
+    this.#options.ports.onChange(changed);
+  }
+
+  get ports(): OwnPorts {
+    return this.#options.ports;
   }
 
   /** The first whole listing is there. Rejects when `signal` aborts before. */
   async whenListed(signal: AbortSignal): Promise<void> {
     const aborted = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => aborted.reject(signal.reason), { once: true });
-    await Promise.race([this.#listed.promise, aborted.promise]);
+    await Promise.race([Promise.all([this.#listed.promise, this.ports.whenListed]), aborted.promise]);
   }
 
   get current(): Iterable<OwnNetwork> {
@@ -141,7 +151,12 @@ export class OwnNetworks implements AsyncDisposable {
 
   /** To be called after containers have left, too: what was kept for them may go. */
   settle(): void {
-    if (!this.#isListed || (this.#defined.size === 0 && this.#current.size === 0)) return;
+    if (!this.#isListed) return;
+    if (this.#defined.size > 0 || this.#current.size > 0) this.#choose();
+    this.ports.wish(this.#current.values());
+  }
+
+  #choose(): void {
     const { podCidrs, hosts, used } = this.#options;
     const surroundings = { podCidrs, hosts: hosts() };
     const inUse = used();

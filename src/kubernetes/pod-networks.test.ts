@@ -13,7 +13,9 @@ import { listOf, serve, type Server } from './api.fixture.ts';
 import { defaultAnnotation, networksAnnotation } from './network-selection.ts';
 import { readOwnNetwork } from './own-network.ts';
 import { definitionsPath, OwnNetworks } from './own-networks.ts';
+import { OwnPorts } from './own-ports.ts';
 import { PodNetworks } from './pod-networks.ts';
+import { portPoolsPath } from './port-pools.ts';
 
 const pod = (networks: string, more: object = {}) => ({
   namespace: 'shop',
@@ -177,16 +179,19 @@ const definition = (name: string, config: object, more: object = {}): object => 
   spec: { config: JSON.stringify({ type: 'causeway', ...config }) },
 });
 
-function follow(t: TestContext, { client }: Server, journal = new MemoryJournal()) {
+function follow(t: TestContext, { api, client }: Server, journal = new MemoryJournal()) {
   const used = new Set<string>();
   const warnings: string[] = [];
+  const log = { warn: (fields: object): unknown => warnings.push(JSON.stringify(fields)) };
   let changes = 0;
+  api.paths.set(portPoolsPath, { lists: [listOf(9, [])], watches: [] });
   const own = new OwnNetworks({
     client,
     journal,
+    ports: new OwnPorts({ client, host: 'node1', log, known: () => undefined }),
     podCidrs: [parseCidr('10.244.0.0/16')],
     hosts: () => [parseCidr('10.213.0.0/24')],
-    log: { warn: (fields) => void warnings.push(JSON.stringify(fields)) },
+    log,
     used: () => used,
     isKnown: () => true,
   });
@@ -240,7 +245,7 @@ test('one that is used stays without its definition, also after a restart, until
   first.used.add(id);
   await first.until('the network', () => first.keys().length === 1);
   // The listing after the watch has ended.
-  await first.until('the deletion', () => server.api.asked.length >= 3);
+  await first.until('the deletion', () => server.api.asked.filter(({ pathname }) => pathname === definitionsPath).length >= 3);
   assert.deepEqual(first.keys(), ['shop/blue']);
   const other = await serve(t);
   other.api.paths.set(definitionsPath, { lists: [listOf(13, [definition('red', { subnets: ['10.1.0.0/16'] })])], watches: [] });

@@ -1,6 +1,6 @@
 // For tests of controllers: a server that keeps what it is given and says nothing by itself.
 import assert from 'node:assert/strict';
-import type { Fault } from '#model/fault.ts';
+import { Fault } from '#model/fault.ts';
 import type { Change, KubernetesClient } from './client.ts';
 
 export interface Item {
@@ -19,6 +19,7 @@ export class Server {
   readonly writes: string[] = [];
   readonly #items = new Map<string, Map<string, Item>>();
   readonly #heard: ((path: string, change: Change) => void)[] = [];
+  readonly #history: { readonly path: string; readonly change: Change }[] = [];
   refuse: Fault | undefined;
 
   /** By path of the sort; others are not there. */
@@ -35,19 +36,33 @@ export class Server {
     const { metadata, ...more } = item as Item;
     const next = { ...more, metadata: { ...metadata, resourceVersion: String((this.version += 1)) } };
     this.#items.get(path)?.set(keyOf(next), next);
-    for (const hear of this.#heard) hear(path, { type: 'put', item: next, revision: this.version });
+    this.#tell(path, { type: 'put', item: next, revision: this.version });
     return next;
+  }
+
+  #tell(path: string, change: Change): void {
+    this.#history.push({ path, change });
+    for (const hear of this.#heard) hear(path, change);
   }
 
   remove(path: string, key: string): void {
     const item = this.#items.get(path)?.get(key);
     this.#items.get(path)?.delete(key);
-    for (const hear of this.#heard) hear(path, { type: 'delete', item, revision: (this.version += 1) });
+    this.#tell(path, { type: 'delete', item, revision: (this.version += 1) });
   }
 
   #collectionOf(path: string): string {
     const whole = path.replace(/namespaces\/[^/]+\//, '');
     return [...this.#items.keys()].find((one) => whole === one || whole.startsWith(`${one}/`)) ?? assert.fail(path);
+  }
+
+  #itemAt(path: string): Item | undefined {
+    return this.of(this.#collectionOf(path)).find(({ metadata: { name } }) => path.endsWith(`/${name}`));
+  }
+
+  #statusAt(path: string): object {
+    const status = this.#itemAt(path)?.status;
+    return status === undefined ? {} : { status };
   }
 
   get client(): KubernetesClient {
@@ -58,8 +73,8 @@ export class Server {
     };
     const client = {
       list: (path: string) => Promise.resolve(this.#items.has(path) ? { items: this.of(path), revision: this.version } : noItems),
-      watch: async function* (this: void, path: string, _: number, signal: AbortSignal): AsyncGenerator<Change, void> {
-        const changes: Change[] = [];
+      watch: async function* (this: void, path: string, since: number, signal: AbortSignal): AsyncGenerator<Change, void> {
+        const changes = history.filter((one) => one.path === path && one.change.revision > since).map(({ change }) => change);
         let wake: (() => void) | undefined;
         heard.push((at, change) => {
           if (at === path) changes.push(change);
@@ -67,12 +82,18 @@ export class Server {
         });
         signal.addEventListener('abort', () => wake?.());
         while (!signal.aborted) {
-          yield* changes.splice(0);
+          // While one is taken in there may come more.
+          for (let change = changes.shift(); change !== undefined; change = changes.shift()) yield change;
           if (!signal.aborted) await new Promise<void>((resolve) => (wake = resolve));
         }
       },
+      get: (path: string) => {
+        const item = this.#itemAt(path);
+        return item === undefined ? Promise.reject(new Fault('not-found', path)) : Promise.resolve(item);
+      },
       create: (path: string, item: object) => write('create', path, item),
-      replace: (path: string, item: object) => write('replace', path, item),
+      // Whoever replaces an object without its status leaves that as it is.
+      replace: (path: string, item: object) => write('replace', path, { ...this.#statusAt(path), ...item }),
       remove: (path: string) => {
         this.writes.push(`remove ${path.replace(/^\/apis\/[^/]+\/[^/]+/, '')}`);
         const [, namespace, name = ''] = /(?:namespaces\/([^/]+)\/)?[^/]+\/([^/]+)$/.exec(path) ?? [];
@@ -81,7 +102,7 @@ export class Server {
       },
       checkReached: () => Promise.resolve(),
     };
-    const heard = this.#heard;
+    const [heard, history] = [this.#heard, this.#history];
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of it here
     return client as unknown as KubernetesClient;
   }

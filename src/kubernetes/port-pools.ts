@@ -1,0 +1,167 @@
+// Ports of the cloud that a node has for pods of a network of ours: one custom resource for each network and node. The node's agent
+// says what it wants of which network (`spec`); the controller that keeps the cloud says where that is and which blocks of addresses
+// have ports by now (`status`), and a block is there no sooner than all of its ports. What the status says is all that is known of it:
+// a definition may be deleted while pods are in its network, and a controller may be a new one.
+import { createHash } from 'node:crypto';
+import * as v from 'valibot';
+import * as field from '#api/fields.ts';
+import { choicesFor } from '#drivers/models.ts';
+import { Fault } from '#model/fault.ts';
+import { bitsOf, type Cidr, contains, covers, cidrBase, type Family, familyOf } from '#model/ip.ts';
+import type { Block, Network, NeutronPlace, Pool } from '#model/resources.ts';
+import { revisionOf } from './client.ts';
+import { meta, type NetworkFacts, type OwnNetwork, ownNetwork, poolId } from './own-network.ts';
+
+export const portPoolsPath = '/apis/causeway.dev/v1alpha1/portpools';
+const kind = { apiVersion: 'causeway.dev/v1alpha1', kind: 'PortPool' } as const;
+
+export interface HeldBlock {
+  readonly cidr: Cidr;
+  readonly vlan?: number;
+}
+
+export interface PortPool {
+  readonly name: string;
+  readonly revision: number;
+  readonly network: OwnNetwork;
+  readonly host: string;
+  /** How many blocks of each subnet the node wants. */
+  readonly wanted: number;
+  /** Blocks that the node gives back: it uses them no more. */
+  readonly left: readonly Cidr[];
+  /** Where the network lies; absent: nobody has looked. */
+  readonly place?: NeutronPlace;
+  readonly blocks: readonly HeldBlock[];
+  /** Why there are fewer blocks than wanted. */
+  readonly problem?: string;
+}
+
+const place: v.GenericSchema<unknown, NeutronPlace> = v.object({
+  network: v.string(),
+  subnet: v.string(),
+  subnet6: v.exactOptional(v.string()),
+  groups: v.exactOptional(v.array(v.string())),
+});
+const resource = v.looseObject({
+  metadata: v.looseObject({ name: v.string(), resourceVersion: v.string() }),
+  spec: v.looseObject({ network: ownNetwork, host: v.string(), blocks: field.count, left: v.optional(v.array(field.cidr), []) }),
+  status: v.optional(
+    v.looseObject({
+      place: v.exactOptional(place),
+      blocks: v.optional(v.array(v.object({ cidr: field.cidr, vlan: v.exactOptional(field.vlan) })), []),
+      problem: v.exactOptional(v.string()),
+    }),
+    {},
+  ),
+});
+
+/** Of a network and a node. */
+export const portPoolName = ({ id }: Pick<OwnNetwork, 'id'>, host: string): string => `${id}.${host}`;
+
+/** Fault `invalid` when it is none of ours. */
+export function readPortPool(item: unknown): PortPool {
+  const read = v.safeParse(resource, item);
+  if (!read.success) throw new Fault('invalid', `A PortPool cannot be read: ${read.issues[0].message}`);
+  const { metadata, spec, status } = read.output;
+  return {
+    name: metadata.name,
+    revision: revisionOf(metadata.resourceVersion),
+    network: spec.network,
+    host: spec.host,
+    wanted: spec.blocks,
+    left: spec.left,
+    ...(status.place === undefined ? {} : { place: status.place }),
+    blocks: status.blocks,
+    ...(status.problem === undefined ? {} : { problem: status.problem }),
+  };
+}
+
+export type PortPoolSpec = Pick<PortPool, 'network' | 'host' | 'wanted' | 'left'>;
+
+/** As its agent writes it; with `revision` in the place of that one. */
+export const bodyOfPool = ({ network, host, wanted, left }: PortPoolSpec, revision?: number): object => ({
+  ...kind,
+  metadata: { name: portPoolName(network, host), ...(revision === undefined ? {} : { resourceVersion: String(revision) }) },
+  spec: { network, host, blocks: wanted, ...(left.length === 0 ? {} : { left }) },
+});
+
+export type PortPoolStatus = Pick<PortPool, 'place' | 'blocks' | 'problem'>;
+
+/** The item with another status, for a server that compares its resource version. */
+export function withPoolStatus(item: unknown, status: PortPoolStatus): object {
+  const read = v.safeParse(resource, item);
+  if (!read.success) throw new Fault('invalid', `A PortPool cannot be read: ${read.issues[0].message}`);
+  return { ...kind, ...read.output, status };
+}
+
+const blockId = ({ id }: OwnNetwork, cidr: Cidr): string =>
+  `ports${createHash('sha256').update(`${id} ${cidr}`).digest('hex').slice(0, 16)}`;
+
+/** One of a node's, as it would be with ports for each of its addresses. Fault `invalid` for one of no subnet. */
+export function blockOf({ network, host }: Pick<PortPool, 'network' | 'host'>, { cidr, vlan }: HeldBlock): Block {
+  const subnet = network.subnets.find((one) => covers(one, cidr));
+  if (subnet === undefined) throw new Fault('invalid', `${cidr} is in no subnet of ${network.key}`);
+  const id = blockId(network, cidr);
+  return {
+    ...meta(id, network.createdAt),
+    network: network.id,
+    pool: poolId(network, subnet),
+    cidr,
+    host,
+    loans: [],
+    ...(vlan === undefined ? {} : { vlan }),
+  };
+}
+
+export const blocksOfPool = (pool: PortPool): Block[] => pool.blocks.map((held) => blockOf(pool, held));
+
+/** The network and its pools. Where in the cloud it lies nodes need not know. */
+export function cloudFactsOf(network: OwnNetwork): NetworkFacts {
+  const { subnets, ranges = [], ports = 1, mtu } = network;
+  const lengthOf = (family: Family): number => bitsOf(family) - Math.log2(ports);
+  return {
+    network: {
+      ...meta(network.id, network.createdAt),
+      model: 'neutron',
+      tenant: 'default',
+      choices: choicesFor('neutron', { blockLength4: lengthOf(4), blockLength6: lengthOf(6) }),
+      encrypted: false,
+      internal: false,
+      vni: network.vni,
+      ...(mtu === undefined ? {} : { mtu }),
+      attachable: false,
+      addressing: 'blocks',
+      names: 'elsewhere',
+    },
+    pools: subnets.map((cidr) => {
+      const id = poolId(network, cidr);
+      const range = ranges.find((one) => contains(cidr, cidrBase(one)));
+      return {
+        ...meta(id, network.createdAt),
+        network: network.id,
+        cidr,
+        ...(range === undefined ? {} : { range }),
+        reserved: {},
+        blockLength: lengthOf(familyOf(cidr)),
+      };
+    }),
+  };
+}
+
+export interface PortFacts {
+  readonly networks: readonly Network[];
+  readonly pools: readonly Pool[];
+  readonly blocks: readonly Block[];
+}
+
+/** What the cloud beneath has to know of them: networks whose place is known, with the blocks that nodes have. */
+export function portFacts(pools: readonly PortPool[]): PortFacts {
+  const placed = pools.filter(({ place: found }) => found !== undefined);
+  const networks = [...new Map(placed.map((pool) => [pool.network.id, pool])).values()];
+  const all = networks.map(({ network, place: found }) => ({ ...cloudFactsOf(network), found, key: network.key }));
+  return {
+    networks: all.map(({ network, found, key }) => ({ ...network, name: key, ...(found === undefined ? {} : { neutron: found }) })),
+    pools: all.flatMap((facts) => facts.pools),
+    blocks: placed.flatMap(blocksOfPool),
+  };
+}
