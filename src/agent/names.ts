@@ -2,7 +2,7 @@
 // the network's own domain, so that the way in already says whose names may be told.
 import { closeSync } from 'node:fs';
 import { domainName } from '#model/numbers.ts';
-import { familyOf, parseIp, type Family } from '#model/ip.ts';
+import { familyOf, type Family } from '#model/ip.ts';
 import type { Endpoint, LocalEndpoint, Network, Snapshot } from '#model/resources.ts';
 import { resolver, resolverPort } from '#drivers/guard.ts';
 import { bindUdpInNetns, listenTcpInNetns, netnsIdentity, netnsPath } from '#kernel/netns.ts';
@@ -104,7 +104,7 @@ export class Names implements Disposable {
     const sockets: DnsSocket[] = [];
     try {
       for (const family of families) {
-        const binding = { ip: parseIp(resolver[family]), port: resolverPort(network) };
+        const binding = { ip: resolver[family], port: resolverPort(network) };
         sockets.push(
           { fd: bindUdpInNetns(wish.path, binding), protocol: 'udp', family },
           { fd: listenTcpInNetns(wish.path, binding), protocol: 'tcp', family },

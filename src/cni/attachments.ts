@@ -61,9 +61,10 @@ export class Attachments {
       const asking = { network: network.id, id, owner, name, addresses, ...asked(wanted, args) };
       const endpoint = await this.#agent.attach({ ...asking, durable: 'later' });
       // The kernel is written to while the disk is.
-      await Promise.all([this.#agent.journal.durable(), this.#agent.join(id, netns, attachment.ifname)]);
+      const placed = this.#agent.join(id, netns, attachment.ifname).then(() => this.#complete(endpoint, attachment.ifname));
+      const [link] = await Promise.all([placed, this.#agent.journal.durable()]);
       if (wanted.aliases.length > 0) await this.#agent.rename(id, owner, [name, ...wanted.aliases]);
-      const own = resultOf(endpoint, await this.#complete(endpoint, attachment.ifname), netns);
+      const own = resultOf(endpoint, link, netns);
       const named = { ...own, dns: wanted.dns };
       return wanted.earlier === undefined ? named : appendResult(wanted.earlier, named);
     } catch (error) {

@@ -73,7 +73,9 @@ async function bed(t: TestContext, wanted: Readonly<Record<string, readonly Furt
     };
     const variables = Object.entries(environment).map(([key, value]) => `${key}=${value}\0`);
     const input = JSON.stringify({ cniVersion: '1.0.0', name: 'pods', type: 'causeway', ...conf });
-    const response = await cni.app.request('/cni', { method: 'POST', body: `${variables.join('')}\0${input}` });
+    const body = `${variables.join('')}\0${input}`;
+    const headers = { 'content-length': String(Buffer.byteLength(body)) };
+    const response = await cni.app.request('/cni', { method: 'POST', headers, body });
     const text = await response.text();
     const answer: unknown = text === '' ? {} : JSON.parse(text);
     if (response.status !== 200) throw new Error(text);

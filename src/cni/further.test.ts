@@ -89,7 +89,9 @@ async function bed(t: TestContext) {
     }).map(([key, value]) => `${key}=${value}\0`);
     const runtimeConfig = { 'io.kubernetes.cri.pod-annotations': { asks: 'yes' } };
     const input = JSON.stringify({ cniVersion: '1.1.0', name: 'pods', type: 'causeway', runtimeConfig, ...conf });
-    const response = await cni.app.request('/cni', { method: 'POST', body: `${variables.join('')}\0${input}` });
+    const body = `${variables.join('')}\0${input}`;
+    const headers = { 'content-length': String(Buffer.byteLength(body)) };
+    const response = await cni.app.request('/cni', { method: 'POST', headers, body });
     const text = await response.text();
     const json: unknown = text === '' ? {} : JSON.parse(text);
     return { json, ...v.parse(reply, json) };

@@ -28,7 +28,8 @@ async function bed(cidrs: readonly string[] = ['10.244.1.0/24'], isForContainers
   await agent.createNetwork(request);
   const { app, attached } = createCni({ agent, log: silent, isForContainers });
   const post = async (body: string): Promise<{ status: number; text: string }> => {
-    const response = await app.request('/cni', { method: 'POST', body });
+    const headers = { 'content-length': String(Buffer.byteLength(body)) };
+    const response = await app.request('/cni', { method: 'POST', headers, body });
     return { status: response.status, text: await response.text() };
   };
   const execute = async (execution: Execution = {}) => {
@@ -40,7 +41,7 @@ async function bed(cidrs: readonly string[] = ['10.244.1.0/24'], isForContainers
     const json: unknown = text === '' ? {} : JSON.parse(text);
     return { status, json, ...v.parse(reply, json) };
   };
-  return { agent, post, execute, attached, endpoints: () => agent.localEndpoints().map(({ owner }) => owner) };
+  return { app, agent, post, execute, attached, endpoints: () => agent.localEndpoints().map(({ owner }) => owner) };
 }
 
 test('ADD gives what is in the container, and the same again when it is repeated', async () => {
@@ -190,8 +191,9 @@ test('VERSION, old results, a later plugin of a chain', async () => {
 });
 
 test('what is no execution is refused', async () => {
-  const { post } = await bed();
+  const { app, post } = await bed();
   for (const body of ['', 'x', '{"a":1}', 'CNI_COMMAND=ADD\0']) assert.equal((await post(body)).status, 400);
   assert.equal((await post('\0{}')).status, 500);
   assert.equal((await post(`\0${'x'.repeat(5_000_000)}`)).status, 413);
+  assert.equal((await app.request('/cni', { method: 'POST', body: '\0{}' })).status, 413, 'of unknown length');
 });

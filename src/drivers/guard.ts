@@ -3,12 +3,13 @@
 // (-300) runs before connection tracking, `dstnat - 5` before Docker's own translation. No anonymous set of interface
 // wildcards: nft 1.1 aborts when it prints one as JSON.
 import type { NftElement, NftTable } from '#model/desired.ts';
+import { type Family, type Ip, parseIp } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { declareServices, leaveAsGuests, leaveServices, type ServiceRules, translateArrivals, translateServices } from './service-rules.ts';
 import { portRange, tableName, transitBase, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
-export const resolver = { 4: '169.254.1.1', 6: 'fd63:7703::1' } as const;
+export const resolver: Readonly<Record<Family, Ip>> = { 4: parseIp('169.254.1.1'), 6: parseIp('fd63:7703::1') };
 
 /** Endpoints talk on their own address from their own link, and nothing else: one look-up per packet. */
 const admission = `

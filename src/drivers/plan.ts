@@ -1,7 +1,7 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import {
   type Addr,
   type Desired,
@@ -179,7 +179,7 @@ function planEndpoint({ network, netns, carriage }: Present, local: LocalEndpoin
   };
   const families = familiesOf(endpoint.addresses);
   // In a domain the gateway and the name server are on `lo`, once; the host's own `lo` is not ours to write to.
-  const here = [gatewayOf(4, order), parseIp(resolver[4]), parseIp(resolver[6])];
+  const here = [gatewayOf(4, order), resolver[4], resolver[6]];
   const own = [...new Set([...(netns === '' ? here : []), gatewayOf(6, order)])];
   const addr: Addr[] = own.filter((ip) => families.includes(familyOf(ip))).map((ip) => ({ netns, link: name, address: hostPrefix(ip) }));
   return {
@@ -196,7 +196,7 @@ function planEndpoint({ network, netns, carriage }: Present, local: LocalEndpoin
 
 /** The namespace of an isolated network: gateway, no way to addresses that nobody has, and the rules. */
 function planDomain({ network, netns, pools, local }: Present): Part {
-  const gateways = new Set([parseIp(resolver[4]), ...local.map(({ order = 1 }) => gatewayOf(4, order))]);
+  const gateways = new Set([resolver[4], ...local.map(({ order = 1 }) => gatewayOf(4, order))]);
   const set = (path: string, value: string) => ({ netns, path, value });
   return {
     netns: [{ name: netns }],
@@ -211,7 +211,7 @@ function planDomain({ network, netns, pools, local }: Present): Part {
     ],
     addr: [
       ...[...gateways].map((ip) => ({ netns, link: 'lo', address: hostPrefix(ip) })),
-      { netns, link: 'lo', address: `${resolver[6]}/128` },
+      { netns, link: 'lo', address: hostPrefix(resolver[6]) },
     ],
     route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
     table: [domainTable(netns, network.internal)],
