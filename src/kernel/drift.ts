@@ -2,7 +2,7 @@
 // nothing of the kind: a container's link comes up, the kernel learns a neighbour, Docker edits its own tables. To tell,
 // one has to remember what was there: the links of the namespace, and which neighbours are permanent.
 import { routeProtocol, tableName } from '#model/numbers.ts';
-import { decodeAttributes, type Message, readText, readU32 } from './netlink/codec.ts';
+import { decodeAttributes, type Message, readU32 } from './netlink/codec.ts';
 import { decodeAddress, decodeLink, decodeNeigh, decodeRoute, type FoundLink, type NeighMessage } from './netlink/rtnl.ts';
 import {
   AF_BRIDGE,
@@ -131,5 +131,7 @@ export function isRouteDrift(memory: Memory, message: Message, cause: Cause): bo
   }
 }
 
-/** Judges one message of the nftables group: attribute 1 of every one of them is the table's name. */
-export const isNftDrift = (message: Message): boolean => readText(decodeAttributes(message.body.subarray(4)).get(1)).startsWith(tableName);
+const tableBytes = Buffer.from(tableName);
+/** Judges one message of the nftables group: attribute 1 of every one of them is the table's name. Each element has its message. */
+export const isNftDrift = (message: Message): boolean =>
+  decodeAttributes(message.body.subarray(4)).get(1)?.subarray(0, tableBytes.length).equals(tableBytes) === true;

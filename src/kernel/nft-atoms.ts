@@ -3,7 +3,6 @@
 // keeps with each set (nftables, include/datatype.h). What is not spelled as plans spell it is not read: nft may know it.
 import { isFault } from '#model/fault.ts';
 import { cidrBase, cidrLast, type Ip, parseCidr } from '#model/ip.ts';
-import { ipBytes } from './netlink/codec.ts';
 
 /** One part of a key or value. */
 export interface Atom {
@@ -57,15 +56,25 @@ function writeIp4(text: string, { bytes, at }: Place): boolean {
   return octets === 3 && digits > 0;
 }
 
-/** Addresses as parseIp() gives them are not looked at again. */
+/** Groups between colons, in one place none for as many as are missing. */
 function writeIp6(text: string, { bytes, at }: Place): boolean {
-  if (!/^[0-9a-f:]+$/.test(text) || !text.includes(':')) return false;
-  try {
-    bytes.set(ipBytes(text as Ip), at);
-    return true;
-  } catch {
-    return false; // No address.
+  const [before = '', after, ...more] = text.split('::');
+  const head = before === '' ? [] : before.split(':');
+  const tail = after === undefined || after === '' ? [] : after.split(':');
+  const missing = 8 - head.length - tail.length;
+  if (more.length > 0 || (after === undefined ? missing !== 0 : missing < 1)) return false;
+  return writeGroups(head, bytes, at) && writeGroups(tail, bytes, at + 16 - 2 * tail.length);
+}
+
+function writeGroups(groups: readonly string[], bytes: Buffer, at: number): boolean {
+  for (let index = 0; index < groups.length; index++) {
+    const group = groups[index] ?? '';
+    if (!/^[0-9a-f]{1,4}$/.test(group)) return false;
+    const value = Number.parseInt(group, 16);
+    bytes[at + 2 * index] = value >> 8;
+    bytes[at + 2 * index + 1] = value & 255;
   }
+  return true;
 }
 
 /** Addresses, and the ends of a prefix. */

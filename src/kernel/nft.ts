@@ -1,5 +1,6 @@
-// The kinds `table` and `element`: nftables, by the language of nft(8), the only interface its authors document. A table is
-// replaced whole, in one transaction that also carries its elements over, so no packet meets a half-loaded or empty table.
+// The kinds `table` and `element`: nftables. Structure is loaded in the language of nft(8), the only interface its authors document:
+// a table is replaced whole, in one transaction that also carries its elements over, so no packet meets a half-loaded or empty table.
+// Elements that come and go in a table that stays are written by nft-elements.ts.
 // How a table is known to be unchanged, without memory and without comparing nft's re-print with our text: its comment has
 // the hash of the text it was loaded from, and an empty chain, added afterwards, has a digest of what nft listed then.
 // Someone's later `nft flush chain` or `nft insert rule` changes the listing and so breaks the seal.
