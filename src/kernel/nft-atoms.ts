@@ -2,7 +2,7 @@
 // time: nft's own reading of them takes twice as long as the kernel takes to add them. The numbers of types are nft's, which the kernel
 // keeps with each set (nftables, include/datatype.h). What is not spelled as plans spell it is not read: nft may know it.
 import { isFault } from '#model/fault.ts';
-import { cidrBase, cidrLast, type Ip, parseCidr } from '#model/ip.ts';
+import { cidrBase, cidrLast, type Ip, numberOf4, parseCidr } from '#model/ip.ts';
 
 /** One part of a key or value. */
 export interface Atom {
@@ -18,7 +18,6 @@ export interface Place {
 }
 
 const zero = 48;
-const dot = 46;
 
 /** A number without leading zeros, up to `most`; -1 when it is none. */
 function numberIn(text: string, most: number): number {
@@ -33,27 +32,10 @@ function numberIn(text: string, most: number): number {
   return value > most ? -1 : value;
 }
 
-/** Four numbers between dots. */
 function writeIp4(text: string, { bytes, at }: Place): boolean {
-  let octet = 0;
-  let digits = 0;
-  let octets = 0;
-  for (let index = 0; index < text.length; index++) {
-    const code = text.charCodeAt(index);
-    if (code === dot) {
-      if (digits === 0 || octets === 3) return false;
-      bytes[at + octets] = octet;
-      octets += 1;
-      octet = 0;
-      digits = 0;
-      continue;
-    }
-    octet = octet * 10 + code - zero;
-    digits += 1;
-    if (code < zero || code > zero + 9 || octet > 255 || digits > 3) return false;
-  }
-  bytes[at + 3] = octet;
-  return octets === 3 && digits > 0;
+  const value = numberOf4(text);
+  if (value !== undefined) bytes.writeUInt32BE(value, at);
+  return value !== undefined;
 }
 
 /** Groups between colons, in one place none for as many as are missing. */

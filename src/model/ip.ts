@@ -14,15 +14,34 @@ const macPattern = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
 export const bitsOf = (family: Family): 32 | 128 => (family === 4 ? 32 : 128);
 
-function parse4(text: string): bigint | undefined {
-  const parts = text.split('.');
-  if (parts.length !== 4) return undefined;
-  let value = 0n;
-  for (const part of parts) {
-    if (!/^(0|[1-9][0-9]{0,2})$/.test(part) || Number(part) > 255) return undefined;
-    value = (value << 8n) | BigInt(part);
+/** An IPv4 address as a number; undefined when `text` is none. Read digit by digit: hosts look at a hundred thousand of them at once. */
+export function numberOf4(text: string): number | undefined {
+  let value = 0;
+  let octet = 0;
+  let digits = 0;
+  let octets = 0;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (code === dot) {
+      if (digits === 0 || octets === 3) return undefined;
+      value = value * 256 + octet;
+      octets += 1;
+      octet = 0;
+      digits = 0;
+      continue;
+    }
+    const hasLeadingZero = digits === 1 && octet === 0;
+    octet = octet * 10 + code - zero;
+    digits += 1;
+    if (code < zero || code > nine || hasLeadingZero || octet > 255) return undefined;
   }
-  return value;
+  return octets === 3 && digits > 0 ? value * 256 + octet : undefined;
+}
+const [dot, zero, nine] = [0x2e, 0x30, 0x39];
+
+function parse4(text: string): bigint | undefined {
+  const value = numberOf4(text);
+  return value === undefined ? undefined : BigInt(value);
 }
 
 /** `isEnd`: only the last 32 bits of an address may be written as IPv4 (RFC 4291 section 2.2). */
@@ -79,13 +98,10 @@ function valueOf(text: string): { family: Family; value: bigint } | undefined {
   return value === undefined ? undefined : { family: 4, value };
 }
 
-/** What parse4 accepts, all of which is in canonical form. */
-const dotted = /^(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/;
-
 /** Parses and canonicalises an address; a Fault `invalid` naming `field` otherwise. */
 export function parseIp(text: string, field = 'address'): Ip {
-  // Without arithmetic: of services' endpoints a host may hear of a hundred thousand at once.
-  if (dotted.test(text)) return text as Ip;
+  // In canonical form already.
+  if (numberOf4(text) !== undefined) return text as Ip;
   const parsed = valueOf(text);
   if (parsed === undefined) throw new Fault('invalid', `Not an IP address: ${JSON.stringify(text).slice(0, 80)}`, { field });
   return formatIp(parsed.value, parsed.family);
