@@ -6,10 +6,10 @@ import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { Openings } from '#agent/openings.ts';
 import { inNetns } from '#kernel/netns.ts';
-import { type Cidr, type Family, familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, type Family, familyOf, hostPrefix, type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import { tunnelAddress } from '#model/numbers.ts';
 import type { Backend, LocalEndpoint, Service } from '#model/resources.ts';
-import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeFlatCluster, makeHost, makeNetwork, makePool } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { everyAddress } from './services.ts';
 
@@ -279,6 +279,44 @@ for (const family of [4, 6] as const) {
       await lost.send(word(), { ip: virtual, port: 80 });
       assert.ok(one.run('nft', 'list', 'map', 'inet', 'causeway', `services${family}`).includes(': drop'));
       assert.equal(one.count('unserved'), 0);
+    });
+
+    test("who is on the hosts' own network goes to pods of other nodes as this node's address inside, and to its own as itself", async (t) => {
+      const carried = { ...makeNetwork(network.id, { model: 'flannel', carry: 'vxlan' }), present: 'always' as const };
+      const ports = makeNetwork('bbbbbbbbbb', { model: 'neutron' });
+      const pools = [makePool(ports.id, parseCidr('10.213.0.0/16'), 29), makePool(ports.id, parseCidr('fd00:213::/64'), 125)];
+      const addresses = [parseIp('10.213.1.2'), parseIp('fd00:213::102')];
+      const guest: LocalEndpoint = {
+        endpoint: makeEndpoint(ports.id, 'host-1', 9, addresses),
+        slot: 9,
+        sandbox: '/run/edge/9',
+        order: 1,
+      };
+      const cluster = {
+        ...snapshot,
+        networks: new Map([carried, ports].map((each) => [each.id, each])),
+        pools: new Map([...snapshot.pools, ...pools.map((pool) => [pool.id, pool] as const)]),
+        blocks: new Map([
+          ...snapshot.blocks,
+          ...pools.map((pool) => makeBlock(pool, 32, 'host-1')).map((block) => [block.id, block] as const),
+        ]),
+      };
+      const services = [service(virtual, 80, { backends: behind(c) })];
+      apply(services, cluster);
+      const desired = plan(cluster, [a, b, guest], hosts[0] ?? assert.fail(), { services });
+      one.apply(desired);
+      assert.equal(one.apply(desired).changed, 0);
+      const box = wire.container(one, guest);
+      const peers = await listen(t, b, c);
+      const [own, within] = [addressOf(guest), pick(family, '10.44.0.0', 'fd44::')];
+      for (const [ip, port, heard] of [
+        [addressOf(b), inside, [0, own]],
+        [addressOf(c), inside, [1, within]],
+        [virtual, 80, [1, within]],
+      ] as const) {
+        const { index, from } = await conversation(await socket(t, box, own), { ip, port }, peers);
+        assert.deepEqual([index, from], heard, ip);
+      }
     });
 
     // Last, as with a link's only address its routes go.
