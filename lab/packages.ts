@@ -41,6 +41,7 @@ export const testNeeds: readonly Need[] = [
   need('conntrack', 'conntrack', 'to look at connection tracking'),
   need('wg', 'wireguard-tools', 'to look at tunnels'),
   need('ethtool', 'ethtool', 'to look at links'),
+  need('fping', 'fping', 'to send a packet every millisecond'),
   need('jq', 'jq', 'to read what programs print'),
   need('curl', 'curl', 'to ask an agent over its socket'),
   need('socat', 'socat', 'to send single frames'),
