@@ -123,7 +123,7 @@ async function readListeners(session: CloudSession): Promise<ReachState['balance
 async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<void> {
   if (step.type === 'make-balancer') {
     const { id } = await octavia.create(step.request);
-    await octavia.settled(id);
+    if ((await octavia.settled(id)) !== undefined) await octavia.partsSettled(id);
     return;
   }
   const { id } = step.balancer;

@@ -110,6 +110,33 @@ export const loadBalancer: Schema<LoadBalancer> = v.pipe(
   })),
 );
 
+const part = v.object({ provisioning_status: text });
+
+/** States of all that belongs to a load balancer, from its status tree. */
+export const partStates: Schema<readonly string[]> = v.pipe(
+  v.object({
+    loadbalancer: v.object({
+      listeners: v.nullish(
+        v.array(
+          v.object({
+            ...part.entries,
+            pools: v.nullish(
+              v.array(v.object({ ...part.entries, members: v.nullish(v.array(part), []), health_monitor: v.nullish(part, {}) })),
+              [],
+            ),
+          }),
+        ),
+        [],
+      ),
+    }),
+  }),
+  v.transform(({ loadbalancer: { listeners } }) => {
+    const pools = listeners.flatMap((one) => one.pools);
+    const parts = [...listeners, ...pools, ...pools.flatMap(({ members, health_monitor: monitor }) => [...members, monitor])];
+    return parts.map((one) => one.provisioning_status);
+  }),
+);
+
 export const listener: Schema<Listener> = v.pipe(
   v.object({
     id: v.string(),

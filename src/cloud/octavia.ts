@@ -15,6 +15,7 @@ import {
   type LoadBalancerPool,
   type Member,
   member,
+  partStates,
   pool,
   type Provider,
   provider,
@@ -210,6 +211,20 @@ export class Octavia {
           hint: 'It may go on: repeat the command later; if it stays, ask the operator of the cloud what its provider says of it',
         });
       }
+      await new Promise((resolve) => setTimeout(resolve, intervalMs));
+    }
+  }
+
+  /**
+   * Waits until nothing that belongs to it is being made any more. OVN's provider says that a load balancer is ACTIVE while it still makes
+   * its members and probes, and comes to harm when another of the same subnet is begun meanwhile: both then make the port that
+   * probes come from. What takes longer than `timeoutMs` is not waited for.
+   */
+  async partsSettled(id: string, { timeoutMs = 60_000, intervalMs = 500 }: Waiting = {}): Promise<void> {
+    const question = { method: 'GET', path: `${pathOf('loadbalancers', id)}/status` } as const;
+    for (const deadline = performance.now() + timeoutMs; performance.now() < deadline;) {
+      const states = await this.#read('statuses', partStates, question);
+      if (!states.some((state) => state.startsWith('PENDING_'))) return;
       await new Promise((resolve) => setTimeout(resolve, intervalMs));
     }
   }

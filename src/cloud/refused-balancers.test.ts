@@ -38,9 +38,11 @@ class FakeOctavia {
   readonly asked: string[] = [];
   refuse: (name: string) => Answered | undefined = () => undefined;
   state: (name: string) => string = () => 'ACTIVE';
+  /** Of a member; it is asked for with each look. */
+  memberState: (name: string) => string = () => 'ACTIVE';
 
   answer(method: string, path: string, text: string): Answered {
-    const [, kind = '', id = ''] = /^\/v2\/lbaas\/(\w+)\/?([\w-]*)/.exec(path) ?? [];
+    const [, kind = '', id = '', more] = /^\/v2\/lbaas\/(\w+)\/?([\w-]*)\/?(\w*)/.exec(path) ?? [];
     this.asked.push(`${method} ${path.replace('/v2/lbaas/', '')}`);
     if (method === 'POST' && kind === 'loadbalancers') return this.#make(text);
     if (method === 'POST')
@@ -62,9 +64,8 @@ class FakeOctavia {
     if (method === 'DELETE') this.made.delete(id);
     const found = this.made.get(id);
     if (method !== 'GET') return { status: 204, body: {} };
-    return found === undefined
-      ? refusal(404, `Load Balancer ${id} not found.`)
-      : { status: 200, body: { loadbalancer: this.#shown(found) } };
+    if (found === undefined) return refusal(404, `Load Balancer ${id} not found.`);
+    return { status: 200, body: more === 'status' ? this.#tree(found) : { loadbalancer: this.#shown(found) } };
   }
 
   #make(text: string): Answered {
@@ -74,6 +75,11 @@ class FakeOctavia {
     const one = { id: `id-${name}`, name, tags };
     this.made.set(one.id, one);
     return { status: 201, body: { loadbalancer: this.#shown(one) } };
+  }
+
+  #tree({ name }: Made): object {
+    const pool = { provisioning_status: 'ACTIVE', members: [{ provisioning_status: this.memberState(name) }] };
+    return { statuses: { loadbalancer: { listeners: [{ provisioning_status: 'ACTIVE', pools: [pool] }] } } };
   }
 
   #shown({ id, name, tags }: Made): object {
@@ -184,6 +190,17 @@ test('one that came to nothing is told and removed, and not made again by the sa
     assert.deepEqual([...octavia.made.keys()], ['id-cw-shop-good']);
     octavia.state = () => 'ACTIVE';
     assert.deepEqual(toldOf(await apply(octavia, session, wishFor('bad', 'good'))), ['shop/bad 10.213.0.99', 'shop/good 10.213.0.99']);
+  });
+});
+
+test('the next is not begun while a member of the one before is being made', async () => {
+  await withOctavia(async (octavia, session) => {
+    let looks = 0;
+    octavia.memberState = (name) => (name === 'cw-shop-one' && ++looks < 3 ? 'PENDING_CREATE' : 'ACTIVE');
+    await apply(octavia, session, wishFor('one', 'two'));
+    const calls = octavia.asked.filter((line) => line === 'POST loadbalancers' || line.endsWith('/status'));
+    const look = 'GET loadbalancers/id-cw-shop-one/status';
+    assert.deepEqual(calls, ['POST loadbalancers', look, look, look, 'POST loadbalancers', 'GET loadbalancers/id-cw-shop-two/status']);
   });
 });
 
