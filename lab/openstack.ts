@@ -89,7 +89,8 @@ export class OpenStack implements AsyncDisposable {
   async boot(name: string, portId: string, index: number): Promise<Instance> {
     const hypervisor = this.lab.host(`host${index}`);
     const port = await this.#bind(portId, name, hypervisor);
-    const [fixed] = port.fixed_ips;
+    const [fixed] = port.fixed_ips.filter(({ ip_address: ip }) => !ip.includes(':'));
+    const [fixed6] = port.fixed_ips.filter((one) => one !== fixed);
     if (fixed === undefined) throw new TypeError(`Port ${portId} has no address`);
     const { mtu } = await this.operator.get<{ mtu: number }>('neutron', `/v2.0/networks/${port.network_id}`, 'network');
     const range = await this.operator.get<{ cidr: string; gateway_ip: string | null }>(
@@ -97,7 +98,7 @@ export class OpenStack implements AsyncDisposable {
       `/v2.0/subnets/${fixed.subnet_id}`,
       'subnet',
     );
-    const host = new Host(this.lab.name, { name, address: fixed.ip_address, address6: '', also: [], mtu });
+    const host = new Host(this.lab.name, { name, address: fixed.ip_address, address6: fixed6?.ip_address ?? '', also: [], mtu });
     await host.powerOn();
     this.lab.addInstance(host);
     await plug({ host, port, hypervisor }, range, mtu);
@@ -145,6 +146,7 @@ async function plug(
   const inside = [
     `address add ${host.address}/${length} dev eth0`,
     'link set eth0 up',
+    ...(host.address6 === '' ? [] : [`address add ${host.address6}/64 dev eth0 nodad`]),
     ...(range.gateway_ip === null ? [] : [`route add default via ${range.gateway_ip}`]),
   ];
   await host.exec(['ip', '-batch', '-'], { netOnly: true, input: `${inside.join('\n')}\n` });

@@ -294,7 +294,10 @@ const floatingIps = async (): Promise<string[]> =>
 
 /** What a host gets from a web server. */
 async function page(host: Host, address: string, port: number): Promise<string | undefined> {
-  const { status, stdout } = await host.exec(['busybox', 'wget', '-T', '2', '-qO-', `http://${address}:${port}/`], { anyStatus: true });
+  const { status, stdout } = await host.exec(
+    ['busybox', 'wget', '-T', '2', '-qO-', `http://${address.includes(':') ? `[${address}]` : address}:${port}/`],
+    { anyStatus: true },
+  );
   return status === 0 ? stdout.trim() : undefined;
 }
 const node = (index: number): Host => cloud.lab.host(nodeNames[index - 1] ?? '');
@@ -305,9 +308,12 @@ const ipOfPod = (name: string): Promise<string> => field('pod', name, '.status.p
 
 test('what a cluster needs of its cloud is planned from its API, and pods talk when it is applied', { skip }, async () => {
   bed = new CloudBed(cloud, await makeSite(cloud), []);
+  const six = { name: 'hosts6', network_id: bed.site.network, ip_version: 6, cidr: 'fd00:20::/64' };
+  const { id: subnet } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/subnets', { subnet: six });
+  await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, { subnet_id: subnet });
   const [one, two] = await Promise.all(
     [...nodeNames, neighbour].map(async (name, index) => {
-      const fixed = [{ ip_address: `10.20.0.${21 + index}` }];
+      const fixed = [`10.20.0.${21 + index}`, `fd00:20::${21 + index}`].map((ip) => ({ ip_address: ip }));
       const port = { network_id: bed.site.network, name, security_groups: [bed.site.group], fixed_ips: fixed };
       const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/ports', { port });
       return (await cloud.boot(name, id, 1)).host;
@@ -316,7 +322,7 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
   const { lab } = cloud;
   cluster = new Kubernetes(
     { name: lab.name, controller: lab.controller, outside: lab.outside, hosts: [one, two].filter((host) => host !== undefined) },
-    { isApart: true },
+    { isApart: true, families: [4, 6] },
   );
   await cluster.start();
   const ready = (): Promise<string> => cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=120s');
@@ -369,6 +375,7 @@ test('a controller in a cluster keeps the cloud so, and services get load balanc
     serviceOf('web', {}),
     serviceOf('inner', {}, { 'service.beta.kubernetes.io/openstack-internal-load-balancer': 'true' }),
     serviceOf('few', { loadBalancerSourceRanges: [outsideRange], externalTrafficPolicy: 'Local' }),
+    serviceOf('six', { ipFamilies: ['IPv6'] }),
     serviceOf('odd', {}, { 'loadbalancer.openstack.org/proxy-protocol': 'true' }),
     serviceOf('ports', { type: 'NodePort' }, { 'causeway.dev/node-port-sources': '10.20.0.23/32' }),
   );
@@ -378,6 +385,9 @@ test('a controller in a cluster keeps the cloud so, and services get load balanc
   assert.deepEqual((await floatingIps()).toSorted(), [web, few].toSorted());
   await until('a page from outside', async () => isWeb(await page(cloud.lab.outside, web, 80)), unhurried);
   assert.match((await until('a page by the inner one', () => page(cloud.lab.host(neighbour), inner, 80), unhurried)) ?? '', /^web/);
+  const six = await known('six');
+  assert.match(six, /^fd00:20::/);
+  assert.match((await until('a page by IPv6', () => page(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
   assert.match((await until('a page for some', () => page(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
   assert.equal(await page(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
   const events = await cluster.kubectl(
@@ -424,7 +434,7 @@ test('a controller in a cluster keeps the cloud so, and services get load balanc
   for (let time = 0; time < 12; time++) assert.equal(await page(cloud.lab.outside, web, 80), 'web1');
   assert.equal(await page(node(2), await field('service', 'web', '.spec.clusterIP'), 80), 'web1', 'a node reaches services, too');
 
-  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'odd', 'ports');
+  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports');
   await until(
     'all load balancers to be gone',
     async () => (await withOctavia((client) => client.list('loadbalancers'))).length === 0,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
-import type { Endpoint, Exposure } from '#model/resources.ts';
+import type { Endpoint, Exposure, Host } from '#model/resources.ts';
 import type { ServiceBalancer } from '#model/cloud-services.ts';
 import { type FoundBalancer, type FoundListener, isBalancerStep } from './balancers.ts';
 import { isFloatingStep, madeDescription } from './floating.ts';
@@ -193,10 +193,10 @@ const service = (changes: Partial<ServiceBalancer> = {}): ServiceBalancer => ({
   monitor: {},
   ...changes,
 });
-const serviceWish = (changes: Partial<ServiceBalancer> = {}): Wish =>
+const serviceWish = (changes: Partial<ServiceBalancer> = {}, hosts: readonly Host[] = [makeHost(1), makeHost(2)]): Wish =>
   wishOf(
     {
-      hosts: [makeHost(1), makeHost(2)],
+      hosts,
       networks: [makeNetwork('over')],
       pools: [],
       blocks: [],
@@ -233,6 +233,27 @@ test('a service has one load balancer for all its ports, and every host opens th
   assert.deepEqual(nodePortRules(few), [['ingress IPv4 6 30080 192.0.2.0/24', 'ingress IPv4 17 30053 192.0.2.0/24']]);
   assert.ok(few.ports.every(({ groups }) => groups.includes('cw-node-ports')));
   assert.ok(request(few).listeners.every((listener) => listener.default_pool.healthmonitor === undefined));
+});
+
+const six = (index: number): string => `fd00:213::${index}`;
+
+test('a service of IPv6 has hosts, an address and open ports of that family', () => {
+  const both = [1, 2].map((index) => {
+    const host = makeHost(index);
+    const link = host.underlay.map((one) => ({ ...one, ip: parseIp(six(index)), subnet: parseCidr('fd00:213::/64') }));
+    return { ...host, underlay: [...host.underlay, ...link] };
+  });
+  const wish = serviceWish({ family: 6 }, both);
+  const ports = [1, 2].map((index) => {
+    const port = portOf(index);
+    return { ...port, addresses: [...port.addresses, { ip: six(index), subnetId: 'subnet6' }] };
+  });
+  const [step] = stepsOf(wish, withOctavia({ ports }));
+  assert.ok(step?.type === 'make-balancer');
+  const { vip_subnet_id: subnet, listeners } = step.request;
+  const members = listeners.map(({ default_pool: pool }) => pool.members.map((one) => `${one.address} ${one.subnet_id}`));
+  assert.deepEqual([subnet, members[0]], ['subnet6', ['fd00:213::1 subnet6', 'fd00:213::2 subnet6']]);
+  assert.deepEqual(nodePortRules(wish), [['ingress IPv6 6 30080 anybody', 'ingress IPv6 17 30053 anybody']]);
 });
 
 test('ports of a service come and go one by one, probes are retimed in place, and only some hosts may be led to', () => {

@@ -99,7 +99,7 @@ export interface WishedFloatingIp {
   readonly wanted: string;
   /** It stays the project's when nothing needs it any more. */
   readonly isKept?: boolean;
-  /** Hosts where it is, with their IPv4 addresses. */
+  /** Hosts where it is, with their addresses of one family: IPv4, but for load balancers of IPv6. */
   readonly hosts: readonly { readonly host: string; readonly address: string }[];
 }
 
@@ -202,7 +202,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const pairs = [...new Set(needs.flatMap((need) => (need.isInCloud ? [] : need.pairs)))].toSorted();
   const exposed = Map.groupBy(openingsOf(facts), ({ host }) => host);
   const shared: WishedGroup = { name, description: `Between the hosts of ${name}`, rules: needed };
-  const entrance = nodePortRules(facts, families);
+  const entrance = nodePortRules(facts);
   const own = [...exposed].map(([host, openings]): WishedGroup => ({
     name: exposedName(name, host),
     description: `What is exposed on ${host}`,
@@ -397,7 +397,7 @@ const balancersOf = (facts: CloudFacts): WishedBalancer[] => [
 ];
 
 function balancerOfService(
-  { id, service, ports, sources, floating, place, monitor, hosts: leading }: ServiceBalancer,
+  { id, service, family, ports, sources, floating, place, monitor, hosts: leading }: ServiceBalancer,
   all: readonly Host[],
 ) {
   const isProbed = monitor !== undefined && sources.length === 0;
@@ -407,15 +407,18 @@ function balancerOfService(
     hostPort: nodePort,
     ...(isProbed && protocol !== 'sctp' ? { monitor } : {}),
   }));
-  const hosts = withAddresses(all.filter((host) => leading === undefined || leading.includes(host.id)));
+  const hosts = withAddresses(
+    all.filter((host) => leading === undefined || leading.includes(host.id)),
+    family,
+  );
   return { id, kind: 'Service' as const, name: service, listeners, place, hosts, ...(floating === undefined ? {} : { floating }) };
 }
 
 const targetsOf = (exposure: Exposure, facts: CloudFacts): WishedVirtual['hosts'] => withAddresses(hostsOf(exposure, facts));
 
-const withAddresses = (hosts: readonly Host[]): WishedVirtual['hosts'] =>
+const withAddresses = (hosts: readonly Host[], family: Family = 4): WishedVirtual['hosts'] =>
   hosts.flatMap(({ id, name: host, underlay }) => {
-    const address = underlay.find(({ ip }) => familyOf(ip) === 4)?.ip;
+    const address = underlay.find(({ ip }) => familyOf(ip) === family)?.ip;
     return address === undefined ? [] : [{ id, host, address }];
   });
 
@@ -429,13 +432,13 @@ const nodePortRule = ({ service, protocol, port }: Omit<NodePort, 'sources'>, fa
 });
 
 /** Of every host alike, so their number is that of ports and not of hosts. */
-function nodePortRules({ nodePorts = [], services = [] }: CloudFacts, families: ReadonlySet<Family>): WishedRule[] {
+function nodePortRules({ nodePorts = [], services = [] }: CloudFacts): WishedRule[] {
   const opened = nodePorts.flatMap((one) => one.sources.map((source) => nodePortRule(one, familyOf(source), source)));
-  const balanced = services.flatMap(({ service, ports, sources }) =>
+  const balanced = services.flatMap(({ service, family = 4, ports, sources }) =>
     ports.flatMap(({ protocol, nodePort: port }) =>
       sources.length > 0
         ? sources.map((source) => nodePortRule({ service, protocol, port }, familyOf(source), source))
-        : [...families].map((family) => nodePortRule({ service, protocol, port }, family)),
+        : [nodePortRule({ service, protocol, port }, family)],
     ),
   );
   return fewest([...opened, ...balanced]);

@@ -38,6 +38,13 @@ const followed: readonly (readonly [string, object, Readonly<Record<string, stri
     { 'floating-network-id': 'ext', 'keep-floatingip': 'true' },
     { floating: { wanted: 'ext', isKept: true } },
   ],
+  ['IPv6 alone', { clusterIPs: ['fd96::7'] }, {}, { family: 6, floating: undefined }],
+  [
+    'an address of IPv6',
+    { clusterIPs: ['fd96::7'], loadBalancerIP: 'fd00::9' },
+    {},
+    { family: 6, floating: undefined, place: { address: 'fd00::9' } },
+  ],
   ['a subnet', {}, { 'subnet-id': 's', 'network-id': 'n' }, { place: { subnet: 's', network: 'n' } }],
   ['a port', {}, { 'port-id': 'p' }, { place: { port: 'p' } }],
   ['no probes', {}, { 'enable-health-monitor': 'false' }, { monitor: undefined }],
@@ -80,7 +87,12 @@ const refused: readonly (readonly [object, Readonly<Record<string, string>>, Reg
   [{ loadBalancerIP: 'nowhere' }, {}, /spec\.loadBalancerIP: "nowhere" is no address/],
   [{ loadBalancerSourceRanges: ['192.0.2.0/24', 'all'] }, {}, /spec\.loadBalancerSourceRanges: "all" is no prefix/],
   [{ ports: [{ protocol: 'TCP', port: 80 }] }, {}, /Port 80 has no node port to lead to: allocateLoadBalancerNodePorts/],
-  [{ clusterIPs: ['fd00::7'] }, {}, /for IPv6 alone/],
+  [
+    { clusterIPs: ['fd96::7'], loadBalancerIP: '203.0.113.7' },
+    {},
+    /spec\.loadBalancerIP: 203\.0\.113\.7 is not of IPv6, as the service is/,
+  ],
+  [{ loadBalancerIP: 'fd00::9' }, {}, /spec\.loadBalancerIP: fd00::9 is not of IPv4/],
 ];
 for (const [spec, annotations, words] of refused) {
   test(`is refused with its name: ${JSON.stringify({ ...spec, ...annotations })}`, () => {
@@ -103,6 +115,11 @@ test('what is passed over is told, and the load balancer made all the same', () 
     'sessionAffinity holds on each node for itself',
     'It is reached by IPv4 only',
   ]);
+});
+
+test('that no floating IP leads to IPv6 is told to who asks for one', () => {
+  const found = asked(serviceOf('web', { clusterIPs: ['fd96::7'] }, { 'keep-floatingip': 'true' }));
+  assert.deepEqual(found?.notes, ['loadbalancer.openstack.org/keep-floatingip is not followed: no floating IP leads to IPv6']);
 });
 
 test('node ports are let in for the ranges that are named, and for nobody else', () => {

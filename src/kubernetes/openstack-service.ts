@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import type { MonitorWish, NodePort, ServiceBalancer } from '#model/cloud-services.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import type { Cidr, Ip } from '#model/ip.ts';
+import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
 
 /** A service that names another class is served by somebody else. */
 export const octaviaClass = 'causeway.dev/octavia';
@@ -111,9 +111,10 @@ const refused = (message: string): Fault => new Fault('unsupported', message);
 function balancerOf(read: Read): ServiceBalancer {
   const { metadata, spec } = read;
   const said = annotationsOf(read);
-  checkServable(read, said);
+  checkServable(said);
   const isInternal = isTrue(metadata.annotations?.[internalAnnotation], internalAnnotation);
-  const address = addressOf(spec.loadBalancerIP ?? '');
+  const isSix = isOfSix(read);
+  const address = addressOf(spec.loadBalancerIP ?? '', isSix);
   const floating = {
     wanted: address ?? said('floating-network-id') ?? 'auto',
     isKept: isTrue(said('keep-floatingip'), `${prefix}keep-floatingip`),
@@ -124,14 +125,16 @@ function balancerOf(read: Read): ServiceBalancer {
     service: keyOf(read),
     ports: spec.ports.map(portOf),
     sources: rangesOf(spec.loadBalancerSourceRanges ?? [], 'spec.loadBalancerSourceRanges', true),
-    ...(isInternal ? {} : { floating }),
-    place: placeOf(said, isInternal ? address : undefined),
+    // No floating IP leads to IPv6: its own address is one that clients reach, or none is.
+    ...(isSix ? { family: 6 } : {}),
+    ...(isInternal || isSix ? {} : { floating }),
+    place: placeOf(said, isInternal || isSix ? address : undefined),
     ...(isProbed ? { monitor: monitorOf(said) } : {}),
   };
 }
 
 /** What would work otherwise than is meant is not begun. */
-function checkServable({ spec }: Read, said: Said): void {
+function checkServable(said: Said): void {
   if ((said('proxy-protocol') ?? 'false') !== 'false') {
     throw refused(
       `${prefix}proxy-protocol: OVN's load balancers pass packets on with the client's address, and cannot write a header of it`,
@@ -139,8 +142,14 @@ function checkServable({ spec }: Read, said: Said): void {
   }
   if (said('default-tls-container-ref') !== undefined)
     throw refused(`${prefix}default-tls-container-ref: OVN's load balancers do not speak TLS`);
-  const ips = (spec.clusterIPs ?? [spec.clusterIP ?? '']).filter((ip) => ip !== '' && ip !== 'None');
-  if (ips.length > 0 && ips.every((ip) => ip.includes(':'))) throw refused('Load balancers for IPv6 alone are not there');
+}
+
+const addressesOf = ({ spec }: Read): string[] => (spec.clusterIPs ?? [spec.clusterIP ?? '']).filter((ip) => ip !== '' && ip !== 'None');
+
+/** Of IPv6 and no other. */
+function isOfSix(read: Read): boolean {
+  const ips = addressesOf(read);
+  return ips.length > 0 && ips.every((ip) => ip.includes(':'));
 }
 
 function portOf({ protocol, port, nodePort }: Read['spec']['ports'][number]): ServiceBalancer['ports'][number] {
@@ -148,9 +157,11 @@ function portOf({ protocol, port, nodePort }: Read['spec']['ports'][number]): Se
   return { protocol, port, nodePort };
 }
 
-function addressOf(asked: string): Ip | undefined {
+function addressOf(asked: string, isSix: boolean): Ip | undefined {
   if (asked === '') return undefined;
   const read = v.safeParse(field.ip, asked);
+  if (read.success && (familyOf(read.output) === 6) !== isSix)
+    throw refused(`spec.loadBalancerIP: ${read.output} is not of IPv${isSix ? 6 : 4}, as the service is`);
   if (read.success) return read.output;
   throw refused(`spec.loadBalancerIP: ${JSON.stringify(asked.slice(0, 60))} is no address`);
 }
@@ -213,6 +224,8 @@ function monitorOf(said: Said): MonitorWish {
   return numbers;
 }
 
+const ofFloating = ['floating-network-id', 'keep-floatingip'] as const;
+
 function notesOf(read: Read): string[] {
   const { spec } = read;
   const said = annotationsOf(read);
@@ -224,6 +237,12 @@ function notesOf(read: Read): string[] {
       ? [`${prefix}enable-health-monitor: hosts let in the source ranges only, not probes`]
       : []),
     ...(spec.sessionAffinity === 'ClientIP' ? ['sessionAffinity holds on each node for itself'] : []),
-    ...((spec.clusterIPs ?? []).some((ip) => ip.includes(':')) ? ['It is reached by IPv4 only'] : []),
+    ...(isOfSix(read)
+      ? ofFloating
+          .filter((name) => said(name) !== undefined)
+          .map((name) => `${prefix}${name} is not followed: no floating IP leads to IPv6`)
+      : addressesOf(read).some((ip) => ip.includes(':'))
+        ? ['It is reached by IPv4 only']
+        : []),
   ];
 }

@@ -1,5 +1,5 @@
 // What a cluster's services ask of the cloud that the cluster is in: ports of its hosts that are to be reached, and load balancers.
-import type { Cidr, Ip } from './ip.ts';
+import type { Cidr, Family, Ip } from './ip.ts';
 import type { Protocol } from './resources.ts';
 
 /** A port of every host. */
@@ -26,6 +26,8 @@ export interface ServiceBalancer {
   readonly id: string;
   /** `namespace/name`. */
   readonly service: string;
+  /** Of its address and its hosts'; absent: IPv4. */
+  readonly family?: Family;
   readonly ports: readonly { readonly protocol: Protocol; readonly port: number; readonly nodePort: number }[];
   /** Of clients; empty: everybody. */
   readonly sources: readonly Cidr[];
