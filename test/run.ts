@@ -27,7 +27,7 @@ interface Layer {
 }
 
 /** Parts of the names of files that take longest, the longest first: begun last, they would be waited for alone. */
-const longest = ['upstream', 'magnum', 'swarm', 'neutron', 'install', 'crash', 'openstack-demo', 'reconcile', 'expose'];
+const longest = ['upstream', 'magnum', 'openstack-pods', 'swarm', 'neutron', 'install', 'crash', 'openstack-demo', 'reconcile', 'expose'];
 const rankOf = (file: string): number => longest.findIndex((part) => file.includes(part)) + 1 || longest.length + 1;
 
 const layers: readonly Layer[] = [
@@ -67,19 +67,21 @@ const layers: readonly Layer[] = [
     needsRoot: true,
     run: async (patterns) => {
       const files = pick((await find(['test/**/*.e2e.ts'])).filter(isOfOpenStack), patterns);
-      const withMagnum = files.some((file) => file.includes('magnum'));
+      const has = (...parts: readonly string[]): boolean => files.some((file) => parts.some((part) => file.includes(part)));
+      const withCluster = has('magnum', 'pods');
       const progress = terminalProgress();
       await ensurePackages(
         [
           ...openstackNeeds,
-          ...(withMagnum ? [...magnumNeeds, ...needsOfKubernetes()] : []),
-          ...(files.some((file) => file.includes('expose')) ? octaviaNeeds : []),
-          ...(files.some((file) => file.includes('clients')) ? novaNeeds : []),
+          ...(has('magnum') ? magnumNeeds : []),
+          ...(withCluster ? needsOfKubernetes() : []),
+          ...(has('expose', 'magnum') ? octaviaNeeds : []),
+          ...(has('clients') ? novaNeeds : []),
         ],
         progress,
       );
-      if (withMagnum) await buildKubernetes(progress);
-      // The services of a cloud are seldom all at work: of two clouds one processor is left over.
+      if (withCluster) await buildKubernetes(progress);
+      // Each keeps half a processor busy (measured), and waits for something else the rest of the time.
       return runEndToEnd(files, 3);
     },
   },
