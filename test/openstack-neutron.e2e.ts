@@ -24,6 +24,7 @@ interface Port {
   readonly project_id: string;
   readonly device_id: string;
   readonly status: string;
+  readonly description: string;
   readonly security_groups: readonly string[];
   readonly mac_address: string;
   readonly fixed_ips: readonly { readonly ip_address: string }[];
@@ -216,6 +217,8 @@ test('a router that knows the blocks carries packets between hosts, and without 
 });
 
 const subPorts = (): Promise<Port[]> => portsBy('device_owner=trunk:subport');
+const groupedPorts = async (): Promise<Port[]> =>
+  (await subPorts()).filter(({ description }) => description.includes('groups of its container'));
 let containers = '';
 
 /** One that answers on two ports. */
@@ -284,6 +287,49 @@ test('where the host is the parent of a trunk, a container has groups of its own
   await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule}`);
   for (const [who, opens] of Object.entries(opened))
     await until(`the port to be closed for the ${who}`, async () => !(await opens()), patience);
+});
+
+const choose = (groups: string): string => `causeway.security-groups=${groups}`;
+test('a container may choose groups of its own, which leave its port with it', { skip }, async () => {
+  const group = { security_group: { name: 'web' } };
+  const web = (await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-groups', group)).id;
+  await admit({ protocol: 'tcp', port_range_min: 8001, port_range_max: 8001 }, web);
+  await bed.run(1, 'plain1', 'tagged');
+  const begun = (await subPorts()).length;
+  const connect = (name: string, groups: string) => bed.docker(1, 'network', 'connect', '--driver-opt', choose(groups), 'tagged', name);
+  const start = (groups: string): Promise<string> => {
+    const { name } = boxImage;
+    const how = ['--detach', '--init', '--name', 'chosen1', '--network', `name=tagged,"driver-opt=${choose(groups)}"`];
+    return bed.docker(1, 'run', ...how, name, 'sh', '-c', 'httpd -f -p 8001 & exec httpd -f -p 8002');
+  };
+  await assert.rejects(start('web,nowhere'), /no security group nowhere/);
+  await bed.docker(1, 'rm', '--force', 'chosen1');
+  assert.deepEqual(await groupedPorts(), []);
+  const earlier = await calls();
+  await start('web,containers');
+  // This cloud tells of the groups in two pages.
+  assert.ok((await calls()) - earlier <= 4, 'calls to Neutron of a start that chooses groups');
+  const address = await addressOf(1, 'chosen1');
+  const [port] = await groupedPorts();
+  assert.deepEqual([port?.fixed_ips[0]?.ip_address, port?.security_groups.toSorted()], [address, [web, containers].toSorted()]);
+  assert.match(await bed.causeway('explain', 'network', 'tagged'), new RegExp(`VLANs 2 to 9 +${address}`));
+  await until('the port that web lets in to be reached', () => instanceOpens(address, 8001), patience);
+  assert.deepEqual([await instanceOpens(address, 8002), await instanceOpens(await addressOf(1, 'web1'), 8001)], [false, false]);
+  await bed.docker(1, 'rm', '--force', 'chosen1');
+  await until('its port to be back in the groups of the network', async () => (await groupedPorts()).length === 0, patience);
+  const later = (await subPorts()).find(({ id }) => id === port?.id);
+  assert.deepEqual(later?.security_groups, [containers]);
+
+  await bed.docker(1, 'network', 'disconnect', 'tagged', 'plain1');
+  await connect('plain1', web);
+  assert.equal((await groupedPorts()).length, 1);
+  await bed.docker(1, 'rm', '--force', 'plain1');
+  await until('that port to be back, too', async () => (await groupedPorts()).length === 0, patience);
+  assert.equal((await subPorts()).length, begun);
+  await assert.rejects(
+    bed.docker(1, 'run', '--rm', '--network', `name=wide,driver-opt=${choose('web')}`, boxImage.name, 'true'),
+    /model neutron/,
+  );
 });
 
 test("on the host's wire its packets are in the VLAN of its port", { skip }, async () => {

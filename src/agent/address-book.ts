@@ -91,7 +91,7 @@ export class AddressBook implements Disposable {
       ledger: this.#ledger,
       cluster: options.cluster,
       moment: () => this.#moment(),
-      background: (doing, work) => this.#background(doing, work),
+      background: (doing, work) => this.background(doing, work),
       isClosed: () => this.#isClosed,
     });
   }
@@ -316,7 +316,7 @@ export class AddressBook implements Disposable {
     const known = this.#known(id);
     const room = this.#ledger.room(known.ledger, known.pool, this.#moment());
     if (room.free * 4 >= room.capacity || !this.#mayClaim(known)) return;
-    this.#background(`claim ${id}`, async () => {
+    this.background(`claim ${id}`, async () => {
       try {
         await this.#claim(known);
       } catch (error) {
@@ -416,7 +416,7 @@ export class AddressBook implements Disposable {
   }
 
   #returnLoan(loan: string, block: string): void {
-    this.#background(`return ${loan}`, async () => {
+    this.background(`return ${loan}`, async () => {
       await this.#cluster.returnLoan(block, loan);
       if (!this.#isClosed) this.#ledger.returned(loan);
     });
@@ -462,7 +462,7 @@ export class AddressBook implements Disposable {
 
   #releaseBlock(block: LedgerBlock): void {
     const { id, revision } = block.record;
-    this.#background(`release ${id}`, async () => {
+    this.background(`release ${id}`, async () => {
       const end = await this.#cluster.releaseBlock({ id, revision }).then(() => 'released' as const, endOfRefused);
       const isThere = this.#ledger.pools.get(block.record.pool)?.blocks.get(id) === block;
       if (end === 'active') this.#emptySince.delete(id);
@@ -471,7 +471,8 @@ export class AddressBook implements Disposable {
     });
   }
 
-  #background(doing: string, work: () => Promise<void>): void {
+  /** What may fail and is repeated by others; one of a name at a time. */
+  background(doing: string, work: () => Promise<void>): void {
     if (this.#isClosed || this.#doing.has(doing)) return;
     const run = work()
       .catch((error: unknown) => {

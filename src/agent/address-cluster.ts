@@ -1,5 +1,6 @@
 // What the address book asks of the cluster, and what it is told by it. Every call may be repeated after a lost answer; every
 // call that takes a Block acts on that revision of it only, so that a call that comes late cannot hit its successor.
+import type { PortGroupsRequest } from '#api/requests.ts';
 import type { Ip } from '#model/ip.ts';
 import type { Block, Loan, Snapshot } from '#model/resources.ts';
 
@@ -29,6 +30,8 @@ export interface ClusterAddresses {
   settleLoan(block: string, loan: string, settlement: Settlement): Promise<void>;
   /** The borrower's end of it: a granted loan becomes `returned`, any other entry goes. Unknown ones are success. */
   returnLoan(block: string, loan: string): Promise<void>;
+  /** Answers with the block as it is then. Absent where containers have no ports of a cloud. Faults: as PortPools.regroup. */
+  readonly setPortGroups?: (block: string, request: PortGroupsRequest) => Promise<Block>;
   /**
    * Gives the block back, if it is this host's, has no loans and is still at `block.revision`. Unknown or another host's is
    * success. Faults: `conflict` or `in-use` (it has changed: keep it), `unavailable`.

@@ -186,7 +186,7 @@ export class Agent implements AsyncDisposable {
       view: this.view,
       endpoints: this.endpoints,
       addresses: this.#book,
-      networks: controller.networks,
+      cluster: controller,
       loop: this.loop,
       ports: this.#ports,
       now: () => new Date(clock.now()),
@@ -437,7 +437,7 @@ export class Agent implements AsyncDisposable {
   async #reconcileAddresses(): Promise<void> {
     if (this.#recovering) return;
     try {
-      await this.#book.reconcile(this.endpoints.all().map(({ endpoint }) => endpoint.id));
+      await this.local.reconcile();
     } catch (error) {
       this.#options.log.warn({ error }, 'address reconciliation to be repeated');
     }

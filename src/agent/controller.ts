@@ -94,6 +94,7 @@ function addressesOf(client: Client, host: string, network: NetworkOf): ClusterA
         await absentIsFine(client.forgetLoan(block, loan));
       }
     },
+    setPortGroups: (block, request) => client.setPortGroups(block, request),
     releaseBlock: ({ id, revision }) => absentIsFine(client.releaseBlock(id, revision)),
   };
 }

@@ -117,7 +117,7 @@ function bed(
     view,
     endpoints,
     addresses,
-    networks,
+    cluster: { networks, addresses: away },
     loop,
     ports: { isFree: () => true, take: () => undefined, keep: () => undefined },
     now: () => new Date((millis += 1)),

@@ -11,10 +11,12 @@ import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#mod
 import { inspectAttachment } from '#kernel/attachment.ts';
 import { leadOut } from '#kernel/default-route.ts';
 import { isAbsent } from '#kernel/netns.ts';
+import type { ClusterAddresses } from './address-cluster.ts';
 import { AddressShortage } from './address-shortage.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { HostPort, HostPorts } from './host-ports.ts';
 import type { Loop } from './loop.ts';
+import { PortGroups } from './port-groups.ts';
 import type { Outcome } from './reconcile.ts';
 import type { View } from './view.ts';
 
@@ -27,6 +29,8 @@ export interface Addresses {
   release(pool: string, ip: Ip): void;
   held(pool: string, ip: Ip): { readonly endpoint?: string | undefined } | undefined;
   room(pool: string): { readonly free: number; readonly capacity: number };
+  reconcile(live: Iterable<string>): Promise<void>;
+  background(doing: string, work: () => Promise<void>): void;
 }
 
 /** What this needs of a controller; each call rejects with `unavailable` when none answers. */
@@ -44,7 +48,7 @@ export interface LocalOptions {
   readonly view: View;
   readonly endpoints: Endpoints;
   readonly addresses: Addresses;
-  readonly networks: ClusterNetworks;
+  readonly cluster: { readonly networks: ClusterNetworks; readonly addresses: Pick<ClusterAddresses, 'setPortGroups'> };
   readonly loop: Loop;
   /** The host's ports, as other programs see them. */
   readonly ports: Pick<HostPorts, 'isFree' | 'take' | 'keep'>;
@@ -58,12 +62,15 @@ export class HostAgent implements LocalAgent {
   readonly journal: Journal;
   readonly #options: LocalOptions;
   readonly #shortage: AddressShortage;
+  readonly #groups: PortGroups;
 
   constructor(options: LocalOptions) {
     this.host = options.host;
     this.journal = options.journal;
     this.#options = options;
     this.#shortage = new AddressShortage({ now: () => options.now().getTime(), found: () => options.loop.kick() });
+    const { host, view, addresses, cluster } = options;
+    this.#groups = new PortGroups({ host, view, addresses, set: cluster.addresses.setPortGroups });
     this.#keepPorts();
   }
 
@@ -96,32 +103,32 @@ export class HostAgent implements LocalAgent {
   }
 
   async createNetwork(request: NetworkRequest): Promise<Network> {
-    const { view, networks } = this.#options;
-    const { network, pools } = await networks.create(request);
+    const { view, cluster } = this.#options;
+    const { network, pools } = await cluster.networks.create(request);
     view.learn('networks', network);
     for (const pool of pools) view.learn('pools', pool);
     return network;
   }
 
   async renameNetwork(id: string, name: string, labels: Readonly<Record<string, string>> = {}): Promise<Network> {
-    const { view, networks } = this.#options;
+    const { view, cluster } = this.#options;
     const known = view.snapshot.networks.get(id);
     if (known !== undefined && known.name === name && Object.entries(labels).every(([key, value]) => known.labels[key] === value))
       return known;
-    const network = await networks.rename(id, name, labels);
+    const network = await cluster.networks.rename(id, name, labels);
     view.learn('networks', network);
     return network;
   }
 
   async removeNetwork(id: string): Promise<void> {
-    const { view, networks } = this.#options;
-    await networks.remove(id);
+    const { view, cluster } = this.#options;
+    await cluster.networks.remove(id);
     for (const pool of this.pools(id)) view.forget('pools', pool.id);
     view.forget('networks', id);
   }
 
   async proposePool(family: Family, besides: readonly Cidr[]): Promise<Cidr> {
-    return await this.#options.networks.proposePool(family, besides);
+    return await this.#options.cluster.networks.proposePool(family, besides);
   }
 
   /**
@@ -186,6 +193,7 @@ export class HostAgent implements LocalAgent {
     const held = await this.#hold(network, request);
     const [first] = held;
     if (first === undefined) throw new Fault('invalid', `Network ${network.name} has no pool`, { field: 'network' });
+    if (network.neutron !== undefined || request.groups !== undefined) await this.#settleGroups(network, request, held);
     const endpoint: Endpoint = {
       id: request.id,
       name: request.name ?? request.id.slice(0, 12),
@@ -210,10 +218,26 @@ export class HostAgent implements LocalAgent {
     return endpoint;
   }
 
+  async #settleGroups(network: Network, request: AttachRequest, held: readonly { pool: string; ip: Ip }[]): Promise<void> {
+    try {
+      for (const one of held) await this.#groups.settle(network, one, request.groups);
+    } catch (error) {
+      for (const { pool, ip } of held) if (!request.addresses.includes(ip)) this.#release(pool, ip);
+      throw error;
+    }
+  }
+
   #checkMtu(network: Network): void {
     const self = this.#options.view.snapshot.hosts.get(this.host);
     const hasIpv6 = this.pools(network.id).some(({ cidr }) => familyOf(cidr) === 6);
     if (self !== undefined) checkMtu(network, self, hasIpv6);
+  }
+
+  /** To be called now and then: what a crash or an absent controller left is done, of addresses and of groups. */
+  async reconcile(): Promise<void> {
+    const { addresses, endpoints } = this.#options;
+    this.#groups.reconcile();
+    await addresses.reconcile(endpoints.all().map(({ endpoint }) => endpoint.id));
   }
 
   async join(id: string, sandbox: string, ifname?: string): Promise<JoinAnswer> {
@@ -347,7 +371,9 @@ export class HostAgent implements LocalAgent {
     this.journal.soon(() => endpoints.delete(id));
     for (const ip of local.endpoint.addresses) {
       const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
-      if (pool !== undefined) this.#release(pool.id, ip);
+      if (pool === undefined) continue;
+      this.#release(pool.id, ip);
+      this.#groups.putBack({ pool: pool.id, ip });
     }
     this.#keepPorts();
   }

@@ -199,6 +199,12 @@ export class Client implements AsyncDisposable {
     await this.#ask({ method: 'DELETE', path: `/v1/blocks/${part(id)}`, match: revision, answer: answers.nothing, isRepeatable: true });
   }
 
+  /** By the block's host. Faults: `not-found` (a group), `unsupported`, and as Neutron's. */
+  setPortGroups(block: string, request: requests.PortGroupsRequest): Promise<Block> {
+    const path = `/v1/blocks/${part(block)}/groups`;
+    return this.#ask({ method: 'PUT', path, body: request, answer: schemas.blocks, isRepeatable: true, isSlow: true });
+  }
+
   /** By the borrower; the same id again is answered with the block as it is. */
   askLoan(block: string, request: requests.LoanRequest): Promise<Block> {
     return this.#ask({

@@ -76,6 +76,8 @@ export interface AttachRequest {
   readonly mac?: Mac;
   readonly ports: readonly PublishedPort[];
   readonly bandwidth?: Bandwidth;
+  /** Security groups of its port in the cloud, by name or id; left out: those of the network. */
+  readonly groups?: readonly string[];
   /** Whoever asks waits for the journal by itself before it tells anybody, and has other work done meanwhile. */
   readonly durable?: 'later';
 }
@@ -143,7 +145,7 @@ export interface LocalAgent {
   /** Releasing an address that is not held is success. */
   releaseAddress(pool: string, ip: Ip): Promise<void>;
 
-  /** Records the endpoint; nothing is in the kernel yet. Fault `exists` when the id is known with other content. */
+  /** Records the endpoint; nothing is in the kernel yet. Faults: `exists` when the id is known with other content; as PortPools.regroup. */
   attach(request: AttachRequest): Promise<Endpoint>;
   /**
    * Puts the endpoint into the kernel: on return its link, routes and guard are in force on this host. With `ifname` the

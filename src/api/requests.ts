@@ -138,6 +138,17 @@ export const claimRequest: Schema<ClaimRequest> = v.strictObject({
   has: optional(field.count),
 } satisfies EntriesOf<ClaimRequest>);
 
+/** What the port of one address of a block is in. */
+export interface PortGroupsRequest {
+  readonly ip: Ip;
+  /** By name or id; absent: those of the network again. */
+  readonly groups?: readonly string[];
+}
+export const portGroupsRequest: Schema<PortGroupsRequest> = v.strictObject({
+  ip: field.ip,
+  groups: optional(v.pipe(field.listOf(cloudName, mostGroups), v.minLength(1))),
+} satisfies EntriesOf<PortGroupsRequest>);
+
 /** By the borrower; asking again with the same `id` is answered with the loan as it is. */
 export interface LoanRequest {
   readonly id: string;

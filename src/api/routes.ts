@@ -126,6 +126,7 @@ export interface Routes extends ReadRoutes {
   readonly 'delete-pool': Route<NoQuery, unknown>;
   readonly 'claim-block': Route<NoQuery, requests.ClaimRequest>;
   readonly 'release-block': Route<NoQuery, unknown>;
+  readonly 'set-port-groups': Route<NoQuery, requests.PortGroupsRequest>;
   readonly 'ask-loan': Route<NoQuery, requests.LoanRequest>;
   readonly 'settle-loan': Route<NoQuery, requests.LoanSettlement>;
   readonly 'forget-loan': Route<NoQuery, unknown>;
@@ -233,6 +234,12 @@ export const routes: Routes = {
     answer: schemas.blocks,
   }),
   'release-block': remove('/v1/blocks/{id}', 'Give a block without endpoints and loans back', ['host']),
+  'set-port-groups': change('PUT', '/v1/blocks/{id}/groups', {
+    summary: "Choose the security groups of one address's port in the cloud, or give it back those of the network",
+    access: ['host'],
+    body: requests.portGroupsRequest,
+    answer: schemas.blocks,
+  }),
   'ask-loan': change('POST', '/v1/blocks/{id}/loans', {
     summary: "Ask the block's host for one address",
     access: ['host'],

@@ -194,6 +194,7 @@ const block: Schema<Block> = v.strictObject({
   host: field.name,
   loans: field.listOf(loan, 4096),
   vlan: optional(field.vlan),
+  groups: optional(field.recordOf(field.listOf(field.anyId, mostGroups))),
 } satisfies EntriesOf<Block>);
 
 const publishedPort: Schema<PublishedPort> = v.strictObject({

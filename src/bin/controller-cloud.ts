@@ -17,10 +17,11 @@ import {
   writeCloudReport,
 } from '#controller/cloud.ts';
 import type { Control } from '#controller/control.ts';
+import type { PortPools } from '#controller/neutron.ts';
 import { refusals } from '#kubernetes/cloud-facts.ts';
 import type { KubernetesClient } from '#kubernetes/client.ts';
 import type { CloudSource } from '#kubernetes/cloud-source.ts';
-import { type CloudPorts, PortGranter } from '#kubernetes/port-granter.ts';
+import { PortGranter } from '#kubernetes/port-granter.ts';
 import { cloudSurroundings } from './cloud-surroundings.ts';
 
 export interface CloudOptions {
@@ -77,10 +78,11 @@ function unforeseen(working: Promise<unknown>): void {
   });
 }
 
-const portsBy = (neutron: Neutron, { cloudName }: CloudOptions, keeper: () => Keeper): CloudPorts => ({
+const portsBy = (neutron: Neutron, { cloudName }: CloudOptions, keeper: () => Keeper): PortPools => ({
   find: (asked, families) => findSubnets(neutron, asked, families),
   occupied: (at) => occupiedOf(neutron, cloudName, at),
   hold: (block, commit) => keeper().hold(block, commit),
+  regroup: (block, wanted, commit) => keeper().regroup(block, wanted, commit),
 });
 
 /** Faults as logIn. */

@@ -173,13 +173,18 @@ interface HostPorts {
   readonly cidr: Cidr;
   /** Of its addresses, in their order; absent where they are pairs of the host's port. */
   readonly vlans?: { readonly first: number; readonly last: number };
+  /** Addresses whose container has asked for security groups. */
+  readonly grouped: readonly string[];
 }
 
 const portsOf = (blocks: readonly Block[]): HostPorts[] =>
   blocks
-    .map(({ host, cidr, vlan }) =>
-      vlan === undefined ? { host, cidr } : { host, cidr, vlans: { first: vlan, last: vlan + Number(cidrSize(cidr)) - 1 } },
-    )
+    .map(({ host, cidr, vlan, groups = {} }): HostPorts => {
+      const grouped = Object.keys(groups);
+      return vlan === undefined
+        ? { host, cidr, grouped }
+        : { host, cidr, grouped, vlans: { first: vlan, last: vlan + Number(cidrSize(cidr)) - 1 } };
+    })
     .toSorted((a, b) => (`${a.host} ${a.cidr}` < `${b.host} ${b.cidr}` ? -1 : 1));
 
 const portsTable = (look: Look, ports: readonly HostPorts[]): string =>
@@ -194,6 +199,7 @@ const portsTable = (look: Look, ports: readonly HostPorts[]): string =>
         value: ({ vlans }) =>
           vlans === undefined ? "address pairs of the host's port" : `sub-ports of its trunk, VLANs ${vlans.first} to ${vlans.last}`,
       },
+      { title: 'IN GROUPS OF THEIR CONTAINERS', value: ({ grouped }) => grouped.join(', ') },
     ],
     'None yet: a host has them made for its first container.',
   );

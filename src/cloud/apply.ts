@@ -24,7 +24,7 @@ import {
   unfinished,
 } from './plan.ts';
 import { tagOf } from './pairs.ts';
-import { bodyOfPooled, changePool, isPooledStep } from './pools.ts';
+import { changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
@@ -280,7 +280,7 @@ interface Taking {
 
 async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Taking): Promise<void> {
   if (isBalancerStep(step)) return changeExposed(new Octavia(neutron.session), step);
-  if (isPooledStep(step)) return changePool(neutron, step, (port) => bodyOfPooled(wish.name, () => idOf(groups, wish.name), port));
+  if (isPooledStep(step)) return changePool(neutron, step, { name: wish.name, group: () => idOf(groups, wish.name) });
   if (isVirtualStep(step)) return changeVirtual(neutron, step, wish.name);
   switch (step.type) {
     case 'make-group':

@@ -2,6 +2,7 @@
 // cloud. It does what `causeway cloud apply` does, again and again; whatever goes wrong is told and tried later, and later again.
 // A wish that is fulfilled is not looked at before the next time, so that changes of containers cost no call.
 import type { CloudReport } from '#api/answers.ts';
+import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { familyOf } from '#model/ip.ts';
 import type { Block, Network } from '#model/resources.ts';
@@ -9,7 +10,7 @@ import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
 import { type Balanced, type CloudPlan, type CloudState, hostPorts, trunkOf } from './plan.ts';
-import { chooseVlan } from './pools.ts';
+import { chooseVlan, regroup, regroupStep } from './pools.ts';
 import { sentence } from './sentences.ts';
 import type { PlacedVirtual } from './virtual.ts';
 import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
@@ -185,14 +186,43 @@ export class Keeper {
     const network = facts.networks.find(({ id }) => id === block.network);
     const isIpv6 = familyOf(block.cidr) === 6;
     if (network?.neutron?.groups === undefined && !isIpv6) return block;
-    const what = isIpv6 ? 'addresses of IPv6' : 'security groups of their own';
-    throw new Fault(
-      'unsupported',
-      `Containers of network ${network?.name ?? block.network} have ${what}, and the port of host ${host} is no parent of a trunk`,
-      {
-        hint: 'Make it one: openstack network trunk create --parent-port PORT NAME',
-      },
-    );
+    throw this.#withoutTrunk(block, isIpv6 ? 'addresses of IPv6' : 'security groups of their own');
+  }
+
+  #withoutTrunk(block: Block, what: string): Fault {
+    const { hosts, networks } = this.#facts();
+    const host = hosts.find(({ id }) => id === block.host)?.name ?? block.host;
+    const network = networks.find(({ id }) => id === block.network)?.name ?? block.network;
+    return new Fault('unsupported', `Containers of network ${network} have ${what}, and the port of host ${host} is no parent of a trunk`, {
+      hint: 'Make it one: openstack network trunk create --parent-port PORT NAME',
+    });
+  }
+
+  /** As in controller/neutron.ts. The cloud is then as it is wished for, if it was before, and need not be looked at. */
+  async regroup<T>(
+    block: Block,
+    { ip, groups }: PortGroupsRequest,
+    commit: (groups: readonly string[] | undefined) => Promise<T>,
+  ): Promise<T> {
+    if (block.vlan === undefined) throw this.#withoutTrunk(block, 'security groups of their own');
+    const { neutron, name } = this.#options;
+    try {
+      return await this.#alone(async () => {
+        const { hosts, networks } = this.#facts();
+        const host = hosts.find(({ id }) => id === block.host)?.name ?? block.host;
+        const place = networks.find(({ id }) => id === block.network)?.neutron;
+        if (place === undefined) throw new Fault('not-found', `No network ${block.network} of the model neutron`);
+        const step = await regroupStep(neutron, name, { host, place, ip, groups });
+        const isFulfilled = this.#fulfilled === JSON.stringify(this.#wish());
+        this.#fulfilled = undefined;
+        await regroup(neutron, name, step);
+        const done = await commit(step.port.groups);
+        if (isFulfilled) this.#fulfilled = JSON.stringify(this.#wish());
+        return done;
+      });
+    } finally {
+      this.kick();
+    }
   }
 
   /** What reads and then writes the cloud, one after the other. */

@@ -5,7 +5,7 @@ import { isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
 import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import { tagOf } from './pairs.ts';
-import { deviceOf, isPooledStep, type PooledStep, portOwner } from './pools.ts';
+import { descriptionOf, deviceOf, isPooledStep, type PooledStep, portOwner } from './pools.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedRule } from './wish.ts';
 
@@ -109,6 +109,11 @@ const attach = (state: CloudState, id: string, subPorts: readonly { readonly id:
 const idOf = (ip: string): string => `pooled ${ip}`;
 
 function performPorts(wish: Wish, state: CloudState, step: PooledStep): CloudState {
+  if (step.type === 'regroup-port') {
+    const { place, groups } = step.port;
+    const regrouped = { groups: groups ?? place.groups ?? ['default'], description: descriptionOf(wish.name, step.port) };
+    return { ...state, ports: state.ports.map((port) => (port.id === step.id ? { ...port, ...regrouped } : port)) };
+  }
   if (step.type === 'attach-ports') return attach(state, step.trunk, step.ports);
   if (step.type === 'remove-ports') {
     const gone = new Set(step.attached.flatMap(({ ports }) => ports));
@@ -116,12 +121,13 @@ function performPorts(wish: Wish, state: CloudState, step: PooledStep): CloudSta
     const ids = new Set(step.ports.map(({ id }) => id));
     return { ...detached, ports: detached.ports.filter(({ id }) => !ids.has(id)) };
   }
-  const come = step.ports.map(({ host, place, ip, vlan }): NeutronPort => {
+  const come = step.ports.map(({ host, place, ip, vlan, groups }): NeutronPort => {
     const label = deviceOf(wish.name, host);
+    const description = descriptionOf(wish.name, { host, groups });
     const port = { ...portOf(9), id: idOf(ip), networkId: place.network, addresses: [{ ip, subnetId: place.subnet }] };
     return vlan === undefined
       ? { ...port, owner: portOwner, device: label, groups: [ourGroups(wish, state.groups).kept.get(wish.name)?.id ?? 'nowhere'] }
-      : { ...port, owner: '', device: '', description: label, groups: place.groups ?? ['default'] };
+      : { ...port, owner: '', device: '', description, groups: groups ?? place.groups ?? ['default'] };
   });
   const after = { ...state, ports: [...state.ports, ...come] };
   const subPorts = step.ports.flatMap(({ ip, vlan }) => (vlan === undefined ? [] : [{ id: idOf(ip), vlan }]));

@@ -163,7 +163,7 @@ test('an address of IPv6 has a port of its own, on its own subnet', () => {
     made.map(({ vlan }) => vlan),
     [100, 101, 102, 103, 104, 105, 106, 107],
   );
-  const bodies = [made[0], made[4]].map((port) => port && bodyOfPooled('cw', () => 'none', port));
+  const bodies = [made[0], made[4]].map((port) => port && bodyOfPooled({ name: 'cw', group: () => 'none' }, port));
   assert.deepEqual(bodies, [
     {
       name: 'causeway-host-1',
@@ -181,4 +181,20 @@ test('an address of IPv6 has a port of its own, on its own subnet', () => {
     },
   ]);
   reached(wish, start);
+});
+
+test("a sub-port is in the groups that its container has asked for, and back in its network's afterwards; what others change stays", () => {
+  const grouped = { ...network, neutron: { ...network.neutron, groups: ['web'] } };
+  const wishFor = (groups?: Block['groups']): Wish =>
+    wishOf({ ...facts, networks: [grouped], blocks: [groups === undefined ? tagged : { ...tagged, groups }] }, 'cw');
+  const start = reached(wishFor(), stateOf({ ports: [withTrunk(), portOf(2)] }));
+  const second = (state: typeof start): NeutronPort | undefined => state.ports.find(({ addresses: [one] }) => one?.ip === addresses[1]);
+  const asked = reached(wishFor({ '10.213.128.1': ['db', 'ssh'] }), start);
+  assert.deepEqual(second(asked)?.groups, ['db', 'ssh']);
+  assert.deepEqual(reached(wishFor({ '10.213.128.1': ['db', 'ssh'] }), stateOf({ ports: [withTrunk(), portOf(2)] })), asked);
+  const left = { ...asked, ports: asked.ports.map((port) => (port === second(asked) ? { ...port, groups: ['db'] } : port)) };
+  assert.deepEqual(second(reached(wishFor({ '10.213.128.1': ['db', 'ssh'] }), left))?.groups, ['db', 'ssh']);
+  assert.deepEqual(reached(wishFor(), asked), start);
+  const theirs = { ...start, ports: start.ports.map((port) => (port === second(start) ? { ...port, groups: ['mine'] } : port)) };
+  assert.deepEqual(second(reached(wishFor(), theirs))?.groups, ['mine']);
 });

@@ -20,7 +20,9 @@ export const deviceOf = (name: string, host: string): string => `causeway.${name
 const subPortOwners = new Set(['', 'trunk:subport']);
 /** As deviceOf; of others' ports it may be anything else. */
 const labelOf = ({ owner, device, description }: NeutronPort): string =>
-  owner === portOwner ? device : subPortOwners.has(owner) ? description : '';
+  owner === portOwner ? device : subPortOwners.has(owner) ? description.replace(choice, '') : '';
+/** In the description of a sub-port that is in groups which its container has asked for. Others' changes of groups stay. */
+const choice = ', in groups of its container';
 export const isPooled = (name: string, port: NeutronPort): boolean => labelOf(port).startsWith(deviceOf(name, ''));
 
 /** Addresses that containers may get. */
@@ -36,6 +38,8 @@ export interface PooledPort {
   readonly ip: Ip;
   /** With this one it is a sub-port of the host's trunk. */
   readonly vlan?: number;
+  /** Ids; that its container has asked for. */
+  readonly groups?: readonly string[] | undefined;
 }
 
 /** One that is there, and is to be a sub-port. */
@@ -48,6 +52,7 @@ export interface LooseSubPort {
 export type PooledStep =
   | { readonly type: 'make-ports'; readonly host: string; readonly trunk?: string; readonly ports: readonly PooledPort[] }
   | { readonly type: 'attach-ports'; readonly host: string; readonly trunk: string; readonly ports: readonly LooseSubPort[] }
+  | { readonly type: 'regroup-port'; readonly id: string; readonly port: PooledPort }
   | { readonly type: 'remove-ports'; readonly ports: readonly NeutronPort[]; readonly attached: readonly Attached[] };
 /** Ids; of sub-ports. */
 export interface Attached {
@@ -55,7 +60,7 @@ export interface Attached {
   readonly ports: readonly string[];
 }
 
-const stepTypes = new Set(['make-ports', 'attach-ports', 'remove-ports']);
+const stepTypes = new Set(['make-ports', 'attach-ports', 'regroup-port', 'remove-ports']);
 export const isPooledStep = (step: { readonly type: string }): step is PooledStep => stepTypes.has(step.type);
 
 interface Wanted {
@@ -131,11 +136,21 @@ function stepsFor(
   return [
     ...(lacking.length === 0 ? [] : [{ type: 'make-ports' as const, host, ports: lacking, ...(trunk === undefined ? {} : { trunk }) }]),
     ...(loose.length === 0 || trunk === undefined ? [] : [{ type: 'attach-ports' as const, host, trunk, ports: loose }]),
+    ...pooled.flatMap((port): PooledStep[] => {
+      const found = there(port);
+      return found === undefined || isGroupedAs(found, port) ? [] : [{ type: 'regroup-port', id: found.id, port }];
+    }),
   ];
 }
 
-const pooledIn = (host: string, { cidr, place, addresses, vlan }: WishedBlock): PooledPort[] =>
-  addresses.map((ip) => ({ host, place, ip, ...(vlan === undefined ? {} : { vlan: vlanOf({ cidr, vlan }, ip) }) }));
+function isGroupedAs({ description, groups: has }: NeutronPort, { vlan, groups: wanted }: PooledPort): boolean {
+  if (vlan === undefined) return true;
+  if (wanted === undefined) return !description.endsWith(choice);
+  return description.endsWith(choice) && has.length === wanted.length && wanted.every((id) => has.includes(id));
+}
+
+const pooledIn = (host: string, { cidr, place, addresses, vlan, groups }: WishedBlock): PooledPort[] =>
+  addresses.map((ip) => ({ host, place, ip, ...(vlan === undefined ? {} : { vlan: vlanOf({ cidr, vlan }, ip), groups: groups?.[ip] }) }));
 
 const vlanOf = ({ cidr, vlan }: { readonly cidr: Cidr; readonly vlan: number }, ip: Ip): number =>
   vlan + Number(ipToBigint(ip) - ipToBigint(cidrBase(cidr)));
@@ -171,23 +186,56 @@ export function chooseVlan(cidr: Cidr, trunk: NeutronPort['trunk'] & {}, others:
  * The body by which it is made: a sub-port in groups of its own, another one in the hosts'. Its MAC is the container's; of one that is a
  * pair instances see the host's, which answers for it.
  */
-export function bodyOfPooled(name: string, group: () => string, { host, place, ip, vlan }: PooledPort): object {
+export function bodyOfPooled({ name, group }: Naming, { host, place, ip, vlan, groups }: PooledPort): object {
   const body = {
     name: `causeway-${host}`.slice(0, 255),
     network_id: place.network,
     fixed_ips: [{ subnet_id: familyOf(ip) === 6 ? place.subnet6 : place.subnet, ip_address: ip }],
     mac_address: endpointMac(ip),
   };
-  const label = deviceOf(name, host);
-  return vlan === undefined
-    ? { ...body, security_groups: [group()], device_owner: portOwner, device_id: label, description: `Kept for a container on ${host}` }
-    : { ...body, ...(place.groups === undefined ? {} : { security_groups: place.groups }), description: label };
+  if (vlan === undefined) {
+    const owned = { device_owner: portOwner, device_id: deviceOf(name, host), description: `Kept for a container on ${host}` };
+    return { ...body, security_groups: [group()], ...owned };
+  }
+  const chosen = groups ?? place.groups;
+  return { ...body, ...(chosen === undefined ? {} : { security_groups: chosen }), description: descriptionOf(name, { host, groups }) };
+}
+
+export const descriptionOf = (name: string, { host, groups }: Pick<PooledPort, 'host' | 'groups'>): string =>
+  groups === undefined ? deviceOf(name, host) : `${deviceOf(name, host)}${choice}`;
+
+/** Of the installation, and id of its hosts' group. */
+interface Naming {
+  readonly name: string;
+  readonly group: () => string;
+}
+
+export async function regroup(
+  neutron: Neutron,
+  name: string,
+  { id, port }: { readonly id: string; readonly port: PooledPort },
+): Promise<void> {
+  const groups = port.groups ?? port.place.groups ?? (await findGroups(neutron, ['default']));
+  await neutron.update('ports', { id }, { security_groups: groups, description: descriptionOf(name, port) });
+}
+
+/** Of groups by name or id. Faults: `not-found` (a group, or the port itself), `invalid` when several groups have the name. */
+export async function regroupStep(
+  neutron: Neutron,
+  name: string,
+  { groups, ...port }: Omit<PooledPort, 'vlan'>,
+): Promise<PooledStep & { readonly type: 'regroup-port' }> {
+  const ids = groups === undefined ? undefined : await findGroups(neutron, groups);
+  const found = await neutron.list('ports', { network_id: port.place.network, fixed_ips: `ip_address=${port.ip}` });
+  const own = found.find((one) => isPooled(name, one));
+  if (own === undefined) throw new Fault('not-found', `Address ${port.ip} of host ${port.host} has no port in the cloud`);
+  return { type: 'regroup-port', id: own.id, port: { ...port, groups: ids } };
 }
 
 const subPort = (id: string, vlan: number): SubPort => ({ port_id: id, segmentation_type: 'vlan', segmentation_id: vlan });
 
 /** Whoever is interrupted leaves ports that the next plan attaches or removes. */
-export async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort: (port: PooledPort) => object): Promise<void> {
+export async function changePool(neutron: Neutron, step: PooledStep, { name, group }: Naming): Promise<void> {
   if (step.type === 'remove-ports') {
     for (const { trunk, ports } of step.attached)
       await neutron.setSubPorts(
@@ -198,13 +246,17 @@ export async function changePool(neutron: Neutron, step: PooledStep, bodyOfPort:
     await inLanes(step.ports, ({ id }) => neutron.remove('ports', { id }));
     return;
   }
+  if (step.type === 'regroup-port') return regroup(neutron, name, step);
   if (step.type === 'attach-ports')
     return neutron.setSubPorts(
       step.trunk,
       step.ports.map(({ id, vlan }) => subPort(id, vlan)),
       'added',
     );
-  const made = await neutron.createAll('ports', step.ports.map(bodyOfPort));
+  const made = await neutron.createAll(
+    'ports',
+    step.ports.map((port) => bodyOfPooled({ name, group }, port)),
+  );
   if (step.trunk === undefined) return;
   const vlans = new Map(step.ports.map(({ ip, vlan }) => [ip as string, vlan]));
   const subPorts = made.flatMap(({ id, addresses }) => {

@@ -86,6 +86,14 @@ function pooledView(step: PooledStep): StepView {
       object: `trunk of ${step.host} (${step.trunk})`,
       detail: list('with', [step.ports.map(({ ip, vlan }) => `${ip} in VLAN ${vlan}`).join(', ')]),
     };
+  if (step.type === 'regroup-port') {
+    const { ip, host, groups } = step.port;
+    return {
+      action: 'change',
+      object: `sub-port of ${ip} on ${host}`,
+      detail: list('in groups', [groups?.join(', ') ?? 'of its network']),
+    };
+  }
   const ips = step.ports.flatMap(({ addresses }) => addresses.map(({ ip }) => ip));
   return { action: 'remove', object: 'ports for containers', detail: [ips.join(', ')] };
 }

@@ -66,6 +66,7 @@ export interface WishedBlock {
   readonly addresses: readonly Ip[];
   /** Of Block. */
   readonly vlan?: number;
+  readonly groups?: Block['groups'];
 }
 
 /** What one network needs, for people, and what is the case without it. */
@@ -243,10 +244,11 @@ function bySort(all: readonly WishedBlock[]): Pick<WishedPort, 'blocks' | 'tagge
 /** The hosts' pools of ports; of networks with the model `neutron`. */
 function blocksIn({ id, neutron: place }: Network, { pools, blocks }: CloudFacts): (WishedBlock & { readonly host: string })[] {
   if (place === undefined) return [];
-  return blocks.flatMap(({ network, pool: poolId, cidr, host, vlan }) => {
+  return blocks.flatMap(({ network, pool: poolId, cidr, host, vlan, groups }) => {
     const pool = pools.find((one) => one.id === poolId);
     if (network !== id || pool === undefined) return [];
-    return [{ cidr, place, host, addresses: addressesOf(pool, { cidr }), ...(vlan === undefined ? {} : { vlan }) }];
+    const placed = { cidr, place, host, addresses: addressesOf(pool, { cidr }) };
+    return [{ ...placed, ...(vlan === undefined ? {} : { vlan }), ...(groups === undefined ? {} : { groups }) }];
   });
 }
 

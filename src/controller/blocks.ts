@@ -4,12 +4,12 @@ import { Fault } from '#model/fault.ts';
 import { type Cidr, cidrBase, cidrLength, cidrOf, contains, type Ip } from '#model/ip.ts';
 import { blockAround, chooseBlock, isOpen, loansWith, mayHaveMore, settled } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool } from '#model/resources.ts';
-import type { ClaimRequest, LoanRequest, LoanSettlement } from '#api/requests.ts';
+import type { ClaimRequest, LoanRequest, LoanSettlement, PortGroupsRequest } from '#api/requests.ts';
 import { asHost, type HostPrincipal, type Principal } from './access.ts';
 import { type Control, type Decision, transact } from './control.ts';
 import { find } from './find.ts';
 import { checkMatch } from './replace.ts';
-import { holdOne, occupiedBlocks } from './neutron.ts';
+import { holdOne, occupiedBlocks, portPools } from './neutron.ts';
 import { idOf, keys, listAll, putResource, readResource } from './records.ts';
 import type { Operation } from '#store/store.ts';
 
@@ -197,6 +197,32 @@ export function releaseBlock(control: Control, principal: Principal, id: string,
       ],
       answer: () => undefined,
     };
+  });
+}
+
+/** Only by its host. The port is in its new groups when the answer comes. Faults: `invalid`, and as PortPools.regroup. */
+export function setPortGroups(control: Control, principal: Principal, id: string, request: PortGroupsRequest): Promise<Block> {
+  const { ip } = request;
+  return control.serially(`groups ${id}`, async () => {
+    const found = await find(control, principal, 'blocks', id);
+    asHost(principal, found.host, 'Ports');
+    if (!contains(found.cidr, ip)) throw new Fault('invalid', `${ip} is not in block ${found.cidr}`, { field: 'ip' });
+    return portPools(control).regroup(found, request, async (ids) => {
+      const block = await transact(control, async () => {
+        const known = await find(control, principal, 'blocks', id);
+        const self = asHost(principal, known.host, 'Ports');
+        const { groups: before, ...rest } = known;
+        const { [ip]: _, ...others } = before ?? {};
+        const all = ids === undefined ? others : { ...others, [ip]: ids };
+        const next: Block = Object.keys(all).length === 0 ? rest : { ...rest, groups: all };
+        return {
+          operations: [putResource('blocks', next, known.revision), incarnationCheck(self)],
+          answer: (revision) => ({ ...next, revision }),
+        };
+      });
+      await control.mirror.reached(block.revision);
+      return block;
+    });
   });
 }
 

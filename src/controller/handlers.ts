@@ -3,7 +3,7 @@ import { type ResourceKind, resourceKinds } from '#model/resources.ts';
 import { routes } from '#api/routes.ts';
 import type { Bind, Reply, Surroundings } from './app.ts';
 import { deleteBgp, deleteSecret, putBgp, putSecret, readSecret } from './bgp.ts';
-import { askLoan, claimBlock, forgetLoan, releaseBlock, settleLoan } from './blocks.ts';
+import { askLoan, claimBlock, forgetLoan, releaseBlock, setPortGroups, settleLoan } from './blocks.ts';
 import { listCertificates, revokeCertificate } from './certificates.ts';
 import { readCloudReport } from './cloud.ts';
 import { batchEndpoints, deleteEndpoint, putEndpoint } from './endpoints.ts';
@@ -58,6 +58,9 @@ function bindBlocks(bind: Bind, { control }: Surroundings): void {
     await releaseBlock(control, principal, idOf(params), match);
     return done;
   });
+  bind(routes['set-port-groups'], async ({ principal, params, body }) =>
+    stored(await setPortGroups(control, principal, idOf(params), body)),
+  );
   bind(routes['ask-loan'], async ({ principal, params, body }) => stored(await askLoan(control, principal, idOf(params), body)));
   bind(routes['settle-loan'], async ({ principal, params, body }) =>
     stored(await settleLoan(control, principal, { block: idOf(params), loan: params['loan'] ?? '', settlement: body })),

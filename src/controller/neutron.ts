@@ -2,6 +2,7 @@
 // together with this by src/bin where there is a cloud to keep). Each host's block of addresses is a pool of ports that are made, and
 // allowed on the host's port, before the host hears of the block: so containers come and go without a call to Neutron.
 import type { NetworkRequest, NeutronRequest, PoolRequest } from '#api/local.ts';
+import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrLength, cidrOf, contains, covers, type Family, familyOf, type Ip, subnetAt } from '#model/ip.ts';
 import type { Block, FoundPlace, FoundSubnet, Network, NeutronPlace, Pool } from '#model/resources.ts';
@@ -18,6 +19,12 @@ export interface PortPools {
    * again when that fails. Faults: `exists`, `exhausted`, `unsupported`.
    */
   hold<T>(block: Block, commit: (block: Block) => Promise<T>): Promise<T>;
+  /**
+   * Puts the port of one of the block's addresses into groups, or without any into those of the network, then does `commit` with the
+   * groups' ids; when that fails, the port is put back. Faults: `not-found` (no such group), `invalid` (several have the name),
+   * `unsupported` where the port is no sub-port, and so in its host's groups.
+   */
+  regroup<T>(block: Block, wanted: PortGroupsRequest, commit: (groups: readonly string[] | undefined) => Promise<T>): Promise<T>;
 }
 
 /** Fault `unsupported` where no cloud is kept. */

@@ -47,7 +47,8 @@ export class Endpoints {
     if (isNew && conflict !== undefined) throw new Fault('exists', conflict);
     const interfaces = [asked.Address, asked.AddressIPv6].filter((one) => one !== undefined);
     const held = interfaces.map((one) => ({ one, pool: this.#poolFor(network, one) }));
-    const mac = asked.MacAddress ?? request.Options.mac;
+    const { mac: wantedMac, groups } = request.Options;
+    const mac = asked.MacAddress ?? wantedMac;
     const wanted = ipam === 'other' ? held.flatMap(({ one, pool }) => (pool ? [{ pool: pool.id, ip: one.ip }] : [])) : [];
     const claims: { pool: string; ip: Ip }[] = [];
     try {
@@ -62,6 +63,7 @@ export class Endpoints {
         owner: id.slice(0, 12),
         addresses: interfaces.map(({ ip }) => ip),
         ...(mac === undefined ? {} : { mac }),
+        ...(groups === undefined ? {} : { groups }),
         ports: [],
       });
       return interfaceAnswer(endpoint, asked);

@@ -7,6 +7,9 @@ import { Fault } from '#model/fault.ts';
 /** Names the Causeway network that an engine's network shows; set by our own sync, or by hand to bind one. */
 export const networkOption = 'causeway.network';
 
+/** Of a container in a network, where --driver-opt gives it. */
+export const groupsOption = 'causeway.security-groups';
+
 type Choices = Pick<NetworkRequest, 'mtu' | 'encrypted' | 'vni' | 'tenant' | 'model' | 'carry'>;
 export interface ParsedOptions extends Choices {
   readonly network?: string;
@@ -65,10 +68,15 @@ function inCloud(field: 'network' | 'subnet' | 'subnet6'): (value: string, key: 
 }
 
 function groupsInCloud(value: string, key: string): ParsedOptions {
+  return { model: 'neutron', neutron: { groups: groupsIn(value, key) } };
+}
+
+/** Fault `invalid` naming the option. */
+export function groupsIn(value: string, key: string): readonly string[] {
   const groups = value.split(',').map((name) => name.trim());
   if (groups.some((name) => name === '' || name.length > 255) || groups.length > mostGroups)
     throw wrong(value, key, `at most ${mostGroups} names or ids with commas between them`);
-  return { model: 'neutron', neutron: { groups } };
+  return groups;
 }
 
 const quoted = (text: string): string => JSON.stringify(text.slice(0, 80));

@@ -68,6 +68,8 @@ const bad: readonly (readonly [Method, string, unknown])[] = [
     { ...ids, Options: { 'com.docker.network.endpoint.macaddress': 'AhEiM0Q=' } },
   ],
   ['NetworkDriver.CreateEndpoint', 'MAC is a list', { ...ids, Options: { 'com.docker.network.endpoint.macaddress': [1, 2] } }],
+  ['NetworkDriver.CreateEndpoint', 'a group without a name', { ...ids, Options: { 'causeway.security-groups': 'web,' } }],
+  ['NetworkDriver.CreateEndpoint', 'an option that is not known', { ...ids, Options: { 'causeway.security-group': 'web' } }],
   ['NetworkDriver.CreateEndpoint', 'port map is text', { ...ids, Options: { 'com.docker.network.portmap': '80' } }],
   ['NetworkDriver.CreateEndpoint', 'port 0', { ...ids, Options: { 'com.docker.network.portmap': [{ Proto: 6, Port: 0 }] } }],
   ['NetworkDriver.CreateEndpoint', 'port 65536', { ...ids, Options: { 'com.docker.network.portmap': [{ Proto: 6, Port: 65_536 }] } }],

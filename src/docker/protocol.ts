@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import { type Cidr, type Ip, type Mac, parseCidr, parseInterface, parseIp, parseMac } from '#model/ip.ts';
 import { Fault } from '#model/fault.ts';
+import { groupsIn, groupsOption } from './options.ts';
 
 export const maxBody: number = 1024 * 1024;
 
@@ -52,6 +53,8 @@ export interface NetworkOptions {
 export interface EndpointOptions {
   readonly mac?: Mac | undefined;
   readonly ports: readonly PortBinding[];
+  /** As the user gives them with --driver-opt. */
+  readonly groups?: readonly string[] | undefined;
 }
 
 /** Method name to parsed request. */
@@ -130,9 +133,9 @@ const plain = v.custom<Record<string, unknown>>(
 );
 
 /** Text of a parsed value; '' and null count as absent, as Go's zero values do. */
-function optionalText<T>(parse: (text: string) => T): v.GenericSchema<unknown, T | undefined> {
+function optionalText<T>(parse: (text: string) => T, most = 256): v.GenericSchema<unknown, T | undefined> {
   return v.pipe(
-    v.nullish(v.pipe(v.string(), v.maxLength(256))),
+    v.nullish(v.pipe(v.string(), v.maxLength(most))),
     v.transform((text) => (text === undefined || text === null || text === '' ? undefined : parse(text))),
   );
 }
@@ -211,16 +214,20 @@ const networkOptions = v.pipe(
 );
 
 const endpointOptions = v.pipe(
-  v.nullish(
-    message({
-      'com.docker.network.endpoint.macaddress': optionalText(macOf),
-      'com.docker.network.portmap': list<PortBinding>(portBinding, 4096),
-    }),
-    {},
+  v.nullish(plain, {}),
+  v.check(
+    (options) => Object.keys(options).every((key) => !key.startsWith('causeway.') || key === groupsOption),
+    `an option of Causeway's is not known; known is ${groupsOption}`,
   ),
+  message({
+    'com.docker.network.endpoint.macaddress': optionalText(macOf),
+    'com.docker.network.portmap': list<PortBinding>(portBinding, 4096),
+    [groupsOption]: optionalText((text) => groupsIn(text, groupsOption), 8192),
+  }),
   v.transform((options): EndpointOptions => ({
     mac: options['com.docker.network.endpoint.macaddress'],
     ports: options['com.docker.network.portmap'],
+    groups: options[groupsOption],
   })),
 );
 

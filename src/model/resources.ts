@@ -181,6 +181,8 @@ export interface Block extends Meta {
   readonly loans: readonly Loan[];
   /** Of its first address, the next has the next: each has a port of the cloud that is a sub-port of the host's own. Absent: none has. */
   readonly vlan?: number;
+  /** Ids of security groups that containers have asked for, by address; the ports of all others have those of the network. */
+  readonly groups?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** One address of a block lent to another host. `asked` by the borrower, then settled by the block's owner. */
