@@ -186,13 +186,69 @@ test("Docker makes such a network with kuryr's options; quotas are told before a
   await bed.cloud.operator.setQuota(project, { port: 6 });
   await assert.rejects(bed.run(1, 'poor', 'kuryr'), /quota of ports would not do/);
   assert.deepEqual(await pooled(), []);
-  await bed.cloud.operator.setQuota(project, { port: 100 });
   await bed.docker(1, 'rm', '--force', 'poor');
+  await bed.cloud.operator.setQuota(project, { port: 100 });
   await runFirst(1, 'rich', 'kuryr');
   assert.ok(addressesOf(await pooled()).includes(await addressOf(1, 'rich')));
   await bed.docker(1, 'rm', '--force', 'rich');
   await until('the network to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'kuryr'])).status === 0, patience);
   await until('its ports to be gone', async () => (await pooled()).length === 0, patience);
+});
+
+const removed = async (name: string): Promise<boolean> => (await bed.tryCauseway(['network', 'rm', '--yes', name])).status === 0;
+const inSubnet = (address: string): boolean => address.startsWith('10.20.');
+
+/** In an overlay of the same network. */
+async function startWithoutPorts(): Promise<void> {
+  for (const index of [1, 2]) await runFirst(index, `poor${index}`, 'spare');
+  const [first, second] = [await addressOf(1, 'poor1'), await addressOf(2, 'poor2')];
+  assert.deepEqual([await pooled(), inSubnet(first), inSubnet(second)], [[], false, false]);
+  await until('the other one to be reached', () => bed.pings(1, 'poor1', 'poor2'), patience);
+  await until('instances to be reached in the name of the host', () => bed.pings(1, 'poor1', '10.20.0.50'), patience);
+  assert.equal(await reaches(instance, first), false);
+  const said = async (words: readonly string[], what: RegExp): Promise<unknown> =>
+    until(String(what), async () => what.test((await bed.tryCauseway(words)).stdout), patience);
+  await said(['network', 'show', 'spare'], /Overlay: .*2 now: poor[12], poor[12]/);
+  await said(['status'], /1 container of network spare without ports of the cloud.*quota of ports would not do/);
+}
+
+/** Containers that start from then on have ports; both sorts reach each other. */
+async function portsAgain(): Promise<void> {
+  const hasPort = async (): Promise<boolean> => {
+    await bed.docker(1, 'rm', '--force', 'again').catch(() => undefined);
+    await runFirst(1, 'again', 'spare');
+    return inSubnet(await addressOf(1, 'again'));
+  };
+  await until('a container to have a port', hasPort, { ...patience, intervalMs: 3000 });
+  assert.ok(addressesOf(await pooled()).includes(await addressOf(1, 'again')));
+  for (const [index, from, to] of [
+    [1, 'again', 'poor1'],
+    [1, 'again', 'poor2'],
+    [1, 'poor1', 'again'],
+    [2, 'poor2', 'again'],
+  ] as const)
+    await until(`${from} to reach ${to}`, () => bed.pings(index, from, to), patience);
+}
+
+test('where the user lets them, containers start without ports while the cloud gives none', { skip }, async () => {
+  const range = ['--subnet', subnet, '--ip-range', '10.20.0.96/27'];
+  await bed.causeway('network', 'create', 'spare', '--model', 'neutron', '--neutron-network', 'hosts', '--fallback', 'overlay', ...range);
+  for (const index of [1, 2]) await bed.untilKnown(index, 'spare');
+  const [host] = await portsBy('name=node1');
+  const project = host?.project_id ?? '';
+  const icmp = await admit({ protocol: 'icmp', remote_ip_prefix: subnet });
+  try {
+    await bed.cloud.operator.setQuota(project, { port: 6 });
+    await startWithoutPorts();
+    await bed.cloud.operator.setQuota(project, { port: 100 });
+    await portsAgain();
+  } finally {
+    await bed.cloud.operator.setQuota(project, { port: 100 });
+    await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${icmp}`);
+    await bed.docker(1, 'rm', '--force', 'again', 'poor1').catch(() => undefined);
+    await bed.docker(2, 'rm', '--force', 'poor2').catch(() => undefined);
+    await until('the network to be removed', () => removed('spare'), patience);
+  }
 });
 
 test('a router that knows the blocks carries packets between hosts, and without its routes none pass', { skip }, async () => {

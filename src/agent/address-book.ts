@@ -276,9 +276,9 @@ export class AddressBook implements Disposable {
     return undefined;
   }
 
-  #mayClaim({ network, ledger }: Known): boolean {
+  #mayClaim({ network, pool, ledger }: Known): boolean {
     const held = [...ledger.blocks.values()].flatMap(({ record }) => (record.status === 'released' ? [] : record));
-    return mayHaveMore(network, held);
+    return mayHaveMore(network, pool, held);
   }
 
   async #claimAround(known: Known, ip: Ip): Promise<Block> {

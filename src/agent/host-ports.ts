@@ -116,3 +116,13 @@ export class HostPorts implements Disposable {
     }
   }
 }
+
+/** Absent is every address of both families, `0.0.0.0` and `::` every one of theirs. */
+function sharesIp(a: Ip | undefined, b: Ip | undefined): boolean {
+  if (a === undefined || b === undefined || a === b) return true;
+  return familyOf(a) === familyOf(b) && (everyAddress.includes(a) || everyAddress.includes(b));
+}
+
+/** Whether two published ports of the host would be one. */
+export const clashes = (a: PublishedPort, b: PublishedPort): boolean =>
+  a.protocol === b.protocol && a.hostPort === b.hostPort && sharesIp(a.hostIp, b.hostIp);

@@ -1,7 +1,7 @@
 // The agent as front ends on its host see it (api/local.ts): networks come from the view, addresses from the address book,
 // endpoints from the journal, and the kernel only through the loop.
 import type { AddressRoom, AttachRequest, JoinAnswer, Journal, LocalAgent, NetworkRequest, PlacedLink } from '#api/local.ts';
-import { contains, familyOf, hostPrefix, parseIp, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
+import { contains, familyOf, hostPrefix, type Cidr, type Family, type Ip, type Mac } from '#model/ip.ts';
 import { mayHaveMore } from '#model/claims.ts';
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
@@ -12,9 +12,10 @@ import { inspectAttachment } from '#kernel/attachment.ts';
 import { leadOut } from '#kernel/default-route.ts';
 import { isAbsent } from '#kernel/netns.ts';
 import type { ClusterAddresses } from './address-cluster.ts';
+import { Companions } from './address-companion.ts';
 import { AddressShortage } from './address-shortage.ts';
 import type { Endpoints } from './endpoints.ts';
-import type { HostPort, HostPorts } from './host-ports.ts';
+import { clashes, type HostPort, type HostPorts } from './host-ports.ts';
 import type { Loop } from './loop.ts';
 import { PortGroups } from './port-groups.ts';
 import type { Outcome } from './reconcile.ts';
@@ -63,13 +64,16 @@ export class HostAgent implements LocalAgent {
   readonly #options: LocalOptions;
   readonly #shortage: AddressShortage;
   readonly #groups: PortGroups;
+  readonly companions: Companions;
 
   constructor(options: LocalOptions) {
     this.host = options.host;
     this.journal = options.journal;
     this.#options = options;
-    this.#shortage = new AddressShortage({ now: () => options.now().getTime(), found: () => options.loop.kick() });
-    const { host, view, addresses, cluster } = options;
+    const { host, view, endpoints, addresses, cluster } = options;
+    const now = (): number => options.now().getTime();
+    this.companions = new Companions({ addresses, now, snapshot: () => view.snapshot, endpoints: () => endpoints.all() });
+    this.#shortage = new AddressShortage({ now, found: () => options.loop.kick() });
     this.#groups = new PortGroups({ host, view, addresses, set: cluster.addresses.setPortGroups });
     this.#keepPorts();
   }
@@ -148,9 +152,9 @@ export class HostAgent implements LocalAgent {
 
   async #requestAny(pool: string, holder: string | undefined): Promise<Ip> {
     const { addresses, newId } = this.#options;
-    return await this.#shortage.noting(pool, () =>
-      holder === undefined ? addresses.request(pool, `engine-${newId()}`) : this.#request(pool, holder),
-    );
+    const ask = (from: string): Promise<Ip> =>
+      holder === undefined ? addresses.request(from, `engine-${newId()}`) : this.#request(from, holder);
+    return await this.#shortage.noting(pool, () => this.companions.request(pool, ask));
   }
 
   #release(pool: string, ip: Ip): void {
@@ -305,10 +309,11 @@ export class HostAgent implements LocalAgent {
   room(pool: string): AddressRoom {
     const { addresses, view } = this.#options;
     const room = addresses.room(pool);
-    const network = view.snapshot.networks.get(view.snapshot.pools.get(pool)?.network ?? '');
+    const facts = view.snapshot.pools.get(pool);
+    const network = view.snapshot.networks.get(facts?.network ?? '');
     // Other hosts' addresses and further blocks are for the asking, where the network permits them.
     const own = [...view.snapshot.blocks.values()].filter((block) => block.pool === pool && block.host === this.host);
-    const isClosed = network !== undefined && !mayHaveMore(network, own) && !network.choices.address.borrow;
+    const isClosed = network !== undefined && facts !== undefined && !mayHaveMore(network, facts, own) && !network.choices.address.borrow;
     return { ...room, isExhausted: room.free === 0 && (isClosed || this.#shortage.has(pool)) };
   }
 
@@ -416,8 +421,10 @@ export class HostAgent implements LocalAgent {
     const held: { pool: string; ip: Ip }[] = [];
     try {
       for (const family of [4, 6] as const) {
-        const pool = pools.find(({ cidr }) => familyOf(cidr) === family);
-        if (pool !== undefined) held.push({ pool: pool.id, ip: await this.#requestAny(pool.id, request.id) });
+        const pool = pools.find(({ cidr, fallback }) => familyOf(cidr) === family && fallback !== true);
+        if (pool === undefined) continue;
+        const ip = await this.#requestAny(pool.id, request.id);
+        held.push({ pool: pools.find(({ cidr }) => contains(cidr, ip))?.id ?? pool.id, ip });
       }
     } catch (error) {
       for (const { pool, ip } of held) addresses.release(pool, ip);
@@ -469,15 +476,6 @@ function concerns({ kind, what }: Outcome['failing'][number], { id, addresses }:
   if (kind === 'route') return addresses.some((ip) => what === `${netns} ${hostPrefix(ip)}`);
   return what.includes(endpointLink(id).slice(3));
 }
-
-const everyIp = new Set<Ip>([parseIp('0.0.0.0'), parseIp('::')]);
-/** Absent is every address of both families, `0.0.0.0` and `::` every one of theirs. */
-function sharesIp(a: Ip | undefined, b: Ip | undefined): boolean {
-  if (a === undefined || b === undefined || a === b) return true;
-  return familyOf(a) === familyOf(b) && (everyIp.has(a) || everyIp.has(b));
-}
-const clashes = (a: PublishedPort, b: PublishedPort): boolean =>
-  a.protocol === b.protocol && a.hostPort === b.hostPort && sharesIp(a.hostIp, b.hostIp);
 
 /** The same request again: the same answer. The same id with other addresses is somebody else's mistake. */
 function again({ endpoint }: LocalEndpoint, request: AttachRequest): Endpoint {

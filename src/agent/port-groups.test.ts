@@ -20,7 +20,7 @@ function bed() {
   const state = { isAway: false };
   const groups = new PortGroups({
     host: 'host-1',
-    view: { blocks, learn: (_, block) => void blocks.set('block', block as Block) },
+    view: { blocks, snapshot: { pools: new Map() }, learn: (_, block) => void blocks.set('block', block as Block) },
     addresses: {
       held: (_, of) => (held.has(of) ? {} : undefined),
       background: (_, work) => void work().catch((fault: unknown) => faults.push(fault)),

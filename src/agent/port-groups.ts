@@ -5,14 +5,14 @@ import { Sequence } from '#api/sequence.ts';
 import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault } from '#model/fault.ts';
 import { contains, type Ip, parseIp } from '#model/ip.ts';
-import type { Block, Network } from '#model/resources.ts';
+import type { Block, Network, Snapshot } from '#model/resources.ts';
 import type { ClusterAddresses } from './address-cluster.ts';
 import type { Addresses } from './local.ts';
 import type { View } from './view.ts';
 
 export interface PortGroupsOptions {
   readonly host: string;
-  readonly view: Pick<View, 'blocks' | 'learn'>;
+  readonly view: Pick<View, 'blocks' | 'learn'> & { readonly snapshot: Pick<Snapshot, 'pools'> };
   readonly addresses: Pick<Addresses, 'held' | 'background'>;
   readonly set: ClusterAddresses['setPortGroups'] | undefined;
 }
@@ -38,6 +38,10 @@ export class PortGroups {
         hint: 'Leave the option away, or use a network of the model neutron',
       });
     if (groups === undefined && this.#blockOf(pool, ip)?.groups?.[ip] === undefined) return;
+    if (groups !== undefined && this.#options.view.snapshot.pools.get(pool)?.fallback === true)
+      throw new Fault('exhausted', `The cloud gives network ${name} no port here, and without one there are no security groups`, {
+        hint: 'Start the container again when it does, or without groups of its own',
+      });
     await this.#turns.run(`${pool} ${ip}`, async () => {
       const block = this.#blockOf(pool, ip);
       if (block === undefined) throw new Fault('unavailable', `Address ${ip} is in none of this host's blocks of network ${name}`);

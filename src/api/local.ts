@@ -63,6 +63,8 @@ export interface NeutronRequest {
   readonly subnet6?: string;
   /** Security groups of containers' own ports, where they are sub-ports of a trunk; left out: the project's default. */
   readonly groups?: readonly string[];
+  /** Containers start in an overlay beside it while the cloud gives no ports; its range, or one that is chosen. Left out: they fail. */
+  readonly fallback?: 'overlay' | Cidr;
 }
 
 export interface AttachRequest {

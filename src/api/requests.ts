@@ -42,6 +42,7 @@ export const neutronRequest: Schema<NeutronRequest> = v.strictObject({
   subnet: optional(cloudName),
   subnet6: optional(cloudName),
   groups: optional(field.listOf(cloudName, mostGroups)),
+  fallback: optional(v.union([v.literal('overlay'), field.cidr])),
 } satisfies EntriesOf<NeutronRequest>);
 
 export const networkRequest: Schema<NetworkRequest> = v.strictObject({

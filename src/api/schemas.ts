@@ -156,6 +156,7 @@ const network: Schema<Network> = v.strictObject({
       subnet: field.anyId,
       subnet6: optional(field.anyId),
       groups: optional(field.listOf(field.anyId, mostGroups)),
+      fallback: optional(v.literal(true)),
     } satisfies EntriesOf<NeutronPlace>),
   ),
   names: optional(v.literal('elsewhere')),
@@ -172,6 +173,7 @@ const pool: Schema<Pool> = v.strictObject({
   gateway: optional(field.ip),
   reserved: field.recordOf(field.ipOrCidr),
   blockLength: field.blockLength,
+  fallback: optional(v.literal(true)),
 } satisfies EntriesOf<Pool>);
 
 export const loanState: Schema<Loan['state']> = v.picklist(['asked', 'granted', 'refused', 'returned']);

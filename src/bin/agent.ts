@@ -319,6 +319,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   agent.onFacts(() => memory.busy());
   agent.onFacts(() => cluster.factsChanged?.());
   agent.onReport(() => cluster.problems?.() ?? []);
+  agent.onReport(() => agent.local.companions.problems());
   agent.start();
   cluster.services?.start();
   cluster.policies?.start();

@@ -92,7 +92,8 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
     all(client, 'pools', { network: found.id }),
     found.neutron === undefined ? [] : all(client, 'blocks', { network: found.id }),
   ]);
-  const ports = portsOf(blocks);
+  const besides = new Set(pools.filter(({ fallback }) => fallback === true).map(({ id }) => id));
+  const ports = portsOf(blocks.filter(({ pool }) => !besides.has(pool)));
   const choices = describeChoices(found.choices);
   const docker = found.choices.carry === 'docker';
   const sums = docker ? [] : sumsOf(found, hosts);

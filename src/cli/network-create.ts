@@ -32,6 +32,7 @@ interface CreateOptions {
   readonly neutronSubnet?: string;
   readonly neutronSubnet6?: string;
   readonly neutronSecurityGroup?: readonly string[];
+  readonly fallback?: string;
 }
 
 /** One subnet and what belongs to it. */
@@ -78,10 +79,12 @@ export function poolsFrom(options: CreateOptions): readonly PoolRequest[] | unde
 function neutronOf({ neutronNetwork: network, ...options }: CreateOptions): Pick<NetworkRequest, 'neutron'> {
   const { neutronSubnet: subnet, neutronSubnet6: subnet6, neutronSecurityGroup: groups } = options;
   const subnets = { ...(subnet === undefined ? {} : { subnet }), ...(subnet6 === undefined ? {} : { subnet6 }) };
-  const rest = { ...subnets, ...(groups === undefined ? {} : { groups }) };
+  const asked = options.fallback;
+  const fallback = asked === undefined ? {} : { fallback: asked === 'overlay' ? ('overlay' as const) : parseCidr(asked, 'fallback') };
+  const rest = { ...subnets, ...(groups === undefined ? {} : { groups }), ...fallback };
   if (network !== undefined) return { neutron: { network, ...rest } };
   if (Object.keys(rest).length === 0) return {};
-  throw new Fault('invalid', 'A subnet or security groups of Neutron without a network', {
+  throw new Fault('invalid', 'A subnet, security groups or a fallback of Neutron without a network', {
     field: 'neutron-network',
     hint: 'Give --neutron-network too.',
   });
@@ -143,6 +146,7 @@ export function buildCreate(network: Command, act: Act): void {
     .option('--neutron-subnet <subnet>', 'its subnet, where it has several of IPv4')
     .option('--neutron-subnet6 <subnet>', 'the same of IPv6; containers have both families then, as with --ipv6')
     .option('--neutron-security-group <group>', "of containers' own ports, where they are sub-ports of a trunk; repeatable", collect)
+    .option('--fallback <overlay>', 'model neutron: start containers in an overlay while the cloud gives no ports; "overlay", or its range')
     .option('--label <key=value>', 'label; repeatable', collect);
   completes(made, 'tenants', '--tenant');
   made.options.find(({ long }) => long === '--model')?.choices([...modelNames]);
@@ -155,6 +159,7 @@ export function buildCreate(network: Command, act: Act): void {
     'causeway network create flat --model flannel --carry host-gateway',
     'causeway network create ports --model neutron --neutron-network hosts',
     'causeway network create web --model neutron --neutron-network hosts --neutron-security-group web',
+    'causeway network create web --model neutron --neutron-network hosts --fallback overlay',
   );
   act<CreateOptions>(made, create);
 }

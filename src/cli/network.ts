@@ -1,5 +1,6 @@
 // `causeway network`: make, look at, change and remove networks.
-import type { Endpoint, Network } from '#model/resources.ts';
+import { contains } from '#model/ip.ts';
+import type { Endpoint, Network, Pool } from '#model/resources.ts';
 import { all } from './client.ts';
 import { collect, completes, done, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
 import { shownEndpoints } from './endpoint.ts';
@@ -65,6 +66,7 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
           ['Internal', network.internal ? 'yes: no outgoing traffic, no published ports' : undefined],
           ['MTU', network.mtu === undefined ? undefined : `at most ${network.mtu}`],
           ['Addresses', network.addressing === 'external' ? 'given by the front end (Docker or Swarm)' : undefined],
+          ['Overlay', overlayText(pools, members)],
           ['State', state(network)],
           ['Age', age(look, network.createdAt)],
           [
@@ -97,6 +99,15 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
             ]),
       ].join(''),
   };
+}
+
+/** Of a network whose containers start without ports of the cloud where it gives none. */
+function overlayText(pools: readonly Pool[], members: readonly Endpoint[]): string | undefined {
+  const pool = pools.find(({ fallback }) => fallback === true);
+  if (pool === undefined) return undefined;
+  const names = members.filter(({ addresses }) => addresses.some((ip) => contains(pool.cidr, ip))).map(({ name, id }) => name || id);
+  const who = names.length === 0 ? 'none now' : `${names.length} now: ${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`;
+  return `${pool.cidr}, for containers without a port of the cloud; ${who}`;
 }
 
 interface EditOptions {

@@ -137,7 +137,7 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
     cons: [
       'each container takes a port of the quota and an address of the subnet, and as a sub-port a VLAN of its host, otherwise an address pair',
       "only hosts whose port is the parent of a trunk have containers' ports as its sub-ports",
-      'while Neutron is away only ports in stock are given out',
+      'while Neutron is away only ports in stock are given out, or addresses without one by --fallback',
     ],
   },
   routes: {

@@ -198,3 +198,19 @@ test("a sub-port is in the groups that its container has asked for, and back in 
   const theirs = { ...start, ports: start.ports.map((port) => (port === second(start) ? { ...port, groups: ['mine'] } : port)) };
   assert.deepEqual(second(reached(wishFor(), theirs))?.groups, ['mine']);
 });
+
+test('containers without ports need VXLAN between hosts, and their blocks none of the cloud', () => {
+  const besides = { ...makePool('ports', parseCidr('10.64.0.0/16'), 29), id: 'besides', fallback: true as const };
+  const falling = { ...network, neutron: { ...network.neutron, fallback: true as const } };
+  const blocks = [tagged, makeBlock(besides, 0, 'host-1')];
+  const wish = wishOf({ ...facts, networks: [falling], pools: [pool, besides], blocks }, 'cw');
+  assert.deepEqual(
+    wish.groups.flatMap(({ rules }) => rules.map(keyOfRule)),
+    ['ingress IPv4 17 8472 hosts', 'egress IPv4 17 8472 hosts'],
+  );
+  const { ports } = reached(wish, stateOf({ ports: [withTrunk(), portOf(2)] }));
+  assert.deepEqual(
+    ports.slice(2).flatMap((port) => port.addresses.map(({ ip }) => ip)),
+    addresses,
+  );
+});

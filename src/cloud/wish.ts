@@ -246,17 +246,17 @@ function blocksIn({ id, neutron: place }: Network, { pools, blocks }: CloudFacts
   if (place === undefined) return [];
   return blocks.flatMap(({ network, pool: poolId, cidr, host, vlan, groups }) => {
     const pool = pools.find((one) => one.id === poolId);
-    if (network !== id || pool === undefined) return [];
+    if (network !== id || pool === undefined || pool.fallback === true) return [];
     const placed = { cidr, place, host, addresses: addressesOf(pool, { cidr }) };
     return [{ ...placed, ...(vlan === undefined ? {} : { vlan }), ...(groups === undefined ? {} : { groups }) }];
   });
 }
 
 function needsOf(network: Network, facts: CloudFacts, families: ReadonlySet<Family>): Need[] {
-  const pools = facts.pools.filter((pool) => pool.network === network.id);
-  if (network.neutron !== undefined) return [cloudNeed(network, facts, pools)];
+  const pools = facts.pools.filter((pool) => pool.network === network.id && pool.fallback !== true);
   const ranges = pools.map(({ cidr }) => cidr);
   return passagesOf(network).map(({ protocol, port, why }): Need => {
+    if (protocol === 0 && network.neutron !== undefined) return cloudNeed(network, facts, pools);
     if (protocol === 0) {
       const need = plainNeed(network.name, ranges, families);
       return network.choices.carry === 'routes'

@@ -115,7 +115,9 @@ export class Attachments {
   /** Whether an ADD could succeed now. Faults: `not-found` (network), `exhausted`. */
   status({ name, network: wanted }: Of<'STATUS'>): void {
     const network = this.#networkOf(wanted ?? name);
-    const pools = this.#agent.pools(network.id).filter(({ id }) => this.#options.isForContainers?.(id) !== false);
+    const pools = this.#agent
+      .pools(network.id)
+      .filter(({ id, fallback }) => fallback !== true && this.#options.isForContainers?.(id) !== false);
     const full = exhaustedOf(pools, ({ id }) => this.#agent.room(id).isExhausted);
     if (full === undefined) return;
     const where = full.length === 0 ? '' : ` (${full.map(({ cidr }) => cidr).join(', ')})`;

@@ -50,7 +50,8 @@ export function claimBlock(control: Control, principal: Principal, request: Clai
   return control.serially(`claims ${request.pool}`, async () => {
     const network = await find(control, principal, 'networks', request.network);
     const asked = { principal, self, request, id: control.newId() };
-    if (network.neutron !== undefined) return claimInCloud(control, asked, network);
+    const pool = await find(control, principal, 'pools', request.pool);
+    if (network.neutron !== undefined && pool.fallback !== true) return claimInCloud(control, asked, { network, pool });
     return transact(control, () => decideClaim(control, { ...asked, avoid: new Set() }));
   });
 }
@@ -67,8 +68,11 @@ interface Claim {
 }
 
 /** With ports of its own in the cloud by the time that the host hears of it. */
-async function claimInCloud(control: Control, asked: Omit<Claim, 'avoid'>, network: Network): Promise<Block> {
-  const pool = await find(control, asked.principal, 'pools', asked.request.pool);
+async function claimInCloud(
+  control: Control,
+  asked: Omit<Claim, 'avoid'>,
+  { network, pool }: { readonly network: Network; readonly pool: Pool },
+): Promise<Block> {
   // Whoever knows of fewer has not had the answer: it takes a cloud a while.
   const held = [...control.contents.of(network.id, 'blocks').values()]
     .filter((block) => block.host === asked.self.host && block.pool === pool.id)
@@ -167,7 +171,7 @@ function free(control: Control, { pool, network, host, taken, prefer }: Wish): C
 function checkQuota(control: Control, network: Network, pool: Pool, host: string): void {
   const { blocksPerHost } = network.choices.address;
   const held = [...control.contents.of(network.id, 'blocks').values()].filter((one) => one.host === host && one.pool === pool.id);
-  if (mayHaveMore(network, held)) return;
+  if (mayHaveMore(network, pool, held)) return;
   throw new Fault(
     'exhausted',
     `Host ${host} holds ${held.length} of at most ${blocksPerHost} blocks of ${pool.cidr} in network ${network.name}`,

@@ -1,6 +1,7 @@
 // Networks and their pools: creation in one commit with everything that must be unique, and removal that cannot be overtaken
 // by a new endpoint.
 import { choicesFor } from '#drivers/models.ts';
+import { companionLength, companionRange } from '#drivers/companion.ts';
 import { checkMtu } from '#drivers/mtu.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, familyOf } from '#model/ip.ts';
@@ -9,7 +10,7 @@ import type { Network, Pool } from '#model/resources.ts';
 import type { Operation } from '#store/store.ts';
 import type { NetworkRequest, PoolRequest } from '#api/local.ts';
 import { mustOwn, type Principal, tenantFor } from './access.ts';
-import { placeInCloud } from './neutron.ts';
+import { placeInCloud, type PlacedPool } from './neutron.ts';
 import { commitAll, type Control, operationLimit, transact } from './control.ts';
 import { find } from './find.ts';
 import { checkMatch, checkUnchanged, renaming } from './replace.ts';
@@ -65,8 +66,10 @@ function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonl
   // Docker's own networks are not routed by us: only they themselves must be free of overlap.
   const fixed =
     network.choices.domain === 'docker' ? [] : surroundings.fixed.filter(({ isBridge }) => isBridge !== true || isShared(network.choices));
-  const inSubnet = ({ network: id, cidr, range }: Pool): Cidr =>
-    network.neutron !== undefined && surroundings.networks.get(id)?.neutron?.subnet === network.neutron.subnet ? (range ?? cidr) : cidr;
+  const inSubnet = ({ network: id, cidr, range, fallback }: Pool): Cidr =>
+    network.neutron !== undefined && fallback !== true && surroundings.networks.get(id)?.neutron?.subnet === network.neutron.subnet
+      ? (range ?? cidr)
+      : cidr;
   return {
     fixed,
     pools: poolsAsTaken(
@@ -76,9 +79,14 @@ function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonl
   };
 }
 
+const rangeOf = ({ range, fallback }: Pick<PlacedPool, 'range' | 'fallback'>, cidr: Cidr): Pick<Pool, 'range' | 'fallback'> => ({
+  ...(range === undefined ? {} : { range }),
+  ...(fallback === undefined ? {} : { range: companionRange(cidr), fallback }),
+});
+
 function planPool(
   control: Control,
-  request: Omit<PoolRequest, 'family'> & { family?: PoolRequest['family'] },
+  request: Omit<PlacedPool, 'family'> & { family?: PoolRequest['family'] },
   plan: PoolPlan,
   at: string,
 ): Pool {
@@ -89,7 +97,8 @@ function planPool(
   }
   const nameOf = (id: string): string | undefined => surroundings.networks.get(id)?.name;
   const all = [...surroundings.fixed, ...poolsAsTaken([...surroundings.pools, ...own], nameOf)];
-  const cidr = request.cidr ?? chooseSubnet(family, chosenLength(network.choices, family), all);
+  const { fallback } = request;
+  const cidr = request.cidr ?? chooseSubnet(family, fallback ? companionLength : chosenLength(network.choices, family), all);
   const pool: Pool = {
     id: request.id ?? control.newId(),
     name: `${network.name.slice(0, 55)}-${own.length + 1}`,
@@ -98,16 +107,16 @@ function planPool(
     labels: {},
     network: network.id,
     cidr,
-    ...(request.range === undefined ? {} : { range: request.range }),
+    ...rangeOf(request, cidr),
     ...(request.gateway === undefined ? {} : { gateway: request.gateway }),
     reserved: request.reserved ?? {},
-    blockLength: blockLengthFor(network, cidr, request.range),
+    blockLength: blockLengthFor(network, cidr, rangeOf(request, cidr).range),
   };
   checkPool(pool, at);
   const { fixed, pools } = conflicting(plan);
   // The network lies on the hosts' own subnet then.
   const isTheirs = ({ cidr: other }: Taken): boolean => network.neutron !== undefined && other === cidr;
-  const whole = network.neutron === undefined ? cidr : (pool.range ?? cidr);
+  const whole = network.neutron === undefined || fallback ? cidr : (pool.range ?? cidr);
   checkFree(whole, [...fixed.filter((one) => !isTheirs(one)), ...pools], `${at}${whole === cidr ? 'cidr' : 'range'}`);
   return pool;
 }
@@ -138,7 +147,7 @@ async function chooseVni(
   throw new Fault('exhausted', 'No VNI is left');
 }
 
-function checkRequest(request: NetworkRequest, pools: readonly Pool[]): void {
+function checkRequest(request: Pick<NetworkRequest, 'mtu'>, pools: readonly Pool[]): void {
   if (request.mtu !== undefined && request.mtu < 1280 && pools.some(({ cidr }) => familyOf(cidr) === 6)) {
     throw new Fault('invalid', 'IPv6 needs an MTU of at least 1280', { field: 'mtu' });
   }

@@ -36,6 +36,8 @@ export function portPools({ cloud }: Pick<Control, 'cloud'>): PortPools {
   });
 }
 
+export type PlacedPool = PoolRequest & Pick<Pool, 'fallback'>;
+
 /** The half of the subnet where instances are not usually given addresses first. */
 const upperHalf = (cidr: Cidr): Cidr => subnetAt(cidr, cidrLength(cidr) + 1, 1n) ?? cidr;
 
@@ -43,7 +45,7 @@ const upperHalf = (cidr: Cidr): Cidr => subnetAt(cidr, cidrLength(cidr) + 1, 1n)
 export async function placeInCloud(
   control: Control,
   request: NetworkRequest,
-): Promise<{ readonly place?: NeutronPlace; readonly pools?: readonly PoolRequest[] }> {
+): Promise<{ readonly place?: NeutronPlace; readonly pools?: readonly PlacedPool[] }> {
   if (request.model !== 'neutron') {
     if (request.neutron === undefined) return {};
     throw new Fault('invalid', 'A Neutron network is for the model neutron', { field: 'neutron', hint: 'Add --model neutron' });
@@ -55,7 +57,25 @@ export async function placeInCloud(
   const asked = request.pools ?? [];
   const hasIpv6 = request.neutron.subnet6 !== undefined || asked.some(({ family }) => family === 6);
   const { place, subnets } = await portPools(control).find(request.neutron, hasIpv6 ? [4, 6] : [4]);
-  return { place, pools: subnets.map((subnet) => poolIn(subnet, asked)) };
+  const pools = subnets.map((subnet) => poolIn(subnet, asked));
+  const { fallback } = request.neutron;
+  if (fallback === undefined) return { place, pools };
+  return { place: { ...place, fallback: true }, pools: [...pools, besides(fallback, hasIpv6)] };
+}
+
+/** Longer than this one half of it would not do as addresses of hosts. */
+const longest = 24;
+
+/** The pool of containers without a port. Its upper half is for hosts' own addresses in it (drivers/companion.ts). */
+function besides(range: 'overlay' | Cidr, hasIpv6: boolean): PlacedPool {
+  if (hasIpv6)
+    throw new Fault('unsupported', 'Containers without a port of the cloud have IPv4 only, and this network has IPv6, too', {
+      field: 'neutron.fallback',
+      hint: 'Leave the fallback out, or the subnet of IPv6',
+    });
+  if (range === 'overlay') return { family: 4, fallback: true };
+  if (familyOf(range) === 4 && cidrLength(range) <= longest) return { family: 4, cidr: range, fallback: true };
+  throw new Fault('invalid', `${range} is no range of IPv4 of at least /${longest}`, { field: 'neutron.fallback' });
 }
 
 /** Fault `invalid` for what is asked of addresses that the subnet does not have. */

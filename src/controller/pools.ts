@@ -16,13 +16,17 @@ export function replacePool(control: Control, principal: Principal, wanted: Pool
   return transact(control, async () => {
     const found = await find(control, principal, 'pools', wanted.id);
     checkMatch(found, match);
+    const { fallback: _, ...asked } = wanted;
+    const { fallback, range } = found;
     const next: Pool = {
-      ...wanted,
+      ...asked,
       id: found.id,
       createdAt: found.createdAt,
       network: found.network,
       cidr: found.cidr,
       blockLength: found.blockLength,
+      // The rest of such a pool is hosts' own.
+      ...(fallback === undefined ? {} : { fallback, ...(range === undefined ? {} : { range }) }),
     };
     checkUnchanged('pools', wanted, next);
     checkPool(next, '');

@@ -96,7 +96,7 @@ export class Ipam {
   #existing(name: string, family: Family, request: Requests['IpamDriver.RequestPool']): PoolAnswer {
     const network = findNetwork(this.#agent, name);
     if (network === undefined) throw new Fault('not-found', `No network ${JSON.stringify(name.slice(0, 80))}`, { field: networkOption });
-    const pools = this.#agent.pools(network.id).filter((pool) => familyOf(pool.cidr) === family);
+    const pools = this.#agent.pools(network.id).filter((pool) => familyOf(pool.cidr) === family && pool.fallback !== true);
     const pool = request.Pool === undefined ? pools[0] : pools.find((candidate) => candidate.cidr === request.Pool);
     if (pool === undefined) {
       throw new Fault('invalid', `Network ${network.name} has no IPv${family} pool ${request.Pool ?? ''}`.trimEnd(), {
@@ -167,7 +167,9 @@ export class Ipam {
       pool === undefined
         ? undefined
         : this.#agent.localEndpoints().find(({ network, addresses }) => network === pool.network && addresses.includes(request.Address));
-    if (holder === undefined) await this.#agent.releaseAddress(request.PoolID, request.Address);
+    // It may be one of the network's others that it was given in its place.
+    const own = pool && this.#agent.pools(pool.network).find(({ cidr }) => contains(cidr, request.Address));
+    if (holder === undefined) await this.#agent.releaseAddress(own?.id ?? request.PoolID, request.Address);
     else this.#log.warn({ endpoint: holder.id, address: request.Address }, 'ignored the release of an attached address');
   }
 

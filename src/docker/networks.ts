@@ -217,7 +217,7 @@ const dockerPools = [parseCidr('172.16.0.0/12'), parseCidr('192.168.0.0/16')] as
 /** Fault `invalid` for what cannot be: addresses are those of Neutron's ports, which another IPAM driver does not know. */
 function inCloud({ network, ...rest }: NonNullable<ParsedOptions['neutron']>, isForeign: boolean): NetworkRequest['neutron'] & {} {
   if (network === undefined)
-    throw new Fault('invalid', 'A subnet or security groups of Neutron without a network', {
+    throw new Fault('invalid', 'A subnet, security groups or a fallback of Neutron without a network', {
       field: 'neutron.network',
       hint: 'Add -o neutron.network=NAME',
     });

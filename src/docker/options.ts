@@ -3,6 +3,7 @@
 import type { NetworkRequest, NeutronRequest } from '#api/local.ts';
 import { mostGroups } from '#api/schemas.ts';
 import { Fault } from '#model/fault.ts';
+import { parseCidr } from '#model/ip.ts';
 
 /** Names the Causeway network that an engine's network shows; set by our own sync, or by hand to bind one. */
 export const networkOption = 'causeway.network';
@@ -32,6 +33,10 @@ const readers: Readonly<Record<string, (value: string, key: string) => ParsedOpt
   'neutron.subnet': inCloud('subnet'),
   'neutron.subnet6': inCloud('subnet6'),
   'neutron.security-groups': groupsInCloud,
+  'neutron.fallback': (value, key) => ({
+    model: 'neutron',
+    neutron: { fallback: value === 'overlay' ? 'overlay' : parseCidr(value, key) },
+  }),
   // As kuryr-libnetwork calls them.
   'neutron.net.name': inCloud('network'),
   'neutron.net.uuid': inCloud('network'),

@@ -252,7 +252,7 @@ export class NetworkSync {
 
   async #create(network: Network): Promise<void> {
     const { agent, engine, driver, records } = this.#options;
-    const pools = agent.pools(network.id);
+    const pools = agent.pools(network.id).filter(({ fallback }) => fallback !== true);
     const labels = Object.entries(network.labels).filter(([key]) => !key.startsWith('causeway.docker.'));
     // Naming the subnet keeps Docker from comparing it with the host's routes, which own networks may well overlap.
     const id = await engine.createNetwork({

@@ -5,14 +5,19 @@
 import type { Desired } from '#model/desired.ts';
 import { contains, covers, hostPrefix } from '#model/ip.ts';
 import type { LocalEndpoint, Network } from '#model/resources.ts';
+import { vxlanPort } from '#model/numbers.ts';
+import { hasCompanion, planCompanion } from './companion.ts';
 import type { Carriage, Driver } from './driver.ts';
 import { taggedBlocks } from './trunks.ts';
 
 export const addressPairs: Driver = {
   name: 'address-pairs',
   overhead: () => [],
-  passages: () => [{ protocol: 0, why: "packets with containers' addresses, every protocol (on Neutron: allowed address pairs)" }],
-  plan: () => ({}),
+  passages: (network) => [
+    { protocol: 0, why: "packets with containers' addresses, every protocol (on Neutron: allowed address pairs)" },
+    ...(hasCompanion(network) ? [{ protocol: 17, port: vxlanPort, why: 'VXLAN for containers without a port of the cloud' }] : []),
+  ],
+  plan: planCompanion,
 };
 
 /** Whether the network's addresses are those of the hosts' own subnet. */

@@ -30,6 +30,7 @@ import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
 import { renderBird } from './bird.ts';
 import { planAnnouncements } from './announce.ts';
 import { answersFor, isInUnderlay } from './address-pairs.ts';
+import { hasCompanion, mtuFor } from './companion.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { planFast } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
@@ -162,18 +163,19 @@ function planEndpoint({ network, netns, carriage }: Present, local: LocalEndpoin
   const { endpoint, sandbox, ifname, order = 1 } = local;
   const name = endpointLink(endpoint.id);
   const placed = sandbox !== undefined && ifname !== undefined;
+  const mtu = mtuFor(carriage, endpoint.addresses);
   const link: VethLink = {
     type: 'veth',
     netns,
     name,
-    mtu: carriage.mtu,
+    mtu,
     mac: gatewayMac,
     alias: `causeway ${network.id} ${endpoint.id.slice(0, 12)} ${endpoint.owner}`.slice(0, 200),
     peer: {
       netns: placed ? sandbox : '',
       name: placed ? ifname : endpointPeerLink(endpoint.id),
       mac: endpoint.mac,
-      mtu: carriage.mtu,
+      mtu,
       up: false,
     },
   };
@@ -269,20 +271,22 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
  * A network that the host routes itself: no way to addresses that nobody has, which name server answers its ranges, and
  * which ranges may talk to which.
  */
-function planHostDomain({ network, netns, pools, carriage }: Present): Part {
-  const pairs = pools.flatMap(({ cidr: from }) =>
-    pools
+function planHostDomain(present: Present): Part {
+  const { network, netns, pools, carriage } = present;
+  const apart = apartOf(present);
+  const pairs = apart.flatMap(({ cidr: from }) =>
+    apart
       .filter(({ cidr: to }) => familyOf(to) === familyOf(from))
       .map(({ cidr: to }) => ({ family: familyOf(from), key: `${from} . ${to}` })),
   );
   // What is elsewhere leaves as everything else does where the hosts' own subnet or router leads there.
-  const own = isInUnderlay(network) || network.choices.carry === 'routes' ? ownBlocks(carriage) : pools;
+  const own = isInUnderlay(network) || network.choices.carry === 'routes' ? [...ownBlocks(carriage), ...companionsOf(pools)] : pools;
   return {
     route: own.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
     element: [
       // On one subnet there may be several networks, each with a range of its own.
       ...(network.names === 'elsewhere' ? [] : pools)
-        .map(({ cidr: whole, range }) => (isInUnderlay(network) ? (range ?? whole) : whole))
+        .map(({ cidr: whole, range, fallback }) => (isInUnderlay(network) && fallback !== true ? (range ?? whole) : whole))
         .map((cidr) => ({
           netns,
           table: tableName,
@@ -290,15 +294,21 @@ function planHostDomain({ network, netns, pools, carriage }: Present): Part {
           key: cidr,
           value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
         })),
-      ...(isInUnderlay(network) ? [] : pairs).flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
+      ...pairs.flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
+      ...(hasCompanion(network) ? pools.filter(({ fallback }) => fallback !== true) : []).flatMap(({ cidr }) =>
+        elements(netns, 'ported4', [cidr]),
+      ),
     ],
   };
 }
 
+const companionsOf = (pools: readonly Pool[]): Pool[] => pools.filter(({ fallback }) => fallback === true);
+/** In the hosts' own subnet packets leave as they are, like those of instances, and every instance may come in. */
+const apartOf = ({ network, pools }: Present): readonly Pool[] => (isInUnderlay(network) ? companionsOf(pools) : pools);
+
 function planNetwork(present: Present): Part[] {
-  const { network, netns, pools, local, carriage } = present;
-  // In the hosts' own subnet packets leave as they are, like those of instances, and every instance may come in.
-  const ranges = (isInUnderlay(network) ? [] : pools).flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
+  const { netns, pools, local, carriage } = present;
+  const ranges = apartOf(present).flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
   const carried = planCarriages(carriage);
   return [
     ...(netns === '' ? [planHostDomain(present)] : [planDomain(present), planUplink(present)]),
@@ -319,7 +329,12 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
       ...(exits ? [{ netns: '', path: 'net/ipv4/ip_forward', value: '1' }] : []),
       ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
     ],
-    table: [hostTable(services && serviceRules(services))],
+    table: [
+      hostTable(
+        services && serviceRules(services),
+        presents.some(({ network }) => hasCompanion(network)),
+      ),
+    ],
     element: elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]).concat(
       publish(
         presents.flatMap(({ network, local }) => local.map((endpoint) => ({ network, ...endpoint }))),

@@ -92,8 +92,9 @@ const firstOf = (blocks: readonly Block[], family: Family): Cidr | undefined =>
 function plainChecks({ network, netns, self, snapshot }: Carriage, { blocks }: Remote): Check[] {
   if (netns !== '') return [];
   const own = ownBlocks({ snapshot, network, self });
+  const inTheOpen = (those: readonly Block[]): Block[] => those.filter(({ pool }) => snapshot.pools.get(pool)?.fallback !== true);
   return ([4, 6] as const).flatMap((family) => {
-    const [from, to] = [firstOf(own, family), firstOf(blocks, family)];
+    const [from, to] = [firstOf(inTheOpen(own), family), firstOf(inTheOpen(blocks), family)];
     if (from === undefined || to === undefined) return [];
     const what = `A packet from ${from} to ${to} as it is`;
     return [{ sort: 'plain', protocol: 'udp', port: anyPort, from: cidrBase(from), to: cidrBase(to), what, networks: [network.name] }];

@@ -20,9 +20,19 @@ export function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer
   return undefined;
 }
 
-/** Whether a host with these blocks of a pool may have another one. Those whose ports are sub-ports are bounded by nothing but VLANs. */
-export const mayHaveMore = ({ choices }: Pick<Network, 'choices'>, blocks: readonly Pick<Block, 'vlan'>[]): boolean =>
-  choices.address.blocksPerHost === 0 || blocks.length < choices.address.blocksPerHost || blocks.every(({ vlan }) => vlan !== undefined);
+/**
+ * Whether a host with these blocks of a pool may have another one. Those whose ports are sub-ports are bounded by nothing but VLANs, and
+ * those without ports by nothing but the pool.
+ */
+export const mayHaveMore = (
+  { choices }: Pick<Network, 'choices'>,
+  { fallback }: Pick<Pool, 'fallback'>,
+  blocks: readonly Pick<Block, 'vlan'>[],
+): boolean =>
+  fallback === true ||
+  choices.address.blocksPerHost === 0 ||
+  blocks.length < choices.address.blocksPerHost ||
+  blocks.every(({ vlan }) => vlan !== undefined);
 
 /** The block of the pool that holds `ip`. Fault `invalid` when the pool does not. */
 export function blockAround(pool: Pool, ip: Ip): Cidr {

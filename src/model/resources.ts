@@ -115,6 +115,8 @@ export interface NeutronPlace {
   readonly subnet6?: string;
   /** Security groups of containers' own ports, where they are sub-ports; absent: the project's default. */
   readonly groups?: readonly string[];
+  /** Containers for which the cloud gives no port start all the same, with an address of the network's pool for them (Pool.fallback). */
+  readonly fallback?: true;
 }
 
 /** A subnet there, as Neutron has it. */
@@ -167,6 +169,8 @@ export interface Pool extends Meta {
   /** Never given out: name (for example Docker's `--aux-address` key) to address or prefix. */
   readonly reserved: Readonly<Record<string, Ip | Cidr>>;
   readonly blockLength: number;
+  /** With the model `neutron`: for containers without a port of the cloud, carried by VXLAN. Given only when the others give nothing. */
+  readonly fallback?: true;
 }
 
 /**
