@@ -2,6 +2,7 @@
 // encapsulation, Neutron shows them, a start with ports at hand makes no call to Neutron, and nothing of them stays.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { buildCni } from '#lab/cni.ts';
 import { killController, startController, stopController } from '#lab/causeway.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
@@ -451,6 +452,42 @@ test('with subnets of both families containers have a sub-port of each', { skip 
   await until('a group without rules to close it', async () => !(await bed.pings(1, 'six1', second)), patience);
   for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `six${index}`);
   await until('the network to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'six'])).status === 0, patience);
+});
+
+/** A container of no engine, whose runtime asks by CNI: Docker of this release gives every network IPv4. */
+async function attach(index: number, command: 'ADD' | 'DEL'): Promise<string> {
+  const conf = JSON.stringify({ cniVersion: '1.1.0', name: 'alone', type: 'causeway' });
+  const env = `CNI_COMMAND=${command} CNI_CONTAINERID=alone${index} CNI_NETNS=/run/netns/alone${index} CNI_IFNAME=eth0 CNI_PATH=/`;
+  const script = `printf %s '${conf}' | ${env} ${await buildCni()}`;
+  return (await bed.host(index).exec(['sh', '-c', script], { anyStatus: true })).stdout;
+}
+
+test('containers with IPv6 alone have sub-ports, too', { skip }, async () => {
+  const range = ['--subnet', 'fd00:20::/64', '--ip-range', 'fd00:20::1000/116', '--block-length6', '127'];
+  await bed.causeway('network', 'create', 'alone', '--model', 'neutron', '--neutron-network', 'hosts', ...range);
+  const addresses: string[] = [];
+  for (const index of [1, 2]) {
+    await bed.host(index).exec(['ip', 'netns', 'add', `alone${index}`]);
+    await until(
+      'the container to have an address',
+      async () => {
+        const [, address] = /"address": ?"([0-9a-f:]+)\/128"/.exec(await attach(index, 'ADD')) ?? [];
+        if (address !== undefined) addresses.push(address);
+        return address !== undefined;
+      },
+      patience,
+    );
+  }
+  const ports = addressesOf(await subPorts());
+  assert.ok(addresses.length === 2 && addresses.every((address) => ports.includes(address)), addresses.join());
+  const [, second = ''] = addresses;
+  const inside = ['ip', 'netns', 'exec', 'alone1', 'ping', '-c', '2', '-W', '1', second];
+  await until('the other one to be reached', async () => (await bed.host(1).exec(inside, { anyStatus: true })).status === 0, patience);
+  for (const index of [1, 2]) {
+    await attach(index, 'DEL');
+    await bed.host(index).exec(['ip', 'netns', 'del', `alone${index}`]);
+  }
+  await until('the network to be removed', () => removed('alone'), patience);
 });
 
 test('a controller that is killed while it makes ports leaves none, and with the network all go', { skip }, async () => {

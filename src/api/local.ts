@@ -57,7 +57,7 @@ export interface NetworkRequest {
 /** Of Neutron's, by name or id. */
 export interface NeutronRequest {
   readonly network: string;
-  /** May be left out where the network has one of IPv4 only. */
+  /** May be left out where the network has one of IPv4 only, or only a pool of IPv6 is asked for: then containers have that alone. */
   readonly subnet?: string;
   /** The same of IPv6, which containers have when it is named, or a pool of IPv6 is asked for. */
   readonly subnet6?: string;

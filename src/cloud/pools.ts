@@ -190,7 +190,7 @@ export function bodyOfPooled({ name, group }: Naming, { host, place, ip, vlan, g
   const body = {
     name: `causeway-${host}`.slice(0, 255),
     network_id: place.network,
-    fixed_ips: [{ subnet_id: familyOf(ip) === 6 ? place.subnet6 : place.subnet, ip_address: ip }],
+    fixed_ips: [{ subnet_id: familyOf(ip) === 6 ? (place.subnet6 ?? place.subnet) : place.subnet, ip_address: ip }],
     mac_address: endpointMac(ip),
   };
   if (vlan === undefined) {

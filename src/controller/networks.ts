@@ -66,10 +66,10 @@ function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonl
   // Docker's own networks are not routed by us: only they themselves must be free of overlap.
   const fixed =
     network.choices.domain === 'docker' ? [] : surroundings.fixed.filter(({ isBridge }) => isBridge !== true || isShared(network.choices));
-  const inSubnet = ({ network: id, cidr, range, fallback }: Pool): Cidr =>
-    network.neutron !== undefined && fallback !== true && surroundings.networks.get(id)?.neutron?.subnet === network.neutron.subnet
-      ? (range ?? cidr)
-      : cidr;
+  const inSubnet = ({ network: id, cidr, range, fallback }: Pool): Cidr => {
+    const isBeside = surroundings.networks.get(id)?.neutron?.network === network.neutron?.network;
+    return network.neutron !== undefined && fallback !== true && isBeside ? (range ?? cidr) : cidr;
+  };
   return {
     fixed,
     pools: poolsAsTaken(

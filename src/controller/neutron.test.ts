@@ -18,7 +18,10 @@ function cloud() {
     ['db', 'id-db'],
   ]);
   const ports: PortPools = {
-    find: async () => ({ place: { network: 'net', subnet: 'sub' }, subnets: [{ cidr: parseCidr(subnet) }] }),
+    find: async (_, families) => ({
+      place: { network: 'net', subnet: 'sub' },
+      subnets: families.map((family) => ({ cidr: parseCidr(family === 4 ? subnet : 'fd00:20::/64') })),
+    }),
     occupied: async () => [],
     hold: async (block, commit) => {
       asked.push(`hold ${block.cidr}`);
@@ -79,6 +82,17 @@ test('addresses without a port come from a range of their own, whose blocks cost
   assert.equal(await put(plain), 'invalid');
   assert.equal(await put({ ...own, ...(fallback && { fallback }) }), 'invalid');
   assert.equal(await put({ ...own, range: parseCidr('10.20.0.64/26') }), '');
+});
+
+test('where only IPv6 is asked for containers have that alone', async () => {
+  const { bed, admin } = await prepared();
+  await using _ = bed;
+  const cidrs = async (name: string, pools: object[]): Promise<string[]> => {
+    await bed.must(admin, 'POST /v1/networks', schemas.networks, { body: bodyOf(name, undefined, pools) });
+    return (await poolsOf(bed, admin, name)).map(({ cidr }) => cidr).toSorted((one, two) => (one < two ? -1 : 1));
+  };
+  assert.deepEqual(await cidrs('alone', [{ family: 6, range: 'fd00:20::/72' }]), ['fd00:20::/64']);
+  assert.deepEqual(await cidrs('both', [{ family: 4 }, { family: 6 }]), [subnet, 'fd00:20::/64']);
 });
 
 test('such a range is large enough, of IPv4, and nobody else has it', async () => {

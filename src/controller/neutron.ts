@@ -55,12 +55,19 @@ export async function placeInCloud(
     throw new Fault('invalid', 'The model neutron needs a network of the cloud', { field: 'neutron', hint });
   }
   const asked = request.pools ?? [];
-  const hasIpv6 = request.neutron.subnet6 !== undefined || asked.some(({ family }) => family === 6);
-  const { place, subnets } = await portPools(control).find(request.neutron, hasIpv6 ? [4, 6] : [4]);
+  const families = familiesIn(request.neutron, asked);
+  const { place, subnets } = await portPools(control).find(request.neutron, families);
   const pools = subnets.map((subnet) => poolIn(subnet, asked));
   const { fallback } = request.neutron;
   if (fallback === undefined) return { place, pools };
-  return { place: { ...place, fallback: true }, pools: [...pools, besides(fallback, hasIpv6)] };
+  return { place: { ...place, fallback: true }, pools: [...pools, besides(fallback, families.includes(6))] };
+}
+
+/** IPv6 alone where nothing but that is asked for. */
+function familiesIn({ subnet, subnet6 }: NeutronRequest, asked: readonly PoolRequest[]): readonly Family[] {
+  const has = (wanted: Family): boolean => asked.some(({ family }) => family === wanted);
+  if (subnet === undefined && has(6) && !has(4)) return [6];
+  return subnet6 !== undefined || has(6) ? [4, 6] : [4];
 }
 
 /** Longer than this one half of it would not do as addresses of hosts. */

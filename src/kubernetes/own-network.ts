@@ -65,6 +65,7 @@ const described = v.pipe(
     ranges: v.exactOptional(families),
     ports: v.exactOptional(v.picklist([2, 4, 8, 16, 32, 64, 128, 256], 'expected a power of two from 2 to 256')),
   }),
+  v.check(({ neutron }) => neutron?.fallback === undefined, 'fallback is for networks of Docker hosts'),
   v.check(({ neutron, vni }) => neutron === undefined || vni === undefined, 'vni is for networks that nodes carry'),
   v.check(
     ({ neutron, ranges, ports }) => neutron !== undefined || (ranges === undefined && ports === undefined),

@@ -110,8 +110,9 @@ export interface Instead {
 /** Where in a cloud a network lies whose containers have Neutron ports of their own. Ids. */
 export interface NeutronPlace {
   readonly network: string;
+  /** Of IPv4, unless containers have IPv6 alone. */
   readonly subnet: string;
-  /** Of IPv6; absent: containers have IPv4 only. */
+  /** Of IPv6, where they have both. */
   readonly subnet6?: string;
   /** Security groups of containers' own ports, where they are sub-ports; absent: the project's default. */
   readonly groups?: readonly string[];
@@ -126,7 +127,7 @@ export interface FoundSubnet {
 }
 export interface FoundPlace {
   readonly place: NeutronPlace;
-  /** Of IPv4, and of IPv6 where that is wanted. */
+  /** Of the families that are wanted. */
   readonly subnets: readonly FoundSubnet[];
 }
 
