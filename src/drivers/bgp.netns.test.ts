@@ -19,7 +19,7 @@ import { type Desired, emptyDesired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Carrying, CarryName, Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
 import { parseSelector } from '#model/selector.ts';
-import { type Counted, countedIn } from '#test/answered.ts';
+import { type Counted, countedIn, everyMillisecond } from '#test/answered.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { carriesOn, carryTo } from './carriages.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
@@ -159,12 +159,13 @@ test('a second run changes nothing, and neither does an agent that has just star
 
 /** Packets that are lost of a stream, one each millisecond, while `during` runs: numbers that are missing among the answers. */
 async function lost(from: Place, target: string, during: () => Promise<void>): Promise<Counted> {
-  const stream = inNetns(from.path, () => spawn('ping', ['-n', '-i', '0.001', target], { stdio: ['ignore', 'pipe', 'ignore'] }));
+  const [program = '', ...words] = everyMillisecond(target);
+  const stream = inNetns(from.path, () => spawn(program, words, { stdio: ['ignore', 'pipe', 'ignore'] }));
   let output = '';
   stream.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const ended = once(stream, 'close');
   try {
-    await eventually(() => output.includes('icmp_seq='), 'the stream flows');
+    await eventually(() => countedIn(output).sent > 0, 'the stream flows');
     await during();
   } finally {
     stream.kill('SIGINT');

@@ -92,7 +92,8 @@ const verdicts: ReadonlyMap<string, number> = new Map([
 
 /** Bytes of netlink, in one buffer that grows. */
 class Writer {
-  #bytes = Buffer.alloc(64 * 1024);
+  // Most changes are of a few elements, one after the other.
+  #bytes = Buffer.alloc(2 * 1024);
   #length = 0;
   /** Where the length of an attribute that is open is to be written. */
   readonly #open: number[] = [];

@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { describe, type TestContext, test } from 'node:test';
-import { type Counted, countedIn } from '#test/answered.ts';
+import { type Counted, countedIn, everyMillisecond } from '#test/answered.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { addPeer, type Backend, makeBridge, makeTunnel, type Numbers, tells, type Told, wireAddresses } from '#agent/flannel.fixture.ts';
 import { eventually, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
@@ -140,7 +140,8 @@ class Node {
 
 /** A packet each millisecond until it is told to stop. */
 function stream(t: TestContext, from: Place, target: string): () => Promise<Counted> {
-  const child = inNetns(from.path, () => spawn('ping', ['-n', '-i', '0.001', target], { stdio: ['ignore', 'pipe', 'ignore'] }));
+  const [program = '', ...words] = everyMillisecond(target);
+  const child = inNetns(from.path, () => spawn(program, words, { stdio: ['ignore', 'pipe', 'ignore'] }));
   t.after(() => child.kill());
   let said = '';
   child.stdout.on('data', (bytes) => (said += String(bytes)));
