@@ -442,7 +442,8 @@ test('a controller in a cluster keeps the cloud so, and services get load balanc
   );
   await until('their floating IPs to be gone', async () => (await floatingIps()).length === 0, unhurried);
   await until('node ports to be closed', async () => !(await namesOf('security-groups')).includes(`${installation}-node-ports`), unhurried);
-  assert.deepEqual((await clusterCloud('plan')).steps, []);
+  // What OVN's provider still has to say of a member makes a load balancer that has gone ACTIVE once more; the controller's next look removes it.
+  await until('nothing to be left to do', async () => (await clusterCloud('plan')).steps.length === 0, unhurried);
   await cloud.controller.stopService('cluster-controller', 'SIGTERM');
   await bed.causeway('cloud', 'destroy', '--name', installation, '--yes');
   assert.ok(!(await namesOf('security-groups')).some((name) => name.startsWith(installation)));

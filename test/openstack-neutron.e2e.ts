@@ -2,6 +2,7 @@
 // encapsulation, Neutron shows them, a start with ports at hand makes no call to Neutron, and nothing of them stays.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { buildCni } from '#lab/cni.ts';
 import { killController, startController, stopController } from '#lab/causeway.ts';
 import type { Host } from '#lab/host.ts';
@@ -407,10 +408,25 @@ test("on the host's wire its packets are in the VLAN of its port", { skip }, asy
   await has(new RegExp(`> ${port?.mac_address}, .* vlan ${vlan}, .*10.20.0.50 > ${address}: ICMP echo reply`));
 });
 
-test('with sub-ports in stock containers start without a call to Neutron, and more are made before they run out', { skip }, async () => {
+/** Whether nothing was asked of Neutron while three containers started. */
+async function startsWithoutCall(): Promise<boolean> {
   const first = await calls();
   for (let index = 0; index < 3; index++) await bed.docker(1, 'run', '--rm', '--network', 'tagged', boxImage.name, 'true');
-  assert.equal(await calls(), first, 'calls to Neutron of three container starts');
+  return (await calls()) === first;
+}
+
+async function isQuiet(): Promise<boolean> {
+  const first = await calls();
+  await sleep(3_000);
+  return (await calls()) === first;
+}
+
+test('with sub-ports in stock containers start without a call to Neutron, and more are made before they run out', { skip }, async () => {
+  // Addresses that were given back rest for a while, so the first three may be those for which eight more are made.
+  if (!(await startsWithoutCall())) {
+    await until('the ports in stock to be made', isQuiet, patience);
+    assert.ok(await startsWithoutCall(), 'three container starts make no call to Neutron');
+  }
   const names = Array.from({ length: 8 }, (_, index) => `stock${index}`);
   for (const name of names) await until(`${name} to run`, () => bed.run(1, name, 'tagged').then(() => true), patience);
   const made = (await subPorts()).length;
