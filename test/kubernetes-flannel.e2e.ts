@@ -84,8 +84,8 @@ async function holdConnection(target: string) {
 /** What ours has instead of what flannel had. */
 const links: Readonly<Record<Backend, readonly string[]>> = { 'host-gateway': [], wireguard: ['cww1'], vxlan: ['cwx1', 'cwx1v6'] };
 /**
- * Packets of one stream. While nodes agree on keys those of some hundred milliseconds may be lost, and those of five seconds where the first
- * word of a handshake comes before the other node knows the key: WireGuard says it again after that (REKEY_TIMEOUT).
+ * Packets of one stream. While nodes agree on keys those of some hundred milliseconds may be lost, and those of five seconds where both
+ * begin a handshake at the same moment: WireGuard then begins again after that (REKEY_TIMEOUT).
  */
 const most: Readonly<Record<Backend, number>> = { 'host-gateway': 0, wireguard: 6000, vxlan: 0 };
 

@@ -153,7 +153,7 @@ function stream(t: TestContext, from: Place, target: string): () => Promise<Coun
 }
 
 /** While hosts agree on keys the packets of some milliseconds may be lost, which are more on a busy machine. */
-const most: Readonly<Record<Backend, number>> = { vxlan: 0, 'host-gateway': 0, wireguard: 500 };
+const most: Readonly<Record<Backend, number>> = { vxlan: 0, 'host-gateway': 0, wireguard: 1000 };
 
 describe('hosts of flannel become ours one by one', { concurrency: false }, () => {
   for (const [backend, families] of [
@@ -185,7 +185,8 @@ describe('hosts of flannel become ours one by one', { concurrency: false }, () =
       const counted = await Promise.all(streams.map((stop) => stop()));
       t.diagnostic(JSON.stringify(counted));
       for (const { sent, lost } of counted) assert.ok(sent > 20 && lost <= most[backend], JSON.stringify(counted));
-      for (const [from, to] of ways) assert.ok(from.ping(to));
+      // Two hosts that begin a handshake of WireGuard at the same moment both have to begin again, after five seconds.
+      for (const [from, to] of ways) await eventually(() => from.ping(to), `${to} to answer`, 20_000);
       const links = [one, two].map(({ host }) => host.run('ip', '-br', 'link'));
       for (const text of links) assert.doesNotMatch(text, /^flannel/m);
       assert.ok(links.every((text) => backend === 'host-gateway' || /^cw[xw]1\W/m.test(text)));
