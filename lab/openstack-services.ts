@@ -52,11 +52,15 @@ export function write(host: Host, name: string, lines: readonly string[]): strin
 /** Durability is off: what is written does not outlive the lab anyway. */
 export async function startDatabase(host: Host, names: readonly ServiceName[]): Promise<void> {
   const data = '/var/lib/causeway-mysql';
+  // Temporary tables are named after the number of the process, which is the same in several labs, and /tmp is the machine's.
+  const temporary = '/var/lib/causeway-mysql-tmp';
+  await host.exec(['mkdir', '-p', temporary]);
   await host.exec([
     'mariadb-install-db',
     '--no-defaults',
     '--user=root',
     `--datadir=${data}`,
+    `--tmpdir=${temporary}`,
     '--auth-root-authentication-method=normal',
     '--skip-test-db',
   ]);
@@ -64,6 +68,7 @@ export async function startDatabase(host: Host, names: readonly ServiceName[]): 
     '--no-defaults',
     '--user=root',
     `--datadir=${data}`,
+    `--tmpdir=${temporary}`,
     `--socket=${databaseSocket}`,
     '--pid-file=/run/mysql.pid',
     '--skip-networking',
