@@ -59,6 +59,11 @@ async function calls(): Promise<number> {
   const { stdout } = await bed.cloud.controller.exec(['nft', 'list', 'counter', 'inet', 'count', 'calls'], { netOnly: true });
   return Number(/packets (\d+)/.exec(stdout)?.[1]);
 }
+async function isQuiet(): Promise<boolean> {
+  const first = await calls();
+  await sleep(3_000);
+  return (await calls()) === first;
+}
 
 before(async () => {
   if (skip !== false) return;
@@ -353,7 +358,6 @@ test('a container may choose groups of its own, which leave its port with it', {
   const web = (await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-groups', group)).id;
   await admit({ protocol: 'tcp', port_range_min: 8001, port_range_max: 8001 }, web);
   await bed.run(1, 'plain1', 'tagged');
-  const begun = (await subPorts()).length;
   const connect = (name: string, groups: string) => bed.docker(1, 'network', 'connect', '--driver-opt', choose(groups), 'tagged', name);
   const start = (groups: string): Promise<string> => {
     const { name } = boxImage;
@@ -363,14 +367,21 @@ test('a container may choose groups of its own, which leave its port with it', {
   await assert.rejects(start('web,nowhere'), /no security group nowhere/);
   await bed.docker(1, 'rm', '--force', 'chosen1');
   assert.deepEqual(await groupedPorts(), []);
-  const earlier = await calls();
-  await start('web,containers');
-  // This cloud tells of the groups in two pages.
-  assert.ok((await calls()) - earlier <= 4, 'calls to Neutron of a start that chooses groups');
+  const callsOfStart = async (): Promise<number> => {
+    const earlier = await calls();
+    await start('web,containers');
+    return (await calls()) - earlier;
+  };
+  // This cloud tells of the groups in two pages. The first start may be one for which more ports are made.
+  if ((await callsOfStart()) > 4) {
+    await bed.docker(1, 'rm', '--force', 'chosen1');
+    await until('the ports in stock to be made', isQuiet, patience);
+    assert.ok((await callsOfStart()) <= 4, 'calls to Neutron of a start that chooses groups');
+  }
   const address = await addressOf(1, 'chosen1');
   const [port] = await groupedPorts();
   assert.deepEqual([port?.fixed_ips[0]?.ip_address, port?.security_groups.toSorted()], [address, [web, containers].toSorted()]);
-  assert.match(await bed.causeway('explain', 'network', 'tagged'), new RegExp(`VLANs 2 to 9 +${address}`));
+  assert.match(await bed.causeway('explain', 'network', 'tagged'), new RegExp(`VLANs \\d+ to \\d+ +${address}`));
   await until('the port that web lets in to be reached', () => instanceOpens(address, 8001), patience);
   assert.deepEqual([await instanceOpens(address, 8002), await instanceOpens(await addressOf(1, 'web1'), 8001)], [false, false]);
   await bed.docker(1, 'rm', '--force', 'chosen1');
@@ -383,7 +394,7 @@ test('a container may choose groups of its own, which leave its port with it', {
   assert.equal((await groupedPorts()).length, 1);
   await bed.docker(1, 'rm', '--force', 'plain1');
   await until('that port to be back, too', async () => (await groupedPorts()).length === 0, patience);
-  assert.equal((await subPorts()).length, begun);
+  assert.equal((await subPorts()).length % 8, 0, 'blocks are whole');
   await assert.rejects(
     bed.docker(1, 'run', '--rm', '--network', `name=wide,driver-opt=${choose('web')}`, boxImage.name, 'true'),
     /model neutron/,
@@ -412,12 +423,6 @@ test("on the host's wire its packets are in the VLAN of its port", { skip }, asy
 async function startsWithoutCall(): Promise<boolean> {
   const first = await calls();
   for (let index = 0; index < 3; index++) await bed.docker(1, 'run', '--rm', '--network', 'tagged', boxImage.name, 'true');
-  return (await calls()) === first;
-}
-
-async function isQuiet(): Promise<boolean> {
-  const first = await calls();
-  await sleep(3_000);
   return (await calls()) === first;
 }
 
