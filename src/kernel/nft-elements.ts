@@ -3,10 +3,10 @@
 import type { NftElement } from '#model/desired.ts';
 import { countChange, runNft } from './libnftables.ts';
 import { netfilterSockets } from './netfilter.ts';
-import { type ElementStep, encodeSteps, type SetShape, shapeOf } from './nft-messages.ts';
+import { type ElementStep, encodeSteps, family, type SetShape, shapeOf, subsystem } from './nft-messages.ts';
 import { text } from './netlink/codec.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
-import { NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFT_MSG_GETSET, NFT_MSG_NEWSET, NFTA_SET_NAME, NFTA_SET_TABLE } from './netlink/uapi.ts';
+import { NFT_MSG_GETSET, NFT_MSG_NEWSET, NFTA_SET_NAME, NFTA_SET_TABLE } from './netlink/uapi.ts';
 
 /** What is to be done with elements of any sets. */
 export interface ElementChange {
@@ -15,18 +15,21 @@ export interface ElementChange {
 }
 
 /** In nft's language, one command per set. Values are given when adding only. */
-export function elementCommands({ verb, elements }: ElementChange): string {
-  return stepsOf([{ verb, elements }])
-    .map(({ table, set, elements: members }) => {
-      const entries = members.map(({ key, value }) => (value === undefined || verb !== 'add' ? key : `${key} : ${value}`));
+export const elementCommands = (change: ElementChange): string => commandsOf(stepsOf([change]));
+
+const commandsOf = (steps: readonly ElementStep[]): string =>
+  steps
+    .map(({ verb, table, set, elements }) => {
+      const entries = elements.map(({ key, value }) => (value === undefined || verb !== 'add' ? key : `${key} : ${value}`));
       return `${verb} element inet ${table} ${set} { ${entries.join(', ')} }\n`;
     })
     .join('');
-}
+
+const nameOf = ({ table, set }: Pick<NftElement, 'table' | 'set'>): string => `${table} ${set}`;
 
 const stepsOf = (changes: readonly ElementChange[]): ElementStep[] =>
   changes.flatMap(({ verb, elements }) =>
-    [...Map.groupBy(elements, ({ table, set }) => `${table} ${set}`)].map(([name, members]) => {
+    [...Map.groupBy(elements, nameOf)].map(([name, members]) => {
       const [table = '', set = ''] = name.split(' ');
       return { verb, table, set, elements: members };
     }),
@@ -34,16 +37,22 @@ const stepsOf = (changes: readonly ElementChange[]): ElementStep[] =>
 
 /** Each with its set's shape; undefined when one is not there, or not exact. */
 function shaped(socket: NetlinkSocket, steps: readonly ElementStep[]): (readonly [ElementStep, SetShape])[] | undefined {
+  const sets = [...new Map(steps.map((step) => [nameOf(step), step])).values()];
   const outcomes = socket.batch(
-    steps.map(({ table, set }) => ({
-      type: (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETSET,
-      body: Buffer.concat([Buffer.of(NFPROTO_INET, 0, 0, 0), text(NFTA_SET_TABLE, table), text(NFTA_SET_NAME, set)]),
+    sets.map(({ table, set }) => ({
+      type: subsystem | NFT_MSG_GETSET,
+      body: Buffer.concat([family, text(NFTA_SET_TABLE, table), text(NFTA_SET_NAME, set)]),
       action: `look at set inet ${table} ${set}`,
     })),
   );
-  const found = steps.flatMap((step, index): (readonly [ElementStep, SetShape])[] => {
-    const reply = outcomes[index]?.replies.find(({ type }) => type === ((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_NEWSET));
-    const shape = reply === undefined ? undefined : shapeOf(reply);
+  const shapes = new Map(
+    sets.map((one, index) => {
+      const reply = outcomes[index]?.replies.find(({ type }) => type === (subsystem | NFT_MSG_NEWSET));
+      return [nameOf(one), reply === undefined ? undefined : shapeOf(reply)];
+    }),
+  );
+  const found = steps.flatMap((step): (readonly [ElementStep, SetShape])[] => {
+    const shape = shapes.get(nameOf(step));
     return shape === undefined ? [] : [[step, shape]];
   });
   return found.length === steps.length ? found : undefined;
@@ -56,7 +65,7 @@ export function changeElements(changes: readonly ElementChange[]): boolean {
   return netfilterSockets.use((socket) => {
     const known = shaped(socket, steps);
     const transaction = known === undefined ? undefined : encodeSteps(known, socket.nextNumber);
-    if (transaction === undefined) return runNft(changes.map(elementCommands).join('')).error === undefined;
+    if (transaction === undefined) return runNft(commandsOf(steps)).error === undefined;
     const isTaken = socket.transact('change elements', transaction) === undefined;
     if (isTaken) countChange();
     return isTaken;

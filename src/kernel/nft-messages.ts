@@ -3,7 +3,7 @@
 // stand in the kernel as beginnings and ends between which nft keeps order, so of those nothing is encoded here.
 import type { NftElement } from '#model/desired.ts';
 import { type Atom, atomsOf } from './nft-atoms.ts';
-import { decodeAttributes, encodeMessage, type Message, text, u32be } from './netlink/codec.ts';
+import { align, decodeAttributes, encodeMessage, type Message, text, u32be } from './netlink/codec.ts';
 import type { Transaction } from './netlink/socket.ts';
 import {
   NF_ACCEPT,
@@ -58,12 +58,12 @@ export interface SetShape {
 }
 
 const types = { add: NFT_MSG_NEWSETELEM, delete: NFT_MSG_DELSETELEM, destroy: NFT_MSG_DESTROYSETELEM } as const;
-const subsystem = NFNL_SUBSYS_NFTABLES << 8;
+/** The upper byte of message types. */
+export const subsystem: number = NFNL_SUBSYS_NFTABLES << 8;
 /** struct nfgenmsg of family inet. */
-const family: Buffer = Buffer.of(NFPROTO_INET, 0, 0, 0);
+export const family: Buffer = Buffer.of(NFPROTO_INET, 0, 0, 0);
 /** A list of elements is an attribute, whose length is a number of sixteen bits. */
 const mostListed = 60_000;
-const align = (length: number): number => (length + 3) & ~3;
 
 /** Of a message NFT_MSG_NEWSET; undefined: the elements of such a set are not encoded here. */
 export function shapeOf(message: Message): SetShape | undefined {

@@ -18,7 +18,8 @@ export interface Attributes {
 }
 
 const headerLength = 16;
-const align = (length: number): number => (length + 3) & ~3;
+/** Attributes and messages begin at multiples of four bytes. */
+export const align = (length: number): number => (length + 3) & ~3;
 
 /** One message, padded to four bytes. */
 export function encodeMessage(message: Message): Buffer {
