@@ -177,8 +177,7 @@ export class Keeper {
   /** With VLANs where the host's port is the parent of a trunk. Faults: `exhausted`; `unsupported` where groups need a trunk. */
   #placed(block: Block, state: CloudState): Block {
     const facts = this.#facts();
-    const host = facts.hosts.find(({ id }) => id === block.host)?.name ?? block.host;
-    const trunk = trunkOf(hostPorts(this.#wish(), state)(host));
+    const trunk = trunkOf(hostPorts(this.#wish(), state)(this.#hostOf(block)));
     if (trunk !== undefined) {
       const others = facts.blocks.filter((one) => one.host === block.host);
       return { ...block, vlan: chooseVlan(block.cidr, trunk, others) };
@@ -189,10 +188,14 @@ export class Keeper {
     throw this.#withoutTrunk(block, isIpv6 ? 'addresses of IPv6' : 'security groups of their own');
   }
 
+  /** Its name. */
+  #hostOf({ host }: Block): string {
+    return this.#facts().hosts.find(({ id }) => id === host)?.name ?? host;
+  }
+
   #withoutTrunk(block: Block, what: string): Fault {
-    const { hosts, networks } = this.#facts();
-    const host = hosts.find(({ id }) => id === block.host)?.name ?? block.host;
-    const network = networks.find(({ id }) => id === block.network)?.name ?? block.network;
+    const network = this.#facts().networks.find(({ id }) => id === block.network)?.name ?? block.network;
+    const host = this.#hostOf(block);
     return new Fault('unsupported', `Containers of network ${network} have ${what}, and the port of host ${host} is no parent of a trunk`, {
       hint: 'Make it one: openstack network trunk create --parent-port PORT NAME',
     });
@@ -208,11 +211,9 @@ export class Keeper {
     const { neutron, name } = this.#options;
     try {
       return await this.#alone(async () => {
-        const { hosts, networks } = this.#facts();
-        const host = hosts.find(({ id }) => id === block.host)?.name ?? block.host;
-        const place = networks.find(({ id }) => id === block.network)?.neutron;
+        const place = this.#facts().networks.find(({ id }) => id === block.network)?.neutron;
         if (place === undefined) throw new Fault('not-found', `No network ${block.network} of the model neutron`);
-        const step = await regroupStep(neutron, name, { host, place, ip, groups });
+        const step = await regroupStep(neutron, name, { host: this.#hostOf(block), place, ip, groups });
         const isFulfilled = this.#fulfilled === JSON.stringify(this.#wish());
         this.#fulfilled = undefined;
         await regroup(neutron, name, step);
