@@ -6,9 +6,10 @@ import { startController, stopController } from '#lab/causeway.ts';
 import { demo, limited } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import type { Account } from '#lab/openstack-operator.ts';
-import { apiPorts, startNeutron } from '#lab/openstack-services.ts';
+import { startNeutron } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
+import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
@@ -164,47 +165,22 @@ test(
   },
 );
 
-/** Connections to Neutron since `countCalls`: each call is one there. */
-async function calls(): Promise<number> {
-  const listed = await bed.cloud.controller.exec(['nft', '-j', 'list', 'counter', 'inet', 'calls', 'neutron'], { netOnly: true });
-  const { nftables } = JSON.parse(listed.stdout) as { nftables: readonly { readonly counter?: { readonly packets: number } }[] };
-  return nftables.find(({ counter }) => counter !== undefined)?.counter?.packets ?? assert.fail('no counter');
-}
-
-async function countCalls(): Promise<void> {
-  const first = `tcp dport ${apiPorts.neutron} tcp flags & (syn | ack) == syn counter name neutron`;
-  const input = `table inet calls {
-  counter neutron { }
-  chain in { type filter hook input priority 0; ${first}; }
-}`;
-  await bed.cloud.controller.exec(['nft', '-f', '-'], { input, netOnly: true });
-}
-
 test('a container start makes no call to Neutron, whichever the model', { skip }, async (t) => {
   await keepAs(demo, 3600);
-  t.after(() => bed.cloud.controller.exec(['nft', 'delete', 'table', 'inet', 'calls'], { netOnly: true, anyStatus: true }));
-  await countCalls();
+  const calls = await NeutronCalls.count(bed.cloud.controller);
+  t.after(() => calls.stop());
   const models = { overlay: '10.90.0.0/24', flannel: '10.91.0.0/16', calico: '10.92.0.0/16' };
   for (const [model, subnet] of Object.entries(models)) {
     await bed.spread(model, '--model', model, '--subnet', subnet);
     await until(`packets of ${model} to pass`, () => passes(model), patience);
   }
-  let quiet = Number.NaN;
-  await until(
-    'the cloud to be left alone',
-    async () => {
-      const [was, now] = [quiet, await calls()];
-      quiet = now;
-      return was === now;
-    },
-    { timeoutMs: 120_000, intervalMs: 3000 },
-  );
+  const quiet = await calls.calm(patience.timeoutMs);
   for (const model of Object.keys(models)) {
     const other = await bed.addressOf(2, model);
     for (let index = 1; index <= 5; index++) await bed.run(1, `${model}-more${index}`, model);
     assert.ok(await bed.pings(1, `${model}-more5`, other));
-    assert.equal(await calls(), quiet, `calls of ${model}`);
+    assert.equal(await calls.made(), quiet, `calls of ${model}`);
   }
   await bed.causeway('network', 'create', 'secret', '--encrypted');
-  await until('a network that needs a rule to be seen by the count', async () => (await calls()) > quiet, patience);
+  await until('a network that needs a rule to be seen by the count', async () => (await calls.made()) > quiet, patience);
 });

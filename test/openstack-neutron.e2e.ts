@@ -2,7 +2,6 @@
 // encapsulation, Neutron shows them, a start with ports at hand makes no call to Neutron, and nothing of them stays.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { buildCni } from '#lab/cni.ts';
 import { killController, startController, stopController } from '#lab/causeway.ts';
 import type { Host } from '#lab/host.ts';
@@ -12,6 +11,7 @@ import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { Capture, tcpdump } from './capture.ts';
+import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
@@ -19,6 +19,7 @@ const subnet = '10.20.0.0/24';
 let bed: CloudBed;
 /** An instance of the project that has nothing to do with Causeway. */
 let instance: Host;
+let calls: NeutronCalls;
 
 interface Port {
   readonly id: string;
@@ -49,22 +50,6 @@ async function keepCloud(): Promise<void> {
   await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
 }
 
-/** Neutron closes every connection after one answer, so connections that are begun are calls. */
-async function startCounting(): Promise<void> {
-  const rules =
-    'table inet count { counter calls { }; chain out { type filter hook output priority 0; tcp dport 9696 tcp flags & (syn|ack) == syn counter name calls; }; }';
-  await bed.cloud.controller.exec(['nft', '-f', '-'], { netOnly: true, input: rules });
-}
-async function calls(): Promise<number> {
-  const { stdout } = await bed.cloud.controller.exec(['nft', 'list', 'counter', 'inet', 'count', 'calls'], { netOnly: true });
-  return Number(/packets (\d+)/.exec(stdout)?.[1]);
-}
-async function isQuiet(): Promise<boolean> {
-  const first = await calls();
-  await sleep(3_000);
-  return (await calls()) === first;
-}
-
 before(async () => {
   if (skip !== false) return;
   // Ports are made several at a time.
@@ -75,7 +60,7 @@ before(async () => {
   const port = { network_id: site.network, name: 'plain', security_groups: [site.group], fixed_ips: [{ ip_address: '10.20.0.50' }] };
   const made = await bed.member.send<Port>('neutron', 'POST', '/v2.0/ports', { port });
   instance = (await cloud.boot('plain', made.id, 2)).host;
-  await startCounting();
+  calls = await NeutronCalls.count(cloud.controller);
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 
@@ -155,13 +140,13 @@ test('a floating IP leads to a container, and its own address goes out through t
 
 test('with ports at hand containers start and stop without a call to Neutron, and addresses come back', { skip }, async () => {
   const ids = (await pooled()).map(({ id }) => id).toSorted();
-  const first = await calls();
+  const first = await calls.made();
   assert.ok(first > 0, 'the pools were made by calls that are counted');
   for (let round = 0; round < 2; round++) {
     for (let index = 0; index < 5; index++) await bed.run(1, `more${index}`, 'ports');
     await bed.docker(1, 'rm', '--force', ...Array.from({ length: 5 }, (_, index) => `more${index}`));
   }
-  assert.equal(await calls(), first, 'calls to Neutron of ten container starts');
+  assert.equal(await calls.made(), first, 'calls to Neutron of ten container starts');
   assert.deepEqual((await pooled()).map(({ id }) => id).toSorted(), ids);
 });
 
@@ -368,14 +353,14 @@ test('a container may choose groups of its own, which leave its port with it', {
   await bed.docker(1, 'rm', '--force', 'chosen1');
   assert.deepEqual(await groupedPorts(), []);
   const callsOfStart = async (): Promise<number> => {
-    const earlier = await calls();
+    const earlier = await calls.made();
     await start('web,containers');
-    return (await calls()) - earlier;
+    return (await calls.made()) - earlier;
   };
   // This cloud tells of the groups in two pages. The first start may be one for which more ports are made.
   if ((await callsOfStart()) > 4) {
     await bed.docker(1, 'rm', '--force', 'chosen1');
-    await until('the ports in stock to be made', isQuiet, patience);
+    await calls.calm(patience.timeoutMs);
     assert.ok((await callsOfStart()) <= 4, 'calls to Neutron of a start that chooses groups');
   }
   const address = await addressOf(1, 'chosen1');
@@ -421,15 +406,15 @@ test("on the host's wire its packets are in the VLAN of its port", { skip }, asy
 
 /** Whether nothing was asked of Neutron while three containers started. */
 async function startsWithoutCall(): Promise<boolean> {
-  const first = await calls();
+  const first = await calls.made();
   for (let index = 0; index < 3; index++) await bed.docker(1, 'run', '--rm', '--network', 'tagged', boxImage.name, 'true');
-  return (await calls()) === first;
+  return (await calls.made()) === first;
 }
 
 test('with sub-ports in stock containers start without a call to Neutron, and more are made before they run out', { skip }, async () => {
   // Addresses that were given back rest for a while, so the first three may be those for which eight more are made.
   if (!(await startsWithoutCall())) {
-    await until('the ports in stock to be made', isQuiet, patience);
+    await calls.calm(patience.timeoutMs);
     assert.ok(await startsWithoutCall(), 'three container starts make no call to Neutron');
   }
   const names = Array.from({ length: 8 }, (_, index) => `stock${index}`);
@@ -515,12 +500,12 @@ test('a controller that is killed while it makes ports leaves none, and with the
   const label = 'causeway.causeway.node2';
   const stray = { network_id: bed.site.network, name: 'left', description: label };
   await bed.member.send('neutron', 'POST', '/v2.0/ports', { port: stray });
-  const earlier = await calls();
+  const earlier = await calls.made();
   const range = ['--subnet', subnet, '--ip-range', '10.20.0.64/26'];
   await bed.causeway('network', 'create', 'other', '--model', 'neutron', '--neutron-network', 'hosts', ...range);
   await bed.untilKnown(2, 'other');
   const start = bed.run(2, 'late', 'other').catch(() => undefined);
-  await until('ports to be asked for', async () => (await calls()) > earlier + 3, { timeoutMs: 120_000, intervalMs: 20 });
+  await until('ports to be asked for', async () => (await calls.made()) > earlier + 3, { timeoutMs: 120_000, intervalMs: 20 });
   await killController(bed.cloud.controller);
   await start;
   await keepCloud();

@@ -13,6 +13,7 @@ import { type CloudBed, makeInstances } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { askedForPage, askPage, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
+import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
 const patience = { timeoutMs: 180_000, intervalMs: 300 };
@@ -23,6 +24,7 @@ let bed: CloudBed;
 let cluster: Kubernetes;
 /** An instance of the project that has nothing to do with Causeway. */
 let instance: Host;
+let calls: NeutronCalls;
 
 interface Port {
   readonly id: string;
@@ -36,30 +38,6 @@ interface Port {
 const portsOf = (node: string): Promise<Port[]> => bed.portsBy<Port>(`description=causeway.${installation}.${node}`);
 const allPorts = async (): Promise<Port[]> => (await Promise.all(['node1', 'node2'].map(portsOf))).flat();
 const idsOf = (ports: readonly Port[]): string[] => ports.map(({ id }) => id).toSorted();
-
-/** Neutron closes every connection after one answer, so connections that are begun are calls. */
-async function startCounting(): Promise<void> {
-  const rules =
-    'table inet count { counter calls { }; chain out { type filter hook output priority 0; tcp dport 9696 tcp flags & (syn|ack) == syn counter name calls; }; }';
-  await bed.cloud.controller.exec(['nft', '-f', '-'], { netOnly: true, input: rules });
-}
-async function calls(): Promise<number> {
-  const { stdout } = await bed.cloud.controller.exec(['nft', 'list', 'counter', 'inet', 'count', 'calls'], { netOnly: true });
-  return Number(/packets (\d+)/.exec(stdout)?.[1]);
-}
-/** When what is made has been looked at for the last time. */
-async function calmCalls(): Promise<number> {
-  let [last, since] = [await calls(), performance.now()];
-  return until(
-    'calls to Neutron to end',
-    async () => {
-      const now = await calls();
-      if (now !== last) [last, since] = [now, performance.now()];
-      return performance.now() - since > 3_000 ? last : undefined;
-    },
-    patience,
-  );
-}
 
 const field = (kind: string, name: string, path: string): Promise<string> =>
   cluster.kubectl('get', kind, name, `--output=jsonpath={${path}}`);
@@ -114,7 +92,7 @@ before(async () => {
   await cluster.applyText(readFileSync(join(manifestsFolder, 'network-attachment-definitions.yaml'), 'utf8'));
   await cluster.untilDefined();
   await startController();
-  await startCounting();
+  calls = await NeutronCalls.count(cloud.controller);
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 
@@ -146,12 +124,12 @@ test('ports are there before the first pod, and pods that an instance reaches ma
   await until('the first ports of both nodes', async () => (await allPorts()).length === 16, patience);
   const blocks = (): Promise<string> => cluster.kubectl('get', 'portpools', '--output=jsonpath={.items[*].status.blocks[*].vlan}');
   await until('nodes to be told of them', async () => (await blocks()) === '2 2', patience);
-  const earlier = await calmCalls();
+  const earlier = await calls.calm(patience.timeoutMs);
   assert.ok(earlier > 0, 'ports were made by calls that are counted');
 
   await cluster.apply(cloudPod('one', 'node1'), cloudPod('two', 'node2'));
   await ready('one', 'two');
-  assert.equal(await calls(), earlier, 'calls to Neutron of two pods');
+  assert.equal(await calls.made(), earlier, 'calls to Neutron of two pods');
   const [one, two] = [await ipOf('one'), await ipOf('two')];
   const ownPort = async (): Promise<Port | undefined> =>
     (await portsOf('node1')).find(({ fixed_ips: ips }) => ips.some(({ ip_address: ip }) => ip === one));
@@ -201,10 +179,10 @@ test('when ports run out more are made, and those of pods that have ended are gi
   const addresses = await Promise.all(names.map(ipOf));
   assert.equal(new Set(addresses).size, 8);
   await cluster.kubectl('delete', 'pod', ...names);
-  const earlier = await calmCalls();
+  const earlier = await calls.calm(patience.timeoutMs);
   await cluster.apply(cloudPod('again1', 'node1'), cloudPod('again2', 'node1'));
   await ready('again1', 'again2');
-  assert.equal(await calls(), earlier, 'calls to Neutron of two more');
+  assert.equal(await calls.made(), earlier, 'calls to Neutron of two more');
   assert.deepEqual(idsOf(await portsOf('node1')), idsOf(ports));
   await cluster.kubectl('delete', 'pod', 'again1', 'again2');
 });
