@@ -221,6 +221,19 @@ test('what leaves and is detached leaves nothing behind, in kernel, journal and 
   );
 });
 
+test('whose container was found to have ended while it was attached has no link once it has left now', async (t) => {
+  const { agent, kinds, loop } = bed(t);
+  await agent.attach(request(1));
+  await agent.join(id(1), sandbox);
+  await agent.detach(id(1));
+  assert.notDeepEqual(kinds.link.list(`cw-${web.id}`), [], 'it goes soon');
+  await agent.leave(id(1), 'now');
+  assert.deepEqual(kinds.link.list(`cw-${web.id}`), []);
+  const { runs } = loop;
+  await agent.leave(id(1), 'now');
+  assert.equal(loop.runs, runs, 'nothing is left to do');
+});
+
 test('an address that was given before is taken; one of another network, or of another endpoint, is refused', async (t) => {
   const { agent } = bed(t);
   const ip = await agent.requestAddress(web4, parseIp('10.0.0.77'));

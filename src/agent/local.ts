@@ -324,7 +324,11 @@ export class HostAgent implements LocalAgent {
   async leave(id: string, when: 'soon' | 'now' = 'soon'): Promise<void> {
     const { endpoints, loop } = this.#options;
     const local = endpoints.get(id);
-    if (local?.sandbox === undefined) return;
+    if (local?.sandbox === undefined) {
+      // One that was left before, or whose container was found to have ended, may still have its link.
+      if (when === 'now') await loop.settle();
+      return;
+    }
     this.journal.soon(() => endpoints.put(outside(local)));
     // Mostly not run at once: deleting a link waits for the kernel's grace period.
     if (when === 'now') await loop.runTogether();

@@ -151,6 +151,11 @@ export class Loop implements Disposable {
     return this.#together;
   }
 
+  /** What was to be run soon is run; nothing when nothing was. */
+  async settle(): Promise<void> {
+    if (this.#together !== undefined || this.#pending !== undefined || this.#isDue) await this.runTogether();
+  }
+
   /** Calls `then` once several turns of the event loop have brought nobody else who asks. */
   #gather({ quiet, asked, until }: { quiet: number; asked: number; until: number }, then: () => void): void {
     setImmediate(() => {

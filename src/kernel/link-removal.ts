@@ -38,6 +38,9 @@ interface Heard {
 
 const open = (): number => openNetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK);
 
+/** The number of the request that removes them. */
+const lastRequest = (names: readonly string[]): number => (names.length === 1 ? 1 : names.length + 1);
+
 function requestsFor(names: readonly string[]): Buffer {
   const bodies: { readonly type: number; readonly body: Buffer }[] =
     names.length === 1
@@ -65,7 +68,7 @@ function hear(heard: Heard, message: Message, port: number): void {
 /** Reads until every link has gone or is known to stay. */
 function listen(fd: number, port: number, names: readonly string[]): Heard {
   const heard: Heard = { gone: new Set(), refused: new Map(), answered: new Set() };
-  const last = names.length === 1 ? 1 : names.length + 1;
+  const last = lastRequest(names);
   const isSettled = (name: string, index: number): boolean => heard.gone.has(name) || heard.refused.has(index + 1);
   const end = performance.now() + patienceMs;
   while (!names.every(isSettled) && !heard.answered.has(last) && performance.now() < end) {
@@ -90,12 +93,12 @@ export function removeLinks(sockets: Sockets, netns: Netns, names: readonly stri
     closeSync(fd);
   });
   const { gone, refused, answered } = listen(fd, port, names);
-  const group = names.length + 1;
+  const last = lastRequest(names);
   return names.map((name, index) => {
     if (gone.has(name)) return undefined;
     const own = refused.get(index + 1);
     // ENODEV: nothing was in the group.
-    const errno = own ?? (answered.has(group) || answered.has(1) ? 'ENODEV' : 'ETIMEDOUT');
+    const errno = own ?? (answered.has(last) ? 'ENODEV' : 'ETIMEDOUT');
     return kernelFault(`remove link ${name}`, errno);
   });
 }
