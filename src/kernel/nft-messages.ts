@@ -64,6 +64,8 @@ export const subsystem: number = NFNL_SUBSYS_NFTABLES << 8;
 export const family: Buffer = Buffer.of(NFPROTO_INET, 0, 0, 0);
 /** A list of elements is an attribute, whose length is a number of sixteen bits. */
 const mostListed = 60_000;
+/** Bytes of an element of the maps of services, IPv4. */
+const usualElement = 56;
 
 /** Of a message NFT_MSG_NEWSET; undefined: the elements of such a set are not encoded here. */
 export function shapeOf(message: Message): SetShape | undefined {
@@ -92,11 +94,15 @@ const verdicts: ReadonlyMap<string, number> = new Map([
 
 /** Bytes of netlink, in one buffer that grows. */
 class Writer {
-  // Most changes are of a few elements, one after the other.
-  #bytes = Buffer.alloc(2 * 1024);
+  #bytes: Buffer;
   #length = 0;
   /** Where the length of an attribute that is open is to be written. */
   readonly #open: number[] = [];
+
+  /** With room for about so many elements. */
+  constructor(elements: number) {
+    this.#bytes = Buffer.alloc(2048 + elements * usualElement);
+  }
 
   get length(): number {
     return this.#length;
@@ -228,7 +234,7 @@ const border = (type: number, sequence: number): Buffer =>
 
 /** One transaction of all steps, each with its set's shape, its messages numbered from `first`; undefined when something is not understood. */
 export function encodeSteps(steps: readonly (readonly [ElementStep, SetShape])[], first: number): Transaction | undefined {
-  const writer = new Writer();
+  const writer = new Writer(steps.reduce((sum, [{ elements }]) => sum + elements.length, 0));
   const numbers = { next: first + 1, last: 0 };
   writer.append(border(NFNL_MSG_BATCH_BEGIN, first));
   for (const [step, shape] of steps) if (!writeStep(writer, step, { shape, numbers })) return undefined;

@@ -6,6 +6,7 @@ import { Fault } from '#model/fault.ts';
 import { addressPools } from './address-pools.ts';
 import { Balancers } from './balancers.ts';
 import type { KubernetesClient } from './client.ts';
+import { listings } from './stored.fixture.ts';
 
 interface Item {
   readonly metadata: { readonly namespace?: string; readonly name: string };
@@ -16,10 +17,10 @@ interface Item {
 function server(services: readonly Item[], pools: readonly Item[] | undefined, refuse?: Fault) {
   const written = new Map<string, Item>();
   const client = {
-    list: (path: string) => {
+    ...listings((path) => {
       if (path === addressPools && pools === undefined) return Promise.reject(new Fault('not-found', 'no such resource'));
-      return Promise.resolve({ items: path === addressPools ? pools : services, revision: 1 });
-    },
+      return Promise.resolve({ items: (path === addressPools ? pools : services) ?? [], revision: 1 });
+    }),
     // oxlint-disable-next-line require-yield -- a stream of changes in which nothing changes
     watch: async function* (_: string, __: number, signal: AbortSignal) {
       await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));

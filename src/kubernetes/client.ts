@@ -7,8 +7,8 @@ import { linesOf } from '#api/transport.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import type { ApiAccess } from './kubeconfig.ts';
 
-export interface Listing {
-  readonly items: readonly unknown[];
+export interface Listing<T = unknown> {
+  readonly items: readonly T[];
   readonly revision: number;
 }
 /** `bookmark`: nothing has changed, and nothing before `revision` is missing. */
@@ -86,14 +86,24 @@ export class KubernetesClient implements AsyncDisposable {
   }
 
   /** Everything below `path` (`/api/v1/nodes`). Faults: `unavailable`, `unauthenticated`, `forbidden`, `not-found`, `corrupt`. */
-  async list(path: string, signal: AbortSignal): Promise<Listing> {
-    const items: unknown[] = [];
-    for (let next = ''; ;) {
-      const query = new URLSearchParams({ limit: String(pageSize), ...(next === '' ? {} : { continue: next }) });
-      const body = await this.#get(`${path}?${query.toString()}`, signal);
-      const answer = parsed(page, await body.text());
-      items.push(...(answer.items ?? []));
-      next = answer.metadata.continue;
+  list(path: string, signal: AbortSignal): Promise<Listing> {
+    return this.listRead(path, signal, (item) => item);
+  }
+
+  /** As list(), each item as `read` takes it; while it does the next page is on its way, and pages are not kept. */
+  async listRead<T>(path: string, signal: AbortSignal, read: (item: unknown) => T): Promise<Listing<T>> {
+    const ask = (next: Readonly<Record<string, string>>) =>
+      this.#get(`${path}?${new URLSearchParams({ limit: String(pageSize), ...next }).toString()}`, signal);
+    const items: T[] = [];
+    for (let asked = ask({}); ;) {
+      const answer = parsed(page, await (await asked).text());
+      const next = answer.metadata.continue;
+      if (next !== '') {
+        asked = ask({ continue: next });
+        // Told of when it is its turn.
+        asked.catch(() => undefined);
+      }
+      for (const item of answer.items ?? []) items.push(read(item));
       if (next === '') return { items, revision: revisionOf(answer.metadata.resourceVersion) };
     }
   }

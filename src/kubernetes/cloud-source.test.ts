@@ -5,6 +5,7 @@ import { Fault } from '#model/fault.ts';
 import type { KubernetesClient } from './client.ts';
 import { nodeOf, serviceOf } from './cloud-objects.fixture.ts';
 import { CloudSource, readCluster, type Served } from './cloud-source.ts';
+import { listings } from './stored.fixture.ts';
 
 interface Status {
   readonly loadBalancer?: { readonly ingress?: readonly { readonly ip: string }[] };
@@ -23,11 +24,11 @@ function server(...services: readonly object[]) {
   const written = new Map<string, Status>();
   const events: string[] = [];
   const client = {
-    list: (path: string) => {
+    ...listings((path) => {
       const items =
         { '/api/v1/nodes': [nodeOf(1)], '/api/v1/services': services }[path] ?? (path.endsWith('endpointslices') ? [] : undefined);
       return items === undefined ? Promise.reject(new Fault('not-found', 'no such resource')) : Promise.resolve({ items, revision: 1 });
-    },
+    }),
     // oxlint-disable-next-line require-yield -- a stream of changes in which nothing changes
     watch: async function* (_: string, __: number, signal: AbortSignal) {
       await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));

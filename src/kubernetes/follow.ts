@@ -17,6 +17,8 @@ export interface Followed {
   /** Keys of what is known: `namespace/name`, or the name of what belongs to no namespace. */
   keys(): readonly string[];
   put(key: string, item: unknown): void;
+  /** For what there are very many of: the first half of put(), page by page while a listing comes; what it answers is the second. */
+  prepare?(key: string, item: unknown): () => void;
   delete(key: string): void;
   /** After every whole listing, when all of it has been put. */
   listed(): void;
@@ -62,9 +64,9 @@ interface Watching {
 }
 
 async function watchKind(kind: Followed, client: KubernetesClient, { signal, connected }: Watching): Promise<void> {
-  const { path, listing } = await listFirst(kind, client, signal);
+  const { path, listing } = await listFirst(kind.paths, (item) => taking(kind, item), { client, signal });
   connected();
-  take(kind, listing.items);
+  take(kind, listing.items.flat());
   kind.reached?.(listing.revision);
   for (let since = listing.revision; !signal.aborted;) {
     for await (const change of client.watch(path, since, signal)) {
@@ -80,10 +82,16 @@ async function watchKind(kind: Followed, client: KubernetesClient, { signal, con
   }
 }
 
-function take(kind: Followed, items: readonly unknown[]): void {
-  const seen = new Map(items.flatMap((item) => keyed(item)));
+/** Key of an object, and what takes it in. */
+type Taking = readonly [string, () => void];
+
+const taking = (kind: Followed, item: unknown): Taking[] =>
+  keyed(item).map(([key, one]) => [key, kind.prepare?.(key, one) ?? (() => kind.put(key, one))]);
+
+function take(kind: Followed, items: readonly Taking[]): void {
+  const seen = new Map(items);
   for (const key of kind.keys()) if (!seen.has(key)) kind.delete(key);
-  for (const [key, item] of seen) kind.put(key, item);
+  for (const put of seen.values()) put();
   kind.listed();
 }
 
@@ -94,28 +102,28 @@ export async function listKind(
   signal: AbortSignal = AbortSignal.timeout(listMs),
 ): Promise<[string, unknown][]> {
   try {
-    return (await listFirst(kind, client, signal)).listing.items.flatMap(keyed);
+    return (await listFirst(kind.paths, keyed, { client, signal })).listing.items.flat();
   } catch (error) {
     if (kind.absent === 'empty' && isFault(error, 'not-found')) return [];
     throw error;
   }
 }
 
-/** From the first path that the server has. */
-async function listFirst(
-  { paths }: Pick<Followed, 'paths'>,
-  client: KubernetesClient,
-  signal: AbortSignal,
-): Promise<{ readonly path: string; readonly listing: Listing }> {
+/** From the first path that the server has, each item as `read` takes it. */
+async function listFirst<T>(
+  paths: readonly string[],
+  read: (item: unknown) => T,
+  { client, signal }: Pick<FollowOptions, 'client' | 'signal'>,
+): Promise<{ readonly path: string; readonly listing: Listing<T> }> {
   for (const path of paths.slice(0, -1)) {
     try {
-      return { path, listing: await client.list(path, signal) };
+      return { path, listing: await client.listRead(path, signal, read) };
     } catch (error) {
       if (!isFault(error, 'not-found')) throw error;
     }
   }
   const path = paths.at(-1) ?? '';
-  return { path, listing: await client.list(path, signal) };
+  return { path, listing: await client.listRead(path, signal, read) };
 }
 
 const named = v.object({ metadata: v.object({ namespace: v.optional(v.string()), name: v.string() }) });

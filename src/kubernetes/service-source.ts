@@ -147,18 +147,22 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   }
 
   #serviceKind(): Followed {
+    const prepare = (key: string, item: unknown) => {
+      const facts = readService(item);
+      return (): void => {
+        if (facts === undefined) this.#services.delete(key);
+        else this.#services.set(key, facts);
+        this.#clash = undefined;
+        this.#touch(key);
+      };
+    };
     return {
       name: 'services',
       paths: [services],
       keys: () => [...this.#services.keys()],
       listed: () => this.#listedAll('services'),
-      put: (key, item) => {
-        const facts = readService(item);
-        if (facts === undefined) this.#services.delete(key);
-        else this.#services.set(key, facts);
-        this.#clash = undefined;
-        this.#touch(key);
-      },
+      put: (key, item) => prepare(key, item)(),
+      prepare,
       delete: (key) => {
         this.#services.delete(key);
         this.#clash = undefined;
@@ -175,20 +179,24 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
       this.#slicesOf.get(before.service)?.delete(key);
       this.#touch(before.service);
     };
-    return {
-      name: 'endpoint slices',
-      paths: sliceVersions,
-      keys: () => [...this.#slices.keys()],
-      listed: () => this.#listedAll('endpoint slices'),
-      put: (key, item) => {
+    const prepare = (key: string, item: unknown) => {
+      const facts = readSlice(item);
+      return (): void => {
         remove(key);
-        const facts = readSlice(item);
         if (facts === undefined) return;
         this.#slices.set(key, facts);
         const others = this.#slicesOf.get(facts.service) ?? new Map<string, SliceFacts>();
         this.#slicesOf.set(facts.service, others.set(key, facts));
         this.#touch(facts.service);
-      },
+      };
+    };
+    return {
+      name: 'endpoint slices',
+      paths: sliceVersions,
+      keys: () => [...this.#slices.keys()],
+      listed: () => this.#listedAll('endpoint slices'),
+      put: (key, item) => prepare(key, item)(),
+      prepare,
       delete: remove,
     };
   }

@@ -2,7 +2,7 @@
 // choice of number need no look at pods; and they say readiness, so that publishNotReadyAddresses needs nothing here at all.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
-import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
+import { type Cidr, familyOf, type Ip, readIp } from '#model/ip.ts';
 import type { Protocol } from '#model/resources.ts';
 
 const text = v.optional(v.nullable(v.string()));
@@ -107,11 +107,7 @@ export interface SliceFacts {
   readonly ports: readonly { readonly name: string; readonly protocol: Protocol; readonly port: number }[];
 }
 
-const ipsOf = (some: readonly string[]): Ip[] =>
-  some.flatMap((one) => {
-    const read = v.safeParse(field.ip, one);
-    return read.success ? [read.output] : [];
-  });
+const ipsOf = (some: readonly string[]): Ip[] => some.flatMap((one) => readIp(one) ?? []);
 
 /** In canonical form: unspecified, loopback, link-local, multicast, reserved. */
 const special = /^(0|127|169\.254|22[4-9]|2[345]\d)\.|^::1?$|^fe[89ab]|^ff/;

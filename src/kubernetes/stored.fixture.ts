@@ -1,7 +1,7 @@
 // For tests of controllers: a server that keeps what it is given and says nothing by itself.
 import assert from 'node:assert/strict';
 import { Fault } from '#model/fault.ts';
-import type { Change, KubernetesClient } from './client.ts';
+import type { Change, KubernetesClient, Listing } from './client.ts';
 
 export interface Item {
   readonly metadata: {
@@ -13,6 +13,16 @@ export interface Item {
   readonly status?: unknown;
   readonly [field: string]: unknown;
 }
+
+/** A client's two ways to list. */
+export const listings = (list: (path: string) => Promise<Listing>): Pick<KubernetesClient, 'list' | 'listRead'> => ({
+  list,
+  listRead: async <T>(path: string, _: AbortSignal, read: (item: unknown) => T): Promise<Listing<T>> => {
+    const { items, revision } = await list(path);
+    return { items: items.map(read), revision };
+  },
+});
+
 /** Objects by kind and name; a watch tells of what is put or removed. */
 export class Server {
   version = 1000;
@@ -72,7 +82,7 @@ export class Server {
       return Promise.resolve(this.put(this.#collectionOf(path), item));
     };
     const client = {
-      list: (path: string) => Promise.resolve(this.#items.has(path) ? { items: this.of(path), revision: this.version } : noItems),
+      ...listings((path) => Promise.resolve(this.#items.has(path) ? { items: this.of(path), revision: this.version } : noItems)),
       watch: async function* (this: void, path: string, since: number, signal: AbortSignal): AsyncGenerator<Change, void> {
         const changes = history.filter((one) => one.path === path && one.change.revision > since).map(({ change }) => change);
         let wake: (() => void) | undefined;

@@ -98,13 +98,19 @@ function valueOf(text: string): { family: Family; value: bigint } | undefined {
   return value === undefined ? undefined : { family: 4, value };
 }
 
-/** Parses and canonicalises an address; a Fault `invalid` naming `field` otherwise. */
-export function parseIp(text: string, field = 'address'): Ip {
-  // In canonical form already.
+/** In canonical form; undefined when `text` is not an address. */
+export function readIp(text: string): Ip | undefined {
+  // In that form already.
   if (numberOf4(text) !== undefined) return text as Ip;
   const parsed = valueOf(text);
-  if (parsed === undefined) throw new Fault('invalid', `Not an IP address: ${JSON.stringify(text).slice(0, 80)}`, { field });
-  return formatIp(parsed.value, parsed.family);
+  return parsed === undefined ? undefined : formatIp(parsed.value, parsed.family);
+}
+
+/** Parses and canonicalises an address; a Fault `invalid` naming `field` otherwise. */
+export function parseIp(text: string, field = 'address'): Ip {
+  const ip = readIp(text);
+  if (ip === undefined) throw new Fault('invalid', `Not an IP address: ${JSON.stringify(text).slice(0, 80)}`, { field });
+  return ip;
 }
 
 export function formatIp(value: bigint, family: Family): Ip {
