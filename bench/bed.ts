@@ -46,8 +46,8 @@ export class Bed implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await progress.step(`Removing lab ${this.lab.name}`, () => removeBed(this.lab.name));
     beds.delete(this.lab.name);
-    await progress.step(`Removing lab ${this.lab.name}`, () => destroyLab(this.lab.name));
   }
 }
 
@@ -97,10 +97,23 @@ async function removeLeftovers(): Promise<void> {
   }
 }
 
+const removals = new Map<string, Promise<void>>();
+
+/** One removal at a time, also when an interrupt and the failure that it causes both ask for it. */
+async function removeBed(name: string): Promise<void> {
+  // The builder of a half-built lab holds its lock for two seconds or so.
+  const remove = () =>
+    until(`lab ${name} to be removed`, async () => (await destroyLab(name), true), { timeoutMs: 30_000, intervalMs: 200 });
+  const removal = removals.get(name) ?? remove().then(() => undefined);
+  removals.set(name, removal);
+  try {
+    await removal;
+  } finally {
+    removals.delete(name);
+  }
+}
+
 /** For an interrupt: ends what is being measured and removes it. */
 export async function removeBeds(): Promise<void> {
-  for (const name of beds) {
-    // the builder of a half-built lab holds its lock for two seconds or so
-    await until(`lab ${name} to be removed`, async () => (await destroyLab(name), true), { timeoutMs: 30_000, intervalMs: 200 });
-  }
+  for (const name of beds) await removeBed(name);
 }
