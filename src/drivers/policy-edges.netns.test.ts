@@ -39,8 +39,8 @@ const service: Service = {
   backends: [{ ip: at(web), port: 7000 }],
 };
 
-/** The policies of one namespace, with two pods whose labels are their names. */
-function factsOf(specs: readonly object[], known = ['web', 'client']): PolicyFacts {
+/** The policies of one namespace, with two pods whose labels are their names; `free`: owners of which this is a further network. */
+function factsOf(specs: readonly object[], known = ['web', 'client'], free: readonly string[] = []): PolicyFacts {
   const index = new PolicyIndex();
   index.putNamespace('shop', {});
   for (const name of known)
@@ -49,7 +49,11 @@ function factsOf(specs: readonly object[], known = ['web', 'client']): PolicyFac
     const { policy } = readNetworkPolicy({ metadata: { namespace: 'shop', name: `policy-${number}` }, spec });
     index.putPolicy(policy ?? assert.fail());
   }
-  return index.facts([...owners].map(([{ endpoint }, owner]) => ({ owner, addresses: endpoint.addresses }))) ?? assert.fail('no facts');
+  const all = [...owners].map(([{ endpoint }, owner]) => {
+    const bound = { owner, addresses: endpoint.addresses };
+    return free.includes(owner) ? { ...bound, isFree: true as const } : bound;
+  });
+  return index.facts(all) ?? assert.fail('no facts');
 }
 
 let wire: Wire;
@@ -108,6 +112,14 @@ test('a pod whose labels are not known is closed in both directions', async () =
   using stranger = await clientBox.udp(at(client));
   assert.equal(await isHeard(stranger), false);
   apply(factsOf([open], ['web', 'client']));
+  assert.equal(await isHeard(stranger), true);
+});
+
+test('no policy closes what is a further network of its pod', async () => {
+  using stranger = await clientBox.udp(at(client));
+  apply(factsOf([closed]));
+  assert.equal(await isHeard(stranger), false);
+  apply(factsOf([closed], ['web', 'client'], ['shop/web', 'shop/client']));
   assert.equal(await isHeard(stranger), true);
 });
 

@@ -72,6 +72,8 @@ export class PolicyIndex {
   readonly #sets = new Map<string, Members>();
   /** Where endpoints of this host are, which is known before the API says so. */
   #local: ReadonlyMap<string, readonly Ip[]> = new Map();
+  /** Those of them that no policy is for. */
+  #free: readonly OwnedAddresses[] = [];
   /** Which policies select an endpoint of this host, as long as nothing has changed that decides it. */
   readonly #chosen = new Map<string, readonly string[] | undefined>();
   #host: LabelledHost | undefined;
@@ -204,7 +206,10 @@ export class PolicyIndex {
   }
 
   #lookAtLocal(local: readonly OwnedAddresses[]): void {
-    const now = new Map(local.map(({ owner, addresses }) => [owner, addresses]));
+    const [free, bound] = [local.filter(({ isFree }) => isFree === true), local.filter(({ isFree }) => isFree !== true)];
+    const isSame = JSON.stringify(free) === JSON.stringify(this.#free);
+    this.#free = free;
+    const now = new Map(bound.map(({ owner, addresses }) => [owner, addresses]));
     const moved = [...new Set([...now.keys(), ...this.#local.keys()])].filter(
       (key) => String(now.get(key)) !== String(this.#local.get(key)),
     );
@@ -213,7 +218,7 @@ export class PolicyIndex {
       this.#look(key, true);
       this.#chosen.delete(key);
     }
-    if (moved.length > 0) this.#facts = undefined;
+    if (moved.length > 0 || !isSame) this.#facts = undefined;
   }
 
   #lookAtNamespace(name: string): void {
@@ -298,10 +303,11 @@ export class PolicyIndex {
   }
 
   #gather(): PolicyFacts {
-    const endpoints = [...this.#local].map(([owner, addresses]): GuardedEndpoint => {
+    const bound = [...this.#local].map(([owner, addresses]): GuardedEndpoint => {
       if (!this.#chosen.has(owner)) this.#chosen.set(owner, this.#policiesFor(owner));
       return { owner, addresses, policies: this.#chosen.get(owner) };
     });
+    const endpoints = [...bound, ...this.#free.map((one): GuardedEndpoint => ({ ...one, policies: [] }))];
     const host = this.#host === undefined ? undefined : this.#guardOf(this.#host);
     const keys = new Set([...endpoints, ...(host?.links ?? [])].flatMap(({ policies }) => policies ?? []));
     const chosen = [...keys].toSorted().flatMap((key) => this.#policies.get(key) ?? []);

@@ -55,6 +55,17 @@ async function eventually(look: () => boolean): Promise<void> {
   for (const end = performance.now() + 10_000; !look(); await setTimeout(5)) assert.ok(performance.now() < end, 'not within ten seconds');
 }
 
+test('a further network of a pod is open, also before anything is known', async (t) => {
+  const server = await serve(t);
+  const own = [...local, { owner: 'shop/web', addresses: [parseIp('10.60.0.1')], isFree: true as const }];
+  const policiesOf = (from: KubernetesPolicies): unknown => from.current(own)?.endpoints.map(({ policies }) => policies);
+  say(server, { ...whole(), pods: { lists: [listOf(1, [pod('web', '10.44.0.1')])] }, policies: { lists: [listOf(1, [policy('all')])] } });
+  const { source } = follow(t, server, new MemoryJournal());
+  assert.deepEqual(policiesOf(source), [undefined, []]);
+  await eventually(() => source.isSynced());
+  await eventually(() => JSON.stringify(policiesOf(source)) === JSON.stringify([['NetworkPolicy shop/all'], []]));
+});
+
 test('closed until everything is listed, then as policies say, and changes are followed', async (t) => {
   const server = await serve(t);
   const watches = [[{ type: 'MODIFIED', object: pod('far', '10.44.1.9', { app: 'friend' }) }]];

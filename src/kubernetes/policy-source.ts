@@ -101,7 +101,7 @@ export class KubernetesPolicies implements PolicySource, AsyncDisposable {
       this.#index.setHost(this.#hosts.current());
       return this.#index.facts(local, this.#options.logDenied);
     }
-    const endpoints = local.map((endpoint) => ({ ...endpoint, policies: undefined }));
+    const endpoints = local.map((endpoint) => ({ ...endpoint, policies: endpoint.isFree === true ? [] : undefined }));
     return { tiers, policies: new Map(), sets: new Map(), named: new Map(), endpoints };
   }
 

@@ -96,6 +96,8 @@ export interface GuardedEndpoint extends OwnedAddresses {
 export interface OwnedAddresses {
   readonly owner: string;
   readonly addresses: readonly Ip[];
+  /** No policy is for it: a further network of its owner. */
+  readonly isFree?: true;
 }
 
 export interface NamedPort {
