@@ -38,6 +38,17 @@ test('while a change lasts links take no more than the narrowest carriage', () =
   );
 });
 
+test('a network that the cloud carries is no matter of what hosts say', () => {
+  const ports = makeNetwork('ports', { model: 'neutron' });
+  const [one, two] = [1, 2].map((index) => makeHost(index, { carrying: { wants: 'vxlan', receives: ['vxlan'], sends: ['vxlan'] } }));
+  assert.ok(one !== undefined && two !== undefined);
+  const ways = { network: ports, self: one };
+  assert.deepEqual(
+    [carryTo(ways, remote(two)), carriesOn(ways, [remote(two)]), mtuOf(ways, [remote(two)])],
+    ['address-pairs', ['address-pairs'], 1450],
+  );
+});
+
 const hasTunnel = (carry: CarryName): boolean => ['vxlan', 'direct-routing', 'bgp-cross-subnet'].includes(carry);
 
 /** A cluster in which every host knows of the others what it last heard, and has in the kernel what it last applied. */

@@ -39,11 +39,15 @@ function canSend({ self, learned }: Ways, { host, blocks }: Remote, carry: Carry
   return blocks.every(({ cidr }) => learned.has(cidr));
 }
 
+/** What hosts say is about networks that they carry; this one the cloud does. */
+const isCloudCarried = ({ choices }: Network): boolean => choices.carry === 'address-pairs';
+
 const wantedBy = (network: Network, { carrying }: Host): CarryName => carrying?.wants ?? network.choices.carry;
 
 /** How the host sends to that one. */
 export function carryTo(ways: Ways, remote: Remote): CarryName {
   const { network, self } = ways;
+  if (isCloudCarried(network)) return network.choices.carry;
   const [wanted, theirs] = [wantedBy(network, self), wantedBy(network, remote.host)];
   const receives = remote.host.carrying?.receives ?? [];
   return [wanted, theirs, ...receives].find((carry) => canSend(ways, remote, carry)) ?? theirs;
@@ -52,6 +56,7 @@ export function carryTo(ways: Ways, remote: Remote): CarryName {
 /** Everything that has to be in place here, what the host wants itself first; what it sent by goes when its routes have moved. */
 export function carriesOn(ways: Ways, remotes: readonly Remote[]): CarryName[] {
   const { network, self } = ways;
+  if (isCloudCarried(network)) return [network.choices.carry];
   const wanted = wantedBy(network, self);
   // Hosts of a network that they all carry alike say nothing of it.
   if (self.carrying === undefined && remotes.every(({ host }) => host.carrying === undefined)) return [wanted];
