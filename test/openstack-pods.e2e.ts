@@ -51,6 +51,17 @@ const cloudPod = (name: string, node: string): PodObject =>
 /** In the cluster's own. */
 const plainPod = (name: string, node: string): PodObject => podOf(name, { node, labels: { app: name }, container: askedForPage });
 
+interface PodLink {
+  readonly interface: string;
+  readonly ips: readonly string[];
+  readonly mtu?: number;
+}
+/** As the pod's annotation tells of it. */
+async function linkOf(pod: string, name: string): Promise<PodLink | undefined> {
+  const status = await field('pod', pod, '.metadata.annotations.k8s\\.v1\\.cni\\.cncf\\.io/network-status');
+  return (JSON.parse(status) as PodLink[]).find((link) => link.interface === name);
+}
+
 /** What a host gets from a web server. */
 async function page(host: Host, ip: string, port = 8080): Promise<string | undefined> {
   const { status, stdout } = await host.exec(['busybox', ...askPage(ip, port, 2)], { anyStatus: true });
@@ -147,6 +158,7 @@ test('ports are there before the first pod, and pods that an instance reaches ma
   assert.match(neighbours, new RegExp(`lladdr ${port.mac_address}`));
   assert.equal(await pageIn('one', two), 'two', 'one pod from the other');
   assert.equal(await page(instance, one, 8081), undefined);
+  assert.equal((await linkOf('one', 'eth0'))?.mtu, Number(await bed.host(1).ask(['cat', '/sys/class/net/eth0/mtu'])), 'its largest packet');
 });
 
 test("services lead to such pods and from them, also to the cluster's pods on the other node", { skip }, async () => {
@@ -168,6 +180,60 @@ test("services lead to such pods and from them, also to the cluster's pods on th
     async () => seen.add(await pageIn('near', cloud, 80)).isSupersetOf(new Set(['one', 'two'])),
     patience,
   );
+});
+
+const networkPolicy = (name: string, app: string, spec: object): object => ({
+  apiVersion: 'networking.k8s.io/v1',
+  kind: 'NetworkPolicy',
+  metadata: { name },
+  spec: { podSelector: { matchLabels: { app } }, ...spec },
+});
+const podsOf = (app: string): object => ({ podSelector: { matchLabels: { app } } });
+
+/** A pod of the cluster's network that has a port of that one as well. */
+const furtherPod = (name: string, network: string): PodObject => {
+  const annotations = { 'k8s.v1.cni.cncf.io/networks': network };
+  return podOf(name, { node: 'node1', labels: { app: name }, annotations, container: askedForPage });
+};
+const furtherIpOf = async (pod: string): Promise<string> => (await linkOf(pod, 'net1'))?.ips[0] ?? '';
+
+test("as a further network it is net1 beside the pod's address in the cluster, and reached from the subnet", { skip }, async () => {
+  await cluster.apply(furtherPod('both', 'ports'));
+  await ready('both');
+  const [own, further] = [await ipOf('both'), await furtherIpOf('both')];
+  assert.ok(!own.startsWith('10.20.'), own);
+  assert.ok((await portsOf('node1')).some(({ fixed_ips: ips }) => ips.some(({ ip_address: ip }) => ip === further)));
+  await until('the instance to reach it', async () => (await page(instance, further)) === 'both', patience);
+  assert.equal(await pageIn('both', await ipOf('two')), 'two', 'a pod of the cloud on the other node');
+  assert.equal(await pageIn('two', further), 'both', 'and back');
+  assert.equal(await pageIn('both', await ipOf('far')), 'far', 'a pod of the cluster on the other node');
+});
+
+test('network policies bind pods of the cloud on their nodes, and no further network', { skip }, async () => {
+  const [one, further] = [await ipOf('one'), await furtherIpOf('both')];
+  assert.equal(await page(instance, one), 'one');
+  await cluster.apply(
+    networkPolicy('cloud-in', 'cloud', { policyTypes: ['Ingress'], ingress: [{ from: [podsOf('cloud')] }] }),
+    networkPolicy('both-in', 'both', { policyTypes: ['Ingress'] }),
+  );
+  await until('the instance to be kept out', async () => (await page(instance, one)) === undefined, patience);
+  await until('a pod of the node to be kept out', async () => (await pageIn('near', one)) === undefined, patience);
+  assert.equal(await pageIn('two', one), 'one', 'a pod that it names');
+  await until(
+    'a pod to be kept out of the cluster network',
+    async () => (await pageIn('near', await ipOf('both'))) === undefined,
+    patience,
+  );
+  assert.equal(await page(instance, further), 'both', 'net1 of that pod');
+  assert.equal(await field('pod', 'one', '.status.containerStatuses[0].ready'), 'true', "for its node's kubelet");
+
+  await cluster.apply(networkPolicy('cloud-out', 'cloud', { policyTypes: ['Egress'], egress: [{ to: [podsOf('near')] }] }));
+  await until('it to be kept from the other one', async () => (await pageIn('one', await ipOf('two'))) === undefined, patience);
+  assert.equal(await pageIn('one', await ipOf('near')), 'near');
+
+  await cluster.kubectl('delete', 'networkpolicy', 'cloud-in', 'cloud-out', 'both-in');
+  await until('the instance to be let in again', async () => (await page(instance, one)) === 'one', patience);
+  await cluster.kubectl('delete', 'pod', 'both');
 });
 
 test('when ports run out more are made, and those of pods that have ended are given again', { skip }, async () => {
@@ -214,6 +280,105 @@ test('while pods are in a network it stays when its definition goes, and goes wi
     async () => !hasRules.test(await bed.host(1).ask(['ip', 'rule'], { netOnly: true })),
     patience,
   );
+});
+
+const pairsOf = async (node: string): Promise<string[]> => {
+  const ports = await bed.portsBy<Port & { allowed_address_pairs: { ip_address: string }[] }>(`name=${node}`);
+  return ports.flatMap((port) => port.allowed_address_pairs.map((pair) => pair.ip_address)).toSorted();
+};
+/** Of pods that are address pairs. */
+const pairedPorts = (node: string): Promise<Port[]> =>
+  bed.portsBy<Port>(`device_owner=causeway:container&device_id=causeway.${installation}.${node}`);
+const addressesOf = (ports: readonly Port[]): string[] => ports.flatMap((port) => port.fixed_ips.map((ip) => ip.ip_address)).toSorted();
+const pairedPod = (name: string, node: string): PodObject =>
+  podOf(name, {
+    node,
+    labels: { app: 'paired' },
+    annotations: { 'v1.multus-cni.io/default-network': 'default/paired' },
+    container: askedForPage,
+  });
+const eventsOf = (pod: string): Promise<string> =>
+  cluster.kubectl('get', 'events', `--field-selector=involvedObject.name=${pod}`, '--output=jsonpath={.items[*].message}');
+
+async function removeTrunks(): Promise<void> {
+  for (const { id } of await bed.member.get<{ id: string }[]>('neutron', '/v2.0/trunks', 'trunks'))
+    await bed.member.send('neutron', 'DELETE', `/v2.0/trunks/${id}`);
+}
+
+test("without trunks ports are address pairs of the nodes', whose groups say what reaches pods", { skip }, async () => {
+  await removeTrunks();
+  await cluster.apply(definition('paired', { subnets: [subnet], neutron: { network: 'hosts', groups: ['pods'] } }));
+  await until('groups to be refused', async () => /is no parent of a trunk/.test(await problemOf('paired')), patience);
+  await cluster.kubectl('delete', 'net-attach-def', 'paired');
+  await until('its pools to be gone', async () => (await cluster.kubectl('get', 'portpools', '--output=name')) === '', patience);
+
+  await cluster.apply(definition('paired', { subnets: [subnet], neutron: { network: 'hosts' } }));
+  const blocks = (): Promise<string> => cluster.kubectl('get', 'portpools', '--output=jsonpath={.items[*].status.blocks[*].cidr}');
+  await until('both nodes to have ports', async () => (await blocks()).split(' ').length === 2, patience);
+  for (const node of ['node1', 'node2']) {
+    const addresses = addressesOf(await pairedPorts(node));
+    assert.equal(addresses.length, 8);
+    assert.deepEqual(await pairsOf(node), addresses);
+  }
+  const earlier = await calls.calm(patience.timeoutMs);
+  await cluster.apply(pairedPod('pair1', 'node1'), pairedPod('pair2', 'node2'));
+  await ready('pair1', 'pair2');
+  assert.equal(await calls.made(), earlier, 'calls to Neutron of two pods');
+  const [first, second] = [await ipOf('pair1'), await ipOf('pair2')];
+  assert.ok(addressesOf(await pairedPorts('node1')).includes(first));
+  await until('one pod to reach the other', async () => (await pageIn('pair1', second)) === 'pair2', patience);
+
+  assert.equal(await page(instance, first), undefined);
+  const rule = { security_group_id: bed.site.group, direction: 'ingress', protocol: 'tcp', port_range_min: 8080, port_range_max: 8080 };
+  const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-group-rules', {
+    security_group_rule: { ...rule, remote_ip_prefix: subnet },
+  });
+  await until('the instance to reach a pod', async () => (await page(instance, first)) === 'pair1', patience);
+  const neighbours = await instance.ask(['ip', 'neigh', 'show', first], { netOnly: true });
+  assert.match(neighbours, new RegExp(`lladdr ${bed.instances[0]?.port.mac_address}`));
+  await cluster.apply(furtherPod('aside', 'paired'));
+  await ready('aside');
+  await until('the instance to reach net1 of a pod', async () => (await page(instance, await furtherIpOf('aside'))) === 'aside', patience);
+  await cluster.kubectl('delete', 'pod', 'aside');
+  await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${id}`);
+  await until('the group to close', async () => (await page(instance, first)) === undefined, patience);
+});
+
+test('services lead to them and from them, and policies bind them', { skip }, async () => {
+  await cluster.apply(serviceOf('paired', { app: 'paired' }));
+  const [paired, far] = [await field('service', 'paired', '.spec.clusterIP'), await field('service', 'far', '.spec.clusterIP')];
+  assert.equal(await pageIn('pair1', far, 80), 'far');
+  assert.equal(await pageIn('pair1', await ipOf('near')), 'near');
+  const seen = new Set<string | undefined>();
+  await until(
+    'both pods behind the service',
+    async () => seen.add(await pageIn('near', paired, 80)).isSupersetOf(new Set(['pair1', 'pair2'])),
+    patience,
+  );
+  await cluster.apply(networkPolicy('paired-in', 'paired', { policyTypes: ['Ingress'], ingress: [{ from: [podsOf('paired')] }] }));
+  const first = await ipOf('pair1');
+  await until('a pod of the node to be kept out', async () => (await pageIn('near', first)) === undefined, patience);
+  assert.equal(await pageIn('pair2', first), 'pair1', 'a pod that it names');
+  await cluster.kubectl('delete', 'networkpolicy', 'paired-in');
+  await until('it to be let in again', async () => (await pageIn('near', first)) === 'pair1', patience);
+});
+
+test('a node has eight of them, the ninth pod waits and is told why, and nothing of them stays', { skip }, async () => {
+  const names = Array.from({ length: 7 }, (_, index) => `eight${index}`);
+  await cluster.apply(...names.map((name) => pairedPod(name, 'node1')));
+  await ready(...names);
+  await cluster.apply(pairedPod('ninth', 'node1'));
+  await until('it to be told', async () => /No free address in this host's blocks/.test(await eventsOf('ninth')), patience);
+  await cluster.kubectl('delete', 'pod', 'eight0');
+  await ready('ninth');
+  await cluster.kubectl('delete', 'pod', 'ninth', 'pair1', 'pair2', ...names.slice(1));
+  await cluster.kubectl('delete', 'net-attach-def', 'paired');
+  await until('all pools to be gone', async () => (await cluster.kubectl('get', 'portpools', '--output=name')) === '', patience);
+  for (const [index, node] of ['node1', 'node2'].entries()) {
+    await until('ports and pairs to be gone', async () => [...(await pairedPorts(node)), ...(await pairsOf(node))].length === 0, patience);
+    const proxied = (): Promise<string> => bed.host(index + 1).ask(['ip', 'neigh', 'show', 'proxy'], { netOnly: true });
+    await until('the node to answer for nobody', async () => (await proxied()) === '', patience);
+  }
 });
 
 test('of two ports with the address of a node it is that of the instance that the node is said to be', { skip }, async () => {
