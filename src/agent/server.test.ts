@@ -51,6 +51,8 @@ test('loopback tells health and figures, and nothing more', async () => {
     'causeway_agent_runs_total 3',
   ])
     assert.ok(figures.includes(`\n${line}\n`), line);
+  for (const name of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'nodejs_eventloop_lag_p99_seconds'])
+    assert.match(figures, new RegExp(`^causeway_agent_${name} `, 'm'), 'those of the process itself');
   assert.deepEqual(
     [(await loopback.request('/status')).status, (await loopback.request(`/networks/${network.id}/objects`)).status],
     [404, 404],

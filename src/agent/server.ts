@@ -5,7 +5,8 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { Gauge, Registry } from 'prom-client';
+import { figuresWith } from '#api/process-figures.ts';
 import type { Desired } from '#model/desired.ts';
 import { domainName, vxlanLink, vxlanLink6, wireguardLink } from '#model/numbers.ts';
 import type { Network } from '#model/resources.ts';
@@ -40,7 +41,6 @@ export function objectsOf(desired: Desired, network: Network): Readonly<Record<s
 
 function metrics({ status }: ServerOptions): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: 'causeway_agent_' });
   const gauge = (name: string, help: string, read: () => number): void => {
     const metric: Gauge = new Gauge({ name: `causeway_agent_${name}`, help, registers: [registry], collect: () => metric.set(read()) });
   };
@@ -55,11 +55,12 @@ function metrics({ status }: ServerOptions): Registry {
 /** Loopback gets health and metrics; the socket everything. */
 export function createApps(options: ServerOptions): { readonly loopback: Hono; readonly socket: Hono } {
   const registry = metrics(options);
+  const figures = figuresWith(registry, 'causeway_agent_');
   const health = (app: Hono): Hono => {
     // Answering at all is being alive: an agent that waits for its cluster is not made better by a restart.
     app.get('/livez', (context) => context.json({ ok: true }));
     app.get('/healthz', (context) => context.json({ ok: options.status().synced }, options.status().synced ? 200 : 503));
-    app.get('/metrics', async () => new Response(await registry.metrics(), { headers: { 'content-type': registry.contentType } }));
+    app.get('/metrics', async () => new Response(await figures(), { headers: { 'content-type': registry.contentType } }));
     return app;
   };
   const socket = health(new Hono());

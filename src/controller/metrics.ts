@@ -1,5 +1,6 @@
 // What the controller counts of itself, in Prometheus' text format.
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { figuresWith } from '#api/process-figures.ts';
 import type { Hub } from './hub.ts';
 import type { Mirror } from './mirror.ts';
 
@@ -12,7 +13,6 @@ export interface Metrics {
 
 export function createMetrics({ hub, mirror }: { hub: Hub; mirror: Mirror }): Metrics {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: 'causeway_controller_' });
   const registers = [registry];
   const requests = new Histogram({
     name: 'causeway_controller_request_seconds',
@@ -51,7 +51,7 @@ export function createMetrics({ hub, mirror }: { hub: Hub; mirror: Mirror }): Me
   );
   return {
     contentType: registry.contentType,
-    text: () => registry.metrics(),
+    text: figuresWith(registry, 'causeway_controller_'),
     startRequest: () => {
       const begun = performance.now();
       return (method, status) => requests.observe({ method, status }, (performance.now() - begun) / 1000);
