@@ -2,14 +2,14 @@
 // this host knows goes out (endpoints, report). Everything here is wiring; each part says in its own file what it does.
 import type { WatchLine } from '#api/answers.ts';
 import { clockAdvice, skewText, toleratedSkewMs } from '#api/clock.ts';
-import type { Journal } from '#api/local.ts';
+import type { Journal, PlacedLink } from '#api/local.ts';
 import type { Report } from '#api/requests.ts';
 import { type Beyond, plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { endpointLink, unknownInterface } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Host, Service, Snapshot, Underlay } from '#model/resources.ts';
+import type { Host, Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds, Together } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
 import type { Clock, ClusterAddresses } from './address-cluster.ts';
@@ -27,6 +27,7 @@ import { type Outcome, Reconciler } from './reconcile.ts';
 import { NetworksInUse } from './networks-in-use.ts';
 import { News } from './news.ts';
 import { type HostRoutes, lacksPreferred, steadyUnderlay } from './underlay.ts';
+import type { ServiceSource } from './services.ts';
 import { type AgentStatus, reasonText } from './status.ts';
 import { View } from './view.ts';
 
@@ -81,15 +82,10 @@ export interface AgentOptions {
   readonly leakMs?: number | undefined;
   /** After every run of the loop: repairs inside containers and others that go by the plan. */
   readonly applied?: (desired: Desired, outcome: Outcome) => void;
+  /** A container's end as the last of those repairs has left it; undefined where it had to do with none. */
+  readonly left?: (endpoint: string) => PlacedLink | undefined;
   /** Facts are others than before, and what the last plan wanted is in the kernel: name servers. */
   readonly informed?: () => void;
-}
-
-export interface ServiceSource {
-  /** The same array for as long as nothing has changed. */
-  current(): readonly Service[];
-  /** Whether that is all there is, as a listing has said. */
-  isSynced(): boolean;
 }
 
 const bootKey = 'boot';
@@ -189,6 +185,7 @@ export class Agent implements AsyncDisposable {
       cluster: controller,
       loop: this.loop,
       ports: this.#ports,
+      left: options.left,
       now: () => new Date(clock.now()),
       newId,
     });

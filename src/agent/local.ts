@@ -5,7 +5,7 @@ import { contains, familyOf, hostPrefix, type Cidr, type Family, type Ip, type M
 import { mayHaveMore } from '#model/claims.ts';
 import { Fault } from '#model/fault.ts';
 import { familiesOf } from '#model/desired.ts';
-import { domainName, endpointLink, endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
+import { endpointMac, endpointPeerLink, gatewayOf, mostGateways } from '#model/numbers.ts';
 import { checkMtu } from '#drivers/mtu.ts';
 import type { Endpoint, LocalEndpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 import { inspectAttachment } from '#kernel/attachment.ts';
@@ -18,7 +18,7 @@ import type { Endpoints } from './endpoints.ts';
 import { clashes, type HostPort, type HostPorts } from './host-ports.ts';
 import type { Loop } from './loop.ts';
 import { PortGroups } from './port-groups.ts';
-import type { Outcome } from './reconcile.ts';
+import { refusalOf } from './refusal.ts';
 import type { View } from './view.ts';
 
 /** What this needs of the address book (address-book.ts). */
@@ -53,6 +53,8 @@ export interface LocalOptions {
   readonly loop: Loop;
   /** The host's ports, as other programs see them. */
   readonly ports: Pick<HostPorts, 'isFree' | 'take' | 'keep'>;
+  /** A container's end as the last run of the loop has left it, where it had to do with it. */
+  readonly left?: ((id: string) => PlacedLink | undefined) | undefined;
   readonly now: () => Date;
   /** A name that nobody else has. */
   readonly newId: () => string;
@@ -254,28 +256,20 @@ export class HostAgent implements LocalAgent {
     // What the address book and attach() wrote is durable by now; the namespace itself ends with the power.
     if (!isPlaced) this.journal.soon(() => endpoints.put({ ...outside(local), sandbox, order, ...place }));
     const outcome = await loop.runTogether();
-    const refused = outcome?.failing.find((failure) => concerns(failure, local.endpoint, network));
-    if (outcome === undefined || refused !== undefined) {
+    const end = this.#options.left?.(id);
+    const fault = refusalOf(outcome, local.endpoint, network);
+    if (fault !== undefined) {
       if (endpoints.get(id) !== undefined) endpoints.put(outside(local));
       // What the kernel did take of it goes before anybody is told.
       await loop.runTogether();
-      throw new Fault(
-        refused === undefined ? 'unavailable' : 'kernel',
-        `Cannot put endpoint ${id.slice(0, 12)} of network ${network.name} into the kernel`,
-        {
-          hint:
-            refused === undefined
-              ? 'This host has not yet been told about itself by a controller; see causeway status'
-              : 'See causeway status for what the kernel refuses',
-          cause: refused?.fault,
-        },
-      );
+      throw fault;
     }
     const families = familiesOf(local.endpoint.addresses);
     return {
       link: endpointPeerLink(id),
       gateways: Object.fromEntries(families.map((family) => [family, gatewayOf(family, order)])),
       routes: families.map((family) => ({ destination: hostPrefix(gatewayOf(family, order)) })),
+      ...(end === undefined ? {} : { end }),
     };
   }
 
@@ -469,17 +463,6 @@ const limits = ({ bandwidth }: Pick<LocalEndpoint, 'bandwidth'>): Pick<LocalEndp
 
 /** The endpoint in no container. */
 const outside = (local: LocalEndpoint): LocalEndpoint => ({ endpoint: local.endpoint, slot: local.slot, ...limits(local) });
-
-/** Whether what the kernel refuses is what an endpoint needs: the rules of host and domain, its link, routes and elements. */
-function concerns({ kind, what }: Outcome['failing'][number], { id, addresses }: Endpoint, { choices, id: network }: Network): boolean {
-  const netns = choices.domain === 'own' ? domainName(network) : '';
-  // Without its short cut an endpoint is slower, and nothing else.
-  if (kind === 'fast') return false;
-  if (kind === 'netns') return what === netns;
-  if (kind === 'table') return what.startsWith(`${netns} `) || what.startsWith(' ');
-  if (kind === 'route') return addresses.some((ip) => what === `${netns} ${hostPrefix(ip)}`);
-  return what.includes(endpointLink(id).slice(3));
-}
 
 /** The same request again: the same answer. The same id with other addresses is somebody else's mistake. */
 function again({ endpoint }: LocalEndpoint, request: AttachRequest): Endpoint {

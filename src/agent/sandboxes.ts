@@ -1,7 +1,7 @@
 // The containers' ends. The engine moves the link into the container and sets it up; the agent then notes what it is called
-// there, so that a pair that somebody deletes can be made again in place, and brings MTU changes to running containers. A
-// pair that was made again may have been left half done by a process that was killed, so each end is looked at once after
-// every start.
+// there, so that a pair that somebody deletes can be made again in place, and brings MTU changes to running containers. Where
+// no engine does so (CNI), the link is made inside already and the agent gives it its addresses. Either may have been left half
+// done by a process that was killed, so each end is looked at once after every start.
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Attachment, type Desired, familiesOf, type VethLink } from '#model/desired.ts';
@@ -35,6 +35,8 @@ export class Sandboxes implements Disposable {
   readonly #looking = new Map<string, NodeJS.Timeout>();
   /** MTU that a container's end was last known to have. */
   readonly #mtu = new Map<string, number>();
+  /** Ends as the last run of the loop left them. */
+  readonly #left = new Map<string, FoundAttachment>();
 
   constructor(options: SandboxesOptions) {
     this.#options = options;
@@ -42,6 +44,7 @@ export class Sandboxes implements Disposable {
 
   /** After every run of the loop. `remade`: pairs that were made again with their far end inside a container. */
   applied(desired: Desired, remade: readonly Desired['link'][number][]): void {
+    this.#left.clear();
     const links = new Map(desired.link.map((link) => [link.name, link]));
     const here = new Set<string>();
     for (const local of this.#options.endpoints.all()) {
@@ -50,11 +53,16 @@ export class Sandboxes implements Disposable {
       here.add(local.endpoint.id);
       if (local.ifname === undefined) this.#look(local.endpoint.id, 0);
       else if (remade.includes(link)) this.#repair(local, link, 'whole');
-      else if (!this.#mtu.has(local.endpoint.id)) this.#check(local, link);
+      else if (!this.#mtu.has(local.endpoint.id)) this.#repair(local, link, 'first');
       else if (this.#mtu.get(local.endpoint.id) !== link.mtu) this.#repair(local, link, 'mtu');
       this.#mtu.set(local.endpoint.id, link.mtu);
     }
     for (const id of this.#mtu.keys()) if (!here.has(id)) this.#mtu.delete(id);
+  }
+
+  /** The container's end as the last run of the loop has left it; undefined when that run had nothing to do inside. */
+  left(id: string): FoundAttachment | undefined {
+    return this.#left.get(id);
   }
 
   [Symbol.dispose](): void {
@@ -101,31 +109,17 @@ export class Sandboxes implements Disposable {
     this.#options.log({ endpoint: endpoint.id }, "sent the container's name questions to the gateway");
   }
 
-  /** What lies inside is not watched, and a user may have changed it: an end that has its addresses is left alone. */
-  #check(local: LocalEndpoint, link: VethLink): void {
-    const { endpoint, sandbox = '' } = local;
-    try {
-      const found = inspectAttachment(sandbox, endpoint.mac);
-      const hasAddress = endpoint.addresses.some((ip) => found?.addresses.some((address) => address.startsWith(`${ip}/`)));
-      if (!hasAddress) this.#repair(local, link, 'whole');
-      else if (found?.mtu !== link.mtu) this.#repair(local, link, 'mtu');
-    } catch (error) {
-      if (!isFault(error, 'kernel')) throw error;
-      this.#failed(local, error, 'cannot look into the container');
-    }
-  }
-
   #failed({ endpoint, sandbox = '' }: LocalEndpoint, error: Fault, message: string): void {
     // Where the engine keeps its namespaces is not there before it has started.
     if (existsSync(dirname(sandbox)) && !existsSync(sandbox)) this.#options.gone(endpoint.id);
     else this.#options.log({ endpoint: endpoint.id, error: error.message }, message);
   }
 
-  #repair(local: LocalEndpoint, link: VethLink, what: 'whole' | 'mtu'): void {
-    const { log } = this.#options;
+  /** `first`: what lies inside is not watched, and a user may have changed it, so an end that has its addresses is left alone. */
+  #repair(local: LocalEndpoint, link: VethLink, what: 'whole' | 'first' | 'mtu'): void {
     const { endpoint, sandbox = '', ifname } = local;
     const gateways = familiesOf(endpoint.addresses).map((family) => gatewayOf(family, local.order ?? 1));
-    const whole = what === 'whole';
+    const whole = what !== 'mtu';
     const attachment: Attachment = {
       netns: sandbox,
       mac: endpoint.mac,
@@ -135,15 +129,16 @@ export class Sandboxes implements Disposable {
       host: { netns: link.netns, name: link.name },
     };
     try {
-      const { leadsOut } = repairAttachment(attachment, {
+      const { written, isSpared, leadsOut, end } = repairAttachment(attachment, {
         link: this.#options.link,
         alias: link.alias,
         ...(ifname === undefined ? {} : { name: ifname }),
         routes: whole ? this.#routes(endpoint.network, gateways) : [],
+        isSparing: what === 'first',
       });
-      const found = whole && !leadsOut ? inspectAttachment(sandbox, endpoint.mac) : undefined;
-      if (found !== undefined) this.#redirect(local, found);
-      log({ endpoint: endpoint.id, what }, "repaired a container's end");
+      this.#left.set(endpoint.id, end);
+      if (whole && !isSpared && !leadsOut) this.#redirect(local, end);
+      if (written) this.#options.log({ endpoint: endpoint.id, what }, said[what]);
     } catch (error) {
       if (!isFault(error)) throw error;
       this.#failed(local, error, "cannot repair a container's end");
@@ -172,6 +167,12 @@ export class Sandboxes implements Disposable {
     return [...gateways.map((gateway) => ({ destination: hostPrefix(gateway) })), ...ranges];
   }
 }
+
+const said = {
+  first: "gave a container's end what it lacked",
+  whole: "repaired a container's end",
+  mtu: "brought a container's end its MTU",
+} as const;
 
 const placeOf = ({ present, name }: Network): string => `${present === 'always' ? 0 : 1} ${name}`;
 

@@ -106,6 +106,8 @@ export interface JoinAnswer {
   readonly link: string;
   readonly gateways: Readonly<Partial<Record<Family, Ip>>>;
   readonly routes: readonly { readonly destination: Cidr; readonly via?: Ip }[];
+  /** The container's end, where this join has set it up and so knows it. */
+  readonly end?: PlacedLink;
 }
 
 /** The container's end of an endpoint's link, as it is. */

@@ -285,6 +285,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       keys: { talkKey: moves.talkKey, ...(publicKey === undefined ? {} : { wireguard: { publicKey } }) },
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
       informed: () => names.update(agent.facts, namedNetworks(agent)),
+      left: (endpoint) => sandboxes.current?.left(endpoint),
       applied: (desired, outcome) => {
         if (outcome.changed > 0) memory.busy();
         sandboxes.current?.applied(desired, outcome.remadeLinks);

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { AddressChoice, AddressChooser, AttachRequest, LocalAgent, PlacedLink } from '#api/local.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { contains, type Ip, ipAdd, ipToBigint } from '#model/ip.ts';
+import { cidrLength, contains, familyOf, type Ip, ipAdd, ipToBigint } from '#model/ip.ts';
 import { endpointLink, gatewayMac } from '#model/numbers.ts';
 import { exhaustedOf } from '#model/ranges.ts';
 import type { Endpoint, Network } from '#model/resources.ts';
@@ -61,7 +61,7 @@ export class Attachments {
       const asking = { network: network.id, id, owner, name, addresses, ...asked(wanted, args) };
       const endpoint = await this.#agent.attach({ ...asking, durable: 'later' });
       // The kernel is written to while the disk is.
-      const placed = this.#agent.join(id, netns, attachment.ifname).then(() => this.#complete(endpoint, attachment.ifname));
+      const placed = this.#agent.join(id, netns, attachment.ifname).then(({ end }) => this.#complete(endpoint, attachment.ifname, end));
       const [link] = await Promise.all([placed, this.#agent.journal.durable()]);
       if (wanted.aliases.length > 0) await this.#agent.rename(id, owner, [name, ...wanted.aliases]);
       const own = resultOf(endpoint, link, netns);
@@ -140,9 +140,9 @@ export class Attachments {
     throw new Fault('invalid', `${ip} is not in network ${network.name} (${ranges})`, { field: 'addresses' });
   }
 
-  /** The container's end, once it is known to be whole. */
-  async #complete(endpoint: Endpoint, ifname: string): Promise<PlacedLink> {
-    const link = await this.#agent.inspect(endpoint.id);
+  /** The container's end, once it is known to be whole. Without `known` it is looked at. */
+  async #complete(endpoint: Endpoint, ifname: string, known?: PlacedLink): Promise<PlacedLink> {
+    const link = known ?? (await this.#agent.inspect(endpoint.id));
     if (link === undefined || link.name !== ifname) throw new Fault('kernel', `The container has no link ${ifname} of ours`);
     const lacking = endpoint.addresses.find((ip) => !link.addresses.some((address) => address.startsWith(`${ip}/`)));
     if (lacking !== undefined) throw new Fault('kernel', `${ifname} lacks its address ${lacking}`);
@@ -257,7 +257,13 @@ function resultOf(endpoint: Endpoint, link: PlacedLink, sandbox: string): Result
       const gateway = gatewayFor(ip);
       return address === undefined ? [] : [{ address, ...(gateway === undefined ? {} : { gateway }), interface: 1 }];
     }),
-    routes: link.routes.flatMap(({ destination, via }) => (via === undefined ? [] : [{ dst: destination, gw: via }])),
+    routes: link.routes
+      .toSorted(byDestination)
+      .flatMap(({ destination, via }) => (via === undefined ? [] : [{ dst: destination, gw: via }])),
     dns: {},
   };
 }
+
+/** A repeated ADD answers the same, whatever order the kernel lists routes in. */
+const byDestination = ({ destination: a }: PlacedLink['routes'][number], { destination: b }: PlacedLink['routes'][number]): number =>
+  familyOf(a) - familyOf(b) || cidrLength(a) - cidrLength(b) || (a < b ? -1 : 1);

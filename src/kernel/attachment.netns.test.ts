@@ -8,7 +8,7 @@ import { mustBeIsolated } from '#test/isolated.ts';
 import type { Attachment } from '#model/desired.ts';
 import { isFault } from '#model/fault.ts';
 import { hostPrefix, parseIp, parseMac } from '#model/ip.ts';
-import { inspectAttachment, repairAttachment } from './attachment.ts';
+import { type FoundAttachment, inspectAttachment, repairAttachment } from './attachment.ts';
 import { createKinds } from './kinds.ts';
 import { createNetns, removeNetns } from './netns.ts';
 
@@ -42,23 +42,25 @@ const whole = {
   routes: ['0.0.0.0/0 169.254.1.1', '169.254.1.1/32', '::/0 fe80::1'],
 };
 const isOfTheKernel = (text: string): boolean => text.startsWith('fe80:') || text.startsWith('fd00:');
-function found() {
-  const state = inspectAttachment(sandbox, attachment.mac);
-  assert.ok(state !== undefined);
-  return {
-    addresses: state.addresses.filter((address) => !address.startsWith('fe80:')),
-    defaults: state.defaults,
-    routes: state.routes.map(({ destination, via }) => `${destination} ${via ?? ''}`.trim()).filter((text) => !isOfTheKernel(text)),
-  };
-}
+const asFound = ({ addresses, defaults, routes }: FoundAttachment): typeof whole => ({
+  addresses: addresses.filter((address) => !address.startsWith('fe80:')).toSorted(),
+  defaults: defaults.toSorted(),
+  routes: routes
+    .map(({ destination, via }) => `${destination} ${via ?? ''}`.trim())
+    .filter((text) => !isOfTheKernel(text))
+    .toSorted(),
+});
+const found = (): typeof whole => asFound(inspectAttachment(sandbox, attachment.mac) ?? assert.fail());
 
 test('a lost end is made again, whole, and needs nothing more', () => {
   assert.equal(inspectAttachment(sandbox, attachment.mac), undefined);
-  assert.equal(repairAttachment(attachment, options).written, true);
+  const { written, leadsOut, end } = repairAttachment(attachment, options);
+  assert.deepEqual([written, leadsOut], [true, true]);
   assert.deepEqual(found(), whole);
+  assert.deepEqual(asFound(end), whole, 'what is answered is what is there');
   assert.equal(repairAttachment(attachment, options).written, false);
-  const [end] = kinds.link.list('cw-a');
-  assert.equal(end?.alias, 'causeway test');
+  const [ours] = kinds.link.list('cw-a');
+  assert.equal(ours?.alias, 'causeway test');
 });
 
 test('what somebody took away inside comes back', () => {
@@ -69,8 +71,10 @@ test('what somebody took away inside comes back', () => {
     ['link', 'set', 'eth0', 'down'],
   ]) {
     inside(...loss);
-    assert.equal(repairAttachment(attachment, options).written, true, loss.join(' '));
+    const { written, end } = repairAttachment(attachment, options);
+    assert.equal(written, true, loss.join(' '));
     assert.deepEqual(found(), whole);
+    assert.deepEqual(asFound(end), whole);
   }
 });
 
@@ -79,6 +83,23 @@ test('a renamed link is recognised, and the MTU follows', () => {
   assert.equal(repairAttachment({ ...attachment, mtu: 1380 }, options).written, true);
   const state = inspectAttachment(sandbox, attachment.mac);
   assert.deepEqual([state?.name, state?.mtu], ['lan7', 1380]);
+});
+
+test('an end that has one of its addresses is spared all but the MTU', () => {
+  for (const loss of [
+    ['addr', 'del', 'fd00::5/128'],
+    ['route', 'del', 'default'],
+  ])
+    inside(...loss, 'dev', 'lan7');
+  const sparing = { ...options, isSparing: true };
+  const { written, isSpared, leadsOut, end } = repairAttachment(attachment, sparing);
+  assert.deepEqual([written, isSpared, leadsOut, end.mtu], [true, true, false, attachment.mtu]);
+  const left = { addresses: ['10.0.0.5/32'], defaults: ['::/0'], routes: whole.routes.slice(1) };
+  assert.deepEqual([found(), asFound(end)], [left, left]);
+  assert.equal(repairAttachment(attachment, sparing).written, false);
+  inside('addr', 'del', '10.0.0.5/32', 'dev', 'lan7');
+  assert.equal(repairAttachment(attachment, sparing).isSpared, false);
+  assert.deepEqual(found(), whole);
 });
 
 test('a default route over another network stays', () => {

@@ -5,7 +5,7 @@
 // namespace of a dead container alive.
 import { Fault } from '#model/fault.ts';
 import { type Attachment, familiesOf, type Link, type VethLink } from '#model/desired.ts';
-import { type Cidr, everything, familyOf, hostPrefix, type Ip, type Mac } from '#model/ip.ts';
+import { type Cidr, cidrBase, everything, familyOf, hostPrefix, type Ip, type Mac } from '#model/ip.ts';
 import { gatewayMac, routeProtocol } from '#model/numbers.ts';
 import { encodeAddr } from './addr.ts';
 import { dumpLinks } from './batch.ts';
@@ -36,13 +36,19 @@ export interface RepairOptions {
   readonly name?: string;
   /** Routes that Docker was given at Join beside the default one. */
   readonly routes?: readonly { readonly destination: Cidr; readonly via?: Ip }[];
+  /** An end that has one of its addresses is given its MTU and nothing else: somebody inside may have changed the rest. */
+  readonly isSparing?: boolean;
 }
 
 export interface Repaired {
   /** Whether anything had to be written. */
   readonly written: boolean;
+  /** Whether nothing but the MTU was looked at (RepairOptions.isSparing). */
+  readonly isSpared: boolean;
   /** Whether the container had no default route and has been given one over this link. */
   readonly leadsOut: boolean;
+  /** As it is now: as it was found, with all that was written, every bit of which the kernel has taken. */
+  readonly end: FoundAttachment;
 }
 
 interface Found extends FoundAttachment {
@@ -80,62 +86,107 @@ export function inspectAttachment(path: string, mac: Mac): FoundAttachment | und
   return find(socket, mac);
 }
 
-/** What the container's end lacks: requests that put it right, in order. Empty when it is as it must be. */
-function lacking(found: Found, attachment: Attachment, routes: NonNullable<RepairOptions['routes']>): Request[] {
-  const { index, name } = found;
-  const where = `in ${attachment.netns}`;
+type Way = FoundAttachment['routes'][number];
+
+/** What the container's end lacks. */
+interface Lack {
+  readonly isLinkOff: boolean;
+  readonly addresses: readonly Cidr[];
+  readonly routes: readonly Way[];
+}
+
+function lackOf(found: Found, attachment: Attachment, routes: readonly Way[]): Lack {
+  const has = (destination: Cidr): boolean => found.routes.some((existing) => existing.destination === destination);
+  const ways = familiesOf(attachment.addresses).flatMap((family): Way[] => {
+    const gateway = attachment.gateways.find((ip) => familyOf(ip) === family);
+    if (gateway === undefined) return [];
+    return [
+      // An IPv6 link-local gateway needs no route of its own.
+      ...(family === 4 && !has(hostPrefix(gateway)) ? [{ destination: hostPrefix(gateway) }] : []),
+      // With several networks the default route is over the one that Docker chose.
+      ...(found.defaults.includes(everything[family]) ? [] : [{ destination: everything[family], via: gateway }]),
+    ];
+  });
+  const others = routes.filter(({ destination }) => !has(destination) && !ways.some((way) => way.destination === destination));
+  return {
+    isLinkOff: found.mtu !== attachment.mtu || !found.up,
+    addresses: attachment.addresses.filter((wanted) => !found.addresses.includes(wanted)),
+    routes: [...ways, ...others],
+  };
+}
+
+/** Requests that put it right, in order. Empty when it is as it must be. */
+function requestsFor(lack: Lack, { index, name }: Found, { mtu, netns }: Attachment): Request[] {
   const requests: Request[] = [];
-  if (found.mtu !== attachment.mtu || !found.up) {
-    const body = encodeLink({ index, mtu: attachment.mtu, up: true });
-    requests.push({ type: RTM_SETLINK, body, action: `set link ${name} mtu ${attachment.mtu} up ${where}` });
+  if (lack.isLinkOff) {
+    requests.push({
+      type: RTM_SETLINK,
+      body: encodeLink({ index, mtu, up: true }),
+      action: `set link ${name} mtu ${mtu} up in ${netns}`,
+    });
   }
-  for (const address of attachment.addresses.filter((wanted) => !found.addresses.includes(wanted))) {
-    const action = `add address ${address} dev ${name} ${where}`;
+  for (const address of lack.addresses) {
+    const action = `add address ${address} dev ${name} in ${netns}`;
     requests.push({ type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeAddr(address, index), action });
   }
-  const route = (destination: Cidr, via?: Ip): Request => {
+  for (const { destination, via } of lack.routes) {
     const body = encodeRoute({ destination, via, index, protocol: routeProtocol, type: RTN_UNICAST, onlink: via !== undefined });
-    const action = `add route ${destination}${via === undefined ? '' : ` via ${via}`} dev ${name} ${where}`;
-    return { type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body, action };
-  };
-  const has = (destination: Cidr): boolean => found.routes.some((existing) => existing.destination === destination);
-  for (const family of familiesOf(attachment.addresses)) {
-    const gateway = attachment.gateways.find((ip) => familyOf(ip) === family);
-    if (gateway === undefined) continue;
-    // An IPv6 link-local gateway needs no route of its own.
-    if (family === 4 && !has(hostPrefix(gateway))) requests.push(route(hostPrefix(gateway)));
-    // With several networks the default route is over the one that Docker chose.
-    if (!found.defaults.includes(everything[family])) requests.push(route(everything[family], gateway));
+    const action = `add route ${destination}${via === undefined ? '' : ` via ${via}`} dev ${name} in ${netns}`;
+    requests.push({ type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body, action });
   }
-  for (const { destination, via } of routes) if (!has(destination)) requests.push(route(destination, via));
   return requests;
 }
 
+/** The end with what it lacked. */
+const mended = ({ name, addresses, routes, defaults }: Found, { mtu }: Attachment, lack: Lack): FoundAttachment => ({
+  name,
+  mtu,
+  up: true,
+  addresses: [...addresses, ...lack.addresses],
+  routes: [...routes, ...lack.routes],
+  defaults: [
+    ...defaults,
+    ...lack.routes.map(({ destination }) => destination).filter((destination) => destination === everything[familyOf(destination)]),
+  ],
+});
+
 /**
- * Makes the container's end as `attachment` says. A pair that is gone is made again, its far end directly inside. Faults: `kernel` (ENOENT when the container's namespace is gone), `not-found` when our
- * end exists but its far end is neither in the container nor has its MAC.
+ * Makes the container's end as `attachment` says. A pair that is gone is made again, its far end directly inside. Faults: `kernel`
+ * (ENOENT when the container's namespace is gone), `not-found` when our end exists but its far end is neither in the container nor
+ * has its MAC.
  */
-export function repairAttachment(attachment: Attachment, options: RepairOptions): Repaired {
-  using socket = inNetns(attachment.netns, () => new NetlinkSocket());
-  const { mac, mtu, host } = attachment;
+export function repairAttachment(wanted: Attachment, options: RepairOptions): Repaired {
+  using socket = inNetns(wanted.netns, () => new NetlinkSocket());
+  const { mac, mtu, host } = wanted;
   const before = find(socket, mac);
   if (before === undefined) {
     const name = options.name ?? 'eth0';
-    const peer = { netns: attachment.netns, name, mac, mtu, up: true };
+    const peer = { netns: wanted.netns, name, mac, mtu, up: true };
     const link: VethLink = { type: 'veth', netns: host.netns, name: host.name, mtu, mac: gatewayMac, alias: options.alias, peer };
     const [failure] = options.link.add([link]);
     if (failure !== undefined) throw failure.fault;
   }
   const found = before ?? find(socket, mac);
   if (found === undefined) {
-    throw new Fault('not-found', `No link with MAC ${mac} in ${attachment.netns}, but ${host.name} exists`, {
+    throw new Fault('not-found', `No link with MAC ${mac} in ${wanted.netns}, but ${host.name} exists`, {
       hint: `Remove it with: ip${host.netns === '' ? '' : ` -n ${host.netns}`} link del ${host.name}`,
     });
   }
-  const requests = lacking(found, attachment, options.routes ?? []);
+  const isSpared = options.isSparing === true && wanted.addresses.some((address) => found.addresses.some(sharesIp(address)));
+  const attachment = isSpared ? { ...wanted, addresses: [], gateways: [] } : wanted;
+  const lack = lackOf(found, attachment, isSpared ? [] : (options.routes ?? []));
+  const requests = requestsFor(lack, found, attachment);
   for (const { fault } of socket.batch(requests)) if (fault !== undefined) throw fault;
   return {
     written: before === undefined || requests.length > 0,
+    isSpared,
     leadsOut: attachment.gateways.some((ip) => !found.defaults.includes(everything[familyOf(ip)])),
+    end: mended(found, attachment, lack),
   };
 }
+
+/** Whatever the lengths of the prefixes. */
+const sharesIp =
+  (address: Cidr) =>
+  (other: Cidr): boolean =>
+    cidrBase(other) === cidrBase(address);

@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import type { Journal } from '#api/local.ts';
 import { protocol } from '#api/schemas.ts';
-import type { ServiceSource } from '#agent/agent.ts';
+import type { ServiceSource } from '#agent/services.ts';
 import { type Cidr, contains } from '#model/ip.ts';
 import type { Service } from '#model/resources.ts';
 import { addressPools, type AddressPool, poolOf, readPool, usablePools } from './address-pools.ts';
