@@ -103,6 +103,21 @@ test('who asks for a run at the same time gets the same one, with what all of th
   assert.equal(loop.runs, runs);
 });
 
+test('a kick while others wait for a run is a part of that run', async (t) => {
+  const { loop, state, kinds, tick } = bed(t);
+  const together = loop.runTogether();
+  state.desired = two;
+  loop.kick();
+  tick(1000);
+  assert.equal(loop.runs, 0, 'it makes none of its own before');
+  await together;
+  tick(1000);
+  assert.deepEqual([loop.runs, domains(kinds)], [1, ['cw-two']], 'nor one afterwards');
+  loop.kick();
+  tick(5);
+  assert.equal(loop.runs, 2);
+});
+
 test('a run on demand does what a kick asked for', (t) => {
   const { loop, state, tick } = bed(t);
   loop.kick();

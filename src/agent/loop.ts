@@ -77,6 +77,8 @@ export class Loop implements Disposable {
 
   /** Facts have changed: run soon. Many kicks make one run. */
   kick(): void {
+    // The run that others wait for already comes at once, and plans from what is known by then.
+    if (this.#together !== undefined) return;
     if (this.#resting === undefined) this.#pending ??= setTimeout(() => this.#runKicked(), coalesceMs);
     else this.#isDue = true;
   }

@@ -8,6 +8,7 @@ import { closeSync, type FSWatcher, watch } from 'node:fs';
 import type { KindName, Netns } from '#model/desired.ts';
 import {
   errnoName,
+  ignoringSignal,
   netlinkPort,
   openNetlinkSocket,
   openPoll,
@@ -155,7 +156,7 @@ export class Events implements Disposable {
   /**
    * Runs our own writes: what the kernel tells about them, also what it did by itself in consequence, is no drift. What a
    * foreign process changed at the same time still is, where the message names its sender, or of nft's transactions there were
-   * more than ours.
+   * more than ours. All of it is read at the end: each message would raise a signal, and run its handler for nothing.
    */
   quiet<T>(fn: () => T): T {
     if (this.#quiet > 0) return fn();
@@ -163,7 +164,7 @@ export class Events implements Disposable {
     const [heard, own] = [this.#transactions, ownChanges()];
     this.#quiet++;
     try {
-      return fn();
+      return ignoringSignal(signal, fn);
     } finally {
       this.#quiet--;
       this.#drainAll('quiet');

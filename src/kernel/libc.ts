@@ -35,6 +35,7 @@ const c = {
   recv: program.func('long recv(int, _Out_ void *, size_t, int)'),
   send: program.func('long send(int, const void *, size_t, int)'),
   fcntl: program.func('int fcntl(int, int, long)'),
+  sigaction: program.func('int sigaction(int, const void *, _Out_ void *)'),
   epollCreate: program.func('int epoll_create1(int)'),
   epollControl: program.func('int epoll_ctl(int, int, int, const void *)'),
   epollWait: program.func('int epoll_wait(int, _Out_ void *, int, int)'),
@@ -189,6 +190,22 @@ export function raiseSignal(fd: number, signal: NodeJS.Signals): void {
   checked(c.fcntl(fd, F_SETOWN, process.pid), 'claim the signals of a socket');
   checked(c.fcntl(fd, F_SETSIG, constants.signals[signal]), 'choose the signal of a socket');
   checked(c.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK), 'make a socket raise signals');
+}
+
+// struct sigaction, which begins with the handler in every libc, and is no longer than this.
+const actionBytes = 256;
+const ignored = Buffer.alloc(actionBytes);
+ignored.writeUInt32LE(1, 0); // SIG_IGN
+
+/** While `fn` runs the kernel throws that signal away, as if nobody waited for it; afterwards it does what it did before (sigaction(2)). */
+export function ignoringSignal<T>(signal: NodeJS.Signals, fn: () => T): T {
+  const before = Buffer.alloc(actionBytes);
+  checked(c.sigaction(constants.signals[signal], ignored, before), `ignore ${signal}`);
+  try {
+    return fn();
+  } finally {
+    checked(c.sigaction(constants.signals[signal], before, Buffer.alloc(actionBytes)), `hear ${signal}`);
+  }
 }
 
 /** An epoll instance (epoll(7)); the caller closes it. */
