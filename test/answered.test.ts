@@ -6,7 +6,8 @@ const printed = (numbers: readonly number[]): string =>
   numbers.map((number) => `10.1.0.2 : [${number}], 64 bytes, 0.018 ms (0.018 avg, 0% loss)\n`).join('');
 
 test('numbers that are missing among the answers are lost, in whatever order they come', () => {
-  assert.deepEqual(countedIn(printed([0, 1, 3, 2, 5])), { sent: 6, lost: 1 });
-  assert.deepEqual(countedIn('10.1.0.2 : [0], timed out (NaN avg, 100% loss)\n'), { sent: 0, lost: 0 });
-  assert.deepEqual(countedIn(''), { sent: 0, lost: 0 });
+  assert.deepEqual(countedIn(printed([0, 1, 3, 2, 5])), { sent: 6, lost: 1, inRow: 1 });
+  assert.deepEqual(countedIn(printed([2, 9, 6, 4])), { sent: 10, lost: 6, inRow: 2 });
+  assert.deepEqual(countedIn('10.1.0.2 : [0], timed out (NaN avg, 100% loss)\n'), { sent: 0, lost: 0, inRow: 0 });
+  assert.deepEqual(countedIn(''), { sent: 0, lost: 0, inRow: 0 });
 });

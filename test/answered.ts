@@ -4,6 +4,8 @@ export interface Counted {
   /** Up to the last one that was answered. */
   readonly sent: number;
   readonly lost: number;
+  /** The most of those that followed each other. */
+  readonly inRow: number;
 }
 
 /** Until it is told to stop. */
@@ -12,7 +14,8 @@ export const everyMillisecond = (to: string): string[] => ['fping', '-l', '-p', 
 /** Packets are numbered from 0; answers may come out of order. */
 export function countedIn(printed: string): Counted {
   const answered = new Set(Array.from(printed.matchAll(/\[(\d+)\], \d+ bytes/g), ([, number]) => Number(number)));
-  let sent = 0;
-  for (const number of answered) sent = Math.max(sent, number + 1);
-  return { sent, lost: sent - answered.size };
+  const numbers = [...answered].toSorted((a, b) => a - b);
+  const sent = (numbers.at(-1) ?? -1) + 1;
+  const inRow = numbers.reduce((most, number, index) => Math.max(most, number - (numbers[index - 1] ?? -1) - 1), 0);
+  return { sent, lost: sent - answered.size, inRow };
 }

@@ -16,6 +16,7 @@ import { domainName, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
 import type { LocalEndpoint } from '#model/resources.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { bindUdpInNetns, createNetns, inNetns, removeNetns } from '#kernel/netns.ts';
+import { type After, later } from '#kernel/wireguard-handshakes.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 
 const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
@@ -150,7 +151,9 @@ export class NetnsHost extends Place {
     super(path);
     this.#directory = directory;
     this.birdDirectory = `${directory}-bird`;
-    const wireguard = privateKey === undefined ? {} : { wireguard: { directory: `${directory}-wireguard`, privateKey } };
+    // What is looked at later is looked at from here too.
+    const after: After = (ms, fn) => later(ms, () => inNetns(path, fn));
+    const wireguard = privateKey === undefined ? {} : { wireguard: { directory: `${directory}-wireguard`, privateKey, after } };
     this.kinds = createKinds({ netnsDirectory: directory, birdDirectory: this.birdDirectory, ...wireguard });
     this.#reconciler = new Reconciler(this.kinds);
   }

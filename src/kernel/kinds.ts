@@ -19,13 +19,14 @@ import { createShaperKind } from './shaper.ts';
 import { Sockets } from './sockets.ts';
 import { createSysctlKind } from './sysctl.ts';
 import { createTrunkKind } from './trunk.ts';
-import { createWireguardKind, openWireguard } from './wireguard.ts';
+import { createWireguardKind, openWireguard, type WireguardKind } from './wireguard.ts';
+import type { After } from './wireguard-handshakes.ts';
 
 export interface KindsOptions {
   /** Where named namespaces are; default /run/netns. */
   readonly netnsDirectory?: string;
   /** The host's private key (base64) and where wireguard-go's sockets go; absent: wireguard is refused as `unsupported`. */
-  readonly wireguard?: { readonly directory: string; readonly privateKey: string };
+  readonly wireguard?: { readonly directory: string; readonly privateKey: string; readonly after?: After };
   /** Where the BGP speaker's files go; absent: it is refused as `unsupported`. */
   readonly birdDirectory?: string;
   /** Called when somebody else may have changed something of ours; absent: nothing is watched. */
@@ -40,13 +41,14 @@ export interface RealKinds extends Kinds, Required<Together>, Disposable {
   readonly sockets: Sockets;
 }
 
-const noWireguard: Kinds['wireguard'] = {
+const noWireguard: WireguardKind = {
   name: 'wireguard',
   key: ({ netns, link }) => `${netns} ${link}`,
   same: () => false,
   list: () => [],
   add: (items) => items.map((item) => ({ item, fault: withoutWireguard(item.link) })),
   remove: () => [],
+  [Symbol.dispose]: () => undefined,
 };
 
 /** With it links get other numbers. */
@@ -103,6 +105,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
 
   const { wireguard } = options;
   const backend = wireguard === undefined ? undefined : openWireguard(sockets, wireguard.directory);
+  const ciphers = wireguard === undefined || backend === undefined ? noWireguard : createWireguardKind({ ...wireguard, backend });
   const bird = createBirdKind({
     sockets,
     directory: options.birdDirectory ?? '/nonexistent',
@@ -126,9 +129,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     },
     sysctl: watched(createSysctlKind(sockets, count), false),
     link: watched(numbered(createLinkKind(sockets, backend?.devices))),
-    wireguard: watched(
-      wireguard === undefined || backend === undefined ? noWireguard : createWireguardKind({ backend, privateKey: wireguard.privateKey }),
-    ),
+    wireguard: watched(ciphers),
     addr: watched(createAddrKind(sockets)),
     neigh: watched(createNeighKind(sockets)),
     proxy: watched(createProxyKind(sockets)),
@@ -152,6 +153,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     [Symbol.dispose]() {
       events?.[Symbol.dispose]();
       bird[Symbol.dispose]();
+      ciphers[Symbol.dispose]();
       sockets[Symbol.dispose]();
     },
   };

@@ -15,7 +15,7 @@ export const greetingInterval = 65535;
 export interface DeviceState {
   readonly publicKey: string;
   readonly port: number;
-  readonly peers: readonly DevicePeer[];
+  readonly peers: readonly FoundPeer[];
 }
 
 export interface DevicePeer {
@@ -25,13 +25,20 @@ export interface DevicePeer {
   readonly allowed: readonly Cidr[];
 }
 
+export interface FoundPeer extends DevicePeer {
+  /** Whether a handshake with it was ever completed. */
+  readonly hasAgreed: boolean;
+  /** Bytes of messages that are certain to come from it, handshakes included. */
+  readonly received: number;
+}
+
 export interface DeviceChange {
   /** Base64; absent leaves the key, '' takes it away. */
   readonly privateKey?: string;
   readonly port?: number;
   /** Each replaces its peer's endpoint and allowed addresses, or makes the peer. */
   readonly set: readonly DevicePeer[];
-  /** Public keys. */
+  /** Public keys. They go first, so that a peer in both is made anew. */
   readonly remove: readonly string[];
 }
 
@@ -77,6 +84,12 @@ export function changeOf(
   const rebind = state.port !== wanted.port;
   if (!rekey && !rebind && set.length === 0 && remove.length === 0) return undefined;
   return { ...(rekey ? { privateKey: keys.privateKey } : {}), ...(rebind ? { port: wanted.port } : {}), set, remove };
+}
+
+/** Public keys of the peers that a change makes. */
+export function madeBy({ set }: DeviceChange, { peers }: DeviceState): string[] {
+  const found = new Set(peers.map(({ publicKey }) => publicKey));
+  return set.flatMap(({ publicKey }) => (found.has(publicKey) ? [] : [publicKey]));
 }
 
 /** Whether two configurations mean the same; the order of peers and addresses does not matter. */

@@ -15,7 +15,14 @@ import {
   NLM_F_DUMP,
 } from './netlink/uapi.ts';
 import { keyBytes } from './wireguard-keys.ts';
-import { type DeviceChange, type DevicePeer, type DeviceState, greetingInterval, parseEndpoint } from './wireguard-config.ts';
+import {
+  type DeviceChange,
+  type DevicePeer,
+  type DeviceState,
+  type FoundPeer,
+  greetingInterval,
+  parseEndpoint,
+} from './wireguard-config.ts';
 
 // linux/wireguard.h
 const WG_GENL_NAME = 'wireguard';
@@ -31,6 +38,8 @@ const WGPEER_A_PUBLIC_KEY = 1;
 const WGPEER_A_FLAGS = 3;
 const WGPEER_A_ENDPOINT = 4;
 const WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL = 5;
+const WGPEER_A_LAST_HANDSHAKE_TIME = 6;
+const WGPEER_A_RX_BYTES = 7;
 const WGPEER_A_ALLOWEDIPS = 9;
 const WGPEER_F_REMOVE_ME = 1;
 const WGPEER_F_REPLACE_ALLOWEDIPS = 2;
@@ -123,18 +132,22 @@ function decodeAllowed(bytes: Buffer): Cidr {
   return `${readIp(attributes.get(WGALLOWEDIP_A_IPADDR)) ?? ''}/${attributes.get(WGALLOWEDIP_A_CIDR_MASK)?.[0] ?? 0}` as Cidr;
 }
 
-function decodePeer(bytes: Buffer): DevicePeer {
+function decodePeer(bytes: Buffer): FoundPeer {
   const attributes = decodeAttributes(bytes);
+  const received = attributes.get(WGPEER_A_RX_BYTES);
   return {
     publicKey: attributes.get(WGPEER_A_PUBLIC_KEY)?.toString('base64') ?? '',
     endpoint: decodeEndpoint(attributes.get(WGPEER_A_ENDPOINT)),
     allowed: attributeList(attributes.get(WGPEER_A_ALLOWEDIPS) ?? Buffer.alloc(0)).map(([, value]) => decodeAllowed(value)),
+    // Seconds and nanoseconds, of 64 bits each; nothing but zeros before the first handshake.
+    hasAgreed: attributes.get(WGPEER_A_LAST_HANDSHAKE_TIME)?.some((byte) => byte !== 0) === true,
+    received: received?.length === 8 ? Number(received.readBigUInt64LE(0)) : 0,
   };
 }
 
 /** A device from the bodies of a WG_CMD_GET_DEVICE dump. A peer may continue in the next message: the parts are joined. */
 export function decodeDevice(bodies: readonly Buffer[]): DeviceState {
-  const peers = new Map<string, DevicePeer>();
+  const peers = new Map<string, FoundPeer>();
   let publicKey = '';
   let port = 0;
   for (const body of bodies) {

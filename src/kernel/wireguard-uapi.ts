@@ -5,7 +5,7 @@ import type { Cidr } from '#model/ip.ts';
 import { errnoName, kernelFault } from './libc.ts';
 import { talk } from './unix-talk.ts';
 import { keyBytes, publicKeyOf } from './wireguard-keys.ts';
-import { type DeviceChange, type DevicePeer, type DeviceState, greetingInterval } from './wireguard-config.ts';
+import { type DeviceChange, type DeviceState, type FoundPeer, greetingInterval } from './wireguard-config.ts';
 
 const hex = (key: string): string => (key === '' ? '0'.repeat(64) : keyBytes(key).toString('hex'));
 const base64 = (key: string): string => Buffer.from(key, 'hex').toString('base64');
@@ -30,9 +30,24 @@ export function setRequest(change: DeviceChange): string {
   ].join('\n');
 }
 
+interface Draft extends FoundPeer {
+  endpoint: string;
+  hasAgreed: boolean;
+  received: number;
+  readonly allowed: Cidr[];
+}
+
+/** Takes in one line about a peer. */
+function learn(peer: Draft, key: string, value: string): void {
+  if (key === 'endpoint') peer.endpoint = value;
+  else if (key === 'allowed_ip') peer.allowed.push(value as Cidr);
+  else if (key.startsWith('last_handshake_time_') && value !== '0') peer.hasAgreed = true;
+  else if (key === 'rx_bytes') peer.received = Number(value);
+}
+
 /** Reads an answer. Fault `kernel` with the errno it carries. */
 export function parseAnswer(answer: string, action: string): DeviceState {
-  const peers: (DevicePeer & { endpoint: string; allowed: Cidr[] })[] = [];
+  const peers: Draft[] = [];
   let state = { publicKey: '', port: 0 };
   let errno: number | undefined;
   for (const line of answer.split('\n')) {
@@ -40,10 +55,9 @@ export function parseAnswer(answer: string, action: string): DeviceState {
     const peer = peers.at(-1);
     if (key === 'private_key') state = { ...state, publicKey: publicKeyOf(base64(value)) };
     else if (key === 'listen_port') state = { ...state, port: Number(value) };
-    else if (key === 'public_key') peers.push({ publicKey: base64(value), endpoint: '', allowed: [] });
-    else if (key === 'endpoint' && peer !== undefined) peer.endpoint = value;
-    else if (key === 'allowed_ip') peer?.allowed.push(value as Cidr);
+    else if (key === 'public_key') peers.push({ publicKey: base64(value), endpoint: '', allowed: [], hasAgreed: false, received: 0 });
     else if (key === 'errno') errno = Math.abs(Number(value));
+    else if (peer !== undefined) learn(peer, key, value);
   }
   if (errno === undefined) throw new Fault('kernel', `Cannot ${action}: EPROTO (the answer is cut off)`, { errno: 'EPROTO' });
   if (errno !== 0) throw kernelFault(action, errnoName(errno));

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { WireguardConfig } from '#model/desired.ts';
 import type { Cidr, Ip } from '#model/ip.ts';
-import { changeOf, type DeviceState, endpointText, parseEndpoint, sameConfig } from './wireguard-config.ts';
+import { changeOf, type DeviceState, endpointText, madeBy, parseEndpoint, sameConfig } from './wireguard-config.ts';
 import { generateKeyPair, loadKeyPair, publicKeyOf, takeKey } from './wireguard-keys.ts';
 import { decodeDevice, encodeChange, hasKey, noPublicKey } from './wireguard-netlink.ts';
 import { parseAnswer, setRequest } from './wireguard-uapi.ts';
@@ -21,11 +21,13 @@ const peer = (publicKey: string, last: number, ...allowed: string[]) => ({
   endpoint: { ip: `192.0.2.${last}` as Ip, port: 51820 },
   allowed: allowed as Cidr[],
 });
+/** Of a peer that nothing was heard of yet. */
+const unknown = { hasAgreed: false, received: 0 };
 const config = (...peers: ReturnType<typeof peer>[]): WireguardConfig => ({ netns: 'cw-a', link: 'cww5', port: 51820, peers });
 const stateOf = ({ port, peers }: WireguardConfig): DeviceState => ({
   publicKey: keys.publicKey,
   port,
-  peers: peers.map((item) => ({ publicKey: item.publicKey, endpoint: endpointText(item), allowed: item.allowed })),
+  peers: peers.map((item) => ({ publicKey: item.publicKey, endpoint: endpointText(item), allowed: item.allowed, ...unknown })),
 });
 
 test('keys agree with wg', (t) => {
@@ -74,6 +76,8 @@ test('only what differs is written, so other peers keep their sessions', () => {
   assert.deepEqual(changeOf(config(), keys, stateOf(before)), { set: [], remove: [two, three] });
   assert.deepEqual(changeOf(config(), { ...keys, publicKey: two }, stateOf(config())), { privateKey: one, set: [], remove: [] });
   assert.deepEqual(changeOf({ ...config(), port: 7 }, keys, stateOf(config())), { port: 7, set: [], remove: [] });
+  const grown = changeOf(config(peer(two, 9, '10.2.0.0/24'), peer(one, 1)), keys, stateOf(before));
+  assert.deepEqual(grown && madeBy(grown, stateOf(before)), [one], 'those that only change are not made');
 });
 
 test('endpoints of both families survive', () => {
@@ -96,13 +100,13 @@ test('the text protocol: a change, and what a device answers', () => {
     `set=1\nprivate_key=${hexOf(one)}\nlisten_port=7\npublic_key=${hexOf(three)}\nremove=true\npublic_key=${hexOf(two)}\nendpoint=[fd00::1]:7\npersistent_keepalive_interval=65535\nreplace_allowed_ips=true\nallowed_ip=10.2.0.0/24\n\n`,
   );
   assert.match(setRequest({ privateKey: '', set: [], remove: [] }), /^set=1\nprivate_key=0{64}\n\n$/);
-  const answer = `private_key=${hexOf(one)}\nlisten_port=7\npublic_key=${hexOf(two)}\npreshared_key=00\nprotocol_version=1\nendpoint=192.0.2.2:7\nlast_handshake_time_sec=0\ntx_bytes=0\nrx_bytes=0\npersistent_keepalive_interval=0\nallowed_ip=10.2.0.0/24\nallowed_ip=fd00::/64\npublic_key=${hexOf(three)}\nerrno=0\n\n`;
+  const answer = `private_key=${hexOf(one)}\nlisten_port=7\npublic_key=${hexOf(two)}\npreshared_key=00\nprotocol_version=1\nendpoint=192.0.2.2:7\nlast_handshake_time_sec=0\nlast_handshake_time_nsec=0\ntx_bytes=0\nrx_bytes=148\npersistent_keepalive_interval=0\nallowed_ip=10.2.0.0/24\nallowed_ip=fd00::/64\npublic_key=${hexOf(three)}\nlast_handshake_time_sec=1\nlast_handshake_time_nsec=0\nerrno=0\n\n`;
   assert.deepEqual(parseAnswer(answer, 'read'), {
     publicKey: keys.publicKey,
     port: 7,
     peers: [
-      { publicKey: two, endpoint: '192.0.2.2:7', allowed: ['10.2.0.0/24', 'fd00::/64'] },
-      { publicKey: three, endpoint: '', allowed: [] },
+      { publicKey: two, endpoint: '192.0.2.2:7', allowed: ['10.2.0.0/24', 'fd00::/64'], hasAgreed: false, received: 148 },
+      { publicKey: three, endpoint: '', allowed: [], hasAgreed: true, received: 0 },
     ],
   });
   assert.throws(() => parseAnswer('errno=-98\n\n', 'write'), { code: 'kernel', errno: 'EADDRINUSE' });
@@ -137,6 +141,16 @@ test('the netlink codec: bytes of a small change', () => {
   );
 });
 
+test('the netlink codec: what the kernel knows of a peer', () => {
+  // WG_CMD_GET_DEVICE; WGDEVICE_A_PEERS with one peer: its key, WGPEER_A_LAST_HANDSHAKE_TIME, WGPEER_A_RX_BYTES.
+  const head = `000100004c0008804800008024000100${'02'.repeat(32)}14000600`;
+  const tail = `${'00'.repeat(12)}0c0007009400000000000000`;
+  const read = (seconds: string) => decodeDevice([Buffer.from(`${head}${seconds}${tail}`, 'hex')]).peers;
+  const found = { publicKey: two, endpoint: '', allowed: [], received: 148 };
+  assert.deepEqual(read('00000000'), [{ ...found, hasAgreed: false }]);
+  assert.deepEqual(read('78563412'), [{ ...found, hasAgreed: true }]);
+});
+
 test('the netlink codec: what is written reads back, however many messages it takes', () => {
   const allowed = Array.from({ length: 1300 }, (_, index) => `10.${index >> 8}.${index & 255}.0/24` as Cidr);
   const set = [
@@ -146,6 +160,6 @@ test('the netlink codec: what is written reads back, however many messages it ta
   const bodies = encodeChange('cww5', { port: 51820, set, remove: [] });
   assert.ok(bodies.length > 1);
   for (const body of bodies) assert.ok(body.length < 0xffff);
-  assert.deepEqual(decodeDevice(bodies), { publicKey: '', port: 51820, peers: set });
+  assert.deepEqual(decodeDevice(bodies), { publicKey: '', port: 51820, peers: set.map((item) => ({ ...item, ...unknown })) });
   assert.ok(!hasKey({ publicKey: noPublicKey, port: 0, peers: [] }));
 });

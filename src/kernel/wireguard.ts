@@ -6,7 +6,8 @@ import { byItem, place } from './batch.ts';
 import type { Kind } from './kind.ts';
 import { kernelFault } from './libc.ts';
 import type { Sockets } from './sockets.ts';
-import { changeOf, parseEndpoint, sameConfig, type WireguardBackend } from './wireguard-config.ts';
+import { changeOf, madeBy, parseEndpoint, sameConfig, type WireguardBackend } from './wireguard-config.ts';
+import { type After, Handshakes, later } from './wireguard-handshakes.ts';
 import { createKernelWireguard, hasKernelWireguard } from './wireguard-kernel.ts';
 import { publicKeyOf } from './wireguard-keys.ts';
 import { createUserspaceWireguard, findWireguardGo } from './wireguard-userspace.ts';
@@ -15,13 +16,19 @@ export interface WireguardKindOptions {
   readonly backend: WireguardBackend;
   /** The host's, in base64; every device of the host has it. */
   readonly privateKey: string;
+  /** How looks at new peers are put off; default by Node's timers. */
+  readonly after?: After | undefined;
 }
+
+export interface WireguardKind extends Kind<WireguardConfig>, Disposable {}
 
 /** A device that has no key yet, or somebody's else, is listed with this port, which is never wanted. */
 const foreignPort = 0;
 
-export function createWireguardKind({ backend, privateKey }: WireguardKindOptions): Kind<WireguardConfig> {
+/** Looks at new peers now and then; the caller disposes of it. */
+export function createWireguardKind({ backend, privateKey, after = later }: WireguardKindOptions): WireguardKind {
   const keys = { privateKey, publicKey: publicKeyOf(privateKey) };
+  const handshakes = new Handshakes({ backend, publicKey: keys.publicKey, after });
 
   function read(netns: Netns, link: string): WireguardConfig {
     const state = backend.read(netns, link);
@@ -48,8 +55,11 @@ export function createWireguardKind({ backend, privateKey }: WireguardKindOption
       byItem(items, (item) => {
         const { netns, link } = item;
         if (!backend.names(netns).includes(link)) throw kernelFault(`configure wireguard device ${link}${place(netns)}`, 'ENODEV');
-        const change = changeOf(item, keys, backend.read(netns, link));
-        if (change !== undefined) backend.write(netns, link, change);
+        const state = backend.read(netns, link);
+        const change = changeOf(item, keys, state);
+        if (change === undefined) return;
+        backend.write(netns, link, change);
+        handshakes.begun(item, madeBy(change, state));
       }),
     remove: (items) =>
       byItem(items, ({ netns, link }) => {
@@ -57,6 +67,7 @@ export function createWireguardKind({ backend, privateKey }: WireguardKindOption
         const { peers } = backend.read(netns, link);
         backend.write(netns, link, { privateKey: '', set: [], remove: peers.map(({ publicKey }) => publicKey) });
       }),
+    [Symbol.dispose]: () => handshakes[Symbol.dispose](),
   };
 }
 

@@ -152,8 +152,12 @@ function stream(t: TestContext, from: Place, target: string): () => Promise<Coun
   };
 }
 
-/** While hosts agree on keys the packets of some milliseconds may be lost, which are more on a busy machine. */
+/**
+ * Packets in a row. While hosts agree on keys those of some milliseconds may be lost; and of some hundred, where an answer goes to
+ * flannel's device, which has the same key. WireGuard by itself would begin again only after five seconds.
+ */
 const most: Readonly<Record<Backend, number>> = { vxlan: 0, 'host-gateway': 0, wireguard: 1000 };
+const restMs: Readonly<Record<Backend, number>> = { vxlan: 300, 'host-gateway': 300, wireguard: 1500 };
 
 describe('hosts of flannel become ours one by one', { concurrency: false }, () => {
   for (const [backend, families] of [
@@ -175,18 +179,17 @@ describe('hosts of flannel become ours one by one', { concurrency: false }, () =
       ]);
       for (const [from, to] of ways) await eventually(() => from.ping(to), `${to} to answer`, 20_000);
       const streams = ways.map(([from, to]) => stream(t, from, to));
-      await setTimeout(300);
+      await setTimeout(restMs[backend]);
       one.apply(two);
       if (backend === 'wireguard') two.hear(one);
-      await setTimeout(300);
+      await setTimeout(restMs[backend]);
       two.apply(one);
       one.apply(two);
-      await setTimeout(300);
+      await setTimeout(restMs[backend]);
       const counted = await Promise.all(streams.map((stop) => stop()));
       t.diagnostic(JSON.stringify(counted));
-      for (const { sent, lost } of counted) assert.ok(sent > 20 && lost <= most[backend], JSON.stringify(counted));
-      // Two hosts that begin a handshake of WireGuard at the same moment both have to begin again, after five seconds.
-      for (const [from, to] of ways) await eventually(() => from.ping(to), `${to} to answer`, 20_000);
+      for (const { sent, inRow } of counted) assert.ok(sent > 20 && inRow <= most[backend], JSON.stringify(counted));
+      for (const [from, to] of ways) assert.ok(from.ping(to));
       const links = [one, two].map(({ host }) => host.run('ip', '-br', 'link'));
       for (const text of links) assert.doesNotMatch(text, /^flannel/m);
       assert.ok(links.every((text) => backend === 'host-gateway' || /^cw[xw]1\W/m.test(text)));
