@@ -10,8 +10,10 @@ import type { Host } from '#lab/host.ts';
 import { Kubernetes } from '#lab/kubernetes.ts';
 import { demo } from '#lab/openstack.ts';
 import { type CloudBed, makeInstances } from '#lab/openstack-bed.ts';
+import { apiPorts } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
+import { Capture, tcpdump } from './capture.ts';
 import { askedForPage, askPage, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 import { NeutronCalls } from './neutron-calls.ts';
 
@@ -79,10 +81,10 @@ async function pageIn(pod: string, ip: string, port = 8080): Promise<string | un
   return status === 0 ? stdout.trim() : undefined;
 }
 
-async function startController(): Promise<void> {
+async function startController(...more: readonly string[]): Promise<void> {
   await cluster.startController({
     service: 'cluster-controller',
-    arguments: ['--cloud', '--cloud-name', installation, '--cloud-interval', '3600'],
+    arguments: ['--cloud', '--cloud-name', installation, '--cloud-interval', '3600', ...more],
     env: bed.cloud.environment(demo),
   });
 }
@@ -379,6 +381,123 @@ test('a node has eight of them, the ninth pod waits and is told why, and nothing
     const proxied = (): Promise<string> => bed.host(index + 1).ask(['ip', 'neigh', 'show', 'proxy'], { netOnly: true });
     await until('the node to answer for nobody', async () => (await proxied()) === '', patience);
   }
+});
+
+interface Router {
+  readonly routes: readonly { readonly destination: string; readonly nexthop: string }[];
+  readonly tags: readonly string[];
+}
+
+const nodeNames = ['node1', 'node2'];
+const routerPath = (): string => `/v2.0/routers/${bed.site.router}`;
+const router = (): Promise<Router> => bed.member.get<Router>('neutron', routerPath(), 'router');
+const annotation = (node: string, key: string): Promise<string> => field('node', node, `.metadata.annotations.causeway\\.dev/${key}`);
+/** Of the condition. */
+const availability = (node: string): Promise<string> => {
+  const one = '@.type=="NetworkUnavailable"';
+  return field(
+    'node',
+    node,
+    `.status.conditions[?(${one})].status}{" "}{.status.conditions[?(${one})].reason}{": "}{.status.conditions[?(${one})].message`,
+  );
+};
+const both = async (check: (node: string) => Promise<boolean>): Promise<boolean> =>
+  (await Promise.all(nodeNames.map(check))).every(Boolean);
+const says = (words: RegExp) => (): Promise<boolean> => both(async (node) => words.test(await availability(node)));
+const takesOnly = (carry: string) => (): Promise<boolean> => both(async (node) => (await annotation(node, 'receives')) === carry);
+const carryBy = async (...more: readonly string[]): Promise<void> => {
+  for (const { host } of bed.instances) {
+    await host.stopService('agent');
+    await cluster.startAgent(host, ...more);
+  }
+};
+/** Pairs of the nodes' ports that are of pods. */
+async function pairs(): Promise<string[][]> {
+  const ports = await Promise.all(
+    nodeNames.map((node) => bed.portsBy<{ id: string; allowed_address_pairs: { ip_address: string }[] }>(`name=${node}`)),
+  );
+  return ports.map((found) => found.flatMap((port) => port.allowed_address_pairs.map(({ ip_address: ip }) => ip)));
+}
+/** Each of the two asks for the other's page, whose connection is a new one. */
+const reachEachOther = async (): Promise<boolean> =>
+  (await pageIn('near', await ipOf('far'))) === 'far' && (await pageIn('far', await ipOf('near'))) === 'near';
+
+const ledTo = says(/^False RouteCreated: /);
+const inOrder = ({ routes }: Router): Router['routes'] => routes.toSorted((a, b) => (a.destination < b.destination ? -1 : 1));
+
+test(
+  'a cluster goes over to the router of the cloud, which carries its pods as they are, once it knows all nodes by one update',
+  { skip },
+  async () => {
+    const ranges = await Promise.all(nodeNames.map((node) => field('node', node, '.spec.podCIDR')));
+    await carryBy('--carry', 'routes');
+    await until('nodes to say that no router is named', says(/^False RouteAwaited: .* carried by a router, and none is named/), patience);
+    assert.deepEqual([await annotation('node1', 'sends'), await annotation('node1', 'receives')], ['vxlan', 'vxlan']);
+    assert.ok(await reachEachOther(), 'the tunnel serves meanwhile');
+    assert.deepEqual((await router()).routes, []);
+
+    const { controller } = bed.cloud;
+    await controller.stopService('cluster-controller');
+    await using requests = await Capture.start(controller.spawn(tcpdump('-A', '-i', 'lo', 'tcp', 'dst', 'port', String(apiPorts.neutron))));
+    await startController('--cloud-routes', 'main');
+    await until('nodes to be led to by the router', ledTo, patience);
+    await until('nodes to be sent to by nothing else', takesOnly('routes'), patience);
+    await until('pods to reach each other by the router', reachEachOther, patience);
+    assert.deepEqual(
+      inOrder(await router()),
+      ranges.map((destination, index) => ({ destination, nexthop: `10.20.0.${11 + index}` })),
+    );
+    const updates = [...requests.text.matchAll(new RegExp(`PUT ${routerPath()} HTTP`, 'g'))];
+    assert.equal(updates.length, 1, 'updates of the router');
+    assert.deepEqual(
+      await pairs(),
+      ranges.map((range) => [range]),
+    );
+
+    const node = bed.host(1);
+    const ways = await node.ask(['ip', 'route'], { netOnly: true });
+    assert.doesNotMatch(ways, new RegExp(`${ranges[1]}|cwx1`));
+    const [, mac] = /lladdr (\S+)/.exec(await node.ask(['ip', 'neigh', 'show', '10.20.0.1'], { netOnly: true })) ?? [];
+    const [near, far] = [await ipOf('near'), await ipOf('far')];
+    await using wire = await Capture.start(node.spawn(tcpdump('-e', '-i', 'eth0', 'host', '10.20.0.12', 'or', 'net', '10.244.0.0/16')));
+    assert.ok(await reachEachOther());
+    const plain = new RegExp(`> ${mac}, ethertype IPv4 .*: ${near}\\.\\d+ > ${far}\\.8080: `);
+    await until('a packet between the pods, to the router', () => plain.test(wire.text), patience);
+    assert.doesNotMatch(wire.text, /VXLAN|\.8472/);
+  },
+);
+
+test('where the router loses its routes nodes say why, and none of their pods is reached', { skip }, async () => {
+  const plan = ['cloud', 'plan', '--name', installation, '--kubernetes', cluster.kubeconfig] as const;
+  const isAllowed = async (...more: readonly string[]): Promise<readonly boolean[]> =>
+    (await bed.json<{ needs: { isAllowed: boolean }[] }>(...plan, ...more)).needs.map((need) => need.isAllowed);
+  await bed.cloud.controller.stopService('cluster-controller');
+  assert.deepEqual(await isAllowed('--routes', 'main'), [true]);
+  await startController();
+  await until('nodes to say that they are not led to', says(/^True NoRouteCreated: .* carried by a router, and none is named/), patience);
+  assert.deepEqual((await router()).routes, []);
+  await until('no pod to be reached', async () => (await pageIn('near', await ipOf('far'))) === undefined, patience);
+  await bed.cloud.controller.stopService('cluster-controller');
+  assert.deepEqual([await isAllowed('--routes', 'main'), await isAllowed()], [[false], [false]]);
+  await bed.causeway('cloud', 'apply', '--name', installation, '--kubernetes', cluster.kubeconfig, '--routes', 'main', '--yes');
+  await until('nodes to be led to again', ledTo, patience);
+  await until('pods to reach each other again', reachEachOther, patience);
+});
+
+/** The cloud, of ways to pods. */
+const isClear = async (): Promise<boolean> => {
+  const { routes, tags } = await router();
+  return routes.length === 0 && tags.length === 0 && (await pairs()).flat().length === 0;
+};
+
+test('going back to a tunnel leaves nothing of it, on nodes or in the cloud', { skip }, async () => {
+  await startController('--cloud-routes', 'main');
+  await carryBy();
+  await until('nodes to be sent to by nothing else', takesOnly('vxlan'), patience);
+  await until('pods to reach each other by the tunnel', reachEachOther, patience);
+  await until('nothing to be left in the cloud', isClear, patience);
+  await until('nodes to be told of nothing', () => both(async (node) => (await annotation(node, 'routed')) === ''), patience);
+  assert.ok(await says(/^False CausewayIsUp: /)());
 });
 
 test('of two ports with the address of a node it is that of the instance that the node is said to be', { skip }, async () => {

@@ -8,6 +8,7 @@ import {
   type BgpSort,
   type Block,
   type Carrying,
+  type RoutedBlocks,
   type Choices,
   type Endpoint,
   type Exposure,
@@ -81,6 +82,12 @@ const carrying: Schema<Carrying> = v.strictObject({
   receives: optional(field.listOf(carryName, 8)),
   vtepMac: optional(field.mac),
   vtepMac6: optional(field.mac),
+  routed: optional(
+    v.strictObject({
+      to: field.listOf(field.cidr, 64),
+      problem: optional(v.pipe(v.string(), v.maxLength(1024, 'expected at most 1024 characters'))),
+    } satisfies EntriesOf<RoutedBlocks>),
+  ),
 } satisfies EntriesOf<Carrying>);
 
 const line: Schema<string> = v.pipe(v.string(), v.maxLength(256, 'expected at most 256 characters'));

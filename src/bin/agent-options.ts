@@ -49,9 +49,10 @@ Options:
                        etcd:http://HOST:2379,…?prefix=/coreos.com/network&ca=FILE&cert=FILE&key=FILE
   --kubernetes FILE    be a node of the cluster of this kubeconfig: follow its API, no controller and no Docker
   --pod-cidr CIDR      of a node: the cluster's range of pods; once per family
-  --model NAME         of a node: flannel, or calico, whose pools are IPPools of the cluster (default flannel)
-  --carry NAME         of a node, the same on all: vxlan, direct-routing, host-gateway, bgp or wireguard (flannel, default
-                       vxlan); bgp, bgp-cross-subnet, vxlan or wireguard (calico, default as the pools say)
+  --model NAME         of a node: flannel, or calico, whose pools are IPPools of the cluster; routes: flannel with that carriage
+                       (default flannel)
+  --carry NAME         of a node, the same on all: vxlan, direct-routing, host-gateway, bgp, routes or wireguard (flannel,
+                       default vxlan); bgp, bgp-cross-subnet, vxlan or wireguard (calico, default as the pools say)
   --cni-conf FILE      of a node: written once pods can be attached (default /etc/cni/net.d/10-causeway.conflist)
   --cri SOCKET         the runtime that tells which pods there are, unix:///FILE (default of a node: containerd's or CRI-O's
                        where there is one); what it has lost is detached; "none" asks nobody

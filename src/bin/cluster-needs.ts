@@ -1,10 +1,12 @@
-// What a Kubernetes cluster needs of the cloud that it is in, for the command line: read once from its API.
+// What a Kubernetes cluster needs of the cloud that it is in, for the command line: read once from its API, and told once what the
+// cloud's router knows of its nodes.
 import { join } from 'node:path';
 import type { ClusterChoice, ClusterNeeds } from '#cli/session.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { refusals } from '#kubernetes/cloud-facts.ts';
 import { readCluster } from '#kubernetes/cloud-source.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
+import { tellRouted } from '#kubernetes/routed-nodes.ts';
 
 /** Of several files in KUBECONFIG the first is read. */
 function usualKubeconfig(env: Readonly<Record<string, string | undefined>>): string {
@@ -16,7 +18,19 @@ export async function clusterNeeds(
   { kubeconfig, context, allBalancers }: ClusterChoice,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<ClusterNeeds> {
-  await using client = new KubernetesClient(readKubeconfig(kubeconfig ?? usualKubeconfig(env), context));
-  const { facts, asked } = await readCluster(client, allBalancers);
-  return { facts, problems: refusals(asked) };
+  const connect = (): KubernetesClient => new KubernetesClient(readKubeconfig(kubeconfig ?? usualKubeconfig(env), context));
+  await using client = connect();
+  const { facts, asked, nodes } = await readCluster(client, allBalancers);
+  return {
+    facts,
+    problems: refusals(asked),
+    tellRouted: async (found) => {
+      const problems: string[] = [];
+      await using later = connect();
+      const failed = (node: string, { message }: Error): void =>
+        void problems.push(`Node ${node} cannot be told what the router knows of it: ${message}`);
+      await tellRouted({ client: later, failed }, nodes, found);
+      return problems;
+    },
+  };
 }

@@ -158,6 +158,7 @@ export async function keepClusterCloud(
       told = text;
     },
     balanced: (found) => source.tell(found),
+    routed: (found) => source.tellRouted(found),
     where,
     log,
   });

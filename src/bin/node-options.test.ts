@@ -25,6 +25,12 @@ test('a host is a node when it has a kubeconfig', () => {
   });
 });
 
+test('by the router of a cloud nodes are carried by either word', () => {
+  const [carriage, model] = [readNodeOptions({ ...words, carry: 'routes' }), readNodeOptions({ ...words, model: 'routes' })];
+  assert.deepEqual([carriage?.model, carriage?.carry], ['flannel', 'routes']);
+  assert.deepEqual(model, carriage);
+});
+
 test('the ranges of the model calico are those of its pools', () => {
   const calico = readNodeOptions({ ...words, podCidr: undefined, model: 'calico', carry: 'bgp-cross-subnet' });
   assert.deepEqual([calico?.model, calico?.podCidrs, calico?.carry], ['calico', [], 'bgp-cross-subnet']);
@@ -37,6 +43,7 @@ const bad: readonly (readonly [string, Partial<NodeWords>, string])[] = [
   ['two ranges of one family', { podCidr: ['10.0.0.0/16', '10.1.0.0/16'] }, '--pod-cidr'],
   ['a carriage that nobody has', { carry: 'pigeon' }, '--carry'],
   ['a carriage of another model', { model: 'calico', carry: 'host-gateway' }, '--carry'],
+  ['another carriage than the model says', { model: 'routes', carry: 'vxlan' }, '--carry'],
   ['a model that is none', { model: 'weave' }, '--model'],
 ];
 for (const [what, change, field] of bad) {

@@ -27,21 +27,24 @@ export interface NodeWords {
   readonly logDenied: boolean;
 }
 
-function carryOf(text: string | undefined, model: NodeOptions['model']): { carry?: CarryName } {
-  if (text === undefined) return {};
-  const { carries, nodeCarries = carries } = models[model];
-  const carry = nodeCarries.find((name) => name === text);
+function carryOf(text: string | undefined, model: NodeModel): { carry?: CarryName } {
+  if (text === undefined) return model === 'routes' ? { carry: models[model].choices.carry } : {};
+  const { carries } = models[model];
+  const carry = carries.find((name) => name === text);
   if (carry !== undefined) return { carry };
-  throw new Fault('invalid', `Not a carriage of ${model}: ${text}`, { field: '--carry', hint: `Use one of: ${nodeCarries.join(', ')}` });
+  throw new Fault('invalid', `Not a carriage of ${model}: ${text}`, { field: '--carry', hint: `Use one of: ${carries.join(', ')}` });
 }
 
-function modelOf(text: string | undefined): NodeOptions['model'] {
+/** On nodes `routes` is a carriage of flannel, which differs in nothing else. */
+type NodeModel = NodeOptions['model'] | 'routes';
+
+function modelOf(text: string | undefined): NodeModel {
   if (text === undefined || text === 'flannel') return 'flannel';
-  if (text === 'calico') return text;
-  throw new Fault('invalid', `Not a model for nodes: ${text}`, { field: '--model', hint: 'Use flannel or calico' });
+  if (text === 'calico' || text === 'routes') return text;
+  throw new Fault('invalid', `Not a model for nodes: ${text}`, { field: '--model', hint: 'Use flannel, calico or routes' });
 }
 
-function podCidrsOf(words: NodeWords['podCidr'], model: NodeOptions['model']): Cidr[] {
+function podCidrsOf(words: NodeWords['podCidr'], model: NodeModel): Cidr[] {
   const texts = typeof words === 'string' ? words.split(',') : (words ?? []);
   const cidrs = texts.filter((text) => text !== '').map((text) => parseCidr(text, '--pod-cidr'));
   // Pools say it.
@@ -65,7 +68,7 @@ export function readNodeOptions(words: NodeWords): NodeOptions | undefined {
   return {
     kubeconfig: kubernetes,
     podCidrs: podCidrsOf(podCidr, model),
-    model,
+    model: model === 'routes' ? 'flannel' : model,
     ...carryOf(carry, model),
     cniConf,
     keepConnections,

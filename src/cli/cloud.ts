@@ -7,6 +7,7 @@ import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { type CloudPlan, planCloud, type Step } from '#cloud/plan.ts';
 import type { QuotaUse } from '#cloud/quotas.ts';
+import { mayWriteRoutes } from '#cloud/rights.ts';
 import { sentence, viewOf } from '#cloud/sentences.ts';
 import { CloudSession } from '#cloud/session.ts';
 import { isVirtualStep } from '#cloud/virtual.ts';
@@ -99,9 +100,18 @@ const plan = (session: Session, _: readonly string[], options: Options): Promise
     const needed = await wished(session, options);
     const fallback = await fallbackFor(options, needed, work);
     const planned = planCloud(needed.wish, await work.read(needed.wish.ports));
-    const problems = [...planned.problems, ...needed.problems, ...(fallback === undefined ? [] : [fallbackText(fallback)])];
+    const rights = await routerTroubles(work.neutron, planned.steps);
+    const problems = [...planned.problems, ...needed.problems, ...rights, ...(fallback === undefined ? [] : [fallbackText(fallback)])];
     return planAnswer({ ...planned, problems }, work.place);
   });
+
+async function routerTroubles(neutron: Neutron, steps: readonly Step[]): Promise<string[]> {
+  const troubles: string[] = [];
+  for (const { router } of steps.filter((step) => step.type === 'change-routes'))
+    if (!(await mayWriteRoutes(neutron, router)))
+      troubles.push(`The login to the cloud may not write routes of router ${router.name || router.id}`);
+  return troubles;
+}
 
 const fallbackText = ({ networks, because }: Fallback): string =>
   `${networks.map(({ name }) => name).join(', ')} cannot be carried as wanted: ${because}. A controller that keeps the cloud (--cloud) would carry this by vxlan`;
@@ -122,13 +132,14 @@ const destroy = (session: Session, _: readonly string[], options: Options): Prom
 async function carryOut(
   session: Session,
   { neutron, read, place }: Work,
-  { wish, problems, options }: Omit<Wished, 'facts'> & { readonly options: Options },
+  { wish, problems, options, tellRouted }: Omit<Wished, 'facts'> & { readonly options: Options },
 ): Promise<Answer> {
   const before = planCloud(wish, await read(wish.ports));
   const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
   const { steps, plan: found } = await applyWish(neutron, wish, read);
-  const after = { ...found, problems: [...found.problems, ...problems] };
+  const untold = (await tellRouted?.(found.routed)) ?? [];
+  const after = { ...found, problems: [...found.problems, ...problems, ...untold] };
   // To take everything back no controller is needed, where no host has to be told.
   if (options.kubernetes === undefined && (wish.ports.length > 0 || steps.some(isVirtualStep))) await placeVirtual(session, after.placed);
   return {

@@ -219,10 +219,8 @@ async function explainModels(): Promise<Answer> {
     names: rows.map(({ name }) => name),
     text: (look) =>
       rows
-        .map(({ name, summary, choices, carries, nodeCarries = carries, frontEnds }) => {
-          const others = carries
-            .filter((one) => one !== choices.carry)
-            .map((one) => (nodeCarries.includes(one) ? one : `${one} from Docker`));
+        .map(({ name, summary, choices, carries, frontEnds }) => {
+          const others = carries.filter((one) => one !== choices.carry);
           const lines = describeChoices(choices).map(({ choice, value, meaning }): readonly [string, string] => [
             `  ${choice}`,
             `${value}: ${meaning}${choice === 'carry' && others.length > 0 ? ` (or ${others.join(', ')})` : ''}`,

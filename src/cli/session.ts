@@ -2,6 +2,7 @@
 // Surroundings, so a test can run every command without a process.
 import { createInterface } from 'node:readline/promises';
 import type { CloudSurroundings } from '#cloud/clouds.ts';
+import type { RoutedHost } from '#cloud/router.ts';
 import type { CloudFacts } from '#cloud/wish.ts';
 import { Fault } from '#model/fault.ts';
 import type { Client } from './client.ts';
@@ -50,6 +51,8 @@ export interface ClusterNeeds {
   readonly facts: CloudFacts;
   /** What of it cannot be had, one sentence each. */
   readonly problems: readonly string[];
+  /** Tells nodes what the cloud's router knows of them; absent: nobody has to be told. Answers what was not possible, one sentence each. */
+  readonly tellRouted?: (found: readonly RoutedHost[] | undefined) => Promise<readonly string[]>;
 }
 
 /** What a command hands back: the data for programs, and how a person sees it. */

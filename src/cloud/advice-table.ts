@@ -58,7 +58,7 @@ const yes = (why: string): Trait => ({ has: true, why });
 const isOne = no('other networks are kept out, but their ranges must differ, and hosts reach every container');
 const podPolicy = (model: string): Trait =>
   yes(`with Kubernetes: its own policies and Calico's, enforced on the nodes; for Docker networks of ${model} there are none`);
-const noPolicy = no('policies are enforced for pods of Kubernetes with flannel or calico only');
+const noPolicy = no('policies are enforced for pods of Kubernetes with flannel, calico or routes only');
 const routed = yes('in a plain carriage, once a router of the cloud knows the ways (causeway cloud apply --routes)');
 /** Moby, drivers/overlay/encryption.go: SPI, sequence number, IV, padding length, next header, ICV. */
 const ipsec: Overhead = { what: 'IPsec of Docker (ESP)', bytes: 26 };
@@ -144,12 +144,18 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
     traits: {
       isolation: isOne,
       encryption: no('plain packets'),
-      policy: noPolicy,
+      policy: podPolicy('routes'),
       addressable: yes("the router of the hosts' network leads to them"),
     },
     ways: [{ carry: 'routes', as: { model: 'routes', carry: 'routes' }, isPlain: true, isRouted: true }],
-    pros: ['hosts need not know of each other'],
-    cons: ['packets between hosts take the way by the router'],
+    pros: [
+      'hosts need not know of each other',
+      'nothing is added to a packet, and each host may send with the addresses of its own containers only',
+    ],
+    cons: [
+      'packets between hosts take the way by the router',
+      'with Kubernetes a node takes no pods before the router knows its range: somebody has to keep the cloud',
+    ],
   },
   swarm: {
     traits: {

@@ -17,6 +17,7 @@ import {
   type Way,
 } from './advice-table.ts';
 import { mostPairs } from './pairs.ts';
+import { mostRoutes } from './router.ts';
 import type { Survey } from './survey.ts';
 import { wishOf } from './wish.ts';
 
@@ -63,8 +64,6 @@ export interface Advice {
   readonly why: string;
 }
 
-/** A router takes as many extra routes by default (max_routes); how many a cloud allows its API does not tell. */
-const mostRoutes = 30;
 /** IPv4 addresses of a /24, the block of a host of flannel, without its ends. */
 const blockSize = 254;
 /** Ports of one host's pool in a network of the model `neutron`. */
@@ -156,7 +155,7 @@ function lacking(model: AdvisedName, way: Way, needs: Needs): string[] {
   ];
 }
 
-const isPodsOnly = (model: AdvisedName): boolean => model === 'flannel' || model === 'calico';
+const isPodsOnly = (model: AdvisedName): boolean => model === 'flannel' || model === 'calico' || model === 'routes';
 
 /** Of ports it is the hosts' own that decide whether containers' are sub-ports. */
 function ofOtherSort({ hasPorts, isTrunk }: Way, { extensions, instances, parents }: Survey): string[] {
@@ -252,7 +251,9 @@ function askedOf(way: Way, { survey, needs }: Case): Asked {
     'causeway',
   );
   const rules = wish.groups.reduce((sum, group) => sum + group.rules.length, 0);
-  return { groups: wish.groups.length, rules, pairs: Math.max(0, ...wish.ports.map((port) => port.pairs.length)), ...rest };
+  // By a router a host's port has its own blocks, of which there are none here.
+  const pairs = way.isRouted === true ? needs.networks * survey.network.families.length : (wish.ports[0]?.pairs.length ?? 0);
+  return { groups: wish.groups.length, rules, pairs, ...rest };
 }
 
 /** Of each host in each network. */

@@ -7,12 +7,11 @@ import { readInstances } from './instances.ts';
 import { isOfCauseway, named } from './named.ts';
 import { inLanes } from './lanes.ts';
 import type { Neutron } from './neutron.ts';
-import type { NeutronPort, SecurityGroup } from './neutron-schemas.ts';
+import type { NeutronPort, NeutronRouter, SecurityGroup } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
 import type { Listener } from './octavia-schemas.ts';
 import {
   changeOfPort,
-  changeOfRoutes,
   type CloudPlan,
   type CloudState,
   describeRule,
@@ -26,6 +25,7 @@ import {
 import { tagOf } from './pairs.ts';
 import { changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
+import { changeOfRoutes } from './router.ts';
 import type { CloudSession } from './session.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
@@ -193,9 +193,9 @@ export async function applyWish(
       await take({ neutron, wish, target: state.target }, plan.steps, (step) => taken.push(step));
       round++;
     } catch (error) {
-      // What is refused of one load balancer keeps nothing else from being done, and takes no round.
-      if (error instanceof RefusedBalancer) {
-        wish = withoutBalancer(wish, error);
+      // What is refused of one load balancer or router keeps nothing else from being done, and takes no round.
+      if (error instanceof Refused) {
+        wish = error.without(wish);
         continue;
       }
       round++;
@@ -205,15 +205,14 @@ export async function applyWish(
   }
 }
 
-/** Octavia does not let something be exposed as it is wished for. */
-class RefusedBalancer extends Error {
-  readonly id: string;
-  readonly fault: Fault;
+/** The cloud does not let a part of the wish be. */
+class Refused extends Error {
+  /** The rest of the wish. */
+  readonly without: (wish: Wish) => Wish;
 
-  constructor(id: string, fault: Fault) {
-    super(fault.message);
-    this.id = id;
-    this.fault = fault;
+  constructor(message: string, without: (wish: Wish) => Wish) {
+    super(message);
+    this.without = without;
   }
 }
 
@@ -226,13 +225,13 @@ async function changeExposed(octavia: Octavia, step: BalancerStep): Promise<void
     await changeBalancer(octavia, step);
   } catch (error) {
     const isAsked = step.type === 'make-balancer' || step.type === 'add-listener';
-    throw isAsked && isRefusal(error) ? new RefusedBalancer(step.id, error) : error;
+    throw isAsked && isRefusal(error) ? new Refused(error.message, (wish) => withoutBalancer(wish, step.id, error.message)) : error;
   }
 }
 
-const withoutBalancer = (wish: Wish, { id, fault }: RefusedBalancer): Wish => ({
+const withoutBalancer = (wish: Wish, id: string, refused: string): Wish => ({
   ...wish,
-  balancers: wish.balancers.map((one) => (one.id === id ? { ...one, refused: fault.message } : one)),
+  balancers: wish.balancers.map((one) => (one.id === id ? { ...one, refused } : one)),
 });
 
 function checkQuotas({ quotas }: CloudPlan): void {
@@ -293,7 +292,7 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
       );
       return;
     case 'change-routes':
-      await changeRoutes({ neutron, wish, target }, step.router.id);
+      await changeRoutes({ neutron, wish, target }, step.router);
       return;
     case 'remove-rules':
       for (const rule of step.rules) await neutron.remove('security-group-rules', rule);
@@ -413,15 +412,21 @@ async function changeFloatingIp(neutron: Neutron, tag: string, step: FloatingSte
   for (const one of tags.filter((found) => isFloatingTag(tag, found))) await neutron.removeTag('floatingips', id, one);
 }
 
-async function changeRoutes({ neutron, wish, target }: Doing, id: string): Promise<void> {
+async function changeRoutes({ neutron, wish, target }: Doing, { id, name }: NeutronRouter): Promise<void> {
   const tagging = changeOfRoutes(wish, await neutron.get('routers', id), target);
-  for (const tag of tagging?.addTags ?? []) await neutron.addTag('routers', id, tag);
-  const fresh = await neutron.get('routers', id);
-  const change = changeOfRoutes(wish, fresh, target);
-  if (change === undefined) return;
-  if (change.add.length + change.remove.length > 0) {
-    const kept = fresh.routes.filter((route) => !change.remove.includes(route));
-    await neutron.setRoutes(fresh, [...kept, ...change.add]);
+  try {
+    for (const tag of tagging?.addTags ?? []) await neutron.addTag('routers', id, tag);
+    const fresh = await neutron.get('routers', id);
+    const change = changeOfRoutes(wish, fresh, target);
+    if (change === undefined) return;
+    if (change.add.length + change.remove.length > 0) {
+      const kept = fresh.routes.filter((route) => !change.remove.includes(route));
+      await neutron.setRoutes(fresh, [...kept, ...change.add]);
+    }
+    for (const tag of change.removeTags) await neutron.removeTag('routers', id, tag);
+  } catch (error) {
+    if (id !== target || !isRefusal(error)) throw error;
+    const refused = `Router ${name || id} is not told the ways to hosts: ${error.message}`;
+    throw new Refused(refused, (all) => ({ ...all, routes: { ...all.routes, refused } }));
   }
-  for (const tag of change.removeTags) await neutron.removeTag('routers', id, tag);
 }

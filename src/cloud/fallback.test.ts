@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
+import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { asIfBoth, asIfFallen, fallbackOf, restorable } from './fallback.ts';
@@ -44,6 +44,16 @@ test('only networks whose packets travel as they are fall back, and only while s
   assert.equal(await fallback(false, facts([over])), undefined);
   const paired = stateOf({ ports: [1, 2].map((index) => portOf(index, { pairs: [{ ip_address: '10.100.0.0/16' }] })) });
   assert.equal(await fallback(false, facts([plain]), paired), undefined, 'what works stays');
+});
+
+test("a network by a router lacks a pair for a host's own blocks only", async () => {
+  const byRouter = makeNetwork('plain', { model: 'flannel', carry: 'routes' });
+  const known = facts([byRouter]);
+  const blocks = known.pools.flatMap((pool) => [1, 2].map((index) => makeBlock(pool, index, `host-${index}`)));
+  const found = await fallback(false, { ...known, blocks });
+  assert.deepEqual(found?.networks, [byRouter]);
+  const paired = stateOf({ ports: [1, 2].map((index) => portOf(index, { pairs: [{ ip_address: `10.100.${index}.0/24` }] })) });
+  assert.equal(await fallback(false, { ...known, blocks }, paired), undefined);
 });
 
 const small = (left: number) =>

@@ -9,7 +9,8 @@ import { isPaired } from './pairs.ts';
 import { type CloudState, pairsTrouble, planCloud } from './plan.ts';
 import type { QuotaUse } from './quotas.ts';
 import { mayWritePairs } from './rights.ts';
-import { type CloudFacts, type Need, type Wish, wishOf } from './wish.ts';
+import { isForNeed } from './ways.ts';
+import { type CloudFacts, type Need, type Wish, type WishedPort, wishOf } from './wish.ts';
 
 export interface Fallback {
   /** To be carried by VXLAN. */
@@ -42,14 +43,20 @@ export const asIfBoth = (facts: CloudFacts, wanted: readonly Network[]): CloudFa
   networks: [...facts.networks, ...wanted.flatMap((network) => (network.instead ? [carriedBy(network, network.instead.carry)] : []))],
 });
 
-function portsOf(wish: Wish, state: CloudState): NeutronPort[] {
+interface Placed {
+  readonly wished: WishedPort;
+  readonly port: NeutronPort;
+}
+
+function portsOf(wish: Wish, state: CloudState): Placed[] {
   return wish.ports.flatMap((wished) => {
     const port = findPort(wished, state);
-    return typeof port === 'string' || !port.portSecurity ? [] : [port];
+    return typeof port === 'string' || !port.portSecurity ? [] : [{ wished, port }];
   });
 }
 
-const lacks = (need: Need, port: NeutronPort): boolean => need.pairs.some((range) => !isPaired(port, range));
+const lacks = (need: Need, { wished, port }: Placed): boolean =>
+  wished.pairs.some((range) => isForNeed(need, range) && !isPaired(port, range));
 const isShort = ({ limit, most }: QuotaUse): boolean => limit >= 0 && most > limit;
 
 /** Which networks the cloud does not let be as they are, but would otherwise. Undefined: none. Faults as mayWritePairs. */
@@ -62,7 +69,8 @@ export async function fallbackOf({ neutron, facts, name }: Judging, state: Cloud
   if (first === undefined) return undefined;
   const names = new Set(lacking.map(({ network }) => network));
   const networks = facts.networks.filter((network) => names.has(network.name));
-  if (!(await mayWritePairs(neutron, first))) return { networks, because: 'the login to the cloud may not write allowed address pairs' };
+  if (!(await mayWritePairs(neutron, first.port)))
+    return { networks, because: 'the login to the cloud may not write allowed address pairs' };
   const trouble = pairsTrouble(wish, state);
   if (trouble !== undefined) return { networks, because: trouble };
   const short = planCloud(wish, state).quotas.find(isShort);
@@ -78,7 +86,7 @@ export async function restorable({ neutron, facts, name }: Judging, state: Cloud
   const fallen = facts.networks.filter(({ instead, deletedAt }) => instead !== undefined && deletedAt === undefined);
   if (fallen.length === 0) return [];
   const wish = wishOf(asIfBoth(facts, fallen), name);
-  const [port] = portsOf(wish, state);
-  if (port === undefined || pairsTrouble(wish, state) !== undefined || planCloud(wish, state).quotas.some(isShort)) return [];
-  return (await mayWritePairs(neutron, port)) ? fallen : [];
+  const [first] = portsOf(wish, state);
+  if (first === undefined || pairsTrouble(wish, state) !== undefined || planCloud(wish, state).quotas.some(isShort)) return [];
+  return (await mayWritePairs(neutron, first.port)) ? fallen : [];
 }

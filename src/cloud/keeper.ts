@@ -11,6 +11,7 @@ import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './f
 import type { Neutron } from './neutron.ts';
 import { type Balanced, type CloudPlan, type CloudState, hostPorts, trunkOf } from './plan.ts';
 import { chooseVlan, regroup, regroupStep } from './pools.ts';
+import type { RoutedHost } from './router.ts';
 import { sentence } from './sentences.ts';
 import type { PlacedVirtual } from './virtual.ts';
 import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
@@ -40,6 +41,8 @@ export interface KeeperOptions {
   readonly carriages?: Carriages;
   /** Told what has become of the load balancers that are wished for, whenever the cloud was looked at. */
   readonly balanced?: (found: readonly Balanced[]) => Promise<void>;
+  /** Told what nodes that carry by a router have to know of it, at the same times; undefined where nothing is carried so. */
+  readonly routed?: (found: readonly RoutedHost[] | undefined) => Promise<void>;
   /** What hosts are to know of addresses that move between them; of all others there is nothing in the cloud. */
   readonly place?: (placed: readonly PlacedVirtual[]) => Promise<void>;
   /** Project and cloud, in words. */
@@ -319,6 +322,7 @@ export class Keeper {
     );
     await place?.(plan.placed);
     await this.#options.balanced?.(plan.balanced);
+    await this.#options.routed?.(plan.routed);
     return plan;
   }
 

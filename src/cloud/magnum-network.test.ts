@@ -63,10 +63,23 @@ test('labels of our own say more, and count before the others', () => {
   assert.equal(objects.length, 2);
 });
 
+test('by the router of a cloud machines are carried by either label', () => {
+  for (const labels of [
+    { causeway_carry: 'routes' },
+    { causeway_model: 'routes' },
+    { causeway_model: 'routes', causeway_carry: 'routes' },
+  ]) {
+    const { values, notes } = networkOf({ networkDriver: 'flannel', labels });
+    assert.deepEqual(values, { model: 'flannel', podCidrs: ['10.100.0.0/16'], carry: 'routes' });
+    assert.match(notes.join(), /nodes take pods once a router knows their ranges/);
+  }
+});
+
 test('what cannot be is refused with the name of its label', () => {
   const bad: readonly (readonly [string | undefined, Record<string, string>, string])[] = [
     ['flannel', { causeway_carri: 'vxlan' }, 'labels.causeway_carri'],
     ['flannel', { causeway_carry: 'bgp' }, 'labels.causeway_carry'],
+    ['flannel', { causeway_model: 'routes', causeway_carry: 'vxlan' }, 'labels.causeway_carry'],
     ['flannel', { flannel_backend: 'udp' }, 'labels.flannel_backend'],
     ['flannel', { flannel_network_cidr: '10.82.0.1/16' }, 'labels.flannel_network_cidr'],
     ['flannel', { flannel_network_cidr: '' }, 'labels.flannel_network_cidr'],

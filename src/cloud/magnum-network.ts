@@ -34,11 +34,13 @@ export interface ClusterNetwork {
 
 /** Magnum's own defaults. */
 const usualRange = '10.100.0.0/16';
-const models = ['flannel', 'calico'] as const;
-type Model = (typeof models)[number];
+const models = ['flannel', 'calico', 'routes'] as const;
+/** On nodes `routes` is a carriage of flannel. */
+type Model = Exclude<(typeof models)[number], 'routes'>;
 const carries = {
-  flannel: ['vxlan', 'direct-routing', 'host-gateway', 'wireguard'],
+  flannel: ['vxlan', 'direct-routing', 'host-gateway', 'routes', 'wireguard'],
   calico: ['bgp', 'bgp-cross-subnet', 'vxlan', 'wireguard'],
+  routes: ['routes'],
 } as const;
 const backends: Readonly<Record<string, string>> = { vxlan: 'vxlan', 'host-gw': 'host-gateway' };
 const ipipModes = ['Off', 'Never', 'CrossSubnet', 'Always'];
@@ -110,11 +112,14 @@ export function networkOf({ networkDriver, labels }: TemplateNetwork): ClusterNe
     const value = labels[own + label];
     return value === undefined ? undefined : read(own + label, value);
   };
-  const model = said('model', (label, value) => oneOf(label, value, models)) ?? modelOf(networkDriver);
+  const asked = said('model', (label, value) => oneOf(label, value, models)) ?? modelOf(networkDriver);
+  const model = asked === 'routes' ? 'flannel' : asked;
   const notes: string[] = [];
-  const carry = said('carry', (label, value) => oneOf<string>(label, value, carries[model])) ?? carryOf(model, labels, notes);
+  const wanted = said('carry', (label, value) => oneOf<string>(label, value, carries[asked]));
+  const carry = wanted ?? (asked === 'routes' ? asked : carryOf(model, labels, notes));
   const rangeLabel = model === 'flannel' ? 'flannel_network_cidr' : 'calico_ipv4pool';
   const podCidrs = said('pod_cidr', ranges) ?? ranges(rangeLabel, labels[rangeLabel] ?? usualRange);
+  if (carry === 'routes') notes.push('carried by routes: nodes take pods once a router knows their ranges (docs/openstack.md)');
   return {
     values: { model, podCidrs, carry, ...furtherValues(said) },
     objects: model === 'calico' ? podCidrs.map(poolOf) : [],

@@ -26,6 +26,9 @@ export const tagOf = (name: string): string => `causeway.${name}`;
 export const rangeTag = (name: string, range: Cidr): string => `${tagOf(name)}.range.${range.replace('/', '_')}`;
 /** Each address of the range is a pair. */
 export const eachTag = (name: string, range: Cidr): string => `${tagOf(name)}.each.${range.replace('/', '_')}`;
+/** Whether the tag is one of this installation's. */
+export const isTag = (name: string, tag: string): boolean =>
+  tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`) || tag.startsWith(`${tagOf(name)}.each.`);
 /** Of a single address Neutron keeps no length, and finds a port with that address as the one that the pair is for. */
 export const pairText = (range: Cidr): string => (range.endsWith('/32') ? cidrBase(range) : range);
 export const pairsOf = ({ pairs, blocks }: Pick<WishedPort, 'pairs' | 'blocks'>): Cidr[] => [

@@ -1,11 +1,12 @@
 // A cloud in memory for tests of the plan: what each step does to it, as Neutron would have it afterwards.
 import { makeHost } from '#drivers/cluster.fixture.ts';
-import { type CloudState, changeOfPort, changeOfRoutes, describeRule, ourGroups, portAfter, type Step } from './plan.ts';
+import { type CloudState, changeOfPort, describeRule, ourGroups, portAfter, type Step } from './plan.ts';
 import { isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
 import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import { tagOf } from './pairs.ts';
 import { descriptionOf, deviceOf, isPooledStep, type PooledStep, portOwner } from './pools.ts';
+import { changeOfRoutes } from './router.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedRule } from './wish.ts';
 

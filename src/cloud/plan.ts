@@ -17,28 +17,27 @@ import type {
   SecurityGroup,
   SecurityGroupRule,
 } from './neutron-schemas.ts';
-import { eachTag, fitted, isPlain, pairsOf, pairsOfTags, pairText, rangeOf, rangesOfTags, rangeTag, tagOf } from './pairs.ts';
+import { eachTag, fitted, isPlain, isTag, pairsOf, pairsOfTags, pairText, rangeTag, tagOf } from './pairs.ts';
 import { isPooled, poolSteps, type PooledStep } from './pools.ts';
 import { forecastOf, type PortForecast, quotasOf, type QuotaUse } from './quotas.ts';
+import { planRouters, type PortOf, type RouteChange, type RoutedHost, type Routers } from './router.ts';
 import { carriedOnly, isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
+import { isForNeed } from './ways.ts';
 import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
 
 /** What of a cloud matters here. */
-export interface CloudState {
+export interface CloudState extends Routers {
   readonly groups: readonly SecurityGroup[];
   readonly ports: readonly NeutronPort[];
   readonly instances: Instances;
   /** At least those of the ports. */
   readonly networks: readonly NeutronNetwork[];
   readonly quotas: Readonly<Record<string, Quota>>;
-  readonly routers: readonly NeutronRouter[];
   readonly floatingIps: readonly FloatingIp[];
   /** Of ours. */
   readonly balancers: readonly FoundBalancer[];
   /** Of load balancers; absent: the cloud has no Octavia. */
   readonly providers?: readonly string[];
-  /** Id of the router that is to know ways to containers. */
-  readonly target?: string | undefined;
 }
 
 export type Step =
@@ -71,12 +70,6 @@ export interface PortChange {
   readonly addTags: readonly string[];
   readonly removeTags: readonly string[];
 }
-export interface RouteChange {
-  readonly add: readonly ExtraRoute[];
-  readonly remove: readonly ExtraRoute[];
-  readonly addTags: readonly string[];
-  readonly removeTags: readonly string[];
-}
 
 export interface CloudPlan {
   readonly steps: readonly Step[];
@@ -88,6 +81,8 @@ export interface CloudPlan {
   readonly reached: readonly Reached[];
   /** Addresses that move between hosts, as far as the cloud has them: for the hosts to know. */
   readonly placed: readonly PlacedVirtual[];
+  /** Absent: nothing is carried by a router. */
+  readonly routed?: readonly RoutedHost[];
   /** Every load balancer that is wished for. */
   readonly balanced: readonly Balanced[];
   /** What is in the way of a part of the wish, one sentence each. */
@@ -158,12 +153,9 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
   for (const { name } of stays)
     problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
-  if (state.target === undefined)
-    for (const { network } of wish.needs.filter(({ isByRouter }) => isByRouter === true))
-      problems.push({
-        text: `Network ${network} is carried by a router, and none is named: use --routes, with a controller --cloud-routes`,
-        blocks: 'routes',
-      });
+  const router = planRouters(wish, state, portOf);
+  for (const text of router.problems) problems.push({ text, blocks: 'routes' });
+  for (const text of router.doubts) problems.push({ text, blocks: 'nothing' });
   const pooled = poolSteps({ name: wish.name, ports: wish.ports, trunkOf: (host) => trunkOf(portOf(host)) }, state.ports);
   for (const text of trunkTroubles(wish, portOf)) problems.push({ text, blocks: 'sub-ports' });
   const steps: Step[] = [
@@ -179,7 +171,7 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     ...ports.filter((step) => !isLeaving(step)),
     ...pooled.last,
     ...virtual.left,
-    ...routeSteps(wish, state),
+    ...router.changes.map((change): Step => ({ type: 'change-routes', ...change })),
     ...balancers.changes,
     ...floating.changes,
     ...spare.filter((group) => !stays.includes(group)).map((group): Step => ({ type: 'remove-group', group })),
@@ -206,6 +198,7 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     quotas,
     reached: floating.reached,
     placed: virtual.placed,
+    ...(router.routed === undefined ? {} : { routed: router.routed }),
     balanced: wish.balancers.map(({ id, name, floating: outside }): Balanced => {
       const found = balancers.found.get(id);
       const own = outside === undefined ? found?.address : floating.reached.find((one) => one.id === id)?.address;
@@ -294,9 +287,6 @@ const withPairs = (wish: Wish, { pairs }: VirtualPlan): Wish => ({
   ports: wish.ports.map((port) => ({ ...port, blocks: [...port.blocks, ...(pairs.get(port.host) ?? [])] })),
 });
 
-/** A host's port, or why there is none to speak of. */
-type PortOf = (host: string) => NeutronPort | string;
-
 /** Each is looked for once, among all that the project has. */
 export function hostPorts({ ports }: Wish, state: Pick<CloudState, 'ports' | 'instances'>): PortOf {
   const wished = new Map(ports.map((one) => [one.host, one]));
@@ -371,9 +361,6 @@ export function changeOfPort(
   return Object.values(change).every(({ length }) => length === 0) ? undefined : change;
 }
 
-const isTag = (name: string, tag: string): boolean =>
-  tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`) || tag.startsWith(`${tagOf(name)}.each.`);
-
 /** The port's groups and pairs after a change, others' as they are. `idOf`: of our groups by name. */
 export function portAfter(
   port: NeutronPort,
@@ -389,39 +376,10 @@ export function portAfter(
   };
 }
 
-const same = (a: ExtraRoute, b: ExtraRoute): boolean => a.destination === b.destination && a.nexthop === b.nexthop;
-
-/** Routers that carry our tag are looked at, too: what nothing wants any more goes. */
-const routeSteps = (wish: Wish, { routers, target }: CloudState): Step[] =>
-  routers.flatMap((router): Step[] => {
-    const change = changeOfRoutes(wish, router, target);
-    return change === undefined ? [] : [{ type: 'change-routes', router, change }];
-  });
-
-/** Routes into our ranges are ours, whoever made them: two ways to one range cannot both be right. */
-export function changeOfRoutes(wish: Wish, router: NeutronRouter, target: string | undefined): RouteChange | undefined {
-  const { name } = wish;
-  const isTarget = router.id === target;
-  const { ranges, routes } = isTarget ? wish.routes : { ranges: [], routes: [] };
-  const known = [...ranges, ...rangesOfTags(name, router.tags)];
-  const isOurs = ({ destination }: ExtraRoute): boolean => {
-    const to = rangeOf(destination);
-    return to !== undefined && known.some((range) => covers(range, to));
-  };
-  const tags = routes.length === 0 ? [] : ranges.map((range) => rangeTag(name, range));
-  const change: RouteChange = {
-    add: routes.filter((route) => !router.routes.some((one) => same(one, route))),
-    remove: router.routes.filter((route) => isOurs(route) && !routes.some((one) => same(one, route))),
-    addTags: tags.filter((tag) => !router.tags.includes(tag)),
-    removeTags: router.tags.filter((tag) => isTag(name, tag) && !tags.includes(tag)),
-  };
-  return Object.values(change).every(({ length }) => length === 0) ? undefined : change;
-}
-
 function isAllowed(need: Need, steps: readonly Step[], problems: readonly Problem[]): boolean {
   const isBlocked = ({ blocks, left = [] }: Problem): boolean =>
     blocks === 'all' ||
-    (blocks === 'pairs' && need.pairs.some((range) => left.some((one) => covers(one, range)))) ||
+    (blocks === 'pairs' && left.some((one) => isForNeed(need, one))) ||
     (blocks === 'sub-ports' && need.subPorts !== undefined) ||
     (blocks === 'routes' && need.isByRouter === true);
   if (problems.some(isBlocked)) return false;
@@ -434,7 +392,6 @@ function isAllowed(need: Need, steps: readonly Step[], problems: readonly Proble
       ((step.type === 'make-ports' || step.type === 'attach-ports') && step.ports.some(isLacking)) ||
       (step.type === 'change-routes' && step.change.add.some(isMissing)) ||
       (step.type === 'add-rules' && step.rules.some((rule) => keys.has(keyOfRule(rule)))) ||
-      (step.type === 'change-port' &&
-        (step.change.joins.length > 0 || step.change.addPairs.some((added) => need.pairs.some((range) => covers(added, range))))),
+      (step.type === 'change-port' && (step.change.joins.length > 0 || step.change.addPairs.some((added) => isForNeed(need, added)))),
   );
 }

@@ -91,6 +91,22 @@ test('routers are told of blocks by way of their hosts, for networks that need i
   assert.deepEqual(routes, { ranges: ['10.1.0.0/16'], routes: [{ destination: '10.1.3.0/24', nexthop: '10.213.0.2' }] });
 });
 
+test('by a router a port has pairs for its own blocks only, unless the whole range is its own by another carriage', () => {
+  const byRouter = makeNetwork('plain', { model: 'flannel', carry: 'routes' });
+  const facts = factsOf([byRouter]);
+  const blocks = facts.pools.flatMap((pool) => [makeBlock(pool, 1, 'host-1'), makeBlock(pool, 2, 'host-2')]);
+  const pairsOf = (more: Partial<CloudFacts>): unknown[] => wishOf({ ...facts, blocks, ...more }, 'cw').ports.map(({ pairs }) => pairs);
+  assert.deepEqual(pairsOf({}), [['10.0.1.0/24'], ['10.0.2.0/24']]);
+  assert.deepEqual(pairsOf({ networks: [byRouter, plain].map((one) => ({ ...one, id: 'plain' })) }), [['10.0.0.0/16'], ['10.0.0.0/16']]);
+});
+
+test('hosts that no router can lead to are known', () => {
+  const byRouter = makeNetwork('plain', { model: 'flannel', carry: 'routes' });
+  const pool = makePool('plain', parseCidr('fd44::/48'), 64);
+  const { routes } = wishOf(factsOf([byRouter], { pools: [pool], blocks: [makeBlock(pool, 1, 'host-1')] }), 'cw');
+  assert.deepEqual(routes, { ranges: ['fd44::/48'], routes: [], lost: [{ host: 'host-1', destination: 'fd44:0:0:1::/64' }] });
+});
+
 test('hosts on IPv6 get rules of IPv6; without hosts, and for networks that are being removed, nothing is wished', () => {
   const six = { interface: 'eth0', ip: parseIp('fd00::1'), subnet: parseCidr('fd00::/64'), mtu: 1450 };
   const { groups } = wishOf(factsOf([over], { hosts: [makeHost(1, { underlay: [six] })] }), 'cw');

@@ -5,10 +5,11 @@
 import { passagesOf } from '#drivers/passages.ts';
 import { Fault } from '#model/fault.ts';
 import { type MonitorWish, type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
-import { bitsOf, type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { virtualPort } from '#model/numbers.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { addressesOf } from './pools.ts';
+import { pairsFor, rangesOf, routesOf, type WishedRoutes } from './ways.ts';
 
 export interface CloudFacts {
   readonly hosts: readonly Host[];
@@ -81,13 +82,8 @@ export interface Need {
   readonly subPorts?: readonly Ip[];
   /** Ports that are made at a time. */
   readonly poolSize?: number;
-  /** A router has to know the hosts' blocks. */
+  /** A router has to know the hosts' blocks, and each host's port has pairs for its own ones only: `pairs` are the ranges that hold them. */
   readonly isByRouter?: true;
-}
-
-export interface Route {
-  readonly destination: Cidr;
-  readonly nexthop: Ip;
 }
 
 /** That something be reached by a floating IP. */
@@ -151,8 +147,7 @@ export interface Wish {
   readonly floating: readonly WishedFloatingIp[];
   readonly balancers: readonly WishedBalancer[];
   readonly virtual: readonly WishedVirtual[];
-  /** To containers by way of their hosts, for routers; `ranges` hold all of them. */
-  readonly routes: { readonly ranges: readonly Cidr[]; readonly routes: readonly Route[] };
+  readonly routes: WishedRoutes;
 }
 
 const ethertypes = { 4: 'IPv4', 6: 'IPv6' } as const;
@@ -200,7 +195,8 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const virtual = virtualOf(facts);
   const needed = fewest([...needs.flatMap(({ rules }) => rules), ...talkOf(virtual)]);
   if (hosts.length === 0) return emptyWish(name);
-  const pairs = [...new Set(needs.flatMap((need) => (need.isInCloud ? [] : need.pairs)))].toSorted();
+  const ranges = rangesOf(needs.filter(({ isInCloud }) => isInCloud !== true));
+  const pairs = pairsFor(needs, facts);
   const exposed = Map.groupBy(openingsOf(facts), ({ host }) => host);
   const shared: WishedGroup = { name, description: `Between the hosts of ${name}`, rules: needed };
   const entrance = nodePortRules(facts);
@@ -223,14 +219,14 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
       ...(labels[serverLabel] === undefined ? {} : { server: labels[serverLabel] }),
       mtu: underlay[0]?.mtu,
       groups: [...all.map((group) => group.name), ...(exposed.has(id) ? [exposedName(name, id)] : [])],
-      pairs,
+      pairs: pairs(id),
       ...bySort(networks.flatMap((network) => blocksIn(network, facts).filter((block) => block.host === id))),
     })),
     needs,
     floating: floatingOf(facts),
     balancers: balancersOf(facts),
     virtual,
-    routes: routesOf(facts, pairs),
+    routes: routesOf({ ...facts, hosts }, ranges),
   };
 }
 
@@ -260,7 +256,7 @@ function needsOf(network: Network, facts: CloudFacts, families: ReadonlySet<Fami
     if (protocol === 0) {
       const need = plainNeed(network.name, ranges, families);
       return network.choices.carry === 'routes'
-        ? { ...need, what: `${need.what}, by a router that knows the hosts' blocks`, isByRouter: true }
+        ? { ...need, what: `${need.what}, by a router that knows the hosts' blocks`, without: withoutRoutes, isByRouter: true }
         : need;
     }
     const rules = [...families].flatMap((family) =>
@@ -284,6 +280,7 @@ const withoutRule = ({ choices }: Network): string =>
 
 const plainWhy = 'packets of containers as they are';
 const withoutPairs = "port security drops packets whose address is not the port's own, and security groups admit none of them";
+const withoutRoutes = `the router has no way for them, ${withoutPairs}`;
 
 /**
  * Between containers, and between hosts and containers elsewhere. Ports that are pairs of their hosts' are members of the hosts' group,
@@ -469,16 +466,6 @@ function openingsOn(host: Host, exposure: Exposure): { host: string; rule: Wishe
       ? exposure.sources.map((source) => rule(familyOf(source), source))
       : [...families].map((family) => rule(family, undefined));
   return rules.map((one) => ({ host: host.id, rule: one }));
-}
-
-/** A block is reached by way of the host that it belongs to. */
-function routesOf({ blocks, hosts }: CloudFacts, ranges: readonly Cidr[]): Wish['routes'] {
-  const byId = new Map(hosts.map((host) => [host.id, host]));
-  const routes = blocks.flatMap(({ cidr, host }): Route[] => {
-    const via = byId.get(host)?.underlay.find(({ ip }) => familyOf(ip) === familyOf(cidr));
-    return via === undefined || !ranges.some((range) => covers(range, cidr)) ? [] : [{ destination: cidr, nexthop: via.ip }];
-  });
-  return { ranges, routes };
 }
 
 type RuleIdentity = Omit<WishedRule, 'why' | 'remote'> & { readonly remote?: string | undefined };

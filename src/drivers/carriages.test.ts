@@ -13,7 +13,7 @@ const network = makeNetwork('pods', { model: 'flannel' });
 const pool = makePool(network.id, parseCidr('10.244.0.0/16'), 24);
 const blockOf = (host: Host): Block => makeBlock(pool, host.index, host.id);
 const remote = (host: Host): Remote => ({ host, blocks: [blockOf(host)], exceptions: [] });
-const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'wireguard'] as const;
+const carries = ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'bgp-cross-subnet', 'wireguard', 'routes'] as const;
 
 test('where nobody says anything all send as the network says', () => {
   const [one, two] = [makeHost(1), makeHost(2)];
@@ -57,6 +57,8 @@ class Cluster {
   readonly #told: Host[];
   readonly #heard: Host[][];
   readonly #slow = new Set<number>();
+  /** Hosts that the router knows the ways to. */
+  readonly #routed = new Set<number>();
   readonly #inPlace: { readonly takes: readonly CarryName[]; readonly sends: readonly CarryName[] }[];
 
   constructor(size: number, carry: CarryName) {
@@ -64,6 +66,14 @@ class Cluster {
     this.#told = this.#wants.map((wants, index) => makeHost(index + 1, { carrying: { wants, sends: [wants], receives: [wants] } }));
     this.#heard = this.#told.map(() => [...this.#told]);
     this.#inPlace = this.#told.map(() => ({ takes: [carry], sends: this.#told.map(() => carry) }));
+    this.route();
+  }
+
+  /** Whoever keeps the cloud looks at what hosts have told. */
+  route(): void {
+    const isWanted = this.#told.some(({ carrying }) => carrying?.wants === 'routes' || carrying?.sends?.includes('routes') === true);
+    if (!isWanted) this.#routed.clear();
+    else for (const host of this.#told.keys()) this.#routed.add(host);
   }
 
   /** An agent starts with another carriage. */
@@ -84,7 +94,8 @@ class Cluster {
     const sends = this.#told.map((_, index) => carryTo(ways, remote(this.#heard[host]?.[index] ?? self)));
     this.#inPlace[host] = { takes, sends };
     const used = sends.filter((_, index) => index !== host);
-    this.#told[host] = makeHost(host + 1, { carrying: { wants, sends: [...new Set(used)], receives: takes } });
+    const receives = takes.filter((carry) => carry !== 'routes' || this.#routed.has(host));
+    this.#told[host] = makeHost(host + 1, { carrying: { wants, sends: [...new Set(used)], receives } });
   }
 
   /** Speakers that both run have told each other, unless sessions of this one take their time. */
@@ -113,8 +124,11 @@ class Cluster {
         const isTaken =
           from === to ||
           carry === 'host-gateway' ||
+          (carry === 'routes' && this.#routed.has(to)) ||
           // What was learned from a speaker goes with it, here or there.
-          (isSpoken(carry) ? takes.some(isSpoken) && this.#inPlace[from]?.takes.some(isSpoken) === true : takes.includes(carry)) ||
+          (isSpoken(carry)
+            ? takes.some(isSpoken) && this.#inPlace[from]?.takes.some(isSpoken) === true
+            : carry !== 'routes' && takes.includes(carry)) ||
           // Direct routing is a plain route or a vxlan.
           (carry === 'direct-routing' && takes.some(hasTunnel)) ||
           (carry === 'vxlan' && takes.some(hasTunnel));
@@ -128,6 +142,7 @@ class Cluster {
     this.#slow.clear();
     const hosts = [...this.#told.keys()];
     for (let round = 0; round < 6; round++) {
+      this.route();
       for (const host of hosts) for (const other of hosts) this.hear(host, other);
       for (const host of hosts) this.apply(host);
     }
@@ -146,6 +161,7 @@ test('no packet is sent in a way that its receiver has not in place, whenever wh
     fc.record({ do: fc.constant('hear' as const), host, other: host }),
     fc.record({ do: fc.constant('want' as const), host }),
     fc.record({ do: fc.constant('toggle' as const), host }),
+    fc.record({ do: fc.constant('route' as const) }),
   );
   fc.assert(
     fc.property(fc.constantFrom(...carries), fc.constantFrom(...carries), fc.array(step, { maxLength: 80 }), (from, to, steps) => {
@@ -154,6 +170,7 @@ test('no packet is sent in a way that its receiver has not in place, whenever wh
         if (one.do === 'apply') cluster.apply(one.host);
         else if (one.do === 'hear') cluster.hear(one.host, one.other);
         else if (one.do === 'toggle') cluster.toggle(one.host);
+        else if (one.do === 'route') cluster.route();
         else cluster.want(one.host, to);
         assert.deepEqual(cluster.lost(), []);
       }

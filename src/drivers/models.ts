@@ -9,8 +9,6 @@ export interface Model {
   readonly summary: string;
   /** Ways of carrying that a user may choose instead of the default. */
   readonly carries: readonly CarryName[];
-  /** Those of them that nodes of Kubernetes have; absent: all, where Kubernetes is a front end. */
-  readonly nodeCarries?: readonly CarryName[];
   readonly frontEnds: readonly string[];
 }
 
@@ -38,7 +36,6 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'routes', 'wireguard'],
-    nodeCarries: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'wireguard'],
     frontEnds: ['Docker', 'Kubernetes'],
   },
   calico: {
@@ -76,7 +73,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['routes'],
-    frontEnds: ['Docker'],
+    frontEnds: ['Docker', 'Kubernetes'],
   },
   swarm: {
     summary: "Docker's built-in overlay driver on a Swarm, created and observed by Causeway.",

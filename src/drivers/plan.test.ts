@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import { ipAdd, parseCidr, parseIp } from '#model/ip.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
-import type { Snapshot } from '#model/resources.ts';
+import type { CarryName, Snapshot } from '#model/resources.ts';
 import { isPlannedFor, plan } from './plan.ts';
 import { makeBlock, makeCluster, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 
@@ -22,6 +22,8 @@ const shuffled = (snapshot: Snapshot): Snapshot => {
 const count = (desired: Desired) => Object.fromEntries(Object.entries(desired).map(([kind, items]) => [kind, items.length]));
 const sortItems = (desired: Desired) =>
   Object.fromEntries(Object.entries(desired).map(([kind, items]) => [kind, items.map((item: unknown) => JSON.stringify(item)).toSorted()]));
+
+const by = (wants: CarryName, ...receives: CarryName[]) => ({ carrying: { wants, sends: [], receives } });
 
 describe('plan', () => {
   it('wants nothing on a host without endpoints', () => {
@@ -47,6 +49,23 @@ describe('plan', () => {
       ],
     );
     assert.deepEqual(plan(snapshot, [], three), emptyDesired);
+  });
+
+  it('leaves ways to others to the router as long as one of them is sent to by it', () => {
+    const network = { ...makeNetwork('aaaaaaaaaa', { model: 'flannel' }), present: 'always', names: 'elsewhere' } as const;
+    const pool = makePool(network.id, parseCidr('10.0.0.0/16'), 24);
+    const blocks = [1, 2, 3].map((index) => makeBlock(pool, index, `host-${index}`));
+    const ways = (...hosts: Parameters<typeof makeHost>[1][]) => {
+      const [one, two, three] = hosts.map((carries, index) => makeHost(index + 1, carries));
+      const snapshot = snapshotOf({ hosts: [one, two, three].flatMap((host) => host ?? []), networks: [network], pools: [pool], blocks });
+      return plan(snapshot, [], one ?? assert.fail()).route.map(({ destination, type }) => `${destination} ${type}`);
+    };
+    const own = '10.0.1.0/24 unreachable';
+    assert.deepEqual(ways(by('routes'), by('routes', 'routes'), by('routes', 'routes')), [own]);
+    assert.deepEqual(ways(by('routes'), by('vxlan', 'vxlan'), by('routes', 'routes')), [own, '10.0.2.0/24 unicast']);
+    const tunnels = ['10.0.2.0/24 unicast', '10.0.3.0/24 unicast'];
+    assert.deepEqual(ways(by('vxlan'), by('vxlan', 'vxlan'), by('routes', 'vxlan')), [own, ...tunnels]);
+    assert.deepEqual(ways(by('vxlan'), by('vxlan', 'vxlan'), by('vxlan', 'vxlan')), ['10.0.0.0/16 unreachable', ...tunnels]);
   });
 
   it('grows with remote hosts, not with remote endpoints', () => {

@@ -280,7 +280,8 @@ function planHostDomain(present: Present): Part {
       .map(({ cidr: to }) => ({ family: familyOf(from), key: `${from} . ${to}` })),
   );
   // What is elsewhere leaves as everything else does where the hosts' own subnet or router leads there.
-  const own = isInUnderlay(network) || network.choices.carry === 'routes' ? [...ownBlocks(carriage), ...companionsOf(pools)] : pools;
+  const isByRouter = carriesOn(carriage, carriage.remotes).includes('routes');
+  const own = isInUnderlay(network) || isByRouter ? [...ownBlocks(carriage), ...companionsOf(pools)] : pools;
   return {
     route: own.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
     element: [

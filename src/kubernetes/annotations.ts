@@ -9,7 +9,7 @@ import { carryName } from '#api/schemas.ts';
 import { backendData, backendOf, carryOf, readBackendData } from '#flannel/backend.ts';
 import { type Cidr, type Family, familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { vtepMac } from '#model/numbers.ts';
-import type { Carrying, CarryName, Host } from '#model/resources.ts';
+import type { Carrying, CarryName, Host, RoutedBlocks } from '#model/resources.ts';
 
 export type Annotations = Readonly<Record<string, string>>;
 
@@ -19,6 +19,11 @@ const vtepKey = `${own}vtep-mac`;
 const wireguardKey = `${own}wireguard-public-key`;
 /** The ranges of all pods, which the API does not tell otherwise. */
 const podCidrsKey = `${own}pod-cidrs`;
+
+/** What a controller that keeps the cloud says of its router, for nodes that carry by it: ranges that it leads to the node, and why not. */
+const routedKey = `${own}routed`;
+const unroutedKey = `${own}not-routed`;
+const mostWords = 1_000;
 
 const json = v.pipe(v.string(), v.parseJson());
 
@@ -31,9 +36,23 @@ const readAs = <T>(schema: v.GenericSchema<unknown, T>, value: unknown): T | und
 const carriesIn = (text: string | undefined): readonly CarryName[] | undefined =>
   text?.split(',').flatMap((name) => readAs(carryName, name) ?? []);
 
+const cidrsIn = (text: string | undefined): readonly Cidr[] => text?.split(',').flatMap((one) => readAs(field.cidr, one) ?? []) ?? [];
+
 /** The ranges of all pods as the node was told them. */
-export const podCidrsOf = (annotations: Annotations): readonly Cidr[] =>
-  annotations[podCidrsKey]?.split(',').flatMap((text) => readAs(field.cidr, text) ?? []) ?? [];
+export const podCidrsOf = (annotations: Annotations): readonly Cidr[] => cidrsIn(annotations[podCidrsKey]);
+
+function routedOf(annotations: Annotations): Pick<Carrying, 'routed'> {
+  const [to, problem] = [annotations[routedKey], annotations[unroutedKey]];
+  if (to === undefined && problem === undefined) return {};
+  return { routed: { to: cidrsIn(to).slice(0, 64), ...(problem === undefined ? {} : { problem: problem.slice(0, mostWords) }) } };
+}
+
+/** What a Node that is carried by a router is told of it; undefined takes it away. */
+export function writeRouted(routed: RoutedBlocks | undefined): Record<string, string | null> {
+  // Ids of requests, which are others each time.
+  const problem = routed?.problem?.replaceAll(/ \(request [^)]*\)/g, '').slice(0, mostWords);
+  return { [routedKey]: routed === undefined || routed.to.length === 0 ? null : routed.to.join(','), [unroutedKey]: problem ?? null };
+}
 
 export interface Told {
   readonly carrying?: Carrying;
@@ -72,6 +91,7 @@ function carryingOf(annotations: Annotations, wants: CarryName, { 4: mac, 6: mac
     ...(receives === undefined ? {} : { receives }),
     ...(mac === undefined ? {} : { vtepMac: mac }),
     ...(mac6 === undefined ? {} : { vtepMac6: mac6 }),
+    ...routedOf(annotations),
   };
 }
 

@@ -13,6 +13,16 @@ export interface Availability {
   /** Of which pods get their addresses here, one of each family. */
   readonly ranges: readonly { readonly cidr: Cidr; readonly pool: string }[];
   readonly isExhausted: (pool: string) => boolean;
+  /** Of a node that wants to be sent to by the hosts' router. */
+  readonly route?: AwaitedRoute;
+}
+
+export interface AwaitedRoute {
+  /** A range of the node's pods that the router does not lead to it; undefined: it knows all. */
+  readonly missing: Cidr | undefined;
+  /** Whether the node is sent to in no other way meanwhile. */
+  readonly isOnly: boolean;
+  readonly problem?: string | undefined;
 }
 
 type Word = NodeWish['network'];
@@ -22,11 +32,24 @@ const unavailable = (reason: string, message: string): Word => ({ isAvailable: f
 /** Before the node can be used at all, because of what is said of it. */
 export const unusable = (problem: string): Word => unavailable('UnusableNode', problem);
 
-export function availabilityOf({ hosts, services, ranges, isExhausted }: Availability): Word {
+/** As the route controllers of cloud providers call it. */
+function routeWord({ missing, isOnly, problem }: AwaitedRoute): Word {
+  if (missing === undefined)
+    return { isAvailable: true, reason: 'RouteCreated', message: 'Pods can be attached, and the router leads to them' };
+  const why =
+    problem ?? 'nobody who keeps the cloud has told it yet ("causeway cloud apply --routes", or a controller with --cloud-routes)';
+  const words = `The router does not lead to ${missing}: ${why}`;
+  return isOnly
+    ? unavailable('NoRouteCreated', words)
+    : { isAvailable: true, reason: 'RouteAwaited', message: `${words}. Pods are reached otherwise meanwhile` };
+}
+
+export function availabilityOf({ hosts, services, ranges, isExhausted, route }: Availability): Word {
   if (hosts !== undefined) return unavailable('PodsAmongHosts', hosts);
   if (services !== undefined) return unavailable('ServiceAmongPods', services);
   const full = exhaustedOf(ranges, ({ pool }) => isExhausted(pool));
-  if (full === undefined) return { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' };
+  if (full === undefined)
+    return route === undefined ? { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' } : routeWord(route);
   const where = full.map(({ cidr }) => cidr).join(', ');
   return unavailable('NoFreeAddresses', where === '' ? 'No range of addresses is for pods here' : `No address is free in ${where}`);
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeBlock, makeHost, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
 import { type Cidr, hostPrefix, parseCidr } from '#model/ip.ts';
-import type { Host } from '#model/resources.ts';
+import type { Carrying, Host } from '#model/resources.ts';
 import { type Wished, wishFor } from './carrying.ts';
 import { clusterNetwork, podNetwork } from './nodes.ts';
 
@@ -47,4 +47,41 @@ test('a neighbour is sent to by BGP from when its way is learned on, although No
   // Its tunnel stays in place until then.
   assert.deepEqual(says([]), ['vxlan', 'bgp-cross-subnet,vxlan']);
   assert.deepEqual(says([parseCidr('10.244.2.0/24')]), ['bgp-cross-subnet', 'bgp-cross-subnet']);
+});
+
+/** What it sends by and takes, and its condition. */
+const told = (own: Carrying, other: Carrying): string[] => {
+  const facts = snapshotOf({
+    hosts: [own, other].map((carrying, index) => makeHost(index + 1, { carrying })),
+    networks: [network],
+    pools: [pool],
+    blocks,
+  });
+  const { annotations, network: condition } = wished({ facts }) ?? assert.fail();
+  const { isAvailable, reason, message } = condition;
+  return [annotations['causeway.dev/sends'] ?? '', annotations['causeway.dev/receives'] ?? '', `${isAvailable} ${reason}: ${message}`];
+};
+
+test('by the router a node is sent to once its router leads to it, and takes no pods before where there is no other way', () => {
+  const routed = { to: [parseCidr('10.244.1.0/24')] };
+  const [ready, unready] = [{ wants: 'routes', receives: ['routes'] } as const, { wants: 'routes', receives: [] } as const];
+  const [sends, receives, word] = told({ wants: 'routes' }, unready);
+  assert.deepEqual([sends, receives], ['routes', '']);
+  assert.match(
+    word ?? '',
+    /^false NoRouteCreated: The router does not lead to 10\.244\.1\.0\/24: nobody who keeps the cloud has told it yet/,
+  );
+  const why = told({ wants: 'routes', routed: { to: [], problem: 'it is full' } }, ready);
+  assert.equal(why[2], 'false NoRouteCreated: The router does not lead to 10.244.1.0/24: it is full');
+  assert.deepEqual(told({ wants: 'routes', routed }, ready), [
+    'routes',
+    'routes',
+    'true RouteCreated: Pods can be attached, and the router leads to them',
+  ]);
+  // While the carriage is changed the tunnel serves.
+  const before = { wants: 'vxlan', receives: ['vxlan'] } as const;
+  assert.deepEqual(told({ wants: 'routes', sends: ['vxlan'] }, before).slice(0, 2), ['vxlan', 'vxlan']);
+  assert.match(told({ wants: 'routes', sends: ['vxlan'] }, before)[2] ?? '', /^true RouteAwaited: The router does not lead to /);
+  assert.deepEqual(told({ wants: 'routes', sends: ['vxlan'], routed }, before).slice(0, 2), ['vxlan', 'routes,vxlan']);
+  assert.match(told({ wants: 'vxlan', routed }, before)[2] ?? '', /^true CausewayIsUp: /);
 });

@@ -45,13 +45,17 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
       exceptions: [],
     }));
   const ways = { network, self: { ...self, underlay: wished.underlay }, learned };
-  const { sends: _before, receives: _none, ...wanted } = self.carrying;
+  const { sends: _before, receives: _none, routed, ...wanted } = self.carrying;
+  const inPlace = carriesOn(ways, remotes).toSorted();
+  const missing = own.find(({ cidr }) => routed?.to.includes(cidr) !== true)?.cidr;
   const carrying = {
     ...wanted,
     sends: [...new Set(remotes.map((remote) => carryTo(ways, remote)))].toSorted(),
-    receives: carriesOn(ways, remotes).toSorted(),
+    // Nobody is sent to by a router before it knows the way.
+    receives: inPlace.filter((carry) => carry !== 'routes' || missing === undefined),
   };
-  const available = availabilityOf({ ranges: own, ...wished });
+  const route = { missing, isOnly: carrying.receives.length === 0, problem: routed?.problem };
+  const available = availabilityOf({ ranges: own, ...wished, ...(wanted.wants === 'routes' ? { route } : {}) });
   // In the model calico nodes of flannel are not spoken to.
   if (!isFlannels) return { annotations: writeOwn({ carrying, publicKey }), network: available };
   const underlay = self.underlay.map(({ ip }) => ip);

@@ -47,6 +47,16 @@ test('while a carriage is changed node by node both are needed', () => {
   ]);
 });
 
+test('what a node still sends by is needed as well, whatever all want', () => {
+  for (const [sends, needed] of [
+    ['routes,vxlan', ['pods flannel routes', 'pods flannel vxlan']],
+    ['vxlan', ['pods flannel vxlan']],
+  ] as const) {
+    const annotations = { 'causeway.dev/carry': 'vxlan', 'causeway.dev/sends': sends, 'causeway.dev/pod-cidrs': '10.244.0.0/16' };
+    assert.deepEqual(networksOf(wishOf({ nodes: keyed(nodeOf(1, { annotations }), nodeOf(2)) })), needed);
+  }
+});
+
 test('what agents have not told, or those of before cannot tell, is not known; nor are hosts then, so that nothing is taken back', () => {
   for (const annotations of [{}, { 'causeway.dev/carry': 'host-gateway' }, { 'causeway.dev/carry': 'vxlan' }]) {
     const { facts } = wishOf({ nodes: keyed(nodeOf(1, { annotations }), nodeOf(2, { annotations })), services: keyed(serviceOf('web')) });
@@ -110,6 +120,8 @@ test('networks that the cluster defines are carried as that of all pods', () => 
   ]);
   const wish = wishOf({ definitions });
   assert.deepEqual(networksOf(wish), ['pods flannel vxlan', 'shop/db flannel vxlan']);
+  const blocks = wish.facts.blocks.map(({ cidr, host }) => `${cidr} ${host}`);
+  assert.deepEqual(blocks, ['10.244.1.0/24 node1', '10.244.2.0/24 node2', '10.60.1.0/24 node1', '10.60.2.0/24 node2']);
 });
 
 test('load balancers lead to nodes that take part and are ready; by the policy Local to those with a pod that is ready', () => {

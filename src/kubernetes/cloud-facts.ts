@@ -15,7 +15,7 @@ import { readPool } from './calico.ts';
 import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
 import { type AskedBalancer, readAsk } from './openstack-service.ts';
-import { conflictOf, factsOf, type OwnNetwork, readOwnNetwork } from './own-network.ts';
+import { blocksOf, conflictOf, factsOf, nodePlace, type OwnNetwork, readOwnNetwork } from './own-network.ts';
 import { definitionsPath } from './own-networks.ts';
 import { portFacts, type PortPool, portPoolsPath, readPortPool } from './port-pools.ts';
 import { readSlice, sliceVersions } from './services.ts';
@@ -93,7 +93,7 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
     labels: { ...host.labels, ...serverOf(objects.nodes.get(host.id)) },
     underlay: host.underlay.map((link) => ({ ...link, mtu: 0 })),
   }));
-  const further = furtherFacts(objects, podCidrs, carriesOf(nodes));
+  const further = furtherFacts(objects, podCidrs, nodes);
   const ports = portFacts(portPoolsOf(objects));
   const asks = [...objects.services.values()].map((item) => readAsk(item, isDefault));
   const asked = asks.flatMap(({ balancer }) => balancer ?? []).toSorted((a, b) => (a.key < b.key ? -1 : 1));
@@ -103,7 +103,7 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
       hosts,
       networks: [...pods.networks, ...further.networks, ...ports.networks],
       pools: [...pods.pools, ...further.pools, ...ports.pools],
-      blocks: [...pods.blocks, ...ports.blocks],
+      blocks: [...pods.blocks, ...further.blocks, ...ports.blocks],
       endpoints: [],
       exposures: [],
       nodePorts: asks.flatMap(({ nodePorts }) => nodePorts),
@@ -132,8 +132,11 @@ const nothing: PodFacts = { hosts: [], networks: [], pools: [], blocks: [] };
 /** As long as nobody has told of the network, or of its ranges, nothing is known: to wish for less would take things back. */
 const known = (facts: PodFacts): PodFacts => (facts.networks.length > 0 && facts.pools.length > 0 ? facts : nothing);
 
-const carriesOf = (nodes: readonly unknown[]): CarryName[] =>
-  [...new Set(nodes.flatMap((item) => readAnnotations(annotationsOf(item)).carrying?.wants ?? []))].toSorted();
+/** What a node still sends by has to be allowed until it does not. */
+const carriesOf = (nodes: readonly unknown[]): CarryName[] => {
+  const told = nodes.flatMap((item) => readAnnotations(annotationsOf(item)).carrying ?? []);
+  return [...new Set(told.flatMap(({ wants, sends = [] }) => [wants, ...sends]))].toSorted();
+};
 
 function flannelFacts(nodes: readonly unknown[], podCidrs: readonly Cidr[]): PodFacts {
   const read = readable(nodes, (item) => readNode(item, { podCidrs }));
@@ -166,20 +169,26 @@ function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObje
 }
 
 /** Older definitions first, as agents choose. They are carried as the pods' network is. */
-function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[], carries: readonly CarryName[]) {
-  if (podCidrs.length === 0) return { networks: [], pools: [] };
+function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[], nodes: readonly unknown[]): Omit<PodFacts, 'hosts'> {
+  if (podCidrs.length === 0) return { networks: [], pools: [], blocks: [] };
+  const carries = carriesOf(nodes);
   const read = [...definitions].flatMap(([key, item]) => readable([item], () => readOwnNetwork(key, item)));
   const used: OwnNetwork[] = [];
   for (const one of read.toSorted((a, b) => (`${a.createdAt} ${a.key}` < `${b.createdAt} ${b.key}` ? -1 : 1)))
     if (conflictOf(one, used, { podCidrs, hosts: [] }) === undefined) used.push(one);
   // Of those of the cloud what nodes have asked for counts.
-  const all = used
-    .filter(({ neutron }) => neutron === undefined)
-    .flatMap((network) => carries.map((carry) => factsOf(network, { carry, own: [] })));
+  const carried = used.filter(({ neutron }) => neutron === undefined);
+  const all = carried.flatMap((network) => carries.map((carry) => factsOf(network, { carry, own: [] })));
+  const places = readable(carried.length === 0 ? [] : nodes, (item) => {
+    const { host, ...facts } = readNode(item, { podCidrs });
+    const place = nodePlace(facts, podCidrs);
+    return host === undefined || place === undefined ? undefined : { host: host.id, place };
+  });
   const named = new Map(used.map(({ id, key }) => [id, key]));
   return {
     networks: all.map(({ network }) => ({ ...network, name: named.get(network.id) ?? network.name })),
     pools: [...new Map(all.flatMap(({ pools }) => pools).map((pool) => [pool.id, pool])).values()],
+    blocks: carried.flatMap((network) => places.flatMap(({ host, place }) => blocksOf(network, host, place))),
   };
 }
 

@@ -9,6 +9,7 @@ import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed, listKind } from './follow.ts';
 import type { AskedBalancer } from './openstack-service.ts';
 import { type PortPool, readPortPool } from './port-pools.ts';
+import { type RoutedNode, tellRouted } from './routed-nodes.ts';
 import { StatusWriter } from './status-writer.ts';
 
 const none = (): Record<CloudKind, Map<string, unknown>> => ({
@@ -21,15 +22,18 @@ const none = (): Record<CloudKind, Map<string, unknown>> => ({
   portPools: new Map(),
 });
 
-/** As it is now. Faults as KubernetesClient.list. */
-export async function readCluster(client: KubernetesClient, isDefault: boolean): Promise<ClusterWish> {
+/** As it is now, with its Nodes. Faults as KubernetesClient.list. */
+export async function readCluster(
+  client: KubernetesClient,
+  isDefault: boolean,
+): Promise<ClusterWish & { readonly nodes: readonly unknown[] }> {
   const objects = none();
   await Promise.all(
     cloudKinds.map(async (kind) => {
       for (const [key, item] of await listKind(cloudPaths[kind], client)) objects[kind].set(key, item);
     }),
   );
-  return clusterWish(objects, isDefault);
+  return { ...clusterWish(objects, isDefault), nodes: [...objects.nodes.values()] };
 }
 
 /** What the cloud says of one load balancer. */
@@ -157,6 +161,14 @@ export class CloudSource {
     const used = portPoolsOf(this.#objects);
     const names = new Set(used.map(({ name }) => name));
     return { used, left: readable(this.#objects.portPools.values(), readPortPool).filter(({ name }) => !names.has(name)) };
+  }
+
+  /** What nodes that carry by a router have to know of it. */
+  tellRouted(found: readonly RoutedNode[] | undefined): Promise<void> {
+    const { client, log } = this.#options;
+    // Tried again at the next look.
+    const failed = (node: string, error: Error): void => log.warn({ error, node }, 'cannot tell a Node what the router knows of it');
+    return tellRouted({ client, failed }, this.#objects.nodes.values(), found);
   }
 
   #isBehind(key: string, item: unknown): boolean {

@@ -89,19 +89,20 @@ class Known {
   }
 
   /**
-   * What this host wants is said here, not in the API; from its Node it has the MAC that others know it by, and what it sent by
-   * when it last said so: an agent that starts with another carriage moves its routes before it removes what they led over.
+   * What this host wants is said here, not in the API; from its Node it has the MAC that others know it by, what its router knows, and
+   * what it sent by when it last said so: an agent that starts with another carriage moves its routes before it removes what they led over.
    */
   #withOwn(facts: NodeFacts): NodeFacts {
     const { host: name, carry = choicesFor('flannel').carry } = this.#options;
     const { host } = facts;
     if (host === undefined || host.id !== name) return facts;
-    const { sends = [], vtepMac: mac, vtepMac6: mac6 } = host.carrying ?? {};
+    const { sends = [], vtepMac: mac, vtepMac6: mac6, routed } = host.carrying ?? {};
     const macs = {
       ...(mac === undefined || mac === vtepMac(host.index) ? {} : { vtepMac: mac }),
       ...(mac6 === undefined ? {} : { vtepMac6: mac6 }),
     };
-    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...macs } } };
+    const told = routed === undefined ? {} : { routed };
+    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...macs, ...told } } };
   }
 
   /** Whether others have given addresses on this host, or got some back, since network() was last asked. */

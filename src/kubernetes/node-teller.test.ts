@@ -13,7 +13,7 @@ const wish = (annotations: NodeWish['annotations'], network: NodeWish['network']
 function bed() {
   const node = {
     metadata: { annotations: { theirs: 'kept' } as Record<string, string> },
-    status: { conditions: [] as { type: string; status: string; reason?: string }[] },
+    status: { conditions: [] as { type: string; status: string; reason?: string; message?: string }[] },
   };
   const sent: object[] = [];
   const state = { fault: undefined as Fault | undefined };
@@ -71,6 +71,17 @@ test('a wish that comes while another is being written is written next, and what
   teller.saw(structuredClone(node));
   await settled();
   assert.equal(node.metadata.annotations['one'], '2');
+  teller[Symbol.dispose]();
+});
+
+test('a reason in other words is written, too', async () => {
+  const { node, sent, teller } = bed();
+  teller.saw(node);
+  for (const message of ['it is full', 'it is full', 'it is away']) {
+    teller.wish(wish({}, { isAvailable: false, reason: 'NoRouteCreated', message }));
+    await settled();
+  }
+  assert.equal(sent.length, 2);
   teller[Symbol.dispose]();
 });
 

@@ -25,7 +25,10 @@ const shown = v.object({
   metadata: v.object({ annotations: v.optional(v.record(v.string(), v.string()), {}) }),
   status: v.optional(
     v.object({
-      conditions: v.optional(v.array(v.object({ type: v.string(), status: v.string(), reason: v.optional(v.string()) })), []),
+      conditions: v.optional(
+        v.array(v.object({ type: v.string(), status: v.string(), reason: v.optional(v.string()), message: v.optional(v.string()) })),
+        [],
+      ),
     }),
     {},
   ),
@@ -34,7 +37,7 @@ const shown = v.object({
 export class NodeTeller implements Disposable {
   readonly #options: TellerOptions;
   #annotations: Annotations | undefined;
-  /** Status and reason of the condition. */
+  /** Status, reason and message of the condition. */
   #condition = '';
   #wish: NodeWish | undefined;
   #isBusy = false;
@@ -58,7 +61,7 @@ export class NodeTeller implements Disposable {
     const { metadata, status } = read.output;
     const found = status.conditions.find(({ type }) => type === condition);
     this.#annotations = metadata.annotations;
-    this.#condition = `${found?.status ?? ''} ${found?.reason ?? ''}`;
+    this.#condition = `${found?.status ?? ''} ${found?.reason ?? ''} ${found?.message ?? ''}`;
     void this.#settle();
   }
 
@@ -95,7 +98,7 @@ export class NodeTeller implements Disposable {
     const changed = Object.entries(wish.annotations).filter(([key, value]) => (annotations[key] ?? null) !== value);
     const { isAvailable, reason, message } = wish.network;
     const status = isAvailable ? 'False' : 'True';
-    const isSame = this.#condition === `${status} ${reason}`;
+    const isSame = this.#condition === `${status} ${reason} ${message}`;
     if (changed.length === 0 && isSame) return undefined;
     const now = this.#options
       .now()

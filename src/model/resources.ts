@@ -57,6 +57,15 @@ export interface Carrying {
   readonly vtepMac?: Mac;
   /** MAC of its tunnel over IPv6, which hosts of flannel have, and ours beside them: IPv6 goes there. */
   readonly vtepMac6?: Mac;
+  /** What whoever keeps the hosts' router has said; absent: nothing. */
+  readonly routed?: RoutedBlocks;
+}
+
+export interface RoutedBlocks {
+  /** Blocks that the router leads to the host. */
+  readonly to: readonly Cidr[];
+  /** Why it does not lead to others, a sentence without a full stop. */
+  readonly problem?: string;
 }
 
 export interface HostStatus {

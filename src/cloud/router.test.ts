@@ -1,0 +1,150 @@
+// What a router is told, what hosts are told of it, and what becomes of everything else when it refuses. Its answers are those of a
+// real Neutron (2025.1).
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
+import { parseCidr } from '#model/ip.ts';
+import type { Block } from '#model/resources.ts';
+import { applyWish } from './apply.ts';
+import { Neutron } from './neutron.ts';
+import { type CloudState, planCloud } from './plan.ts';
+import { perform, portOf, routerOf, stateOf } from './plan.fixture.ts';
+import { mayWriteRoutes } from './rights.ts';
+import { cloudOf, json, keystone, serving } from './server.fixture.ts';
+import { CloudSession } from './session.ts';
+import { type Wish, wishOf } from './wish.ts';
+
+const network = makeNetwork('pods', { model: 'flannel', carry: 'routes' });
+const pool = makePool('pods', parseCidr('10.244.0.0/16'), 24);
+const blocksOf = (count: number): Block[] => Array.from({ length: count }, (_, index) => makeBlock(pool, index + 1, `host-${index + 1}`));
+
+function wished(count: number, changes: { readonly pools?: readonly (typeof pool)[]; readonly blocks?: readonly Block[] } = {}): Wish {
+  const hosts = Array.from({ length: count }, (_, index) => makeHost(index + 1));
+  const facts = { hosts, networks: [network], pools: [pool], blocks: blocksOf(count), endpoints: [], exposures: [] };
+  return wishOf({ ...facts, ...changes }, 'cw');
+}
+
+const start = (count: number): CloudState =>
+  stateOf({ ports: Array.from({ length: count }, (_, index) => portOf(index + 1)), routers: [routerOf()], target: 'router' });
+const done = (wish: Wish, state: CloudState): CloudState =>
+  planCloud(wish, state).steps.reduce((now, step) => perform(wish, now, step), state);
+
+test('all hosts are led to by one change, and each is told its own', () => {
+  const wish = wished(5);
+  const { steps, routed } = planCloud(wish, start(5));
+  assert.equal(steps.filter(({ type }) => type === 'change-routes').length, 1);
+  assert.deepEqual(new Set(routed?.flatMap(({ to }) => to)), new Set());
+  const after = done(wish, start(5));
+  assert.deepEqual(
+    after.routers[0]?.routes.map(({ destination, nexthop }) => `${destination} ${nexthop}`),
+    [1, 2, 3, 4, 5].map((index) => `10.244.${index}.0/24 10.213.0.${index}`),
+  );
+  assert.deepEqual(
+    after.ports.map(({ pairs }) => pairs.map(({ ip_address: ip }) => ip)),
+    [1, 2, 3, 4, 5].map((index) => [`10.244.${index}.0/24`]),
+  );
+  const { routed: told, problems, needs } = planCloud(wish, after);
+  assert.deepEqual(
+    told,
+    [1, 2, 3, 4, 5].map((index) => ({ host: `host-${index}`, to: [`10.244.${index}.0/24`] })),
+  );
+  assert.deepEqual([problems, needs.map(({ isAllowed }) => isAllowed)], [[], [true]]);
+});
+
+test('why a host is not led to is told to it: no router, no port, no pair, no address of the family', () => {
+  const wish = wished(2);
+  const after = done(wish, start(2));
+  const problem = (state: CloudState, of = wish): (string | undefined)[] =>
+    planCloud(of, state).routed?.map(({ to, problem: why }) => (to.length > 0 ? 'led to' : why)) ?? [];
+  const [first, second] = problem({ ...after, target: undefined });
+  assert.match(first ?? '', /^Network net-pods is carried by a router, and none is named/);
+  assert.equal(second, first);
+  const [, second2] = after.ports;
+  assert.ok(second2 !== undefined);
+  const lone = problem({ ...after, ports: [{ ...portOf(1), pairs: [] }, second2] });
+  assert.deepEqual(lone, ['Port port-1 of host host-1 has no allowed address pair for 10.244.1.0/24', 'led to']);
+  assert.match(problem({ ...after, ports: [second2] })[0] ?? '', /host-1/);
+  const open = { ...after, ports: [portOf(1, { portSecurity: false }), second2] };
+  assert.deepEqual(problem(open), ['led to', 'led to'], 'without port security no pairs are needed');
+  const six = makePool('pods', parseCidr('fd44::/48'), 64);
+  const both = wished(1, { pools: [pool, six], blocks: [...blocksOf(1), makeBlock(six, 1, 'host-1')] });
+  const { routed, problems, needs } = planCloud(both, done(both, start(1)));
+  const words = 'No router leads to fd44:0:0:1::/64: host host-1 has no address of IPv6';
+  assert.deepEqual([routed, problems], [[{ host: 'host-1', to: ['10.244.1.0/24'], problem: words }], [words]]);
+  assert.ok(needs.every(({ isAllowed }) => !isAllowed));
+});
+
+test('more routes than a router takes by default are doubted until they are there', () => {
+  const wish = wished(31);
+  assert.match(planCloud(wish, start(31)).problems.join(), /^Router main would have 31 extra routes, and takes 30 unless .* max_routes/);
+  assert.deepEqual(planCloud(wish, done(wish, start(31))).problems, []);
+  assert.deepEqual(planCloud(wished(30), start(30)).problems, []);
+});
+
+test('nothing is told of a router where nothing is carried by it', () => {
+  const plain = makeNetwork('pods', { model: 'flannel', carry: 'host-gateway' });
+  const facts = { hosts: [makeHost(1)], networks: [plain], pools: [pool], blocks: blocksOf(1), endpoints: [], exposures: [] };
+  const wish = wishOf(facts, 'cw');
+  const after = done(wish, start(1));
+  assert.equal(after.routers[0]?.routes.length, 1);
+  assert.equal(planCloud(wish, after).routed, undefined);
+});
+
+interface Served {
+  readonly status: number;
+  readonly body: object;
+}
+
+/** A Neutron whose router refuses what is put into it, with `refusal`. */
+async function withRouter<T>(refusal: Served, work: (neutron: Neutron, asked: readonly string[]) => Promise<T>): Promise<T> {
+  let url = '';
+  const asked: string[] = [];
+  const identity = keystone(() => url);
+  const router = { id: 'router', name: 'main', routes: [], tags: [], revision_number: 1 };
+  await using server = await serving((request, response, body) => {
+    if (request.url === '/v3/auth/tokens') return identity.answer(request, response, body);
+    const path = new URL(request.url ?? '', url).pathname.replace('/network/v2.0/', '');
+    asked.push(`${request.method} ${path}`);
+    if (request.method === 'PUT' && path === 'routers/router') return json(response, refusal.status, refusal.body);
+    if (path.startsWith('routers/router/tags')) return json(response, 200, {});
+    return json(response, 200, path === 'routers/router' ? { router } : { security_groups: [] });
+  });
+  ({ url } = server);
+  await using session = new CloudSession(cloudOf(url));
+  return await work(new Neutron(session), asked);
+}
+
+const full: Served = {
+  status: 400,
+  body: {
+    NeutronError: {
+      type: 'RoutesExhausted',
+      message: 'Unable to complete operation for router. The number of routes exceeds the maximum 30.',
+      detail: '',
+    },
+  },
+};
+const denied: Served = { status: 403, body: { NeutronError: { type: 'PolicyNotAuthorized', message: 'no', detail: '' } } };
+
+test('what a router refuses is told, also to hosts, and keeps nothing else from being done', async () => {
+  const wish = wished(2);
+  const after = { ...done(wish, start(2)), routers: [routerOf()] };
+  for (const [refusal, words] of [
+    [full, /^Router main is not told the ways to hosts: Neutron refuses .*exceeds the maximum 30/],
+    [denied, /^Router main is not told the ways to hosts: Neutron refuses PUT .*: no/],
+  ] as const) {
+    await withRouter(refusal, async (neutron, asked) => {
+      const { steps, plan } = await applyWish(neutron, wish, () => Promise.resolve(after));
+      assert.deepEqual(steps, []);
+      assert.match(plan.problems.join(), words);
+      assert.match(plan.routed?.[0]?.problem ?? '', words);
+      assert.deepEqual([plan.steps, plan.needs.map(({ isAllowed }) => isAllowed)], [[], [false]]);
+      assert.equal(asked.filter((one) => one === 'PUT routers/router').length, 1, 'it is not asked again');
+    });
+  }
+});
+
+test('whether routes may be written is tried with those that are there', async () => {
+  assert.equal(await withRouter(denied, (neutron) => mayWriteRoutes(neutron, routerOf())), false);
+  assert.equal(await withRouter({ status: 412, body: {} }, (neutron) => mayWriteRoutes(neutron, routerOf())), true);
+});
