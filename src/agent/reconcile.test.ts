@@ -92,7 +92,7 @@ test('objects come in an order in which each finds what it hangs on, the guard f
   // Of what hangs on links only what is on one that stays, or on none.
   assert.deepEqual(
     verbs(calls),
-    ['fast', 'element', 'route', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
+    ['element', 'route', 'addr', 'sysctl', 'link', 'table', 'netns'].map((kind) => `remove ${kind}`),
   );
 });
 
@@ -102,20 +102,22 @@ test('what the kernel takes away with a link is not asked to go, and stays known
   let isRefusing = true;
   const remove: Kinds['link']['remove'] = (items) => (isRefusing ? items.map((item) => ({ item, fault })) : kinds.link.remove(items));
   const reconciler = new Reconciler({ ...kinds, link: { ...kinds.link, remove } });
+  const whole: Desired = { ...small, fast: [{ ...where, link: 'cwe1', ranges: [] }] };
+  const left = (): number[] => [kinds.route.list('cw-a').length, kinds.fast.list('cw-a').length];
   const bare: Desired = { ...emptyDesired, netns: small.netns };
-  assert.deepEqual(reconciler.apply(small, true).failing, []);
+  assert.deepEqual(reconciler.apply(whole, true).failing, []);
   assert.deepEqual(
     reconciler.apply(bare, true).failing.map(({ kind }) => kind),
     ['link'],
   );
-  assert.equal(kinds.route.list('cw-a').length, 1);
+  assert.deepEqual(left(), [1, 1]);
   reconciler.apply({ ...bare, link: small.link }, true);
-  assert.deepEqual(kinds.route.list('cw-a'), []);
-  reconciler.apply(small, true);
+  assert.deepEqual(left(), [0, 0]);
+  reconciler.apply(whole, true);
   calls.length = 0;
   isRefusing = false;
   assert.deepEqual(reconciler.apply(bare, true).failing, []);
-  assert.deepEqual([verbs(calls), kinds.route.list('cw-a')], [['remove link'], []]);
+  assert.deepEqual([verbs(calls), left()], [['remove link'], [0, 0]]);
 });
 
 test('the same again neither lists nor writes', () => {

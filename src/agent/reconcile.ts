@@ -322,7 +322,7 @@ const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table'
 /** What packets find their way by. */
 const ways: readonly KindName[] = ['addr', 'fdb', 'neigh', 'route'];
 /** What the kernel takes away with their links: it is not asked to before. */
-const alongWithLinks: readonly KindName[] = ['addr', 'neigh', 'fdb', 'route', 'proxy'];
+const alongWithLinks: readonly KindName[] = ['addr', 'neigh', 'fdb', 'route', 'proxy', 'fast'];
 const goesAlong = (kind: KindName, item: Item, links: ReadonlySet<string>): boolean =>
   links.size > 0 && alongWithLinks.includes(kind) && links.has(linkOf(item));
 const placeOf = (item: Item): string => ('name' in item ? `${netnsOf(item)} ${item.name}` : '');
