@@ -255,6 +255,102 @@ test('when ports run out more are made, and those of pods that have ended are gi
   await cluster.kubectl('delete', 'pod', 'again1', 'again2');
 });
 
+const eventsOf = (pod: string): Promise<string> =>
+  cluster.kubectl('get', 'events', `--field-selector=involvedObject.name=${pod}`, '--output=jsonpath={.items[*].message}');
+const podIn = (network: string, name: string, node: string): PodObject => {
+  const annotations = { 'v1.multus-cni.io/default-network': `default/${network}` };
+  return podOf(name, { node, labels: { app: network }, annotations, container: askedForPage });
+};
+const inSubnet = (ip: string): boolean => ip.startsWith('10.20.');
+const planned = async (): Promise<string> => {
+  const plan = ['cloud', 'plan', '--name', installation, '--kubernetes', cluster.kubeconfig] as const;
+  return (await bed.json<{ problems: readonly string[] }>(...plan)).problems.join('\n');
+};
+
+/** Pods of both nodes start, reach each other and the cluster's pods, and are told why they have no port. */
+async function startWithoutPorts(): Promise<void> {
+  await cluster.apply(podIn('spare', 'poor1', 'node1'), podIn('spare', 'poor2', 'node2'), serviceOf('spare', { app: 'spare' }));
+  await ready('poor1', 'poor2');
+  const [first, second] = [await ipOf('poor1'), await ipOf('poor2')];
+  assert.deepEqual([inSubnet(first), inSubnet(second)], [false, false]);
+  const reason = await field('pod', 'poor1', '.metadata.annotations.causeway\\.dev/without-port');
+  assert.match(reason, new RegExp(`^${first} of default/spare is carried by an overlay.*quota of ports would not do`));
+  await until('one to reach the other', async () => (await pageIn('poor1', second)) === 'poor2', patience);
+  await until("a pod of the cluster's to reach one of the other node", async () => (await pageIn('near', second)) === 'poor2', patience);
+  assert.equal(await pageIn('near', first), 'poor1');
+  assert.equal(await pageIn('poor1', await ipOf('far')), 'far', "a pod of the cluster's on the other node");
+  assert.equal(await pageIn('poor1', await field('service', 'far', '.spec.clusterIP'), 80), 'far', 'by a service');
+  const service = await field('service', 'spare', '.spec.clusterIP');
+  const seen = new Set<string | undefined>();
+  await until(
+    'both behind a service',
+    async () => seen.add(await pageIn('near', service, 80)).isSupersetOf(new Set(['poor1', 'poor2'])),
+    patience,
+  );
+  assert.equal(await page(instance, first), undefined);
+  const told = /1 pod of default\/spare on node1 without ports of the cloud, in its overlay 10\..*quota of ports would not do/;
+  await until('the plan to tell of them', async () => told.test(await planned()), patience);
+}
+
+/** Pods that start from then on have ports; both sorts reach each other. */
+async function portsAgain(): Promise<void> {
+  await until('ports for those that wait, too', async () => (await problemOf('spare')) + (await problemOf('strict')) === '', patience);
+  await cluster.apply(podIn('spare', 'rich', 'node1'));
+  await ready('rich', 'waits');
+  const rich = await ipOf('rich');
+  assert.ok(inSubnet(rich) && inSubnet(await ipOf('waits')));
+  assert.equal(await field('pod', 'rich', '.metadata.annotations.causeway\\.dev/without-port'), '');
+  await until('the instance to reach it', async () => (await page(instance, rich)) === 'rich', patience);
+  for (const [from, to] of [
+    ['rich', 'poor1'],
+    ['rich', 'poor2'],
+    ['poor1', 'rich'],
+    ['poor2', 'rich'],
+  ] as const)
+    assert.equal(await pageIn(from, await ipOf(to)), to, `from ${from}`);
+}
+
+const within = (range: string, neutron: object): object => ({
+  subnets: [subnet],
+  ranges: [range],
+  neutron: { network: 'hosts', groups: ['pods'], ...neutron },
+});
+const networksWithPools = (): Promise<string> => cluster.kubectl('get', 'portpools', '--output=jsonpath={.items[*].spec.network.key}');
+
+async function portsUsed(project: string): Promise<number> {
+  const { operator } = bed.cloud;
+  return (await operator.get<{ port: { used: number } }>('neutron', `/v2.0/quotas/${project}/details`, 'quota')).port.used;
+}
+
+test('where the definition lets them, pods start without ports while the cloud gives none', { skip }, async () => {
+  const [host] = await bed.portsBy<Port & { project_id: string }>('name=node1');
+  const project = host?.project_id ?? '';
+  const quota = (port: number): Promise<object> => bed.cloud.operator.setQuota(project, { port });
+  await calls.calm(patience.timeoutMs);
+  await quota(await portsUsed(project));
+  try {
+    await cluster.apply(
+      definition('spare', within('10.20.0.64/27', { fallback: 'overlay' })),
+      definition('strict', within('10.20.0.96/27', {})),
+      podIn('strict', 'waits', 'node1'),
+    );
+    await startWithoutPorts();
+    await until('one that must have a port to be told', async () => /quota of ports would not do/.test(await eventsOf('waits')), patience);
+    assert.equal(await ipOf('waits'), '');
+    await quota(100);
+    await portsAgain();
+  } finally {
+    await quota(100);
+    await cluster.kubectl('delete', 'pod', '--ignore-not-found', 'poor1', 'poor2', 'rich', 'waits');
+    await cluster.kubectl('delete', '--ignore-not-found', 'net-attach-def', 'spare', 'strict');
+  }
+  const ofUpperHalf = ({ fixed_ips: ips }: Port): boolean => ips.every(({ ip_address: ip }) => Number(ip.split('.')[3]) > 127);
+  await until('their ports to be gone', async () => (await allPorts()).every(ofUpperHalf), patience);
+  await until('their pools to be gone', async () => (await networksWithPools()) === 'default/ports default/ports', patience);
+  const links = (): Promise<string> => bed.host(1).ask(['ip', '-brief', 'link', 'show', 'type', 'vxlan'], { netOnly: true });
+  await until('the node to have but its tunnel', async () => (await links()).split('\n').length === 1, patience);
+});
+
 test('what a crash left goes, and pods keep their ports while controller and agent come and go', { skip }, async () => {
   const kept = idsOf(await allPorts());
   await bed.cloud.controller.stopService('cluster-controller', 'SIGKILL');
@@ -292,15 +388,6 @@ const pairsOf = async (node: string): Promise<string[]> => {
 const pairedPorts = (node: string): Promise<Port[]> =>
   bed.portsBy<Port>(`device_owner=causeway:container&device_id=causeway.${installation}.${node}`);
 const addressesOf = (ports: readonly Port[]): string[] => ports.flatMap((port) => port.fixed_ips.map((ip) => ip.ip_address)).toSorted();
-const pairedPod = (name: string, node: string): PodObject =>
-  podOf(name, {
-    node,
-    labels: { app: 'paired' },
-    annotations: { 'v1.multus-cni.io/default-network': 'default/paired' },
-    container: askedForPage,
-  });
-const eventsOf = (pod: string): Promise<string> =>
-  cluster.kubectl('get', 'events', `--field-selector=involvedObject.name=${pod}`, '--output=jsonpath={.items[*].message}');
 
 async function removeTrunks(): Promise<void> {
   for (const { id } of await bed.member.get<{ id: string }[]>('neutron', '/v2.0/trunks', 'trunks'))
@@ -323,7 +410,7 @@ test("without trunks ports are address pairs of the nodes', whose groups say wha
     assert.deepEqual(await pairsOf(node), addresses);
   }
   const earlier = await calls.calm(patience.timeoutMs);
-  await cluster.apply(pairedPod('pair1', 'node1'), pairedPod('pair2', 'node2'));
+  await cluster.apply(podIn('paired', 'pair1', 'node1'), podIn('paired', 'pair2', 'node2'));
   await ready('pair1', 'pair2');
   assert.equal(await calls.made(), earlier, 'calls to Neutron of two pods');
   const [first, second] = [await ipOf('pair1'), await ipOf('pair2')];
@@ -367,9 +454,9 @@ test('services lead to them and from them, and policies bind them', { skip }, as
 
 test('a node has eight of them, the ninth pod waits and is told why, and nothing of them stays', { skip }, async () => {
   const names = Array.from({ length: 7 }, (_, index) => `eight${index}`);
-  await cluster.apply(...names.map((name) => pairedPod(name, 'node1')));
+  await cluster.apply(...names.map((name) => podIn('paired', name, 'node1')));
   await ready(...names);
-  await cluster.apply(pairedPod('ninth', 'node1'));
+  await cluster.apply(podIn('paired', 'ninth', 'node1'));
   await until('it to be told', async () => /No free address in this host's blocks/.test(await eventsOf('ninth')), patience);
   await cluster.kubectl('delete', 'pod', 'eight0');
   await ready('ninth');
@@ -504,12 +591,8 @@ test('of two ports with the address of a node it is that of the instance that th
   const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/networks', { network: { name: 'like' } });
   await bed.member.send('neutron', 'POST', '/v2.0/subnets', { subnet: { network_id: id, ip_version: 4, cidr: subnet } });
   await bed.member.send('neutron', 'POST', '/v2.0/ports', { port: { network_id: id, fixed_ips: [{ ip_address: '10.20.0.11' }] } });
-  const problems = async (): Promise<string> => {
-    const plan = ['cloud', 'plan', '--name', installation, '--kubernetes', cluster.kubeconfig] as const;
-    return (await bed.json<{ problems: readonly string[] }>(...plan)).problems.join();
-  };
-  assert.match(await problems(), /Host node1 is left out: ports .* have its address/);
+  assert.match(await planned(), /Host node1 is left out: ports .* have its address/);
   const [port] = await bed.portsBy<{ id: string; device_id: string }>('name=node1');
   await cluster.kubectl('patch', 'node', 'node1', '--patch', JSON.stringify({ spec: { providerID: `openstack:///${port?.device_id}` } }));
-  assert.equal(await problems(), '');
+  assert.equal(await planned(), '');
 });

@@ -49,6 +49,13 @@ test('while the cloud refuses ports addresses are those without, and ports are a
   assert.equal(await companions.request(ported.id, ask), withPort);
 });
 
+test('why an address is one without a port is known', async () => {
+  const { companions, ask } = bed();
+  assert.deepEqual([companions.reasonFor(withPort), companions.reasonFor(without)], [undefined, 'The cloud gave no port']);
+  await companions.request(ported.id, ask);
+  assert.equal(companions.reasonFor(without), 'The quota of ports would not do');
+});
+
 test('a port that has become free meanwhile is taken', async () => {
   const { companions, state, ask } = bed();
   await companions.request(ported.id, ask);

@@ -52,6 +52,17 @@ export class Companions {
     }
   }
 
+  /** Why who has that address has no port; undefined: it is none of these addresses. */
+  reasonFor(ip: Ip): string | undefined {
+    const pool = [...this.#options.snapshot().pools.values()].find(({ fallback, cidr }) => fallback === true && contains(cidr, ip));
+    return pool === undefined ? undefined : (this.#reasons(pool.network)[0] ?? 'The cloud gave no port');
+  }
+
+  #reasons(network: string): string[] {
+    const { pools } = this.#options.snapshot();
+    return [...this.#refusals].flatMap(([id, { fault }]) => (pools.get(id)?.network === network ? [fault.message] : []));
+  }
+
   /** Networks whose endpoints here have no ports of the cloud, one sentence each. */
   problems(): readonly string[] {
     const { snapshot, endpoints } = this.#options;
@@ -62,9 +73,8 @@ export class Companions {
         endpoint.network === network && endpoint.addresses.some((ip) => contains(cidr, ip));
       const count = endpoints().filter(isThere).length;
       if (count === 0) return [];
-      const reasons = [...this.#refusals].flatMap(([id, { fault }]) => (pools.get(id)?.network === network ? [fault.message] : []));
       const who = `${count} ${count === 1 ? 'container' : 'containers'} of network ${networks.get(network)?.name ?? network}`;
-      return [[`${who} without ports of the cloud, in its overlay ${cidr}`, ...reasons].join(': ')];
+      return [[`${who} without ports of the cloud, in its overlay ${cidr}`, ...this.#reasons(network)].join(': ')];
     });
   }
 

@@ -217,6 +217,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     kick: () => agent.loop.kick(),
     hurry: () => agent.loop.hurry(),
     local: () => agent.local,
+    withoutPort: (ip: Ip) => agent.local.companions.reasonFor(ip),
     log,
     closing,
     publicKey: () => publicKey,

@@ -20,10 +20,10 @@ export async function clusterNeeds(
 ): Promise<ClusterNeeds> {
   const connect = (): KubernetesClient => new KubernetesClient(readKubeconfig(kubeconfig ?? usualKubeconfig(env), context));
   await using client = connect();
-  const { facts, asked, nodes } = await readCluster(client, allBalancers);
+  const { facts, asked, nodes, problems: ofPorts } = await readCluster(client, allBalancers);
   return {
     facts,
-    problems: refusals(asked),
+    problems: [...refusals(asked), ...ofPorts],
     tellRouted: async (found) => {
       const problems: string[] = [];
       await using later = connect();

@@ -97,6 +97,8 @@ export interface ClusterContext {
   readonly view: () => View;
   /** Of this host's agent, once it is there. */
   readonly local: () => LocalAgent;
+  /** Why the endpoint of this host with that address has no port of the cloud; undefined: it has one, or is to have none. */
+  readonly withoutPort: (ip: Ip) => string | undefined;
   /** Of this host's WireGuard key, when it can do WireGuard. */
   readonly publicKey: () => string | undefined;
   /** Of the main table, with the names of their links. */
@@ -195,7 +197,12 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     generation: 0,
     controller: () => calico?.controller ?? kubernetesController(client, { ...cluster, ...(own === undefined ? {} : { further: own }) }),
     ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose, isForPods: (id: string) => calico.poolsHere().has(id) }),
-    networks: new PodNetworks({ client, folder: dirname(cniConf), ...(own === undefined ? {} : { own }) }),
+    networks: new PodNetworks({
+      client,
+      folder: dirname(cniConf),
+      ...(own === undefined ? {} : { own }),
+      withoutPort: context.withoutPort,
+    }),
     ...(own === undefined ? {} : { own }),
     bridges: bridgesOf(host),
     renew: () => undefined,
@@ -303,13 +310,22 @@ function ownNetworks(
     hosts,
     host,
   }: Pick<OwnNetworksOptions, 'client' | 'podCidrs'> & { readonly hosts: () => readonly Underlay[]; readonly host: string },
-  { journal, log, local, view }: ClusterContext,
+  { journal, log, local, view, withoutPort }: ClusterContext,
 ): OwnNetworks {
   const kubernetesLog = log.child({ part: 'kubernetes' });
   return new OwnNetworks({
     client,
     journal,
-    ports: new OwnPorts({ client, host, log: kubernetesLog, known: (id) => view().blocks.get(id) }),
+    ports: new OwnPorts({
+      client,
+      host,
+      log: kubernetesLog,
+      known: (id) => view().blocks.get(id),
+      portless: (id) =>
+        local()
+          .localEndpoints()
+          .filter(({ network, addresses }) => network === id && addresses.some((ip) => withoutPort(ip) !== undefined)).length,
+    }),
     podCidrs,
     hosts: () => hosts().flatMap(({ interface: link, subnet }, _, [first]) => (link === first?.interface ? [subnet] : [])),
     log: kubernetesLog,

@@ -4,9 +4,10 @@
 // their own host, in whose name it asks: an address that it has in the pool, so that answers come back by VXLAN, too. (With the
 // container's own address the other host would send them into the cloud's network, which lets out nothing with the sender's.)
 import type { Desired } from '#model/desired.ts';
-import { bitsOf, type Cidr, cidrBase, cidrLength, contains, familyOf, hostPrefix, type Ip, subnetAt } from '#model/ip.ts';
-import type { Host, Network, Pool } from '#model/resources.ts';
+import { bitsOf, type Cidr, cidrBase, cidrLength, cidrSize, contains, familyOf, hostPrefix, type Ip, ipAdd, subnetAt } from '#model/ip.ts';
+import type { Block, Host, Network, Pool } from '#model/resources.ts';
 import type { Carriage, Remote } from './driver.ts';
+import { ownBlocks } from './inside.ts';
 import { tunnelsOf } from './tunnels.ts';
 import { vxlan } from './vxlan.ts';
 
@@ -18,8 +19,19 @@ export const companionRange = (cidr: Cidr): Cidr => half(cidr, 0n);
 
 export const hasCompanion = ({ neutron }: Network): boolean => neutron?.fallback === true;
 
-/** The host's own; undefined where the range has none left for it. */
-function addressIn({ cidr }: Pool, { index }: Host): Ip | undefined {
+interface Holder {
+  readonly host: Host;
+  /** Of the pool. */
+  readonly blocks: readonly Block[];
+}
+
+/**
+ * The host's own; undefined where the range has none left for it. Where every host has a part of the range it is as far along as that
+ * one: indexes are large there (kubernetes/nodes.ts).
+ */
+function addressIn({ present }: Network, { cidr }: Pool, { host: { index }, blocks }: Holder): Ip | undefined {
+  const [first] = blocks;
+  if (present === 'always') return first === undefined ? undefined : ipAdd(cidrBase(first.cidr), cidrSize(half(cidr, 0n)));
   const found = subnetAt(half(cidr, 1n), bitsOf(familyOf(cidr)), BigInt(index));
   return found === undefined ? undefined : cidrBase(found);
 }
@@ -41,16 +53,18 @@ function companionMtu({ network, self, mtu }: Carriage): number {
 export function planCompanion(carriage: Carriage): Partial<Desired> {
   const pool = companionPool(carriage);
   if (pool === undefined) return {};
-  const remotes = carriage.remotes.map(({ host, blocks, exceptions }): Remote => {
-    const own = addressIn(pool, host);
+  const { network, self } = carriage;
+  const remotes = carriage.remotes.map(({ host, blocks: all, exceptions }): Remote => {
+    const blocks = all.filter((block) => block.pool === pool.id);
+    const own = addressIn(network, pool, { host, blocks });
     return {
       host,
-      blocks: blocks.filter((block) => block.pool === pool.id),
+      blocks,
       exceptions: [...exceptions.filter((ip) => contains(pool.cidr, ip)), ...(own === undefined ? [] : [own])],
     };
   });
   const narrow = { ...carriage, remotes, mtu: companionMtu(carriage) };
-  const own = addressIn(pool, carriage.self);
+  const own = addressIn(network, pool, { host: self, blocks: ownBlocks(carriage).filter((block) => block.pool === pool.id) });
   const link = tunnelsOf(narrow).first?.link;
   const addr = own === undefined || link === undefined ? [] : [{ netns: carriage.netns, link, address: hostPrefix(own) }];
   return { ...vxlan.plan(narrow), addr };

@@ -108,9 +108,9 @@ export function domainTable(netns: string, internal: boolean): NftTable {
  */
 export function hostTable(services?: ServiceRules, hasCompanions = false): NftTable {
   const translate = services === undefined ? '' : translateServices;
-  const declarePorted = hasCompanions ? '\n  set ported4 { type ipv4_addr; flags interval; }' : '';
+  const declareCompanions = hasCompanions ? '\n  set companions4 { type ipv4_addr; flags interval; }' : '';
   const leaveAsHost = hasCompanions
-    ? '\n    oifname "cwx*" ip saddr @ported4 masquerade comment "to containers without a port of the cloud, which answer the host"'
+    ? '\n    oifname "cwx*" ip daddr @companions4 ip saddr != @companions4 masquerade comment "to containers without a port of the cloud, which answer the host"'
     : '';
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
@@ -129,7 +129,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
   map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
-  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${declarePorted}${services === undefined ? '' : declareServices(services)}
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${declareCompanions}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
@@ -195,7 +195,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
     iifname "cwe*" oifname "br-*" counter drop comment "Docker's bridges are entered by published ports only"
   }
   chain outbound {
-    type nat hook postrouting priority srcnat; policy accept;${services === undefined ? '' : leaveServices}
+    type nat hook postrouting priority srcnat; policy accept;${leaveAsHost}${services === undefined ? '' : leaveServices}
     oifname "cwu*" ip saddr 127.0.0.0/8 masquerade
     oifname "cwu*" accept
     ip saddr ${transitBase[4]} masquerade fully-random
@@ -203,7 +203,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
     oifname "cwe*" ip saddr 127.0.0.0/8 masquerade
     oifname "cwe*" ct status dnat ip saddr @ranges4 masquerade
     oifname "cwe*" ct status dnat ip6 saddr @ranges6 masquerade
-    oifname "cwe*" accept${services === undefined ? '' : leaveAsGuests}${leaveAsHost}
+    oifname "cwe*" accept${services === undefined ? '' : leaveAsGuests}
     oifname "cwx*" accept
     oifname "cww*" accept
     ip saddr @ranges4 ip daddr != @ranges4 masquerade fully-random

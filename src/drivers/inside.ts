@@ -15,7 +15,7 @@ export const ownBlocks = ({ snapshot, network, self }: Pick<Carriage, 'snapshot'
     .toSorted((a, b) => (a.id < b.id ? -1 : 1));
 
 /** Whether hosts' addresses inside are beside their blocks, so that ways to blocks do not lead to them. */
-export const isBeside = ({ present, model }: Network): boolean => present === 'always' && model !== 'flannel';
+export const isBeside = ({ present, model }: Network): boolean => present === 'always' && model === 'calico';
 
 /** Of a network whose hosts' addresses inside are beside their blocks. */
 export const besideOf = ({ index }: Host, families: readonly Family[]): Ip[] => families.map((family) => tunnelAddress(index, family));
@@ -25,7 +25,8 @@ export const familiesOfPools = (pools: Iterable<Pool>): readonly Family[] => fam
 /** The host's own, none where hosts have no part in the network themselves. */
 export function insideAddresses(carriage: Pick<Carriage, 'snapshot' | 'network' | 'self'>): Ip[] {
   const { snapshot, network, self } = carriage;
-  if (network.present !== 'always') return [];
+  // Where the cloud carries, they are those of the overlay beside it (companion.ts).
+  if (network.present !== 'always' || network.model === 'neutron') return [];
   if (!isBeside(network))
     return ownBlocks(carriage)
       .map(({ cidr }) => cidrBase(cidr))

@@ -274,6 +274,14 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
 function planHostDomain(present: Present): Part {
   const { network, netns, pools, carriage } = present;
   const apart = apartOf(present);
+  const beside = rangesBeside(present).flatMap((cidr) =>
+    companionsOf(pools)
+      .filter((pool) => familyOf(pool.cidr) === familyOf(cidr))
+      .flatMap((pool) => [
+        { family: familyOf(cidr), key: `${pool.cidr} . ${cidr}` },
+        { family: familyOf(cidr), key: `${cidr} . ${pool.cidr}` },
+      ]),
+  );
   const pairs = apart.flatMap(({ cidr: from }) =>
     apart
       .filter(({ cidr: to }) => familyOf(to) === familyOf(from))
@@ -295,12 +303,20 @@ function planHostDomain(present: Present): Part {
           key: cidr,
           value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
         })),
-      ...pairs.flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
-      ...(hasCompanion(network) ? pools.filter(({ fallback }) => fallback !== true) : []).flatMap(({ cidr }) =>
-        elements(netns, 'ported4', [cidr]),
-      ),
+      ...[...pairs, ...beside].flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
+      ...(hasCompanion(network) ? companionsOf(pools) : []).flatMap(({ cidr }) => elements(netns, 'companions4', [cidr])),
     ],
   };
+}
+
+/** Of networks that all hosts are in, whose containers those of a cluster's network of the cloud reach, with a port and without. */
+function rangesBeside({ network, carriage: { snapshot } }: Present): Cidr[] {
+  if (network.present !== 'always' || !isInUnderlay(network)) return [];
+  const near = [...snapshot.networks.values()].filter(
+    (one) => one.present === 'always' && one.choices.domain === 'host' && !isInUnderlay(one),
+  );
+  const ids = new Set(near.map(({ id }) => id));
+  return [...snapshot.pools.values()].flatMap((pool) => (ids.has(pool.network) ? [pool.cidr] : [])).toSorted();
 }
 
 const companionsOf = (pools: readonly Pool[]): Pool[] => pools.filter(({ fallback }) => fallback === true);

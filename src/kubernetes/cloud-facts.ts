@@ -17,7 +17,7 @@ import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
 import { type AskedBalancer, readAsk } from './openstack-service.ts';
 import { blocksOf, conflictOf, factsOf, nodePlace, type OwnNetwork, readOwnNetwork } from './own-network.ts';
 import { definitionsPath } from './own-networks.ts';
-import { portFacts, type PortPool, portPoolsPath, readPortPool } from './port-pools.ts';
+import { portFacts, portlessText, type PortPool, portPoolsPath, readPortPool } from './port-pools.ts';
 import { readSlice, sliceVersions } from './services.ts';
 
 export const cloudKinds = ['nodes', 'services', 'slices', 'ipPools', 'blocks', 'definitions', 'portPools'] as const;
@@ -52,6 +52,8 @@ export interface ClusterWish {
   readonly facts: ClusterFacts;
   /** Services that are to have a load balancer of the cloud, those too that cannot. */
   readonly asked: readonly AskedBalancer[];
+  /** What else is to be known of it, one sentence each. */
+  readonly problems: readonly string[];
 }
 
 const annotated = v.object({ metadata: v.object({ annotations: v.nullish(v.record(v.string(), v.string()), {}) }) });
@@ -94,7 +96,8 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
     underlay: host.underlay.map((link) => ({ ...link, mtu: 0 })),
   }));
   const further = furtherFacts(objects, podCidrs, nodes);
-  const ports = portFacts(portPoolsOf(objects));
+  const portPools = portPoolsOf(objects);
+  const ports = portFacts(portPools);
   const asks = [...objects.services.values()].map((item) => readAsk(item, isDefault));
   const asked = asks.flatMap(({ balancer }) => balancer ?? []).toSorted((a, b) => (a.key < b.key ? -1 : 1));
   const places = new Places(objects, hosts);
@@ -112,6 +115,7 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
       ),
     },
     asked,
+    problems: portlessText(portPools),
   };
 }
 

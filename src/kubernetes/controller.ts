@@ -13,6 +13,7 @@ import type { Change, KubernetesClient } from './client.ts';
 import { LineQueue } from './line-queue.ts';
 import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
 import { OwnFacts } from './own-facts.ts';
+import { fallbackPoolId } from './own-network.ts';
 import type { OwnNetworks } from './own-networks.ts';
 import type { OwnPorts } from './own-ports.ts';
 
@@ -241,6 +242,7 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
 /** Of networks of the cloud there are more blocks to have, and to give back. */
 const addressesOf = (given: ClusterAddresses, ports: OwnPorts): ClusterAddresses => ({
   ...given,
-  claimBlock: (asked) => (ports.has(asked.network) ? ports.claim(asked) : given.claimBlock(asked)),
+  claimBlock: (asked) =>
+    ports.has(asked.network) && asked.pool !== fallbackPoolId({ id: asked.network }) ? ports.claim(asked) : given.claimBlock(asked),
   releaseBlock: (block) => ports.release(block.id) ?? given.releaseBlock(block),
 });

@@ -3,7 +3,7 @@ import type { WatchLine } from '#api/answers.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { Block, CarryName, Network, Pool } from '#model/resources.ts';
 import type { NodeFacts } from './nodes.ts';
-import { blocksOf, factsOf, type NetworkFacts, type OwnNetwork, nodePlace } from './own-network.ts';
+import { blocksOf, factsOf, fallbackBlocksOf, type NetworkFacts, type NodePlace, nodePlace, type OwnNetwork } from './own-network.ts';
 import type { OwnPorts } from './own-ports.ts';
 import { cloudFactsOf } from './port-pools.ts';
 
@@ -13,7 +13,7 @@ export interface OwnFactsOptions {
   readonly podCidrs: readonly Cidr[];
   readonly carry?: CarryName;
   /** Of networks of the cloud, which each node knows its own blocks of. */
-  readonly ports: Pick<OwnPorts, 'blocksOf'>;
+  readonly ports: Pick<OwnPorts, 'blocksOf' | 'placeOf'>;
 }
 
 type Fact =
@@ -45,11 +45,17 @@ export class OwnFacts {
 
   #factsOf(network: OwnNetwork, nodes: ReadonlyMap<string, NodeFacts>): Fact[] {
     const { host, podCidrs, carry, ports } = this.#options;
-    if (network.neutron !== undefined) return linesOf(cloudFactsOf(network), ports.blocksOf(network));
-    const blocks = [...nodes].flatMap(([name, node]) => {
-      const place = nodePlace(node, podCidrs);
-      return place === undefined ? [] : blocksOf(network, name, place);
-    });
+    const everywhere = (parts: (name: string, place: NodePlace) => Block[]): Block[] =>
+      [...nodes].flatMap(([name, node]) => {
+        const place = nodePlace(node, podCidrs);
+        return place === undefined ? [] : parts(name, place);
+      });
+    if (network.neutron !== undefined) {
+      const found = network.fallback === undefined ? undefined : ports.placeOf(network);
+      const besides = found === undefined ? [] : everywhere((name, place) => fallbackBlocksOf(network, name, place));
+      return linesOf(cloudFactsOf(network, found), [...ports.blocksOf(network), ...besides]);
+    }
+    const blocks = everywhere((name, place) => blocksOf(network, name, place));
     const own = blocks.filter((block) => block.host === host);
     return linesOf(factsOf(network, { own, ...(carry === undefined ? {} : { carry }) }), blocks);
   }

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { isFault } from '#model/fault.ts';
 import { cidrLast, cidrBase, overlaps, parseCidr } from '#model/ip.ts';
 import type { NodeFacts } from './nodes.ts';
-import { blocksOf, conflictOf, factsOf, type OwnNetwork, nodePlace, readOwnNetwork } from './own-network.ts';
+import { blocksOf, conflictOf, factsOf, fallbackBlocksOf, type OwnNetwork, nodePlace, readOwnNetwork } from './own-network.ts';
 
 const definition = (config: unknown): object => ({
   metadata: { name: 'blue', creationTimestamp: '2026-01-01T00:00:00Z' },
@@ -61,6 +61,17 @@ for (const [what, config, pattern] of [
     { type: 'causeway', subnets: ['10.20.0.0/24'], neutron: { network: 'hosts' }, ranges: ['10.21.0.0/25'] },
     /ranges: expected a part of each subnet/,
   ],
+  [
+    'a fallback beside IPv6',
+    { type: 'causeway', subnets: ['10.20.0.0/24', 'fd20::/64'], neutron: { network: 'hosts', fallback: 'overlay' } },
+    /neutron\.fallback: .* IPv4 only/,
+  ],
+  [
+    'a fallback that is too small',
+    { type: 'causeway', subnets: ['10.20.0.0/24'], neutron: { network: 'hosts', fallback: '10.70.0.0/25' } },
+    /neutron\.fallback: expected "overlay", or a range/,
+  ],
+  ['a fallback of no cloud', { type: 'causeway', subnets: ['10.20.0.0/24'], fallback: 'overlay', ports: 8 }, /name it by neutron/],
   ['two of ours', { plugins: [{ type: 'causeway' }, { type: 'causeway' }] }, /plugins\[1\]: there is a plugin causeway before/],
   ['in a list', { plugins: [{ type: 'tuning' }, { type: 'causeway' }] }, /plugins\[1\]: it lacks subnets/],
 ] as const)
@@ -106,6 +117,29 @@ test('networks of the cloud are on the subnet of hosts, several beside each othe
   assert.equal(conflict({ ranges: ['10.20.0.64/26'] }), undefined);
   assert.match(conflictOf(read({ subnets: ['10.20.0.0/26'] }, 'shop/red'), [one], { ...surroundings, hosts: [] }) ?? '', /shop\/blue/);
   assert.notEqual(read({ ...hosts, ranges: ['10.20.0.64/26'] }).id, one.id);
+});
+
+test('pods without ports have a range of their own, of which each node has a part, and the other half is of nodes', () => {
+  const hosts = { subnets: ['10.20.0.0/24'], ranges: ['10.20.0.128/26'] };
+  const one = read({ ...hosts, neutron: { network: 'hosts', fallback: '10.70.0.0/16' } });
+  const places = ['10.244.0.0/24', '10.244.255.0/24'].map((cidr) => nodePlace(node(cidr), pods) ?? assert.fail());
+  assert.deepEqual(
+    places.flatMap((place) => fallbackBlocksOf(one, 'a', place).map(({ cidr }) => cidr)),
+    ['10.70.0.0/25', '10.70.127.128/25'],
+  );
+  const overlay = { network: 'hosts', fallback: 'overlay' };
+  const chosen = read({ ...hosts, neutron: overlay });
+  assert.match(chosen.fallback ?? '', /^10\.(19[2-9]|2[01]\d|22[0-3])\.0\.0\/16$/);
+  assert.equal(read({ ...hosts, neutron: overlay }).fallback, chosen.fallback);
+  const surroundings = { podCidrs: pods, hosts: [parseCidr('10.20.0.0/24')] };
+  const conflict = (config: object, beside = one): string | undefined => conflictOf(read(config, 'shop/red'), [beside], surroundings);
+  const beside = { ...hosts, ranges: ['10.20.0.192/26'] };
+  const within = (fallback: string): object => ({ ...beside, neutron: { network: 'hosts', fallback } });
+  assert.equal(conflict(within('10.71.0.0/16')), undefined);
+  assert.match(conflict(within('10.70.4.0/22')) ?? '', /its fallback 10\.70\.4\.0\/22 overlaps 10\.70\.0\.0\/16/);
+  assert.match(conflict(within('10.244.0.0/20')) ?? '', /its fallback 10\.244\.0\.0\/20 overlaps 10\.244\.0\.0\/16/);
+  assert.match(conflict(within('10.20.0.0/16')) ?? '', /its fallback/);
+  assert.match(conflict({ subnets: ['10.70.8.0/24'] }) ?? '', /its range overlaps the fallback of shop\/blue/);
 });
 
 test('each node has the part that is as far along as its podCIDR, of each family', () => {

@@ -8,9 +8,10 @@ import * as field from '#api/fields.ts';
 import type { NeutronRequest } from '#api/local.ts';
 import { parse } from '#api/parse.ts';
 import { neutronRequest } from '#api/requests.ts';
+import { companionRange } from '#drivers/companion.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
-import { bitsOf, type Cidr, cidrBase, cidrLength, covers, familyOf, ipToBigint, overlaps, subnetAt } from '#model/ip.ts';
+import { bitsOf, type Cidr, cidrBase, cidrLength, covers, familyOf, ipToBigint, overlaps, parseCidr, subnetAt } from '#model/ip.ts';
 import { portRange } from '#model/numbers.ts';
 import type { Block, CarryName, Meta, Network, Pool } from '#model/resources.ts';
 import { type NodeFacts, podNetwork } from './nodes.ts';
@@ -30,6 +31,8 @@ export interface OwnNetwork {
   readonly ranges?: readonly Cidr[];
   /** With it: how many ports a node has made at a time. */
   readonly ports?: number;
+  /** With it: of pods for which the cloud gives no port; absent: they fail. */
+  readonly fallback?: Cidr;
   /** Of the definition, RFC 3339. */
   readonly createdAt: string;
 }
@@ -43,6 +46,7 @@ export const ownNetwork: v.GenericSchema<unknown, OwnNetwork> = v.object({
   neutron: v.exactOptional(neutronRequest),
   ranges: v.exactOptional(v.array(field.cidr)),
   ports: v.exactOptional(v.number()),
+  fallback: v.exactOptional(field.cidr),
   createdAt: field.timestamp,
 });
 
@@ -56,6 +60,10 @@ const families = v.pipe(
   v.minLength(1, 'expected a range'),
   v.check((ranges) => new Set(ranges.map(familyOf)).size === ranges.length, 'expected one range per family'),
 );
+/** As for hosts with Docker (controller/neutron.ts). */
+const longestFallback = 24;
+const isFallback = (asked: 'overlay' | Cidr): boolean =>
+  asked === 'overlay' || (familyOf(asked) === 4 && cidrLength(asked) <= longestFallback);
 const described = v.pipe(
   v.object({
     subnets: families,
@@ -65,7 +73,14 @@ const described = v.pipe(
     ranges: v.exactOptional(families),
     ports: v.exactOptional(v.picklist([2, 4, 8, 16, 32, 64, 128, 256], 'expected a power of two from 2 to 256')),
   }),
-  v.check(({ neutron }) => neutron?.fallback === undefined, 'fallback is for networks of Docker hosts'),
+  v.check(
+    ({ neutron, subnets }) => neutron?.fallback === undefined || subnets.every((subnet) => familyOf(subnet) === 4),
+    'neutron.fallback: pods without a port of the cloud have IPv4 only, and this network has IPv6, too',
+  ),
+  v.check(
+    ({ neutron }) => isFallback(neutron?.fallback ?? 'overlay'),
+    `neutron.fallback: expected "overlay", or a range of IPv4 of at least /${longestFallback}`,
+  ),
   v.check(({ neutron, vni }) => neutron === undefined || vni === undefined, 'vni is for networks that nodes carry'),
   v.check(
     ({ neutron, ranges, ports }) => neutron !== undefined || (ranges === undefined && ports === undefined),
@@ -118,6 +133,7 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
       subnets,
       ...(mtu === undefined ? {} : { mtu }),
       ...(neutron === undefined ? {} : { neutron, ranges: subnets.map((subnet) => rangeIn(subnet, ranges)), ports: ports ?? usualPorts }),
+      ...fallbackOf(neutron, hash.slice(24, 32)),
       createdAt: metadata.creationTimestamp,
     };
   } catch (error) {
@@ -127,6 +143,13 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
 }
 
 const usualPorts = 8;
+
+/** Where none is chosen, one of 32 ranges /16 that clusters' pods and services are not in by any usual setting. */
+function fallbackOf(neutron: NeutronRequest | undefined, hash: string): Pick<OwnNetwork, 'fallback'> {
+  const asked = neutron?.fallback;
+  if (asked === undefined) return {};
+  return { fallback: asked === 'overlay' ? parseCidr(`10.${192 + (Number.parseInt(hash, 16) % 32)}.0.0/16`) : asked };
+}
 
 /** Otherwise the half of the subnet where instances are not usually given addresses first. */
 const rangeIn = (subnet: Cidr, ranges: readonly Cidr[] = []): Cidr =>
@@ -142,6 +165,16 @@ export interface Surroundings {
 const takenBy = ({ neutron, subnets, ranges }: OwnNetwork, other: OwnNetwork): readonly Cidr[] =>
   neutron === undefined || other.neutron === undefined ? subnets : (ranges ?? subnets);
 
+function fallbackConflict(network: OwnNetwork, others: readonly OwnNetwork[], { podCidrs, hosts }: Surroundings): string | undefined {
+  const own = network.fallback;
+  const subnets = [network, ...others].flatMap((one) => one.subnets);
+  const near = [...podCidrs, ...hosts, ...subnets, ...others.flatMap(({ fallback = [] }) => fallback)];
+  const hit = own === undefined ? undefined : near.find((cidr) => overlaps(cidr, own));
+  if (hit !== undefined) return `its fallback ${own} overlaps ${hit}: name another range by "fallback"`;
+  const taken = others.find(({ fallback }) => fallback !== undefined && network.subnets.some((subnet) => overlaps(subnet, fallback)));
+  return taken === undefined ? undefined : `its range overlaps the fallback of ${taken.key}`;
+}
+
 /** Undefined: it can be beside the others. Networks that share a UDP port of WireGuard would take each other's packets. */
 export function conflictOf(network: OwnNetwork, others: readonly OwnNetwork[], { podCidrs, hosts }: Surroundings): string | undefined {
   const overlapped = (ranges: readonly Cidr[], own = network.subnets): Cidr | undefined =>
@@ -151,6 +184,8 @@ export function conflictOf(network: OwnNetwork, others: readonly OwnNetwork[], {
   if (underlay !== undefined) return `its range overlaps that of hosts, ${underlay}`;
   const overlapping = others.find((other) => overlapped(takenBy(other, network), takenBy(network, other)) !== undefined);
   if (overlapping !== undefined) return `its range overlaps that of ${overlapping.key}`;
+  const unfit = fallbackConflict(network, others, { podCidrs, hosts });
+  if (unfit !== undefined) return unfit;
   if (network.neutron !== undefined) return undefined;
   const carried = others.filter(({ neutron }) => neutron === undefined);
   const sharing = [podNetwork.vni, ...carried.map(({ vni }) => vni)].some((vni) => vni % portRange === network.vni % portRange);
@@ -178,15 +213,27 @@ export function nodePlace({ blocks }: NodeFacts, podCidrs: readonly Cidr[]): Nod
 }
 
 /** The node's parts. None of a range that is too small to have four addresses for each. */
-export function blocksOf(network: OwnNetwork, host: string, { number, bits }: NodePlace): Block[] {
-  return network.subnets.flatMap((subnet) => {
-    const length = cidrLength(subnet) + bits;
-    const cidr = length > bitsOf(familyOf(subnet)) - 2 ? undefined : subnetAt(subnet, length, number);
-    const id = `${poolId(network, subnet)}b${number.toString(36)}`;
-    return cidr === undefined
-      ? []
-      : [{ ...meta(id, network.createdAt), network: network.id, pool: poolId(network, subnet), cidr, host, loans: [] }];
-  });
+export const blocksOf = (network: OwnNetwork, host: string, place: NodePlace): Block[] =>
+  network.subnets.flatMap((subnet) => partOf({ network, pool: poolId(network, subnet), range: subnet }, host, place));
+
+export const fallbackPoolId = ({ id }: Pick<OwnNetwork, 'id'>): string => `${id}o4`;
+
+/** Of what pods for which the cloud gives no port get; the same. */
+export const fallbackBlocksOf = (network: OwnNetwork, host: string, place: NodePlace): Block[] =>
+  network.fallback === undefined
+    ? []
+    : partOf({ network, pool: fallbackPoolId(network), range: companionRange(network.fallback) }, host, place);
+
+interface Divided {
+  readonly network: OwnNetwork;
+  readonly pool: string;
+  readonly range: Cidr;
+}
+
+function partOf({ network: { id, createdAt }, pool, range }: Divided, host: string, { number, bits }: NodePlace): Block[] {
+  const length = cidrLength(range) + bits;
+  const cidr = length > bitsOf(familyOf(range)) - 2 ? undefined : subnetAt(range, length, number);
+  return cidr === undefined ? [] : [{ ...meta(`${pool}b${number.toString(36)}`, createdAt), network: id, pool, cidr, host, loans: [] }];
 }
 
 export interface OwnNetworkOptions {

@@ -3,7 +3,7 @@
 // stays as long as pods are in it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault, isFault } from '#model/fault.ts';
-import type { Block } from '#model/resources.ts';
+import type { Block, NeutronPlace } from '#model/resources.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind } from './follow.ts';
 import type { OwnNetwork } from './own-network.ts';
@@ -16,12 +16,16 @@ export interface OwnPortsOptions {
   readonly log: { warn(fields: object, message: string): void };
   /** The block, once the rest of the agent knows of it. */
   readonly known: (id: string) => Block | undefined;
+  /** How many pods of the network have no port. */
+  readonly portless: (network: string) => number;
 }
 
 const retryMs = 2_000;
 /** In which the watch shows what was written. */
 const shownMs = 300;
 const patienceMs = 20_000;
+/** Where a pod may do without, once it is told what is in the way. */
+const hopeMs = 3_000;
 const lookMs = 50;
 
 export class OwnPorts implements AsyncDisposable {
@@ -104,6 +108,11 @@ export class OwnPorts implements AsyncDisposable {
     return pool === undefined ? [] : blocksOfPool(pool).filter(({ cidr }) => !pool.left.includes(cidr));
   }
 
+  /** Where in the cloud it lies; undefined: nobody has looked. */
+  placeOf(network: OwnNetwork): NeutronPlace | undefined {
+    return this.#pools.get(portPoolName(network, this.#options.host))?.place;
+  }
+
   /**
    * Gives a block back that no pod has an address of. Faults: `in-use` for the last one of its pool, which stays for the next pod; as
    * KubernetesClient.replace. Undefined: it is none of these.
@@ -133,7 +142,9 @@ export class OwnPorts implements AsyncDisposable {
     if (network === undefined) throw new Fault('not-found', `No network ${id} of the cloud`);
     this.#asked.set(id, Math.max(this.#asked.get(id) ?? 0, has + 1));
     void this.#settle();
-    for (const until = performance.now() + patienceMs; performance.now() < until && !this.#stop.signal.aborted;) {
+    const start = performance.now();
+    const isHopeful = (): boolean => performance.now() - start < (this.#isHindered(network) ? hopeMs : patienceMs);
+    while (isHopeful() && !this.#stop.signal.aborted) {
       const held = this.blocksOf(network).filter((block) => block.pool === pool);
       const last = held.at(-1);
       const block = held.length > has && last !== undefined ? this.#options.known(last.id) : undefined;
@@ -146,13 +157,17 @@ export class OwnPorts implements AsyncDisposable {
     });
   }
 
+  #isHindered(network: OwnNetwork): boolean {
+    return network.fallback !== undefined && this.#pools.get(portPoolName(network, this.#options.host))?.problem !== undefined;
+  }
+
   #put(item: unknown): void {
     try {
       const pool = readPortPool(item);
       if (pool.host !== this.#options.host) return;
       const before = this.#pools.get(pool.name);
       this.#pools.set(pool.name, pool);
-      if (JSON.stringify([before?.blocks, before?.left]) !== JSON.stringify([pool.blocks, pool.left])) this.#changed();
+      if (told(before) !== told(pool)) this.#changed();
       void this.#settle();
     } catch (error) {
       if (!isFault(error)) throw error;
@@ -191,17 +206,22 @@ export class OwnPorts implements AsyncDisposable {
   }
 
   #next(networks: readonly OwnNetwork[]): (() => Promise<unknown>) | undefined {
-    const { client, host } = this.#options;
+    const { client, host, portless: count } = this.#options;
     const wanted = new Map(networks.map((network) => [portPoolName(network, host), network]));
     for (const [name, network] of wanted) {
       const pool = this.#pools.get(name);
       const asked = Math.max(this.#asked.get(network.id) ?? 1, pool?.wanted ?? 0);
-      if (pool === undefined) return () => client.create(portPoolsPath, bodyOfPool({ network, host, wanted: asked, left: [] }));
+      const portless = count(network.id);
+      if (pool === undefined) return () => client.create(portPoolsPath, bodyOfPool({ network, host, wanted: asked, left: [], portless }));
       const left = pool.left.filter((cidr) => pool.blocks.some((block) => block.cidr === cidr));
-      if (pool.wanted < asked || left.length < pool.left.length)
-        return () => client.replace(`${portPoolsPath}/${name}`, bodyOfPool({ network, host, wanted: asked, left }, pool.revision));
+      if (pool.wanted < asked || left.length < pool.left.length || pool.portless !== portless)
+        return () =>
+          client.replace(`${portPoolsPath}/${name}`, bodyOfPool({ network, host, wanted: asked, left, portless }, pool.revision));
     }
     const left = [...this.#pools.values()].find(({ name }) => !wanted.has(name));
     return left === undefined ? undefined : () => client.remove(`${portPoolsPath}/${left.name}`, left.revision);
   }
 }
+
+/** What the rest of the agent knows of a pool. */
+const told = (pool: PortPool | undefined): string => JSON.stringify([pool?.blocks, pool?.left, pool?.place]);

@@ -24,6 +24,8 @@ const pod = (networks: string, more: object = {}) => ({
   annotations: { [networksAnnotation]: networks, ...more },
 });
 
+const withoutPort = (ip: string): string | undefined => (ip === '10.70.0.5' ? 'the quota would not do' : undefined);
+
 function bed(t: TestContext, definitions: Readonly<Record<string, unknown>>, own?: ConstructorParameters<typeof PodNetworks>[0]['own']) {
   const folder = mkdtempSync(join(tmpdir(), 'causeway-networks-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -37,7 +39,7 @@ function bed(t: TestContext, definitions: Readonly<Record<string, unknown>>, own
     },
     patch: (path: string, change: object) => Promise.resolve(patches.push([path, change])),
   };
-  return { folder, patches, networks: new PodNetworks({ client, folder, ...(own === undefined ? {} : { own }) }) };
+  return { folder, patches, networks: new PodNetworks({ client, folder, withoutPort, ...(own === undefined ? {} : { own }) }) };
 }
 
 test('definitions of the own namespace and of others, in the order of the annotation', async (t) => {
@@ -118,6 +120,16 @@ test("the report is of the pod that was asked for, in the contract's words", asy
   ]);
 });
 
+test('a pod without a port of the cloud is told why', async (t) => {
+  const { networks, patches } = bed(t, {});
+  const ips = [parseIp('10.70.0.5')];
+  await networks.tell(pod(''), [{ name: 'shop/ports', ifname: 'eth0', ips, isFirst: true, dns: {}, gateways: [] }]);
+  assert.match(
+    JSON.stringify(patches),
+    /"causeway\.dev\/without-port":"10\.70\.0\.5 of shop\/ports is carried by an overlay, without a port of the cloud: the quota would not do"/,
+  );
+});
+
 test('a plugin of ours is told the network that its definition describes', async (t) => {
   const config = {
     cniVersion: '1.0.0',
@@ -188,7 +200,7 @@ function follow(t: TestContext, { api, client }: Server, journal = new MemoryJou
   const own = new OwnNetworks({
     client,
     journal,
-    ports: new OwnPorts({ client, host: 'node1', log, known: () => undefined }),
+    ports: new OwnPorts({ client, host: 'node1', log, known: () => undefined, portless: () => 0 }),
     podCidrs: [parseCidr('10.244.0.0/16')],
     hosts: () => [parseCidr('10.213.0.0/24')],
     log,

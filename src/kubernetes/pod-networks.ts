@@ -7,6 +7,7 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import type { AskingPod, AttachedNetwork, FurtherNetwork, FurtherNetworks } from '#api/further-networks.ts';
 import { Fault, isFault } from '#model/fault.ts';
+import type { Ip } from '#model/ip.ts';
 import type { KubernetesClient } from './client.ts';
 import { defaultAnnotation, networksAnnotation, type NetworkSelection, readDefault, readSelections } from './network-selection.ts';
 import { describingKeys, pluginsOf } from './own-network.ts';
@@ -22,7 +23,12 @@ export interface PodNetworksOptions {
   readonly folder: string;
   /** Absent: definitions cannot describe networks of ours. */
   readonly own?: Pick<OwnNetworks, 'networkOf'>;
+  /** Why who has that address has no port of the cloud; undefined: it has one, or is to have none. */
+  readonly withoutPort?: (ip: Ip) => string | undefined;
 }
+
+/** Of a pod that was to have ports of the cloud and has not: why. */
+export const portlessAnnotation = 'causeway.dev/without-port';
 
 const definition = v.object({ spec: v.nullish(v.object({ config: v.nullish(v.string(), '') }), {}) });
 const configuration = v.pipe(v.string(), v.parseJson(), field.object);
@@ -62,7 +68,14 @@ export class PodNetworks implements FurtherNetworks {
     const text = JSON.stringify(attached.map(statusOf), undefined, 4);
     // With the identifier it is refused for another pod of that name.
     const uid = podUid === undefined || !isOfApi ? {} : { uid: podUid };
-    await this.#options.client.patch(path, { metadata: { ...uid, annotations: { [statusAnnotation]: text } } });
+    const portless = attached.flatMap(({ name, ips }) =>
+      ips.flatMap((ip) => {
+        const reason = this.#options.withoutPort?.(ip);
+        return reason === undefined ? [] : [`${ip} of ${name} is carried by an overlay, without a port of the cloud: ${reason}`];
+      }),
+    );
+    const said = { [statusAnnotation]: text, ...(portless.length === 0 ? {} : { [portlessAnnotation]: portless.join('. ') }) };
+    await this.#options.client.patch(path, { metadata: { ...uid, annotations: said } });
   }
 
   async #networkOf(selection: NetworkSelection, asked: string): Promise<FurtherNetwork> {

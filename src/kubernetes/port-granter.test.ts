@@ -77,9 +77,10 @@ function bed(t: TestContext) {
   granter = new PortGranter({ client, source, cloud, isLeading: () => true, log });
   const { whole } = source;
   const running = [source.run(stop.signal), whole.then(() => granter.run(stop.signal))];
+  const without = { count: 0 };
   const agentOf = (host: string): OwnPorts => {
     const told = new Map<string, Block>();
-    const ports = new OwnPorts({ client, host, log, known: (id) => told.get(id) });
+    const ports = new OwnPorts({ client, host, log, known: (id) => told.get(id), portless: () => without.count });
     ports.onChange(() => {
       for (const block of ports.blocksOf(networkOf())) told.set(block.id, block);
     });
@@ -92,7 +93,7 @@ function bed(t: TestContext) {
     await Promise.all(running);
   });
   const pools = (): PortPool[] => server.of(portPoolsPath).map(readPortPool);
-  return { server, cloud, source, pools, ports: agentOf('node1'), agentOf };
+  return { server, cloud, source, pools, ports: agentOf('node1'), agentOf, without };
 }
 
 test('a node has ports as soon as there is the network, more when it asks, and none when it has gone', async (t) => {
@@ -150,6 +151,33 @@ test('why there are none is told to the pod that waits, and forgotten when there
   await until('the first block', () => ports.blocksOf(network).length === 1);
   await until('the problem to be forgotten', () => pools()[0]?.problem === undefined);
   await assert.rejects(ports.claim({ network: 'another0000', pool: 'p' }), (error) => isFault(error, 'not-found'));
+});
+
+test('where pods may do without, one is told soon what is in the way, and how many do without is told', async (t) => {
+  const { cloud, pools, ports, source, without } = bed(t);
+  const network = networkOf({ neutron: { network: 'hosts', fallback: '10.70.0.0/16' } });
+  cloud.refuse = new Fault('exhausted', 'The quota of ports would not do');
+  ports.wish([network]);
+  await until('the problem', () => pools()[0]?.problem !== undefined);
+  assert.deepEqual(ports.placeOf(network), { network: 'n', subnet: 's' });
+  const start = performance.now();
+  await assert.rejects(
+    ports.claim({ network: network.id, pool: `${network.id}p4` }),
+    (error) => isFault(error, 'unavailable') && /quota of ports would not do/.test(error.message),
+  );
+  assert.ok(performance.now() - start < 15_000);
+  without.count = 2;
+  ports.wish([network]);
+  await until('the cloud to be told', () => source.wish.problems.length > 0);
+  assert.deepEqual(source.wish.problems, [
+    '2 pods of shop/ports on node1 without ports of the cloud, in its overlay 10.70.0.0/16: The quota of ports would not do',
+  ]);
+  const { networks, pools: ranges } = source.wish.facts;
+  assert.deepEqual([networks.at(-1)?.neutron?.fallback, ranges.at(-1)?.fallback, ranges.at(-1)?.range], [true, true, '10.70.0.0/17']);
+  cloud.refuse = undefined;
+  without.count = 0;
+  ports.wish([network]);
+  await until('all to be well', () => source.wish.problems.length === 0 && ports.blocksOf(network).length === 1);
 });
 
 test('a subnet that is another in the cloud is refused', async (t) => {

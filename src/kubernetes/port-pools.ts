@@ -5,12 +5,13 @@
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
+import { companionRange } from '#drivers/companion.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
-import { bitsOf, type Cidr, contains, covers, cidrBase, type Family, familyOf } from '#model/ip.ts';
+import { bitsOf, type Cidr, cidrBase, cidrLength, contains, covers, type Family, familyOf } from '#model/ip.ts';
 import type { Block, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { revisionOf } from './client.ts';
-import { meta, type NetworkFacts, type OwnNetwork, ownNetwork, poolId } from './own-network.ts';
+import { fallbackPoolId, meta, type NetworkFacts, type OwnNetwork, ownNetwork, poolId } from './own-network.ts';
 
 export const portPoolsPath = '/apis/causeway.dev/v1alpha1/portpools';
 const kind = { apiVersion: 'causeway.dev/v1alpha1', kind: 'PortPool' } as const;
@@ -29,6 +30,8 @@ export interface PortPool {
   readonly wanted: number;
   /** Blocks that the node gives back: it uses them no more. */
   readonly left: readonly Cidr[];
+  /** How many of the node's pods have no port, and an address of the fallback instead. */
+  readonly portless: number;
   /** Where the network lies; absent: nobody has looked. */
   readonly place?: NeutronPlace;
   readonly blocks: readonly HeldBlock[];
@@ -44,7 +47,13 @@ const place: v.GenericSchema<unknown, NeutronPlace> = v.object({
 });
 const resource = v.looseObject({
   metadata: v.looseObject({ name: v.string(), resourceVersion: v.string() }),
-  spec: v.looseObject({ network: ownNetwork, host: v.string(), blocks: field.count, left: v.optional(v.array(field.cidr), []) }),
+  spec: v.looseObject({
+    network: ownNetwork,
+    host: v.string(),
+    blocks: field.count,
+    left: v.optional(v.array(field.cidr), []),
+    portless: v.optional(field.count, 0),
+  }),
   status: v.optional(
     v.looseObject({
       place: v.exactOptional(place),
@@ -70,19 +79,20 @@ export function readPortPool(item: unknown): PortPool {
     host: spec.host,
     wanted: spec.blocks,
     left: spec.left,
+    portless: spec.portless,
     ...(status.place === undefined ? {} : { place: status.place }),
     blocks: status.blocks,
     ...(status.problem === undefined ? {} : { problem: status.problem }),
   };
 }
 
-export type PortPoolSpec = Pick<PortPool, 'network' | 'host' | 'wanted' | 'left'>;
+export type PortPoolSpec = Pick<PortPool, 'network' | 'host' | 'wanted' | 'left' | 'portless'>;
 
 /** As its agent writes it; with `revision` in the place of that one. */
-export const bodyOfPool = ({ network, host, wanted, left }: PortPoolSpec, revision?: number): object => ({
+export const bodyOfPool = ({ network, host, wanted, left, portless }: PortPoolSpec, revision?: number): object => ({
   ...kind,
   metadata: { name: portPoolName(network, host), ...(revision === undefined ? {} : { resourceVersion: String(revision) }) },
-  spec: { network, host, blocks: wanted, ...(left.length === 0 ? {} : { left }) },
+  spec: { network, host, blocks: wanted, ...(left.length === 0 ? {} : { left }), ...(portless === 0 ? {} : { portless }) },
 });
 
 export type PortPoolStatus = Pick<PortPool, 'place' | 'blocks' | 'problem'>;
@@ -115,9 +125,10 @@ export function blockOf({ network, host }: Pick<PortPool, 'network' | 'host'>, {
 
 export const blocksOfPool = (pool: PortPool): Block[] => pool.blocks.map((held) => blockOf(pool, held));
 
-/** The network and its pools. Where in the cloud it lies nodes need not know. */
-export function cloudFactsOf(network: OwnNetwork): NetworkFacts {
-  const { subnets, ranges = [], ports = 1, mtu } = network;
+/** The network and its pools. Without knowing where in the cloud it lies nobody starts a pod without a port of it. */
+export function cloudFactsOf(network: OwnNetwork, found?: NeutronPlace): NetworkFacts {
+  const { ports = 1, mtu } = network;
+  const fallback = found === undefined ? undefined : network.fallback;
   const lengthOf = (family: Family): number => bitsOf(family) - Math.log2(ports);
   return {
     network: {
@@ -132,21 +143,40 @@ export function cloudFactsOf(network: OwnNetwork): NetworkFacts {
       attachable: false,
       addressing: 'blocks',
       names: 'elsewhere',
+      ...(found === undefined ? {} : { neutron: fallback === undefined ? found : { ...found, fallback: true } }),
+      // Who leads to pods without ports, which all nodes are to reach.
+      ...(fallback === undefined ? {} : { present: 'always' }),
     },
-    pools: subnets.map((cidr) => {
-      const id = poolId(network, cidr);
-      const range = ranges.find((one) => contains(cidr, cidrBase(one)));
-      return {
-        ...meta(id, network.createdAt),
-        network: network.id,
-        cidr,
-        ...(range === undefined ? {} : { range }),
-        reserved: {},
-        blockLength: lengthOf(familyOf(cidr)),
-      };
-    }),
+    pools: [...portedPools(network, lengthOf), ...(fallback === undefined ? [] : [fallbackPool(network, fallback)])],
   };
 }
+
+function portedPools(network: OwnNetwork, lengthOf: (family: Family) => number): Pool[] {
+  const { subnets, ranges = [] } = network;
+  return subnets.map((cidr) => {
+    const id = poolId(network, cidr);
+    const range = ranges.find((one) => contains(cidr, cidrBase(one)));
+    return {
+      ...meta(id, network.createdAt),
+      network: network.id,
+      cidr,
+      ...(range === undefined ? {} : { range }),
+      reserved: {},
+      blockLength: lengthOf(familyOf(cidr)),
+    };
+  });
+}
+
+/** Nodes have their parts of it by their podCIDRs, and no other. */
+const fallbackPool = (network: OwnNetwork, cidr: Cidr): Pool => ({
+  ...meta(fallbackPoolId(network), network.createdAt),
+  network: network.id,
+  cidr,
+  range: companionRange(cidr),
+  reserved: {},
+  blockLength: cidrLength(companionRange(cidr)),
+  fallback: true,
+});
 
 export interface PortFacts {
   readonly networks: readonly Network[];
@@ -154,13 +184,22 @@ export interface PortFacts {
   readonly blocks: readonly Block[];
 }
 
+/** One sentence for each node that has pods without ports. */
+export const portlessText = (pools: readonly PortPool[]): string[] =>
+  pools
+    .filter(({ portless }) => portless > 0)
+    .map(({ portless, network: { key, fallback = '' }, host, problem }) => {
+      const who = `${portless} ${portless === 1 ? 'pod' : 'pods'} of ${key} on ${host}`;
+      return [`${who} without ports of the cloud, in its overlay ${fallback}`, ...(problem === undefined ? [] : [problem])].join(': ');
+    });
+
 /** What the cloud beneath has to know of them: networks whose place is known, with the blocks that nodes have. */
 export function portFacts(pools: readonly PortPool[]): PortFacts {
   const placed = pools.filter(({ place: found }) => found !== undefined);
   const networks = [...new Map(placed.map((pool) => [pool.network.id, pool])).values()];
-  const all = networks.map(({ network, place: found }) => ({ ...cloudFactsOf(network), found, key: network.key }));
+  const all = networks.map(({ network, place: found }) => ({ ...cloudFactsOf(network, found), key: network.key }));
   return {
-    networks: all.map(({ network, found, key }) => ({ ...network, name: key, ...(found === undefined ? {} : { neutron: found }) })),
+    networks: all.map(({ network, key }) => ({ ...network, name: key })),
     pools: all.flatMap((facts) => facts.pools),
     blocks: placed.flatMap(blocksOfPool),
   };
