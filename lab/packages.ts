@@ -67,6 +67,7 @@ export const openstackNeeds: readonly Need[] = [
   need('/usr/lib/uwsgi/plugins/python3_plugin.so', 'uwsgi-plugin-python3', 'to serve Keystone and Neutron'),
   need('keystone-manage', 'python3-keystone', 'who is who in the cloud'),
   need('/usr/lib/python3/dist-packages/neutron/wsgi/api.py', 'python3-neutron', 'the cloud’s networks'),
+  need('/usr/lib/python3/dist-packages/MySQLdb/__init__.py', 'python3-mysqldb', 'Keystone and Neutron speak to the database'),
 ];
 
 const folders = [
