@@ -12,7 +12,8 @@ import { until } from '#lab/until.ts';
 import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
-const patience = { timeoutMs: 120_000, intervalMs: 300 };
+/** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */
+const patience = { timeoutMs: 120_000, intervalMs: 1000 };
 let bed: CloudBed;
 
 interface Status {

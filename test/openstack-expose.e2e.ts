@@ -17,7 +17,8 @@ import { isFault } from '#model/fault.ts';
 import { wayInto } from './openstack-way.ts';
 
 const skip = missingOf([...openstackNeeds, ...octaviaNeeds]);
-const patience = { timeoutMs: 120_000, intervalMs: 300 };
+/** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */
+const patience = { timeoutMs: 120_000, intervalMs: 1000 };
 /** As which the host `outside` speaks to the cloud. */
 const outsideRange = '198.51.100.0/24';
 let bed: CloudBed;

@@ -137,7 +137,7 @@ async function kubectl(...words: readonly string[]): Promise<string> {
   assert.equal(status, 0, stderr);
   return stdout.trim();
 }
-const patient = { timeoutMs: 120_000, intervalMs: 500 };
+const patient = { timeoutMs: 120_000, intervalMs: 1000 };
 const webLabels = ['flannel_network_cidr=10.82.0.0/16', 'causeway_controllers=1'];
 const templateOf = (name: string, ...labels: readonly string[]): Promise<Template> =>
   ask<Template>(

@@ -14,7 +14,8 @@ import { Capture, tcpdump } from './capture.ts';
 import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
-const patience = { timeoutMs: 120_000, intervalMs: 300 };
+/** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */
+const patience = { timeoutMs: 120_000, intervalMs: 1000 };
 const subnet = '10.20.0.0/24';
 let bed: CloudBed;
 /** An instance of the project that has nothing to do with Causeway. */

@@ -18,7 +18,8 @@ import { askedForPage, askPage, podOf, type PodObject, serviceOf } from './kuber
 import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
-const patience = { timeoutMs: 180_000, intervalMs: 300 };
+/** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */
+const patience = { timeoutMs: 180_000, intervalMs: 1000 };
 const subnet = '10.20.0.0/24';
 const installation = 'cluster';
 const defaultNetwork = { 'v1.multus-cni.io/default-network': 'default/ports' };

@@ -11,7 +11,7 @@ import { until } from '#lab/until.ts';
 const skip = missingOf(openstackNeeds);
 // BGP sessions that the cloud has dropped are begun again by TCP later and later.
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
-/** Where hosts' probes have to tell something, which takes them some twenty seconds: each question of ours starts a program. */
+/** Where a plan or hosts' probes have to tell something, which takes those some twenty seconds: each question of ours starts a program. */
 const unhurried = { timeoutMs: 120_000, intervalMs: 2000 };
 let bed: CloudBed;
 
@@ -200,10 +200,10 @@ test('a host that sends larger packets than its network takes is named', { skip 
   await until(
     'the plan to tell it',
     async () => /node1 sends packets of up to 1500 bytes, but its network hosts takes 1442/.test(await problems()),
-    patience,
+    unhurried,
   );
   await host.exec(['ip', 'link', 'set', 'eth0', 'mtu', '1442'], { netOnly: true });
-  await until('the plan to be fine', async () => (await problems()) === '', patience);
+  await until('the plan to be fine', async () => (await problems()) === '', unhurried);
 });
 
 test('a router that knows the ways leads from elsewhere to containers, without encapsulation', { skip }, async () => {
