@@ -567,7 +567,21 @@ test('where the router loses its routes nodes say why, and none of their pods is
   await until('no pod to be reached', async () => (await pageIn('near', await ipOf('far'))) === undefined, patience);
   await bed.cloud.controller.stopService('cluster-controller');
   assert.deepEqual([await isAllowed('--routes', 'main'), await isAllowed()], [[false], [false]]);
-  await bed.causeway('cloud', 'apply', '--name', installation, '--kubernetes', cluster.kubeconfig, '--routes', 'main', '--yes');
+
+  const apply = ['cloud', 'apply', '--name', installation, '--kubernetes', cluster.kubeconfig, '--routes', 'main', '--yes'] as const;
+  const problems = async (...argv: readonly string[]): Promise<string> =>
+    (await bed.json<{ problems: readonly string[] }>(...argv)).problems.join();
+  const theirs = Array.from({ length: 29 }, (_, index) => ({ destination: `172.31.${index}.0/24`, nexthop: '10.20.0.50' }));
+  const setRoutes = (routes: Router['routes']): Promise<Router> =>
+    bed.member.send<Router>('neutron', 'PUT', routerPath(), { router: { routes } });
+  await setRoutes(theirs);
+  assert.match(await problems(...plan, '--routes', 'main'), /Router main would have 31 extra routes, and takes 30 unless/);
+  const full = /Router main is not told the ways to hosts: .*The number of routes exceeds the maximum 30/;
+  assert.match(await problems(...apply), full);
+  await until('nodes to say that the router is full', says(new RegExp(`^True NoRouteCreated: .*${full.source}`)), patience);
+  assert.equal((await router()).routes.length, theirs.length, "others' stay");
+  await setRoutes([]);
+  assert.equal(await problems(...apply), '');
   await until('nodes to be led to again', ledTo, patience);
   await until('pods to reach each other again', reachEachOther, patience);
 });

@@ -1,5 +1,5 @@
-// What a router is told, what hosts are told of it, and what becomes of everything else when it refuses. Its answers are those of a
-// real Neutron (2025.1).
+// What a router is told, what hosts are told of it, and what becomes of everything else when it refuses, in Neutron's words
+// (neutron_lib/exceptions/extraroute.py).
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
