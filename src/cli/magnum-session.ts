@@ -105,14 +105,19 @@ export async function settled(session: Session, magnum: Magnum, { id, timeout, i
 }
 
 /** Waits until there is no such cluster any more. Faults as `settled`. */
-export async function gone(session: Session, magnum: Magnum, { id, timeout }: Waiting & { id: string }): Promise<void> {
+export async function gone(
+  session: Session,
+  magnum: Pick<Magnum, 'cluster'>,
+  { id, ...waiting }: Waiting & { readonly id: string },
+): Promise<void> {
   let seen = '';
   const tell = teller(session, 'status');
   await waitFor(
-    { timeout },
+    waiting,
     () => seen,
     async () => {
-      const found = await present(magnum.cluster(id));
+      const found = await present(magnum.cluster(id)).catch(takenApart);
+      if (found === 'taken apart') return undefined;
       if (found === undefined) return true;
       seen = found.status;
       tell(seen);
@@ -120,6 +125,12 @@ export async function gone(session: Session, magnum: Magnum, { id, timeout }: Wa
       throw new Fault('unavailable', `Magnum cannot remove cluster ${found.name}: ${found.reason ?? 'no reason given'}`);
     },
   );
+}
+
+/** Node groups go before their cluster, and of a cluster without any Magnum says that it is invalid itself (`master_count`). */
+function takenApart(error: unknown): 'taken apart' {
+  if (isFault(error, 'invalid')) return 'taken apart';
+  throw error;
 }
 
 /** Undefined for what is not there, yet or any more. */
