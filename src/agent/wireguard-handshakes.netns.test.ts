@@ -2,12 +2,9 @@
 // heard of the other's. That is brought about by neighbours who do not answer: what WireGuard sends waits in the kernel until the test
 // tells where the neighbour is. Answers come later than first messages, by a wire that lets one packet through and then no other for a while.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import { type Counted, countedIn, everyMillisecond } from '#test/answered.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { emptyDesired } from '#model/desired.ts';
 import { type Cidr, parseIp } from '#model/ip.ts';
@@ -18,6 +15,7 @@ import type { FoundPeer } from '#kernel/wireguard-config.ts';
 import { generateKeyPair, type KeyPair } from '#kernel/wireguard-keys.ts';
 import { addPeer, makeTunnel, wireguardPort } from './flannel.fixture.ts';
 import { eventually, type NetnsHost, type Place, Wire } from './namespaces.fixture.ts';
+import { streamFrom } from './stream.fixture.ts';
 
 mustBeIsolated();
 
@@ -112,25 +110,12 @@ function collide(ends: readonly [End, End], tell: readonly (() => void)[]): void
 const received = (hosts: readonly Ours[]): number[] => hosts.map(({ peer }) => peer?.received ?? 0);
 const isStuck = ({ peer }: Ours): boolean => peer?.hasAgreed === false && peer.received > 0;
 
-/** A packet each millisecond until it is told to stop. */
-function stream(t: TestContext, from: Place, target: string): () => Promise<Counted> {
-  const [program = '', ...words] = everyMillisecond(target);
-  const child = inNetns(from.path, () => spawn(program, words, { stdio: ['ignore', 'pipe', 'ignore'] }));
-  t.after(() => child.kill());
-  let said = '';
-  child.stdout.on('data', (bytes) => (said += String(bytes)));
-  return async () => {
-    child.kill('SIGINT');
-    await once(child, 'close');
-    return countedIn(said);
-  };
-}
-
 test('two hosts whose handshakes meet agree before WireGuard begins again by itself', options, async (t) => {
   using wire = new Wire();
   const keys = pairs();
   const [one, two] = [new Ours(wire, 1, keys[0]), new Ours(wire, 2, keys[1])];
-  const streams = [stream(t, one.host, insideOf(2)), stream(t, two.host, insideOf(1))];
+  const streams = [streamFrom(one.host, insideOf(2)), streamFrom(two.host, insideOf(1))];
+  for (const { stop } of streams) t.after(stop);
   const began = performance.now();
   collide(
     [one, two],
@@ -147,7 +132,7 @@ test('two hosts whose handshakes meet agree before WireGuard begins again by its
     assert.ok(now.every((bytes, index) => bytes >= (before[index] ?? 0)));
     before = now;
   }
-  t.diagnostic(JSON.stringify(await Promise.all(streams.map((stop) => stop()))));
+  t.diagnostic(JSON.stringify(await Promise.all(streams.map(({ stop }) => stop()))));
   assert.ok(one.host.ping(insideOf(2)) && two.host.ping(insideOf(1)));
 });
 

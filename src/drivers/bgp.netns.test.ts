@@ -1,8 +1,7 @@
 // Networks carried by BGP, with real speakers: three hosts as the plan configures them, each with its own BIRD, and a router
 // of the fabric that is FRR. What is asserted is what packets do and what the routers say they know.
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,8 +9,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
 import { Frr, hasFrr } from '#agent/frr.fixture.ts';
 import { eventually as within, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { streamFrom } from '#agent/stream.fixture.ts';
 import { findBird } from '#kernel/bird.ts';
-import { inNetns } from '#kernel/netns.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { generateKeyPair } from '#kernel/wireguard-keys.ts';
 import { bgpLabels, type BgpRule, type BgpSettings, defaultBgp, type Peering } from '#model/bgp.ts';
@@ -19,7 +18,7 @@ import { type Desired, emptyDesired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Carrying, CarryName, Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
 import { parseSelector } from '#model/selector.ts';
-import { type Counted, countedIn, everyMillisecond } from '#test/answered.ts';
+import type { Counted } from '#test/answered.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { carriesOn, carryTo } from './carriages.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
@@ -159,19 +158,14 @@ test('a second run changes nothing, and neither does an agent that has just star
 
 /** Packets that are lost of a stream, one each millisecond, while `during` runs: numbers that are missing among the answers. */
 async function lost(from: Place, target: string, during: () => Promise<void>): Promise<Counted> {
-  const [program = '', ...words] = everyMillisecond(target);
-  const stream = inNetns(from.path, () => spawn(program, words, { stdio: ['ignore', 'pipe', 'ignore'] }));
-  let output = '';
-  stream.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  const ended = once(stream, 'close');
+  const stream = streamFrom(from, target);
   try {
-    await eventually(() => countedIn(output).sent > 0, 'the stream flows');
+    await eventually(() => stream.counted().sent > 0, 'the stream flows');
     await during();
   } finally {
-    stream.kill('SIGINT');
-    await ended;
+    await stream.stop();
   }
-  return countedIn(output);
+  return stream.counted();
 }
 
 test('no packet is lost while a speaker is killed and started again, on either side', options, async (t) => {

@@ -1,17 +1,14 @@
 // Two hosts that follow flannel's documented data path, made by hand with ip(8), bridge(8) and wg(8), become ours one after the other,
 // while between their pods a packet goes each millisecond, both ways. What ours knows it has from the Nodes' annotations.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { describe, type TestContext, test } from 'node:test';
-import { type Counted, countedIn, everyMillisecond } from '#test/answered.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { addPeer, type Backend, makeBridge, makeTunnel, type Numbers, tells, type Told, wireAddresses } from '#agent/flannel.fixture.ts';
 import { eventually, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { streamFrom } from '#agent/stream.fixture.ts';
 import { snapshotOf } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
-import { inNetns } from '#kernel/netns.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { generateKeyPair, type KeyPair } from '#kernel/wireguard-keys.ts';
 import { type Family, parseCidr, parseIp } from '#model/ip.ts';
@@ -138,20 +135,6 @@ class Node {
   }
 }
 
-/** A packet each millisecond until it is told to stop. */
-function stream(t: TestContext, from: Place, target: string): () => Promise<Counted> {
-  const [program = '', ...words] = everyMillisecond(target);
-  const child = inNetns(from.path, () => spawn(program, words, { stdio: ['ignore', 'pipe', 'ignore'] }));
-  t.after(() => child.kill());
-  let said = '';
-  child.stdout.on('data', (bytes) => (said += String(bytes)));
-  return async () => {
-    child.kill('SIGINT');
-    await once(child, 'close');
-    return countedIn(said);
-  };
-}
-
 /**
  * Packets in a row. While hosts agree on keys those of some milliseconds may be lost; and of some hundred, where an answer goes to
  * flannel's device, which has the same key. WireGuard by itself would begin again only after five seconds.
@@ -178,7 +161,8 @@ describe('hosts of flannel become ours one by one', { concurrency: false }, () =
         [two.pod, numbersOf(1, family).pod] as const,
       ]);
       for (const [from, to] of ways) await eventually(() => from.ping(to), `${to} to answer`, 20_000);
-      const streams = ways.map(([from, to]) => stream(t, from, to));
+      const streams = ways.map(([from, to]) => streamFrom(from, to));
+      for (const { stop } of streams) t.after(stop);
       await setTimeout(restMs[backend]);
       one.apply(two);
       if (backend === 'wireguard') two.hear(one);
@@ -186,7 +170,7 @@ describe('hosts of flannel become ours one by one', { concurrency: false }, () =
       two.apply(one);
       one.apply(two);
       await setTimeout(restMs[backend]);
-      const counted = await Promise.all(streams.map((stop) => stop()));
+      const counted = await Promise.all(streams.map(({ stop }) => stop()));
       t.diagnostic(JSON.stringify(counted));
       for (const { sent, inRow } of counted) assert.ok(sent > 20 && inRow <= most[backend], JSON.stringify(counted));
       for (const [from, to] of ways) assert.ok(from.ping(to));
