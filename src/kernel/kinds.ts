@@ -112,6 +112,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     program: options.birdDirectory === undefined ? undefined : findBird(),
     ended: () => options.onDrift?.(''),
   });
+  const nft = { netnsDirectory, empty: new Set<string>() };
   const netns = createNetnsKind(sockets, (name: Netns) => events?.release(name));
   return {
     netns: {
@@ -136,8 +137,8 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     trunk: watched(createTrunkKind(sockets)),
     fdb: watched(createFdbKind(sockets)),
     route: watched(createRouteKind(sockets)),
-    table: told(watched(createTableKind({ netnsDirectory }))),
-    element: told(watched(createElementKind({ netnsDirectory }))),
+    table: told(watched(createTableKind(nft))),
+    element: told(watched(createElementKind(nft))),
     fast: watched(createFastKind(sockets)),
     shaper: watched(createShaperKind(sockets)),
     bird: watched(bird),

@@ -9,12 +9,13 @@ import { planServices } from '#drivers/services.ts';
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Service } from '#model/resources.ts';
+import { ownChanges } from './libnftables.ts';
 import { elementCommands } from './nft-elements.ts';
 import { createElementKind, createTableKind } from './nft.ts';
 
 mustBeIsolated();
 
-const options = { netnsDirectory: '/nonexistent' };
+const options = { netnsDirectory: '/nonexistent', empty: new Set<string>() };
 const table = createTableKind(options);
 const element = createElementKind(options);
 
@@ -24,12 +25,16 @@ function nft(words: readonly string[], input = ''): string {
   return stdout;
 }
 
-/** What nft lists of the elements in the order that the kernel has them in, which is that of a hash with a secret: sorted. */
+/**
+ * What nft lists of the elements in the order that the kernel has them in, which is that of a hash with a secret: sorted. Without the seals,
+ * of which each loading of a table has its own.
+ */
 const listing = (): string[] =>
   nft(['list', 'ruleset'])
     .split('\n')
     .flatMap((line) => line.replace(/^\s*elements = \{|\}$/g, '').split(','))
     .map((part) => part.trim())
+    .filter((part) => !part.startsWith('comment'))
     .toSorted();
 
 const of = (set: string, key: string, value?: string): NftElement => ({
@@ -107,3 +112,25 @@ for (const [name, wanted, elements] of cases) {
     assert.deepEqual(element.list(''), []);
   });
 }
+
+test('into a table that was just made the ranges go first, and what the kernel refuses is told alone', () => {
+  const wanted = hostTable(serviceRules(services));
+  const all = [...host, of('ranges4', '10.0.0.0/8'), of('ranges4', '192.168.0.0/16'), of('ranges6', 'fd00::/64')];
+  const bad = [of('published4', '192.0.2.9 . tcp . 80', '100.127.0.1'), of('ranges6', 'fd00::/65')];
+  table.remove([wanted]);
+  assert.deepEqual(table.add([wanted]), []);
+  nft(['-f', '-'], elementCommands({ verb: 'add', elements: all }));
+  const byNft = listing();
+  for (const refused of [[], ...bad.map((one) => [one])]) {
+    assert.deepEqual(table.remove([wanted]), []);
+    assert.deepEqual(table.add([wanted]), []);
+    const before = ownChanges();
+    const failures = element.add([...all, ...refused]);
+    assert.deepEqual(
+      failures.map(({ item }) => item),
+      refused,
+    );
+    assert.deepEqual(listing(), byNft);
+    if (refused.length === 0) assert.equal(ownChanges() - before, 2);
+  }
+});

@@ -35,8 +35,8 @@ const stepsOf = (changes: readonly ElementChange[]): ElementStep[] =>
     }),
   );
 
-/** Each with its set's shape; undefined when one is not there, or not exact. */
-function shaped(socket: NetlinkSocket, steps: readonly ElementStep[]): (readonly [ElementStep, SetShape])[] | undefined {
+/** Of those sets that are there and exact, by name. */
+function shapesOf(socket: NetlinkSocket, steps: readonly ElementStep[]): ReadonlyMap<string, SetShape> {
   const sets = [...new Map(steps.map((step) => [nameOf(step), step])).values()];
   const outcomes = socket.batch(
     sets.map(({ table, set }) => ({
@@ -45,29 +45,42 @@ function shaped(socket: NetlinkSocket, steps: readonly ElementStep[]): (readonly
       action: `look at set inet ${table} ${set}`,
     })),
   );
-  const shapes = new Map(
-    sets.map((one, index) => {
+  return new Map(
+    sets.flatMap((one, index): (readonly [string, SetShape])[] => {
       const reply = outcomes[index]?.replies.find(({ type }) => type === (subsystem | NFT_MSG_NEWSET));
-      return [nameOf(one), reply === undefined ? undefined : shapeOf(reply)];
+      const shape = reply === undefined ? undefined : shapeOf(reply);
+      return shape === undefined ? [] : [[nameOf(one), shape]];
     }),
   );
-  const found = steps.flatMap((step): (readonly [ElementStep, SetShape])[] => {
+}
+
+/** One transaction; whether the kernel took it. */
+function transact(socket: NetlinkSocket, steps: readonly ElementStep[], shapes: ReadonlyMap<string, SetShape>): boolean {
+  if (steps.length === 0) return true;
+  const exact = steps.flatMap((step): (readonly [ElementStep, SetShape])[] => {
     const shape = shapes.get(nameOf(step));
     return shape === undefined ? [] : [[step, shape]];
   });
-  return found.length === steps.length ? found : undefined;
+  const transaction = exact.length === steps.length ? encodeSteps(exact, socket.nextNumber) : undefined;
+  if (transaction === undefined) return runNft(commandsOf(steps)).error === undefined;
+  const isTaken = socket.transact('change elements', transaction) === undefined;
+  if (isTaken) countChange();
+  return isTaken;
 }
 
-/** Everything or nothing, in the namespace of the calling thread; whether the kernel took it. Why not, only nft's language tells in words. */
-export function changeElements(changes: readonly ElementChange[]): boolean {
+/**
+ * Everything or nothing, in the namespace of the calling thread; whether the kernel took it. Why not, only nft's language tells in words.
+ * With `isFirst` their tables are still empty, so that a part of them alone means nothing yet: then the few ranges go first, and do not
+ * hold up a hundred thousand others.
+ */
+export function changeElements(changes: readonly ElementChange[], isFirst = false): boolean {
   const steps = stepsOf(changes);
   if (steps.length === 0) return true;
   return netfilterSockets.use((socket) => {
-    const known = shaped(socket, steps);
-    const transaction = known === undefined ? undefined : encodeSteps(known, socket.nextNumber);
-    if (transaction === undefined) return runNft(commandsOf(steps)).error === undefined;
-    const isTaken = socket.transact('change elements', transaction) === undefined;
-    if (isTaken) countChange();
-    return isTaken;
+    const shapes = shapesOf(socket, steps);
+    if (!isFirst) return transact(socket, steps, shapes);
+    const isExact = (step: ElementStep): boolean => shapes.has(nameOf(step));
+    const ranges = steps.filter((step) => !isExact(step));
+    return transact(socket, ranges, shapes) && transact(socket, steps.filter(isExact), shapes);
   });
 }

@@ -11,7 +11,7 @@ import { nftContract } from './nft-contract.ts';
 
 mustBeIsolated();
 
-const options = { netnsDirectory: '/nonexistent' };
+const options = { netnsDirectory: '/nonexistent', empty: new Set<string>() };
 const table = createTableKind(options);
 const element = createElementKind(options);
 

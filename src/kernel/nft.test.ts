@@ -116,7 +116,7 @@ test('refusals carry the errno, and say what was refused', () => {
 });
 
 test('elements are the same object by namespace, table, set and key, and equal by value', () => {
-  const kind = createElementKind({ netnsDirectory: '/run/netns' });
+  const kind = createElementKind({ netnsDirectory: '/run/netns', empty: new Set() });
   const item = of('inside4', '100.127.0.1', '10.0.0.1');
   assert.equal(kind.key(item), kind.key({ ...item, value: '10.0.0.2' }));
   assert.notEqual(kind.key(item), kind.key({ ...item, netns: 'cw-b' }));

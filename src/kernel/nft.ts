@@ -27,6 +27,8 @@ import {
 export interface NftKindOptions {
   /** Where named namespaces are, `/run/netns`. */
   readonly netnsDirectory: string;
+  /** What the two kinds of one kernel share: the tables that were loaded and have no element yet. */
+  readonly empty: Set<string>;
 }
 
 const fingerprint = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 32);
@@ -36,7 +38,7 @@ export const sealedText = (text: string): string => `sealed ${fingerprint(text)}
 /** What list() gives as `text` of a table that somebody changed, or whose loading was cut short. */
 export const tornText = 'torn';
 
-export const tableKey = (table: NftTable): string => `${table.netns} ${table.name}`;
+export const tableKey = (table: Pick<NftTable, 'netns' | 'name'>): string => `${table.netns} ${table.name}`;
 export const sameTable = (wanted: NftTable, found: NftTable): boolean =>
   found.text === wanted.text || found.text === sealedText(wanted.text);
 /** Elements are values, and plans hold the same ones again and again: a hundred thousand keys are made once, not at every run. */
@@ -101,8 +103,13 @@ function carriedOver({ netns, name }: NftTable): NftElement[] {
 
 const bySet = (elements: readonly NftElement[]): Map<string, NftElement[]> => Map.groupBy(elements, ({ set }) => set);
 
-/** Answers whether `renewed` is in it, all of it. */
-function loadTable(table: NftTable): boolean {
+interface Loaded {
+  /** `renewed` is in it, all of it. */
+  readonly isWhole: boolean;
+  readonly isEmpty: boolean;
+}
+
+function loadTable(table: NftTable): Loaded {
   const action = `load table inet ${table.name}${where(table.netns)}`;
   if (!identifier.test(table.name)) throw new Fault('invalid', `Cannot ${action}: bad name`);
   const found = table.elements ?? carriedOver(table);
@@ -123,7 +130,7 @@ function loadTable(table: NftTable): boolean {
   const { expected } = readSeal(list(`list table inet ${table.name}`, 'terse') ?? []);
   const unsealed = runNft(`add chain inet ${table.name} ${sealChain} { comment "${expected}"; }`).error;
   if (unsealed !== undefined) throw nftFault(`seal table inet ${table.name}${where(table.netns)}`, unsealed);
-  return isWhole;
+  return { isWhole, isEmpty: all.size === 0 };
 }
 
 function removeTable(table: NftTable): void {
@@ -152,12 +159,15 @@ function failuresOf<T>(items: readonly T[], apply: (item: T) => void): Failure<T
  * nft tables named `causeway` or `causeway_…` of family inet. Found tables have no text of their own: sealedText() of what
  * they were loaded from, or tornText. A change keeps the elements of every set that is in both tables with the same type.
  */
-export function createTableKind({ netnsDirectory }: NftKindOptions): Kind<NftTable> {
+export function createTableKind({ netnsDirectory, empty }: NftKindOptions): Kind<NftTable> {
   const path = (netns: Netns) => netnsPath(netns, netnsDirectory);
   const whole = new WeakSet<NftTable>();
   const load = (item: NftTable): void =>
     inNetns(path(item.netns), () => {
-      if (loadTable(item)) whole.add(item);
+      const { isWhole, isEmpty } = loadTable(item);
+      if (isWhole) whole.add(item);
+      if (isEmpty) empty.add(tableKey(item));
+      else empty.delete(tableKey(item));
     });
   return {
     name: 'table',
@@ -190,7 +200,7 @@ function presentIn<T>(path: string, read: () => T[]): T[] {
 }
 
 /** Elements in nft's spelling, in batches: one transaction for all, and when something in it is refused, as few as find it. */
-export function createElementKind({ netnsDirectory }: NftKindOptions): Kind<NftElement> {
+export function createElementKind({ netnsDirectory, empty }: NftKindOptions): Kind<NftElement> {
   const path = (netns: Netns) => netnsPath(netns, netnsDirectory);
   const perNetns = (items: readonly NftElement[], apply: (items: readonly NftElement[]) => Failure<NftElement>[]) =>
     [...Map.groupBy(items, ({ netns }) => netns)].flatMap(([netns, members]) => {
@@ -207,7 +217,13 @@ export function createElementKind({ netnsDirectory }: NftKindOptions): Kind<NftE
     same: sameElement,
     list: (netns) =>
       presentIn(path(netns), () => ourTables().flatMap((table) => elementsIn(table).map((element) => ({ ...element, netns, table })))),
-    add: (items, changed = new Set()) => perNetns(items, (some) => addElements(some, changed)),
+    add: (items, changed = new Set()) =>
+      perNetns(items, (some) => {
+        const tables = [...new Set(some.map(({ netns, table }) => tableKey({ netns, name: table })))];
+        const isFirst = tables.every((table) => empty.has(table));
+        for (const table of tables) empty.delete(table);
+        return addElements(some, { changed, isFirst });
+      }),
     remove: (items) => perNetns(items, removeElements).filter(({ fault }) => !isAbsent(fault)),
   };
 }
@@ -236,7 +252,12 @@ function foundElements(items: readonly NftElement[]): ReadonlyMap<string, NftEle
   return new Map(found.map((element) => [elementKey(element), element]));
 }
 
-function addElements(items: readonly NftElement[], changed: ReadonlySet<NftElement>): Failure<NftElement>[] {
+interface Circumstances {
+  readonly changed: ReadonlySet<NftElement>;
+  readonly isFirst: boolean;
+}
+
+function addElements(items: readonly NftElement[], { changed, isFirst }: Circumstances): Failure<NftElement>[] {
   const spelled = items.filter(isSpelled);
   const unspelled = items
     .filter((item) => !isSpelled(item))
@@ -247,7 +268,7 @@ function addElements(items: readonly NftElement[], changed: ReadonlySet<NftEleme
   const known = spelled.filter((item) => changed.has(item));
   const adding: ElementChange = { verb: 'add', elements: spelled };
   for (const elements of known.length === spelled.length ? [spelled] : [known, spelled])
-    if (changeElements([{ verb: 'destroy', elements }, adding])) return unspelled;
+    if (changeElements([{ verb: 'destroy', elements }, adding], isFirst)) return unspelled;
   // Or something is refused: now look, and replace what differs.
   const found = foundElements(spelled);
   const missing = spelled.filter((item) => {
