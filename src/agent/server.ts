@@ -5,11 +5,10 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
-import { Gauge, Registry } from 'prom-client';
-import { figuresWith } from '#api/process-figures.ts';
 import type { Desired } from '#model/desired.ts';
 import { domainName, vxlanLink, vxlanLink6, wireguardLink } from '#model/numbers.ts';
 import type { Network } from '#model/resources.ts';
+import type { Figures } from './figures.ts';
 import type { AgentStatus } from './status.ts';
 import type { PolicyReport } from './policy-report.ts';
 
@@ -39,28 +38,18 @@ export function objectsOf(desired: Desired, network: Network): Readonly<Record<s
   return Object.fromEntries(Object.entries(desired).map(([kind, items]) => [kind, items.filter(belongs)]));
 }
 
-function metrics({ status }: ServerOptions): Registry {
-  const registry = new Registry();
-  const gauge = (name: string, help: string, read: () => number): void => {
-    const metric: Gauge = new Gauge({ name: `causeway_agent_${name}`, help, registers: [registry], collect: () => metric.set(read()) });
-  };
-  gauge('connected', 'Whether a controller is being followed', () => Number(status().connected));
-  gauge('desired_objects', 'Kernel objects that this host should hold', () => status().desired);
-  gauge('failing_objects', 'Kernel objects that the kernel refuses', () => status().failing.length);
-  gauge('held_addresses', 'Addresses that are held on this host', () => status().addresses);
-  gauge('runs_total', 'Completed runs of the loop', () => status().runs);
-  return registry;
-}
-
 /** Loopback gets health and metrics; the socket everything. */
 export function createApps(options: ServerOptions): { readonly loopback: Hono; readonly socket: Hono } {
-  const registry = metrics(options);
-  const figures = figuresWith(registry, 'causeway_agent_');
+  let loading: Promise<Figures> | undefined;
+  const figures = (): Promise<Figures> => (loading ??= import('./figures.ts').then(({ createFigures }) => createFigures(options.status)));
   const health = (app: Hono): Hono => {
     // Answering at all is being alive: an agent that waits for its cluster is not made better by a restart.
     app.get('/livez', (context) => context.json({ ok: true }));
     app.get('/healthz', (context) => context.json({ ok: options.status().synced }, options.status().synced ? 200 : 503));
-    app.get('/metrics', async () => new Response(await figures(), { headers: { 'content-type': registry.contentType } }));
+    app.get('/metrics', async () => {
+      const loaded = await figures();
+      return new Response(await loaded.text(), { headers: { 'content-type': loaded.contentType } });
+    });
     return app;
   };
   const socket = health(new Hono());
