@@ -97,8 +97,9 @@ function start(api: string): ChildProcess {
       ? [
           process.execPath,
           '--disable-warning=ExperimentalWarning',
-          '--max-semi-space-size=2',
+          '--max-semi-space-size=8',
           '--v8-pool-size=1',
+          '--preserve-symlinks',
           join(root, 'src', 'bin', 'agent.ts'),
           '--kubernetes',
           config,

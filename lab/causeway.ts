@@ -8,7 +8,7 @@ const root = join(import.meta.dirname, '..');
 const program = (name: 'agent' | 'controller'): string[] => [
   process.execPath,
   '--disable-warning=ExperimentalWarning',
-  ...(name === 'agent' ? ['--max-semi-space-size=2', '--v8-pool-size=1'] : []),
+  ...(name === 'agent' ? ['--max-semi-space-size=8', '--v8-pool-size=1', '--preserve-symlinks'] : []),
   join(root, 'src', 'bin', `${name}.ts`),
 ];
 
