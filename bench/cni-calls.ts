@@ -1,12 +1,13 @@
-// Executes plugins in the host that it is started in, for bench/cni.ts: network namespaces stand for containers, made before
-// the clock starts. Prints the milliseconds of every call as JSON.
+// Has plugins executed in the host that it is started in, for bench/cni.ts: network namespaces stand for containers, made before the
+// clock starts. Prints the milliseconds of every call as JSON.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { text } from 'node:stream/consumers';
+import { createInterface } from 'node:readline';
 import { Fault } from '#model/fault.ts';
 
-const [plugin = ''] = process.argv.slice(2);
+/** The plugin, and the program of cni-exec.c. */
+const [plugin = '', runtime = ''] = process.argv.slice(2);
 const reference = '/usr/lib/cni';
 const rounds = 60;
 const bursts = 5;
@@ -19,21 +20,54 @@ interface Call {
   readonly configuration: object;
 }
 
-async function call({ file, command, box, configuration }: Call): Promise<object> {
-  const env = {
-    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
-    CNI_COMMAND: command,
-    CNI_CONTAINERID: box,
-    CNI_NETNS: `/run/netns/${box}`,
-    CNI_IFNAME: 'eth0',
-    CNI_PATH: `${dirname(file)}:${reference}`,
-  };
-  const child = spawn(file, { env, stdio: ['pipe', 'pipe', 'inherit'] });
-  child.stdin.end(JSON.stringify(configuration));
-  const output = await text(child.stdout);
-  const answer = (output === '' ? {} : JSON.parse(output)) as { readonly code?: number };
-  if (answer.code !== undefined) throw new Fault('internal', `${basename(file)} ${command}: ${output}`);
-  return answer;
+interface Executed {
+  /** From before its process is made until that has ended. */
+  readonly ms: number;
+  readonly result: object;
+}
+
+/** Executes plugins as a runtime does, any number at once. */
+class Runtime implements Disposable {
+  readonly #child = spawn(runtime, { stdio: ['pipe', 'pipe', 'inherit'] });
+  readonly #waiting = new Map<string, { readonly call: Call; readonly answer: PromiseWithResolvers<Executed> }>();
+  #count = 0;
+
+  constructor() {
+    createInterface({ input: this.#child.stdout }).on('line', (line) => {
+      const [number = '', ms, status, ...output] = line.split('\t');
+      const { call, answer } = this.#waiting.get(number) ?? {};
+      this.#waiting.delete(number);
+      const text = output.join('\t');
+      if (status === '0') answer?.resolve({ ms: Number(ms), result: text === '' ? {} : (JSON.parse(text) as object) });
+      else answer?.reject(new Fault('internal', `${basename(call?.file ?? '')} ${call?.command}: ${text}`));
+    });
+    this.#child.once('exit', () => {
+      for (const { answer } of this.#waiting.values()) answer.reject(new Fault('internal', `${basename(runtime)} has ended`));
+    });
+  }
+
+  /** Fault `internal`: the plugin failed. */
+  execute(call: Call): Promise<Executed> {
+    const { file, command, box, configuration } = call;
+    const env = {
+      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: box,
+      CNI_NETNS: `/run/netns/${box}`,
+      CNI_IFNAME: 'eth0',
+      CNI_PATH: `${dirname(file)}:${reference}`,
+    };
+    const number = String(this.#count++);
+    const answer = Promise.withResolvers<Executed>();
+    this.#waiting.set(number, { call, answer });
+    const settings = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    this.#child.stdin.write(`${[number, file, settings.join('\x1f'), JSON.stringify(configuration)].join('\t')}\n`);
+    return answer.promise;
+  }
+
+  [Symbol.dispose](): void {
+    this.#child.stdin.end();
+  }
 }
 
 const common = { cniVersion: '1.0.0', name: 'pods' };
@@ -48,10 +82,14 @@ const bridge = {
 };
 const portmap = { ...common, name: 'theirs', type: 'portmap', runtimeConfig: { portMappings: [] } };
 
-type Side = (command: 'ADD' | 'DEL', box: string) => Promise<void>;
+using plugins = new Runtime();
+
+/** Milliseconds that the plugins took. */
+type Side = (command: 'ADD' | 'DEL', box: string) => Promise<number>;
 const sides: Readonly<Record<'ours' | 'theirs', Side>> = {
   async ours(command, box) {
-    await call({ file: plugin, command, box, configuration: { ...common, type: 'causeway', capabilities: { portMappings: true } } });
+    const configuration = { ...common, type: 'causeway', capabilities: { portMappings: true } };
+    return (await plugins.execute({ file: plugin, command, box, configuration })).ms;
   },
   async theirs(command, box) {
     const first = { file: `${reference}/bridge`, command, box, configuration: bridge };
@@ -62,11 +100,10 @@ const sides: Readonly<Record<'ours' | 'theirs', Side>> = {
       configuration: prevResult === undefined ? portmap : { ...portmap, prevResult },
     });
     if (command === 'ADD') {
-      await call(then(await call(first)));
-      return;
+      const made = await plugins.execute(first);
+      return made.ms + (await plugins.execute(then(made.result))).ms;
     }
-    await call(then());
-    await call(first);
+    return (await plugins.execute(then())).ms + (await plugins.execute(first)).ms;
   },
 };
 
@@ -74,12 +111,6 @@ const ip = (...words: readonly string[]): void => {
   const { status, stderr } = spawnSync('ip', words, { encoding: 'utf8' });
   if (status !== 0) throw new Fault('internal', `ip ${words.join(' ')}: ${stderr}`);
 };
-
-async function timed(run: () => Promise<void>): Promise<number> {
-  const began = performance.now();
-  await run();
-  return performance.now() - began;
-}
 
 const names = ['ours', 'theirs'] as const;
 const empty = () => ({ ours: { add: [] as number[], del: [] as number[] }, theirs: { add: [] as number[], del: [] as number[] } });
@@ -96,8 +127,8 @@ for (let round = 0; round < rounds; round++) {
   for (const name of round % 2 === 0 ? names : names.toReversed()) {
     const box = `bench-${name}`;
     ip('netns', 'add', box);
-    const add = await timed(() => sides[name]('ADD', box));
-    const del = await timed(() => sides[name]('DEL', box));
+    const add = await sides[name]('ADD', box);
+    const del = await sides[name]('DEL', box);
     ip('netns', 'del', box);
     // The first ones make the bridge, fill caches and warm the agent up.
     if (round < 5) continue;
@@ -109,8 +140,8 @@ for (let round = 0; round < bursts; round++) {
   for (const name of round % 2 === 0 ? names : names.toReversed()) {
     const boxes = Array.from({ length: atOnce }, (_, index) => `bench-${name}-${index}`);
     for (const box of boxes) ip('netns', 'add', box);
-    burst[name].add.push(...(await Promise.all(boxes.map((box) => timed(() => sides[name]('ADD', box))))));
-    burst[name].del.push(...(await Promise.all(boxes.map((box) => timed(() => sides[name]('DEL', box))))));
+    burst[name].add.push(...(await Promise.all(boxes.map((box) => sides[name]('ADD', box)))));
+    burst[name].del.push(...(await Promise.all(boxes.map((box) => sides[name]('DEL', box)))));
     for (const box of boxes) ip('netns', 'del', box);
   }
 }

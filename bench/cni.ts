@@ -1,8 +1,11 @@
 // What attaching a container by CNI costs: ADD and DEL as a runtime executes them, one after the other and twenty at once, against
 // the reference plugins' bridge with host-local, followed by portmap. Both on one host, in turn.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { buildCni } from '#lab/cni.ts';
+import { run } from '#lab/command.ts';
 import { testNeeds } from '#lab/packages.ts';
 import { makeBed } from './bed.ts';
 import { installCauseway } from './causeway.ts';
@@ -22,7 +25,12 @@ export async function cniBench(): Promise<Row[]> {
   const causeway = await installCauseway(bed);
   await causeway.createNetwork('pods', ['--model', 'flannel', '--subnet', '10.40.0.0/16']);
   const plugin = await buildCni();
-  const output = await bed.host(1).ask([process.execPath, '--disable-warning=ExperimentalWarning', program, plugin]);
+  using undo = new DisposableStack();
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-bench-'));
+  undo.defer(() => rmSync(folder, { recursive: true }));
+  const runtime = join(folder, 'runtime');
+  await run(['gcc', '-static', '-O2', '-std=gnu17', '-Wall', '-Wextra', '-Werror', '-o', runtime, join(import.meta.dirname, 'cni-exec.c')]);
+  const output = await bed.host(1).ask([process.execPath, '--disable-warning=ExperimentalWarning', program, plugin, runtime]);
   const { sequential, burst } = v.parse(measured, JSON.parse(output));
   return [...rows('one after the other', sequential), ...rows('20 at once', burst)];
 }
