@@ -105,6 +105,8 @@ export function domainTable(netns: string, internal: boolean): NftTable {
  * `uplinks` are the host's own ways to other hosts, which may well be bridges named like Docker's (br-ex).
  * VXLAN's own packets are not tracked: every flow inside has a source port of its own, so each would take an entry per
  * direction of the host's table.
+ * Every packet of the host passes here, so what most of them miss for least comes first in a rule, look-ups in the routing tables (`fib`)
+ * last, and what belongs to a connection leaves the chain by its first rule.
  */
 export function hostTable(services?: ServiceRules, hasCompanions = false): NftTable {
   const translate = services === undefined ? '' : translateServices;
@@ -132,7 +134,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
   set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${declareCompanions}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
-    iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
+    ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
     iifname "cwe*" goto members
     udp dport ${vxlanPort} notrack
   }
@@ -148,7 +150,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
   }
   chain clients {
     type filter hook prerouting priority mangle; policy accept;
-    fib daddr type local meta l4proto . th dport @restricted goto restricted_clients
+    meta l4proto . th dport @restricted fib daddr type local goto restricted_clients
   }
   chain restricted_clients {
     meta l4proto . th dport . ip saddr @sources4 accept
@@ -172,6 +174,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
   }
   chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
+    ct state established,related iifname != "cwu*" accept
     oifname "cwu*" ct state established,related accept
     oifname "cwu*" ct status dnat accept
     oifname "cwu*" counter drop comment "domains are entered by published ports only"
