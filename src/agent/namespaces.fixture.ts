@@ -16,6 +16,7 @@ import { domainName, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
 import type { LocalEndpoint } from '#model/resources.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { bindUdpInNetns, createNetns, inNetns, removeNetns } from '#kernel/netns.ts';
+import type { WireguardKindOptions } from '#kernel/wireguard.ts';
 import { type After, later } from '#kernel/wireguard-handshakes.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 
@@ -141,19 +142,21 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
 }
 
 /** A host: its namespace, its kernel, and the domains in it. */
+export type Encryption = Pick<WireguardKindOptions, 'privateKey' | 'before'>;
+
 export class NetnsHost extends Place {
   readonly kinds: RealKinds;
   readonly birdDirectory: string;
   readonly #directory: string;
   readonly #reconciler: Reconciler;
 
-  constructor(path: string, directory: string, privateKey?: string) {
+  constructor(path: string, directory: string, encryption?: Encryption) {
     super(path);
     this.#directory = directory;
     this.birdDirectory = `${directory}-bird`;
     // What is looked at later is looked at from here too.
     const after: After = (ms, fn) => later(ms, () => inNetns(path, fn));
-    const wireguard = privateKey === undefined ? {} : { wireguard: { directory: `${directory}-wireguard`, privateKey, after } };
+    const wireguard = encryption === undefined ? {} : { wireguard: { ...encryption, directory: `${directory}-wireguard`, after } };
     this.kinds = createKinds({ netnsDirectory: directory, birdDirectory: this.birdDirectory, ...wireguard });
     this.#reconciler = new Reconciler(this.kinds);
   }
@@ -227,9 +230,9 @@ export class Wire implements Disposable {
   }
 
   /** With a private key it can do WireGuard. */
-  host(name: string, addresses: readonly string[], privateKey?: string): NetnsHost {
+  host(name: string, addresses: readonly string[], encryption?: Encryption): NetnsHost {
     const { path } = this.place(name, addresses);
-    const host = new NetnsHost(path, join(this.folder, `${name}-netns`), privateKey);
+    const host = new NetnsHost(path, join(this.folder, `${name}-netns`), encryption);
     this.#hosts.push(host);
     return host;
   }

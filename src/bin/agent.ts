@@ -229,7 +229,10 @@ async function run(options: Options, log: Logger): Promise<void> {
   };
   const cluster = await clusterOf(options, context);
   const drift: { heard?: (netns: string | undefined) => void } = {};
-  const { kinds, wireguard, publicKey } = openKernel(options, (netns) => drift.heard?.(netns));
+  const { kinds, wireguard, publicKey } = openKernel(options, {
+    onDrift: (netns) => drift.heard?.(netns),
+    beforePeers: (item) => cluster.beforePeers?.(item),
+  });
   closing.use(kinds);
   const dns = closing.use(
     new DnsServer({
@@ -292,7 +295,7 @@ async function run(options: Options, log: Logger): Promise<void> {
         sandboxes.current?.applied(desired, outcome.remadeLinks);
         openings.applied(desired, outcome);
         moves.applied(desired);
-        cluster.applied({
+        cluster.applied?.({
           facts: agent.facts,
           policy: agent.policy,
           refusedRules: outcome.failing.find(({ kind }) => kind === 'table' || kind === 'element')?.fault.message,

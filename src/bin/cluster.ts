@@ -37,6 +37,7 @@ import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import { readStatuses } from '#kubernetes/policy-status.ts';
 import { PolicyTeller } from '#kubernetes/policy-teller.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
+import type { WireguardConfig } from '#model/desired.ts';
 import { isFault } from '#model/fault.ts';
 import { type Cidr, contains, type Ip, parseIp } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
@@ -82,8 +83,10 @@ export interface Cluster {
   readonly bridges?: (blocks: Snapshot['blocks']) => readonly string[];
   /** Those of them that are ours; followed from start() on. */
   readonly own?: OwnNetworks;
+  /** Told before a WireGuard device of this host is given its first peers. */
+  readonly beforePeers?: (item: WireguardConfig) => void;
   /** Told after every run of the loop. */
-  applied(done: Done): void;
+  applied?(done: Done): void;
 }
 
 export interface ClusterContext {
@@ -131,25 +134,26 @@ function portOf(server: string): number {
 }
 
 /**
- * Where flannel has encrypted, others know this host by flannel's key: it becomes the host's own before the kernel is opened. Our device
- * has it then beside flannel's, which goes as soon as ours is in place; until then packets go by it. Fault `corrupt`.
+ * Where flannel has encrypted, others know this host by flannel's key: it becomes the host's own before the kernel is opened. Until our
+ * device has peers packets go by flannel's, which goes in that moment. Of two with one key either would get the other's answers. Fault
+ * `corrupt`.
  */
-function takeOverWireguard({ state, log, removeLink }: ClusterContext): (done: Done, host: string) => void {
+function takeOverWireguard({ state, log, removeLink }: ClusterContext): (item: WireguardConfig) => void {
   let isThere = networkInterfaces()[flannelWireguard.link] !== undefined;
   if (isThere && takeKey(flannelWireguard.key, keyFile(state)))
     log.info({ file: flannelWireguard.key }, "took over flannel's WireGuard key");
-  return ({ facts, isInPlace }, host) => {
-    if (!isThere || !isInPlace || facts.hosts.get(host)?.carrying?.wants !== 'wireguard') return;
+  return ({ netns }) => {
+    if (!isThere || netns !== '') return;
     isThere = false;
     removeLink(flannelWireguard.link);
-    log.info({ link: flannelWireguard.link }, "removed flannel's link, as ours is there");
+    log.info({ link: flannelWireguard.link }, "removed flannel's link, as ours takes its place");
   };
 }
 
 /** This host as the Node `host`. Faults as readKubeconfig, `corrupt`. */
 export function followKubernetes(host: string, node: NodeOptions, context: ClusterContext): Cluster {
   const { journal, kick, hurry, log, closing, publicKey, routes } = context;
-  const settle = takeOverWireguard(context);
+  const beforePeers = takeOverWireguard(context);
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
   const access = readKubeconfig(kubeconfig);
   const client = closing.use(new KubernetesClient(access));
@@ -209,6 +213,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     services,
     policies,
     policyStatuses: () => readStatuses(client, AbortSignal.timeout(statusesMs)),
+    beforePeers,
     applied: (done) => {
       const { blocks, pools, networks } = done.facts;
       services.locate(done.facts.hosts.get(host)?.labels[zoneLabel]);
@@ -225,7 +230,6 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       const wished = { ...done, underlay: hosts(), ...clashes(ranges.map(({ cidr }) => cidr)) };
       const wish = wishFor(host, publicKey(), calico === undefined ? wished : { ...wished, ranges });
       if (wish !== undefined && isUsable) teller.wish(wish);
-      if (wish !== undefined) settle(done, host);
       const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
       if (isInstalled || !canAttach) return;
       isInstalled = true;
@@ -253,7 +257,7 @@ const bridgesOf =
 /** This host as one of flannel's, whose leases are in etcd. Faults: `invalid` for a URL that is none, or a file that cannot be read. */
 export async function followFlannel(host: string, url: string, context: ClusterContext): Promise<Cluster> {
   const { journal, log, closing, publicKey, underlay } = context;
-  const settle = takeOverWireguard(context);
+  const beforePeers = takeOverWireguard(context);
   const registry = closing.use(new Registry(await readEtcdUrl(url)));
   const controller = flannelController({
     registry,
@@ -264,8 +268,7 @@ export async function followFlannel(host: string, url: string, context: ClusterC
     publicKey,
     taken: () => foreignAddresses().map(({ ip }) => ip),
   });
-  const applied = (done: Done): void => settle(done, host);
-  return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, applied };
+  return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, beforePeers };
 }
 
 interface ClashOptions {

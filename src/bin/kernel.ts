@@ -1,8 +1,10 @@
 // The kernel of this host as the agent's kinds see it, with WireGuard where there is one.
 import { join } from 'node:path';
+import type { OnDrift } from '#kernel/events.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
 import { loadKeyPair } from '#kernel/wireguard-keys.ts';
+import type { WireguardConfig } from '#model/desired.ts';
 
 export interface Kernel {
   readonly kinds: RealKinds;
@@ -14,14 +16,20 @@ export interface Kernel {
 /** Of the host's WireGuard key. */
 export const keyFile = (state: string): string => join(state, 'wireguard.key');
 
-/** `onDrift`: somebody else has changed something of ours; absent: nothing is watched. The caller disposes of the kinds. */
-export function openKernel({ state, run }: { readonly state: string; readonly run: string }, onDrift?: OnDrift): Kernel {
+export interface Telling {
+  /** Somebody else has changed something of ours; absent: nothing is watched. */
+  readonly onDrift?: OnDrift;
+  /** A device of ours is about to be given its first peers. */
+  readonly beforePeers?: (item: WireguardConfig) => void;
+}
+
+/** The caller disposes of the kinds. */
+export function openKernel({ state, run }: { readonly state: string; readonly run: string }, telling: Telling = {}): Kernel {
+  const { onDrift, beforePeers } = telling;
   const wireguard = probeWireguard();
   const watching = { birdDirectory: join(run, 'bird'), ...(onDrift === undefined ? {} : { onDrift }) };
   if (wireguard === 'none') return { wireguard, kinds: createKinds(watching) };
   const { privateKey, publicKey } = loadKeyPair(keyFile(state));
-  const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), privateKey } });
+  const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), privateKey, before: beforePeers } });
   return { wireguard, publicKey, kinds };
 }
-
-type OnDrift = (netns: string | undefined) => void;

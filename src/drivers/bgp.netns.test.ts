@@ -119,9 +119,7 @@ const pidOf = (number: number): number => Number(readFileSync(`${host(number).bi
 before(() => {
   if (skip !== false) return;
   wire = new Wire();
-  places = hosts.map((_, index) =>
-    wire.host(`host-${index + 1}`, [`10.213.0.${index + 1}/16`, `fd00:213::${index + 1}/64`], keys[index]?.privateKey),
-  );
+  places = hosts.map((_, index) => wire.host(`host-${index + 1}`, [`10.213.0.${index + 1}/16`, `fd00:213::${index + 1}/64`], keys[index]));
   apply();
   boxes = locals.map((local, index) => wire.container(places[index] ?? assert.fail(), local));
   borrowedBox = wire.container(host(2), borrowed);

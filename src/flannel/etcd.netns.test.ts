@@ -211,7 +211,7 @@ describe('leases of flannel', { skip, concurrency: false }, () => {
       await using following = new Following(isDual ? { ip6: ourIp6 } : {});
       await following.knows(1);
       const addresses = [`${ourIp}/16`, ...(isDual ? [`${ourIp6}/64`] : [])];
-      const our = wire.host('ours', addresses, backend === 'wireguard' ? keys.privateKey : undefined);
+      const our = wire.host('ours', addresses, backend === 'wireguard' ? keys : undefined);
       const their = makeHost(wire, 'theirs', all);
       const { self, subnets } = following;
       assert.ok(self !== undefined);

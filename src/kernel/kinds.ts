@@ -19,14 +19,13 @@ import { createShaperKind } from './shaper.ts';
 import { Sockets } from './sockets.ts';
 import { createSysctlKind } from './sysctl.ts';
 import { createTrunkKind } from './trunk.ts';
-import { createWireguardKind, openWireguard, type WireguardKind } from './wireguard.ts';
-import type { After } from './wireguard-handshakes.ts';
+import { createWireguardKind, openWireguard, type WireguardKind, type WireguardKindOptions } from './wireguard.ts';
 
 export interface KindsOptions {
   /** Where named namespaces are; default /run/netns. */
   readonly netnsDirectory?: string;
   /** The host's private key (base64) and where wireguard-go's sockets go; absent: wireguard is refused as `unsupported`. */
-  readonly wireguard?: { readonly directory: string; readonly privateKey: string; readonly after?: After };
+  readonly wireguard?: Omit<WireguardKindOptions, 'backend'> & { readonly directory: string };
   /** Where the BGP speaker's files go; absent: it is refused as `unsupported`. */
   readonly birdDirectory?: string;
   /** Called when somebody else may have changed something of ours; absent: nothing is watched. */

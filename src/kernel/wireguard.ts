@@ -18,6 +18,8 @@ export interface WireguardKindOptions {
   readonly privateKey: string;
   /** How looks at new peers are put off; default by Node's timers. */
   readonly after?: After | undefined;
+  /** Called before a device without peers is given some. Whatever else has the host's key ends now: answers would go to either. */
+  readonly before?: ((item: WireguardConfig) => void) | undefined;
 }
 
 export interface WireguardKind extends Kind<WireguardConfig>, Disposable {}
@@ -26,7 +28,7 @@ export interface WireguardKind extends Kind<WireguardConfig>, Disposable {}
 const foreignPort = 0;
 
 /** Looks at new peers now and then; the caller disposes of it. */
-export function createWireguardKind({ backend, privateKey, after = later }: WireguardKindOptions): WireguardKind {
+export function createWireguardKind({ backend, privateKey, after = later, before }: WireguardKindOptions): WireguardKind {
   const keys = { privateKey, publicKey: publicKeyOf(privateKey) };
   const handshakes = new Handshakes({ backend, publicKey: keys.publicKey, after });
 
@@ -58,6 +60,7 @@ export function createWireguardKind({ backend, privateKey, after = later }: Wire
         const state = backend.read(netns, link);
         const change = changeOf(item, keys, state);
         if (change === undefined) return;
+        if (state.peers.length === 0 && item.peers.length > 0) before?.(item);
         backend.write(netns, link, change);
         handshakes.begun(item, madeBy(change, state));
       }),

@@ -55,7 +55,8 @@ class Node {
     this.#backend = backend;
     this.#families = families;
     this.wireguard = `flannel-wg${index}`;
-    this.host = wire.host(`node${index}`, wireAddresses(this.all), backend === 'wireguard' ? this.keys.privateKey : undefined);
+    const before = (): void => void this.host.try('ip', 'link', 'del', this.wireguard);
+    this.host = wire.host(`node${index}`, wireAddresses(this.all), backend === 'wireguard' ? { ...this.keys, before } : undefined);
     this.pod = makeBridge(wire, `node${index}`, this);
     const [six] = families.includes(6) ? [numbersOf(index, 6)] : [];
     const { type, data } = tells(backend, { ...numbersOf(index, 4), keys: this.keys });
@@ -121,14 +122,7 @@ class Node {
     const blocks = [...own.blocks, ...theirs.blocks];
     const { network, pools } = clusterNetwork({ ...options, carry: this.#backend }, blocks);
     const facts = snapshotOf({ hosts: [self, theirs.host], networks: [network], pools, blocks });
-    const bring = () => this.host.apply(plan(facts, [], self, { bridges: ['cni0'] }));
-    const { status } = this.host.try('ip', 'link', 'show', this.wireguard);
-    if (status === 0) {
-      // flannel's route to the whole range goes with its device, and that as soon as ours is in place.
-      assert.throws(bring, { errno: 'EEXIST' });
-      this.host.ip('link', 'del', this.wireguard);
-    }
-    bring();
+    this.host.apply(plan(facts, [], self, { bridges: ['cni0'] }));
     const wish = wishFor(self.id, this.keys.publicKey, { facts, underlay: self.underlay, isInPlace: true, isExhausted: () => false });
     const written = Object.entries(wish?.annotations ?? {}).filter((pair): pair is [string, string] => pair[1] !== null);
     this.annotations = Object.fromEntries(written);
@@ -136,8 +130,8 @@ class Node {
 }
 
 /**
- * Packets in a row. While hosts agree on keys those of some milliseconds may be lost; and of some hundred, where an answer goes to
- * flannel's device, which has the same key. WireGuard by itself would begin again only after five seconds.
+ * Packets in a row. While hosts agree on keys those of some milliseconds may be lost, and of some hundred where a message of theirs is;
+ * WireGuard by itself would begin again only after five seconds.
  */
 const most: Readonly<Record<Backend, number>> = { vxlan: 0, 'host-gateway': 0, wireguard: 1000 };
 const restMs: Readonly<Record<Backend, number>> = { vxlan: 300, 'host-gateway': 300, wireguard: 1500 };

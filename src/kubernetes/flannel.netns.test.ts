@@ -136,7 +136,7 @@ describe('beside a host of flannel', { concurrency: false }, () => {
       using wire = new Wire();
       const lengths = { 4: 16, 6: 64 };
       const addresses = families.map((family) => `${ours[family].ip}/${lengths[family]}`);
-      const our: NetnsHost = wire.host('ours', addresses, needsWireguard ? keys.privateKey : undefined);
+      const our: NetnsHost = wire.host('ours', addresses, needsWireguard ? keys : undefined);
       const all = families.map((family) => theirs[family]);
       const their = makeHost(wire, 'theirs', all);
       const { snapshot, self, local } = facts(backend, wants, families);
