@@ -13,6 +13,7 @@ import {
   folder,
   type FurtherService,
   limitedRole,
+  loading,
   quiet,
   serve,
   write,
@@ -80,7 +81,7 @@ export const nova: FurtherService = {
 const programOf = (name: string, files: readonly string[]): string[] => [
   '/usr/bin/python3',
   '-c',
-  `import sys; sys.argv[0] = 'nova-${name}'; from nova.cmd.${name} import main; sys.exit(main())`,
+  [...loading(`import sys; sys.argv[0] = 'nova-${name}'; from nova.cmd.${name} import main`), 'sys.exit(main())'].join('\n'),
   ...files.flatMap((file) => ['--config-file', file]),
 ];
 
