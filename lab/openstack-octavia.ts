@@ -6,7 +6,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { demo } from './openstack.ts';
 import type { Host } from './host.ts';
 import type { Operator } from './openstack-operator.ts';
-import { accountSection, databaseUrl, type FurtherService, serve, write } from './openstack-services.ts';
+import { accountSection, databaseUrl, type FurtherService, loading, serve, write } from './openstack-services.ts';
 import { makeTables } from './openstack-tables.ts';
 import type { Need } from './packages.ts';
 import { until } from './until.ts';
@@ -29,13 +29,36 @@ export const octavia: FurtherService = {
     const config = write(host, 'octavia.conf', octaviaConfig(host));
     const migrate = () => host.exec(['octavia-db-manage', '--config-file', config, 'upgrade', 'head']);
     await Promise.all([seedRole(operator), makeTables(host, { name: 'octavia' }, migrate)]);
-    const argv = ['/usr/bin/octavia-driver-agent', '--config-file', config];
-    await host.startService({ name: 'octavia-driver-agent', argv, env: {} });
+    await host.startService({ name: 'octavia-driver-agent', argv: ['/usr/bin/python3', '-c', agentMain(config)], env: {} });
     await until('Octavia’s agent to listen', () => existsSync(host.file('/run/octavia/get.sock')), { timeoutMs: 120_000 });
     const module = `from octavia.api import app\napplication = app.setup_app(argv=['octavia-api', '--config-file', '${config}'])`;
     await serve(host, { name: 'octavia', module, env: {}, threads: 1, processes: 1, path: '/' });
   },
 };
+
+/**
+ * The agent forks for every word of the provider, and each child would find out anew how tables and objects go together and how to
+ * ask for them, which is most of its work. So that is found out before the first fork, by questions about what there is not;
+ * connections are not for several processes and are closed.
+ */
+const agentMain = (config: string): string =>
+  [
+    ...loading(
+      'import sys',
+      `sys.argv = ['octavia-driver-agent', '--config-file', '${config}']`,
+      'from octavia.cmd.driver_agent import main',
+      'from octavia.common import service',
+      'from octavia.api.drivers.driver_agent.driver_get import process_get',
+      'from octavia.db.api import get_engine',
+      'service.prepare_service(sys.argv)',
+      // Options are read once.
+      'service.prepare_service = lambda argv: None',
+      "for kind in ('loadbalancers', 'listeners', 'pools', 'members', 'healthmonitors'):",
+      "    process_get({'object': kind, 'id': 'none'})",
+      'get_engine().dispose()',
+    ),
+    'sys.exit(main())',
+  ].join('\n');
 
 /** Whoever is to make load balancers needs it (docs.openstack.org/octavia/latest/configuration/policy.html). */
 const memberRole = 'load-balancer_member';
