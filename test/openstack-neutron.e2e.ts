@@ -296,6 +296,34 @@ async function containerOpens(index: number, container: string, [address, port]:
   );
 }
 
+/** A network of the project that is not the hosts': at first no router leads there. */
+let apart = { network: '', subnet: '' };
+const apartSubnet = '10.30.0.0/24';
+const apartPorts = async (): Promise<Port[]> =>
+  (await portsBy(`network_id=${apart.network}`)).filter(({ name }) => name.startsWith('causeway-'));
+
+test("a network that is not the hosts' own is refused with the reason where it cannot be used", { skip }, async () => {
+  const post = (what: string, fields: object): Promise<{ id: string }> =>
+    bed.member.send<{ id: string }>('neutron', 'POST', `/v2.0/${what}s`, { [what]: fields });
+  // Four ports a pool.
+  const create = (network: string) =>
+    bed.causeway('network', 'create', 'apart', '--model', 'neutron', '--neutron-network', network, '--block-length', '30');
+  // The demonstration's members may choose no addresses on the operator's network.
+  await assert.rejects(create('public'), /Network public of the cloud is another project's/);
+  // Less than the hosts' own takes.
+  const [network, twin] = [await post('network', { name: 'apart', mtu: 1400 }), await post('network', { name: 'apart' })];
+  await assert.rejects(create('apart'), /several networks apart/);
+  await bed.member.send('neutron', 'DELETE', `/v2.0/networks/${twin.id}`);
+  await assert.rejects(create('apart'), /Network apart of the cloud has no subnet of IPv4/);
+  const subnetOfApart = await post('subnet', { name: 'apart', network_id: network.id, ip_version: 4, cidr: apartSubnet });
+  apart = { network: network.id, subnet: subnetOfApart.id };
+  await create('apart');
+  await bed.untilKnown(1, 'apart');
+  await assert.rejects(bed.run(1, 'early', 'apart'), /another network than the hosts, and the port of host node1 is no parent of a trunk/);
+  await bed.docker(1, 'rm', '--force', 'early');
+  assert.deepEqual(await apartPorts(), []);
+});
+
 test('where the host is the parent of a trunk, a container has groups of its own, which the cloud applies', { skip }, async () => {
   const group = { security_group: { name: 'containers' } };
   containers = (await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-groups', group)).id;
@@ -405,24 +433,94 @@ test("on the host's wire its packets are in the VLAN of its port", { skip }, asy
   await has(new RegExp(`> ${port?.mac_address}, .* vlan ${vlan}, .*10.20.0.50 > ${address}: ICMP echo reply`));
 });
 
-/** Whether nothing was asked of Neutron while three containers started. */
-async function startsWithoutCall(): Promise<boolean> {
+/** Whether nothing was asked of Neutron while so many containers of the network started, one after the other. */
+async function startsWithoutCall(count: number, network: string): Promise<boolean> {
   const first = await calls.made();
-  for (let index = 0; index < 3; index++) await bed.docker(1, 'run', '--rm', '--network', 'tagged', boxImage.name, 'true');
+  for (let index = 0; index < count; index++) await bed.docker(1, 'run', '--rm', '--network', network, boxImage.name, 'true');
   return (await calls.made()) === first;
 }
 
 test('with sub-ports in stock containers start without a call to Neutron, and more are made before they run out', { skip }, async () => {
   // Addresses that were given back rest for a while, so the first three may be those for which eight more are made.
-  if (!(await startsWithoutCall())) {
+  if (!(await startsWithoutCall(3, 'tagged'))) {
     await calls.calm(patience.timeoutMs);
-    assert.ok(await startsWithoutCall(), 'three container starts make no call to Neutron');
+    assert.ok(await startsWithoutCall(3, 'tagged'), 'three container starts make no call to Neutron');
   }
   const names = Array.from({ length: 8 }, (_, index) => `stock${index}`);
   for (const name of names) await until(`${name} to run`, () => bed.run(1, name, 'tagged').then(() => true), patience);
   const made = (await subPorts()).length;
   assert.ok(made > 16, `${made} sub-ports`);
   await bed.docker(1, 'rm', '--force', ...names);
+});
+
+/** As an instance of that network, in the project's default group like its containers. */
+async function bootApart(): Promise<Host> {
+  const port = { network_id: apart.network, name: 'apart', fixed_ips: [{ ip_address: '10.30.0.50' }] };
+  const made = await bed.member.send<Port>('neutron', 'POST', '/v2.0/ports', { port });
+  return (await bed.cloud.boot('apart', made.id, 1)).host;
+}
+
+const all = async (checks: readonly Promise<boolean>[], expected: boolean): Promise<boolean> =>
+  (await Promise.all(checks)).every((is) => is === expected);
+
+test("sub-ports of another network reach its members directly, and all else by that one's router", { skip }, async () => {
+  const serving = ['run', '--detach', '--init', '--name', 'apart1', '--network', 'apart', '--publish', '8081:8001', boxImage.name];
+  const start = (): Promise<boolean> =>
+    bed.docker(1, ...serving, 'httpd', '-f', '-p', '8001').then(
+      () => true,
+      () => bed.docker(1, 'rm', '--force', 'apart1').then(() => false),
+    );
+  const [far] = await Promise.all([bootApart(), until('apart1 to run', start, patience), runFirst(2, 'apart2', 'apart')]);
+  const [first, second] = [await addressOf(1, 'apart1'), await addressOf(2, 'apart2')];
+  const own = (await apartPorts()).find((port) => port.fixed_ips.some((ip) => ip.ip_address === first));
+  assert.deepEqual(
+    [first, second].map((ip) => ip.startsWith('10.30.0.')),
+    [true, true],
+  );
+  assert.equal(await bed.docker(1, 'exec', 'apart1', 'cat', '/sys/class/net/eth0/mtu'), '1400');
+  await until('the other container to be reached', () => bed.pings(1, 'apart1', second), patience);
+  await until('the instance to reach both', async () => all([reaches(far, first), reaches(far, second)], true), patience);
+  assert.ok(await bed.pings(2, 'apart2', '10.30.0.50'), 'a container reaches the instance');
+  assert.match(await far.ask(['ip', 'neigh', 'show', first], { netOnly: true }), new RegExp(`lladdr ${own?.mac_address}`));
+
+  const byRouter = async (): Promise<Promise<boolean>[]> => {
+    const near = await addressOf(1, 'web1');
+    return [bed.pings(1, 'web1', first), bed.pings(1, 'apart1', near), reaches(instance, first), reaches(bed.host(2), first)];
+  };
+  // Groups let all of it pass.
+  const opened = [await admit({ protocol: 'icmp' }, own?.security_groups[0]), await admit({ protocol: 'icmp' }, containers)];
+  assert.ok(await all(await byRouter(), false), 'without a router there is no way');
+  assert.ok(await reaches(bed.host(1), first), 'its own host reaches it');
+  const leading = { subnet_id: apart.subnet };
+  await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, leading);
+  await until('the router to lead there and back', async () => all(await byRouter(), true), patience);
+  await until('the outside to be reached', () => bed.pings(2, 'apart2', bed.cloud.lab.outside.address), patience);
+
+  opened.push(await admit({ protocol: 'tcp', port_range_min: 8081, port_range_max: 8081 }));
+  await until(
+    'its published port to be reached',
+    () => instanceOpens(bed.instances[0]?.port.fixed_ips[0]?.ip_address ?? '', 8081),
+    patience,
+  );
+  assert.match(
+    (await bed.tryCauseway(['cloud', 'plan'])).stdout,
+    /trunk for each of \d+ addresses of 10\.30\.0\.128\/25, on another network/,
+  );
+  assert.match(await bed.causeway('explain', 'network', 'apart'), /10\.30\.0\.0\/24 is another network than the hosts'.* by 10\.30\.0\.1/);
+  // What came before may still be looked at.
+  if (!(await startsWithoutCall(1, 'apart'))) {
+    await calls.calm(patience.timeoutMs);
+    assert.ok(await startsWithoutCall(1, 'apart'), 'a container start makes no call to Neutron');
+  }
+
+  await Promise.all([1, 2].map((index) => bed.docker(index, 'rm', '--force', `apart${index}`)));
+  for (const index of [1, 2])
+    await until(
+      'the host to forget it',
+      async () => !(await bed.host(index).ask(['ip', 'rule'], { netOnly: true })).includes('from 10.30.'),
+      patience,
+    );
+  for (const rule of opened) await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule}`);
 });
 
 test('with subnets of both families containers have a sub-port of each', { skip }, async () => {
@@ -517,7 +615,7 @@ test('a controller that is killed while it makes ports leaves none, and with the
     [2, 'far2'],
   ] as const)
     await bed.docker(index, 'rm', '--force', name);
-  for (const name of ['tagged', 'other'])
+  for (const name of ['tagged', 'other', 'apart'])
     await until(`${name} to be removed`, async () => (await bed.tryCauseway(['network', 'rm', '--yes', name])).status === 0, patience);
   await until('all of their ports to be gone', async () => (await subPorts()).length === 0, { ...patience, timeoutMs: 300_000 });
   for (const name of ['causeway-node1', 'causeway-node2'])

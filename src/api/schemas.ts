@@ -162,6 +162,7 @@ const network: Schema<Network> = v.strictObject({
       network: field.anyId,
       subnet: field.anyId,
       subnet6: optional(field.anyId),
+      mtu: optional(field.mtu),
       groups: optional(field.listOf(field.anyId, mostGroups)),
       fallback: optional(v.literal(true)),
     } satisfies EntriesOf<NeutronPlace>),

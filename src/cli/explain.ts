@@ -3,8 +3,9 @@
 import { describeChoices, models } from '#drivers/models.ts';
 import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
 import { passagesOf } from '#drivers/passages.ts';
+import { isOutside } from '#drivers/trunks.ts';
 import { type Cidr, cidrSize, familyOf } from '#model/ip.ts';
-import type { Block, Host, Network } from '#model/resources.ts';
+import type { Block, Host, Network, Pool } from '#model/resources.ts';
 import { agentView, type HeldObjects, heldObjects } from './agent.ts';
 import { all } from './client.ts';
 import { completes, examples, type Group } from './command.ts';
@@ -23,7 +24,7 @@ interface Sum extends MtuSum {
 export function arithmeticOf({ underlay, overhead, bound, mtu }: MtuSum): string {
   const left = overhead.reduce((rest, { bytes }) => rest - bytes, underlay);
   const sum = [String(underlay), ...overhead.map(({ what, bytes }) => `${bytes} (${what})`)].join(' - ');
-  return `${sum} = ${left}${bound === undefined ? '' : `, bounded to ${mtu} by the network's own setting`}`;
+  return `${sum} = ${left}${bound === undefined ? '' : `, bounded to ${mtu} by the network's own MTU`}`;
 }
 
 /** One sum per different arithmetic, each with the hosts it holds for; a stand-in of 1500 when no host has reported. */
@@ -150,7 +151,9 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
             'Nothing beyond what the hosts already exchange.',
           ),
         ),
-        ...(found.neutron === undefined ? [] : [section(look, "Containers' ports in Neutron", portsTable(look, ports))]),
+        ...(found.neutron === undefined
+          ? []
+          : [section(look, "Containers' ports in Neutron", portsTable(look, ports) + elsewhereText(mine(pools), hosts))]),
         ...(here === undefined
           ? ['\nRun this on a host of the network, or add --host NAME, to see the kernel objects and the commands that show them.\n']
           : [
@@ -204,6 +207,21 @@ const portsTable = (look: Look, ports: readonly HostPorts[]): string =>
     ],
     'None yet: a host has them made for its first container.',
   );
+
+/** Of subnets that are none of the hosts': what that means. */
+function elsewhereText(pools: readonly Pool[], hosts: readonly Host[]): string {
+  const known = hosts.filter(({ underlay }) => underlay.length > 0);
+  return pools
+    .filter((pool) => pool.fallback !== true && known.length > 0 && known.every((host) => isOutside(pool, host)))
+    .map(({ cidr, gateway }) =>
+      [
+        `${cidr} is another network than the hosts': only hosts whose port is the parent of a trunk can have containers of it. These reach`,
+        `its members directly and ${gateway === undefined ? 'nothing else, as it has no gateway' : `everything else by ${gateway}, if that is a router's`}.`,
+        'The host that a container is on reaches it directly, and other hosts do as everything else.\n',
+      ].join(' '),
+    )
+    .join('');
+}
 
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
 

@@ -158,7 +158,7 @@ export function buildCreate(network: Command, act: Act): void {
     'causeway network create both --subnet 10.30.0.0/16 --subnet fd00:30::/64',
     'causeway network create flat --model flannel --carry host-gateway',
     'causeway network create ports --model neutron --neutron-network hosts',
-    'causeway network create web --model neutron --neutron-network hosts --neutron-security-group web',
+    'causeway network create web --model neutron --neutron-network web --neutron-security-group web',
     'causeway network create web --model neutron --neutron-network hosts --fallback overlay',
   );
   act<CreateOptions>(made, create);

@@ -96,7 +96,7 @@ function carryObjects(network: Network, inside: string, { features, families }: 
         command: `${inside}ip rule show prio ${trunkPriority + 1}`,
       },
       {
-        what: 'link on which they are tagged (eBPF: tc filter show dev LINK egress)',
+        what: "link on which they are tagged (eBPF: tc filter show dev LINK egress); those of another network than the host's have the other tables",
         command: `${inside}ip route show table ${trunkTable}`,
       },
     ],

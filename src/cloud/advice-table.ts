@@ -124,7 +124,9 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
   },
   neutron: {
     traits: {
-      isolation: no("its containers are on the hosts' own subnet, as instances are"),
+      isolation: no(
+        "its containers are on a subnet of the cloud as instances are, the hosts' own unless their ports are parents of trunks",
+      ),
       encryption: no("containers' packets are the cloud's to carry"),
       policy: yes('security groups of their own, on hosts whose port is the parent of a trunk'),
       addressable: yes('like an instance, without encapsulation'),

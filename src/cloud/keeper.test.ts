@@ -111,3 +111,26 @@ test("a host's ports do not wait for what exposures are reached by: trouble with
   await running;
   assert.match(reports[0]?.failure?.message ?? '', /trouble/);
 });
+
+test("containers of another network than their host's are refused where they cannot be, and nothing is made", async () => {
+  const fake = new FakeNeutron(1);
+  let url = '';
+  const login = keystone(() => url);
+  await using server = await serving((request, response, body) =>
+    (request.url?.startsWith('/network/') === true ? fake.answer : login.answer)(request, response, body),
+  );
+  ({ url } = server);
+  await using session = new CloudSession(cloudOf(url), { retries: 0 });
+  const network = { ...makeNetwork('far', { model: 'neutron' }), neutron: { network: 'elsewhere', subnet: 'there' } };
+  const heldOf = (cidr: string, length: number): Promise<unknown> => {
+    const pool = makePool('far', parseCidr(cidr), length);
+    const facts = { ...quiet.facts(), networks: [network], pools: [pool] };
+    const keeper = new Keeper({ ...quiet, facts: () => facts, neutron: new Neutron(session), tell: async () => undefined });
+    return keeper.hold(makeBlock(pool, 1, 'host-1'), async () => 'started');
+  };
+  const noTrunk = /net-far have addresses of another network than the hosts, and the port of host host-1 is no parent of a trunk/;
+  await assert.rejects(heldOf('10.30.0.0/24', 29), { code: 'unsupported', message: noTrunk, hint: /openstack network trunk create/ });
+  await assert.rejects(heldOf('fd00:30::/64', 125), { code: 'unsupported', message: /another network of the cloud.* IPv6/ });
+  await assert.rejects(heldOf('10.213.0.0/16', 29), { code: 'overlap', message: /overlaps the host's own, 10.213.0.0\/16/ });
+  assert.deepEqual(new Set(fake.asked.map(({ method }) => method)), new Set(['GET']));
+});

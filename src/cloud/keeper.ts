@@ -4,11 +4,12 @@
 import type { CloudReport } from '#api/answers.ts';
 import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { familyOf } from '#model/ip.ts';
+import { familyOf, overlaps } from '#model/ip.ts';
 import type { Block, Network } from '#model/resources.ts';
 import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
+import type { NeutronPort } from './neutron-schemas.ts';
 import { type Balanced, type CloudPlan, type CloudState, hostPorts, trunkOf } from './plan.ts';
 import { chooseVlan, regroup, regroupStep } from './pools.ts';
 import type { RoutedHost } from './router.ts';
@@ -177,18 +178,44 @@ export class Keeper {
     }
   }
 
-  /** With VLANs where the host's port is the parent of a trunk. Faults: `exhausted`; `unsupported` where groups need a trunk. */
+  /** With VLANs where the host's port is the parent of a trunk. Faults: `exhausted`; `unsupported` where that is needed; `overlap`. */
   #placed(block: Block, state: CloudState): Block {
     const facts = this.#facts();
-    const trunk = trunkOf(hostPorts(this.#wish(), state)(this.#hostOf(block)));
+    const port = hostPorts(this.#wish(), state)(this.#hostOf(block));
+    const trunk = trunkOf(port);
+    const isElsewhere = this.#isElsewhere(block, port);
     if (trunk !== undefined) {
       const others = facts.blocks.filter((one) => one.host === block.host);
       return { ...block, vlan: chooseVlan(block.cidr, trunk, others) };
     }
     const network = facts.networks.find(({ id }) => id === block.network);
     const isIpv6 = familyOf(block.cidr) === 6;
-    if (network?.neutron?.groups === undefined && !isIpv6) return block;
-    throw this.#withoutTrunk(block, isIpv6 ? 'addresses of IPv6' : 'security groups of their own');
+    if (network?.neutron?.groups === undefined && !isIpv6 && !isElsewhere) return block;
+    const what = isElsewhere
+      ? 'addresses of another network than the hosts'
+      : isIpv6
+        ? 'addresses of IPv6'
+        : 'security groups of their own';
+    throw this.#withoutTrunk(block, what);
+  }
+
+  /** Whether it is of another network than the host's port, which is refused where that cannot be. */
+  #isElsewhere(block: Block, port: NeutronPort | string): boolean {
+    const { networks, hosts, pools } = this.#facts();
+    const network = networks.find(({ id }) => id === block.network);
+    if (typeof port === 'string' || network?.neutron === undefined || network.neutron.network === port.networkId) return false;
+    const elsewhere = `Network ${network.name} is another network of the cloud than that of host ${this.#hostOf(block)}`;
+    if (familyOf(block.cidr) === 6)
+      throw new Fault('unsupported', `${elsewhere}, and IPv6 is for containers on the hosts' own only`, {
+        hint: "Make the network without IPv6, or on the hosts' own network of the cloud",
+      });
+    const whole = pools.find(({ id }) => id === block.pool)?.cidr ?? block.cidr;
+    const own = hosts.find(({ id }) => id === block.host)?.underlay.find(({ subnet }) => overlaps(subnet, whole));
+    if (own !== undefined)
+      throw new Fault('overlap', `${elsewhere}, and its subnet ${whole} overlaps the host's own, ${own.subnet}`, {
+        hint: 'Use a network whose subnet has other addresses',
+      });
+    return true;
   }
 
   /** Its name. */

@@ -11,7 +11,7 @@ import type { Block, FoundPlace, NeutronPlace, Pool } from '#model/resources.ts'
 import { inLanes } from './lanes.ts';
 import { named } from './named.ts';
 import type { Neutron } from './neutron.ts';
-import type { NeutronPort, NeutronSubnet, SubPort } from './neutron-schemas.ts';
+import type { NeutronNetwork, NeutronPort, NeutronSubnet, SubPort } from './neutron-schemas.ts';
 import type { WishedBlock, WishedPort } from './wish.ts';
 
 export const portOwner = 'causeway:container';
@@ -266,9 +266,13 @@ export async function changePool(neutron: Neutron, step: PooledStep, { name, gro
   await neutron.setSubPorts(step.trunk, subPorts, 'added');
 }
 
-/** Faults: `not-found`, `invalid` when a name is not unique or the network has no single subnet of a family, and as Neutron's. */
+/**
+ * Faults: `not-found`, `invalid` when a name is not unique or the network has no single subnet of a family, `forbidden` where the
+ * network is another project's, and as Neutron's.
+ */
 export async function findSubnets(neutron: Neutron, asked: NeutronRequest, families: readonly Family[]): Promise<FoundPlace> {
   const network = named(await neutron.list('networks'), asked.network, 'network');
+  await mustBeOwn(neutron, network);
   const all = await neutron.list('subnets', { network_id: network.id });
   const found = families.map((family) =>
     subnetOf(all, { family, network: network.name || network.id, wanted: asked[options[family].field] }),
@@ -277,9 +281,25 @@ export async function findSubnets(neutron: Neutron, asked: NeutronRequest, famil
   if (first === undefined) throw new TypeError('Broken invariant: no family was asked for');
   const groups = asked.groups === undefined ? {} : { groups: await findGroups(neutron, asked.groups) };
   return {
-    place: { network: network.id, subnet: first.id, ...(second === undefined ? {} : { subnet6: second.id }), ...groups },
+    place: {
+      network: network.id,
+      subnet: first.id,
+      ...(second === undefined ? {} : { subnet6: second.id }),
+      // Of clouds that do not know it is 0.
+      ...(network.mtu === 0 ? {} : { mtu: network.mtu }),
+      ...groups,
+    },
     subnets: found.map(({ cidr, gateway }) => ({ cidr: parseCidr(cidr), ...(gateway === undefined ? {} : { gateway: parseIp(gateway) }) })),
   };
+}
+
+/** How a network is carried is told to administrators only, and they may make any port. */
+async function mustBeOwn(neutron: Neutron, { name, id, projectId, type }: NeutronNetwork): Promise<void> {
+  if (type !== undefined || projectId === (await neutron.project())) return;
+  throw new Fault('forbidden', `Network ${name || id} of the cloud is another project's, which alone may choose addresses of ports there`, {
+    field: 'neutron.network',
+    hint: 'Name a network of your own project; a router between the two leads to the other one',
+  });
 }
 
 const options = {

@@ -3,6 +3,7 @@
 // rules does not grow with hosts. With ML2/OVN such a rule does not cover allowed address pairs of the group's members (its
 // address set holds fixed addresses only), so packets with containers' addresses have rules by range.
 import { passagesOf } from '#drivers/passages.ts';
+import { isOutside } from '#drivers/trunks.ts';
 import { Fault } from '#model/fault.ts';
 import { type MonitorWish, type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
@@ -293,6 +294,8 @@ function cloudNeed(network: Network, facts: CloudFacts, pools: readonly Pool[]):
   const blocks = blocksIn(network, facts);
   const those = (isTagged: boolean): Ip[] => blocks.flatMap(({ addresses, vlan }) => ((vlan !== undefined) === isTagged ? addresses : []));
   const [pairs, subPorts] = [those(false), those(true)];
+  const isElsewhere = facts.hosts.length > 0 && pools.some((pool) => facts.hosts.every((host) => isOutside(pool, host)));
+  const areSubPorts = subPorts.length > 0 || isElsewhere;
   return {
     network: network.name,
     without: withoutPairs,
@@ -305,11 +308,11 @@ function cloudNeed(network: Network, facts: CloudFacts, pools: readonly Pool[]):
       })),
     ),
     what: [
-      ...(subPorts.length > 0 ? [`a sub-port of its host's trunk for each of ${subPorts.length} addresses`] : []),
-      ...(subPorts.length === 0 || pairs.length > 0 ? [`a port and an address pair for each of ${pairs.length} addresses`] : []),
+      ...(areSubPorts ? [`a sub-port of its host's trunk for each of ${subPorts.length} addresses`] : []),
+      ...(!areSubPorts || pairs.length > 0 ? [`a port and an address pair for each of ${pairs.length} addresses`] : []),
     ]
       .join(', ')
-      .concat(` of ${ranges.join(', ')}`),
+      .concat(` of ${ranges.join(', ')}`, isElsewhere ? ", on another network than the hosts'" : ''),
     pairs: pairs.map(hostPrefix),
     isInCloud: true,
     poolSize: Math.max(...pools.map(({ cidr, blockLength }) => 2 ** (bitsOf(familyOf(cidr)) - blockLength))),

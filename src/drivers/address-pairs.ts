@@ -3,12 +3,12 @@
 // encapsulation; containers of other hosts are looked for on the link like any instance, so no host needs a route to another.
 // (ML2/OVN makes such a container's port a virtual port of the host's, and asks on the wire where it is.)
 import type { Desired } from '#model/desired.ts';
-import { contains, covers, hostPrefix } from '#model/ip.ts';
+import { type Cidr, contains, covers, hostPrefix } from '#model/ip.ts';
 import type { LocalEndpoint, Network } from '#model/resources.ts';
 import { vxlanPort } from '#model/numbers.ts';
 import { hasCompanion, planCompanion } from './companion.ts';
 import type { Carriage, Driver } from './driver.ts';
-import { taggedBlocks } from './trunks.ts';
+import { ownBlocks } from './inside.ts';
 
 export const addressPairs: Driver = {
   name: 'address-pairs',
@@ -23,13 +23,23 @@ export const addressPairs: Driver = {
 /** Whether the network's addresses are those of the hosts' own subnet. */
 export const isInUnderlay = ({ choices }: Network): boolean => choices.carry === 'address-pairs';
 
+/** Of networks that all hosts are in, whose containers those of a cluster's network of the cloud reach, with a port and without. */
+export function rangesBeside({ network, snapshot }: Pick<Carriage, 'network' | 'snapshot'>): Cidr[] {
+  if (network.present !== 'always' || !isInUnderlay(network)) return [];
+  const near = [...snapshot.networks.values()].filter(
+    (one) => one.present === 'always' && one.choices.domain === 'host' && !isInUnderlay(one),
+  );
+  const ids = new Set(near.map(({ id }) => id));
+  return [...snapshot.pools.values()].flatMap((pool) => (ids.has(pool.network) ? [pool.cidr] : [])).toSorted();
+}
+
 /** What the host answers for on its own link, which it does at once and only where it forwards. */
 export function answersFor(
   { network, self, snapshot }: Pick<Carriage, 'network' | 'self' | 'snapshot'>,
   local: readonly LocalEndpoint[],
 ): Partial<Desired> {
   if (!isInUnderlay(network)) return {};
-  const tagged = taggedBlocks({ network, self, snapshot });
+  const tagged = ownBlocks({ network, self, snapshot }).filter(({ vlan }) => vlan !== undefined);
   const answered = local.flatMap(({ endpoint }) =>
     endpoint.addresses
       .filter((ip) => !tagged.some(({ cidr }) => contains(cidr, ip)))

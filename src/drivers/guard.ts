@@ -6,7 +6,7 @@ import type { NftElement, NftTable } from '#model/desired.ts';
 import { type Family, type Ip, parseIp } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { declareServices, leaveAsGuests, leaveServices, type ServiceRules, translateArrivals, translateServices } from './service-rules.ts';
-import { portRange, tableName, transitBase, uplink, vxlanPort } from '#model/numbers.ts';
+import { portRange, tableName, transitBase, translatedMark, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
 export const resolver: Readonly<Record<Family, Ip>> = { 4: parseIp('169.254.1.1'), 6: parseIp('fd63:7703::1') };
@@ -100,6 +100,24 @@ export function domainTable(netns: string, internal: boolean): NftTable {
   };
 }
 
+/** What the host has containers of. */
+interface Special {
+  readonly hasCompanions?: boolean;
+  /** Of a subnet of the cloud that the host is not in (kernel/trunk.ts). */
+  readonly hasOutside?: boolean;
+}
+
+/** A mark comes after addresses are translated and before it is asked for the way. */
+const declareOutside = `
+  set outside4 { type ipv4_addr; flags interval; }
+  chain translated {
+    type filter hook prerouting priority dstnat + 5; policy accept;
+    iifname "cwe*" ct status dnat meta mark set meta mark | ${translatedMark} comment "goes where the host's own packets go"
+  }`;
+
+const keepOutside = `
+    iifname "cwe*" oifname "cwe*" ip daddr @outside4 ip saddr . ip daddr != @own4 counter drop comment "networks of the cloud are reached by the cloud"`;
+
 /**
  * The table of the host itself: published ports, masquerading, the border between domains, and networks routed by the host.
  * `uplinks` are the host's own ways to other hosts, which may well be bridges named like Docker's (br-ex).
@@ -108,7 +126,7 @@ export function domainTable(netns: string, internal: boolean): NftTable {
  * Every packet of the host passes here, so what most of them miss for least comes first in a rule, look-ups in the routing tables (`fib`)
  * last, and what belongs to a connection leaves the chain by its first rule.
  */
-export function hostTable(services?: ServiceRules, hasCompanions = false): NftTable {
+export function hostTable(services?: ServiceRules, { hasCompanions = false, hasOutside = false }: Special = {}): NftTable {
   const translate = services === undefined ? '' : translateServices;
   const declareCompanions = hasCompanions ? '\n  set companions4 { type ipv4_addr; flags interval; }' : '';
   const leaveAsHost = hasCompanions
@@ -172,7 +190,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
     fib daddr type local dnat ip to meta l4proto . th dport map @published_any4
     fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
   }
-  chain forward {
+${hasOutside ? declareOutside.replace(/^\n/, '') + '\n' : ''}  chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
     ct state established,related iifname != "cwu*" accept
     oifname "cwu*" ct state established,related accept
@@ -183,7 +201,7 @@ export function hostTable(services?: ServiceRules, hasCompanions = false): NftTa
     ct state established,related accept
     ct status dnat accept
     ip saddr @ranges4 ip daddr @ranges4 ip saddr . ip daddr != @own4 counter drop comment "networks that the host routes are apart"
-    ip6 saddr @ranges6 ip6 daddr @ranges6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks that the host routes are apart"
+    ip6 saddr @ranges6 ip6 daddr @ranges6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks that the host routes are apart"${hasOutside ? keepOutside : ''}
     iifname @uplinks accept
     iifname "cwu*" ip daddr @ranges4 counter drop comment "networks that the host routes are other networks"
     iifname "cwu*" ip6 daddr @ranges6 counter drop comment "networks that the host routes are other networks"

@@ -52,7 +52,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
   },
   neutron: {
     summary:
-      "Every container has a port of its own in the cloud's network, on the hosts' own subnet; instances reach it without encapsulation.",
+      "Every container has a port of its own in a network of the cloud, the hosts' own or with trunks another; instances reach it without encapsulation.",
     choices: {
       attach: 'routed',
       domain: 'host',

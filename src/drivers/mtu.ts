@@ -8,7 +8,7 @@ import type { Overhead } from './driver.ts';
 export interface MtuSum {
   readonly underlay: number;
   readonly overhead: readonly Overhead[];
-  /** Bound set by the user, when it is the smaller one. */
+  /** Bound set by the user or by the cloud's network, when it is the smaller one. */
   readonly bound?: number;
   readonly mtu: number;
 }
@@ -19,13 +19,8 @@ export function mtuSum(network: Network, self: Host): MtuSum {
   const driver = drivers[network.choices.carry];
   const overhead = driver?.overhead(network, self) ?? [];
   const left = overhead.reduce((mtu, { bytes }) => mtu - bytes, underlay);
-  const bounded = network.mtu !== undefined && network.mtu < left;
-  return {
-    underlay,
-    overhead,
-    ...(bounded && network.mtu !== undefined ? { bound: network.mtu } : {}),
-    mtu: bounded && network.mtu !== undefined ? network.mtu : left,
-  };
+  const bound = Math.min(network.mtu ?? left, network.neutron?.mtu ?? left);
+  return { underlay, overhead, ...(bound < left ? { bound } : {}), mtu: Math.min(bound, left) };
 }
 
 /**

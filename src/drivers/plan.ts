@@ -29,7 +29,7 @@ import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snap
 import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
 import { renderBird } from './bird.ts';
 import { planAnnouncements } from './announce.ts';
-import { answersFor, isInUnderlay } from './address-pairs.ts';
+import { answersFor, isInUnderlay, rangesBeside } from './address-pairs.ts';
 import { hasCompanion, mtuFor } from './companion.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { planFast } from './fast.ts';
@@ -43,7 +43,7 @@ import { planVirtual } from './virtual.ts';
 import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
 import { planServices } from './services.ts';
-import { planTrunks } from './trunks.ts';
+import { guardOutside, hasOutside, planTrunks } from './trunks.ts';
 import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
 
 /** What is not about networks themselves. */
@@ -274,7 +274,7 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
 function planHostDomain(present: Present): Part {
   const { network, netns, pools, carriage } = present;
   const apart = apartOf(present);
-  const beside = rangesBeside(present).flatMap((cidr) =>
+  const beside = rangesBeside(carriage).flatMap((cidr) =>
     companionsOf(pools)
       .filter((pool) => familyOf(pool.cidr) === familyOf(cidr))
       .flatMap((pool) => [
@@ -309,16 +309,6 @@ function planHostDomain(present: Present): Part {
   };
 }
 
-/** Of networks that all hosts are in, whose containers those of a cluster's network of the cloud reach, with a port and without. */
-function rangesBeside({ network, carriage: { snapshot } }: Present): Cidr[] {
-  if (network.present !== 'always' || !isInUnderlay(network)) return [];
-  const near = [...snapshot.networks.values()].filter(
-    (one) => one.present === 'always' && one.choices.domain === 'host' && !isInUnderlay(one),
-  );
-  const ids = new Set(near.map(({ id }) => id));
-  return [...snapshot.pools.values()].flatMap((pool) => (ids.has(pool.network) ? [pool.cidr] : [])).toSorted();
-}
-
 const companionsOf = (pools: readonly Pool[]): Pool[] => pools.filter(({ fallback }) => fallback === true);
 /** In the hosts' own subnet packets leave as they are, like those of instances, and every instance may come in. */
 const apartOf = ({ network, pools }: Present): readonly Pool[] => (isInUnderlay(network) ? companionsOf(pools) : pools);
@@ -332,6 +322,7 @@ function planNetwork(present: Present): Part[] {
     { element: ranges },
     carried,
     answersFor(carriage, local),
+    guardOutside(carriage),
     { fast: planFast(carriage, { ranges: pools.map(({ cidr }) => cidr), routes: carried.route ?? [], local }) },
     ...local.map((endpoint) => planEndpoint(present, endpoint)),
   ];
@@ -347,10 +338,10 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
       ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
     ],
     table: [
-      hostTable(
-        services && serviceRules(services),
-        presents.some(({ network }) => hasCompanion(network)),
-      ),
+      hostTable(services && serviceRules(services), {
+        hasCompanions: presents.some(({ network }) => hasCompanion(network)),
+        hasOutside: presents.some(({ carriage }) => hasOutside(carriage)),
+      }),
     ],
     element: elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]).concat(
       publish(

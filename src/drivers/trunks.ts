@@ -2,19 +2,95 @@
 // on the host's link, and applies to each the groups of its own port. The host routes as ever; its link tags what leaves with
 // such an address and untags what comes for it (kernel/trunk.ts). To neighbours everything looks as if each container were an
 // instance: they are answered by the cloud, and its MAC is the port's.
-import type { Desired, TaggedBlock, Trunk } from '#model/desired.ts';
-import { covers } from '#model/ip.ts';
-import type { Host } from '#model/resources.ts';
+// They may be of another network than the host's port. Then the host is in their subnet only by them: their neighbours and their gateway
+// are looked for in the name of one of them, and whatever else they talk to is behind that gateway, as it is for an instance.
+import type { Desired, OutsideSubnet, Trunk } from '#model/desired.ts';
+import { spaceOf } from '#model/block.ts';
+import { type Cidr, covers, familyOf, formatIp, type Ip } from '#model/ip.ts';
+import type { Block, Host, Pool } from '#model/resources.ts';
+import { rangesBeside } from './address-pairs.ts';
+import { companionPool } from './companion.ts';
 import type { Carriage } from './driver.ts';
+import { elements } from './guard.ts';
 import { ownBlocks } from './inside.ts';
 
-export const taggedBlocks = (carriage: Pick<Carriage, 'network' | 'self' | 'snapshot'>): TaggedBlock[] =>
-  ownBlocks(carriage).flatMap(({ cidr, vlan }) => (vlan === undefined ? [] : [{ cidr, vlan }]));
+/** Whether the host has no address in the subnet itself. In one of IPv6 it may have none and be on its network all the same. */
+export const isOutside = ({ cidr }: Pick<Pool, 'cidr'>, { underlay }: Pick<Host, 'underlay'>): boolean =>
+  familyOf(cidr) === 4 && !underlay.some(({ subnet }) => covers(subnet, cidr));
 
-/** One for each link of the host that has any, whichever networks they are of. */
-export function planTrunks(presents: readonly { readonly carriage: Carriage }[], self: Host): Partial<Desired> {
-  const blocks = presents.flatMap(({ carriage }) => taggedBlocks(carriage));
-  const linkOf = ({ cidr }: TaggedBlock): string | undefined => self.underlay.find(({ subnet }) => covers(subnet, cidr))?.interface;
-  const byLink = Map.groupBy(blocks, linkOf);
-  return { trunk: [...byLink].flatMap(([link, those]): Trunk[] => (link === undefined ? [] : [{ netns: '', link, blocks: those }])) };
+interface Placed {
+  readonly carriage: Carriage;
+  readonly block: Block;
+  readonly pool: Pool;
 }
+
+const placedIn = (carriage: Carriage): Placed[] =>
+  ownBlocks(carriage).flatMap((block) => {
+    const pool = carriage.snapshot.pools.get(block.pool);
+    return block.vlan === undefined || pool === undefined ? [] : [{ carriage, block, pool }];
+  });
+
+/** To which the host knows the way itself, for addresses of the network and from there. */
+function besideOf(carriage: Carriage): Cidr[] {
+  const companion = companionPool(carriage);
+  const ranges = [...(companion === undefined ? [] : [companion.cidr]), ...rangesBeside(carriage)];
+  return ranges.filter((range) => familyOf(range) === 4);
+}
+
+/** What a host has sub-ports of besides its own subnet, with the first of its addresses there as the one that asks. */
+function outsideOf({ carriage, block, pool }: Placed): OutsideSubnet[] {
+  const [first] = spaceOf(pool, block.cidr).spans;
+  if (first === undefined || !isOutside(pool, carriage.self)) return [];
+  return [
+    {
+      subnet: pool.cidr,
+      ...(pool.gateway === undefined ? {} : { gateway: pool.gateway }),
+      asker: formatIp(first.first, familyOf(block.cidr)),
+      beside: besideOf(carriage),
+    },
+  ];
+}
+
+/** Of several networks on one subnet the first asks for all. */
+function merged(all: readonly OutsideSubnet[]): OutsideSubnet[] {
+  return [...Map.groupBy(all, ({ subnet }) => subnet).values()].flatMap(([first, ...more]) =>
+    first === undefined ? [] : [{ ...first, beside: [...new Set([first, ...more].flatMap(({ beside }) => beside))].toSorted() }],
+  );
+}
+
+/** One for each link of the host that has any, whichever networks they are of. The parent of a trunk is the host's first port. */
+export function planTrunks(presents: readonly { readonly carriage: Carriage }[], self: Host): Partial<Desired> {
+  const placed = presents.flatMap(({ carriage }) => placedIn(carriage));
+  const [parent] = self.underlay;
+  const linkOf = ({ pool }: Placed): string | undefined =>
+    isOutside(pool, self) ? parent?.interface : self.underlay.find(({ subnet }) => covers(subnet, pool.cidr))?.interface;
+  const trunk = [...Map.groupBy(placed, linkOf)].flatMap(([link, those]): Trunk[] => {
+    if (link === undefined) return [];
+    const outside = merged(those.flatMap(outsideOf));
+    const gateway = gatewayIn(those);
+    const blocks = those.flatMap(({ block: { cidr, vlan } }) => (vlan === undefined ? [] : [{ cidr, vlan }]));
+    const beside = outside.length === 0 ? {} : { outside, ...(gateway === undefined ? {} : { gateway }) };
+    return [{ netns: '', link, blocks, ...beside }];
+  });
+  return { trunk };
+}
+
+const gatewayIn = (placed: readonly Placed[]): Ip | undefined =>
+  placed.find(({ pool, carriage }) => familyOf(pool.cidr) === 4 && !isOutside(pool, carriage.self))?.pool.gateway;
+
+/** Other containers of the host reach them by the cloud, as they reach it, but for those beside. */
+export function guardOutside(carriage: Carriage): Partial<Desired> {
+  const outside = placedIn(carriage).filter(({ pool }) => isOutside(pool, carriage.self));
+  const element = outside.flatMap(({ block: { cidr } }) => [
+    ...elements('', 'outside4', [cidr]),
+    ...elements(
+      '',
+      'own4',
+      besideOf(carriage).map((range) => `${range} . ${cidr}`),
+    ),
+  ]);
+  return { element };
+}
+
+/** Whether the host has containers of a subnet that it is not in. */
+export const hasOutside = (carriage: Carriage): boolean => placedIn(carriage).some(({ pool }) => isOutside(pool, carriage.self));

@@ -73,6 +73,18 @@ const trunk = (link: string, ...blocks: readonly (readonly [string, number])[]):
   link,
   blocks: blocks.map(([cidr, vlan]) => ({ cidr: parseCidr(cidr), vlan })),
 });
+const outside = (link: string, gateway?: string): Trunk => ({
+  ...trunk(link, ['10.30.0.128/29', 100], ['10.0.0.0/29', 108]),
+  gateway: ip('10.0.0.1'),
+  outside: [
+    {
+      subnet: parseCidr('10.30.0.0/24'),
+      asker: ip('10.30.0.128'),
+      beside: [parseCidr('10.64.0.0/16')],
+      ...(gateway === undefined ? {} : { gateway: ip(gateway) }),
+    },
+  ],
+});
 export const fdb = (last: number, remote: string, link = 'cwx7'): Fdb => ({
   netns,
   link,
@@ -191,6 +203,14 @@ export const cases: readonly Case[] = [
     item: trunk('cwea', ['10.0.0.0/29', 100], ['fd00::8/125', 108]),
     changed: trunk('cwea', ['10.0.0.0/29', 200], ['10.0.0.8/29', 108]),
     bad: trunk('cwenone', ['10.0.1.0/29', 100]),
+    other: trunk('cwx7', ['10.0.2.0/28', 4000]),
+  },
+  {
+    kind: 'trunk',
+    about: 'a trunk of a subnet that the link is not in',
+    item: outside('cwea', '10.30.0.1'),
+    changed: outside('cwea', '10.30.0.2'),
+    bad: outside('cwenone'),
     other: trunk('cwx7', ['10.0.2.0/28', 4000]),
   },
   {

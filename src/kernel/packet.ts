@@ -12,6 +12,10 @@ export const swapped32 = (word: number): number =>
 /** EtherTypes. */
 export const protocols: Readonly<Record<Family, number>> = { 4: swapped16(0x0800), 6: swapped16(0x86dd) };
 
+export const arpProtocol: number = swapped16(0x0806);
+/** Of IPv4 on Ethernet: where its fields are, and how many bytes the frame has. */
+export const arp = { operation: 20, senderMac: 22, sender: 28, targetMac: 32, target: 38, bytes: 42 } as const;
+
 /** The 32-bit words of an address or a mask, the most significant first, as numbers. */
 export const wordsOf = (bits: bigint, family: Family): number[] =>
   Array.from({ length: family === 4 ? 1 : 4 }, (_, index, count = family === 4 ? 1 : 4) =>

@@ -1,12 +1,14 @@
 // Trunks as a kind: on a link of the host's own the two programs of trunk-program.ts, and that what containers send is routed by a
 // table of its own, in which this host's containers are behind the link like everybody else: so packets between two of them take the
 // way through the cloud, which alone decides what they may. Packets that come in by the link find containers in the main table.
+// A subnet that the link is not in has another table, which is numbered as its address: its neighbours are on the link, everything
+// else behind its gateway, also what the host could reach itself; but not what the host translates, and so has to answer.
 // The rules are written first and removed last: by them a process with no memory finds the rest.
 import { createHash } from 'node:crypto';
 import { closeSync } from 'node:fs';
-import type { Netns, Trunk } from '#model/desired.ts';
-import { type Family, familyOf } from '#model/ip.ts';
-import { routeProtocol, trunkPriority, trunkTable } from '#model/numbers.ts';
+import type { Netns, OutsideSubnet, Trunk } from '#model/desired.ts';
+import { type Cidr, cidrBase, covers, everything, type Family, familyOf, type Ip, ipToBigint } from '#model/ip.ts';
+import { routeProtocol, translatedMark, trunkPriority, trunkTable } from '#model/numbers.ts';
 import { byItem, byNetns, linksByIndex, noLink, place } from './batch.ts';
 import { addClsact, type Door, filterNames, removeFilter, setFilter } from './bpf.ts';
 import type { Kind } from './kind.ts';
@@ -32,6 +34,7 @@ import {
   RTM_NEWLINK,
   RTM_NEWROUTE,
   RTM_NEWRULE,
+  RTN_THROW,
   RTN_UNICAST,
 } from './netlink/uapi.ts';
 import { dumpRoutes } from './route.ts';
@@ -50,35 +53,50 @@ const doors = ['exit', 'entrance'] as const satisfies readonly Door[];
 const prefix = 'cw_';
 const nameOf = (program: Uint8Array): string => prefix + createHash('sha256').update(program).digest('hex').slice(0, 32);
 
+type TableRoute = Pick<RouteMessage, 'destination' | 'via' | 'type' | 'table'>;
 interface Written {
   readonly rules: readonly RuleMessage[];
-  readonly routes: readonly Pick<RouteMessage, 'destination'>[];
+  readonly routes: readonly TableRoute[];
 }
 
-function wantedOf({ link, blocks }: Trunk): Written {
+/** Subnets of IPv4 begin with no number that a table has already, and those of one host with one each. */
+const tableOf = ({ subnet }: Pick<OutsideSubnet, 'subnet'>): number => Number(ipToBigint(cidrBase(subnet)));
+
+const ruleOf = (family: Family, priority: number, more: Partial<RuleMessage>): RuleMessage => ({
+  family,
+  priority,
+  table: RT_TABLE_MAIN,
+  link: undefined,
+  source: undefined,
+  protocol: routeProtocol,
+  ...more,
+});
+const wayOn = (destination: Cidr, table: number, via?: Ip): TableRoute => ({ destination, via, type: RTN_UNICAST, table });
+
+function wantedOf({ link, blocks, gateway, outside = [] }: Trunk): Written {
   const used = families.filter((family) => blocks.some(({ cidr }) => familyOf(cidr) === family));
-  const entry = used.map((family): RuleMessage => ({
-    family,
-    priority: trunkPriority,
-    table: RT_TABLE_MAIN,
-    link,
-    source: undefined,
-    protocol: routeProtocol,
-  }));
-  const own = blocks.map(({ cidr }): RuleMessage => ({
-    family: familyOf(cidr),
-    priority: trunkPriority + 1,
-    table: trunkTable,
-    link: undefined,
-    source: cidr,
-    protocol: routeProtocol,
-  }));
-  return { rules: [...entry, ...own], routes: blocks.map(({ cidr }) => ({ destination: cidr })) };
+  const own = blocks.map(({ cidr }) => ({ cidr, subnet: outside.find(({ subnet }) => covers(subnet, cidr)) }));
+  const rules = own.flatMap(({ cidr: source, subnet }) => [
+    ...(subnet === undefined ? [] : [ruleOf(4, trunkPriority, { source, mark: translatedMark })]),
+    ruleOf(familyOf(source), trunkPriority + 1, { source, table: subnet === undefined ? trunkTable : tableOf(subnet) }),
+  ]);
+  const isFirst = own.some(({ cidr, subnet }) => subnet === undefined && familyOf(cidr) === 4);
+  const routes = own.flatMap(({ cidr, subnet }) =>
+    subnet === undefined ? [wayOn(cidr, trunkTable)] : isFirst ? [wayOn(cidr, trunkTable, gateway)] : [],
+  );
+  const ways = outside.flatMap((one) => [
+    wayOn(one.subnet, tableOf(one)),
+    // Behind the asker is nobody. An unreachable destination would fail filters of reverse paths for what the host translates.
+    wayOn(everything[4], tableOf(one), one.gateway ?? one.asker),
+    ...one.beside.map((destination): TableRoute => ({ destination, via: undefined, type: RTN_THROW, table: tableOf(one) })),
+  ]);
+  return { rules: [...used.map((family) => ruleOf(family, trunkPriority, { link })), ...rules], routes: [...routes, ...ways] };
 }
 
-const ruleText = ({ family, priority, table, link, source }: RuleMessage): string =>
-  `IPv${family} rule ${priority} ${link === undefined ? `from ${source ?? 'all'}` : `iif ${link}`} lookup ${table}`;
-const routeText = ({ destination }: Pick<RouteMessage, 'destination'>): string => `route ${destination} table ${trunkTable}`;
+const ruleText = ({ family, priority, table, link, source, mark }: RuleMessage): string =>
+  `IPv${family} rule ${priority} ${link === undefined ? `from ${source ?? 'all'}` : `iif ${link}`}${mark === undefined ? '' : ` mark ${mark}`} lookup ${table}`;
+const routeText = ({ destination, via, type, table }: TableRoute): string =>
+  `route ${type} ${destination}${via === undefined ? '' : ` via ${via}`} table ${table}`;
 const stateOf = ({ rules, routes }: Written, names: readonly string[], isPromiscuous: boolean): string =>
   [...rules.map(ruleText), ...routes.map(routeText)]
     .toSorted()
@@ -88,7 +106,7 @@ const stateOf = ({ rules, routes }: Written, names: readonly string[], isPromisc
 const wantedState = (item: Trunk): string =>
   stateOf(
     wantedOf(item),
-    doors.map((door) => nameOf(programs[door](item.blocks))),
+    doors.map((door) => nameOf(programs[door](item))),
     true,
   );
 const textOf = (item: Seen): string => item.found ?? wantedState(item);
@@ -119,20 +137,25 @@ class Place {
 
   /** A rule that nothing tells the link of counts for each, so that it is in the way of none being right. */
   of(link: string): Written {
-    this.#routes ??= families.flatMap((family) => dumpRoutes(this.socket, family, routeProtocol, trunkTable));
-    const nameOfLink = ({ index }: RouteMessage): string | undefined => (index === undefined ? undefined : this.links.get(index)?.name);
-    const others = new Set<string>(this.#routes.filter((route) => nameOfLink(route) !== link).map(({ destination }) => destination));
+    const tables = new Set([trunkTable, ...this.rules.map(({ table }) => table).filter((table) => table !== RT_TABLE_MAIN)]);
+    this.#routes ??= families.flatMap((family) => [...tables].flatMap((table) => dumpRoutes(this.socket, family, routeProtocol, table)));
+    const isHere = ({ index }: RouteMessage): boolean => index !== undefined && this.links.get(index)?.name === link;
+    const others = this.#routes.filter((route) => route.index !== undefined && !isHere(route));
+    const elsewhere = new Set<string | number>(others.map(({ destination, table }) => (table === trunkTable ? destination : table)));
+    const isElsewhere = ({ source, table }: RuleMessage): boolean =>
+      source === undefined || elsewhere.has(table === trunkTable ? source : table);
+    const away = new Set(this.rules.filter(isElsewhere).map(({ source }) => source));
     return {
-      rules: this.rules.filter((rule) => rule.link === link || (rule.source !== undefined && !others.has(rule.source))),
-      routes: this.#routes.filter((route) => nameOfLink(route) === link),
+      rules: this.rules.filter((rule) => rule.link === link || !away.has(rule.source)),
+      routes: this.#routes.filter((route) => isHere(route) || (route.index === undefined && !elsewhere.has(route.table))),
     };
   }
 }
 
 const removals = ({ rules, routes }: Written, action: string): Request[] => [
-  ...routes.map(({ destination }) => ({
+  ...routes.map(({ destination, table }) => ({
     type: RTM_DELROUTE,
-    body: encodeRoute({ destination, protocol: routeProtocol, table: trunkTable }),
+    body: encodeRoute({ destination, protocol: routeProtocol, table }),
     action,
   })),
   ...rules.map((rule) => ({ type: RTM_DELRULE, body: encodeRule(rule), action })),
@@ -164,17 +187,21 @@ function write(socket: NetlinkSocket, item: Trunk): void {
     socket,
     [
       ...rules.map((rule) => ({ type: RTM_NEWRULE, flags, body: encodeRule(rule), action })),
-      ...routes.map(({ destination }) => ({
+      ...routes.map((route) => ({
         type: RTM_NEWROUTE,
         flags,
-        body: encodeRoute({ destination, protocol: routeProtocol, table: trunkTable, type: RTN_UNICAST, index: link.index }),
+        body: encodeRoute({
+          ...route,
+          protocol: routeProtocol,
+          ...(route.type === RTN_UNICAST ? { index: link.index, onlink: route.via !== undefined } : {}),
+        }),
         action,
       })),
     ],
     () => false,
   );
   for (const door of doors) {
-    const program = programs[door](item.blocks);
+    const program = programs[door](item);
     const fd = loadFilterProgram(program, 'cw_trunk');
     try {
       const [qdisc, filter] = socket.batch([

@@ -43,6 +43,7 @@ const place: v.GenericSchema<unknown, NeutronPlace> = v.object({
   network: v.string(),
   subnet: v.string(),
   subnet6: v.exactOptional(v.string()),
+  mtu: v.exactOptional(field.mtu),
   groups: v.exactOptional(v.array(v.string())),
 });
 const resource = v.looseObject({

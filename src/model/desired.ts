@@ -98,6 +98,20 @@ export interface Trunk {
   readonly netns: Netns;
   readonly link: string;
   readonly blocks: readonly TaggedBlock[];
+  /** Of the subnet that the link itself is in; by it those of that subnet reach the ones outside. */
+  readonly gateway?: Ip;
+  /** Subnets of blocks that the link itself is not in; of IPv4. Absent: none. */
+  readonly outside?: readonly OutsideSubnet[];
+}
+
+/** Packets with its addresses reach its own neighbours and its own gateway by the link, and nothing that the link is in. */
+export interface OutsideSubnet {
+  readonly subnet: Cidr;
+  readonly gateway?: Ip;
+  /** Address of one of the blocks, in whose name neighbours are asked where they are. */
+  readonly asker: Ip;
+  /** Ranges to which the host knows the way itself. */
+  readonly beside: readonly Cidr[];
 }
 
 /** A permanent forwarding entry of a vxlan link: packets for `mac` leave to `remote`. */

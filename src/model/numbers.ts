@@ -22,6 +22,8 @@ export const heldRouteProtocol = 198;
 /** Routing table of what leaves by a trunk, and the first of the priorities of the rules that lead to it. */
 export const trunkTable = 197;
 export const trunkPriority = 19_700;
+/** Bit of a packet's mark on the host: its addresses are translated, so it goes where the host's own packets go. */
+export const translatedMark = 0x2000_0000;
 export const tableName = 'causeway';
 /** Apart from the other, so that a change of policies loads no services again. */
 export const policyTableName = 'causeway_policy';

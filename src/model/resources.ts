@@ -123,6 +123,8 @@ export interface NeutronPlace {
   readonly subnet: string;
   /** Of IPv6, where they have both. */
   readonly subnet6?: string;
+  /** Largest packet that the network takes; absent where the cloud does not tell. */
+  readonly mtu?: number;
   /** Security groups of containers' own ports, where they are sub-ports; absent: the project's default. */
   readonly groups?: readonly string[];
   /** Containers for which the cloud gives no port start all the same, with an address of the network's pool for them (Pool.fallback). */

@@ -212,6 +212,10 @@ export interface RouteMessage {
   readonly metric: number;
 }
 
+/** The header has room for small numbers only; others are in an attribute, which goes before it. */
+const shortTable = (table: number): number => (table > 255 ? 0 : table);
+const longTable = (type: number, table: number | undefined): Buffer[] => (table === undefined || table <= 255 ? [] : [u32(type, table)]);
+
 function routeHeader(
   family: number,
   fields: { length?: number; protocol?: number; scope?: number; type?: number; flags?: number; table?: number | undefined },
@@ -219,7 +223,7 @@ function routeHeader(
   const header = Buffer.alloc(12);
   header[0] = family;
   header[1] = fields.length ?? 0;
-  header[4] = fields.table ?? uapi.RT_TABLE_MAIN;
+  header[4] = shortTable(fields.table ?? uapi.RT_TABLE_MAIN);
   header[5] = fields.protocol ?? 0;
   header[6] = fields.scope ?? 0;
   header[7] = fields.type ?? 0;
@@ -237,7 +241,7 @@ export interface RouteChange {
   readonly onlink?: boolean | undefined;
   readonly mtu?: number | undefined;
   readonly source?: Ip | undefined;
-  /** Below 256; absent: the main one. */
+  /** Absent: the main one. */
   readonly table?: number | undefined;
 }
 
@@ -261,6 +265,7 @@ export function encodeRoute(route: RouteChange): Buffer {
       table: route.table,
     }),
     ipAttribute(uapi.RTA_DST, cidrBase(route.destination)),
+    ...longTable(uapi.RTA_TABLE, route.table),
   ];
   if (route.via !== undefined) parts.push(nextHop(family, route.via));
   if (route.index !== undefined) parts.push(u32(uapi.RTA_OIF, route.index));
@@ -292,9 +297,10 @@ function nextHop(family: Family, via: Ip): Buffer {
 }
 
 /** Body of a dump of one of one family's tables, only routes of `protocol`, filtered by the kernel (NETLINK_GET_STRICT_CHK). */
-export const encodeRouteDump = (family: Family, protocol: number, table?: number): Buffer => routeHeader(afOf(family), { protocol, table });
+export const encodeRouteDump = (family: Family, protocol: number, table?: number): Buffer =>
+  Buffer.concat([routeHeader(afOf(family), { protocol, table }), ...longTable(uapi.RTA_TABLE, table)]);
 
-/** Which table is asked for a way: that of packets that come in by a link, or that have such a source. */
+/** Which table is asked for a way: that of packets that come in by a link, or that have such a source, and all bits of the mark. */
 export interface RuleMessage {
   readonly family: Family;
   /** Its place among the others. */
@@ -302,15 +308,16 @@ export interface RuleMessage {
   readonly table: number;
   readonly link: string | undefined;
   readonly source: Cidr | undefined;
+  readonly mark?: number;
   readonly protocol: number;
 }
 
 /** Request body for RTM_NEWRULE and RTM_DELRULE (struct fib_rule_hdr, linux/fib_rules.h). */
-export function encodeRule({ family, priority, table, link, source, protocol }: RuleMessage): Buffer {
+export function encodeRule({ family, priority, table, link, source, mark, protocol }: RuleMessage): Buffer {
   const header = Buffer.alloc(12);
   header[0] = afOf(family);
   header[2] = source === undefined ? 0 : cidrLength(source);
-  header[4] = table;
+  header[4] = shortTable(table);
   header[7] = uapi.FR_ACT_TO_TBL;
   return Buffer.concat([
     header,
@@ -318,6 +325,8 @@ export function encodeRule({ family, priority, table, link, source, protocol }: 
     u8(uapi.FRA_PROTOCOL, protocol),
     ...(link === undefined ? [] : [text(uapi.FRA_IIFNAME, link)]),
     ...(source === undefined ? [] : [ipAttribute(uapi.FRA_SRC, cidrBase(source))]),
+    ...(mark === undefined ? [] : [u32(uapi.FRA_FWMARK, mark), u32(uapi.FRA_FWMASK, mark)]),
+    ...longTable(uapi.FRA_TABLE, table),
   ]);
 }
 
@@ -330,12 +339,14 @@ export function decodeRule(body: Buffer): RuleMessage {
   const source = readIp(attributes.get(uapi.FRA_SRC));
   const link = attributes.get(uapi.FRA_IIFNAME);
   const table = attributes.get(uapi.FRA_TABLE);
+  const mark = attributes.get(uapi.FRA_FWMARK);
   return {
     family: body[0] === uapi.AF_INET6 ? 6 : 4,
     priority: readU32(attributes.get(uapi.FRA_PRIORITY)),
     table: table === undefined ? (body[4] ?? 0) : readU32(table),
     link: link === undefined ? undefined : readText(link),
     source: source === undefined ? undefined : (`${source}/${body[2] ?? 0}` as Cidr),
+    ...(mark === undefined ? {} : { mark: readU32(mark) }),
     protocol: attributes.get(uapi.FRA_PROTOCOL)?.[0] ?? 0,
   };
 }
