@@ -269,6 +269,8 @@ root = "/var/lib/docker/containerd"
       failSwapOn: false,
       // The node is called ready as soon as the network is, not ten seconds later.
       nodeStatusUpdateFrequency: '1s',
+      // What has not changed is not told every second as well, to whoever watches nodes.
+      nodeStatusReportFrequency: '5m',
       evictionHard: { 'memory.available': '100Mi', 'nodefs.available': '1%', 'imagefs.available': '1%' },
       imageGCHighThresholdPercent: 100,
       imageGCLowThresholdPercent: 99,
