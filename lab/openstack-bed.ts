@@ -14,7 +14,8 @@ import { type Progress, silentProgress } from './progress.ts';
 import { until } from './until.ts';
 
 const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
-const patience = { timeoutMs: 90_000, intervalMs: 300 };
+/** While programs start, which looking would only make slower: it starts one as well. */
+const patience = { timeoutMs: 90_000, intervalMs: 1000 };
 /** Where the cloud has a part in it. */
 const longPatience = { timeoutMs: 120_000, intervalMs: 300 };
 

@@ -29,7 +29,8 @@ export const novaNeeds: readonly Need[] = [
   { program: '/usr/lib/python3/dist-packages/placement/deploy.py', package: 'python3-placement', why: 'what is free for servers' },
 ];
 
-const patient = { timeoutMs: 240_000, intervalMs: 300 };
+/** Looking takes processor time that services need to start. */
+const patient = { timeoutMs: 240_000, intervalMs: 1000 };
 
 export const placement: FurtherService = {
   name: 'placement',

@@ -263,8 +263,8 @@ test('a cluster is removed with its machines, which are free again, and nothing 
 let bed: CloudBed;
 let cluster: Kubernetes;
 const installation = 'cluster';
-/** Load balancers are made one after the other. */
-const unhurried = { timeoutMs: 300_000, intervalMs: 500 };
+/** Load balancers are made one after the other, which takes the processor that each look of ours takes as well. */
+const unhurried = { timeoutMs: 300_000, intervalMs: 2000 };
 const nodeNames = ['kube1', 'kube2'];
 /** An instance beside them. */
 const neighbour = 'neighbour';
