@@ -8,7 +8,6 @@ import { Place } from '#agent/namespaces.fixture.ts';
 import { generateKeyPair, type KeyPair } from '#kernel/wireguard-keys.ts';
 import { podRange, podRanges } from '#lab/kubernetes-control-plane.ts';
 import type { Host } from '#lab/host.ts';
-import { until } from '#lab/until.ts';
 import type { Family } from '#model/ip.ts';
 import type { KubernetesBed } from './kubernetes-bed.ts';
 
@@ -130,9 +129,10 @@ export class FlannelNodes {
     mkdirSync(host.file('/run/flannel'), { recursive: true });
     writeFileSync(host.file('/run/flannel/wgkey'), this.#keysOf(index).privateKey, { mode: 0o400 });
     const { status } = await host.exec(['ip', 'link', 'add', 'flannel-wg', 'type', 'wireguard'], { anyStatus: true });
-    if (status !== 0) await host.startService({ name: 'flannel-wg', argv: ['wireguard-go', '-f', 'flannel-wg'], env: {} });
-    const set = ['wg', 'set', 'flannel-wg', 'listen-port', `${wireguardPort}`, 'private-key', '/run/flannel/wgkey'];
-    await until('the device', async () => (await host.exec(set, { anyStatus: true })).status === 0, { timeoutMs: 30_000 });
+    // wg removes a socket that does not listen yet.
+    const ready = { socket: '/run/wireguard/flannel-wg.sock' };
+    if (status !== 0) await host.startService({ name: 'flannel-wg', argv: ['wireguard-go', '-f', 'flannel-wg'], env: {}, ready });
+    await host.exec(['wg', 'set', 'flannel-wg', 'listen-port', `${wireguardPort}`, 'private-key', '/run/flannel/wgkey']);
     const place = this.#place(index);
     place.ip('addr', 'add', this.end(index, 4).subnet.replace(/\/.*/, '/32'), 'dev', 'flannel-wg');
     place.ip('link', 'set', 'flannel-wg', 'up', 'mtu', '1370');

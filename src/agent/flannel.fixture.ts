@@ -109,7 +109,10 @@ async function makeWireguard(
     child.kill();
     await gone;
   });
-  await eventually(() => host.try('wg', 'set', link, 'private-key', file).status === 0, "the WireGuard device of flannel's host");
+  // Not before it listens (flags of /proc/net/unix): wg removes a socket that refuses it, and the device could never be asked again.
+  const isListening = new RegExp(` 00010000 .*/${link}\\.sock$`, 'm');
+  await eventually(() => isListening.test(host.run('cat', '/proc/net/unix')), "the WireGuard device of flannel's host");
+  host.run('wg', 'set', link, 'private-key', file);
 }
 
 /** Another host, from what it tells. */

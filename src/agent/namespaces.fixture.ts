@@ -141,9 +141,9 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
   throw new Fault('timeout', `Not within ${patienceMs} ms: ${what}`);
 }
 
-/** A host: its namespace, its kernel, and the domains in it. */
 export type Encryption = Pick<WireguardKindOptions, 'privateKey' | 'before'>;
 
+/** A host: its namespace, its kernel, and the domains in it. */
 export class NetnsHost extends Place {
   readonly kinds: RealKinds;
   readonly birdDirectory: string;

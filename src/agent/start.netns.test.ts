@@ -2,7 +2,18 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -267,6 +278,18 @@ test('a corrupt WireGuard key is told, with what to do, and never overwritten', 
   assert.deepEqual([end.status, end.code, readFileSync(key, 'utf8')], [1, 'corrupt', 'not a key']);
 });
 
+/** Writes a file until the disk takes no more, whatever else is written there meanwhile. */
+function fill(path: string): void {
+  const [fd, block] = [openSync(path, 'w'), Buffer.alloc(4096)];
+  try {
+    for (;;) writeSync(fd, block);
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Puts the agent's state on a disk of a mebibyte; false, and the test skipped, where nothing may be mounted. */
 function giveSmallDisk(t: TestContext, { state }: Ground): boolean {
   mkdirSync(state, { recursive: true });
@@ -282,8 +305,7 @@ test('on a full disk it does not start, uses up no token, and starts once there 
   const where = ground();
   if (!giveSmallDisk(t, where)) return;
   const filler = join(where.state, 'filler');
-  const { bavail, bsize } = statfsSync(where.state);
-  writeFileSync(filler, Buffer.alloc(bavail * bsize));
+  fill(filler);
   const secret = await token();
   const end = await start(t, where, '--join', secret, '--controller', url(server)).ended();
   assert.deepEqual([end.status, end.code, hasIdentity(where)], [1, 'unavailable', false], end.text);
@@ -300,8 +322,7 @@ test('a disk that fills up later stops nothing that runs, and is told', async (t
   if (!giveSmallDisk(t, where)) return;
   const agent = start(t, where, '--join', await token(), '--controller', url(server));
   await agent.says('following the controller');
-  const { bavail, bsize } = statfsSync(where.state);
-  writeFileSync(join(where.state, 'filler'), Buffer.alloc(bavail * bsize));
+  fill(join(where.state, 'filler'));
   // Enough news to need another page of the journal.
   for (let index = 0; index < 40; index++)
     await createNetwork(controller.control, { type: 'role', role: 'admin', token: 'test' }, { name: `net-${index}` });
