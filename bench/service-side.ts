@@ -9,6 +9,7 @@ import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { environment, programOf } from '#lab/causeway.ts';
 import { pathOf } from '#lab/kubernetes-programs.ts';
 import { endpointRange, nodeAddress, port, probe, probeEndpoint, ServiceCluster } from './service-cluster.ts';
 import { median } from './report.ts';
@@ -20,7 +21,6 @@ const batch = 1000;
 const answerMs = 40;
 let tries = 0;
 const patienceMs = Number(patience);
-const root = join(import.meta.dirname, '..');
 /** A hundred thousand rules take the newer interface many minutes, and the older one a fraction of that. */
 const olderInterface = '/usr/sbin/xtables-legacy-multi';
 
@@ -95,12 +95,7 @@ function start(api: string): ChildProcess {
   const words =
     side === 'causeway'
       ? [
-          process.execPath,
-          '--disable-warning=ExperimentalWarning',
-          '--max-semi-space-size=8',
-          '--v8-pool-size=1',
-          '--preserve-symlinks',
-          join(root, 'src', 'bin', 'agent.ts'),
+          ...programOf('agent'),
           '--kubernetes',
           config,
           '--pod-cidr',
@@ -136,9 +131,7 @@ function start(api: string): ChildProcess {
           '--metrics-bind-address=127.0.0.1:10249',
         ];
   const [program = '', ...argv] = words;
-  // As ./causeway starts it, and every installation.
-  const own = { NODE_COMPILE_CACHE: join(root, '.cache', 'compile') };
-  const env = { ...process.env, ...(side === 'kube-proxy' ? { PATH: `${olderPrograms()}:${process.env['PATH'] ?? ''}` } : own) };
+  const env = { ...process.env, ...(side === 'kube-proxy' ? { PATH: `${olderPrograms()}:${process.env['PATH'] ?? ''}` } : environment) };
   return spawn(program, argv, {
     env,
     stdio: ['ignore', 'ignore', process.env['BENCH_LOG'] === undefined ? 'ignore' : 'inherit'],

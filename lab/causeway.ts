@@ -4,15 +4,15 @@ import type { Host } from './host.ts';
 
 const root = join(import.meta.dirname, '..');
 
-/** As the script ./causeway starts it; an agent is told to keep its young heap small (see there). */
-const program = (name: 'agent' | 'controller'): string[] => [
+/** As the script ./causeway starts it, which says why with these flags. */
+export const programOf = (name: 'agent' | 'controller'): string[] => [
   process.execPath,
   '--disable-warning=ExperimentalWarning',
   ...(name === 'agent' ? ['--max-semi-space-size=8', '--v8-pool-size=1', '--preserve-symlinks'] : []),
   join(root, 'src', 'bin', `${name}.ts`),
 ];
 
-const environment = { NODE_COMPILE_CACHE: join(root, '.cache', 'compile') };
+export const environment: Readonly<Record<string, string>> = { NODE_COMPILE_CACHE: join(root, '.cache', 'compile') };
 
 export interface RunOptions {
   readonly arguments?: readonly string[];
@@ -29,7 +29,7 @@ export const agentSocket = '/run/causeway/agent.sock';
 export function startAgent(host: Host, options: RunOptions = {}): Promise<void> {
   return host.startService({
     name: 'agent',
-    argv: [...program('agent'), ...(options.arguments ?? [])],
+    argv: [...programOf('agent'), ...(options.arguments ?? [])],
     env: { ...environment, ...options.env },
     ready: { socket: options.socket ?? agentSocket },
   });
@@ -41,14 +41,14 @@ export const killAgent = (host: Host): Promise<void> => host.stopService('agent'
 
 /** Takes everything of an agent off the host, on which none runs any more. */
 export async function uninstallAgent(host: Host): Promise<void> {
-  await host.exec([...program('agent'), '--uninstall']);
+  await host.exec([...programOf('agent'), '--uninstall']);
 }
 
 /** Starts a controller on the host; the caller asks its API whether it is ready, unless a socket is given. */
 export function startController(host: Host, options: RunOptions = {}): Promise<void> {
   return host.startService({
     name: options.service ?? 'controller',
-    argv: [...program('controller'), ...(options.arguments ?? [])],
+    argv: [...programOf('controller'), ...(options.arguments ?? [])],
     env: { ...environment, ...options.env },
     ...(options.socket === undefined ? {} : { ready: { socket: options.socket } }),
   });

@@ -2,7 +2,7 @@
 // nothing but ask the agent. A compiler is needed once for each change of their source.
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { run } from './command.ts';
 
 const checkout = join(import.meta.dirname, '..');
@@ -25,15 +25,16 @@ export function buildCni(program: Program = 'causeway'): Promise<string> {
     .digest('hex');
   const path = join(cache, `${program}-${build.slice(0, 16)}`);
   if (existsSync(path)) return Promise.resolve(path);
-  const begun = building.get(path) ?? compile(programs[program], path);
+  const begun = building.get(path) ?? compile(join(sources, programs[program]), path);
   building.set(path, begun);
   return begun;
 }
 
-async function compile(source: string, path: string): Promise<string> {
-  mkdirSync(cache, { recursive: true });
+/** One file of C into a program that needs nothing. Answers its path, where it is whole from the first moment. Faults as buildCni. */
+export async function compile(source: string, path: string): Promise<string> {
+  mkdirSync(dirname(path), { recursive: true });
   const unfinished = `${path}.${process.pid}`;
-  await run(['gcc', ...flags, '-o', unfinished, join(sources, source)]);
+  await run(['gcc', ...flags, '-o', unfinished, source]);
   renameSync(unfinished, path);
   return path;
 }
