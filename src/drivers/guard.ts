@@ -189,8 +189,8 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
     fib daddr type local dnat ip to meta l4proto . th dport map @published_any4
     fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
-  }
-${hasOutside ? declareOutside.replace(/^\n/, '') + '\n' : ''}  chain forward {
+  }${hasOutside ? declareOutside : ''}
+  chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
     ct state established,related iifname != "cwu*" accept
     oifname "cwu*" ct state established,related accept

@@ -8,7 +8,7 @@ import type { Desired, OutsideSubnet, Trunk } from '#model/desired.ts';
 import { spaceOf } from '#model/block.ts';
 import { type Cidr, covers, familyOf, formatIp, type Ip } from '#model/ip.ts';
 import type { Block, Host, Pool } from '#model/resources.ts';
-import { rangesBeside } from './address-pairs.ts';
+import { isInUnderlay, rangesBeside } from './address-pairs.ts';
 import { companionPool } from './companion.ts';
 import type { Carriage } from './driver.ts';
 import { elements } from './guard.ts';
@@ -24,14 +24,17 @@ interface Placed {
   readonly pool: Pool;
 }
 
-const placedIn = (carriage: Carriage): Placed[] =>
-  ownBlocks(carriage).flatMap((block) => {
+/** Of other networks nothing is looked through: their blocks may be as many as all hosts have. */
+function placedIn(carriage: Carriage): Placed[] {
+  if (!isInUnderlay(carriage.network)) return [];
+  return ownBlocks(carriage).flatMap((block) => {
     const pool = carriage.snapshot.pools.get(block.pool);
     return block.vlan === undefined || pool === undefined ? [] : [{ carriage, block, pool }];
   });
+}
 
 /** To which the host knows the way itself, for addresses of the network and from there. */
-function besideOf(carriage: Carriage): Cidr[] {
+function knownTo(carriage: Carriage): Cidr[] {
   const companion = companionPool(carriage);
   const ranges = [...(companion === undefined ? [] : [companion.cidr]), ...rangesBeside(carriage)];
   return ranges.filter((range) => familyOf(range) === 4);
@@ -46,7 +49,7 @@ function outsideOf({ carriage, block, pool }: Placed): OutsideSubnet[] {
       subnet: pool.cidr,
       ...(pool.gateway === undefined ? {} : { gateway: pool.gateway }),
       asker: formatIp(first.first, familyOf(block.cidr)),
-      beside: besideOf(carriage),
+      beside: knownTo(carriage),
     },
   ];
 }
@@ -86,7 +89,7 @@ export function guardOutside(carriage: Carriage): Partial<Desired> {
     ...elements(
       '',
       'own4',
-      besideOf(carriage).map((range) => `${range} . ${cidr}`),
+      knownTo(carriage).map((range) => `${range} . ${cidr}`),
     ),
   ]);
   return { element };
