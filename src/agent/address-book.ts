@@ -8,8 +8,9 @@ import { refusalOf } from '#model/block.ts';
 import { mayHaveMore } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
 import type { AddressFacts, Clock, ClusterAddresses } from './address-cluster.ts';
-import { endOfRefused, heldOf, isIdle, Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
+import { endOfRefused, isIdle, Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
 import { Lender } from './address-lending.ts';
+import { Orphans } from './address-orphans.ts';
 import { Borrower, isRefusal, lenders } from './address-loans.ts';
 
 export interface AddressOptions {
@@ -58,7 +59,7 @@ export class AddressBook implements Disposable {
   readonly #prefetchFailedAt = new Map<string, number>();
   /** Background calls under way, by what they do, so that none is made twice at a time. */
   readonly #doing = new Map<string, Promise<void>>();
-  #orphans = new Map<number, number>();
+  readonly #orphans = new Orphans();
   #emptySince = new Map<string, number>();
   #snapshot: Snapshot | undefined;
   /** Blocks of the snapshot that was taken in without a failure. */
@@ -150,11 +151,13 @@ export class AddressBook implements Disposable {
     return this.#ledger.count;
   }
 
-  /** Addresses that this host could give out of its own blocks now; 0 for an unknown pool. */
+  /** Addresses that this host could give out of its own blocks now, rested or not; 0 for an unknown pool. */
   room(pool: string): { free: number; capacity: number } {
     const facts = this.#snapshot?.pools.get(pool);
     const ledger = this.#ledger.pools.get(pool);
-    return facts === undefined || ledger === undefined ? { free: 0, capacity: 0 } : this.#ledger.room(ledger, facts, this.#moment());
+    return facts === undefined || ledger === undefined
+      ? { free: 0, capacity: 0 }
+      : this.#ledger.room(ledger, facts, { ...this.#moment(), cooldownMs: 0 });
   }
 
   /**
@@ -184,7 +187,8 @@ export class AddressBook implements Disposable {
     const now = this.#clock.now();
     const alive = new Set(live);
     for (const { id, host } of this.#snapshot?.endpoints.values() ?? []) if (host === this.#host) alive.add(id);
-    this.#freeOrphans(alive, now);
+    const leaked = this.#orphans.due(this.#ledger.pools.values(), alive, { now, leakMs: this.#limits.leakMs });
+    for (const { pool, ip, sequence } of leaked) this.release(pool, ip, sequence);
     this.#ledger.expire({ now, forgetMs: this.#limits.forgetMs });
     for (const { loan, block } of this.#ledger.returns.values()) this.#returnLoan(loan, block);
     if (this.#snapshot !== undefined) this.#giveBack(this.#snapshot, now);
@@ -227,21 +231,32 @@ export class AddressBook implements Disposable {
       try {
         await this.#claim(known);
       } catch (error) {
-        known = this.#known(known.pool.id);
-        // Somebody may have freed an address, or this owner's other request may have been served, in the meantime.
-        // Ports of a cloud are few: rather an address that has not rested yet than none.
-        const rest = known.network.model === 'neutron' ? { cooldownMs: 0 } : {};
-        const late =
-          this.#had(known, owner, undefined) ?? this.#ledger.take(known.ledger, known.pool, owner, { ...this.#moment(), ...rest });
-        if (late !== undefined) return late;
-        if (!isFault(error, 'exhausted') || !known.network.choices.address.borrow) throw error;
-        return await this.#borrowAny(known, owner, error);
+        return await this.#requestElsewhere(known.pool.id, owner, error);
       }
       known = this.#known(known.pool.id);
       const had = this.#had(known, owner, undefined);
       if (had !== undefined) return had;
     }
     throw new Fault('exhausted', `No free address in ${known.pool.cidr}`);
+  }
+
+  /** What is left when this host could get no further block, for the reason `refusal`. */
+  async #requestElsewhere(id: string, owner: string, refusal: unknown): Promise<Ip> {
+    const known = this.#known(id);
+    // Somebody may have freed an address, or this owner's other request may have been served, in the meantime.
+    const late = this.#had(known, owner, undefined) ?? this.#ledger.take(known.ledger, known.pool, owner, this.#moment());
+    if (late !== undefined) return late;
+    const mayBorrow = isFault(refusal, 'exhausted') && known.network.choices.address.borrow;
+    try {
+      if (mayBorrow) return await this.#borrowAny(known, owner, refusal);
+      throw refusal;
+    } catch (error) {
+      // Many short-lived containers use up a block within the time that addresses rest: rather one too early than none.
+      const { ledger, pool } = this.#known(id);
+      const tired = this.#ledger.take(ledger, pool, owner, { ...this.#moment(), cooldownMs: 0 });
+      if (tired === undefined) throw error;
+      return tired;
+    }
   }
 
   async #requestExact(first: Known, owner: string, ip: Ip): Promise<Ip> {
@@ -420,20 +435,6 @@ export class AddressBook implements Disposable {
       await this.#cluster.returnLoan(block, loan);
       if (!this.#isClosed) this.#ledger.returned(loan);
     });
-  }
-
-  #freeOrphans(live: ReadonlySet<string>, now: number): void {
-    const orphans = new Map<number, number>();
-    for (const pool of this.#ledger.pools.values()) {
-      const held = [...pool.loose].concat([...pool.blocks.values()].flatMap(heldOf));
-      for (const [ip, { owner, endpoint, sequence }] of held) {
-        if (live.has(owner) || (endpoint !== undefined && live.has(endpoint))) continue;
-        const since = this.#orphans.get(sequence) ?? now;
-        if (now - since >= this.#limits.leakMs) this.release(pool.id, ip, sequence);
-        else orphans.set(sequence, since);
-      }
-    }
-    this.#orphans = orphans;
   }
 
   #giveBack(snapshot: Snapshot, now: number): void {
