@@ -271,6 +271,11 @@ root = "/var/lib/docker/containerd"
       nodeStatusUpdateFrequency: '1s',
       // What has not changed is not told every second as well, to whoever watches nodes.
       nodeStatusReportFrequency: '5m',
+      // The present defaults. With those of 1.20 (5, 10) a kubelet waits for its own limit most of the time in which pods start.
+      kubeAPIQPS: 50,
+      kubeAPIBurst: 100,
+      eventRecordQPS: 50,
+      eventBurst: 100,
       evictionHard: { 'memory.available': '100Mi', 'nodefs.available': '1%', 'imagefs.available': '1%' },
       imageGCHighThresholdPercent: 100,
       imageGCLowThresholdPercent: 99,
