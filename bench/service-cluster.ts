@@ -109,8 +109,18 @@ export class ServiceCluster implements Disposable {
         this.#watches.push({ path, response });
         // Changed since the listing.
         if (path === slicePath && Number(url.searchParams.get('resourceVersion')) < this.#version) response.write(this.#changed);
-      } else response.end(JSON.stringify({ ...kind, metadata: { resourceVersion: '10' }, items: this.#items.get(path) ?? [] }));
+      } else response.end(JSON.stringify({ ...kind, ...this.#page(path, url.searchParams) }));
     });
+  }
+
+  /** In pages for who asks for them, but not of version 0: that is answered from the server's cache, whole (apiserver, cacher.go). */
+  #page(path: string, query: URLSearchParams): object {
+    const items = this.#items.get(path) ?? [];
+    const from = Number(query.get('continue') ?? 0);
+    const end = query.get('resourceVersion') === '0' ? items.length : from + Number(query.get('limit') ?? items.length);
+    const rest = items.length - end;
+    const more = rest > 0 ? { continue: String(end), remainingItemCount: rest } : {};
+    return { metadata: { resourceVersion: '10', ...more }, items: items.slice(from, end) };
   }
 
   /** A node keeps the annotations and conditions that somebody writes. */

@@ -249,7 +249,7 @@ export class Reconciler {
     const wanted: readonly Item[] = desired[kind];
     const ever = this.#wantedOf(kind);
     const difference = this.#compare(kind, wanted);
-    const isLoss = difference.add.some((item) => ever.has(key(item)));
+    const isLoss = ever.size > 0 && difference.add.some((item) => ever.has(key(item)));
     if (sweep && this.#inStep.has(kind)) {
       for (const item of difference.remove) ever.delete(key(item));
       for (const item of difference.add) ever.add(key(item));

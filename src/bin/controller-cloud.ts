@@ -67,7 +67,7 @@ async function logIn(
 
 const keeping = (options: CloudOptions) => ({
   name: options.cloudName,
-  scope: { network: options.cloudNetwork, router: options.cloudRoutes },
+  scope: { network: options.cloudNetwork, router: options.cloudRoutes, mayLackRouter: true },
   intervalMs: options.cloudInterval * 1000,
 });
 

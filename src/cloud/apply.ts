@@ -35,6 +35,8 @@ export interface Scope {
   readonly network?: string | undefined;
   /** Router that is to know ways to containers, by name or id. */
   readonly router?: string | undefined;
+  /** The router may be missing for a while: networks that are carried by it have a problem then, and all else goes on. */
+  readonly mayLackRouter?: boolean;
   /** Without what exposures are reached by from outside: floating IPs, and Octavia. */
   readonly isInnerOnly?: boolean;
 }
@@ -61,7 +63,7 @@ function checkExtensions(aliases: ReadonlySet<string>): void {
  * not unique, and as Neutron's and readInstances.
  */
 export async function readState(neutron: Neutron, scope: Scope, hosts: readonly WishedPort[] = []): Promise<CloudState> {
-  const { network, router, isInnerOnly = false } = scope;
+  const { network, isInnerOnly = false } = scope;
   const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
   checkExtensions(aliases);
   const project = await neutron.project();
@@ -85,8 +87,18 @@ export async function readState(neutron: Neutron, scope: Scope, hosts: readonly 
     routers,
     floatingIps,
     ...balancing,
-    ...(router === undefined ? {} : { target: named(routers, router, 'router').id }),
+    ...targetOf(routers, scope),
   };
+}
+
+function targetOf(routers: readonly NeutronRouter[], { router, mayLackRouter = false }: Scope): Pick<CloudState, 'target' | 'noTarget'> {
+  if (router === undefined) return {};
+  try {
+    return { target: named(routers, router, 'router').id };
+  } catch (error) {
+    if (!mayLackRouter || !isFault(error)) throw error;
+    return { noTarget: error.message };
+  }
 }
 
 /** Those that carry a tag of Causeway's, whichever installation. */

@@ -246,8 +246,13 @@ test('extensions that a cloud lacks are named, but for the one that only tells o
     ({ url } = server);
     await using session = new CloudSession(cloudOf(url));
     const state = readState(new Neutron(session), {});
-    if (missing === 'quota_details') assert.deepEqual((await state).quotas, {});
-    else await assert.rejects(state, (error) => isFault(error, 'unsupported') && error.message.includes(missing));
+    if (missing === 'quota_details') {
+      assert.deepEqual((await state).quotas, {});
+      const scope = { router: 'edge' };
+      await assert.rejects(readState(new Neutron(session), scope), (error) => isFault(error, 'not-found'));
+      const { target, noTarget } = await readState(new Neutron(session), { ...scope, mayLackRouter: true });
+      assert.deepEqual([target, noTarget], [undefined, 'The cloud has no router edge that you can see; it has none']);
+    } else await assert.rejects(state, (error) => isFault(error, 'unsupported') && error.message.includes(missing));
   }
 });
 

@@ -59,6 +59,8 @@ test('why a host is not led to is told to it: no router, no port, no pair, no ad
   const [first, second] = problem({ ...after, target: undefined });
   assert.match(first ?? '', /^Network net-pods is carried by a router, and none is named/);
   assert.equal(second, first);
+  const [gone] = problem({ ...after, target: undefined, noTarget: 'The cloud has no router edge' });
+  assert.equal(gone, 'Network net-pods is carried by a router: The cloud has no router edge');
   const [, second2] = after.ports;
   assert.ok(second2 !== undefined);
   const lone = problem({ ...after, ports: [{ ...portOf(1), pairs: [] }, second2] });

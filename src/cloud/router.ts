@@ -16,6 +16,8 @@ export interface Routers {
   readonly routers: readonly NeutronRouter[];
   /** Id of the router that is to know ways to containers. */
   readonly target?: string | undefined;
+  /** Why there is none although one is named, a sentence. */
+  readonly noTarget?: string;
 }
 
 /** What a host that carries by a router has to know. */
@@ -47,7 +49,8 @@ export const mostRoutes = 30;
 const keyOf = ({ destination, nexthop }: ExtraRoute): string => `${destination} ${nexthop}`;
 
 /** Routers that carry our tag are looked at, too: what nothing wants any more goes. */
-export function planRouters(wish: Wish, { routers, target }: Routers, portOf: PortOf): RouterPlan {
+export function planRouters(wish: Wish, state: Routers, portOf: PortOf): RouterPlan {
+  const { routers, target, noTarget } = state;
   const changes = routers.flatMap((router) => {
     const change = changeOfRoutes(wish, router, target);
     return change === undefined ? [] : [{ router, change }];
@@ -58,7 +61,7 @@ export function planRouters(wish: Wish, { routers, target }: Routers, portOf: Po
   // Routes may be wished for beside another carriage, for whoever is elsewhere.
   if (byRouter.length === 0) return { changes, problems: refused === undefined ? [] : [refused], doubts };
   const known = routers.find(({ id }) => id === target);
-  const problems = problemsOf(wish, known, byRouter);
+  const problems = problemsOf(wish, known, { needs: byRouter, noTarget });
   const leads = new Set(known?.routes.map(keyOf));
   const there = wish.routes.routes.filter((route) => leads.has(keyOf(route)));
   const byHop = Map.groupBy(there, ({ nexthop }) => nexthop);
@@ -80,11 +83,15 @@ function routedHost(
   return { host, to: to.filter((range) => !port.portSecurity || isPaired(port, range)), ...(why === undefined ? {} : { problem: why }) };
 }
 
-function problemsOf({ routes }: Wish, known: NeutronRouter | undefined, needs: Wish['needs']): string[] {
-  if (known === undefined)
-    return needs.map(
-      ({ network }) => `Network ${network} is carried by a router, and none is named: use --routes, with a controller --cloud-routes`,
-    );
+function problemsOf(
+  { routes }: Wish,
+  known: NeutronRouter | undefined,
+  { needs, noTarget }: { readonly needs: Wish['needs']; readonly noTarget: string | undefined },
+): string[] {
+  if (known === undefined) {
+    const why = noTarget === undefined ? ', and none is named: use --routes, with a controller --cloud-routes' : `: ${noTarget}`;
+    return needs.map(({ network }) => `Network ${network} is carried by a router${why}`);
+  }
   const lost = (routes.lost ?? []).map(
     ({ host, destination }) => `No router leads to ${destination}: host ${host} has no address of IPv${familyOf(destination)}`,
   );

@@ -24,6 +24,7 @@ function byKey<T>(items: readonly T[], { key }: Comparison<T>): Map<string, T> {
 export function diff<T>(wanted: readonly T[], found: readonly T[], comparison: Comparison<T>): Difference<T> {
   const rest = byKey(found, comparison);
   const wishes = byKey(wanted, comparison);
+  if (rest.size === 0) return { add: [...wishes.values()], change: [], remove: [] };
   const add: T[] = [];
   const change: { wanted: T; found: T }[] = [];
   for (const [key, item] of wishes) {
