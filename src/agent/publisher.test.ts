@@ -282,6 +282,15 @@ test('a refusal of what is no longer here is forgotten', async (t) => {
   assert.equal(world.refused.size, 0);
 });
 
+test('what is refused after the agent has ended is not told', async (t) => {
+  const world = bed(t);
+  world.refusals.set(endpointOf(1).id, 'once');
+  world.put(1);
+  world.restart();
+  await settle();
+  assert.deepEqual([world.batches.length, world.refused.size], [1, 0]);
+});
+
 test('before the first whole listing nothing is deleted', async (t) => {
   const world = bed(t);
   world.put(1);

@@ -158,6 +158,7 @@ export class Publisher implements Disposable {
   /** How many were refused. */
   async #send(batch: EndpointBatch): Promise<number> {
     const { refused, revision } = await this.#options.send(batch);
+    if (this.#disposed) return 0;
     for (const { id, sequence } of batch.puts) this.#settle(id, { sequence, revision }, refused.get(id));
     for (const { id } of batch.deletes) this.#settle(id, undefined, refused.get(id));
     this.#options.refused(this.#refused);
