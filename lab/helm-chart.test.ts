@@ -23,6 +23,7 @@ const rendered: readonly (readonly [string, string])[] = [
   ['1\n{{- if .Values.no }}\n2\n{{- else }}\n3\n{{- end }}\n4', '1\n3\n4'],
   ['1\n{{- if not .Values.no -}}\n 2 {{ end }}3', '12 3'],
   ['{{ if .Values.no }}{{ if .Values.a }}1{{ else }}2{{ end }}{{ end }}3', '3'],
+  ['{{ omit .Values.map "a" "z" | toJson }}', '{"b":1}'],
   ['{{ .Values.list | toJson }} {{ .Values.map | toJson }}', '["p","q"] {"a":"\\u003c","b":1}'],
 ];
 for (const [template, output] of rendered) {

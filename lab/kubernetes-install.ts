@@ -22,6 +22,10 @@ export function manifestFor(
   return image === undefined ? content : content.replaceAll(/(?<= image: ).*/g, image);
 }
 
+/** What Helm would install in this cluster with these values. */
+export const chartFor = (cluster: Kubernetes, values: Parameters<typeof renderChart>[0]): string =>
+  renderChart({ apiServer: cluster.server, podCidrs: cluster.podCidrs, ...values }).join('\n---\n');
+
 /** Gives a node's runtime an image from a tar file. */
 export async function importImage(host: Host, path: string): Promise<void> {
   await host.exec(['ctr', '--namespace=k8s.io', 'images', 'import', path]);

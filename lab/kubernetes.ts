@@ -119,6 +119,11 @@ export class Kubernetes {
     return `https://${this.lab.controller.address}:6443`;
   }
 
+  /** Ranges of pods, one per family. */
+  get podCidrs(): string[] {
+    return this.#families.map((family) => this.#podRanges[family]);
+  }
+
   /** Control plane and `hosts`, all unless said, as nodes with agents started by hand; on return every node is ready. */
   async start(hosts: readonly Host[] = this.lab.hosts): Promise<void> {
     await this.#startControlPlane();
@@ -206,7 +211,7 @@ export class Kubernetes {
   /** Starts the node's agent, `more` at the end of its command line. */
   startAgent(host: Host, ...more: readonly string[]): Promise<void> {
     const config = this.#identities.file(`agent-${host.name}.kubeconfig`);
-    const ranges = this.#families.flatMap((family) => ['--pod-cidr', this.#podRanges[family]]);
+    const ranges = this.podCidrs.flatMap((range) => ['--pod-cidr', range]);
     // Else the agent takes the IPv4 address that the machine has as well.
     const underlay = this.#families[0] === 6 ? ['--underlay', host.address6] : [];
     const words = ['--kubernetes', config, ...ranges, ...underlay, '--host', host.name, '--log-level', 'debug'];

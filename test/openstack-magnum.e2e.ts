@@ -1,6 +1,7 @@
 // Clusters of a real Magnum: every call that Causeway makes of it, by the commands that users have. The machines of a cluster are
 // hosts of the lab (lab/magnum-machines.ts); certificates, status and health are Magnum's own, and Kubernetes is real. Then a cluster
-// whose nodes are instances behind Neutron's ports, by which the cloud allows what it needs and serves its load balancers.
+// whose nodes are instances behind Neutron's ports, with Causeway in pods: its controllers log in to the cloud by a Secret, by which the
+// cloud allows what the cluster needs and serves its load balancers.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,9 +14,9 @@ import type { Output } from '#lab/command.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, defaultImage, imageRepository } from '#lab/image.ts';
 import { Kubernetes } from '#lab/kubernetes.ts';
-import { importImage } from '#lab/kubernetes-install.ts';
+import { chartFor, controllerDeployment, importImage } from '#lab/kubernetes-install.ts';
 import { Machines } from '#lab/magnum-machines.ts';
-import { createOpenStack, type OpenStack, publicNetwork } from '#lab/openstack.ts';
+import { createOpenStack, demo, type OpenStack, publicNetwork } from '#lab/openstack.ts';
 import { CloudBed, makeSite } from '#lab/openstack-bed.ts';
 import { glance } from '#lab/openstack-glance.ts';
 import { magnum, magnumNeeds, makeImage } from '#lab/openstack-magnum.ts';
@@ -31,6 +32,7 @@ const skip = missingOf([...openstackNeeds, ...magnumNeeds, ...octaviaNeeds]);
 const folder = mkdtempSync(join(tmpdir(), 'causeway-magnum-'));
 const kubeconfig = join(folder, 'web.kubeconfig');
 const nextImage = `${imageRepository}:next`;
+const imageFile = join(folder, 'image.tar');
 let cloud: OpenStack;
 let machines: Machines | undefined;
 
@@ -38,10 +40,10 @@ before(async () => {
   if (skip !== false) return;
   cloud = await createOpenStack({ name: 'os-magnum', hypervisors: 1, machines: 3, services: [glance, magnum, octavia] }, silentProgress);
   await makeImage(cloud.operator);
-  const image = await buildImageOf(join(folder, 'image.tar'), defaultImage, silentProgress);
+  await buildImageOf(imageFile, defaultImage, silentProgress);
   machines = new Machines(cloud.lab, cloud.lab.hosts.slice(1), {
     prepare: async (host) => {
-      await importImage(host, image.path);
+      await importImage(host, imageFile);
       await host.exec(['ctr', '--namespace=k8s.io', 'images', 'tag', defaultImage, nextImage]);
     },
   });
@@ -324,7 +326,10 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
     { name: lab.name, controller: lab.controller, outside: lab.outside, hosts: [one, two].filter((host) => host !== undefined) },
     { isApart: true, families: [4, 6] },
   );
-  await cluster.start();
+  await cluster.startWithoutNetwork();
+  await Promise.all([1, 2].map((index) => importImage(node(index), imageFile)));
+  await cluster.applyText(chartFor(cluster, { controller: { replicas: 0 } }));
+  await cluster.untilReady();
   const ready = (): Promise<string> => cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=120s');
   const pods = nodeNames.map((name, index) => podOf(`web${index + 1}`, { node: name, labels: { app: 'web' }, container: askedForPage }));
   await cluster.apply(...pods);
@@ -365,12 +370,59 @@ const serviceOf = (name: string, spec: object, annotations: object = {}) => ({
   },
 });
 
-test('a controller in a cluster keeps the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
-  await cluster.startController({
-    service: 'cluster-controller',
-    arguments: ['--cloud', '--cloud-name', installation, '--cloud-interval', '5', '--cloud-all-balancers'],
-    env: cloud.environment(),
+/** As `kubectl create secret generic causeway-cloud --from-file=clouds.yaml` makes it. */
+const secretOf = (password: string): object => {
+  const auth = { auth_url: cloud.authUrl, username: demo.user, password, project_name: demo.project };
+  const clouds = { mycloud: { auth: { ...auth, user_domain_name: 'Default', project_domain_name: 'Default' }, region_name: 'RegionOne' } };
+  const metadata = { name: 'causeway-cloud', namespace: 'kube-system' };
+  return { apiVersion: 'v1', kind: 'Secret', metadata, stringData: { 'clouds.yaml': JSON.stringify({ clouds }) } };
+};
+const ours = (component: string): string[] => ['--namespace=kube-system', `--selector=app.kubernetes.io/component=${component}`];
+/** Pods of a component, each with its own id, node and restarts. */
+async function podsOf(component: string): Promise<string[]> {
+  const path = '{.metadata.name}_{.metadata.uid} {.spec.nodeName} {.status.containerStatuses[0].restartCount}';
+  const found = await cluster.kubectl('get', 'pods', ...ours(component), `--output=jsonpath={range .items[*]}${path}{"\\n"}{end}`);
+  return found.split('\n').toSorted();
+}
+/** What controllers have written, read where their runtimes keep it: nobody outside of the cloud reaches a kubelet. */
+async function logs(): Promise<string> {
+  const parts = (await podsOf('controller')).map(async (pod) => {
+    const [id, on = ''] = pod.split(' ');
+    return await cloud.lab.host(on).ask(['sh', '-c', `cat /var/log/pods/kube-system_${id}/controller/*.log; true`]);
   });
+  return (await Promise.all(parts)).join('\n');
+}
+const events = (): Promise<string> =>
+  cluster.kubectl('get', 'events', '--output=jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{"\\n"}{end}');
+
+test(
+  'controllers in pods log in by a Secret; what is wrong with it is told, and a right one is taken without a restart',
+  { skip },
+  async () => {
+    const agents = await podsOf('agent');
+    await cluster.apply(secretOf('mistyped'), serviceOf('web', {}));
+    const values = { secret: 'causeway-cloud', cloud: 'mycloud', name: installation, interval: 5, allBalancers: true };
+    await cluster.applyText(chartFor(cluster, { cloud: values }));
+    const why = /^web LoadBalancerNoAddress Keystone refuses POST \/v3\/auth\/tokens: .*\. Check user, password and project/m;
+    await until('the service to tell why it has no address', async () => why.test(await events()), unhurried);
+    assert.match(await logs(), /"msg":"The cloud cannot be made as it should be, trying again"/);
+    const advice = /"problems":\["Keystone refuses .*","Check user, password and project of the cloud in clouds\.yaml/;
+    await until('the log to tell it', async () => advice.test(await logs()), unhurried);
+    assert.doesNotMatch(await logs(), /mistyped/);
+    await cluster.kubectl('rollout', 'status', '--namespace=kube-system', controllerDeployment, '--timeout=120s');
+    const controllers = await podsOf('controller');
+    assert.deepEqual(controllers.map((pod) => pod.split(' ')[1] ?? '').toSorted(), nodeNames);
+
+    await cluster.apply(secretOf(demo.password));
+    // A kubelet looks at what has changed of a pod's Secrets when the pod itself changes, else once a minute.
+    await cluster.kubectl('annotate', 'pod', ...ours('controller'), '--overwrite', `seen=${Date.now()}`);
+    await until('an address', async () => (await addressOf('web')) || undefined, unhurried);
+    assert.deepEqual(await podsOf('controller'), controllers);
+    assert.deepEqual(await podsOf('agent'), agents, 'which have nothing to do with a cloud');
+  },
+);
+
+test('they keep the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
   await cluster.apply(
     serviceOf('web', {}),
     serviceOf('inner', {}, { 'service.beta.kubernetes.io/openstack-internal-load-balancer': 'true' }),
@@ -390,12 +442,7 @@ test('a controller in a cluster keeps the cloud so, and services get load balanc
   assert.match((await until('a page by IPv6', () => page(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
   assert.match((await until('a page for some', () => page(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
   assert.equal(await page(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
-  const events = await cluster.kubectl(
-    'get',
-    'events',
-    '--output=jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{"\\n"}{end}',
-  );
-  assert.match(events, /^odd LoadBalancerRefused loadbalancer\.openstack\.org\/proxy-protocol: OVN's load balancers/m);
+  assert.match(await events(), /^odd LoadBalancerRefused loadbalancer\.openstack\.org\/proxy-protocol: OVN's load balancers/m);
   assert.equal(await addressOf('odd'), '');
   const nodePort = Number(await field('service', 'ports', '.spec.ports[0].nodePort'));
   await until(
@@ -444,7 +491,8 @@ test('a controller in a cluster keeps the cloud so, and services get load balanc
   await until('node ports to be closed', async () => !(await namesOf('security-groups')).includes(`${installation}-node-ports`), unhurried);
   // What OVN's provider still has to say of a member makes a load balancer that has gone ACTIVE once more; the controller's next look removes it.
   await until('nothing to be left to do', async () => (await clusterCloud('plan')).steps.length === 0, unhurried);
-  await cloud.controller.stopService('cluster-controller', 'SIGTERM');
+  await cluster.kubectl('delete', '--namespace=kube-system', controllerDeployment);
+  await until('controllers to end', async () => (await podsOf('controller')).join('') === '', unhurried);
   await bed.causeway('cloud', 'destroy', '--name', installation, '--yes');
   assert.ok(!(await namesOf('security-groups')).some((name) => name.startsWith(installation)));
 });

@@ -1,6 +1,7 @@
 // The controller's part that keeps an OpenStack cloud as the networks need it; loaded only where --cloud names one.
 import type { Logger } from 'pino';
-import { findCloud } from '#cloud/clouds.ts';
+import { type Cloud, findCloud } from '#cloud/clouds.ts';
+import { withoutRequest } from '#cloud/faults.ts';
 import { Keeper } from '#cloud/keeper.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { findSubnets, occupiedOf } from '#cloud/pools.ts';
@@ -51,8 +52,9 @@ async function logIn(
   { mayWrite, closing }: { readonly mayWrite: () => boolean; readonly closing: AsyncDisposableStack },
 ): Promise<Login> {
   checkName(cloudName);
-  const cloud = await findCloud(cloudSurroundings(env), wanted === true ? undefined : wanted);
-  const session = closing.use(new CloudSession(cloud, { mayWrite }));
+  const reread = (): Promise<Cloud> => findCloud(cloudSurroundings(env), wanted === true ? undefined : wanted);
+  const cloud = await reread();
+  const session = closing.use(new CloudSession(cloud, { mayWrite, reread }));
   const cloudText = cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`;
   let project: string | undefined;
   const where = async (): Promise<string> => {
@@ -119,6 +121,11 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
   return { [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
+const reasonsOf = ({ message, hint }: { readonly message: string; readonly hint?: string }): string[] => [
+  withoutRequest(message),
+  ...(hint === undefined ? [] : [hint]),
+];
+
 /** The same for a Kubernetes cluster. `kick`: it is this one's turn now. Faults as logIn. */
 export async function keepClusterCloud(
   {
@@ -150,9 +157,10 @@ export async function keepClusterCloud(
     neutron,
     facts: () => source.wish.facts,
     isLeading,
-    // Nobody serves it: what concerns a service is in its status, the rest in the log.
+    // Nobody serves it: what concerns a service is in its status, everything else in the log.
     tell: async ({ problems, failure }) => {
-      const words = failure === undefined ? [...problems, ...refusals(source.wish.asked)] : [failure.message];
+      const words = failure === undefined ? [...problems, ...refusals(source.wish.asked)] : reasonsOf(failure);
+      if (failure !== undefined) await source.tellFailure(words);
       const text = words.join('\n');
       if (text !== told && text !== '') log.warn({ problems: words }, 'The cloud is not as the cluster needs it');
       told = text;

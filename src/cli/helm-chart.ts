@@ -37,6 +37,7 @@ const functions: Readonly<Record<string, (...values: readonly unknown[]) => unkn
   not: isEmpty,
   eq: (one, other) => one === other,
   join: (separator, list) => (Array.isArray(list) ? list.map(text).join(text(separator)) : text(list)),
+  omit: (value, ...keys) => (isContext(value) ? Object.fromEntries(Object.entries(value).filter(([key]) => !keys.includes(key))) : value),
   printf: (format, ...values) => values.reduce<string>((whole, value) => whole.replace('%s', () => text(value)), text(format)),
 };
 

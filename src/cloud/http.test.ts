@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:https';
 import { test } from 'node:test';
 import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
-import { type FaultCode, isFault } from '#model/fault.ts';
+import { Fault, type FaultCode, isFault } from '#model/fault.ts';
 import { parseCidr } from '#model/ip.ts';
 import { openAuthority } from '#controller/ca.ts';
 import { MemoryStore } from '#store/memory.ts';
@@ -149,6 +149,30 @@ test('a token that has ended is replaced in the middle of the work, once', async
   assert.deepEqual(seen, ['token-1', 'token-2']);
   await assert.rejects(new Neutron(session).list('networks'), (error) => isFault(error, 'unauthenticated'));
   assert.equal(identity.logins(), 3, 'one more try, then it is said');
+});
+
+test('what there is to log in with is read before each login', async () => {
+  let url = '';
+  const identity = keystone(() => url);
+  const passwords: string[] = [];
+  await using server = await serving((request, response, body) => {
+    if (request.url !== '/v3/auth/tokens') return json(response, 200, { ports: [] });
+    passwords.push(/"password":"(\w+)"/.exec(body)?.[1] ?? '');
+    return passwords.at(-1) === 'right' ? identity.answer(request, response, body) : json(response, 401, { error: { message: 'no' } });
+  });
+  ({ url } = server);
+  let password = 'wrong';
+  const cloud = (): Cloud => {
+    if (password === '') throw new Fault('corrupt', 'not a clouds file');
+    return cloudOf(url, { login: { type: 'password', user: { id: 'u' }, password, project: { id: 'p' } } });
+  };
+  await using session = new CloudSession(cloud(), { retries: 0, reread: async () => cloud() });
+  await assert.rejects(session.token(), (error) => isFault(error, 'unauthenticated'));
+  password = '';
+  await assert.rejects(session.token(), (error) => isFault(error, 'corrupt'));
+  password = 'right';
+  assert.deepEqual(await new Neutron(session).list('ports'), []);
+  assert.deepEqual(passwords, ['wrong', 'right']);
 });
 
 test('a token is not begun anything with when it is about to end', async () => {

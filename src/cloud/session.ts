@@ -1,4 +1,5 @@
-// A login that lasts: logs in at first use, again when the token is about to end or is refused, and knows where services are.
+// A login that lasts: logs in at first use, again when the token is about to end or is refused, and knows where services are. What it
+// logs in with may be read anew each time, so that a password or a secret can be changed beneath it.
 import { Fault, isFault } from '#model/fault.ts';
 import type { Cloud } from './clouds.ts';
 import { CloudHttp, type HttpOptions, type Question, type Reply } from './http.ts';
@@ -22,32 +23,47 @@ export interface Service {
 export interface SessionOptions extends HttpOptions {
   /** Asked before everything but reading; absent: always. */
   readonly mayWrite?: () => boolean;
+  /** Asked before each login for what there is to log in with by then; absent: what was given stays. */
+  readonly reread?: () => Promise<Cloud>;
 }
 
 export class CloudSession implements AsyncDisposable {
-  readonly cloud: Cloud;
-  readonly #http: CloudHttp;
+  #cloud: Cloud;
+  /** The last one is in use; what is on its way by an earlier one, which trusted others, goes on. */
+  readonly #clients: [CloudHttp, ...CloudHttp[]];
+  readonly #options: HttpOptions;
   readonly #now: () => number;
   readonly #mayWrite: () => boolean;
+  readonly #reread: (() => Promise<Cloud>) | undefined;
   #token: Promise<Token> | undefined;
 
-  constructor(cloud: Cloud, { mayWrite, ...options }: SessionOptions = {}, now: () => number = Date.now) {
-    this.cloud = cloud;
-    this.#http = new CloudHttp({ ca: cloud.ca, trustsAnybody: !cloud.verify, ...options });
+  constructor(cloud: Cloud, { mayWrite, reread, ...options }: SessionOptions = {}, now: () => number = Date.now) {
+    this.#cloud = cloud;
+    this.#options = options;
+    this.#clients = [this.#httpFor(cloud)];
     this.#now = now;
     this.#mayWrite = mayWrite ?? ((): boolean => true);
+    this.#reread = reread;
+  }
+
+  #httpFor({ ca, verify }: Cloud): CloudHttp {
+    return new CloudHttp({ ca, trustsAnybody: !verify, ...this.#options });
+  }
+
+  get #http(): CloudHttp {
+    return this.#clients.at(-1) ?? this.#clients[0];
   }
 
   /** Requests that were sent, retries included. */
   get calls(): number {
-    return this.#http.calls;
+    return this.#clients.reduce((sum, { calls }) => sum + calls, 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#http[Symbol.asyncDispose]();
+    await Promise.all(this.#clients.map((http) => http[Symbol.asyncDispose]()));
   }
 
-  /** The token in use. Faults as logIn. */
+  /** The token in use. Faults as logIn, and as what reads the login. */
   async token(): Promise<Token> {
     const token = await (this.#token ??= this.#logIn());
     if (token.expiresAt - this.#now() > marginMs) return token;
@@ -56,10 +72,17 @@ export class CloudSession implements AsyncDisposable {
   }
 
   #logIn(): Promise<Token> {
-    const asked = logIn(this.#http, this.cloud.authUrl, this.cloud.login);
+    const asked = this.#logInAnew();
     // One that failed is not kept.
     asked.catch(() => (this.#token = undefined));
     return asked;
+  }
+
+  async #logInAnew(): Promise<Token> {
+    const before = this.#cloud;
+    this.#cloud = (await this.#reread?.()) ?? before;
+    if (this.#cloud.ca !== before.ca || this.#cloud.verify !== before.verify) this.#clients.push(this.#httpFor(this.#cloud));
+    return logIn(this.#http, this.#cloud.authUrl, this.#cloud.login);
   }
 
   /** Faults as CloudHttp.ask and endpointOf; `stale` when it may not write any more. A token that is refused is replaced once. */
@@ -73,20 +96,21 @@ export class CloudSession implements AsyncDisposable {
     try {
       return await this.#askWith(token, service, question);
     } catch (error) {
-      if (!isFault(error, 'unauthenticated') || !this.#canRenew) throw error;
+      if (!isFault(error, 'unauthenticated')) throw error;
       // Somebody else may have logged in again meanwhile.
       if ((await this.token()) === token) this.#token = undefined;
+      if (!this.#canRenew) throw error;
       return this.#askWith(await this.token(), service, question);
     }
   }
 
-  /** A token that was given from outside cannot be had anew once it has ended. */
+  /** A token that was given from outside cannot be had anew once it has ended: somebody has to give another. */
   get #canRenew(): boolean {
-    return this.cloud.login.type !== 'token';
+    return this.#cloud.login.type !== 'token';
   }
 
   #askWith(token: Token, service: Service, { path, ...question }: ServiceQuestion): Promise<Reply> {
-    const base = this.cloud.overrides[service.type] ?? endpointOf(token.catalogue, service.type, this.cloud.place);
+    const base = this.#cloud.overrides[service.type] ?? endpointOf(token.catalogue, service.type, this.#cloud.place);
     // Some catalogues name the version, some do not; of Nova, old ones name the project behind it.
     const version = /^\/v[\d.]+/.exec(path)?.[0];
     const root = base.replace(/(\/v[\d.]+)(\/[0-9a-f]{32})?$/, (whole, said) => (said === version ? '' : whole));

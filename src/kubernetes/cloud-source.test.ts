@@ -45,7 +45,8 @@ function server(...services: readonly object[]) {
   return { written, events, client: client as unknown as KubernetesClient };
 }
 
-async function told(of: ReturnType<typeof server>, served: readonly Served[], times = 1): Promise<Record<string, Status>> {
+type Telling = (source: CloudSource) => Promise<void>;
+async function told(of: ReturnType<typeof server>, served: readonly Served[] | Telling, times = 1): Promise<Record<string, Status>> {
   const stop = new AbortController();
   let news = 0;
   const source = new CloudSource({
@@ -59,7 +60,7 @@ async function told(of: ReturnType<typeof server>, served: readonly Served[], ti
   const running = source.run(stop.signal);
   await source.whole;
   assert.ok(news > 0);
-  for (let time = 0; time < times; time++) await source.tell(served);
+  for (let time = 0; time < times; time++) await (typeof served === 'function' ? served(source) : source.tell(served));
   stop.abort();
   await running;
   return Object.fromEntries(of.written);
@@ -119,6 +120,30 @@ test('an Event tells what is worth telling, once, also where a server drops cond
     'web Normal LoadBalancerMade: It is load balancer b',
     "bad Warning LoadBalancerRefused: loadbalancer.openstack.org/default-tls-container-ref: OVN's load balancers do not speak TLS",
   ]);
+});
+
+test('while the cloud cannot be worked with, those without an address are told why, and no others are touched', async () => {
+  const status = { loadBalancer: { ingress: [{ ip: '203.0.113.7' }] }, conditions: [] };
+  const of = server(
+    serviceOf('web', {}, { class: 'dmz' }),
+    serviceOf('had', {}, {}, status),
+    serviceOf('bad', {}, { 'proxy-protocol': 'true' }),
+  );
+  const found = await told(of, (source) => source.tellFailure(['Keystone refuses the login']));
+  assert.deepEqual(brief(found['web']), [
+    `${own} False NoAddress: Keystone refuses the login. loadbalancer.openstack.org/class is not followed`,
+  ]);
+  assert.match(brief(found['bad']).join(), /Refused/);
+  assert.equal(found['had'], undefined);
+  assert.ok(
+    of.events.includes(`web Warning LoadBalancerNoAddress: Keystone refuses the login. loadbalancer.openstack.org/class is not followed`),
+  );
+
+  const later = await told(of, async (source) => {
+    await source.tellFailure(['Keystone refuses the login']);
+    await source.tell([{ id: idOf('web'), address: '203.0.113.9', balancer: 'b', problems: [] }]);
+  });
+  assert.equal(brief(later['web'])[0], '203.0.113.9');
 });
 
 test('what is no load balancer any more, and what lost its address, loses our words and the address', async () => {

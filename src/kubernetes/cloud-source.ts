@@ -96,6 +96,8 @@ export class CloudSource {
   readonly #events = new Map<string, string>();
   /** What the cloud has said last; undefined before it has said something. */
   #served: readonly Served[] | undefined;
+  /** Why the cloud could not be made as it should be when that was tried last. */
+  #failure: readonly string[] | undefined;
   #telling: Promise<void> = Promise.resolve();
   #isPending = false;
   /** Of what is known now; undefined where it has to be worked out. */
@@ -181,7 +183,7 @@ export class CloudSource {
   #changed(): void {
     this.#wish = undefined;
     this.#options.changed();
-    if (this.#served === undefined || this.#isPending) return;
+    if ((this.#served ?? this.#failure) === undefined || this.#isPending) return;
     this.#isPending = true;
     this.#telling = this.#tellSoon(this.#telling);
   }
@@ -197,6 +199,17 @@ export class CloudSource {
   /** Writes what has become of each service that asks for a load balancer, and takes our words off those that do not any more. */
   tell(served: readonly Served[]): Promise<void> {
     this.#served = served;
+    this.#failure = undefined;
+    return this.#tellNext();
+  }
+
+  /** Services that have no address are told why; of those that have one there is nothing new to tell. */
+  tellFailure(words: readonly string[]): Promise<void> {
+    this.#failure = words;
+    return this.#tellNext();
+  }
+
+  #tellNext(): Promise<void> {
     const before = this.#telling;
     this.#telling = before.then(() => this.#tellAll());
     return this.#telling;
@@ -211,11 +224,17 @@ export class CloudSource {
       const ask = asked.get(key);
       const told = read.output.status?.conditions?.some(({ type }) => type === conditionType) === true;
       if (ask === undefined && told) await this.#write(read.output, undefined, undefined);
-      const found = ask?.balancer === undefined ? undefined : byId.get(ask.balancer.id);
-      // One that has come meanwhile is told of by the next look.
-      if (ask !== undefined && (ask.balancer === undefined || found !== undefined))
-        await this.#write(read.output, found?.address, verdict(ask, found));
+      if (ask !== undefined) await this.#tellOne(read.output, ask, ask.balancer && byId.get(ask.balancer.id));
     }
+  }
+
+  async #tellOne(stored: StoredService, ask: AskedBalancer, found: Served | undefined): Promise<void> {
+    const address = found?.address;
+    const isWaiting = ask.balancer !== undefined && address === undefined && (stored.status?.loadBalancer?.ingress ?? []).length === 0;
+    if (isWaiting && this.#failure !== undefined)
+      await this.#write(stored, undefined, said(false, 'NoAddress', [...this.#failure, ...ask.notes]));
+    // One that has come meanwhile is told of by the next look.
+    else if (ask.balancer === undefined || found !== undefined) await this.#write(stored, address, verdict(ask, found));
   }
 
   async #write(stored: StoredService, address: string | undefined, told: Told | undefined): Promise<void> {
