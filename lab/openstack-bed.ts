@@ -19,6 +19,11 @@ const patience = { timeoutMs: 90_000, intervalMs: 1000 };
 /** Where the cloud has a part in it. */
 const longPatience = { timeoutMs: 120_000, intervalMs: 300 };
 
+/** Of giveIpv6(). */
+const subnet6 = 'fd00:20::/64';
+/** An instance's address there. */
+export const own6 = (index: number): string => `fd00:20::1${index}`;
+
 interface Made {
   readonly id: string;
 }
@@ -144,6 +149,29 @@ export class CloudBed implements AsyncDisposable {
     const argv = ['docker', 'exec', container, 'ping', '-c', '2', '-W', '1', address];
     const { status } = await this.cloud.controller.exec(argv, { env, anyStatus: true, netOnly: true });
     return status === 0;
+  }
+
+  /** A subnet of IPv6 on the hosts' network, on no router, and an address of it for every instance. Its id, when hosts have told of it. */
+  async giveIpv6(): Promise<string> {
+    const fields = { name: 'hosts6', network_id: this.site.network, ip_version: 6, cidr: subnet6 };
+    const { id } = await this.member.send<Made>('neutron', 'POST', '/v2.0/subnets', { subnet: fields });
+    await this.#everywhere(async (index) => {
+      const port = this.instances[index - 1]?.port;
+      const fixed = [...(port?.fixed_ips ?? []), { subnet_id: id, ip_address: own6(index) }];
+      await this.member.send('neutron', 'PUT', `/v2.0/ports/${port?.id}`, { port: { fixed_ips: fixed } });
+      await this.address6(index);
+    });
+    const isTold = async (): Promise<boolean> => {
+      const hosts = await this.json<{ underlay: { ip: string }[] }[]>('host', 'ls');
+      return hosts.every(({ underlay }) => underlay.some(({ ip }) => ip.includes(':')));
+    };
+    await until('the hosts to tell of their addresses', isTold, longPatience);
+    return id;
+  }
+
+  /** What comes by DHCP elsewhere; a link that goes down loses it. */
+  async address6(index: number): Promise<void> {
+    await this.host(index).exec(['ip', 'address', 'add', `${own6(index)}/64`, 'dev', 'eth0', 'nodad'], { netOnly: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { killAgent, startAgent, startController, stopController } from '#lab/causeway.ts';
+import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
 import { publicNetwork } from '#lab/openstack.ts';
-import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
+import { type CloudBed, makeCloudBed, own6 } from '#lab/openstack-bed.ts';
 import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { Octavia } from '#cloud/octavia.ts';
@@ -54,21 +55,25 @@ const apply = (): Promise<Applied> => bed.json<Applied>('cloud', 'apply', '--yes
 const brief = ({ scope, ports, protocol, portRange, from, because }: Opening): string =>
   `${scope} ${ports.join('+')} ${protocol} ${portRange} from ${from}, ${because}`;
 
-/** A web server in a container, which says `words`. */
-async function serve(index: number, name: string, words: string, alias: readonly string[] = []): Promise<void> {
+/** A web server in a container of `shop`, or of `network`, which says `words`. */
+async function serve(index: number, name: string, words: string, alias: readonly string[] = [], network = 'shop'): Promise<void> {
   const shell = ['sh', '-c', `mkdir /www; echo ${words} >/www/index.html; exec httpd -f -p 80 -h /www`];
-  await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', 'shop', ...alias, boxImage.name, ...shell);
+  await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', network, ...alias, boxImage.name, ...shell);
 }
 
-/** What a host of the lab outside the cloud gets from a web server. */
-async function page(from: 'outside' | 'controller', address: string, port: number): Promise<string | undefined> {
-  const argv = ['busybox', 'wget', '-T', '2', '-qO-', `http://${address}:${port}/`];
-  const output = await bed.cloud.lab.host(from).exec(argv, { anyStatus: true });
+/** What a host gets from a web server. */
+async function pageBy(host: Host, address: string, port: number): Promise<string | undefined> {
+  const url = `http://${address.includes(':') ? `[${address}]` : address}:${port}/`;
+  const output = await host.exec(['busybox', 'wget', '-T', '2', '-qO-', url], { anyStatus: true });
   return output.status === 0 ? output.stdout.trim() : undefined;
 }
+/** The same of a host of the lab outside the cloud. */
+const page = (from: 'outside' | 'controller', address: string, port: number): Promise<string | undefined> =>
+  pageBy(bed.cloud.lab.host(from), address, port);
 
-async function expose(...argv: readonly string[]): Promise<void> {
-  await until(`causeway expose ${argv.join(' ')}`, async () => (await bed.tryCauseway(['expose', 'shop', ...argv])).status === 0, patience);
+const expose = (...argv: readonly string[]): Promise<void> => exposeOf('shop', ...argv);
+async function exposeOf(...argv: readonly string[]): Promise<void> {
+  await until(`causeway expose ${argv.join(' ')}`, async () => (await bed.tryCauseway(['expose', ...argv])).status === 0, patience);
 }
 
 test(
@@ -196,29 +201,35 @@ interface Moved {
   readonly name: string;
   readonly virtualIp?: { readonly ip?: string; readonly hosts: readonly string[] };
 }
-/** Of the exposure `moving`, once the cloud has it. */
-async function virtualIp(): Promise<string> {
-  const found = (await bed.json<Moved[]>('exposure', 'ls')).find(({ name }) => name === 'moving');
+/** Of an exposure, once the cloud has it. */
+async function virtualIp(exposure = 'moving'): Promise<string> {
+  const found = (await bed.json<Moved[]>('exposure', 'ls')).find(({ name }) => name === exposure);
   return found?.virtualIp?.ip ?? '';
 }
 /** Hosts that have the address on their link. */
 async function holders(ip: string): Promise<number[]> {
   const on = async (index: number): Promise<number[]> =>
-    (await bed.host(index).exec(['ip', '-o', 'address', 'show', 'dev', 'eth0'], { netOnly: true })).stdout.includes(` ${ip}/32 `)
+    (await bed.host(index).exec(['ip', '-o', 'address', 'show', 'dev', 'eth0'], { netOnly: true })).stdout.includes(
+      ` ${ip}/${ip.includes(':') ? 128 : 32} `,
+    )
       ? [index]
       : [];
   return (await Promise.all([on(1), on(2)])).flat();
 }
-/** Milliseconds until the page of another host is had from outside. */
-async function untilMoved(address: string, to: string, what: string): Promise<string> {
+/** Milliseconds until the page of another host is had, from outside unless told. */
+async function untilMoved(address: string, to: string, what: string, asker: Host = bed.cloud.lab.outside): Promise<string> {
   const from = performance.now();
-  await until(what, async () => (await page('outside', address, 8085)) === to, { ...patience, intervalMs: 100 });
+  await until(what, async () => (await pageBy(asker, address, 8085)) === to, { ...patience, intervalMs: 100 });
   return `${what}: ${Math.round(performance.now() - from)} ms`;
 }
+interface Port {
+  readonly id: string;
+  readonly name: string;
+  readonly allowed_address_pairs: readonly { readonly ip_address: string }[];
+}
+const portsOf = (): Promise<Port[]> => bed.portsBy<Port>(`network_id=${bed.site.network}`);
 const pairsOf = async (): Promise<string[]> =>
-  (await bed.member.get<{ allowed_address_pairs: { ip_address: string }[] }[]>('neutron', '/v2.0/ports', 'ports')).flatMap(
-    ({ allowed_address_pairs: pairs }) => pairs.map((pair) => pair.ip_address),
-  );
+  (await portsOf()).flatMap(({ allowed_address_pairs: pairs }) => pairs.map((pair) => pair.ip_address));
 
 test(
   'a virtual address moves when its host or its container fails, also while no controller answers, and goes without a trace',
@@ -279,13 +290,12 @@ test(
 );
 
 /** Octavia, asked from here as the project's member. */
-async function withOctavia(work: (client: Octavia) => Promise<void>): Promise<void> {
+async function withOctavia<T>(work: (client: Octavia) => Promise<T>): Promise<T> {
   const cloud = await findCloud({ environment: bed.cloud.environment(), configFiles: [], secureFiles: [] });
   await using session = new CloudSession(cloud, { connect: wayInto(bed.cloud.controller), retries: 1 });
-  await work(new Octavia(session));
+  return await work(new Octavia(session));
 }
-const portNames = async (): Promise<string[]> =>
-  (await bed.member.get<{ name: string }[]>('neutron', '/v2.0/ports', 'ports')).map(({ name }) => name);
+const portNames = async (): Promise<string[]> => (await portsOf()).map(({ name }) => name);
 const alias = ['--network-alias', 'counter'];
 
 test(
@@ -406,3 +416,89 @@ test(
     await bed.docker(1, 'rm', '--force', 'vault');
   },
 );
+
+/** An instance beside the hosts. */
+let asker: Host;
+async function bootAsker(subnet: string): Promise<Host> {
+  const fixed = [{ subnet_id: bed.site.subnet }, { subnet_id: subnet, ip_address: own6(9) }];
+  const port = { network_id: bed.site.network, name: 'asker', security_groups: [bed.site.group], fixed_ips: fixed };
+  return (await bed.cloud.boot('asker', (await post<{ id: string }>('ports', { port })).id, 1)).host;
+}
+
+test('by IPv6 a virtual address moves as well, and what there cannot be is refused', { skip }, async (t) => {
+  const both = ['--network-alias', 'both'];
+  const words = ['', 'sixth', 'seventh'];
+  await bed.causeway('network', 'create', 'dual', '--subnet', '10.86.0.0/24', '--subnet', 'fd86::/64');
+  for (const index of [1, 2]) {
+    await bed.untilKnown(index, 'dual');
+    await serve(index, `dual${index}`, words[index] ?? '', both, 'dual');
+  }
+  const refused = async (network: string, ...more: readonly string[]): Promise<string> => {
+    const { status, stderr } = await bed.tryCauseway(['expose', network, 'both', '80', '--virtual-ip', '--ipv6', ...more]);
+    assert.notEqual(status, 0);
+    return stderr;
+  };
+  assert.match(await refused('dual', '--floating-ip'), /Neutron has no floating IPs of IPv6/);
+  assert.match(await refused('shop'), /Containers of network shop have no IPv6/);
+
+  await exposeOf('dual', 'both', '80', '--host-port', '8085', '--from', `${own6(9)}/128`, '--name', 'six', '--virtual-ip', '--ipv6');
+  const problems = async (): Promise<readonly string[]> => (await bed.json<Applied>('cloud', 'plan')).problems;
+  const lacking = await until('both hosts to be known', async () => [await problems()].find((found) => found.length === 2), patience);
+  assert.match(lacking?.[0] ?? '', /^Exposures of both of dual by IPv6: host node1 has no address of IPv6/);
+  asker = await bootAsker(await bed.giveIpv6());
+  const applied = await until(
+    'both hosts to be allowed it',
+    async () => {
+      const one = await apply();
+      return (await pairsOf()).length === 2 ? one : undefined;
+    },
+    patience,
+  );
+  assert.deepEqual(applied.problems, []);
+  const ip = await virtualIp('six');
+  assert.match(ip, /^fd00:20::/);
+  assert.deepEqual(await pairsOf(), [ip, ip]);
+  await until('the page to be had', async () => words.includes((await pageBy(asker, ip, 8085)) ?? '-'), patience);
+  assert.deepEqual((await apply()).steps, [], 'a second one has nothing to do');
+  const [opened, ...rest] = (await openings()).filter(({ because }) => because === 'exposure six');
+  assert.deepEqual([rest, opened?.addresses.includes(ip), opened?.ethertype], [[], true, 'IPv6']);
+  assert.equal(
+    brief(opened ?? assert.fail('it is not among what is open')),
+    `inside causeway-virtual-both-of-dual-by-IPv6+node1+node2 tcp 8085 from ${own6(9)}/128, exposure six`,
+  );
+
+  const [own = 1, ...more] = await holders(ip);
+  assert.deepEqual(more, [], 'one host has it');
+  const other = 3 - own;
+  // Its address is not among the sources.
+  assert.equal(await pageBy(bed.host(other), ip, 8085), undefined);
+  const moved = async (what: string, to: number): Promise<void> => t.diagnostic(await untilMoved(ip, words[to] ?? '', what, asker));
+  await bed.docker(own, 'stop', '--time', '0', `dual${own}`);
+  await moved('by IPv6, after its container was stopped the other host answers', other);
+  await bed.docker(own, 'start', `dual${own}`);
+  await moved('by IPv6, after its container was started the first host answers again', own);
+  await until('one host to have it', async () => (await holders(ip)).join() === String(own), patience);
+
+  const { controller } = bed.cloud;
+  await stopController(controller);
+  const host = bed.host(own);
+  await killAgent(host);
+  await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
+  await moved('by IPv6, after its host died, without a controller, the other host answers', other);
+  await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
+  await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+  await bed.address6(own);
+  await startAgent(host);
+  await moved('by IPv6, after its host came back the first host answers again', own);
+  await until('one host to have it', async () => (await holders(ip)).join() === String(own), patience);
+
+  await startController(controller, { arguments: ['--san', controller.address] });
+  await until('the controller to answer', () => bed.causeway('host', 'ls').catch(() => undefined), patience);
+  await bed.causeway('exposure', 'rm', '--yes', 'six');
+  await apply();
+  assert.deepEqual(await pairsOf(), []);
+  assert.ok(!(await portNames()).some((name) => name.includes('virtual')));
+  assert.ok(!(await groupNames()).some((name) => name.startsWith('causeway-exposed')));
+  await until('nobody to have it', async () => (await holders(ip)).length === 0, patience);
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `dual${index}`);
+});

@@ -38,6 +38,14 @@ describe('findUnderlay', () => {
     assert.equal(findUnderlay({ interfaces, routes, mtuOf: () => 1450, wanted: 'eth1' })[0]?.ip, '192.168.3.4');
     assert.throws(() => findUnderlay({ interfaces, routes, mtuOf: () => 1450, wanted: 'eth7' }), { code: 'invalid', field: '--underlay' });
   });
+
+  it('leaves out what Causeway has put there, also beside an address that is a host prefix itself', () => {
+    const leased = { eth0: [...interfaces.eth0.slice(2), ...['fd00::5/128', 'fd00::9/128'].map((cidr) => ({ cidr, internal: false }))] };
+    const found = (own: readonly string[]): string[] =>
+      findUnderlay({ interfaces: leased, routes, mtuOf: () => 1450, own: new Set(own.map((ip) => parseIp(ip))) }).map(({ ip }) => ip);
+    assert.deepEqual(found(['fd00::9']), ['10.213.1.5', 'fd00::5']);
+    assert.deepEqual(found([]), ['10.213.1.5', 'fd00::5', 'fd00::9']);
+  });
 });
 
 const entry = (link: string, ip: string) => ({ interface: link, ip: parseIp(ip), subnet: parseCidr('10.0.0.0/8'), mtu: 1450 });

@@ -39,9 +39,14 @@ export interface UnderlayFacts {
   readonly mtuOf: (link: string) => number | undefined;
   /** Interface name or address set by the operator; otherwise the interface of the default route, else the first one. */
   readonly wanted?: string | undefined;
+  /** Of others' links, put there by Causeway. */
+  readonly own?: ReadonlySet<Ip>;
 }
 
-/** A host prefix beside a wider one of the link: an address that moves between hosts, as those of load balancers do. */
+/**
+ * A host prefix beside a wider one of the link: an address that moves between hosts, also one that somebody else moves. It does not tell
+ * ours where the host's own address is one, too, as DHCPv6 gives it.
+ */
 const isShared = ({ interface: link, ip, subnet }: Underlay, all: readonly Underlay[]): boolean =>
   subnet === hostPrefix(ip) &&
   all.some((other) => other.interface === link && familyOf(other.ip) === familyOf(ip) && other.subnet !== hostPrefix(other.ip));
@@ -50,7 +55,7 @@ const isShared = ({ interface: link, ip, subnet }: Underlay, all: readonly Under
  * The host's underlay addresses, the preferred one first, IPv4 before IPv6; link-local ones left out. Empty when the host
  * has none. Fault `invalid` when the operator named an interface or address that is not there.
  */
-export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFacts): Underlay[] {
+export function findUnderlay({ interfaces, routes, mtuOf, wanted, own = new Set() }: UnderlayFacts): Underlay[] {
   const all = Object.entries(interfaces).flatMap(([link, addresses]) =>
     (addresses ?? []).flatMap(({ cidr, internal }) => {
       if (cidr === null || internal || isOurs(link) || /^(docker|br-|veth|cni|cbr|flannel)/.test(link)) return [];
@@ -58,7 +63,7 @@ export function findUnderlay({ interfaces, routes, mtuOf, wanted }: UnderlayFact
       return ip.startsWith('fe80:') ? [] : [{ interface: link, ip, subnet: cidrOf(ip, length), mtu: mtuOf(link) ?? 1500 }];
     }),
   );
-  const usual = all.filter((entry) => !isShared(entry, all));
+  const usual = all.filter((entry) => !own.has(entry.ip) && !isShared(entry, all));
   const [byDefault] = parseRoutes(routes)
     .filter(({ destination }) => destination === '0.0.0.0/0')
     .toSorted((a, b) => a.metric - b.metric);

@@ -102,6 +102,7 @@ export interface ExposureRequest {
   readonly floatingIp?: string;
   readonly loadBalancer?: NonNullable<Exposure['loadBalancer']>;
   readonly virtualIp?: true;
+  readonly family?: NonNullable<Exposure['family']>;
   readonly labels?: Exposure['labels'];
 }
 export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
@@ -116,6 +117,7 @@ export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
   floatingIp: optional(field.floatingIp),
   loadBalancer: optional(loadBalancer),
   virtualIp: optional(v.literal(true)),
+  family: optional(v.literal(6)),
   labels: optional(field.labels),
 } satisfies EntriesOf<ExposureRequest>);
 

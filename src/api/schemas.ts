@@ -262,6 +262,7 @@ const exposure: Schema<Exposure> = v.strictObject({
   floatingIp: optional(field.floatingIp),
   loadBalancer: optional(loadBalancer),
   virtualIp: optional(virtualIp),
+  family: optional(v.literal(6)),
 } satisfies EntriesOf<Exposure>);
 
 export const bgpSort: Schema<BgpSort> = v.picklist(['BGPConfiguration', 'BGPPeer', 'BGPFilter']);

@@ -41,7 +41,7 @@ import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Ip } from '#model/ip.ts';
+import { type Ip, parseInterface } from '#model/ip.ts';
 import type { Host, Network, Underlay } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import type { Cluster, ClusterContext } from './cluster.ts';
@@ -169,12 +169,13 @@ async function clusterOf(options: Options, context: ClusterContext): Promise<Clu
   return followFlannel(host, flannel ?? '', context);
 }
 
-const underlayOf = ({ sockets }: RealKinds, wanted: string | undefined): Underlay[] =>
+const underlayOf = ({ sockets, addr }: RealKinds, wanted: string | undefined): Underlay[] =>
   findUnderlay({
     interfaces: networkInterfaces(),
     routes: readFileSync('/proc/net/route', 'utf8'),
     mtuOf: (link) => dumpLinks(sockets.of('')).find(({ name }) => name === link)?.mtu,
     wanted,
+    own: new Set(addr.list('').map(({ address }) => parseInterface(address).ip)),
   });
 
 function foundRoutes({ sockets }: RealKinds): FoundRoute[] {

@@ -65,6 +65,10 @@ test('what commands ask of the controller', async () => {
       'expose net-aaaaaaaaaa01 box-1 443 --floating-ip --virtual-ip',
       'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"tcp","port":443,"hostPort":443,"sources":[],"floatingIp":"auto","virtualIp":true}',
     ],
+    [
+      'expose net-aaaaaaaaaa01 box-1 443 --virtual-ip --ipv6 --from 2001:db8::/32',
+      'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"tcp","port":443,"hostPort":443,"sources":["2001:db8::/32"],"virtualIp":true,"family":6}',
+    ],
     ['token rm token1', 'DELETE tokens/token1'],
     ['certificate revoke 0a1b', 'DELETE certificates/0a1b'],
   ];

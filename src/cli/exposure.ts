@@ -18,6 +18,7 @@ interface ExposeOptions {
   readonly loadBalancer?: true;
   readonly internal?: true;
   readonly virtualIp?: true;
+  readonly ipv6?: true;
   readonly name?: string;
 }
 
@@ -64,6 +65,7 @@ async function expose(session: Session, [name = '', endpoint = '', text = '']: r
     sources,
     ...inCloud(options),
     ...(options.virtualIp === undefined ? {} : { virtualIp: true }),
+    ...(options.ipv6 === undefined ? {} : { family: 6 }),
     ...(options.hostIp === undefined ? {} : { hostIp: parseIp(options.hostIp, 'host-ip') }),
   });
   const clients = sources.length === 0 ? 'everyone' : sources.join(', ');
@@ -152,6 +154,7 @@ export const exposeGroup: Group = {
         '--virtual-ip',
         'in an OpenStack cloud: by an address that one of the hosts with such a container has at a time; with --floating-ip that leads there',
       )
+      .option('--ipv6', 'with --virtual-ip or --load-balancer: by an address of IPv6, to which no floating IP leads')
       .option('--name <name>', 'name of the exposure');
     completes(command, 'networks');
     act<ExposeOptions>(
@@ -162,6 +165,7 @@ export const exposeGroup: Group = {
         'causeway expose dns resolver 53/udp',
         'causeway expose web front 443 --floating-ip auto',
         'causeway expose web front 443 --floating-ip --virtual-ip',
+        'causeway expose web front 443 --virtual-ip --ipv6',
         'causeway expose web front 80 --host-port 8080 --load-balancer --from 192.0.2.0/24',
       ),
       expose,

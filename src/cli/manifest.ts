@@ -59,7 +59,8 @@ function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
 }
 
 function exposureManifest(exposure: Exposure, networks: readonly Network[]): Extract<Manifest, { kind: 'exposure' }> {
-  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, loadBalancer, virtualIp, labels } = exposure;
+  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, loadBalancer, virtualIp, family, labels } =
+    exposure;
   return {
     kind: 'exposure',
     name,
@@ -73,6 +74,7 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
     ...(floatingIp === undefined ? {} : { floatingIp }),
     ...(loadBalancer === undefined ? {} : { loadBalancer }),
     ...(virtualIp === undefined ? {} : { virtualIp: true }),
+    ...(family === undefined ? {} : { family }),
     ...labelsOf(labels),
   };
 }
@@ -197,7 +199,7 @@ async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract
     return 'created';
   }
   if (differing({ sources: [], ...wanted }, { sources: [], ...found.document }).length === 0) return 'unchanged';
-  const { hostIp: _, floatingIp: __, loadBalancer: ___, virtualIp = { hosts: [] }, ...rest } = found.exposure;
+  const { hostIp: _, floatingIp: __, loadBalancer: ___, family: ____, virtualIp = { hosts: [] }, ...rest } = found.exposure;
   const { virtualIp: isVirtual, ...plain } = wanted;
   const next = { ...rest, sources: [], ...plain, name: rest.name, network: rest.network };
   await client.replace('exposures', isVirtual === undefined ? next : { ...next, virtualIp });

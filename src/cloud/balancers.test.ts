@@ -9,7 +9,8 @@ import { isFloatingStep, madeDescription } from './floating.ts';
 import type { ListenerRequest, LoadBalancerRequest } from './octavia.ts';
 import { type CloudState, planCloud, type Step } from './plan.ts';
 import { floatingOf, portOf, routerOf, stateOf } from './plan.fixture.ts';
-import { emptyWish, keyOfRule, type Wish, wishOf } from './wish.ts';
+import { keyOfRule } from './rules.ts';
+import { emptyWish, type Wish, wishOf } from './wish.ts';
 
 const boxes = [1, 2].map((index) => ({ ...makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]), names: ['front'] }));
 const exposure = (changes: Partial<Exposure> = {}): Exposure => ({

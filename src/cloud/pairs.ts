@@ -29,8 +29,9 @@ export const eachTag = (name: string, range: Cidr): string => `${tagOf(name)}.ea
 /** Whether the tag is one of this installation's. */
 export const isTag = (name: string, tag: string): boolean =>
   tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`) || tag.startsWith(`${tagOf(name)}.each.`);
+const isSingle = (range: Cidr): boolean => cidrLength(range) === bitsOf(familyOf(range));
 /** Of a single address Neutron keeps no length, and finds a port with that address as the one that the pair is for. */
-export const pairText = (range: Cidr): string => (range.endsWith('/32') ? cidrBase(range) : range);
+export const pairText = (range: Cidr): string => (isSingle(range) ? cidrBase(range) : range);
 export const pairsOf = ({ pairs, blocks }: Pick<WishedPort, 'pairs' | 'blocks'>): Cidr[] => [
   ...pairs,
   ...blocks.flatMap(({ addresses }) => addresses.map(hostPrefix)),

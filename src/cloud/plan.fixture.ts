@@ -140,7 +140,10 @@ function performVirtual({ name }: Wish, state: CloudState, step: VirtualStep): C
   const { wished, network, subnet } = step;
   const count = state.ports.length;
   const fields = { id: `virtual-${count}`, networkId: network, owner: virtualOwner, device: virtualDevice(name, wished), groups: [] };
-  return { ...state, ports: [...state.ports, { ...portOf(9), ...fields, addresses: [{ ip: `10.213.9.${count}`, subnetId: subnet }] }] };
+  const own = { ip: wished.family === 4 ? `10.213.9.${count}` : `fd00:213::9:${count}`, subnetId: subnet };
+  // What Neutron adds of a subnet that gives addresses by SLAAC.
+  const addresses = [{ ip: 'fd00:51aa::9', subnetId: 'slaac' }, own];
+  return { ...state, ports: [...state.ports, { ...portOf(9), ...fields, addresses }] };
 }
 
 function performFloating(wish: Wish, state: CloudState, step: FloatingStep): CloudState {

@@ -21,9 +21,10 @@ import { eachTag, fitted, isPlain, isTag, pairsOf, pairsOfTags, pairText, rangeT
 import { isPooled, poolSteps, type PooledStep } from './pools.ts';
 import { forecastOf, type PortForecast, quotasOf, type QuotaUse } from './quotas.ts';
 import { planRouters, type PortOf, type RouteChange, type RoutedHost, type Routers } from './router.ts';
+import { keyOfRule } from './rules.ts';
 import { carriedOnly, isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
 import { isForNeed } from './ways.ts';
-import { keyOfRule, type Need, type Wish, type WishedGroup, type WishedPort, type WishedRule } from './wish.ts';
+import type { Need, Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
 
 /** What of a cloud matters here. */
 export interface CloudState extends Routers {

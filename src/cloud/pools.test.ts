@@ -7,7 +7,8 @@ import type { NeutronPort } from './neutron-schemas.ts';
 import { planCloud } from './plan.ts';
 import { bodyOfPooled, chooseVlan } from './pools.ts';
 import { perform, portOf, stateOf } from './plan.fixture.ts';
-import { type CloudFacts, emptyWish, keyOfRule, type Wish, wishOf } from './wish.ts';
+import { keyOfRule } from './rules.ts';
+import { type CloudFacts, emptyWish, type Wish, wishOf } from './wish.ts';
 
 const network = { ...makeNetwork('ports', { model: 'neutron' }), neutron: { network: 'net', subnet: 'subnet' } };
 const pool = { ...makePool('ports', parseCidr('10.213.0.0/16'), 30), range: parseCidr('10.213.128.0/17') };

@@ -79,10 +79,14 @@ test('a forwarded port is open as far as its port lets it in', () => {
   ]);
 });
 
+/** The router's. */
+const interfaceOf = (subnetId: string) =>
+  portOf(9, { owner: 'network:router_interface', device: 'router', groups: [], addresses: [{ ip: 'fd00::1', subnetId }] });
+
 test('IPv6 behind a router with a way out, and ports on external networks, are outside; ports of the cloud itself do not count', () => {
   const six = portOf(3, { addresses: [{ ip: 'fd00::3', subnetId: 'six' }] });
   const onPublic = portOf(4, { networkId: 'public' });
-  const ports = [six, onPublic, portOf(9, { owner: 'network:router_interface', device: 'router', groups: [] })];
+  const ports = [six, onPublic, interfaceOf('six')];
   const groups = [groupOf('theirs', [ruleOf('a', { remotePrefix: undefined }), ruleOf('b', { ethertype: 'IPv6', remotePrefix: '::/0' })])];
   const networks = [...stateOf().networks, { id: 'public', name: 'public', projectId: '', mtu: 1500, isExternal: true, subnets: [] }];
   const routers = [routerOf({ externalNetwork: 'public' })];
@@ -91,6 +95,8 @@ test('IPv6 behind a router with a way out, and ports on external networks, are o
     'outside node-4 at 10.213.0.4: tcp 22 from everybody, security group theirs',
   ]);
   assert.equal(reach({ ports, groups, networks, routers: [] })[1]?.scope, 'inside');
+  const beside = reach({ ports: [six, onPublic, interfaceOf('subnet')], groups, networks, routers });
+  assert.equal(beside.find(({ ports: names }) => names.includes('node-3'))?.scope, 'inside', 'no router is on its subnet');
 });
 
 test('a range of addresses that Neutron keeps elsewhere is not everybody', () => {

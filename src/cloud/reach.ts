@@ -49,7 +49,7 @@ export function openingsTo(state: ReachState): Opening[] {
   // What a load balancer takes is decided by itself, not by the groups of its port.
   const vips = new Set(state.balancers.map(({ balancer }) => balancer.portId));
   const own = state.ports.filter(({ id, owner }) => !isOfCloud(owner) && !vips.has(id)).map((port) => asItsHosts(port, state));
-  const single = [...own.flatMap((port) => openingsOf(port, state)), ...balanced(state)];
+  const single = [...own.flatMap((port) => distinct(openingsOf(port, state))), ...balanced(state)];
   const together = Map.groupBy(single, ({ ports: _ports, addresses: _addresses, ...rest }) => JSON.stringify(rest));
   return [...together.values()]
     .flatMap((alike) => {
@@ -65,6 +65,9 @@ export function openingsTo(state: ReachState): Opening[] {
     })
     .toSorted((a, b) => rank(a) - rank(b));
 }
+
+/** Several groups of a port may let in the same. */
+const distinct = (openings: readonly Opening[]): Opening[] => [...new Map(openings.map((one) => [JSON.stringify(one), one])).values()];
 
 /** What an address that moves between hosts takes is decided by the groups of the host that has it. */
 function asItsHosts(port: NeutronPort, { ports }: ReachState): NeutronPort {
@@ -133,7 +136,11 @@ function addressesOf(port: NeutronPort, { floatingIps }: ReachState, ethertype: 
 function scopeOf(port: NeutronPort, { networks, ports, routers }: ReachState, ethertype: Opening['ethertype']): Scope {
   if (networks.some(({ id, isExternal }) => id === port.networkId && isExternal)) return 'outside';
   if (ethertype === 'IPv4') return 'inside';
-  const leading = ports.filter(({ owner, networkId }) => owner.startsWith('network:router_interface') && networkId === port.networkId);
+  // A network may have subnets that no router is on.
+  const subnets = new Set(port.addresses.filter(({ ip }) => familyOf(parseIp(ip)) === 6).map(({ subnetId }) => subnetId));
+  const leading = ports.filter(
+    ({ owner, addresses }) => owner.startsWith('network:router_interface') && addresses.some(({ subnetId }) => subnets.has(subnetId)),
+  );
   const isRouted = leading.some(({ device }) => routers.some(({ id, externalNetwork }) => id === device && externalNetwork !== undefined));
   return isRouted ? 'outside' : 'inside';
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { type Cidr, parseCidr, parseIp } from '#model/ip.ts';
-import type { Exposure } from '#model/resources.ts';
+import type { Exposure, Host } from '#model/resources.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
 import { perform, portOf, routerOf, stateOf } from './plan.fixture.ts';
@@ -27,9 +27,8 @@ const exposure = (id: string, changes: Partial<Exposure> = {}): Exposure => ({
 });
 
 /** A container with the alias on each of those hosts, of six. */
-function wished(exposures: readonly Exposure[], on: readonly number[]): Wish {
+function wished(exposures: readonly Exposure[], on: readonly number[], hosts = [1, 2, 3, 4, 5, 6].map((index) => makeHost(index))): Wish {
   const endpoints = on.map((index) => ({ ...makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]), names: ['web'] }));
-  const hosts = [1, 2, 3, 4, 5, 6].map((index) => makeHost(index));
   return wishOf({ hosts, networks: [makeNetwork('over')], pools: [], blocks: [], endpoints, exposures }, 'cw');
 }
 
@@ -170,9 +169,84 @@ test('a port with ten pairs has no room for it, which is said; one without port 
 
 test('what is open by it is what the groups of its hosts admit', () => {
   const { state } = settle(
-    wished([exposure('a', { floatingIp: 'auto', sources: [parseCidr('192.0.2.0/24')] satisfies Cidr[] })], [1]),
+    wished([exposure('a', { floatingIp: 'auto', sources: [parseCidr('192.0.2.0/24')] satisfies Cidr[] })], [1, 2]),
     open(),
   );
   const own = openingsTo({ ...state, balancers: [] }).find(({ scope, because }) => scope === 'outside' && because === 'exposure a');
-  assert.deepEqual([own?.portRange, own?.from, own?.isOurs], ['8080', '192.0.2.0/24', true]);
+  assert.deepEqual([own?.portRange, own?.from, own?.isOurs, own?.ports.length], ['8080', '192.0.2.0/24', true, 1]);
+});
+
+/** Hosts of both families, of which those have IPv6. */
+const dual = (having: readonly number[], preferred: 4 | 6 = 4): Host[] =>
+  [1, 2, 3, 4, 5, 6].map((index): Host => {
+    const host = makeHost(index);
+    const six = host.underlay.map((one) => ({ ...one, ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64') }));
+    const all = [...host.underlay, ...six];
+    return having.includes(index) ? { ...host, underlay: preferred === 4 ? all : six } : host;
+  });
+const openDual = (having: readonly number[], changes: (port: NeutronPort, index: number) => NeutronPort = (port) => port): CloudState => {
+  const state = open();
+  const ports = state.ports.map((port, at) => {
+    const index = at + 1;
+    const own = [...port.addresses, { ip: `fd00:213::${index}`, subnetId: 'subnet6' }];
+    return changes(having.includes(index) && index < 7 ? { ...port, addresses: own } : port, index);
+  });
+  return { ...state, ports };
+};
+const six = (id: string, changes: Partial<Exposure> = {}): Exposure => exposure(id, { family: 6, ...changes });
+
+test("by IPv6 it is an address of the hosts' subnet of IPv6, a pair without a length, and its rule is of IPv6", () => {
+  const both = [exposure('b', { hostPort: 8081 }), six('a')];
+  const settled = settle(wished(both, [1, 3], dual([1, 3])), openDual([1, 3]));
+  const ip = address(settled);
+  assert.match(ip, /^fd00:213::9:/);
+  const four = settled.plan.placed.find(({ exposure: id }) => id === 'b')?.ip ?? '';
+  assert.deepEqual(
+    pairs(settled.state).toSorted(),
+    ['port-1', 'port-3'].flatMap((port) => [`${port} ${four}`, `${port} ${ip}`]).toSorted(),
+  );
+  const made = settled.state.ports.filter(({ owner }) => owner === 'causeway:virtual');
+  assert.deepEqual(
+    made.map(({ addresses }) => addresses.at(-1)?.subnetId),
+    ['subnet', 'subnet6'],
+  );
+  const rulesOf = settled.state.groups.find(({ name }) => name === 'cw-exposed-host-1')?.rules ?? [];
+  assert.deepEqual(rulesOf.map(({ ethertype, portMin }) => `${ethertype} ${portMin}`).toSorted(), ['IPv4 8081', 'IPv6 8080']);
+  assert.deepEqual(settled.plan.problems, []);
+  const { state } = settle(emptyWish('cw'), settled.state);
+  assert.deepEqual([pairs(state), state.ports.length], [[], 7]);
+});
+
+test('hosts that have no address of the family, or that their port has not, or on another network, are named and left out', () => {
+  const none = settle(wished([six('a')], [1, 2], dual([])), openDual([]));
+  assert.deepEqual([none.plan.placed, pairs(none.state)], [[], []]);
+  assert.match(
+    none.plan.problems.join('\n'),
+    /^Exposures of web of net-over by IPv6: host host-1 has no address of IPv6: give its port one/,
+  );
+  assert.equal(none.plan.problems.length, 2);
+  const foreign = openDual([1, 2], (port, index) => (index === 2 ? { ...port, networkId: 'else' } : port));
+  const two = settle(wished([six('a')], [1, 2, 3], dual([1, 2, 3])), foreign);
+  assert.deepEqual(two.plan.placed[0]?.hosts, ['host-1']);
+  assert.deepEqual(two.plan.problems, [
+    'Exposures of web of net-over by IPv6: host host-3 has the address fd00:213::3, and its port port-3 has not (10.213.0.3), so nothing is known of its subnet',
+    'Exposures of web of net-over by IPv6: host host-2 is on another network of the cloud than host host-1, and cannot have its addresses',
+  ]);
+});
+
+/** Rules by which hosts talk of it. */
+const talk = (preferred: 4 | 6): string[] =>
+  wished([six('a')], [1, 2], dual([1, 2, 3, 4, 5, 6], preferred))
+    .groups.flatMap((group) => group.rules)
+    .filter(({ port }) => port === 7482)
+    .map(({ ethertype, direction }) => `${ethertype} ${direction}`);
+
+test('hosts settle it by the family of the address that they prefer', () => {
+  assert.deepEqual(
+    [talk(4), talk(6)],
+    [
+      ['IPv4 ingress', 'IPv4 egress'],
+      ['IPv6 ingress', 'IPv6 egress'],
+    ],
+  );
 });

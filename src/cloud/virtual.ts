@@ -2,7 +2,7 @@
 // nobody else gets its address, and that address a pair of the port of every host that may have it. ML2/OVN finds the port whose
 // address is a pair of others' and makes it one of type `virtual`, which goes to whoever tells the wire that it has the address
 // (ovn-nb(5), options of virtual ports). Exposures of one endpoint share one. Pure.
-import { hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { fitted } from './pairs.ts';
 import { deviceOf } from './pools.ts';
@@ -85,16 +85,15 @@ export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): 
   const problems: string[] = [];
   for (const wished of all) {
     const port = ours.find(({ device }) => device === virtualDevice(name, wished));
-    const ip = port?.addresses[0]?.ip;
+    const ip = port === undefined ? undefined : addressOf(port, wished, planning);
     const { hosts, troubles } = hostsOf(wished, { ip, pairs, planning });
     problems.push(...troubles.map((trouble) => `Exposures of ${wished.what}: ${trouble}`));
     const [first] = hosts;
     if (first === undefined) continue;
     for (const { host } of hosts) carried.set(host, (carried.get(host) ?? new Set()).add(wished.key));
     if (port === undefined || ip === undefined) {
-      const { networkId: network, addresses } = first.port;
-      const subnet = addresses.find((one) => one.ip === first.address)?.subnetId ?? '';
-      made.push({ type: 'make-virtual-port', wished, network, subnet, isFloating: wished.floating.length > 0 });
+      const subnet = subnetOf(first.port, first.address) ?? '';
+      made.push({ type: 'make-virtual-port', wished, network: first.port.networkId, subnet, isFloating: wished.floating.length > 0 });
       continue;
     }
     kept.add(port);
@@ -121,6 +120,20 @@ export function carriedOnly(wish: Wish, { carried }: VirtualPlan): Wish {
   return { ...wish, groups, ports: wish.ports.map((port) => ({ ...port, groups: port.groups.filter((name) => names.has(name)) })) };
 }
 
+/** Neutron gives a port also addresses that nobody has asked for, of subnets of IPv6 that give them by SLAAC. */
+function addressOf({ addresses }: NeutronPort, { hosts, family }: WishedVirtual, { portOf }: Planning): string | undefined {
+  const subnets = new Set(
+    hosts.map(({ host, address }) => {
+      const port = portOf(host);
+      return typeof port === 'string' ? undefined : subnetOf(port, address);
+    }),
+  );
+  const own = addresses.filter(({ ip }) => familyOf(parseIp(ip)) === family).toSorted((a, b) => (a.ip < b.ip ? -1 : 1));
+  return (own.find(({ subnetId }) => subnets.has(subnetId)) ?? own[0])?.ip;
+}
+
+const subnetOf = ({ addresses }: NeutronPort, address: string): string | undefined => addresses.find(({ ip }) => ip === address)?.subnetId;
+
 interface Carrier {
   readonly id: string;
   readonly host: string;
@@ -137,24 +150,36 @@ interface Choosing {
 }
 
 /** Those that have it already come first, so that it is not taken from them for others. */
-function hostsOf({ hosts }: WishedVirtual, choosing: Choosing): { hosts: readonly Carrier[]; troubles: readonly string[] } {
+function hostsOf(wished: WishedVirtual, choosing: Choosing): { hosts: readonly Carrier[]; troubles: readonly string[] } {
   const { ip, planning } = choosing;
-  const troubles = hosts.length === 0 ? ['their container is on no host'] : [];
+  const { hosts, without, family } = wished;
+  const troubles = without.map((host) => `host ${host} has no address of IPv${family}: give its port one, and its interface the same`);
+  if (hosts.length + without.length === 0) troubles.push('their container is on no host');
   const able = hosts.flatMap(({ id, host, address }): Carrier[] => {
     const port = planning.portOf(host);
-    const trouble = typeof port === 'string' ? port : roomTrouble(host, port, choosing);
+    const trouble = typeof port === 'string' ? port : (placeTrouble(host, address, port) ?? roomTrouble(host, port, choosing));
     if (trouble !== undefined) troubles.push(trouble);
     return typeof port === 'string' || trouble !== undefined ? [] : [{ id, host, address, port }];
   });
   const has = ({ port }: Carrier): boolean => port.pairs.some((pair) => pair.ip_address === ip);
   const sorted = able.toSorted((a, b) => Number(has(b)) - Number(has(a)));
-  const network = sorted[0]?.port.networkId;
-  return { hosts: sorted.filter(({ port }) => port.networkId === network).slice(0, mostHosts), troubles };
+  const [first] = sorted;
+  const beside = sorted.filter(({ port }) => port.networkId === first?.port.networkId);
+  for (const { host } of sorted.filter((one) => !beside.includes(one)))
+    troubles.push(`host ${host} is on another network of the cloud than host ${first?.host}, and cannot have its addresses`);
+  return { hosts: beside.slice(0, mostHosts), troubles };
 }
 
-const pairOf = (text: string, { networkId: network, addresses }: NeutronPort): WishedBlock => {
+/** The address that moves is of the same subnet. */
+function placeTrouble(host: string, address: string, { id, addresses }: NeutronPort): string | undefined {
+  if (addresses.some(({ ip }) => ip === address)) return undefined;
+  const own = addresses.map(({ ip }) => ip).join(', ') || 'none';
+  return `host ${host} has the address ${address}, and its port ${id} has not (${own}), so nothing is known of its subnet`;
+}
+
+const pairOf = (text: string, port: NeutronPort): WishedBlock => {
   const ip = parseIp(text);
-  return { cidr: hostPrefix(ip), place: { network, subnet: addresses[0]?.subnetId ?? '' }, addresses: [ip] };
+  return { cidr: hostPrefix(ip), place: { network: port.networkId, subnet: subnetOf(port, text) ?? '' }, addresses: [ip] };
 };
 
 /** It counts as one, also before the cloud has chosen it. */

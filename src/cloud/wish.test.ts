@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure, Host, Network } from '#model/resources.ts';
-import { type CloudFacts, keyOfRule, wishOf } from './wish.ts';
+import { keyOfRule } from './rules.ts';
+import { type CloudFacts, wishOf } from './wish.ts';
 
 const hostsOf = (count: number): Host[] => Array.from({ length: count }, (_, index) => makeHost(index + 1));
 const factsOf = (networks: readonly Network[], more: Partial<CloudFacts> = {}): CloudFacts => ({

@@ -7,9 +7,10 @@ import { isOutside } from '#drivers/trunks.ts';
 import { Fault } from '#model/fault.ts';
 import { type MonitorWish, type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
-import { virtualPort } from '#model/numbers.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
+import { balancersOf, floatingOf, nodePortRules, openingsOf, talkOf, virtualOf } from './exposed.ts';
 import { addressesOf } from './pools.ts';
+import { directions, ethertypes, fewest } from './rules.ts';
 import { pairsFor, rangesOf, routesOf, type WishedRoutes } from './ways.ts';
 
 export interface CloudFacts {
@@ -131,12 +132,15 @@ export interface WishedVirtual {
   readonly key: string;
   /** For people. */
   readonly what: string;
+  readonly family: Family;
   /** Ids of exposures. */
   readonly exposures: readonly string[];
   /** Of those that a floating IP is to lead to, which have no hosts here. */
   readonly floating: readonly WishedFloatingIp[];
   /** Where a container is that has the name, with their ids. */
   readonly hosts: readonly { readonly id: string; readonly host: string; readonly address: string }[];
+  /** Names of such hosts that have no address of the family. */
+  readonly without: readonly string[];
 }
 
 export interface Wish {
@@ -151,10 +155,7 @@ export interface Wish {
   readonly routes: WishedRoutes;
 }
 
-const ethertypes = { 4: 'IPv4', 6: 'IPv6' } as const;
 const protocolNames: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 50: 'ESP', 58: 'ICMPv6', 132: 'SCTP' };
-const numbers = { tcp: 6, udp: 17, sctp: 132 } as const;
-const directions = ['ingress', 'egress'] as const;
 
 /** Label of a host that says which instance it is. */
 export const instanceLabel = 'causeway.dev/instance';
@@ -194,7 +195,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const families = new Set(hosts.flatMap(({ underlay }) => underlay.map(({ ip }) => familyOf(ip))));
   const needs = networks.flatMap((network) => needsOf(network, facts, families));
   const virtual = virtualOf(facts);
-  const needed = fewest([...needs.flatMap(({ rules }) => rules), ...talkOf(virtual)]);
+  const needed = fewest([...needs.flatMap(({ rules }) => rules), ...talkOf(virtual, hosts)]);
   if (hosts.length === 0) return emptyWish(name);
   const ranges = rangesOf(needs.filter(({ isInCloud }) => isInCloud !== true));
   const pairs = pairsFor(needs, facts);
@@ -336,152 +337,4 @@ function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlyS
     rules,
     pairs: ranges,
   };
-}
-
-/** Several where containers share an alias; in an order that stays. */
-function hostsOf({ network, endpoint }: Exposure, { endpoints, hosts }: CloudFacts): Host[] {
-  const names = (one: Endpoint): boolean => one.name === endpoint || one.names.includes(endpoint);
-  const ids = new Set(endpoints.filter((one) => one.network === network && names(one)).map(({ host }) => host));
-  return hosts.filter(({ id }) => ids.has(id)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
-}
-
-const floatingOf = (facts: CloudFacts): WishedFloatingIp[] =>
-  facts.exposures.flatMap((exposure) => {
-    const { id, name, floatingIp: wanted, loadBalancer, virtualIp } = exposure;
-    return wanted === undefined || loadBalancer !== undefined || virtualIp !== undefined
-      ? []
-      : [{ id, kind: 'Exposure', name, wanted, hosts: targetsOf(exposure, facts) }];
-  });
-
-const keyOfVirtual = ({ network, endpoint }: Exposure): string => `${network}.${endpoint}`;
-
-function virtualOf(facts: CloudFacts): WishedVirtual[] {
-  const wanted = facts.exposures.filter(({ virtualIp, loadBalancer }) => virtualIp !== undefined && loadBalancer === undefined);
-  const together = Map.groupBy(wanted, keyOfVirtual);
-  return [...together.keys()].toSorted().flatMap((key): WishedVirtual[] => {
-    const exposures = together.get(key) ?? [];
-    const [first] = exposures;
-    if (first === undefined) return [];
-    const network = facts.networks.find(({ id }) => id === first.network)?.name ?? first.network;
-    return [
-      {
-        key,
-        what: `${first.endpoint} of ${network}`,
-        exposures: exposures.map(({ id }) => id).toSorted(),
-        floating: exposures.flatMap(({ id, name, floatingIp }) =>
-          floatingIp === undefined ? [] : [{ id, kind: 'Exposure' as const, name, wanted: floatingIp, hosts: [] }],
-        ),
-        hosts: targetsOf(first, facts),
-      },
-    ];
-  });
-}
-
-/** By which hosts settle among themselves who has an address. */
-const talkOf = (virtual: readonly WishedVirtual[]): WishedRule[] =>
-  virtual.length === 0
-    ? []
-    : directions.map((direction): WishedRule => {
-        const why = 'which host has a virtual address';
-        return { direction, ethertype: 'IPv4', protocol: 17, port: virtualPort, remote: 'hosts', why };
-      });
-
-const balancersOf = (facts: CloudFacts): WishedBalancer[] => [
-  ...facts.exposures.flatMap((exposure) => {
-    const { id, name, protocol, port, hostPort, loadBalancer, floatingIp = 'auto' } = exposure;
-    if (loadBalancer === undefined) return [];
-    const hosts = targetsOf(exposure, facts);
-    const monitor = exposure.sources.length === 0 && protocol !== 'sctp' ? { monitor: {} } : {};
-    const floating = loadBalancer === 'public' ? { floating: { wanted: floatingIp } } : {};
-    return [{ id, kind: 'Exposure' as const, name, listeners: [{ protocol, port, hostPort, ...monitor }], hosts, ...floating }];
-  }),
-  ...(facts.services ?? []).map((service) => balancerOfService(service, facts.hosts)),
-];
-
-function balancerOfService(
-  { id, service, family, ports, sources, floating, place, monitor, hosts: leading }: ServiceBalancer,
-  all: readonly Host[],
-) {
-  const isProbed = monitor !== undefined && sources.length === 0;
-  const listeners = ports.map(({ protocol, port, nodePort }): WishedListener => ({
-    protocol,
-    port,
-    hostPort: nodePort,
-    ...(isProbed && protocol !== 'sctp' ? { monitor } : {}),
-  }));
-  const hosts = withAddresses(
-    all.filter((host) => leading === undefined || leading.includes(host.id)),
-    family,
-  );
-  return { id, kind: 'Service' as const, name: service, listeners, place, hosts, ...(floating === undefined ? {} : { floating }) };
-}
-
-const targetsOf = (exposure: Exposure, facts: CloudFacts): WishedVirtual['hosts'] => withAddresses(hostsOf(exposure, facts));
-
-const withAddresses = (hosts: readonly Host[], family: Family = 4): WishedVirtual['hosts'] =>
-  hosts.flatMap(({ id, name: host, underlay }) => {
-    const address = underlay.find(({ ip }) => familyOf(ip) === family)?.ip;
-    return address === undefined ? [] : [{ id, host, address }];
-  });
-
-const nodePortRule = ({ service, protocol, port }: Omit<NodePort, 'sources'>, family: Family, remote?: Cidr): WishedRule => ({
-  direction: 'ingress',
-  ethertype: ethertypes[family],
-  protocol: numbers[protocol],
-  port,
-  remote,
-  why: `service ${service}`,
-});
-
-/** Of every host alike, so their number is that of ports and not of hosts. */
-function nodePortRules({ nodePorts = [], services = [] }: CloudFacts): WishedRule[] {
-  const opened = nodePorts.flatMap((one) => one.sources.map((source) => nodePortRule(one, familyOf(source), source)));
-  const balanced = services.flatMap(({ service, family = 4, ports, sources }) =>
-    ports.flatMap(({ protocol, nodePort: port }) =>
-      sources.length > 0
-        ? sources.map((source) => nodePortRule({ service, protocol, port }, familyOf(source), source))
-        : [nodePortRule({ service, protocol, port }, family)],
-    ),
-  );
-  return fewest([...opened, ...balanced]);
-}
-
-/** Of several with one meaning the last counts: one that is not for an address that moves. */
-function openingsOf(facts: CloudFacts): { host: string; rule: WishedRule }[] {
-  const all = facts.exposures.flatMap((exposure) => hostsOf(exposure, facts).flatMap((host) => openingsOn(host, exposure)));
-  return all.toSorted((a, b) => Number(a.rule.virtual === undefined) - Number(b.rule.virtual === undefined));
-}
-
-function openingsOn(host: Host, exposure: Exposure): { host: string; rule: WishedRule }[] {
-  const why = `exposure ${exposure.name}`;
-  const rule = (family: Family, remote: Cidr | undefined): WishedRule => ({
-    direction: 'ingress',
-    ethertype: ethertypes[family],
-    protocol: numbers[exposure.protocol],
-    port: exposure.hostPort,
-    remote,
-    why,
-    ...(exposure.virtualIp === undefined || exposure.loadBalancer !== undefined ? {} : { virtual: keyOfVirtual(exposure) }),
-  });
-  const families = new Set(host.underlay.map(({ ip }) => familyOf(ip)));
-  const rules =
-    exposure.sources.length > 0
-      ? exposure.sources.map((source) => rule(familyOf(source), source))
-      : [...families].map((family) => rule(family, undefined));
-  return rules.map((one) => ({ host: host.id, rule: one }));
-}
-
-type RuleIdentity = Omit<WishedRule, 'why' | 'remote'> & { readonly remote?: string | undefined };
-
-/** Identity of a rule: two of the same are one to Neutron, whatever they are for. */
-export const keyOfRule = ({ direction, ethertype, protocol, port, remote }: RuleIdentity): string =>
-  [direction, ethertype, protocol ?? 'any', port ?? 'all', remote ?? 'anybody'].join(' ');
-
-/** Without doubles, and without what a rule for every protocol with the same remote admits already. */
-function fewest(rules: readonly WishedRule[]): WishedRule[] {
-  const distinct = [...new Map(rules.map((rule) => [keyOfRule(rule), rule])).values()];
-  const whole = new Set(distinct.filter(({ protocol }) => protocol === undefined).map(keyOfRule));
-  const isCovered = ({ direction, ethertype, protocol, remote }: WishedRule): boolean =>
-    protocol !== undefined && whole.has(keyOfRule({ direction, ethertype, remote }));
-  return distinct.filter((rule) => !isCovered(rule));
 }

@@ -181,6 +181,31 @@ test('which address hosts have on the wire is not for a tenant to say', async ()
   assert.deepEqual(placed.virtualIp, body.virtualIp);
 });
 
+test('the family of what is reached by IPv6 stays, and so does what it must not be reached by', async () => {
+  await using bed = await openBed();
+  const admin = await bed.role('admin');
+  const pools = [
+    { family: 4, cidr: '10.64.0.0/24' },
+    { family: 6, cidr: 'fd64::/64' },
+  ];
+  await bed.must(admin, 'POST /v1/networks', schemas.networks, { body: { name: 'shop', pools } });
+  await bed.settled();
+  const asked = { network: 'shop', endpoint: 'web', protocol: 'tcp', port: 80, hostPort: 80, virtualIp: true, family: 6 };
+  const made = await bed.must(admin, 'POST /v1/exposures', schemas.exposures, { body: asked });
+  assert.equal(made.family, 6);
+  const headers = { 'if-match': `"${made.revision}"` };
+  const { family: _, ...without } = made;
+  for (const [body, field] of [
+    [without, 'family'],
+    [{ ...made, floatingIp: 'auto' }, 'floatingIp'],
+  ] as const) {
+    const answer = await bed.ask(admin, `PUT /v1/exposures/${made.id}`, { body, headers });
+    assert.deepEqual([answer.code, answer.field], ['invalid', field]);
+  }
+  const wider = await bed.must(admin, `PUT /v1/exposures/${made.id}`, schemas.exposures, { body: { ...made, port: 81 }, headers });
+  assert.deepEqual([wider.port, wider.family], [81, 6]);
+});
+
 test('tokens: shown once, refused once expired, deleted or of the other sort', async () => {
   let now = Date.parse('2026-01-01T00:00:00Z');
   await using bed = await openBed({ now: () => new Date(now) });

@@ -135,6 +135,20 @@ const rows: readonly Row[] = [
     body: { network: 'blue', endpoint: 'web', protocol: 'tcp', port: 1, hostPort: 1, virtualIp: { ip: '10.0.0.1', hosts: ['a'] } },
     field: 'virtualIp',
   },
+  ...[
+    { what: 'by IPv6 with a floating IP', family: 6, virtualIp: true, floatingIp: 'auto', field: 'floatingIp' },
+    { what: 'by a load balancer of IPv6 with a floating IP', family: 6, loadBalancer: 'public', floatingIp: 'auto', field: 'floatingIp' },
+    { what: 'by a floating IP of IPv6', floatingIp: '2001:db8::1', field: 'floatingIp' },
+    { what: 'by IPv6 of its hosts alone', family: 6, field: 'family' },
+    { what: 'by IPv4, which need not be said', family: 4, virtualIp: true, field: 'family' },
+    { what: 'by IPv6 for clients of IPv4', family: 6, virtualIp: true, sources: ['192.0.2.0/24'], field: 'sources' },
+    { what: 'by IPv6 of a network without', family: 6, virtualIp: true, field: 'family' },
+  ].map(({ what, field, ...how }) => ({
+    what: `exposure ${what}`,
+    line: 'POST /v1/exposures',
+    body: { network: 'blue', endpoint: 'web', protocol: 'tcp', port: 1, hostPort: 1, ...how },
+    field,
+  })),
   { what: 'tenant with a slash', line: 'POST /v1/tenants', body: { name: 'a/b' }, field: 'name' },
   {
     what: 'tenant with a newline in its description',

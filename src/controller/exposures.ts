@@ -1,12 +1,14 @@
 // Exposures: wishes that a port of an endpoint be reachable from outside. Whether the endpoint exists is for its host to find
 // out and report; a wish may come before its endpoint.
+import { isIPv6 } from 'node:net';
 import { Fault } from '#model/fault.ts';
-import type { Exposure, VirtualIp } from '#model/resources.ts';
+import { familyOf } from '#model/ip.ts';
+import type { Exposure, Network, VirtualIp } from '#model/resources.ts';
 import type { ExposureRequest } from '#api/requests.ts';
 import type { Principal } from './access.ts';
 import { type Control, transact } from './control.ts';
 import { find } from './find.ts';
-import { keys, putResource } from './records.ts';
+import { keys, listResources, putResource } from './records.ts';
 import { checkMatch, checkUnchanged, renaming } from './replace.ts';
 
 /** Faults: `exists` (name), `not-found` (network), `invalid`. */
@@ -20,7 +22,9 @@ export function createExposure(control: Control, principal: Principal, request: 
     if ((await control.store.get(keys.name('exposures', name))) !== undefined) {
       throw new Fault('exists', `An exposure named ${name} exists`, { field: 'name', hint: 'Choose another name' });
     }
-    checkVirtual(request);
+    checkPlace(request);
+    checkFamily(request);
+    await checkRange(control, network, request.family);
     const exposure: Exposure = {
       id: control.newId(),
       name,
@@ -37,6 +41,7 @@ export function createExposure(control: Control, principal: Principal, request: 
       ...(request.floatingIp === undefined ? {} : { floatingIp: request.floatingIp }),
       ...(request.loadBalancer === undefined ? {} : { loadBalancer: request.loadBalancer }),
       ...(request.virtualIp === undefined ? {} : { virtualIp: noPlace }),
+      ...(request.family === undefined ? {} : { family: request.family }),
     };
     return {
       operations: [
@@ -52,36 +57,68 @@ export function createExposure(control: Control, principal: Principal, request: 
 /** As long as the cloud has not made any. */
 const noPlace: VirtualIp = { hosts: [] };
 
+type Reached = Pick<ExposureRequest, 'floatingIp' | 'hostIp' | 'loadBalancer' | 'sources'> & {
+  readonly virtualIp?: unknown;
+  readonly family?: Exposure['family'] | undefined;
+};
+
+const refused = (field: string, message: string, hint: string): Fault => new Fault('invalid', message, { field, hint });
+
 /** Fault `invalid`. */
-function checkVirtual({
-  virtualIp,
-  loadBalancer,
-  hostIp,
-}: Pick<ExposureRequest, 'loadBalancer' | 'hostIp'> & { virtualIp?: unknown }): void {
+function checkPlace({ virtualIp, loadBalancer, hostIp }: Reached): void {
   if (virtualIp === undefined || (loadBalancer === undefined && hostIp === undefined)) return;
   const other = loadBalancer === undefined ? 'an address of the host' : 'a load balancer';
-  throw new Fault('invalid', `An exposure is reached by an address that moves between hosts or by ${other}, not by both`, {
-    field: 'virtualIp',
-    hint: 'Leave out one of them',
-  });
+  throw refused(
+    'virtualIp',
+    `An exposure is reached by an address that moves between hosts or by ${other}, not by both`,
+    'Leave out one of them',
+  );
+}
+
+/** Fault `invalid`. */
+function checkFamily({ family, floatingIp, loadBalancer, virtualIp, sources = [] }: Reached): void {
+  if (floatingIp !== undefined && (family === 6 || isIPv6(floatingIp)))
+    throw refused('floatingIp', noFloating, 'Leave out the floating IP; who may come is said by the sources (--from)');
+  if (family === undefined) return;
+  if (virtualIp === undefined && loadBalancer === undefined)
+    throw refused(
+      'family',
+      'By addresses of its hosts an exposure is reached by both families',
+      'Leave out the family, or ask for an address that moves between hosts (--virtual-ip) or a load balancer (--load-balancer)',
+    );
+  if (sources.length > 0 && !sources.some((source) => familyOf(source) === family))
+    throw refused('sources', 'None of the sources is of IPv6, so nobody could come', 'Name ranges of IPv6, or none for everybody');
+}
+
+const noFloating = 'Neutron has no floating IPs of IPv6: an address of IPv6 is reached from wherever the routes of its subnet lead to it';
+
+/** Fault `invalid`. */
+async function checkRange({ store }: Control, { id, name }: Network, family: Exposure['family']): Promise<void> {
+  if (family === undefined) return;
+  const pools = await listResources(store, 'pools');
+  if (pools.some(({ network, cidr }) => network === id && familyOf(cidr) === family)) return;
+  throw refused('family', `Containers of network ${name} have no IPv6`, 'Expose a container of a network with a range of IPv6');
 }
 
 /** Which address hosts have on the wire is for those to say who speak for the cloud, not for tenants. */
 const virtualOf = (principal: Principal, wanted: Exposure, found: Exposure): VirtualIp | undefined =>
   wanted.virtualIp === undefined || principal.type === 'role' ? wanted.virtualIp : (found.virtualIp ?? noPlace);
 
-/** Everything but the network may change. Faults: `invalid`, `conflict`, `exists`. */
+/** Everything but the network and the family may change. Faults: `invalid`, `conflict`, `exists`. */
 export function replaceExposure(control: Control, principal: Principal, wanted: Exposure, match: number | undefined): Promise<Exposure> {
   return transact(control, async () => {
     const found = await find(control, principal, 'exposures', wanted.id);
     checkMatch(found, match);
-    checkVirtual(wanted);
+    checkPlace(wanted);
+    checkFamily({ ...wanted, family: found.family });
     const virtualIp = virtualOf(principal, wanted, found);
+    const { family: _, ...rest } = wanted;
     const next: Exposure = {
-      ...wanted,
+      ...rest,
       network: found.network,
       createdAt: found.createdAt,
       ...(virtualIp === undefined ? {} : { virtualIp }),
+      ...(found.family === undefined ? {} : { family: found.family }),
     };
     checkUnchanged('exposures', wanted, next);
     const renames = await renaming(control, 'exposures', found, next);

@@ -12,7 +12,10 @@ export interface VirtualAddress {
   readonly others: ReadonlyMap<string, Ip>;
 }
 
-/** Those that the cloud lets this host have and that lead to a container here. One that several exposures share is told once. */
+/**
+ * Those that the cloud lets this host have and that lead to a container here, while it has an address of that family itself. One that
+ * several exposures share is told once.
+ */
 export function virtualAddresses(
   { exposures, hosts }: Pick<Snapshot, 'exposures' | 'hosts'>,
   local: readonly LocalEndpoint[],
@@ -22,6 +25,7 @@ export function virtualAddresses(
   for (const exposure of exposures.values()) {
     const { ip, hosts: allowed = [] } = exposure.virtualIp ?? {};
     if (ip === undefined || found.has(ip) || !allowed.includes(self.id) || !isServed(exposure, local)) continue;
+    if (!self.underlay.some((one) => familyOf(one.ip) === familyOf(ip))) continue;
     const others = allowed.flatMap((id): [string, Ip][] => {
       const host = id === self.id ? undefined : hosts.get(id);
       const address = host === undefined ? undefined : underlayOf(self, host);

@@ -255,6 +255,8 @@ export interface Exposure extends Meta {
   readonly loadBalancer?: 'public' | 'internal';
   /** Of an OpenStack cloud: reached by an address of its own on the hosts' network, which one of several hosts has at a time. */
   readonly virtualIp?: VirtualIp;
+  /** Of the address that such a cloud gives it: that which moves, or the load balancer's. Absent: IPv4. */
+  readonly family?: 6;
 }
 
 /** What the cloud has of an address that moves between hosts: nothing at first. */
