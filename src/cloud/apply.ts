@@ -141,7 +141,7 @@ async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<voi
   const { id } = step.balancer;
   if (step.type === 'remove-balancer') {
     await octavia.remove(id);
-    await octavia.settled(id);
+    await octavia.settled(id, { isGoing: true });
     return;
   }
   if ((await octavia.settled(id)) === undefined) return;

@@ -85,6 +85,8 @@ export interface LoadBalancerRequest {
 export interface Waiting {
   readonly timeoutMs?: number;
   readonly intervalMs?: number;
+  /** It is being removed: OVN's provider calls it ACTIVE all the same when a probe of a member comes to another end than before. */
+  readonly isGoing?: boolean;
 }
 
 export class Octavia {
@@ -196,12 +198,12 @@ export class Octavia {
    * Waits until nothing of it is being changed any more; undefined when it is gone. Faults: `timeout`; `internal` when it came to
    * nothing (ERROR), which a repeated change or a new one mends.
    */
-  async settled(id: string, { timeoutMs = 120_000, intervalMs = 500 }: Waiting = {}): Promise<LoadBalancer | undefined> {
+  async settled(id: string, { timeoutMs = 120_000, intervalMs = 500, isGoing = false }: Waiting = {}): Promise<LoadBalancer | undefined> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const found = await this.#find(id);
       if (found === undefined || found.provisioning === 'DELETED') return undefined;
-      if (found.provisioning === 'ACTIVE') return found;
+      if (found.provisioning === 'ACTIVE' && !isGoing) return found;
       const name = `Load balancer ${found.name || id}`;
       if (found.provisioning === 'ERROR') {
         throw new Fault('internal', `${name} is in state ERROR`, { hint: 'Ask the operator of the cloud what its provider says of it' });

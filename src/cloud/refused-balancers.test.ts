@@ -40,6 +40,8 @@ class FakeOctavia {
   state: (name: string) => string = () => 'ACTIVE';
   /** Of a member; it is asked for with each look. */
   memberState: (name: string) => string = () => 'ACTIVE';
+  /** What one that is being removed is said to be, look by look, until it has gone. */
+  going: string[] = [];
 
   answer(method: string, path: string, text: string): Answered {
     const [, kind = '', id = '', more] = /^\/v2\/lbaas\/(\w+)\/?([\w-]*)\/?(\w*)/.exec(path) ?? [];
@@ -61,7 +63,7 @@ class FakeOctavia {
           },
         },
       };
-    if (method === 'DELETE') this.made.delete(id);
+    if (method === 'DELETE' && this.going.length === 0) this.made.delete(id);
     const found = this.made.get(id);
     if (method !== 'GET') return { status: 204, body: {} };
     if (found === undefined) return refusal(404, `Load Balancer ${id} not found.`);
@@ -83,7 +85,9 @@ class FakeOctavia {
   }
 
   #shown({ id, name, tags }: Made): object {
-    return { id, name, tags, provisioning_status: this.state(name), vip_address: '10.213.0.99', vip_port_id: 'vip' };
+    const state = this.going.shift();
+    if (state !== undefined && this.going.length === 0) this.made.delete(id);
+    return { id, name, tags, provisioning_status: state ?? this.state(name), vip_address: '10.213.0.99', vip_port_id: 'vip' };
   }
 
   found({ id, name, tags }: Made): LoadBalancer {
@@ -212,6 +216,19 @@ test('an Octavia that is away stops everything, as it does not tell what to do',
 });
 
 const isLook = (line: string): boolean => line === 'GET loadbalancers/lb';
+
+test('one that is removed is waited for until it is gone, also while a probe of a member has it called active', async () => {
+  await withOctavia(async (octavia, session) => {
+    await apply(octavia, session, wishFor('old'));
+    octavia.going = ['PENDING_DELETE', 'ACTIVE'];
+    const asked = octavia.asked.length;
+    await apply(octavia, session, wishFor());
+    assert.deepEqual(octavia.asked.slice(asked), [
+      'DELETE loadbalancers/id-cw-shop-old?cascade=true',
+      ...Array.from({ length: 3 }, () => 'GET loadbalancers/id-cw-shop-old'),
+    ]);
+  });
+});
 
 test('a listener is made and removed step by step, waiting for the load balancer in between', async () => {
   await withOctavia(async (octavia, session) => {
