@@ -42,6 +42,12 @@ interface Port {
   readonly tags: readonly string[];
 }
 
+/** By both families, of a network that has both. */
+async function passesBoth(name: string): Promise<boolean> {
+  const format = `{{(index .NetworkSettings.Networks "${name}").GlobalIPv6Address}}`;
+  return (await passes(name)) && bed.pings(1, `${name}1`, await bed.docker(2, 'inspect', '--format', format, `${name}2`));
+}
+
 /** The controller again, keeping the cloud as `account`, and looking at it every so many seconds. */
 async function keepAs(account: Account, interval = 5): Promise<void> {
   const { cloud } = bed;
@@ -128,6 +134,8 @@ test('while Neutron is away that is told and containers go on; afterwards what h
   await until('its rules to be gone', async () => (await rulesOf()).length === 2, patience);
 });
 
+const ranges = (part: number): string[] => ['--subnet', `10.${part}.0.0/16`, '--subnet', `fd${part}::/64`];
+
 interface Shown {
   readonly choices: { readonly carry: string };
   readonly instead?: { readonly carry: string; readonly because: string };
@@ -138,16 +146,30 @@ test(
   'who may not write address pairs gets networks by VXLAN, containers run on, and with the right all is as it was wanted',
   { skip },
   async () => {
+    await bed.giveIpv6();
     await keepAs(limited);
-    const options = { hall: ['--model', 'flannel', '--carry', 'host-gateway'], hill: ['--model', 'calico'] };
+    const options = {
+      hall: ['--model', 'flannel', '--carry', 'host-gateway', ...ranges(84)],
+      hill: ['--model', 'calico', ...ranges(85)],
+    };
     for (const [name, [...more]] of Object.entries(options)) {
-      await bed.spread(name, ...more, '--subnet', name === 'hall' ? '10.84.0.0/16' : '10.85.0.0/16');
+      await bed.spread(name, ...more);
       await until(`${name} to be carried by VXLAN`, async () => (await shown(name)).choices.carry === 'vxlan', patience);
       assert.match((await shown(name)).instead?.because ?? '', /may not write allowed address pairs/);
       assert.match(await bed.causeway('network', 'show', name), /Instead of: +(host-gateway|bgp), as the login/);
-      await until(`packets of ${name} to pass`, () => passes(name), patience);
+      await until(`packets of ${name} to pass`, () => passesBoth(name), patience);
+    }
+    // Encrypted ones need one UDP port and no pair, so they are carried as they were wanted at once.
+    for (const [name, model, part] of [
+      ['vault', 'overlay', 87],
+      ['safe', 'flannel', 88],
+    ] as const) {
+      await bed.spread(name, '--model', model, '--encrypted', ...ranges(part));
+      await until(`packets of ${name} to pass`, () => passesBoth(name), patience);
+      assert.deepEqual([(await shown(name)).choices.carry, (await shown(name)).instead], ['wireguard', undefined]);
     }
     assert.deepEqual(await pairsOf(), []);
+    for (const name of ['vault', 'safe']) await removeNetwork(name);
     const started = await bed.docker(1, 'inspect', '--format', '{{.State.StartedAt}}', 'hall1', 'hill1');
 
     await keepAs(demo);
@@ -157,9 +179,9 @@ test(
     ] as const) {
       await until(`${name} to be carried as it was wanted`, async () => (await shown(name)).choices.carry === carry, patience);
       assert.equal((await shown(name)).instead, undefined);
-      await until(`packets of ${name} to pass`, () => passes(name), patience);
+      await until(`packets of ${name} to pass`, () => passesBoth(name), patience);
     }
-    assert.equal((await pairsOf()).length, 4);
+    assert.equal((await pairsOf()).length, 8, 'a range of each family, of two networks on two ports');
     assert.equal(await bed.docker(1, 'inspect', '--format', '{{.State.StartedAt}}', 'hall1', 'hill1'), started);
     for (const name of Object.keys(options)) await removeNetwork(name);
     await until('all pairs to be gone', async () => (await pairsOf()).length === 0, patience);

@@ -5,6 +5,7 @@ import { parseCidr } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { asIfBoth, asIfFallen, fallbackOf, restorable } from './fallback.ts';
 import { Neutron } from './neutron.ts';
+import type { CloudState } from './plan.ts';
 import { portOf, stateOf } from './plan.fixture.ts';
 import { cloudOf, json, keystone, serving } from './server.fixture.ts';
 import { CloudSession } from './session.ts';
@@ -44,6 +45,26 @@ test('only networks whose packets travel as they are fall back, and only while s
   assert.equal(await fallback(false, facts([over])), undefined);
   const paired = stateOf({ ports: [1, 2].map((index) => portOf(index, { pairs: [{ ip_address: '10.100.0.0/16' }] })) });
   assert.equal(await fallback(false, facts([plain]), paired), undefined, 'what works stays');
+});
+
+const pairedBy = (...pairs: readonly string[]): CloudState =>
+  stateOf({ ports: [1, 2].map((index) => portOf(index, { pairs: pairs.map((ip) => ({ ip_address: ip })) })) });
+
+test('a network of both families falls back as a whole for want of either pair; an encrypted one needs none, and stays', async () => {
+  const sealed = makeNetwork('sealed', { model: 'flannel', carry: 'wireguard' });
+  const ranges = [makePool('plain', parseCidr('10.100.0.0/16'), 24), makePool('plain', parseCidr('fd64::/64'), 112)];
+  const others = [makePool('sealed', parseCidr('10.102.0.0/16'), 24), makePool('sealed', parseCidr('fd66::/64'), 112)];
+  const known = { ...facts([plain, sealed]), pools: [...ranges, ...others] };
+  for (const pairs of [[], ['10.100.0.0/16'], ['fd64::/64']]) {
+    assert.deepEqual((await fallback(false, known, pairedBy(...pairs)))?.networks, [plain], pairs.join());
+  }
+  assert.equal(await fallback(false, known, pairedBy('10.100.0.0/16', 'fd64::/64')), undefined);
+  const fallen = asIfFallen(known, { networks: [plain], because: '' });
+  const needs = wishOf(fallen, 'cw').needs.map(({ network, what, pairs }) => `${network}: ${what}, ${pairs.length} pairs`);
+  assert.deepEqual(needs, [
+    'net-plain: UDP 8472 between hosts (VXLAN between hosts), 0 pairs',
+    'net-sealed: UDP 51820 between hosts (WireGuard of network net-sealed between hosts), 0 pairs',
+  ]);
 });
 
 test("a network by a router lacks a pair for a host's own blocks only", async () => {
