@@ -162,11 +162,9 @@ async function joined(options: Options, { log, closing, journal, kick, view }: C
 
 async function clusterOf(options: Options, context: ClusterContext): Promise<Cluster> {
   const { host, node, flannel } = options;
-  if (node === undefined && flannel === undefined) return joined(options, context);
-  // Only where they are needed: a host of Docker saves their memory.
-  const { followFlannel, followKubernetes } = await import('./cluster.ts');
-  if (node !== undefined) return followKubernetes(host, node, context);
-  return followFlannel(host, flannel ?? '', context);
+  if (node !== undefined) return (await import('./kubernetes-cluster.ts')).followKubernetes(host, node, context);
+  if (flannel !== undefined) return (await import('./flannel-cluster.ts')).followFlannel(host, flannel, context);
+  return joined(options, context);
 }
 
 const underlayOf = ({ sockets, addr }: RealKinds, wanted: string | undefined): Underlay[] =>
