@@ -60,7 +60,7 @@ function siteOf(t: TestContext): Site {
       await eventually(
         () => output.includes(until) || (child.exitCode !== null && assert.fail(output)),
         `the agent says: ${until}`,
-        20_000,
+        60_000,
       );
     } finally {
       child.kill('SIGTERM');

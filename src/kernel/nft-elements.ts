@@ -29,10 +29,9 @@ const nameOf = ({ table, set }: Pick<NftElement, 'table' | 'set'>): string => `$
 
 const stepsOf = (changes: readonly ElementChange[]): ElementStep[] =>
   changes.flatMap(({ verb, elements }) =>
-    [...Map.groupBy(elements, nameOf)].map(([name, members]) => {
-      const [table = '', set = ''] = name.split(' ');
-      return { verb, table, set, elements: members };
-    }),
+    [...Map.groupBy(elements, ({ table }) => table)].flatMap(([table, ofTable]) =>
+      [...Map.groupBy(ofTable, ({ set }) => set)].map(([set, members]) => ({ verb, table, set, elements: members })),
+    ),
   );
 
 /** Of those sets that are there and exact, by name. */

@@ -43,10 +43,17 @@ export const sameTable = (wanted: NftTable, found: NftTable): boolean =>
   found.text === wanted.text || found.text === sealedText(wanted.text);
 /** Elements are values, and plans hold the same ones again and again: a hundred thousand keys are made once, not at every run. */
 const keys = new WeakMap<NftElement, string>();
+/** Of the last element that was asked for: mostly the next one is of the same set. */
+let [netnsBefore, tableBefore, setBefore, prefix]: string[] = [];
 export function elementKey(element: NftElement): string {
   const known = keys.get(element);
   if (known !== undefined) return known;
-  const key = `${element.netns} ${element.table} ${element.set} ${canonical(element.key)}`;
+  const { netns, table, set } = element;
+  if (set !== setBefore || table !== tableBefore || netns !== netnsBefore) {
+    [netnsBefore, tableBefore, setBefore] = [netns, table, set];
+    prefix = `${netns} ${table} ${set} `;
+  }
+  const key = prefix + canonical(element.key);
   keys.set(element, key);
   return key;
 }
@@ -219,7 +226,7 @@ export function createElementKind({ netnsDirectory, empty }: NftKindOptions): Ki
       presentIn(path(netns), () => ourTables().flatMap((table) => elementsIn(table).map((element) => ({ ...element, netns, table })))),
     add: (items, changed = new Set()) =>
       perNetns(items, (some) => {
-        const tables = [...new Set(some.map(({ netns, table }) => tableKey({ netns, name: table })))];
+        const tables = [...new Set(some.map(({ table }) => table))].map((name) => tableKey({ netns: some[0]?.netns ?? '', name }));
         const isFirst = tables.every((table) => empty.has(table));
         for (const table of tables) empty.delete(table);
         return addElements(some, { changed, isFirst });
@@ -259,13 +266,15 @@ interface Circumstances {
 
 function addElements(items: readonly NftElement[], { changed, isFirst }: Circumstances): Failure<NftElement>[] {
   const spelled = items.filter(isSpelled);
-  const unspelled = items
-    .filter((item) => !isSpelled(item))
-    .map((item) => ({ item, fault: new Fault('invalid', `Cannot add ${JSON.stringify(shown(item)).slice(0, 200)}: not an element`) }));
+  const others = spelled.length === items.length ? [] : items.filter((item) => !isSpelled(item));
+  const unspelled = others.map((item) => ({
+    item,
+    fault: new Fault('invalid', `Cannot add ${JSON.stringify(shown(item)).slice(0, 200)}: not an element`),
+  }));
   if (spelled.length === 0) return unspelled;
   // A map that has the key with another value refuses (EEXIST), and what is refused waits for a grace period of RCU
   // (nf_tables_api.c, __nf_tables_abort): some ten milliseconds. Kernels since 6.3 replace without being told what is there.
-  const known = spelled.filter((item) => changed.has(item));
+  const known = changed.size === 0 ? [] : spelled.filter((item) => changed.has(item));
   const adding: ElementChange = { verb: 'add', elements: spelled };
   for (const elements of known.length === spelled.length ? [spelled] : [known, spelled])
     if (changeElements([{ verb: 'destroy', elements }, adding], isFirst)) return unspelled;
