@@ -71,12 +71,13 @@ const shown = (changes: Parameters<typeof renderChart>[0]): Shown[] => renderCha
 for (const [what, kind, changes] of [
   ['agents', 'DaemonSet', {}],
   ['agents that ask the runtime', 'DaemonSet', { cni: { bin: '/opt/cni/bin', conf: '/etc/cni/net.d', runtime: '/run/containerd' } }],
+  ['who runs wireguard-go', 'DaemonSet causeway-wireguard', { userspaceWireguard: true }],
   ['controllers', 'Deployment', {}],
   ['controllers with a cloud', 'Deployment', { cloud: { secret: 'causeway-cloud' } }],
   ['uninstalling', 'DaemonSet', { uninstall: true }],
 ] as const) {
   test(`the pods of ${what} mount the volumes that they have`, () => {
-    const pod = shown(changes).find((object) => object.kind === kind)?.spec.template.spec;
+    const pod = shown(changes).find((object) => `${object.kind} ${object.metadata.name}`.startsWith(kind))?.spec.template.spec;
     assert.ok(pod !== undefined);
     const mounted = [...(pod.initContainers ?? []), ...pod.containers]
       .flatMap(({ volumeMounts }) => volumeMounts ?? [])

@@ -22,6 +22,10 @@ export function manifests(): Readonly<Record<string, string>> {
     'network-attachment-definitions.yaml': file('Definitions of further networks of pods, where nobody has brought them yet.', [
       readFileSync(join(chartFolder, 'crds', 'network-attachment-definitions.yaml'), 'utf8').trim(),
     ]),
+    'causeway-wireguard.yaml': file(
+      'Beside causeway.yaml or causeway-calico.yaml, for nodes that carry by wireguard without having it in the kernel. See docs/kubernetes.md.',
+      renderChart({ userspaceWireguard: true }).filter((document) => /^ {2}name: causeway-wireguard$/m.test(document)),
+    ),
     'causeway-uninstall.yaml': file(
       'Takes Causeway off every node of a cluster. See docs/kubernetes.md.',
       renderChart({ uninstall: true }),

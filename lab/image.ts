@@ -1,7 +1,7 @@
 // The container image of Causeway: agent, controller, CLI and the programs that a container runtime starts for every pod, on the
 // root file system that lab/root-file-system.ts makes. The same content is the same image, bit for bit.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
 import { buildCni } from './cni.ts';
@@ -60,7 +60,16 @@ export async function buildImageOf(output: string, name: string, progress: Progr
   return { path: output, name, digest };
 }
 
-/** The image's only layer, of this state of the checkout and the machine; older ones are removed. */
+/** Layers of before, and what builders have left that died. One that is at work beside this one keeps its own. */
+function removeOthers(layer: string): void {
+  for (const name of readdirSync(cache)) {
+    const [, builder] = /^tree-(\d+)-/.exec(name) ?? [];
+    const isNeeded = builder === undefined ? name === basename(layer) : existsSync(`/proc/${builder}`);
+    if (!isNeeded) rmSync(join(cache, name), { recursive: true, force: true });
+  }
+}
+
+/** The image's only layer, of this state of the checkout and the machine. Several processes may build it side by side. */
 async function layerOf(progress: Progress): Promise<string> {
   const extras: RootExtras = {
     files: {
@@ -68,13 +77,14 @@ async function layerOf(progress: Progress): Promise<string> {
       [`${home}/cni/loopback`]: await buildCni('loopback'),
       [`${home}/install-cni`]: join(scripts, 'install-cni'),
       [`${home}/uninstall`]: join(scripts, 'uninstall'),
+      [`${home}/wireguard`]: join(scripts, 'wireguard'),
     },
   };
   const layer = join(cache, `${rootBuild(extras).slice(0, 24)}.tar`);
   if (existsSync(layer)) return layer;
-  rmSync(cache, { recursive: true, force: true });
   mkdirSync(cache, { recursive: true });
-  const tree = mkdtempSync(join(cache, 'tree-'));
+  removeOthers(layer);
+  const tree = mkdtempSync(join(cache, `tree-${process.pid}-`));
   try {
     await makeRoot(tree, extras, progress);
     await progress.step('Packing the layer', async () => {

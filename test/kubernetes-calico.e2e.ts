@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, imageRepository } from '#lab/image.ts';
-import { agentDaemonSet, importImage, installCalico, manifestFor } from '#lab/kubernetes-install.ts';
+import { agentDaemonSet, chartFor, importImage, installCalico, manifestFor } from '#lab/kubernetes-install.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 import { silentProgress } from '#lab/progress.ts';
@@ -199,6 +199,8 @@ async function assertNothingIsLost(work: () => Promise<void>): Promise<void> {
   if (fromFabric !== undefined) assertWhole(await fromFabric);
 }
 
+const rolledOut = (): Promise<string> => cluster.kubectl('rollout', 'status', '--namespace=kube-system', agentDaemonSet, '--timeout=180s');
+
 test('an upgrade of the image, which takes BIRD with it, loses no packet between pods, nor from the fabric', { skip }, async () => {
   const next = await buildImageOf(join(labDisk(name), 'next.tar'), `${imageRepository}:next`, silentProgress);
   await Promise.all(lab.hosts.map((host) => importImage(host, next.path)));
@@ -207,7 +209,7 @@ test('an upgrade of the image, which takes BIRD with it, loses no packet between
   const starts = await startsOf();
   await assertNothingIsLost(async () => {
     await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml', next.name));
-    await cluster.kubectl('rollout', 'status', '--namespace=kube-system', agentDaemonSet, '--timeout=180s');
+    await rolledOut();
     // Until the second BIRD has heard everything again, which ends its graceful restart.
     for (const host of lab.hosts) {
       const isRecovered = async (): Promise<boolean> => !/Graceful restart/i.test(await status(host));
@@ -215,4 +217,26 @@ test('an upgrade of the image, which takes BIRD with it, loses no packet between
     }
   });
   for (const [index, start] of (await startsOf()).entries()) assert.notEqual(start, starts[index]);
+});
+
+/** Numbers of the nodes' devices. */
+const devices = (): Promise<string[]> => Promise.all(lab.hosts.map((host) => host.ask(['cat', '/sys/class/net/cww1/ifindex'])));
+
+test('carried by WireGuard that the kernel has not, pods keep talking while agents are replaced', { skip }, async () => {
+  await cluster.applyText(chartFor(cluster, { model: 'calico', carry: 'wireguard', userspaceWireguard: true }));
+  await rolledOut();
+  const ips = [await ipOf('one'), await ipOf('two')];
+  for (const [index, host] of lab.hosts.entries()) {
+    const way = (): Promise<string> => host.ask(['ip', 'route', 'get', ips[1 - index] ?? '']);
+    await until(`${host.name} to send by WireGuard`, async () => / dev cww1 /.test(await way()), { timeoutMs: 60_000 });
+  }
+  const ends = { sh: (script: string) => inPod('one', 'sh', '-c', script), target: ips[1] ?? '', url: `http://${ips[1]}:8080/` };
+  const earlier = await devices();
+  const { lostPages, lostPackets } = await streaming(ends, async () => {
+    await cluster.kubectl('delete', 'pod', '--namespace=kube-system', '--selector=app.kubernetes.io/component=agent');
+    await rolledOut();
+  });
+  assert.deepEqual(await devices(), earlier, 'they are the same ones');
+  // On a busy machine wireguard-go may lose some by itself: it gets no processor when a packet comes. A new one would cost seconds.
+  assert.ok(lostPages === 0 && lostPackets < 1000, `${lostPages} pages, ${lostPackets} packets`);
 });

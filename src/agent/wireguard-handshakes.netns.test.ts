@@ -45,7 +45,7 @@ class Ours {
   constructor(wire: Wire, index: number, keys: KeyPair) {
     this.index = index;
     this.host = wire.host(`node${index}`, [`${addressOf(index)}/16`], keys);
-    const backend = openWireguard(this.host.kinds.sockets, join(wire.folder, `node${index}-netns-wireguard`));
+    const backend = openWireguard(this.host.kinds.sockets, { directory: join(wire.folder, `node${index}-netns-wireguard`) });
     this.#read = () => inNetns(this.host.path, () => backend?.read('', device).peers ?? []);
     this.apply();
   }

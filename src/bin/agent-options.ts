@@ -12,6 +12,8 @@ export interface Options {
   readonly host: string;
   readonly state: string;
   readonly run: string;
+  /** Pipe of who starts wireguard-go instead of the agent. */
+  readonly wireguardStarter?: string;
   readonly underlay?: string;
   readonly engine?: string;
   /** The host is a node of a Kubernetes cluster, and follows its API instead of controllers. */
@@ -63,6 +65,8 @@ Options:
   --scope SCOPE        local, or global for a Swarm (default local)
   --state DIR          identity, journal and keys (default /var/lib/causeway)
   --run DIR            sockets (default /run/causeway)
+  --wireguard-starter PIPE  where the kernel has no WireGuard: who reads this starts wireguard-go and keeps it while agents come
+                       and go (default: the agent starts it and leaves it behind)
   --port PORT          health and metrics on 127.0.0.1 (default 7481; 0: none)
   --no-fast-path       no short cuts (eBPF) for traffic inside a network: every packet takes the long way
   --recover            set a corrupt journal aside and start with an empty one
@@ -98,6 +102,7 @@ const options = {
   scope: { type: 'string' },
   state: { type: 'string' },
   run: { type: 'string' },
+  'wireguard-starter': { type: 'string' },
   port: { type: 'string' },
   recover: { type: 'boolean' },
   uninstall: { type: 'boolean' },
@@ -208,6 +213,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     host: either('host') ?? hostname(),
     state: or('state'),
     run: or('run'),
+    ...optional('wireguardStarter', either('wireguard-starter')),
     ...optional('underlay', either('underlay')),
     ...optional('engine', engine === 'none' ? undefined : engine),
     ...(node === undefined ? {} : { node }),

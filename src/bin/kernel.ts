@@ -23,13 +23,20 @@ export interface Telling {
   readonly beforePeers?: (item: WireguardConfig) => void;
 }
 
+export interface KernelPlaces {
+  readonly state: string;
+  readonly run: string;
+  /** By which somebody else is asked to start wireguard-go; absent: the agent does. */
+  readonly wireguardStarter?: string;
+}
+
 /** The caller disposes of the kinds. */
-export function openKernel({ state, run }: { readonly state: string; readonly run: string }, telling: Telling = {}): Kernel {
+export function openKernel({ state, run, wireguardStarter: pipe }: KernelPlaces, telling: Telling = {}): Kernel {
   const { onDrift, beforePeers } = telling;
-  const wireguard = probeWireguard();
+  const wireguard = probeWireguard(pipe);
   const watching = { birdDirectory: join(run, 'bird'), ...(onDrift === undefined ? {} : { onDrift }) };
   if (wireguard === 'none') return { wireguard, kinds: createKinds(watching) };
   const { privateKey, publicKey } = loadKeyPair(keyFile(state));
-  const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), privateKey, before: beforePeers } });
+  const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), pipe, privateKey, before: beforePeers } });
   return { wireguard, publicKey, kinds };
 }

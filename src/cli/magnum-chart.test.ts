@@ -44,6 +44,7 @@ test('every label of our own arrives, and what none speaks of stays as the chart
     causeway_log_level: 'debug',
     causeway_underlay: 'ens4',
     causeway_log_denied: 'true',
+    causeway_userspace_wireguard: 'true',
     causeway_keep_connections: 'true',
     causeway_cni_runtime: '/run/crio',
   };
@@ -54,7 +55,13 @@ test('every label of our own arrives, and what none speaks of stays as the chart
     assert.equal(find(documents, kind).spec.template.spec.containers[0]?.image, labels.causeway_image);
   assert.equal(find(documents, 'Deployment').spec.replicas, 1);
   const text = JSON.stringify(documents);
-  for (const part of ['"imagePullPolicy":"IfNotPresent"', '"path":"/run/crio"', '"path":"/etc/cni/net.d"', apiServer])
+  for (const part of [
+    '"imagePullPolicy":"IfNotPresent"',
+    '"path":"/run/crio"',
+    '"path":"/etc/cni/net.d"',
+    '"name":"causeway-wireguard"',
+    apiServer,
+  ])
     assert.ok(text.includes(part), part);
 });
 

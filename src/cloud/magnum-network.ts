@@ -15,6 +15,7 @@ export interface ChartValues {
   readonly model: Model;
   readonly podCidrs: readonly string[];
   readonly carry: string;
+  readonly userspaceWireguard?: boolean;
   readonly underlay?: string;
   readonly keepConnections?: boolean;
   readonly logDenied?: boolean;
@@ -50,6 +51,7 @@ const ownLabels = [
   'model',
   'carry',
   'pod_cidr',
+  'userspace_wireguard',
   'underlay',
   'image',
   'keep_connections',
@@ -128,6 +130,7 @@ export function networkOf({ networkDriver, labels }: TemplateNetwork): ClusterNe
 }
 
 function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'carry'> {
+  const userspaceWireguard = said('userspace_wireguard', flag);
   const underlay = said('underlay', (_, value) => value);
   const keepConnections = said('keep_connections', flag);
   const logDenied = said('log_denied', flag);
@@ -135,6 +138,7 @@ function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'ca
   const named = said('image', image);
   const replicas = said('controllers', count);
   return {
+    ...(userspaceWireguard === undefined ? {} : { userspaceWireguard }),
     ...(underlay === undefined ? {} : { underlay }),
     ...(keepConnections === undefined ? {} : { keepConnections }),
     ...(logDenied === undefined ? {} : { logDenied }),

@@ -19,13 +19,13 @@ import { createShaperKind } from './shaper.ts';
 import { Sockets } from './sockets.ts';
 import { createSysctlKind } from './sysctl.ts';
 import { createTrunkKind } from './trunk.ts';
-import { createWireguardKind, openWireguard, type WireguardKind, type WireguardKindOptions } from './wireguard.ts';
+import { createWireguardKind, openWireguard, type UserspacePlace, type WireguardKind, type WireguardKindOptions } from './wireguard.ts';
 
 export interface KindsOptions {
   /** Where named namespaces are; default /run/netns. */
   readonly netnsDirectory?: string;
   /** The host's private key (base64) and where wireguard-go's sockets go; absent: wireguard is refused as `unsupported`. */
-  readonly wireguard?: Omit<WireguardKindOptions, 'backend'> & { readonly directory: string };
+  readonly wireguard?: Omit<WireguardKindOptions, 'backend'> & UserspacePlace;
   /** Where the BGP speaker's files go; absent: it is refused as `unsupported`. */
   readonly birdDirectory?: string;
   /** Called when somebody else may have changed something of ours; absent: nothing is watched. */
@@ -103,7 +103,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
   }
 
   const { wireguard } = options;
-  const backend = wireguard === undefined ? undefined : openWireguard(sockets, wireguard.directory);
+  const backend = wireguard === undefined ? undefined : openWireguard(sockets, wireguard);
   const ciphers = wireguard === undefined || backend === undefined ? noWireguard : createWireguardKind({ ...wireguard, backend });
   const bird = createBirdKind({
     sockets,

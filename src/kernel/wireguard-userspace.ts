@@ -1,14 +1,16 @@
 // WireGuard devices where the kernel has none: each is a wireguard-go process with a tun device. The process and its UDP
-// socket stay in the host's namespace; the device moves to its domain, which the process notices by itself. Facts relied on:
+// socket stay in the host's namespace; the device moves to its domain, which the process notices by itself. The agent starts it and
+// leaves it behind; where it would end with the agent, as in a pod, somebody else is asked to (packaging/image/wireguard). Facts
+// relied on:
 // - The process ends when its socket file is removed, and the tun device ends with the process: so device, process and
 //   socket live and die together, and the device alone tells which processes run. One that died shows as a missing link,
 //   which the loop makes again; an agent that comes back finds the devices and touches none.
 // - The directory of socket files is compiled in (/var/run/wireguard). Each process sees the agent's own directory there, by
-//   a mount namespace, so several agents on one machine do not meet.
+//   a mount namespace, so several agents on one machine do not meet. Whoever is asked has it mounted there.
 // - It learns of MTU changes from its own namespace only, and pads packets to 16 bytes up to the MTU it knows. So the MTU is
 //   set before the device moves, and MTUs of plans are multiples of 16.
 import { spawn } from 'node:child_process';
-import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import type { Netns, WireguardLink } from '#model/desired.ts';
 import { Fault } from '#model/fault.ts';
 import { dumpLinks, place } from './batch.ts';
@@ -30,9 +32,13 @@ const noticeMs = 20;
 const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LOG_LEVEL: 'error' };
 const script = 'mkdir -p /var/run/wireguard && mount --bind "$1" /var/run/wireguard && exec "$2" -f "$3"';
 
-/** Where wireguard-go is; undefined when it is not installed or there are no tun devices. */
-export function findWireguardGo(): string | undefined {
-  return existsSync('/dev/net/tun') ? programs.find(isExecutable) : undefined;
+/** Who starts the processes: the agent itself with this program, or whoever reads their devices' names from this pipe, a line each. */
+export type Starter = { readonly program: string } | { readonly pipe: string };
+
+/** The agent itself; undefined when wireguard-go is not installed or there are no tun devices. */
+export function findWireguardGo(): Starter | undefined {
+  const program = existsSync('/dev/net/tun') ? programs.find(isExecutable) : undefined;
+  return program === undefined ? undefined : { program };
 }
 
 function isExecutable(path: string): boolean {
@@ -48,11 +54,23 @@ export interface UserspaceOptions {
   readonly sockets: Sockets;
   /** The agent's own directory for the processes' sockets and logs, at most 80 bytes long; made when missing. */
   readonly directory: string;
-  /** Path of the program; findWireguardGo(). */
-  readonly program: string;
+  readonly starter: Starter;
 }
 
-export function createUserspaceWireguard({ sockets, directory, program }: UserspaceOptions): WireguardBackend {
+/** The caller closes it. Fault `unsupported` where nobody reads it. */
+function openPipe(pipe: string, name: string): number {
+  try {
+    // Without a reader there is no opening it for writing (fifo(7)).
+    return openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw new Fault('unsupported', `Cannot add link ${name} type wireguard: the kernel has none, and nobody starts wireguard-go here`, {
+      hint: 'With agents in pods that is the DaemonSet causeway-wireguard: see docs/kubernetes.md',
+      cause,
+    });
+  }
+}
+
+export function createUserspaceWireguard({ sockets, directory, starter }: UserspaceOptions): WireguardBackend {
   const socketPath = (name: string) => `${directory}/${name}.sock`;
   const logPath = (name: string) => `${directory}/${name}.log`;
 
@@ -77,7 +95,11 @@ export function createUserspaceWireguard({ sockets, directory, program }: Usersp
     }
   };
 
-  function start(name: string): void {
+  /** Ends the process, wherever its device is. */
+  const dismiss = (name: string) => rmSync(socketPath(name), { force: true });
+
+  function leaveBehind(program: string, name: string): void {
+    dismiss(name);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const log = openSync(logPath(name), 'w', 0o600);
     try {
@@ -88,16 +110,30 @@ export function createUserspaceWireguard({ sockets, directory, program }: Usersp
     } finally {
       closeSync(log);
     }
+  }
+
+  /** Whoever reads the pipe, and is not there at the moment, starts what has left its socket by himself. */
+  function ask(pipe: string, name: string): void {
+    const fd = openPipe(pipe, name);
+    try {
+      dismiss(name);
+      writeSync(fd, `${name}\n`);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  function start(name: string): void {
+    if ('pipe' in starter) ask(starter.pipe, name);
+    else leaveBehind(starter.program, name);
     if (waitFor(() => isListening(name) && find('', name) !== undefined, startMs)) return;
     throw new Fault('kernel', `Cannot start wireguard-go for ${name}: no device after ${startMs} ms`, {
       errno: 'ETIMEDOUT',
-      hint: `See ${logPath(name)}`,
-      cause: readFileSync(logPath(name), 'utf8').slice(-1000),
+      ...('pipe' in starter
+        ? { hint: "See the log of the node's pod of the DaemonSet causeway-wireguard" }
+        : { hint: `See ${logPath(name)}`, cause: readFileSync(logPath(name), 'utf8').slice(-1000) }),
     });
   }
-
-  /** Ends the process, wherever its device is. */
-  const dismiss = (name: string) => rmSync(socketPath(name), { force: true });
 
   function move({ netns, name, mtu, alias }: WireguardLink): void {
     const action = `move link ${name}${place(netns)}`;
@@ -117,10 +153,7 @@ export function createUserspaceWireguard({ sockets, directory, program }: Usersp
     }
     // With another MTU the device is made anew, as the process would not notice a change.
     if (here !== undefined) remove(link);
-    if (find('', name) === undefined) {
-      dismiss(name);
-      start(name);
-    }
+    if (find('', name) === undefined) start(name);
     move(link);
   }
 

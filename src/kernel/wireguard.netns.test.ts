@@ -2,11 +2,13 @@
 // address range run beside each other to show that devices, ports and keys do not meet.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import type { WireguardConfig, WireguardLink } from '#model/desired.ts';
+import { isFault } from '#model/fault.ts';
 import type { Cidr, Ip } from '#model/ip.ts';
 import { createNetns, inNetns, removeNetns } from './netns.ts';
 import { Sockets } from './sockets.ts';
@@ -18,7 +20,7 @@ import { createUserspaceWireguard, findWireguardGo } from './wireguard-userspace
 
 mustBeIsolated();
 
-const program = findWireguardGo();
+const starter = findWireguardGo();
 const root = mkdtempSync(`${tmpdir()}/cwwg-`);
 const directory = `${root}/netns`;
 const sockets = new Sockets(directory);
@@ -61,7 +63,7 @@ const eventually = async (holds: () => boolean, what: string) => {
 };
 
 after(() => {
-  for (const file of program === undefined ? [] : readdirSync(root)) if (file.endsWith('.sock')) rmSync(`${root}/${file}`);
+  for (const file of starter === undefined ? [] : readdirSync(root)) if (file.endsWith('.sock')) rmSync(`${root}/${file}`);
   sockets[Symbol.dispose]();
   for (const name of domains) removeNetns(directory, name);
   spawnSync('umount', ['-l', directory]);
@@ -153,10 +155,10 @@ function suite(name: string, open: (() => WireguardBackend) | undefined): void {
 }
 
 suite('kernel', hasKernelWireguard() ? () => createKernelWireguard(sockets) : undefined);
-suite('userspace', program === undefined ? undefined : () => createUserspaceWireguard({ sockets, directory: root, program }));
+suite('userspace', starter === undefined ? undefined : () => createUserspaceWireguard({ sockets, directory: root, starter }));
 
-const userspace = { skip: program === undefined ? 'no wireguard-go here' : false, timeout: 90_000 };
-const backend = () => createUserspaceWireguard({ sockets, directory: root, program: program ?? '' });
+const userspace = { skip: starter === undefined ? 'no wireguard-go here' : false, timeout: 90_000 };
+const backend = () => createUserspaceWireguard({ sockets, directory: root, starter: starter ?? { program: '' } });
 /** Processes that have this device's name as their last argument. */
 const processes = (name: string): string[] =>
   spawnSync('pgrep', ['-f', `wireguard-go -f ${name}$`], { encoding: 'utf8' })
@@ -242,6 +244,50 @@ test('a device left in the host namespace by a crash is listed there, and taken 
   devices.remove(link('cw-t1', 'cww7'));
 });
 
+/** As in a pod: a first process, whose end is everybody's, and the directory of sockets at its place. */
+const ownerOf = (folder: string) => {
+  const script = join(import.meta.dirname, '..', '..', 'packaging', 'image', 'wireguard');
+  const line = 'mkdir -p /var/run/wireguard && mount --bind "$1" /var/run/wireguard && exec busybox sh "$2"';
+  const words = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', 'sh', '-c', line, 'sh', folder, script];
+  return spawn('unshare', words, { stdio: 'ignore' });
+};
+
+test('somebody else who is asked for processes keeps them while agents come and go, and they end with him', userspace, async (t) => {
+  const item = link('cw-t1', 'cww7');
+  const pipe = join(root, 'start');
+  const asking = () => createUserspaceWireguard({ sockets, directory: root, starter: { pipe } });
+  assert.throws(
+    () => asking().devices.add(item),
+    (error) => isFault(error, 'unsupported') && /nobody starts wireguard-go here/.test(error.message),
+  );
+  const owner = ownerOf(root);
+  t.after(() => owner.kill('SIGKILL'));
+  const isThere = () => existsSync(pipe) && spawnSync('busybox', ['timeout', '1', 'sh', '-c', `: >${pipe}`]).status === 0;
+  await eventually(isThere, 'somebody reads the pipe');
+  asking().devices.add(item);
+  const before = processes('cww7');
+  assert.equal(before.length, 1);
+  asking().devices.add(item);
+  assert.deepEqual(processes('cww7'), before);
+  asking().devices.remove(item);
+  await eventually(() => processes('cww7').length === 0, 'a process that is not wanted any more ended');
+  asking().devices.add(item);
+  owner.kill('SIGKILL');
+  await eventually(() => asking().devices.list('cw-t1').length === 0, 'the device went with whom it belonged to');
+  assert.throws(
+    () => asking().devices.add(item),
+    (error) => isFault(error, 'unsupported'),
+  );
+  const next = ownerOf(root);
+  t.after(() => next.kill('SIGKILL'));
+  await eventually(() => asking().devices.list('').length === 1, 'the next one has started it again by himself');
+  asking().devices.add(item);
+  assert.deepEqual(asking().devices.list('cw-t1'), [item]);
+  assert.equal(processes('cww7').length, 1);
+  asking().devices.remove(item);
+});
+
 test('the probe names what there is', () => {
-  assert.equal(probeWireguard(), hasKernelWireguard() ? 'kernel' : program === undefined ? 'none' : 'userspace');
+  assert.equal(probeWireguard(), hasKernelWireguard() ? 'kernel' : starter === undefined ? 'none' : 'userspace');
+  assert.equal(probeWireguard('/run/nobody'), hasKernelWireguard() ? 'kernel' : 'userspace');
 });

@@ -10,7 +10,7 @@ import { changeOf, madeBy, parseEndpoint, sameConfig, type WireguardBackend } fr
 import { type After, Handshakes, later } from './wireguard-handshakes.ts';
 import { createKernelWireguard, hasKernelWireguard } from './wireguard-kernel.ts';
 import { publicKeyOf } from './wireguard-keys.ts';
-import { createUserspaceWireguard, findWireguardGo } from './wireguard-userspace.ts';
+import { createUserspaceWireguard, findWireguardGo, type Starter } from './wireguard-userspace.ts';
 
 export interface WireguardKindOptions {
   readonly backend: WireguardBackend;
@@ -74,15 +74,27 @@ export function createWireguardKind({ backend, privateKey, after = later, before
   };
 }
 
-/** How this host can have WireGuard devices. Asks the kernel first, which loads its module where there is one. */
-export function probeWireguard(): 'kernel' | 'userspace' | 'none' {
+const starterOf = (pipe: string | undefined): Starter | undefined => (pipe === undefined ? findWireguardGo() : { pipe });
+
+/**
+ * How this host can have WireGuard devices. Asks the kernel first, which loads its module where there is one. With a pipe somebody
+ * else is to start processes, whether or not he is there already.
+ */
+export function probeWireguard(pipe?: string): 'kernel' | 'userspace' | 'none' {
   if (hasKernelWireguard()) return 'kernel';
-  return findWireguardGo() === undefined ? 'none' : 'userspace';
+  return starterOf(pipe) === undefined ? 'none' : 'userspace';
 }
 
-/** The best backend this host has; undefined when it has none. `directory` is the agent's own, for userspace devices. */
-export function openWireguard(sockets: Sockets, directory: string): WireguardBackend | undefined {
+export interface UserspacePlace {
+  /** The agent's own, for userspace devices. */
+  readonly directory: string;
+  /** As of probeWireguard(). */
+  readonly pipe?: string | undefined;
+}
+
+/** The best backend this host has; undefined when it has none. */
+export function openWireguard(sockets: Sockets, { directory, pipe }: UserspacePlace): WireguardBackend | undefined {
   if (hasKernelWireguard()) return createKernelWireguard(sockets);
-  const program = findWireguardGo();
-  return program === undefined ? undefined : createUserspaceWireguard({ sockets, directory, program });
+  const starter = starterOf(pipe);
+  return starter === undefined ? undefined : createUserspaceWireguard({ sockets, directory, starter });
 }
