@@ -44,6 +44,9 @@ export const units: Readonly<Record<Measure, string>> = {
   'connect/request/response': '/s',
 };
 
+/** That a measurement of throughput takes. */
+export const seconds = 3;
+
 /** Processors of iperf3's client and server: one each where there are two. */
 const apart = availableParallelism() > 1 ? '0,1' : '0,0';
 
@@ -57,7 +60,7 @@ export async function openLane({ name, client, server, network, address }: Lane)
   await until(`${name} to answer`, () => ask(['netperf', '-H', target, '-t', 'TCP_RR', '-l', '1', '-P', '0']), { timeoutMs: 30_000 });
   return async (measure) => {
     if (measure === 'throughput') {
-      const said = JSON.parse(await ask(['iperf3', '--client', target, '--time', '3', '--json', '--affinity', apart])) as {
+      const said = JSON.parse(await ask(['iperf3', '--client', target, '--time', `${seconds}`, '--json', '--affinity', apart])) as {
         end: { sum_received: { bits_per_second: number } };
       };
       return said.end.sum_received.bits_per_second / 1e6;

@@ -1,8 +1,11 @@
 // In a real OpenStack, on Docker hosts that are its instances with port security on: what a container start costs with a Neutron port of
 // its own from the pool, against the model overlay on the same host; and what carriage leaves of what instances send each other.
 // Open vSwitch is the userspace one, so figures across hosts are small, and the ratio is what counts.
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { startController, stopController } from '#lab/causeway.ts';
 import { docker } from '#lab/engine.ts';
+import type { Host } from '#lab/host.ts';
 import { boxImage, importImages } from '#lab/images.ts';
 import { demo } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
@@ -10,7 +13,7 @@ import { openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { alternate, medians } from './alternate.ts';
 import { claimBed } from './bed.ts';
-import { type Lane, measures, meterImage, meterNeeds, openLane, units } from './meters.ts';
+import { type Lane, measures, meterImage, meterNeeds, openLane, seconds, units } from './meters.ts';
 import { compare, type Row } from './report.ts';
 
 const starts = 15;
@@ -73,15 +76,30 @@ async function across(bed: CloudBed): Promise<Row[]> {
   const instances: Lane = { name: 'instances', client, server, network: 'host', address: server.address };
   meters['instances'] = await openLane(instances);
   const rows: Row[] = [];
-  for (const measure of measures) {
-    const sides = Object.fromEntries(Object.entries(meters).map(([side, meter]) => [side, () => meter(measure)]));
-    const { instances: theirs = Number.NaN, ...ours } = medians(await alternate(`in the cloud, ${measure}`, rounds, sides));
+  const compareAll = async (what: string, unit: string, take: (meter: Meter) => Promise<number>): Promise<void> => {
+    const sides = Object.fromEntries(Object.entries(meters).map(([side, meter]) => [side, () => take(meter)]));
+    const { instances: theirs = Number.NaN, ...ours } = medians(await alternate(`in the cloud, ${what}`, rounds, sides));
     for (const [side, value] of Object.entries(ours)) {
       const target = side === 'host gateway' ? { atLeast: 0.95 } : {};
-      rows.push(
-        compare(`in the cloud, ${side}: ${measure}`, value, theirs, { unit: units[measure], peer: 'instance to instance', ...target }),
-      );
+      rows.push(compare(`in the cloud, ${side}: ${what}`, value, theirs, { unit, peer: 'instance to instance', ...target }));
     }
-  }
+  };
+  for (const measure of measures) await compareAll(measure, units[measure], (meter) => meter(measure));
+  await compareAll('throughput by processor time', 'Mbit/s of a processor', (meter) => byProcessor(meter, server));
   return rows;
+}
+
+type Meter = Awaited<ReturnType<typeof openLane>>;
+
+/** What the cloud carries for a second of a processor that its programs took: what is lost on the way counts only as work. */
+async function byProcessor(meter: Meter, instance: Host): Promise<number> {
+  const before = busySeconds(instance);
+  const throughput = await meter('throughput');
+  return (throughput * seconds) / (busySeconds(instance) - before);
+}
+
+/** Of everything in the lab, in the kernel, too (cgroup-v2.rst, cpu.stat). */
+function busySeconds({ cgroup }: Host): number {
+  const text = readFileSync(join(dirname(cgroup), 'cpu.stat'), 'utf8');
+  return Number(/^usage_usec (\d+)$/m.exec(text)?.[1]) / 1e6;
 }

@@ -75,7 +75,7 @@ export interface AgentOptions {
   /** What the speaker has put into the kernel, for hosts that change to BGP or from it. The same. */
   readonly learned?: LearnedRoutes;
   /** What else the host knows of itself at the time of a plan. */
-  readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'bridges' | 'carried'>) | undefined;
+  readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'bridges' | 'carried' | 'hasIpsec'>) | undefined;
   /** Probes to other hosts; without, there are none. */
   readonly prober?: Pick<Prober, 'paths' | 'narrowed'> | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
@@ -328,10 +328,11 @@ export class Agent implements AsyncDisposable {
     const { services, policies, bgp, learned } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all(), policies.network));
     const besides = this.#options.besides?.(this.#facts);
-    const beyond = { ...(services && { services: services.current() }), policy: this.#policy, ...besides, ...spoken(bgp, learned) };
-    const planned = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     // Short cuts are left out where the kernel has none or nobody wants them; what is there is then removed.
-    this.#desired = this.#options.features['fastPath'] === true ? planned : { ...planned, fast: [] };
+    const isShort = this.#options.features['fastPath'] === true;
+    const more = { ...besides, isShort, ...spoken(bgp, learned) };
+    const beyond = { ...(services && { services: services.current() }), policy: this.#policy, ...more };
+    this.#desired = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     return this.#desired;
   }
 

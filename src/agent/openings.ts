@@ -8,6 +8,7 @@ import { ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/for
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
 import type { Outcome } from './reconcile.ts';
+import { forgetShort, isShortPair } from './short-connections.ts';
 import { type Fronts, frontsOf, isNotedStale, isOfFronts, mayNoteStale, staleConnections } from './stale-connections.ts';
 
 export interface OpeningsOptions {
@@ -64,6 +65,8 @@ export class Openings {
     const isConcerned =
       fronts === undefined || [...part.wanted, ...part.before].some((one) => one.set.startsWith('published') || isOfFronts(one, fronts));
     if (mended || this.#isOwed || isConcerned) this.#follow(desired, mended);
+    const short = part.wanted.filter(isShortPair);
+    if (short.length > 0) this.#guarded('forget connections that take short cuts', () => forgetShort(short));
     const wasOpen = this.#isOpen;
     this.#isOpen = desired.table.length > 0;
     if (!this.#isOpen && wasOpen) this.#guarded('take away forwarding rules', removeForwarding);

@@ -102,7 +102,7 @@ test('what the kernel takes away with a link is not asked to go, and stays known
   let isRefusing = true;
   const remove: Kinds['link']['remove'] = (items) => (isRefusing ? items.map((item) => ({ item, fault })) : kinds.link.remove(items));
   const reconciler = new Reconciler({ ...kinds, link: { ...kinds.link, remove } });
-  const whole: Desired = { ...small, fast: [{ ...where, link: 'cwe1', ranges: [] }] };
+  const whole: Desired = { ...small, fast: [{ ...where, link: 'cwe1', networks: [] }] };
   const left = (): number[] => [kinds.route.list('cw-a').length, kinds.fast.list('cw-a').length];
   const bare: Desired = { ...emptyDesired, netns: small.netns };
   assert.deepEqual(reconciler.apply(whole, true).failing, []);
@@ -452,7 +452,7 @@ test('what goes from a map goes when nothing leads to it any more', () => {
 
 const carriedBy = (carry: 'vxlan' | 'host-gateway'): Desired => {
   const { snapshot, local, self } = makeCluster(2, 1, makeNetwork('aaaaaaaaaa', { model: 'flannel', carry }));
-  return plan(snapshot, local, self);
+  return plan(snapshot, local, self, { isShort: false });
 };
 
 test('where hosts are reached by another way, the old one goes when the new one is there', () => {

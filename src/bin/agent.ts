@@ -33,6 +33,7 @@ import { createPlugin, PluginServer } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { probeFast } from '#kernel/fast.ts';
+import { hasIpsecPolicies } from '#kernel/ipsec.ts';
 import { deleteLinks, dumpLinks, linksByIndex } from '#kernel/batch.ts';
 import { dumpRoutes, learnedRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
@@ -270,7 +271,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
       bgp: cluster.bgp,
       learned,
-      besides: ({ blocks }) => ({ bridges: cluster.bridges?.(blocks), carried: moves.carried() }),
+      besides: ({ blocks }) => ({ bridges: cluster.bridges?.(blocks), carried: moves.carried(), hasIpsec: hasIpsecPolicies() }),
       prober: probing(options, { kinds, agent: () => agent, log, closing }),
       clock: {
         now: () => Date.now(),

@@ -106,8 +106,9 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
     [...mine(pools).map(({ cidr }) => cidr), ...mine(endpoints).flatMap(({ addresses }) => addresses)].map(familyOf),
   );
   const members = mine(endpoints).filter((endpoint) => endpoint.host === here);
-  const objects =
-    here === undefined ? [] : objectsOf(found, members, { features: hosts.find(({ id }) => id === here)?.status.features ?? {}, families });
+  const { status, underlay } = hosts.find(({ id }) => id === here) ?? nobody;
+  const uplinks = new Set(underlay.map((one) => one.interface));
+  const objects = here === undefined ? [] : objectsOf(found, members, { features: status.features, uplinks, families });
   return {
     names: [found.name],
     data: {

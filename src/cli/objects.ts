@@ -23,6 +23,8 @@ export interface KernelObject {
 /** What a host can do and which families a network has decide which of its objects there are. */
 export interface Setting {
   readonly features: Host['status']['features'];
+  /** The host's own links to other hosts. */
+  readonly uplinks: ReadonlySet<string>;
   /** Of the network's addresses; none is taken for IPv4. */
   readonly families: ReadonlySet<Family>;
 }
@@ -105,13 +107,23 @@ function carryObjects(network: Network, inside: string, { features, families }: 
   return byCarry[network.choices.carry];
 }
 
-/** The programs by which packets inside the network skip the long way (drivers/fast.ts): one filter a link, named `cw_fast`. */
-function shortCuts(network: Network, endpoints: readonly Endpoint[], inside: string, { features }: Setting): readonly KernelObject[] {
-  if (features['fastPath'] !== true || network.choices.domain !== 'own') return [];
+/**
+ * The programs by which packets inside the network skip the long way (drivers/fast.ts): one filter a link, with a name that begins
+ * with `cw_`. The host's own links have one that all plainly routed networks share.
+ */
+function shortCuts(
+  { choices, present, vni }: Network,
+  endpoints: readonly Endpoint[],
+  inside: string,
+  { features, uplinks }: Setting,
+): readonly KernelObject[] {
+  const isPlain = choices.domain === 'host' && choices.carry === 'host-gateway' && present === undefined;
+  if (features['fastPath'] !== true || (choices.domain !== 'own' && !isPlain)) return [];
   const show = (link: string): string => `${inside}tc filter show dev ${link} ingress`;
+  const arrivals = isPlain ? [...uplinks] : choices.carry === 'vxlan' ? [vxlanLink(vni)] : [];
   return [
     ...endpoints.map(({ id, name, owner }) => ({ what: `short cut from ${name || owner} (eBPF)`, command: show(endpointLink(id)) })),
-    ...(network.choices.carry === 'vxlan' ? [{ what: 'short cut from other hosts (eBPF)', command: show(vxlanLink(network.vni)) }] : []),
+    ...arrivals.map((link) => ({ what: 'short cut from other hosts (eBPF)', command: show(link) })),
   ];
 }
 

@@ -105,6 +105,8 @@ interface Special {
   readonly hasCompanions?: boolean;
   /** Of a subnet of the cloud that the host is not in (kernel/trunk.ts). */
   readonly hasOutside?: boolean;
+  /** Of a network that the host routes itself and that takes short cuts (fast.ts). */
+  readonly hasShort?: boolean;
 }
 
 /** A mark comes after addresses are translated and before it is asked for the way. */
@@ -118,6 +120,22 @@ const declareOutside = `
 const keepOutside = `
     iifname "cwe*" oifname "cwe*" ip daddr @outside4 ip saddr . ip daddr != @own4 counter drop comment "networks of the cloud are reached by the cloud"`;
 
+/** A flow of which only some packets come this way is none that could be tracked: to those who drop what is invalid it would be that. */
+const untracked = {
+  sets: `
+  set short4 { type ipv4_addr . ipv4_addr; flags interval; }
+  set short6 { type ipv6_addr . ipv6_addr; flags interval; }`,
+  arrivals: `
+    iifname @uplinks ip saddr . ip daddr @short4 notrack
+    iifname @uplinks ip6 saddr . ip6 daddr @short6 notrack`,
+  departures: `
+    meta l4proto { tcp, udp } th dport 53 accept
+    ip saddr . ip daddr @short4 notrack
+    ip6 saddr . ip6 daddr @short6 notrack`,
+};
+const untrackedIf = (hasShort: boolean | undefined): typeof untracked =>
+  hasShort === true ? untracked : { sets: '', arrivals: '', departures: '' };
+
 /**
  * The table of the host itself: published ports, masquerading, the border between domains, and networks routed by the host.
  * `uplinks` are the host's own ways to other hosts, which may well be bridges named like Docker's (br-ex).
@@ -126,12 +144,13 @@ const keepOutside = `
  * Every packet of the host passes here, so what most of them miss for least comes first in a rule, look-ups in the routing tables (`fib`)
  * last, and what belongs to a connection leaves the chain by its first rule.
  */
-export function hostTable(services?: ServiceRules, { hasCompanions = false, hasOutside = false }: Special = {}): NftTable {
+export function hostTable(services?: ServiceRules, { hasCompanions = false, hasOutside = false, hasShort }: Special = {}): NftTable {
   const translate = services === undefined ? '' : translateServices;
   const declareCompanions = hasCompanions ? '\n  set companions4 { type ipv4_addr; flags interval; }' : '';
   const leaveAsHost = hasCompanions
     ? '\n    oifname "cwx*" ip daddr @companions4 ip saddr != @companions4 masquerade comment "to containers without a port of the cloud, which answer the host"'
     : '';
+  const short = untrackedIf(hasShort);
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
     netns: '',
@@ -149,12 +168,12 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
   map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
-  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${declareCompanions}${services === undefined ? '' : declareServices(services)}
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${declareCompanions}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
     iifname "cwe*" goto members
-    udp dport ${vxlanPort} notrack
+    udp dport ${vxlanPort} notrack${short.arrivals}
   }
   chain departure {
     type filter hook output priority raw; policy accept;
@@ -163,7 +182,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
   chain members {${admit}
     counter drop
   }
-  chain admitted {
+  chain admitted {${short.departures}
     accept
   }
   chain clients {

@@ -32,7 +32,7 @@ import { planAnnouncements } from './announce.ts';
 import { answersFor, isInUnderlay, rangesBeside } from './address-pairs.ts';
 import { hasCompanion, mtuFor } from './companion.ts';
 import type { Carriage, Remote } from './driver.ts';
-import { planFast } from './fast.ts';
+import { planArrivals, planFast, shortOf } from './fast.ts';
 import { domainTable, elements, hostTable, resolver, resolverPort } from './guard.ts';
 import type { Carriers } from './host-policy.ts';
 import { planPolicy } from './policy.ts';
@@ -60,6 +60,10 @@ export interface Beyond {
   readonly bridges?: readonly string[] | undefined;
   /** Addresses of exposures that this host has, of those that move between hosts. */
   readonly carried?: ReadonlySet<Ip> | undefined;
+  /** Whether the host has policies of IPsec, which are asked for every packet that it routes. */
+  readonly hasIpsec?: boolean | undefined;
+  /** False: no packet is to take a short cut. */
+  readonly isShort?: boolean | undefined;
 }
 
 /** One network on this host, with everything of the snapshot that concerns it. */
@@ -313,8 +317,8 @@ const companionsOf = (pools: readonly Pool[]): Pool[] => pools.filter(({ fallbac
 /** In the hosts' own subnet packets leave as they are, like those of instances, and every instance may come in. */
 const apartOf = ({ network, pools }: Present): readonly Pool[] => (isInUnderlay(network) ? companionsOf(pools) : pools);
 
-function planNetwork(present: Present): Part[] {
-  const { netns, pools, local, carriage } = present;
+function planNetwork(present: Present, short: ReadonlySet<Present>): Part[] {
+  const { netns, local, carriage } = present;
   const ranges = apartOf(present).flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
   const carried = planCarriages(carriage);
   return [
@@ -323,13 +327,20 @@ function planNetwork(present: Present): Part[] {
     carried,
     answersFor(carriage, local),
     guardOutside(carriage),
-    { fast: planFast(carriage, { ranges: pools.map(({ cidr }) => cidr), routes: carried.route ?? [], local }) },
+    short.has(present) ? { fast: planFast(present, carried.route ?? []) } : {},
     ...local.map((endpoint) => planEndpoint(present, endpoint)),
   ];
 }
 
+interface HostFacts {
+  readonly snapshot: Snapshot;
+  readonly self: Host;
+  readonly services: readonly Service[] | undefined;
+  readonly hasShort: boolean;
+}
+
 /** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
-function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, services: readonly Service[] | undefined): Part {
+function planHost(presents: readonly Present[], { snapshot, self, services, hasShort }: HostFacts): Part {
   const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
   const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
   return {
@@ -341,6 +352,7 @@ function planHost(presents: readonly Present[], snapshot: Snapshot, self: Host, 
       hostTable(services && serviceRules(services), {
         hasCompanions: presents.some(({ network }) => hasCompanion(network)),
         hasOutside: presents.some(({ carriage }) => hasOutside(carriage)),
+        hasShort,
       }),
     ],
     element: elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]).concat(
@@ -391,7 +403,7 @@ export function plan(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   self: Host,
-  { services, policy, bgp = defaultBgp, bridges = [], carried = new Set(), learned }: Beyond = {},
+  { services, policy, bgp = defaultBgp, bridges = [], carried = new Set(), learned, hasIpsec = false, isShort = true }: Beyond = {},
 ): Desired {
   const presents = presentNetworks(
     snapshot,
@@ -399,9 +411,13 @@ export function plan(
     { self, learned },
   );
   if (presents.length === 0 && policy?.host === undefined) return emptyDesired;
-  const networks = presents.flatMap(planNetwork);
+  const isAsked = services !== undefined || policy !== undefined || hasIpsec;
+  const short = isShort ? shortOf(presents, isAsked) : new Set<Present>();
+  const crossings = [...short].filter(({ netns }) => netns === '');
+  const networks = presents.flatMap((present) => planNetwork(present, short));
   const parts = [
-    planHost(presents, snapshot, self, services),
+    planHost(presents, { snapshot, self, services, hasShort: crossings.length > 0 }),
+    planArrivals(self, crossings),
     planPolicy(policy, carriersOf(networks, bgp)),
     ...networks,
     planAnnouncements(services ?? [], snapshot.hosts.values(), self),

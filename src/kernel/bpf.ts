@@ -9,9 +9,9 @@ const TC_H_CLSACT = 0xffff_fff1;
 const TC_H_CLSACT_HANDLE = 0xffff_0000;
 const ingress = 0xffff_fff2;
 const egress = 0xffff_fff3;
-/** Where on a link a program sees packets. */
-export type Door = 'entrance' | 'exit';
-const parents: Readonly<Record<Door, number>> = { entrance: ingress, exit: egress };
+/** Where on a link a program sees packets; what the first at the entrance passes on comes to the second. */
+export type Door = 'entrance' | 'second entrance' | 'exit';
+const parents: Readonly<Record<Door, number>> = { entrance: ingress, 'second entrance': ingress, exit: egress };
 const TCA_KIND = 1;
 const TCA_OPTIONS = 2;
 const TCA_BPF_FD = 6;
@@ -29,11 +29,10 @@ const TC_ACT_STOLEN = 4;
 const TCA_EGRESS_REDIR = 1;
 /** Where our filters are among others of the same link: bandwidth is limited before a short cut is taken. */
 const redirectPriority = 196;
-const priority = 197;
+const priorities: Readonly<Record<Door, number>> = { entrance: 197, 'second entrance': 198, exit: 197 };
 const handle = 1;
 
 const infoOf = (place: number): number => ((place << 16) | (ETH_P_ALL << 8)) >>> 0;
-const info = infoOf(priority);
 
 /** struct tcmsg */
 function header(index: number, parent: number, of: { readonly handle?: number; readonly info?: number } = {}): Buffer {
@@ -61,12 +60,16 @@ interface Program {
 
 /** Puts the program at a door of the link, in one step also where another of ours is. */
 export function setFilter(index: number, program: Program, action: string): Request {
-  const parent = parents[program.door ?? 'entrance'];
+  const { door = 'entrance' } = program;
   const options = [u32(TCA_BPF_FD, program.fd), text(TCA_BPF_NAME, program.name), u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)];
   return {
     type: RTM_NEWTFILTER,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
-    body: Buffer.concat([header(index, parent, { handle, info }), text(TCA_KIND, 'bpf'), attribute(TCA_OPTIONS, Buffer.concat(options))]),
+    body: Buffer.concat([
+      header(index, parents[door], { handle, info: infoOf(priorities[door]) }),
+      text(TCA_KIND, 'bpf'),
+      attribute(TCA_OPTIONS, Buffer.concat(options)),
+    ]),
     action,
   };
 }
@@ -74,15 +77,20 @@ export function setFilter(index: number, program: Program, action: string): Requ
 /** ENOENT or EINVAL when there is none. */
 export const removeFilter = (index: number, action: string, door: Door = 'entrance'): Request => ({
   type: RTM_DELTFILTER,
-  body: Buffer.concat([header(index, parents[door], { handle, info }), text(TCA_KIND, 'bpf')]),
+  body: Buffer.concat([header(index, parents[door], { handle, info: infoOf(priorities[door]) }), text(TCA_KIND, 'bpf')]),
   action,
 });
+
+/** Of struct tcmsg: whether a filter is where ours are. */
+export const isFilterPlace = (body: Buffer): boolean => Object.values(priorities).includes(body.readUInt32LE(16) >>> 16);
+/** Of struct tcmsg: whether a qdisc is the one that filters need. */
+export const holdsFilters = (body: Buffer): boolean => body.readUInt32LE(12) === TC_H_CLSACT;
 
 /** The name under which a program was put at that door of the link in our place, at most one; none without the qdisc. */
 export function filterNames(socket: NetlinkSocket, index: number, door: Door = 'entrance'): string[] {
   const messages = socket.dump({ type: RTM_GETTFILTER, body: header(index, parents[door]), action: 'list filters' });
   return messages.flatMap(({ body }) => {
-    if (body.readUInt32LE(8) !== handle || body.readUInt32LE(16) >>> 16 !== priority) return [];
+    if (body.readUInt32LE(8) !== handle || body.readUInt32LE(16) >>> 16 !== priorities[door]) return [];
     const name = decodeAttributes(decodeAttributes(body.subarray(20)).get(TCA_OPTIONS)).get(TCA_BPF_NAME);
     return name === undefined ? [] : [readText(name)];
   });

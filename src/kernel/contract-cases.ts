@@ -102,7 +102,7 @@ const sysctl = (path: string, value: string): Sysctl => ({ netns, path, value })
 export const fast = (link: string, more: Partial<FastPath> = {}): FastPath => ({
   netns,
   link,
-  ranges: [parseCidr('10.0.0.0/16'), parseCidr('fd00::/56')],
+  networks: [[parseCidr('10.0.0.0/16'), parseCidr('fd00::/56')]],
   member: { mac: mac('0a:63:0a:00:00:05'), addresses: [ip('10.0.0.5'), ip('fd00::5')] },
   tunnel: { mac: mac('02:63:77:00:00:01'), mtu: 1400 },
   ...more,
@@ -257,9 +257,9 @@ export const cases: readonly Case[] = [
     kind: 'fast',
     about: 'a short cut',
     item: fast('cwea'),
-    changed: fast('cwea', { ranges: [parseCidr('10.0.0.0/16')] }),
+    changed: fast('cwea', { networks: [[parseCidr('10.0.0.0/16')]] }),
     bad: fast('cwenone'),
-    other: { netns, link: 'cwx7', ranges: [parseCidr('10.0.0.0/16')] },
+    other: { netns, link: 'cwx7', networks: [[parseCidr('10.0.0.0/16')]] },
   },
   {
     kind: 'shaper',

@@ -24,6 +24,7 @@ import {
   RTM_NEWROUTE,
   RTM_NEWTFILTER,
 } from './netlink/uapi.ts';
+import { holdsFilters, isFilterPlace } from './bpf.ts';
 import { isOurAddress, isOurLink, isOurLinkName } from './ownership.ts';
 
 /** What is remembered of one namespace. Kept up to date by every message, also by those about our own writes. */
@@ -93,11 +94,15 @@ function neighDrift(memory: Memory, message: Message, cause: Cause): boolean {
 /** Settings that hold for all links (index -1) or for those to come (-2), such as forwarding; those of one link follow from its making. */
 const isGeneralSetting = (message: Message): boolean => (readU32(decodeAttributes(message.body.subarray(4)).get(NETCONFA_IFINDEX)) | 0) < 0;
 
-/** A filter or the qdisc that holds filters. The kernel's own messages are about links that come and go, which say so. */
+/**
+ * A filter or the qdisc that holds filters; on links of others only in a place of ours. The kernel's own messages are about links that
+ * come and go, which say so.
+ */
 function filterDrift(memory: Memory, message: Message, cause: Cause): boolean {
   if (![RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELQDISC].includes(message.type)) return false;
   const link = memory.links.get(message.body.readInt32LE(4));
-  return cause === 'foreign' && link !== undefined && isOurLinkName(link.name);
+  if (cause !== 'foreign' || link === undefined) return false;
+  return isOurLinkName(link.name) || (message.type === RTM_DELQDISC ? holdsFilters(message.body) : isFilterPlace(message.body));
 }
 
 /** A neighbour is known by its address, a forwarding entry by its MAC and remote. */

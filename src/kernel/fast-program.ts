@@ -56,8 +56,15 @@ const unlessMac = (mac: Mac, base: Register, offset: number, otherwise: string):
   jump32('ne', 'r1', macWords(mac).last, otherwise),
 ];
 
-/** Slow unless the address at `offset` is in one of the prefixes. */
-function unlessIn(prefixes: readonly Cidr[], family: Family, offset: number, name: string): Instruction[] {
+interface Sought {
+  readonly family: Family;
+  readonly offset: number;
+  readonly name: string;
+  readonly otherwise: string;
+}
+
+/** Jumps to `otherwise` unless the address at `offset` is in one of the prefixes. */
+function unlessIn(prefixes: readonly Cidr[], { family, offset, name, otherwise }: Sought): Instruction[] {
   const bits = family === 4 ? 32 : 128;
   const tests = prefixes.flatMap((prefix, number) => {
     const mask = ((1n << BigInt(cidrLength(prefix))) - 1n) << BigInt(bits - cidrLength(prefix));
@@ -74,7 +81,7 @@ function unlessIn(prefixes: readonly Cidr[], family: Family, offset: number, nam
     );
     return [...compared, go(`${name} found`), label(next)];
   });
-  return [...tests, go(slow), label(`${name} found`)];
+  return [...tests, go(otherwise), label(`${name} found`)];
 }
 
 const within = (bytes: number): Instruction[] => [compute('mov', 'r0', packet), compute('add', 'r0', bytes), jump('gt', 'r0', 'r8', slow)];
@@ -136,42 +143,66 @@ const copyToLookup = (field: number, offset: number, family: Family): Instructio
     store(4, 'r10', onStack(field + word), 'r1'),
   ]);
 
-/** Asks the kernel where the packet goes; slow unless it goes to another endpoint here or into the tunnel. */
-function lookUp(path: FastPath, family: Family, tos: readonly Instruction[]): Instruction[] {
-  const { tunnel } = path;
+interface Way {
+  readonly source: number;
+  readonly destination: number;
+  /** What must fit; none: nothing is sent. */
+  readonly size: Register | 0;
+  readonly tos: readonly Instruction[];
+}
+
+/** Asks the kernel for a way, as for a packet that came in by the same link; slow unless there is one with a known neighbour. */
+const askWay = (family: Family, { source, destination, size, tos }: Way): Instruction[] => [
+  ...[0, 8, 16, 24, 32, 40, 48, 56].map((offset) => store(8, 'r10', onStack(offset), 0)),
+  store(1, 'r10', onStack(fib.family), family === 4 ? AF_INET : AF_INET6),
+  store(2, 'r10', onStack(fib.totalLength), size),
+  load(4, 'r1', 'r6', skb.ifindex),
+  store(4, 'r10', onStack(fib.ifindex), 'r1'),
+  ...tos,
+  ...copyToLookup(fib.source, source, family),
+  ...copyToLookup(fib.destination, destination, family),
+  compute('mov', 'r1', 'r6'),
+  compute('mov', 'r2', 'r10'),
+  compute('add', 'r2', -fibBytes),
+  compute('mov', 'r3', fibBytes),
+  compute('mov', 'r4', 0),
+  call(helpers.fibLookup),
+  jump32('ne', 'r0', 0, slow),
+  load(4, 'r1', 'r6', skb.ifindex),
+  load(4, 'r2', 'r10', onStack(fib.ifindex)),
+];
+
+/** Slow unless the sender is behind the link by which its packet came in, as with rp_filter 1 (net/ipv4/fib_frontend.c). */
+const unlessBehind = (family: Family): Instruction[] => [
+  ...askWay(family, { source: destinationAt[family], destination: sourceAt[family], size: 0, tos: [] }),
+  jump32('ne', 'r1', 'r2', slow),
+];
+
+/** Slow unless the answer is the tunnel or one of the links to other hosts. */
+function unlessOutward({ tunnel, outward, indexes }: Compiled, family: Family): Instruction[] {
+  const mtu = tunnel?.mtu ?? outward?.mtu ?? 0;
+  return [
+    ...(tunnel === undefined
+      ? [...indexes.map((index) => jump32('eq', 'r2', index, `outward ${family}`)), go(slow), label(`outward ${family}`)]
+      : unlessMac(tunnel.mac, 'r10', onStack(fib.smac), slow)),
+    // The look-up knows the MTU of links and what was learnt, but not that of routes, which forwarding heeds.
+    jump('gt', 'r9', mtu, slow),
+    ...(family === 4 ? unlessPlainTos : []),
+    compute('mov', 'r5', helpers.redirect),
+  ];
+}
+
+/** Asks the kernel where the packet goes; slow unless it goes to another endpoint here, into the tunnel or to another host. */
+function lookUp(path: Compiled, family: Family, tos: readonly Instruction[]): Instruction[] {
+  const stays = path.tunnel === undefined && path.indexes.length === 0;
   return [
     label(`look up ${family}`),
-    ...[0, 8, 16, 24, 32, 40, 48, 56].map((offset) => store(8, 'r10', onStack(offset), 0)),
-    store(1, 'r10', onStack(fib.family), family === 4 ? AF_INET : AF_INET6),
-    store(2, 'r10', onStack(fib.totalLength), 'r9'),
-    load(4, 'r1', 'r6', skb.ifindex),
-    store(4, 'r10', onStack(fib.ifindex), 'r1'),
-    ...tos,
-    ...copyToLookup(fib.source, sourceAt[family], family),
-    ...copyToLookup(fib.destination, destinationAt[family], family),
-    compute('mov', 'r1', 'r6'),
-    compute('mov', 'r2', 'r10'),
-    compute('add', 'r2', -fibBytes),
-    compute('mov', 'r3', fibBytes),
-    compute('mov', 'r4', 0),
-    call(helpers.fibLookup),
-    jump32('ne', 'r0', 0, slow),
-    load(4, 'r1', 'r6', skb.ifindex),
-    load(4, 'r2', 'r10', onStack(fib.ifindex)),
+    ...(path.strict === true ? unlessBehind(family) : []),
+    ...askWay(family, { source: sourceAt[family], destination: destinationAt[family], size: 'r9', tos }),
     jump32('eq', 'r1', 'r2', slow),
-    ...unlessMac(gatewayMac, 'r10', onStack(fib.smac), tunnel === undefined ? slow : `not here ${family}`),
+    ...unlessMac(gatewayMac, 'r10', onStack(fib.smac), stays ? slow : `not here ${family}`),
     compute('mov', 'r5', helpers.redirectPeer),
-    ...(tunnel === undefined
-      ? []
-      : [
-          go(`write ${family}`),
-          label(`not here ${family}`),
-          ...unlessMac(tunnel.mac, 'r10', onStack(fib.smac), slow),
-          // The look-up knows the MTU of links and what was learnt, but not that of routes, which forwarding heeds.
-          jump('gt', 'r9', tunnel.mtu, slow),
-          ...(family === 4 ? unlessPlainTos : []),
-          compute('mov', 'r5', helpers.redirect),
-        ]),
+    ...(stays ? [] : [go(`write ${family}`), label(`not here ${family}`), ...unlessOutward(path, family)]),
     label(`write ${family}`),
   ];
 }
@@ -197,7 +228,7 @@ const decrementHopLimit: readonly Instruction[] = [
   store(1, packet, ethernet + 7, 'r1'),
 ];
 
-function ipv4(path: FastPath): Instruction[] {
+function ipv4(path: Compiled): Instruction[] {
   return [
     label('4'),
     load(1, 'r1', packet, ethernet),
@@ -221,7 +252,7 @@ function ipv4(path: FastPath): Instruction[] {
   ];
 }
 
-function ipv6(path: FastPath): Instruction[] {
+function ipv6(path: Compiled): Instruction[] {
   return [
     label('6'),
     ...within(ethernet + 48),
@@ -250,20 +281,35 @@ function ipv6(path: FastPath): Instruction[] {
 
 const ofFamily = <T extends Ip | Cidr>(all: readonly T[], family: Family): T[] => all.filter((one) => familyOf(one) === family);
 
-/** An endpoint speaks with its own address only; through the tunnel comes whatever is of the network. */
-function ends({ member, ranges }: FastPath, family: Family): Instruction[] {
-  const sources = member === undefined ? ofFamily(ranges, family) : ofFamily(member.addresses, family).map(hostPrefix);
+/** An endpoint speaks with its own address only; through the tunnel and from other hosts comes whatever is of one of the networks. */
+function ends({ member, networks }: FastPath, family: Family): Instruction[] {
+  const known = networks.map((ranges) => ofFamily(ranges, family)).filter((ranges) => ranges.length > 0);
   return [
-    ...unlessIn(sources, family, sourceAt[family], `source ${family}`),
-    ...unlessIn(ofFamily(ranges, family), family, destinationAt[family], `destination ${family}`),
+    ...known.flatMap((ranges, index) => {
+      const sources = member === undefined ? ranges : ofFamily(member.addresses, family).map(hostPrefix);
+      const isLast = index === known.length - 1;
+      const otherwise = isLast ? slow : `network ${family} not ${index}`;
+      return [
+        ...unlessIn(sources, { family, offset: sourceAt[family], name: `source ${family} ${index}`, otherwise }),
+        ...unlessIn(ranges, { family, offset: destinationAt[family], name: `destination ${family} ${index}`, otherwise }),
+        ...(isLast ? [] : [go(`inside ${family}`), label(otherwise)]),
+      ];
+    }),
+    label(`inside ${family}`),
   ];
 }
 
+/** With the numbers of its links to other hosts, those that there are. */
+export interface Compiled extends FastPath {
+  readonly indexes: readonly number[];
+}
+
 /** The fast path's program, ready for the kernel. The same facts give the same bytes. */
-export function fastProgram(path: FastPath): Uint8Array {
+export function fastProgram(path: Compiled): Uint8Array {
   const families = ([4, 6] as const).filter((family) => {
-    const { member, ranges } = path;
-    return ofFamily(ranges, family).length > 0 && (member === undefined || ofFamily(member.addresses, family).length > 0);
+    const { member, networks } = path;
+    const isUsed = networks.some((ranges) => ofFamily(ranges, family).length > 0);
+    return isUsed && (member === undefined || ofFamily(member.addresses, family).length > 0);
   });
   return assemble([
     compute('mov', 'r6', 'r1'),

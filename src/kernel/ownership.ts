@@ -19,7 +19,8 @@
 // - BGP speaker: the BIRD process that listens in the agent's own directory. Routes of protocol 12 (bird) in the main table are
 //   that process's, and nobody else's; the agent itself only removes them, once no speaker is wanted any more. Routes of protocol 198
 //   are copies of them, for a minute after the process has been started again.
-// - fast path: the tc filter with preference 197 and a name `cw_…` at the entrance of a link named `cw…`.
+// - fast path: the tc filter with a name `cw_…` at the entrance of a link, with preference 197 on one named `cw…`, and with 198 on links
+//   of others in the host's own namespace.
 import { type Ip, linkLocalOf, type Mac } from '#model/ip.ts';
 import { domainPrefix, linkPrefix, routeProtocol } from '#model/numbers.ts';
 import { IFAPROT_KERNEL_LL, IFAPROT_KERNEL_LO } from './netlink/uapi.ts';

@@ -183,20 +183,24 @@ export interface Attachment {
 
 /**
  * A short cut at the entrance of a link, for packets between endpoints of one network that would only be routed: straight to
- * the other endpoint's link here, or into the tunnel. What it does not take goes the long way, which alone decides.
+ * the other endpoint's link here, into the tunnel, or to another host. What it does not take goes the long way, which alone decides.
  */
 export interface FastPath {
   readonly netns: Netns;
   readonly link: string;
-  /** The network's pools: both ends of every packet taken are in them. */
-  readonly ranges: readonly Cidr[];
-  /** Whose link it is: only packets with this sender are taken. Absent on a tunnel's link. */
+  /** Pools of each network: both ends of every packet taken are in those of one. */
+  readonly networks: readonly (readonly Cidr[])[];
+  /** Whose link it is: only packets with this sender are taken. Absent on a tunnel's link and on the host's own. */
   readonly member?: { readonly mac: Mac; readonly addresses: readonly Ip[] };
   /**
    * MAC of the tunnel's link, by which the kernel's answer is recognised, and the largest packet that every remote host
    * takes. Absent: nothing is sent into a tunnel.
    */
   readonly tunnel?: { readonly mac: Mac; readonly mtu: number };
+  /** The host's own links to other hosts, which plain routes may lead to, and the same. Absent: nothing leaves by them. */
+  readonly outward?: { readonly links: readonly string[]; readonly mtu: number };
+  /** One of the host's own links: only packets are taken whose answers would leave by it, as with rp_filter 1. */
+  readonly strict?: true;
 }
 
 /** A limit on what goes to an endpoint, or comes from it, on our end of its link. */
