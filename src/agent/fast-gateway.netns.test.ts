@@ -2,10 +2,16 @@
 // the host translates goes the long way, and a flow may change from one way to the other at any time.
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { closeSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { makeNetwork } from '#drivers/cluster.fixture.ts';
+import { linkIndexes } from '#kernel/batch.ts';
+import { setFilter } from '#kernel/bpf.ts';
+import { assemble, compute, exit } from '#kernel/bpf-assembler.ts';
+import { loadFilterProgram } from '#kernel/libc.ts';
+import { NetlinkSocket } from '#kernel/netlink/socket.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { familyOf, parseIp, parseMac } from '#model/ip.ts';
 import { endpointLink, gatewayMac } from '#model/numbers.ts';
@@ -188,6 +194,28 @@ test("a filter of ours on the host's link that somebody removes is put back, and
   side.apply(false);
   assert.match(uplinkFilters(), /pref 7 u32/);
   assert.doesNotMatch(uplinkFilters(), /cw_/, 'nothing of ours is left on the link of the host');
+});
+
+test('a filter of somebody else in the place of ours stays, and is told of', options, () => {
+  const [side] = made().sides;
+  side.apply(false);
+  inNetns(side.place, () => {
+    using socket = new NetlinkSocket();
+    const fd = loadFilterProgram(assemble([compute('mov', 'r0', -1), exit]), 'theirs');
+    const index = [...linkIndexes(socket, ['eth0']).values()][0] ?? assert.fail('no link');
+    socket.batch([setFilter(index, { fd, name: 'theirs', door: 'second entrance' }, 'add theirs')]);
+    closeSync(fd);
+  });
+  const { failing } = inNetns(side.place, () => side.reconciler.apply(side.desired(true), true));
+  assert.deepEqual(
+    failing.map(({ fault }) => [fault.code, fault.errno]),
+    [['kernel', 'EEXIST']],
+  );
+  assert.match(uplinkFilters(), /theirs/);
+  side.run('tc', 'filter', 'del', 'dev', 'eth0', 'ingress', 'pref', '198');
+  side.reconciler.suspect();
+  side.apply(true);
+  assert.match(uplinkFilters(), /cw_/);
 });
 
 test('a link to other hosts that was made again is known by its new number', options, () => {

@@ -10,7 +10,7 @@ import { byNetns, dumpLinks, faultOf, linkIndexes, noLink, place } from './batch
 import { addClsact, type Door, filterNames, removeFilter, setFilter } from './bpf.ts';
 import { type Compiled, fastProgram } from './fast-program.ts';
 import type { Failure, Kind } from './kind.ts';
-import { loadFilterProgram } from './libc.ts';
+import { kernelFault, loadFilterProgram } from './libc.ts';
 import type { NetlinkSocket, Request } from './netlink/socket.ts';
 import { isOurLinkName } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
@@ -87,11 +87,16 @@ function write(socket: NetlinkSocket, items: readonly FastPath[]): Failure<FastP
       failures.push({ item, fault: noLink(action, item.link) });
       continue;
     }
+    const door = doorOf(item.link);
+    if (filterNames(socket, index, door).some((name) => !name.startsWith(prefix))) {
+      failures.push({ item, fault: kernelFault(`${action}, where somebody else has a filter`, 'EEXIST') });
+      continue;
+    }
     try {
       const path = compiled(item, indexes);
       const fd = loadFilterProgram(fastProgram(path), 'cw_fast');
       try {
-        const program = { fd, name: nameOf(path), door: doorOf(item.link) };
+        const program = { fd, name: nameOf(path), door };
         const [qdisc, filter] = socket.batch([addClsact(index, action), setFilter(index, program, action)]);
         const fault = filter?.fault === undefined ? undefined : (qdisc?.fault ?? filter.fault);
         if (fault !== undefined) failures.push({ item, fault });
