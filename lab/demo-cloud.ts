@@ -102,8 +102,8 @@ export class CloudDemo {
   }
 
   async opened(): Promise<Opened> {
-    const groups = await this.#list<Group>('security-groups', 'security_groups');
-    const ports = await this.#list<Port>('ports', 'ports');
+    const groups = await this.bed.member.list<Group>('neutron', '/v2.0/security-groups', 'security_groups');
+    const ports = await this.bed.member.list<Port>('neutron', '/v2.0/ports', 'ports');
     const ours = groups.filter(({ tags }) => tags.includes(`causeway.${installation}`));
     const nameOf = (id: string): string => groups.find((group) => group.id === id)?.name ?? id;
     const rules = ours.flatMap((group) =>
@@ -124,18 +124,6 @@ export class CloudDemo {
         .map(([what, number]) => `${number} ${what}`)
         .join(', '),
     };
-  }
-
-  /** Neutron answers page by page. */
-  async #list<T extends { readonly id: string }>(collection: string, field: string): Promise<T[]> {
-    const found: T[] = [];
-    for (;;) {
-      const last = found.at(-1);
-      const marker = last === undefined ? '' : `&marker=${last.id}`;
-      const page = await this.bed.member.get<T[]>('neutron', `/v2.0/${collection}?sort_key=id&sort_dir=asc&limit=5${marker}`, field);
-      if (page.length === 0) return found;
-      found.push(...page);
-    }
   }
 
   /** A floating IP on the first instance's port, made once. */

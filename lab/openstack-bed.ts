@@ -78,16 +78,9 @@ export class CloudBed implements AsyncDisposable {
     return JSON.parse(output.stdout) as T;
   }
 
-  /** Of the project, by a query of Neutron's; the lab's cloud answers with five at a time. */
-  async portsBy<T extends Made>(filter: string): Promise<T[]> {
-    const found: T[] = [];
-    for (let marker = ''; ;) {
-      const page = await this.member.get<T[]>('neutron', `/v2.0/ports?${filter}&limit=5${marker}`, 'ports');
-      found.push(...page);
-      const last = page.at(-1);
-      if (last === undefined || page.length < 5) return found;
-      marker = `&marker=${last.id}`;
-    }
+  /** Of the project, by a query of Neutron's. */
+  portsBy<T extends Made>(filter: string): Promise<T[]> {
+    return this.member.list<T>('neutron', `/v2.0/ports?${filter}`, 'ports');
   }
 
   docker(index: number, ...argv: readonly string[]): Promise<string> {

@@ -44,6 +44,19 @@ export class Operator {
     return (answer as Record<string, T>)[field] as T;
   }
 
+  /** The members `field` of all pages. Fault as `get`. */
+  async list<T>(service: ServiceName, path: string, field: string): Promise<T[]> {
+    const found: T[] = [];
+    for (let next: string | undefined = path; next !== undefined;) {
+      const answer = (await this.#call(service, { method: 'GET', path: next })) as Readonly<Record<string, unknown>>;
+      found.push(...(answer[field] as T[]));
+      const links = (answer[`${field}_links`] ?? []) as readonly { readonly rel: string; readonly href: string }[];
+      const link = links.find(({ rel }) => rel === 'next');
+      next = link === undefined ? undefined : link.href.replace(/^\w+:\/\/[^/]+/, '');
+    }
+    return found;
+  }
+
   /** The only member of the answer, or undefined for an empty one. Fault as `get`. */
   async send<T>(service: ServiceName, method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object | string): Promise<T> {
     const answer = await this.#call(service, { method, path, body });

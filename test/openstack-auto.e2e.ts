@@ -60,8 +60,8 @@ async function keepAs(account: Account, interval = 5): Promise<void> {
 }
 
 const status = (): Promise<Status> => bed.json<Status>('status');
-const groups = (): Promise<Group[]> => bed.member.get<Group[]>('neutron', '/v2.0/security-groups', 'security_groups');
-const ports = (): Promise<Port[]> => bed.member.get<Port[]>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
+const groups = (): Promise<Group[]> => bed.member.list<Group>('neutron', '/v2.0/security-groups', 'security_groups');
+const ports = (): Promise<Port[]> => bed.member.list<Port>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
 const ours = async (): Promise<Group | undefined> => (await groups()).find(({ name }) => name === 'causeway');
 const rulesOf = async (): Promise<readonly Rule[]> => (await ours())?.security_group_rules ?? [];
 const pairsOf = async (): Promise<string[]> =>

@@ -45,9 +45,9 @@ before(async () => {
 after(async () => bed?.[Symbol.asyncDispose]());
 
 const post = <T extends object>(path: string, body: object): Promise<T> => bed.member.send<T>('neutron', 'POST', `/v2.0/${path}`, body);
-const floatingIps = (): Promise<Floating[]> => bed.member.get<Floating[]>('neutron', '/v2.0/floatingips', 'floatingips');
+const floatingIps = (): Promise<Floating[]> => bed.member.list<Floating>('neutron', '/v2.0/floatingips', 'floatingips');
 const groupNames = async (): Promise<string[]> =>
-  (await bed.member.get<{ name: string }[]>('neutron', '/v2.0/security-groups', 'security_groups')).map(({ name }) => name);
+  (await bed.member.list<{ name: string }>('neutron', '/v2.0/security-groups', 'security_groups')).map(({ name }) => name);
 const openings = (): Promise<Opening[]> => bed.json<Opening[]>('exposure', 'ls', '--cloud');
 const apply = (): Promise<Applied> => bed.json<Applied>('cloud', 'apply', '--yes');
 

@@ -288,9 +288,9 @@ async function withOctavia<T>(work: (client: Octavia) => Promise<T>): Promise<T>
   return await work(new Octavia(session));
 }
 const namesOf = async (kind: string): Promise<string[]> =>
-  (await bed.member.get<{ name: string }[]>('neutron', `/v2.0/${kind}`, kind.replaceAll('-', '_'))).map(({ name }) => name);
+  (await bed.member.list<{ name: string }>('neutron', `/v2.0/${kind}`, kind.replaceAll('-', '_'))).map(({ name }) => name);
 const floatingIps = async (): Promise<string[]> =>
-  (await bed.member.get<{ floating_ip_address: string }[]>('neutron', '/v2.0/floatingips', 'floatingips')).map(
+  (await bed.member.list<{ floating_ip_address: string }>('neutron', '/v2.0/floatingips', 'floatingips')).map(
     (one) => one.floating_ip_address,
   );
 

@@ -391,7 +391,7 @@ const pairedPorts = (node: string): Promise<Port[]> =>
 const addressesOf = (ports: readonly Port[]): string[] => ports.flatMap((port) => port.fixed_ips.map((ip) => ip.ip_address)).toSorted();
 
 async function removeTrunks(): Promise<void> {
-  for (const { id } of await bed.member.get<{ id: string }[]>('neutron', '/v2.0/trunks', 'trunks'))
+  for (const { id } of await bed.member.list<{ id: string }>('neutron', '/v2.0/trunks', 'trunks'))
     await bed.member.send('neutron', 'DELETE', `/v2.0/trunks/${id}`);
 }
 

@@ -36,9 +36,9 @@ afterEach(async () => (skip === false ? bed.clear() : undefined));
 
 /** Everything of the project that a plan could touch, as it is in Neutron. */
 async function counted(): Promise<object> {
-  const groups = await bed.member.get<Group[]>('neutron', '/v2.0/security-groups', 'security_groups');
-  const ports = await bed.member.get<Record<string, unknown>[]>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
-  const routers = await bed.member.get<Record<string, unknown>[]>('neutron', '/v2.0/routers', 'routers');
+  const groups = await bed.member.list<Group>('neutron', '/v2.0/security-groups', 'security_groups');
+  const ports = await bed.member.list<Record<string, unknown>>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
+  const routers = await bed.member.list<Record<string, unknown>>('neutron', '/v2.0/routers', 'routers');
   return {
     groups: groups.map(({ name, security_group_rules: rules }) => `${name} ${rules.length}`).toSorted(),
     ports: ports
@@ -111,7 +111,7 @@ test("tenants' networks (contiv's carriage): one range twice, each by VXLAN of i
   await bed.json<Planned>('cloud', 'apply');
   await until("red's packets to pass", () => bed.pings(1, 'red1', red), patience);
   await until("blue's packets to pass", () => bed.pings(1, 'blue1', blue), patience);
-  const [group] = await bed.member.get<Group[]>('neutron', '/v2.0/security-groups?name=causeway', 'security_groups');
+  const [group] = await bed.member.list<Group>('neutron', '/v2.0/security-groups?name=causeway', 'security_groups');
   assert.equal(group?.security_group_rules.length, 2);
   await bed.docker(2, 'rm', '--force', 'blue2');
   assert.equal(await bed.pings(1, 'blue1', blue), false, 'nobody has the address there any more');
@@ -172,7 +172,7 @@ test('advice: what it reads is what the cloud has, and what it counts is what is
   assert.deepEqual([survey.instances, survey.unguarded], [2, 0]);
   assert.deepEqual(survey.rights, { pairs: 'yes', portSecurity: 'yes' });
   assert.ok(['trunk', 'extraroute', 'allowed-address-pairs'].every((alias) => survey.extensions.includes(alias)));
-  const groups = await bed.member.get<Group[]>('neutron', '/v2.0/security-groups', 'security_groups');
+  const groups = await bed.member.list<Group>('neutron', '/v2.0/security-groups', 'security_groups');
   assert.equal(survey.quotas['security_group']?.used, groups.length);
   assert.equal(`${recommended.model} ${recommended.carry}`, 'flannel host-gateway');
 
@@ -185,9 +185,9 @@ test('advice: what it reads is what the cloud has, and what it counts is what is
   const [create = '', apply = ''] = next;
   await bed.causeway(...create.replace('NAME', 'advised').split(' ').slice(1));
   await bed.causeway(...apply.split(' ').slice(1), '--yes');
-  const made = await bed.member.get<Group[]>('neutron', '/v2.0/security-groups?name=causeway', 'security_groups');
+  const made = await bed.member.list<Group>('neutron', '/v2.0/security-groups?name=causeway', 'security_groups');
   assert.equal(made[0]?.security_group_rules.length, recommended.asks.rules);
-  const ports = await bed.member.get<{ allowed_address_pairs: object[] }[]>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
+  const ports = await bed.member.list<{ allowed_address_pairs: object[] }>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports');
   for (const { allowed_address_pairs: pairs } of ports) assert.equal(pairs.length, recommended.asks.pairs);
 });
 
