@@ -161,14 +161,14 @@ function writeKey(host: Host, repository: string): void {
 }
 
 /** Configuration and tables, for which nobody else has to be up. */
-export async function prepareNeutron(host: Host): Promise<void> {
+export async function prepareNeutron(host: Host, pageLength: number): Promise<void> {
   // Among the package's tests, where it belongs to no service package.
   mkdirSync(host.file(folder), { recursive: true });
   copyFileSync('/usr/lib/python3/dist-packages/neutron/tests/etc/api-paste.ini', host.file(`${folder}/neutron-paste.ini`));
   // As in clouds that keep this to their operators; here from one user only.
   const rules = { 'update_port:allowed_address_pairs': `not role:${limitedRole}` };
   const policy = write(host, 'neutron-policy.json', [JSON.stringify(rules)]);
-  const config = write(host, 'neutron.conf', neutronConfig(host, policy));
+  const config = write(host, 'neutron.conf', neutronConfig(host, { policy, pageLength }));
   const migrate = 'from neutron.db.migration.cli import main; main()';
   await makeTables(host, { name: 'neutron' }, () =>
     host.exec(['/usr/bin/python3', '-c', migrate, '--config-file', config, 'upgrade', 'heads']),
@@ -183,14 +183,13 @@ export async function startNeutron(host: Host, processes = 1): Promise<void> {
   await serve(host, { name: 'neutron', module, env, threads: 1, processes, path: '/' });
 }
 
-const neutronConfig = (host: Host, policy: string): string[] => [
+const neutronConfig = (host: Host, { policy, pageLength }: { readonly policy: string; readonly pageLength: number }): string[] => [
   '[DEFAULT]',
   'state_path = /var/lib/causeway-neutron',
   `api_paste_config = ${folder}/neutron-paste.ini`,
   'core_plugin = ml2',
   'service_plugins = ovn-router,trunk,qos,port_forwarding,network_ip_availability,auto_allocate',
-  // Short pages, so that whoever lists things meets several.
-  'pagination_max_limit = 5',
+  `pagination_max_limit = ${pageLength}`,
   'transport_url = fake://',
   'notify_nova_on_port_status_changes = false',
   'notify_nova_on_port_data_changes = false',

@@ -27,6 +27,8 @@ export interface OpenStackOptions {
   readonly machines?: number;
   /** Processes of Neutron, which do not know of each other; one unless told. */
   readonly neutronProcesses?: number;
+  /** How much of a list Neutron tells at once; five unless told, so that whoever lists things meets several pages. */
+  readonly pageLength?: number;
   /** Beyond Keystone and Neutron. */
   readonly services?: readonly FurtherService[];
 }
@@ -156,7 +158,7 @@ async function plug(
 
 /** Builds the cloud. A lab of that name is removed first. Faults as `createLab` and `run`; `timeout`. */
 export async function createOpenStack(options: OpenStackOptions, progress: Progress): Promise<OpenStack> {
-  const { name, hypervisors = 2, machines = 0, neutronProcesses, services = [] } = options;
+  const { name, hypervisors = 2, machines = 0, neutronProcesses, pageLength = 5, services = [] } = options;
   await destroyLab(name);
   const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors + machines, mtu: 1500 }));
   await using undo = new AsyncDisposableStack();
@@ -169,7 +171,7 @@ export async function createOpenStack(options: OpenStackOptions, progress: Progr
   );
   await progress.step('Starting Keystone and the hypervisors', async () => {
     const hosts = lab.hosts.slice(0, hypervisors).map((host, index) => startChassis(host, controller, { isGateway: index === 0 }));
-    await Promise.all([startKeystone(controller), prepareNeutron(controller), ...hosts]);
+    await Promise.all([startKeystone(controller), prepareNeutron(controller, pageLength), ...hosts]);
   });
   await progress.step('Starting Neutron', async () => {
     await Promise.all([startNeutron(controller, neutronProcesses), cloud.operator.seed([demo, limited], services)]);
