@@ -290,10 +290,7 @@ async function serve(index: number, name: string): Promise<string> {
 const instanceOpens = async (address: string, port: number): Promise<boolean> =>
   (await instance.exec(['nc', '-z', '-w', '2', address, String(port)], { anyStatus: true, netOnly: true })).status === 0;
 async function containerOpens(index: number, container: string, [address, port]: readonly [string, number]): Promise<boolean> {
-  return bed.docker(index, 'exec', container, 'nc', '-w', '2', address, String(port)).then(
-    () => true,
-    () => false,
-  );
+  return (await bed.within(index, container, 'nc', '-w', '2', address, String(port))).status === 0;
 }
 
 /** A network of the project that is not the hosts': at first no router leads there. */

@@ -44,7 +44,34 @@ const idsOf = (ports: readonly Port[]): string[] => ports.map(({ id }) => id).to
 
 const field = (kind: string, name: string, path: string): Promise<string> =>
   cluster.kubectl('get', kind, name, `--output=jsonpath={${path}}`);
-const ipOf = (pod: string): Promise<string> => field('pod', pod, '.status.podIP');
+interface Whereabouts {
+  readonly node: string;
+  readonly container: string;
+  readonly ip: string;
+}
+const whereabouts = new Map<string, Whereabouts>();
+/** A pod that has all of them keeps them; no two have one name here. */
+async function whereaboutsOf(pod: string): Promise<Whereabouts> {
+  const known = whereabouts.get(pod);
+  if (known !== undefined) return known;
+  const paths = '.spec.nodeName} {.status.containerStatuses[0].containerID} {.status.podIP';
+  const [node = '', container = '', ip = ''] = (await field('pod', pod, paths)).split(' ');
+  const found = { node, container: container.replace(/^.*\/\//, ''), ip };
+  if (Object.values(found).every((word) => word !== '')) whereabouts.set(pod, found);
+  return found;
+}
+const ipOf = async (pod: string): Promise<string> => (await whereaboutsOf(pod)).ip;
+const processes = new Map<string, string>();
+/** The first one of a pod's container, as its node counts. */
+async function processOf({ node, container }: Whereabouts): Promise<string> {
+  const known = processes.get(container);
+  if (known !== undefined) return known;
+  const tasks = await bed.cloud.lab.host(node).ask(['ctr', '--namespace=k8s.io', 'tasks', 'list']);
+  const [, pid] = new RegExp(`^${container} +(\\d+) +RUNNING`, 'm').exec(tasks) ?? assert.fail(`container ${container} does not run`);
+  assert.ok(pid !== undefined);
+  processes.set(container, pid);
+  return pid;
+}
 const ready = (...pods: readonly string[]): Promise<string> =>
   cluster.kubectl('wait', '--for=condition=Ready', ...pods.map((pod) => `pod/${pod}`), '--timeout=150s');
 /** In the cloud's network; ready when the kubelet has its page. */
@@ -70,15 +97,11 @@ async function page(host: Host, ip: string, port = 8080): Promise<string | undef
   const { status, stdout } = await host.exec(['busybox', ...askPage(ip, port, 2)], { anyStatus: true });
   return status === 0 ? stdout.trim() : undefined;
 }
-let executed = 0;
-/** What a pod gets, asked by its runtime: nobody outside of the cloud reaches a kubelet. */
+/** What a pod gets, asked in its namespaces: nobody outside of the cloud reaches a kubelet. */
 async function pageIn(pod: string, ip: string, port = 8080): Promise<string | undefined> {
-  const [node, container] = [
-    await field('pod', pod, '.spec.nodeName'),
-    await field('pod', pod, '.status.containerStatuses[0].containerID'),
-  ];
-  const argv = ['ctr', '--namespace=k8s.io', 'tasks', 'exec', '--exec-id', `ask${executed++}`, container.replace(/^.*\/\//, '')];
-  const { status, stdout } = await bed.cloud.lab.host(node).exec([...argv, ...askPage(ip, port, 2)], { anyStatus: true });
+  const place = await whereaboutsOf(pod);
+  const enter = ['nsenter', `--target=${await processOf(place)}`, '--all', '--'];
+  const { status, stdout } = await bed.cloud.lab.host(place.node).exec([...enter, ...askPage(ip, port, 2)], { anyStatus: true });
   return status === 0 ? stdout.trim() : undefined;
 }
 

@@ -11,8 +11,8 @@ import { until } from '#lab/until.ts';
 const skip = missingOf(openstackNeeds);
 // BGP sessions that the cloud has dropped are begun again by TCP later and later.
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
-/** Where a plan or hosts' probes have to tell something, which takes those some twenty seconds: each question of ours starts a program. */
-const unhurried = { timeoutMs: 120_000, intervalMs: 2000 };
+/** Where hosts have to tell something, as they do every ten seconds: each question of ours starts a program. */
+const unhurried = { timeoutMs: 120_000, intervalMs: 4000 };
 let bed: CloudBed;
 
 interface Planned {
@@ -241,9 +241,11 @@ interface HostStatus {
 const host = async (name: string): Promise<HostStatus> => (await bed.json<{ status: HostStatus }>('host', 'show', name)).status;
 /** What a host's probes say is wrong. */
 const failing = async (name: string): Promise<string> => (await host(name)).failing.join('\n');
-const isReady = async (): Promise<boolean> => {
-  const both = await Promise.all([host('node1'), host('node2')]);
-  return both.every(({ ready, failing: none, paths }) => ready && none.length === 0 && paths?.lost.length === 0);
+const areReady = async (): Promise<boolean> => {
+  const all = await bed.json<{ status: HostStatus }[]>('host', 'ls');
+  const isWell = ({ status: { ready, failing: none, paths } }: { status: HostStatus }): boolean =>
+    ready && none.length === 0 && paths?.lost.length === 0;
+  return all.length === 2 && all.every(isWell);
 };
 
 test('hosts find out by themselves what the cloud drops between them, and name it', { skip }, async () => {
@@ -266,7 +268,7 @@ test('hosts find out by themselves what the cloud drops between them, and name i
   assert.match(await failing('node1'), /allowed address pairs \(port security\)/);
   assert.equal((await bed.tryCauseway(['status'])).status, 10);
   await bed.causeway('cloud', 'apply', '--yes');
-  await until('both hosts to be ready', isReady, unhurried);
+  await until('both hosts to be ready', areReady, unhurried);
   assert.match(await bed.causeway('host', 'show', 'node1'), /Paths: +2 of 2 pass/);
 
   // One rule, and one address pair, withdrawn behind Causeway's back. What the plain network needs admits the tunnel, too.
@@ -280,7 +282,7 @@ test('hosts find out by themselves what the cloud drops between them, and name i
   await bed.member.send('neutron', 'PUT', `/v2.0/ports/${bed.instances[1]?.port.id}`, { port: { allowed_address_pairs: [] } });
   await until('the range to be lost', async () => plain.test(await failing('node1')), unhurried);
   await bed.causeway('cloud', 'apply', '--yes');
-  await until('both hosts to be ready again', isReady, unhurried);
+  await until('both hosts to be ready again', areReady, unhurried);
 });
 
 // Last, as the bed is larger from here on.
