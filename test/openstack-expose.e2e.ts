@@ -502,3 +502,81 @@ test('by IPv6 a virtual address moves as well, and what there cannot be is refus
   await until('nobody to have it', async () => (await holders(ip)).length === 0, patience);
   for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `dual${index}`);
 });
+
+test('a load balancer of IPv6 leads to hosts by IPv6; what the provider cannot do is said in its words', { skip }, async (t) => {
+  const till = ['--network-alias', 'till'];
+  for (const index of [1, 2]) await serve(index, `till6${index}`, `till${index}`, till, 'dual');
+  const refused = async (...more: readonly string[]): Promise<string> => {
+    const { status, stderr } = await bed.tryCauseway(['expose', 'dual', 'till', '80', '--load-balancer', '--ipv6', ...more]);
+    assert.notEqual(status, 0);
+    return stderr;
+  };
+  assert.match(await refused('--floating-ip'), /Neutron has no floating IPs of IPv6/);
+  assert.match(await refused('--internal'), /A load balancer of IPv6 has no floating IP/);
+  await exposeOf('dual', 'till', '80', '--host-port', '8093', '--name', 'till', '--load-balancer', '--ipv6');
+  const applied = await until(
+    'the load balancer to have both hosts',
+    async () => {
+      const one = await apply();
+      const members = await withOctavia(async (client) => {
+        const [balancer] = await client.list('loadbalancers', { name: 'causeway-till' });
+        return balancer === undefined ? [] : await client.members(balancer.pools[0] ?? '');
+      });
+      return members.length === 2 ? one : undefined;
+    },
+    patience,
+  );
+  assert.match(applied.problems.join(), /^Exposure till: no router that this login sees is on its subnet/);
+  const address = applied.exposures.find(({ exposure }) => exposure === 'till')?.address ?? assert.fail('it has no address');
+  assert.match(address, /^fd00:20::/);
+  assert.equal(await pageBy(asker, address, 80), undefined, 'which is so');
+  const { id: subnet } = (await bed.member.get<{ id: string }[]>('neutron', '/v2.0/subnets?name=hosts6', 'subnets'))[0] ?? assert.fail();
+  await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, { subnet_id: subnet });
+  const seen = new Set<string>();
+  const asked = performance.now();
+  await until(
+    'pages of both hosts',
+    async () => {
+      const found = await pageBy(asker, address, 80);
+      if (found !== undefined) seen.add(found);
+      return seen.size === 2;
+    },
+    patience,
+  );
+  t.diagnostic(`with a router on the subnet both answered after ${Math.round(performance.now() - asked)} ms`);
+  const second = await apply();
+  assert.deepEqual([second.steps, second.problems], [[], []], 'a second one has nothing to do');
+  assert.match(await bed.causeway('cloud', 'plan'), new RegExp(`till +load balancer causeway-till +${address}`));
+
+  const vip = await withOctavia(async (client) => {
+    const [balancer] = await client.list('loadbalancers', { name: 'causeway-till' });
+    const mixed = client.setMembers(balancer?.pools[0] ?? '', [{ address: '10.20.0.11', protocol_port: 8093, subnet_id: bed.site.subnet }]);
+    await assert.rejects(mixed, (error) => isFault(error, 'unsupported') && /[Mm]ixing/.test(error.message));
+    await client.settled(balancer?.id ?? '');
+    return balancer?.portId;
+  });
+  assert.ok((await portsOf()).some(({ id }) => id === vip));
+
+  const host = bed.host(2);
+  await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
+  const from = performance.now();
+  let failedAt = from;
+  await until(
+    'pages of the living host only',
+    async () => {
+      if ((await pageBy(asker, address, 80)) !== 'till1') failedAt = performance.now();
+      return performance.now() - failedAt > 10_000;
+    },
+    patience,
+  );
+  t.diagnostic(`by IPv6, last page that was lost: ${Math.round(failedAt - from)} ms after the host had died`);
+  await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
+  await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+  await bed.address6(2);
+  await until('pages of the other host again', async () => (await pageBy(asker, address, 80)) === 'till2', patience);
+  await bed.causeway('exposure', 'rm', '--yes', 'till');
+  await apply();
+  await withOctavia(async (client) => assert.deepEqual(await client.list('loadbalancers'), []));
+  assert.ok(!(await portsOf()).some(({ id }) => id === vip), 'its address is given back');
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `till6${index}`);
+});

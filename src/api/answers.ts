@@ -140,8 +140,8 @@ export interface CloudReport {
   readonly changes: readonly string[];
   /** What is in the way and nothing can be done about from here. */
   readonly problems: readonly string[];
-  /** Floating IPs of exposures, by the exposure's name. */
-  readonly floatingIps?: Readonly<Record<string, string>>;
+  /** By which exposures are reached, by their names: floating IPs, and addresses of load balancers that have none. */
+  readonly addresses?: Readonly<Record<string, string>>;
   /** Why it cannot be looked at or changed. */
   readonly failure?: CloudFailure;
 }
@@ -157,7 +157,7 @@ export const cloudReport: Schema<CloudReport> = v.strictObject({
   changedAt: optional(field.timestamp),
   changes: v.array(v.string()),
   problems: v.array(v.string()),
-  floatingIps: optional(v.record(v.string(), v.string())),
+  addresses: optional(v.record(v.string(), v.string())),
   failure: optional(
     v.strictObject({
       code: v.string(),

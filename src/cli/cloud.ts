@@ -258,7 +258,7 @@ const reachedText = (look: Look, { reached }: CloudPlan): string =>
         table(look, reached, [
           { title: 'EXPOSURE', value: ({ exposure }) => exposure },
           { title: 'HOST', value: ({ host }) => host },
-          { title: 'FLOATING IP', value: ({ address }) => address ?? 'not yet' },
+          { title: 'ADDRESS', value: ({ address }) => address ?? 'not yet' },
         ]),
       );
 

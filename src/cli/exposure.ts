@@ -111,8 +111,8 @@ async function list(session: Session, _args: readonly string[], options: ListOpt
           { title: 'TO', value: ({ endpoint, port, protocol }) => `${endpoint}:${port}/${protocol}` },
           { title: 'HOST', value: ({ network, endpoint }) => hostOf(network, endpoint) },
           { title: 'HOST PORT', value: ({ hostIp, hostPort }) => `${hostIp === undefined ? '' : `${hostIp} `}${hostPort}` },
-          ...(rows.some(({ floatingIp }) => floatingIp !== undefined)
-            ? [{ title: 'FLOATING IP', value: ({ name, floatingIp }: Exposure) => cloud?.floatingIps?.[name] ?? floatingIp ?? '' }]
+          ...(rows.some(({ floatingIp, loadBalancer }) => floatingIp !== undefined || loadBalancer !== undefined)
+            ? [{ title: 'ADDRESS', value: ({ name, floatingIp }: Exposure) => cloud?.addresses?.[name] ?? floatingIp ?? '' }]
             : []),
           ...(rows.some(({ virtualIp }) => virtualIp !== undefined)
             ? [{ title: 'VIRTUAL IP', value: ({ virtualIp }: Exposure) => (virtualIp === undefined ? '' : (virtualIp.ip ?? 'not yet')) }]

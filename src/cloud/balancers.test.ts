@@ -238,23 +238,61 @@ test('a service has one load balancer for all its ports, and every host opens th
 
 const six = (index: number): string => `fd00:213::${index}`;
 
-test('a service of IPv6 has hosts, an address and open ports of that family', () => {
-  const both = [1, 2].map((index) => {
+const dual = (...having: readonly number[]): Host[] =>
+  [1, 2].map((index): Host => {
     const host = makeHost(index);
     const link = host.underlay.map((one) => ({ ...one, ip: parseIp(six(index)), subnet: parseCidr('fd00:213::/64') }));
-    return { ...host, underlay: [...host.underlay, ...link] };
+    return having.includes(index) ? { ...host, underlay: [...host.underlay, ...link] } : host;
   });
-  const wish = serviceWish({ family: 6 }, both);
-  const ports = [1, 2].map((index) => {
-    const port = portOf(index);
-    return { ...port, addresses: [...port.addresses, { ip: six(index), subnetId: 'subnet6' }] };
-  });
-  const [step] = stepsOf(wish, withOctavia({ ports }));
-  assert.ok(step?.type === 'make-balancer');
-  const { vip_subnet_id: subnet, listeners } = step.request;
-  const members = listeners.map(({ default_pool: pool }) => pool.members.map((one) => `${one.address} ${one.subnet_id}`));
-  assert.deepEqual([subnet, members[0]], ['subnet6', ['fd00:213::1 subnet6', 'fd00:213::2 subnet6']]);
-  assert.deepEqual(nodePortRules(wish), [['ingress IPv6 6 30080 anybody', 'ingress IPv6 17 30053 anybody']]);
+const dualPorts = [1, 2].map((index) => {
+  const port = portOf(index);
+  return { ...port, addresses: [...port.addresses, { ip: six(index), subnetId: 'subnet6' }] };
+});
+const inside6 = portOf(8, {
+  owner: 'network:router_interface',
+  device: 'router',
+  addresses: [{ ip: 'fd00:213::ff', subnetId: 'subnet6' }],
+});
+function requestOf6(wish: Wish): LoadBalancerRequest {
+  const [step] = stepsOf(wish, withOctavia({ ports: dualPorts }));
+  return step?.type === 'make-balancer' ? step.request : assert.fail('no load balancer is made');
+}
+const membersOf = ({ listeners }: LoadBalancerRequest): string[] =>
+  listeners.flatMap(({ default_pool: pool }) => pool.members.map((one) => `${one.address}:${one.protocol_port} ${one.subnet_id}`));
+
+test('a service of IPv6 has hosts, an address and open ports of that family', () => {
+  const [one] = service().ports;
+  const wish = serviceWish({ family: 6, ports: one === undefined ? [] : [one] }, dual(1, 2));
+  const asked = requestOf6(wish);
+  assert.deepEqual([asked.vip_subnet_id, membersOf(asked)], ['subnet6', ['fd00:213::1:30080 subnet6', 'fd00:213::2:30080 subnet6']]);
+  assert.deepEqual(nodePortRules(wish), [['ingress IPv6 6 30080 anybody']]);
+});
+
+function exposed6(hosts: readonly Host[]): Wish {
+  const facts = { hosts, networks: [makeNetwork('over')], pools: [], blocks: [], endpoints: boxes };
+  return wishOf({ ...facts, exposures: [exposure({ family: 6, loadBalancer: 'public', sources: [] })] }, 'cw');
+}
+
+test('so has an exposure, which has no floating IP then and is reached by its own address', () => {
+  const asked = requestOf6(exposed6(dual(1, 2)));
+  assert.deepEqual([asked.vip_subnet_id, membersOf(asked)], ['subnet6', ['fd00:213::1:8080 subnet6', 'fd00:213::2:8080 subnet6']]);
+  assert.equal(asked.listeners[0]?.default_pool.healthmonitor?.type, 'TCP');
+  const there = withOctavia({ ports: [...dualPorts, inside6], balancers: [made(asked, { address: 'fd00:213::99', subnetId: 'subnet6' })] });
+  const plan = planCloud(exposed6(dual(1, 2)), there);
+  assert.deepEqual([stepsOf(exposed6(dual(1, 2)), there), plan.problems], [[], []]);
+  assert.deepEqual(plan.reached, [{ id: 'a', exposure: 'web', host: 'load balancer cw-web', address: 'fd00:213::99' }]);
+  const alone = planCloud(exposed6(dual(1, 2)), { ...there, ports: dualPorts });
+  assert.deepEqual(alone.problems, [
+    'Exposure web: no router that this login sees is on its subnet subnet6, and without one nobody answers for its address',
+  ]);
+  const few = planCloud(exposed6(dual(1)), there).problems;
+  assert.deepEqual(few, [
+    'Exposure web: host-2 cannot be led to for want of an address of its family: give the port one, and the interface the same',
+  ]);
+  assert.match(
+    planCloud(exposed6(dual()), withOctavia()).problems.join(),
+    /^Exposure web has no load balancer: host-1, host-2 cannot be led to/,
+  );
 });
 
 test('ports of a service come and go one by one, probes are retimed in place, and only some hosts may be led to', () => {

@@ -1,7 +1,8 @@
 // Load balancers of exposures and of a cluster's services: one each, made whole by one call, whose members follow the containers by
 // one call for all of them, and whose ports come and go while its address stays.
 // OVN's provider only: it passes packets on with the client's address, so hosts' security groups know whom to let in, and no machine
-// is needed; what it cannot do (allowed CIDRs of a listener, HTTP) is not asked of it (ovn-octavia-provider, driver.py). Pure.
+// is needed; what it cannot do (allowed CIDRs of a listener, HTTP, members of another family than the address: those it takes without a
+// word in a load balancer that is made whole, and never uses) is not asked of it (ovn-octavia-provider, driver.py). Pure.
 import type { MonitorWish } from '#model/cloud-services.ts';
 import { exposureTag } from './floating.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
@@ -55,6 +56,8 @@ export interface Balancing {
   readonly portOf: (host: string) => NeutronPort | string;
   /** Of Octavia; undefined: the cloud has none. */
   readonly providers: readonly string[] | undefined;
+  /** Ids of subnets that routers are on. */
+  readonly routed: ReadonlySet<string>;
 }
 
 /** What is in the way of something that is exposed. */
@@ -125,16 +128,28 @@ interface Members {
   readonly trouble: string | undefined;
 }
 
-function membersOf({ kind, hosts }: WishedBalancer, { portOf }: Balancing): Members {
+function membersOf(one: WishedBalancer, { portOf, routed }: Balancing): Members {
+  const { kind, hosts, without = [] } = one;
   const members: Members['members'][number][] = [];
-  let trouble = hosts.length === 0 ? (kind === 'Service' ? 'no node has a pod of it' : 'its container is on no host') : undefined;
+  const nowhere = kind === 'Service' ? 'no node has a pod of it' : 'its container is on no host';
+  const lacking = `${without.join(', ')} cannot be led to for want of an address of its family: give the port one, and the interface the same`;
+  let trouble = without.length > 0 ? lacking : hosts.length === 0 ? nowhere : undefined;
   for (const { host, address } of hosts) {
     const port = portOf(host);
     const subnet = typeof port === 'string' ? undefined : port.addresses.find(({ ip }) => ip === address)?.subnetId;
     if (typeof port === 'string') trouble = port;
     else if (subnet !== undefined) members.push({ name: host, address, subnet_id: subnet });
   }
-  return { members, subnet: members[0]?.subnet_id, trouble };
+  const subnet = members[0]?.subnet_id;
+  return { members, subnet, trouble: trouble ?? unanswered(one, subnet, routed) };
+}
+
+/** By IPv6 OVN has routers answer for the address of a load balancer; seen with ML2/OVN of 2025.1. */
+function unanswered({ hosts, place }: WishedBalancer, ofHosts: string | undefined, routed: ReadonlySet<string>): string | undefined {
+  const isSaid = place?.port !== undefined || (place?.network !== undefined && place.subnet === undefined);
+  const subnet = place?.subnet ?? ofHosts;
+  if (isSaid || subnet === undefined || routed.has(subnet) || hosts[0]?.address.includes(':') !== true) return undefined;
+  return `no router that this login sees is on its subnet ${subnet}, and without one nobody answers for its address`;
 }
 
 function requestOf(

@@ -46,9 +46,7 @@ export function virtualOf(facts: CloudFacts): WishedVirtual[] {
           floatingIp === undefined ? [] : [{ id, kind: 'Exposure' as const, name, wanted: floatingIp, hosts: [] }],
         ),
         hosts: targetsOf(first, facts, family),
-        without: hostsOf(first, facts)
-          .filter(({ underlay }) => !underlay.some(({ ip }) => familyOf(ip) === family))
-          .map(({ name }) => name),
+        without: withoutAddress(first, facts),
       },
     ];
   });
@@ -73,12 +71,13 @@ export function talkOf(virtual: readonly WishedVirtual[], hosts: readonly Host[]
 
 export const balancersOf = (facts: CloudFacts): WishedBalancer[] => [
   ...facts.exposures.flatMap((exposure) => {
-    const { id, name, protocol, port, hostPort, loadBalancer, floatingIp = 'auto' } = exposure;
+    const { id, name, protocol, port, hostPort, loadBalancer, family, floatingIp = 'auto' } = exposure;
     if (loadBalancer === undefined) return [];
-    const hosts = targetsOf(exposure, facts);
+    const hosts = targetsOf(exposure, facts, family);
+    const without = withoutAddress(exposure, facts);
     const monitor = exposure.sources.length === 0 && protocol !== 'sctp' ? { monitor: {} } : {};
-    const floating = loadBalancer === 'public' ? { floating: { wanted: floatingIp } } : {};
-    return [{ id, kind: 'Exposure' as const, name, listeners: [{ protocol, port, hostPort, ...monitor }], hosts, ...floating }];
+    const floating = loadBalancer === 'public' && family === undefined ? { floating: { wanted: floatingIp } } : {};
+    return [{ id, kind: 'Exposure' as const, name, listeners: [{ protocol, port, hostPort, ...monitor }], hosts, without, ...floating }];
   }),
   ...(facts.services ?? []).map((service) => balancerOfService(service, facts.hosts)),
 ];
@@ -103,6 +102,12 @@ function balancerOfService(
 
 const targetsOf = (exposure: Exposure, facts: CloudFacts, family?: Family): WishedVirtual['hosts'] =>
   withAddresses(hostsOf(exposure, facts), family);
+
+/** Names of hosts that have the container, and no address of the family by which it is to be reached. */
+const withoutAddress = (exposure: Exposure, facts: CloudFacts): string[] =>
+  hostsOf(exposure, facts)
+    .filter(({ underlay }) => !underlay.some(({ ip }) => familyOf(ip) === (exposure.family ?? 4)))
+    .map(({ name }) => name);
 
 const withAddresses = (hosts: readonly Host[], family: Family = 4): WishedVirtual['hosts'] =>
   hosts.flatMap(({ id, name: host, underlay }) => {

@@ -81,7 +81,7 @@ export class Keeper {
   #changedAt: string | undefined;
   #looks = 0;
   #lookedAt: string | undefined;
-  #floatingIps: Readonly<Record<string, string>> = {};
+  #addresses: Readonly<Record<string, string>> = {};
   #failingSince: string | undefined;
 
   constructor(options: KeeperOptions) {
@@ -344,7 +344,7 @@ export class Keeper {
       log.info({ steps: this.#changes.slice(0, mostChanges) }, 'The cloud was changed');
     }
     if (isInnerOnly) return plan;
-    this.#floatingIps = Object.fromEntries(
+    this.#addresses = Object.fromEntries(
       plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
     );
     await place?.(plan.placed);
@@ -378,7 +378,7 @@ export class Keeper {
         ...(this.#changedAt === undefined ? {} : { changedAt: this.#changedAt }),
         changes: this.#changes.slice(0, mostChanges),
         problems,
-        floatingIps: this.#floatingIps,
+        addresses: this.#addresses,
         ...failure,
       });
     } catch (error) {

@@ -78,7 +78,7 @@ export interface CloudPlan {
   readonly quotas: readonly QuotaUse[];
   /** Absent where there is no such network, or no limit. */
   readonly forecast?: PortForecast | undefined;
-  /** Exposures that have a floating IP, or are about to. */
+  /** Exposures that have a floating IP, or a load balancer without one, or are about to. */
   readonly reached: readonly Reached[];
   /** Addresses that move between hosts, as far as the cloud has them: for the hosts to know. */
   readonly placed: readonly PlacedVirtual[];
@@ -197,7 +197,7 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     forecast,
     needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })),
     quotas,
-    reached: floating.reached,
+    reached: [...floating.reached, ...balancedAlone(wish, balancers)],
     placed: virtual.placed,
     ...(router.routed === undefined ? {} : { routed: router.routed }),
     balanced: wish.balancers.map(({ id, name, floating: outside }): Balanced => {
@@ -215,6 +215,15 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     problems: problems.map(({ text }) => text),
   };
 }
+
+/** By its own address; one that is still to be made has none yet. */
+const balancedAlone = ({ balancers }: Wish, { found }: BalancerPlan): Reached[] =>
+  balancers
+    .filter(({ kind, floating, refused }) => kind === 'Exposure' && floating === undefined && refused === undefined)
+    .flatMap(({ id, name }) => {
+      const there = found.get(id);
+      return there === undefined ? [] : [{ id, exposure: name, host: `load balancer ${there.name}`, address: there.address }];
+    });
 
 /** Such a port must not see what the group that it leaves is about to get. */
 const isLeaving = ({ change }: PortStep): boolean => change.joins.length === 0 && change.addPairs.length === 0;
@@ -270,8 +279,10 @@ function exposedBy(
   portOf: PortOf,
 ): { balancers: BalancerPlan; floating: FloatingPlan; virtual: VirtualPlan } {
   const tag = tagOf(wish.name);
-  const balancers = balancerPlan(wish.balancers, state.balancers, { name: wish.name, tag, portOf, providers: state.providers });
   const { name, ports: wished } = wish;
+  const ofRouters = state.ports.filter(({ owner }) => owner.startsWith('network:router_interface'));
+  const routed = new Set(ofRouters.flatMap(({ addresses }) => addresses.map(({ subnetId }) => subnetId)));
+  const balancers = balancerPlan(wish.balancers, state.balancers, { name, tag, portOf, providers: state.providers, routed });
   const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf });
   const portOfAny = (host: string): NeutronPort | string => {
     const id = balancers.ports.get(host) ?? virtual.ports.get(host);

@@ -122,6 +122,8 @@ export interface WishedBalancer {
   readonly floating?: Pick<WishedFloatingIp, 'wanted' | 'isKept'>;
   readonly place?: ServiceBalancer['place'];
   readonly hosts: WishedFloatingIp['hosts'];
+  /** Names of hosts that have no address of its family. Absent: none, or it does not matter. */
+  readonly without?: readonly string[];
   /** Why the cloud has refused it; it is not asked again. */
   readonly refused?: string;
 }

@@ -138,6 +138,7 @@ const rows: readonly Row[] = [
   ...[
     { what: 'by IPv6 with a floating IP', family: 6, virtualIp: true, floatingIp: 'auto', field: 'floatingIp' },
     { what: 'by a load balancer of IPv6 with a floating IP', family: 6, loadBalancer: 'public', floatingIp: 'auto', field: 'floatingIp' },
+    { what: 'by a load balancer of IPv6 for the inside', family: 6, loadBalancer: 'internal', field: 'loadBalancer' },
     { what: 'by a floating IP of IPv6', floatingIp: '2001:db8::1', field: 'floatingIp' },
     { what: 'by IPv6 of its hosts alone', family: 6, field: 'family' },
     { what: 'by IPv4, which need not be said', family: 4, virtualIp: true, field: 'family' },

@@ -86,6 +86,12 @@ function checkFamily({ family, floatingIp, loadBalancer, virtualIp, sources = []
       'By addresses of its hosts an exposure is reached by both families',
       'Leave out the family, or ask for an address that moves between hosts (--virtual-ip) or a load balancer (--load-balancer)',
     );
+  if (loadBalancer === 'internal')
+    throw refused(
+      'loadBalancer',
+      'A load balancer of IPv6 has no floating IP, and is reached from wherever the routes of its subnet lead to it',
+      'Say by the sources who may come (--from), and leave out --internal',
+    );
   if (sources.length > 0 && !sources.some((source) => familyOf(source) === family))
     throw refused('sources', 'None of the sources is of IPv6, so nobody could come', 'Name ranges of IPv6, or none for everybody');
 }
