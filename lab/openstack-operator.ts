@@ -138,6 +138,8 @@ export class Operator {
         path,
         headers: { ...headers, 'content-type': type, 'content-length': Buffer.byteLength(content) },
         timeout: 120_000,
+        // A connection of its own: the server ends each after its answer, and the next question could meet that.
+        agent: false,
       },
       resolve,
     );

@@ -113,7 +113,7 @@ export async function until(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
-const marker = 'the last one';
+const marker = 'a mark';
 
 /** A frame as text; what the kernel numbers by chance in packets of its own is left out. */
 function comparable(bytes: Buffer): string {
@@ -126,12 +126,12 @@ function comparable(bytes: Buffer): string {
   return copy.toString('hex');
 }
 
-/** What comes when it pleases: neighbour discovery, MLD, ARP, and `no route` messages, of which the kernel only sends some a second. */
+/** What comes when it pleases: neighbour discovery, MLD, ARP, `no route` and redirect messages, of which the kernel only sends some a second. */
 function isChatter(bytes: Buffer): boolean {
   const type = bytes.readUInt16BE(12);
   if (type === 0x0800) {
     const message = 14 + 4 * ((bytes[14] ?? 0) & 15);
-    return bytes[23] === 1 && bytes[message] === 3 && (bytes[message + 1] ?? 0) <= 1;
+    return bytes[23] === 1 && (bytes[message] === 5 || (bytes[message] === 3 && (bytes[message + 1] ?? 0) <= 1));
   }
   return type === 0x0806 || (type === 0x86dd && (bytes[20] === 0 || (bytes[20] === 58 && (bytes[54] ?? 0) >= 130)));
 }
@@ -258,17 +258,25 @@ export class FastBed implements Disposable {
     const { client, neighbour, far } = this;
     const all = [client, neighbour, far];
     const captures = await Promise.all(all.map((item) => this.capture(item)));
+    const mark = async (when: string): Promise<void> => {
+      for (const to of [neighbour, far, client]) {
+        for (const target of to.addresses) {
+          const text = `${marker} ${when} to ${target}`;
+          const arrived = (): boolean => captures[all.indexOf(to)]?.frames().some((bytes) => bytes.includes(text)) ?? false;
+          const socket = familyOf(target) === 4 ? `UDP4:${target}:7` : `UDP6:[${target}]:7`;
+          const from = to === client ? far : client;
+          execFileSync('nsenter', [`--net=${sandboxOf(from)}`, 'socat', '-u', 'STDIN', socket], {
+            input: text,
+            stdio: ['pipe', 'ignore', 'ignore'],
+          });
+          await until(`${text} to arrive`, arrived);
+        }
+      }
+    };
+    // Neighbours are known then, and nothing is dropped while they are sought.
+    await mark('before');
     await this.inject(frames);
-    for (const to of [neighbour, far, client]) {
-      const from = to === client ? far : client;
-      const target = to.addresses[0] ?? '';
-      const arrived = (): boolean => captures[all.indexOf(to)]?.frames().some((bytes) => bytes.includes(marker)) ?? false;
-      execFileSync('nsenter', [`--net=${sandboxOf(from)}`, 'socat', '-u', 'STDIN', `UDP:${target}:7`], {
-        input: marker,
-        stdio: ['pipe', 'ignore', 'ignore'],
-      });
-      await until(`the marker to arrive at ${to.owner}`, arrived);
-    }
+    await mark('after');
     for (const { stop } of captures) stop();
     const seen = captures.map(({ frames: of }, index) => {
       const texts = of()

@@ -14,7 +14,7 @@ import { loadFilterProgram } from '#kernel/libc.ts';
 import { NetlinkSocket } from '#kernel/netlink/socket.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { familyOf, parseIp, parseMac } from '#model/ip.ts';
-import { endpointLink, gatewayMac } from '#model/numbers.ts';
+import { endpointLink, gatewayMac, probePort } from '#model/numbers.ts';
 import type { Endpoint } from '#model/resources.ts';
 import { differences, FastBed, one, skipFast, until } from './fast-bed.fixture.ts';
 import { type End, framesOf } from './fast-frames.fixture.ts';
@@ -160,6 +160,28 @@ test('what comes with the address of somebody who is not there takes the long wa
   }
   for (const name of setting) here.run('sysctl', '-q', '-w', `${name}=0`);
   there.run('ip', 'address', 'delete', `${addressOf(client, 4)}/32`, 'dev', 'lo');
+});
+
+test('what hosts ask each other with addresses of containers takes the long way, on which they listen', options, async () => {
+  const { client, far, sides } = made();
+  const [here] = sides;
+  for (const side of sides) side.apply(true);
+  const { frames, stop } = await made().capture(client);
+  for (const family of [4, 6] as const) {
+    const target = family === 4 ? `UDP4-SENDTO:${addressOf(client, 4)}` : `UDP6-SENDTO:[${addressOf(client, 6)}]`;
+    for (const [ports, isProbe] of [
+      ['7', false],
+      [`${probePort}`, true],
+      [`7,sourceport=${probePort}`, true],
+    ] as const) {
+      const text = `by ${family} to ${ports}`;
+      const earlier = here.forwarded();
+      made().inside(far, 'sh', '-c', `echo ${text} | socat -u STDIN ${target}:${ports}`);
+      await until('the packet to arrive', () => frames().some((bytes) => bytes.includes(text)));
+      assert.equal(here.forwarded() - earlier, isProbe ? 1 : 0, text);
+    }
+  }
+  stop();
 });
 
 test('a process without memory finds its fast paths and writes nothing', options, () => {

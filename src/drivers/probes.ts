@@ -1,5 +1,6 @@
 // Which packets must reach which other hosts for this host's networks, one for each sort: what probes between hosts try. Pure.
 import { type Cidr, cidrBase, type Family, familyOf, type Ip } from '#model/ip.ts';
+import { probePort } from '#model/numbers.ts';
 import type { PathSort } from '#model/paths.ts';
 import type { Block, Host } from '#model/resources.ts';
 import { carryTo } from './carriages.ts';
@@ -26,9 +27,6 @@ export interface PeerChecks {
   readonly mtu: number;
   readonly checks: readonly Check[];
 }
-
-/** Packets with addresses of containers are of every protocol; this port (discard, RFC 863) is nobody's. */
-const anyPort = 9;
 
 /** What `carriages`, those of networks on this host, send to other hosts; hosts by name. */
 export function probesOf(carriages: readonly Carriage[]): readonly PeerChecks[] {
@@ -97,6 +95,6 @@ function plainChecks({ network, netns, self, snapshot }: Carriage, { blocks }: R
     const [from, to] = [firstOf(inTheOpen(own), family), firstOf(inTheOpen(blocks), family)];
     if (from === undefined || to === undefined) return [];
     const what = `A packet from ${from} to ${to} as it is`;
-    return [{ sort: 'plain', protocol: 'udp', port: anyPort, from: cidrBase(from), to: cidrBase(to), what, networks: [network.name] }];
+    return [{ sort: 'plain', protocol: 'udp', port: probePort, from: cidrBase(from), to: cidrBase(to), what, networks: [network.name] }];
   });
 }

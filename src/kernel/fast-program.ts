@@ -7,7 +7,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only
 import { type Cidr, cidrBase, cidrLength, type Family, familyOf, hostPrefix, type Ip, ipToBigint, type Mac } from '#model/ip.ts';
 import type { FastPath } from '#model/desired.ts';
-import { gatewayMac } from '#model/numbers.ts';
+import { gatewayMac, probePort } from '#model/numbers.ts';
 import {
   assemble,
   call,
@@ -115,6 +115,13 @@ const unlessNames = (family: Family): Instruction[] => [
   load(2, 'r1', packet, ethernet + headerBytes[family] + 2),
   jump('eq', 'r1', swapped16(53), slow),
   label(`no ports ${family}`),
+];
+
+/** Questions of hosts and answers to them are heard behind this program (probe-sockets.ts): they go slow. r5 has the protocol. */
+const unlessProbe = (family: Family): Instruction[] => [
+  jump('ne', 'r5', UDP, `no probe ${family}`),
+  ...[0, 2].flatMap((port) => [load(2, 'r1', packet, ethernet + headerBytes[family] + port), jump('eq', 'r1', swapped16(probePort), slow)]),
+  label(`no probe ${family}`),
 ];
 
 /** The length in the header (r9) must be the packet's own: nothing to trim, nothing missing. */
@@ -245,6 +252,7 @@ function ipv4(path: Compiled): Instruction[] {
     ...unlessSound,
     load(1, 'r5', packet, ethernet + 9),
     ...(path.member === undefined ? [] : unlessNames(4)),
+    ...(path.strict === true ? unlessProbe(4) : []),
     ...sizeOfSegments(4),
     ...lookUp(path, 4, [load(1, 'r1', packet, ethernet + 1), store(1, 'r10', onStack(fib.tos), 'r1')]),
     ...decrementTtl,
@@ -272,6 +280,7 @@ function ipv6(path: Compiled): Instruction[] {
     label('plain'),
     ...ends(path, 6),
     ...(path.member === undefined ? [] : unlessNames(6)),
+    ...(path.strict === true ? unlessProbe(6) : []),
     ...sizeOfSegments(6),
     ...lookUp(path, 6, [load(4, 'r1', packet, ethernet), compute32('and', 'r1', 0xffff_ff0f), store(4, 'r10', onStack(fib.tos), 'r1')]),
     ...decrementHopLimit,

@@ -7,6 +7,8 @@ export const agentPort = 7481;
 /** UDP: hosts tell each other which addresses that move between them they can have. */
 export const virtualPort = 7482;
 export const vxlanPort = 8472;
+/** What probes with containers' addresses are sent to: discard (RFC 863), nobody's. */
+export const probePort = 9;
 /** In the place of an interface's name where whoever tells of a host does not know it. */
 export const unknownInterface = '-';
 /** Ports that follow from a network's VNI follow from its rest by this. */
