@@ -1,5 +1,6 @@
 // Magnum's API v1 (docs.openstack.org/api-ref/container-infrastructure-management), as far as Causeway uses it: templates, clusters
 // and the certificates of their authority. Clusters are made and removed in the background: who asks is told that it was heard.
+import { setTimeout } from 'node:timers/promises';
 import * as v from 'valibot';
 import type { Schema } from '#api/parse.ts';
 import { isFault } from '#model/fault.ts';
@@ -51,6 +52,11 @@ export interface ClusterRequest {
   /** Beside the template's labels, not instead of them. */
   readonly merge_labels?: boolean;
 }
+
+const mostTries = 20;
+const incompleteMs = 250;
+/** Magnum checks its own answer by the rules for what it is asked, by which a cluster has a master (magnum/api/controllers/v1/cluster.py). */
+const isIncomplete = (error: unknown): boolean => isFault(error, 'invalid') && /\bmaster_count\b.*'0'/.test(error.message);
 
 type Kind = 'clustertemplates' | 'clusters';
 const pathOf = (kind: Kind, name: string): string => `/v1/${kind}/${encodeURIComponent(name)}`;
@@ -150,7 +156,15 @@ export class Magnum {
     return readAnswer(schema, await this.#ask(question), magnum.name);
   }
 
+  /** While a cluster's first machines are not in its records yet, Magnum refuses to read it: asked again for a moment. */
   async #ask(question: ServiceQuestion): Promise<unknown> {
-    return (await this.#session.ask(magnum, { ...question, headers: version })).body;
+    for (let tries = 1; ; tries++) {
+      try {
+        return (await this.#session.ask(magnum, { ...question, headers: version })).body;
+      } catch (error) {
+        if (question.method !== 'GET' || tries === mostTries || !isIncomplete(error)) throw error;
+        await setTimeout(incompleteMs);
+      }
+    }
   }
 }
