@@ -2,6 +2,7 @@
 // underlay carries less, so that routes have an MTU of their own.
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -15,10 +16,10 @@ import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { openUdp } from '#kernel/libc.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { type Desired, emptyDesired } from '#model/desired.ts';
-import { cidrLength, familyOf, parseCidr, parseIp } from '#model/ip.ts';
-import { domainName } from '#model/numbers.ts';
+import { cidrLength, familyOf, parseCidr, parseIp, parseMac } from '#model/ip.ts';
+import { domainName, gatewayMac } from '#model/numbers.ts';
 import type { Endpoint, Host, LocalEndpoint, Network, Snapshot } from '#model/resources.ts';
-import { sum16 } from './fast-frames.fixture.ts';
+import { type End, framesOf, sum16 } from './fast-frames.fixture.ts';
 import { Reconciler } from './reconcile.ts';
 import { forgetShort, isShortPair } from './short-connections.ts';
 
@@ -148,6 +149,9 @@ export function differences(slow: Record<string, string[]>, fast: Record<string,
     return [...lost.map((text) => `${owner} lost ${text}`), ...added.map((text) => `${owner} gained ${text}`)];
   });
 }
+
+const endOf = ({ mac, addresses: [ip4, ip6] }: Endpoint): End => ({ mac, ip4: parseIp(`${ip4}`), ip6: parseIp(`${ip6}`) });
+export const digest = (all: Buffer): string => createHash('sha256').update(all).digest('hex');
 
 export class FastBed implements Disposable {
   readonly client: Endpoint;
@@ -293,6 +297,58 @@ export class FastBed implements Disposable {
     const earlier = this.sides.map((side) => side.forwarded());
     const result = await work();
     return { result, forwarded: this.sides.map((side, index) => side.forwarded() - (earlier[index] ?? 0)) };
+  }
+
+  /** Every sort of frame, from each end to each. */
+  frames(): Buffer[] {
+    return framesOf(endOf(this.client), endOf(this.neighbour), endOf(this.far), {
+      gateway: gatewayMac,
+      elsewhere: { ip4: parseIp('192.0.2.7'), ip6: parseIp('2001:db8::7') },
+      nobody: { ip4: parseIp('10.0.0.9'), ip6: parseIp('fd00:7:7::9') },
+      stranger: parseMac('0a:00:00:00:00:99'),
+    });
+  }
+
+  /** Streams between containers of one host and of two, in either family, arrive as they were sent, and by short cuts. */
+  async assertStreams(): Promise<void> {
+    const bytes = randomBytes(50 * 1024 * 1024);
+    for (const [from, to] of [
+      [this.client, this.neighbour],
+      [this.client, this.far],
+      [this.far, this.client],
+    ] as const) {
+      for (const family of [4, 6] as const) {
+        const { result, forwarded } = await this.through(true, () => this.stream([from, to], family, bytes));
+        assert.equal(digest(result), digest(bytes), `${from.owner} to ${to.owner} over IPv${family}`);
+        assert.ok(Math.max(...forwarded) < 200, `short cuts were taken: ${forwarded.join(' and ')} packets were still forwarded`);
+      }
+    }
+  }
+
+  /** A process without memory finds everything as it wants it. */
+  assertFound(): void {
+    for (const side of this.sides) {
+      side.apply(true);
+      const again = new Reconciler(side.kinds);
+      assert.equal(inNetns(side.place, () => again.apply(side.desired(true), true)).changed, 0);
+    }
+  }
+
+  /** What tc(8) removes on the first host is missed and put back, one by one. Answers the drift that is heard of from then on. */
+  async assertMended(removals: readonly (readonly string[])[]): Promise<(string | undefined)[]> {
+    const [side] = this.sides;
+    const drifted: (string | undefined)[] = [];
+    side.apply(true);
+    side.drifted = (where) => drifted.push(where);
+    for (const words of removals) {
+      drifted.length = 0;
+      run('nsenter', `--net=${side.domain}`, 'tc', ...words);
+      await until('the drift to be noticed', () => drifted.length > 0);
+      for (const where of drifted) side.reconciler.suspect(where);
+      assert.equal(side.apply(true), 1);
+    }
+    drifted.length = 0;
+    return drifted;
   }
 
   /** A server that says what it is sent, and what it has been sent so far. */

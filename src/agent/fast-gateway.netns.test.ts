@@ -1,7 +1,7 @@
 // Fast paths where hosts route the network themselves, in the namespace that is everybody's: what others have there stays as it is, what
 // the host translates goes the long way, and a flow may change from one way to the other at any time.
 import assert from 'node:assert/strict';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
@@ -13,12 +13,10 @@ import { assemble, compute, exit } from '#kernel/bpf-assembler.ts';
 import { loadFilterProgram } from '#kernel/libc.ts';
 import { NetlinkSocket } from '#kernel/netlink/socket.ts';
 import { inNetns } from '#kernel/netns.ts';
-import { familyOf, parseIp, parseMac } from '#model/ip.ts';
-import { endpointLink, gatewayMac, probePort } from '#model/numbers.ts';
+import { familyOf } from '#model/ip.ts';
+import { endpointLink, probePort } from '#model/numbers.ts';
 import type { Endpoint } from '#model/resources.ts';
-import { differences, FastBed, one, skipFast, until } from './fast-bed.fixture.ts';
-import { type End, framesOf } from './fast-frames.fixture.ts';
-import { Reconciler } from './reconcile.ts';
+import { differences, digest, FastBed, one, skipFast, until } from './fast-bed.fixture.ts';
 
 mustBeIsolated();
 
@@ -29,19 +27,11 @@ const bed = skipFast === false ? new FastBed(network, published) : undefined;
 after(() => bed?.[Symbol.dispose]());
 
 const made = (): FastBed => bed ?? assert.fail('tests are skipped');
-const endOf = ({ mac, addresses: [ip4, ip6] }: Endpoint): End => ({ mac, ip4: parseIp(`${ip4}`), ip6: parseIp(`${ip6}`) });
 const addressOf = ({ addresses }: Endpoint, family: 4 | 6): string => addresses.find((own) => familyOf(own) === family) ?? '';
-const digest = (all: Buffer): string => createHash('sha256').update(all).digest('hex');
 const uplinkFilters = (): string => made().sides[0].run('tc', 'filter', 'show', 'dev', 'eth0', 'ingress');
 
 test('every frame that arrives is the same with and without fast paths', options, async () => {
-  const { client, neighbour, far } = made();
-  const frames = framesOf(endOf(client), endOf(neighbour), endOf(far), {
-    gateway: gatewayMac,
-    elsewhere: { ip4: parseIp('192.0.2.7'), ip6: parseIp('2001:db8::7') },
-    nobody: { ip4: parseIp('10.0.0.9'), ip6: parseIp('fd00:7:7::9') },
-    stranger: parseMac('0a:00:00:00:00:99'),
-  });
+  const frames = made().frames();
   const slow = await made().through(false, () => made().observe(frames));
   const fast = await made().through(true, () => made().observe(frames));
   assert.deepEqual(differences(slow.result, fast.result), []);
@@ -57,21 +47,7 @@ test('every frame that arrives is the same with and without fast paths', options
   );
 });
 
-test('streams arrive whole over fast paths, also where the way takes less than the sender thinks', options, async () => {
-  const { client, neighbour, far } = made();
-  const bytes = randomBytes(50 * 1024 * 1024);
-  for (const ends of [
-    [client, neighbour],
-    [client, far],
-    [far, client],
-  ] as const) {
-    for (const family of [4, 6] as const) {
-      const { result, forwarded } = await made().through(true, () => made().stream(ends, family, bytes));
-      assert.equal(digest(result), digest(bytes), `${ends.map(({ owner }) => owner).join(' to ')} over IPv${family}`);
-      assert.ok(Math.max(...forwarded) < 200, `short cuts were taken: ${forwarded.join(' and ')} packets were still forwarded`);
-    }
-  }
-});
+test('streams arrive whole over fast paths, also where the way takes less than the sender thinks', options, () => made().assertStreams());
 
 test('a published port answers containers of this host and of another, and everybody else is short meanwhile', options, async () => {
   const { client, neighbour, far, sides } = made();
@@ -184,32 +160,16 @@ test('what hosts ask each other with addresses of containers takes the long way,
   stop();
 });
 
-test('a process without memory finds its fast paths and writes nothing', options, () => {
-  for (const side of made().sides) {
-    side.apply(true);
-    const again = new Reconciler(side.kinds);
-    assert.equal(inNetns(side.place, () => again.apply(side.desired(true), true)).changed, 0);
-  }
-});
+test('a process without memory finds its fast paths and writes nothing', options, () => made().assertFound());
 
 test("a filter of ours on the host's link that somebody removes is put back, and those of others stay", options, async () => {
   const [side] = made().sides;
-  const drifted: (string | undefined)[] = [];
-  side.apply(true);
-  side.drifted = (netns) => drifted.push(netns);
   const others = 'filter add dev eth0 ingress pref 7 protocol 0x88b5 u32 match u32 0 0 flowid 1:1';
-  for (const words of [
+  const drifted = await made().assertMended([
     ['filter', 'del', 'dev', 'eth0', 'ingress', 'pref', '198'],
     ['qdisc', 'del', 'dev', 'eth0', 'clsact'],
     ['filter', 'del', 'dev', endpointLink(made().client.id), 'ingress'],
-  ]) {
-    drifted.length = 0;
-    side.run('tc', ...words);
-    await until('the drift to be noticed', () => drifted.length > 0);
-    for (const netns of drifted) side.reconciler.suspect(netns);
-    assert.equal(side.apply(true), 1);
-  }
-  drifted.length = 0;
+  ]);
   side.run('tc', ...others.split(' '));
   await setTimeout(200);
   assert.deepEqual(drifted, [], 'what others do in places of their own is not ours to look at');
