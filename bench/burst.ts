@@ -11,7 +11,7 @@ import { boxImage } from '#lab/images.ts';
 import { alternate, medians } from './alternate.ts';
 import { type Bed, makeBed } from './bed.ts';
 import { installCauseway } from './causeway.ts';
-import { createContainer, inspectContainer, removeContainer, startContainer } from './engine-api.ts';
+import { createContainer, inspectContainer, removeContainer, startContainer } from '#lab/engine-api.ts';
 import { LeastDriver } from './least-driver.ts';
 import { compare, type Row } from './report.ts';
 

@@ -2,16 +2,19 @@
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { Fault, isFault } from '#model/fault.ts';
-import { engineSocket } from '#lab/engine.ts';
-import type { Host } from '#lab/host.ts';
+import { engineSocket } from './engine.ts';
+import type { Host } from './host.ts';
 
-/** Answers the parsed body, or undefined when there is none. Faults: `not-found`; `internal` for other statuses of 300 and more. */
+const answerMs = 60_000;
+
+/** Answers the parsed body, or undefined when there is none. Faults: `not-found`; `timeout`; `internal` for other statuses of 300 and more. */
 export async function askEngine(host: Host, method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; answer: string }>();
   const headers = body === undefined ? {} : { 'content-type': 'application/json' };
-  const asked = request({ socketPath: engineSocket(host), agent: false, method, path, headers }, (response) => {
+  const asked = request({ socketPath: engineSocket(host), agent: false, method, path, headers, timeout: answerMs }, (response) => {
     text(response).then((answer) => resolve({ status: response.statusCode ?? 0, answer }), reject);
   });
+  asked.once('timeout', () => asked.destroy(new Fault('timeout', `The engine of ${host.name} does not answer ${method} ${path}`)));
   asked.once('error', reject);
   asked.end(body === undefined ? undefined : JSON.stringify(body));
   const { status, answer } = await promise;
@@ -42,12 +45,13 @@ export interface Running {
   readonly address: string;
 }
 
-/** First process, as the machine counts, and first address of a running container. */
+/** First process, as the machine counts, and first address of a running container. Fault `not-found` while it does not run. */
 export async function inspectContainer(host: Host, id: string): Promise<Running> {
   const found = (await askEngine(host, 'GET', `/containers/${id}/json`)) as {
     State: { Pid: number };
     NetworkSettings: { Networks: Record<string, { IPAddress: string }> };
   };
+  if (found.State.Pid === 0) throw new Fault('not-found', `Container ${id} does not run on ${host.name}`);
   const [network] = Object.values(found.NetworkSettings.Networks);
   return { pid: found.State.Pid, address: network?.IPAddress ?? '' };
 }

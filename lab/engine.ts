@@ -1,8 +1,5 @@
 // A real Docker engine in a lab host, configured as a package would: default paths, which are the host's own there. Only
 // the control group of its containers is named, so that they stay below the host's.
-import { type IncomingMessage, request } from 'node:http';
-import { text } from 'node:stream/consumers';
-import { Fault } from '#model/fault.ts';
 import type { Host } from './host.ts';
 import { type CommandOptions, run } from './command.ts';
 import { hostGroup } from './state.ts';
@@ -44,16 +41,4 @@ export async function docker(host: Host, argv: readonly string[], options: Comma
   const env = { ...options.env, DOCKER_HOST: `unix://${engineSocket(host)}`, DOCKER_CONFIG: `${host.folder}/client` };
   const { stdout } = await run(['docker', ...argv], { ...options, env });
   return stdout.trim();
-}
-
-/** The first process of a container, as its host counts. Fault `not-found` while the container does not run. */
-export async function processOf(host: Host, container: string): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const asked = request({ socketPath: engineSocket(host), path: `/containers/${container}/json`, timeout: 60_000 }, resolve);
-  asked.once('timeout', () => asked.destroy(new Fault('timeout', `The engine of ${host.name} does not tell of ${container}`)));
-  asked.once('error', reject);
-  asked.end();
-  const { State: state } = JSON.parse(await text(await promise)) as { readonly State?: { readonly Pid: number } };
-  if (state === undefined || state.Pid === 0) throw new Fault('not-found', `Container ${container} does not run on ${host.name}`);
-  return state.Pid;
 }

@@ -4,7 +4,8 @@
 import { join } from 'node:path';
 import { startAgent, startController } from './causeway.ts';
 import type { Output } from './command.ts';
-import { docker, processOf, startDockerd } from './engine.ts';
+import { docker, startDockerd } from './engine.ts';
+import { inspectContainer } from './engine-api.ts';
 import type { Host } from './host.ts';
 import { boxImage, importImages } from './images.ts';
 import { openLab } from './lab.ts';
@@ -23,6 +24,13 @@ const longPatience = { timeoutMs: 120_000, intervalMs: 300 };
 const subnet6 = 'fd00:20::/64';
 /** An instance's address there. */
 export const own6 = (index: number): string => `fd00:20::1${index}`;
+
+/** What a host gets from a web server; undefined: nothing within two seconds. */
+export async function pageOf(host: Host, address: string, port: number): Promise<string | undefined> {
+  const url = `http://${address.includes(':') ? `[${address}]` : address}:${port}/`;
+  const { status, stdout } = await host.exec(['busybox', 'wget', '-T', '2', '-qO-', url], { anyStatus: true });
+  return status === 0 ? stdout.trim() : undefined;
+}
 
 interface Made {
   readonly id: string;
@@ -141,7 +149,7 @@ export class CloudBed implements AsyncDisposable {
    * take more of the processor than this one. Fault `not-found` while the container does not run.
    */
   async within(index: number, container: string, ...argv: readonly string[]): Promise<Output> {
-    const pid = await processOf(this.host(index), container);
+    const { pid } = await inspectContainer(this.host(index), container);
     return this.host(index).exec(['nsenter', `--target=${pid}`, '--all', '--', ...argv], { anyStatus: true });
   }
 

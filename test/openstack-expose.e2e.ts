@@ -6,7 +6,7 @@ import { killAgent, startAgent, startController, stopController } from '#lab/cau
 import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
 import { publicNetwork } from '#lab/openstack.ts';
-import { type CloudBed, makeCloudBed, own6 } from '#lab/openstack-bed.ts';
+import { type CloudBed, makeCloudBed, own6, pageOf } from '#lab/openstack-bed.ts';
 import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { Octavia } from '#cloud/octavia.ts';
@@ -61,15 +61,9 @@ async function serve(index: number, name: string, words: string, alias: readonly
   await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', network, ...alias, boxImage.name, ...shell);
 }
 
-/** What a host gets from a web server. */
-async function pageBy(host: Host, address: string, port: number): Promise<string | undefined> {
-  const url = `http://${address.includes(':') ? `[${address}]` : address}:${port}/`;
-  const output = await host.exec(['busybox', 'wget', '-T', '2', '-qO-', url], { anyStatus: true });
-  return output.status === 0 ? output.stdout.trim() : undefined;
-}
-/** The same of a host of the lab outside the cloud. */
+/** What a host of the lab outside the cloud gets from a web server. */
 const page = (from: 'outside' | 'controller', address: string, port: number): Promise<string | undefined> =>
-  pageBy(bed.cloud.lab.host(from), address, port);
+  pageOf(bed.cloud.lab.host(from), address, port);
 
 const expose = (...argv: readonly string[]): Promise<void> => exposeOf('shop', ...argv);
 async function exposeOf(...argv: readonly string[]): Promise<void> {
@@ -219,7 +213,7 @@ async function holders(ip: string): Promise<number[]> {
 /** Milliseconds until the page of another host is had, from outside unless told. */
 async function untilMoved(address: string, to: string, what: string, asker: Host = bed.cloud.lab.outside): Promise<string> {
   const from = performance.now();
-  await until(what, async () => (await pageBy(asker, address, 8085)) === to, { ...patience, intervalMs: 100 });
+  await until(what, async () => (await pageOf(asker, address, 8085)) === to, { ...patience, intervalMs: 100 });
   return `${what}: ${Math.round(performance.now() - from)} ms`;
 }
 interface Port {
@@ -272,8 +266,7 @@ test(
     await killAgent(host);
     await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
     t.diagnostic(await untilMoved(address, words[other] ?? '', 'after its host died, without a controller, the other host answers'));
-    await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
-    await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+    await putBack(host);
     await startAgent(host);
     t.diagnostic(await untilMoved(address, words[own] ?? '', 'after its host came back the first host answers again'));
     await until('one host to have it', async () => (await holders(ip)).join() === String(own), patience);
@@ -288,6 +281,27 @@ test(
     for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `both${index}`);
   },
 );
+
+/** The host's card is torn out, its container goes on: only the cloud can see that. Which page was the last that was not `living`'s. */
+async function lastLost(host: Host, ask: () => Promise<string | undefined>, living: string): Promise<string> {
+  await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
+  const from = performance.now();
+  let failedAt = from;
+  await until(
+    'pages of the living host only',
+    async () => {
+      if ((await ask()) !== living) failedAt = performance.now();
+      return performance.now() - failedAt > 10_000;
+    },
+    patience,
+  );
+  return `last page that was lost: ${Math.round(failedAt - from)} ms after the host had died`;
+}
+/** Its card is put back. */
+async function putBack(host: Host): Promise<void> {
+  await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
+  await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+}
 
 /** Octavia, asked from here as the project's member. */
 async function withOctavia<T>(work: (client: Octavia) => Promise<T>): Promise<T> {
@@ -334,23 +348,9 @@ test(
     assert.deepEqual([balanced?.scope, balanced?.addresses, balanced?.portRange, balanced?.isOurs], ['outside', [address], '80', true]);
     assert.deepEqual((await apply()).steps, [], 'a second one has nothing to do');
 
-    // The host's card is torn out, its container goes on: only the cloud can see that.
-    const { host } = bed.instances[1] ?? assert.fail('no second instance');
-    await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
-    const from = performance.now();
-    let failedAt = from;
-    await until(
-      'pages of the living host only',
-      async () => {
-        const found = await page('outside', address, 80);
-        if (found !== 'one') failedAt = performance.now();
-        return performance.now() - failedAt > 10_000;
-      },
-      patience,
-    );
-    t.diagnostic(`last page that was lost: ${Math.round(failedAt - from)} ms after the host had died`);
-    await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
-    await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+    const host = bed.host(2);
+    t.diagnostic(await lastLost(host, () => page('outside', address, 80), 'one'));
+    await putBack(host);
     await until('pages of the other host again', async () => (await page('outside', address, 80)) === 'two', patience);
 
     await bed.docker(1, 'rm', '--force', 'till1');
@@ -458,7 +458,7 @@ test('by IPv6 a virtual address moves as well, and what there cannot be is refus
   const ip = await virtualIp('six');
   assert.match(ip, /^fd00:20::/);
   assert.deepEqual(await pairsOf(), [ip, ip]);
-  await until('the page to be had', async () => words.includes((await pageBy(asker, ip, 8085)) ?? '-'), patience);
+  await until('the page to be had', async () => words.includes((await pageOf(asker, ip, 8085)) ?? '-'), patience);
   assert.deepEqual((await apply()).steps, [], 'a second one has nothing to do');
   const [opened, ...rest] = (await openings()).filter(({ because }) => because === 'exposure six');
   assert.deepEqual([rest, opened?.addresses.includes(ip), opened?.ethertype], [[], true, 'IPv6']);
@@ -471,7 +471,7 @@ test('by IPv6 a virtual address moves as well, and what there cannot be is refus
   assert.deepEqual(more, [], 'one host has it');
   const other = 3 - own;
   // Its address is not among the sources.
-  assert.equal(await pageBy(bed.host(other), ip, 8085), undefined);
+  assert.equal(await pageOf(bed.host(other), ip, 8085), undefined);
   const moved = async (what: string, to: number): Promise<void> => t.diagnostic(await untilMoved(ip, words[to] ?? '', what, asker));
   await bed.docker(own, 'stop', '--time', '0', `dual${own}`);
   await moved('by IPv6, after its container was stopped the other host answers', other);
@@ -485,8 +485,7 @@ test('by IPv6 a virtual address moves as well, and what there cannot be is refus
   await killAgent(host);
   await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
   await moved('by IPv6, after its host died, without a controller, the other host answers', other);
-  await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
-  await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+  await putBack(host);
   await bed.address6(own);
   await startAgent(host);
   await moved('by IPv6, after its host came back the first host answers again', own);
@@ -529,7 +528,7 @@ test('a load balancer of IPv6 leads to hosts by IPv6; what the provider cannot d
   assert.match(applied.problems.join(), /^Exposure till: no router that this login sees is on its subnet/);
   const address = applied.exposures.find(({ exposure }) => exposure === 'till')?.address ?? assert.fail('it has no address');
   assert.match(address, /^fd00:20::/);
-  assert.equal(await pageBy(asker, address, 80), undefined, 'which is so');
+  assert.equal(await pageOf(asker, address, 80), undefined, 'which is so');
   const { id: subnet } = (await bed.member.get<{ id: string }[]>('neutron', '/v2.0/subnets?name=hosts6', 'subnets'))[0] ?? assert.fail();
   await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, { subnet_id: subnet });
   const seen = new Set<string>();
@@ -537,7 +536,7 @@ test('a load balancer of IPv6 leads to hosts by IPv6; what the provider cannot d
   await until(
     'pages of both hosts',
     async () => {
-      const found = await pageBy(asker, address, 80);
+      const found = await pageOf(asker, address, 80);
       if (found !== undefined) seen.add(found);
       return seen.size === 2;
     },
@@ -558,22 +557,10 @@ test('a load balancer of IPv6 leads to hosts by IPv6; what the provider cannot d
   assert.ok((await portsOf()).some(({ id }) => id === vip));
 
   const host = bed.host(2);
-  await host.exec(['ip', 'link', 'set', 'eth0', 'down'], { netOnly: true });
-  const from = performance.now();
-  let failedAt = from;
-  await until(
-    'pages of the living host only',
-    async () => {
-      if ((await pageBy(asker, address, 80)) !== 'till1') failedAt = performance.now();
-      return performance.now() - failedAt > 10_000;
-    },
-    patience,
-  );
-  t.diagnostic(`by IPv6, last page that was lost: ${Math.round(failedAt - from)} ms after the host had died`);
-  await host.exec(['ip', 'link', 'set', 'eth0', 'up'], { netOnly: true });
-  await host.exec(['ip', 'route', 'replace', 'default', 'via', '10.20.0.1'], { netOnly: true });
+  t.diagnostic(`by IPv6, ${await lastLost(host, () => pageOf(asker, address, 80), 'till1')}`);
+  await putBack(host);
   await bed.address6(2);
-  await until('pages of the other host again', async () => (await pageBy(asker, address, 80)) === 'till2', patience);
+  await until('pages of the other host again', async () => (await pageOf(asker, address, 80)) === 'till2', patience);
   await bed.causeway('exposure', 'rm', '--yes', 'till');
   await apply();
   await withOctavia(async (client) => assert.deepEqual(await client.list('loadbalancers'), []));

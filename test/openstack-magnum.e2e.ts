@@ -17,7 +17,7 @@ import { Kubernetes } from '#lab/kubernetes.ts';
 import { chartFor, controllerDeployment, importImage } from '#lab/kubernetes-install.ts';
 import { Machines } from '#lab/magnum-machines.ts';
 import { createOpenStack, demo, type OpenStack, publicNetwork } from '#lab/openstack.ts';
-import { CloudBed, makeSite } from '#lab/openstack-bed.ts';
+import { CloudBed, makeSite, pageOf } from '#lab/openstack-bed.ts';
 import { glance } from '#lab/openstack-glance.ts';
 import { magnum, magnumNeeds, makeImage } from '#lab/openstack-magnum.ts';
 import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
@@ -294,14 +294,6 @@ const floatingIps = async (): Promise<string[]> =>
     (one) => one.floating_ip_address,
   );
 
-/** What a host gets from a web server. */
-async function page(host: Host, address: string, port: number): Promise<string | undefined> {
-  const { status, stdout } = await host.exec(
-    ['busybox', 'wget', '-T', '2', '-qO-', `http://${address.includes(':') ? `[${address}]` : address}:${port}/`],
-    { anyStatus: true },
-  );
-  return status === 0 ? stdout.trim() : undefined;
-}
 const node = (index: number): Host => cloud.lab.host(nodeNames[index - 1] ?? '');
 const field = (kind: string, name: string, path: string): Promise<string> =>
   cluster.kubectl('get', kind, name, `--output=jsonpath={${path}}`);
@@ -339,7 +331,7 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
   const command = `mkdir -p /www && (while :; do ${fetched}; sleep 0.3; done) & exec httpd -f -p 8080 -h /www`;
   await cluster.apply(podOf('seeker', { node: 'kube1', command }));
   await ready();
-  const seen = async (): Promise<string | undefined> => page(node(1), await ipOfPod('seeker'), 8080);
+  const seen = async (): Promise<string | undefined> => pageOf(node(1), await ipOfPod('seeker'), 8080);
   const first = await until('nodes to have told their network', () => clusterCloud('plan').catch(() => undefined), unhurried);
   assert.deepEqual(
     first.needs.map(({ network, what, isAllowed }) => [network, what, isAllowed]),
@@ -350,7 +342,7 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
   assert.deepEqual([applied.problems, applied.needs.map(({ isAllowed }) => isAllowed)], [[], [true]]);
   await until('a page of a pod on the other node', async () => (await seen()) === 'web2', unhurried);
   // The answer has to come by the tunnel: port security drops a pod's address beside it.
-  assert.equal(await page(node(1), await ipOfPod('web2'), 8080), 'web2', 'a node reaches the pods of another');
+  assert.equal(await pageOf(node(1), await ipOfPod('web2'), 8080), 'web2', 'a node reaches the pods of another');
   assert.deepEqual((await clusterCloud('apply', '--yes')).steps, [], 'a second one has nothing to do');
 });
 
@@ -435,22 +427,22 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
     until(`an address of ${name}`, async () => (await addressOf(name)) || undefined, unhurried);
   const [web, inner, few] = [await known('web'), await known('inner'), await known('few')];
   assert.deepEqual((await floatingIps()).toSorted(), [web, few].toSorted());
-  await until('a page from outside', async () => isWeb(await page(cloud.lab.outside, web, 80)), unhurried);
-  assert.match((await until('a page by the inner one', () => page(cloud.lab.host(neighbour), inner, 80), unhurried)) ?? '', /^web/);
+  await until('a page from outside', async () => isWeb(await pageOf(cloud.lab.outside, web, 80)), unhurried);
+  assert.match((await until('a page by the inner one', () => pageOf(cloud.lab.host(neighbour), inner, 80), unhurried)) ?? '', /^web/);
   const six = await known('six');
   assert.match(six, /^fd00:20::/);
-  assert.match((await until('a page by IPv6', () => page(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
-  assert.match((await until('a page for some', () => page(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
-  assert.equal(await page(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
+  assert.match((await until('a page by IPv6', () => pageOf(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
+  assert.match((await until('a page for some', () => pageOf(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
+  assert.equal(await pageOf(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
   assert.match(await events(), /^odd LoadBalancerRefused loadbalancer\.openstack\.org\/proxy-protocol: OVN's load balancers/m);
   assert.equal(await addressOf('odd'), '');
   const nodePort = Number(await field('service', 'ports', '.spec.ports[0].nodePort'));
   await until(
     'the node port for who is named',
-    async () => isWeb(await page(cloud.lab.host(neighbour), '10.20.0.21', nodePort)),
+    async () => isWeb(await pageOf(cloud.lab.host(neighbour), '10.20.0.21', nodePort)),
     unhurried,
   );
-  assert.equal(await page(node(2), '10.20.0.21', nodePort), undefined, 'and for nobody else');
+  assert.equal(await pageOf(node(2), '10.20.0.21', nodePort), undefined, 'and for nobody else');
 
   // Another port: the address stays. Fewer pods: by the policy Local only their node is led to.
   await cluster.apply(
@@ -461,7 +453,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
       ],
     }),
   );
-  await until('the further port', async () => isWeb(await page(cloud.lab.outside, web, 8081)), unhurried);
+  await until('the further port', async () => isWeb(await pageOf(cloud.lab.outside, web, 8081)), unhurried);
   assert.equal(await addressOf('web'), web);
   const membersOf = async (service: string): Promise<string[]> => {
     const members = await withOctavia(async (client) => {
@@ -478,8 +470,8 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await until('the node of the pod that is left', async () => (await membersOf('few')).join() === 'kube1', unhurried);
   assert.deepEqual(await membersOf('web'), ['kube1', 'kube1', 'kube2', 'kube2']);
   // Every other connection is led to the other node, which sends it on by the tunnel.
-  for (let time = 0; time < 12; time++) assert.equal(await page(cloud.lab.outside, web, 80), 'web1');
-  assert.equal(await page(node(2), await field('service', 'web', '.spec.clusterIP'), 80), 'web1', 'a node reaches services, too');
+  for (let time = 0; time < 12; time++) assert.equal(await pageOf(cloud.lab.outside, web, 80), 'web1');
+  assert.equal(await pageOf(node(2), await field('service', 'web', '.spec.clusterIP'), 80), 'web1', 'a node reaches services, too');
 
   await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports');
   await until(
