@@ -69,3 +69,15 @@ export async function traffic(from: Host, to: Host, ips: readonly [string, strin
 
 /** While two hosts agree on keys a few milliseconds may be. */
 export const mostLost = { wireguard: 100, bgp: 0, 'bgp-cross-subnet': 0, 'host-gateway': 0, vxlan: 0 } as const;
+
+/** Numbers of the hosts' devices of WireGuard: others after one was made again. */
+export const wireguardDevices = (hosts: readonly Host[]): Promise<string[]> =>
+  Promise.all(hosts.map((host) => host.ask(['cat', '/sys/class/net/cww1/ifindex'])));
+
+/** Until two hosts send each to the other's pod by WireGuard. Fault `timeout`. */
+export async function untilByWireguard(hosts: readonly Host[], ips: readonly [string, string], timeoutMs: number): Promise<void> {
+  for (const [index, host] of hosts.entries()) {
+    const way = (): Promise<string> => host.ask(['ip', 'route', 'get', ips[1 - index] ?? '']);
+    await until(`${host.name} to send by WireGuard`, async () => / dev cww1 /.test(await way()), { timeoutMs });
+  }
+}

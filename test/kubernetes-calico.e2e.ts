@@ -13,6 +13,7 @@ import { silentProgress } from '#lab/progress.ts';
 import { labDisk } from '#lab/state.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
+import { untilByWireguard, wireguardDevices } from './carriage-streams.ts';
 import { assertWhole, streaming, type Streams } from './streams.ts';
 
 const name = 'calico-test';
@@ -219,24 +220,18 @@ test('an upgrade of the image, which takes BIRD with it, loses no packet between
   for (const [index, start] of (await startsOf()).entries()) assert.notEqual(start, starts[index]);
 });
 
-/** Numbers of the nodes' devices. */
-const devices = (): Promise<string[]> => Promise.all(lab.hosts.map((host) => host.ask(['cat', '/sys/class/net/cww1/ifindex'])));
-
 test('carried by WireGuard that the kernel has not, pods keep talking while agents are replaced', { skip }, async () => {
   await cluster.applyText(chartFor(cluster, { model: 'calico', carry: 'wireguard', userspaceWireguard: true }));
   await rolledOut();
-  const ips = [await ipOf('one'), await ipOf('two')];
-  for (const [index, host] of lab.hosts.entries()) {
-    const way = (): Promise<string> => host.ask(['ip', 'route', 'get', ips[1 - index] ?? '']);
-    await until(`${host.name} to send by WireGuard`, async () => / dev cww1 /.test(await way()), { timeoutMs: 60_000 });
-  }
-  const ends = { sh: (script: string) => inPod('one', 'sh', '-c', script), target: ips[1] ?? '', url: `http://${ips[1]}:8080/` };
-  const earlier = await devices();
+  const ips = [await ipOf('one'), await ipOf('two')] as const;
+  await untilByWireguard(lab.hosts, ips, 60_000);
+  const ends = { sh: (script: string) => inPod('one', 'sh', '-c', script), target: ips[1], url: `http://${ips[1]}:8080/` };
+  const earlier = await wireguardDevices(lab.hosts);
   const { lostPages, lostPackets } = await streaming(ends, async () => {
     await cluster.kubectl('delete', 'pod', '--namespace=kube-system', '--selector=app.kubernetes.io/component=agent');
     await rolledOut();
   });
-  assert.deepEqual(await devices(), earlier, 'they are the same ones');
+  assert.deepEqual(await wireguardDevices(lab.hosts), earlier, 'they are the same ones');
   // On a busy machine wireguard-go may lose some by itself: it gets no processor when a packet comes. A new one would cost seconds.
   assert.ok(lostPages === 0 && lostPackets < 1000, `${lostPages} pages, ${lostPackets} packets`);
 });

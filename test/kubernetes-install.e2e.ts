@@ -15,7 +15,7 @@ import { destroyLab, type Lab } from '#lab/lab.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
 import { Capture, tcpdump } from './capture.ts';
-import { pinging, traffic } from './carriage-streams.ts';
+import { pinging, traffic, untilByWireguard, wireguardDevices } from './carriage-streams.ts';
 import { assertWhole, streaming, type Streams } from './streams.ts';
 import { askedForPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 
@@ -246,9 +246,6 @@ async function replacePods(component: string, ...which: readonly string[]): Prom
   await until(`the pods of ${component}`, isWhole, patient);
 }
 
-/** Numbers of the nodes' devices. */
-const devices = (): Promise<string[]> => Promise.all(lab.hosts.map((host) => host.ask(['cat', '/sys/class/net/cww1/ifindex'])));
-
 test('by a WireGuard that the kernel has not nothing is seen in clear text, and pods keep talking while agents are replaced', async (t) => {
   const [ips, host] = [[await ask('pod', 'one'), await ask('pod', 'two')] as const, lab.host('host1')];
   {
@@ -263,17 +260,14 @@ test('by a WireGuard that the kernel has not nothing is seen in clear text, and 
   assert.match(await shout(), /404/);
   await cluster.applyText(encrypted());
   await rolledOut(agentDaemonSet);
-  for (const [index, node] of lab.hosts.entries()) {
-    const way = (): Promise<string> => node.ask(['ip', 'route', 'get', ips[1 - index] ?? '']);
-    await until(`${node.name} to send by WireGuard`, async () => / dev cww1 /.test(await way()), patient);
-  }
+  await untilByWireguard(lab.hosts, ips, patient.timeoutMs);
   await using capture = await wire();
-  const earlier = await devices();
+  const earlier = await wireguardDevices(lab.hosts);
   const whileAgents = pinging(host, ips);
   await replacePods('agent');
   const fewLost = await whileAgents();
   t.diagnostic(`${fewLost} packets lost while agents are replaced`);
-  assert.deepEqual(await devices(), earlier, 'they are the same ones');
+  assert.deepEqual(await wireguardDevices(lab.hosts), earlier, 'they are the same ones');
   // On a busy machine wireguard-go may lose some by itself: it gets no processor when a packet comes. A new one would cost seconds.
   assert.ok(fewLost < 1000, `${fewLost}`);
   assert.match(await shout(), /404/);
