@@ -5,6 +5,7 @@
 // word in a load balancer that is made whole, and never uses) is not asked of it (ovn-octavia-provider, driver.py). Pure.
 import type { MonitorWish } from '#model/cloud-services.ts';
 import { exposureTag } from './floating.ts';
+import { subnetOf } from './named.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import type { ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest } from './octavia.ts';
 import type { HealthMonitor, Listener, LoadBalancer, Member } from './octavia-schemas.ts';
@@ -136,7 +137,7 @@ function membersOf(one: WishedBalancer, { portOf, routed }: Balancing): Members 
   let trouble = without.length > 0 ? lacking : hosts.length === 0 ? nowhere : undefined;
   for (const { host, address } of hosts) {
     const port = portOf(host);
-    const subnet = typeof port === 'string' ? undefined : port.addresses.find(({ ip }) => ip === address)?.subnetId;
+    const subnet = typeof port === 'string' ? undefined : subnetOf(port, address);
     if (typeof port === 'string') trouble = port;
     else if (subnet !== undefined) members.push({ name: host, address, subnet_id: subnet });
   }

@@ -2,6 +2,7 @@
 // allocated is only borrowed; one that Causeway has made says so in its description, which is there from the moment it is made.
 // A port has at most one of an external network, so exposures on one host share it. Pure.
 import { isIP } from 'node:net';
+import { isOfRouter, subnetOf } from './named.ts';
 import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter } from './neutron-schemas.ts';
 import type { WishedFloatingIp } from './wish.ts';
 
@@ -204,10 +205,8 @@ function externalNetwork(wanted: string, { host, port, fixed }: Target, state: F
         : `there are several external networks ${wanted}: name its id`;
     return { isFound: false, text };
   }
-  const subnet = port.addresses.find(({ ip }) => ip === fixed)?.subnetId;
-  const leading = state.ports.filter(
-    ({ owner, addresses }) => owner.startsWith('network:router_interface') && addresses.some(({ subnetId }) => subnetId === subnet),
-  );
+  const subnet = subnetOf(port, fixed);
+  const leading = state.ports.filter((one) => isOfRouter(one) && one.addresses.some(({ subnetId }) => subnetId === subnet));
   for (const { device } of leading) {
     const network = state.routers.find(({ id }) => id === device)?.externalNetwork;
     if (network !== undefined) return { isFound: true, text: network };

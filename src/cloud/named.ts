@@ -18,3 +18,12 @@ export function named<T extends { readonly id: string; readonly name: string }>(
 
 /** Whether it is of Causeway's making, whichever installation. */
 export const isOfCauseway = ({ tags }: { readonly tags: readonly string[] }): boolean => tags.some((tag) => tag.startsWith('causeway.'));
+
+/** Whether it is a router's on a subnet, also a distributed one's (neutron_lib/constants.py). */
+export const isOfRouter = ({ owner }: { readonly owner: string }): boolean => owner.startsWith('network:router_interface');
+
+/** Which subnet an address of the port is of. */
+export const subnetOf = (
+  { addresses }: { readonly addresses: readonly { readonly ip: string; readonly subnetId: string }[] },
+  address: string,
+): string | undefined => addresses.find(({ ip }) => ip === address)?.subnetId;

@@ -6,6 +6,7 @@ import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
 import { type BalancerPlan, balancerPlan, type BalancerStep, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import { findPort, type Instances, instanceOf } from './instances.ts';
+import { isOfRouter } from './named.ts';
 import type {
   AddressPair,
   ExtraRoute,
@@ -280,7 +281,7 @@ function exposedBy(
 ): { balancers: BalancerPlan; floating: FloatingPlan; virtual: VirtualPlan } {
   const tag = tagOf(wish.name);
   const { name, ports: wished } = wish;
-  const ofRouters = state.ports.filter(({ owner }) => owner.startsWith('network:router_interface'));
+  const ofRouters = state.ports.filter(isOfRouter);
   const routed = new Set(ofRouters.flatMap(({ addresses }) => addresses.map(({ subnetId }) => subnetId)));
   const balancers = balancerPlan(wish.balancers, state.balancers, { name, tag, portOf, providers: state.providers, routed });
   const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf });

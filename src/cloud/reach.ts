@@ -2,7 +2,7 @@
 // ports without port security, floating IPs and what these forward. What lies behind a NAT router is reached from outside by a
 // floating IP only; IPv6 is routed as it is (docs.openstack.org/neutron/latest/admin/config-ipv6). Pure.
 import { familyOf, parseIp } from '#model/ip.ts';
-import { isOfCauseway } from './named.ts';
+import { isOfCauseway, isOfRouter } from './named.ts';
 import { virtualOwner } from './virtual.ts';
 import type { Listener, LoadBalancer } from './octavia-schemas.ts';
 import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
@@ -138,9 +138,7 @@ function scopeOf(port: NeutronPort, { networks, ports, routers }: ReachState, et
   if (ethertype === 'IPv4') return 'inside';
   // A network may have subnets that no router is on.
   const subnets = new Set(port.addresses.filter(({ ip }) => familyOf(parseIp(ip)) === 6).map(({ subnetId }) => subnetId));
-  const leading = ports.filter(
-    ({ owner, addresses }) => owner.startsWith('network:router_interface') && addresses.some(({ subnetId }) => subnets.has(subnetId)),
-  );
+  const leading = ports.filter((one) => isOfRouter(one) && one.addresses.some(({ subnetId }) => subnets.has(subnetId)));
   const isRouted = leading.some(({ device }) => routers.some(({ id, externalNetwork }) => id === device && externalNetwork !== undefined));
   return isRouted ? 'outside' : 'inside';
 }

@@ -49,8 +49,7 @@ export const mostRoutes = 30;
 const keyOf = ({ destination, nexthop }: ExtraRoute): string => `${destination} ${nexthop}`;
 
 /** Routers that carry our tag are looked at, too: what nothing wants any more goes. */
-export function planRouters(wish: Wish, state: Routers, portOf: PortOf): RouterPlan {
-  const { routers, target, noTarget } = state;
+export function planRouters(wish: Wish, { routers, target, noTarget }: Routers, portOf: PortOf): RouterPlan {
   const changes = routers.flatMap((router) => {
     const change = changeOfRoutes(wish, router, target);
     return change === undefined ? [] : [{ router, change }];

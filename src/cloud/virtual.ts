@@ -3,6 +3,7 @@
 // address is a pair of others' and makes it one of type `virtual`, which goes to whoever tells the wire that it has the address
 // (ovn-nb(5), options of virtual ports). Exposures of one endpoint share one. Pure.
 import { familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
+import { subnetOf } from './named.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { fitted } from './pairs.ts';
 import { deviceOf } from './pools.ts';
@@ -131,8 +132,6 @@ function addressOf({ addresses }: NeutronPort, { hosts, family }: WishedVirtual,
   const own = addresses.filter(({ ip }) => familyOf(parseIp(ip)) === family).toSorted((a, b) => (a.ip < b.ip ? -1 : 1));
   return (own.find(({ subnetId }) => subnets.has(subnetId)) ?? own[0])?.ip;
 }
-
-const subnetOf = ({ addresses }: NeutronPort, address: string): string | undefined => addresses.find(({ ip }) => ip === address)?.subnetId;
 
 interface Carrier {
   readonly id: string;
