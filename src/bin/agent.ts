@@ -21,6 +21,7 @@ import { LearnedRoutes } from '#agent/learned-routes.ts';
 import { companionsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
 import { probing } from './probing.ts';
+import { ipsecFor } from './short-cuts.ts';
 import { reportOf } from '#agent/policy-report.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
@@ -33,7 +34,6 @@ import { createPlugin, PluginServer } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { probeFast } from '#kernel/fast.ts';
-import { hasIpsecPolicies } from '#kernel/ipsec.ts';
 import { deleteLinks, dumpLinks, linksByIndex } from '#kernel/batch.ts';
 import { dumpRoutes, learnedRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
@@ -271,7 +271,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
       bgp: cluster.bgp,
       learned,
-      besides: ({ blocks }) => ({ bridges: cluster.bridges?.(blocks), carried: moves.carried(), hasIpsec: hasIpsecPolicies() }),
+      besides: ({ blocks, networks }) => ({ bridges: cluster.bridges?.(blocks), carried: moves.carried(), hasIpsec: ipsecFor(networks) }),
       prober: probing(options, { kinds, agent: () => agent, log, closing }),
       clock: {
         now: () => Date.now(),

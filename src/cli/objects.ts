@@ -1,5 +1,6 @@
 // Which kernel objects implement a network on a host, and the command that shows each: for people who trust `ip`, `bridge`
 // and `nft` more than us. Names follow from ids (model/numbers.ts), so nothing has to be asked of the kernel.
+import { isPlainlyRouted } from '#drivers/fast.ts';
 import {
   domainName,
   endpointLink,
@@ -112,12 +113,13 @@ function carryObjects(network: Network, inside: string, { features, families }: 
  * with `cw_`. The host's own links have one that all plainly routed networks share.
  */
 function shortCuts(
-  { choices, present, vni }: Network,
+  network: Network,
   endpoints: readonly Endpoint[],
   inside: string,
   { features, uplinks }: Setting,
 ): readonly KernelObject[] {
-  const isPlain = choices.domain === 'host' && choices.carry === 'host-gateway' && present === undefined;
+  const { choices, vni } = network;
+  const isPlain = isPlainlyRouted(network);
   if (features['fastPath'] !== true || (choices.domain !== 'own' && !isPlain)) return [];
   const show = (link: string): string => `${inside}tc filter show dev ${link} ingress`;
   const arrivals = isPlain ? [...uplinks] : choices.carry === 'vxlan' ? [vxlanLink(vni)] : [];

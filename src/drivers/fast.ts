@@ -7,7 +7,7 @@
 import type { Desired, FastPath, Route } from '#model/desired.ts';
 import { type Cidr, familyOf } from '#model/ip.ts';
 import { endpointLink, vtepMac, vxlanLink } from '#model/numbers.ts';
-import type { Host, LocalEndpoint, Pool } from '#model/resources.ts';
+import type { Host, LocalEndpoint, Network, Pool } from '#model/resources.ts';
 import type { Carriage } from './driver.ts';
 import { elements } from './guard.ts';
 
@@ -22,6 +22,13 @@ interface Crossing {
   readonly local: readonly LocalEndpoint[];
 }
 
+/**
+ * Whether hosts route the network themselves, by plain routes, and nobody but an engine has to do with it: not where every host takes
+ * part, with endpoints or without.
+ */
+export const isPlainlyRouted = ({ choices, present }: Pick<Network, 'choices' | 'present'>): boolean =>
+  choices.domain === 'host' && choices.carry === 'host-gateway' && present === undefined;
+
 const rangesOf = ({ pools }: Crossing): Cidr[] => pools.map(({ cidr }) => cidr);
 
 /** Those networks of the host whose packets may take short cuts. `isAsked`: the host has a say in what it routes itself. */
@@ -31,11 +38,7 @@ export function shortOf<Present extends Crossing>(presents: readonly Present[], 
     ({ pools, local }) => pools.length > 0 && pools.length <= mostRanges && local.every(({ bandwidth }) => bandwidth === undefined),
   );
   const apart = fit.filter(({ carriage }) => carriage.netns !== '');
-  const shared = fit.filter(
-    // Where every host takes part, with endpoints or without, somebody else than an engine has to do with the network.
-    ({ carriage: { network, netns, self } }) =>
-      netns === '' && network.choices.carry === 'host-gateway' && network.present === undefined && self.underlay.length > 0,
-  );
+  const shared = fit.filter(({ carriage: { network, self } }) => isPlainlyRouted(network) && self.underlay.length > 0);
   return new Set([...apart, ...(isAsked || shared.flatMap(rangesOf).length > mostShared ? [] : shared)]);
 }
 
