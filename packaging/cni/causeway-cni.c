@@ -4,11 +4,13 @@
  * like. All commands of CNI may be repeated, so a connection that breaks because the agent restarts is simply tried again.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +18,8 @@
 #include "version.h"
 
 #define SOCKET_PATH "/run/causeway/cni.sock"
+/* Written whenever a STATUS went well. */
+#define READY_PATH "/run/causeway/cni.ready"
 
 enum {
   MOST_BYTES = 4 << 20,
@@ -24,6 +28,8 @@ enum {
   /* How long an agent that restarts is waited for. */
   PATIENCE_SECONDS = 10,
   RETRY_MS = 20,
+  /* How long a host is ready without its agent: for one to be replaced, its image fetched. */
+  GRACE_SECONDS = 120,
 };
 
 extern char **environ;
@@ -130,6 +136,24 @@ static double now(void) {
   return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+/*
+ * Runtimes of Kubernetes (containerd since 2.0, CRI-O) ask for STATUS every few seconds, and while it fails the node is not ready:
+ * all of its pods count as not ready, too, and services lose them. An agent that is replaced cuts nobody off, so it is no reason.
+ */
+static void note_ready(void) {
+  int fd = open(READY_PATH, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return;
+  futimens(fd, NULL);
+  close(fd);
+}
+
+static int was_ready(void) {
+  struct stat found;
+  if (stat(READY_PATH, &found) != 0) return 0;
+  time_t age = time(NULL) - found.st_mtime;
+  return age >= 0 && age < GRACE_SECONDS;
+}
+
 int main(void) {
   const char *command = getenv("CNI_COMMAND");
   is_status = command != NULL && strcmp(command, "STATUS") == 0;
@@ -138,10 +162,13 @@ int main(void) {
   alarm(LIMIT_SECONDS);
   write_request();
   for (double end = now() + (is_status ? 0 : PATIENCE_SECONDS); !ask();) {
+    if (is_status && was_ready()) return 0;
     if (now() >= end) fail("The Causeway agent of this host does not answer on " SOCKET_PATH, "Start it: systemctl start causeway-agent");
     nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
   }
   const char *body = body_of(&answer);
   put(STDOUT_FILENO, body, answer.length - (size_t)(body - answer.bytes));
-  return strncmp(answer.bytes, "HTTP/1.1 200 ", 13) == 0 ? 0 : 1;
+  int is_fine = strncmp(answer.bytes, "HTTP/1.1 200 ", 13) == 0;
+  if (is_status && is_fine) note_ready();
+  return is_fine ? 0 : 1;
 }

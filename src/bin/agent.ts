@@ -340,8 +340,8 @@ async function run(options: Options, log: Logger): Promise<void> {
     policies: () => policiesOf(cluster, agent.policy, log),
     details: () => ({ version, kernelWrites: kinds.writes, dns: dns.counters, ...(sync === undefined ? {} : { docker: sync.status() }) }),
   });
-  const { choose, isForPods, networks } = cluster;
-  const cni = createCni({ agent: agent.local, choose, isForContainers: isForPods, networks, log: log.child({ part: 'cni' }) });
+  const { choose, isForPods: isForContainers, isFullToldElsewhere, networks } = cluster;
+  const cni = createCni({ agent: agent.local, choose, isForContainers, isFullToldElsewhere, networks, log: log.child({ part: 'cni' }) });
   const servers = [
     await listenSocket(apps.socket, join(options.run, 'agent.sock')),
     await listenSocket(cni.app, join(options.run, 'cni.sock')),

@@ -53,6 +53,11 @@ export interface Cluster {
   readonly choose?: AddressChooser;
   /** Whether pods of this host may get addresses of a pool, where the cluster says it. */
   readonly isForPods?: (pool: string) => boolean;
+  /**
+   * That the cluster is told of a host without free addresses, and keeps pods away from it. A runtime that hears of it by STATUS calls
+   * the whole node not ready, and the cluster then takes the pods that it has out of services, and evicts them.
+   */
+  readonly isFullToldElsewhere?: boolean;
   /** Which further networks pods are attached to, where the cluster says it. */
   readonly networks?: FurtherNetworks;
   /** Links of others that hold an address in blocks of this host, where it may have been another system's. */

@@ -100,6 +100,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
   return {
     host,
     generation: 0,
+    isFullToldElsewhere: true,
     controller: () => calico?.controller ?? kubernetesController(client, { ...cluster, ...(own === undefined ? {} : { further: own }) }),
     ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose, isForPods: (id: string) => calico.poolsHere().has(id) }),
     networks: new PodNetworks({

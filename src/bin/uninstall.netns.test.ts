@@ -41,7 +41,7 @@ const hosts = [1, 2].map((index) =>
 const [self] = hosts;
 assert.ok(self !== undefined);
 const { snapshot } = makeFlatCluster(network, hosts, folder);
-const files = [join(state, 'agent.db'), join(state, 'identity.json'), join(run, 'cni.sock'), cniConf];
+const files = [join(state, 'agent.db'), join(state, 'identity.json'), join(run, 'cni.sock'), join(run, 'cni.ready'), cniConf];
 
 before(() => {
   say('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'far');

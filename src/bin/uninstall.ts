@@ -49,7 +49,7 @@ export async function uninstall({ state, run, cniConf }: Traces, log: Logger): P
   }
   removeForwarding();
   clear(state, ['agent.db', 'agent.db-wal', 'agent.db-shm', 'identity.json', 'wireguard.key', 'talk.key', 'compile']);
-  clear(run, ['agent.sock', 'cni.sock', 'wireguard', 'bird']);
+  clear(run, ['agent.sock', 'cni.sock', 'cni.ready', 'wireguard', 'bird']);
   log.info({ state, run }, 'files removed');
 }
 

@@ -22,6 +22,8 @@ export interface AttachmentsOptions {
   readonly choose?: AddressChooser | undefined;
   /** Whether containers get addresses of a pool; without it they do of all. */
   readonly isForContainers?: ((pool: string) => boolean) | undefined;
+  /** That a host without a free address is told of otherwise than by STATUS. */
+  readonly isFullToldElsewhere?: boolean | undefined;
   /** What else hangs on an endpoint, and goes before it. Absent already is success. */
   readonly release?: (id: string) => Promise<void>;
 }
@@ -115,6 +117,7 @@ export class Attachments {
   /** Whether an ADD could succeed now. Faults: `not-found` (network), `exhausted`. */
   status({ name, network: wanted }: Of<'STATUS'>): void {
     const network = this.#networkOf(wanted ?? name);
+    if (this.#options.isFullToldElsewhere === true) return;
     const pools = this.#agent
       .pools(network.id)
       .filter(({ id, fallback }) => fallback !== true && this.#options.isForContainers?.(id) !== false);

@@ -1,7 +1,7 @@
 // The real program, the real agent, the real kernel: containers are network namespaces, as a runtime would have made them.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -198,11 +198,14 @@ test('an isolated network: its containers reach each other, the host does not re
   for (const name of ['one', 'two']) await bed.execute({ command: 'DEL', container: name, conf });
 });
 
-test('an agent that is away: STATUS says so at once, and ADD waits for it to come back', async (t) => {
+test('an agent that is away: STATUS says so at once when it has been for long, and ADD waits for it to come back', async (t) => {
   const [one, two] = [bed.box(t, 'one'), bed.box(t, 'two')];
   const { addresses } = await one.add();
   assert.equal((await bed.execute({ command: 'STATUS', container: '' })).status, 0);
   await bed.stopAgent('SIGKILL');
+  assert.equal((await bed.execute({ command: 'STATUS', container: '' })).status, 0, 'one that is replaced is no reason');
+  const longAgo = Date.now() / 1000 - 121;
+  utimesSync('/run/causeway/cni.ready', longAgo, longAgo);
   assert.equal((await bed.execute({ command: 'STATUS', container: '' })).code, 50);
   const waiting = two.add();
   await bed.startAgent();

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as v from 'valibot';
 import { FakeAgent } from '#docker/fake-agent.ts';
 import { parseCidr } from '#model/ip.ts';
-import { createCni } from './server.ts';
+import { type CniOptions, createCni } from './server.ts';
 
 const silent = { debug: () => undefined, warn: () => undefined, error: () => undefined };
 const reply = v.object({
@@ -22,11 +22,11 @@ interface Execution {
   readonly conf?: Readonly<Record<string, unknown>>;
 }
 
-async function bed(cidrs: readonly string[] = ['10.244.1.0/24'], isForContainers?: (pool: string) => boolean) {
+async function bed(cidrs: readonly string[] = ['10.244.1.0/24'], choices: Omit<CniOptions, 'agent' | 'log'> = {}) {
   const agent = new FakeAgent('one');
   const request = { name: 'pods', pools: cidrs.map((cidr) => ({ family: 4 as const, cidr: parseCidr(cidr) })) };
   await agent.createNetwork(request);
-  const { app, attached } = createCni({ agent, log: silent, isForContainers });
+  const { app, attached } = createCni({ agent, log: silent, ...choices });
   const post = async (body: string): Promise<{ status: number; text: string }> => {
     const headers = { 'content-length': String(Buffer.byteLength(body)) };
     const response = await app.request('/cni', { method: 'POST', headers, body });
@@ -172,9 +172,17 @@ test('STATUS says that no address is left, and in which range', async () => {
 test('STATUS looks at those pools that containers get addresses of, and at all of a family', async () => {
   const both = ['10.244.1.0/31', '10.244.2.0/24'];
   assert.equal((await (await bed(both)).execute({ command: 'STATUS' })).status, 200);
-  const { agent, execute } = await bed(both, (id) => !agent.pools('network000001').some((pool) => pool.id === id && pool.cidr === both[1]));
+  const isForContainers = (id: string): boolean => !agent.pools('network000001').some((pool) => pool.id === id && pool.cidr === both[1]);
+  const { agent, execute } = await bed(both, { isForContainers });
   assert.equal((await execute({ command: 'STATUS' })).code, 50);
-  assert.equal((await (await bed(both, () => false)).execute({ command: 'STATUS' })).code, 50);
+  assert.equal((await (await bed(both, { isForContainers: () => false })).execute({ command: 'STATUS' })).code, 50);
+});
+
+test('where the cluster hears of it otherwise, a full host is as ready as before', async () => {
+  const { execute } = await bed(['10.244.1.0/30'], { isFullToldElsewhere: true });
+  assert.deepEqual([(await execute()).status, (await execute({ container: 'b2' })).code], [200, 101]);
+  assert.equal((await execute({ command: 'STATUS' })).status, 200);
+  assert.equal((await execute({ command: 'STATUS', conf: { network: 'nobody' } })).code, 50);
 });
 
 test('VERSION, old results, a later plugin of a chain', async () => {

@@ -26,6 +26,8 @@ export interface CniOptions {
   readonly choose?: AddressChooser | undefined;
   /** Whether containers get addresses of a pool; without it they do of all. */
   readonly isForContainers?: ((pool: string) => boolean) | undefined;
+  /** That a host without a free address is told of otherwise than by STATUS. */
+  readonly isFullToldElsewhere?: boolean | undefined;
   /** Who knows of further networks of pods. */
   readonly networks?: FurtherNetworks | undefined;
   readonly log: CniLog;
@@ -57,13 +59,13 @@ export interface Cni {
 }
 
 /** What an execution of the plugin comes to, the same whether a runtime or the agent itself asks. */
-function executor({ agent, choose, isForContainers, networks }: CniOptions) {
+function executor({ agent, networks, ...choices }: Omit<CniOptions, 'log'>) {
   const own = (environment: Environment, input: string): Promise<object | undefined> => {
     const request = parseRequest(environment, input);
     return serve(request.command === 'ADD' ? { ...request, isFurther: true } : request, { environment, input });
   };
   const further = networks === undefined ? undefined : new Further({ agent, networks, own });
-  const attachments = new Attachments(agent, { choose, isForContainers, release: async (id) => further?.remove(id) });
+  const attachments = new Attachments(agent, { ...choices, release: async (id) => further?.remove(id) });
 
   async function add(asked: Extract<Request, { readonly command: 'ADD' }>, execution: Execution): Promise<Result> {
     if (further === undefined || asked.isFurther === true) return await attachments.add(asked);
@@ -107,8 +109,8 @@ function executor({ agent, choose, isForContainers, networks }: CniOptions) {
 }
 
 export function createCni(options: CniOptions): Cni {
-  const { log } = options;
-  const { attachments, serve } = executor(options);
+  const { log, ...choices } = options;
+  const { attachments, serve } = executor(choices);
   const sequence = new Sequence();
   const app = new Hono();
   app.post('/cni', async (context) => {
