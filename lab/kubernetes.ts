@@ -48,6 +48,8 @@ export interface KubernetesOptions {
   readonly nodeLength?: number;
   /** Of IPv4 pods, of length 16; the lab's own unless given. */
   readonly podRange?: string;
+  /** Which range the first node has, counted from 0 as controller-managers give them; 1 unless given. */
+  readonly firstRange?: number;
   /** Who has signed its certificates, where that is somebody else. */
   readonly authority?: Authority;
   /** The control plane is on another subnet than the nodes, and reaches no pod. */
@@ -193,7 +195,8 @@ export class Kubernetes {
     await this.#startRuntime(host);
     await this.#startKubelet(host);
     await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 500 });
-    const ranges = this.#families.map((family) => nodeRange(this.#podRanges[family], index, this.#options.nodeLength));
+    const { firstRange = 1, nodeLength } = this.#options;
+    const ranges = this.#families.map((family) => nodeRange(this.#podRanges[family], index - 1 + firstRange, nodeLength));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
     if (this.#options.isApart === true) return;
     // The API server is asked to pass requests on to pods, so it must reach them.
@@ -302,7 +305,7 @@ root = "/var/lib/docker/containerd"
   }
 }
 
-/** Of the `index`-th node from 1. */
+/** The range of that number in the whole. */
 const nodeRange = (range: string, index: number, length = 24): string =>
   range.includes(':') ? range.replace('::/56', `:${index.toString(16)}::/64`) : range.replace('.0.0/16', `.${index}.0/${length}`);
 

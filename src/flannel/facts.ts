@@ -1,7 +1,7 @@
 // What flannel's records say, in our words: each lease is a host with one block per family, and all of them hold one network, of
 // the model `flannel`. What a host of ours says of itself is no more than flannel has words for.
 import { choicesFor } from '#drivers/models.ts';
-import { compactOf, placeOf } from '#model/block.ts';
+import { compactOf, indexIn } from '#model/block.ts';
 import { Fault } from '#model/fault.ts';
 import { type Cidr, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { unknownInterface, vtepMac, wireguardPortOf } from '#model/numbers.ts';
@@ -49,23 +49,24 @@ export function networkOf({ ranges, carry, vni }: FlannelConfig, reserved: reado
   return { network, pools };
 }
 
-/** Faults: `unsupported` (a backend of flannel's that is not spoken here), `invalid` (outside of the network's range). */
+const rangeOf = ({ ranges }: FlannelConfig, subnet: Cidr): Cidr | undefined => ranges.find(({ cidr }) => covers(cidr, subnet))?.cidr;
+
+/** Faults: `unsupported` (a backend of flannel's that is not spoken here, the last of 65536 subnets), `invalid` (outside of the network's range). */
 export function factsOf(lease: Lease, config: FlannelConfig, id: string): { readonly host: Host; readonly blocks: readonly Block[] } {
   const { subnets, revision } = lease;
   const [first] = subnets;
+  const range = first === undefined ? undefined : rangeOf(config, first);
   const outside = subnets.find((subnet) => !config.ranges.some(({ cidr }) => covers(cidr, subnet)));
-  if (first === undefined || outside !== undefined) {
+  if (first === undefined || range === undefined || outside !== undefined) {
     const ranges = config.ranges.map(({ cidr }) => cidr).join(', ');
     throw new Fault('invalid', `${outside ?? 'Nothing'} is outside of flannel's network ${ranges}`);
   }
-  const index = placeOf(first);
-  if (index === 0) throw new Fault('unsupported', `${first} is the first of 65536`);
   const { vtepMac: mac, wireguard } = readBackendData(lease.backendData);
   const { vtepMac: mac6 } = readBackendData(lease.backendV6Data);
   const addresses = [lease.publicIp, ...(lease.publicIpv6 === undefined ? [] : [lease.publicIpv6])];
   const host: Host = {
     ...meta(id, revision),
-    index,
+    index: indexIn(range, first),
     generation: 0,
     carrying: {
       wants: wantsOf(lease, config),
@@ -107,7 +108,7 @@ export function ownAttributes({ config, underlay, publicKey }: Own, subnets: rea
   const { carry, vni } = config;
   const [first] = subnets;
   const publicIp = publicIpOf(underlay);
-  const usual = vtepMac(first === undefined ? 0 : placeOf(first));
+  const usual = vtepMac(first === undefined ? 0 : indexIn(rangeOf(config, first) ?? first, first));
   const dataOf = (before: object | undefined): object | null =>
     backendData({ carry, vni, vtepMac: readBackendData(before).vtepMac ?? usual, publicKey });
   const [data, data6] = [dataOf(found?.backendData), dataOf(found?.backendV6Data)];

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { excludeLabel } from '#drivers/announce.ts';
 import { choicesFor } from '#drivers/models.ts';
-import { compactOf, placeOf } from '#model/block.ts';
+import { compactOf, indexIn } from '#model/block.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrLength, contains, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { unknownInterface, wireguardPortOf } from '#model/numbers.ts';
@@ -63,12 +63,6 @@ export const nameOf = (item: unknown): string | undefined => {
 const blockId = (cidr: Cidr): string => `podcidr${compactOf(cidr)}`;
 const poolId = (cidr: Cidr): string => `kubernetespool${familyOf(cidr)}`;
 
-function indexOf(cidr: Cidr): number {
-  const index = placeOf(cidr);
-  if (index === 0) throw new Fault('unsupported', `The podCIDR ${cidr} is the first of 65536`, { field: 'spec.podCIDR' });
-  return index;
-}
-
 const meta = (id: string, name: string, revision: number, createdAt: string) => ({ id, name, revision, createdAt, labels: {} });
 
 /** Canonical forms of what can be read; other texts are dropped. */
@@ -94,7 +88,8 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   const { name, creationTimestamp: createdAt, labels } = metadata;
   const isReady = status.conditions?.find(({ type }) => type === 'Ready')?.status;
   const given = readable(field.cidr, spec.podCIDRs ?? (spec.podCIDR === undefined ? [] : [spec.podCIDR]));
-  const usable = given.filter((cidr) => podCidrs.some((range) => covers(range, cidr)));
+  const rangeOf = (cidr: Cidr): Cidr | undefined => podCidrs.find((range) => covers(range, cidr));
+  const usable = given.filter((cidr) => rangeOf(cidr) !== undefined);
   const [first] = usable;
   const outside = given.find((cidr) => !usable.includes(cidr));
   const problem = outside === undefined ? {} : { problem: `podCIDR ${outside} is outside of --pod-cidr ${podCidrs.join(', ')}` };
@@ -111,7 +106,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   const host: Host = {
     ...meta(name, name, revision, createdAt),
     labels: Object.fromEntries([zoneLabel, excludeLabel].flatMap((label) => (labels[label] === undefined ? [] : [[label, labels[label]]]))),
-    index: indexOf(first),
+    index: indexIn(rangeOf(first) ?? first, first),
     generation: 0,
     ...told,
     ...(wireguard === undefined ? {} : { wireguard: wireguardOf(wireguard) }),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { defaultGateway, nextFree, refusalOf, spaceOf } from './block.ts';
-import { type Cidr, type Ip, ipToBigint, parseCidr, parseIp } from './ip.ts';
+import { defaultGateway, indexIn, nextFree, refusalOf, spaceOf } from './block.ts';
+import { type Cidr, cidrBase, cidrLength, familyOf, formatIp, type Ip, ipToBigint, parseCidr, parseIp } from './ip.ts';
 import type { Pool } from './resources.ts';
 
 const poolOf = (cidr: string, rest: { range?: string; gateway?: string; reserved?: Record<string, string> } = {}): Pool => ({
@@ -88,4 +88,27 @@ test('the default gateway is the first free address', () => {
   assert.equal(defaultGateway(poolOf('10.0.0.0/24', { range: '10.0.0.128/25' })), '10.0.0.128');
   assert.equal(defaultGateway(poolOf('fd00::/64')), 'fd00::1');
   assert.equal(defaultGateway(poolOf('10.0.0.0/30', { reserved: { a: '10.0.0.0/30' } })), undefined);
+});
+
+const indexOf = (range: string, block: string): number => indexIn(parseCidr(range), parseCidr(block));
+
+test('a host has the index of its block, unlike for all of a range, also for the first', () => {
+  assert.deepEqual([indexOf('10.244.0.0/16', '10.244.0.0/24'), indexOf('10.244.0.0/16', '10.244.1.0/24')], [0xf400, 0xf401]);
+  // What a controller-manager gives the first node of a cluster of IPv6, or of 10.0.0.0.
+  assert.deepEqual([indexOf('fd00:10:244::/56', 'fd00:10:244::/64'), indexOf('fd00:10:244::/56', 'fd00:10:244:1::/64')], [0xffff, 1]);
+  for (const [range, length] of [
+    ['fd00:10:244::/56', 64],
+    ['10.0.0.0/16', 24],
+    ['10.254.0.0/15', 30],
+  ] as const) {
+    const start = ipToBigint(cidrBase(parseCidr(range)));
+    const family = familyOf(parseCidr(range));
+    const size = 1n << BigInt((family === 6 ? 128 : 32) - length);
+    const count = 2 ** (length - cidrLength(parseCidr(range)));
+    const blocks = Array.from({ length: count }, (_, place) => `${formatIp(start + BigInt(place) * size, family)}/${length}`);
+    const indices = new Set(blocks.map((block) => indexOf(range, block)));
+    assert.deepEqual([indices.size, indices.has(0)], [count, false], range);
+  }
+  assert.equal(indexOf('10.0.0.0/8', '10.0.0.0/24'), 0xffff);
+  assert.throws(() => indexOf('10.0.0.0/8', '10.255.255.0/24'), /10\.255\.255\.0\/24 is the last of 65536/);
 });

@@ -2,6 +2,7 @@
 // addresses (network and broadcast address, gateway, reserved ones) and may narrow what is given out by itself
 // (Docker's --ip-range). Blocks may be large (IPv6), so the answer is a short list of spans, never a list of addresses.
 import { bitsOf, type Cidr, cidrBase, cidrLast, cidrLength, cidrSize, contains, familyOf, formatIp, type Ip, ipToBigint } from './ip.ts';
+import { Fault } from './fault.ts';
 import type { Pool } from './resources.ts';
 
 /** Consecutive addresses, both ends included. */
@@ -132,14 +133,21 @@ const ahead = (spans: readonly Span[], from: bigint): Span[] =>
 const behind = (spans: readonly Span[], from: bigint): Span[] =>
   spans.filter((span) => span.first < from).map((span) => (span.last < from ? span : { first: span.first, last: from - 1n }));
 
-const mostPlaces = 0x10000n;
+const mostPlaces = 0x10000;
+const highestIndex = mostPlaces - 1;
 
 /**
- * Which of the blocks of its length it is: unlike, and a host's index unless 0, for all of them inside a range that holds at
- * most 65535. So where every host has one block, no host has to be told its index.
+ * A host's index, from the block that it has of `range`: which of the blocks of its length it is. Unlike for all of them, so where every
+ * host has one block no host has to be told its index. As 0 is no index, the one of that place has the highest, which no other has
+ * unless the range holds all 65536: fault `unsupported` for the last of these.
  */
-export const placeOf = (block: Cidr): number =>
-  Number((ipToBigint(cidrBase(block)) >> BigInt(bitsOf(familyOf(block)) - cidrLength(block))) % mostPlaces);
+export function indexIn(range: Cidr, block: Cidr): number {
+  const places = ipToBigint(cidrBase(block)) >> BigInt(bitsOf(familyOf(block)) - cidrLength(block));
+  const place = Number(places % BigInt(mostPlaces));
+  if (place !== 0 && (place !== highestIndex || 2 ** (cidrLength(block) - cidrLength(range)) < mostPlaces)) return place;
+  if (place === 0) return highestIndex;
+  throw new Fault('unsupported', `${block} is the last of 65536`);
+}
 
 /** Lower-case letters and digits, for identifiers. */
 export const compactOf = (block: Cidr): string => `${ipToBigint(cidrBase(block)).toString(36).padStart(8, '0')}x${cidrLength(block)}`;
