@@ -6,14 +6,25 @@ import { KubernetesClient } from './client.ts';
 
 export interface Answers {
   readonly lists: (object | number)[];
-  readonly watches: (readonly object[] | number)[];
+  readonly watches: (readonly object[] | Busy | number)[];
+}
+
+/** Says that it is too busy, and when to come again. */
+export class Busy {
+  readonly retryAfter: string;
+  readonly status: number;
+
+  constructor(retryAfter: string, status = 429) {
+    this.retryAfter = retryAfter;
+    this.status = status;
+  }
 }
 
 export class Api {
   readonly asked: URL[] = [];
   /** What is left of each to answer with: a body, or a status that refuses. A watch without one stays open. */
   lists: (object | number)[] = [];
-  watches: (readonly object[] | number)[] = [];
+  watches: (readonly object[] | Busy | number)[] = [];
   /** As lists and watches, for one path. */
   readonly paths: Map<string, Answers> = new Map();
   readonly #server: ReturnType<typeof createServer>;
@@ -25,6 +36,8 @@ export class Api {
       const { lists, watches } = this.paths.get(url.pathname) ?? this;
       const answer = url.searchParams.has('watch') ? watches.shift() : lists.shift();
       if (typeof answer === 'number') response.writeHead(answer).end(JSON.stringify({ kind: 'Status', message: 'no' }));
+      else if (answer instanceof Busy)
+        response.writeHead(answer.status, { 'retry-after': answer.retryAfter }).end(JSON.stringify({ kind: 'Status', message: 'busy' }));
       else if (Array.isArray(answer)) response.end(answer.map((line) => `${JSON.stringify(line)}\n`).join(''));
       else if (answer !== undefined) response.end(JSON.stringify(answer));
       else response.writeHead(200).flushHeaders();

@@ -1,6 +1,7 @@
 // List and watch of the Kubernetes API, as its conventions describe them ("Efficient detection of changes"): a list in pages
 // at one resource version, then a stream of changes from there. A stream ends by itself after some minutes and brings a
 // bookmark every minute before that, so one that says nothing for longer is dead, whatever TCP believes.
+import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { Agent } from '#api/dispatcher.ts';
 import { linesOf } from '#api/transport.ts';
@@ -20,6 +21,9 @@ const answerMs = 20_000;
 const silenceMs = 150_000;
 const watchSeconds = 300;
 const pageSize = 500;
+/** How often a request is put again that the server is too busy for, and how long is waited before at most, whatever it says. */
+const mostBusy = 5;
+const mostPatienceMs = 10_000;
 
 const page = v.object({
   metadata: v.object({ resourceVersion: v.string(), continue: v.optional(v.string(), '') }),
@@ -183,25 +187,42 @@ export class KubernetesClient implements AsyncDisposable {
     return await this.#request(path, { method: 'GET', signal });
   }
 
-  async #request(path: string, { method, headers: more = {}, body: sent, signal }: Asking) {
-    const { server, token } = this.#access;
-    const base = new URL(server);
-    const headers = { accept: 'application/json', ...more, ...(token === undefined ? {} : { authorization: `Bearer ${token()}` }) };
+  /** A server that is too busy, or just starting, says when to come again; then nothing of the request has been done. */
+  async #request(path: string, asking: Asking) {
+    const { signal } = asking;
     try {
-      const { statusCode, body } = await this.#dispatcher.request({
-        origin: base.origin,
-        path: `${base.pathname.replace(/\/$/, '')}${path}`,
-        method,
-        headers,
-        ...(sent === undefined ? {} : { body: sent }),
-        signal,
-      });
-      if (statusCode < 200 || statusCode >= 300) throw refusal(statusCode, await body.text());
-      return body;
+      for (let tries = 1; ; tries++) {
+        const { statusCode, headers, body } = await this.#ask(path, asking);
+        if (statusCode >= 200 && statusCode < 300) return body;
+        const text = await body.text();
+        const patienceMs = patienceOf(statusCode, headers['retry-after']);
+        if (patienceMs === undefined || tries > mostBusy) throw refusal(statusCode, text);
+        // Of all that were sent away at once not all come again at once.
+        await delay(patienceMs * (1 + Math.random() / 2), undefined, { signal });
+      }
     } catch (error) {
       throw unreachable(error);
     }
   }
+
+  #ask(path: string, { method, headers: more = {}, body: sent, signal }: Asking) {
+    const { server, token } = this.#access;
+    const base = new URL(server);
+    return this.#dispatcher.request({
+      origin: base.origin,
+      path: `${base.pathname.replace(/\/$/, '')}${path}`,
+      method,
+      headers: { accept: 'application/json', ...more, ...(token === undefined ? {} : { authorization: `Bearer ${token()}` }) },
+      ...(sent === undefined ? {} : { body: sent }),
+      signal,
+    });
+  }
+}
+
+/** Undefined: to come again is of no use, or not asked for. */
+function patienceOf(statusCode: number, retryAfter: string | string[] | undefined): number | undefined {
+  if ((statusCode !== 429 && statusCode !== 503) || typeof retryAfter !== 'string' || !/^\d{1,6}$/.test(retryAfter)) return undefined;
+  return Math.min(Number(retryAfter) * 1000, mostPatienceMs);
 }
 
 const unreachable = (error: unknown): unknown =>
