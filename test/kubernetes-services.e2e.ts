@@ -147,6 +147,17 @@ test('a load balancer with externalTrafficPolicy Local leads to endpoints of the
   await until('the health-check port to be closed', async () => (await status(controller, health(second))) === '000');
 });
 
+test('load balancers hear by the port of kube-proxy that a node is going to leave', async () => {
+  const { controller } = lab;
+  const health = `http://${lab.host('host2').address}:10256/healthz`;
+  const taint = 'ToBeDeletedByClusterAutoscaler';
+  assert.equal(await status(controller, health), '200');
+  await cluster.kubectl('taint', 'node', 'host2', `${taint}=1:NoSchedule`);
+  await until('the node to say so', async () => (await status(controller, health)) === '503');
+  await cluster.kubectl('taint', 'node', 'host2', `${taint}-`);
+  await until('it to stay', async () => (await status(controller, health)) === '200');
+});
+
 test('a client that is to stay comes to one endpoint, also after the agent has been restarted, until that leaves', async () => {
   await cluster.apply(service('sticky', { sessionAffinity: 'ClientIP' }));
   const ip = await specOf('sticky', 'clusterIP');

@@ -78,6 +78,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     isUsable = problem === undefined;
     if (problem !== undefined) teller.wish({ annotations: {}, network: unusable(problem) });
     teller.saw(item);
+    health.saw(item);
   };
   const hosts = lately(context.underlay);
   const taken = (): Ip[] => [...takenByOthers(journal), ...foreignAddresses().map(({ ip }) => ip)];
