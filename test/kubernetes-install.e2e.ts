@@ -87,6 +87,8 @@ test('one file makes the nodes ready, and their pods and services work', async (
   await cluster.applyText(manifestFor(cluster, 'causeway.yaml'));
   await cluster.untilReady();
   await rolledOut(agentDaemonSet);
+  const filtered = await cluster.kubectl('exec', '--namespace=kube-system', agentDaemonSet, '--', 'grep', '^Seccomp:', '/proc/1/status');
+  assert.match(filtered, /\b2$/, "agents live with the runtime's usual filter of system calls");
   await cluster.apply(serviceOf('web', { app: 'web' }));
   await bed.run(pod('one', 'host1'), pod('two', 'host2'));
   assert.equal(await inPod('one', `wget -qO- -T 5 http://${await ask('pod', 'two')}:8080/`), 'two');

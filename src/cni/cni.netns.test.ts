@@ -1,6 +1,7 @@
 // The real program, the real agent, the real kernel: containers are network namespaces, as a runtime would have made them.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -117,6 +118,24 @@ test('what a runtime asks by capabilities is in the container, on the host and i
   t.after(() => server.kill('SIGKILL'));
   await eventually(() => answered(wanted, 8080) === 'here', 'the container to answer', 20_000);
   assert.deepEqual([answered('10.213.0.1', 18_080), answered('10.213.0.2', 18_080)], ['here', '']);
+});
+
+test('a pod in a user namespace of its own (hostUsers: false) is attached as any other', async (t) => {
+  const [two, other] = ['owned', bed.box(t, 'other')];
+  const owner = spawn('unshare', ['--user', '--map-root-user', '--net', 'sh', '-c', 'echo there; exec sleep 600']);
+  t.after(() => owner.kill('SIGKILL'));
+  await once(owner.stdout, 'data');
+  ip('netns', 'attach', two, String(owner.pid));
+  t.after(() => ip('netns', 'del', two));
+  const { addresses } = await other.add();
+  const answer = await bed.execute({ command: 'ADD', container: two });
+  assert.deepEqual([answer.msg, answer.status, answer.addresses.length], ['', 0, 2]);
+  assert.deepEqual([...answer.addresses.map(other.pings), ...answer.addresses.map(pings)], [true, true, true, true]);
+  const inside = ['--target', String(owner.pid), '--user', '--net', 'ping', '-n', '-c', '1', '-W', '1'];
+  for (const address of addresses) assert.equal(spawnSync('nsenter', [...inside, address]).status, 0, address);
+  assert.equal((await bed.execute({ command: 'CHECK', container: two, conf: { prevResult: answer.json } })).status, 0);
+  assert.equal((await bed.execute({ command: 'DEL', container: two })).status, 0);
+  assert.deepEqual(ip('-n', two, '-br', 'link').match(/^eth0/m), null);
 });
 
 test('DEL takes the link away before it answers, and succeeds as often as it is asked', async (t) => {
