@@ -430,7 +430,7 @@ test('what came with a table is not written again, unless the table could not ta
   const refused = { ...now, table: [tableOf('map m { } chain c { }')], element: [...element, elementOf('n', '1', 'goto c')] };
   assert.deepEqual(
     reconciler.apply(refused, true).failing.map(({ what }) => what),
-    [' causeway n 1'],
+    ['1 in n of causeway'],
   );
   assert.deepEqual(verbs(calls), ['add table', 'add element']);
 });

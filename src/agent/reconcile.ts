@@ -7,6 +7,7 @@ import type { Desired, KindName, Netns, NftElement } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
 import { tableName } from '#model/numbers.ts';
 import type { Kind, Kinds, Together } from '#kernel/kind.ts';
+import { Wanted } from './wanted.ts';
 
 /** Order of creation. Settings for all and new links precede links; those of one link follow it (see splitSysctl). */
 const order = [
@@ -72,8 +73,8 @@ export class Reconciler {
   readonly #known = new Set<Netns>();
   /** Namespaces that were known, with kinds that may say for themselves whether they still are (Kind.isTold). */
   readonly #unsure = new Set<Netns>();
-  /** Keys that this process has wanted at some time: only these may be removed before every source is in sync. */
-  readonly #wanted = new Map<KindName, Set<string>>(order.map((kind) => [kind, new Set()]));
+  /** What this process has wanted at some time: only that may be removed before every source is in sync. */
+  readonly #wanted: ReadonlyMap<KindName, Wanted<Item>>;
   /** What was wanted by the last run, of kinds of which exactly that is in the kernel as far as we know. */
   readonly #inStep = new Map<KindName, readonly Item[]>();
   /** The last run was refused some of the rules. */
@@ -84,6 +85,7 @@ export class Reconciler {
     // One table for the loops below; each kind is only ever given items of its own.
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the record's key ties kind and item together
     this.#kinds = kinds as unknown as Readonly<Record<KindName, AnyKind>>;
+    this.#wanted = new Map(order.map((kind) => [kind, new Wanted(this.#kinds[kind].key)]));
   }
 
   /** How many objects are remembered, as found or as wanted: no more than the kernel holds or should hold. */
@@ -224,10 +226,10 @@ export class Reconciler {
     return actual;
   }
 
-  #wantedOf(kind: KindName): Set<string> {
-    const keys = this.#wanted.get(kind);
-    if (keys === undefined) throw new TypeError(`Broken invariant: no kind ${kind}`);
-    return keys;
+  #wantedOf(kind: KindName): Wanted<Item> {
+    const wanted = this.#wanted.get(kind);
+    if (wanted === undefined) throw new TypeError(`Broken invariant: no kind ${kind}`);
+    return wanted;
   }
 
   /** Of what is in step only the part that is wanted otherwise is looked at: there are hosts with a hundred thousand elements. */
@@ -245,25 +247,21 @@ export class Reconciler {
   }
 
   #changesOf(kind: KindName, desired: Desired, sweep: boolean): Changes {
-    const { key } = this.#kinds[kind];
     const wanted: readonly Item[] = desired[kind];
     const ever = this.#wantedOf(kind);
     const difference = this.#compare(kind, wanted);
-    const isLoss = ever.size > 0 && difference.add.some((item) => ever.has(key(item)));
-    if (sweep && this.#inStep.has(kind)) {
-      for (const item of difference.remove) ever.delete(key(item));
-      for (const item of difference.add) ever.add(key(item));
-    } else {
-      // Once everything may be removed, what was wanted long ago no longer matters.
-      if (sweep) ever.clear();
-      for (const item of wanted) ever.add(key(item));
-    }
+    // Of what is in step, or is all there, nothing that was wanted is missing.
+    const mayBeLoss = !this.#inStep.has(kind) && difference.add.length > 0 && !ever.isWithin(this.#actualOf(kind));
+    const isLoss = mayBeLoss && difference.add.some((item) => ever.has(item));
+    // Once everything may be removed, what was wanted long ago no longer matters.
+    if (sweep) ever.replace(wanted);
+    else ever.add(wanted);
     if (difference.add.length + difference.change.length + difference.remove.length > 0) this.#inStep.delete(kind);
-    const remove = difference.remove.filter((item) => sweep || ever.has(key(item)));
+    const remove = sweep ? difference.remove : difference.remove.filter((item) => ever.has(item));
     const disturbing = kind === 'link' ? difference.change.filter(({ wanted: item, found }) => !isRenaming(item, found)) : [];
     return {
       kind,
-      add: [...difference.change.map(({ wanted: item }) => item), ...difference.add],
+      add: difference.change.length === 0 ? difference.add : [...difference.change.map(({ wanted: item }) => item), ...difference.add],
       remove,
       replaced: difference.change.map(({ found }) => found),
       changed: new Set(difference.change.map(({ wanted: item }) => item)),

@@ -8,13 +8,14 @@ import { cidrBase, cidrLast, type Ip, numberOf4, parseCidr } from '#model/ip.ts'
 export interface Atom {
   readonly size: number;
   /** Writes at `at`, where there are zeros; false when `text` is not understood. `isEnd`: the last of the range that `text` stands for. */
-  write(text: string, place: Place): boolean;
+  write(text: string, place: Readonly<Place>): boolean;
 }
 
+/** One for all words of an element: there may be a hundred thousand elements. */
 export interface Place {
   readonly bytes: Buffer;
-  readonly at: number;
-  readonly isEnd: boolean;
+  at: number;
+  isEnd: boolean;
 }
 
 const zero = 48;
@@ -32,14 +33,14 @@ function numberIn(text: string, most: number): number {
   return value > most ? -1 : value;
 }
 
-function writeIp4(text: string, { bytes, at }: Place): boolean {
+function writeIp4(text: string, { bytes, at }: Readonly<Place>): boolean {
   const value = numberOf4(text);
   if (value !== undefined) bytes.writeUInt32BE(value, at);
   return value !== undefined;
 }
 
 /** Groups between colons, in one place none for as many as are missing. */
-function writeIp6(text: string, { bytes, at }: Place): boolean {
+function writeIp6(text: string, { bytes, at }: Readonly<Place>): boolean {
   const [before = '', after, ...more] = text.split('::');
   const head = before === '' ? [] : before.split(':');
   const tail = after === undefined || after === '' ? [] : after.split(':');

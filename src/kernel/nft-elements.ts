@@ -3,7 +3,8 @@
 import type { NftElement } from '#model/desired.ts';
 import { countChange, runNft } from './libnftables.ts';
 import { netfilterSockets } from './netfilter.ts';
-import { type ElementStep, encodeSteps, family, type SetShape, shapeOf, subsystem } from './nft-messages.ts';
+import type { SetShape } from './nft-forms.ts';
+import { type ElementStep, encodeSteps, family, shapeOf, subsystem } from './nft-messages.ts';
 import { text } from './netlink/codec.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 import { NFT_MSG_GETSET, NFT_MSG_NEWSET, NFTA_SET_NAME, NFTA_SET_TABLE } from './netlink/uapi.ts';
@@ -13,6 +14,12 @@ export interface ElementChange {
   readonly verb: ElementStep['verb'];
   readonly elements: readonly NftElement[];
 }
+
+const spelling = /^[\w.:/"*@ -]+$/;
+export const identifier: RegExp = /^[A-Za-z]\w*$/;
+/** Whether it says nothing else in nft's language than an element. */
+export const isSpelled = ({ table, set, key, value }: NftElement): boolean =>
+  identifier.test(table) && identifier.test(set) && spelling.test(key) && (value === undefined || spelling.test(value));
 
 /** In nft's language, one command per set. Values are given when adding only. */
 export const elementCommands = (change: ElementChange): string => commandsOf(stepsOf([change]));
@@ -61,7 +68,8 @@ function transact(socket: NetlinkSocket, steps: readonly ElementStep[], shapes: 
     return shape === undefined ? [] : [[step, shape]];
   });
   const transaction = exact.length === steps.length ? encodeSteps(exact, socket.nextNumber) : undefined;
-  if (transaction === undefined) return runNft(commandsOf(steps)).error === undefined;
+  if (transaction === undefined)
+    return steps.every(({ elements }) => elements.every(isSpelled)) && runNft(commandsOf(steps)).error === undefined;
   const isTaken = socket.transact('change elements', transaction) === undefined;
   if (isTaken) countChange();
   return isTaken;

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NftElement } from '#model/desired.ts';
-import { encodeSteps, type SetShape, shapeOf } from './nft-messages.ts';
+import type { SetShape } from './nft-forms.ts';
+import { encodeSteps, shapeOf } from './nft-messages.ts';
 import { decodeMessages, u32be } from './netlink/codec.ts';
 import { NFTA_SET_DATA_TYPE, NFTA_SET_FLAGS, NFTA_SET_KEY_TYPE } from './netlink/uapi.ts';
 

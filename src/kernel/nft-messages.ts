@@ -2,39 +2,27 @@
 // hundred thousand elements takes the kernel itself a third of that. Only what needs no arithmetic: the ranges of a set of ranges alone
 // stand in the kernel as beginnings and ends between which nft keeps order, so of those nothing is encoded here.
 import type { NftElement } from '#model/desired.ts';
-import { type Atom, atomsOf } from './nft-atoms.ts';
-import { align, decodeAttributes, encodeMessage, type Message, text, u32be } from './netlink/codec.ts';
+import { atomsOf } from './nft-atoms.ts';
+import { ElementForms, type SetShape } from './nft-forms.ts';
+import { align, decodeAttributes, encodeMessage, type Message, text } from './netlink/codec.ts';
 import type { Transaction } from './netlink/socket.ts';
 import {
-  NF_ACCEPT,
-  NF_DROP,
   NFNL_MSG_BATCH_BEGIN,
   NFNL_MSG_BATCH_END,
   NFNL_SUBSYS_NFTABLES,
   NFPROTO_INET,
   NFT_DATA_VERDICT,
-  NFT_GOTO,
-  NFT_JUMP,
   NFT_MSG_DELSETELEM,
   NFT_MSG_DESTROYSETELEM,
   NFT_MSG_NEWSETELEM,
-  NFT_RETURN,
   NFT_SET_CONCAT,
   NFT_SET_INTERVAL,
-  NFTA_DATA_VALUE,
-  NFTA_DATA_VERDICT,
-  NFTA_LIST_ELEM,
   NFTA_SET_DATA_TYPE,
-  NFTA_SET_ELEM_DATA,
-  NFTA_SET_ELEM_KEY,
-  NFTA_SET_ELEM_KEY_END,
   NFTA_SET_ELEM_LIST_ELEMENTS,
   NFTA_SET_ELEM_LIST_SET,
   NFTA_SET_ELEM_LIST_TABLE,
   NFTA_SET_FLAGS,
   NFTA_SET_KEY_TYPE,
-  NFTA_VERDICT_CHAIN,
-  NFTA_VERDICT_CODE,
   NLA_F_NESTED,
   NLM_F_ACK,
   NLM_F_CREATE,
@@ -47,14 +35,6 @@ export interface ElementStep {
   readonly table: string;
   readonly set: string;
   readonly elements: readonly NftElement[];
-}
-
-/** How the elements of a set are laid out. */
-export interface SetShape {
-  readonly key: readonly Atom[];
-  readonly value: readonly Atom[] | 'verdict' | undefined;
-  /** Each part of a key has a first and a last. */
-  readonly isOfRanges: boolean;
 }
 
 const types = { add: NFT_MSG_NEWSETELEM, delete: NFT_MSG_DELSETELEM, destroy: NFT_MSG_DESTROYSETELEM } as const;
@@ -79,18 +59,6 @@ export function shapeOf(message: Message): SetShape | undefined {
   if (key === undefined || (valueType !== 0 && value === undefined)) return undefined;
   return { key, value, isOfRanges };
 }
-
-/** The parts of a concatenation begin at multiples of four bytes; one alone is as long as it is. */
-const sizeOf = (atoms: readonly Atom[]): number =>
-  atoms.length === 1 ? (atoms[0]?.size ?? 0) : atoms.reduce((sum, { size }) => sum + align(size), 0);
-
-const verdicts: ReadonlyMap<string, number> = new Map([
-  ['accept', NF_ACCEPT],
-  ['drop', NF_DROP],
-  ['return', NFT_RETURN],
-  ['jump', NFT_JUMP],
-  ['goto', NFT_GOTO],
-]);
 
 /** Bytes of netlink, in one buffer that grows. */
 class Writer {
@@ -147,62 +115,21 @@ class Writer {
     this.#bytes.writeUInt16LE(this.#bytes.readUInt16LE(at + 6) | flags, at + 6);
   }
 
-  /** An attribute of an attribute that is of these parts; false when they are not understood. */
-  data(type: number, parts: { readonly atoms: readonly Atom[]; readonly words: readonly string[]; readonly isEnd: boolean }): boolean {
-    const { atoms, words, isEnd } = parts;
-    if (words.length !== atoms.length) return false;
-    this.begin(type | NLA_F_NESTED);
-    this.begin(NFTA_DATA_VALUE);
-    let at = this.reserve(sizeOf(atoms));
-    for (let index = 0; index < atoms.length; index++) {
-      const atom = atoms[index];
-      if (atom?.write(words[index] ?? '', { bytes: this.#bytes, at, isEnd }) !== true) return false;
-      at += align(atom.size);
-    }
-    this.end();
-    this.end();
-    return true;
+  /** Adds an element; false when it is not understood. */
+  element(element: Pick<NftElement, 'key' | 'value'>, forms: ElementForms): boolean {
+    const blank = forms.blank(element.value);
+    if (blank === undefined) return false;
+    const at = this.#length;
+    this.append(blank);
+    return forms.fill(element, this.#bytes, at);
   }
-}
-
-function writeVerdict(writer: Writer, value: string): boolean {
-  const [verdict = '', chain, ...more] = value.split(' ');
-  const code = verdicts.get(verdict);
-  if (code === undefined || more.length > 0 || (chain !== undefined) !== (verdict === 'jump' || verdict === 'goto')) return false;
-  writer.begin(NFTA_SET_ELEM_DATA | NLA_F_NESTED);
-  writer.begin(NFTA_DATA_VERDICT | NLA_F_NESTED);
-  writer.append(u32be(NFTA_VERDICT_CODE, code >>> 0));
-  if (chain !== undefined) writer.append(text(NFTA_VERDICT_CHAIN, chain));
-  writer.end();
-  writer.end();
-  return true;
-}
-
-const separator = ' . ';
-
-/** False when the element is not understood. */
-function writeElement(writer: Writer, { key, value }: Pick<NftElement, 'key' | 'value'>, shape: SetShape): boolean {
-  if (!shape.isOfRanges && key.includes('/')) return false;
-  writer.begin(NFTA_LIST_ELEM | NLA_F_NESTED);
-  const words = key.split(separator);
-  if (!writer.data(NFTA_SET_ELEM_KEY, { atoms: shape.key, words, isEnd: false })) return false;
-  if (shape.isOfRanges && !writer.data(NFTA_SET_ELEM_KEY_END, { atoms: shape.key, words, isEnd: true })) return false;
-  if (value !== undefined) {
-    if (shape.value === undefined || value.includes('/')) return false;
-    const isUnderstood =
-      shape.value === 'verdict'
-        ? writeVerdict(writer, value)
-        : writer.data(NFTA_SET_ELEM_DATA, { atoms: shape.value, words: value.split(separator), isEnd: false });
-    if (!isUnderstood) return false;
-  }
-  writer.end();
-  return true;
 }
 
 /** False when one of the elements is not understood. */
 function writeStep(writer: Writer, { verb, table, set, elements }: ElementStep, { shape, numbers }: Layout): boolean {
   const names = [text(NFTA_SET_ELEM_LIST_TABLE, table), text(NFTA_SET_ELEM_LIST_SET, set)];
   const flags = NLM_F_REQUEST | (verb === 'add' ? NLM_F_CREATE : 0);
+  const forms = new ElementForms(shape);
   for (let index = 0; index < elements.length;) {
     const at = writer.length;
     numbers.last = at;
@@ -211,7 +138,7 @@ function writeStep(writer: Writer, { verb, table, set, elements }: ElementStep, 
     writer.begin(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
     for (const most = writer.length + mostListed; index < elements.length && writer.length < most; index++) {
       const element = elements[index];
-      if (element === undefined || !writeElement(writer, verb === 'add' ? element : { key: element.key }, shape)) return false;
+      if (element === undefined || !writer.element(verb === 'add' ? element : { key: element.key }, forms)) return false;
     }
     writer.end();
     writer.endMessage(at);

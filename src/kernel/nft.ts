@@ -11,7 +11,7 @@ import { tableName } from '#model/numbers.ts';
 import type { Failure, Kind } from './kind.ts';
 import { nftErrno, nftFault, type NftOptions, runNft } from './libnftables.ts';
 import { inNetns, isAbsent, netnsPath } from './netns.ts';
-import { changeElements, type ElementChange, elementCommands } from './nft-elements.ts';
+import { changeElements, type ElementChange, elementCommands, identifier, isSpelled } from './nft-elements.ts';
 import {
   canonical,
   type ListedElement,
@@ -41,21 +41,14 @@ export const tornText = 'torn';
 export const tableKey = (table: Pick<NftTable, 'netns' | 'name'>): string => `${table.netns} ${table.name}`;
 export const sameTable = (wanted: NftTable, found: NftTable): boolean =>
   found.text === wanted.text || found.text === sealedText(wanted.text);
-/** Elements are values, and plans hold the same ones again and again: a hundred thousand keys are made once, not at every run. */
-const keys = new WeakMap<NftElement, string>();
-/** Of the last element that was asked for: mostly the next one is of the same set. */
-let [netnsBefore, tableBefore, setBefore, prefix]: string[] = [];
-export function elementKey(element: NftElement): string {
-  const known = keys.get(element);
-  if (known !== undefined) return known;
-  const { netns, table, set } = element;
+/** Of the last element whose key was made: mostly the next one is of the same set, and keys of a set end alike. */
+let [netnsBefore, tableBefore, setBefore, end]: string[] = [];
+export function elementKey({ netns, table, set, key }: NftElement): string {
   if (set !== setBefore || table !== tableBefore || netns !== netnsBefore) {
     [netnsBefore, tableBefore, setBefore] = [netns, table, set];
-    prefix = `${netns} ${table} ${set} `;
+    end = ` in ${set} of ${table}${where(netns)}`;
   }
-  const key = prefix + canonical(element.key);
-  keys.set(element, key);
-  return key;
+  return canonical(key) + end;
 }
 export const sameElement = (wanted: NftElement, found: NftElement): boolean =>
   wanted.value === found.value || canonical(wanted.value ?? '') === canonical(found.value ?? '');
@@ -73,9 +66,6 @@ function list(command: string, format: NonNullable<NftOptions['format']>): Retur
 
 const ourTables = (): string[] => tableNames(list('list tables inet', 'json') ?? []).filter(isOurTable);
 const elementsIn = (table: string): ListedElement[] => listedElements(list(`list table inet ${table}`, 'json') ?? []);
-
-const spelling = /^[\w.:/"*@ -]+$/;
-const identifier = /^[A-Za-z]\w*$/;
 
 /** The transaction that puts a table in the place of whatever has its name, with these elements in it. */
 export function tableCommands(table: NftTable, elements: readonly NftElement[]): string {
@@ -235,9 +225,6 @@ export function createElementKind({ netnsDirectory, empty }: NftKindOptions): Ki
   };
 }
 
-const isSpelled = ({ table, set, key, value }: NftElement): boolean =>
-  identifier.test(table) && identifier.test(set) && spelling.test(key) && (value === undefined || spelling.test(value));
-
 const shown = ({ table, set, key, value, netns }: NftElement): string =>
   `element ${key}${value === undefined ? '' : ` : ${value}`} of inet ${table} ${set}${where(netns)}`;
 
@@ -265,19 +252,17 @@ interface Circumstances {
 }
 
 function addElements(items: readonly NftElement[], { changed, isFirst }: Circumstances): Failure<NftElement>[] {
-  const spelled = items.filter(isSpelled);
-  const others = spelled.length === items.length ? [] : items.filter((item) => !isSpelled(item));
-  const unspelled = others.map((item) => ({
+  // A map that has the key with another value refuses (EEXIST), and what is refused waits for a grace period of RCU
+  // (nf_tables_api.c, __nf_tables_abort): some ten milliseconds. Kernels since 6.3 replace without being told what is there.
+  const known = changed.size === 0 ? [] : items.filter((item) => changed.has(item));
+  const adding: ElementChange = { verb: 'add', elements: items };
+  for (const elements of known.length === items.length ? [items] : [known, items])
+    if (changeElements([{ verb: 'destroy', elements }, adding], isFirst)) return [];
+  const { spelled = [], not = [] } = Object.groupBy(items, (item) => (isSpelled(item) ? 'spelled' : 'not'));
+  const unspelled = not.map((item) => ({
     item,
     fault: new Fault('invalid', `Cannot add ${JSON.stringify(shown(item)).slice(0, 200)}: not an element`),
   }));
-  if (spelled.length === 0) return unspelled;
-  // A map that has the key with another value refuses (EEXIST), and what is refused waits for a grace period of RCU
-  // (nf_tables_api.c, __nf_tables_abort): some ten milliseconds. Kernels since 6.3 replace without being told what is there.
-  const known = changed.size === 0 ? [] : spelled.filter((item) => changed.has(item));
-  const adding: ElementChange = { verb: 'add', elements: spelled };
-  for (const elements of known.length === spelled.length ? [spelled] : [known, spelled])
-    if (changeElements([{ verb: 'destroy', elements }, adding], isFirst)) return unspelled;
   // Or something is refused: now look, and replace what differs.
   const found = foundElements(spelled);
   const missing = spelled.filter((item) => {
@@ -291,10 +276,9 @@ function addElements(items: readonly NftElement[], { changed, isFirst }: Circums
 }
 
 function removeElements(items: readonly NftElement[]): Failure<NftElement>[] {
-  const spelled = items.filter(isSpelled);
-  if (changeElements([{ verb: 'delete', elements: spelled }])) return [];
-  const found = foundElements(spelled);
-  const present = spelled.flatMap((item) => found.get(elementKey(item)) ?? []);
+  if (changeElements([{ verb: 'delete', elements: items }])) return [];
+  const found = foundElements(items);
+  const present = items.filter(isSpelled).flatMap((item) => found.get(elementKey(item)) ?? []);
   return settle(present, (elements) => elementCommands({ verb: 'delete', elements }), 'remove');
 }
 
