@@ -110,11 +110,34 @@ test('what others do to tables at the very time of our writes is drift', async (
   using sockets = new Sockets(netnsDirectory);
   const told: (string | undefined)[] = [];
   using events = new Events(sockets, (where) => told.push(where));
-  events.listed(netns, 'element');
-  events.quiet(() => inside('nft add table inet foreign2'));
-  await setTimeout(10);
-  assert.ok(told.includes(netns));
-  assert.equal(events.isTold(netns, 'element'), false);
+  for (const change of ['nft add table inet foreign2', 'nft add set inet causeway s2 { type ipv4_addr; }']) {
+    told.splice(0);
+    events.listed(netns, 'element');
+    events.quiet(() => events.transact([netns], () => inside(change)));
+    await setTimeout(10);
+    assert.deepEqual(told, [netns]);
+    assert.equal(events.isTold(netns, 'element'), false);
+  }
+});
+
+test('of changes of our own that are more than there is room for nothing is lost', async () => {
+  restore();
+  const table = { netns, family: 'inet', name: 'causeway', text: 'map m { type ipv4_addr . inet_service : verdict\n }' } as const;
+  kinds.table.add([table]);
+  kinds.element.list(netns);
+  await drift();
+  const elements = Array.from({ length: 250_000 }, (_, number) => ({
+    netns,
+    table: 'causeway',
+    set: 'm',
+    key: `10.${number >> 16}.${(number >> 8) & 255}.${number & 255} . 80`,
+    value: 'drop',
+  }));
+  assert.deepEqual(kinds.element.add(elements), []);
+  assert.equal(kinds.element.isTold?.(netns), true);
+  kinds.element.remove(elements);
+  assert.equal(kinds.element.isTold?.(netns), true);
+  assert.equal(await drift(), undefined);
 });
 
 test("changes of others' tables on the host are counted, our own are not", async () => {

@@ -3,7 +3,8 @@
 // sockets, a blocked read would take a pool thread per namespace, and a Worker that polls costs some ten megabytes. So the
 // sockets raise a signal when they become readable (fcntl(2), F_SETSIG), and the handler empties those that epoll(7) names:
 // nothing runs while nothing happens. The signal is SIGURG because its default is to be ignored, so that one that comes
-// before or after the handler is installed does no harm.
+// before or after the handler is installed does no harm. Of our own transactions of nft the kernel is not asked to tell: it would
+// have a message for each element, of which a hundred thousand find no room; their number tells whether there were others.
 import { closeSync, type FSWatcher, watch } from 'node:fs';
 import type { KindName, Netns } from '#model/desired.ts';
 import {
@@ -27,6 +28,8 @@ import { decodeNeigh, encodeNeighDump } from './netlink/rtnl.ts';
 import {
   AF_BRIDGE,
   AF_UNSPEC,
+  NETLINK_ADD_MEMBERSHIP,
+  NETLINK_DROP_MEMBERSHIP,
   NETLINK_NETFILTER,
   NETLINK_ROUTE,
   NFNL_SUBSYS_NFTABLES,
@@ -47,6 +50,7 @@ import {
   RTNLGRP_IPV4_NETCONF,
   RTNLGRP_IPV6_NETCONF,
   SO_RCVBUFFORCE,
+  SOL_NETLINK,
   SOL_SOCKET,
 } from './netlink/uapi.ts';
 import { inNetns, listNetns, netnsIdentity, shareDirectory } from './netns.ts';
@@ -68,7 +72,7 @@ const routeGroups =
   (1 << (RTNLGRP_IPV4_NETCONF - 1)) |
   (1 << (RTNLGRP_IPV6_NETCONF - 1));
 const nftGroups = 1 << (NFNLGRP_NFTABLES - 1);
-// A limit, not an allocation: room for some ten thousand messages of our own while a large plan is applied.
+// A limit, not an allocation: room for some ten thousand messages about links and routes while a large plan is applied.
 const bufferBytes = 16 * 1024 * 1024;
 const buffer = Buffer.alloc(64 * 1024);
 
@@ -111,8 +115,6 @@ export class Events implements Disposable {
   readonly #drain = (): void => this.#drainAll('loud');
   #names: FSWatcher | undefined;
   #quiet = 0;
-  /** How many nft transactions have been heard of, anybody's. */
-  #transactions = 0;
   #elsewhere = 0;
 
   /** Subscribes to the host's namespace and to every domain that exists. Fault `kernel`. */
@@ -155,20 +157,35 @@ export class Events implements Disposable {
 
   /**
    * Runs our own writes: what the kernel tells about them, also what it did by itself in consequence, is no drift. What a
-   * foreign process changed at the same time still is, where the message names its sender, or of nft's transactions there were
-   * more than ours. All of it is read at the end: each message would raise a signal, and run its handler for nothing.
+   * foreign process changed at the same time still is, where the message names its sender. All of it is read at the end: each
+   * message would raise a signal, and run its handler for nothing.
    */
   quiet<T>(fn: () => T): T {
     if (this.#quiet > 0) return fn();
     this.#drainAll('loud');
-    const [heard, own] = [this.#transactions, ownChanges()];
     this.#quiet++;
     try {
       return ignoringSignal(signal, fn);
     } finally {
       this.#quiet--;
       this.#drainAll('quiet');
-      if (this.#transactions - heard > ownChanges() - own) for (const watched of this.#watched.values()) this.#changed(watched);
+    }
+  }
+
+  /** Runs our own transactions of nft in these namespaces, of which nothing is heard. That others had some as well is drift. */
+  transact<T>(where: Iterable<Netns>, fn: () => T): T {
+    const deaf = [...new Set(where)].flatMap((netns) => this.#watched.get(netns) ?? []);
+    for (const watched of deaf) this.#isComplete(watched);
+    const before = deaf.map(({ generation }) => generation ?? Number.NaN);
+    const own = ownChanges();
+    for (const { nftFd } of deaf) setOption(nftFd, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, NFNLGRP_NFTABLES);
+    try {
+      return fn();
+    } finally {
+      for (const { nftFd } of deaf) setOption(nftFd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES);
+      for (const watched of deaf) watched.generation = this.#askGeneration(watched);
+      const all = deaf.reduce((sum, { generation = Number.NaN }, index) => sum + generation - (before[index] ?? 0), 0);
+      if (all !== ownChanges() - own) for (const watched of deaf) this.#missed(watched);
     }
   }
 
@@ -188,15 +205,26 @@ export class Events implements Disposable {
   }
 
   #isComplete(watched: Watched): boolean {
-    watched.answered = undefined;
-    if (transmit(watched.nftFd, getGeneration) < 0) return false;
-    // The answer comes after all that was told before.
-    this.#drainOne(watched.nftFd, 'loud');
-    const { answered, generation } = watched;
+    const answered = this.#askGeneration(watched);
+    const { generation } = watched;
     watched.generation = answered;
     if (answered === undefined || answered === generation) return answered !== undefined;
     watched.listed.clear();
     return false;
+  }
+
+  /** Of the last transaction of nft in that namespace; all that was told of before has been heard on return. */
+  #askGeneration(watched: Watched): number | undefined {
+    watched.answered = undefined;
+    if (transmit(watched.nftFd, getGeneration) < 0) return undefined;
+    this.#drainOne(watched.nftFd, 'loud');
+    return watched.answered;
+  }
+
+  /** There were changes of which nobody knows what they are. */
+  #missed(watched: Watched): void {
+    this.#elsewhere += watched.netns === '' ? 1 : 0;
+    this.#changed(watched);
   }
 
   /** Rules or elements of ours are no longer as they were listed. */
@@ -271,25 +299,23 @@ export class Events implements Disposable {
         // Messages were lost: what is remembered is as old as what the caller knows.
         this.#recall(watched);
         watched.generation = undefined;
-        this.#elsewhere += 1;
-        this.#changed(watched);
+        this.#missed(watched);
         continue;
       }
       for (const message of decodeMessages(buffer.subarray(0, length))) {
-        if (fd === watched.nftFd) this.#hearNft(watched, message, mode);
+        if (fd === watched.nftFd) this.#hearNft(watched, message);
         else if (isRouteDrift(watched.memory, message, this.#causeOf(message.port, mode))) this.#suspect(watched.netns);
       }
     }
   }
 
-  #hearNft(watched: Watched, message: Message, mode: 'loud' | 'quiet'): void {
+  #hearNft(watched: Watched, message: Message): void {
     if (!isGeneration(message)) {
-      if (!isNftDrift(message)) this.#elsewhere += watched.netns === '' ? 1 : 0;
-      else if (mode === 'loud') this.#changed(watched);
+      if (isNftDrift(message)) this.#changed(watched);
+      else this.#elsewhere += watched.netns === '' ? 1 : 0;
     } else if (message.port === watched.nftPort) {
       watched.answered = generationIn(message);
     } else {
-      this.#transactions += 1;
       watched.generation = generationIn(message);
     }
   }

@@ -89,10 +89,13 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
   }
 
   /** What the kernel tells of every change of; listing a hundred thousand elements takes seconds. */
-  function told<T>(kind: Kind<T>): Kind<T> {
+  function told<T extends { readonly netns: Netns }>(kind: Kind<T>): Kind<T> {
     if (events === undefined) return kind;
+    const whereOf = (items: readonly T[]): ReadonlySet<Netns> => new Set(items.map(({ netns }) => netns));
     return {
       ...kind,
+      add: (items, changed) => events.transact(whereOf(items), () => kind.add(items, changed)),
+      remove: (items) => events.transact(whereOf(items), () => kind.remove(items)),
       list(netns) {
         const found = kind.list(netns);
         events.listed(netns, kind.name);
