@@ -1,5 +1,6 @@
 // This host's own endpoints, kept in the journal: the one thing about the network that no other place knows first. The
-// journal is written before anybody acts on a record.
+// journal is written before anybody acts on a record, and whoever tells of a new one waits for the disk (Journal.durable):
+// what changes afterwards ends with the power, or is told again by the engine.
 import * as v from 'valibot';
 import type { Journal } from '#api/local.ts';
 import { Fault } from '#model/fault.ts';
@@ -57,20 +58,20 @@ export class Endpoints {
     throw new Fault('exhausted', `This host already has ${lastSlot} endpoints`);
   }
 
-  /** Durable on return. */
+  /** Outlives the process on return. */
   put(local: LocalEndpoint): void {
     const before = this.#byId.get(local.endpoint.id);
-    this.#journal.put(`${prefix}${local.endpoint.id}`, local);
+    this.#journal.soon(() => this.#journal.put(`${prefix}${local.endpoint.id}`, local));
     this.#byId.set(local.endpoint.id, local);
     this.#slots.add(local.slot);
     this.#changed({ before, after: local });
   }
 
-  /** Absent already is success. Durable on return. */
+  /** Absent already is success. Outlives the process on return. */
   delete(id: string): void {
     const local = this.#byId.get(id);
     if (local === undefined) return;
-    this.#journal.delete(`${prefix}${id}`);
+    this.#journal.soon(() => this.#journal.delete(`${prefix}${id}`));
     this.#byId.delete(id);
     this.#slots.delete(local.slot);
     this.#changed({ before: local, after: undefined });

@@ -148,15 +148,21 @@ export class HostAgent implements LocalAgent {
     const bound = addresses.held(pool, ip)?.endpoint;
     if (bound !== undefined && bound !== holder) throw this.#taken(ip, bound);
     if (bound !== undefined) return ip;
-    if (holder !== undefined) return await this.#request(pool, holder, ip);
-    return await addresses.request(pool, `engine-${ip.replaceAll(':', '-')}`, ip);
+    return await this.#requestFor(holder, ip.replaceAll(':', '-'), (owner) => this.#request(pool, owner, ip));
   }
 
   async #requestAny(pool: string, holder: string | undefined): Promise<Ip> {
-    const { addresses, newId } = this.#options;
-    const ask = (from: string): Promise<Ip> =>
-      holder === undefined ? addresses.request(from, `engine-${newId()}`) : this.#request(from, holder);
-    return await this.#shortage.noting(pool, () => this.companions.request(pool, ask));
+    const asked = (owner: string): Promise<Ip> =>
+      this.#shortage.noting(pool, () => this.companions.request(pool, (from) => this.#request(from, owner)));
+    return await this.#requestFor(holder, this.#options.newId(), asked);
+  }
+
+  /** Without a holder the answer goes to the engine, which may keep it: it is on the disk before. */
+  async #requestFor(holder: string | undefined, name: string, ask: (owner: string) => Promise<Ip>): Promise<Ip> {
+    if (holder !== undefined) return await ask(holder);
+    const given = await ask(`engine-${name}`);
+    await this.journal.durable();
+    return given;
   }
 
   #release(pool: string, ip: Ip): void {
@@ -165,8 +171,8 @@ export class HostAgent implements LocalAgent {
   }
 
   /**
-   * For an endpoint that is about to be written, with which the address reaches the disk: nobody is told of it before. One that
-   * is at hand is taken before the promise is there; whatever takes longer is written as ever.
+   * Nobody is told of it before it has reached the disk, with the endpoint or by itself. One that is at hand is taken before the
+   * promise is there; whatever takes longer is written as ever.
    */
   async #request(pool: string, endpoint: string, ip?: Ip): Promise<Ip> {
     const { addresses } = this.#options;
@@ -220,7 +226,7 @@ export class HostAgent implements LocalAgent {
     this.journal.soon(() => {
       for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
     });
-    this.journal.soon(() => endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...limits(request) }));
+    endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...limits(request) });
     return endpoint;
   }
 
@@ -253,8 +259,7 @@ export class HostAgent implements LocalAgent {
     const order = local.sandbox === sandbox && local.order !== undefined ? local.order : this.#freeOrder(sandbox);
     const isPlaced = local.sandbox === sandbox && (ifname === undefined || local.ifname === ifname);
     const place = ifname === undefined ? {} : { ifname };
-    // What the address book and attach() wrote is durable by now; the namespace itself ends with the power.
-    if (!isPlaced) this.journal.soon(() => endpoints.put({ ...outside(local), sandbox, order, ...place }));
+    if (!isPlaced) endpoints.put({ ...outside(local), sandbox, order, ...place });
     const outcome = await loop.runTogether();
     const end = this.#options.left?.(id);
     const fault = refusalOf(outcome, local.endpoint, network);
@@ -323,7 +328,7 @@ export class HostAgent implements LocalAgent {
       if (when === 'now') await loop.settle();
       return;
     }
-    this.journal.soon(() => endpoints.put(outside(local)));
+    endpoints.put(outside(local));
     // Mostly not run at once: deleting a link waits for the kernel's grace period.
     if (when === 'now') await loop.runTogether();
     else loop.kick();
@@ -371,7 +376,7 @@ export class HostAgent implements LocalAgent {
     const local = endpoints.get(id);
     if (local === undefined) return;
     // In this order a crash in between leaves an address without an endpoint, never the opposite.
-    this.journal.soon(() => endpoints.delete(id));
+    endpoints.delete(id);
     for (const ip of local.endpoint.addresses) {
       const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
       if (pool === undefined) continue;

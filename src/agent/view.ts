@@ -120,15 +120,20 @@ export class View {
     if (this.#tables[kind].has(id)) this.#delete(kind, id, 0);
   }
 
-  /** Writes what has changed since the last call to the journal, in one transaction. When that fails the next call does it. */
+  /**
+   * Writes what has changed since the last call to the journal, in one transaction. When that fails the next call does it. The cluster
+   * says it again after a power cut, and what is given out from it waits for the disk by itself: here nobody does.
+   */
   save(): void {
     if (this.#unsaved.size === 0) return;
-    this.#journal.transaction(() => {
-      for (const [key, value] of this.#unsaved) {
-        if (value === undefined) this.#journal.delete(key);
-        else this.#journal.put(key, value);
-      }
-    });
+    this.#journal.soon(() =>
+      this.#journal.transaction(() => {
+        for (const [key, value] of this.#unsaved) {
+          if (value === undefined) this.#journal.delete(key);
+          else this.#journal.put(key, value);
+        }
+      }),
+    );
     this.#unsaved = new Map();
   }
 

@@ -108,6 +108,15 @@ function records<T>(journal: Journal, prefix: string, schema: v.GenericSchema<un
   };
 }
 
+/** Of what ends with the power anyway: nobody waits for the disk because of them alone. */
+function passing<T>(journal: Journal, all: Records<T>): Records<T> {
+  return {
+    ...all,
+    put: (id, record) => journal.soon(() => all.put(id, record)),
+    delete: (id) => journal.soon(() => all.delete(id)),
+  };
+}
+
 export interface DockerRecords {
   readonly bindings: Records<Binding>;
   readonly drafts: Records<Draft>;
@@ -119,7 +128,7 @@ export interface DockerRecords {
 export const dockerRecords = (journal: Journal): DockerRecords => ({
   bindings: records(journal, 'docker/networks/', binding),
   drafts: records(journal, 'docker/pools/', draft),
-  attachments: records(journal, 'docker/endpoints/', attachment),
+  attachments: passing(journal, records(journal, 'docker/endpoints/', attachment)),
   swarmPools: records(journal, 'docker/swarm/pools/', swarmPool),
   given: records(journal, 'docker/swarm/given/', given),
 });
