@@ -2,15 +2,17 @@
 // namespace as well; what may pass them is decided by our own nft table. So where there is such a policy our links are let
 // through: in DOCKER-USER, which Docker keeps for this purpose and leaves alone, or else in FORWARD. All of it happens in
 // the namespace of the process. Rules are told to be ours by their comment.
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { linkPrefix } from '#model/numbers.ts';
 import { kernelFault } from './libc.ts';
 
 const programs = ['iptables', 'ip6tables'] as const;
 const comment = 'causeway';
 const matches = [`-i ${linkPrefix}+`, `-o ${linkPrefix}+`] as const;
-const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
+/** Hosts may have a hundred thousand rules. */
+const options = { encoding: 'utf8', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, maxBuffer: Number.POSITIVE_INFINITY } as const;
 
 export interface ForwardingRule {
   readonly program: (typeof programs)[number];
@@ -40,11 +42,7 @@ export function readChains(listing: string): Chains {
 const ruleOf = (match: string): string => `${match} -m comment --comment ${comment} -j ACCEPT`;
 
 function run(program: ForwardingRule['program'], words: readonly string[]): string | undefined {
-  const { status, stdout, error } = spawnSync(program, ['-w', ...words], {
-    encoding: 'utf8',
-    env: environment,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const { status, stdout, error } = spawnSync(program, ['-w', ...words], { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   return error === undefined && status === 0 ? stdout : undefined;
 }
 
@@ -53,6 +51,22 @@ const look = (program: ForwardingRule['program']): Chains => readChains(run(prog
 
 function change(program: ForwardingRule['program'], words: readonly string[]): void {
   if (run(program, words) === undefined) throw kernelFault(`run ${program} ${words.join(' ')}`, 'EINVAL');
+}
+
+const missingIn = ({ chain, rules }: Chains): string[] => {
+  if (chain === undefined) return [];
+  const there = new Set(rules.filter((rule) => rule.chain === chain).map(({ rule }) => rule.replaceAll('"', '')));
+  return matches.map(ruleOf).filter((rule) => !there.has(rule));
+};
+
+/** Whether ensureForwarding() has nothing to do; the process goes on meanwhile. */
+export async function isForwarding(): Promise<boolean> {
+  const ask = promisify(execFile);
+  const looks = programs.map(async (program) => {
+    const { stdout } = await ask(program, ['-w', '-S'], options).catch(() => ({ stdout: '' }));
+    return missingIn(readChains(stdout)).length === 0;
+  });
+  return (await Promise.all(looks)).every(Boolean);
 }
 
 /** Whether rules are kept in the kernel's older form (x_tables), of whose changes the kernel tells nobody. */
@@ -69,13 +83,12 @@ export const hasSilentTables = (): boolean =>
 export const listForwarding = (): ForwardingRule[] =>
   programs.flatMap((program) => look(program).rules.map((rule) => ({ program, ...rule })));
 
-/** Lets our links through where a policy would stop them; the rules that were missing. Fault `kernel`. */
+/** Lets our links through where a policy would stop them, on return; the rules that were missing. Fault `kernel`. */
 export function ensureForwarding(): ForwardingRule[] {
   return programs.flatMap((program) => {
-    const { chain, rules } = look(program);
-    if (chain === undefined) return [];
-    const there = new Set(rules.filter((rule) => rule.chain === chain).map(({ rule }) => rule.replaceAll('"', '')));
-    const missing = matches.map(ruleOf).filter((rule) => !there.has(rule));
+    const chains = look(program);
+    const { chain = '' } = chains;
+    const missing = missingIn(chains);
     for (const rule of missing) change(program, ['-I', chain, ...rule.split(' ')]);
     return missing.map((rule) => ({ program, chain, rule }));
   });
