@@ -68,6 +68,7 @@ after(async () => bed?.[Symbol.asyncDispose]());
 const inspect = (index: number, container: string, what: string): Promise<string> =>
   bed.docker(index, 'inspect', '--format', `{{range .NetworkSettings.Networks}}{{.${what}}}{{end}}`, container);
 const addressOf = (index: number, container: string): Promise<string> => inspect(index, container, 'IPAddress');
+const address6Of = (index: number, container: string): Promise<string> => inspect(index, container, 'GlobalIPv6Address');
 
 /** A host's first container has its ports made; where the cloud takes longer than an engine waits, they are there by the next time. */
 async function runFirst(index: number, name: string, network: string): Promise<void> {
@@ -294,8 +295,8 @@ async function containerOpens(index: number, container: string, [address, port]:
 }
 
 /** A network of the project that is not the hosts': at first no router leads there. */
-let apart = { network: '', subnet: '' };
-const apartSubnet = '10.30.0.0/24';
+let apart = { network: '', subnets: [''] };
+const apartSubnets = ['10.30.0.0/24', 'fd00:30::/64'];
 const apartPorts = async (): Promise<Port[]> =>
   (await portsBy(`network_id=${apart.network}`)).filter(({ name }) => name.startsWith('causeway-'));
 
@@ -303,8 +304,9 @@ test("a network that is not the hosts' own is refused with the reason where it c
   const post = (what: string, fields: object): Promise<{ id: string }> =>
     bed.member.send<{ id: string }>('neutron', 'POST', `/v2.0/${what}s`, { [what]: fields });
   // Four ports a pool.
+  const small = ['--ipv6', '--block-length', '30', '--block-length6', '126'];
   const create = (network: string) =>
-    bed.causeway('network', 'create', 'apart', '--model', 'neutron', '--neutron-network', network, '--block-length', '30');
+    bed.causeway('network', 'create', 'apart', '--model', 'neutron', '--neutron-network', network, ...small);
   // The demonstration's members may choose no addresses on the operator's network.
   await assert.rejects(create('public'), /Network public of the cloud is another project's/);
   // Less than the hosts' own takes.
@@ -312,8 +314,10 @@ test("a network that is not the hosts' own is refused with the reason where it c
   await assert.rejects(create('apart'), /several networks apart/);
   await bed.member.send('neutron', 'DELETE', `/v2.0/networks/${twin.id}`);
   await assert.rejects(create('apart'), /Network apart of the cloud has no subnet of IPv4/);
-  const subnetOfApart = await post('subnet', { name: 'apart', network_id: network.id, ip_version: 4, cidr: apartSubnet });
-  apart = { network: network.id, subnet: subnetOfApart.id };
+  const made = apartSubnets.map((cidr) =>
+    post('subnet', { name: 'apart', network_id: network.id, ip_version: cidr.includes(':') ? 6 : 4, cidr }),
+  );
+  apart = { network: network.id, subnets: (await Promise.all(made)).map(({ id }) => id) };
   await create('apart');
   await bed.untilKnown(1, 'apart');
   await assert.rejects(bed.run(1, 'early', 'apart'), /another network than the hosts, and the port of host node1 is no parent of a trunk/);
@@ -452,7 +456,7 @@ test('with sub-ports in stock containers start without a call to Neutron, and mo
 
 /** As an instance of that network, in the project's default group like its containers. */
 async function bootApart(): Promise<Host> {
-  const port = { network_id: apart.network, name: 'apart', fixed_ips: [{ ip_address: '10.30.0.50' }] };
+  const port = { network_id: apart.network, name: 'apart', fixed_ips: [{ ip_address: '10.30.0.50' }, { ip_address: 'fd00:30::50' }] };
   const made = await bed.member.send<Port>('neutron', 'POST', '/v2.0/ports', { port });
   return (await bed.cloud.boot('apart', made.id, 1)).host;
 }
@@ -479,6 +483,12 @@ test("sub-ports of another network reach its members directly, and all else by t
   await until('the instance to reach both', async () => all([reaches(far, first), reaches(far, second)], true), patience);
   assert.ok(await bed.pings(2, 'apart2', '10.30.0.50'), 'a container reaches the instance');
   assert.match(await far.ask(['ip', 'neigh', 'show', first], { netOnly: true }), new RegExp(`lladdr ${own?.mac_address}`));
+  const [first6, second6] = [await address6Of(1, 'apart1'), await address6Of(2, 'apart2')];
+  const own6 = (await apartPorts()).find((port) => port.fixed_ips.some((ip) => ip.ip_address === first6));
+  await until('the same by IPv6', () => bed.pings(1, 'apart1', second6), patience);
+  await until('the instance to reach both so', async () => all([reaches(far, first6), reaches(far, second6)], true), patience);
+  assert.ok(await bed.pings(2, 'apart2', 'fd00:30::50'), 'a container reaches the instance so');
+  assert.match(await far.ask(['ip', 'neigh', 'show', first6], { netOnly: true }), new RegExp(`lladdr ${own6?.mac_address}`));
 
   const byRouter = async (): Promise<Promise<boolean>[]> => {
     const near = await addressOf(1, 'web1');
@@ -487,9 +497,16 @@ test("sub-ports of another network reach its members directly, and all else by t
   // Groups let all of it pass.
   const opened = [await admit({ protocol: 'icmp' }, own?.security_groups[0]), await admit({ protocol: 'icmp' }, containers)];
   assert.ok(await all(await byRouter(), false), 'without a router there is no way');
-  assert.ok(await reaches(bed.host(1), first), 'its own host reaches it');
-  const leading = { subnet_id: apart.subnet };
-  await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, leading);
+  assert.ok(await all([reaches(bed.host(1), first), reaches(bed.host(1), first6)], true), 'its own host reaches it');
+  const hosts6 = await bed.giveIpv6();
+  await bed.host(2).exec(['ip', 'route', 'add', 'fd00:30::/64', 'via', 'fd00:20::'], { netOnly: true });
+  for (const id of [...apart.subnets, hosts6])
+    await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, { subnet_id: id });
+  // Neutron's routers have the first address of a subnet of IPv6, the one for any router there (RFC 4291).
+  await until('the router to be reached by IPv6', () => reaches(bed.host(2), 'fd00:30::'), patience);
+  assert.equal(await reaches(bed.host(2), first6), false, 'its group lets nobody else in');
+  opened.push(await admit({ ethertype: 'IPv6', protocol: 'ipv6-icmp' }, own?.security_groups[0]));
+  await until('another host to be let in by IPv6, and answered by that way', () => reaches(bed.host(2), first6), patience);
   await until('the router to lead there and back', async () => all(await byRouter(), true), patience);
   await until('the outside to be reached', () => bed.pings(2, 'apart2', bed.cloud.lab.outside.address), patience);
 
@@ -501,9 +518,9 @@ test("sub-ports of another network reach its members directly, and all else by t
   );
   assert.match(
     (await bed.tryCauseway(['cloud', 'plan'])).stdout,
-    /trunk for each of \d+ addresses of 10\.30\.0\.128\/25, on another network/,
+    /trunk for each of \d+ addresses of 10\.30\.0\.128\/25, fd00:30:\S+, in which no host is/,
   );
-  assert.match(await bed.causeway('explain', 'network', 'apart'), /10\.30\.0\.0\/24 is another network than the hosts'.* by 10\.30\.0\.1/);
+  assert.match(await bed.causeway('explain', 'network', 'apart'), /No host has an address of fd00:30::\/64.* by fd00:30::,/);
   // What came before may still be looked at.
   if (!(await startsWithoutCall(1, 'apart'))) {
     await calls.calm(patience.timeoutMs);
@@ -511,37 +528,22 @@ test("sub-ports of another network reach its members directly, and all else by t
   }
 
   await Promise.all([1, 2].map((index) => bed.docker(index, 'rm', '--force', `apart${index}`)));
+  const rulesOf = async (index: number): Promise<string> =>
+    (await Promise.all(['-4', '-6'].map((family) => bed.host(index).ask(['ip', family, 'rule'], { netOnly: true })))).join('\n');
   for (const index of [1, 2])
-    await until(
-      'the host to forget it',
-      async () => !(await bed.host(index).ask(['ip', 'rule'], { netOnly: true })).includes('from 10.30.'),
-      patience,
-    );
+    await until('the host to forget it', async () => !/from (?:10\.30\.|fd00:30:)/.test(await rulesOf(index)), patience);
   for (const rule of opened) await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule}`);
 });
 
 test('with subnets of both families containers have a sub-port of each', { skip }, async () => {
-  const range6 = 'fd00:20::/64';
-  const fields = { name: 'hosts6', network_id: bed.site.network, ip_version: 6, cidr: range6 };
-  const { id } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/subnets', { subnet: fields });
-  for (const [index, { host, port }] of bed.instances.entries()) {
-    const own = { subnet_id: id, ip_address: `fd00:20::1${index + 1}` };
-    await bed.member.send('neutron', 'PUT', `/v2.0/ports/${port.id}`, { port: { fixed_ips: [...port.fixed_ips, own] } });
-    await host.exec(['ip', 'address', 'add', `${own.ip_address}/64`, 'dev', 'eth0', 'nodad'], { netOnly: true });
-  }
-  const isKnown = async (): Promise<boolean> => {
-    const hosts = await bed.json<{ underlay: { ip: string }[] }[]>('host', 'ls');
-    return hosts.every(({ underlay }) => underlay.some(({ ip }) => ip.startsWith('fd00:20::')));
-  };
-  await until('the hosts to tell of their addresses', isKnown, patience);
-  const ranges = ['--subnet', subnet, '--ip-range', '10.20.0.96/27', '--subnet', range6];
+  const ranges = ['--subnet', subnet, '--ip-range', '10.20.0.96/27', '--subnet', 'fd00:20::/64'];
   const small = ['--block-length', '31', '--block-length6', '127'];
   await bed.causeway('network', 'create', 'six', '--model', 'neutron', '--neutron-network', 'hosts', ...ranges, ...small);
   for (const index of [1, 2]) {
     await bed.untilKnown(index, 'six');
     await runFirst(index, `six${index}`, 'six');
   }
-  const [first, second] = [await inspect(1, 'six1', 'GlobalIPv6Address'), await inspect(2, 'six2', 'GlobalIPv6Address')];
+  const [first, second] = [await address6Of(1, 'six1'), await address6Of(2, 'six2')];
   const addresses = addressesOf(await subPorts());
   assert.ok([first, second, await addressOf(1, 'six1')].every((address) => addresses.includes(address)));
   // All of them are in the project's default group, whose members reach each other.

@@ -209,14 +209,14 @@ const portsTable = (look: Look, ports: readonly HostPorts[]): string =>
     'None yet: a host has them made for its first container.',
   );
 
-/** Of subnets that are none of the hosts': what that means. */
+/** Of subnets that no host is in: what that means. */
 function elsewhereText(pools: readonly Pool[], hosts: readonly Host[]): string {
   const known = hosts.filter(({ underlay }) => underlay.length > 0);
   return pools
     .filter((pool) => pool.fallback !== true && known.length > 0 && known.every((host) => isOutside(pool, host)))
     .map(({ cidr, gateway }) =>
       [
-        `${cidr} is another network than the hosts': only hosts whose port is the parent of a trunk can have containers of it. These reach`,
+        `No host has an address of ${cidr}: only hosts whose port is the parent of a trunk can have containers of it. These reach`,
         `its members directly and ${gateway === undefined ? 'nothing else, as it has no gateway' : `everything else by ${gateway}, if that is a router's`}.`,
         'The host that a container is on reaches it directly, and other hosts do as everything else.\n',
       ].join(' '),

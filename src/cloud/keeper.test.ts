@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import type { CloudReport } from '#api/answers.ts';
 import { Fault } from '#model/fault.ts';
-import { parseCidr } from '#model/ip.ts';
-import type { Network } from '#model/resources.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import type { Network, Pool } from '#model/resources.ts';
 import { Keeper } from './keeper.ts';
 import { Neutron } from './neutron.ts';
 import { FakeNeutron } from './neutron.fixture.ts';
@@ -122,15 +122,20 @@ test("containers of another network than their host's are refused where they can
   ({ url } = server);
   await using session = new CloudSession(cloudOf(url), { retries: 0 });
   const network = { ...makeNetwork('far', { model: 'neutron' }), neutron: { network: 'elsewhere', subnet: 'there' } };
-  const heldOf = (cidr: string, length: number): Promise<unknown> => {
-    const pool = makePool('far', parseCidr(cidr), length);
+  const heldOf = (cidr: string, length: number, more: Partial<Pool> = {}): Promise<unknown> => {
+    const pool = { ...makePool('far', parseCidr(cidr), length), ...more };
     const facts = { ...quiet.facts(), networks: [network], pools: [pool] };
     const keeper = new Keeper({ ...quiet, facts: () => facts, neutron: new Neutron(session), tell: async () => undefined });
     return keeper.hold(makeBlock(pool, 1, 'host-1'), async () => 'started');
   };
   const noTrunk = /net-far have addresses of another network than the hosts, and the port of host host-1 is no parent of a trunk/;
   await assert.rejects(heldOf('10.30.0.0/24', 29), { code: 'unsupported', message: noTrunk, hint: /openstack network trunk create/ });
-  await assert.rejects(heldOf('fd00:30::/64', 125), { code: 'unsupported', message: /another network of the cloud.* IPv6/ });
+  await assert.rejects(heldOf('fd00:30::/64', 125), { code: 'unsupported', message: noTrunk });
+  await assert.rejects(heldOf('fd00:30::/64', 125, { gateway: parseIp('fe80::1') }), {
+    code: 'unsupported',
+    message: /its gateway fe80::1 is no address of its subnet fd00:30::\/64/,
+    hint: /subnet set --gateway/,
+  });
   await assert.rejects(heldOf('10.213.0.0/16', 29), { code: 'overlap', message: /overlaps the host's own, 10.213.0.0\/16/ });
   assert.deepEqual(new Set(fake.asked.map(({ method }) => method)), new Set(['GET']));
 });

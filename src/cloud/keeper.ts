@@ -4,7 +4,7 @@
 import type { CloudReport } from '#api/answers.ts';
 import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { familyOf, overlaps } from '#model/ip.ts';
+import { contains, familyOf, overlaps } from '#model/ip.ts';
 import type { Block, Network } from '#model/resources.ts';
 import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
@@ -205,11 +205,16 @@ export class Keeper {
     const network = networks.find(({ id }) => id === block.network);
     if (typeof port === 'string' || network?.neutron === undefined || network.neutron.network === port.networkId) return false;
     const elsewhere = `Network ${network.name} is another network of the cloud than that of host ${this.#hostOf(block)}`;
-    if (familyOf(block.cidr) === 6)
-      throw new Fault('unsupported', `${elsewhere}, and IPv6 is for containers on the hosts' own only`, {
-        hint: "Make the network without IPv6, or on the hosts' own network of the cloud",
-      });
-    const whole = pools.find(({ id }) => id === block.pool)?.cidr ?? block.cidr;
+    const { cidr: whole = block.cidr, gateway } = pools.find(({ id }) => id === block.pool) ?? {};
+    // A link-local one could be that of any subnet whose neighbours the host asks for on the same link.
+    if (gateway !== undefined && !contains(whole, gateway))
+      throw new Fault(
+        'unsupported',
+        `${elsewhere}, and its gateway ${gateway} is no address of its subnet ${whole}, so the host cannot ask for it there`,
+        {
+          hint: 'Give the subnet one (openstack subnet set --gateway ADDRESS SUBNET) or none, and make the network anew',
+        },
+      );
     const own = hosts.find(({ id }) => id === block.host)?.underlay.find(({ subnet }) => overlaps(subnet, whole));
     if (own !== undefined)
       throw new Fault('overlap', `${elsewhere}, and its subnet ${whole} overlaps the host's own, ${own.subnet}`, {

@@ -297,7 +297,7 @@ function cloudNeed(network: Network, facts: CloudFacts, pools: readonly Pool[]):
   const blocks = blocksIn(network, facts);
   const those = (isTagged: boolean): Ip[] => blocks.flatMap(({ addresses, vlan }) => ((vlan !== undefined) === isTagged ? addresses : []));
   const [pairs, subPorts] = [those(false), those(true)];
-  const isElsewhere = facts.hosts.length > 0 && pools.some((pool) => facts.hosts.every((host) => isOutside(pool, host)));
+  const isElsewhere = facts.hosts.length > 0 && pools.every((pool) => facts.hosts.every((host) => isOutside(pool, host)));
   const areSubPorts = subPorts.length > 0 || isElsewhere;
   return {
     network: network.name,
@@ -315,7 +315,7 @@ function cloudNeed(network: Network, facts: CloudFacts, pools: readonly Pool[]):
       ...(!areSubPorts || pairs.length > 0 ? [`a port and an address pair for each of ${pairs.length} addresses`] : []),
     ]
       .join(', ')
-      .concat(` of ${ranges.join(', ')}`, isElsewhere ? ", on another network than the hosts'" : ''),
+      .concat(` of ${ranges.join(', ')}`, isElsewhere ? ', in which no host is' : ''),
     pairs: pairs.map(hostPrefix),
     isInCloud: true,
     poolSize: Math.max(...pools.map(({ cidr, blockLength }) => 2 ** (bitsOf(familyOf(cidr)) - blockLength))),

@@ -97,7 +97,7 @@ test('of a network that the host is not in, one of its addresses asks for all on
       ['10.30.0.0/29', 108],
     ],
   );
-  assert.equal(trunk?.gateway, '10.213.0.1');
+  assert.deepEqual(trunk?.gateways, ['10.213.0.1']);
   assert.deepEqual(trunk?.outside, [{ subnet: '10.30.0.0/24', gateway: '10.30.0.1', asker: '10.30.0.128', beside: [] }]);
   const [, web] = local;
   assert.ok(web !== undefined);

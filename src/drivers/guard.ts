@@ -112,13 +112,15 @@ interface Special {
 /** A mark comes after addresses are translated and before it is asked for the way. */
 const declareOutside = `
   set outside4 { type ipv4_addr; flags interval; }
+  set outside6 { type ipv6_addr; flags interval; }
   chain translated {
     type filter hook prerouting priority dstnat + 5; policy accept;
     iifname "cwe*" ct status dnat meta mark set meta mark | ${translatedMark} comment "goes where the host's own packets go"
   }`;
 
 const keepOutside = `
-    iifname "cwe*" oifname "cwe*" ip daddr @outside4 ip saddr . ip daddr != @own4 counter drop comment "networks of the cloud are reached by the cloud"`;
+    iifname "cwe*" oifname "cwe*" ip daddr @outside4 ip saddr . ip daddr != @own4 counter drop comment "networks of the cloud are reached by the cloud"
+    iifname "cwe*" oifname "cwe*" ip6 daddr @outside6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks of the cloud are reached by the cloud"`;
 
 /** A flow of which only some packets come this way is none that could be tracked: to those who drop what is invalid it would be that. */
 const untracked = {

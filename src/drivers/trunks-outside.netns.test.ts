@@ -8,54 +8,100 @@ import { mustBeIsolated } from '#test/isolated.ts';
 import { type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { linkIndexes } from '#kernel/batch.ts';
 import { addClsact, setFilter } from '#kernel/bpf.ts';
-import { assemble, call, compute, compute32, exit, type Instruction, jump, jump32, label, load } from '#kernel/bpf-assembler.ts';
+import { assemble, call, compute, compute32, exit, go, type Instruction, jump, jump32, label, load } from '#kernel/bpf-assembler.ts';
 import { loadFilterProgram } from '#kernel/libc.ts';
-import { arp, arpProtocol, swapped16 } from '#kernel/packet.ts';
+import { arp, arpProtocol, discovery, protocols, swapped16 } from '#kernel/packet.ts';
 import { Sockets } from '#kernel/sockets.ts';
 import { emptyDesired } from '#model/desired.ts';
-import { parseCidr, parseIp } from '#model/ip.ts';
-import { endpointMac } from '#model/numbers.ts';
+import { type Family, type Ip, parseCidr, parseIp } from '#model/ip.ts';
+import { askingName, endpointMac } from '#model/numbers.ts';
 import type { LocalEndpoint, Pool } from '#model/resources.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 
 mustBeIsolated();
 
-const self = makeHost(1);
+const self = makeHost(1, {
+  underlay: [
+    { interface: 'eth0', ip: parseIp('10.213.0.1'), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
+    { interface: 'eth0', ip: parseIp('fd00:213::1'), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
+  ],
+});
 const placeOf = (network: string, more: object = {}) => ({
   ...makeNetwork(network, { model: 'neutron' }),
   neutron: { network, subnet: network, ...more },
 });
 const networks = [placeOf('near'), placeOf('other', { mtu: 1400, fallback: true as const })];
 const near = makePool('near', parseCidr('10.213.0.0/16'), 29);
+const near6 = makePool('near', parseCidr('fd00:213::/64'), 125);
 const other: Pool = { ...makePool('other', parseCidr('10.30.0.0/24'), 29), gateway: parseIp('10.30.0.1') };
+const other6: Pool = { ...makePool('other', parseCidr('fd00:30::/64'), 125), gateway: parseIp('fd00:30::1') };
 const portless: Pool = { ...makePool('other', parseCidr('10.64.0.0/16'), 29), id: 'portless', fallback: true };
-const firstVlan = 200;
+const [firstVlan, beyond6] = [200, 100];
 const blocks = [
   { ...makeBlock(near, 4096, 'host-1'), vlan: 100 },
+  { ...makeBlock(near6, 4096, 'host-1'), vlan: 110 },
   { ...makeBlock(other, 16, 'host-1'), vlan: firstVlan },
+  { ...makeBlock(other6, 16, 'host-1'), vlan: firstVlan + beyond6 },
   makeBlock(portless, 0, 'host-1'),
   // An address pair of the host's port.
   makeBlock(near, 4097, 'host-1'),
 ];
-const [instance, firstOctet] = ['10.30.0.50', 128];
+const firstOctet = 128;
 const published = { protocol: 'udp' as const, hostPort: 8080, port: 80 };
-const container = (network: string, number: number, ip: string): LocalEndpoint => ({
-  endpoint: { ...makeEndpoint(network, 'host-1', number, [parseIp(ip)]), ports: number === 2 ? [published] : [] },
+const container = (network: string, number: number, ...ips: readonly string[]): LocalEndpoint => ({
+  endpoint: {
+    ...makeEndpoint(
+      network,
+      'host-1',
+      number,
+      ips.map((ip) => parseIp(ip)),
+    ),
+    ports: number === 2 ? [published] : [],
+  },
   slot: number,
   sandbox: `/run/docker/netns/${number}`,
   order: 1,
 });
 const local = [
-  container('near', 1, '10.213.128.1'),
-  container('other', 2, '10.30.0.130'),
-  container('other', 3, '10.30.0.131'),
+  container('near', 1, '10.213.128.1', 'fd00:213::8001'),
+  container('other', 2, '10.30.0.130', 'fd00:30::82'),
+  container('other', 3, '10.30.0.131', 'fd00:30::83'),
   container('other', 4, '10.64.0.1'),
   container('near', 5, '10.213.128.9'),
 ];
-const snapshotWith = (pool: Pool) =>
-  snapshotOf({ hosts: [self], networks, pools: [near, pool, portless], blocks, endpoints: local.map(({ endpoint }) => endpoint) });
-const wanted = plan(snapshotWith(other), local, self);
+const snapshotWith = (...pools: readonly Pool[]) =>
+  snapshotOf({
+    hosts: [self],
+    networks,
+    pools: [near, near6, ...pools, portless],
+    blocks,
+    endpoints: local.map(({ endpoint }) => endpoint),
+  });
+const wanted = plan(snapshotWith(other, other6), local, self);
+
+/** What is where, by family. */
+const places = {
+  4: {
+    at: 0,
+    instance: '10.30.0.50',
+    asker: '10.30.0.128',
+    named: '10.30.0.128',
+    elsewhere: '192.0.2.9',
+    host: '10.213.0.1',
+    neighbour: '10.213.9.9',
+  },
+  6: {
+    at: 1,
+    instance: 'fd00:30::50',
+    asker: 'fd00:30::80',
+    named: askingName(parseIp('fd00:30::80')),
+    elsewhere: '2001:db8::9',
+    host: 'fd00:213::1',
+    neighbour: 'fd00:213::9:9',
+  },
+} as const;
+const families = [4, 6] as const;
 
 let wire: Wire;
 let host: NetnsHost;
@@ -63,7 +109,7 @@ let neighbour: Place;
 let outside: Place;
 let boxes: readonly Place[];
 const [nearBox, box, secondBox, portlessBox, pairBox] = [0, 1, 2, 3, 4].map((index) => (): Place => boxes[index] ?? assert.fail());
-const addressOf = (index: number): string => local[index]?.endpoint.addresses[0] ?? assert.fail();
+const addressOf = (index: number, family: Family = 4): Ip => local[index]?.endpoint.addresses[places[family].at] ?? assert.fail();
 
 const sendTo = (index: number): Instruction[] => [compute('mov', 'r1', index), compute('mov', 'r2', 0), call(23), exit];
 const begin = compute('mov', 'r6', 'r1');
@@ -87,26 +133,41 @@ const fromHost = (to: { outside: number; host: number }): Uint8Array =>
     ...pass,
   ]);
 
-/** In the VLAN of the container that the frame is for; to `otherwise` where it is for none. */
-const tagFor = (otherwise: string): Instruction[] => [
+const reach = (bytes: number, otherwise: string): Instruction[] => [
   compute('mov', 'r1', 'r6'),
-  compute('mov', 'r2', 42),
+  compute('mov', 'r2', bytes),
   call(39),
   load(4, 'r7', 'r6', 76),
   load(4, 'r2', 'r6', 80),
   compute('mov', 'r1', 'r7'),
-  compute('add', 'r1', 42),
+  compute('add', 'r1', bytes),
   jump('gt', 'r1', 'r2', otherwise),
+];
+
+/** In the VLAN of the container that the frame is for; to `otherwise` where it is for none. */
+const tagFor = (otherwise: string): Instruction[] => [
+  ...reach(arp.bytes, otherwise),
   load(1, 'r3', 'r7', 5),
   load(2, 'r1', 'r7', 0),
   jump32('eq', 'r1', swapped16(0x0a63), 'tag'),
   load(4, 'r1', 'r6', 16),
+  jump32('eq', 'r1', protocols[6], 'six'),
   jump32('ne', 'r1', arpProtocol, otherwise),
   load(1, 'r3', 'r7', arp.target + 3),
+  go('tag'),
+  label('six'),
+  ...reach(discovery.answerBytes, otherwise),
+  load(1, 'r1', 'r7', discovery.type),
+  jump32('ne', 'r1', discovery.question, otherwise),
+  load(1, 'r3', 'r7', discovery.target + 15),
   label('tag'),
   jump32('lt', 'r3', firstOctet, otherwise),
   jump32('ge', 'r3', firstOctet + 8, otherwise),
   compute32('add', 'r3', firstVlan - firstOctet),
+  load(4, 'r1', 'r6', 16),
+  jump32('ne', 'r1', protocols[6], 'its vlan'),
+  compute32('add', 'r3', beyond6),
+  label('its vlan'),
   compute('mov', 'r1', 'r6'),
   compute('mov', 'r2', swapped16(0x8100)),
   call(18),
@@ -132,9 +193,10 @@ function makeCloud(): void {
 
 before(() => {
   wire = new Wire();
-  host = wire.host('host-1', ['10.213.0.1/16']);
-  neighbour = wire.place('neighbour', ['10.213.9.9/16']);
-  outside = wire.place('outside', [`${instance}/24`, '10.30.0.1/24', '192.0.2.9/32']);
+  host = wire.host('host-1', ['10.213.0.1/16', 'fd00:213::1/64']);
+  neighbour = wire.place('neighbour', ['10.213.9.9/16', 'fd00:213::9:9/64']);
+  const of4 = [`${places[4].instance}/24`, '10.30.0.1/24', '192.0.2.9/32'];
+  outside = wire.place('outside', [...of4, `${places[6].instance}/64`, 'fd00:30::1/64', '2001:db8::9/128']);
   // As usual where systemd sets it.
   host.run('sysctl', '-w', 'net.ipv4.conf.all.rp_filter=2');
   host.apply(wanted);
@@ -143,28 +205,54 @@ before(() => {
 });
 after(() => wire[Symbol.dispose]());
 
-test('neighbours of the network are asked for and answered in its VLANs, in the name of its ports', () => {
-  assert.ok(outside.ping(addressOf(1)), 'an instance finds the container');
-  assert.match(outside.run('ip', 'neigh', 'show', addressOf(1)), new RegExp(`lladdr ${endpointMac(parseIp('10.30.0.130'))}`));
-  assert.ok(box?.().ping(instance), 'a container finds the instance');
-  assert.match(outside.run('ip', 'neigh'), new RegExp(`10.30.0.128 .*lladdr ${endpointMac(parseIp('10.30.0.128'))}`));
-  assert.ok(box?.().ping(instance, { size: 1400 }));
-  assert.equal(box?.().ping(instance, { size: 1401 }), false);
-});
+async function askPublished(family: Family): Promise<void> {
+  const place = places[family];
+  using server = await (box?.() ?? assert.fail()).udp(addressOf(1, family), published.port);
+  using client = await neighbour.udp(place.neighbour);
+  await client.send('there', { ip: place.host, port: published.hostPort });
+  const { from, port } = await server.hears('there');
+  assert.equal(from, place.neighbour);
+  await server.send('back', { ip: from, port });
+  assert.equal((await client.hears('back')).from, place.host);
+}
 
-test('two of its containers on one host reach each other by way of the network, which finds them by asking', () => {
-  assert.ok(box?.().ping(addressOf(2)));
-  assert.ok(secondBox?.().ping(addressOf(1)));
-});
+for (const family of families) {
+  const { instance, asker, named, elsewhere, host: own, neighbour: beside } = places[family];
 
-test("what is elsewhere is behind the network's own gateway, also what the host could reach", () => {
-  assert.ok(box?.().ping('192.0.2.9'), 'by the gateway');
-  assert.equal(box?.().ping('10.213.9.9'), false);
-  assert.equal(box?.().ping(addressOf(0)), false);
-  assert.equal(nearBox?.().ping(addressOf(1)), false);
+  test(`IPv${family}: neighbours of the network are asked for and answered in its VLANs, in the name of its ports`, () => {
+    assert.ok(outside.ping(addressOf(1, family)), 'an instance finds the container');
+    const found = outside.run('ip', 'neigh', 'show', addressOf(1, family));
+    assert.match(found, new RegExp(`lladdr ${endpointMac(addressOf(1, family))}`));
+    assert.ok(box?.().ping(instance), 'a container finds the instance');
+    assert.match(outside.run('ip', 'neigh'), new RegExp(`${named} .*lladdr ${endpointMac(parseIp(asker))}`));
+    assert.ok(box?.().ping(instance, { size: 1400 }));
+    assert.equal(box?.().ping(instance, { size: 1401 }), false);
+  });
+
+  test(`IPv${family}: two of its containers on one host reach each other by way of the network, which finds them by asking`, () => {
+    assert.ok(box?.().ping(addressOf(2, family)));
+    assert.ok(secondBox?.().ping(addressOf(1, family)));
+  });
+
+  test(`IPv${family}: what is elsewhere is behind the network's own gateway, also what the host could reach`, () => {
+    assert.ok(box?.().ping(elsewhere), 'by the gateway');
+    assert.equal(box?.().ping(beside), false);
+    assert.equal(box?.().ping(addressOf(0, family)), false);
+    assert.equal(nearBox?.().ping(addressOf(1, family)), false);
+    assert.equal(neighbour.ping(addressOf(1, family)), false);
+  });
+
+  test(`IPv${family}: the host and its own containers reach each other`, () => {
+    assert.ok(host.ping(addressOf(1, family)));
+    assert.ok(box?.().ping(own));
+  });
+
+  test(`IPv${family}: a published port is answered to whoever has asked the host, and sees his address`, () => askPublished(family));
+}
+
+test('a container with an address pair does not come in past the cloud', () => {
   assert.equal(pairBox?.().ping(addressOf(1)), false);
-  assert.ok(host.count('forward') > 0, 'past the cloud nobody of this host comes in');
-  assert.equal(neighbour.ping(addressOf(1)), false);
+  assert.ok(host.count('forward') > 0);
 });
 
 test('containers without a port of the cloud are beside it', () => {
@@ -172,44 +260,38 @@ test('containers without a port of the cloud are beside it', () => {
   assert.ok(portlessBox?.().ping(addressOf(1)));
 });
 
-test('the host and its own containers reach each other', () => {
-  assert.ok(host.ping(addressOf(1)));
-  assert.ok(box?.().ping('10.213.0.1'));
-});
-
-async function askPublished(): Promise<void> {
-  using server = await (box?.() ?? assert.fail()).udp('10.30.0.130', published.port);
-  using client = await neighbour.udp('10.213.9.9');
-  await client.send('there', { ip: '10.213.0.1', port: published.hostPort });
-  const { from, port } = await server.hears('there');
-  assert.equal(from, '10.213.9.9');
-  await server.send('back', { ip: from, port });
-  assert.equal((await client.hears('back')).from, '10.213.0.1');
-}
-
-test('a published port is answered to whoever has asked the host, and sees his address', askPublished);
-
-test('without a gateway there is the network only, and published ports', async () => {
-  const { gateway, ...closed } = other;
-  assert.ok(gateway !== undefined);
-  host.apply(plan(snapshotWith(closed), local, self));
-  assert.ok(box?.().ping(instance));
-  assert.equal(box?.().ping('192.0.2.9'), false);
-  assert.equal(box?.().ping(addressOf(0)), false);
-  await askPublished();
+test('without gateways there is the network only, and published ports', async () => {
+  const [closed, closed6] = [other, other6].map(({ gateway, ...pool }): Pool => (assert.ok(gateway !== undefined), pool));
+  assert.ok(closed !== undefined && closed6 !== undefined);
+  host.apply(plan(snapshotWith(closed, closed6), local, self));
+  for (const family of families) {
+    const { instance, elsewhere } = places[family];
+    assert.ok(box?.().ping(instance));
+    assert.equal(box?.().ping(elsewhere), false);
+    assert.equal(box?.().ping(addressOf(0, family)), false);
+    await askPublished(family);
+  }
   host.apply(wanted);
-  assert.ok(box?.().ping('192.0.2.9'));
+  for (const { elsewhere } of Object.values(places)) assert.ok(box?.().ping(elsewhere));
 });
 
 test('what somebody has changed comes back, a restarted agent changes nothing, and without containers nothing is left', () => {
   const table = String(Number.parseInt('0a1e0000', 16));
+  const [, table6 = ''] = /from fd00:30::80\/125 lookup (\d+)/.exec(host.run('ip', '-6', 'rule')) ?? [];
   host.forget();
   assert.equal(host.apply(wanted).changed, 0);
-  host.ip('route', 'del', 'default', 'table', table);
-  host.forget();
-  assert.ok(host.apply(wanted).changed > 0);
-  assert.ok(box?.().ping('192.0.2.9'));
+  for (const [family, name] of [
+    ['-4', table],
+    ['-6', table6],
+  ] as const) {
+    host.ip(family, 'route', 'del', 'default', 'table', name);
+    host.forget();
+    assert.ok(host.apply(wanted).changed > 0);
+  }
+  for (const { elsewhere } of Object.values(places)) assert.ok(box?.().ping(elsewhere));
   host.apply(emptyDesired);
-  const left = host.run('ip', 'rule') + host.try('ip', 'route', 'show', 'table', table).output;
-  assert.doesNotMatch(left, /lookup (?:197|169738240)|10\.30\./);
+  const shown = (...family: readonly string[]): string => host.run('ip', ...family, 'rule') + host.run('ip', ...family, 'address');
+  const tables = [host.try('ip', 'route', 'show', 'table', table), host.try('ip', '-6', 'route', 'show', 'table', table6)];
+  const left = shown() + shown('-6') + tables.map(({ output }) => output).join('');
+  assert.doesNotMatch(left, new RegExp(`lookup (?:197|${table}|${table6})|10\\.30\\.|fd00:30:|${places[6].named}`));
 });

@@ -4,9 +4,10 @@
 // instance: they are answered by the cloud, and its MAC is the port's.
 // They may be of another network than the host's port. Then the host is in their subnet only by them: their neighbours and their gateway
 // are looked for in the name of one of them, and whatever else they talk to is behind that gateway, as it is for an instance.
-import type { Desired, OutsideSubnet, Trunk } from '#model/desired.ts';
+import type { Addr, Desired, OutsideSubnet, Trunk } from '#model/desired.ts';
 import { spaceOf } from '#model/block.ts';
-import { type Cidr, covers, familyOf, formatIp, type Ip } from '#model/ip.ts';
+import { type Cidr, covers, type Family, familyOf, formatIp, hostPrefix, type Ip } from '#model/ip.ts';
+import { askingName } from '#model/numbers.ts';
 import type { Block, Host, Pool } from '#model/resources.ts';
 import { isInUnderlay, rangesBeside } from './address-pairs.ts';
 import { companionPool } from './companion.ts';
@@ -14,9 +15,9 @@ import type { Carriage } from './driver.ts';
 import { elements } from './guard.ts';
 import { ownBlocks } from './inside.ts';
 
-/** Whether the host has no address in the subnet itself. In one of IPv6 it may have none and be on its network all the same. */
+/** Whether the host has no address in the subnet itself. In one of IPv6 it may have none although its port is on the same network. */
 export const isOutside = ({ cidr }: Pick<Pool, 'cidr'>, { underlay }: Pick<Host, 'underlay'>): boolean =>
-  familyOf(cidr) === 4 && !underlay.some(({ subnet }) => covers(subnet, cidr));
+  !underlay.some(({ subnet }) => covers(subnet, cidr));
 
 interface Placed {
   readonly carriage: Carriage;
@@ -33,23 +34,24 @@ function placedIn(carriage: Carriage): Placed[] {
   });
 }
 
-/** To which the host knows the way itself, for addresses of the network and from there. */
-function knownTo(carriage: Carriage): Cidr[] {
+/** To which the host knows the way itself, for addresses of the network and of that family, and from there. */
+function knownTo(carriage: Carriage, family: Family): Cidr[] {
   const companion = companionPool(carriage);
   const ranges = [...(companion === undefined ? [] : [companion.cidr]), ...rangesBeside(carriage)];
-  return ranges.filter((range) => familyOf(range) === 4);
+  return ranges.filter((range) => familyOf(range) === family);
 }
 
 /** What a host has sub-ports of besides its own subnet, with the first of its addresses there as the one that asks. */
 function outsideOf({ carriage, block, pool }: Placed): OutsideSubnet[] {
   const [first] = spaceOf(pool, block.cidr).spans;
   if (first === undefined || !isOutside(pool, carriage.self)) return [];
+  const family = familyOf(pool.cidr);
   return [
     {
       subnet: pool.cidr,
       ...(pool.gateway === undefined ? {} : { gateway: pool.gateway }),
-      asker: formatIp(first.first, familyOf(block.cidr)),
-      beside: knownTo(carriage),
+      asker: formatIp(first.first, family),
+      beside: knownTo(carriage, family),
     },
   ];
 }
@@ -70,28 +72,34 @@ export function planTrunks(presents: readonly { readonly carriage: Carriage }[],
   const trunk = [...Map.groupBy(placed, linkOf)].flatMap(([link, those]): Trunk[] => {
     if (link === undefined) return [];
     const outside = merged(those.flatMap(outsideOf));
-    const gateway = gatewayIn(those);
+    const gateways = gatewaysIn(those);
     const blocks = those.flatMap(({ block: { cidr, vlan } }) => (vlan === undefined ? [] : [{ cidr, vlan }]));
-    const beside = outside.length === 0 ? {} : { outside, ...(gateway === undefined ? {} : { gateway }) };
+    const beside = outside.length === 0 ? {} : { outside, ...(gateways.length === 0 ? {} : { gateways }) };
     return [{ netns: '', link, blocks, ...beside }];
   });
-  return { trunk };
+  const addr = trunk.flatMap(({ link, outside = [] }) =>
+    outside
+      .filter(({ subnet }) => familyOf(subnet) === 6)
+      .map((one): Addr => ({ netns: '', link, address: hostPrefix(askingName(one.asker)) })),
+  );
+  return { trunk, addr };
 }
 
-const gatewayIn = (placed: readonly Placed[]): Ip | undefined =>
-  placed.find(({ pool, carriage }) => familyOf(pool.cidr) === 4 && !isOutside(pool, carriage.self))?.pool.gateway;
+/** Of the subnets that the host is in, one a family. */
+const gatewaysIn = (placed: readonly Placed[]): Ip[] =>
+  ([4, 6] as const).flatMap((family) => {
+    const near = placed.find(({ pool, carriage }) => familyOf(pool.cidr) === family && !isOutside(pool, carriage.self));
+    return near?.pool.gateway ?? [];
+  });
 
 /** Other containers of the host reach them by the cloud, as they reach it, but for those beside. */
 export function guardOutside(carriage: Carriage): Partial<Desired> {
   const outside = placedIn(carriage).filter(({ pool }) => isOutside(pool, carriage.self));
-  const element = outside.flatMap(({ block: { cidr } }) => [
-    ...elements('', 'outside4', [cidr]),
-    ...elements(
-      '',
-      'own4',
-      knownTo(carriage).map((range) => `${range} . ${cidr}`),
-    ),
-  ]);
+  const element = outside.flatMap(({ block: { cidr } }) => {
+    const family = familyOf(cidr);
+    const ways = knownTo(carriage, family).map((range) => `${range} . ${cidr}`);
+    return [...elements('', `outside${family}`, [cidr]), ...elements('', `own${family}`, ways)];
+  });
   return { element };
 }
 

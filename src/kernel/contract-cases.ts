@@ -75,7 +75,7 @@ const trunk = (link: string, ...blocks: readonly (readonly [string, number])[]):
 });
 const outside = (link: string, gateway?: string): Trunk => ({
   ...trunk(link, ['10.30.0.128/29', 100], ['10.0.0.0/29', 108]),
-  gateway: ip('10.0.0.1'),
+  gateways: [ip('10.0.0.1')],
   outside: [
     {
       subnet: parseCidr('10.30.0.0/24'),
@@ -84,6 +84,11 @@ const outside = (link: string, gateway?: string): Trunk => ({
       ...(gateway === undefined ? {} : { gateway: ip(gateway) }),
     },
   ],
+});
+const outside6 = (gateway: string): Trunk => ({
+  ...trunk('cwea', ['fd00:30::8/125', 100], ['fd00::8/125', 108]),
+  gateways: [ip('fd00::1')],
+  outside: [{ subnet: parseCidr('fd00:30::/64'), asker: ip('fd00:30::8'), beside: [parseCidr('fd00:64::/64')], gateway: ip(gateway) }],
 });
 export const fdb = (last: number, remote: string, link = 'cwx7'): Fdb => ({
   netns,
@@ -211,6 +216,14 @@ export const cases: readonly Case[] = [
     item: outside('cwea', '10.30.0.1'),
     changed: outside('cwea', '10.30.0.2'),
     bad: outside('cwenone'),
+    other: trunk('cwx7', ['10.0.2.0/28', 4000]),
+  },
+  {
+    kind: 'trunk',
+    about: 'the same of IPv6',
+    item: outside6('fd00:30::1'),
+    changed: outside6('fd00:30::2'),
+    bad: { ...outside6('fd00:30::1'), link: 'cwenone' },
     other: trunk('cwx7', ['10.0.2.0/28', 4000]),
   },
   {

@@ -16,6 +16,30 @@ export const arpProtocol: number = swapped16(0x0806);
 /** Of IPv4 on Ethernet: where its fields are, and how many bytes the frame has. */
 export const arp = { operation: 20, senderMac: 22, sender: 28, targetMac: 32, target: 38, bytes: 42 } as const;
 
+/**
+ * Of neighbour discovery (RFC 4861) on Ethernet: where its fields are, how many bytes a question or an answer with the option of a MAC has
+ * and an answer without, and, as they are loaded, that option's two beginnings and an answer's flags "solicited" and "override".
+ */
+export const discovery = {
+  length: 18,
+  next: 20,
+  hops: 21,
+  type: 54,
+  checksum: 56,
+  flags: 58,
+  target: 62,
+  option: 78,
+  mac: 80,
+  bytes: 86,
+  answerBytes: 78,
+  icmp: 58,
+  question: 135,
+  answer: 136,
+  sourceMac: 0x0101,
+  targetMac: 0x0102,
+  asAsked: 0x60,
+} as const;
+
 /** The 32-bit words of an address or a mask, the most significant first, as numbers. */
 export const wordsOf = (bits: bigint, family: Family): number[] =>
   Array.from({ length: family === 4 ? 1 : 4 }, (_, index, count = family === 4 ? 1 : 4) =>

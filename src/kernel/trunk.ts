@@ -1,7 +1,7 @@
 // Trunks as a kind: on a link of the host's own the two programs of trunk-program.ts, and that what containers send is routed by a
 // table of its own, in which this host's containers are behind the link like everybody else: so packets between two of them take the
 // way through the cloud, which alone decides what they may. Packets that come in by the link find containers in the main table.
-// A subnet that the link is not in has another table, which is numbered as its address: its neighbours are on the link, everything
+// A subnet that the link is not in has another table, whose number follows from its address: its neighbours are on the link, everything
 // else behind its gateway, also what the host could reach itself; but not what the host translates, and so has to answer.
 // The rules are written first and removed last: by them a process with no memory finds the rest.
 import { createHash } from 'node:crypto';
@@ -59,8 +59,14 @@ interface Written {
   readonly routes: readonly TableRoute[];
 }
 
-/** Subnets of IPv4 begin with no number that a table has already, and those of one host with one each. */
-const tableOf = ({ subnet }: Pick<OutsideSubnet, 'subnet'>): number => Number(ipToBigint(cidrBase(subnet)));
+/**
+ * Subnets of IPv4 begin with no number that a table has already, and those of one host with one each; none of them begins in class E,
+ * from which those of IPv6 have theirs.
+ */
+function tableOf({ subnet }: Pick<OutsideSubnet, 'subnet'>): number {
+  if (familyOf(subnet) === 4) return Number(ipToBigint(cidrBase(subnet)));
+  return (createHash('sha256').update(subnet).digest().readUInt32BE() | 0xf000_0000) >>> 0;
+}
 
 const ruleOf = (family: Family, priority: number, more: Partial<RuleMessage>): RuleMessage => ({
   family,
@@ -73,25 +79,38 @@ const ruleOf = (family: Family, priority: number, more: Partial<RuleMessage>): R
 });
 const wayOn = (destination: Cidr, table: number, via?: Ip): TableRoute => ({ destination, via, type: RTN_UNICAST, table });
 
-function wantedOf({ link, blocks, gateway, outside = [] }: Trunk): Written {
+function wantedOf({ link, blocks, gateways = [], outside = [] }: Trunk): Written {
   const used = families.filter((family) => blocks.some(({ cidr }) => familyOf(cidr) === family));
   const own = blocks.map(({ cidr }) => ({ cidr, subnet: outside.find(({ subnet }) => covers(subnet, cidr)) }));
   const rules = own.flatMap(({ cidr: source, subnet }) => [
-    ...(subnet === undefined ? [] : [ruleOf(4, trunkPriority, { source, mark: translatedMark })]),
+    ...(subnet === undefined ? [] : [ruleOf(familyOf(source), trunkPriority, { source, mark: translatedMark })]),
     ruleOf(familyOf(source), trunkPriority + 1, { source, table: subnet === undefined ? trunkTable : tableOf(subnet) }),
   ]);
-  const isFirst = own.some(({ cidr, subnet }) => subnet === undefined && familyOf(cidr) === 4);
-  const routes = own.flatMap(({ cidr, subnet }) =>
-    subnet === undefined ? [wayOn(cidr, trunkTable)] : isFirst ? [wayOn(cidr, trunkTable, gateway)] : [],
-  );
+  const near = new Set(own.flatMap(({ cidr, subnet }) => (subnet === undefined ? [familyOf(cidr)] : [])));
+  const routes = own.flatMap(({ cidr, subnet }) => {
+    if (subnet === undefined) return [wayOn(cidr, trunkTable)];
+    const family = familyOf(cidr);
+    return near.has(family)
+      ? [
+          wayOn(
+            cidr,
+            trunkTable,
+            gateways.find((ip) => familyOf(ip) === family),
+          ),
+        ]
+      : [];
+  });
   const ways = outside.flatMap((one) => [
     wayOn(one.subnet, tableOf(one)),
-    // Behind the asker is nobody. An unreachable destination would fail filters of reverse paths for what the host translates.
-    wayOn(everything[4], tableOf(one), one.gateway ?? one.asker),
+    // The subnet's own address is nobody's. An unreachable destination would fail filters of reverse paths for what the host translates.
+    wayOn(everything[familyOf(one.subnet)], tableOf(one), one.gateway ?? cidrBase(one.subnet)),
     ...one.beside.map((destination): TableRoute => ({ destination, via: undefined, type: RTN_THROW, table: tableOf(one) })),
   ]);
   return { rules: [...used.map((family) => ruleOf(family, trunkPriority, { link })), ...rules], routes: [...routes, ...ways] };
 }
+
+/** What leads nowhere is by IPv6 said to be on `lo`. */
+const linkOf = ({ type, index }: RouteMessage): number | undefined => (type === RTN_UNICAST ? index : undefined);
 
 const ruleText = ({ family, priority, table, link, source, mark }: RuleMessage): string =>
   `IPv${family} rule ${priority} ${link === undefined ? `from ${source ?? 'all'}` : `iif ${link}`}${mark === undefined ? '' : ` mark ${mark}`} lookup ${table}`;
@@ -139,15 +158,15 @@ class Place {
   of(link: string): Written {
     const tables = new Set([trunkTable, ...this.rules.map(({ table }) => table).filter((table) => table !== RT_TABLE_MAIN)]);
     this.#routes ??= families.flatMap((family) => [...tables].flatMap((table) => dumpRoutes(this.socket, family, routeProtocol, table)));
-    const isHere = ({ index }: RouteMessage): boolean => index !== undefined && this.links.get(index)?.name === link;
-    const others = this.#routes.filter((route) => route.index !== undefined && !isHere(route));
+    const isHere = (route: RouteMessage): boolean => this.links.get(linkOf(route) ?? 0)?.name === link;
+    const others = this.#routes.filter((route) => linkOf(route) !== undefined && !isHere(route));
     const elsewhere = new Set<string | number>(others.map(({ destination, table }) => (table === trunkTable ? destination : table)));
     const isElsewhere = ({ source, table }: RuleMessage): boolean =>
       source === undefined || elsewhere.has(table === trunkTable ? source : table);
     const away = new Set(this.rules.filter(isElsewhere).map(({ source }) => source));
     return {
       rules: this.rules.filter((rule) => rule.link === link || !away.has(rule.source)),
-      routes: this.#routes.filter((route) => isHere(route) || (route.index === undefined && !elsewhere.has(route.table))),
+      routes: this.#routes.filter((route) => isHere(route) || (linkOf(route) === undefined && !elsewhere.has(route.table))),
     };
   }
 }

@@ -98,9 +98,9 @@ export interface Trunk {
   readonly netns: Netns;
   readonly link: string;
   readonly blocks: readonly TaggedBlock[];
-  /** Of the subnet that the link itself is in; by it those of that subnet reach the ones outside. */
-  readonly gateway?: Ip;
-  /** Subnets of blocks that the link itself is not in; of IPv4. Absent: none. */
+  /** Of the subnets that the link itself is in, one a family; by them those of that subnet reach the ones outside. Absent: none. */
+  readonly gateways?: readonly Ip[];
+  /** Subnets of blocks that the link itself is not in. Absent: none. */
   readonly outside?: readonly OutsideSubnet[];
 }
 

@@ -89,6 +89,9 @@ export const endpointMac = (ip: Ip): Mac => {
   return `0a:63:${[24n, 16n, 8n, 0n].map((shift) => ((low >> shift) & 255n).toString(16).padStart(2, '0')).join(':')}` as Mac;
 };
 
+/** In whose name a host asks for neighbours by IPv6 with the MAC of that address, in a subnet that it is not in: its own on that link. */
+export const askingName = (asker: Ip): Ip => linkLocalOf(endpointMac(asker));
+
 /**
  * Label of a network for which one host's engine chooses addresses by itself, upwards from the start of the pool (Docker's own
  * IPAM): its value is that host. All others claim their blocks from the far end, so that they stay out of each other's way.
