@@ -5,6 +5,8 @@ import * as field from '#api/fields.ts';
 import { cidrBase, cidrLast, type Family, familyOf, formatIp, type Ip, ipToBigint } from '#model/ip.ts';
 
 export const addressPools = '/apis/causeway.dev/v1alpha1/addresspools';
+/** Which ranges the cluster gives services their own addresses of; servers tell since 1.33, and may since 1.31. */
+export const serviceRanges: readonly string[] = ['/apis/networking.k8s.io/v1/servicecidrs', '/apis/networking.k8s.io/v1beta1/servicecidrs'];
 
 const pool = v.object({
   metadata: v.object({ name: v.string() }),
@@ -14,6 +16,14 @@ const pool = v.object({
     announce: v.nullish(v.picklist(['wire', 'none'])),
   }),
 });
+
+const serviceRange = v.object({ spec: v.object({ cidrs: v.nullish(v.array(v.string()), []) }) });
+
+/** Of a ServiceCIDR. */
+export function readServiceRange(item: unknown): readonly string[] {
+  const read = v.safeParse(serviceRange, item);
+  return read.success ? (read.output.spec.cidrs ?? []) : [];
+}
 
 interface Range {
   readonly family: Family;
@@ -66,8 +76,15 @@ const holds = ({ ranges }: AddressPool, ip: Ip): boolean => {
 
 export const poolOf = (pools: readonly AddressPool[], ip: Ip): AddressPool | undefined => pools.find((one) => holds(one, ip));
 
-const overlap = (a: AddressPool, b: AddressPool): boolean =>
-  a.ranges.some((one) => b.ranges.some((other) => one.family === other.family && one.first <= other.last && other.first <= one.last));
+const overlap = (a: readonly Range[], b: readonly Range[]): boolean =>
+  a.some((one) => b.some((other) => one.family === other.family && one.first <= other.last && other.first <= one.last));
+
+/** The first of these ranges that the pool has addresses of: the cluster may give one of them to another service. */
+export const amongServices = ({ ranges }: AddressPool, given: readonly string[]): string | undefined =>
+  given.find((text) => {
+    const range = rangeOf(text);
+    return range !== undefined && overlap(ranges, [range]);
+  });
 
 /** Of pools that overlap the first by name is used; the others' names, and whom each is in the way of. */
 export function usablePools(pools: readonly AddressPool[]): {
@@ -77,7 +94,7 @@ export function usablePools(pools: readonly AddressPool[]): {
   const usable: AddressPool[] = [];
   const refused = new Map<string, string>();
   for (const one of pools.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-    const other = usable.find((candidate) => overlap(candidate, one));
+    const other = usable.find((candidate) => overlap(candidate.ranges, one.ranges));
     if (other === undefined) usable.push(one);
     else refused.set(one.name, other.name);
   }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { Fault } from '#model/fault.ts';
-import { addressPools } from './address-pools.ts';
+import { addressPools, serviceRanges } from './address-pools.ts';
 import { Balancers } from './balancers.ts';
 import type { KubernetesClient } from './client.ts';
 import { listings } from './stored.fixture.ts';
@@ -13,13 +13,16 @@ interface Item {
   readonly status?: object;
 }
 
+const serviceCidr = (cidr: string): object => ({ metadata: { name: cidr.replaceAll(/[.:/]/g, '-') }, spec: { cidrs: [cidr] } });
+
 /** Lists what is given and stays with that; keeps statuses that are written, under their paths. */
-function server(services: readonly Item[], pools: readonly Item[] | undefined, refuse?: Fault) {
+function server(services: readonly Item[], pools: readonly Item[] | undefined, refuse?: Fault, ranges?: readonly string[]) {
   const written = new Map<string, Item>();
   const client = {
     ...listings((path) => {
-      if (path === addressPools && pools === undefined) return Promise.reject(new Fault('not-found', 'no such resource'));
-      return Promise.resolve({ items: (path === addressPools ? pools : services) ?? [], revision: 1 });
+      const known = { [addressPools]: pools, [serviceRanges[0] ?? '']: ranges?.map(serviceCidr), '/api/v1/services': services }[path];
+      if (known === undefined) return Promise.reject(new Fault('not-found', 'no such resource'));
+      return Promise.resolve({ items: known, revision: 1 });
     }),
     // oxlint-disable-next-line require-yield -- a stream of changes in which nothing changes
     watch: async function* (_: string, __: number, signal: AbortSignal) {
@@ -121,4 +124,13 @@ test('what is as it should be is not written again', async () => {
 test('a server that refuses stops nothing', async () => {
   assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')], new Fault('conflict', 'changed'))), {});
   assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')], new Fault('forbidden', 'no'))), {});
+});
+
+test('a pool with addresses that the cluster may give services by itself is told of and not used', async () => {
+  const pools = [pool('a', '10.96.255.0/28'), pool('b', '10.97.0.0/28'), pool('c', 'fd00:10:96::5')];
+  const of = server([service('web')], pools, undefined, ['10.96.0.0/16', 'fd00:10:96::/112', 'nonsense']);
+  const { web, b, ...others } = await settled(of);
+  assert.deepEqual([web, b], [given('10.97.0.0'), ready]);
+  assert.match(JSON.stringify(others['a']), /"False","reason":"Overlaps","message":"It overlaps 10\.96\.0\.0\/16, of which services have/);
+  assert.match(JSON.stringify(others['c']), /It overlaps fd00:10:96::\/112, /);
 });

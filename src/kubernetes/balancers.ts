@@ -3,7 +3,18 @@
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { familyOf, type Family, type Ip } from '#model/ip.ts';
-import { addressPools, type AddressPool, type Claim, type Grant, grant, readPool, usablePools } from './address-pools.ts';
+import {
+  addressPools,
+  type AddressPool,
+  amongServices,
+  type Claim,
+  type Grant,
+  grant,
+  readPool,
+  readServiceRange,
+  serviceRanges,
+  usablePools,
+} from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
 import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed } from './follow.ts';
@@ -77,6 +88,8 @@ export class Balancers {
   readonly #options: BalancersOptions;
   readonly #balancers = new Map<string, Balancer>();
   readonly #pools = new Map<string, v.InferOutput<typeof storedPool>>();
+  /** Of services' own addresses, by the name of who says it. */
+  readonly #given = new Map<string, readonly string[]>();
   readonly #listed = new Set<string>();
   readonly #writer: StatusWriter;
   #work: Promise<void> = Promise.resolve();
@@ -90,7 +103,7 @@ export class Balancers {
   /** Resolves when `signal` has aborted. */
   async run(signal: AbortSignal): Promise<void> {
     const { client, log } = this.#options;
-    await Promise.all([this.#serviceKind(), this.#poolKind()].map((kind) => followKind(kind, { client, log, signal })));
+    await Promise.all([this.#serviceKind(), this.#poolKind(), this.#rangeKind()].map((kind) => followKind(kind, { client, log, signal })));
     await this.#work;
   }
 
@@ -149,13 +162,31 @@ export class Balancers {
     };
   }
 
+  #rangeKind(): Followed {
+    return {
+      name: 'ranges of services',
+      paths: serviceRanges,
+      absent: 'empty',
+      keys: () => [...this.#given.keys()],
+      put: (key, item) => {
+        this.#given.set(key, readServiceRange(item));
+        this.kick();
+      },
+      delete: (key) => {
+        this.#given.delete(key);
+        this.kick();
+      },
+      listed: () => this.#listedOne('ranges of services'),
+    };
+  }
+
   #listedOne(name: string): void {
     this.#listed.add(name);
     this.kick();
   }
 
   async #settle(): Promise<void> {
-    if (this.#listed.size < 2 || !this.#options.isLeading()) return;
+    if (this.#listed.size < 3 || !this.#options.isLeading()) return;
     const pools = await this.#judgePools();
     const claims = [...this.#balancers].map(([key, balancer]) => claimOf(key, balancer));
     for (const [key, granted] of grant(claims, pools)) await this.#write(key, granted, pools.length > 0);
@@ -163,12 +194,17 @@ export class Balancers {
 
   /** The pools that can be used; each is told in its status whether it is one. */
   async #judgePools(): Promise<AddressPool[]> {
-    const read = [...this.#pools].map(([name, stored]) => ({ name, stored, pool: readPool(stored) }));
-    const good = read.flatMap(({ pool }) => ('problem' in pool ? [] : [pool]));
+    const given = [...this.#given.values()].flat();
+    const read = [...this.#pools].map(([name, stored]) => {
+      const pool = readPool(stored);
+      return { name, stored, pool, among: 'problem' in pool ? undefined : amongServices(pool, given) };
+    });
+    const good = read.flatMap(({ pool, among }) => ('problem' in pool || among !== undefined ? [] : [pool]));
     const { usable, refused } = usablePools(good);
-    for (const { name, stored, pool } of read) {
-      const other = refused.get(name);
-      const problem = 'problem' in pool ? pool.problem : other === undefined ? undefined : `It overlaps the pool ${other}`;
+    for (const { name, stored, pool, among } of read) {
+      const other = among === undefined ? refused.get(name) : `${among}, of which services have their own addresses`;
+      const overlaps = among === undefined ? `It overlaps the pool ${other}` : `It overlaps ${other}`;
+      const problem = 'problem' in pool ? pool.problem : other === undefined ? undefined : overlaps;
       const told = conditionOf(
         'Ready',
         problem === undefined
