@@ -57,6 +57,7 @@ test("the chart's values are those of its schema, and its image is the one that 
 });
 
 interface Pod {
+  readonly imagePullSecrets?: readonly object[];
   readonly volumes: readonly { readonly name: string }[];
   readonly containers: readonly { readonly volumeMounts?: readonly { readonly name: string }[] }[];
   readonly initContainers?: Pod['containers'];
@@ -67,6 +68,23 @@ interface Shown {
   readonly spec: { readonly template: { readonly spec: Pod } };
 }
 const shown = (changes: Parameters<typeof renderChart>[0]): Shown[] => renderChart(changes).map((document) => parse(document) as Shown);
+
+const pullSecrets = (changes: Parameters<typeof renderChart>[0]): (readonly object[] | undefined)[] =>
+  [...shown(changes), ...shown({ ...changes, uninstall: true })].flatMap(({ kind, spec }) =>
+    kind === 'DaemonSet' || kind === 'Deployment' ? [spec.template.spec.imagePullSecrets] : [],
+  );
+
+test('all pods pull their image with the secrets that are named, and with none unless some are', () => {
+  const image = { repository: 'r.example/causeway', tag: '', pullPolicy: 'Always', pullSecrets: [{ name: 'one' }, { name: 'two' }] };
+  assert.deepEqual(
+    pullSecrets({ image, userspaceWireguard: true }),
+    Array.from({ length: 4 }, () => image.pullSecrets),
+  );
+  assert.deepEqual(
+    pullSecrets({ userspaceWireguard: true }),
+    Array.from({ length: 4 }, () => undefined),
+  );
+});
 
 for (const [what, kind, changes] of [
   ['agents', 'DaemonSet', {}],
