@@ -1,5 +1,6 @@
 // What the Kubernetes end-to-end tests lie in: a lab with a real cluster, whose name each file has for itself, and its pods. Where a pod
 // is named, `key` is its name, or `namespace/name`.
+import { cniFolder } from '#lab/cni.ts';
 import type { Host } from '#lab/host.ts';
 import { boxPodImage, Kubernetes, type KubernetesOptions } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
@@ -74,6 +75,13 @@ export const serviceOf = (name: string, selector: Readonly<Record<string, string
   metadata: { name },
   spec: { selector, ports: [{ port: 80, targetPort: 8080 }], ...spec },
 });
+
+/** What a node's runtime is answered that asks whether pods can be made: nothing when they can. */
+export async function cniStatus(host: Host): Promise<string> {
+  const conf = JSON.stringify({ cniVersion: '1.1.0', name: 'pods', type: 'causeway' });
+  const line = `printf %s '${conf}' | CNI_COMMAND=STATUS CNI_PATH=/ ${cniFolder}/causeway`;
+  return (await host.exec(['sh', '-c', line], { anyStatus: true })).stdout;
+}
 
 /** The line that asks for a page. */
 export const askPage = (ip: string, port = 8080, seconds = 5): string[] => [

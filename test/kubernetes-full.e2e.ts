@@ -1,12 +1,10 @@
 // Nodes that take no pods: whose addresses are all given, or whose pods would have those of hosts. What runs goes on.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { buildCni } from '#lab/cni.ts';
-import type { Host } from '#lab/host.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
-import { askedForPage, askPage, KubernetesBed, podOf, stay } from './kubernetes-bed.ts';
+import { askedForPage, askPage, cniStatus, KubernetesBed, podOf, stay } from './kubernetes-bed.ts';
 
 const name = 'full-test';
 const patience = { timeoutMs: 240_000 };
@@ -35,28 +33,19 @@ const taints = (node: string): Promise<string> => cluster.kubectl('get', 'node',
 const becomes = (node: string, word: RegExp): Promise<true> =>
   until(`${node} to say ${word}`, async () => word.test(await condition(node)), patience);
 
-/** What the runtime is answered that asks whether pods can be made. */
-async function status(host: Host): Promise<string> {
-  const conf = JSON.stringify({ cniVersion: '1.1.0', name: 'pods', type: 'causeway' });
-  const { stdout } = await host.exec(['sh', '-c', `printf %s '${conf}' | CNI_COMMAND=STATUS CNI_PATH=/ ${await buildCni()}`], {
-    anyStatus: true,
-  });
-  return stdout;
-}
-
 const events = (podName: string): Promise<string> =>
   cluster.kubectl('get', 'events', `--field-selector=involvedObject.name=${podName}`, '--output=jsonpath={.items[*].message}');
 
 test('a node whose addresses are all given says so by its condition and gets no more pods, and stays ready for those that it has', async () => {
   const host = lab.host('host1');
-  assert.equal(await status(host), '');
+  assert.equal(await cniStatus(host), '');
   assert.match(await condition('host1'), /^False CausewayIsUp/);
   const names = ['one', 'two', 'three', 'four', 'five', 'six', 'seven'];
   await bed.run(...names.map((each) => podOf(each, { node: 'host1', container: askedForPage })));
   await cluster.apply(podOf('one-too-many', { node: 'host1', command: stay }));
   await until('its event', async () => /No free address/.test(await events('one-too-many')), patience);
   await becomes('host1', /^True NoFreeAddresses No address is free in 10\.244\.1\.0\/29$/);
-  assert.equal(await status(host), '', 'a runtime that hears of it says that the node is not ready');
+  assert.equal(await cniStatus(host), '', 'a runtime that hears of it says that the node is not ready');
   await until('the taint', async () => (await taints('host1')).includes('node.kubernetes.io/network-unavailable'), patience);
   await bed.run(podOf('elsewhere', { command: stay }));
   assert.equal(await bed.field('elsewhere', '.spec.nodeName'), 'host2');
@@ -77,7 +66,7 @@ test('a node on whose underlay others may have addresses of pods names both rang
 test('with an address that is free again it takes pods again', async () => {
   await becomes('host1', /^False CausewayIsUp/);
   await until('no taint', async () => (await taints('host1')) === '', patience);
-  assert.equal(await status(lab.host('host1')), '');
+  assert.equal(await cniStatus(lab.host('host1')), '');
   await bed.run(podOf('eight', { node: 'host1', container: askedForPage }));
   assert.equal(await bed.inPod('eight', ...askPage(await bed.ipOf('five'))), 'five');
 });

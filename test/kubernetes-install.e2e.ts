@@ -5,6 +5,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { docker, startDockerd } from '#lab/engine.ts';
 import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
@@ -17,7 +18,7 @@ import { until } from '#lab/until.ts';
 import { Capture, tcpdump } from './capture.ts';
 import { pinging, traffic, untilByWireguard, wireguardDevices } from './carriage-streams.ts';
 import { assertWhole, streaming, type Streams } from './streams.ts';
-import { askedForPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
+import { askedForPage, cniStatus, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 
 const name = 'pods-install';
 const folder = mkdtempSync(join(tmpdir(), 'causeway-image-'));
@@ -208,9 +209,19 @@ test('agents in pods execute the plugins of their hosts for further networks', a
 const streamed = async (work: () => Promise<void>): Promise<Streams> =>
   streaming({ sh: (script) => inPod('one', script), target: await ask('pod', 'two'), url: `http://${await ask('service', 'web')}/` }, work);
 
-test('an upgrade loses no packet', async () => {
+/** What the runtime is answered meanwhile that keeps asking whether the node is ready, as containerd does since 2.0. */
+async function readiness(host: Host, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const answers = new Set<string>();
+  for (; !signal.aborted; await setTimeout(200)) answers.add(await cniStatus(host));
+  return answers;
+}
+
+test('an upgrade loses no packet, and nodes stay ready', async (t) => {
   const next = await buildImageOf(join(folder, 'next.tar'), `${imageRepository}:next`, silentProgress);
   await Promise.all(lab.hosts.map((host) => importImage(host, next.path)));
+  const over = new AbortController();
+  t.after(() => over.abort());
+  const answers = Promise.all(lab.hosts.map((host) => readiness(host, over.signal)));
   const streams = await streamed(async () => {
     await cluster.applyText(manifestFor(cluster, 'causeway.yaml', next.name));
     await rolledOut(agentDaemonSet);
@@ -219,6 +230,8 @@ test('an upgrade loses no packet', async () => {
   const all = [next.name, next.name].join(' ');
   assert.equal(await podsOf('agent', imagePath), all);
   await until('the earlier controllers to be gone', async () => (await podsOf('controller', imagePath)) === all, patient);
+  over.abort();
+  for (const said of await answers) assert.deepEqual([...said], ['']);
   assertWhole(streams);
 });
 
