@@ -92,6 +92,13 @@ export class Operator {
     for (const account of members) await this.#seedAccount(account, rolesOf('member', account.user));
   }
 
+  /** One more member of its project, in a new role of its own name. */
+  async seedRestricted(account: Account): Promise<void> {
+    const own = await this.send<Identified>('keystone', 'POST', '/v3/roles', { role: { name: account.user } });
+    const [member] = await this.get<Identified[]>('keystone', '/v3/roles?name=member', 'roles');
+    await this.#seedAccount(account, [own.id, ...(member === undefined ? [] : [member.id])]);
+  }
+
   async #seedEndpoints({ name, type, path }: Omit<FurtherService, 'start'>): Promise<void> {
     const service = await this.send<Identified>('keystone', 'POST', '/v3/services', { service: { name, type } });
     const url = `http://${this.#controller.address}:${apiPorts[name]}${path}`;

@@ -22,6 +22,8 @@ export const apiSocket = (service: ServiceName): string => `/run/${service}.sock
 
 /** Whoever has it may not write allowed address pairs. */
 export const limitedRole = 'limited';
+/** Whoever has it may not update routers. */
+export const unroutedRole = 'unrouted';
 
 /** Configuration of all services, as the controller's host sees it. */
 export const folder = '/etc/causeway/openstack';
@@ -165,8 +167,8 @@ export async function prepareNeutron(host: Host, pageLength: number): Promise<vo
   // Among the package's tests, where it belongs to no service package.
   mkdirSync(host.file(folder), { recursive: true });
   copyFileSync('/usr/lib/python3/dist-packages/neutron/tests/etc/api-paste.ini', host.file(`${folder}/neutron-paste.ini`));
-  // As in clouds that keep this to their operators; here from one user only.
-  const rules = { 'update_port:allowed_address_pairs': `not role:${limitedRole}` };
+  // As in clouds that keep this to their operators; here from one user each only.
+  const rules = { 'update_port:allowed_address_pairs': `not role:${limitedRole}`, update_router: `not role:${unroutedRole}` };
   const policy = write(host, 'neutron-policy.json', [JSON.stringify(rules)]);
   const config = write(host, 'neutron.conf', neutronConfig(host, { policy, pageLength }));
   const migrate = 'from neutron.db.migration.cli import main; main()';

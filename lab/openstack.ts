@@ -14,6 +14,7 @@ import {
   startKeystone,
   startNeutron,
   startOvn,
+  unroutedRole,
 } from './openstack-services.ts';
 import type { Progress } from './progress.ts';
 import { subnet } from './underlay.ts';
@@ -52,6 +53,8 @@ export interface Instance {
 export const demo: Account = { user: 'demo', password: 'secret', project: 'demo' };
 /** Another member of the same project, who may not write allowed address pairs. */
 export const limited: Account = { user: 'limited', password: 'secret', project: 'demo' };
+/** The same of routers; who needs it has it made (OpenStackOperator.seedRestricted). */
+export const unrouted: Account = { user: unroutedRole, password: 'secret', project: 'demo' };
 /** The external network. Its addresses are the lab's own underlay, whose gateway leads to the outside. */
 export const publicNetwork = 'public';
 

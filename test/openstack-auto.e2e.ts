@@ -3,12 +3,14 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startController, stopController } from '#lab/causeway.ts';
-import { demo, limited } from '#lab/openstack.ts';
+import { inspectContainer } from '#lab/engine-api.ts';
+import { demo, limited, unrouted } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import type { Account } from '#lab/openstack-operator.ts';
 import { startNeutron } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
+import { pingingFrom } from './carriage-streams.ts';
 import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
@@ -49,11 +51,11 @@ async function passesBoth(name: string): Promise<boolean> {
 }
 
 /** The controller again, keeping the cloud as `account`, and looking at it every so many seconds. */
-async function keepAs(account: Account, interval = 5): Promise<void> {
+async function keepAs(account: Account, interval = 5, ...more: readonly string[]): Promise<void> {
   const { cloud } = bed;
   await stopController(cloud.controller);
   await startController(cloud.controller, {
-    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', String(interval)],
+    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', String(interval), ...more],
     env: cloud.environment(account),
   });
   await until('the controller to answer', () => status().catch(() => undefined), patience);
@@ -187,6 +189,43 @@ test(
     await until('all pairs to be gone', async () => (await pairsOf()).length === 0, patience);
   },
 );
+
+const routesOf = async (): Promise<readonly { readonly destination: string }[]> =>
+  (await bed.member.get<{ routes: { destination: string }[] }>('neutron', `/v2.0/routers/${bed.site.router}`, 'router')).routes;
+
+test('who may not write a router has its networks by VXLAN, containers run on, and with the right they go over', { skip }, async (t) => {
+  await bed.cloud.operator.seedRestricted(unrouted);
+  const byRouter = ['--cloud-routes', 'main'];
+  await keepAs(unrouted, 5, ...byRouter);
+  await bed.spread('wide', '--model', 'routes', '--subnet', '10.86.0.0/16');
+  await until('it to be carried by VXLAN', async () => (await shown('wide')).choices.carry === 'vxlan', patience);
+  assert.match(await bed.causeway('network', 'show', 'wide'), /Instead of: +routes, as the login .* may not write routes of router main/);
+  await until('its packets to pass', () => passes('wide'), patience);
+  assert.deepEqual(await routesOf(), []);
+  const started = await bed.docker(1, 'inspect', '--format', '{{.State.StartedAt}}', 'wide1');
+  const { pid } = await inspectContainer(bed.host(1), 'wide1');
+  const enter = (line: string): string[] => ['nsenter', `--target=${pid}`, '--net', '--', 'sh', '-c', line];
+  const stop = pingingFrom(bed.host(1), enter, await bed.addressOf(2, 'wide'));
+  await keepAs(demo, 5, ...byRouter);
+  await until('it to be carried as it was wanted', async () => (await shown('wide')).choices.carry === 'routes', patience);
+  await until(
+    'both hosts to send by the router',
+    async () => {
+      const ways = await Promise.all([1, 2].map((index) => bed.host(index).ask(['ip', 'route'], { netOnly: true })));
+      return ways.every((way) => !/10\.86\.\S+ via/.test(way));
+    },
+    patience,
+  );
+  const packets = await stop();
+  assert.ok(packets.sent > 1000 && packets.lost < packets.sent / 2, `${packets.lost} of ${packets.sent} packets lost`);
+  // Those of the moment that the cloud takes to do what its API has said already.
+  t.diagnostic(`lost packets, one a millisecond: ${packets.lost} of ${packets.sent}, ${packets.inRow} in a row`);
+  assert.deepEqual((await routesOf()).length, 2);
+  assert.ok(await passes('wide'));
+  assert.equal(await bed.docker(1, 'inspect', '--format', '{{.State.StartedAt}}', 'wide1'), started);
+  await removeNetwork('wide');
+  await until('the router to be told of nothing', async () => (await routesOf()).length === 0, patience);
+});
 
 test('a container start makes no call to Neutron, whichever the model', { skip }, async (t) => {
   await keepAs(demo, 3600);

@@ -6,7 +6,7 @@ import type { Network } from '#model/resources.ts';
 import { asIfBoth, asIfFallen, fallbackOf, restorable } from './fallback.ts';
 import { Neutron } from './neutron.ts';
 import type { CloudState } from './plan.ts';
-import { portOf, stateOf } from './plan.fixture.ts';
+import { portOf, routerOf, stateOf } from './plan.fixture.ts';
 import { cloudOf, json, keystone, serving } from './server.fixture.ts';
 import { CloudSession } from './session.ts';
 import { type CloudFacts, wishOf } from './wish.ts';
@@ -75,6 +75,30 @@ test("a network by a router lacks a pair for a host's own blocks only", async ()
   assert.deepEqual(found?.networks, [byRouter]);
   const paired = stateOf({ ports: [1, 2].map((index) => portOf(index, { pairs: [{ ip_address: `10.100.${index}.0/24` }] })) });
   assert.equal(await fallback(false, { ...known, blocks }, paired), undefined);
+});
+
+test('one whose router the login may not write falls back, and not when it may or the router knows the ways', async () => {
+  const byRouter = makeNetwork('plain', { model: 'routes' });
+  const known = facts([byRouter, over]);
+  const blocks = known.pools.flatMap((pool) => [1, 2].map((index) => makeBlock(pool, index, `host-${index}`)));
+  const ports = [1, 2].map((index) => portOf(index, { pairs: [{ ip_address: `10.100.${index}.0/24` }] }));
+  const routes = [1, 2].map((index) => ({ destination: `10.100.${index}.0/24`, nexthop: `10.213.0.${index}` }));
+  const by = (...there: typeof routes): CloudState =>
+    stateOf({ ports, routers: [routerOf({ name: 'main', routes: there })], target: 'router' });
+  const found = await fallback(false, { ...known, blocks }, by());
+  assert.deepEqual([found?.networks, found?.because], [[byRouter], 'the login to the cloud may not write routes of router main']);
+  assert.equal(await fallback(true, { ...known, blocks }, by()), undefined);
+  assert.equal(await fallback(false, { ...known, blocks }, by(...routes)), undefined, 'what works stays');
+  assert.equal(await fallback(false, { ...known, blocks }, stateOf({ ports })), undefined, 'no router is named');
+  const fallen = [
+    { ...byRouter, choices: { ...byRouter.choices, carry: 'vxlan' as const }, instead: { carry: 'routes', because: '' } as const },
+  ];
+  for (const may of [true, false]) {
+    const back = await withRights(may, (neutron) =>
+      restorable({ neutron, facts: { ...known, networks: fallen, blocks }, name: 'cw' }, by()),
+    );
+    assert.deepEqual(back, may ? fallen : []);
+  }
 });
 
 const small = (left: number) =>

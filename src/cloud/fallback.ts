@@ -1,14 +1,16 @@
-// Networks whose packets travel as they are need address pairs and a rule for each range. Where a cloud does not let that be (the
-// login may not write pairs, a port would need too many, the quota of rules would not do) they are carried by VXLAN, which needs one
+// Networks whose packets travel as they are need address pairs and a rule for each range, and by a router its routes. Where a cloud does not
+// let that be (the login may not write them, a port would need too many pairs, the quota of rules would not do) they are carried by VXLAN, which needs one
 // UDP port between hosts, whichever networks there are; and as they were wanted again as soon as the cloud lets it be.
+import { covers, parseCidr } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { findPort } from './instances.ts';
 import type { Neutron } from './neutron.ts';
-import type { NeutronPort } from './neutron-schemas.ts';
+import type { NeutronPort, NeutronRouter } from './neutron-schemas.ts';
 import { isPaired } from './pairs.ts';
 import { type CloudState, pairsTrouble, planCloud } from './plan.ts';
 import type { QuotaUse } from './quotas.ts';
-import { mayWritePairs } from './rights.ts';
+import { mayWritePairs, mayWriteRoutes } from './rights.ts';
+import { changeOfRoutes } from './router.ts';
 import { isForNeed } from './ways.ts';
 import { type CloudFacts, type Need, type Wish, type WishedPort, wishOf } from './wish.ts';
 
@@ -60,7 +62,10 @@ const lacks = (need: Need, { wished, port }: Placed): boolean =>
 const isShort = ({ limit, most }: QuotaUse): boolean => limit >= 0 && most > limit;
 
 /** Which networks the cloud does not let be as they are, but would otherwise. Undefined: none. Faults as mayWritePairs. */
-export async function fallbackOf({ neutron, facts, name }: Judging, state: CloudState): Promise<Fallback | undefined> {
+export const fallbackOf = async (judging: Judging, state: CloudState): Promise<Fallback | undefined> =>
+  (await fallenForPairs(judging, state)) ?? fallenForRoutes(judging, state);
+
+async function fallenForPairs({ neutron, facts, name }: Judging, state: CloudState): Promise<Fallback | undefined> {
   const wish = wishOf(facts, name);
   const ports = portsOf(wish, state);
   const plain = wish.needs.filter(({ pairs, isInCloud }) => pairs.length > 0 && isInCloud !== true);
@@ -81,6 +86,23 @@ export async function fallbackOf({ neutron, facts, name }: Judging, state: Cloud
   return isHelp ? fallback : undefined;
 }
 
+const targetOf = ({ routers, target }: CloudState): NeutronRouter | undefined => routers.find(({ id }) => id === target);
+
+/** Those for which the router that is named lacks a way. */
+async function fallenForRoutes({ neutron, facts, name }: Judging, state: CloudState): Promise<Fallback | undefined> {
+  const wish = wishOf(facts, name);
+  const router = targetOf(state);
+  const { add = [] } = (router === undefined ? undefined : changeOfRoutes(wish, router, router.id)) ?? {};
+  const isLacking = ({ isByRouter, pairs }: Need): boolean =>
+    isByRouter === true && add.some(({ destination }) => pairs.some((range) => covers(range, parseCidr(destination))));
+  const names = new Set(wish.needs.filter(isLacking).map(({ network }) => network));
+  if (router === undefined || names.size === 0 || (await mayWriteRoutes(neutron, router))) return undefined;
+  return {
+    networks: facts.networks.filter((network) => names.has(network.name)),
+    because: `the login to the cloud may not write routes of router ${router.name || router.id}`,
+  };
+}
+
 /** Networks that are carried otherwise than was wanted and need not be any more. Faults as mayWritePairs. */
 export async function restorable({ neutron, facts, name }: Judging, state: CloudState): Promise<readonly Network[]> {
   const fallen = facts.networks.filter(({ instead, deletedAt }) => instead !== undefined && deletedAt === undefined);
@@ -88,5 +110,9 @@ export async function restorable({ neutron, facts, name }: Judging, state: Cloud
   const wish = wishOf(asIfBoth(facts, fallen), name);
   const [first] = portsOf(wish, state);
   if (first === undefined || pairsTrouble(wish, state) !== undefined || planCloud(wish, state).quotas.some(isShort)) return [];
-  return (await mayWritePairs(neutron, first.port)) ? fallen : [];
+  if (!(await mayWritePairs(neutron, first.port))) return [];
+  const router = targetOf(state);
+  const others = fallen.filter(({ instead }) => instead?.carry !== 'routes');
+  if (others.length === fallen.length || router === undefined || (await mayWriteRoutes(neutron, router))) return fallen;
+  return others;
 }
