@@ -252,7 +252,9 @@ test('lists come in pages; fields that are missing are named, others are nobodyâ
       ['b', ''],
     ],
   );
-  assert.deepEqual(queries, ['networks?name=x&name=y&limit=500', 'networks?name=x&name=y&limit=500&marker=a']);
+  const fields =
+    'fields=id&fields=name&fields=project_id&fields=mtu&fields=provider%3Anetwork_type&fields=router%3Aexternal&fields=subnets';
+  assert.deepEqual(queries, [`networks?name=x&name=y&${fields}&limit=500`, `networks?name=x&name=y&${fields}&limit=500&marker=a`]);
   await assert.rejects(neutron.list('subnets'), (error) => isFault(error, 'corrupt') && error.message.includes('lacks subnets[0].cidr'));
 });
 

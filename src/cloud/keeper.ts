@@ -162,7 +162,7 @@ export class Keeper {
         const state = await readState(this.#options.neutron, { ...this.#options.scope, isInnerOnly: true }, this.#wish().ports);
         const placed = this.#placed(block, state);
         this.#pending.set(block.id, placed);
-        const { problems, needs } = await this.#fulfil(innerOf(this.#wish()), state);
+        const { problems, needs } = await this.#fulfil(innerOf(this.#wish()), { known: state, isInnerOnly: true });
         const name = this.#facts().networks.find(({ id }) => id === block.network)?.name;
         if (needs.some(({ network, isAllowed }) => network === name && !isAllowed)) {
           throw new Fault('unavailable', `Ports for containers of host ${block.host} cannot be used: ${problems.join('; ')}`, {
@@ -286,9 +286,9 @@ export class Keeper {
           hint: 'Wait for the agents; to take everything back end this and use "causeway cloud destroy"',
         });
       }
-      await this.#chooseCarriages();
-      const settled = this.#wish();
-      const { problems } = await this.#fulfil(settled);
+      const state = await this.#chooseCarriages(wish);
+      const settled = state === undefined ? this.#wish() : wish;
+      const { problems } = await this.#fulfil(settled, { known: state });
       this.#fulfilled = JSON.stringify(settled);
       if (this.#failingSince !== undefined) log.info({}, 'The cloud is as it should be again');
       this.#failingSince = undefined;
@@ -304,14 +304,17 @@ export class Keeper {
     }
   }
 
-  /** What a network needs from now on is allowed before it is carried by it. */
-  async #chooseCarriages(): Promise<void> {
+  /**
+   * What a network needs from now on is allowed before it is carried by it. The cloud as it was read for that, where all stays as it is;
+   * undefined where it was not read, or something was changed since.
+   */
+  async #chooseCarriages(wish: Wish): Promise<CloudState | undefined> {
     const { neutron, name, scope, log, carriages } = this.#options;
-    if (carriages === undefined) return;
+    if (carriages === undefined) return undefined;
     const known = this.#facts();
-    if (!known.networks.some((network) => network.instead !== undefined) && !this.#wish().needs.some(({ pairs }) => pairs.length > 0))
-      return;
-    const state = await readState(neutron, scope, this.#wish().ports);
+    if (!known.networks.some((network) => network.instead !== undefined) && !wish.needs.some(({ pairs }) => pairs.length > 0))
+      return undefined;
+    const state = await readState(neutron, scope, wish.ports);
     const judging = { neutron, name, facts: known };
     const fallback = await fallbackOf(judging, state);
     if (fallback !== undefined) {
@@ -321,21 +324,24 @@ export class Keeper {
         { networks: fallback.networks.map((network) => network.name), because: fallback.because },
         'Networks are carried by vxlan now',
       );
-      return;
+      return undefined;
     }
-    if (this.#looks++ % looksBetweenTries !== 0) return;
+    if (this.#looks++ % looksBetweenTries !== 0) return state;
     const wanted = await restorable(judging, state);
-    if (wanted.length === 0) return;
+    if (wanted.length === 0) return state;
     await this.#fulfil(wishOf(asIfBoth(known, wanted), name));
     await carriages.asWanted(wanted);
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
+    return undefined;
   }
 
-  /** `inner`: the part of the cloud that is inside, as it was read a moment ago; then only that part is looked at. */
-  async #fulfil(wish: Wish, inner?: CloudState): Promise<CloudPlan> {
+  /** `known`: the cloud as it was read a moment ago. `isInnerOnly`: only the part of it that is inside is looked at. */
+  async #fulfil(
+    wish: Wish,
+    { known: before, isInnerOnly = false }: { readonly known?: CloudState | undefined; readonly isInnerOnly?: boolean } = {},
+  ): Promise<CloudPlan> {
     const { neutron, scope, place, log } = this.#options;
-    const isInnerOnly = inner !== undefined;
-    let known = inner;
+    let known = before;
     const read = async (hosts: Wish['ports']): Promise<CloudState> => {
       const state = known ?? (await readState(neutron, { ...scope, isInnerOnly }, hosts));
       known = undefined;

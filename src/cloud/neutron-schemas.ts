@@ -134,16 +134,17 @@ const absentNumber = v.pipe(
 const tags = v.optional(v.array(v.string()), []);
 const revision = v.optional(v.number(), 0);
 
+const networkAnswer = v.object({
+  id: v.string(),
+  name: text,
+  project_id: text,
+  mtu: v.number(),
+  'provider:network_type': absent,
+  'router:external': v.optional(v.boolean(), false),
+  subnets: v.array(v.string()),
+});
 const network: Schema<NeutronNetwork> = v.pipe(
-  v.object({
-    id: v.string(),
-    name: text,
-    project_id: text,
-    mtu: v.number(),
-    'provider:network_type': absent,
-    'router:external': v.optional(v.boolean(), false),
-    subnets: v.array(v.string()),
-  }),
+  networkAnswer,
   v.transform(({ project_id: projectId, 'provider:network_type': type, 'router:external': isExternal, ...rest }) => ({
     ...rest,
     projectId,
@@ -152,8 +153,9 @@ const network: Schema<NeutronNetwork> = v.pipe(
   })),
 );
 
+const subnetAnswer = v.object({ id: v.string(), name: text, network_id: v.string(), cidr: v.string(), gateway_ip: absent });
 const subnet: Schema<NeutronSubnet> = v.pipe(
-  v.object({ id: v.string(), name: text, network_id: v.string(), cidr: v.string(), gateway_ip: absent }),
+  subnetAnswer,
   v.transform(({ network_id: networkId, gateway_ip: gateway, ...rest }) => ({ ...rest, networkId, gateway })),
 );
 
@@ -163,25 +165,26 @@ const trunkOf = (found: { readonly trunk_id: string; readonly sub_ports: readonl
     ? {}
     : { trunk: { id: found.trunk_id, subPorts: found.sub_ports.map(({ port_id: id, segmentation_id: vlan }) => ({ id, vlan })) } };
 
+const portAnswer = v.object({
+  id: v.string(),
+  name: text,
+  network_id: v.string(),
+  project_id: text,
+  mac_address: v.string(),
+  device_owner: text,
+  device_id: text,
+  status: text,
+  fixed_ips: v.array(v.object({ ip_address: v.string(), subnet_id: v.string() })),
+  security_groups: v.optional(v.array(v.string()), []),
+  allowed_address_pairs: v.optional(v.array(v.object({ ip_address: v.string(), mac_address: v.optional(v.string()) })), []),
+  port_security_enabled: v.optional(v.boolean(), true),
+  description: text,
+  trunk_details: v.nullish(v.object({ trunk_id: v.string(), sub_ports: v.array(subPort) })),
+  tags,
+  revision_number: revision,
+});
 const port: Schema<NeutronPort> = v.pipe(
-  v.object({
-    id: v.string(),
-    name: text,
-    network_id: v.string(),
-    project_id: text,
-    mac_address: v.string(),
-    device_owner: text,
-    device_id: text,
-    status: text,
-    fixed_ips: v.array(v.object({ ip_address: v.string(), subnet_id: v.string() })),
-    security_groups: v.optional(v.array(v.string()), []),
-    allowed_address_pairs: v.optional(v.array(v.object({ ip_address: v.string(), mac_address: v.optional(v.string()) })), []),
-    port_security_enabled: v.optional(v.boolean(), true),
-    description: text,
-    trunk_details: v.nullish(v.object({ trunk_id: v.string(), sub_ports: v.array(subPort) })),
-    tags,
-    revision_number: revision,
-  }),
+  portAnswer,
   v.transform((found) => ({
     id: found.id,
     name: found.name,
@@ -202,20 +205,21 @@ const port: Schema<NeutronPort> = v.pipe(
   })),
 );
 
+const ruleAnswer = v.object({
+  id: v.string(),
+  security_group_id: v.string(),
+  direction: v.picklist(['ingress', 'egress']),
+  ethertype: v.picklist(['IPv4', 'IPv6']),
+  protocol: absent,
+  port_range_min: absentNumber,
+  port_range_max: absentNumber,
+  remote_group_id: absent,
+  remote_ip_prefix: absent,
+  remote_address_group_id: absent,
+  description: text,
+});
 const rule: Schema<SecurityGroupRule> = v.pipe(
-  v.object({
-    id: v.string(),
-    security_group_id: v.string(),
-    direction: v.picklist(['ingress', 'egress']),
-    ethertype: v.picklist(['IPv4', 'IPv6']),
-    protocol: absent,
-    port_range_min: absentNumber,
-    port_range_max: absentNumber,
-    remote_group_id: absent,
-    remote_ip_prefix: absent,
-    remote_address_group_id: absent,
-    description: text,
-  }),
+  ruleAnswer,
   v.transform((found) => ({
     id: found.id,
     groupId: found.security_group_id,
@@ -231,20 +235,29 @@ const rule: Schema<SecurityGroupRule> = v.pipe(
   })),
 );
 
+const groupAnswer = v.object({
+  id: v.string(),
+  name: text,
+  description: text,
+  tags,
+  revision_number: revision,
+  security_group_rules: v.array(rule),
+});
 const group: Schema<SecurityGroup> = v.pipe(
-  v.object({ id: v.string(), name: text, description: text, tags, revision_number: revision, security_group_rules: v.array(rule) }),
+  groupAnswer,
   v.transform(({ revision_number, security_group_rules: rules, ...rest }) => ({ ...rest, revision: revision_number, rules })),
 );
 
+const routerAnswer = v.object({
+  id: v.string(),
+  name: text,
+  routes: v.optional(v.array(v.object({ destination: v.string(), nexthop: v.string() })), []),
+  external_gateway_info: v.nullish(v.object({ network_id: v.string() })),
+  tags,
+  revision_number: revision,
+});
 const router: Schema<NeutronRouter> = v.pipe(
-  v.object({
-    id: v.string(),
-    name: text,
-    routes: v.optional(v.array(v.object({ destination: v.string(), nexthop: v.string() })), []),
-    external_gateway_info: v.nullish(v.object({ network_id: v.string() })),
-    tags,
-    revision_number: revision,
-  }),
+  routerAnswer,
   v.transform(({ external_gateway_info: gateway, revision_number, ...rest }) => ({
     ...rest,
     externalNetwork: gateway?.network_id,
@@ -274,19 +287,20 @@ const forward: Schema<PortForward | undefined> = v.pipe(
   ),
 );
 
+const floatingIpAnswer = v.object({
+  id: v.string(),
+  floating_network_id: v.string(),
+  floating_ip_address: v.string(),
+  fixed_ip_address: absent,
+  port_id: absent,
+  status: text,
+  description: text,
+  tags,
+  revision_number: revision,
+  port_forwardings: v.nullish(v.array(forward), []),
+});
 const floatingIp: Schema<FloatingIp> = v.pipe(
-  v.object({
-    id: v.string(),
-    floating_network_id: v.string(),
-    floating_ip_address: v.string(),
-    fixed_ip_address: absent,
-    port_id: absent,
-    status: text,
-    description: text,
-    tags,
-    revision_number: revision,
-    port_forwardings: v.nullish(v.array(forward), []),
-  }),
+  floatingIpAnswer,
   v.transform((found) => ({
     id: found.id,
     forwards: found.port_forwardings.filter((one) => one !== undefined),
@@ -301,15 +315,16 @@ const floatingIp: Schema<FloatingIp> = v.pipe(
   })),
 );
 
+const trunkAnswer = v.object({
+  id: v.string(),
+  name: text,
+  port_id: v.string(),
+  status: text,
+  sub_ports: v.array(subPort),
+  revision_number: revision,
+});
 const trunk: Schema<Trunk> = v.pipe(
-  v.object({
-    id: v.string(),
-    name: text,
-    port_id: v.string(),
-    status: text,
-    sub_ports: v.array(subPort),
-    revision_number: revision,
-  }),
+  trunkAnswer,
   v.transform(({ port_id: portId, sub_ports: subPorts, revision_number, ...rest }) => ({
     ...rest,
     portId,
@@ -335,15 +350,24 @@ export interface Collections {
 }
 export type CollectionName = keyof Collections;
 
-/** How bodies name one of a collection, and what it looks like. Many are named as in the path, with `_` for `-`. */
-export const collections: { readonly [K in CollectionName]: { readonly one: string; readonly schema: Schema<Collections[K]> } } = {
-  networks: { one: 'network', schema: network },
-  subnets: { one: 'subnet', schema: subnet },
-  ports: { one: 'port', schema: port },
-  'security-groups': { one: 'security_group', schema: group },
-  'security-group-rules': { one: 'security_group_rule', schema: rule },
-  routers: { one: 'router', schema: router },
-  floatingips: { one: 'floatingip', schema: floatingIp },
-  trunks: { one: 'trunk', schema: trunk },
-  extensions: { one: 'extension', schema: extension },
+interface CollectionOf<T> {
+  /** How bodies name one of it; many are named as in the path, with `_` for `-`. */
+  readonly one: string;
+  readonly schema: Schema<T>;
+  /** What is asked for: for each further field of each member Neutron would look up whether this login may see it. */
+  readonly fields: readonly string[];
+}
+const fieldsOf = ({ entries }: { readonly entries: object }): string[] => Object.keys(entries);
+
+export const collections: { readonly [K in CollectionName]: CollectionOf<Collections[K]> } = {
+  networks: { one: 'network', schema: network, fields: fieldsOf(networkAnswer) },
+  subnets: { one: 'subnet', schema: subnet, fields: fieldsOf(subnetAnswer) },
+  ports: { one: 'port', schema: port, fields: fieldsOf(portAnswer) },
+  'security-groups': { one: 'security_group', schema: group, fields: fieldsOf(groupAnswer) },
+  'security-group-rules': { one: 'security_group_rule', schema: rule, fields: fieldsOf(ruleAnswer) },
+  routers: { one: 'router', schema: router, fields: fieldsOf(routerAnswer) },
+  floatingips: { one: 'floatingip', schema: floatingIp, fields: fieldsOf(floatingIpAnswer) },
+  trunks: { one: 'trunk', schema: trunk, fields: fieldsOf(trunkAnswer) },
+  // They know of no fields.
+  extensions: { one: 'extension', schema: extension, fields: [] },
 };

@@ -63,7 +63,8 @@ export class Neutron {
     const items = only<Collections[K][]>(member(name), v.array<Schema<Collections[K]>>(collections[name].schema));
     for (let marker: string | undefined; ;) {
       // Extensions come all at once and know of no pages.
-      const query = queryOf(name === 'extensions' ? filter : { ...filter, limit: String(pageSize), marker });
+      const { fields } = collections[name];
+      const query = queryOf(name === 'extensions' ? filter : { ...filter, fields, limit: String(pageSize), marker });
       const body = await this.#ask({ method: 'GET', path: `/v2.0/${name}${query}` });
       const page = readAnswer(items, body, neutron.name);
       found.push(...page);
@@ -75,7 +76,8 @@ export class Neutron {
 
   /** Faults: `not-found`, and as CloudSession.ask. */
   async get<K extends CollectionName>(name: K, id: string): Promise<Collections[K]> {
-    return this.#one(name, { method: 'GET', path: `/v2.0/${name}/${encodeURIComponent(id)}` });
+    const query = queryOf({ fields: collections[name].fields });
+    return this.#one(name, { method: 'GET', path: `/v2.0/${name}/${encodeURIComponent(id)}${query}` });
   }
 
   /** Faults: `exhausted` (quota), `invalid`, `forbidden`, `exists`, `conflict`. */
