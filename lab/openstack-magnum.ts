@@ -29,6 +29,7 @@ export const magnum: FurtherService = {
     await Promise.all([seedTrustDomain(operator), makeTables(host, { name: 'magnum' }, migrate), startBroker(host)]);
     const module = [
       `import sys; sys.argv = ['magnum-api', '--config-file', '${config}']`,
+      ...oneDomain,
       'from magnum.api import app',
       'application = app.build_wsgi_app()',
     ].join('\n');
@@ -36,6 +37,14 @@ export const magnum: FurtherService = {
     await startConductor(host, operator, config);
   },
 };
+
+/** Whether somebody is of the domain of clusters' users is asked several times a request, each with a login for the domain's id. */
+const oneDomain: readonly string[] = [
+  'from magnum.common.keystone import KeystoneClientV3',
+  'ask = KeystoneClientV3.trustee_domain_id.fget',
+  'known = []',
+  'KeystoneClientV3.trustee_domain_id = property(lambda client: known[0] if known else known.append(ask(client)) or known[0])',
+];
 
 const domain = 'magnum';
 const domainAdmin = 'magnum_domain_admin';
