@@ -9,7 +9,7 @@ import { inLanes } from './lanes.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, NeutronRouter, SecurityGroup } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
-import type { Listener } from './octavia-schemas.ts';
+import type { Listener, LoadBalancer } from './octavia-schemas.ts';
 import {
   changeOfPort,
   type CloudPlan,
@@ -105,22 +105,36 @@ function targetOf(routers: readonly NeutronRouter[], { router, mayLackRouter = f
 async function readBalancers(session: CloudSession): Promise<Pick<CloudState, 'balancers' | 'providers'>> {
   const octavia = await Octavia.of(session);
   if (octavia === undefined) return { balancers: [] };
-  const { project } = await session.token();
-  const [providers, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', { project_id: project.id })]);
+  const own = { project_id: (await session.token()).project.id };
+  const [providers, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', own)]);
   const ours = found.filter(isOfCauseway);
-  const balancers = await Promise.all(
-    ours.map(async (balancer): Promise<FoundBalancer> => {
-      const listeners = await octavia.list('listeners', { load_balancer_id: balancer.id });
-      return { balancer, listeners: await Promise.all(listeners.map((listener) => readListener(octavia, listener))) };
-    }),
-  );
+  const balancers = ours.length === 0 ? [] : await withParts(octavia, ours, own);
   return { balancers, providers: providers.map(({ name }) => name) };
 }
 
-async function readListener(octavia: Octavia, listener: Listener): Promise<FoundListener> {
-  if (listener.pool === undefined) return { listener, members: [] };
-  const [members, { monitor }] = await Promise.all([octavia.members(listener.pool), octavia.get('pools', listener.pool)]);
-  return { listener, members, ...(monitor === undefined ? {} : { monitor: await octavia.get('healthmonitors', monitor) }) };
+/** All parts of a kind at once; only members are told a pool at a time. */
+async function withParts(
+  octavia: Octavia,
+  balancers: readonly LoadBalancer[],
+  own: { readonly project_id: string },
+): Promise<FoundBalancer[]> {
+  const [listeners, pools, monitors] = await Promise.all([
+    octavia.list('listeners', own),
+    octavia.list('pools', own),
+    octavia.list('healthmonitors', own),
+  ]);
+  const read = async (listener: Listener): Promise<FoundListener> => {
+    if (listener.pool === undefined) return { listener, members: [] };
+    const pool = pools.find(({ id }) => id === listener.pool);
+    const monitor = monitors.find(({ id }) => id === pool?.monitor);
+    return { listener, members: await octavia.members(listener.pool), ...(monitor === undefined ? {} : { monitor }) };
+  };
+  return Promise.all(
+    balancers.map(async (balancer) => {
+      const its = listeners.filter(({ loadBalancers }) => loadBalancers.includes(balancer.id));
+      return { balancer, listeners: await Promise.all(its.map((listener) => read(listener))) };
+    }),
+  );
 }
 
 async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {
