@@ -81,6 +81,9 @@ export async function startDatabase(host: Host, names: readonly ServiceName[]): 
     '--performance-schema=OFF',
     // Questions about a port join a dozen tables, all small: to try out the best order takes longer than any order.
     '--optimizer-search-depth=1',
+    // Most of them are asked again before anything of theirs has changed.
+    '--query-cache-type=1',
+    '--query-cache-size=32M',
   ];
   await host.startService({ name: 'mariadb', argv: ['mariadbd', ...options], env: {}, ready: { socket: databaseSocket } }, patienceMs);
   await sql(host, names.map((name) => databaseStatement(name)).join('\n'));
