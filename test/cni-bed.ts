@@ -130,6 +130,11 @@ export class CniBed implements AsyncDisposable {
     return v.parse(v.object({ desired: v.number(), kernelWrites: v.number(), addresses: v.number() }), JSON.parse(String(stdout)));
   }
 
+  /** `SIGSTOP`: it answers nobody until `SIGCONT`. */
+  signalAgent(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#agent?.kill(signal);
+  }
+
   async stopAgent(signal: NodeJS.Signals): Promise<void> {
     if (this.#agent === undefined) return;
     const gone = once(this.#agent, 'close');

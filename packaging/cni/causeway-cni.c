@@ -25,6 +25,8 @@ enum {
   MOST_BYTES = 4 << 20,
   /* Runtimes give up after two minutes or more; they shall hear from us first. */
   LIMIT_SECONDS = 100,
+  /* The kubelet takes a runtime for dead that is held up by STATUS for half a minute. */
+  STATUS_LIMIT_SECONDS = 3,
   /* How long an agent that restarts is waited for. */
   PATIENCE_SECONDS = 10,
   RETRY_MS = 20,
@@ -59,8 +61,27 @@ static void fail(const char *message, const char *details) {
   _exit(1);
 }
 
+/*
+ * Runtimes of Kubernetes (containerd since 2.0, CRI-O) ask for STATUS every few seconds, and while it fails the node is not ready:
+ * all of its pods count as not ready, too, and services lose them. An agent that is replaced cuts nobody off, so it is no reason.
+ */
+static void note_ready(void) {
+  int fd = open(READY_PATH, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return;
+  futimens(fd, NULL);
+  close(fd);
+}
+
+static int was_ready(void) {
+  struct stat found;
+  if (stat(READY_PATH, &found) != 0) return 0;
+  time_t age = time(NULL) - found.st_mtime;
+  return age >= 0 && age < GRACE_SECONDS;
+}
+
 static void out_of_time(int signal) {
   (void)signal;
+  if (is_status && was_ready()) _exit(0);
   fail("The Causeway agent has not answered in time", "See the log of causeway agent");
 }
 
@@ -136,30 +157,12 @@ static double now(void) {
   return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/*
- * Runtimes of Kubernetes (containerd since 2.0, CRI-O) ask for STATUS every few seconds, and while it fails the node is not ready:
- * all of its pods count as not ready, too, and services lose them. An agent that is replaced cuts nobody off, so it is no reason.
- */
-static void note_ready(void) {
-  int fd = open(READY_PATH, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return;
-  futimens(fd, NULL);
-  close(fd);
-}
-
-static int was_ready(void) {
-  struct stat found;
-  if (stat(READY_PATH, &found) != 0) return 0;
-  time_t age = time(NULL) - found.st_mtime;
-  return age >= 0 && age < GRACE_SECONDS;
-}
-
 int main(void) {
   const char *command = getenv("CNI_COMMAND");
   is_status = command != NULL && strcmp(command, "STATUS") == 0;
   signal(SIGPIPE, SIG_IGN);
   signal(SIGALRM, out_of_time);
-  alarm(LIMIT_SECONDS);
+  alarm(is_status ? STATUS_LIMIT_SECONDS : LIMIT_SECONDS);
   write_request();
   for (double end = now() + (is_status ? 0 : PATIENCE_SECONDS); !ask();) {
     if (is_status && was_ready()) return 0;

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '#agent/namespaces.fixture.ts';
+import { until } from '#lab/until.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { CniBed, ip, ownLinks, pings } from '#test/cni-bed.ts';
 
@@ -217,14 +218,33 @@ test('an isolated network: its containers reach each other, the host does not re
   for (const name of ['one', 'two']) await bed.execute({ command: 'DEL', container: name, conf });
 });
 
+/** As if no STATUS had gone well for longer than that counts. */
+function forgetReadiness(): void {
+  const longAgo = Date.now() / 1000 - 121;
+  utimesSync('/run/causeway/cni.ready', longAgo, longAgo);
+}
+
+test('an agent that does not answer holds no runtime up that asks for STATUS', async (t) => {
+  const status = () => bed.execute({ command: 'STATUS', container: '' });
+  await until('the agent to be ready', async () => (await status()).status === 0, { timeoutMs: 60_000 });
+  bed.signalAgent('SIGSTOP');
+  t.after(() => bed.signalAgent('SIGCONT'));
+  assert.equal((await status()).status, 0);
+  forgetReadiness();
+  const { code, msg } = await status();
+  assert.deepEqual([code, msg], [50, 'The Causeway agent has not answered in time']);
+  bed.signalAgent('SIGCONT');
+  // What was asked before is answered first, to nobody.
+  await until('the agent to answer', async () => (await status()).status === 0, { timeoutMs: 60_000 });
+});
+
 test('an agent that is away: STATUS says so at once when it has been for long, and ADD waits for it to come back', async (t) => {
   const [one, two] = [bed.box(t, 'one'), bed.box(t, 'two')];
   const { addresses } = await one.add();
   assert.equal((await bed.execute({ command: 'STATUS', container: '' })).status, 0);
   await bed.stopAgent('SIGKILL');
   assert.equal((await bed.execute({ command: 'STATUS', container: '' })).status, 0, 'one that is replaced is no reason');
-  const longAgo = Date.now() / 1000 - 121;
-  utimesSync('/run/causeway/cni.ready', longAgo, longAgo);
+  forgetReadiness();
   assert.equal((await bed.execute({ command: 'STATUS', container: '' })).code, 50);
   const waiting = two.add();
   await bed.startAgent();
