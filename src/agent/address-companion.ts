@@ -1,9 +1,11 @@
 // Addresses for endpoints for which the cloud gives no port (drivers/companion.ts): where the network has a pool of them, a start waits
 // for the cloud only so long, and not again right after it was refused.
 import { Fault, isFault } from '#model/fault.ts';
-import { contains, type Ip } from '#model/ip.ts';
+import { contains, familyOf, type Ip } from '#model/ip.ts';
 import type { LocalEndpoint, Pool, Snapshot } from '#model/resources.ts';
 import type { Addresses } from './local.ts';
+
+const has = ({ endpoint }: LocalEndpoint, { cidr }: Pool): boolean => endpoint.addresses.some((ip) => contains(cidr, ip));
 
 export interface CompanionOptions {
   readonly addresses: Pick<Addresses, 'room' | 'release' | 'background'>;
@@ -67,14 +69,14 @@ export class Companions {
   problems(): readonly string[] {
     const { snapshot, endpoints } = this.#options;
     const { pools, networks } = snapshot();
-    return [...pools.values()].flatMap(({ fallback, network, cidr }) => {
-      if (fallback !== true) return [];
-      const isThere = ({ endpoint }: LocalEndpoint): boolean =>
-        endpoint.network === network && endpoint.addresses.some((ip) => contains(cidr, ip));
-      const count = endpoints().filter(isThere).length;
-      if (count === 0) return [];
-      const who = `${count} ${count === 1 ? 'container' : 'containers'} of network ${networks.get(network)?.name ?? network}`;
-      return [[`${who} without ports of the cloud, in its overlay ${cidr}`, ...this.#reasons(network)].join(': ')];
+    const overlays = [...pools.values()].filter(({ fallback }) => fallback === true);
+    return [...Map.groupBy(overlays, ({ network }) => network)].flatMap(([network, ranges]) => {
+      const those = endpoints().filter((each) => each.endpoint.network === network && ranges.some((range) => has(each, range)));
+      if (those.length === 0) return [];
+      const who = `${those.length} ${those.length === 1 ? 'container' : 'containers'} of network ${networks.get(network)?.name ?? network}`;
+      const where = ranges.filter((range) => those.some((each) => has(each, range))).map(({ cidr }) => cidr);
+      const reasons = [...new Set(this.#reasons(network))];
+      return [[`${who} without ports of the cloud, in its overlay ${where.join(' and ')}`, ...reasons].join(': ')];
     });
   }
 
@@ -82,7 +84,9 @@ export class Companions {
     const { pools, networks } = this.#options.snapshot();
     const pool = pools.get(id);
     if (pool === undefined || pool.fallback === true || networks.get(pool.network)?.neutron?.fallback !== true) return undefined;
-    return [...pools.values()].find(({ network, fallback }) => network === pool.network && fallback === true);
+    return [...pools.values()].find(
+      ({ network, fallback, cidr }) => network === pool.network && fallback === true && familyOf(cidr) === familyOf(pool.cidr),
+    );
   }
 
   async #askPatiently(pool: string, ask: (pool: string) => Promise<Ip>): Promise<Ip> {

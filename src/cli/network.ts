@@ -103,11 +103,13 @@ async function show(session: Session, [name = '']: readonly string[]): Promise<A
 
 /** Of a network whose containers start without ports of the cloud where it gives none. */
 function overlayText(pools: readonly Pool[], members: readonly Endpoint[]): string | undefined {
-  const pool = pools.find(({ fallback }) => fallback === true);
-  if (pool === undefined) return undefined;
-  const names = members.filter(({ addresses }) => addresses.some((ip) => contains(pool.cidr, ip))).map(({ name, id }) => name || id);
+  const ranges = pools.filter(({ fallback }) => fallback === true).map(({ cidr }) => cidr);
+  if (ranges.length === 0) return undefined;
+  const names = members
+    .filter(({ addresses }) => addresses.some((ip) => ranges.some((cidr) => contains(cidr, ip))))
+    .map(({ name, id }) => name || id);
   const who = names.length === 0 ? 'none now' : `${names.length} now: ${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`;
-  return `${pool.cidr}, for containers without a port of the cloud; ${who}`;
+  return `${ranges.join(' and ')}, for containers without a port of the cloud; ${who}`;
 }
 
 interface EditOptions {

@@ -98,7 +98,7 @@ function planPool(
   const nameOf = (id: string): string | undefined => surroundings.networks.get(id)?.name;
   const all = [...surroundings.fixed, ...poolsAsTaken([...surroundings.pools, ...own], nameOf)];
   const { fallback } = request;
-  const cidr = request.cidr ?? chooseSubnet(family, fallback ? companionLength : chosenLength(network.choices, family), all);
+  const cidr = request.cidr ?? chooseSubnet(family, fallback ? companionLength[family] : chosenLength(network.choices, family), all);
   const pool: Pool = {
     id: request.id ?? control.newId(),
     name: `${network.name.slice(0, 55)}-${own.length + 1}`,

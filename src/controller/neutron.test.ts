@@ -84,6 +84,22 @@ test('addresses without a port come from a range of their own, whose blocks cost
   assert.equal(await put({ ...own, range: parseCidr('10.20.0.64/26') }), '');
 });
 
+test('of each family of the network there is such a range, of which one may be named', async () => {
+  const { bed, admin } = await prepared();
+  await using _ = bed;
+  const ranges = async (name: string, fallback: string, pools: object[]): Promise<string[]> => {
+    await bed.must(admin, 'POST /v1/networks', schemas.networks, { body: bodyOf(name, fallback, pools) });
+    const besides = (await poolsOf(bed, admin, name)).filter((pool) => pool.fallback === true);
+    return besides.map(({ cidr, range }) => `${cidr} ${range}`).toSorted((a, b) => (a < b ? -1 : 1));
+  };
+  const four = { family: 4, range: '10.20.0.128/26' };
+  const both = await ranges('both', 'fd00:70::/64', [four, { family: 6, range: 'fd00:20::/72' }]);
+  assert.equal(both[1], 'fd00:70::/64 fd00:70::/65');
+  assert.match(both[0] ?? '', /^10\.\d+\.0\.0\/16 10\.\d+\.0\.0\/17$/);
+  const alone = await ranges('alone', 'overlay', [{ family: 6, range: 'fd00:20:0:0:100::/72' }]);
+  assert.match(alone.join(), /^fd\S+\/64 fd\S+\/65$/);
+});
+
 test('where only IPv6 is asked for containers have that alone', async () => {
   const { bed, admin } = await prepared();
   await using _ = bed;
@@ -95,14 +111,14 @@ test('where only IPv6 is asked for containers have that alone', async () => {
   assert.deepEqual(await cidrs('both', [{ family: 4 }, { family: 6 }]), [subnet, 'fd00:20::/64']);
 });
 
-test('such a range is large enough, of IPv4, and nobody else has it', async () => {
+test('such a range is large enough, of a family of the network, and nobody else has it', async () => {
   const { bed, admin } = await prepared();
   await using _ = bed;
   const code = async (name: string, fallback: string, pools?: object[]): Promise<string> =>
     (await bed.ask(admin, 'POST /v1/networks', { body: bodyOf(name, fallback, pools) })).code;
   assert.equal(await code('small', '10.70.0.0/25'), 'invalid');
   assert.equal(await code('six', 'fd00:70::/64'), 'invalid');
-  assert.equal(await code('both', 'overlay', [{ family: 4 }, { family: 6 }]), 'unsupported');
+  assert.equal(await code('low', 'fd00:70::/113', [{ family: 6 }]), 'invalid');
   assert.equal(await code('hosts', '10.20.0.0/16'), 'overlap');
   assert.equal(await code('fine', '10.70.0.0/24', [{ family: 4, range: '10.20.0.128/26' }]), '');
   assert.equal(await code('same', '10.70.0.0/16', [{ family: 4, range: '10.20.0.192/26' }]), 'overlap');

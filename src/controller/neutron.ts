@@ -6,6 +6,7 @@ import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrLength, cidrOf, contains, covers, type Family, familyOf, type Ip, subnetAt } from '#model/ip.ts';
 import type { Block, FoundPlace, FoundSubnet, Network, NeutronPlace, Pool } from '#model/resources.ts';
+import { companionHint, companionRanges } from '#drivers/companion.ts';
 import type { Control, Decision } from './control.ts';
 
 /** Faults of all: as Neutron's. */
@@ -60,7 +61,7 @@ export async function placeInCloud(
   const pools = subnets.map((subnet) => poolIn(subnet, asked));
   const { fallback } = request.neutron;
   if (fallback === undefined) return { place, pools };
-  return { place: { ...place, fallback: true }, pools: [...pools, besides(fallback, families.includes(6))] };
+  return { place: { ...place, fallback: true }, pools: [...pools, ...besides(fallback, families)] };
 }
 
 /** IPv6 alone where nothing but that is asked for. */
@@ -70,19 +71,15 @@ function familiesIn({ subnet, subnet6 }: NeutronRequest, asked: readonly PoolReq
   return subnet6 !== undefined || has(6) ? [4, 6] : [4];
 }
 
-/** Longer than this one half of it would not do as addresses of hosts. */
-const longest = 24;
-
-/** The pool of containers without a port. Its upper half is for hosts' own addresses in it (drivers/companion.ts). */
-function besides(range: 'overlay' | Cidr, hasIpv6: boolean): PlacedPool {
-  if (hasIpv6)
-    throw new Fault('unsupported', 'Containers without a port of the cloud have IPv4 only, and this network has IPv6, too', {
+/** The pools of containers without a port. Their upper halves are for hosts' own addresses in them (drivers/companion.ts). */
+function besides(asked: 'overlay' | Cidr, families: readonly Family[]): PlacedPool[] {
+  const ranges = companionRanges(asked, families);
+  if (ranges === undefined)
+    throw new Fault('invalid', `${asked} cannot be what containers without a port of the cloud get`, {
       field: 'neutron.fallback',
-      hint: 'Leave the fallback out, or the subnet of IPv6',
+      hint: `Use ${companionHint(families)}`,
     });
-  if (range === 'overlay') return { family: 4, fallback: true };
-  if (familyOf(range) === 4 && cidrLength(range) <= longest) return { family: 4, cidr: range, fallback: true };
-  throw new Fault('invalid', `${range} is no range of IPv4 of at least /${longest}`, { field: 'neutron.fallback' });
+  return [...ranges].map(([family, cidr]) => ({ family, fallback: true, ...(cidr === undefined ? {} : { cidr }) }));
 }
 
 /** Fault `invalid` for what is asked of addresses that the subnet does not have. */

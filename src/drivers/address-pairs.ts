@@ -23,9 +23,9 @@ export const addressPairs: Driver = {
 /** Whether the network's addresses are those of the hosts' own subnet. */
 export const isInUnderlay = ({ choices }: Network): boolean => choices.carry === 'address-pairs';
 
-/** Of networks that all hosts are in, whose containers those of a cluster's network of the cloud reach, with a port and without. */
+/** Of networks that all nodes of a cluster are in, whose pods those of its networks of the cloud reach, with a port and without. */
 export function rangesBeside({ network, snapshot }: Pick<Carriage, 'network' | 'snapshot'>): Cidr[] {
-  if (network.present !== 'always' || !isInUnderlay(network)) return [];
+  if (network.names !== 'elsewhere' || !isInUnderlay(network)) return [];
   const near = [...snapshot.networks.values()].filter(
     (one) => one.present === 'always' && one.choices.domain === 'host' && !isInUnderlay(one),
   );

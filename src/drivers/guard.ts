@@ -109,6 +109,16 @@ interface Special {
   readonly hasShort?: boolean;
 }
 
+/** Of containers without a port of the cloud. */
+const besideCloud = {
+  sets: `
+  set companions4 { type ipv4_addr; flags interval; }
+  set companions6 { type ipv6_addr; flags interval; }`,
+  departures: `
+    oifname "cwx*" ip daddr @companions4 ip saddr != @companions4 masquerade comment "to containers without a port of the cloud, which answer the host"
+    oifname "cwx*" ip6 daddr @companions6 ip6 saddr != @companions6 masquerade comment "to containers without a port of the cloud, which answer the host"`,
+};
+
 /** A mark comes after addresses are translated and before it is asked for the way. */
 const declareOutside = `
   set outside4 { type ipv4_addr; flags interval; }
@@ -148,10 +158,7 @@ const untrackedIf = (hasShort: boolean | undefined): typeof untracked =>
  */
 export function hostTable(services?: ServiceRules, { hasCompanions = false, hasOutside = false, hasShort }: Special = {}): NftTable {
   const translate = services === undefined ? '' : translateServices;
-  const declareCompanions = hasCompanions ? '\n  set companions4 { type ipv4_addr; flags interval; }' : '';
-  const leaveAsHost = hasCompanions
-    ? '\n    oifname "cwx*" ip daddr @companions4 ip saddr != @companions4 masquerade comment "to containers without a port of the cloud, which answer the host"'
-    : '';
+  const companions = hasCompanions ? besideCloud : { sets: '', departures: '' };
   const short = untrackedIf(hasShort);
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
@@ -170,7 +177,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
   map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
-  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${declareCompanions}${services === undefined ? '' : declareServices(services)}
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
@@ -237,7 +244,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
     iifname "cwe*" oifname "br-*" counter drop comment "Docker's bridges are entered by published ports only"
   }
   chain outbound {
-    type nat hook postrouting priority srcnat; policy accept;${leaveAsHost}${services === undefined ? '' : leaveServices}
+    type nat hook postrouting priority srcnat; policy accept;${companions.departures}${services === undefined ? '' : leaveServices}
     oifname "cwu*" ip saddr 127.0.0.0/8 masquerade
     oifname "cwu*" accept
     ip saddr ${transitBase[4]} masquerade fully-random

@@ -308,7 +308,7 @@ function planHostDomain(present: Present): Part {
           value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
         })),
       ...[...pairs, ...beside].flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
-      ...(hasCompanion(network) ? companionsOf(pools) : []).flatMap(({ cidr }) => elements(netns, 'companions4', [cidr])),
+      ...(hasCompanion(network) ? companionsOf(pools) : []).flatMap(({ cidr }) => elements(netns, `companions${familyOf(cidr)}`, [cidr])),
     ],
   };
 }

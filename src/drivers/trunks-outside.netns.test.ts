@@ -37,6 +37,7 @@ const near6 = makePool('near', parseCidr('fd00:213::/64'), 125);
 const other: Pool = { ...makePool('other', parseCidr('10.30.0.0/24'), 29), gateway: parseIp('10.30.0.1') };
 const other6: Pool = { ...makePool('other', parseCidr('fd00:30::/64'), 125), gateway: parseIp('fd00:30::1') };
 const portless: Pool = { ...makePool('other', parseCidr('10.64.0.0/16'), 29), id: 'portless', fallback: true };
+const portless6: Pool = { ...makePool('other', parseCidr('fd00:64::/64'), 125), id: 'portless6', fallback: true };
 const [firstVlan, beyond6] = [200, 100];
 const blocks = [
   { ...makeBlock(near, 4096, 'host-1'), vlan: 100 },
@@ -44,6 +45,7 @@ const blocks = [
   { ...makeBlock(other, 16, 'host-1'), vlan: firstVlan },
   { ...makeBlock(other6, 16, 'host-1'), vlan: firstVlan + beyond6 },
   makeBlock(portless, 0, 'host-1'),
+  makeBlock(portless6, 0, 'host-1'),
   // An address pair of the host's port.
   makeBlock(near, 4097, 'host-1'),
 ];
@@ -67,14 +69,14 @@ const local = [
   container('near', 1, '10.213.128.1', 'fd00:213::8001'),
   container('other', 2, '10.30.0.130', 'fd00:30::82'),
   container('other', 3, '10.30.0.131', 'fd00:30::83'),
-  container('other', 4, '10.64.0.1'),
+  container('other', 4, '10.64.0.1', 'fd00:64::1'),
   container('near', 5, '10.213.128.9'),
 ];
 const snapshotWith = (...pools: readonly Pool[]) =>
   snapshotOf({
     hosts: [self],
     networks,
-    pools: [near, near6, ...pools, portless],
+    pools: [near, near6, ...pools, portless, portless6],
     blocks,
     endpoints: local.map(({ endpoint }) => endpoint),
   });
@@ -242,6 +244,11 @@ for (const family of families) {
     assert.equal(neighbour.ping(addressOf(1, family)), false);
   });
 
+  test(`IPv${family}: containers without a port of the cloud are beside it`, () => {
+    assert.ok(box?.().ping(addressOf(3, family)));
+    assert.ok(portlessBox?.().ping(addressOf(1, family)));
+  });
+
   test(`IPv${family}: the host and its own containers reach each other`, () => {
     assert.ok(host.ping(addressOf(1, family)));
     assert.ok(box?.().ping(own));
@@ -253,11 +260,6 @@ for (const family of families) {
 test('a container with an address pair does not come in past the cloud', () => {
   assert.equal(pairBox?.().ping(addressOf(1)), false);
   assert.ok(host.count('forward') > 0);
-});
-
-test('containers without a port of the cloud are beside it', () => {
-  assert.ok(box?.().ping(addressOf(3)));
-  assert.ok(portlessBox?.().ping(addressOf(1)));
 });
 
 test('without gateways there is the network only, and published ports', async () => {

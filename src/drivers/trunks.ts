@@ -10,7 +10,7 @@ import { type Cidr, covers, type Family, familyOf, formatIp, hostPrefix, type Ip
 import { askingName } from '#model/numbers.ts';
 import type { Block, Host, Pool } from '#model/resources.ts';
 import { isInUnderlay, rangesBeside } from './address-pairs.ts';
-import { companionPool } from './companion.ts';
+import { companionPools } from './companion.ts';
 import type { Carriage } from './driver.ts';
 import { elements } from './guard.ts';
 import { ownBlocks } from './inside.ts';
@@ -36,8 +36,7 @@ function placedIn(carriage: Carriage): Placed[] {
 
 /** To which the host knows the way itself, for addresses of the network and of that family, and from there. */
 function knownTo(carriage: Carriage, family: Family): Cidr[] {
-  const companion = companionPool(carriage);
-  const ranges = [...(companion === undefined ? [] : [companion.cidr]), ...rangesBeside(carriage)];
+  const ranges = [...companionPools(carriage).map(({ cidr }) => cidr), ...rangesBeside(carriage)];
   return ranges.filter((range) => familyOf(range) === family);
 }
 

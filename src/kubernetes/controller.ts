@@ -239,10 +239,12 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
   };
 }
 
+const isBeside = ({ network: id, pool }: { readonly network: string; readonly pool: string }): boolean =>
+  ([4, 6] as const).some((family) => pool === fallbackPoolId({ id }, family));
+
 /** Of networks of the cloud there are more blocks to have, and to give back. */
 const addressesOf = (given: ClusterAddresses, ports: OwnPorts): ClusterAddresses => ({
   ...given,
-  claimBlock: (asked) =>
-    ports.has(asked.network) && asked.pool !== fallbackPoolId({ id: asked.network }) ? ports.claim(asked) : given.claimBlock(asked),
+  claimBlock: (asked) => (ports.has(asked.network) && !isBeside(asked) ? ports.claim(asked) : given.claimBlock(asked)),
   releaseBlock: (block) => ports.release(block.id) ?? given.releaseBlock(block),
 });

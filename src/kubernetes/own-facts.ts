@@ -51,7 +51,7 @@ export class OwnFacts {
         return place === undefined ? [] : parts(name, place);
       });
     if (network.neutron !== undefined) {
-      const found = network.fallback === undefined ? undefined : ports.placeOf(network);
+      const found = ports.placeOf(network);
       const besides = found === undefined ? [] : everywhere((name, place) => fallbackBlocksOf(network, name, place));
       return linesOf(cloudFactsOf(network, found), [...ports.blocksOf(network), ...besides]);
     }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isFault } from '#model/fault.ts';
-import { cidrLast, cidrBase, overlaps, parseCidr } from '#model/ip.ts';
+import { cidrLast, cidrBase, familyOf, overlaps, parseCidr } from '#model/ip.ts';
 import type { NodeFacts } from './nodes.ts';
 import { blocksOf, conflictOf, factsOf, fallbackBlocksOf, type OwnNetwork, nodePlace, readOwnNetwork } from './own-network.ts';
 
@@ -62,14 +62,14 @@ for (const [what, config, pattern] of [
     /ranges: expected a part of each subnet/,
   ],
   [
-    'a fallback beside IPv6',
-    { type: 'causeway', subnets: ['10.20.0.0/24', 'fd20::/64'], neutron: { network: 'hosts', fallback: 'overlay' } },
-    /neutron\.fallback: .* IPv4 only/,
+    'a fallback of a family that it does not have',
+    { type: 'causeway', subnets: ['fd20::/64'], neutron: { network: 'hosts', fallback: '10.70.0.0/16' } },
+    /neutron\.fallback: expected "overlay", .* of a family of the subnets/,
   ],
   [
     'a fallback that is too small',
     { type: 'causeway', subnets: ['10.20.0.0/24'], neutron: { network: 'hosts', fallback: '10.70.0.0/25' } },
-    /neutron\.fallback: expected "overlay", or a range/,
+    /neutron\.fallback: expected "overlay", or a range of IPv4 of at least \/24 or of IPv6 of at least \/112/,
   ],
   ['a fallback of no cloud', { type: 'causeway', subnets: ['10.20.0.0/24'], fallback: 'overlay', ports: 8 }, /name it by neutron/],
   ['two of ours', { plugins: [{ type: 'causeway' }, { type: 'causeway' }] }, /plugins\[1\]: there is a plugin causeway before/],
@@ -131,6 +131,19 @@ test('pods without ports have a range of their own, of which each node has a par
   const chosen = read({ ...hosts, neutron: overlay });
   assert.match(chosen.fallback ?? '', /^10\.(19[2-9]|2[01]\d|22[0-3])\.0\.0\/16$/);
   assert.equal(read({ ...hosts, neutron: overlay }).fallback, chosen.fallback);
+  const six = read({ subnets: ['10.20.0.0/24', 'fd00:20::/64'], neutron: { network: 'hosts', fallback: 'fd00:70::/64' } });
+  assert.match(`${six.fallback} ${six.fallback6}`, /^10\..*\/16 fd00:70::\/64$/);
+  const [place = assert.fail()] = places;
+  assert.deepEqual(
+    fallbackBlocksOf(six, 'a', place).map(({ cidr, pool }) => [familyOf(cidr), pool]),
+    [
+      [4, `${six.id}o4`],
+      [6, `${six.id}o6`],
+    ],
+  );
+  const alone = read({ subnets: ['fd00:20::/64'], neutron: overlay });
+  assert.equal(alone.fallback, undefined);
+  assert.match(alone.fallback6 ?? '', /^fd63:7704:.*::\/64$/);
   const surroundings = { podCidrs: pods, hosts: [parseCidr('10.20.0.0/24')] };
   const conflict = (config: object, beside = one): string | undefined => conflictOf(read(config, 'shop/red'), [beside], surroundings);
   const beside = { ...hosts, ranges: ['10.20.0.192/26'] };
@@ -139,6 +152,8 @@ test('pods without ports have a range of their own, of which each node has a par
   assert.match(conflict(within('10.70.4.0/22')) ?? '', /its fallback 10\.70\.4\.0\/22 overlaps 10\.70\.0\.0\/16/);
   assert.match(conflict(within('10.244.0.0/20')) ?? '', /its fallback 10\.244\.0\.0\/20 overlaps 10\.244\.0\.0\/16/);
   assert.match(conflict(within('10.20.0.0/16')) ?? '', /its fallback/);
+  const sixth = { ...beside, subnets: ['10.20.0.0/24', 'fd00:20::/64'], neutron: { network: 'hosts', fallback: 'fd00:70::/48' } };
+  assert.match(conflict(sixth, { ...six, ranges: [] }) ?? '', /its fallback fd00:70::\/48 overlaps fd00:70::\/64/);
   assert.match(conflict({ subnets: ['10.70.8.0/24'] }) ?? '', /its range overlaps the fallback of shop\/blue/);
 });
 

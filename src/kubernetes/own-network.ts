@@ -8,10 +8,22 @@ import * as field from '#api/fields.ts';
 import type { NeutronRequest } from '#api/local.ts';
 import { parse } from '#api/parse.ts';
 import { neutronRequest } from '#api/requests.ts';
-import { companionRange } from '#drivers/companion.ts';
+import { companionHint, companionRange, companionRanges } from '#drivers/companion.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
-import { bitsOf, type Cidr, cidrBase, cidrLength, covers, familyOf, ipToBigint, overlaps, parseCidr, subnetAt } from '#model/ip.ts';
+import {
+  bitsOf,
+  type Cidr,
+  cidrBase,
+  cidrLength,
+  covers,
+  type Family,
+  familyOf,
+  ipToBigint,
+  overlaps,
+  parseCidr,
+  subnetAt,
+} from '#model/ip.ts';
 import { portRange } from '#model/numbers.ts';
 import type { Block, CarryName, Meta, Network, Pool } from '#model/resources.ts';
 import { type NodeFacts, podNetwork } from './nodes.ts';
@@ -31,8 +43,9 @@ export interface OwnNetwork {
   readonly ranges?: readonly Cidr[];
   /** With it: how many ports a node has made at a time. */
   readonly ports?: number;
-  /** With it: of pods for which the cloud gives no port; absent: they fail. */
+  /** With it: of pods for which the cloud gives no port, one a family; absent: they fail. */
   readonly fallback?: Cidr;
+  readonly fallback6?: Cidr;
   /** Of the definition, RFC 3339. */
   readonly createdAt: string;
 }
@@ -47,6 +60,7 @@ export const ownNetwork: v.GenericSchema<unknown, OwnNetwork> = v.object({
   ranges: v.exactOptional(v.array(field.cidr)),
   ports: v.exactOptional(v.number()),
   fallback: v.exactOptional(field.cidr),
+  fallback6: v.exactOptional(field.cidr),
   createdAt: field.timestamp,
 });
 
@@ -60,10 +74,6 @@ const families = v.pipe(
   v.minLength(1, 'expected a range'),
   v.check((ranges) => new Set(ranges.map(familyOf)).size === ranges.length, 'expected one range per family'),
 );
-/** As for hosts with Docker (controller/neutron.ts). */
-const longestFallback = 24;
-const isFallback = (asked: 'overlay' | Cidr): boolean =>
-  asked === 'overlay' || (familyOf(asked) === 4 && cidrLength(asked) <= longestFallback);
 const described = v.pipe(
   v.object({
     subnets: families,
@@ -74,12 +84,8 @@ const described = v.pipe(
     ports: v.exactOptional(v.picklist([2, 4, 8, 16, 32, 64, 128, 256], 'expected a power of two from 2 to 256')),
   }),
   v.check(
-    ({ neutron, subnets }) => neutron?.fallback === undefined || subnets.every((subnet) => familyOf(subnet) === 4),
-    'neutron.fallback: pods without a port of the cloud have IPv4 only, and this network has IPv6, too',
-  ),
-  v.check(
-    ({ neutron }) => isFallback(neutron?.fallback ?? 'overlay'),
-    `neutron.fallback: expected "overlay", or a range of IPv4 of at least /${longestFallback}`,
+    ({ neutron, subnets }) => companionRanges(neutron?.fallback ?? 'overlay', subnets.map(familyOf)) !== undefined,
+    `neutron.fallback: expected ${companionHint([4, 6])}, of a family of the subnets`,
   ),
   v.check(({ neutron, vni }) => neutron === undefined || vni === undefined, 'vni is for networks that nodes carry'),
   v.check(
@@ -133,7 +139,7 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
       subnets,
       ...(mtu === undefined ? {} : { mtu }),
       ...(neutron === undefined ? {} : { neutron, ranges: subnets.map((subnet) => rangeIn(subnet, ranges)), ports: ports ?? usualPorts }),
-      ...fallbackOf(neutron, hash.slice(24, 32)),
+      ...fallbackOf(neutron?.fallback, subnets, hash.slice(24, 32)),
       createdAt: metadata.creationTimestamp,
     };
   } catch (error) {
@@ -144,12 +150,25 @@ export function readOwnNetwork(key: string, item: unknown): OwnNetwork | undefin
 
 const usualPorts = 8;
 
-/** Where none is chosen, one of 32 ranges /16 that clusters' pods and services are not in by any usual setting. */
-function fallbackOf(neutron: NeutronRequest | undefined, hash: string): Pick<OwnNetwork, 'fallback'> {
-  const asked = neutron?.fallback;
-  if (asked === undefined) return {};
-  return { fallback: asked === 'overlay' ? parseCidr(`10.${192 + (Number.parseInt(hash, 16) % 32)}.0.0/16`) : asked };
+/** Where none is chosen, one of 32 ranges /16 that clusters' pods and services are not in by any usual setting, or a /64 of our own. */
+function fallbackOf(
+  asked: 'overlay' | Cidr | undefined,
+  subnets: readonly Cidr[],
+  hash: string,
+): Pick<OwnNetwork, 'fallback' | 'fallback6'> {
+  const ranges = asked === undefined ? undefined : companionRanges(asked, subnets.map(familyOf));
+  const chosen = {
+    4: () => parseCidr(`10.${192 + (Number.parseInt(hash, 16) % 32)}.0.0/16`),
+    6: () => parseCidr(`fd63:7704:${hash.slice(0, 4)}:${hash.slice(4)}::/64`),
+  };
+  const of = (family: Family): Cidr | undefined => (ranges?.has(family) === true ? (ranges.get(family) ?? chosen[family]()) : undefined);
+  const [fallback, fallback6] = [of(4), of(6)];
+  return { ...(fallback === undefined ? {} : { fallback }), ...(fallback6 === undefined ? {} : { fallback6 }) };
 }
+
+/** One a family; none: pods fail for which the cloud gives no port. */
+export const fallbacksOf = ({ fallback, fallback6 }: Pick<OwnNetwork, 'fallback' | 'fallback6'>): readonly Cidr[] =>
+  [fallback, fallback6].filter((cidr) => cidr !== undefined);
 
 /** Otherwise the half of the subnet where instances are not usually given addresses first. */
 const rangeIn = (subnet: Cidr, ranges: readonly Cidr[] = []): Cidr =>
@@ -166,12 +185,13 @@ const takenBy = ({ neutron, subnets, ranges }: OwnNetwork, other: OwnNetwork): r
   neutron === undefined || other.neutron === undefined ? subnets : (ranges ?? subnets);
 
 function fallbackConflict(network: OwnNetwork, others: readonly OwnNetwork[], { podCidrs, hosts }: Surroundings): string | undefined {
-  const own = network.fallback;
   const subnets = [network, ...others].flatMap((one) => one.subnets);
-  const near = [...podCidrs, ...hosts, ...subnets, ...others.flatMap(({ fallback = [] }) => fallback)];
-  const hit = own === undefined ? undefined : near.find((cidr) => overlaps(cidr, own));
-  if (hit !== undefined) return `its fallback ${own} overlaps ${hit}: name another range by "fallback"`;
-  const taken = others.find(({ fallback }) => fallback !== undefined && network.subnets.some((subnet) => overlaps(subnet, fallback)));
+  const near = [...podCidrs, ...hosts, ...subnets, ...others.flatMap(fallbacksOf)];
+  for (const own of fallbacksOf(network)) {
+    const hit = near.find((cidr) => overlaps(cidr, own));
+    if (hit !== undefined) return `its fallback ${own} overlaps ${hit}: name another range by "fallback"`;
+  }
+  const taken = others.find((other) => fallbacksOf(other).some((own) => network.subnets.some((subnet) => overlaps(subnet, own))));
   return taken === undefined ? undefined : `its range overlaps the fallback of ${taken.key}`;
 }
 
@@ -216,13 +236,13 @@ export function nodePlace({ blocks }: NodeFacts, podCidrs: readonly Cidr[]): Nod
 export const blocksOf = (network: OwnNetwork, host: string, place: NodePlace): Block[] =>
   network.subnets.flatMap((subnet) => partOf({ network, pool: poolId(network, subnet), range: subnet }, host, place));
 
-export const fallbackPoolId = ({ id }: Pick<OwnNetwork, 'id'>): string => `${id}o4`;
+export const fallbackPoolId = ({ id }: Pick<OwnNetwork, 'id'>, family: Family): string => `${id}o${family}`;
 
 /** Of what pods for which the cloud gives no port get; the same. */
 export const fallbackBlocksOf = (network: OwnNetwork, host: string, place: NodePlace): Block[] =>
-  network.fallback === undefined
-    ? []
-    : partOf({ network, pool: fallbackPoolId(network), range: companionRange(network.fallback) }, host, place);
+  fallbacksOf(network).flatMap((cidr) =>
+    partOf({ network, pool: fallbackPoolId(network, familyOf(cidr)), range: companionRange(cidr) }, host, place),
+  );
 
 interface Divided {
   readonly network: OwnNetwork;

@@ -3,11 +3,11 @@
 // stays as long as pods are in it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault, isFault } from '#model/fault.ts';
-import type { Block, NeutronPlace } from '#model/resources.ts';
+import type { Block } from '#model/resources.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind } from './follow.ts';
-import type { OwnNetwork } from './own-network.ts';
-import { blocksOfPool, bodyOfPool, type PortPool, portPoolName, portPoolsPath, readPortPool } from './port-pools.ts';
+import { fallbacksOf, type OwnNetwork } from './own-network.ts';
+import { blocksOfPool, bodyOfPool, type PodPlace, type PortPool, portPoolName, portPoolsPath, readPortPool } from './port-pools.ts';
 
 export interface OwnPortsOptions {
   readonly client: KubernetesClient;
@@ -109,7 +109,7 @@ export class OwnPorts implements AsyncDisposable {
   }
 
   /** Where in the cloud it lies; undefined: nobody has looked. */
-  placeOf(network: OwnNetwork): NeutronPlace | undefined {
+  placeOf(network: OwnNetwork): PodPlace | undefined {
     return this.#pools.get(portPoolName(network, this.#options.host))?.place;
   }
 
@@ -158,7 +158,7 @@ export class OwnPorts implements AsyncDisposable {
   }
 
   #isHindered(network: OwnNetwork): boolean {
-    return network.fallback !== undefined && this.#pools.get(portPoolName(network, this.#options.host))?.problem !== undefined;
+    return fallbacksOf(network).length > 0 && this.#pools.get(portPoolName(network, this.#options.host))?.problem !== undefined;
   }
 
   #put(item: unknown): void {

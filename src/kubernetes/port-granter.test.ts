@@ -33,7 +33,7 @@ class Cloud implements CloudPorts {
   vlan = 2;
 
   find(): ReturnType<CloudPorts['find']> {
-    return Promise.resolve({ place: { network: 'n', subnet: 's' }, subnets: [{ cidr: subnet }] });
+    return Promise.resolve({ place: { network: 'n', subnet: 's' }, subnets: [{ cidr: subnet, gateway: parseIp('10.20.0.1') }] });
   }
   occupied(): Promise<readonly Ip[]> {
     return Promise.resolve(this.others);
@@ -159,7 +159,7 @@ test('where pods may do without, one is told soon what is in the way, and how ma
   cloud.refuse = new Fault('exhausted', 'The quota of ports would not do');
   ports.wish([network]);
   await until('the problem', () => pools()[0]?.problem !== undefined);
-  assert.deepEqual(ports.placeOf(network), { network: 'n', subnet: 's' });
+  assert.deepEqual(ports.placeOf(network), { network: 'n', subnet: 's', gateways: ['10.20.0.1'] });
   const start = performance.now();
   await assert.rejects(
     ports.claim({ network: network.id, pool: `${network.id}p4` }),
@@ -173,6 +173,7 @@ test('where pods may do without, one is told soon what is in the way, and how ma
     '2 pods of shop/ports on node1 without ports of the cloud, in its overlay 10.70.0.0/16: The quota of ports would not do',
   ]);
   const { networks, pools: ranges } = source.wish.facts;
+  assert.deepEqual([networks.at(-1)?.neutron, ranges.at(-2)?.gateway], [{ network: 'n', subnet: 's', fallback: true }, '10.20.0.1']);
   assert.deepEqual([networks.at(-1)?.neutron?.fallback, ranges.at(-1)?.fallback, ranges.at(-1)?.range], [true, true, '10.70.0.0/17']);
   cloud.refuse = undefined;
   without.count = 0;

@@ -111,15 +111,15 @@ export class PortGranter {
 
   async #grant(asked: PortPool): Promise<void> {
     const { network } = asked;
-    const { pools } = cloudFactsOf(network);
-    if (asked.place === undefined) await this.#place(asked);
+    if (asked.place?.gateways === undefined) await this.#place(asked);
     // Of what is not told here the keeper of the cloud removes the ports.
     if (asked.blocks.some(({ cidr }) => asked.left.includes(cidr)))
       await this.#write(asked.name, (status) => ({ ...status, blocks: status.blocks.filter(({ cidr }) => !asked.left.includes(cidr)) }));
-    for (const pool of pools) {
+    // What was written is in the source at once.
+    const latest = (): PortPool | undefined => this.#options.source.portPools.used.find(({ name }) => name === asked.name);
+    for (const pool of cloudFactsOf(network, latest()?.place).pools.filter(({ fallback }) => fallback !== true)) {
       for (;;) {
-        // What was written is in the source at once.
-        const now = this.#options.source.portPools.used.find(({ name }) => name === asked.name);
+        const now = latest();
         if (now?.place === undefined || now.blocks.filter(({ cidr }) => overlaps(pool.cidr, cidr)).length >= now.wanted) break;
         await this.#grantOne(now, now.place, pool);
       }
@@ -139,7 +139,8 @@ export class PortGranter {
       throw new Fault('invalid', `Definition ${network.key} says subnets ${subnets.join(', ')}, and in Neutron it is ${odd.cidr}`, {
         hint: `Write "subnets": ["${odd.cidr}"], and "ranges" for the part that pods get`,
       });
-    await this.#write(name, (status) => ({ ...status, place }));
+    const gateways = found.flatMap(({ gateway }) => gateway ?? []);
+    await this.#write(name, (status) => ({ ...status, place: { ...place, gateways } }));
   }
 
   /** Another block each time that somebody was faster with one of its addresses. */

@@ -8,10 +8,10 @@ import * as field from '#api/fields.ts';
 import { companionRange } from '#drivers/companion.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
-import { bitsOf, type Cidr, cidrBase, cidrLength, contains, covers, type Family, familyOf } from '#model/ip.ts';
+import { bitsOf, type Cidr, cidrBase, cidrLength, contains, covers, type Family, familyOf, type Ip } from '#model/ip.ts';
 import type { Block, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { revisionOf } from './client.ts';
-import { fallbackPoolId, meta, type NetworkFacts, type OwnNetwork, ownNetwork, poolId } from './own-network.ts';
+import { fallbackPoolId, fallbacksOf, meta, type NetworkFacts, type OwnNetwork, ownNetwork, poolId } from './own-network.ts';
 
 export const portPoolsPath = '/apis/causeway.dev/v1alpha1/portpools';
 const kind = { apiVersion: 'causeway.dev/v1alpha1', kind: 'PortPool' } as const;
@@ -33,18 +33,22 @@ export interface PortPool {
   /** How many of the node's pods have no port, and an address of the fallback instead. */
   readonly portless: number;
   /** Where the network lies; absent: nobody has looked. */
-  readonly place?: NeutronPlace;
+  readonly place?: PodPlace;
   readonly blocks: readonly HeldBlock[];
   /** Why there are fewer blocks than wanted. */
   readonly problem?: string;
 }
 
-const place: v.GenericSchema<unknown, NeutronPlace> = v.object({
+/** With the gateways of its subnets, as far as they have one; absent: nobody has looked for them. */
+export type PodPlace = NeutronPlace & { readonly gateways?: readonly Ip[] };
+
+const place: v.GenericSchema<unknown, PodPlace> = v.object({
   network: v.string(),
   subnet: v.string(),
   subnet6: v.exactOptional(v.string()),
   mtu: v.exactOptional(field.mtu),
   groups: v.exactOptional(v.array(v.string())),
+  gateways: v.exactOptional(v.array(field.ip)),
 });
 const resource = v.looseObject({
   metadata: v.looseObject({ name: v.string(), resourceVersion: v.string() }),
@@ -126,10 +130,13 @@ export function blockOf({ network, host }: Pick<PortPool, 'network' | 'host'>, {
 
 export const blocksOfPool = (pool: PortPool): Block[] => pool.blocks.map((held) => blockOf(pool, held));
 
+const withoutGateways = ({ gateways: _gateways, ...rest }: PodPlace): NeutronPlace => rest;
+
 /** The network and its pools. Without knowing where in the cloud it lies nobody starts a pod without a port of it. */
-export function cloudFactsOf(network: OwnNetwork, found?: NeutronPlace): NetworkFacts {
+export function cloudFactsOf(network: OwnNetwork, known?: PodPlace): NetworkFacts {
   const { ports = 1, mtu } = network;
-  const fallback = found === undefined ? undefined : network.fallback;
+  const gateways = known?.gateways ?? [];
+  const fallbacks = known === undefined ? [] : fallbacksOf(network);
   const lengthOf = (family: Family): number => bitsOf(family) - Math.log2(ports);
   return {
     network: {
@@ -144,24 +151,31 @@ export function cloudFactsOf(network: OwnNetwork, found?: NeutronPlace): Network
       attachable: false,
       addressing: 'blocks',
       names: 'elsewhere',
-      ...(found === undefined ? {} : { neutron: fallback === undefined ? found : { ...found, fallback: true } }),
+      ...(known === undefined ? {} : { neutron: { ...withoutGateways(known), ...(fallbacks.length === 0 ? {} : { fallback: true }) } }),
       // Who leads to pods without ports, which all nodes are to reach.
-      ...(fallback === undefined ? {} : { present: 'always' }),
+      ...(fallbacks.length === 0 ? {} : { present: 'always' }),
     },
-    pools: [...portedPools(network, lengthOf), ...(fallback === undefined ? [] : [fallbackPool(network, fallback)])],
+    pools: [...portedPools(network, { lengthOf, gateways }), ...fallbacks.map((cidr) => fallbackPool(network, cidr))],
   };
 }
 
-function portedPools(network: OwnNetwork, lengthOf: (family: Family) => number): Pool[] {
+interface Ported {
+  readonly lengthOf: (family: Family) => number;
+  readonly gateways: readonly Ip[];
+}
+
+function portedPools(network: OwnNetwork, { lengthOf, gateways }: Ported): Pool[] {
   const { subnets, ranges = [] } = network;
   return subnets.map((cidr) => {
     const id = poolId(network, cidr);
     const range = ranges.find((one) => contains(cidr, cidrBase(one)));
+    const gateway = gateways.find((ip) => familyOf(ip) === familyOf(cidr));
     return {
       ...meta(id, network.createdAt),
       network: network.id,
       cidr,
       ...(range === undefined ? {} : { range }),
+      ...(gateway === undefined ? {} : { gateway }),
       reserved: {},
       blockLength: lengthOf(familyOf(cidr)),
     };
@@ -170,7 +184,7 @@ function portedPools(network: OwnNetwork, lengthOf: (family: Family) => number):
 
 /** Nodes have their parts of it by their podCIDRs, and no other. */
 const fallbackPool = (network: OwnNetwork, cidr: Cidr): Pool => ({
-  ...meta(fallbackPoolId(network), network.createdAt),
+  ...meta(fallbackPoolId(network, familyOf(cidr)), network.createdAt),
   network: network.id,
   cidr,
   range: companionRange(cidr),
@@ -189,9 +203,12 @@ export interface PortFacts {
 export const portlessText = (pools: readonly PortPool[]): string[] =>
   pools
     .filter(({ portless }) => portless > 0)
-    .map(({ portless, network: { key, fallback = '' }, host, problem }) => {
-      const who = `${portless} ${portless === 1 ? 'pod' : 'pods'} of ${key} on ${host}`;
-      return [`${who} without ports of the cloud, in its overlay ${fallback}`, ...(problem === undefined ? [] : [problem])].join(': ');
+    .map(({ portless, network, host, problem }) => {
+      const who = `${portless} ${portless === 1 ? 'pod' : 'pods'} of ${network.key} on ${host}`;
+      return [
+        `${who} without ports of the cloud, in its overlay ${fallbacksOf(network).join(' and ')}`,
+        ...(problem === undefined ? [] : [problem]),
+      ].join(': ');
     });
 
 /** What the cloud beneath has to know of them: networks whose place is known, with the blocks that nodes have. */
