@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { buildCni } from '#lab/cni.ts';
 import { killController, startController, stopController } from '#lab/causeway.ts';
+import { inspectContainer } from '#lab/engine-api.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
 import { demo } from '#lab/openstack.ts';
@@ -11,6 +12,7 @@ import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { Capture, tcpdump } from './capture.ts';
+import { pingingFrom } from './carriage-streams.ts';
 import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
@@ -535,6 +537,46 @@ test("sub-ports of another network reach its members directly, and all else by t
   for (const rule of opened) await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule}`);
 });
 
+interface ExtraRoute {
+  readonly destination: string;
+  readonly nexthop: string;
+}
+const routesBy = async (...hops: readonly string[]): Promise<number> => {
+  const { routes } = await bed.member.get<{ routes: ExtraRoute[] }>('neutron', `/v2.0/routers/${bed.site.router}`, 'router');
+  return routes.filter(({ nexthop }) => hops.includes(nexthop)).length;
+};
+
+test('a router carries both families, and others beside while ways of hosts come and go', { skip }, async (t) => {
+  for (const index of [1, 2]) {
+    await bed.host(index).exec(['ip', 'route', 'add', 'default', 'via', 'fd00:20::'], { netOnly: true });
+    await bed.run(index, `wide${index}`, 'wide');
+  }
+  const other = await addressOf(2, 'wide2');
+  await until('packets by the router to pass', () => bed.pings(1, 'wide1', other), patience);
+  const { pid } = await inspectContainer(bed.host(1), 'wide1');
+  const stop = pingingFrom(bed.host(1), (line) => ['nsenter', `--target=${pid}`, '--net', '--', 'sh', '-c', line], other);
+  const hops6 = ['fd00:20::11', 'fd00:20::12'];
+  const ranges = ['--subnet', '10.91.0.0/16', '--subnet', 'fd00:91::/64'];
+  await bed.causeway('network', 'create', 'both', '--model', 'routes', ...ranges);
+  for (const index of [1, 2]) {
+    await bed.untilKnown(index, 'both');
+    await bed.run(index, `both${index}`, 'both');
+  }
+  const [second, second6] = [await addressOf(2, 'both2'), await address6Of(2, 'both2')];
+  await until('packets of IPv6 by the router to pass', () => bed.pings(1, 'both1', second6), patience);
+  await until('and those of IPv4', () => bed.pings(1, 'both1', second), patience);
+  assert.equal(await routesBy(...hops6), 2);
+  const way = await bed.host(1).ask(['ip', 'route', 'get', second6], { netOnly: true });
+  assert.match(way, /via fd00:20:: dev eth0/);
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `both${index}`);
+  await until('the network to be removed', () => removed('both'), patience);
+  await until('its ways to be gone', async () => (await routesBy(...hops6)) === 0, patience);
+  const { sent, lost, inRow } = await stop();
+  assert.ok(sent > 1000 && lost < sent / 2, `${lost} of ${sent} packets lost`);
+  t.diagnostic(`lost packets, one a millisecond: ${lost} of ${sent}, ${inRow} in a row`);
+  for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `wide${index}`);
+});
+
 test('with subnets of both families containers have a sub-port of each', { skip }, async () => {
   const ranges = ['--subnet', subnet, '--ip-range', '10.20.0.96/27', '--subnet', 'fd00:20::/64'];
   const small = ['--block-length', '31', '--block-length6', '127'];
@@ -556,6 +598,38 @@ test('with subnets of both families containers have a sub-port of each', { skip 
   await until('a group without rules to close it', async () => !(await bed.pings(1, 'six1', second)), patience);
   for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `six${index}`);
   await until('the network to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'six'])).status === 0, patience);
+});
+
+test('containers of both families start without ports, too, while the cloud gives none', { skip }, async () => {
+  const ranges = ['--subnet', subnet, '--ip-range', '10.20.0.96/27', '--subnet', 'fd00:20::/64'];
+  const small = ['--block-length', '31', '--block-length6', '127', '--fallback', 'overlay'];
+  await bed.causeway('network', 'create', 'bare', '--model', 'neutron', '--neutron-network', 'hosts', ...ranges, ...small);
+  await Promise.all([1, 2].map((index) => bed.untilKnown(index, 'bare')));
+  await runFirst(1, 'bare1', 'bare');
+  const [host] = await portsBy('name=node1');
+  const project = host?.project_id ?? '';
+  const [first, first6] = [await addressOf(1, 'bare1'), await address6Of(1, 'bare1')];
+  const own = (await subPorts()).find((port) => port.fixed_ips.some((ip) => ip.ip_address === first6));
+  const rule = await admit({ ethertype: 'IPv6', protocol: 'ipv6-icmp' }, own?.security_groups[0]);
+  try {
+    // It cannot be less than there are.
+    const { port } = await bed.cloud.operator.get<{ port: { used: number } }>('neutron', `/v2.0/quotas/${project}/details`, 'quota');
+    await bed.cloud.operator.setQuota(project, { port: port.used });
+    await runFirst(2, 'bare2', 'bare');
+    const [second, second6] = [await addressOf(2, 'bare2'), await address6Of(2, 'bare2')];
+    assert.deepEqual(
+      [first, first6, second, second6].map((ip) => ip.startsWith('10.20.') || ip.startsWith('fd00:20:')),
+      [true, true, false, false],
+    );
+    await until('one with ports to reach one without, by IPv6', () => bed.pings(1, 'bare1', second6), patience);
+    await until('and by IPv4', () => bed.pings(1, 'bare1', second), patience);
+    await until('one without to reach one with ports in the name of its host', () => bed.pings(2, 'bare2', first6), patience);
+  } finally {
+    await bed.cloud.operator.setQuota(project, { port: 100 });
+    await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${rule}`);
+    for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `bare${index}`).catch(() => undefined);
+    await until('the network to be removed', () => removed('bare'), patience);
+  }
 });
 
 /** A container of no engine, whose runtime asks by CNI: Docker of this release gives every network IPv4. */

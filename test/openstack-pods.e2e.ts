@@ -8,12 +8,14 @@ import { after, before, test } from 'node:test';
 import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
 import { Kubernetes } from '#lab/kubernetes.ts';
-import { demo } from '#lab/openstack.ts';
+import { demo, unrouted } from '#lab/openstack.ts';
 import { type CloudBed, makeInstances } from '#lab/openstack-bed.ts';
+import type { Account } from '#lab/openstack-operator.ts';
 import { apiPorts } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { Capture, tcpdump } from './capture.ts';
+import { pinging } from './carriage-streams.ts';
 import { askedForPage, askPage, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 import { NeutronCalls } from './neutron-calls.ts';
 
@@ -105,13 +107,14 @@ async function pageIn(pod: string, ip: string, port = 8080): Promise<string | un
   return status === 0 ? stdout.trim() : undefined;
 }
 
-async function startController(...more: readonly string[]): Promise<void> {
+async function startControllerAs(account: Account, ...more: readonly string[]): Promise<void> {
   await cluster.startController({
     service: 'cluster-controller',
     arguments: ['--cloud', '--cloud-name', installation, '--cloud-interval', '3600', ...more],
-    env: bed.cloud.environment(demo),
+    env: bed.cloud.environment(account),
   });
 }
+const startController = (...more: readonly string[]): Promise<void> => startControllerAs(demo, ...more);
 
 before(async () => {
   if (skip !== false) return;
@@ -261,6 +264,65 @@ test('network policies bind pods of the cloud on their nodes, and no further net
   await until('the instance to be let in again', async () => (await page(instance, one)) === 'one', patience);
   await cluster.kubectl('delete', 'pod', 'both');
 });
+
+test(
+  "pods on another network than the nodes' own reach each other there, services, and through its router are reached",
+  { skip },
+  async () => {
+    const post = (what: string, fields: object): Promise<{ id: string }> =>
+      bed.member.send<{ id: string }>('neutron', 'POST', `/v2.0/${what}s`, { [what]: fields });
+    const { id: network } = await post('network', { name: 'apart' });
+    const range = '10.30.0.0/24';
+    const { id: subnetId } = await post('subnet', { name: 'apart', network_id: network, ip_version: 4, cidr: range });
+    await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, { subnet_id: subnetId });
+    await cluster.apply(definition('apart', { subnets: [range], ports: 2, neutron: { network: 'apart', groups: ['pods'] } }));
+    await cluster.apply(podIn('apart', 'away1', 'node1'), podIn('apart', 'away2', 'node2'), serviceOf('apart', { app: 'apart' }));
+    await ready('away1', 'away2');
+    const [first, second] = [await ipOf('away1'), await ipOf('away2')];
+    assert.ok([first, second].every((ip) => ip.startsWith('10.30.')));
+    // Their group lets in the page from the nodes' subnet, and nobody of their own.
+    await until(
+      'the instance to reach both',
+      async () => (await page(instance, first)) === 'away1' && (await page(instance, second)) === 'away2',
+      patience,
+    );
+    assert.equal(await pageIn('away1', second), undefined);
+    const [pods] = await bed.member.get<{ id: string }[]>('neutron', '/v2.0/security-groups?name=pods', 'security_groups');
+    const rule = { security_group_id: pods?.id, direction: 'ingress', protocol: 'tcp', port_range_min: 8080, port_range_max: 8080 };
+    const { id: lettingIn } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/security-group-rules', {
+      security_group_rule: { ...rule, remote_ip_prefix: range },
+    });
+    await until('one to reach the other', async () => (await pageIn('away1', second)) === 'away2', patience);
+    assert.equal(await pageIn('away2', await ipOf('one')), 'one', "a pod on the nodes' own network, by the router");
+    assert.equal(await pageIn('away1', await ipOf('near')), 'near', "a pod of the cluster's on the node");
+    assert.equal(await pageIn('away1', await ipOf('far')), 'far', "a pod of the cluster's on the other node");
+    assert.equal(await pageIn('away1', await field('service', 'far', '.spec.clusterIP'), 80), 'far', 'by a service');
+    const service = await field('service', 'apart', '.spec.clusterIP');
+    const seen = new Set<string | undefined>();
+    await until(
+      'both behind a service',
+      async () => seen.add(await pageIn('near', service, 80)).isSupersetOf(new Set(['away1', 'away2'])),
+      patience,
+    );
+    await cluster.apply(furtherPod('aside', 'apart'));
+    await ready('aside');
+    const further = await furtherIpOf('aside');
+    await until('net1 of a pod to be reached from the subnet', async () => (await pageIn('away2', further)) === 'aside', patience);
+    await cluster.apply(networkPolicy('apart-in', 'apart', { policyTypes: ['Ingress'], ingress: [{ from: [podsOf('apart')] }] }));
+    await until('the instance to be kept out by a policy', async () => (await page(instance, first)) === undefined, patience);
+    assert.equal(await pageIn('away2', first), 'away1', 'a pod that it names');
+    await cluster.kubectl('delete', 'networkpolicy', 'apart-in');
+    await cluster.kubectl('delete', 'pod', 'away1', 'away2', 'aside');
+    await cluster.kubectl('delete', 'service', 'apart');
+    await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${lettingIn}`);
+    await cluster.kubectl('delete', 'net-attach-def', 'apart');
+    await until(
+      'its ports to be gone',
+      async () => (await bed.portsBy(`network_id=${network}&description=causeway.${installation}.node1`)).length === 0,
+      patience,
+    );
+  },
+);
 
 test('when ports run out more are made, and those of pods that have ended are given again', { skip }, async () => {
   const names = Array.from({ length: 8 }, (_, index) => `many${index}`);
@@ -539,7 +601,7 @@ const inOrder = ({ routes }: Router): Router['routes'] => routes.toSorted((a, b)
 test(
   'a cluster goes over to the router of the cloud, which carries its pods as they are, once it knows all nodes by one update',
   { skip },
-  async () => {
+  async (t) => {
     const ranges = await Promise.all(nodeNames.map((node) => field('node', node, '.spec.podCIDR')));
     await carryBy('--carry', 'routes');
     await until('nodes to say that no router is named', says(/^False RouteAwaited: .* carried by a router, and none is named/), patience);
@@ -548,12 +610,21 @@ test(
     assert.deepEqual((await router()).routes, []);
 
     const { controller } = bed.cloud;
+    const stop = pinging(bed.host(1), [await ipOf('near'), await ipOf('far')]);
+    await bed.cloud.operator.seedRestricted(unrouted);
+    await controller.stopService('cluster-controller');
+    await startControllerAs(unrouted, '--cloud-routes', 'main');
+    const refused = /^False RouteAwaited: .*Router main is not told the ways to hosts: .*disallowed by policy/;
+    await until('nodes to say that the login may not tell the router', says(refused), patience);
+    assert.deepEqual([await annotation('node1', 'sends'), (await router()).routes], ['vxlan', []]);
     await controller.stopService('cluster-controller');
     await using requests = await Capture.start(controller.spawn(tcpdump('-A', '-i', 'lo', 'tcp', 'dst', 'port', String(apiPorts.neutron))));
     await startController('--cloud-routes', 'main');
     await until('nodes to be led to by the router', ledTo, patience);
     await until('nodes to be sent to by nothing else', takesOnly('routes'), patience);
     await until('pods to reach each other by the router', reachEachOther, patience);
+    // Those of the moment that the cloud takes to do what its API has said already.
+    t.diagnostic(`lost packets, one a millisecond: ${await stop()}`);
     assert.deepEqual(
       inOrder(await router()),
       ranges.map((destination, index) => ({ destination, nexthop: `10.20.0.${11 + index}` })),
@@ -615,14 +686,18 @@ const isClear = async (): Promise<boolean> => {
   return routes.length === 0 && tags.length === 0 && (await pairs()).flat().length === 0;
 };
 
-test('going back to a tunnel leaves nothing of it, on nodes or in the cloud', { skip }, async () => {
+test('going back to a tunnel leaves nothing of it, on nodes or in the cloud', { skip }, async (t) => {
   await startController('--cloud-routes', 'main');
+  const stop = pinging(bed.host(1), [await ipOf('near'), await ipOf('far')]);
   await carryBy();
   await until('nodes to be sent to by nothing else', takesOnly('vxlan'), patience);
   await until('pods to reach each other by the tunnel', reachEachOther, patience);
+  const lost = await stop();
+  t.diagnostic(`lost packets, one a millisecond: ${lost}`);
   await until('nothing to be left in the cloud', isClear, patience);
   await until('nodes to be told of nothing', () => both(async (node) => (await annotation(node, 'routed')) === ''), patience);
   assert.ok(await says(/^False CausewayIsUp: /)());
+  assert.equal(lost, 0);
 });
 
 test('of two ports with the address of a node it is that of the instance that the node is said to be', { skip }, async () => {
