@@ -2,12 +2,20 @@
 // nothing of the kind: a container's link comes up, the kernel learns a neighbour, Docker edits its own tables. To tell,
 // one has to remember what was there: the links of the namespace, and which neighbours are permanent.
 import { routeProtocol, tableName } from '#model/numbers.ts';
-import { decodeAttributes, type Message, readU32 } from './netlink/codec.ts';
+import { decodeAttributes, type Message, readText, readU32 } from './netlink/codec.ts';
 import { decodeAddress, decodeLink, decodeNeigh, decodeRoute, type FoundLink, type NeighMessage } from './netlink/rtnl.ts';
 import {
   AF_BRIDGE,
   AF_UNSPEC,
   NETCONFA_IFINDEX,
+  NFT_MSG_DELCHAIN,
+  NFT_MSG_DELRULE,
+  NFT_MSG_DELTABLE,
+  NFT_MSG_NEWCHAIN,
+  NFT_MSG_NEWRULE,
+  NFT_MSG_NEWTABLE,
+  NFTA_CHAIN_NAME,
+  NFTA_RULE_CHAIN,
   NLM_F_REPLACE,
   NUD_PERMANENT,
   RT_TABLE_MAIN,
@@ -140,3 +148,24 @@ const tableBytes = Buffer.from(tableName);
 /** Judges one message of the nftables group: attribute 1 of every one of them is the table's name. Each element has its message. */
 export const isNftDrift = (message: Message): boolean =>
   decodeAttributes(message.body.subarray(4)).get(1)?.subarray(0, tableBytes.length).equals(tableBytes) === true;
+
+/** Where a message of this kind names its chain. */
+const chainNames: ReadonlyMap<number, number> = new Map([
+  [NFT_MSG_NEWCHAIN, NFTA_CHAIN_NAME],
+  [NFT_MSG_DELCHAIN, NFTA_CHAIN_NAME],
+  [NFT_MSG_NEWRULE, NFTA_RULE_CHAIN],
+  [NFT_MSG_DELRULE, NFTA_RULE_CHAIN],
+]);
+/** Chains of iptables by which others say what the host forwards (forwarding.ts). */
+const forwardingChains: readonly string[] = ['FORWARD', 'DOCKER-USER'];
+
+/** Whether a message of the nftables group says that others have changed what iptables lets the host forward. */
+export function isForwardingChange(message: Message): boolean {
+  const attributes = decodeAttributes(message.body.subarray(4));
+  if (readText(attributes.get(1)) !== 'filter') return false;
+  const type = message.type & 0xff;
+  const named = chainNames.get(type);
+  return named === undefined
+    ? type === NFT_MSG_NEWTABLE || type === NFT_MSG_DELTABLE
+    : forwardingChains.includes(readText(attributes.get(named)));
+}

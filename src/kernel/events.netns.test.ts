@@ -156,6 +156,26 @@ test("changes of others' tables on the host are counted, our own are not", async
   await drift();
 });
 
+test(
+  'of what iptables says only what is forwarded is counted',
+  { skip: spawnSync('iptables', ['-S']).status !== 0 && 'no iptables here' },
+  async () => {
+    const counted = async (command: string): Promise<number> => {
+      const before = kinds.othersTables ?? Number.NaN;
+      run(command);
+      await setTimeout(20);
+      return (kinds.othersTables ?? Number.NaN) - before;
+    };
+    run('iptables -N OTHERS');
+    run('iptables -t nat -N OTHERS');
+    await setTimeout(20);
+    for (const command of ['iptables -A OTHERS -j RETURN', 'iptables -t nat -A OTHERS -j RETURN', 'iptables -t nat -F OTHERS'])
+      assert.equal(await counted(command), 0, command);
+    for (const command of ['iptables -P FORWARD DROP', 'iptables -A FORWARD -j OTHERS', 'iptables -F FORWARD', 'iptables -N DOCKER-USER'])
+      assert.ok((await counted(command)) > 0, command);
+  },
+);
+
 test('what does not concern us is no drift', async () => {
   restore();
   run('ip link add foreign0 type bridge');

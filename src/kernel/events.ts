@@ -22,7 +22,7 @@ import {
 } from './libc.ts';
 import { ownChanges } from './libnftables.ts';
 import { dumpLinks } from './batch.ts';
-import { type Cause, isNftDrift, isRouteDrift, type Memory, rememberedAs } from './drift.ts';
+import { type Cause, isForwardingChange, isNftDrift, isRouteDrift, type Memory, rememberedAs } from './drift.ts';
 import { decodeAttributes, decodeMessages, encodeMessage, type Message } from './netlink/codec.ts';
 import { decodeNeigh, encodeNeighDump } from './netlink/rtnl.ts';
 import {
@@ -145,7 +145,7 @@ export class Events implements Disposable {
     for (const netns of names) if (!this.#watched.has(netns)) this.#watch(netns);
   }
 
-  /** How many changes of others' tables of the host's namespace have been heard of; lost messages count as one. */
+  /** How many changes of what others let the host forward have been heard of; lost messages count as one. */
   get elsewhere(): number {
     return this.#elsewhere;
   }
@@ -312,7 +312,7 @@ export class Events implements Disposable {
   #hearNft(watched: Watched, message: Message): void {
     if (!isGeneration(message)) {
       if (isNftDrift(message)) this.#changed(watched);
-      else this.#elsewhere += watched.netns === '' ? 1 : 0;
+      else if (isForwardingChange(message)) this.#elsewhere += watched.netns === '' ? 1 : 0;
     } else if (message.port === watched.nftPort) {
       watched.answered = generationIn(message);
     } else {

@@ -35,7 +35,7 @@ export interface KindsOptions {
 export interface RealKinds extends Kinds, Required<Together>, Disposable {
   /** Items that were written to the kernel since creation: added, changed, removed. Settings that had their value do not count. */
   readonly writes: number;
-  /** How many changes of others' tables (nftables, and iptables where it is made of them) were heard of on the host; undefined: nobody listens. */
+  /** How many changes of what others' iptables let the host forward were heard of; undefined: nobody listens. */
   readonly othersTables: number | undefined;
   readonly sockets: Sockets;
 }
