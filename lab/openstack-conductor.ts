@@ -12,8 +12,8 @@ const brokerHome = '/var/lib/causeway-rabbitmq';
 /** Whom RabbitMQ has from the beginning, for programs of its own machine. */
 export const brokerUrl = 'rabbit://guest:guest@127.0.0.1:5672//';
 const driverFolder = `${folder}/magnum-driver`;
-/** For whoever loads drivers: the API asks them as well. */
-export const driverEnvironment: Readonly<Record<string, string>> = { PYTHONPATH: driverFolder };
+/** For whoever loads drivers: the API asks them as well. What Python notes of a folder that is gone afterwards goes with it. */
+export const driverEnvironment: Readonly<Record<string, string>> = { PYTHONPATH: driverFolder, XDG_CACHE_HOME: `${folder}/cache` };
 
 const patient = { timeoutMs: 180_000, intervalMs: 300 };
 
