@@ -4,7 +4,7 @@ import type { Desired, NftElement } from '#model/desired.ts';
 import { changedPart } from '#model/diff.ts';
 import { parseIp } from '#model/ip.ts';
 import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
-import { ensureForwarding, hasSilentTables, isForwarding, removeForwarding } from '#kernel/forwarding.ts';
+import { ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
 import type { Outcome } from './reconcile.ts';
@@ -15,7 +15,7 @@ export interface OpeningsOptions {
   readonly sockets: Sockets;
   readonly log: (fields: object, message: string) => void;
   readonly now: () => number;
-  /** How many changes of others' packet filters the kernel has told of; without, it may be any at any time. */
+  /** How many changes of what others' packet filters say of forwarding the kernel has told of; without, it may be any at any time. */
   readonly changes?: () => number | undefined;
 }
 
@@ -70,8 +70,9 @@ export class Openings {
     const wasOpen = this.#isOpen;
     this.#isOpen = desired.table.length > 0;
     if (!this.#isOpen && wasOpen) this.#guarded('take away forwarding rules', removeForwarding);
-    // Before anybody is told that a container is attached.
-    if (this.#isOpen && !wasOpen) this.#letThrough();
+    if (!this.#isOpen || wasOpen) return;
+    this.#checkedAt = -anywayMs;
+    this.check();
   }
 
   /** What led to what has gone ends. */
@@ -96,31 +97,17 @@ export class Openings {
    * container that starts, which would wait for two programs; at most every few seconds, and only when there is news.
    */
   check(): void {
-    const told = this.#options.changes?.();
+    const { now, log, changes } = this.#options;
+    const told = changes?.();
     const isNews = told === undefined || told !== this.#changes || hasSilentTables();
-    if (!this.#isOpen || this.#options.now() - this.#checkedAt < (isNews ? checkMs : anywayMs)) return;
-    this.#checked();
-    void this.#mend();
-  }
-
-  async #mend(): Promise<void> {
-    const isDone = await isForwarding();
-    if (this.#isOpen && !isDone) this.#letThrough();
-  }
-
-  /** Taken before a look, so that a change during it is looked at again; our own rules are one. */
-  #checked(): void {
-    this.#checkedAt = this.#options.now();
-    this.#changes = this.#options.changes?.();
-  }
-
-  #letThrough(): void {
-    this.#checked();
+    if (!this.#isOpen || now() - this.#checkedAt < (isNews ? checkMs : anywayMs)) return;
+    this.#checkedAt = now();
+    // Taken before the look, so that a change during it is looked at again; our own rules are one.
+    this.#changes = told;
     this.#guarded('let our links through the firewall', () => {
       const added = ensureForwarding();
-      if (added.length === 0) return;
-      const rules = added.map(({ program, chain, rule }) => `${program} -I ${chain} ${rule}`);
-      this.#options.log({ rules }, 'let our links through the firewall');
+      if (added.length > 0)
+        log({ rules: added.map(({ program, chain, rule }) => `${program} -I ${chain} ${rule}`) }, 'let our links through the firewall');
     });
   }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
-import { ensureForwarding, isForwarding, listForwarding, removeForwarding } from './forwarding.ts';
+import { ensureForwarding, listForwarding, removeForwarding } from './forwarding.ts';
 
 mustBeIsolated();
 
@@ -46,24 +46,13 @@ test("with Docker's chains the rules go where Docker leaves them alone", { skip 
   assert.deepEqual(listForwarding(), []);
 });
 
-test('a look that holds nobody up sees what is missing', { skip }, async () => {
-  assert.equal(await isForwarding(), false);
-  ensureForwarding();
-  assert.equal(await isForwarding(), true);
-  run('ip6tables', '-D', 'DOCKER-USER', '1');
-  assert.equal(await isForwarding(), false);
-  removeForwarding();
-});
-
-test('among many rules of others ours are found', { skip }, async () => {
+test('among many rules of others ours are found', { skip }, () => {
   const rules = Array.from(
     { length: 20_000 },
     (_, number) => `-A OTHERS -s 10.${number >> 8}.${number & 255}.1/32 -m comment --comment ${'x'.repeat(60)} -j RETURN`,
   );
   const input = ['*filter', ':OTHERS - [0:0]', ...rules, 'COMMIT', ''].join('\n');
   assert.equal(spawnSync('iptables-restore', ['--noflush'], { input }).status, 0);
-  assert.equal(await isForwarding(), false);
   assert.equal(ensureForwarding().length, 4);
   assert.deepEqual(ensureForwarding(), []);
-  assert.equal(await isForwarding(), true);
 });

@@ -2,9 +2,8 @@
 // namespace as well; what may pass them is decided by our own nft table. So where there is such a policy our links are let
 // through: in DOCKER-USER, which Docker keeps for this purpose and leaves alone, or else in FORWARD. All of it happens in
 // the namespace of the process. Rules are told to be ours by their comment.
-import { execFile, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { promisify } from 'node:util';
 import { linkPrefix } from '#model/numbers.ts';
 import { kernelFault } from './libc.ts';
 
@@ -53,22 +52,6 @@ function change(program: ForwardingRule['program'], words: readonly string[]): v
   if (run(program, words) === undefined) throw kernelFault(`run ${program} ${words.join(' ')}`, 'EINVAL');
 }
 
-const missingIn = ({ chain, rules }: Chains): string[] => {
-  if (chain === undefined) return [];
-  const there = new Set(rules.filter((rule) => rule.chain === chain).map(({ rule }) => rule.replaceAll('"', '')));
-  return matches.map(ruleOf).filter((rule) => !there.has(rule));
-};
-
-/** Whether ensureForwarding() has nothing to do; the process goes on meanwhile. */
-export async function isForwarding(): Promise<boolean> {
-  const ask = promisify(execFile);
-  const looks = programs.map(async (program) => {
-    const { stdout } = await ask(program, ['-w', '-S'], options).catch(() => ({ stdout: '' }));
-    return missingIn(readChains(stdout)).length === 0;
-  });
-  return (await Promise.all(looks)).every(Boolean);
-}
-
 /** Whether rules are kept in the kernel's older form (x_tables), of whose changes the kernel tells nobody. */
 export const hasSilentTables = (): boolean =>
   ['/proc/net/ip_tables_names', '/proc/net/ip6_tables_names'].some((path) => {
@@ -83,12 +66,13 @@ export const hasSilentTables = (): boolean =>
 export const listForwarding = (): ForwardingRule[] =>
   programs.flatMap((program) => look(program).rules.map((rule) => ({ program, ...rule })));
 
-/** Lets our links through where a policy would stop them, on return; the rules that were missing. Fault `kernel`. */
+/** Lets our links through where a policy would stop them; the rules that were missing. Fault `kernel`. */
 export function ensureForwarding(): ForwardingRule[] {
   return programs.flatMap((program) => {
-    const chains = look(program);
-    const { chain = '' } = chains;
-    const missing = missingIn(chains);
+    const { chain, rules } = look(program);
+    if (chain === undefined) return [];
+    const there = new Set(rules.filter((rule) => rule.chain === chain).map(({ rule }) => rule.replaceAll('"', '')));
+    const missing = matches.map(ruleOf).filter((rule) => !there.has(rule));
     for (const rule of missing) change(program, ['-I', chain, ...rule.split(' ')]);
     return missing.map((rule) => ({ program, chain, rule }));
   });
