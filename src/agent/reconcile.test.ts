@@ -6,7 +6,7 @@ import { createFakeKinds } from '#kernel/fake.ts';
 import type { Kind, Kinds } from '#kernel/kind.ts';
 import { emptyDesired, type Desired, type KindName, type Link, type Netns, type Route, type VethLink } from '#model/desired.ts';
 import { Fault } from '#model/fault.ts';
-import { parseCidr, parseMac } from '#model/ip.ts';
+import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import { Reconciler } from './reconcile.ts';
 
 const kindNames = Object.keys(emptyDesired) as KindName[];
@@ -361,6 +361,30 @@ test('a link that has to be made again gets back at once what hung on it', () =>
   const fresh = createFakeKinds();
   new Reconciler(fresh).apply(wanted, true);
   assert.deepEqual(dump(fake), dump(fresh));
+});
+
+test('of a pair of which one end has gone the other is put right as well, with what hung on it', () => {
+  const fake = createFakeKinds();
+  const [inner, outer] = [
+    veth('cwup', { peer: { ...veth('cwup').peer, netns: '', name: 'cwu1' } }),
+    veth('cwu1', { netns: '', peer: { ...veth('cwu1').peer, netns: 'cw-a', name: 'cwup' } }),
+  ];
+  const added: string[][] = [];
+  const add: typeof fake.link.add = (items, changed) => {
+    added.push(items.map(({ name }) => name).toSorted());
+    return fake.link.add(items, changed);
+  };
+  const reconciler = new Reconciler({ ...fake, link: { ...fake.link, add } });
+  const neigh = { netns: '', link: 'cwu1', ip: parseIp('10.0.0.9'), mac: outer.mac };
+  const desired = { ...small, link: [...small.link, inner, outer], neigh: [neigh] };
+  reconciler.apply(desired, true);
+  fake.lose('link', 'cw-a cwup');
+  reconciler.suspect('cw-a');
+  // Went with the pair, of which nobody was told.
+  fake.lose('neigh', fake.neigh.key(neigh));
+  assert.deepEqual(reconciler.apply(desired, true).failing, []);
+  assert.deepEqual(added.at(-1), ['cwu1', 'cwup']);
+  assert.deepEqual(fake.neigh.list(''), [neigh]);
 });
 
 test('placed pairs that were missing are reported, so that their far ends are put right; changed ones are not', () => {

@@ -259,14 +259,16 @@ export class Reconciler {
     if (difference.add.length + difference.change.length + difference.remove.length > 0) this.#inStep.delete(kind);
     const remove = sweep ? difference.remove : difference.remove.filter((item) => ever.has(item));
     const disturbing = kind === 'link' ? difference.change.filter(({ wanted: item, found }) => !isRenaming(item, found)) : [];
+    const halves = kind === 'link' ? otherHalves(difference.add, wanted) : [];
+    const changed = new Set([...difference.change.map(({ wanted: item }) => item), ...halves]);
     return {
       kind,
-      add: difference.change.length === 0 ? difference.add : [...difference.change.map(({ wanted: item }) => item), ...difference.add],
+      add: changed.size === 0 ? difference.add : [...changed, ...difference.add],
       remove,
       replaced: difference.change.map(({ found }) => found),
-      changed: new Set(difference.change.map(({ wanted: item }) => item)),
+      changed,
       isLoss,
-      disturbed: new Set(disturbing.map(({ wanted: item }) => netnsOf(item))),
+      disturbed: new Set([...disturbing.map(({ wanted: item }) => item), ...halves].map(netnsOf)),
     };
   }
 
@@ -367,6 +369,15 @@ function withRenewed(changes: readonly Changes[]): readonly Changes[] {
     add: change.add.map((item) => (change.changed.has(item) ? renewedFor(item) : item)),
   });
   return changes.map((change) => (change.kind === 'table' ? withThem(change) : change));
+}
+
+/**
+ * Of pairs of which one end is missing, the ends that seem to be there. A pair ends as one, if not in one moment: the kernel takes a
+ * namespace apart after it has gone. So such an end is about to go, or has come anew with the other since it was listed.
+ */
+function otherHalves(missing: readonly Item[], wanted: readonly Item[]): Item[] {
+  const places = new Set(missing.flatMap((item) => ('peer' in item ? [`${item.peer.netns} ${item.peer.name}`] : [])));
+  return places.size === 0 ? [] : wanted.filter((item) => places.has(placeOf(item)) && !missing.includes(item));
 }
 
 const isLinkSetting = (item: Item): boolean => 'path' in item && item.path.includes('/conf/cw');
