@@ -107,6 +107,12 @@ async function pageIn(pod: string, ip: string, port = 8080): Promise<string | un
   return status === 0 ? stdout.trim() : undefined;
 }
 
+/** Waits until a pod of the cluster's has been answered by each of these behind the service's address. */
+async function serving(service: string, ...pods: readonly string[]): Promise<void> {
+  const seen = new Set<string | undefined>();
+  await until('all behind a service', async () => seen.add(await pageIn('near', service, 80)).isSupersetOf(new Set(pods)), patience);
+}
+
 async function startControllerAs(account: Account, ...more: readonly string[]): Promise<void> {
   await cluster.startController({
     service: 'cluster-controller',
@@ -298,12 +304,7 @@ test(
     assert.equal(await pageIn('away1', await ipOf('far')), 'far', "a pod of the cluster's on the other node");
     assert.equal(await pageIn('away1', await field('service', 'far', '.spec.clusterIP'), 80), 'far', 'by a service');
     const service = await field('service', 'apart', '.spec.clusterIP');
-    const seen = new Set<string | undefined>();
-    await until(
-      'both behind a service',
-      async () => seen.add(await pageIn('near', service, 80)).isSupersetOf(new Set(['away1', 'away2'])),
-      patience,
-    );
+    await serving(service, 'away1', 'away2');
     await cluster.apply(furtherPod('aside', 'apart'));
     await ready('aside');
     const further = await furtherIpOf('aside');
@@ -367,12 +368,7 @@ async function startWithoutPorts(): Promise<void> {
   assert.equal(await pageIn('poor1', await ipOf('far')), 'far', "a pod of the cluster's on the other node");
   assert.equal(await pageIn('poor1', await field('service', 'far', '.spec.clusterIP'), 80), 'far', 'by a service');
   const service = await field('service', 'spare', '.spec.clusterIP');
-  const seen = new Set<string | undefined>();
-  await until(
-    'both behind a service',
-    async () => seen.add(await pageIn('near', service, 80)).isSupersetOf(new Set(['poor1', 'poor2'])),
-    patience,
-  );
+  await serving(service, 'poor1', 'poor2');
   assert.equal(await page(instance, first), undefined);
   const told = /1 pod of default\/spare on node1 without ports of the cloud, in its overlay 10\..*quota of ports would not do/;
   await until('the plan to tell of them', async () => told.test(await planned()), patience);

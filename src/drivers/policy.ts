@@ -55,7 +55,7 @@ const base = (direction: Direction, side: 'saddr' | 'daddr', link: 'iifname' | '
   }
 `;
 
-/** The same values for the same list, so that what has not changed need not be looked at one by one (see elementKey). */
+/** The same values for the same list, so that what has not changed need not be looked at one by one (see changedPart). */
 const membersOf = new WeakMap<readonly Cidr[], { readonly id: string; readonly elements: readonly NftElement[] }>();
 
 function members(id: string, cidrs: readonly Cidr[]): readonly NftElement[] {

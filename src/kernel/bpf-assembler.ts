@@ -78,6 +78,29 @@ export const jump32 = (when: keyof typeof comparisons, dst: Register, value: Ope
 export const go = (target: string): Instruction => ({ op: BPF_JMP, target });
 export const label = (name: string): Instruction => ({ label: name });
 /** Helper number of linux/bpf.h; arguments in r1 to r5, result in r0, which are all gone afterwards. */
+// struct __sk_buff and enum bpf_func_id, linux/bpf.h: what programs of ours read and call of them
+export const skb = {
+  length: 0,
+  packetType: 4,
+  protocol: 16,
+  vlanPresent: 20,
+  vlan: 24,
+  ifindex: 40,
+  data: 76,
+  dataEnd: 80,
+  gsoSize: 176,
+} as const;
+export const helpers = {
+  vlanPush: 18,
+  vlanPop: 19,
+  redirect: 23,
+  checksum: 28,
+  changeType: 32,
+  pullData: 39,
+  fibLookup: 69,
+  redirectPeer: 155,
+} as const;
+
 export const call = (helper: number): Instruction => ({ op: 0x85, immediate: helper });
 export const exit: Instruction = { op: 0x95 };
 

@@ -15,24 +15,23 @@ import {
   compute32,
   exit,
   go,
+  helpers,
   type Instruction,
   jump,
   jump32,
   label,
   load,
   type Register,
+  skb,
   store,
   swap16,
 } from './bpf-assembler.ts';
 import { destinationAt, ethernet, headerBytes, loadedWords, octetsOf, protocols, sourceAt, swapped16 } from './packet.ts';
 
-// struct __sk_buff, linux/bpf.h
-const skb = { length: 0, packetType: 4, vlanPresent: 20, ifindex: 40, data: 76, dataEnd: 80, gsoSize: 176 } as const;
 // struct bpf_fib_lookup, linux/bpf.h, on the stack
 const fibBytes = 64;
 const fib = { family: 0, totalLength: 6, ifindex: 8, tos: 12, source: 16, destination: 32, smac: 52, dmac: 58 } as const;
 const onStack = (field: number): number => field - fibBytes;
-const helpers = { redirect: 23, fibLookup: 69, redirectPeer: 155 } as const;
 const TC_ACT_UNSPEC = -1;
 const AF_INET = 2;
 const AF_INET6 = 10;

@@ -9,20 +9,19 @@ import {
   compute32,
   exit,
   go,
+  helpers,
   type Instruction,
   jump,
   jump32,
   label,
   load,
   type Register,
+  skb,
   store,
   swap32,
 } from './bpf-assembler.ts';
 import { ethernet, headerBytes, loadedWords, octetsOf, protocols, swapped32, wordsOf } from './packet.ts';
 
-// struct __sk_buff, linux/bpf.h
-export const skb = { packetType: 4, protocol: 16, vlanPresent: 20, vlan: 24, link: 40, data: 76, dataEnd: 80 } as const;
-export const helpers = { vlanPush: 18, vlanPop: 19, redirect: 23, checksum: 28, changeType: 32, pullData: 39 } as const;
 export const macSourceAt = 6;
 
 /** Of the last word; blocks are much smaller than it. */

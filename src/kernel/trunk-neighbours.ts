@@ -7,9 +7,9 @@
 import { parseIp } from '#model/ip.ts';
 import type { OutsideSubnet, TaggedBlock } from '#model/desired.ts';
 import { askingName } from '#model/numbers.ts';
-import { call, compute, compute32, exit, go, type Instruction, jump32, label, load, store } from './bpf-assembler.ts';
+import { call, compute, compute32, exit, go, helpers, type Instruction, jump32, label, load, skb, store } from './bpf-assembler.ts';
 import { arp, destinationAt, discovery, sourceAt, swapped16 } from './packet.ts';
-import { endOf, helpers, macSourceAt, reachHeaders, skb, storeIp, storeMac, unlessIn, unlessIs, vlanIn, vlanOf } from './trunk-frames.ts';
+import { endOf, macSourceAt, reachHeaders, storeIp, storeMac, unlessIn, unlessIs, vlanIn, vlanOf } from './trunk-frames.ts';
 
 const everybody = parseIp('ff02::1');
 
@@ -92,7 +92,7 @@ export const askByDiscovery = (blocks: readonly TaggedBlock[], outside: readonly
   go('push'),
 ];
 
-const turnBack: readonly Instruction[] = [load(4, 'r1', 'r6', skb.link), compute('mov', 'r2', 0), call(helpers.redirect), exit];
+const turnBack: readonly Instruction[] = [load(4, 'r1', 'r6', skb.ifindex), compute('mov', 'r2', 0), call(helpers.redirect), exit];
 
 /** What is asked in an address's VLAN for that address is answered in it. */
 const answerByArp = (blocks: readonly TaggedBlock[]): Instruction[] => [

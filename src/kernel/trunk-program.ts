@@ -6,9 +6,9 @@
 // What is said there about neighbours: trunk-neighbours.ts.
 import { cidrLength, cidrSize, type Family, familyOf } from '#model/ip.ts';
 import type { OutsideSubnet, TaggedBlock, Trunk } from '#model/desired.ts';
-import { assemble, call, compute, compute32, exit, go, type Instruction, jump32, label, load } from './bpf-assembler.ts';
+import { assemble, call, compute, compute32, exit, go, helpers, type Instruction, jump32, label, load, skb } from './bpf-assembler.ts';
 import { arpProtocol, destinationAt, protocols, sourceAt, swapped16 } from './packet.ts';
-import { begin, byFamily, helpers, macSourceAt, pass, skb, storeMac, vlanOf } from './trunk-frames.ts';
+import { begin, byFamily, macSourceAt, pass, storeMac, vlanOf } from './trunk-frames.ts';
 import { askByArp, askByDiscovery, hearByArp, hearByDiscovery } from './trunk-neighbours.ts';
 
 const TC_ACT_SHOT = 2;
