@@ -2,7 +2,7 @@
 // this host knows goes out (endpoints, report). Everything here is wiring; each part says in its own file what it does.
 import type { WatchLine } from '#api/answers.ts';
 import { clockAdvice, skewText, toleratedSkewMs } from '#api/clock.ts';
-import type { Journal, PlacedLink } from '#api/local.ts';
+import type { Journal } from '#api/local.ts';
 import type { Report } from '#api/requests.ts';
 import { type Beyond, plan } from '#drivers/plan.ts';
 import { type Fault, isFault } from '#model/fault.ts';
@@ -18,7 +18,7 @@ import { Endpoints } from './endpoints.ts';
 import { follow } from './follower.ts';
 import { HostPorts } from './host-ports.ts';
 import type { LearnedRoutes } from './learned-routes.ts';
-import { HostAgent, type ClusterNetworks } from './local.ts';
+import { HostAgent, type ClusterNetworks, type LocalOptions } from './local.ts';
 import { Loop } from './loop.ts';
 import { guarded, type PolicySource } from './policies.ts';
 import type { Prober } from './prober.ts';
@@ -82,8 +82,8 @@ export interface AgentOptions {
   readonly leakMs?: number | undefined;
   /** After every run of the loop: repairs inside containers and others that go by the plan. */
   readonly applied?: (desired: Desired, outcome: Outcome) => void;
-  /** A container's end as the last of those repairs has left it; undefined where it had to do with none. */
-  readonly left?: (endpoint: string) => PlacedLink | undefined;
+  /** What is done inside of containers (Sandboxes). */
+  readonly ends?: LocalOptions['ends'];
   /** Facts are others than before, and what the last plan wanted is in the kernel: name servers. */
   readonly informed?: () => void;
 }
@@ -185,7 +185,7 @@ export class Agent implements AsyncDisposable {
       cluster: controller,
       loop: this.loop,
       ports: this.#ports,
-      left: options.left,
+      ends: options.ends,
       now: () => new Date(clock.now()),
       newId,
     });

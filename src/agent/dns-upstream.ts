@@ -1,5 +1,6 @@
-// Asking the host's own name servers for what a network does not know. Packets pass as they are; only the id is another one,
-// and every question has a socket (so a port) of its own, which is what makes forged answers hard (RFC 5452).
+// Asking the host's own name servers, or the resolver of a container's engine, for what a network does not know. Packets pass as
+// they are; only the id is another one, and every question has a socket (so a port) of its own, which is what makes forged
+// answers hard (RFC 5452).
 import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { connect, isIP } from 'node:net';
@@ -68,16 +69,34 @@ export async function ask(
   return poor;
 }
 
+/** Longer than the engine's resolver waits for one server (4 seconds) nobody waits for it. */
+const engineMs = 4000;
+
+export interface EngineResolver {
+  /** A bound socket inside the container; it is closed in any case. */
+  readonly fd: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/** What the container's engine says to this query; undefined when it gives no answer, or says that it cannot. */
+export async function askEngine(query: Buffer, question: Question, engine: EngineResolver): Promise<Buffer | undefined> {
+  const reply = await askUdp(query, engine, engineMs, (answer) => isReplyTo(answer, query, question));
+  const code = reply === undefined ? rcode.serverFailure : codeOf(reply);
+  return reply === undefined || code === rcode.serverFailure || code === rcode.refused ? undefined : withId(reply, question.id);
+}
+
 type Server = Upstream['servers'][number];
 
-function askUdp(
+async function askUdp(
   query: Buffer,
-  { address, port }: Server,
+  { address, port, fd }: Server & { readonly fd?: number },
   timeoutMs: number,
   isMine: (reply: Buffer) => boolean,
 ): Promise<Buffer | undefined> {
   const { promise, resolve } = Promise.withResolvers<Buffer | undefined>();
   const socket = createSocket(isIP(address) === 6 ? 'udp6' : 'udp4');
+  if (fd !== undefined) await new Promise<void>((bound) => socket.bind({ fd }, bound));
   const timer = setTimeout(() => resolve(undefined), timeoutMs);
   socket.on('error', () => resolve(undefined));
   socket.on('message', (reply) => {

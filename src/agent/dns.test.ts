@@ -215,6 +215,56 @@ test('other names go to the host’s servers, whose answers pass as they are', a
   assert.deepEqual(upstream.asked, ['udp Example.com']);
 });
 
+/** A server whose clients' questions come to it before they come to their engine's resolver at `port`. */
+async function serveBefore(t: TestContext, engine: { readonly port: number }, upstream: Partial<Upstream> = {}) {
+  const server = new DnsServer({
+    upstream: { servers: [], timeoutMs: 200, attempts: 1, ...upstream },
+    engine: (network, client) =>
+      network === 'n' && client === loopback
+        ? () => ({ fd: openUdp({ ip: loopback, port: 0 }), address: loopback, port: engine.port })
+        : undefined,
+  });
+  t.after(() => server[Symbol.dispose]());
+  server.setZone('n', sourceOf({ web: '10.0.0.2' }));
+  const { port, sockets } = openSockets();
+  await server.listen('n', sockets);
+  return { server, port };
+}
+
+test("what nobody here knows is asked of the engine's resolver, where questions come here before", async (t) => {
+  const engine = await upstreamThat(t, (query, protocol) =>
+    query.questions?.[0]?.name === 'nowhere' ? { flags: 3 } : giving('172.18.0.2')(query, protocol),
+  );
+  const { port } = await serveBefore(t, engine);
+  assert.deepEqual(dataOf(await askUdp(port, 'web')), ['10.0.0.2']);
+  const reply = await askUdp(port, 'neighbour');
+  assert.deepEqual([reply.id, dataOf(reply)], [99, ['172.18.0.2']]);
+  assert.equal(codeOf(await askUdp(port, 'nowhere')), 3);
+  const [overTcp] = await askTcp(port, ['example.com']);
+  assert.deepEqual(dataOf(overTcp ?? assert.fail()), ['172.18.0.2']);
+  assert.deepEqual(engine.asked, ['udp neighbour', 'udp nowhere', 'udp example.com']);
+});
+
+test("an engine's resolver that is away or cannot tell is done without", async (t) => {
+  const upstream = await upstreamThat(t, giving('192.0.2.1'));
+  const failing = await upstreamThat(t, () => ({ flags: 2 }));
+  for (const engine of [failing, { port: 1 }]) {
+    const { port } = await serveBefore(t, engine, { servers: [upstream] });
+    assert.deepEqual(dataOf(await askUdp(port, 'example.com')), ['192.0.2.1']);
+    assert.equal(codeOf(await askUdp(port, 'neighbour')), 3);
+  }
+});
+
+test("an engine's resolver that asks here in its turn is not asked again", async (t) => {
+  const upstream = await upstreamThat(t, giving('192.0.2.1'));
+  const way = { port: 0 };
+  const { server, port } = await serveBefore(t, way, { servers: [upstream] });
+  way.port = port;
+  assert.deepEqual(dataOf(await askUdp(port, 'example.com')), ['192.0.2.1']);
+  assert.equal(codeOf(await askUdp(port, 'neighbour')), 3);
+  assert.equal(server.counters.queries, 4);
+});
+
 test('an internal network refuses other names and asks nobody', async (t) => {
   const upstream = await upstreamThat(t, giving('192.0.2.1'));
   const { server, port } = await serve(t, { servers: [upstream] });

@@ -4,8 +4,9 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Family } from '#model/ip.ts';
-import { ask, framed, type Upstream } from './dns-upstream.ts';
-import { type Question, rcode, readQuestion, type Reply, udpLimit, writeReply } from './dns-wire.ts';
+import { randomInt } from 'node:crypto';
+import { ask, askEngine, type EngineResolver, framed, type Upstream } from './dns-upstream.ts';
+import { type Question, rcode, readQuestion, type Reply, udpLimit, withId, writeReply } from './dns-wire.ts';
 import { answer, ttlSeconds, type Verdict, ZoneIndex, type ZoneSource } from './dns-zone.ts';
 
 /** An open socket, bound to the address to answer from; the server owns it from now on. `tcp` is not listening yet, or is. */
@@ -54,13 +55,21 @@ export interface DnsOptions {
   readonly onFault?: (fault: unknown, network: string) => void;
   /** Other networks whose names this client of `network` may be told too: those that the same container is in. */
   readonly companions?: (network: string, client: string) => readonly string[];
+  /** The way to the engine's resolver, for clients of `network` whose questions come here before they come to that. */
+  readonly engine?: (network: string, client: string) => EngineDoor | undefined;
 }
+
+/** A resolver inside a container, with a socket there; undefined when the container has ended. */
+export type EngineDoor = () => EngineResolver | undefined;
 
 export class DnsServer implements Disposable {
   readonly counters: DnsCounters = { queries: 0, answered: 0, missed: 0, forwarded: 0, failed: 0, malformed: 0, truncated: 0 };
   readonly #networks = new Map<string, Listener>();
   readonly #onFault: (fault: unknown, network: string) => void;
   readonly #companions: (network: string, client: string) => readonly string[];
+  readonly #engine: DnsOptions['engine'] & {};
+  /** Questions that engines are being asked: one of those that asks us in its turn is not asked again. */
+  readonly #atEngines = new Set<string>();
   #upstream: Upstream;
   #turn = 0;
   #forwards = 0;
@@ -69,6 +78,7 @@ export class DnsServer implements Disposable {
     this.#upstream = options.upstream;
     this.#onFault = options.onFault ?? (() => {});
     this.#companions = options.companions ?? (() => []);
+    this.#engine = options.engine ?? (() => undefined);
   }
 
   setUpstream(upstream: Upstream): void {
@@ -184,14 +194,20 @@ export class DnsServer implements Disposable {
     }
     const { question } = reading;
     const verdict = this.#verdict(question, asker);
-    if (verdict.kind === 'forward') {
-      this.#forward(packet, question, protocol, send);
+    const isOwn = isKnown(verdict) || this.#atEngines.has(traceOf(question, asker, question.id));
+    const engine = isOwn ? undefined : this.#engine(asker.network, asker.client);
+    if (verdict.kind === 'forward' || engine !== undefined) {
+      this.#forward({ packet, question, asker, verdict, engine }, send);
       return;
     }
+    send(this.#said(question, verdict, protocol));
+  }
+
+  #said(question: Question, verdict: Verdict & { readonly kind: 'answer' }, protocol: Asker['protocol']): Buffer {
     if (verdict.records.length > 0) this.counters.answered++;
     else this.counters.missed++;
     const isAuthoritative = verdict.code === rcode.ok || verdict.code === rcode.noSuchName;
-    send(this.#write(question, { ...verdict, isAuthoritative, ttlSeconds }, protocol));
+    return this.#write(question, { ...verdict, isAuthoritative, ttlSeconds }, protocol);
   }
 
   /** The network's own answer; what it does not know the container's other networks may. */
@@ -214,20 +230,54 @@ export class DnsServer implements Disposable {
     return bytes;
   }
 
-  #forward(packet: Buffer, question: Question, protocol: 'udp' | 'tcp', send: (reply: Buffer) => void): void {
+  #forward(passed: Passed, send: (reply: Buffer) => void): void {
+    const { question, asker } = passed;
     this.counters.forwarded++;
     const fail = (): void => {
       this.counters.failed++;
-      send(this.#write(question, { code: rcode.serverFailure, records: [] }, protocol));
+      send(this.#write(question, { code: rcode.serverFailure, records: [] }, asker.protocol));
     };
     if (this.#forwards >= maxForwards) {
       fail();
       return;
     }
     this.#forwards++;
-    ask(packet, question, this.#upstream, protocol === 'tcp')
+    this.#elsewhere(passed)
       .then((reply) => (reply === undefined ? fail() : send(reply)))
       .catch(fail)
       .finally(() => this.#forwards--);
   }
+
+  /** What the container's engine says, or else the host's servers where the network asks outside, or else what was known here. */
+  async #elsewhere(passed: Passed): Promise<Buffer | undefined> {
+    const { packet, question, asker, verdict } = passed;
+    const reply = await this.#engineSays(passed);
+    if (reply !== undefined) return reply;
+    if (verdict.kind === 'answer') return this.#said(question, verdict, asker.protocol);
+    return ask(packet, question, this.#upstream, asker.protocol === 'tcp');
+  }
+
+  async #engineSays({ packet, question, asker, engine }: Passed): Promise<Buffer | undefined> {
+    const resolver = engine?.();
+    if (resolver === undefined) return undefined;
+    const id = randomInt(0x1_0000);
+    const trace = traceOf(question, asker, id);
+    this.#atEngines.add(trace);
+    try {
+      return await askEngine(withId(packet, id), question, resolver);
+    } finally {
+      this.#atEngines.delete(trace);
+    }
+  }
 }
+
+/** A question that is answered elsewhere. */
+interface Passed {
+  readonly packet: Buffer;
+  readonly question: Question;
+  readonly asker: Asker;
+  readonly verdict: Verdict;
+  readonly engine: EngineDoor | undefined;
+}
+
+const traceOf = ({ name, type }: Question, { client }: Asker, id: number): string => `${client} ${id} ${type} ${name}`;

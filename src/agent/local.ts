@@ -19,6 +19,7 @@ import { clashes, type HostPort, type HostPorts } from './host-ports.ts';
 import type { Loop } from './loop.ts';
 import { PortGroups } from './port-groups.ts';
 import { refusalOf } from './refusal.ts';
+import type { ContainerEnds } from './sandboxes.ts';
 import type { View } from './view.ts';
 
 /** What this needs of the address book (address-book.ts). */
@@ -53,8 +54,8 @@ export interface LocalOptions {
   readonly loop: Loop;
   /** The host's ports, as other programs see them. */
   readonly ports: Pick<HostPorts, 'isFree' | 'take' | 'keep'>;
-  /** A container's end as the last run of the loop has left it, where it had to do with it. */
-  readonly left?: ((id: string) => PlacedLink | undefined) | undefined;
+  /** What is done inside of containers. */
+  readonly ends?: ContainerEnds | undefined;
   readonly now: () => Date;
   /** A name that nobody else has. */
   readonly newId: () => string;
@@ -261,7 +262,7 @@ export class HostAgent implements LocalAgent {
     const place = ifname === undefined ? {} : { ifname };
     if (!isPlaced) endpoints.put({ ...outside(local), sandbox, order, ...place });
     const outcome = await loop.runTogether();
-    const end = this.#options.left?.(id);
+    const end = this.#options.ends?.left(id);
     const fault = refusalOf(outcome, local.endpoint, network);
     if (fault !== undefined) {
       if (endpoints.get(id) !== undefined) endpoints.put(outside(local));
@@ -347,6 +348,18 @@ export class HostAgent implements LocalAgent {
   // oxlint-disable-next-line require-await -- part of an asynchronous interface
   async leadOut(sandbox: string, ifname: string, gateways: readonly Ip[]): Promise<void> {
     leadOut(sandbox, ifname, gateways);
+  }
+
+  // oxlint-disable-next-line require-await -- part of an asynchronous interface
+  async answerFirst(id: string, isWanted: boolean): Promise<boolean> {
+    const { endpoints, ends } = this.#options;
+    const local = endpoints.get(id);
+    if (local?.sandbox === undefined || !local.endpoint.addresses.some((ip) => familyOf(ip) === 4)) return false;
+    const { answersFirst = false, ...rest } = local;
+    if (answersFirst === isWanted) return isWanted;
+    endpoints.put(isWanted ? { ...rest, answersFirst: true } : rest);
+    ends?.asked(id);
+    return isWanted;
   }
 
   // oxlint-disable-next-line require-await -- part of an asynchronous interface

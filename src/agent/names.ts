@@ -6,7 +6,9 @@ import { familyOf, type Family } from '#model/ip.ts';
 import type { Endpoint, LocalEndpoint, Network, Snapshot } from '#model/resources.ts';
 import { resolver, resolverPort } from '#drivers/guard.ts';
 import { bindUdpInNetns, listenTcpInNetns, netnsIdentity, netnsPath } from '#kernel/netns.ts';
-import type { DnsServer, DnsSocket } from './dns.ts';
+import { isFault } from '#model/fault.ts';
+import { embeddedResolver, openInsideForNames } from '#kernel/name-redirect.ts';
+import type { DnsOptions, DnsServer, DnsSocket, EngineDoor } from './dns.ts';
 
 export interface NamesOptions {
   readonly server: DnsServer;
@@ -123,11 +125,34 @@ export class Names implements Disposable {
   }
 }
 
+const askerOf = (local: readonly LocalEndpoint[], network: string, client: string): LocalEndpoint | undefined =>
+  local.find(({ endpoint }) => endpoint.network === network && endpoint.addresses.some((ip) => ip === client));
+
 /** The other networks of the container that has address `client` in `network`. */
 export function companionsOf(local: readonly LocalEndpoint[], network: string, client: string): string[] {
-  const asker = local.find(({ endpoint }) => endpoint.network === network && endpoint.addresses.some((ip) => ip === client));
+  const asker = askerOf(local, network, client);
   if (asker?.sandbox === undefined) return [];
   return local
     .filter(({ endpoint, sandbox }) => sandbox === asker.sandbox && endpoint.network !== network)
     .map(({ endpoint }) => endpoint.network);
 }
+
+/** The resolver of the engine of the container that has address `client` in `network`, if its questions come here first. */
+function engineResolver(local: readonly LocalEndpoint[], network: string, client: string): EngineDoor | undefined {
+  const { sandbox, answersFirst } = askerOf(local, network, client) ?? {};
+  if (sandbox === undefined || answersFirst !== true) return undefined;
+  return () => {
+    try {
+      return { fd: openInsideForNames(sandbox), address: embeddedResolver, port: 53 };
+    } catch (error) {
+      if (isFault(error)) return undefined;
+      throw error;
+    }
+  };
+}
+
+/** What the name server asks about its clients. */
+export const clientsOf = (local: () => readonly LocalEndpoint[]): Required<Pick<DnsOptions, 'companions' | 'engine'>> => ({
+  companions: (network, client) => companionsOf(local(), network, client),
+  engine: (network, client) => engineResolver(local(), network, client),
+});

@@ -4,7 +4,8 @@ import { after, before, test, type TestContext } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
-import { createNetns, inNetns, removeNetns, warmThreadPool } from '#kernel/netns.ts';
+import { embeddedResolver } from '#kernel/name-redirect.ts';
+import { bindUdpInNetns, createNetns, inNetns, removeNetns, warmThreadPool } from '#kernel/netns.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import { endpointLink } from '#model/numbers.ts';
@@ -13,7 +14,7 @@ import dnsPacket from 'dns-packet';
 import { DnsServer } from './dns.ts';
 import { Endpoints } from './endpoints.ts';
 import { MemoryJournal } from './journal.ts';
-import { companionsOf, Names } from './names.ts';
+import { clientsOf, companionsOf, Names } from './names.ts';
 import { eventually, type NetnsHost, type Place, Wire } from './namespaces.fixture.ts';
 import { Openings } from './openings.ts';
 import { Sandboxes } from './sandboxes.ts';
@@ -72,7 +73,7 @@ function bed(t: TestContext, machine: Host = self) {
   host.apply(plan(snapshotOf({ hosts: [machine], networks: [network], pools, blocks, endpoints: [endpoint] }), [local], machine));
   const box = wire.container(host, local);
   endpoints.put({ ...local, sandbox: box.path });
-  return { endpoints, endpoint, box, gone, said, run, ifname: () => endpoints.get(endpoint.id)?.ifname };
+  return { endpoints, endpoint, box, gone, said, run, sandboxes, ifname: () => endpoints.get(endpoint.id)?.ifname };
 }
 
 const addressesOf = (box: Place): string[] =>
@@ -135,6 +136,55 @@ test('a container that has ended without a word is told', async (t) => {
   fresh.applied({ ...emptyDesired, link: [link] }, [link]);
   fresh[Symbol.dispose]();
   assert.deepEqual(gone, [endpoint.id]);
+});
+
+const asks = async (box: Place, name: string): Promise<unknown> => {
+  using peer = await box.udp('127.0.0.1');
+  const question = dnsPacket.encode({ type: 'query', id: 77, flags: dnsPacket.RECURSION_DESIRED, questions: [{ name, type: 'A' }] });
+  const [record] = dnsPacket.decode(await peer.ask(question, { ip: embeddedResolver, port: 53 })).answers ?? [];
+  return record !== undefined && 'data' in record ? record.data : undefined;
+};
+
+test("what a container asks of its engine's resolver comes here first where that is wanted, and no longer once it is not", async (t) => {
+  const { box, run, endpoint, endpoints, sandboxes, ifname } = bed(t);
+  const server = new DnsServer({
+    upstream: { servers: [], timeoutMs: 100, attempts: 1 },
+    ...clientsOf(() => endpoints.all()),
+  });
+  const names = new Names({
+    server,
+    netnsDirectory: host.domain(network.id).path.replace(/\/[^/]+$/, ''),
+    log: (_, message) => assert.fail(message),
+  });
+  // The engine's resolver, which knows of a neighbour on another network of the container.
+  const engine = new DnsServer({ upstream: { servers: [], timeoutMs: 100, attempts: 1 } });
+  t.after(() => {
+    names[Symbol.dispose]();
+    server[Symbol.dispose]();
+    engine[Symbol.dispose]();
+  });
+  const neighbour = makeEndpoint('elsewhere', 'host-1', 9, [parseIp('172.18.0.2')]);
+  engine.setZone('engine', { name: 'bridge', isInternal: true, pools: [], endpoints: new Map([[neighbour.id, neighbour]]) });
+  await engine.listen('engine', [{ fd: bindUdpInNetns(box.path, { ip: embeddedResolver, port: 53 }), protocol: 'udp', family: 4 }]);
+  names.update(snapshotOf({ hosts: [self], networks: [network], pools, blocks, endpoints: [endpoint] }), [network]);
+  assert.deepEqual([await asks(box, endpoint.name), await asks(box, neighbour.name)], [undefined, '172.18.0.2']);
+  const want = (isWanted: boolean): void => {
+    const { answersFirst: _, ...rest } = endpoints.get(endpoint.id) ?? assert.fail();
+    endpoints.put(isWanted ? { ...rest, answersFirst: true } : rest);
+    sandboxes.asked(endpoint.id);
+  };
+  // At once, as the engine waits with starting the container until it has the answer.
+  want(true);
+  assert.equal(ifname(), 'eth0');
+  assert.deepEqual([await asks(box, endpoint.name), await asks(box, neighbour.name)], [endpoint.addresses[0], '172.18.0.2']);
+  run();
+  host.domain(network.id).ip('link', 'del', endpointLink(endpoint.id));
+  host.forget();
+  run();
+  await eventually(() => box.ping('169.254.1.1'), 'the gateway answers');
+  assert.deepEqual([await asks(box, endpoint.name), await asks(box, neighbour.name)], [endpoint.addresses[0], '172.18.0.2']);
+  want(false);
+  assert.deepEqual([await asks(box, endpoint.name), await asks(box, neighbour.name)], [undefined, '172.18.0.2']);
 });
 
 test('names are answered in the domain, also after the domain was made anew, and not once the network has left', async (t) => {

@@ -9,7 +9,7 @@ import { everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import type { LocalEndpoint, Network, Pool } from '#model/resources.ts';
 import { type FoundAttachment, inspectAttachment, repairAttachment } from '#kernel/attachment.ts';
-import { redirectNames } from '#kernel/name-redirect.ts';
+import { redirectNames, undoRedirect } from '#kernel/name-redirect.ts';
 import type { Kinds } from '#kernel/kind.ts';
 import { endpointLink, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
 import type { Endpoints } from './endpoints.ts';
@@ -30,11 +30,15 @@ export interface SandboxesOptions {
  */
 const lookMs = [60, 200, 600, 2000, 6000, 20_000];
 
+export type ContainerEnds = Pick<Sandboxes, 'left' | 'asked'>;
+
 export class Sandboxes implements Disposable {
   readonly #options: SandboxesOptions;
   readonly #looking = new Map<string, NodeJS.Timeout>();
   /** MTU that a container's end was last known to have. */
   readonly #mtu = new Map<string, number>();
+  /** Endpoint over which each container's questions come here first, by the path of its namespace. */
+  readonly #carriers = new Map<string, string>();
   /** Ends as the last run of the loop left them. */
   readonly #left = new Map<string, FoundAttachment>();
 
@@ -58,6 +62,44 @@ export class Sandboxes implements Disposable {
       this.#mtu.set(local.endpoint.id, link.mtu);
     }
     for (const id of this.#mtu.keys()) if (!here.has(id)) this.#mtu.delete(id);
+    this.#followCarriers();
+  }
+
+  /** To be called when it was decided anew whether the container's questions come here first. */
+  asked(id: string): void {
+    const local = this.#options.endpoints.get(id);
+    if (local?.sandbox === undefined) return;
+    if (local.ifname === undefined) this.#note(id);
+    else this.#askAgain(local);
+  }
+
+  /** A container that leaves the network by which its questions came goes on asking by another one. */
+  #followCarriers(): void {
+    const carriers = new Map<string, LocalEndpoint>();
+    for (const local of this.#options.endpoints.all()) {
+      if (!mayCarry(local)) continue;
+      const other = carriers.get(local.sandbox);
+      if (other === undefined || orderOf(local) < orderOf(other)) carriers.set(local.sandbox, local);
+    }
+    for (const path of this.#carriers.keys()) if (!carriers.has(path)) this.#carriers.delete(path);
+    for (const [path, local] of carriers) {
+      const before = this.#carriers.get(path);
+      // After a start what is there is taken for right.
+      if (before === undefined) this.#carriers.set(path, local.endpoint.id);
+      else if (before !== local.endpoint.id) this.#askAgain(local);
+    }
+  }
+
+  #askAgain(local: LocalEndpoint): void {
+    const { sandbox = '', endpoint } = local;
+    try {
+      const found = inspectAttachment(sandbox, endpoint.mac);
+      if (local.answersFirst !== true) this.#carriers.delete(sandbox);
+      if (found !== undefined && !this.#redirect(local, found)) undoRedirect(sandbox);
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      this.#failed(local, error, 'cannot redirect name questions');
+    }
   }
 
   /** The container's end as the last run of the loop has left it; undefined when that run had nothing to do inside. */
@@ -100,13 +142,26 @@ export class Sandboxes implements Disposable {
 
   /**
    * The engine's resolver asks outside only by the container's default route, and not at all when there is none that leads
-   * out. Then the names of other hosts would be missing, so the container's questions are sent to the gateway directly.
+   * out. Then the names of other hosts would be missing, so the container's questions are sent to the gateway directly. So they
+   * are where that resolver asks past the container's networks. False: there is no need.
    */
-  #redirect({ endpoint, sandbox = '', order = 1 }: LocalEndpoint, found: FoundAttachment): void {
+  #redirect(local: LocalEndpoint, found: FoundAttachment): boolean {
+    const { endpoint, sandbox = '', order = 1, answersFirst = false } = local;
     const isOurs = found.routes.some(({ destination }) => destination === everything[4] || destination === everything[6]);
-    if (isOurs || !endpoint.addresses.some((ip) => familyOf(ip) === 4)) return;
-    redirectNames(sandbox, { link: found.name, gateway: gatewayOf(4, order), embedded: found.defaults.length === 0 });
+    if ((isOurs && !answersFirst) || !endpoint.addresses.some((ip) => familyOf(ip) === 4)) return false;
+    if (this.#isCarried(local)) return true;
+    redirectNames(sandbox, { link: found.name, gateway: gatewayOf(4, order), embedded: answersFirst || found.defaults.length === 0 });
+    if (answersFirst) this.#carriers.set(sandbox, endpoint.id);
     this.#options.log({ endpoint: endpoint.id }, "sent the container's name questions to the gateway");
+    return true;
+  }
+
+  /** Whether another network of the container has its questions. */
+  #isCarried(local: LocalEndpoint): boolean {
+    const { endpoints } = this.#options;
+    const carrier = endpoints.get(this.#carriers.get(local.sandbox ?? '') ?? '');
+    if (carrier === undefined || carrier.sandbox !== local.sandbox || !mayCarry(carrier)) return false;
+    return local.answersFirst !== true || orderOf(carrier) < orderOf(local);
   }
 
   #failed({ endpoint, sandbox = '' }: LocalEndpoint, error: Fault, message: string): void {
@@ -137,7 +192,7 @@ export class Sandboxes implements Disposable {
         isSparing: what === 'first',
       });
       this.#left.set(endpoint.id, end);
-      if (whole && !isSpared && !leadsOut) this.#redirect(local, end);
+      if (whole && !isSpared && (!leadsOut || local.answersFirst === true)) this.#redirect(local, end);
       if (written) this.#options.log({ endpoint: endpoint.id, what }, said[what]);
     } catch (error) {
       if (!isFault(error)) throw error;
@@ -175,6 +230,12 @@ const said = {
 } as const;
 
 const placeOf = ({ present, name }: Network): string => `${present === 'always' ? 0 : 1} ${name}`;
+
+const orderOf = ({ order = 1 }: LocalEndpoint): number => order;
+
+/** Whether the questions of its container can come here by it. */
+const mayCarry = (local: LocalEndpoint): local is LocalEndpoint & { readonly sandbox: string } =>
+  local.answersFirst === true && local.sandbox !== undefined && local.ifname !== undefined;
 
 /** The engine moves a link, renames it, gives it addresses and sets it up, and comes to the default route last of all. */
 function isUnderWay({ endpoint }: LocalEndpoint, found: FoundAttachment, network: Network | undefined): boolean {

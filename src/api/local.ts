@@ -178,6 +178,12 @@ export interface LocalAgent {
    * Fault `kernel` (no such namespace or link, or the gateway cannot be reached there).
    */
   leadOut(sandbox: string, ifname: string, gateways: readonly Ip[]): Promise<void>;
+  /**
+   * Whether what the container asks of its engine's resolver is answered here first, and by that one only what nobody here
+   * knows: for engines that ask outside past the container's networks. Answers whether it is: without an IPv4 address it
+   * cannot be. Unknown ids and such as have not joined are ignored.
+   */
+  answerFirst(id: string, isWanted: boolean): Promise<boolean>;
   /** Names that resolve to the endpoint inside its network. Unknown ids are ignored. */
   rename(id: string, owner: string, names: readonly string[]): Promise<void>;
 }

@@ -18,7 +18,7 @@ import { checkMachine, type Identity, machineOf, readIdentity, writeIdentity } f
 import { openJournal } from '#agent/journal.ts';
 import { collector, Memory } from '#agent/memory.ts';
 import { LearnedRoutes } from '#agent/learned-routes.ts';
-import { companionsOf, Names } from '#agent/names.ts';
+import { clientsOf, Names } from '#agent/names.ts';
 import { Openings } from '#agent/openings.ts';
 import { probing } from './probing.ts';
 import { ipsecFor } from './short-cuts.ts';
@@ -236,7 +236,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   closing.use(kinds);
   const dns = closing.use(
     new DnsServer({
-      companions: (network, asker) => companionsOf(agent.endpoints.all(), network, asker),
+      ...clientsOf(() => agent.endpoints.all()),
       upstream: upstream(),
       onFault: (error, network) => log.warn({ error, network }, 'name service'),
     }),
@@ -289,7 +289,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       keys: { talkKey: moves.talkKey, ...(publicKey === undefined ? {} : { wireguard: { publicKey } }) },
       features: { wireguard, engine: options.engine !== undefined, kernelWrites: 'counted', fastPath: options.fastPath && probeFast() },
       informed: () => names.update(agent.facts, namedNetworks(agent)),
-      left: (endpoint) => sandboxes.current?.left(endpoint),
+      ends: { left: (endpoint) => sandboxes.current?.left(endpoint), asked: (endpoint) => sandboxes.current?.asked(endpoint) },
       applied: (desired, outcome) => {
         if (outcome.changed > 0) memory.busy();
         sandboxes.current?.applied(desired, outcome.remadeLinks);

@@ -11,6 +11,7 @@ import type { DriverOptions } from './networks.ts';
 import { publishedPorts } from './ports.ts';
 import type { Interface, Requests } from './protocol.ts';
 import type { Attachment, Binding, DockerRecords } from './records.ts';
+import { EngineResolver } from './resolver.ts';
 import { shareAddresses, type StaticRoute, staticRoutes } from './routes.ts';
 
 export interface InterfaceAnswer {
@@ -31,11 +32,16 @@ export class Endpoints {
   readonly #agent: LocalAgent;
   readonly #records: DockerRecords;
   readonly #log: Log;
+  readonly #resolver: EngineResolver;
+  /** In a Swarm its engines know all names by themselves. */
+  readonly #isLocal: boolean;
 
   constructor(options: DriverOptions) {
     this.#agent = options.agent;
     this.#records = options.records;
     this.#log = options.log;
+    this.#resolver = new EngineResolver(options.records);
+    this.#isLocal = options.scope === 'local';
   }
 
   /** Answers only what came in empty: libnetwork takes anything else for an attempt to change it and rolls back. */
@@ -186,6 +192,16 @@ export class Endpoints {
     const others = this.#agent.localEndpoints().filter((other) => other.id !== endpoint.id);
     const ports = publishedPorts(request.Options.ports, others, endpoint.ports, (port) => this.#agent.isPortFree(port));
     if (ports.length > 0 || endpoint.ports.length > 0) await this.#agent.publish(endpoint.id, ports);
+    if (this.#isLocal && this.#resolver.asksPast()) await this.#answerFirst(endpoint.id);
+  }
+
+  /** From dockerd 28 on the container's end is in place by now, and nothing runs inside: no question is missed. */
+  async #answerFirst(id: string): Promise<void> {
+    try {
+      await this.#agent.answerFirst(id, true);
+    } catch (error) {
+      this.#log.warn({ endpoint: id, error }, "cannot answer a container's questions for names first");
+    }
   }
 
   async unpublish(request: Requests['NetworkDriver.RevokeExternalConnectivity']): Promise<void> {

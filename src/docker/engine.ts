@@ -56,6 +56,8 @@ export interface EngineContainer {
   readonly sandbox?: string;
   /** The container's resolv.conf, as a file of the host. */
   readonly resolvConf?: string;
+  /** Whether name servers were given for this container alone. */
+  readonly hasOwnServers?: boolean;
   readonly endpoints: readonly EngineEndpoint[];
 }
 const words = v.nullish(v.array(v.string()), []);
@@ -73,6 +75,7 @@ const inspected = v.object({
   State: v.object({ Running: v.boolean() }),
   NetworkSettings: v.object({ ...attachments.entries, SandboxKey: v.nullish(v.string(), '') }),
   ResolvConfPath: v.nullish(v.string(), ''),
+  HostConfig: v.nullish(v.object({ Dns: words }), { Dns: [] }),
 });
 
 /** A network of a Swarm. */
@@ -175,6 +178,11 @@ export class Engine {
     this.#timeoutMs = timeoutMs;
   }
 
+  /** As `docker version` says it: `28.3.0`. */
+  async version(): Promise<string> {
+    return (await this.#get('/version', v.object({ Version: v.string() }))).Version;
+  }
+
   async networks(): Promise<readonly EngineNetwork[]> {
     return this.#get('/networks', v.array(network));
   }
@@ -260,6 +268,7 @@ export class Engine {
       isRunning: found.State.Running,
       ...(found.NetworkSettings.SandboxKey === '' ? {} : { sandbox: found.NetworkSettings.SandboxKey }),
       ...(found.ResolvConfPath === '' ? {} : { resolvConf: found.ResolvConfPath }),
+      hasOwnServers: found.HostConfig.Dns.length > 0,
       endpoints: Object.values(found.NetworkSettings.Networks).flatMap((one) =>
         one.EndpointID === ''
           ? []

@@ -354,6 +354,12 @@ export class FakeAgent implements LocalAgent {
     return Promise.resolve();
   }
 
+  answerFirst(id: string, isWanted: boolean): Promise<boolean> {
+    this.#record('answerFirst', id, isWanted);
+    const has4 = this.#endpoints.get(id)?.addresses.some((ip) => familyOf(ip) === 4) === true;
+    return Promise.resolve(isWanted && has4 && this.#sandboxes.has(id));
+  }
+
   // oxlint-disable-next-line require-await -- part of an asynchronous interface
   async rename(id: string, owner: string, names: readonly string[]): Promise<void> {
     this.#record('rename', id, owner, names);

@@ -83,6 +83,13 @@ const swarmPool: v.GenericSchema<unknown, SwarmPool> = v.object({ pool: v.string
 export type Given = Readonly<Record<string, never>>;
 const given: v.GenericSchema<unknown, Given> = v.object({});
 
+/** What is known of the engine's resolver (resolver.ts). */
+export interface ResolverRecord {
+  readonly version: string;
+  readonly asksPast: boolean;
+}
+const resolverRecord: v.GenericSchema<unknown, ResolverRecord> = v.object({ version: v.string(), asksPast: v.boolean() });
+
 /** One kind of record below its prefix. A record that cannot be read is a Fault `corrupt`. */
 export interface Records<T> {
   get(id: string): T | undefined;
@@ -123,6 +130,7 @@ export interface DockerRecords {
   readonly attachments: Records<Attachment>;
   readonly swarmPools: Records<SwarmPool>;
   readonly given: Records<Given>;
+  readonly engine: Records<ResolverRecord>;
 }
 
 export const dockerRecords = (journal: Journal): DockerRecords => ({
@@ -131,4 +139,5 @@ export const dockerRecords = (journal: Journal): DockerRecords => ({
   attachments: passing(journal, records(journal, 'docker/endpoints/', attachment)),
   swarmPools: records(journal, 'docker/swarm/pools/', swarmPool),
   given: records(journal, 'docker/swarm/given/', given),
+  engine: records(journal, 'docker/engine/', resolverRecord),
 });

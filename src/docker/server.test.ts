@@ -11,6 +11,7 @@ import { Ipam } from './ipam.ts';
 import { silent } from './log.ts';
 import { maxBody } from './protocol.ts';
 import { dockerRecords } from './records.ts';
+import { EngineResolver } from './resolver.ts';
 import { createPlugin, PluginServer } from './server.ts';
 
 const net = (digit: string): string => digit.repeat(64);
@@ -110,6 +111,27 @@ test('a life of a network and an endpoint leaves nothing', async () => {
   await ok('IpamDriver.ReleasePool', { PoolID: pool });
   await ok('NetworkDriver.DeleteNetwork', { NetworkID: net('a') });
   assert.deepEqual([agent.networks(), agent.held(), agent.journal.list('')], [[], [], []]);
+});
+
+test('where the engine asks for names past the networks the agent answers first, before anything runs', async () => {
+  for (const [scope, version, wanted] of [
+    ['local', '29.1.3', [['answerFirst', ep, true]]],
+    ['local', '26.1.5', []],
+    ['global', '29.1.3', []],
+  ] as const) {
+    const { agent, records, ok } = start(scope);
+    new EngineResolver(records).began(version);
+    const network = await agent.createNetwork({ name: 'net', pools: [{ family: 4, cidr: parseCidr('10.1.0.0/24') }] });
+    records.bindings.put(net('a'), { network: network.id, ipam: 'causeway', origin: 'user', confirmed: true, unbinding: false });
+    await ok('NetworkDriver.CreateEndpoint', { ...ids, Interface: { Address: '10.1.0.9/32' }, Options: {} });
+    await ok('NetworkDriver.Join', { ...ids, SandboxKey: '/var/run/docker/netns/1', Options: {} });
+    await ok('NetworkDriver.ProgramExternalConnectivity', { ...ids, Options: {} });
+    assert.deepEqual(
+      agent.calls.filter(([name]) => name === 'answerFirst'),
+      wanted,
+      `${scope} ${version}`,
+    );
+  }
 });
 
 test('everything may be repeated', async () => {

@@ -1,12 +1,13 @@
 // One pass over endpoints: names of containers are published, and endpoints whose container is gone without a word (Leave
 // and DeleteEndpoint are lost when dockerd crashes) are detached.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { LocalAgent } from '#api/local.ts';
 import type { Endpoint } from '#model/resources.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { Engine, EngineContainer } from './engine.ts';
 import type { Log } from './log.ts';
 import type { DockerRecords } from './records.ts';
+import { EngineResolver, isAskedPastUs } from './resolver.ts';
 
 export interface EndpointSyncOptions {
   readonly agent: LocalAgent;
@@ -26,11 +27,13 @@ export class EndpointSync {
   readonly #missingSince: Map<string, number> = new Map();
   /** Endpoints whose names were read since anything happened to their container. */
   readonly #named: Set<string> = new Set();
+  readonly #resolver: EngineResolver;
   /** Containers whose questions for names do not pass us, by id. */
   readonly #deaf: Map<string, string> = new Map();
 
   constructor(options: EndpointSyncOptions) {
     this.#options = options;
+    this.#resolver = new EngineResolver(options.records);
   }
 
   /** Something happened to the container: its names are read again at the next pass. Undefined: to any. */
@@ -78,11 +81,15 @@ export class EndpointSync {
 
   async #publish(container: EngineContainer): Promise<void> {
     const { agent } = this.#options;
-    this.#deaf.delete(container.id);
-    for (const { id, names } of container.endpoints) {
+    const isPast = isAskedPastUs(container.resolvConf);
+    const ours = container.endpoints.filter(({ id }) => agent.localEndpoint(id) !== undefined);
+    if (container.resolvConf !== undefined && container.hasOwnServers !== true && ours.length > 0) this.#resolver.found(isPast);
+    const answered = await Promise.all(ours.map(({ id }) => agent.answerFirst(id, isPast)));
+    if (isPast && answered.length > 0 && !answered.includes(true)) this.#deaf.set(container.id, container.name);
+    else this.#deaf.delete(container.id);
+    for (const { id, names } of ours) {
       const endpoint = agent.localEndpoint(id);
       if (endpoint === undefined) continue;
-      if (isAskedPastUs(container.resolvConf)) this.#deaf.set(container.id, container.name);
       if (!isNamed(endpoint, container.name, names)) await agent.rename(id, container.name, names);
       this.#named.add(container.id + id);
     }
@@ -115,23 +122,7 @@ function isNamed(endpoint: Endpoint, owner: string, names: readonly string[]): b
   );
 }
 
-/**
- * dockerd 26 asks a name server that the host has on loopback from the host's own namespace, so the question is never seen in
- * the container's network. It notes down what it does in the container's resolv.conf: `# ExtServers: [host(127.0.0.1)]`.
- */
-function isAskedPastUs(resolvConf: string | undefined): boolean {
-  let text: string;
-  try {
-    text = resolvConf === undefined ? '' : readFileSync(resolvConf, 'utf8');
-  } catch {
-    // A managed plugin does not see the engine's files.
-    return false;
-  }
-  const servers = /^# ExtServers: \[(.*)\]$/m.exec(text)?.[1]?.split(' ') ?? [];
-  return servers.length > 0 && servers.every((server) => server.startsWith('host('));
-}
-
 function deafness(names: readonly string[]): string {
   const who = names.length > 3 ? `${names.slice(0, 3).join(', ')} and ${names.length - 3} more` : names.join(', ');
-  return `${who} cannot find containers on other hosts by name: the host's name server is on loopback, and Docker asks it past the network. Put another one into "dns" of /etc/docker/daemon.json, restart Docker, and start them again`;
+  return `${who} cannot find containers on other hosts by name: Docker asks the host's name servers past the network, and without an IPv4 address questions cannot come to Causeway first. Put name servers into "dns" of /etc/docker/daemon.json, restart Docker, and start them again`;
 }

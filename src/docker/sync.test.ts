@@ -191,20 +191,22 @@ test('a lost endpoint is detached with its address, a listed or fresh one is not
   }
 });
 
-for (const [servers, isTold] of [
-  ['host(127.0.0.1) host(127.0.0.53)', true],
-  ['host(127.0.0.1) 192.0.2.1', false],
-  ['192.0.2.1', false],
+for (const [servers, ips, told] of [
+  ['host(127.0.0.1) host(127.0.0.53)', ['10.1.0.9'], 'answered first'],
+  ['host(192.0.2.1)', ['10.1.0.9', 'fd00:1::9'], 'answered first'],
+  ['host(192.0.2.1)', ['fd00:1::9'], 'told, until it is gone'],
+  ['192.0.2.1', ['10.1.0.9'], 'well'],
 ] as const) {
-  test(`a container whose questions go to ${servers} is ${isTold ? 'told, until it is gone' : 'well'}`, async (t) => {
+  test(`a container with ${ips.join(' ')} whose questions go to ${servers} is ${told}`, async (t) => {
     const folder = mkdtempDisposableSync(join(tmpdir(), 'causeway-sync-'));
     t.after(() => folder.remove());
     const resolvConf = join(folder.path, 'resolv.conf');
     writeFileSync(resolvConf, `nameserver 127.0.0.11\n\n# ExtServers: [${servers}]\n# Overrides: []\n`);
     const { agent, engine, attached } = start({ lostMs: 60_000 });
-    const made = await agent.createNetwork({ name: 'net', pools });
+    const made = await agent.createNetwork({ name: 'net', pools: [...pools, { family: 6, cidr: parseCidr('fd00:1::/64') }] });
     const endpoint = 'e'.repeat(64);
-    await agent.attach({ network: made.id, id: endpoint, owner: 'c', addresses: [], ports: [] });
+    await agent.attach({ network: made.id, id: endpoint, owner: 'c', addresses: ips.map((ip) => parseIp(ip)), ports: [] });
+    await agent.join(endpoint, '/netns/1');
     const id = 'c'.repeat(64);
     engine.running.push({ id, endpoints: [endpoint] });
     engine.details.set(id, { id, name: 'box', isRunning: true, resolvConf, endpoints: [{ id: endpoint, network: dockerId, names: [] }] });
@@ -212,9 +214,13 @@ for (const [servers, isTold] of [
       assert.deepEqual(await attached.pass(), []);
       assert.deepEqual(
         attached.notices.map((text) => text.split(' ')[0]),
-        isTold ? ['box'] : [],
+        told.startsWith('told') ? ['box'] : [],
       );
     }
+    assert.deepEqual(
+      agent.calls.filter(([name]) => name === 'answerFirst'),
+      [['answerFirst', endpoint, servers.startsWith('host')]],
+    );
     engine.running.pop();
     await attached.pass();
     assert.deepEqual(attached.notices, []);

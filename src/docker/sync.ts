@@ -4,6 +4,7 @@
 import { isFault } from '#model/fault.ts';
 import type { Engine, EngineEvent } from './engine.ts';
 import { type Recovery, takeUpEndpoints } from './recovery.ts';
+import { EngineResolver } from './resolver.ts';
 import { EndpointSync, type EndpointSyncOptions } from './sync-endpoints.ts';
 import { SwarmSync, type SwarmSyncOptions } from './swarm.ts';
 import { NetworkSync, type NetworkState } from './sync-networks.ts';
@@ -41,6 +42,8 @@ export class Sync {
   readonly #swarm: SwarmSync;
   #status: SyncStatus = { engine: 'unknown', networks: [], problems: [] };
   #isDirty = true;
+  /** Whether the engine has been met again since its version was asked for. */
+  #isMet = false;
   /** Containers to be looked at before the next pass. */
   readonly #concerned: Set<string> = new Set();
   #seenNetworks = '';
@@ -86,6 +89,8 @@ export class Sync {
 
   /** One pass over everything. Faults: `unavailable` (engine), and those of the agent. */
   async pass(): Promise<void> {
+    if (!this.#isMet && this.#options.scope !== 'global') new EngineResolver(this.#options.records).began(await this.#engine.version());
+    this.#isMet = true;
     const own = this.#options.scope === 'global' ? [] : await this.#networks.pass();
     const networks = [...own, ...(await this.#swarm.pass())];
     await this.#recover();
@@ -143,6 +148,7 @@ export class Sync {
     let failures = 0;
     const onOpen = (): void => {
       failures = 0;
+      this.#isMet = false;
       this.#endpoints.forget();
       this.kick();
     };

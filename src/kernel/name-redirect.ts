@@ -1,19 +1,23 @@
 // A container whose engine does not forward its name questions through us (internal networks; a default route over somebody
-// else's network) has them redirected inside its own namespace, by a table of ours there. The embedded resolver of Docker
-// is at 127.0.0.11 and translated by Docker in `output` at priority -100; the first translation of a connection wins.
-// A question that came from 127.0.0.1 can only leave when the link allows loopback addresses (route_localnet).
+// else's network; an engine that asks the host's servers from the host's namespace) has them redirected inside its own
+// namespace, by a table of ours there. The embedded resolver of Docker is at 127.0.0.11 and translated by Docker in `output`
+// at priority -100; the first translation of a connection wins. A question that came from 127.0.0.1 can only leave when the
+// link allows loopback addresses (route_localnet). What is asked from 127.0.0.12 is the agent's own question to that resolver.
 import { writeFileSync } from 'node:fs';
-import type { Ip } from '#model/ip.ts';
+import { type Ip, parseIp } from '#model/ip.ts';
 import { tableName } from '#model/numbers.ts';
 import { kernelFault } from './libc.ts';
 import { runNftProgram, nftFault } from './libnftables.ts';
-import { inNetns } from './netns.ts';
+import { bindUdpInNetns, inNetns } from './netns.ts';
+
+export const embeddedResolver: Ip = parseIp('127.0.0.11');
+const agentInside: Ip = parseIp('127.0.0.12');
 
 export interface NameRedirect {
   /** The container's link that leads to our gateway. */
   readonly link: string;
   readonly gateway: Ip;
-  /** The engine's resolver forwards nothing: what is asked of it goes to the gateway too. */
+  /** What is asked of the engine's resolver goes to the gateway too. */
   readonly embedded: boolean;
 }
 
@@ -21,7 +25,7 @@ const port53 = 'meta l4proto { tcp, udp } th dport 53';
 
 function tableText({ embedded, gateway }: NameRedirect): string {
   const rules = [
-    ...(embedded ? [`ip daddr 127.0.0.11 ${port53} dnat ip to ${gateway}`] : []),
+    ...(embedded ? [`ip saddr != ${agentInside} ip daddr ${embeddedResolver} ${port53} dnat ip to ${gateway}`] : []),
     `ip daddr != 127.0.0.0/8 ${port53} dnat ip to ${gateway}`,
   ];
   return `table inet ${tableName} {}
@@ -49,8 +53,20 @@ function allowLoopback(path: string, link: string): void {
 export function redirectNames(path: string, redirect: NameRedirect): void {
   inNetns(path, () => {
     allowLoopback(path, redirect.link);
-    // The program and not the library: a library context would keep a container's namespace alive.
-    const { error } = runNftProgram(tableText(redirect));
-    if (error !== undefined) throw nftFault(`redirect name questions in ${path}`, error);
+    load(path, tableText(redirect));
   });
 }
+
+/** Absent already is success. Faults as redirectNames. */
+export function undoRedirect(path: string): void {
+  inNetns(path, () => load(path, `table inet ${tableName} {}\ndelete table inet ${tableName}\n`));
+}
+
+function load(path: string, text: string): void {
+  // The program and not the library: a library context would keep a container's namespace alive.
+  const { error } = runNftProgram(text);
+  if (error !== undefined) throw nftFault(`redirect name questions in ${path}`, error);
+}
+
+/** A socket inside the container from which its engine's resolver is asked, past the redirection. The caller owns it. */
+export const openInsideForNames = (path: string): number => bindUdpInNetns(path, { ip: agentInside, port: 0 });

@@ -366,5 +366,7 @@ export interface LocalEndpoint {
   readonly order?: number;
   /** Name of its link inside the sandbox, once the engine has placed it there. */
   readonly ifname?: string;
+  /** What the container asks of its engine's resolver is answered here first. */
+  readonly answersFirst?: true;
   readonly bandwidth?: Bandwidth;
 }
