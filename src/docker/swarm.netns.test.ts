@@ -80,7 +80,7 @@ describe('a real Swarm', { skip: missing() ?? false, timeout: 120_000 }, () => {
   });
 
   test("the network's and the tasks' names are published", async () => {
-    const options = { agent, records, endpoints: plugin.endpoints, engine: bed.engine, log: silent, driver: 'causeway-swarm' };
+    const options = { scope: 'global' as const, agent, records, endpoints: plugin.endpoints, engine: bed.engine, log: silent, driver };
     await new Sync(options).pass();
     assert.deepEqual(
       agent.networks().map((network) => network.name),
