@@ -39,6 +39,8 @@ export class Sandboxes implements Disposable {
   readonly #mtu = new Map<string, number>();
   /** Endpoint over which each container's questions come here first, by the path of its namespace. */
   readonly #carriers = new Map<string, string>();
+  /** Links that the last run of the loop made again. */
+  #remade: ReadonlySet<string> = new Set();
   /** Ends as the last run of the loop left them. */
   readonly #left = new Map<string, FoundAttachment>();
 
@@ -49,6 +51,7 @@ export class Sandboxes implements Disposable {
   /** After every run of the loop. `remade`: pairs that were made again with their far end inside a container. */
   applied(desired: Desired, remade: readonly Desired['link'][number][]): void {
     this.#left.clear();
+    this.#remade = new Set(remade.map(({ name }) => name));
     const links = new Map(desired.link.map((link) => [link.name, link]));
     const here = new Set<string>();
     for (const local of this.#options.endpoints.all()) {
@@ -201,13 +204,15 @@ export class Sandboxes implements Disposable {
   }
 
   /**
-   * Whether the container's default route goes over this network. Of several networks that lead out the engine takes the
-   * first by name (moby v26.1.5, libnetwork/sandbox.go, Endpoint.Less); of a pod it is that of all pods.
+   * Whether a container that has no default route is to have one over this network. It is the one that has lost its link; of
+   * several that have, the engine's choice is the first by name (moby v26.1.5, libnetwork/sandbox.go, Endpoint.Less), unless a user
+   * of dockerd 28 or later gave another one a priority; of a pod it is that of all pods.
    */
   #isWayOut({ endpoint, sandbox }: LocalEndpoint): boolean {
     const { endpoints, network } = this.#options;
     const ways = endpoints.all().flatMap((local) => {
-      const other = local.sandbox === sandbox ? network(local.endpoint.network) : undefined;
+      const isAsked = local.endpoint.id === endpoint.id || this.#remade.has(endpointLink(local.endpoint.id));
+      const other = local.sandbox === sandbox && isAsked ? network(local.endpoint.network) : undefined;
       return other === undefined || other.internal ? [] : [other];
     });
     return ways.toSorted((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1))[0]?.id === endpoint.network;
