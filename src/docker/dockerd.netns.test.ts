@@ -84,6 +84,12 @@ describe('a real dockerd', { skip: reason ?? false, timeout: 180_000 }, () => {
     assert.match(await fails('run --rm --network full --ip 10.10.0.10 cw/box true'), /outside of 10\.9\.0\.0\/24|no configured subnet/);
   });
 
+  test('a link has the name that is asked for, where the engine can give it', async () => {
+    const option = 'driver-opt=com.docker.network.endpoint.ifname';
+    assert.match(await docker(`run --rm --network name=full,${option}=lan0 cw/box ip r`), /^default via 169\.254\.1\.1 dev lan0/);
+    assert.match(await fails(`run --rm --network name=full,${option}=lan7 cw/box true`), /endpoint\.ifname is "lan7".*as in lan0/);
+  });
+
   test('names and aliases are published', async () => {
     await sync.pass();
     const endpoint = bed.agent.localEndpoints().find((one) => one.owner === 'c1');

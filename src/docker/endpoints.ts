@@ -3,12 +3,12 @@
 // missing or come twice, so everything on the way down succeeds on unknown ids.
 import type { JoinAnswer, LocalAgent } from '#api/local.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { bitsOf, type Cidr, contains, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import { bitsOf, type Cidr, contains, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { endpointLink } from '#model/numbers.ts';
-import type { Endpoint, Network, Pool } from '#model/resources.ts';
+import type { Endpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 import type { Log } from './log.ts';
 import type { DriverOptions } from './networks.ts';
-import { publishedPorts } from './ports.ts';
+import { narrowed, publishedPorts, servedBy } from './ports.ts';
 import type { Interface, Requests } from './protocol.ts';
 import type { Attachment, Binding, DockerRecords } from './records.ts';
 import { EngineResolver } from './resolver.ts';
@@ -21,7 +21,7 @@ export interface InterfaceAnswer {
 }
 
 export interface JoinResponse {
-  readonly InterfaceName: { readonly SrcName: string; readonly DstPrefix: 'eth' };
+  readonly InterfaceName: { readonly SrcName: string; readonly DstPrefix: string };
   readonly Gateway?: Ip;
   readonly GatewayIPv6?: Ip;
   readonly StaticRoutes: readonly StaticRoute[];
@@ -53,7 +53,7 @@ export class Endpoints {
     if (isNew && conflict !== undefined) throw new Fault('exists', conflict);
     const interfaces = [asked.Address, asked.AddressIPv6].filter((one) => one !== undefined);
     const held = interfaces.map((one) => ({ one, pool: this.#poolFor(network, one) }));
-    const { mac: wantedMac, groups } = request.Options;
+    const { mac: wantedMac, groups, prefix, disablesIpv6: isWithoutIpv6 } = request.Options;
     const mac = asked.MacAddress ?? wantedMac;
     const wanted = ipam === 'other' ? held.flatMap(({ one, pool }) => (pool ? [{ pool: pool.id, ip: one.ip }] : [])) : [];
     const claims: { pool: string; ip: Ip }[] = [];
@@ -62,7 +62,7 @@ export class Endpoints {
         await this.#claim(claim.pool, claim.ip, id, network);
         claims.push(claim);
       }
-      this.#records.attachments.put(id, { claims, lengths: interfaces });
+      this.#records.attachments.put(id, { claims, lengths: interfaces, prefix, isWithoutIpv6 });
       const endpoint = await this.#agent.attach({
         network: network.id,
         id,
@@ -130,14 +130,16 @@ export class Endpoints {
     const attachment = this.#records.attachments.get(id) ?? { claims: [], lengths: [] };
     const pools = this.#poolsOf(endpoint.network);
     this.#checkNeighbours(id, sandbox, pools);
-    const answer = await this.#agent.join(id, sandbox);
+    const joined = await this.#agent.join(id, sandbox);
     this.#records.attachments.put(id, { ...attachment, sandbox });
-    const interfaces = endpoint.addresses.map((ip): Interface => ({
+    const answer = attachment.isWithoutIpv6 === true ? ofIpv4(joined) : joined;
+    const addresses = endpoint.addresses.filter((ip) => answer.gateways[familyOf(ip)] !== undefined);
+    const interfaces = addresses.map((ip): Interface => ({
       ip,
       length: attachment.lengths.find((one) => one.ip === ip)?.length ?? bitsOf(familyOf(ip)),
     }));
     const isInternal = this.#agent.network(endpoint.network)?.internal === true;
-    return joinResponse(answer, staticRoutes({ answer, pools, interfaces }), isInternal);
+    return joinResponse(answer, staticRoutes({ answer, pools, interfaces }), { isInternal, prefix: attachment.prefix ?? 'eth' });
   }
 
   #poolsOf(network: string): Cidr[] {
@@ -161,8 +163,8 @@ export class Endpoints {
     const attachment = this.#records.attachments.get(request.EndpointID);
     await this.#agent.leave(request.EndpointID);
     if (attachment?.sandbox === undefined) return;
-    const { claims, lengths } = attachment;
-    this.#records.attachments.put(request.EndpointID, { claims, lengths });
+    const { sandbox: _, ...rest } = attachment;
+    this.#records.attachments.put(request.EndpointID, rest);
   }
 
   async remove(request: Requests['NetworkDriver.DeleteEndpoint']): Promise<void> {
@@ -189,10 +191,38 @@ export class Endpoints {
     const endpoint = this.#agent.localEndpoint(request.EndpointID);
     if (endpoint === undefined) throw new Fault('not-found', `No endpoint ${request.EndpointID.slice(0, 12)}`);
     if (this.#agent.network(endpoint.network)?.internal === true) return;
+    const families = await this.#familiesOf(endpoint, request.Options.isIpv6Elsewhere);
     const others = this.#agent.localEndpoints().filter((other) => other.id !== endpoint.id);
-    const ports = publishedPorts(request.Options.ports, others, endpoint.ports, (port) => this.#agent.isPortFree(port));
+    const isFree = (port: Omit<PublishedPort, 'port'>): boolean => this.#agent.isPortFree(port);
+    const ports = publishedPorts(request.Options.ports, { others, before: endpoint.ports, families, isFree });
     if (ports.length > 0 || endpoint.ports.length > 0) await this.#agent.publish(endpoint.id, ports);
     if (this.#isLocal && this.#resolver.asksPast()) await this.#answerFirst(endpoint.id);
+  }
+
+  /**
+   * The only families in which the endpoint publishes; undefined where no other network of the container does. The call does
+   * not say of which families it is the way out, but what it says of others (moby, libnetwork/drivers/remote/driver.go): that
+   * IPv6 goes elsewhere; and who is no way out any more has been told so before.
+   */
+  async #familiesOf(endpoint: Endpoint, isIpv6Elsewhere: boolean): Promise<readonly Family[] | undefined> {
+    const siblings = this.#siblingsOf(endpoint.id).filter(({ ports }) => ports.length > 0);
+    const others = new Set(siblings.flatMap(servedBy));
+    if (isIpv6Elsewhere) others.add(6).delete(4);
+    if (others.size === 0) return undefined;
+    for (const sibling of siblings) {
+      const kept = servedBy(sibling).filter((family) => others.has(family));
+      await this.#agent.publish(sibling.id, narrowed(sibling.ports, kept));
+    }
+    return ([4, 6] as const).filter((family) => !others.has(family));
+  }
+
+  /** The other endpoints of the same container. */
+  #siblingsOf(id: string): Endpoint[] {
+    const sandbox = this.#records.attachments.get(id)?.sandbox;
+    return this.#records.attachments.list().flatMap(({ id: other, record }) => {
+      const isSibling = other !== id && sandbox !== undefined && record.sandbox === sandbox;
+      return (isSibling ? this.#agent.localEndpoint(other) : undefined) ?? [];
+    });
   }
 
   /** From dockerd 28 on the container's end is in place by now, and nothing runs inside: no question is missed. */
@@ -242,11 +272,22 @@ function interfaceAnswer(endpoint: Endpoint, asked: Requests['NetworkDriver.Crea
   };
 }
 
-/** An internal network gives no way out: no gateway, and no docker_gwbridge in its place. */
-function joinResponse(answer: JoinAnswer, routes: readonly StaticRoute[], isInternal: boolean): JoinResponse {
+const ofIpv4 = ({ link, gateways, routes }: JoinAnswer): JoinAnswer => ({
+  link,
+  gateways: gateways[4] === undefined ? {} : { 4: gateways[4] },
+  routes: routes.filter(({ destination }) => familyOf(destination) === 4),
+});
+
+interface Manner {
+  /** An internal network gives no way out: no gateway, and no docker_gwbridge in its place. */
+  readonly isInternal: boolean;
+  readonly prefix: string;
+}
+
+function joinResponse(answer: JoinAnswer, routes: readonly StaticRoute[], { isInternal, prefix }: Manner): JoinResponse {
   const { 4: gateway, 6: gateway6 } = answer.gateways;
   return {
-    InterfaceName: { SrcName: answer.link, DstPrefix: 'eth' },
+    InterfaceName: { SrcName: answer.link, DstPrefix: prefix },
     ...(gateway === undefined || isInternal ? {} : { Gateway: gateway }),
     ...(gateway6 === undefined || isInternal ? {} : { GatewayIPv6: gateway6 }),
     StaticRoutes: routes,

@@ -83,7 +83,7 @@ export interface EngineOverlay extends Pick<EngineNetwork, 'id' | 'name' | 'driv
   readonly attachable: boolean;
   readonly pools: readonly { readonly subnet: string; readonly gateway?: string | undefined }[];
 }
-const subnets = v.nullish(v.array(v.object({ Subnet: v.string(), Gateway: v.nullish(v.string(), '') })), []);
+const subnets = v.nullish(v.array(v.object({ Subnet: v.nullish(v.string(), ''), Gateway: v.nullish(v.string(), '') })), []);
 const overlay = v.pipe(
   v.object({
     Id: v.string(),
@@ -103,7 +103,9 @@ const overlay = v.pipe(
     internal: one.Internal,
     attachable: one.Attachable,
     isIngress,
-    pools: pools.map(({ Subnet: subnet, Gateway: gateway }) => (gateway === '' ? { subnet } : { subnet, gateway })),
+    pools: pools
+      .filter(({ Subnet: subnet }) => subnet !== '')
+      .map(({ Subnet: subnet, Gateway: gateway }) => (gateway === '' ? { subnet } : { subnet, gateway })),
     labels: one.Labels,
     options: one.Options,
   })),
@@ -132,6 +134,8 @@ export interface NetworkCreation {
   readonly driver: string;
   readonly internal: boolean;
   readonly attachable: boolean;
+  /** Engines before 28 give every network a range of IPv4, whatever is said here. */
+  readonly ipv4: boolean;
   readonly ipv6: boolean;
   readonly ipam: {
     readonly driver: string;
@@ -231,6 +235,7 @@ export class Engine {
       Driver: creation.driver,
       Internal: creation.internal,
       Attachable: creation.attachable,
+      EnableIPv4: creation.ipv4,
       EnableIPv6: creation.ipv6,
       IPAM: {
         Driver: creation.ipam.driver,

@@ -300,7 +300,9 @@ export class FakeAgent implements LocalAgent {
     if (endpoint === undefined) throw new Fault('not-found', `No endpoint ${id}`);
     for (const port of ports) {
       const other = this.localEndpoints().find(
-        (one) => one.id !== id && one.ports.some((taken) => taken.protocol === port.protocol && taken.hostPort === port.hostPort),
+        (one) =>
+          one.id !== id &&
+          one.ports.some((taken) => taken.protocol === port.protocol && taken.hostPort === port.hostPort && meets(taken, port)),
       );
       if (other !== undefined) throw new Fault('exists', `Port ${port.hostPort}/${port.protocol} is taken by ${other.owner}`);
     }
@@ -375,6 +377,9 @@ export class FakeAgent implements LocalAgent {
     if (this.isControllerAway) throw new Fault('unavailable', 'The controller cannot be reached', { hint: 'Try again when it is back' });
   }
 }
+
+const meets = ({ hostIp: a }: PublishedPort, { hostIp: b }: PublishedPort): boolean =>
+  a === undefined || b === undefined || familyOf(a) === familyOf(b);
 
 function checkPools(pools: readonly PoolRequest[]): void {
   const cidrs = pools.flatMap((pool) => pool.cidr ?? []);

@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto';
 import type { LocalAgent } from '#api/local.ts';
 import { Sequence } from '#api/sequence.ts';
 import { Fault } from '#model/fault.ts';
-import { type Cidr, cidrBase, cidrLength, contains, covers, type Family, familyOf, hostPrefix, type Ip, ipAdd } from '#model/ip.ts';
+import { type Cidr, cidrBase, cidrLength, cidrOf, contains, covers, type Family, familyOf, hostPrefix, type Ip, ipAdd } from '#model/ip.ts';
 import type { Network, Pool } from '#model/resources.ts';
 import type { Log } from './log.ts';
 import { networkOption } from './options.ts';
@@ -75,18 +75,19 @@ export class Ipam {
         hint: `The only IPAM option is ${networkOption}; network options are given with -o`,
       });
     }
-    if (request.Pool !== undefined) await this.#turns.take(request.Pool);
-    this.#dropStale(request.Pool);
+    const chosen = request.Pool === undefined || isAny(request.Pool) ? undefined : request.Pool;
+    if (chosen !== undefined) await this.#turns.take(chosen);
+    this.#dropStale(chosen);
     // One proposal at a time, so that each one sees the drafts of those before.
     return this.#proposals.run('', async () => {
       const besides = this.#records.drafts.list().map(({ record }) => record.cidr);
-      const cidr = request.Pool ?? (await this.#agent.proposePool(family, besides));
+      const cidr = chosen ?? ofLength(await this.#agent.proposePool(family, besides), request.Pool);
       const id = randomBytes(10).toString('hex');
       this.#records.drafts.put(id, {
         cidr,
         range: request.SubPool,
         reserved: [],
-        isChosen: request.Pool !== undefined,
+        isChosen: chosen !== undefined,
         createdAt: this.#now(),
       });
       return { PoolID: id, Pool: cidr, Data: {} };
@@ -101,10 +102,13 @@ export class Ipam {
     if (pool === undefined) {
       throw new Fault('invalid', `Network ${network.name} has no IPv${family} pool ${request.Pool ?? ''}`.trimEnd(), {
         field: 'Pool',
-        hint: `Its pools: ${this.#agent
-          .pools(network.id)
-          .map((one) => one.cidr)
-          .join(', ')}`,
+        hint:
+          pools.length === 0 && family === 4
+            ? 'Engines before 28 cannot do without IPv4'
+            : `Its pools: ${this.#agent
+                .pools(network.id)
+                .map((one) => one.cidr)
+                .join(', ')}`,
       });
     }
     return { PoolID: pool.id, Pool: pool.cidr, Data: {} };
@@ -225,6 +229,20 @@ function nominalGateway(pool: Pool, asked: Ip | undefined): Ip {
 }
 
 const firstUsable = (cidr: Cidr): Ip => (cidrLength(cidr) >= (cidr.includes(':') ? 127 : 31) ? cidrBase(cidr) : ipAdd(cidrBase(cidr), 1));
+
+/** From dockerd 29 on `--subnet 0.0.0.0/24` and `--subnet ::/80` ask for any subnet of that length. */
+const isAny = (cidr: Cidr): boolean => cidr.startsWith('0.0.0.0/') || cidr.startsWith('::/');
+
+/** The proposal, or of one that is larger than asked for its first part. */
+function ofLength(proposal: Cidr, asked: Cidr | undefined): Cidr {
+  if (asked === undefined) return proposal;
+  const [length, most] = [cidrLength(asked), cidrLength(proposal)];
+  if (length >= most) return cidrOf(cidrBase(proposal), length);
+  throw new Fault('invalid', `Subnets larger than /${most} are not chosen by themselves, and /${length} is asked for`, {
+    field: 'Pool',
+    hint: `Give the subnet itself, or at least /${most}`,
+  });
+}
 
 function checkInside(cidr: Cidr, ip: Ip): void {
   if (!contains(cidr, ip)) throw new Fault('invalid', `${ip} is outside of ${cidr}`, { field: 'Address' });

@@ -172,6 +172,7 @@ export class Networks {
     const { Pool: cidr, Gateway: gateway } = data;
     // Docker's `null` IPAM driver gives this; addresses are ours to choose then.
     if (cidr === undefined || cidr === '0.0.0.0/0') return { family: 4 };
+    if (cidr === '::/0') return { family: 6 };
     const reserved: Record<string, Ip | Cidr> = {};
     for (const [name, { ip }] of Object.entries(data.AuxAddresses)) reserved[name] = ip;
     const pool: PoolRequest = { cidr, family: familyOf(cidr), reserved, ...(gateway === undefined ? {} : { gateway: gateway.ip }) };

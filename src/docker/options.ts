@@ -11,6 +11,12 @@ export const networkOption = 'causeway.network';
 /** Of a container in a network, where --driver-opt gives it. */
 export const groupsOption = 'causeway.security-groups';
 
+/** As Docker and Compose (`interface_name`) call it; the engine's own drivers know it from dockerd 28 on. */
+export const ifnameOption = 'com.docker.network.endpoint.ifname';
+
+/** What the engine sets for the container's link, `net.ipv6.conf.IFNAME.disable_ipv6=1`, with commas between. */
+export const sysctlsOption = 'com.docker.network.endpoint.sysctls';
+
 type Choices = Pick<NetworkRequest, 'mtu' | 'encrypted' | 'vni' | 'tenant' | 'model' | 'carry'>;
 export interface ParsedOptions extends Choices {
   readonly network?: string;
@@ -83,6 +89,24 @@ export function groupsIn(value: string, key: string): readonly string[] {
     throw wrong(value, key, `at most ${mostGroups} names or ids with commas between them`);
   return groups;
 }
+
+/**
+ * The engine numbers the links of one prefix from 0 and takes no whole name from a driver that is a plugin (moby,
+ * libnetwork/drivers/remote/driver.go). Fault `invalid` naming the option.
+ */
+export function prefixIn(value: string, key: string): string {
+  const [, prefix] = /^([A-Za-z0-9_.-]{0,12}[A-Za-z_.-])0$/.exec(value) ?? [];
+  if (prefix === undefined)
+    throw new Fault('invalid', `Option ${key} is ${quoted(value)}, expected a name with 0 behind it, as in lan0`, {
+      field: key,
+      hint: 'Docker numbers the links of drivers that are plugins by itself, from 0',
+    });
+  return prefix;
+}
+
+/** Whether the link is to have no IPv6. */
+export const disablesIpv6 = (value: string): boolean =>
+  value.split(',').some((one) => /^net\.ipv6\.conf\.IFNAME\.disable_ipv6=[1-9]/.test(one.trim()));
 
 const quoted = (text: string): string => JSON.stringify(text.slice(0, 80));
 

@@ -1,9 +1,10 @@
 // Docker's port map to published ports. The map comes with CreateEndpoint for every network of a container, but only the
-// network that becomes the container's way out gets ProgramExternalConnectivity, so only that call publishes.
+// network that becomes the container's way out gets ProgramExternalConnectivity, so only that call publishes. From dockerd 28 on
+// a container may have a way out of each family, over different networks; either gets that call with the whole map.
 // Docker cannot show a remote driver's choice of host port (`docker port` reads a Go type that JSON never has), so a free
 // port is chosen only where the user left the choice open.
 import { Fault } from '#model/fault.ts';
-import type { Ip } from '#model/ip.ts';
+import { type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
 import type { Endpoint, Protocol, PublishedPort } from '#model/resources.ts';
 import type { PortBinding } from './protocol.ts';
 
@@ -13,15 +14,21 @@ const protocols: Readonly<Record<number, Protocol>> = { 6: 'tcp', 17: 'udp', 132
 /** First port given to `-p 80`; the range IANA leaves free for such uses. */
 const ephemeral = { first: 49_153, last: 65_535 };
 
-/**
- * `others`: endpoints of this host besides the one. `before`: what the endpoint publishes already; an open choice made
- * earlier is kept. `isFree`: whether no other program has a port of the host, asked only where there is a choice. Faults: `unsupported` (protocol, ::1), `exhausted` (no port of the range is free).
- */
+export interface Publication {
+  /** Endpoints of this host besides the one. */
+  readonly others: readonly Endpoint[];
+  /** What the endpoint publishes already; an open choice made earlier is kept. */
+  readonly before: readonly PublishedPort[];
+  /** The only families whose way out the endpoint is; left out: it is the container's only way out. */
+  readonly families?: readonly Family[] | undefined;
+  /** Whether no other program has a port of the host, asked only where there is a choice. */
+  readonly isFree?: (port: Omit<PublishedPort, 'port'>) => boolean;
+}
+
+/** Faults: `unsupported` (protocol, ::1), `exhausted` (no port of the range is free). */
 export function publishedPorts(
   bindings: readonly PortBinding[],
-  others: readonly Endpoint[],
-  before: readonly PublishedPort[],
-  isFree: (port: Omit<PublishedPort, 'port'>) => boolean = () => true,
+  { others, before, families, isFree = () => true }: Publication,
 ): PublishedPort[] {
   const chosen: PublishedPort[] = [];
   for (const binding of bindings) {
@@ -29,19 +36,43 @@ export function publishedPorts(
     if (protocol === undefined) {
       throw new Fault('unsupported', `Cannot publish IP protocol ${binding.Proto}`, { hint: 'tcp, udp and sctp can be published' });
     }
-    const hostIp = specific(binding.HostIP);
-    if (hostIp === '::1') {
+    const asked = specific(binding.HostIP);
+    if (asked === '::1') {
       throw new Fault('unsupported', 'Cannot publish a port on ::1: the kernel takes answers to it from no link', {
         hint: 'Publish it on 127.0.0.1',
       });
     }
-    const wish = { protocol, port: binding.Port, ...(hostIp === undefined ? {} : { hostIp }) };
-    if (chosen.some((port) => same(port, wish) && inRange(port.hostPort, rangeOf(binding)))) continue;
-    const taken = [...others.flatMap((endpoint) => endpoint.ports), ...chosen];
-    chosen.push({ ...wish, hostPort: hostPortOf(binding, wish, { taken, before, isFree }) });
+    for (const hostIp of within(asked, families)) {
+      const wish = { protocol, port: binding.Port, ...(hostIp === undefined ? {} : { hostIp }) };
+      if (chosen.some((port) => same(port, wish) && inRange(port.hostPort, rangeOf(binding)))) continue;
+      const taken = [...others.flatMap((endpoint) => endpoint.ports), ...chosen];
+      chosen.push({ ...wish, hostPort: hostPortOf(binding, wish, { taken, before, isFree }) });
+    }
   }
   return chosen;
 }
+
+const every: Readonly<Record<Family, Ip>> = { 4: parseIp('0.0.0.0'), 6: parseIp('::') };
+
+/** The address, or all of them, as far as it is of these families. */
+function within(hostIp: Ip | undefined, families: Publication['families']): readonly (Ip | undefined)[] {
+  if (families === undefined) return [hostIp];
+  if (hostIp === undefined) return families.map((family) => every[family]);
+  return families.includes(familyOf(hostIp)) ? [hostIp] : [];
+}
+
+/** Families in which the endpoint is reached by ports of the host. */
+export const servedBy = ({ addresses, ports }: Pick<Endpoint, 'addresses' | 'ports'>): readonly Family[] =>
+  ([4, 6] as const).filter(
+    (family) =>
+      addresses.some((ip) => familyOf(ip) === family) && ports.some(({ hostIp }) => hostIp === undefined || familyOf(hostIp) === family),
+  );
+
+/** The same ports, of these families only. */
+export const narrowed = (ports: readonly PublishedPort[], families: readonly Family[]): readonly PublishedPort[] =>
+  ports.flatMap(({ hostIp: asked, ...port }) =>
+    within(asked, families).map((hostIp) => ({ ...port, ...(hostIp === undefined ? {} : { hostIp }) })),
+  );
 
 type Wish = Omit<PublishedPort, 'hostPort'>;
 
@@ -80,4 +111,7 @@ function hostPortOf(binding: PortBinding, wish: Wish, { taken, before, isFree }:
   });
 }
 
-const meets = (a: Ip | undefined, b: Ip | undefined): boolean => a === undefined || b === undefined || a === b;
+function meets(a: Ip | undefined, b: Ip | undefined): boolean {
+  if (a === undefined || b === undefined || a === b) return true;
+  return familyOf(a) === familyOf(b) && [a, b].includes(every[familyOf(a)]);
+}

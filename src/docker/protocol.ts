@@ -5,7 +5,7 @@
 import * as v from 'valibot';
 import { type Cidr, type Ip, type Mac, parseCidr, parseInterface, parseIp, parseMac } from '#model/ip.ts';
 import { Fault } from '#model/fault.ts';
-import { groupsIn, groupsOption } from './options.ts';
+import { disablesIpv6, groupsIn, groupsOption, ifnameOption, prefixIn, sysctlsOption } from './options.ts';
 
 export const maxBody: number = 1024 * 1024;
 
@@ -53,8 +53,13 @@ export interface NetworkOptions {
 export interface EndpointOptions {
   readonly mac?: Mac | undefined;
   readonly ports: readonly PortBinding[];
+  /** Another endpoint of the container is its way out by IPv6. */
+  readonly isIpv6Elsewhere: boolean;
   /** As the user gives them with --driver-opt. */
   readonly groups?: readonly string[] | undefined;
+  /** Of the link's name in the container. */
+  readonly prefix?: string | undefined;
+  readonly disablesIpv6: boolean;
 }
 
 /** Method name to parsed request. */
@@ -213,6 +218,9 @@ const networkOptions = v.pipe(
   })),
 );
 
+/** Sent from dockerd 28 on (libnetwork/netlabel, NoProxy6To4). */
+const ipv6Elsewhere = 'com.docker.network.driver.private.no_proxy_6to4';
+
 const endpointOptions = v.pipe(
   v.nullish(plain, {}),
   v.check(
@@ -222,12 +230,18 @@ const endpointOptions = v.pipe(
   message({
     'com.docker.network.endpoint.macaddress': optionalText(macOf),
     'com.docker.network.portmap': list<PortBinding>(portBinding, 4096),
+    [ipv6Elsewhere]: flag,
     [groupsOption]: optionalText((text) => groupsIn(text, groupsOption), 8192),
+    [ifnameOption]: optionalText((text) => prefixIn(text, ifnameOption)),
+    [sysctlsOption]: optionalText(disablesIpv6, 4096),
   }),
   v.transform((options): EndpointOptions => ({
     mac: options['com.docker.network.endpoint.macaddress'],
     ports: options['com.docker.network.portmap'],
+    isIpv6Elsewhere: options[ipv6Elsewhere],
     groups: options[groupsOption],
+    prefix: options[ifnameOption],
+    disablesIpv6: options[sysctlsOption] === true,
   })),
 );
 

@@ -64,11 +64,17 @@ export interface Attachment {
   readonly claims: readonly { readonly pool: string; readonly ip: Ip }[];
   /** Prefix lengths that Docker puts on the container's link. */
   readonly lengths: readonly { readonly ip: Ip; readonly length: number }[];
+  /** Of the link's name in the container. */
+  readonly prefix?: string | undefined;
+  /** The user has IPv6 switched off on the link: routes of it would be refused. */
+  readonly isWithoutIpv6?: boolean | undefined;
   readonly sandbox?: string | undefined;
 }
 const attachment: v.GenericSchema<unknown, Attachment> = v.object({
   claims: v.array(v.object({ pool: v.string(), ip })),
   lengths: v.array(v.object({ ip, length: v.number() })),
+  prefix: v.optional(v.string()),
+  isWithoutIpv6: v.optional(v.boolean()),
   sandbox: v.optional(v.string()),
 });
 

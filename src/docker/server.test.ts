@@ -113,6 +113,130 @@ test('a life of a network and an endpoint leaves nothing', async () => {
   assert.deepEqual([agent.networks(), agent.held(), agent.journal.list('')], [[], [], []]);
 });
 
+test('a container with a way out of each family over different networks publishes by either what is of its family', async () => {
+  const { agent, records, ok } = start();
+  const four = { NetworkID: net('a'), EndpointID: '4'.repeat(64) };
+  const both = { NetworkID: net('b'), EndpointID: '6'.repeat(64) };
+  for (const [{ NetworkID: id }, cidrs] of [
+    [four, ['10.1.0.0/24']],
+    [both, ['10.2.0.0/24', 'fd00:2::/64']],
+  ] as const) {
+    const pools = cidrs.map((cidr) => ({ family: cidr.includes(':') ? (6 as const) : (4 as const), cidr: parseCidr(cidr) }));
+    const network = await agent.createNetwork({ name: id, pools });
+    records.bindings.put(id, { network: network.id, ipam: 'causeway', origin: 'user', confirmed: true, unbinding: false });
+  }
+  await ok('NetworkDriver.CreateEndpoint', { ...four, Interface: { Address: '10.1.0.9/32' }, Options: {} });
+  await ok('NetworkDriver.CreateEndpoint', { ...both, Interface: { Address: '10.2.0.9/32', AddressIPv6: 'fd00:2::9/128' }, Options: {} });
+  // As dockerd 29 sends it: what the sandbox was made with, and when IPv6 goes elsewhere a word on that.
+  const options = {
+    'com.docker.network.endpoint.exposedports': [{ Proto: 6, Port: 80 }],
+    'com.docker.network.portmap': [{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 }],
+  };
+  const elsewhere = { ...options, 'com.docker.network.driver.private.no_proxy_6to4': true };
+  for (const endpoint of [four, both])
+    await ok('NetworkDriver.Join', { ...endpoint, SandboxKey: '/var/run/docker/netns/1', Options: options });
+  const program = (endpoint: typeof four, Options: Json): Promise<Json> =>
+    ok('NetworkDriver.ProgramExternalConnectivity', { ...endpoint, Options });
+  const published = (): unknown[] =>
+    [four, both].map(({ EndpointID: id }) => agent.localEndpoint(id)?.ports.map(({ hostIp }) => hostIp ?? 'all'));
+  await program(four, options);
+  assert.deepEqual(published(), [['all'], []]);
+  await program(both, options);
+  assert.deepEqual(published(), [['0.0.0.0'], ['::']]);
+  await ok('NetworkDriver.RevokeExternalConnectivity', four);
+  await program(both, options);
+  assert.deepEqual(published(), [[], ['all']]);
+  // The network of IPv4 comes second, with a higher priority.
+  await program(both, options);
+  await program(four, elsewhere);
+  assert.deepEqual(published(), [['0.0.0.0'], ['::']]);
+  await ok('NetworkDriver.RevokeExternalConnectivity', both);
+  await program(four, options);
+  assert.deepEqual(published(), [['all'], []]);
+});
+
+test('a link is called as the user wants where the engine can do it, and has no routes of IPv6 where that is switched off', async () => {
+  const { agent, records, ok, post } = start();
+  const pools = [
+    { family: 4 as const, cidr: parseCidr('10.1.0.0/24') },
+    { family: 6 as const, cidr: parseCidr('fd00:1::/64') },
+  ];
+  const network = await agent.createNetwork({ name: 'net', pools });
+  records.bindings.put(net('a'), { network: network.id, ipam: 'causeway', origin: 'user', confirmed: true, unbinding: false });
+  const made = async (id: string, last: number, options: Json): Promise<Json> => {
+    const one = { NetworkID: net('a'), EndpointID: id.repeat(64) };
+    const Interface = { Address: `10.1.0.${last}/32`, AddressIPv6: `fd00:1::${last}/128`, MacAddress: '' };
+    await ok('NetworkDriver.CreateEndpoint', { ...one, Interface, Options: options });
+    return ok('NetworkDriver.Join', { ...one, SandboxKey: `/var/run/docker/netns/${id}`, Options: {} });
+  };
+  const ifname = 'com.docker.network.endpoint.ifname';
+  const named = await made('1', 11, { [ifname]: 'lan0' });
+  assert.deepEqual(named['InterfaceName'], { SrcName: 'cwt11111111111', DstPrefix: 'lan' });
+  assert.equal(named['GatewayIPv6'], 'fe80::1');
+  for (const wrong of ['lan1', 'lan', '0', 'a/0', 'much-too-long-it0']) {
+    const { status, body } = await post('NetworkDriver.CreateEndpoint', {
+      ...ids,
+      Interface: { Address: '10.1.0.12/32' },
+      Options: { [ifname]: wrong },
+    });
+    assert.deepEqual([status, String(body['Err']).includes(ifname)], [400, true], wrong);
+  }
+  const sysctls = 'net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.disable_ipv6=1';
+  const without = await made('2', 12, { 'com.docker.network.endpoint.sysctls': sysctls });
+  assert.deepEqual([without['Gateway'], without['GatewayIPv6']], ['169.254.1.1', undefined]);
+  assert.deepEqual(
+    (without['StaticRoutes'] as { Destination: string }[]).map(({ Destination: to }) => to),
+    ['169.254.1.1/32', '10.1.0.0/24'],
+  );
+  // IPv6 may be off in the whole of a container: dockerd 28 then asks for no address of it.
+  await ok('NetworkDriver.CreateEndpoint', {
+    ...ids,
+    Interface: { Address: '10.1.0.13/32', AddressIPv6: '', MacAddress: '' },
+    Options: {},
+  });
+  const four = await ok('NetworkDriver.Join', { ...ids, SandboxKey: '/var/run/docker/netns/3', Options: {} });
+  assert.deepEqual([agent.localEndpoint(ep)?.addresses, four['GatewayIPv6']], [['10.1.0.13'], undefined]);
+});
+
+test('networks of IPv6 alone, and subnets of which only the length is asked for, as dockerd 28 and 29 ask for them', async () => {
+  const { agent, ok, refused } = start();
+  const { PoolID: pool, Pool: cidr } = await ok('IpamDriver.RequestPool', {
+    AddressSpace: space,
+    Pool: '',
+    SubPool: '',
+    Options: {},
+    V6: true,
+  });
+  const gatewayOptions = { RequestAddressType: 'com.docker.network.gateway' };
+  const { Address: gateway } = await ok('IpamDriver.RequestAddress', { PoolID: pool, Address: '', Options: gatewayOptions });
+  await ok('NetworkDriver.CreateNetwork', {
+    NetworkID: net('a'),
+    Options: {
+      'com.docker.network.enable_ipv4': false,
+      'com.docker.network.enable_ipv6': true,
+      'com.docker.network.generic': { 'com.docker.network.enable_ipv4': 'false' },
+    },
+    IPv4Data: null,
+    IPv6Data: [{ AddressSpace: space, Pool: cidr, Gateway: gateway }],
+  });
+  assert.deepEqual(
+    agent.pools(agent.networks()[0]?.id ?? '').map((one) => one.cidr),
+    [cidr],
+  );
+  const { Address: address } = await ok('IpamDriver.RequestAddress', { PoolID: pool, Address: '', Options: null });
+  await ok('NetworkDriver.CreateEndpoint', { ...ids, Interface: { Address: '', AddressIPv6: address, MacAddress: '' }, Options: null });
+  const joined = await ok('NetworkDriver.Join', { ...ids, SandboxKey: '/var/run/docker/netns/1', Options: null });
+  assert.deepEqual([joined['Gateway'], joined['GatewayIPv6']], [undefined, 'fe80::1']);
+  for (const [asked, v6] of [
+    ['0.0.0.0/26', false],
+    ['::/96', true],
+  ] as const) {
+    const { Pool: given } = await ok('IpamDriver.RequestPool', { AddressSpace: space, Pool: asked, Options: {}, V6: v6 });
+    assert.ok(String(given).endsWith(asked.slice(asked.indexOf('/'))) && given !== asked, String(given));
+  }
+  assert.equal(await refused('IpamDriver.RequestPool', { AddressSpace: space, Pool: '0.0.0.0/2', Options: {}, V6: false }), 'invalid');
+});
+
 test('where the engine asks for names past the networks the agent answers first, before anything runs', async () => {
   for (const [scope, version, wanted] of [
     ['local', '29.1.3', [['answerFirst', ep, true]]],

@@ -132,6 +132,7 @@ export class SwarmSync {
       driver,
       internal: network.internal,
       attachable: network.attachable,
+      ipv4: pools.some(({ cidr }) => familyOf(cidr) === 4),
       ipv6: pools.some(({ cidr }) => familyOf(cidr) === 6),
       ipam: {
         // Docker's own keeps every range for one network; ours may overlap.

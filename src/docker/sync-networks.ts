@@ -260,6 +260,7 @@ export class NetworkSync {
       driver,
       internal: network.internal,
       attachable: network.attachable,
+      ipv4: pools.some((pool) => familyOf(pool.cidr) === 4),
       ipv6: pools.some((pool) => familyOf(pool.cidr) === 6),
       ipam: { driver, options: { [networkOption]: network.id }, pools: pools.map(({ cidr, gateway }) => ({ subnet: cidr, gateway })) },
       options: { [networkOption]: network.id },

@@ -269,7 +269,12 @@ for (const [what, there, here, told] of differing) {
     assert.match(state?.message ?? '', told);
     assert.equal(agent.networks().filter(({ deletedAt }) => deletedAt === undefined).length, 2);
     await assert.rejects(
-      plugin.create({ NetworkID: dockerId, EndpointID: 'e'.repeat(64), Interface: {}, Options: { ports: [] } }),
+      plugin.create({
+        NetworkID: dockerId,
+        EndpointID: 'e'.repeat(64),
+        Interface: {},
+        Options: { ports: [], isIpv6Elsewhere: false, disablesIpv6: false },
+      }),
       (error) => isFault(error, 'exists') && told.test(error.message),
     );
     assert.deepEqual(agent.localEndpoints(), []);

@@ -3,6 +3,7 @@
 // come at once, make only that container be looked at: an engine that is busy starting containers is not kept from it.
 import { isFault } from '#model/fault.ts';
 import type { Engine, EngineEvent } from './engine.ts';
+import { flawOf } from './flaws.ts';
 import { type Recovery, takeUpEndpoints } from './recovery.ts';
 import { EngineResolver } from './resolver.ts';
 import { EndpointSync, type EndpointSyncOptions } from './sync-endpoints.ts';
@@ -42,8 +43,8 @@ export class Sync {
   readonly #swarm: SwarmSync;
   #status: SyncStatus = { engine: 'unknown', networks: [], problems: [] };
   #isDirty = true;
-  /** Whether the engine has been met again since its version was asked for. */
-  #isMet = false;
+  /** The engine's; undefined while it has not been met since it came. */
+  #version: string | undefined;
   /** Containers to be looked at before the next pass. */
   readonly #concerned: Set<string> = new Set();
   #seenNetworks = '';
@@ -89,15 +90,23 @@ export class Sync {
 
   /** One pass over everything. Faults: `unavailable` (engine), and those of the agent. */
   async pass(): Promise<void> {
-    if (!this.#isMet && this.#options.scope !== 'global') new EngineResolver(this.#options.records).began(await this.#engine.version());
-    this.#isMet = true;
+    this.#version ??= await this.#meet();
     const own = this.#options.scope === 'global' ? [] : await this.#networks.pass();
     const networks = [...own, ...(await this.#swarm.pass())];
     await this.#recover();
-    const problems = await this.#endpoints.pass();
+    const flaw = flawOf(this.#version);
+    const problems = [...(flaw === undefined ? [] : [flaw]), ...(await this.#endpoints.pass())];
     this.#status = { engine: 'connected', lastPassAt: new Date().toISOString(), networks, problems };
     // What waits has no event that would end the waiting.
     if (networks.some((network) => network.state === 'waiting') || this.#endpoints.isMissingAny) this.#later(1000);
+  }
+
+  async #meet(): Promise<string> {
+    const { records, scope } = this.#options;
+    const version = await this.#engine.version();
+    // In a Swarm its engines know all names by themselves.
+    if (scope !== 'global') new EngineResolver(records).began(version);
+    return version;
   }
 
   async #look(): Promise<void> {
@@ -148,7 +157,7 @@ export class Sync {
     let failures = 0;
     const onOpen = (): void => {
       failures = 0;
-      this.#isMet = false;
+      this.#version = undefined;
       this.#endpoints.forget();
       this.kick();
     };
