@@ -434,7 +434,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   assert.match((await until('a page by IPv6', () => pageOf(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
   assert.match((await until('a page for some', () => pageOf(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
   assert.equal(await pageOf(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
-  assert.match(await events(), /^odd LoadBalancerRefused loadbalancer\.openstack\.org\/proxy-protocol: OVN's load balancers/m);
+  assert.match(await events(), /^odd LoadBalancerNoAddress Service default\/odd has no load balancer: provider ovn passes packets on/m);
   assert.equal(await addressOf('odd'), '');
   const nodePort = Number(await field('service', 'ports', '.spec.ports[0].nodePort'));
   await until(

@@ -11,6 +11,7 @@ import {
   bgpSort,
   bgpSpec,
   loadBalancer,
+  providerName,
   carryName,
   endpointRequest,
   type EndpointRequest,
@@ -101,6 +102,7 @@ export interface ExposureRequest {
   readonly sources?: readonly Cidr[];
   readonly floatingIp?: string;
   readonly loadBalancer?: NonNullable<Exposure['loadBalancer']>;
+  readonly provider?: string;
   readonly virtualIp?: true;
   readonly family?: NonNullable<Exposure['family']>;
   readonly labels?: Exposure['labels'];
@@ -116,6 +118,7 @@ export const exposureRequest: Schema<ExposureRequest> = v.strictObject({
   sources: optional(field.listOf(field.cidr, 256)),
   floatingIp: optional(field.floatingIp),
   loadBalancer: optional(loadBalancer),
+  provider: optional(providerName),
   virtualIp: optional(v.literal(true)),
   family: optional(v.literal(6)),
   labels: optional(field.labels),

@@ -247,6 +247,8 @@ const virtualIp: Schema<VirtualIp> = v.strictObject({
   hosts: field.listOf(field.name, 16),
 } satisfies EntriesOf<VirtualIp>);
 
+/** Of Octavia's load balancers. */
+export const providerName: Schema<string> = v.pipe(v.string(), v.regex(/^[A-Za-z0-9][\w.-]{0,63}$/, 'not a name of a provider'));
 export const loadBalancer: Schema<NonNullable<Exposure['loadBalancer']>> = v.picklist(['public', 'internal']);
 
 const exposure: Schema<Exposure> = v.strictObject({
@@ -261,6 +263,8 @@ const exposure: Schema<Exposure> = v.strictObject({
   sources: field.listOf(field.cidr, 256),
   floatingIp: optional(field.floatingIp),
   loadBalancer: optional(loadBalancer),
+  provider: optional(providerName),
+  balancerRanges: optional(field.listOf(field.cidr, 16)),
   virtualIp: optional(virtualIp),
   family: optional(v.literal(6)),
 } satisfies EntriesOf<Exposure>);

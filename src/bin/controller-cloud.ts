@@ -4,6 +4,7 @@ import { type Cloud, findCloud } from '#cloud/clouds.ts';
 import { withoutRequest } from '#cloud/faults.ts';
 import { Keeper } from '#cloud/keeper.ts';
 import { Neutron } from '#cloud/neutron.ts';
+import { withPlace } from '#cloud/placing.ts';
 import { findSubnets, occupiedOf } from '#cloud/pools.ts';
 import { CloudSession } from '#cloud/session.ts';
 import { checkName } from '#cloud/wish.ts';
@@ -14,7 +15,7 @@ import {
   cloudLease,
   holdLease,
   onCloudNews,
-  placeVirtual,
+  placeExposures,
   writeCloudReport,
 } from '#controller/cloud.ts';
 import type { Control } from '#controller/control.ts';
@@ -31,6 +32,8 @@ export interface CloudOptions {
   readonly cloudName: string;
   readonly cloudNetwork?: string;
   readonly cloudRoutes?: string;
+  /** Of Octavia. */
+  readonly cloudProvider?: string;
   /** Seconds. */
   readonly cloudInterval: number;
   /** Of a cluster: load balancers of services that name no class are Octavia's, too. */
@@ -69,7 +72,7 @@ async function logIn(
 
 const keeping = (options: CloudOptions) => ({
   name: options.cloudName,
-  scope: { network: options.cloudNetwork, router: options.cloudRoutes, mayLackRouter: true },
+  scope: { network: options.cloudNetwork, router: options.cloudRoutes, provider: options.cloudProvider, mayLackRouter: true },
   intervalMs: options.cloudInterval * 1000,
 });
 
@@ -99,7 +102,7 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     facts: () => cloudFacts(control),
     isLeading: () => lease.isHeld,
     tell: (report) => writeCloudReport(control, report),
-    place: (placed) => placeVirtual(control, placed),
+    place: (plan) => placeExposures(control, (exposure) => withPlace(exposure, plan)),
     carriages: {
       instead: ({ networks, because }) => carryInstead(control, networks, because),
       asWanted: (networks) => carryAsWanted(control, networks),

@@ -127,6 +127,12 @@ const program = new Command('causeway controller')
   .addOption(new Option('--cloud-network <network>', "only the hosts' ports on this Neutron network").env('CAUSEWAY_CLOUD_NETWORK'))
   .addOption(new Option('--cloud-routes <router>', 'give this router ways to containers').env('CAUSEWAY_CLOUD_ROUTES'))
   .addOption(
+    new Option(
+      '--cloud-provider <name>',
+      "of load balancers that name none: this provider of the cloud's Octavia; left out: ovn, else amphora",
+    ).env('CAUSEWAY_CLOUD_PROVIDER'),
+  )
+  .addOption(
     new Option('--cloud-interval <seconds>', 'time between looks at the cloud where nothing of ours changes')
       .env('CAUSEWAY_CLOUD_INTERVAL')
       .argParser(parseInterval)

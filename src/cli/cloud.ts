@@ -1,20 +1,21 @@
 // `causeway cloud`: what an OpenStack cloud must allow so that the networks work: shown as a plan, applied, and taken back. What is
 // needed comes from the controller or from a Kubernetes cluster, what there is from the cloud; the login to it is the user's own and
 // stays on this machine.
-import { applyWish, readState, type Scope } from '#cloud/apply.ts';
+import { readState, type Scope } from '#cloud/apply.ts';
+import { isBalancerStep } from '#cloud/balancers.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
 import { Neutron } from '#cloud/neutron.ts';
+import { withPlace } from '#cloud/placing.ts';
 import { type CloudPlan, planCloud, type Step } from '#cloud/plan.ts';
 import type { QuotaUse } from '#cloud/quotas.ts';
 import { mayWriteRoutes } from '#cloud/rights.ts';
 import { sentence, viewOf } from '#cloud/sentences.ts';
 import { CloudSession } from '#cloud/session.ts';
+import { applyWhole } from '#cloud/settling.ts';
 import { isVirtualStep } from '#cloud/virtual.ts';
 import { type CloudFacts, checkName, emptyWish, type Wish, wishOf } from '#cloud/wish.ts';
 import { Fault } from '#model/fault.ts';
-import type { VirtualIp } from '#model/resources.ts';
-import { isDeepStrictEqual } from 'node:util';
 import type { Command } from 'commander';
 import { all } from './client.ts';
 import { examples, type Group, nothingDone } from './command.ts';
@@ -27,6 +28,7 @@ interface Options {
   readonly name: string;
   readonly network?: string;
   readonly routes?: string;
+  readonly provider?: string;
   readonly yes?: true;
   /** A file; true: kubectl's own. */
   readonly kubernetes?: string | true;
@@ -61,7 +63,7 @@ async function inCloud(session: Session, options: Options, work: (work: Work) =>
   await using login = new CloudSession(cloud);
   const { project } = await login.token();
   const neutron = new Neutron(login);
-  const scope: Scope = { network: options.network, router: options.routes };
+  const scope: Scope = { network: options.network, router: options.routes, provider: options.provider };
   const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
   return await work({ neutron, place, read: (hosts) => readState(neutron, scope, hosts) });
 }
@@ -137,11 +139,12 @@ async function carryOut(
   const before = planCloud(wish, await read(wish.ports));
   const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
-  const { steps, plan: found } = await applyWish(neutron, wish, read);
+  const { steps, plan: found } = await applyWhole(neutron, wish, { read, told: (words) => (session.waitingFor = words) });
   const untold = (await tellRouted?.(found.routed)) ?? [];
   const after = { ...found, problems: [...found.problems, ...problems, ...untold] };
   // To take everything back no controller is needed, where no host has to be told.
-  if (options.kubernetes === undefined && (wish.ports.length > 0 || steps.some(isVirtualStep))) await placeVirtual(session, after.placed);
+  if (options.kubernetes === undefined && (wish.ports.length > 0 || steps.some((step) => isVirtualStep(step) || isBalancerStep(step))))
+    await tellHosts(session, after);
   return {
     data: {
       place,
@@ -165,14 +168,12 @@ async function carryOut(
   };
 }
 
-/** Hosts learn by the exposures which addresses they may have. */
-async function placeVirtual(session: Session, placed: CloudPlan['placed']): Promise<void> {
+/** Hosts learn by the exposures which addresses they may have, and from where load balancers come. */
+async function tellHosts(session: Session, planned: CloudPlan): Promise<void> {
   const client = await session.client();
   for (const exposure of await client.all('exposures')) {
-    if (exposure.virtualIp === undefined) continue;
-    const place = placed.find((one) => one.exposure === exposure.id);
-    const virtualIp: VirtualIp = place === undefined ? { hosts: [] } : { ip: place.ip, hosts: place.hosts };
-    if (!isDeepStrictEqual(exposure.virtualIp, virtualIp)) await client.replace('exposures', { ...exposure, virtualIp });
+    const next = withPlace(exposure, planned);
+    if (next !== exposure) await client.replace('exposures', next);
   }
 }
 
@@ -212,7 +213,13 @@ const reachedData = ({ exposure, host, address }: CloudPlan['reached'][number]):
   ...(address === undefined ? {} : { address }),
 });
 
-const balancedData = ({ name, balancer, address }: CloudPlan['balanced'][number]): object => ({ name, balancer, address });
+const balancedData = ({ name, balancer, provider, address, notes }: CloudPlan['balanced'][number]): object => ({
+  name,
+  balancer,
+  provider,
+  address,
+  notes,
+});
 
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
 
@@ -293,6 +300,7 @@ function withOptions(command: Command): Command {
 function withWish(command: Command): Command {
   return command
     .option('--routes <router>', 'give this router ways to containers, so that they are reached from its other networks')
+    .option('--provider <name>', "of load balancers that name none: this provider of the cloud's Octavia; left out: ovn, else amphora")
     .option(
       '--kubernetes [kubeconfig]',
       "what a Kubernetes cluster needs, instead of a controller's networks; kubectl's kubeconfig unless named",

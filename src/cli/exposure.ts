@@ -16,6 +16,7 @@ interface ExposeOptions {
   /** True: without a value. */
   readonly floatingIp?: string | true;
   readonly loadBalancer?: true;
+  readonly provider?: string;
   readonly internal?: true;
   readonly virtualIp?: true;
   readonly ipv6?: true;
@@ -36,7 +37,12 @@ function portOf(text: string): { port: number; protocol: Protocol } {
 }
 
 /** Fault `invalid`. */
-function inCloud({ floatingIp, loadBalancer, internal }: ExposeOptions): Pick<Exposure, 'floatingIp' | 'loadBalancer'> {
+function inCloud({
+  floatingIp,
+  loadBalancer,
+  internal,
+  provider,
+}: ExposeOptions): Pick<Exposure, 'floatingIp' | 'loadBalancer' | 'provider'> {
   if (internal && (loadBalancer === undefined || floatingIp !== undefined)) {
     throw new Fault('invalid', '--internal is of load balancers without a floating IP', {
       field: 'internal',
@@ -46,6 +52,7 @@ function inCloud({ floatingIp, loadBalancer, internal }: ExposeOptions): Pick<Ex
   return {
     ...(floatingIp === undefined ? {} : { floatingIp: floatingIp === true ? 'auto' : floatingIp }),
     ...(loadBalancer === undefined ? {} : { loadBalancer: internal ? 'internal' : 'public' }),
+    ...(provider === undefined ? {} : { provider }),
   };
 }
 
@@ -149,6 +156,7 @@ export const exposeGroup: Group = {
         '--load-balancer',
         'in an OpenStack cloud: by a load balancer on the port of the container, which leads to the port of its hosts',
       )
+      .option('--provider <name>', "of a load balancer: of this provider of the cloud's Octavia, for example amphora")
       .option('--internal', 'of a load balancer: reached from within the cloud only')
       .option(
         '--virtual-ip',
@@ -167,6 +175,7 @@ export const exposeGroup: Group = {
         'causeway expose web front 443 --floating-ip --virtual-ip',
         'causeway expose web front 443 --virtual-ip --ipv6',
         'causeway expose web front 80 --host-port 8080 --load-balancer --from 192.0.2.0/24',
+        'causeway expose web front 80 --host-port 8080 --load-balancer --provider amphora',
       ),
       expose,
     );

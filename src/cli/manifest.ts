@@ -59,8 +59,22 @@ function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
 }
 
 function exposureManifest(exposure: Exposure, networks: readonly Network[]): Extract<Manifest, { kind: 'exposure' }> {
-  const { name, network, endpoint, protocol, port, hostPort, hostIp, sources, floatingIp, loadBalancer, virtualIp, family, labels } =
-    exposure;
+  const {
+    name,
+    network,
+    endpoint,
+    protocol,
+    port,
+    hostPort,
+    hostIp,
+    sources,
+    floatingIp,
+    loadBalancer,
+    provider,
+    virtualIp,
+    family,
+    labels,
+  } = exposure;
   return {
     kind: 'exposure',
     name,
@@ -73,6 +87,7 @@ function exposureManifest(exposure: Exposure, networks: readonly Network[]): Ext
     ...(sources.length === 0 ? {} : { sources }),
     ...(floatingIp === undefined ? {} : { floatingIp }),
     ...(loadBalancer === undefined ? {} : { loadBalancer }),
+    ...(provider === undefined ? {} : { provider }),
     ...(virtualIp === undefined ? {} : { virtualIp: true }),
     ...(family === undefined ? {} : { family }),
     ...labelsOf(labels),
@@ -199,7 +214,15 @@ async function applyExposure(client: Client, { kind: _kind, ...wanted }: Extract
     return 'created';
   }
   if (differing({ sources: [], ...wanted }, { sources: [], ...found.document }).length === 0) return 'unchanged';
-  const { hostIp: _, floatingIp: __, loadBalancer: ___, family: ____, virtualIp = { hosts: [] }, ...rest } = found.exposure;
+  const {
+    hostIp: _,
+    floatingIp: __,
+    loadBalancer: ___,
+    provider: ____,
+    family: _____,
+    virtualIp = { hosts: [] },
+    ...rest
+  } = found.exposure;
   const { virtualIp: isVirtual, ...plain } = wanted;
   const next = { ...rest, sources: [], ...plain, name: rest.name, network: rest.network };
   await client.replace('exposures', isVirtual === undefined ? next : { ...next, virtualIp });

@@ -1,15 +1,15 @@
 // Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
-import { type BalancerStep, type FoundBalancer, type FoundListener, isBalancerStep } from './balancers.ts';
+import { type BalancerStep, isBalancerStep } from './balancers.ts';
+import { changeBalancer, readBalancers, readListeners, wasNothing } from './balancing.ts';
 import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import { readInstances } from './instances.ts';
-import { isOfCauseway, named } from './named.ts';
+import { named } from './named.ts';
 import { inLanes } from './lanes.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, NeutronRouter, SecurityGroup } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
-import type { Listener, LoadBalancer } from './octavia-schemas.ts';
 import {
   changeOfPort,
   type CloudPlan,
@@ -26,7 +26,6 @@ import { tagOf } from './pairs.ts';
 import { changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import { changeOfRoutes } from './router.ts';
-import type { CloudSession } from './session.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
 
@@ -37,6 +36,8 @@ export interface Scope {
   readonly router?: string | undefined;
   /** The router may be missing for a while: networks that are carried by it have a problem then, and all else goes on. */
   readonly mayLackRouter?: boolean;
+  /** Which of Octavia's providers makes load balancers that name none; absent: the first of the usual ones. */
+  readonly provider?: string | undefined;
   /** Without what exposures are reached by from outside: floating IPs, and Octavia. */
   readonly isInnerOnly?: boolean;
 }
@@ -63,7 +64,7 @@ function checkExtensions(aliases: ReadonlySet<string>): void {
  * not unique, and as Neutron's and readInstances.
  */
 export async function readState(neutron: Neutron, scope: Scope, hosts: readonly WishedPort[] = []): Promise<CloudState> {
-  const { network, isInnerOnly = false } = scope;
+  const { network, isInnerOnly = false, provider } = scope;
   const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
   checkExtensions(aliases);
   const project = await neutron.project();
@@ -74,7 +75,7 @@ export async function readState(neutron: Neutron, scope: Scope, hosts: readonly 
     neutron.list('routers', { project_id: project }),
     neutron.list('networks'),
     aliases.has('router') && !isInnerOnly ? neutron.list('floatingips', { project_id: project }) : [],
-    isInnerOnly ? { balancers: [] } : readBalancers(neutron.session),
+    isInnerOnly ? { balancers: [] } : readBalancers(neutron),
   ]);
   const only = network === undefined ? undefined : named(networks, network, 'network').id;
   const seen = ports.filter(({ networkId }) => only === undefined || networkId === only);
@@ -87,6 +88,7 @@ export async function readState(neutron: Neutron, scope: Scope, hosts: readonly 
     routers,
     floatingIps,
     ...balancing,
+    ...(provider === undefined ? {} : { provider }),
     ...targetOf(routers, scope),
   };
 }
@@ -99,74 +101,6 @@ function targetOf(routers: readonly NeutronRouter[], { router, mayLackRouter = f
     if (!mayLackRouter || !isFault(error)) throw error;
     return { noTarget: error.message };
   }
-}
-
-/** Those that carry a tag of Causeway's, whichever installation. */
-async function readBalancers(session: CloudSession): Promise<Pick<CloudState, 'balancers' | 'providers'>> {
-  const octavia = await Octavia.of(session);
-  if (octavia === undefined) return { balancers: [] };
-  const own = { project_id: (await session.token()).project.id };
-  const [providers, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', own)]);
-  const ours = found.filter(isOfCauseway);
-  const balancers = ours.length === 0 ? [] : await withParts(octavia, ours, own);
-  return { balancers, providers: providers.map(({ name }) => name) };
-}
-
-/** All parts of a kind at once; only members are told a pool at a time. */
-async function withParts(
-  octavia: Octavia,
-  balancers: readonly LoadBalancer[],
-  own: { readonly project_id: string },
-): Promise<FoundBalancer[]> {
-  const [listeners, pools, monitors] = await Promise.all([
-    octavia.list('listeners', own),
-    octavia.list('pools', own),
-    octavia.list('healthmonitors', own),
-  ]);
-  const read = async (listener: Listener): Promise<FoundListener> => {
-    if (listener.pool === undefined) return { listener, members: [] };
-    const pool = pools.find(({ id }) => id === listener.pool);
-    const monitor = monitors.find(({ id }) => id === pool?.monitor);
-    return { listener, members: await octavia.members(listener.pool), ...(monitor === undefined ? {} : { monitor }) };
-  };
-  return Promise.all(
-    balancers.map(async (balancer) => {
-      const its = listeners.filter(({ loadBalancers }) => loadBalancers.includes(balancer.id));
-      return { balancer, listeners: await Promise.all(its.map((listener) => read(listener))) };
-    }),
-  );
-}
-
-async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {
-  const octavia = await Octavia.of(session);
-  if (octavia === undefined) return [];
-  const own = { project_id: (await session.token()).project.id };
-  const [balancers, listeners] = await Promise.all([octavia.list('loadbalancers', own), octavia.list('listeners', own)]);
-  return balancers.map((balancer) => ({ balancer, listeners: listeners.filter(({ id }) => balancer.listeners.includes(id)) }));
-}
-
-/** Waits until nothing of it is in motion before and after: in between Octavia takes no change. */
-async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<void> {
-  if (step.type === 'make-balancer') {
-    const { id } = await octavia.create(step.request);
-    if ((await octavia.settled(id)) !== undefined) await octavia.partsSettled(id);
-    return;
-  }
-  const { id } = step.balancer;
-  if (step.type === 'remove-balancer') {
-    await octavia.remove(id);
-    await octavia.settled(id, { isGoing: true });
-    return;
-  }
-  if ((await octavia.settled(id)) === undefined) return;
-  if (step.type === 'add-listener') return octavia.addListener(id, step.request);
-  if (step.type === 'remove-listener') return octavia.removeListener(id, step.listener);
-  if (step.type === 'set-members') await octavia.setMembers(step.pool, step.members);
-  else {
-    const { type: _, ...fields } = step.request;
-    await octavia.update('healthmonitors', step.monitor.id, fields);
-  }
-  await octavia.settled(id);
 }
 
 /** What of the project is open, by whomever. Faults as Neutron's. */
@@ -192,6 +126,8 @@ export interface Applied {
   readonly steps: readonly Step[];
   /** How it is now: without steps. */
   readonly plan: CloudPlan;
+  /** What was wished for, with what the cloud has refused of it. */
+  readonly wish: Wish;
 }
 
 /**
@@ -208,7 +144,7 @@ export async function applyWish(
   for (let round = 1; ;) {
     const state = await read(wish.ports);
     const plan = planCloud(wish, state);
-    if (plan.steps.length === 0) return { steps: taken, plan };
+    if (plan.steps.length === 0) return { steps: taken, plan, wish };
     checkQuotas(plan);
     if (round > mostRounds) {
       throw new Fault('conflict', `The cloud is not as wished after ${mostRounds} rounds: somebody else changes it, too`, {
@@ -249,7 +185,13 @@ const isRefusal = (error: unknown): error is Fault =>
 async function changeExposed(octavia: Octavia, step: BalancerStep): Promise<void> {
   try {
     await changeBalancer(octavia, step);
+    if (step.type === 'remove-balancer' && step.id !== undefined && wasNothing(step.balancer)) {
+      const { id, balancer } = step;
+      const why = `load balancer ${balancer.name} came to nothing (state ERROR) and is removed; another is made at the next look`;
+      throw new Refused(why, (wish) => withoutBalancer(wish, id, why));
+    }
   } catch (error) {
+    if (error instanceof Refused) throw error;
     const isAsked = step.type === 'make-balancer' || step.type === 'add-listener';
     throw isAsked && isRefusal(error) ? new Refused(error.message, (wish) => withoutBalancer(wish, step.id, error.message)) : error;
   }

@@ -1,21 +1,31 @@
 // Load balancers of exposures and of a cluster's services: one each, made whole by one call, whose members follow the containers by
-// one call for all of them, and whose ports come and go while its address stays.
-// OVN's provider only: it passes packets on with the client's address, so hosts' security groups know whom to let in, and no machine
-// is needed; what it cannot do (allowed CIDRs of a listener, HTTP, members of another family than the address: those it takes without a
-// word in a load balancer that is made whole, and never uses) is not asked of it (ovn-octavia-provider, driver.py). Pure.
-import type { MonitorWish } from '#model/cloud-services.ts';
+// one call for all of them, and whose ports come and go while its address stays. Who makes it is chosen when it is made (providers.ts).
+// One for which a machine has to start is busy for minutes: it is left alone until it is settled. Pure.
+import { type Cidr, familyOf } from '#model/ip.ts';
+import {
+  clientsOf,
+  fieldsOf,
+  type FoundListener,
+  isBalancing,
+  isLedTo,
+  isSame,
+  isSet,
+  isTimed,
+  ledTo,
+  listenerRequest,
+  type Members,
+  monitorOf,
+  poolFields,
+  requestOf,
+} from './balancer-requests.ts';
 import { exposureTag } from './floating.ts';
 import { subnetOf } from './named.ts';
-import type { NeutronPort } from './neutron-schemas.ts';
-import type { ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest } from './octavia.ts';
-import type { HealthMonitor, Listener, LoadBalancer, Member } from './octavia-schemas.ts';
-import type { WishedBalancer, WishedFloatingIp, WishedListener } from './wish.ts';
-
-export interface FoundListener {
-  readonly listener: Listener;
-  readonly members: readonly Member[];
-  readonly monitor?: HealthMonitor | undefined;
-}
+import type { NeutronPort, NeutronSubnet } from './neutron-schemas.ts';
+import type { ListenerFields, ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest, PoolFields } from './octavia.ts';
+import type { HealthMonitor, Listener, LoadBalancer } from './octavia-schemas.ts';
+import { choose, isPassing, type Providers, rangesOf, unfit } from './providers.ts';
+import { ethertypes, fewest } from './rules.ts';
+import type { Wish, WishedBalancer, WishedFloatingIp, WishedListener, WishedRule } from './wish.ts';
 
 /** A load balancer of ours with what belongs to it. */
 export interface FoundBalancer {
@@ -28,6 +38,9 @@ export type BalancerStep =
   | { readonly type: 'make-balancer'; readonly id: string; readonly request: LoadBalancerRequest }
   | { readonly type: 'add-listener'; readonly id: string; readonly balancer: LoadBalancer; readonly request: ListenerRequest }
   | { readonly type: 'remove-listener'; readonly balancer: LoadBalancer; readonly listener: Listener }
+  | { readonly type: 'set-listener'; readonly balancer: LoadBalancer; readonly listener: Listener; readonly fields: ListenerFields }
+  /** `pool`: its id. */
+  | { readonly type: 'set-pool'; readonly balancer: LoadBalancer; readonly pool: string; readonly fields: PoolFields }
   | {
       readonly type: 'set-members';
       readonly balancer: LoadBalancer;
@@ -36,29 +49,32 @@ export type BalancerStep =
       readonly members: readonly MemberRequest[];
     }
   | { readonly type: 'set-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor; readonly request: MonitorRequest }
-  | { readonly type: 'remove-balancer'; readonly balancer: LoadBalancer };
+  /** `id`: of what it exposes, where that is still wanted. */
+  | { readonly type: 'remove-balancer'; readonly balancer: LoadBalancer; readonly id?: string };
 
 const types: ReadonlySet<string> = new Set<BalancerStep['type']>([
   'make-balancer',
   'add-listener',
   'remove-listener',
+  'set-listener',
+  'set-pool',
   'set-members',
   'set-monitor',
   'remove-balancer',
 ]);
 export const isBalancerStep = (step: { readonly type: string }): step is BalancerStep => types.has(step.type);
 
-export interface Balancing {
+export interface Balancing extends Providers {
   /** Of the installation. */
   readonly name: string;
   /** What every tag of the installation begins with. */
   readonly tag: string;
   /** A host's port, or why there is none. */
   readonly portOf: (host: string) => NeutronPort | string;
-  /** Of Octavia; undefined: the cloud has none. */
-  readonly providers: readonly string[] | undefined;
   /** Ids of subnets that routers are on. */
   readonly routed: ReadonlySet<string>;
+  /** At least those that load balancers and hosts are on. */
+  readonly subnets: readonly NeutronSubnet[];
 }
 
 /** What is in the way of something that is exposed. */
@@ -68,6 +84,18 @@ export interface Trouble {
   readonly text: string;
 }
 
+/** One that is there. */
+export interface Served {
+  readonly balancer: LoadBalancer;
+  /** It has been finished once, so that clients may be told of it. */
+  readonly isMade: boolean;
+  /** What of the wish it does not follow, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/** Whom hosts let in for it: clients as they come, or it itself, from these ranges. */
+export type Entrance = 'clients' | readonly Cidr[];
+
 export interface BalancerPlan {
   /** To be taken first, as they close something. */
   readonly removals: readonly BalancerStep[];
@@ -76,62 +104,135 @@ export interface BalancerPlan {
   readonly floating: readonly WishedFloatingIp[];
   /** By what stands in their place among the hosts of `floating`: ids of Neutron's ports. */
   readonly ports: ReadonlyMap<string, string>;
-  /** Those that are there, by what they expose. */
-  readonly found: ReadonlyMap<string, LoadBalancer>;
+  /** By what they expose. */
+  readonly found: ReadonlyMap<string, Served>;
+  readonly entrances: ReadonlyMap<string, Entrance>;
+  /** Those that Octavia is at work on: what they lack follows when they are settled. */
+  readonly busy: readonly LoadBalancer[];
   readonly problems: readonly Trouble[];
 }
 
-export const provider = 'ovn';
-const protocols = { tcp: 'TCP', udp: 'UDP', sctp: 'SCTP' } as const;
+/** OVN's are settled within seconds, which is waited for. */
+const isBusy = ({ provider, provisioning }: LoadBalancer): boolean =>
+  provisioning === going || (!isPassing(provider) && provisioning.startsWith('PENDING_'));
+const going = 'PENDING_DELETE';
 
 export function balancerPlan(wished: readonly WishedBalancer[], all: readonly FoundBalancer[], balancing: Balancing): BalancerPlan {
-  const { tag, providers } = balancing;
+  const { tag } = balancing;
   const ours = all.filter(({ balancer }) => balancer.tags.includes(tag));
-  const isServed = providers?.includes(provider) === true;
-  const changes: BalancerStep[] = [];
-  const floating: WishedFloatingIp[] = [];
-  const ports = new Map<string, string>();
-  const found = new Map<string, LoadBalancer>();
-  const problems: Trouble[] = [];
-  const kept = new Set<FoundBalancer>();
-  for (const one of wished) {
-    const { id, kind, name } = one;
-    const { members, subnet, trouble } = membersOf(one, balancing);
-    const there = ours.find(({ balancer }) => balancer.tags.includes(exposureTag(tag, id)) && balancer.provisioning !== 'ERROR');
-    const lacking = (why: string): void => void problems.push({ id, text: `${kind} ${name} has no load balancer: ${why}` });
-    if (!isServed) {
-      const has =
-        providers === undefined ? 'the cloud has no Octavia' : `Octavia has no provider ${provider}, only ${providers.join(', ')}`;
-      lacking(has);
-    } else if (there === undefined) {
-      if (one.refused !== undefined) lacking(one.refused);
-      else if (subnet === undefined) lacking(trouble ?? 'nothing is known of its hosts');
-      else changes.push({ type: 'make-balancer', id, request: requestOf(one, { balancing, subnet, members }) });
-    } else {
-      kept.add(there);
-      found.set(id, there.balancer);
-      for (const text of [trouble, one.refused]) if (text !== undefined) problems.push({ id, text: `${kind} ${name}: ${text}` });
-      if (one.refused === undefined) changes.push(...changesOf(there, one, members));
-      const host = `load balancer ${there.balancer.name}`;
-      ports.set(host, there.balancer.portId);
-      if (one.floating !== undefined)
-        floating.push({ ...one.floating, id, kind, name, hosts: [{ host, address: there.balancer.address }] });
-    }
-  }
-  const removals = ours.filter((one) => !kept.has(one)).map(({ balancer }): BalancerStep => ({ type: 'remove-balancer', balancer }));
-  return { removals, changes, floating, ports, found, problems };
+  const drafts = wished.map((one) => draftOf(one, ours, balancing));
+  const kept = new Set(drafts.map(({ there }) => there));
+  const ids = new Map(wished.map(({ id }) => [exposureTag(tag, id), id]));
+  const left = ours.filter((one) => !kept.has(one)).map(({ balancer }) => balancer);
+  const removals = left
+    .filter((balancer) => !isBusy(balancer))
+    .map((balancer): BalancerStep => {
+      const id = balancer.tags.map((one) => ids.get(one)).find((one) => one !== undefined);
+      return { type: 'remove-balancer', balancer, ...(id === undefined ? {} : { id }) };
+    });
+  return {
+    removals,
+    changes: drafts.flatMap(({ changes }) => changes),
+    floating: drafts.flatMap(({ floating }) => floating ?? []),
+    ports: new Map(drafts.flatMap(({ there }) => (there === undefined ? [] : [[placeOf(there.balancer), there.balancer.portId]]))),
+    found: new Map(drafts.flatMap(({ id, served }) => (served === undefined ? [] : [[id, served]]))),
+    entrances: new Map(drafts.flatMap(({ id, entrance }) => (entrance === undefined ? [] : [[id, entrance]]))),
+    busy: [...left, ...drafts.flatMap(({ there }) => there?.balancer ?? [])].filter(isBusy),
+    problems: drafts.flatMap(({ problems }) => problems),
+  };
 }
 
-interface Members {
-  readonly members: readonly Omit<MemberRequest, 'protocol_port'>[];
+const placeOf = ({ name }: LoadBalancer): string => `load balancer ${name}`;
+
+/** What is planned for one. */
+interface Draft {
+  readonly id: string;
+  readonly there?: FoundBalancer;
+  readonly changes: readonly BalancerStep[];
+  readonly floating?: WishedFloatingIp;
+  readonly served?: Served;
+  readonly entrance?: Entrance;
+  readonly problems: readonly Trouble[];
+}
+
+const isUsable = ({ provisioning }: LoadBalancer): boolean => provisioning !== 'ERROR' && provisioning !== going;
+
+function draftOf(one: WishedBalancer, ours: readonly FoundBalancer[], balancing: Balancing): Draft {
+  const { id, kind, name, refused } = one;
+  const there = ours.find(({ balancer }) => balancer.tags.includes(exposureTag(balancing.tag, id)) && isUsable(balancer));
+  if (there !== undefined) return draftOfFound(one, there, balancing);
+  const choice = choose(one, balancing);
+  const lacking = (why: string): Draft => ({
+    id,
+    changes: [],
+    problems: [{ id, text: `${kind} ${name} has no load balancer: ${why}` }],
+  });
+  if ('trouble' in choice) return lacking(choice.trouble);
+  const { provider } = choice;
+  const { members, subnet, trouble } = membersOf(one, { ...balancing, provider });
+  if (refused !== undefined) return lacking(refused);
+  if (subnet === undefined) return lacking(trouble ?? 'nothing is known of its hosts');
+  if (isClosed(one, provider)) return lacking(closed(one));
+  const { name: installation, tag } = balancing;
+  const request = requestOf(one, { name: installation, tag, provider, subnet, members });
+  const vip = request.vip_port_id === undefined ? request.vip_subnet_id : undefined;
+  return {
+    id,
+    changes: [{ type: 'make-balancer', id, request }],
+    entrance: entranceOf(one, { provider, members, vip }, balancing),
+    problems: [],
+  };
+}
+
+/** One that is there keeps its provider. */
+function draftOfFound(one: WishedBalancer, there: FoundBalancer, balancing: Balancing): Draft {
+  const { id, kind, name, refused, notPassed = [] } = one;
+  const { balancer } = there;
+  const { provider } = balancer;
+  const { members, trouble } = membersOf(one, { ...balancing, provider });
+  const isShut = isClosed(one, provider);
+  const troubles = [trouble, unfit(one, provider), isShut ? closed(one) : undefined, refused];
+  const hosts = [{ host: placeOf(balancer), address: balancer.address }];
+  return {
+    id,
+    there,
+    changes: refused !== undefined || isBusy(balancer) ? [] : changesOf(there, isShut ? { ...one, listeners: [] } : one, members),
+    ...(one.floating === undefined ? {} : { floating: { ...one.floating, id, kind, name, hosts } }),
+    served: { balancer, isMade: balancer.provisioning !== 'PENDING_CREATE', notes: isPassing(provider) ? notPassed : [] },
+    entrance: entranceOf(one, { provider, members, vip: balancer.subnetId }, balancing),
+    problems: troubles.flatMap((text) => (text === undefined ? [] : [{ id, text: `${kind} ${name}: ${text}` }])),
+  };
+}
+
+/** To Octavia no clients at all are all of them. */
+const isClosed = (one: WishedBalancer, provider: string | undefined): boolean =>
+  !isPassing(provider) && one.sources.length > 0 && clientsOf(one).length === 0;
+const closed = ({ family }: WishedBalancer): string => `none of its sources is of IPv${family}, so nobody may come`;
+
+interface Standing {
+  readonly provider: string | undefined;
+  readonly members: Members;
+  /** Subnet of its own address, where that is known. */
+  readonly vip: string | undefined;
+}
+
+/** It is on the subnet of its address and on those of its members. */
+function entranceOf({ family }: WishedBalancer, { provider, members, vip }: Standing, { subnets }: Balancing): Entrance {
+  if (isPassing(provider)) return 'clients';
+  return rangesOf(new Set([vip, ...members.map((member) => member.subnet_id)]), subnets, family);
+}
+
+interface Located {
+  readonly members: Members;
   /** Where the load balancer's own address is; undefined when nothing is known of any host. */
   readonly subnet: string | undefined;
   readonly trouble: string | undefined;
 }
 
-function membersOf(one: WishedBalancer, { portOf, routed }: Balancing): Members {
+function membersOf(one: WishedBalancer, balancing: Balancing & { readonly provider: string | undefined }): Located {
   const { kind, hosts, without = [] } = one;
-  const members: Members['members'][number][] = [];
+  const { portOf, routed, provider } = balancing;
+  const members: Members[number][] = [];
   const nowhere = kind === 'Service' ? 'no node has a pod of it' : 'its container is on no host';
   const lacking = `${without.join(', ')} cannot be led to for want of an address of its family: give the port one, and the interface the same`;
   let trouble = without.length > 0 ? lacking : hosts.length === 0 ? nowhere : undefined;
@@ -142,7 +243,7 @@ function membersOf(one: WishedBalancer, { portOf, routed }: Balancing): Members 
     else if (subnet !== undefined) members.push({ name: host, address, subnet_id: subnet });
   }
   const subnet = members[0]?.subnet_id;
-  return { members, subnet, trouble: trouble ?? unanswered(one, subnet, routed) };
+  return { members, subnet, trouble: trouble ?? (isPassing(provider) ? unanswered(one, subnet, routed) : undefined) };
 }
 
 /** By IPv6 OVN has routers answer for the address of a load balancer; seen with ML2/OVN of 2025.1. */
@@ -153,103 +254,66 @@ function unanswered({ hosts, place }: WishedBalancer, ofHosts: string | undefine
   return `no router that this login sees is on its subnet ${subnet}, and without one nobody answers for its address`;
 }
 
-function requestOf(
-  one: WishedBalancer,
-  { balancing, subnet, members }: { readonly balancing: Balancing; readonly subnet: string; readonly members: Members['members'] },
-): LoadBalancerRequest {
-  const { id, kind, name, place = {}, listeners } = one;
-  const vip =
-    place.port !== undefined
-      ? { vip_port_id: place.port }
-      : place.network !== undefined
-        ? { vip_network_id: place.network, ...(place.subnet === undefined ? {} : { vip_subnet_id: place.subnet }) }
-        : { vip_subnet_id: place.subnet ?? subnet };
-  return {
-    name: `${balancing.name}-${nameOf(name)}`,
-    description: `${kind} ${name} of ${balancing.name}`,
-    ...vip,
-    ...(place.address === undefined ? {} : { vip_address: place.address }),
-    provider,
-    tags: [balancing.tag, exposureTag(balancing.tag, id)],
-    listeners: listeners.map((listener) => listenerRequest(one, listener, members)),
-  };
-}
-
-const nameOf = (name: string): string => name.replace('/', '-');
-
-function listenerRequest({ name, listeners }: WishedBalancer, listener: WishedListener, members: Members['members']): ListenerRequest {
-  const { protocol, port, hostPort } = listener;
-  const monitor = monitorOf(listener);
-  const kind = protocols[protocol];
-  const called = listeners.length === 1 ? nameOf(name) : `${nameOf(name)}-${protocol}-${port}`;
-  return {
-    name: called,
-    protocol: kind,
-    protocol_port: port,
-    default_pool: {
-      name: called,
-      protocol: kind,
-      lb_algorithm: 'SOURCE_IP_PORT',
-      members: members.map((member) => ({ ...member, protocol_port: hostPort })),
-      ...(monitor === undefined ? {} : { healthmonitor: monitor }),
-    },
-  };
-}
-
-/** A host that has died is left out after this: two tries that fail. */
-const usual: Required<MonitorWish> = { delay: 2, timeout: 1, retries: 1, retriesDown: 2 };
-
-function monitorOf({ protocol, monitor }: WishedListener): MonitorRequest | undefined {
-  if (monitor === undefined || protocol === 'sctp') return undefined;
-  const { delay, timeout, retries, retriesDown } = { ...usual, ...monitor };
-  const type = protocol === 'tcp' ? 'TCP' : 'UDP-CONNECT';
-  return { type, delay, timeout, max_retries: retries, max_retries_down: retriesDown };
-}
-
 /** Ports that go before those that come: the one may be the other with another protocol. */
-function changesOf({ balancer, listeners: there }: FoundBalancer, one: WishedBalancer, members: Members['members']): BalancerStep[] {
+function changesOf({ balancer, listeners: there }: FoundBalancer, one: WishedBalancer, members: Members): BalancerStep[] {
+  const { provider } = balancer;
+  const wanted = one.listeners.map((listener) => ({ listener, request: listenerRequest(one, listener, { provider, members }) }));
   const stays = new Map(
-    one.listeners.flatMap((listener) => {
-      const found = there.find((candidate) => isSame(candidate, listener));
+    wanted.flatMap(({ listener, request }) => {
+      const found = there.find((candidate) => isSame(candidate, request));
       return found === undefined ? [] : [[listener, found] as const];
     }),
   );
   const kept = new Set(stays.values());
   return [
     ...there.filter((found) => !kept.has(found)).map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
-    ...one.listeners
-      .filter((listener) => !stays.has(listener))
-      .map((listener): BalancerStep => ({ type: 'add-listener', id: one.id, balancer, request: listenerRequest(one, listener, members) })),
-    ...[...stays].flatMap(([listener, found]) => stepsFor(balancer, found, { listener, members })),
+    ...wanted
+      .filter(({ listener }) => !stays.has(listener))
+      .map(({ request }): BalancerStep => ({ type: 'add-listener', id: one.id, balancer, request })),
+    ...[...stays].flatMap(([listener, found]) => stepsFor(balancer, found, { one, listener, members })),
   ];
 }
 
-/** What cannot be changed about one is the same, and it works. */
-function isSame({ listener: found, monitor }: FoundListener, listener: WishedListener): boolean {
-  if (found.pool === undefined || found.provisioning === 'ERROR') return false;
-  const isProbed = monitorOf(listener) !== undefined;
-  return found.protocol === protocols[listener.protocol] && found.port === listener.port && (monitor !== undefined) === isProbed;
-}
-
+/** Who may come first, so that nobody is let in by what follows. */
 function stepsFor(
   balancer: LoadBalancer,
-  { listener: { pool }, members: there, monitor }: FoundListener,
-  { listener, members }: { readonly listener: WishedListener; readonly members: Members['members'] },
+  { listener: found, pool, members: there, monitor }: FoundListener,
+  { one, listener, members }: { readonly one: WishedBalancer; readonly listener: WishedListener; readonly members: Members },
 ): BalancerStep[] {
-  const wanted = new Set(members.map(({ address }) => `${address} ${listener.hostPort}`));
-  const isThere = wanted.symmetricDifference(new Set(there.map(({ address, port }) => `${address} ${port}`))).size === 0;
-  const request = monitorOf(listener);
-  const led = members.map((member) => ({ ...member, protocol_port: listener.hostPort }));
-  return [
-    ...(pool === undefined || isThere ? [] : [{ type: 'set-members' as const, balancer, pool, members: led }]),
-    ...(monitor === undefined || request === undefined || isTimed(monitor, request)
-      ? []
-      : [{ type: 'set-monitor' as const, balancer, monitor, request }]),
-  ];
+  const { provider } = balancer;
+  const fields = fieldsOf(one, provider);
+  const wanted = poolFields(one, provider);
+  const probe = monitorOf(one, listener, provider);
+  const led = ledTo(one, listener, { provider, members });
+  const steps: BalancerStep[] = [];
+  if (!isSet(found, fields)) steps.push({ type: 'set-listener', balancer, listener: found, fields });
+  if (pool !== undefined && !isPassing(provider) && !isBalancing(pool, wanted))
+    steps.push({ type: 'set-pool', balancer, pool: pool.id, fields: { session_persistence: null, ...wanted } });
+  if (pool !== undefined && !isLedTo(there, led)) steps.push({ type: 'set-members', balancer, pool: pool.id, members: led });
+  if (monitor !== undefined && probe !== undefined && !isTimed(monitor, probe))
+    steps.push({ type: 'set-monitor', balancer, monitor, request: probe });
+  return steps;
 }
 
-const isTimed = ({ delay, timeout, retries, retriesDown }: HealthMonitor, request: MonitorRequest): boolean =>
-  delay === request.delay &&
-  timeout === request.timeout &&
-  retries === request.max_retries &&
-  retriesDown === (request.max_retries_down ?? retriesDown);
+/** The wish with what hosts let in for load balancers, as far as that is known; nothing for those of which nothing is. */
+export function entered(wish: Wish, { entrances }: BalancerPlan): Wish {
+  const health = new Map(wish.balancers.map(({ id, proxy }) => [id, proxy?.healthPort]));
+  const groups = wish.groups.map((group) => ({
+    ...group,
+    rules: fewest(
+      group.rules.flatMap(({ balancer, ...rule }): WishedRule[] => {
+        const entrance = balancer === undefined ? 'clients' : entrances.get(balancer);
+        if (entrance === 'clients') return [rule];
+        const ports = [rule, ...healthRules(rule, health.get(balancer ?? ''))];
+        return ports.flatMap((one) =>
+          (entrance ?? []).map((remote): WishedRule => ({ ...one, ethertype: ethertypes[familyOf(remote)], remote })),
+        );
+      }),
+    ),
+  }));
+  return { ...wish, groups };
+}
+
+const tcp = 6;
+const healthRules = (rule: WishedRule, port: number | undefined): WishedRule[] =>
+  port === undefined ? [] : [{ ...rule, protocol: tcp, port }];

@@ -71,33 +71,50 @@ export function talkOf(virtual: readonly WishedVirtual[], hosts: readonly Host[]
 
 export const balancersOf = (facts: CloudFacts): WishedBalancer[] => [
   ...facts.exposures.flatMap((exposure) => {
-    const { id, name, protocol, port, hostPort, loadBalancer, family, floatingIp = 'auto' } = exposure;
+    const { id, name, protocol, port, hostPort, loadBalancer, family, floatingIp = 'auto', sources, provider } = exposure;
     if (loadBalancer === undefined) return [];
-    const hosts = targetsOf(exposure, facts, family);
-    const without = withoutAddress(exposure, facts);
-    const monitor = exposure.sources.length === 0 && protocol !== 'sctp' ? { monitor: {} } : {};
-    const floating = loadBalancer === 'public' && family === undefined ? { floating: { wanted: floatingIp } } : {};
-    return [{ id, kind: 'Exposure' as const, name, listeners: [{ protocol, port, hostPort, ...monitor }], hosts, without, ...floating }];
+    return [
+      {
+        id,
+        kind: 'Exposure' as const,
+        name,
+        listeners: [{ protocol, port, hostPort, monitor: {} }],
+        family: family ?? (4 as const),
+        sources,
+        ...(provider === undefined ? {} : { provider }),
+        hosts: targetsOf(exposure, facts, family),
+        without: withoutAddress(exposure, facts),
+        ...(loadBalancer === 'public' && family === undefined ? { floating: { wanted: floatingIp } } : {}),
+      },
+    ];
   }),
   ...(facts.services ?? []).map((service) => balancerOfService(service, facts.hosts)),
 ];
 
-function balancerOfService(
-  { id, service, family, ports, sources, floating, place, monitor, hosts: leading }: ServiceBalancer,
-  all: readonly Host[],
-) {
-  const isProbed = monitor !== undefined && sources.length === 0;
+function balancerOfService(wanted: ServiceBalancer, all: readonly Host[]): WishedBalancer {
+  const { id, service, family = 4, ports, sources, floating, place, monitor, hosts: leading, proxy, notPassed } = wanted;
   const listeners = ports.map(({ protocol, port, nodePort }): WishedListener => ({
     protocol,
     port,
     hostPort: nodePort,
-    ...(isProbed && protocol !== 'sctp' ? { monitor } : {}),
+    ...(monitor === undefined ? {} : { monitor }),
   }));
-  const hosts = withAddresses(
-    all.filter((host) => leading === undefined || leading.includes(host.id)),
+  return {
+    id,
+    kind: 'Service',
+    name: service,
+    listeners,
+    place,
     family,
-  );
-  return { id, kind: 'Service' as const, name: service, listeners, place, hosts, ...(floating === undefined ? {} : { floating }) };
+    sources,
+    ...(proxy === undefined ? {} : { proxy }),
+    ...(notPassed === undefined ? {} : { notPassed }),
+    hosts: withAddresses(
+      all.filter((host) => leading === undefined || leading.includes(host.id)),
+      family,
+    ),
+    ...(floating === undefined ? {} : { floating }),
+  };
 }
 
 const targetsOf = (exposure: Exposure, facts: CloudFacts, family?: Family): WishedVirtual['hosts'] =>
@@ -123,16 +140,19 @@ const nodePortRule = ({ service, protocol, port }: Omit<NodePort, 'sources'>, fa
   remote,
   why: `service ${service}`,
 });
+const forBalancer = (rule: WishedRule, balancer: string): WishedRule => ({ ...rule, balancer });
 
 /** Of every host alike, so their number is that of ports and not of hosts. */
 export function nodePortRules({ nodePorts = [], services = [] }: CloudFacts): WishedRule[] {
   const opened = nodePorts.flatMap((one) => one.sources.map((source) => nodePortRule(one, familyOf(source), source)));
-  const balanced = services.flatMap(({ service, family = 4, ports, sources }) =>
-    ports.flatMap(({ protocol, nodePort: port }) =>
-      sources.length > 0
-        ? sources.map((source) => nodePortRule({ service, protocol, port }, familyOf(source), source))
-        : [nodePortRule({ service, protocol, port }, family)],
-    ),
+  const balanced = services.flatMap(({ id, service, family = 4, ports, sources }) =>
+    ports.flatMap(({ protocol, nodePort: port }) => {
+      const rules =
+        sources.length > 0
+          ? sources.map((source) => nodePortRule({ service, protocol, port }, familyOf(source), source))
+          : [nodePortRule({ service, protocol, port }, family)];
+      return rules.map((rule) => forBalancer(rule, id));
+    }),
   );
   return fewest([...opened, ...balanced]);
 }
@@ -154,6 +174,7 @@ function openingsOn(host: Host, exposure: Exposure): { host: string; rule: Wishe
     remote,
     why,
     ...(isMoving ? { virtual: keyOfVirtual(exposure) } : {}),
+    ...(exposure.loadBalancer === undefined ? {} : { balancer: exposure.id }),
   });
   const { family: own = 4, sources } = exposure;
   const families = new Set<Family>(isMoving ? [own] : host.underlay.map(({ ip }) => familyOf(ip)));

@@ -10,11 +10,12 @@ import { applyWish, type Scope, readState } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
-import { type Balanced, type CloudPlan, type CloudState, hostPorts, trunkOf } from './plan.ts';
+import type { Balanced } from './balanced.ts';
+import { type CloudPlan, type CloudState, hostPorts, trunkOf } from './plan.ts';
 import { chooseVlan, regroup, regroupStep } from './pools.ts';
 import type { RoutedHost } from './router.ts';
 import { sentence } from './sentences.ts';
-import type { PlacedVirtual } from './virtual.ts';
+import { Refusals } from './settling.ts';
 import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
 
 export interface KeeperLog {
@@ -44,8 +45,8 @@ export interface KeeperOptions {
   readonly balanced?: (found: readonly Balanced[]) => Promise<void>;
   /** Told what nodes that carry by a router have to know of it, at the same times; undefined where nothing is carried so. */
   readonly routed?: (found: readonly RoutedHost[] | undefined) => Promise<void>;
-  /** What hosts are to know of addresses that move between them; of all others there is nothing in the cloud. */
-  readonly place?: (placed: readonly PlacedVirtual[]) => Promise<void>;
+  /** Told what hosts have to know of addresses that move between them, and of load balancers. */
+  readonly place?: (plan: CloudPlan) => Promise<void>;
   /** Project and cloud, in words. */
   readonly where: () => Promise<string>;
   /** Time between looks at the cloud where nothing of ours changes. */
@@ -63,6 +64,8 @@ const longestPauseMs = 60_000;
 const mostChanges = 20;
 /** Looks between tries whether networks may be carried as they were wanted. */
 const looksBetweenTries = 10;
+/** While machines start for load balancers. */
+const busyMs = 5_000;
 
 /** What passes by itself, and no change of ours helps against: the cloud is away or overloaded, others write to the same things. */
 const isPassing = (error: unknown): boolean =>
@@ -80,6 +83,9 @@ export class Keeper {
   #changes: readonly string[] = [];
   #changedAt: string | undefined;
   #looks = 0;
+  /** Octavia is at work on something that is to be looked at soon. */
+  #isBusy = false;
+  readonly #refusals = new Refusals();
   #lookedAt: string | undefined;
   #addresses: Readonly<Record<string, string>> = {};
   #failingSince: string | undefined;
@@ -108,7 +114,7 @@ export class Keeper {
       }
       const failure = await this.#round(failures);
       failures = failure === undefined ? 0 : failures + 1;
-      const pauseMs = isPassing(failure) ? this.#backoff(failures) : this.#options.intervalMs;
+      const pauseMs = isPassing(failure) ? this.#backoff(failures) : this.#isBusy ? busyMs : this.#options.intervalMs;
       await this.#pauseFor(pauseMs, !isPassing(failure), signal);
     }
   }
@@ -347,7 +353,7 @@ export class Keeper {
       known = undefined;
       return state;
     };
-    const { steps, plan } = await applyWish(neutron, wish, read);
+    const { steps, plan, wish: left } = await applyWish(neutron, this.#isBusy ? this.#refusals.heeded(wish) : wish, read);
     this.#lookedAt = this.#time();
     if (steps.length > 0) {
       this.#changes = steps.map(sentence);
@@ -355,10 +361,12 @@ export class Keeper {
       log.info({ steps: this.#changes.slice(0, mostChanges) }, 'The cloud was changed');
     }
     if (isInnerOnly) return plan;
+    this.#isBusy = plan.busy.length > 0;
+    this.#refusals.note(left);
     this.#addresses = Object.fromEntries(
       plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
     );
-    await place?.(plan.placed);
+    await place?.(plan);
     await this.#options.balanced?.(plan.balanced);
     await this.#options.routed?.(plan.routed);
     return plan;

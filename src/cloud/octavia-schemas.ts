@@ -36,6 +36,11 @@ export interface Listener {
   readonly port: number;
   /** Empty: everybody. */
   readonly allowedCidrs: readonly string[];
+  readonly description: string;
+  /** As Octavia calls them; of those that are numbers. */
+  readonly settings: Readonly<Record<string, number>>;
+  /** Names of headers that it adds. */
+  readonly headers: readonly string[];
   readonly pool: string | undefined;
   readonly loadBalancers: readonly string[];
   readonly provisioning: Provisioning;
@@ -45,6 +50,8 @@ export interface LoadBalancerPool {
   readonly name: string;
   readonly protocol: string;
   readonly algorithm: string;
+  /** `SOURCE_IP` and so on; undefined: clients do not stay with a member. */
+  readonly persistence: string | undefined;
   readonly monitor: string | undefined;
   readonly provisioning: Provisioning;
 }
@@ -53,6 +60,8 @@ export interface Member {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  /** Where probes go, where that is another one. */
+  readonly monitorPort: number | undefined;
   readonly provisioning: Provisioning;
   readonly operating: Operating;
 }
@@ -137,10 +146,27 @@ export const partStates: Schema<readonly string[]> = v.pipe(
   }),
 );
 
+const number = v.nullish(v.number());
+/** Of a listener. */
+const settingNames = [
+  'connection_limit',
+  'timeout_client_data',
+  'timeout_member_connect',
+  'timeout_member_data',
+  'timeout_tcp_inspect',
+] as const;
+
 export const listener: Schema<Listener> = v.pipe(
   v.object({
     id: v.string(),
     name: text,
+    description: text,
+    connection_limit: number,
+    timeout_client_data: number,
+    timeout_member_connect: number,
+    timeout_member_data: number,
+    timeout_tcp_inspect: number,
+    insert_headers: v.nullish(v.record(v.string(), v.unknown()), {}),
     protocol: v.string(),
     protocol_port: v.number(),
     allowed_cidrs: v.nullish(v.array(v.string()), []),
@@ -154,6 +180,11 @@ export const listener: Schema<Listener> = v.pipe(
     protocol: found.protocol,
     port: found.protocol_port,
     allowedCidrs: found.allowed_cidrs,
+    description: found.description,
+    settings: Object.fromEntries(settingNames.flatMap((name) => (typeof found[name] === 'number' ? [[name, found[name]]] : []))),
+    headers: Object.entries(found.insert_headers)
+      .filter(([, value]) => value === true || value === 'true')
+      .map(([name]) => name),
     pool: found.default_pool_id,
     loadBalancers: found.loadbalancers,
     provisioning: found.provisioning_status,
@@ -161,24 +192,34 @@ export const listener: Schema<Listener> = v.pipe(
 );
 
 export const pool: Schema<LoadBalancerPool> = v.pipe(
-  v.object({ id: v.string(), name: text, protocol: v.string(), lb_algorithm: v.string(), healthmonitor_id: absent, ...state }),
+  v.object({
+    id: v.string(),
+    name: text,
+    protocol: v.string(),
+    lb_algorithm: v.string(),
+    session_persistence: v.nullish(v.object({ type: v.string() })),
+    healthmonitor_id: absent,
+    ...state,
+  }),
   v.transform((found) => ({
     id: found.id,
     name: found.name,
     protocol: found.protocol,
     algorithm: found.lb_algorithm,
+    persistence: found.session_persistence?.type,
     monitor: found.healthmonitor_id,
     provisioning: found.provisioning_status,
   })),
 );
 
 export const member: Schema<Member> = v.pipe(
-  v.object({ id: v.string(), name: text, address: v.string(), protocol_port: v.number(), ...state }),
+  v.object({ id: v.string(), name: text, address: v.string(), protocol_port: v.number(), monitor_port: v.nullish(v.number()), ...state }),
   v.transform((found) => ({
     id: found.id,
     name: found.name,
     address: found.address,
     port: found.protocol_port,
+    monitorPort: found.monitor_port ?? undefined,
     provisioning: found.provisioning_status,
     operating: found.operating_status,
   })),

@@ -47,24 +47,46 @@ export interface MemberRequest {
   readonly address: string;
   readonly protocol_port: number;
   readonly subnet_id?: string;
+  /** Where probes go instead. */
+  readonly monitor_port?: number;
 }
 export interface MonitorRequest {
-  readonly type: 'TCP' | 'UDP-CONNECT' | 'HTTP' | 'PING';
+  readonly type: 'TCP' | 'UDP-CONNECT' | 'SCTP' | 'HTTP';
+  readonly url_path?: string;
+  readonly expected_codes?: string;
   /** Seconds. */
   readonly delay: number;
   readonly timeout: number;
   readonly max_retries: number;
   readonly max_retries_down?: number;
 }
-export interface ListenerRequest {
-  readonly name: string;
-  readonly protocol: 'TCP' | 'UDP' | 'SCTP';
-  readonly protocol_port: number;
+/** What of a listener may be changed. */
+export interface ListenerFields {
+  /** It holds what of the rest was asked for, so that what is not asked for any more is seen. */
+  readonly description?: string;
+  /** Empty: everybody. */
   readonly allowed_cidrs?: readonly string[];
-  readonly default_pool: {
+  /** Null: as usual in this cloud. */
+  readonly connection_limit?: number | null;
+  /** Milliseconds. */
+  readonly timeout_client_data?: number | null;
+  readonly timeout_member_connect?: number | null;
+  readonly timeout_member_data?: number | null;
+  readonly timeout_tcp_inspect?: number | null;
+}
+/** What of a pool may be changed. */
+export interface PoolFields {
+  readonly lb_algorithm: string;
+  readonly session_persistence?: { readonly type: 'SOURCE_IP' } | null;
+}
+export interface ListenerRequest extends ListenerFields {
+  readonly name: string;
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'HTTP';
+  readonly protocol_port: number;
+  readonly insert_headers?: Readonly<Record<string, string>>;
+  readonly default_pool: PoolFields & {
     readonly name: string;
-    readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'PROXY';
-    readonly lb_algorithm: string;
+    readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'HTTP' | 'PROXY' | 'PROXYV2';
     readonly members: readonly MemberRequest[];
     readonly healthmonitor?: MonitorRequest;
   };
@@ -77,7 +99,10 @@ export interface LoadBalancerRequest {
   readonly vip_network_id?: string;
   readonly vip_port_id?: string;
   readonly vip_address?: string;
+  /** Absent: the cloud's usual one. */
   readonly provider?: string;
+  readonly flavor_id?: string;
+  readonly availability_zone?: string;
   readonly tags?: readonly string[];
   readonly listeners: readonly ListenerRequest[];
 }

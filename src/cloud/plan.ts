@@ -3,7 +3,8 @@
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
 import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
-import { type BalancerPlan, balancerPlan, type BalancerStep, type FoundBalancer } from './balancers.ts';
+import { type Balanced, balancedAlone, balancedOf } from './balanced.ts';
+import { type BalancerPlan, balancerPlan, type BalancerStep, entered, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import { findPort, type Instances, instanceOf } from './instances.ts';
 import { isOfRouter } from './named.ts';
@@ -14,10 +15,12 @@ import type {
   NeutronNetwork,
   NeutronPort,
   NeutronRouter,
+  NeutronSubnet,
   Quota,
   SecurityGroup,
   SecurityGroupRule,
 } from './neutron-schemas.ts';
+import type { LoadBalancer } from './octavia-schemas.ts';
 import { eachTag, fitted, isPlain, isTag, pairsOf, pairsOfTags, pairText, rangeTag, tagOf } from './pairs.ts';
 import { isPooled, poolSteps, type PooledStep } from './pools.ts';
 import { forecastOf, type PortForecast, quotasOf, type QuotaUse } from './quotas.ts';
@@ -40,6 +43,10 @@ export interface CloudState extends Routers {
   readonly balancers: readonly FoundBalancer[];
   /** Of load balancers; absent: the cloud has no Octavia. */
   readonly providers?: readonly string[];
+  /** The one that makes those which name none. Absent: the first of the usual ones. */
+  readonly provider?: string;
+  /** Needed where load balancers speak to hosts themselves; otherwise they may be left out. */
+  readonly subnets?: readonly NeutronSubnet[];
 }
 
 export type Step =
@@ -87,19 +94,11 @@ export interface CloudPlan {
   readonly routed?: readonly RoutedHost[];
   /** Every load balancer that is wished for. */
   readonly balanced: readonly Balanced[];
+  /** Load balancers that Octavia is at work on for minutes, as machines start for them: what they lack follows. */
+  readonly busy: readonly LoadBalancer[];
+  /** By exposure: from where its load balancer speaks to hosts, where that is not with the addresses of clients. For the hosts to know. */
+  readonly ranges: ReadonlyMap<string, readonly Cidr[]>;
   /** What is in the way of a part of the wish, one sentence each. */
-  readonly problems: readonly string[];
-}
-
-/** What has become of the wish for a load balancer. */
-export interface Balanced {
-  /** Of what is exposed. */
-  readonly id: string;
-  readonly name: string;
-  /** By which clients reach it, as soon as it has one. */
-  readonly address?: string;
-  /** Name of the load balancer, where it is there. */
-  readonly balancer?: string;
   readonly problems: readonly string[];
 }
 
@@ -143,7 +142,7 @@ export function ourGroups(wish: Wish, groups: readonly SecurityGroup[]): { kept:
 export function planCloud(asked: Wish, state: CloudState): CloudPlan {
   const portOf = hostPorts(asked, state);
   const { balancers, floating, virtual } = exposedBy(asked, state, portOf);
-  const wish = carriedOnly(asked, virtual);
+  const wish = carriedOnly(entered(asked, balancers), virtual);
   const { kept, spare } = ourGroups(wish, state.groups);
   const hosts = kept.get(wish.name)?.id;
   const problems: Problem[] = [];
@@ -201,30 +200,15 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     reached: [...floating.reached, ...balancedAlone(wish, balancers)],
     placed: virtual.placed,
     ...(router.routed === undefined ? {} : { routed: router.routed }),
-    balanced: wish.balancers.map(({ id, name, floating: outside }): Balanced => {
-      const found = balancers.found.get(id);
-      const own = outside === undefined ? found?.address : floating.reached.find((one) => one.id === id)?.address;
-      const trouble = troubles.filter((one) => one.id === id).map(({ text }) => text);
-      return {
-        id,
-        name,
-        ...(own === undefined ? {} : { address: own }),
-        ...(found === undefined ? {} : { balancer: found.name }),
-        problems: trouble,
-      };
-    }),
+    balanced: balancedOf(wish, balancers, floating),
+    busy: balancers.busy,
+    ranges: rangesOfAll(balancers),
     problems: problems.map(({ text }) => text),
   };
 }
 
-/** By its own address; one that is still to be made has none yet. */
-const balancedAlone = ({ balancers }: Wish, { found }: BalancerPlan): Reached[] =>
-  balancers
-    .filter(({ kind, floating, refused }) => kind === 'Exposure' && floating === undefined && refused === undefined)
-    .flatMap(({ id, name }) => {
-      const there = found.get(id);
-      return there === undefined ? [] : [{ id, exposure: name, host: `load balancer ${there.name}`, address: there.address }];
-    });
+const rangesOfAll = ({ entrances }: BalancerPlan): CloudPlan['ranges'] =>
+  new Map([...entrances].flatMap(([id, entrance]) => (entrance === 'clients' ? [] : [[id, entrance] as const])));
 
 /** Such a port must not see what the group that it leaves is about to get. */
 const isLeaving = ({ change }: PortStep): boolean => change.joins.length === 0 && change.addPairs.length === 0;
@@ -236,7 +220,7 @@ function rulesOf(wished: WishedGroup, found: SecurityGroup | undefined, hosts: s
   return {
     group: wished.name,
     missing: [...wanted].filter(([key]) => !there.has(key)).map(([, rule]) => rule),
-    old: (found?.rules ?? []).filter((rule) => isOurRule(rule) && !wanted.has(keyOfFound(rule, hosts))),
+    old: wished.isPartial ? [] : (found?.rules ?? []).filter((rule) => isOurRule(rule) && !wanted.has(keyOfFound(rule, hosts))),
   };
 }
 
@@ -283,7 +267,8 @@ function exposedBy(
   const { name, ports: wished } = wish;
   const ofRouters = state.ports.filter(isOfRouter);
   const routed = new Set(ofRouters.flatMap(({ addresses }) => addresses.map(({ subnetId }) => subnetId)));
-  const balancers = balancerPlan(wish.balancers, state.balancers, { name, tag, portOf, providers: state.providers, routed });
+  const { providers: offered, provider: usual, subnets = [] } = state;
+  const balancers = balancerPlan(wish.balancers, state.balancers, { name, tag, portOf, offered, wanted: usual, routed, subnets });
   const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf });
   const portOfAny = (host: string): NeutronPort | string => {
     const id = balancers.ports.get(host) ?? virtual.ports.get(host);

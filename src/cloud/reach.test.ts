@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { bareListener } from './balancers.fixture.ts';
 import { floatingOf, portOf, routerOf, ruleOf, stateOf } from './plan.fixture.ts';
 import type { SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import { type Opening, openingsTo, type ReachState } from './reach.ts';
@@ -120,16 +121,7 @@ test('a load balancer is open by what its listeners say, whatever the groups of 
     listeners: ['l'],
     pools: [],
   };
-  const listener = {
-    id: 'l',
-    name: '',
-    protocol: 'TCP',
-    port: 80,
-    allowedCidrs: [],
-    pool: undefined,
-    loadBalancers: [],
-    provisioning: 'ACTIVE',
-  };
+  const listener = bareListener({ id: 'l', pool: undefined });
   const groups = [groupOf('theirs', [ruleOf('a')])];
   const ports = [portOf(9, { owner: 'Octavia' })];
   const balancers = [{ balancer, listeners: [listener] }];

@@ -6,8 +6,9 @@ import * as v from 'valibot';
 import { makeHost } from '#drivers/cluster.fixture.ts';
 import type { ServiceBalancer } from '#model/cloud-services.ts';
 import { type Applied, applyWish } from './apply.ts';
+import { listenerOf } from './balancers.fixture.ts';
 import { Neutron } from './neutron.ts';
-import { Octavia } from './octavia.ts';
+import { type ListenerRequest, Octavia } from './octavia.ts';
 import type { LoadBalancer } from './octavia-schemas.ts';
 import type { CloudState } from './plan.ts';
 import { stateOf } from './plan.fixture.ts';
@@ -133,26 +134,23 @@ const wishFor = (...names: readonly string[]): Wish => {
   return { ...wish, groups: [], ports: wish.ports.map((port) => ({ ...port, groups: [] })) };
 };
 
+const asListener: ListenerRequest = {
+  name: '',
+  protocol: 'TCP',
+  protocol_port: 80,
+  default_pool: {
+    name: '',
+    protocol: 'TCP',
+    lb_algorithm: 'SOURCE_IP_PORT',
+    members: [{ address: '10.213.0.1', protocol_port: 30080 }],
+  },
+};
 /** A listener that is as wished counts as made with its load balancer. */
 const apply = (octavia: FakeOctavia, session: CloudSession, wish: Wish): Promise<Applied> => {
   const read = async (): Promise<CloudState> => {
     const balancers = [...octavia.made.values()].map((made) => ({
       balancer: octavia.found(made),
-      listeners: [
-        {
-          listener: {
-            id: 'l',
-            name: '',
-            protocol: 'TCP',
-            port: 80,
-            allowedCidrs: [],
-            pool: 'p',
-            loadBalancers: [],
-            provisioning: 'ACTIVE',
-          },
-          members: [{ id: 'm', name: '', address: '10.213.0.1', port: 30080, provisioning: 'ACTIVE', operating: 'ONLINE' }],
-        },
-      ],
+      listeners: [listenerOf(asListener)],
     }));
     return stateOf({ groups: [], providers: ['ovn'], balancers });
   };

@@ -10,9 +10,12 @@ type RuleIdentity = Omit<WishedRule, 'why' | 'remote'> & { readonly remote?: str
 export const keyOfRule = ({ direction, ethertype, protocol, port, remote }: RuleIdentity): string =>
   [direction, ethertype, protocol ?? 'any', port ?? 'all', remote ?? 'anybody'].join(' ');
 
-/** Without doubles, and without what a rule for every protocol with the same remote admits already. */
+/**
+ * Without doubles, and without what a rule for every protocol with the same remote admits already. Those that are for a load balancer are not one
+ * with others: who comes by it is yet to be seen.
+ */
 export function fewest(rules: readonly WishedRule[]): WishedRule[] {
-  const distinct = [...new Map(rules.map((rule) => [keyOfRule(rule), rule])).values()];
+  const distinct = [...new Map(rules.map((rule) => [`${keyOfRule(rule)} ${rule.balancer ?? ''}`, rule])).values()];
   const whole = new Set(distinct.filter(({ protocol }) => protocol === undefined).map(keyOfRule));
   const isCovered = ({ direction, ethertype, protocol, remote }: WishedRule): boolean =>
     protocol !== undefined && whole.has(keyOfRule({ direction, ethertype, remote }));

@@ -16,8 +16,11 @@ const list = (what: string, values: readonly string[]): string[] => (values.leng
 
 const memberText = ({ name, address, protocol_port: port }: MemberRequest): string => `${name ?? address}:${port}`;
 
-const listenerText = ({ protocol, protocol_port: port, default_pool: pool }: ListenerRequest): string =>
-  `${protocol} ${port} to ${pool.members.map(memberText).join(', ') || 'nobody'}`;
+const clientsText = (clients: readonly string[] | undefined): string =>
+  clients === undefined || clients.length === 0 ? '' : ` for ${clients.join(', ')}`;
+
+const listenerText = ({ protocol, protocol_port: port, default_pool: pool, allowed_cidrs: clients }: ListenerRequest): string =>
+  `${protocol} ${port} to ${pool.members.map(memberText).join(', ') || 'nobody'}${clientsText(clients)}`;
 
 export interface StepView {
   readonly action: 'add' | 'change' | 'remove';
@@ -30,12 +33,34 @@ const orTags = (parts: readonly string[]): readonly string[] => (parts.length ==
 function balancerView(step: BalancerStep): StepView {
   switch (step.type) {
     case 'make-balancer':
-      return { action: 'add', object: `load balancer ${step.request.name}`, detail: step.request.listeners.map(listenerText) };
+      return {
+        action: 'add',
+        object: `load balancer ${step.request.name}`,
+        detail: [
+          ...list('of provider', step.request.provider === undefined ? [] : [step.request.provider]),
+          ...step.request.listeners.map(listenerText),
+        ],
+      };
     case 'add-listener':
       return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`with ${listenerText(step.request)}`] };
     case 'remove-listener': {
       const { protocol, port } = step.listener;
       return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`without ${protocol} ${port}`] };
+    }
+    case 'set-listener': {
+      const { protocol, port } = step.listener;
+      const { allowed_cidrs: clients, description } = step.fields;
+      const who = clientsText(clients) || ' for everybody';
+      return {
+        action: 'change',
+        object: `load balancer ${step.balancer.name}`,
+        detail: [`${protocol} ${port}${who}${description ? ` with ${description}` : ''}`],
+      };
+    }
+    case 'set-pool': {
+      const { lb_algorithm: algorithm, session_persistence: persistence } = step.fields;
+      const staying = persistence ? ', clients stay with their host' : '';
+      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`chooses hosts by ${algorithm}${staying}`] };
     }
     case 'set-monitor': {
       const { delay, timeout } = step.request;

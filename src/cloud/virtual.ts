@@ -115,7 +115,7 @@ export function carriedOnly(wish: Wish, { carried }: VirtualPlan): Wish {
   const groups = wish.groups.flatMap((group): WishedGroup[] => {
     const has = carried.get(hostOf.get(group.name) ?? '');
     const rules = group.rules.filter(({ virtual }) => virtual === undefined || has?.has(virtual) === true);
-    return rules.length === 0 ? [] : [{ ...group, rules }];
+    return rules.length === 0 && group.isPartial !== true ? [] : [{ ...group, rules }];
   });
   const names = new Set(groups.map(({ name }) => name));
   return { ...wish, groups, ports: wish.ports.map((port) => ({ ...port, groups: port.groups.filter((name) => names.has(name)) })) };

@@ -5,7 +5,7 @@
 import { passagesOf } from '#drivers/passages.ts';
 import { isOutside } from '#drivers/trunks.ts';
 import { Fault } from '#model/fault.ts';
-import { type MonitorWish, type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
+import { type MonitorWish, type NodePort, type ProxyWish, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { balancersOf, floatingOf, nodePortRules, openingsOf, talkOf, virtualOf } from './exposed.ts';
@@ -36,12 +36,19 @@ export interface WishedRule {
   readonly why: string;
   /** Key of the address that moves between hosts, for which alone it is. */
   readonly virtual?: string;
+  /**
+   * Id of what the load balancer exposes for which alone it is. The remote is that of clients then, and if the load balancer speaks to
+   * hosts itself it is let in instead.
+   */
+  readonly balancer?: string;
 }
 
 export interface WishedGroup {
   readonly name: string;
   readonly description: string;
   readonly rules: readonly WishedRule[];
+  /** There may be others, of which nothing is known now: those of ours that are there stay. */
+  readonly isPartial?: true;
 }
 
 export interface WishedPort {
@@ -107,7 +114,7 @@ export interface WishedListener {
   readonly protocol: Exposure['protocol'];
   readonly port: number;
   readonly hostPort: number;
-  /** Absent where hosts would not let in the cloud's own probes: those with sources of their own. */
+  /** Absent: members are taken to be alive. */
   readonly monitor?: MonitorWish;
 }
 
@@ -121,6 +128,14 @@ export interface WishedBalancer {
   /** Absent: within the cloud only. */
   readonly floating?: Pick<WishedFloatingIp, 'wanted' | 'isKept'>;
   readonly place?: ServiceBalancer['place'];
+  /** Of its address. */
+  readonly family: Family;
+  /** Of clients; empty: everybody. */
+  readonly sources: readonly Cidr[];
+  /** Of Octavia; absent: the usual one. */
+  readonly provider?: string;
+  readonly proxy?: ProxyWish;
+  readonly notPassed?: readonly string[];
   readonly hosts: WishedFloatingIp['hosts'];
   /** Names of hosts that have no address of its family. Absent: none, or it does not matter. */
   readonly without?: readonly string[];
@@ -182,9 +197,13 @@ export const emptyWish = (name: string): Wish => ({
   routes: { ranges: [], routes: [] },
 });
 
-/** Without what exposures are reached by from outside; for a state that was read so. */
+/** Without what exposures are reached by from outside; for a state that was read so. What hosts let in for load balancers is not known then. */
 export const innerOf = (wish: Wish): Wish => ({
   ...wish,
+  groups: wish.groups.map((group) => {
+    const rules = group.rules.filter(({ balancer }) => balancer === undefined);
+    return rules.length === group.rules.length ? group : { ...group, rules, isPartial: true };
+  }),
   floating: [],
   balancers: [],
   virtual: wish.virtual.map((one) => ({ ...one, floating: [] })),

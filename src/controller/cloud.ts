@@ -1,12 +1,10 @@
 // What of the cloud the controllers of an installation share: which of them keeps it, and what that one has last seen there. Whoever
 // speaks with the cloud itself is in src/cloud, and put together with this by src/bin, only where there is a cloud to keep.
 import { hostname } from 'node:os';
-import { isDeepStrictEqual } from 'node:util';
 import { type CloudReport, cloudReport } from '#api/answers.ts';
 import { parseAnswer } from '#api/parse.ts';
 import { Fault } from '#model/fault.ts';
-import type { Ip } from '#model/ip.ts';
-import type { Network, Resources, VirtualIp } from '#model/resources.ts';
+import type { Exposure, Network, Resources } from '#model/resources.ts';
 import { type Control, transact } from './control.ts';
 import { Lease, renewMs } from './lease.ts';
 import { type Change, type Mirror, pause } from './mirror.ts';
@@ -85,23 +83,15 @@ export const carryAsWanted = (control: Control, networks: readonly Network[]): P
     return instead === undefined ? found : { ...rest, choices: { ...found.choices, carry: instead.carry } };
   });
 
-/** What hosts follow as soon as they see it. */
-export async function placeVirtual(
-  control: Control,
-  placed: readonly { readonly exposure: string; readonly ip: Ip; readonly hosts: readonly string[] }[],
-): Promise<void> {
-  for (const { id, virtualIp } of control.mirror.all('exposures').values()) {
-    if (virtualIp === undefined) continue;
-    const place = placed.find(({ exposure }) => exposure === id);
-    const wanted: VirtualIp = place === undefined ? { hosts: [] } : { ip: place.ip, hosts: place.hosts };
-    if (isDeepStrictEqual(virtualIp, wanted)) continue;
+/** `placing`: what hosts have to know of it by the exposure; they follow as soon as they see it. */
+export async function placeExposures(control: Control, placing: (exposure: Exposure) => Exposure): Promise<void> {
+  for (const exposure of control.mirror.all('exposures').values()) {
+    if (placing(exposure) === exposure) continue;
     await transact(control, async () => {
-      const found = await readResource(control.store, 'exposures', id);
-      const isWanted = found?.virtualIp !== undefined;
-      return {
-        operations: isWanted ? [putResource('exposures', { ...found, virtualIp: wanted }, found.revision)] : [],
-        answer: () => undefined,
-      };
+      const found = await readResource(control.store, 'exposures', exposure.id);
+      const next = found === undefined ? undefined : placing(found);
+      const isNews = found !== undefined && next !== undefined && next !== found;
+      return { operations: isNews ? [putResource('exposures', next, found.revision)] : [], answer: () => undefined };
     });
   }
 }

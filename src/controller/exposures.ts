@@ -23,6 +23,7 @@ export function createExposure(control: Control, principal: Principal, request: 
       throw new Fault('exists', `An exposure named ${name} exists`, { field: 'name', hint: 'Choose another name' });
     }
     checkPlace(request);
+    checkProvider(request);
     checkFamily(request);
     await checkRange(control, network, request.family);
     const exposure: Exposure = {
@@ -40,6 +41,7 @@ export function createExposure(control: Control, principal: Principal, request: 
       sources: request.sources ?? [],
       ...(request.floatingIp === undefined ? {} : { floatingIp: request.floatingIp }),
       ...(request.loadBalancer === undefined ? {} : { loadBalancer: request.loadBalancer }),
+      ...(request.provider === undefined ? {} : { provider: request.provider }),
       ...(request.virtualIp === undefined ? {} : { virtualIp: noPlace }),
       ...(request.family === undefined ? {} : { family: request.family }),
     };
@@ -57,7 +59,7 @@ export function createExposure(control: Control, principal: Principal, request: 
 /** As long as the cloud has not made any. */
 const noPlace: VirtualIp = { hosts: [] };
 
-type Reached = Pick<ExposureRequest, 'floatingIp' | 'hostIp' | 'loadBalancer' | 'sources'> & {
+type Reached = Pick<ExposureRequest, 'floatingIp' | 'hostIp' | 'loadBalancer' | 'provider' | 'sources'> & {
   readonly virtualIp?: unknown;
   readonly family?: Exposure['family'] | undefined;
 };
@@ -73,6 +75,12 @@ function checkPlace({ virtualIp, loadBalancer, hostIp }: Reached): void {
     `An exposure is reached by an address that moves between hosts or by ${other}, not by both`,
     'Leave out one of them',
   );
+}
+
+/** Fault `invalid`. */
+function checkProvider({ provider, loadBalancer }: Reached): void {
+  if (provider === undefined || loadBalancer !== undefined) return;
+  throw refused('provider', 'Only a load balancer has a provider', 'Ask for a load balancer (--load-balancer), or leave the provider out');
 }
 
 /** Fault `invalid`. */
@@ -110,23 +118,30 @@ async function checkRange({ store }: Control, { id, name }: Network, family: Exp
 const virtualOf = (principal: Principal, wanted: Exposure, found: Exposure): VirtualIp | undefined =>
   wanted.virtualIp === undefined || principal.type === 'role' ? wanted.virtualIp : (found.virtualIp ?? noPlace);
 
+/** Whom hosts let in instead of the sources, likewise. */
+const rangesOf = (principal: Principal, wanted: Exposure, found: Exposure): Exposure['balancerRanges'] =>
+  wanted.loadBalancer === undefined ? undefined : principal.type === 'role' ? wanted.balancerRanges : found.balancerRanges;
+
 /** Everything but the network and the family may change. Faults: `invalid`, `conflict`, `exists`. */
 export function replaceExposure(control: Control, principal: Principal, wanted: Exposure, match: number | undefined): Promise<Exposure> {
   return transact(control, async () => {
     const found = await find(control, principal, 'exposures', wanted.id);
     checkMatch(found, match);
     checkPlace(wanted);
+    checkProvider(wanted);
     checkFamily({ ...wanted, family: found.family });
     const virtualIp = virtualOf(principal, wanted, found);
-    const { family: _, ...rest } = wanted;
+    const ranges = rangesOf(principal, wanted, found);
+    const { family: _, balancerRanges: __, ...rest } = wanted;
     const next: Exposure = {
       ...rest,
       network: found.network,
       createdAt: found.createdAt,
       ...(virtualIp === undefined ? {} : { virtualIp }),
+      ...(ranges === undefined ? {} : { balancerRanges: ranges }),
       ...(found.family === undefined ? {} : { family: found.family }),
     };
-    checkUnchanged('exposures', wanted, next);
+    checkUnchanged('exposures', { ...wanted, balancerRanges: ranges }, next);
     const renames = await renaming(control, 'exposures', found, next);
     return { operations: [putResource('exposures', next, found.revision), ...renames], answer: (revision) => ({ ...next, revision }) };
   });

@@ -27,8 +27,8 @@ function openingsOf({ network, endpoint }: LocalAttachment, exposures: readonly 
 }
 
 /** By an address that moves between hosts only there, so not at all while the cloud has none. */
-function openingOf({ virtualIp, ...opening }: Exposure): Opening[] {
-  if (virtualIp === undefined) return [opening];
+function openingOf({ virtualIp, balancerRanges, ...opening }: Exposure): Opening[] {
+  if (virtualIp === undefined) return [{ ...opening, sources: balancerRanges ?? opening.sources }];
   return virtualIp.ip === undefined ? [] : [{ ...opening, hostIp: virtualIp.ip }];
 }
 

@@ -141,7 +141,7 @@ test('load balancers lead to nodes that take part and are ready; by the policy L
 });
 
 test('what cannot be is a sentence, and keeps nothing else from being', () => {
-  const services = keyed(serviceOf('bad', {}, { 'proxy-protocol': 'true' }), serviceOf('good'));
+  const services = keyed(serviceOf('bad', {}, { 'proxy-protocol': 'v3' }), serviceOf('good'));
   const { facts, asked } = wishOf({ services: new Map([...services, ['shop/odd', { spec: 7 }]]) });
   assert.deepEqual(
     facts.services.map(({ service }) => service),

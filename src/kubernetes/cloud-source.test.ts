@@ -82,16 +82,17 @@ test('addresses are written to services, with what is passed over; what cannot b
     serviceOf('web', {}, { class: 'dmz' }),
     serviceOf('slow'),
     serviceOf('short'),
-    serviceOf('bad', {}, { 'proxy-protocol': 'true' }),
+    serviceOf('bad', {}, { 'proxy-protocol': 'v3' }),
     serviceOf('new'),
     serviceOf('other', { loadBalancerClass: 'example.org/x' }),
   );
   const found = await told(of, [
-    { id: idOf('web'), address: '203.0.113.7', balancer: 'causeway-shop-web', problems: [] },
-    { id: idOf('slow'), balancer: 'causeway-shop-slow', problems: [] },
+    { id: idOf('web'), address: '203.0.113.7', balancer: 'causeway-shop-web', notes: [], problems: [] },
+    { id: idOf('slow'), balancer: 'causeway-shop-slow', notes: [], problems: [] },
     {
       id: idOf('short'),
       address: '203.0.113.8',
+      notes: [],
       balancer: 'causeway-shop-short',
       problems: ['Service shop/short: host node2 is not known'],
     },
@@ -112,13 +113,13 @@ test('addresses are written to services, with what is passed over; what cannot b
 test('an Event tells what is worth telling, once, also where a server drops conditions', async () => {
   const of = server(serviceOf('web'), serviceOf('slow'), serviceOf('bad', {}, { 'default-tls-container-ref': 'x' }));
   const served = [
-    { id: idOf('web'), address: '203.0.113.7', balancer: 'b', problems: [] },
-    { id: idOf('slow'), problems: [] },
+    { id: idOf('web'), address: '203.0.113.7', balancer: 'b', notes: [], problems: [] },
+    { id: idOf('slow'), notes: [], problems: [] },
   ];
   await told(of, served, 3);
   assert.deepEqual(of.events, [
     'web Normal LoadBalancerMade: It is load balancer b',
-    "bad Warning LoadBalancerRefused: loadbalancer.openstack.org/default-tls-container-ref: OVN's load balancers do not speak TLS",
+    'bad Warning LoadBalancerRefused: loadbalancer.openstack.org/default-tls-container-ref: Causeway has no load balancer end TLS; let pods do it',
   ]);
 });
 
@@ -127,7 +128,7 @@ test('while the cloud cannot be worked with, those without an address are told w
   const of = server(
     serviceOf('web', {}, { class: 'dmz' }),
     serviceOf('had', {}, {}, status),
-    serviceOf('bad', {}, { 'proxy-protocol': 'true' }),
+    serviceOf('bad', {}, { 'proxy-protocol': 'v3' }),
   );
   const found = await told(of, (source) => source.tellFailure(['Keystone refuses the login']));
   assert.deepEqual(brief(found['web']), [
@@ -141,7 +142,7 @@ test('while the cloud cannot be worked with, those without an address are told w
 
   const later = await told(of, async (source) => {
     await source.tellFailure(['Keystone refuses the login']);
-    await source.tell([{ id: idOf('web'), address: '203.0.113.9', balancer: 'b', problems: [] }]);
+    await source.tell([{ id: idOf('web'), address: '203.0.113.9', balancer: 'b', notes: [], problems: [] }]);
   });
   assert.equal(brief(later['web'])[0], '203.0.113.9');
 });
@@ -155,7 +156,9 @@ test('what is no load balancer any more, and what lost its address, loses our wo
     ],
   };
   const of = server(serviceOf('left', { type: 'ClusterIP' }, {}, status), serviceOf('lost', {}, {}, status));
-  const found = await told(of, [{ id: idOf('lost'), problems: ['Service shop/lost has no load balancer: the cloud has no Octavia'] }]);
+  const found = await told(of, [
+    { id: idOf('lost'), notes: [], problems: ['Service shop/lost has no load balancer: the cloud has no Octavia'] },
+  ]);
   assert.deepEqual(brief(found['left']), ['theirs True y: z']);
   assert.deepEqual(brief(found['lost']), [
     'theirs True y: z',
@@ -170,7 +173,7 @@ test('what is written already is not written again', async () => {
       { type: own, status: 'True', reason: 'Made', message: 'It is load balancer b', lastTransitionTime: '2025-01-01T00:00:00Z' },
     ],
   };
-  const served = [{ id: idOf('web'), address: '203.0.113.7', balancer: 'b', problems: [] }];
+  const served = [{ id: idOf('web'), address: '203.0.113.7', balancer: 'b', notes: [], problems: [] }];
   const of = server(serviceOf('web', {}, {}, status));
   assert.deepEqual([await told(of, served, 2), of.events], [{}, []]);
 });

@@ -42,6 +42,8 @@ export interface Served {
   readonly id: string;
   readonly address?: string;
   readonly balancer?: string;
+  /** What of it the load balancer does not follow, and what it waits for. */
+  readonly notes: readonly string[];
   readonly problems: readonly string[];
 }
 
@@ -62,6 +64,7 @@ const waiting = 'It has no address yet';
 const conditionType = 'causeway.dev/LoadBalancer';
 /** Of an Event's note; more is refused. */
 const mostText = 1_000;
+const ingress = v.looseObject({ ip: v.nullish(v.string()), hostname: v.nullish(v.string()), ipMode: v.nullish(v.string()) });
 const service = v.looseObject({
   metadata: v.looseObject({
     namespace: v.string(),
@@ -71,7 +74,7 @@ const service = v.looseObject({
   }),
   status: v.nullish(
     v.looseObject({
-      loadBalancer: v.nullish(v.looseObject({ ingress: v.nullish(v.array(v.looseObject({ ip: v.nullish(v.string()) }))) })),
+      loadBalancer: v.nullish(v.looseObject({ ingress: v.nullish(v.array(ingress)) })),
       conditions: v.nullish(v.array(v.record(v.string(), v.unknown()))),
     }),
   ),
@@ -223,7 +226,7 @@ export class CloudSource {
       if (!read.success) continue;
       const ask = asked.get(key);
       const told = read.output.status?.conditions?.some(({ type }) => type === conditionType) === true;
-      if (ask === undefined && told) await this.#write(read.output, undefined, undefined);
+      if (ask === undefined && told) await this.#write(read.output, [], undefined);
       if (ask !== undefined) await this.#tellOne(read.output, ask, ask.balancer && byId.get(ask.balancer.id));
     }
   }
@@ -231,24 +234,23 @@ export class CloudSource {
   async #tellOne(stored: StoredService, ask: AskedBalancer, found: Served | undefined): Promise<void> {
     const address = found?.address;
     const isWaiting = ask.balancer !== undefined && address === undefined && (stored.status?.loadBalancer?.ingress ?? []).length === 0;
-    if (isWaiting && this.#failure !== undefined)
-      await this.#write(stored, undefined, said(false, 'NoAddress', [...this.#failure, ...ask.notes]));
+    if (isWaiting && this.#failure !== undefined) await this.#write(stored, [], said(false, 'NoAddress', [...this.#failure, ...ask.notes]));
     // One that has come meanwhile is told of by the next look.
-    else if (ask.balancer === undefined || found !== undefined) await this.#write(stored, address, verdict(ask, found));
+    else if (ask.balancer === undefined || found !== undefined) await this.#write(stored, ingressOf(ask, address), verdict(ask, found));
   }
 
-  async #write(stored: StoredService, address: string | undefined, told: Told | undefined): Promise<void> {
+  async #write(stored: StoredService, wanted: readonly Ingress[], told: Told | undefined): Promise<void> {
     const { metadata, status } = stored;
     const shown = status?.loadBalancer?.ingress ?? [];
-    const isSame = shown.map(({ ip }) => ip).join() === (address ?? '');
-    const ingress = isSame ? shown : address === undefined ? [] : [{ ip: address }];
+    const isSame = shown.map(nameOf).join() === wanted.map(nameOf).join();
     const others = (status?.conditions ?? []).filter(({ type }) => type !== conditionType);
     const conditions: Condition[] = told === undefined ? others : withCondition(status?.conditions, told, this.#options.date());
-    const next = { ...status, loadBalancer: { ...status?.loadBalancer, ingress }, conditions };
+    const next = { ...status, loadBalancer: { ...status?.loadBalancer, ingress: isSame ? shown : wanted }, conditions };
     const path = `/api/v1/namespaces/${metadata.namespace}/services/${metadata.name}/status`;
     const wrote = await this.#writer.put(path, stored, next);
     const name = `${metadata.namespace}/${metadata.name}`;
-    if (wrote && !isSame) this.#options.log.info({ service: name, address }, 'wrote the address of a load balancer');
+    if (wrote && !isSame)
+      this.#options.log.info({ service: name, address: wanted.map(nameOf).join() }, 'wrote the address of a load balancer');
     if (told === undefined) this.#events.delete(metadata.uid);
     else await this.#event(stored, told);
   }
@@ -289,6 +291,20 @@ export class CloudSource {
   }
 }
 
+interface Ingress {
+  readonly ip?: string;
+  readonly hostname?: string;
+  readonly ipMode?: string;
+}
+const nameOf = ({ ip, hostname, ipMode }: Ingress | v.InferOutput<typeof ingress>): string => [hostname ?? ip, ipMode ?? 'VIP'].join(' ');
+
+/** Whoever serves pods leads them to an address past the load balancer, but for `ipMode: Proxy` (since Kubernetes 1.29) and names. */
+function ingressOf({ hostname, isByProxy }: AskedBalancer, address: string | undefined): Ingress[] {
+  if (address === undefined) return [];
+  if (hostname !== undefined) return [{ hostname }];
+  return [{ ip: address, ...(isByProxy === true ? { ipMode: 'Proxy' } : {}) }];
+}
+
 const said = (isGood: boolean, reason: string, words: readonly string[]): Told => ({
   type: conditionType,
   status: isGood ? 'True' : 'False',
@@ -298,7 +314,12 @@ const said = (isGood: boolean, reason: string, words: readonly string[]): Told =
 
 function verdict({ balancer, notes }: AskedBalancer, found: Served | undefined): Told {
   if (balancer === undefined || found === undefined) return said(false, 'Refused', notes);
-  const { address, problems, balancer: name } = found;
-  if (address === undefined) return said(false, 'NoAddress', [...(problems.length > 0 ? problems : [waiting]), ...notes]);
-  return said(problems.length === 0, problems.length === 0 ? 'Made' : 'Incomplete', [...problems, `It is load balancer ${name}`, ...notes]);
+  const { address, problems, balancer: name, notes: ofBalancer } = found;
+  if (address === undefined) return said(false, 'NoAddress', [...(problems.length > 0 ? problems : [waiting]), ...ofBalancer, ...notes]);
+  return said(problems.length === 0, problems.length === 0 ? 'Made' : 'Incomplete', [
+    ...problems,
+    `It is load balancer ${name}`,
+    ...ofBalancer,
+    ...notes,
+  ]);
 }

@@ -66,6 +66,21 @@ const followed: readonly (readonly [string, object, Readonly<Record<string, stri
     {},
     { sources: ['192.0.2.0/24', '198.51.100.0/24'] },
   ],
+  ['who the client is, before its words', {}, { 'proxy-protocol': 'true' }, { proxy: { header: 'PROXY' } }],
+  ['the same, in the second version', {}, { 'proxy-protocol': 'v2' }, { proxy: { header: 'PROXYV2' } }],
+  [
+    'that hosts tell by HTTP whether they have a pod',
+    { externalTrafficPolicy: 'Local', healthCheckNodePort: 31000 },
+    {},
+    { proxy: { healthPort: 31000 } },
+  ],
+  ['a method that every provider has', {}, { 'lb-method': 'SOURCE_IP_PORT' }, {}],
+  [
+    'no limit',
+    {},
+    { 'connection-limit': '-1' },
+    { notPassed: ['loadbalancer.openstack.org/connection-limit is not followed by provider ovn'] },
+  ],
   ['annotations that say nothing', {}, { 'subnet-id': ' ', 'proxy-protocol': 'false' }, {}],
 ];
 for (const [what, spec, annotations, changes] of followed) {
@@ -77,9 +92,13 @@ for (const [what, spec, annotations, changes] of followed) {
 }
 
 const refused: readonly (readonly [object, Readonly<Record<string, string>>, RegExp])[] = [
-  [{}, { 'proxy-protocol': 'true' }, /openstack\.org\/proxy-protocol: OVN's load balancers pass packets on with the client's address/],
-  [{}, { 'proxy-protocol': 'v2' }, /proxy-protocol/],
-  [{}, { 'default-tls-container-ref': 'https://keys/1' }, /default-tls-container-ref: .* do not speak TLS/],
+  [{}, { 'proxy-protocol': 'v3' }, /openstack\.org\/proxy-protocol: "v3" is none of true, v1, v2 and false/],
+  [{}, { 'proxy-protocol': 'v2', 'x-forwarded-for': 'true' }, /x-forwarded-for: not together with proxy-protocol/],
+  [{}, { 'lb-method': 'RANDOM' }, /lb-method: "RANDOM" is none of ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP and SOURCE_IP_PORT/],
+  [{}, { 'timeout-member-data': '5s' }, /timeout-member-data: "5s" is no number from 0 to 31536000000/],
+  [{}, { 'connection-limit': '-2' }, /connection-limit: "-2" is no number from -1 to/],
+  [{}, { hostname: 'not a name' }, /hostname: "not a name" is no name of a host/],
+  [{}, { 'default-tls-container-ref': 'https://keys/1' }, /default-tls-container-ref: Causeway has no load balancer end TLS/],
   [{}, { 'keep-floatingip': 'yes' }, /keep-floatingip: "yes" is neither true nor false/],
   [{}, { 'health-monitor-delay': '0' }, /health-monitor-delay: "0" is no number from 1 to 3600/],
   [{}, { 'health-monitor-max-retries': '11' }, /health-monitor-max-retries: "11" is no number from 1 to 10/],
@@ -109,12 +128,44 @@ test('what is passed over is told, and the load balancer made all the same', () 
   assert.equal(found?.balancer?.service, 'shop/web');
   assert.deepEqual(found?.notes, [
     'loadbalancer.openstack.org/class is not followed',
-    'loadbalancer.openstack.org/timeout-client-data is not followed',
     'loadbalancer.openstack.org/load-balancer-id is not followed: it has one of its own',
-    'loadbalancer.openstack.org/enable-health-monitor: hosts let in the source ranges only, not probes',
-    'sessionAffinity holds on each node for itself',
     'It is reached by IPv4 only',
   ]);
+  assert.deepEqual(found?.balancer?.notPassed, [
+    'loadbalancer.openstack.org/timeout-client-data is not followed by provider ovn',
+    'loadbalancer.openstack.org/enable-health-monitor: hosts let in the source ranges only, not probes',
+    'sessionAffinity holds on each node for itself',
+  ]);
+  assert.deepEqual(found?.balancer?.proxy, { isSticky: true, timeouts: { clientData: 50_000 } });
+});
+
+test('what only some load balancers do is told apart from what all do', () => {
+  const annotations = {
+    'x-forwarded-for': 'true',
+    'lb-method': 'LEAST_CONNECTIONS',
+    'connection-limit': '100',
+    'timeout-client-data': '1',
+    'timeout-member-connect': '2',
+    'timeout-member-data': '3',
+    'timeout-tcp-inspect': '0',
+    'flavor-id': 'f',
+    'availability-zone': 'z',
+  };
+  const found = asked(serviceOf('web', {}, annotations))?.balancer;
+  assert.deepEqual(found?.proxy, {
+    isForwardedFor: true,
+    algorithm: 'LEAST_CONNECTIONS',
+    connectionLimit: 100,
+    timeouts: { clientData: 1, memberConnect: 2, memberData: 3, tcpInspect: 0 },
+    flavor: 'f',
+    zone: 'z',
+  });
+  assert.equal(found?.notPassed?.length, 9);
+});
+
+test('by which name clients are to know it is told, and whether pods have to go by it as well', () => {
+  const { hostname, isByProxy } = asked(serviceOf('web', {}, { hostname: 'web.example.org', 'proxy-protocol': 'true' })) ?? {};
+  assert.deepEqual([hostname, isByProxy], ['web.example.org', true]);
 });
 
 test('that no floating IP leads to IPv6 is told to who asks for one', () => {

@@ -1,37 +1,22 @@
 // What a Service asks of an OpenStack cloud: of type LoadBalancer a load balancer of Octavia, with the annotations that users of the
 // cloud provider know (kubernetes/cloud-provider-openstack, expose-applications-using-loadbalancer-type-service.md); of type NodePort
 // that its ports be let in. What of it cannot be done is said; where a service would work otherwise than its user means, it is refused.
+// Who makes the load balancer is not known here: what only some can do is told apart (openstack-proxy.ts).
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import type { MonitorWish, NodePort, ServiceBalancer } from '#model/cloud-services.ts';
-import { Fault, isFault } from '#model/fault.ts';
+import { isFault } from '#model/fault.ts';
 import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
+import { isTrue, notPassedOf, prefix, proxyOf, refused, type Said } from './openstack-proxy.ts';
 
 /** A service that names another class is served by somebody else. */
 export const octaviaClass = 'causeway.dev/octavia';
 /** Ranges of clients, separated by commas, for whom hosts let in the ports of a service of type NodePort. */
 export const sourcesAnnotation = 'causeway.dev/node-port-sources';
 const internalAnnotation = 'service.beta.kubernetes.io/openstack-internal-load-balancer';
-const prefix = 'loadbalancer.openstack.org/';
 
 /** Nothing of ours goes by them, and the service works all the same. */
-const passedOver: readonly string[] = [
-  'availability-zone',
-  'class',
-  'connection-limit',
-  'flavor-id',
-  'floating-subnet',
-  'floating-subnet-id',
-  'floating-subnet-tag',
-  'hostname',
-  'lb-method',
-  'node-selector',
-  'timeout-client-data',
-  'timeout-member-connect',
-  'timeout-member-data',
-  'timeout-tcp-inspect',
-  'x-forwarded-for',
-];
+const passedOver: readonly string[] = ['class', 'floating-subnet', 'floating-subnet-id', 'floating-subnet-tag', 'node-selector'];
 
 const text = v.nullish(v.string());
 const by = v.optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'TCP');
@@ -48,6 +33,7 @@ const service = v.object({
     clusterIPs: v.nullish(v.array(v.string())),
     ports: v.optional(v.array(v.object({ protocol: by, port: field.port, nodePort: v.nullish(v.number(), 0) })), []),
     externalTrafficPolicy: text,
+    healthCheckNodePort: v.nullish(v.number(), 0),
     loadBalancerClass: text,
     loadBalancerIP: text,
     loadBalancerSourceRanges: v.nullish(v.array(v.string()), []),
@@ -63,6 +49,10 @@ export interface AskedBalancer {
   readonly balancer?: ServiceBalancer;
   /** It is led to hosts only that have a pod of it. */
   readonly isLocal: boolean;
+  /** By which clients are to know it, instead of its address. */
+  readonly hostname?: string;
+  /** Pods as well are to reach it by the load balancer: what it writes before their words is waited for. */
+  readonly isByProxy?: true;
   /** Why it is refused, or what of it is passed over; for people. */
   readonly notes: readonly string[];
 }
@@ -98,14 +88,21 @@ function askedOf(read: Read): AskedBalancer {
   const key = keyOf(read);
   const isLocal = read.spec.externalTrafficPolicy === 'Local';
   try {
-    return { key, isLocal, balancer: balancerOf(read), notes: notesOf(read) };
+    const balancer = balancerOf(read);
+    const hostname = hostnameOf(annotationsOf(read));
+    return {
+      key,
+      isLocal,
+      balancer,
+      ...(hostname === undefined ? {} : { hostname }),
+      ...(balancer.proxy?.header === undefined ? {} : { isByProxy: true }),
+      notes: notesOf(read),
+    };
   } catch (error) {
     if (!isFault(error)) throw error;
     return { key, isLocal, notes: [error.message] };
   }
 }
-
-const refused = (message: string): Fault => new Fault('unsupported', message);
 
 /** Faults: `unsupported`, `invalid`, with the name of the field or annotation in words. */
 function balancerOf(read: Read): ServiceBalancer {
@@ -130,18 +127,31 @@ function balancerOf(read: Read): ServiceBalancer {
     ...(isInternal || isSix ? {} : { floating }),
     place: placeOf(said, isInternal || isSix ? address : undefined),
     ...(isProbed ? { monitor: monitorOf(said) } : {}),
+    ...furtherOf(read),
   };
+}
+
+/** What not all load balancers do. */
+function furtherOf(read: Read): Pick<ServiceBalancer, 'proxy' | 'notPassed'> {
+  const { spec } = read;
+  const said = annotationsOf(read);
+  const isSticky = spec.sessionAffinity === 'ClientIP';
+  const proxy = proxyOf(said, { isSticky, healthPort: spec.externalTrafficPolicy === 'Local' ? (spec.healthCheckNodePort ?? 0) : 0 });
+  const notPassed = notPassedOf(said, { isSticky, isForFew: (spec.loadBalancerSourceRanges ?? []).length > 0 });
+  return { ...(proxy === undefined ? {} : { proxy }), ...(notPassed.length === 0 ? {} : { notPassed }) };
 }
 
 /** What would work otherwise than is meant is not begun. */
 function checkServable(said: Said): void {
-  if ((said('proxy-protocol') ?? 'false') !== 'false') {
-    throw refused(
-      `${prefix}proxy-protocol: OVN's load balancers pass packets on with the client's address, and cannot write a header of it`,
-    );
-  }
   if (said('default-tls-container-ref') !== undefined)
-    throw refused(`${prefix}default-tls-container-ref: OVN's load balancers do not speak TLS`);
+    throw refused(`${prefix}default-tls-container-ref: Causeway has no load balancer end TLS; let pods do it`);
+}
+
+function hostnameOf(said: Said): string | undefined {
+  const name = said('hostname');
+  if (name === undefined || /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(name))
+    return name;
+  throw refused(`${prefix}hostname: ${JSON.stringify(name.slice(0, 60))} is no name of a host`);
 }
 
 const addressesOf = ({ spec }: Read): string[] => (spec.clusterIPs ?? [spec.clusterIP ?? '']).filter((ip) => ip !== '' && ip !== 'None');
@@ -176,7 +186,6 @@ function placeOf(said: Said, address: Ip | undefined): ServiceBalancer['place'] 
   };
 }
 
-type Said = (name: string) => string | undefined;
 /** An empty one says nothing, as with the cloud provider. */
 const annotationsOf =
   ({ metadata }: Read): Said =>
@@ -184,12 +193,6 @@ const annotationsOf =
     const value = metadata.annotations?.[prefix + name]?.trim();
     return value === '' ? undefined : value;
   };
-
-function isTrue(value: string | undefined, name: string): boolean {
-  if (value === undefined || value === 'false') return false;
-  if (value === 'true') return true;
-  throw refused(`${name}: ${JSON.stringify(value.slice(0, 60))} is neither true nor false`);
-}
 
 function rangesOf(texts: readonly string[], name: string, isStrict: boolean): Cidr[] {
   return texts.flatMap((one) => {
@@ -227,16 +230,10 @@ function monitorOf(said: Said): MonitorWish {
 const ofFloating = ['floating-network-id', 'keep-floatingip'] as const;
 
 function notesOf(read: Read): string[] {
-  const { spec } = read;
   const said = annotationsOf(read);
-  const isFew = (spec.loadBalancerSourceRanges ?? []).length > 0;
   return [
     ...passedOver.filter((name) => said(name) !== undefined).map((name) => `${prefix}${name} is not followed`),
     ...(said('load-balancer-id') === undefined ? [] : [`${prefix}load-balancer-id is not followed: it has one of its own`]),
-    ...(isFew && said('enable-health-monitor') === 'true'
-      ? [`${prefix}enable-health-monitor: hosts let in the source ranges only, not probes`]
-      : []),
-    ...(spec.sessionAffinity === 'ClientIP' ? ['sessionAffinity holds on each node for itself'] : []),
     ...(isOfSix(read)
       ? ofFloating
           .filter((name) => said(name) !== undefined)

@@ -20,6 +20,30 @@ export interface MonitorWish {
   readonly retriesDown?: number;
 }
 
+/** What only load balancers can do that take connections themselves and make others to the hosts; Octavia's words. */
+export interface ProxyWish {
+  /** Written before what the client sends: who that is (haproxy, PROXY protocol). */
+  readonly header?: 'PROXY' | 'PROXYV2';
+  /** By a header of HTTP. */
+  readonly isForwardedFor?: true;
+  readonly algorithm?: 'ROUND_ROBIN' | 'LEAST_CONNECTIONS' | 'SOURCE_IP';
+  /** A client stays with its host. */
+  readonly isSticky?: true;
+  readonly connectionLimit?: number;
+  /** Milliseconds. */
+  readonly timeouts?: {
+    readonly clientData?: number;
+    readonly memberConnect?: number;
+    readonly memberData?: number;
+    readonly tcpInspect?: number;
+  };
+  /** Ids or names of the cloud's; only of use when it is made. */
+  readonly flavor?: string;
+  readonly zone?: string;
+  /** Where hosts tell by HTTP whether they have a pod of the service. */
+  readonly healthPort?: number;
+}
+
 /** A load balancer in front of node ports of a service. */
 export interface ServiceBalancer {
   /** As unlike as the service itself: one that is made anew under its name has another. */
@@ -42,6 +66,9 @@ export interface ServiceBalancer {
   readonly place: { readonly subnet?: string; readonly network?: string; readonly port?: string; readonly address?: Ip };
   /** Absent: members are taken to be alive. */
   readonly monitor?: MonitorWish;
+  readonly proxy?: ProxyWish;
+  /** What is not followed where it passes packets on as they are, one sentence each. */
+  readonly notPassed?: readonly string[];
   /** Ids of hosts that it leads to; absent: every one. */
   readonly hosts?: readonly string[];
 }

@@ -253,6 +253,13 @@ export interface Exposure extends Meta {
   readonly floatingIp?: string;
   /** Of an OpenStack cloud: one in front of `hostPort` of the hosts, on `port`; reached from outside, or within the cloud only. */
   readonly loadBalancer?: 'public' | 'internal';
+  /** Who makes it: a provider of the cloud's Octavia. Absent: the usual one. */
+  readonly provider?: string;
+  /**
+   * Told by whoever keeps the cloud: from where it speaks to hosts, where that is not with the addresses of clients. Hosts let in these
+   * ranges then, and itself the sources.
+   */
+  readonly balancerRanges?: readonly Cidr[];
   /** Of an OpenStack cloud: reached by an address of its own on the hosts' network, which one of several hosts has at a time. */
   readonly virtualIp?: VirtualIp;
   /** Of the address that such a cloud gives it: that which moves, or the load balancer's. Absent: IPv4. */

@@ -1,0 +1,104 @@
+// Reads load balancers with all that belongs to them, and takes the steps of a plan for them. Those of OVN are settled within seconds,
+// which is waited for; of others, for which machines start, only what a step has to come after is: the rest is seen by a later look.
+import type { BalancerStep, FoundBalancer } from './balancers.ts';
+import type { FoundListener } from './balancer-requests.ts';
+import { isOfCauseway } from './named.ts';
+import type { Neutron } from './neutron.ts';
+import { Octavia } from './octavia.ts';
+import type { Listener, LoadBalancer } from './octavia-schemas.ts';
+import type { CloudState } from './plan.ts';
+import { isPassing } from './providers.ts';
+import type { ReachState } from './reach.ts';
+import type { CloudSession } from './session.ts';
+
+/** Those that carry a tag of Causeway's, whichever installation; with subnets where some speak to hosts themselves, or could. */
+export async function readBalancers(neutron: Neutron): Promise<Pick<CloudState, 'balancers' | 'providers' | 'subnets'>> {
+  const { session } = neutron;
+  const octavia = await Octavia.of(session);
+  if (octavia === undefined) return { balancers: [] };
+  const own = { project_id: (await session.token()).project.id };
+  const [offered, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', own)]);
+  const providers = offered.map(({ name }) => name);
+  const ours = found.filter(isOfCauseway);
+  const [balancers, subnets] = await Promise.all([
+    ours.length === 0 ? [] : withParts(octavia, ours, own),
+    providers.every(isPassing) ? [] : neutron.list('subnets'),
+  ]);
+  return { balancers, providers, subnets };
+}
+
+/** All parts of a kind at once; only members are told a pool at a time. */
+async function withParts(
+  octavia: Octavia,
+  balancers: readonly LoadBalancer[],
+  own: { readonly project_id: string },
+): Promise<FoundBalancer[]> {
+  const [listeners, pools, monitors] = await Promise.all([
+    octavia.list('listeners', own),
+    octavia.list('pools', own),
+    octavia.list('healthmonitors', own),
+  ]);
+  const read = async (listener: Listener): Promise<FoundListener> => {
+    const pool = pools.find(({ id }) => id === listener.pool);
+    if (pool === undefined) return { listener, members: [] };
+    const monitor = monitors.find(({ id }) => id === pool.monitor);
+    return { listener, pool, members: await octavia.members(pool.id), ...(monitor === undefined ? {} : { monitor }) };
+  };
+  return Promise.all(
+    balancers.map(async (balancer) => {
+      const its = listeners.filter(({ loadBalancers }) => loadBalancers.includes(balancer.id));
+      return { balancer, listeners: await Promise.all(its.map((listener) => read(listener))) };
+    }),
+  );
+}
+
+export async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {
+  const octavia = await Octavia.of(session);
+  if (octavia === undefined) return [];
+  const own = { project_id: (await session.token()).project.id };
+  const [balancers, listeners] = await Promise.all([octavia.list('loadbalancers', own), octavia.list('listeners', own)]);
+  return balancers.map((balancer) => ({ balancer, listeners: listeners.filter(({ id }) => balancer.listeners.includes(id)) }));
+}
+
+/** Waits until nothing of it is in motion before and, of OVN's, after: in between Octavia takes no change. */
+export async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<void> {
+  if (step.type === 'make-balancer') {
+    const { id } = await octavia.create(step.request);
+    if (!isPassing(step.request.provider)) return;
+    if ((await octavia.settled(id)) !== undefined) await octavia.partsSettled(id);
+    return;
+  }
+  const { id, provider } = step.balancer;
+  if (step.type === 'remove-balancer') {
+    await octavia.remove(id);
+    if (isPassing(provider)) await octavia.settled(id, { isGoing: true });
+    return;
+  }
+  if ((await octavia.settled(id)) === undefined) return;
+  await changePart(octavia, step);
+  if (isPassing(provider)) await octavia.settled(id);
+}
+
+function changePart(octavia: Octavia, step: Exclude<BalancerStep, { type: 'make-balancer' | 'remove-balancer' }>): Promise<unknown> {
+  switch (step.type) {
+    case 'add-listener':
+      return octavia.addListener(step.balancer.id, step.request);
+    case 'remove-listener':
+      return octavia.removeListener(step.balancer.id, step.listener);
+    case 'set-listener':
+      return octavia.update('listeners', step.listener.id, step.fields);
+    case 'set-pool':
+      return octavia.update('pools', step.pool, step.fields);
+    case 'set-members':
+      return octavia.setMembers(step.pool, step.members);
+    case 'set-monitor': {
+      const { type: _, ...fields } = step.request;
+      return octavia.update('healthmonitors', step.monitor.id, fields);
+    }
+    default:
+      throw new TypeError('Broken invariant: a step of no known type');
+  }
+}
+
+/** To repair it is beyond Octavia's users. */
+export const wasNothing = ({ provider, provisioning }: LoadBalancer): boolean => !isPassing(provider) && provisioning === 'ERROR';
