@@ -8,7 +8,7 @@ import { embeddedResolver } from '#kernel/name-redirect.ts';
 import { bindUdpInNetns, createNetns, inNetns, removeNetns, warmThreadPool } from '#kernel/netns.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
-import { endpointLink } from '#model/numbers.ts';
+import { endpointLink, endpointPeerLink } from '#model/numbers.ts';
 import type { Host, LocalEndpoint } from '#model/resources.ts';
 import dnsPacket from 'dns-packet';
 import { DnsServer } from './dns.ts';
@@ -103,6 +103,61 @@ test('a pair that somebody deletes is made again in place, with addresses and ro
   assert.deepEqual(addressesOf(box), addresses);
   for (const family of ['-4', '-6']) assert.match(box.run('ip', family, 'route'), /^default via (169\.254\.1\.1|fe80::1) dev eth0/m);
   await eventually(() => box.ping('169.254.1.1'), 'the gateway answers');
+});
+
+test('a default route comes back with its link, also where the engine chose another network than the first by name', (t) => {
+  const networks = [network, makeNetwork('bbbbbbbbbb', { vni: 4097 })];
+  const both = [...pools, makePool('bbbbbbbbbb', parseCidr('10.1.0.0/24'), 27)];
+  const endpoints = new Endpoints(new MemoryJournal(), () => undefined);
+  using sandboxes = new Sandboxes({
+    endpoints,
+    link: host.kinds.link,
+    network: (id) => networks.find((one) => one.id === id),
+    pools: (id) => both.filter((pool) => pool.network === id),
+    gone: (id) => assert.fail(id),
+    log: () => undefined,
+  });
+  t.after(() => host.apply(emptyDesired));
+  const run = (): void => {
+    const facts = {
+      hosts: [self],
+      networks,
+      pools: both,
+      blocks: both.map((pool) => makeBlock(pool, 0, 'host-1')),
+      endpoints: endpoints.all().map((local) => local.endpoint),
+    };
+    const desired = plan(snapshotOf(facts), endpoints.all(), self);
+    const { remadeLinks } = host.apply(desired);
+    inNetns(host.path, () => sandboxes.applied(desired, remadeLinks));
+  };
+  const locals = networks.map(({ id }, index): LocalEndpoint => {
+    const endpoint = makeEndpoint(id, 'host-1', 50 + index, [parseIp(`10.${index}.0.30`)]);
+    return { endpoint, slot: 50 + index, sandbox: '/not/yet', order: index + 1 };
+  });
+  for (const local of locals) endpoints.put(local);
+  run();
+  const [first = assert.fail(), second = assert.fail()] = locals;
+  const box = wire.container(host, first);
+  host.ip('link', 'set', endpointPeerLink(second.endpoint.id), 'netns', box.path, 'name', 'eth1');
+  for (const words of [
+    'addr add 10.1.0.30/32 dev eth1',
+    'link set eth1 up',
+    'route add 169.254.1.2 dev eth1',
+    'route replace default via 169.254.1.2 dev eth1',
+  ])
+    box.ip(...words.split(' '));
+  for (const [index, local] of locals.entries()) endpoints.put({ ...local, sandbox: box.path, ifname: `eth${index}` });
+  run();
+  const lose = (...lost: readonly LocalEndpoint[]): string => {
+    for (const { endpoint } of lost) host.domain(endpoint.network).ip('link', 'del', endpointLink(endpoint.id));
+    host.forget();
+    run();
+    return /^default via \S+ dev \S+/.exec(box.run('ip', 'route', 'show', 'default'))?.[0] ?? 'none';
+  };
+  assert.equal(lose(second), 'default via 169.254.1.2 dev eth1');
+  assert.equal(lose(first), 'default via 169.254.1.2 dev eth1');
+  // Of both the first by name.
+  assert.equal(lose(first, second), 'default via 169.254.1.1 dev eth0');
 });
 
 test("a change of the MTU reaches the running container, and a user's own changes stay", async (t) => {
