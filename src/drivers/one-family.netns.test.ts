@@ -11,6 +11,14 @@ import { plan } from './plan.ts';
 
 mustBeIsolated();
 
+const hostOf = (index: number): Host =>
+  makeHost(index, {
+    underlay: [
+      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1500 },
+      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1500 },
+    ],
+  });
+
 for (const [family, cidr, prefix] of [
   ['IPv6', 'fd44::/64', 'fd44::'],
   ['IPv4', '10.44.0.0/24', '10.44.0.'],
@@ -18,13 +26,6 @@ for (const [family, cidr, prefix] of [
   test(`containers of a network of ${family} alone reach each other over hosts, and their ports are reached from outside`, async () => {
     const network = makeNetwork('aaaaaaaaaa');
     const pool = makePool(network.id, parseCidr(cidr), family === 'IPv6' ? 120 : 26);
-    const hostOf = (index: number): Host =>
-      makeHost(index, {
-        underlay: [
-          { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1500 },
-          { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1500 },
-        ],
-      });
     const hosts = [hostOf(1), hostOf(2)] as const;
     const onHost = (index: number): LocalEndpoint => {
       const address = family === 'IPv6' ? `${prefix}${index - 1}02` : `${prefix}${(index - 1) * 64 + 2}`;
