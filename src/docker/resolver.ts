@@ -7,17 +7,17 @@
 import { readFileSync } from 'node:fs';
 import type { DockerRecords } from './records.ts';
 
-export function isAskedPastUs(resolvConf: string | undefined): boolean {
+/** Undefined where that cannot be read: a managed plugin does not see the engine's files. */
+export function isAskedPastUs(resolvConf: string | undefined): boolean | undefined {
   let text: string;
   try {
-    text = resolvConf === undefined ? '' : readFileSync(resolvConf, 'utf8');
+    if (resolvConf === undefined) return undefined;
+    text = readFileSync(resolvConf, 'utf8');
   } catch {
-    // A managed plugin does not see the engine's files.
-    return false;
+    return undefined;
   }
-  const servers = /^# ExtServers: \[(.*)\]$/m.exec(text)?.[1]?.split(' ') ?? [];
   // What the first one says of a name, also that there is none, is the answer.
-  return servers[0]?.startsWith('host(') === true;
+  return /^# ExtServers: \[(.*)\]$/m.exec(text)?.[1]?.startsWith('host(') === true;
 }
 
 const key = 'resolver';

@@ -81,9 +81,10 @@ export class EndpointSync {
 
   async #publish(container: EngineContainer): Promise<void> {
     const { agent } = this.#options;
-    const isPast = isAskedPastUs(container.resolvConf);
+    const seen = isAskedPastUs(container.resolvConf);
+    const isPast = seen ?? this.#resolver.asksPast();
     const ours = container.endpoints.filter(({ id }) => agent.localEndpoint(id) !== undefined);
-    if (container.resolvConf !== undefined && container.hasOwnServers !== true && ours.length > 0) this.#resolver.found(isPast);
+    if (seen !== undefined && container.hasOwnServers !== true && ours.length > 0) this.#resolver.found(seen);
     const answered = await Promise.all(ours.map(({ id }) => agent.answerFirst(id, isPast)));
     if (isPast && answered.length > 0 && !answered.includes(true)) this.#deaf.set(container.id, container.name);
     else this.#deaf.delete(container.id);

@@ -14,6 +14,7 @@ import { Ipam } from './ipam.ts';
 import { silent } from './log.ts';
 import { dockerLabels, provisionalName } from './networks.ts';
 import { dockerRecords } from './records.ts';
+import { EngineResolver } from './resolver.ts';
 import { EndpointSync } from './sync-endpoints.ts';
 import { NetworkSync } from './sync-networks.ts';
 
@@ -226,6 +227,29 @@ for (const [servers, ips, told] of [
     assert.deepEqual(attached.notices, []);
   });
 }
+
+test("where the engine's files are not seen, what its version does by itself is taken for true", async () => {
+  for (const [version, isPast] of [
+    ['26.1.5', false],
+    ['28.3.0', true],
+  ] as const) {
+    const { agent, engine, records, attached } = start({ lostMs: 60_000 });
+    new EngineResolver(records).began(version);
+    const made = await agent.createNetwork({ name: 'net', pools });
+    const [endpoint, id] = ['e'.repeat(64), 'c'.repeat(64)];
+    await agent.attach({ network: made.id, id: endpoint, owner: 'c', addresses: [parseIp('10.1.0.9')], ports: [] });
+    await agent.join(endpoint, '/netns/1');
+    engine.running.push({ id, endpoints: [endpoint] });
+    const resolvConf = '/nowhere/resolv.conf';
+    engine.details.set(id, { id, name: 'box', isRunning: true, resolvConf, endpoints: [{ id: endpoint, network: dockerId, names: [] }] });
+    await attached.pass();
+    assert.deepEqual(
+      agent.calls.filter(([name]) => name === 'answerFirst'),
+      [['answerFirst', endpoint, isPast]],
+    );
+    assert.equal(new EngineResolver(records).asksPast(), isPast);
+  }
+});
 
 test('endpoints of other front ends are not ours to detach', async () => {
   const { agent, attached } = start();
