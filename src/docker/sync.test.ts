@@ -22,12 +22,15 @@ class FakeEngine {
   readonly listing: EngineNetwork[] = [];
   readonly running: { id: string; endpoints: readonly string[] }[] = [];
   readonly busy: Set<string> = new Set();
+  /** Of each network that was made. */
+  readonly families: number[][] = [];
   readonly details: Map<string, EngineContainer> = new Map();
 
   networks(): Promise<readonly EngineNetwork[]> {
     return Promise.resolve([...this.listing]);
   }
-  createNetwork({ name, driver, options, labels }: NetworkCreation): Promise<string> {
+  createNetwork({ name, driver, options, labels, ipv4, ipv6 }: NetworkCreation): Promise<string> {
+    this.families.push([...(ipv4 ? [4] : []), ...(ipv6 ? [6] : [])]);
     const id = String(this.listing.length).repeat(64);
     this.listing.push({ id, name, driver, scope: 'local', internal: false, ipamDriver: driver, options, labels });
     return Promise.resolve(id);
@@ -102,6 +105,16 @@ test('another pass changes nothing', async () => {
   const after = structuredClone([engine.listing, agent.journal.list('')]);
   assert.deepEqual(await networks.pass(), [{ id: 'network000001', name: 'one', state: 'ok' }]);
   assert.deepEqual([engine.listing, agent.journal.list('')], after);
+});
+
+test('engines are asked for the families that a network has', async () => {
+  const { agent, engine, networks } = start();
+  const six = { family: 6 as const, cidr: parseCidr('fd00:1::/64') };
+  await agent.createNetwork({ name: 'one', pools });
+  await agent.createNetwork({ name: 'two', pools: [...pools, six] });
+  await agent.createNetwork({ name: 'three', pools: [six] });
+  await networks.pass();
+  assert.deepEqual(engine.families, [[4], [4, 6], [6]]);
 });
 
 test('a lost journal is made again from labels and options', async () => {
