@@ -4,7 +4,7 @@ import type { Desired, NftElement } from '#model/desired.ts';
 import { changedPart } from '#model/diff.ts';
 import { parseIp } from '#model/ip.ts';
 import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
-import { ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/forwarding.ts';
+import { commandOf, ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
 import type { Outcome } from './reconcile.ts';
@@ -106,8 +106,7 @@ export class Openings {
     this.#changes = told;
     this.#guarded('let our links through the firewall', () => {
       const added = ensureForwarding();
-      if (added.length > 0)
-        log({ rules: added.map(({ program, chain, rule }) => `${program} -I ${chain} ${rule}`) }, 'let our links through the firewall');
+      if (added.length > 0) log({ rules: added.map(commandOf) }, 'let our links through the firewall');
     });
   }
 

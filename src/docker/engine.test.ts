@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempDisposableSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -38,7 +38,7 @@ const answers: Readonly<Record<string, unknown>> = {
       ['b'.repeat(64)]: { Name: 'web', EndpointID: 'e1', MacAddress: '02:42:ac:13:00:02', IPv4Address: '', IPv6Address: 'fd00:1::2/128' },
       [`lb-six`]: { Name: 'six-endpoint', EndpointID: 'e2', MacAddress: '', IPv4Address: '10.0.0.2/24', IPv6Address: '' },
     },
-    Status: { IPAM: { Subnets: { 'fd00:1::/64': { IPsInUse: 2, DynamicIPsAvailable: 18446744073709551000 } } } },
+    Status: { IPAM: { Subnets: { 'fd00:1::/64': { IPsInUse: 2, DynamicIPsAvailable: 253 } } } },
   },
   'GET /containers/json?all=true': [
     {
@@ -79,14 +79,14 @@ const answers: Readonly<Record<string, unknown>> = {
 async function serve(t: TestContext): Promise<{ engine: Engine; sent: unknown[] }> {
   const folder = mkdtempDisposableSync(join(tmpdir(), 'causeway-engine-'));
   const sent: unknown[] = [];
-  const server = createServer((request, response) => {
-    void text(request).then((body) => {
-      if (body !== '') sent.push(JSON.parse(body));
-      const answer = answers[`${request.method} ${request.url}`];
-      response.writeHead(answer === undefined ? 404 : request.method === 'POST' ? 201 : 200, { 'content-type': 'application/json' });
-      response.end(JSON.stringify(answer ?? { message: 'page not found' }));
-    });
-  });
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const body = await text(request);
+    if (body !== '') sent.push(JSON.parse(body));
+    const said = answers[`${request.method} ${request.url}`];
+    response.writeHead(said === undefined ? 404 : request.method === 'POST' ? 201 : 200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(said ?? { message: 'page not found' }));
+  };
+  const server = createServer((request, response) => void answer(request, response));
   const socket = join(folder.path, 'docker.sock');
   server.listen(socket);
   await once(server, 'listening');

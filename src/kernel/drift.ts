@@ -156,16 +156,18 @@ const chainNames: ReadonlyMap<number, number> = new Map([
   [NFT_MSG_NEWRULE, NFTA_RULE_CHAIN],
   [NFT_MSG_DELRULE, NFTA_RULE_CHAIN],
 ]);
-/** Chains of iptables by which others say what the host forwards (forwarding.ts). */
-const forwardingChains: readonly string[] = ['FORWARD', 'DOCKER-USER'];
+/** Chains, by their table, in which others say what the host forwards (forwarding.ts): those of iptables, and dockerd's own. */
+const forwardingChains: ReadonlyMap<string, readonly string[]> = new Map([
+  ['filter', ['FORWARD', 'DOCKER-USER']],
+  ['docker-bridges', ['filter-FORWARD']],
+]);
 
-/** Whether a message of the nftables group says that others have changed what iptables lets the host forward. */
+/** Whether a message of the nftables group says that others have changed what the host forwards. */
 export function isForwardingChange(message: Message): boolean {
   const attributes = decodeAttributes(message.body.subarray(4));
-  if (readText(attributes.get(1)) !== 'filter') return false;
+  const chains = forwardingChains.get(readText(attributes.get(1)));
+  if (chains === undefined) return false;
   const type = message.type & 0xff;
   const named = chainNames.get(type);
-  return named === undefined
-    ? type === NFT_MSG_NEWTABLE || type === NFT_MSG_DELTABLE
-    : forwardingChains.includes(readText(attributes.get(named)));
+  return named === undefined ? type === NFT_MSG_NEWTABLE || type === NFT_MSG_DELTABLE : chains.includes(readText(attributes.get(named)));
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
-import { ensureForwarding, listForwarding, removeForwarding } from './forwarding.ts';
+import { commandOf, ensureForwarding, listForwarding, removeForwarding } from './forwarding.ts';
 
 mustBeIsolated();
 
@@ -55,4 +55,43 @@ test('among many rules of others ours are found', { skip }, () => {
   assert.equal(spawnSync('iptables-restore', ['--noflush'], { input }).status, 0);
   assert.equal(ensureForwarding().length, 4);
   assert.deepEqual(ensureForwarding(), []);
+});
+
+/** What it prints. */
+const nft = (text: string): string => {
+  const { status, stdout, stderr } = spawnSync('nft', ['-f', '-'], { encoding: 'utf8', input: text });
+  assert.equal(status, 0, stderr);
+  return stdout;
+};
+
+const chainOf = (family: string, policy: string): string => `
+table ${family} docker-bridges {
+  map filter-forward-in-jumps { type ifname : verdict; }
+  chain filter-FORWARD {
+    type filter hook forward priority filter; policy ${policy};
+    oifname vmap @filter-forward-in-jumps
+  }
+}
+`;
+
+const ours = (): string[] => ensureForwarding().flatMap((rule) => (rule.program === 'nft' ? [commandOf(rule)] : []));
+
+test('in the chain that dockerd makes when it speaks nftables itself, with that policy and no other', () => {
+  removeForwarding();
+  nft(chainOf('ip', 'drop') + chainOf('ip6', 'accept'));
+  assert.deepEqual(ours(), [
+    'nft insert rule ip docker-bridges filter-FORWARD iifname "cw*" accept comment "causeway"',
+    'nft insert rule ip docker-bridges filter-FORWARD oifname "cw*" accept comment "causeway"',
+  ]);
+  assert.deepEqual(ours(), []);
+  assert.match(
+    nft('list chain ip docker-bridges filter-FORWARD'),
+    /policy drop;\s+oifname "cw\*" accept comment "causeway"\s+iifname "cw\*" accept comment "causeway"\s+oifname vmap/,
+  );
+  // dockerd makes its table anew when it starts.
+  nft(`delete table ip docker-bridges\n${chainOf('ip', 'drop')}`);
+  assert.equal(ours().length, 2);
+  assert.equal(listForwarding().filter(({ program }) => program === 'nft').length, 2);
+  removeForwarding();
+  assert.deepEqual(listForwarding(), []);
 });

@@ -1,11 +1,14 @@
 // dockerd sets the policy of iptables' FORWARD chain to DROP, which would drop what our links forward in the host's
 // namespace as well; what may pass them is decided by our own nft table. So where there is such a policy our links are let
-// through: in DOCKER-USER, which Docker keeps for this purpose and leaves alone, or else in FORWARD. All of it happens in
-// the namespace of the process. Rules are told to be ours by their comment.
+// through: in DOCKER-USER, which Docker keeps for this purpose and leaves alone, or else in FORWARD. From 29 on dockerd may speak
+// nftables itself ("firewall-backend"); then the policy is that of a chain of its own tables, which has no such place: our rules go
+// first in it. All of it happens in the namespace of the process. Rules are told to be ours by their comment.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { linkPrefix } from '#model/numbers.ts';
 import { kernelFault } from './libc.ts';
+import { nftErrno, nftFault, runNft } from './libnftables.ts';
+import { isObject, parseListing } from './nft-listing.ts';
 
 const programs = ['iptables', 'ip6tables'] as const;
 const comment = 'causeway';
@@ -14,11 +17,16 @@ const matches = [`-i ${linkPrefix}+`, `-o ${linkPrefix}+`] as const;
 const options = { encoding: 'utf8', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, maxBuffer: Number.POSITIVE_INFINITY } as const;
 
 export interface ForwardingRule {
-  readonly program: (typeof programs)[number];
+  readonly program: (typeof programs)[number] | 'nft';
+  /** Of nft with family and table. */
   readonly chain: string;
-  /** As iptables-save(8) spells it, without the chain. */
+  /** As iptables-save(8) or nft(8) spell it, without the chain. */
   readonly rule: string;
 }
+
+/** The command that makes it. */
+export const commandOf = ({ program, chain, rule }: ForwardingRule): string =>
+  program === 'nft' ? `nft insert rule ${chain} ${rule}` : `${program} -I ${chain} ${rule}`;
 
 interface Chains {
   /** Where rules of ours belong; undefined when nothing stops our links. */
@@ -40,15 +48,17 @@ export function readChains(listing: string): Chains {
 
 const ruleOf = (match: string): string => `${match} -m comment --comment ${comment} -j ACCEPT`;
 
-function run(program: ForwardingRule['program'], words: readonly string[]): string | undefined {
+type Program = (typeof programs)[number];
+
+function run(program: Program, words: readonly string[]): string | undefined {
   const { status, stdout, error } = spawnSync(program, ['-w', ...words], { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   return error === undefined && status === 0 ? stdout : undefined;
 }
 
 // Without the program, or without its table in this kernel, nothing of the sort can stop our links.
-const look = (program: ForwardingRule['program']): Chains => readChains(run(program, ['-S']) ?? '');
+const look = (program: Program): Chains => readChains(run(program, ['-S']) ?? '');
 
-function change(program: ForwardingRule['program'], words: readonly string[]): void {
+function change(program: Program, words: readonly string[]): void {
   if (run(program, words) === undefined) throw kernelFault(`run ${program} ${words.join(' ')}`, 'EINVAL');
 }
 
@@ -62,13 +72,62 @@ export const hasSilentTables = (): boolean =>
     }
   });
 
+/** dockerd's own (moby, libnetwork/drivers/bridge/internal/nftabler). */
+const dockersTable = 'docker-bridges';
+const dockersChain = 'filter-FORWARD';
+const nftChains = ['ip', 'ip6'].map((family) => `${family} ${dockersTable} ${dockersChain}`);
+const nftRules: Readonly<Record<string, string>> = Object.fromEntries(
+  ['iifname', 'oifname'].map((key) => [key, `${key} "${linkPrefix}*" accept comment "${comment}"`]),
+);
+
+interface NftChain {
+  readonly isDropping: boolean;
+  readonly rules: readonly { readonly key: string; readonly handle: number }[];
+}
+
+/** Undefined where there is none. */
+function lookAtNft(chain: string): NftChain | undefined {
+  const { output, error } = runNft(`list chain ${chain}`, { format: 'json' });
+  if (error !== undefined) {
+    if (nftErrno(error) === 'ENOENT') return undefined;
+    throw nftFault(`list chain ${chain}`, error);
+  }
+  const objects = parseListing(output);
+  return {
+    isDropping: objects.some(({ chain: found }) => isObject(found) && found['policy'] === 'drop'),
+    rules: objects.flatMap(({ rule }) => {
+      if (!isObject(rule) || rule['comment'] !== comment) return [];
+      return [{ key: JSON.stringify(rule['expr']).includes('iifname') ? 'iifname' : 'oifname', handle: Number(rule['handle']) }];
+    }),
+  };
+}
+
+function changeNft(command: string): void {
+  const { error } = runNft(command);
+  if (error !== undefined) throw nftFault(command, error);
+}
+
+function ensureNft(): ForwardingRule[] {
+  return nftChains.flatMap((chain) => {
+    const found = lookAtNft(chain);
+    if (found?.isDropping !== true) return [];
+    const missing = Object.keys(nftRules).filter((key) => !found.rules.some((rule) => rule.key === key));
+    for (const key of missing) changeNft(`insert rule ${chain} ${nftRules[key]}`);
+    return missing.map((key) => ({ program: 'nft' as const, chain, rule: nftRules[key] ?? '' }));
+  });
+}
+
 /** Our rules that are there. One run of iptables per family, about 4 ms each. */
-export const listForwarding = (): ForwardingRule[] =>
-  programs.flatMap((program) => look(program).rules.map((rule) => ({ program, ...rule })));
+export const listForwarding = (): ForwardingRule[] => [
+  ...programs.flatMap((program) => look(program).rules.map((rule) => ({ program, ...rule }))),
+  ...nftChains.flatMap((chain) =>
+    (lookAtNft(chain)?.rules ?? []).map(({ key }) => ({ program: 'nft' as const, chain, rule: nftRules[key] ?? '' })),
+  ),
+];
 
 /** Lets our links through where a policy would stop them; the rules that were missing. Fault `kernel`. */
 export function ensureForwarding(): ForwardingRule[] {
-  return programs.flatMap((program) => {
+  const added = programs.flatMap((program) => {
     const { chain, rules } = look(program);
     if (chain === undefined) return [];
     const there = new Set(rules.filter((rule) => rule.chain === chain).map(({ rule }) => rule.replaceAll('"', '')));
@@ -76,9 +135,12 @@ export function ensureForwarding(): ForwardingRule[] {
     for (const rule of missing) change(program, ['-I', chain, ...rule.split(' ')]);
     return missing.map((rule) => ({ program, chain, rule }));
   });
+  return [...added, ...ensureNft()];
 }
 
 /** Takes our rules away again, wherever they are. Fault `kernel`. */
 export function removeForwarding(): void {
-  for (const { program, chain, rule } of listForwarding()) change(program, ['-D', chain, ...rule.replaceAll('"', '').split(' ')]);
+  for (const program of programs)
+    for (const { chain, rule } of look(program).rules) change(program, ['-D', chain, ...rule.replaceAll('"', '').split(' ')]);
+  for (const chain of nftChains) for (const { handle } of lookAtNft(chain)?.rules ?? []) changeNft(`delete rule ${chain} handle ${handle}`);
 }

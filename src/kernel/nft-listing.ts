@@ -13,7 +13,8 @@ export interface ListedElement {
   readonly value?: string;
 }
 
-const isObject = (value: Json | undefined): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value);
+export const isObject = (value: Json | undefined): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 const isList = (value: Json | undefined): value is readonly Json[] => Array.isArray(value);
 const word = (value: Json | undefined): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
 const words = (value: Json | undefined): readonly string[] => (isList(value) ? value.map(word) : [word(value)]);
