@@ -1,13 +1,13 @@
 // `causeway cloud`: what an OpenStack cloud must allow so that the networks work: shown as a plan, applied, and taken back. What is
 // needed comes from the controller or from a Kubernetes cluster, what there is from the cloud; the login to it is the user's own and
 // stays on this machine.
-import { readState, type Scope } from '#cloud/apply.ts';
+import { readFirst, type ReadState, readState, type Scope } from '#cloud/apply.ts';
 import { isBalancerStep } from '#cloud/balancers.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { withPlace } from '#cloud/placing.ts';
-import { type CloudPlan, planCloud, type Step } from '#cloud/plan.ts';
+import { type CloudPlan, type CloudState, planCloud, type Step } from '#cloud/plan.ts';
 import type { QuotaUse } from '#cloud/quotas.ts';
 import { mayWriteRoutes } from '#cloud/rights.ts';
 import { sentence, viewOf } from '#cloud/sentences.ts';
@@ -51,7 +51,7 @@ async function factsOf(session: Session): Promise<CloudFacts> {
 
 interface Work {
   readonly neutron: Neutron;
-  readonly read: (hosts: Wish['ports']) => ReturnType<typeof readState>;
+  readonly read: ReadState;
   readonly place: string;
 }
 
@@ -91,17 +91,18 @@ async function wished(session: Session, { name, kubernetes, kubeContext: context
 /** How nodes of a Kubernetes cluster carry is for their agents to say. */
 async function fallbackFor(
   { kubernetes, name }: Options,
-  { facts: known, wish }: Wished,
-  { neutron, read }: Work,
+  { facts: known }: Wished,
+  { neutron, state }: { readonly neutron: Neutron; readonly state: CloudState },
 ): Promise<Fallback | undefined> {
-  return kubernetes === undefined ? fallbackOf({ neutron, facts: known, name }, await read(wish.ports)) : undefined;
+  return kubernetes === undefined ? fallbackOf({ neutron, facts: known, name }, state) : undefined;
 }
 
 const plan = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
     const needed = await wished(session, options);
-    const fallback = await fallbackFor(options, needed, work);
-    const planned = planCloud(needed.wish, await work.read(needed.wish.ports));
+    const state = await work.read(needed.wish.ports);
+    const fallback = await fallbackFor(options, needed, { ...work, state });
+    const planned = planCloud(needed.wish, state);
     const rights = await routerTroubles(work.neutron, planned.steps);
     const problems = [...planned.problems, ...needed.problems, ...rights, ...(fallback === undefined ? [] : [fallbackText(fallback)])];
     return planAnswer({ ...planned, problems }, work.place);
@@ -121,24 +122,36 @@ const fallbackText = ({ networks, because }: Fallback): string =>
 const apply = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
     const needed = await wished(session, options);
-    const fallback = await fallbackFor(options, needed, work);
-    if (fallback === undefined) return carryOut(session, work, { ...needed, options });
+    const state = await work.read(needed.wish.ports);
+    const fallback = await fallbackFor(options, needed, { ...work, state });
+    if (fallback === undefined) return carryOut(session, work, { ...needed, options, state });
     throw new Fault('forbidden', `${fallbackText(fallback)}. Nothing was changed`, {
       hint: 'Start the controller with --cloud, make the networks with another carriage, or ask the operator of the cloud',
     });
   });
 
 const destroy = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
-  inCloud(session, options, (work) => carryOut(session, work, { wish: emptyWish(options.name), problems: [], options }));
+  inCloud(session, options, async (work) => {
+    const wish = emptyWish(options.name);
+    return carryOut(session, work, { wish, problems: [], options, state: await work.read(wish.ports) });
+  });
+
+interface Order extends Omit<Wished, 'facts'> {
+  readonly options: Options;
+  /** The cloud, read a moment ago. */
+  readonly state: CloudState;
+}
 
 async function carryOut(
   session: Session,
-  { neutron, read, place }: Work,
-  { wish, problems, options, tellRouted }: Omit<Wished, 'facts'> & { readonly options: Options },
+  { neutron, read: readAnew, place }: Work,
+  { wish, problems, options, state, tellRouted }: Order,
 ): Promise<Answer> {
-  const before = planCloud(wish, await read(wish.ports));
+  const before = planCloud(wish, state);
   const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
+  // Whoever is asked takes time.
+  const read = readFirst(options.yes === true ? state : undefined, readAnew);
   const { steps, plan: found } = await applyWhole(neutron, wish, { read, told: (words) => (session.waitingFor = words) });
   const untold = (await tellRouted?.(found.routed)) ?? [];
   const after = { ...found, problems: [...found.problems, ...problems, ...untold] };

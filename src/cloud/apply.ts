@@ -65,7 +65,7 @@ function checkExtensions(aliases: ReadonlySet<string>): void {
  */
 export async function readState(neutron: Neutron, scope: Scope, hosts: readonly WishedPort[] = []): Promise<CloudState> {
   const { network, isInnerOnly = false, provider } = scope;
-  const aliases = new Set((await neutron.list('extensions')).map(({ alias }) => alias));
+  const aliases = await neutron.extensions();
   checkExtensions(aliases);
   const project = await neutron.project();
   const [groups, ports, quotas, routers, networks, floatingIps, balancing] = await Promise.all([
@@ -103,6 +103,18 @@ function targetOf(routers: readonly NeutronRouter[], { router, mayLackRouter = f
   }
 }
 
+export type ReadState = (hosts: readonly WishedPort[]) => Promise<CloudState>;
+
+/** At first the cloud as it was read a moment ago, if it was, and then anew. */
+export function readFirst(known: CloudState | undefined, read: ReadState): ReadState {
+  let first = known;
+  return async (hosts) => {
+    const state = first ?? (await read(hosts));
+    first = undefined;
+    return state;
+  };
+}
+
 /** What of the project is open, by whomever. Faults as Neutron's. */
 export async function readReach(neutron: Neutron): Promise<ReachState> {
   const own = { project_id: await neutron.project() };
@@ -134,11 +146,7 @@ export interface Applied {
  * Faults: `exhausted` before anything is done when a quota would not do; `conflict` when others keep changing the same; and as
  * Neutron's, after which whatever was done is taken up or undone by the next run.
  */
-export async function applyWish(
-  neutron: Neutron,
-  wanted: Wish,
-  read: (hosts: readonly WishedPort[]) => Promise<CloudState>,
-): Promise<Applied> {
+export async function applyWish(neutron: Neutron, wanted: Wish, read: ReadState): Promise<Applied> {
   const taken: Step[] = [];
   let wish = wanted;
   for (let round = 1; ;) {

@@ -6,7 +6,7 @@ import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { contains, familyOf, overlaps } from '#model/ip.ts';
 import type { Block, Network } from '#model/resources.ts';
-import { applyWish, type Scope, readState } from './apply.ts';
+import { applyWish, readFirst, readState, type Scope } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
@@ -344,15 +344,10 @@ export class Keeper {
   /** `known`: the cloud as it was read a moment ago. `isInnerOnly`: only the part of it that is inside is looked at. */
   async #fulfil(
     wish: Wish,
-    { known: before, isInnerOnly = false }: { readonly known?: CloudState | undefined; readonly isInnerOnly?: boolean } = {},
+    { known, isInnerOnly = false }: { readonly known?: CloudState | undefined; readonly isInnerOnly?: boolean } = {},
   ): Promise<CloudPlan> {
     const { neutron, scope, place, log } = this.#options;
-    let known = before;
-    const read = async (hosts: Wish['ports']): Promise<CloudState> => {
-      const state = known ?? (await readState(neutron, { ...scope, isInnerOnly }, hosts));
-      known = undefined;
-      return state;
-    };
+    const read = readFirst(known, (hosts) => readState(neutron, { ...scope, isInnerOnly }, hosts));
     const { steps, plan, wish: left } = await applyWish(neutron, this.#isBusy ? this.#refusals.heeded(wish) : wish, read);
     this.#lookedAt = this.#time();
     if (steps.length > 0) {

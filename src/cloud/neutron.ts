@@ -19,6 +19,7 @@ import type { CloudSession, Service, ServiceQuestion } from './session.ts';
 const neutron: Service = { type: 'network', name: 'Neutron' };
 /** A cloud may give fewer at a time (pagination_max_limit) and says then that there are more. */
 const pageSize = 500;
+const believedMs = 600_000;
 
 export type Filter = Readonly<Record<string, string | readonly string[] | undefined>>;
 
@@ -47,6 +48,7 @@ const hasNext = (name: CollectionName): Schema<boolean> =>
 
 export class Neutron {
   readonly #session: CloudSession;
+  #extensions: { readonly aliases: ReadonlySet<string>; readonly until: number } | undefined;
 
   constructor(session: CloudSession) {
     this.#session = session;
@@ -55,6 +57,15 @@ export class Neutron {
   /** The login, by which other services of the same cloud are asked. */
   get session(): CloudSession {
     return this.#session;
+  }
+
+  /** Aliases of the extensions that the cloud has, which change when it is upgraded: what was read is believed for ten minutes. */
+  async extensions(): Promise<ReadonlySet<string>> {
+    if (this.#extensions === undefined || performance.now() > this.#extensions.until) {
+      const aliases = new Set((await this.list('extensions')).map(({ alias }) => alias));
+      this.#extensions = { aliases, until: performance.now() + believedMs };
+    }
+    return this.#extensions.aliases;
   }
 
   /** Everything of a collection that fits the filter. Faults as CloudSession.ask; `corrupt`. */

@@ -1,11 +1,10 @@
 // Load balancers for which machines start are busy for minutes, and what they lack follows when they are settled. Whoever has time waits
 // for that; whoever looks again all the while does not ask again for what the cloud has refused.
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Applied, applyWish } from './apply.ts';
+import { type Applied, applyWish, type ReadState } from './apply.ts';
 import type { Neutron } from './neutron.ts';
 import type { LoadBalancer } from './octavia-schemas.ts';
-import type { CloudState } from './plan.ts';
-import type { Wish, WishedBalancer, WishedPort } from './wish.ts';
+import type { Wish, WishedBalancer } from './wish.ts';
 
 export interface Patience {
   /** Nova has ten minutes for a machine (octavia.conf, amp_active_retries and amp_active_wait_sec). */
@@ -21,12 +20,7 @@ const wordsOf = (busy: readonly LoadBalancer[]): string => busy.map(({ name, pro
 export async function applyWhole(
   neutron: Neutron,
   wish: Wish,
-  {
-    read,
-    told,
-    timeoutMs = 660_000,
-    intervalMs = 2_000,
-  }: Patience & { readonly read: (hosts: readonly WishedPort[]) => Promise<CloudState> },
+  { read, told, timeoutMs = 660_000, intervalMs = 2_000 }: Patience & { readonly read: ReadState },
 ): Promise<Applied> {
   const deadline = performance.now() + timeoutMs;
   let done = await applyWish(neutron, wish, read);

@@ -45,7 +45,7 @@ const isInstances = ({ owner }: NeutronPort): boolean => owner.startsWith('compu
  */
 export async function readSurvey(session: CloudSession, neutron: Neutron, wanted?: string): Promise<Survey> {
   const project = await neutron.project();
-  const extensions = (await neutron.list('extensions')).map(({ alias }) => alias).toSorted();
+  const extensions = [...(await neutron.extensions())].toSorted();
   const [networks, ports, routers, quotas, balancers] = await Promise.all([
     neutron.list('networks'),
     neutron.list('ports', { project_id: project }),
