@@ -1,10 +1,11 @@
-// Octavia in a lab's cloud with OVN's own load balancers (docs.openstack.org/ovn-octavia-provider): no machines, no message broker.
+// Octavia in a lab’s cloud with OVN’s own load balancers (docs.openstack.org/ovn-octavia-provider): no machines, no message broker.
 // The provider's agent tells Octavia of states, by sockets in /run/octavia, wherever the configuration would have them; Octavia
-// waits for these for minutes, so the agent is first. Nobody may try whether it listens: a connection that ends without a word keeps
+// waits for these for minutes, so the agent is first. Where there are amphorae as well there is a broker (openstack-amphora.ts). Nobody may try whether it listens: a connection that ends without a word keeps
 // a processor busy for ever (_recv in octavia/api/drivers/driver_agent/driver_listener.py).
 import { existsSync, mkdirSync } from 'node:fs';
 import { demo } from './openstack.ts';
 import type { Host } from './host.ts';
+import { amphoraApi, amphoraConfig, type ApiOptions, driverEnvironment, startWorker } from './openstack-amphora.ts';
 import type { Operator } from './openstack-operator.ts';
 import { accountSection, databaseUrl, type FurtherService, loading, serve, write } from './openstack-services.ts';
 import { makeTables } from './openstack-tables.ts';
@@ -20,21 +21,32 @@ export const octaviaNeeds: readonly Need[] = [
   },
 ];
 
-export const octavia: FurtherService = {
+/** `hasAmphorae`: its second provider is `amphora`, whose machines are the lab's (octavia-machines.ts); RabbitMQ runs already. */
+const octaviaOf = (hasAmphorae: boolean): FurtherService => ({
   name: 'octavia',
   type: 'load-balancer',
   path: '',
   start: async (host, operator) => {
     mkdirSync(host.file('/run/octavia'), { recursive: true });
-    const config = write(host, 'octavia.conf', octaviaConfig(host));
+    const config = write(
+      host,
+      'octavia.conf',
+      hasAmphorae ? [...octaviaConfig(host, amphoraApi), ...(await amphoraConfig(host))] : octaviaConfig(host, ovnApi),
+    );
     const migrate = () => host.exec(['octavia-db-manage', '--config-file', config, 'upgrade', 'head']);
     await Promise.all([seedRole(operator), makeTables(host, { name: 'octavia' }, migrate)]);
     await host.startService({ name: 'octavia-driver-agent', argv: ['/usr/bin/python3', '-c', agentMain(config)], env: {} });
     await until('Octavia’s agent to listen', () => existsSync(host.file('/run/octavia/get.sock')), { timeoutMs: 120_000 });
     const module = `from octavia.api import app\napplication = app.setup_app(argv=['octavia-api', '--config-file', '${config}'])`;
-    await serve(host, { name: 'octavia', module, env: {}, threads: 1, processes: 1, path: '/' });
+    await serve(host, { name: 'octavia', module, env: hasAmphorae ? driverEnvironment : {}, threads: 1, processes: 1, path: '/' });
+    if (hasAmphorae) await startWorker(host, config);
   },
-};
+});
+
+export const octavia: FurtherService = octaviaOf(false);
+export const octaviaWithAmphorae: FurtherService = octaviaOf(true);
+
+const ovnApi: ApiOptions = { transport: 'fake://', providers: 'ovn:OVN' };
 
 /**
  * The agent forks for every word of the provider, and each child would find out anew how tables and objects go together and how to
@@ -70,12 +82,12 @@ async function seedRole(operator: Operator): Promise<void> {
   await operator.send('keystone', 'PUT', `/v3/projects/${project?.id}/users/${user?.id}/roles/${role.id}`);
 }
 
-const octaviaConfig = (host: Host): string[] => [
+const octaviaConfig = (host: Host, { transport, providers }: ApiOptions): string[] => [
   '[DEFAULT]',
-  'transport_url = fake://',
+  `transport_url = ${transport}`,
   '[api_settings]',
   'auth_strategy = keystone',
-  'enabled_provider_drivers = ovn:OVN',
+  `enabled_provider_drivers = ${providers}`,
   'default_provider_driver = ovn',
   // Short pages, so that whoever lists things meets several.
   'pagination_max_limit = 3',

@@ -1,7 +1,7 @@
 // Clusters of a real Magnum: every call that Causeway makes of it, by the commands that users have. The machines of a cluster are
 // hosts of the lab (lab/magnum-machines.ts); certificates, status and health are Magnum's own, and Kubernetes is real. Then a cluster
 // whose nodes are instances behind Neutron's ports, with Causeway in pods: its controllers log in to the cloud by a Secret, by which the
-// cloud allows what the cluster needs and serves its load balancers.
+// cloud allows what the cluster needs and serves its load balancers, OVN's and those of real amphorae.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,11 +16,13 @@ import { buildImageOf, defaultImage, imageRepository } from '#lab/image.ts';
 import { Kubernetes } from '#lab/kubernetes.ts';
 import { chartFor, controllerDeployment, importImage } from '#lab/kubernetes-install.ts';
 import { Machines } from '#lab/magnum-machines.ts';
+import { Amphorae } from '#lab/octavia-machines.ts';
 import { createOpenStack, demo, type OpenStack, publicNetwork } from '#lab/openstack.ts';
 import { CloudBed, makeSite, pageOf } from '#lab/openstack-bed.ts';
 import { glance } from '#lab/openstack-glance.ts';
 import { magnum, magnumNeeds, makeImage } from '#lab/openstack-magnum.ts';
-import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
+import { amphoraNeeds } from '#lab/openstack-amphora.ts';
+import { octaviaNeeds, octaviaWithAmphorae } from '#lab/openstack-octavia.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
@@ -28,20 +30,23 @@ import { askedForPage, podOf } from './kubernetes-bed.ts';
 import { wayInto } from './openstack-way.ts';
 
 const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
-const skip = missingOf([...openstackNeeds, ...magnumNeeds, ...octaviaNeeds]);
+const skip = missingOf([...openstackNeeds, ...magnumNeeds, ...octaviaNeeds, ...amphoraNeeds]);
 const folder = mkdtempSync(join(tmpdir(), 'causeway-magnum-'));
 const kubeconfig = join(folder, 'web.kubeconfig');
 const nextImage = `${imageRepository}:next`;
 const imageFile = join(folder, 'image.tar');
 let cloud: OpenStack;
 let machines: Machines | undefined;
+let amphorae: Amphorae | undefined;
 
 before(async () => {
   if (skip !== false) return;
-  cloud = await createOpenStack({ name: 'os-magnum', hypervisors: 1, machines: 3, services: [glance, magnum, octavia] }, silentProgress);
+  const services = [glance, magnum, octaviaWithAmphorae];
+  cloud = await createOpenStack({ name: 'os-magnum', hypervisors: 1, machines: 4, services }, silentProgress);
   await makeImage(cloud.operator);
   await buildImageOf(imageFile, defaultImage, silentProgress);
-  machines = new Machines(cloud.lab, cloud.lab.hosts.slice(1), {
+  amphorae = new Amphorae(cloud, cloud.lab.hosts.slice(4), cloud.lab.host('host1'));
+  machines = new Machines(cloud.lab, cloud.lab.hosts.slice(1, 4), {
     prepare: async (host) => {
       await importImage(host, imageFile);
       await host.exec(['ctr', '--namespace=k8s.io', 'images', 'tag', defaultImage, nextImage]);
@@ -50,6 +55,7 @@ before(async () => {
 });
 after(async () => {
   await machines?.[Symbol.asyncDispose]();
+  await amphorae?.[Symbol.asyncDispose]();
   await cloud?.[Symbol.asyncDispose]();
   rmSync(folder, { recursive: true });
 });
@@ -414,13 +420,73 @@ test(
   },
 );
 
+/** A service of such pods, for clients of these ranges. */
+const told = (...sources: readonly string[]): object =>
+  serviceOf(
+    'told',
+    { selector: { app: 'told' }, loadBalancerSourceRanges: sources },
+    { 'loadbalancer.openstack.org/proxy-protocol': 'true' },
+  );
+const balancerOfTold = () => withOctavia((client) => client.list('loadbalancers', { name: `${installation}-default-told` }));
+
+/** A pod that answers with the first line that it was told. */
+const listening = podOf('told', {
+  node: 'kube2',
+  labels: { app: 'told' },
+  command: `exec nc -ll -p 8080 -e sh -c '${[
+    'IFS= read -r told',
+    'while IFS= read -r more && [ "${#more}" -gt 1 ]; do :; done',
+    'printf "HTTP/1.0 200 OK\\r\\n\\r\\n%s\\n" "$told"',
+  ].join('; ')}'`,
+});
+
+test(
+  'a service that OVN cannot serve as it is meant has a load balancer of amphora: a machine that says who the client is and lets in whom it may',
+  { skip },
+  async () => {
+    await cluster.apply(listening, told(outsideRange));
+    const address = await until('an address', async () => (await addressOf('told')) || undefined, unhurried);
+    const answer = async (host: Host): Promise<string> => (await pageOf(host, address, 80)) ?? '';
+    const own = /^PROXY TCP4 198\.51\.100\.10 /;
+    await until('the client to be known to the pod', async () => own.test(await answer(cloud.lab.outside)), unhurried);
+    assert.equal(await answer(cloud.controller), '', 'which has another address than the source ranges');
+    assert.deepEqual(amphorae?.free, []);
+    const [balancer] = await balancerOfTold();
+    assert.equal(balancer?.provider, 'amphora');
+    const nodePort = await field('service', 'told', '.spec.ports[0].nodePort');
+    const rules = await bed.member.list<{ remote_ip_prefix: string }>(
+      'neutron',
+      `/v2.0/security-group-rules?direction=ingress&port_range_min=${nodePort}`,
+      'security_group_rules',
+    );
+    assert.deepEqual(
+      rules.map(({ remote_ip_prefix: remote }) => remote),
+      ['10.20.0.0/24'],
+      'nodes let in the subnet of the load balancer and nobody else',
+    );
+
+    await cluster.apply(told(outsideRange, `${cloud.controller.address}/32`));
+    const also = new RegExp(`^PROXY TCP4 ${cloud.controller.address.replaceAll('.', '\\.')} `);
+    await until('another client', async () => also.test(await answer(cloud.controller)), unhurried);
+    assert.deepEqual([(await balancerOfTold())[0]?.id, await addressOf('told')], [balancer.id, address]);
+    const reached = await bed.json<{ ports: string[]; from: string }[]>('exposure', 'ls', '--cloud');
+    const clients = reached.filter(({ ports }) => ports.includes(balancer.name)).map(({ from }) => from);
+    assert.deepEqual(clients.toSorted(), [`${cloud.controller.address}/32`, outsideRange].toSorted());
+
+    await cluster.kubectl('delete', 'service', 'told');
+    await until('it to be gone', async () => (await balancerOfTold()).length === 0, unhurried);
+    await until('its machine to be free', () => amphorae?.free.length === 1, unhurried);
+    await cluster.kubectl('delete', 'pod', 'told');
+  },
+);
+
 test('they keep the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
   await cluster.apply(
     serviceOf('web', {}),
     serviceOf('inner', {}, { 'service.beta.kubernetes.io/openstack-internal-load-balancer': 'true' }),
     serviceOf('few', { loadBalancerSourceRanges: [outsideRange], externalTrafficPolicy: 'Local' }),
     serviceOf('six', { ipFamilies: ['IPv6'] }),
-    serviceOf('odd', {}, { 'loadbalancer.openstack.org/proxy-protocol': 'true' }),
+    serviceOf('odd', {}, { 'loadbalancer.openstack.org/default-tls-container-ref': 'https://keys/1' }),
     serviceOf('ports', { type: 'NodePort' }, { 'causeway.dev/node-port-sources': '10.20.0.23/32' }),
   );
   const known = (name: string): Promise<string> =>
@@ -434,7 +500,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   assert.match((await until('a page by IPv6', () => pageOf(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
   assert.match((await until('a page for some', () => pageOf(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
   assert.equal(await pageOf(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
-  assert.match(await events(), /^odd LoadBalancerNoAddress Service default\/odd has no load balancer: provider ovn passes packets on/m);
+  assert.match(await events(), /^odd LoadBalancerRefused loadbalancer\.openstack\.org\/default-tls-container-ref: /m);
   assert.equal(await addressOf('odd'), '');
   const nodePort = Number(await field('service', 'ports', '.spec.ports[0].nodePort'));
   await until(

@@ -10,6 +10,7 @@ import { spec, tap } from 'node:test/reporters';
 import { isFault } from '#model/fault.ts';
 import { buildKubernetes, clusterPrograms, needsOfKubernetes, upstreamPrograms } from '#lab/kubernetes-programs.ts';
 import { upstreamNeeds } from '#lab/kubernetes-upstream.ts';
+import { amphoraNeeds } from '#lab/openstack-amphora.ts';
 import { magnumNeeds } from '#lab/openstack-magnum.ts';
 import { novaNeeds } from '#lab/openstack-nova.ts';
 import { octaviaNeeds } from '#lab/openstack-octavia.ts';
@@ -85,7 +86,7 @@ const layers: readonly Layer[] = [
       await ensurePackages(
         [
           ...openstackNeeds,
-          ...(has('magnum') ? magnumNeeds : []),
+          ...(has('magnum') ? [...magnumNeeds, ...amphoraNeeds] : []),
           ...(withCluster ? needsOfKubernetes() : []),
           ...(has('expose', 'magnum') ? octaviaNeeds : []),
           ...(has('clients') ? novaNeeds : []),

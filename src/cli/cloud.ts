@@ -166,6 +166,7 @@ async function carryOut(
       needs: after.needs.map(needData),
       exposures: after.reached.map(reachedData),
       balancers: after.balanced.map(balancedData),
+      busy: after.busy.map(busyData),
       problems: after.problems,
     },
     names: steps.map(sentence),
@@ -176,6 +177,7 @@ async function carryOut(
         stepsText(look, steps, 'Nothing had to be changed.'),
         needsText(look, after),
         reachedText(look, after),
+        busyText(look, after),
         problemsText(look, after),
       ].join(''),
   };
@@ -200,6 +202,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
       needs: planned.needs.map(needData),
       exposures: planned.reached.map(reachedData),
       balancers: planned.balanced.map(balancedData),
+      busy: planned.busy.map(busyData),
       problems: planned.problems,
     },
     names: planned.steps.map(sentence),
@@ -210,6 +213,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
         stepsText(look, planned.steps, 'Nothing has to be changed.'),
         needsText(look, planned),
         reachedText(look, planned),
+        busyText(look, planned),
         quotasText(look, planned.quotas),
         forecastText(planned),
         problemsText(look, planned),
@@ -233,6 +237,8 @@ const balancedData = ({ name, balancer, provider, address, notes }: CloudPlan['b
   address,
   notes,
 });
+
+const busyData = ({ name, provider, provisioning: state }: CloudPlan['busy'][number]): object => ({ name, provider, state });
 
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
 
@@ -279,6 +285,19 @@ const reachedText = (look: Look, { reached }: CloudPlan): string =>
           { title: 'EXPOSURE', value: ({ exposure }) => exposure },
           { title: 'HOST', value: ({ host }) => host },
           { title: 'ADDRESS', value: ({ address }) => address ?? 'not yet' },
+        ]),
+      );
+
+const busyText = (look: Look, { busy }: CloudPlan): string =>
+  busy.length === 0
+    ? ''
+    : section(
+        look,
+        'Octavia is at work on',
+        table(look, busy, [
+          { title: 'LOAD BALANCER', value: ({ name }) => name },
+          { title: 'PROVIDER', value: ({ provider }) => provider },
+          { title: 'STATE', value: ({ provisioning }) => provisioning },
         ]),
       );
 

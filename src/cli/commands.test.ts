@@ -62,6 +62,10 @@ test('what commands ask of the controller', async () => {
       'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"tcp","port":80,"hostPort":80,"sources":[],"loadBalancer":"internal"}',
     ],
     [
+      'expose net-aaaaaaaaaa01 box-1 80 --load-balancer --provider amphora',
+      'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"tcp","port":80,"hostPort":80,"sources":[],"loadBalancer":"public","provider":"amphora"}',
+    ],
+    [
       'expose net-aaaaaaaaaa01 box-1 443 --floating-ip --virtual-ip',
       'POST exposures {"network":"aaaaaaaaaa01","endpoint":"box-1","protocol":"tcp","port":443,"hostPort":443,"sources":[],"floatingIp":"auto","virtualIp":true}',
     ],

@@ -1,11 +1,12 @@
 // Reads load balancers with all that belongs to them, and takes the steps of a plan for them. Those of OVN are settled within seconds,
 // which is waited for; of others, for which machines start, only what a step has to come after is: the rest is seen by a later look.
+import { isFault } from '#model/fault.ts';
 import type { BalancerStep, FoundBalancer } from './balancers.ts';
 import type { FoundListener } from './balancer-requests.ts';
 import { isOfCauseway } from './named.ts';
 import type { Neutron } from './neutron.ts';
 import { Octavia } from './octavia.ts';
-import type { Listener, LoadBalancer } from './octavia-schemas.ts';
+import type { Listener, LoadBalancer, Member } from './octavia-schemas.ts';
 import type { CloudState } from './plan.ts';
 import { isPassing } from './providers.ts';
 import type { ReachState } from './reach.ts';
@@ -42,7 +43,7 @@ async function withParts(
     const pool = pools.find(({ id }) => id === listener.pool);
     if (pool === undefined) return { listener, members: [] };
     const monitor = monitors.find(({ id }) => id === pool.monitor);
-    return { listener, pool, members: await octavia.members(pool.id), ...(monitor === undefined ? {} : { monitor }) };
+    return { listener, pool, members: await membersOf(octavia, pool.id), ...(monitor === undefined ? {} : { monitor }) };
   };
   return Promise.all(
     balancers.map(async (balancer) => {
@@ -50,6 +51,16 @@ async function withParts(
       return { balancer, listeners: await Promise.all(its.map((listener) => read(listener))) };
     }),
   );
+}
+
+/** What is being removed, by whomever, may have gone since it was listed. */
+async function membersOf(octavia: Octavia, pool: string): Promise<readonly Member[]> {
+  try {
+    return await octavia.members(pool);
+  } catch (error) {
+    if (isFault(error, 'not-found')) return [];
+    throw error;
+  }
 }
 
 export async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {

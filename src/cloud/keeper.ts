@@ -64,8 +64,9 @@ const longestPauseMs = 60_000;
 const mostChanges = 20;
 /** Looks between tries whether networks may be carried as they were wanted. */
 const looksBetweenTries = 10;
-/** While machines start for load balancers. */
+/** While machines start for load balancers; one that is never settled is no reason to ask that often for ever. */
 const busyMs = 5_000;
+const longestBusyMs = 900_000;
 
 /** What passes by itself, and no change of ours helps against: the cloud is away or overloaded, others write to the same things. */
 const isPassing = (error: unknown): boolean =>
@@ -83,8 +84,8 @@ export class Keeper {
   #changes: readonly string[] = [];
   #changedAt: string | undefined;
   #looks = 0;
-  /** Octavia is at work on something that is to be looked at soon. */
-  #isBusy = false;
+  /** Octavia is at work on something since then, which is to be looked at soon. */
+  #busySince: number | undefined;
   readonly #refusals = new Refusals();
   #lookedAt: string | undefined;
   #addresses: Readonly<Record<string, string>> = {};
@@ -114,9 +115,15 @@ export class Keeper {
       }
       const failure = await this.#round(failures);
       failures = failure === undefined ? 0 : failures + 1;
-      const pauseMs = isPassing(failure) ? this.#backoff(failures) : this.#isBusy ? busyMs : this.#options.intervalMs;
+      const pauseMs = isPassing(failure) ? this.#backoff(failures) : this.#lookMs();
       await this.#pauseFor(pauseMs, !isPassing(failure), signal);
     }
+  }
+
+  #lookMs(): number {
+    const { intervalMs } = this.#options;
+    const isBusy = this.#busySince !== undefined && performance.now() - this.#busySince < longestBusyMs;
+    return isBusy ? Math.min(busyMs, intervalMs) : intervalMs;
   }
 
   /** Half to all of 2 s, 4 s and so on, at most a minute. */
@@ -348,7 +355,7 @@ export class Keeper {
   ): Promise<CloudPlan> {
     const { neutron, scope, place, log } = this.#options;
     const read = readFirst(known, (hosts) => readState(neutron, { ...scope, isInnerOnly }, hosts));
-    const { steps, plan, wish: left } = await applyWish(neutron, this.#isBusy ? this.#refusals.heeded(wish) : wish, read);
+    const { steps, plan, wish: left } = await applyWish(neutron, this.#busySince === undefined ? wish : this.#refusals.heeded(wish), read);
     this.#lookedAt = this.#time();
     if (steps.length > 0) {
       this.#changes = steps.map(sentence);
@@ -356,7 +363,7 @@ export class Keeper {
       log.info({ steps: this.#changes.slice(0, mostChanges) }, 'The cloud was changed');
     }
     if (isInnerOnly) return plan;
-    this.#isBusy = plan.busy.length > 0;
+    this.#busySince = plan.busy.length === 0 ? undefined : (this.#busySince ?? performance.now());
     this.#refusals.note(left);
     this.#addresses = Object.fromEntries(
       plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),

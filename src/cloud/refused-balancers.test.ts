@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import * as v from 'valibot';
 import { makeHost } from '#drivers/cluster.fixture.ts';
 import type { ServiceBalancer } from '#model/cloud-services.ts';
+import { parseCidr } from '#model/ip.ts';
 import { type Applied, applyWish } from './apply.ts';
 import { listenerOf } from './balancers.fixture.ts';
 import { Neutron } from './neutron.ts';
@@ -13,6 +14,7 @@ import type { LoadBalancer } from './octavia-schemas.ts';
 import type { CloudState } from './plan.ts';
 import { stateOf } from './plan.fixture.ts';
 import { cloudOf, json, keystone, serving } from './server.fixture.ts';
+import { applyWhole, Refusals } from './settling.ts';
 import { CloudSession } from './session.ts';
 import { type Wish, wishOf } from './wish.ts';
 
@@ -41,6 +43,7 @@ class FakeOctavia {
   state: (name: string) => string = () => 'ACTIVE';
   /** Of a member; it is asked for with each look. */
   memberState: (name: string) => string = () => 'ACTIVE';
+  provider = 'ovn';
   /** What one that is being removed is said to be, look by look, until it has gone. */
   going: string[] = [];
 
@@ -88,11 +91,19 @@ class FakeOctavia {
   #shown({ id, name, tags }: Made): object {
     const state = this.going.shift();
     if (state !== undefined && this.going.length === 0) this.made.delete(id);
-    return { id, name, tags, provisioning_status: state ?? this.state(name), vip_address: '10.213.0.99', vip_port_id: 'vip' };
+    return {
+      id,
+      name,
+      tags,
+      provider: this.provider,
+      provisioning_status: state ?? this.state(name),
+      vip_address: '10.213.0.99',
+      vip_port_id: 'vip',
+    };
   }
 
   found({ id, name, tags }: Made): LoadBalancer {
-    const about = { description: '', projectId: 'p', provider: 'ovn', address: '10.213.0.99', portId: 'vip', subnetId: 'subnet' };
+    const about = { description: '', projectId: 'p', provider: this.provider, address: '10.213.0.99', portId: 'vip', subnetId: 'subnet' };
     return { ...about, id, name, tags, provisioning: this.state(name), operating: 'ONLINE', listeners: [], pools: [] };
   }
 }
@@ -145,16 +156,17 @@ const asListener: ListenerRequest = {
     members: [{ address: '10.213.0.1', protocol_port: 30080 }],
   },
 };
+const asProxied: ListenerRequest = { ...asListener, default_pool: { ...asListener.default_pool, lb_algorithm: 'ROUND_ROBIN' } };
 /** A listener that is as wished counts as made with its load balancer. */
-const apply = (octavia: FakeOctavia, session: CloudSession, wish: Wish): Promise<Applied> => {
+const apply = (octavia: FakeOctavia, session: CloudSession, wish: Wish, work: typeof applyWish = applyWish): Promise<Applied> => {
   const read = async (): Promise<CloudState> => {
     const balancers = [...octavia.made.values()].map((made) => ({
       balancer: octavia.found(made),
-      listeners: [listenerOf(asListener)],
+      listeners: [listenerOf(octavia.provider === 'ovn' ? asListener : asProxied)],
     }));
-    return stateOf({ groups: [], providers: ['ovn'], balancers });
+    return stateOf({ groups: [], providers: [octavia.provider], balancers });
   };
-  return applyWish(new Bare(session), wish, read);
+  return work(new Bare(session), wish, read);
 };
 const toldOf = ({ plan }: Applied): string[] =>
   plan.balanced.map(({ name, address, problems }) => `${name} ${address ?? '-'} ${problems.join()}`.trimEnd());
@@ -204,6 +216,89 @@ test('the next is not begun while a member of the one before is being made', asy
     const look = 'GET loadbalancers/id-cw-shop-one/status';
     assert.deepEqual(calls, ['POST loadbalancers', look, look, look, 'POST loadbalancers', 'GET loadbalancers/id-cw-shop-two/status']);
   });
+});
+
+/** Of amphora's kind. */
+const slow = (octavia: FakeOctavia, session: CloudSession, wish: Wish) => {
+  octavia.provider = 'amphora';
+  return (work: typeof applyWish = applyWish): Promise<Applied> => apply(octavia, session, wish, work);
+};
+
+test('one for which a machine starts is not waited for, and what is wished for meanwhile follows', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.state = () => 'PENDING_CREATE';
+    const again = slow(octavia, session, wishFor('slow', 'other'));
+    const { plan } = await again();
+    assert.deepEqual(
+      plan.busy.map(({ name }) => name),
+      ['cw-shop-slow', 'cw-shop-other'],
+    );
+    assert.deepEqual(
+      octavia.asked.filter((line) => line !== 'POST loadbalancers'),
+      [],
+      'it is not asked again and again',
+    );
+    assert.deepEqual(
+      plan.balanced.map(({ address, notes }) => [address, ...notes]),
+      [
+        [undefined, 'Load balancer cw-shop-slow is being made by amphora'],
+        [undefined, 'Load balancer cw-shop-other is being made by amphora'],
+      ],
+    );
+    octavia.state = () => 'ACTIVE';
+    assert.deepEqual(toldOf(await again()), ['shop/slow 10.213.0.99', 'shop/other 10.213.0.99']);
+  });
+});
+
+test('who has time waits until it is finished, with words, or until the time is over', async () => {
+  await withOctavia(async (octavia, session) => {
+    let looks = 0;
+    octavia.state = () => (++looks < 4 ? 'PENDING_CREATE' : 'ACTIVE');
+    const words: string[] = [];
+    const patience = { told: (text: string) => void words.push(text), intervalMs: 1 };
+    const whole: typeof applyWish = (neutron, wish, read) => applyWhole(neutron, wish, { read, ...patience });
+    const done = await slow(octavia, session, wishFor('slow'))(whole);
+    assert.deepEqual([done.plan.busy, done.plan.problems, done.steps.length], [[], [], 1]);
+    assert.equal(words[0], 'Octavia, which is at work on load balancers: cw-shop-slow (PENDING_CREATE)');
+    octavia.state = () => 'PENDING_UPDATE';
+    const short: typeof applyWish = (neutron, wish, read) => applyWhole(neutron, wish, { read, ...patience, timeoutMs: 0 });
+    const { plan } = await slow(octavia, session, wishFor('slow'))(short);
+    assert.match(plan.problems.join(), /Octavia is still at work on load balancers after 0 min: cw-shop-slow \(PENDING_UPDATE\)/);
+  });
+});
+
+test('one whose machine came to nothing is told and removed, and another is made at the next look', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.state = () => 'PENDING_CREATE';
+    const again = slow(octavia, session, wishFor('bad'));
+    await again();
+    octavia.state = () => 'ERROR';
+    const { plan } = await again();
+    assert.match(
+      plan.problems.join(),
+      /^Service shop\/bad has no load balancer: load balancer cw-shop-bad came to nothing \(state ERROR\)/,
+    );
+    assert.deepEqual([...octavia.made], []);
+    octavia.state = () => 'PENDING_CREATE';
+    assert.deepEqual(
+      (await again()).plan.busy.map(({ name }) => name),
+      ['cw-shop-bad'],
+    );
+  });
+});
+
+test('what was refused is not asked again by who looks all the while, unless something else is wished for', () => {
+  const known = new Refusals();
+  const wish = wishFor('bad', 'good');
+  const [bad] = wish.balancers;
+  const left = { ...wish, balancers: wish.balancers.map((one) => (one === bad ? { ...one, refused: 'no' } : one)) };
+  assert.equal(known.heeded(wish), wish);
+  known.note(left);
+  assert.deepEqual(known.heeded(wish), left);
+  const other = { ...wish, balancers: wish.balancers.map((one) => ({ ...one, sources: [parseCidr('192.0.2.0/24')] })) };
+  assert.deepEqual(known.heeded(other), other);
+  known.note(wish);
+  assert.equal(known.heeded(wish), wish);
 });
 
 test('an Octavia that is away stops everything, as it does not tell what to do', async () => {

@@ -1,6 +1,7 @@
 // Who may do what, found out by trying: every route of the table with every sort of asker, then whose things they may touch.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseCidr } from '#model/ip.ts';
 import * as v from 'valibot';
 import { schemas } from '#api/schemas.ts';
 import { type Access, type Route, routes } from '#api/routes.ts';
@@ -179,6 +180,27 @@ test('which address hosts have on the wire is not for a tenant to say', async ()
   assert.deepEqual([code, field], ['invalid', 'virtualIp']);
   const placed = await bed.must(admin, `PUT /v1/exposures/${made.id}`, schemas.exposures, { body, headers });
   assert.deepEqual(placed.virtualIp, body.virtualIp);
+});
+
+test('from where a load balancer comes is for those to say who speak for the cloud, and nobody else is in their way', async () => {
+  await using bed = await openBed();
+  const admin = await bed.role('admin');
+  await bed.must(admin, 'POST /v1/tenants', schemas.tenants, { body: { name: 'red' } });
+  const red = await bed.role('tenant:red');
+  await bed.must(red, 'POST /v1/networks', schemas.networks, { body: { name: 'shop' } });
+  await bed.settled();
+  const asked = { network: 'shop', endpoint: 'web', protocol: 'tcp', port: 80, hostPort: 80, loadBalancer: 'public', provider: 'amphora' };
+  const made = await bed.must(red, 'POST /v1/exposures', schemas.exposures, { body: asked });
+  assert.deepEqual([made.provider, made.balancerRanges], ['amphora', undefined]);
+  const put = (who: typeof red, body: typeof made): Promise<typeof made> =>
+    bed.must(who, `PUT /v1/exposures/${made.id}`, schemas.exposures, { body, headers: { 'if-match': `"${body.revision}"` } });
+  const told = await put(admin, { ...made, balancerRanges: [parseCidr('10.20.0.0/24')] });
+  assert.deepEqual(told.balancerRanges, ['10.20.0.0/24']);
+  const mine = await put(red, { ...told, hostPort: 81, balancerRanges: [parseCidr('0.0.0.0/0')] });
+  assert.deepEqual([mine.hostPort, mine.balancerRanges], [81, ['10.20.0.0/24']]);
+  const { loadBalancer: _, provider: __, ...plain } = mine;
+  const alone = await put(red, plain);
+  assert.equal(alone.balancerRanges, undefined, 'which no load balancer comes to any more');
 });
 
 test('the family of what is reached by IPv6 stays, and so does what it must not be reached by', async () => {

@@ -110,6 +110,25 @@ test('addresses are written to services, with what is passed over; what cannot b
   assert.deepEqual(Object.keys(found).toSorted(), ['bad', 'short', 'slow', 'web'], 'of one that has come meanwhile nothing is said yet');
 });
 
+test('clients are told of a name instead of the address, and pods to go by the load balancer where it says who they are', async () => {
+  const of = server(
+    serviceOf('named', {}, { hostname: 'web.example.org' }),
+    serviceOf('told', {}, { 'proxy-protocol': 'true' }),
+    serviceOf('slow', {}, { 'x-forwarded-for': 'true' }),
+  );
+  const found = await told(of, [
+    { id: idOf('named'), address: '203.0.113.7', balancer: 'a', notes: [], problems: [] },
+    { id: idOf('told'), address: '203.0.113.8', balancer: 'b', notes: [], problems: [] },
+    { id: idOf('slow'), balancer: 'c', notes: ['Load balancer c is being made by amphora'], problems: [] },
+  ]);
+  const shown = (name: string): unknown => found[name]?.loadBalancer?.ingress;
+  assert.deepEqual(
+    [shown('named'), shown('told'), shown('slow')],
+    [[{ hostname: 'web.example.org' }], [{ ip: '203.0.113.8', ipMode: 'Proxy' }], []],
+  );
+  assert.deepEqual(brief(found['slow']), [`${own} False NoAddress: It has no address yet. Load balancer c is being made by amphora`]);
+});
+
 test('an Event tells what is worth telling, once, also where a server drops conditions', async () => {
   const of = server(serviceOf('web'), serviceOf('slow'), serviceOf('bad', {}, { 'default-tls-container-ref': 'x' }));
   const served = [

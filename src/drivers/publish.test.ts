@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseCidr, parseIp } from '#model/ip.ts';
+import type { Exposure } from '#model/resources.ts';
+import { makeEndpoint, makeNetwork } from './cluster.fixture.ts';
+import { publish } from './publish.ts';
+
+const network = makeNetwork('over');
+const endpoint = { ...makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.1')]), names: ['front'] };
+const exposure = (changes: Partial<Exposure>): Exposure => ({
+  id: 'a',
+  name: 'web',
+  revision: 1,
+  createdAt: '',
+  labels: {},
+  network: network.id,
+  endpoint: 'front',
+  protocol: 'tcp',
+  port: 80,
+  hostPort: 8080,
+  sources: [],
+  ...changes,
+});
+const restricted = (changes: Partial<Exposure>): string[] =>
+  publish([{ network, endpoint, slot: 1 }], [exposure(changes)])
+    .filter(({ set }) => set.startsWith('sources') || set === 'restricted')
+    .map(({ set, key }) => `${set} ${key}`)
+    .toSorted();
+
+test('hosts let in the sources, or the load balancer that speaks to them instead of the clients', () => {
+  const sources = [parseCidr('192.0.2.0/24')];
+  const balancerRanges = [parseCidr('10.20.0.0/24')];
+  assert.deepEqual(restricted({}), []);
+  assert.deepEqual(restricted({ sources }), ['restricted tcp . 8080', 'sources4 tcp . 8080 . 192.0.2.0/24']);
+  const byBalancer = ['restricted tcp . 8080', 'sources4 tcp . 8080 . 10.20.0.0/24'];
+  assert.deepEqual(restricted({ sources, balancerRanges }), byBalancer);
+  assert.deepEqual(restricted({ balancerRanges }), byBalancer, 'also where everybody may come to the load balancer');
+});
