@@ -150,6 +150,10 @@ test('names work on internal networks, and for a container that is in an interna
   await bed.ping(1, 'bridge1', 'deep2');
   await bed.ping(1, 'bridge1', 'far');
   await resolves(2, 'deep2', 'far', []);
+  // A network that is left takes no names along but its own.
+  await bed.docker(2, 'network', 'disconnect', 'closed', 'bridge');
+  await bed.ping(2, 'bridge', 'far');
+  await resolves(2, 'bridge', 'internet.example', ['198.51.100.10', '2001:db8:100::10']);
 });
 
 test('outside names are asked of the host’s servers, single labels that nobody has do not exist', async () => {
@@ -204,6 +208,8 @@ test('where Docker asks past us, as on a host whose name server is on loopback, 
   await stopAgent(bed.host(2));
   await startAgent(bed.host(2));
   await resolves(2, 'both', 'far2', [far2.ip]);
+  await resolves(2, 'both', 'near', [near.ip]);
+  await bed.docker(2, 'network', 'disconnect', 'web2', 'both');
   await resolves(2, 'both', 'near', [near.ip]);
 });
 

@@ -240,6 +240,12 @@ test("what a container asks of its engine's resolver comes here first where that
   assert.deepEqual([await asks(box, endpoint.name), await asks(box, neighbour.name)], [endpoint.addresses[0], '172.18.0.2']);
   want(false);
   assert.deepEqual([await asks(box, endpoint.name), await asks(box, neighbour.name)], [undefined, '172.18.0.2']);
+  // A container that leaves the network and runs on has its engine's resolver for itself.
+  want(true);
+  run();
+  endpoints.put({ endpoint, slot: endpoints.get(endpoint.id)?.slot ?? assert.fail() });
+  run();
+  assert.deepEqual([await asks(box, endpoint.name), await asks(box, neighbour.name)], [undefined, '172.18.0.2']);
 });
 
 test('names are answered in the domain, also after the domain was made anew, and not once the network has left', async (t) => {

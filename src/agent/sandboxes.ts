@@ -37,8 +37,8 @@ export class Sandboxes implements Disposable {
   readonly #looking = new Map<string, NodeJS.Timeout>();
   /** MTU that a container's end was last known to have. */
   readonly #mtu = new Map<string, number>();
-  /** Endpoint over which each container's questions come here first, by the path of its namespace. */
-  readonly #carriers = new Map<string, string>();
+  /** Endpoints that each container had after the last run of the loop, by the path of its namespace. */
+  #inside: ReadonlyMap<string, readonly LocalEndpoint[]> = new Map();
   /** Links that the last run of the loop made again. */
   #remade: ReadonlySet<string> = new Set();
   /** Ends as the last run of the loop left them. */
@@ -65,7 +65,7 @@ export class Sandboxes implements Disposable {
       this.#mtu.set(local.endpoint.id, link.mtu);
     }
     for (const id of this.#mtu.keys()) if (!here.has(id)) this.#mtu.delete(id);
-    this.#followCarriers();
+    this.#followLeaves();
   }
 
   /** To be called when it was decided anew whether the container's questions come here first. */
@@ -73,35 +73,34 @@ export class Sandboxes implements Disposable {
     const local = this.#options.endpoints.get(id);
     if (local?.sandbox === undefined) return;
     if (local.ifname === undefined) this.#note(id);
-    else this.#askAgain(local);
+    else this.#askAgain(local.sandbox);
   }
 
-  /** A container that leaves the network by which its questions came goes on asking by another one. */
-  #followCarriers(): void {
-    const carriers = new Map<string, LocalEndpoint>();
-    for (const local of this.#options.endpoints.all()) {
-      if (!mayCarry(local)) continue;
-      const other = carriers.get(local.sandbox);
-      if (other === undefined || orderOf(local) < orderOf(other)) carriers.set(local.sandbox, local);
-    }
-    for (const path of this.#carriers.keys()) if (!carriers.has(path)) this.#carriers.delete(path);
-    for (const [path, local] of carriers) {
-      const before = this.#carriers.get(path);
-      // After a start what is there is taken for right.
-      if (before === undefined) this.#carriers.set(path, local.endpoint.id);
-      else if (before !== local.endpoint.id) this.#askAgain(local);
+  /** A container that runs on without a network asks by another one of its own, or its engine alone. Pods have nothing redirected. */
+  #followLeaves(): void {
+    const { endpoints, network } = this.#options;
+    const before = this.#inside;
+    const asking = endpoints.all().filter((local) => network(local.endpoint.network)?.present !== 'always');
+    this.#inside = Map.groupBy(asking, ({ sandbox = '' }) => sandbox);
+    for (const [sandbox, locals] of before) {
+      const now = new Set(this.#inside.get(sandbox)?.map(({ endpoint }) => endpoint.id));
+      if (locals.some(({ endpoint }) => !now.has(endpoint.id)) && existsSync(sandbox)) this.#askAgain(sandbox);
     }
   }
 
-  #askAgain(local: LocalEndpoint): void {
-    const { sandbox = '', endpoint } = local;
+  #askAgain(sandbox: string): void {
+    const locals = this.#options.endpoints.all().filter((local) => local.sandbox === sandbox && local.ifname !== undefined);
     try {
-      const found = inspectAttachment(sandbox, endpoint.mac);
-      if (local.answersFirst !== true) this.#carriers.delete(sandbox);
-      if (found !== undefined && !this.#redirect(local, found)) undoRedirect(sandbox);
+      // All are looked at: one whose questions another one has leaves the writing to that one.
+      const asked = locals.filter((local) => {
+        const found = inspectAttachment(sandbox, local.endpoint.mac);
+        return found !== undefined && this.#redirect(local, found);
+      });
+      if (asked.length === 0) undoRedirect(sandbox);
     } catch (error) {
       if (!isFault(error)) throw error;
-      this.#failed(local, error, 'cannot redirect name questions');
+      // It may have ended meanwhile.
+      if (existsSync(sandbox)) this.#options.log({ sandbox, error: error.message }, 'cannot redirect name questions');
     }
   }
 
@@ -151,20 +150,17 @@ export class Sandboxes implements Disposable {
   #redirect(local: LocalEndpoint, found: FoundAttachment): boolean {
     const { endpoint, sandbox = '', order = 1, answersFirst = false } = local;
     const isOurs = found.routes.some(({ destination }) => destination === everything[4] || destination === everything[6]);
-    if ((isOurs && !answersFirst) || !endpoint.addresses.some((ip) => familyOf(ip) === 4)) return false;
+    if ((isOurs && !answersFirst) || !hasIpv4(local)) return false;
     if (this.#isCarried(local)) return true;
     redirectNames(sandbox, { link: found.name, gateway: gatewayOf(4, order), embedded: answersFirst || found.defaults.length === 0 });
-    if (answersFirst) this.#carriers.set(sandbox, endpoint.id);
     this.#options.log({ endpoint: endpoint.id }, "sent the container's name questions to the gateway");
     return true;
   }
 
-  /** Whether another network of the container has its questions. */
+  /** Whether another network of the container has its questions: of those by which all of them come, the first that it joined. */
   #isCarried(local: LocalEndpoint): boolean {
-    const { endpoints } = this.#options;
-    const carrier = endpoints.get(this.#carriers.get(local.sandbox ?? '') ?? '');
-    if (carrier === undefined || carrier.sandbox !== local.sandbox || !mayCarry(carrier)) return false;
-    return local.answersFirst !== true || orderOf(carrier) < orderOf(local);
+    const before = local.answersFirst === true ? orderOf(local) : Infinity;
+    return this.#options.endpoints.all().some((other) => other.sandbox === local.sandbox && mayCarry(other) && orderOf(other) < before);
   }
 
   #failed({ endpoint, sandbox = '' }: LocalEndpoint, error: Fault, message: string): void {
@@ -238,9 +234,10 @@ const placeOf = ({ present, name }: Network): string => `${present === 'always' 
 
 const orderOf = ({ order = 1 }: LocalEndpoint): number => order;
 
+const hasIpv4 = ({ endpoint }: LocalEndpoint): boolean => endpoint.addresses.some((ip) => familyOf(ip) === 4);
+
 /** Whether the questions of its container can come here by it. */
-const mayCarry = (local: LocalEndpoint): local is LocalEndpoint & { readonly sandbox: string } =>
-  local.answersFirst === true && local.sandbox !== undefined && local.ifname !== undefined;
+const mayCarry = (local: LocalEndpoint): boolean => local.answersFirst === true && local.ifname !== undefined && hasIpv4(local);
 
 /** The engine moves a link, renames it, gives it addresses and sets it up, and comes to the default route last of all. */
 function isUnderWay({ endpoint }: LocalEndpoint, found: FoundAttachment, network: Network | undefined): boolean {
