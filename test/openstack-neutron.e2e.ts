@@ -291,7 +291,7 @@ async function serve(index: number, name: string): Promise<string> {
   return addressOf(index, name);
 }
 const instanceOpens = async (address: string, port: number): Promise<boolean> =>
-  (await instance.exec(['nc', '-z', '-w', '2', address, String(port)], { anyStatus: true, netOnly: true })).status === 0;
+  (await instance.exec(['busybox', 'nc', '-w', '2', address, String(port)], { anyStatus: true, netOnly: true })).status === 0;
 async function containerOpens(index: number, container: string, [address, port]: readonly [string, number]): Promise<boolean> {
   return (await bed.within(index, container, 'nc', '-w', '2', address, String(port))).status === 0;
 }
