@@ -111,6 +111,7 @@ test('with a cloud controllers are told of it, and read the login from the Secre
     name: 'web',
     network: 'nodes',
     routes: 'main',
+    provider: 'amphora',
     interval: 30,
     allBalancers: true,
   };
@@ -126,6 +127,7 @@ test('with a cloud controllers are told of it, and read the login from the Secre
       CAUSEWAY_CLOUD_INTERVAL: '30',
       CAUSEWAY_CLOUD_NETWORK: 'nodes',
       CAUSEWAY_CLOUD_ROUTES: 'main',
+      CAUSEWAY_CLOUD_PROVIDER: 'amphora',
       CAUSEWAY_CLOUD_ALL_BALANCERS: '1',
     },
   );

@@ -279,14 +279,24 @@ export async function makeCloudBed(options: BedOptions, count = 2): Promise<Clou
   const bed = await makeInstances(options, count);
   await using undo = new AsyncDisposableStack();
   undo.use(bed);
-  const { controller } = bed.cloud;
-  await progress.step('Starting the controller, outside the cloud', async () => {
-    await startController(controller, { arguments: ['--san', controller.address] });
-    await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
-  });
+  await progress.step('Starting the controller, outside the cloud', () => serveFor(bed));
   await progress.step('Starting a Docker engine and an agent in every instance', () => installOn(bed, bed.instances));
   undo.move();
   return bed;
+}
+
+/** One Docker host with Causeway, in a cloud that has other instances as well. */
+export async function bootDockerHost(cloud: OpenStack, site: Site): Promise<CloudBed> {
+  const bed = new CloudBed(cloud, site, [await bootOn(cloud, site, { index: 1, ip: '10.20.0.11' })]);
+  await serveFor(bed);
+  await installOn(bed, bed.instances);
+  return bed;
+}
+
+async function serveFor(bed: CloudBed): Promise<void> {
+  const { controller } = bed.cloud;
+  await startController(controller, { arguments: ['--san', controller.address] });
+  await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
 }
 
 async function installOn(bed: CloudBed, instances: readonly Instance[]): Promise<void> {

@@ -1,7 +1,7 @@
 // Clusters of a real Magnum: every call that Causeway makes of it, by the commands that users have. The machines of a cluster are
 // hosts of the lab (lab/magnum-machines.ts); certificates, status and health are Magnum's own, and Kubernetes is real. Then a cluster
 // whose nodes are instances behind Neutron's ports, with Causeway in pods: its controllers log in to the cloud by a Secret, by which the
-// cloud allows what the cluster needs and serves its load balancers, OVN's and those of real amphorae.
+// cloud allows what the cluster needs and serves its load balancers, OVN's and those of real amphorae; and a Docker host that has one.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,13 +12,14 @@ import { Octavia } from '#cloud/octavia.ts';
 import { CloudSession } from '#cloud/session.ts';
 import type { Output } from '#lab/command.ts';
 import type { Host } from '#lab/host.ts';
+import { boxImage } from '#lab/images.ts';
 import { buildImageOf, defaultImage, imageRepository } from '#lab/image.ts';
 import { Kubernetes } from '#lab/kubernetes.ts';
 import { chartFor, controllerDeployment, importImage } from '#lab/kubernetes-install.ts';
 import { Machines } from '#lab/magnum-machines.ts';
 import { Amphorae } from '#lab/octavia-machines.ts';
 import { createOpenStack, demo, type OpenStack, publicNetwork } from '#lab/openstack.ts';
-import { CloudBed, makeSite, pageOf } from '#lab/openstack-bed.ts';
+import { bootDockerHost, CloudBed, makeSite, pageOf } from '#lab/openstack-bed.ts';
 import { glance } from '#lab/openstack-glance.ts';
 import { magnum, magnumNeeds, makeImage } from '#lab/openstack-magnum.ts';
 import { amphoraNeeds } from '#lab/openstack-amphora.ts';
@@ -281,6 +282,11 @@ interface Planned {
   readonly problems: readonly string[];
   readonly needs: readonly { readonly network: string; readonly what: string; readonly isAllowed: boolean }[];
   readonly balancers: readonly { readonly name: string; readonly address?: string }[];
+}
+/** Of Docker hosts. */
+interface Applied extends Planned {
+  readonly exposures: readonly { readonly exposure: string; readonly address?: string }[];
+  readonly busy: readonly object[];
 }
 const clusterCloud = (verb: 'plan' | 'apply', ...more: readonly string[]): Promise<Planned> =>
   bed.json<Planned>('cloud', verb, '--name', installation, '--kubernetes', cluster.kubeconfig, ...more);
@@ -554,3 +560,39 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await bed.causeway('cloud', 'destroy', '--name', installation, '--yes');
   assert.ok(!(await namesOf('security-groups')).some((name) => name.startsWith(installation)));
 });
+
+test(
+  'an exposure of a Docker host has a load balancer of amphora where that is asked for, which its host lets in instead of the clients',
+  { skip },
+  async () => {
+    const docker = await bootDockerHost(cloud, bed.site);
+    await docker.causeway('network', 'create', 'shop');
+    await docker.untilKnown(1, 'shop');
+    const serve = ['sh', '-c', 'mkdir /www; echo goods >/www/index.html; exec httpd -f -p 80 -h /www'];
+    await docker.docker(1, 'run', '--detach', '--init', '--name', 'front', '--network', 'shop', boxImage.name, ...serve);
+    const how = ['--host-port', '8080', '--name', 'web', '--from', outsideRange, '--load-balancer', '--provider'];
+    await docker.causeway('expose', 'shop', 'front', '80', ...how, 'amphora');
+    const isKnown = async (): Promise<boolean> => (await docker.json<object[]>('endpoint', 'ls')).length > 0;
+    await until('the container to be known', isKnown, unhurried);
+    const applied = await docker.json<Applied>('cloud', 'apply', '--yes');
+    assert.deepEqual([applied.problems, applied.busy], [[], []], 'which waits until the machine has started');
+    const address = applied.exposures[0]?.address ?? assert.fail('no floating IP');
+    await until('the page', async () => (await pageOf(cloud.lab.outside, address, 80)) === 'goods', unhurried);
+    assert.equal(await pageOf(cloud.controller, address, 80), undefined, 'which has another address than the sources');
+    const [exposure] = await docker.json<{ sources: string[]; balancerRanges: string[] }[]>('exposure', 'ls');
+    assert.deepEqual([exposure?.sources, exposure?.balancerRanges], [[outsideRange], ['10.20.0.0/24']]);
+    assert.deepEqual((await docker.json<Applied>('cloud', 'apply', '--yes')).steps, [], 'a second one has nothing to do');
+
+    await docker.causeway('exposure', 'rm', '--yes', 'web');
+    await docker.causeway('expose', 'shop', 'front', '80', ...how, 'nobody');
+    const lacking = /Exposure web has no load balancer: Octavia has no provider nobody, only (ovn, amphora|amphora, ovn)/;
+    const isSaid = async (): Promise<boolean> => lacking.test((await docker.json<Applied>('cloud', 'plan')).problems.join());
+    await until('the plan to say what there is', isSaid, unhurried);
+    await docker.causeway('cloud', 'destroy', '--yes');
+    assert.deepEqual(
+      [await withOctavia((client) => client.list('loadbalancers')), await floatingIps(), amphorae?.free.length],
+      [[], [], 1],
+    );
+    assert.ok(!(await namesOf('security-groups')).some((name) => name.startsWith('causeway')));
+  },
+);
