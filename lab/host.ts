@@ -6,7 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Fault } from '#model/fault.ts';
-import { cgroup2Root, killCgroup, makeCgroup } from './cgroup.ts';
+import { cgroup2Root, killCgroup, makeCgroup, removeCgroup } from './cgroup.ts';
 import { type CommandOptions, type Ending, ending, lastLines, type Output, run, start } from './command.ts';
 import { childrenOf, isAlive, type ProcessRef, refOf, signalProcess } from './process.ts';
 import {
@@ -166,7 +166,10 @@ export class Host implements ServicePlace {
   /** Starts the first process and waits until the host's namespaces are ready; its link is joined by the lab. */
   async powerOn(boot: Boot = plainBoot): Promise<void> {
     if (this.isOn) return;
-    for (const group of new Set(['run', boot.group])) makeCgroup(`${hostGroup(this.lab, this.name)}/${group}`);
+    const own = hostGroup(this.lab, this.name);
+    // In groups that were ended once the kernel ends what systemd starts there again (cgroup.kill, CLONE_INTO_CGROUP).
+    if (boot !== plainBoot) await removeCgroup(`${own}/${boot.group}`);
+    for (const group of new Set(['run', boot.group])) makeCgroup(`${own}/${group}`);
     const disk = hostDisk(this.lab, this.name);
     mkdirSync(disk, { recursive: true });
     mkdirSync(join(this.folder, 'logs'), { recursive: true });
