@@ -95,7 +95,7 @@ const layers: readonly Layer[] = [
       );
       if (withCluster) await buildKubernetes(progress);
       // Each keeps less than half a processor busy (measured), and waits for something else the rest of the time.
-      return runEndToEnd(files, 4);
+      return runEndToEnd(files, 5);
     },
   },
   {
