@@ -1,14 +1,12 @@
 // What Octavia's compute driver of the lab hands out (octavia-driver/): hosts of the lab that boot with systemd, as an amphora's image
-// does, and run Octavia's own agent and haproxy. Their ports are Neutron's, on a hypervisor of the cloud. Orders and reports lie in a folder
-// of the cloud's controller, which is where the worker runs. The agent's scripts are those of Debian's package, which is unpacked in the
-// machine only: to install it would bring half a server's worth of programs to this one.
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+// does, and run Octavia's own agent and haproxy. Their ports are Neutron's, on a hypervisor of the cloud. The agent's scripts are those
+// of Debian's package, which is unpacked in the machine only: to install it would bring half a server's worth of programs to this one.
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from './command.ts';
 import type { Host } from './host.ts';
 import type { OpenStack } from './openstack.ts';
-import { readJson, writeJson } from './state.ts';
+import { type Machine, Orders } from './orders.ts';
 import { bootSystemd } from './systemd.ts';
 import { until } from './until.ts';
 
@@ -17,10 +15,6 @@ export const machinesRoot = '/var/lib/causeway-octavia/machines';
 const cache = '/var/cache/causeway-octavia';
 const agentPort = 9443;
 
-interface Machine {
-  readonly name: string;
-  readonly address: string;
-}
 interface Order {
   readonly generation: number;
   readonly wish: 'run' | 'end';
@@ -28,11 +22,6 @@ interface Order {
   readonly files: Readonly<Record<string, string>>;
   /** Ids. */
   readonly ports: readonly string[];
-}
-interface Report {
-  readonly generation: number;
-  readonly status: 'COMPLETE' | 'FAILED';
-  readonly reason?: string;
 }
 
 /** What the image of an amphora has beside Debian's packages. */
@@ -51,8 +40,7 @@ const image: Readonly<Record<string, string>> = {
 export class Amphorae implements AsyncDisposable {
   readonly #cloud: OpenStack;
   readonly #hypervisor: Host;
-  readonly #end = new AbortController();
-  readonly #work: Promise<void>;
+  readonly #orders: Orders<Order>;
   /** Ports that a machine has by now, by its id. */
   readonly #ports = new Map<string, Set<string>>();
 
@@ -60,46 +48,24 @@ export class Amphorae implements AsyncDisposable {
   constructor(cloud: OpenStack, hosts: readonly Host[], hypervisor: Host) {
     this.#cloud = cloud;
     this.#hypervisor = hypervisor;
-    for (const folder of ['free', 'taken']) mkdirSync(this.#file(folder), { recursive: true, mode: 0o700 });
-    for (const { name, address } of hosts) writeJson(this.#file('free', name), { name, address } satisfies Machine);
-    this.#work = this.#follow();
+    const { controller } = cloud;
+    this.#orders = new Orders({ controller, root: machinesRoot, kind: 'taken', hosts, carryOut: (id, order) => this.#carryOut(id, order) });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#end.abort();
-    await this.#work;
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#orders[Symbol.asyncDispose]();
   }
 
   /** Names of machines that are no amphora. */
   get free(): string[] {
-    return readdirSync(this.#file('free')).toSorted();
+    return this.#orders.free;
   }
 
-  #file(...path: readonly string[]): string {
-    return join(this.#cloud.controller.file(machinesRoot), ...path);
-  }
-
-  async #follow(): Promise<void> {
-    while (!this.#end.signal.aborted) {
-      for (const id of readdirSync(this.#file('taken'))) await this.#carryOut(id);
-      await sleep(100);
-    }
-  }
-
-  async #carryOut(id: string): Promise<void> {
-    const order = readJson(this.#file('taken', id, 'order')) as Order | undefined;
-    const machine = readJson(this.#file('taken', id, 'machine')) as Machine | undefined;
-    const path = this.#file('taken', id, 'report');
-    const before = readJson(path) as Report | undefined;
-    if (order === undefined || machine === undefined || before?.generation === order.generation) return;
-    const { generation } = order;
-    let report: Report = { generation, status: 'COMPLETE' };
-    try {
-      await this.#does(id, order, this.#cloud.lab.host(machine.name));
-    } catch (error) {
-      report = { generation, status: 'FAILED', reason: error instanceof Error ? error.message : String(error) };
-    }
-    if (existsSync(dirname(path))) writeJson(path, report);
+  async #carryOut(id: string, order: Order): Promise<object | undefined> {
+    const machine = this.#orders.read(id, 'machine') as Machine | undefined;
+    if (machine === undefined) return undefined;
+    await this.#does(id, order, this.#cloud.lab.host(machine.name));
+    return {};
   }
 
   async #does(id: string, { wish, files, ports }: Order, host: Host): Promise<void> {
