@@ -29,6 +29,8 @@ export interface SandboxesOptions {
  * to start the container; a second and more while it starts many, whom looking in vain would only keep waiting.
  */
 const lookMs = [60, 200, 600, 2000, 6000, 20_000];
+/** Most containers that leave a network end, and take everything in them along. */
+const leaveMs = 1000;
 
 export type ContainerEnds = Pick<Sandboxes, 'left' | 'asked'>;
 
@@ -39,6 +41,10 @@ export class Sandboxes implements Disposable {
   readonly #mtu = new Map<string, number>();
   /** Endpoints that each container had after the last run of the loop, by the path of its namespace. */
   #inside: ReadonlyMap<string, readonly LocalEndpoint[]> = new Map();
+  /** Paths of namespaces whose questions were sent here, as far as this process knows. */
+  readonly #redirected = new Set<string>();
+  /** By the path of the namespace of a container that has left a network. */
+  readonly #leaving = new Map<string, NodeJS.Timeout>();
   /** Links that the last run of the loop made again. */
   #remade: ReadonlySet<string> = new Set();
   /** Ends as the last run of the loop left them. */
@@ -83,9 +89,20 @@ export class Sandboxes implements Disposable {
     const asking = endpoints.all().filter((local) => network(local.endpoint.network)?.present !== 'always');
     this.#inside = Map.groupBy(asking, ({ sandbox = '' }) => sandbox);
     for (const [sandbox, locals] of before) {
+      if (!this.#redirected.has(sandbox) && !locals.some(({ answersFirst }) => answersFirst === true)) continue;
       const now = new Set(this.#inside.get(sandbox)?.map(({ endpoint }) => endpoint.id));
-      if (locals.some(({ endpoint }) => !now.has(endpoint.id)) && existsSync(sandbox)) this.#askAgain(sandbox);
+      if (locals.every(({ endpoint }) => now.has(endpoint.id)) || this.#leaving.has(sandbox)) continue;
+      this.#leaving.set(
+        sandbox,
+        setTimeout(() => this.#hasLeft(sandbox), leaveMs),
+      );
     }
+  }
+
+  #hasLeft(sandbox: string): void {
+    this.#leaving.delete(sandbox);
+    if (existsSync(sandbox)) this.#askAgain(sandbox);
+    else this.#redirected.delete(sandbox);
   }
 
   #askAgain(sandbox: string): void {
@@ -96,7 +113,9 @@ export class Sandboxes implements Disposable {
         const found = inspectAttachment(sandbox, local.endpoint.mac);
         return found !== undefined && this.#redirect(local, found);
       });
-      if (asked.length === 0) undoRedirect(sandbox);
+      if (asked.length > 0) return;
+      undoRedirect(sandbox);
+      this.#redirected.delete(sandbox);
     } catch (error) {
       if (!isFault(error)) throw error;
       // It may have ended meanwhile.
@@ -110,7 +129,7 @@ export class Sandboxes implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const timer of this.#looking.values()) clearTimeout(timer);
+    for (const timer of [...this.#looking.values(), ...this.#leaving.values()]) clearTimeout(timer);
   }
 
   #look(id: string, attempt: number): void {
@@ -153,6 +172,7 @@ export class Sandboxes implements Disposable {
     if ((isOurs && !answersFirst) || !hasIpv4(local)) return false;
     if (this.#isCarried(local)) return true;
     redirectNames(sandbox, { link: found.name, gateway: gatewayOf(4, order), embedded: answersFirst || found.defaults.length === 0 });
+    this.#redirected.add(sandbox);
     this.#options.log({ endpoint: endpoint.id }, "sent the container's name questions to the gateway");
     return true;
   }
