@@ -22,6 +22,7 @@ interface Order {
   readonly labels: Readonly<Record<string, string>>;
   readonly authority: Authority;
 }
+
 export interface MachineOptions {
   /** Done to each node's machine, whose container runtime runs then: what an image for such clusters would have. */
   readonly prepare: (host: Host) => Promise<void>;

@@ -1,7 +1,8 @@
-// Octavia in a lab’s cloud with OVN’s own load balancers (docs.openstack.org/ovn-octavia-provider): no machines, no message broker.
+// Octavia in a lab's cloud with OVN's own load balancers (docs.openstack.org/ovn-octavia-provider): no machines, no message broker.
 // The provider's agent tells Octavia of states, by sockets in /run/octavia, wherever the configuration would have them; Octavia
-// waits for these for minutes, so the agent is first. Where there are amphorae as well there is a broker (openstack-amphora.ts). Nobody may try whether it listens: a connection that ends without a word keeps
-// a processor busy for ever (_recv in octavia/api/drivers/driver_agent/driver_listener.py).
+// waits for these for minutes, so the agent is first. Nobody may try whether it listens: a connection that ends without a word keeps
+// a processor busy for ever (_recv in octavia/api/drivers/driver_agent/driver_listener.py). Where there are amphorae as well there is
+// a broker (openstack-amphora.ts).
 import { existsSync, mkdirSync } from 'node:fs';
 import { demo } from './openstack.ts';
 import type { Host } from './host.ts';

@@ -88,20 +88,24 @@ async function wished(session: Session, { name, kubernetes, kubeContext: context
   });
 }
 
-/** How nodes of a Kubernetes cluster carry is for their agents to say. */
-async function fallbackFor(
-  { kubernetes, name }: Options,
-  { facts: known }: Wished,
-  { neutron, state }: { readonly neutron: Neutron; readonly state: CloudState },
-): Promise<Fallback | undefined> {
-  return kubernetes === undefined ? fallbackOf({ neutron, facts: known, name }, state) : undefined;
+interface Found {
+  readonly needed: Wished;
+  readonly state: CloudState;
+  readonly fallback: Fallback | undefined;
+}
+
+/** What is needed, and the cloud. How nodes of a Kubernetes cluster carry is for their agents to say. */
+async function lookAt(session: Session, options: Options, { neutron, read }: Work): Promise<Found> {
+  const { kubernetes, name } = options;
+  const needed = await wished(session, options);
+  const state = await read(needed.wish.ports);
+  const fallback = kubernetes === undefined ? await fallbackOf({ neutron, facts: needed.facts, name }, state) : undefined;
+  return { needed, state, fallback };
 }
 
 const plan = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
-    const needed = await wished(session, options);
-    const state = await work.read(needed.wish.ports);
-    const fallback = await fallbackFor(options, needed, { ...work, state });
+    const { needed, state, fallback } = await lookAt(session, options, work);
     const planned = planCloud(needed.wish, state);
     const rights = await routerTroubles(work.neutron, planned.steps);
     const problems = [...planned.problems, ...needed.problems, ...rights, ...(fallback === undefined ? [] : [fallbackText(fallback)])];
@@ -121,9 +125,7 @@ const fallbackText = ({ networks, because }: Fallback): string =>
 
 const apply = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
-    const needed = await wished(session, options);
-    const state = await work.read(needed.wish.ports);
-    const fallback = await fallbackFor(options, needed, { ...work, state });
+    const { needed, state, fallback } = await lookAt(session, options, work);
     if (fallback === undefined) return carryOut(session, work, { ...needed, options, state });
     throw new Fault('forbidden', `${fallbackText(fallback)}. Nothing was changed`, {
       hint: 'Start the controller with --cloud, make the networks with another carriage, or ask the operator of the cloud',
@@ -163,11 +165,7 @@ async function carryOut(
       place,
       steps: steps.map(stepData),
       quotas: after.quotas,
-      needs: after.needs.map(needData),
-      exposures: after.reached.map(reachedData),
-      balancers: after.balanced.map(balancedData),
-      busy: after.busy.map(busyData),
-      problems: after.problems,
+      ...standingData(after),
     },
     names: steps.map(sentence),
     status: after.problems.length > 0 ? degradedExit : 0,
@@ -175,9 +173,7 @@ async function carryOut(
       [
         facts(look, [['Cloud', place]]),
         stepsText(look, steps, 'Nothing had to be changed.'),
-        needsText(look, after),
-        reachedText(look, after),
-        busyText(look, after),
+        standingText(look, after),
         problemsText(look, after),
       ].join(''),
   };
@@ -199,11 +195,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
       steps: planned.steps.map(stepData),
       quotas: planned.quotas,
       forecast: planned.forecast,
-      needs: planned.needs.map(needData),
-      exposures: planned.reached.map(reachedData),
-      balancers: planned.balanced.map(balancedData),
-      busy: planned.busy.map(busyData),
-      problems: planned.problems,
+      ...standingData(planned),
     },
     names: planned.steps.map(sentence),
     status: planned.problems.length > 0 ? degradedExit : 0,
@@ -211,9 +203,7 @@ function planAnswer(planned: CloudPlan, place: string): Answer {
       [
         facts(look, [['Cloud', place]]),
         stepsText(look, planned.steps, 'Nothing has to be changed.'),
-        needsText(look, planned),
-        reachedText(look, planned),
-        busyText(look, planned),
+        standingText(look, planned),
         quotasText(look, planned.quotas),
         forecastText(planned),
         problemsText(look, planned),
@@ -239,6 +229,18 @@ const balancedData = ({ name, balancer, provider, address, notes }: CloudPlan['b
 });
 
 const busyData = ({ name, provider, provisioning: state }: CloudPlan['busy'][number]): object => ({ name, provider, state });
+
+/** How things stand by a plan. */
+const standingData = ({ needs, reached, balanced, busy, problems }: CloudPlan): object => ({
+  needs: needs.map(needData),
+  exposures: reached.map(reachedData),
+  balancers: balanced.map(balancedData),
+  busy: busy.map(busyData),
+  problems,
+});
+
+const standingText = (look: Look, planned: CloudPlan): string =>
+  [needsText(look, planned), reachedText(look, planned), busyText(look, planned)].join('');
 
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
 

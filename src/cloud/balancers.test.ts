@@ -4,7 +4,7 @@ import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure, Host } from '#model/resources.ts';
 import type { ServiceBalancer } from '#model/cloud-services.ts';
-import { made } from './balancers.fixture.ts';
+import { exposureOf, made } from './balancers.fixture.ts';
 import { isBalancerStep } from './balancers.ts';
 import { isFloatingStep, madeDescription } from './floating.ts';
 import type { LoadBalancerRequest } from './octavia.ts';
@@ -14,21 +14,7 @@ import { keyOfRule } from './rules.ts';
 import { emptyWish, type Wish, wishOf } from './wish.ts';
 
 const boxes = [1, 2].map((index) => ({ ...makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]), names: ['front'] }));
-const exposure = (changes: Partial<Exposure> = {}): Exposure => ({
-  id: 'a',
-  name: 'web',
-  revision: 1,
-  createdAt: '',
-  labels: {},
-  network: 'over',
-  endpoint: 'front',
-  protocol: 'tcp',
-  port: 80,
-  hostPort: 8080,
-  sources: [parseCidr('192.0.2.0/24')],
-  loadBalancer: 'internal',
-  ...changes,
-});
+const exposure = (changes: Partial<Exposure> = {}): Exposure => exposureOf({ sources: [parseCidr('192.0.2.0/24')], ...changes });
 function wished(changes: Partial<Exposure> = {}, endpoints: readonly Endpoint[] = boxes): Wish {
   const facts = { hosts: [makeHost(1), makeHost(2)], networks: [makeNetwork('over')], pools: [], blocks: [] };
   return wishOf({ ...facts, endpoints, exposures: [exposure(changes)] }, 'cw');

@@ -1,5 +1,6 @@
 // What hosts have to know of what the cloud has for exposures: addresses that move between them, and from where load balancers speak to
 // them. It is part of the exposures, by which hosts learn of it. Pure.
+import { isDeepStrictEqual } from 'node:util';
 import type { Exposure } from '#model/resources.ts';
 import type { CloudPlan } from './plan.ts';
 
@@ -9,8 +10,7 @@ export function withPlace(exposure: Exposure, { placed, ranges }: Pick<CloudPlan
   const place = placed.find((one) => one.exposure === exposure.id);
   const own = place === undefined ? { hosts: [] } : { ip: place.ip, hosts: place.hosts };
   const from = exposure.loadBalancer === undefined ? undefined : ranges.get(exposure.id);
-  const isSame =
-    (virtualIp === undefined || JSON.stringify(order(virtualIp)) === JSON.stringify(own)) && from?.join() === balancerRanges?.join();
+  const isSame = (virtualIp === undefined || isDeepStrictEqual(virtualIp, own)) && from?.join() === balancerRanges?.join();
   if (isSame) return exposure;
   return {
     ...rest,
@@ -18,5 +18,3 @@ export function withPlace(exposure: Exposure, { placed, ranges }: Pick<CloudPlan
     ...(from === undefined ? {} : { balancerRanges: from }),
   };
 }
-
-const order = ({ ip, hosts }: NonNullable<Exposure['virtualIp']>): object => (ip === undefined ? { hosts } : { ip, hosts });

@@ -5,7 +5,7 @@ import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts
 import type { ProxyWish, ServiceBalancer } from '#model/cloud-services.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure } from '#model/resources.ts';
-import { made } from './balancers.fixture.ts';
+import { exposureOf, made } from './balancers.fixture.ts';
 import { isBalancerStep } from './balancers.ts';
 import type { LoadBalancerRequest } from './octavia.ts';
 import { withPlace } from './placing.ts';
@@ -21,24 +21,9 @@ const subnets = [
 const amphora = (changes: Partial<CloudState> = {}): CloudState => stateOf({ providers: ['amphora', 'octavia'], subnets, ...changes });
 const sources = [parseCidr('192.0.2.0/24'), parseCidr('2001:db8::/32')];
 const facts = { hosts: [makeHost(1), makeHost(2)], networks: [makeNetwork('over')], pools: [], blocks: [] };
-const exposure = (changes: Partial<Exposure> = {}): Exposure => ({
-  id: 'a',
-  name: 'web',
-  revision: 1,
-  createdAt: '',
-  labels: {},
-  network: 'over',
-  endpoint: 'front',
-  protocol: 'tcp',
-  port: 80,
-  hostPort: 8080,
-  sources: [],
-  loadBalancer: 'internal',
-  ...changes,
-});
 function exposed(...all: readonly Partial<Exposure>[]): Wish {
   const endpoints = [{ ...makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.1')]), names: ['front'] }];
-  return wishOf({ ...facts, endpoints, exposures: all.map(exposure) }, 'cw');
+  return wishOf({ ...facts, endpoints, exposures: all.map(exposureOf) }, 'cw');
 }
 function served(changes: Partial<ServiceBalancer> = {}): Wish {
   const service = {
@@ -154,11 +139,11 @@ test('a host port that an exposure opens by itself as well stays open for its ow
 
 test('hosts are told by the exposure whom to let in', () => {
   const plan = planCloud(exposed({ sources }), amphora());
-  const told = withPlace(exposure({ sources }), plan);
+  const told = withPlace(exposureOf({ sources }), plan);
   assert.deepEqual(told.balancerRanges, ['10.213.0.0/24']);
   assert.equal(withPlace(told, plan), told);
   const ovn = planCloud(exposed({ sources }), amphora({ providers: ['ovn'] }));
-  assert.deepEqual(withPlace(told, ovn), exposure({ sources }));
+  assert.deepEqual(withPlace(told, ovn), exposureOf({ sources }));
 });
 
 test('who may come is changed in place; where nobody could come any more the port goes', () => {

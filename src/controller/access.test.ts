@@ -164,13 +164,19 @@ test('a tenant sees and changes its own networks only', async (t) => {
   }
 });
 
-test('which address hosts have on the wire is not for a tenant to say', async () => {
-  await using bed = await openBed();
+/** A tenant with a network. */
+async function withShop(bed: Bed): Promise<{ readonly admin: Asker; readonly red: Asker }> {
   const admin = await bed.role('admin');
   await bed.must(admin, 'POST /v1/tenants', schemas.tenants, { body: { name: 'red' } });
   const red = await bed.role('tenant:red');
   await bed.must(red, 'POST /v1/networks', schemas.networks, { body: { name: 'shop' } });
   await bed.settled();
+  return { admin, red };
+}
+
+test('which address hosts have on the wire is not for a tenant to say', async () => {
+  await using bed = await openBed();
+  const { admin, red } = await withShop(bed);
   const asked = { network: 'shop', endpoint: 'web', protocol: 'tcp', port: 80, hostPort: 80, virtualIp: true };
   const made = await bed.must(red, 'POST /v1/exposures', schemas.exposures, { body: asked });
   assert.deepEqual(made.virtualIp, { hosts: [] });
@@ -184,11 +190,7 @@ test('which address hosts have on the wire is not for a tenant to say', async ()
 
 test('from where a load balancer comes is for those to say who speak for the cloud, and nobody else is in their way', async () => {
   await using bed = await openBed();
-  const admin = await bed.role('admin');
-  await bed.must(admin, 'POST /v1/tenants', schemas.tenants, { body: { name: 'red' } });
-  const red = await bed.role('tenant:red');
-  await bed.must(red, 'POST /v1/networks', schemas.networks, { body: { name: 'shop' } });
-  await bed.settled();
+  const { admin, red } = await withShop(bed);
   const asked = { network: 'shop', endpoint: 'web', protocol: 'tcp', port: 80, hostPort: 80, loadBalancer: 'public', provider: 'amphora' };
   const made = await bed.must(red, 'POST /v1/exposures', schemas.exposures, { body: asked });
   assert.deepEqual([made.provider, made.balancerRanges], ['amphora', undefined]);

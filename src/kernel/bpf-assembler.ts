@@ -77,7 +77,7 @@ export const jump32 = (when: keyof typeof comparisons, dst: Register, value: Ope
 });
 export const go = (target: string): Instruction => ({ op: BPF_JMP, target });
 export const label = (name: string): Instruction => ({ label: name });
-/** Helper number of linux/bpf.h; arguments in r1 to r5, result in r0, which are all gone afterwards. */
+
 // struct __sk_buff and enum bpf_func_id, linux/bpf.h: what programs of ours read and call of them
 export const skb = {
   length: 0,
@@ -101,6 +101,7 @@ export const helpers = {
   redirectPeer: 155,
 } as const;
 
+/** Helper number of linux/bpf.h; arguments in r1 to r5, result in r0, which are all gone afterwards. */
 export const call = (helper: number): Instruction => ({ op: 0x85, immediate: helper });
 export const exit: Instruction = { op: 0x95 };
 
