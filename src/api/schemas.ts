@@ -8,6 +8,7 @@ import {
   type BgpSort,
   type Block,
   type Carrying,
+  type RefusedCarriages,
   type RoutedBlocks,
   type Choices,
   type Endpoint,
@@ -88,6 +89,13 @@ const carrying: Schema<Carrying> = v.strictObject({
       problem: optional(v.pipe(v.string(), v.maxLength(1024, 'expected at most 1024 characters'))),
     } satisfies EntriesOf<RoutedBlocks>),
   ),
+  refused: optional(
+    v.strictObject({
+      carries: field.listOf(carryName, 8),
+      because: v.pipe(v.string(), v.maxLength(1024, 'expected at most 1024 characters')),
+    } satisfies EntriesOf<RefusedCarriages>),
+  ),
+  insteadOf: optional(carryName),
 } satisfies EntriesOf<Carrying>);
 
 const line: Schema<string> = v.pipe(v.string(), v.maxLength(256, 'expected at most 256 characters'));

@@ -168,6 +168,7 @@ export async function keepClusterCloud(
       if (text !== told && text !== '') log.warn({ problems: words }, 'The cloud is not as the cluster needs it');
       told = text;
     },
+    carriages: { instead: (fallback) => source.carryInstead(fallback), asWanted: (networks) => source.carryAsWanted(networks) },
     balanced: (found) => source.tell(found),
     routed: (found) => source.tellRouted(found),
     where,

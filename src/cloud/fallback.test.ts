@@ -67,6 +67,17 @@ test('a network of both families falls back as a whole for want of either pair; 
   ]);
 });
 
+test('of one that is carried in two ways while it changes only that falls back which needs a pair, and the other is needed on', async () => {
+  const both = [plain, { ...plain, choices: { ...plain.choices, carry: 'wireguard' as const } }];
+  const found = await fallback(false, facts(both));
+  assert.deepEqual(found?.networks, [plain]);
+  const needs = wishOf(asIfFallen(facts(both), found ?? assert.fail()), 'cw').needs.map(({ what }) => what);
+  assert.deepEqual(needs, [
+    'UDP 8472 between hosts (VXLAN between hosts)',
+    'UDP 51820 between hosts (WireGuard of network net-plain between hosts)',
+  ]);
+});
+
 test("a network by a router lacks a pair for a host's own blocks only", async () => {
   const byRouter = makeNetwork('plain', { model: 'flannel', carry: 'routes' });
   const known = facts([byRouter]);

@@ -9,7 +9,7 @@ import { carryName } from '#api/schemas.ts';
 import { backendData, backendOf, carryOf, readBackendData } from '#flannel/backend.ts';
 import { type Cidr, type Family, familyOf, type Ip, type Mac } from '#model/ip.ts';
 import { vtepMac } from '#model/numbers.ts';
-import type { Carrying, CarryName, Host, RoutedBlocks } from '#model/resources.ts';
+import type { Carrying, CarryName, Host, RefusedCarriages, RoutedBlocks } from '#model/resources.ts';
 
 export type Annotations = Readonly<Record<string, string>>;
 
@@ -23,6 +23,10 @@ const podCidrsKey = `${own}pod-cidrs`;
 /** What a controller that keeps the cloud says of its router, for nodes that carry by it: ranges that it leads to the node, and why not. */
 const routedKey = `${own}routed`;
 const unroutedKey = `${own}not-routed`;
+/** What that controller says of carriages that the cloud does not let be: `host-gateway,bgp: why`. */
+const refusedKey = `${own}not-allowed`;
+/** What the node would carry by if that were not so. */
+const insteadKey = `${own}instead-of`;
 const mostWords = 1_000;
 
 const json = v.pipe(v.string(), v.parseJson());
@@ -53,6 +57,21 @@ export function writeRouted(routed: RoutedBlocks | undefined): Record<string, st
   const problem = routed?.problem?.replaceAll(/ \(request [^)]*\)/g, '').slice(0, mostWords);
   return { [routedKey]: routed === undefined || routed.to.length === 0 ? null : routed.to.join(','), [unroutedKey]: problem ?? null };
 }
+
+function refusedOf(annotations: Annotations): Pick<Carrying, 'refused' | 'insteadOf'> {
+  const [, names, because] = /^([a-z,-]+): (.+)$/s.exec(annotations[refusedKey] ?? '') ?? [];
+  const carries = carriesIn(names) ?? [];
+  const insteadOf = readAs(carryName, annotations[insteadKey]);
+  return {
+    ...(because === undefined || carries.length === 0 ? {} : { refused: { carries, because: because.slice(0, mostWords) } }),
+    ...(insteadOf === undefined ? {} : { insteadOf }),
+  };
+}
+
+/** What a Node is told of carriages that the cloud does not let be; undefined takes it away. */
+export const writeRefused = (refused: RefusedCarriages | undefined): Record<string, string | null> => ({
+  [refusedKey]: refused === undefined || refused.carries.length === 0 ? null : `${refused.carries.join(',')}: ${refused.because}`,
+});
 
 export interface Told {
   readonly carrying?: Carrying;
@@ -92,6 +111,7 @@ function carryingOf(annotations: Annotations, wants: CarryName, { 4: mac, 6: mac
     ...(mac === undefined ? {} : { vtepMac: mac }),
     ...(mac6 === undefined ? {} : { vtepMac6: mac6 }),
     ...routedOf(annotations),
+    ...refusedOf(annotations),
   };
 }
 
@@ -136,4 +156,7 @@ export const writeOwn = ({ carrying, publicKey }: Pick<Telling, 'carrying' | 'pu
   [`${own}receives`]: carrying.receives?.join(',') ?? null,
   [vtepKey]: carrying.vtepMac ?? null,
   [wireguardKey]: publicKey ?? null,
+  [insteadKey]: carrying.insteadOf ?? null,
+  // Of what the node does not want any more nobody would take it back.
+  ...(carrying.refused !== undefined && carrying.insteadOf === undefined ? writeRefused(undefined) : {}),
 });

@@ -3,7 +3,7 @@
 import type { Cidr } from '#model/ip.ts';
 import { overlaps } from '#model/ip.ts';
 import { exhaustedOf } from '#model/ranges.ts';
-import type { Underlay } from '#model/resources.ts';
+import type { Network, Underlay } from '#model/resources.ts';
 import type { NodeWish } from './node-teller.ts';
 
 export interface Availability {
@@ -15,6 +15,8 @@ export interface Availability {
   readonly isExhausted: (pool: string) => boolean;
   /** Of a node that wants to be sent to by the hosts' router. */
   readonly route?: AwaitedRoute;
+  /** Of a node that carries by VXLAN, as the cloud does not let be what it was told to. */
+  readonly instead?: NonNullable<Network['instead']>;
 }
 
 export interface AwaitedRoute {
@@ -44,12 +46,18 @@ function routeWord({ missing, isOnly, problem }: AwaitedRoute): Word {
     : { isAvailable: true, reason: 'RouteAwaited', message: `${words}. Pods are reached otherwise meanwhile` };
 }
 
-export function availabilityOf({ hosts, services, ranges, isExhausted, route }: Availability): Word {
+function availableWord({ route, instead }: Pick<Availability, 'route' | 'instead'>): Word {
+  if (route !== undefined) return routeWord(route);
+  if (instead === undefined) return { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' };
+  const message = `Pods can be attached. They are carried by vxlan instead of ${instead.carry}, as ${instead.because}`;
+  return { isAvailable: true, reason: 'CarriedByVxlan', message };
+}
+
+export function availabilityOf({ hosts, services, ranges, isExhausted, ...rest }: Availability): Word {
   if (hosts !== undefined) return unavailable('PodsAmongHosts', hosts);
   if (services !== undefined) return unavailable('ServiceAmongPods', services);
   const full = exhaustedOf(ranges, ({ pool }) => isExhausted(pool));
-  if (full === undefined)
-    return route === undefined ? { isAvailable: true, reason: 'CausewayIsUp', message: 'Pods can be attached' } : routeWord(route);
+  if (full === undefined) return availableWord(rest);
   const where = full.map(({ cidr }) => cidr).join(', ');
   return unavailable('NoFreeAddresses', where === '' ? 'No range of addresses is for pods here' : `No address is free in ${where}`);
 }

@@ -83,7 +83,7 @@ class CalicoWatch {
         if (name === options.host) options.saw(item);
         return readCalicoNode(item);
       },
-      tells: ['hosts'],
+      tells: ['networks', 'hosts'],
     });
     this.#follow(first, 'IP pools', [`${group}/ippools`], {
       into: facts.pools,
@@ -189,7 +189,7 @@ class CalicoWatch {
     const { facts, options } = this.#watching;
     switch (kind) {
       case 'networks':
-        return [{ kind, item: facts.network() }];
+        return [{ kind, item: facts.network(options.host) }];
       case 'pools':
         return [...facts.pools.values()].map((pool) => ({ kind, item: facts.poolOf(pool) }));
       case 'hosts':

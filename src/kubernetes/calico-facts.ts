@@ -14,6 +14,7 @@ import { readAnnotations } from './annotations.ts';
 import { calicoCarries, type IpamSettings, type IpPool, overlappedPools } from './calico.ts';
 import { revisionOf } from './client.ts';
 import { internalIps, peerMtu, podNetwork } from './nodes.ts';
+import { wantedOf } from './refused-carriages.ts';
 
 const epoch = '1970-01-01T00:00:00Z';
 
@@ -87,13 +88,15 @@ export class CalicoFacts {
     return this.#carry ?? calicoCarries.findLast((carry) => [...this.pools.values()].some((pool) => pool.carry === carry)) ?? 'bgp';
   }
 
-  /** A host as others tell of it; of this one the API says only what it sent by when it last said so. */
+  /** A host as others tell of it; of this one the API says only what it sent by when it last said so, and what its cloud does not let be. */
   host(item: Host, self: string): Host {
-    return item.id === self ? { ...item, carrying: { wants: this.#wanted, sends: item.carrying?.sends ?? [] } } : item;
+    return item.id === self ? { ...item, carrying: { ...wantedOf(this.#wanted, item.carrying), sends: item.carrying?.sends ?? [] } } : item;
   }
 
-  network(): Network {
-    const choices = choicesFor('calico', { carry: this.#wanted });
+  /** As the host `self` has it, of which there may be none. */
+  network(self?: string): Network {
+    const told = self === undefined ? undefined : this.hosts.get(self)?.carrying;
+    const choices = choicesFor('calico', { carry: wantedOf(this.#wanted, told).wants });
     const { strictAffinity, maxBlocksPerHost } = this.ipam;
     return {
       id: podNetwork.id,

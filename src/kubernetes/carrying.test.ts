@@ -62,6 +62,14 @@ const told = (own: Carrying, other: Carrying): string[] => {
   return [annotations['causeway.dev/sends'] ?? '', annotations['causeway.dev/receives'] ?? '', `${isAvailable} ${reason}: ${message}`];
 };
 
+test('a node whose cloud does not let be what it was told to carry by says so, goes over, and takes pods', () => {
+  const refused = { carries: ['host-gateway'], because: 'it may not be' } as const;
+  const own = { wants: 'vxlan', sends: ['host-gateway'], insteadOf: 'host-gateway', refused } as const;
+  const word = 'true CarriedByVxlan: Pods can be attached. They are carried by vxlan instead of host-gateway, as it may not be';
+  assert.deepEqual(told(own, { wants: 'host-gateway', receives: ['host-gateway'] }), ['host-gateway', 'host-gateway,vxlan', word]);
+  assert.deepEqual(told(own, { wants: 'host-gateway', receives: ['host-gateway', 'vxlan'] }), ['vxlan', 'host-gateway,vxlan', word]);
+});
+
 test('by the router a node is sent to once its router leads to it, and takes no pods before where there is no other way', () => {
   const routed = { to: [parseCidr('10.244.1.0/24')] };
   const [ready, unready] = [{ wants: 'routes', receives: ['routes'] } as const, { wants: 'routes', receives: [] } as const];

@@ -55,7 +55,8 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
     receives: inPlace.filter((carry) => carry !== 'routes' || missing === undefined),
   };
   const route = { missing, isOnly: carrying.receives.length === 0, problem: routed?.problem };
-  const available = availabilityOf({ ranges: own, ...wished, ...(wanted.wants === 'routes' ? { route } : {}) });
+  const instead = wanted.insteadOf === undefined ? {} : { instead: { carry: wanted.insteadOf, because: wanted.refused?.because ?? '' } };
+  const available = availabilityOf({ ranges: own, ...wished, ...(wanted.wants === 'routes' ? { route } : {}), ...instead });
   // In the model calico nodes of flannel are not spoken to.
   if (!isFlannels) return { annotations: writeOwn({ carrying, publicKey }), network: available };
   const underlay = self.underlay.map(({ ip }) => ip);

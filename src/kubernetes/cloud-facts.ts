@@ -8,7 +8,7 @@ import { models } from '#drivers/models.ts';
 import { type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { isFault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
-import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
+import type { Block, Host, Network, Pool } from '#model/resources.ts';
 import { podCidrsOf, readAnnotations } from './annotations.ts';
 import { blocksPath, readBlock } from './blocks.ts';
 import { readPool } from './calico.ts';
@@ -18,6 +18,7 @@ import { type AskedBalancer, readAsk } from './openstack-service.ts';
 import { blocksOf, conflictOf, factsOf, nodePlace, type OwnNetwork, readOwnNetwork } from './own-network.ts';
 import { definitionsPath } from './own-networks.ts';
 import { portFacts, portlessText, type PortPool, portPoolsPath, readPortPool } from './port-pools.ts';
+import { type Carried, carriedBy } from './refused-carriages.ts';
 import { readSlice, sliceVersions } from './services.ts';
 
 export const cloudKinds = ['nodes', 'services', 'slices', 'ipPools', 'blocks', 'definitions', 'portPools'] as const;
@@ -136,17 +137,23 @@ const nothing: PodFacts = { hosts: [], networks: [], pools: [], blocks: [] };
 /** As long as nobody has told of the network, or of its ranges, nothing is known: to wish for less would take things back. */
 const known = (facts: PodFacts): PodFacts => (facts.networks.length > 0 && facts.pools.length > 0 ? facts : nothing);
 
-/** What a node still sends by has to be allowed until it does not. */
-const carriesOf = (nodes: readonly unknown[]): CarryName[] => {
-  const told = nodes.flatMap((item) => readAnnotations(annotationsOf(item)).carrying ?? []);
-  return [...new Set(told.flatMap(({ wants, sends = [] }) => [wants, ...sends]))].toSorted();
+/** Each once, in an order that stays. */
+const carriesOf = (nodes: readonly unknown[]): Carried[] => {
+  const told = nodes.flatMap((item) => readAnnotations(annotationsOf(item)).carrying ?? []).flatMap(carriedBy);
+  const by = new Map(told.map((one) => [`${one.carry} ${one.instead?.carry ?? ''}`, one]));
+  return [...by].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
 };
+
+const withInstead = (network: Network, { instead }: Carried): Network => (instead === undefined ? network : { ...network, instead });
 
 function flannelFacts(nodes: readonly unknown[], podCidrs: readonly Cidr[]): PodFacts {
   const read = readable(nodes, (item) => readNode(item, { podCidrs }));
   const blocks = read.flatMap((node) => node.blocks);
-  const wanted = carriesOf(nodes).filter((carry) => models.flannel.carries.includes(carry));
-  const networks = wanted.map((carry) => clusterNetwork({ podCidrs, carry }, blocks));
+  const wanted = carriesOf(nodes).filter(({ carry }) => models.flannel.carries.includes(carry));
+  const networks = wanted.map((one) => {
+    const { network, pools } = clusterNetwork({ podCidrs, carry: one.carry }, blocks);
+    return { network: withInstead(network, one), pools };
+  });
   return {
     hosts: read.flatMap(({ host }) => host ?? []),
     networks: networks.map(({ network }) => network),
@@ -156,8 +163,8 @@ function flannelFacts(nodes: readonly unknown[], podCidrs: readonly Cidr[]): Pod
 }
 
 function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObjects): PodFacts {
-  const wanted = carriesOf(nodes).filter((carry) => models.calico.carries.includes(carry));
-  const each = wanted.map((carry) => new CalicoFacts(carry));
+  const wanted = carriesOf(nodes).filter(({ carry }) => models.calico.carries.includes(carry));
+  const each = wanted.map((one) => ({ one, facts: new CalicoFacts(one.carry) }));
   const pools = [...ipPools].flatMap(([name, item]) =>
     readable([item], () => {
       const read = v.safeParse(specified, item);
@@ -166,8 +173,8 @@ function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObje
   );
   return {
     hosts: readable(nodes, readCalicoNode),
-    networks: each.map((facts) => facts.network()),
-    pools: pools.flatMap((pool) => each[0]?.poolOf(pool) ?? []),
+    networks: each.map(({ one, facts }) => withInstead(facts.network(), one)),
+    pools: pools.flatMap((pool) => each[0]?.facts.poolOf(pool) ?? []),
     blocks: readable(blocks.values(), (item) => readBlock(item, podNetwork.id)),
   };
 }
@@ -182,7 +189,12 @@ function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[]
     if (conflictOf(one, used, { podCidrs, hosts: [] }) === undefined) used.push(one);
   // Of those of the cloud what nodes have asked for counts.
   const carried = used.filter(({ neutron }) => neutron === undefined);
-  const all = carried.flatMap((network) => carries.map((carry) => factsOf(network, { carry, own: [] })));
+  const all = carried.flatMap((network) =>
+    carries.map((one) => {
+      const facts = factsOf(network, { carry: one.carry, own: [] });
+      return { ...facts, network: withInstead(facts.network, one) };
+    }),
+  );
   const places = readable(carried.length === 0 ? [] : nodes, (item) => {
     const { host, ...facts } = readNode(item, { podCidrs });
     const place = nodePlace(facts, podCidrs);

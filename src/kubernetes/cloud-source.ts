@@ -3,12 +3,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { isFault } from '#model/fault.ts';
+import type { Network } from '#model/resources.ts';
 import { type KubernetesClient, revisionOf } from './client.ts';
 import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish, portPoolsOf, readable } from './cloud-facts.ts';
 import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed, listKind } from './follow.ts';
+import { nameOf as nameOfNode } from './nodes.ts';
 import type { AskedBalancer } from './openstack-service.ts';
 import { type PortPool, readPortPool } from './port-pools.ts';
+import { allowCarriages, refuseCarriages, type RefusedOptions } from './refused-carriages.ts';
 import { type RoutedNode, tellRouted } from './routed-nodes.ts';
 import { StatusWriter } from './status-writer.ts';
 
@@ -91,7 +94,7 @@ export class CloudSource {
   readonly #options: CloudSourceOptions;
   readonly #objects = none();
   readonly #listed = new Set<CloudKind>();
-  /** Resource versions of what we have written ahead of the watch, by key. */
+  /** Resource versions of what we have written ahead of the watch, by kind and key. */
   readonly #ahead = new Map<string, number>();
   readonly #whole = Promise.withResolvers<void>();
   readonly #writer: StatusWriter;
@@ -136,7 +139,7 @@ export class CloudSource {
       ...cloudPaths[kind],
       keys: () => [...known.keys()],
       put: (key, item) => {
-        if (kind === 'portPools' && this.#isBehind(key, item)) return;
+        if (this.#isBehind(`${kind} ${key}`, item)) return;
         const before = known.get(key);
         known.set(key, item);
         if (before === undefined || substance(before) !== substance(item)) this.#changed();
@@ -155,9 +158,13 @@ export class CloudSource {
 
   /** A port pool, as the API answered when it was written: what it says now counts at once. */
   learn(item: unknown): void {
-    const { name, revision } = readPortPool(item);
-    this.#objects.portPools.set(name, item);
-    this.#ahead.set(name, revision);
+    this.#learn('portPools', readPortPool(item).name, item);
+  }
+
+  #learn(kind: CloudKind, key: string, item: unknown): void {
+    this.#objects[kind].set(key, item);
+    const read = v.safeParse(versioned, item);
+    if (read.success) this.#ahead.set(`${kind} ${key}`, revisionOf(read.output.metadata.resourceVersion));
     this.#changed();
   }
 
@@ -176,7 +183,23 @@ export class CloudSource {
     return tellRouted({ client, failed }, this.#objects.nodes.values(), found);
   }
 
+  /** Of these networks, as they are carried now, nodes are told that the cloud does not let them be; what they need now counts at once. */
+  carryInstead({ networks, because }: { readonly networks: readonly Network[]; readonly because: string }): Promise<void> {
+    return refuseCarriages(this.#refusing, networks, because);
+  }
+
+  /** That it does now. */
+  carryAsWanted(networks: readonly Network[]): Promise<void> {
+    return allowCarriages(this.#refusing, networks);
+  }
+
+  get #refusing(): RefusedOptions {
+    const learn = (item: unknown): void => this.#learn('nodes', nameOfNode(item) ?? '', item);
+    return { client: this.#options.client, nodes: [...this.#objects.nodes.values()], learn };
+  }
+
   #isBehind(key: string, item: unknown): boolean {
+    if (!this.#ahead.has(key)) return false;
     const read = v.safeParse(versioned, item);
     const isBehind = read.success && revisionOf(read.output.metadata.resourceVersion) < (this.#ahead.get(key) ?? 0);
     if (!isBehind) this.#ahead.delete(key);

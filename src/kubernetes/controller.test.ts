@@ -6,6 +6,7 @@ import { parseAnswer } from '#api/parse.ts';
 import { schemas } from '#api/schemas.ts';
 import { isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
+import type { CarryName } from '#model/resources.ts';
 import { Api, listOf as list } from './api.fixture.ts';
 import { KubernetesClient } from './client.ts';
 import { kubernetesController } from './controller.ts';
@@ -36,10 +37,10 @@ after(async () => {
 });
 
 /** What a watch says until it has nothing more to say, or fails. */
-async function said(warnings: string[] = []): Promise<{ readonly lines: WatchLine[]; readonly error: unknown }> {
+async function said(warnings: string[] = [], carry?: CarryName): Promise<{ readonly lines: WatchLine[]; readonly error: unknown }> {
   const log = { warn: (fields: object) => void warnings.push(JSON.stringify(fields)) };
   const podCidrs = [parseCidr('10.244.0.0/16'), parseCidr('fd44::/48')];
-  const controller = kubernetesController(client, { host: 'a', podCidrs, log });
+  const controller = kubernetesController(client, { host: 'a', podCidrs, ...(carry === undefined ? {} : { carry }), log });
   const lines: WatchLine[] = [];
   try {
     for await (const line of controller.watch({ signal: AbortSignal.timeout(10_000) })) lines.push(line);
@@ -237,4 +238,34 @@ test('a range that another node has, and an address of a node among those of pod
     warnings.map((text) => /"node":"(.)"/.exec(text)?.[1]),
     ['b', 'c'],
   );
+});
+
+test('what its cloud does not let be a node does not want, and its networks are carried by VXLAN meanwhile', async () => {
+  const own = { podCidrs: ['10.244.1.0/24'], addresses: internal('10.213.0.11') };
+  const refusing = (version: number, refused?: string): object => {
+    const item = node('a', version, own);
+    const annotations = { 'causeway.dev/carry': 'host-gateway', ...(refused && { 'causeway.dev/not-allowed': refused }) };
+    return { ...item, metadata: { ...Object(item).metadata, annotations } };
+  };
+  api.lists = [list(20, [refusing(11)])];
+  api.watches = [
+    [
+      { type: 'MODIFIED', object: refusing(21, 'host-gateway: it may not be') },
+      { type: 'MODIFIED', object: refusing(22) },
+      { type: 'ERROR', object: { kind: 'Status', code: 410, message: 'too old' } },
+    ],
+  ];
+  const { lines } = await said([], 'host-gateway');
+  const wants = lines.flatMap((line) => {
+    if (line.type !== 'put') return [];
+    if (line.kind === 'networks') return [`network ${line.item.choices.carry}`];
+    return line.kind === 'hosts' ? [`host ${line.item.carrying?.wants} ${line.item.carrying?.insteadOf}`] : [];
+  });
+  const [plain, fallen] = [
+    ['network host-gateway', 'host host-gateway undefined'],
+    ['host vxlan host-gateway', 'network vxlan'],
+  ];
+  assert.deepEqual(wants, [...plain, ...fallen, ...plain.toReversed()]);
+  for (const line of lines)
+    if (line.type === 'put') assert.deepEqual(parseAnswer<unknown>(schemas[line.kind], line.item, 'a record'), line.item);
 });

@@ -9,6 +9,7 @@ import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
 import { cidrBase, contains, type Ip } from '#model/ip.ts';
 import { vtepMac } from '#model/numbers.ts';
+import type { CarryName } from '#model/resources.ts';
 import type { Change, KubernetesClient } from './client.ts';
 import { LineQueue } from './line-queue.ts';
 import { clusterNetwork, type ClusterOptions, isNodeFault, nameOf, type NodeFacts, readNode } from './nodes.ts';
@@ -16,6 +17,7 @@ import { OwnFacts } from './own-facts.ts';
 import { fallbackPoolId } from './own-network.ts';
 import type { OwnNetworks } from './own-networks.ts';
 import type { OwnPorts } from './own-ports.ts';
+import { wantedOf } from './refused-carriages.ts';
 
 export interface KubernetesOptions extends ClusterOptions {
   /** Name of this host's Node. */
@@ -47,6 +49,7 @@ class Known {
   readonly #holders = new Map<string, string>();
   readonly #further: OwnFacts | undefined;
   #taken = '';
+  #carry: CarryName | undefined;
 
   constructor(options: KubernetesOptions) {
     this.#options = options;
@@ -90,8 +93,8 @@ class Known {
   }
 
   /**
-   * What this host wants is said here, not in the API; from its Node it has the MAC that others know it by, what its router knows, and
-   * what it sent by when it last said so: an agent that starts with another carriage moves its routes before it removes what they led over.
+   * What this host wants is said here, not in the API; from its Node it has the MAC that others know it by, what its router knows, what
+   * its cloud does not let be, and what it sent by when it last said so: an agent that starts with another carriage moves its routes before it removes what they led over.
    */
   #withOwn(facts: NodeFacts): NodeFacts {
     const { host: name, carry = choicesFor('flannel').carry } = this.#options;
@@ -103,18 +106,24 @@ class Known {
       ...(mac6 === undefined ? {} : { vtepMac6: mac6 }),
     };
     const told = routed === undefined ? {} : { routed };
-    return { ...facts, host: { ...host, carrying: { wants: carry, sends, ...macs, ...told } } };
+    return { ...facts, host: { ...host, carrying: { ...wantedOf(carry, host.carrying), sends, ...macs, ...told } } };
   }
 
-  /** Whether others have given addresses on this host, or got some back, since network() was last asked. */
+  /** Whether others have given addresses on this host, or got some back, or it is to carry otherwise since network() was last asked. */
   get isOutdated(): boolean {
-    return (this.#options.taken?.() ?? []).join(' ') !== this.#taken;
+    return (this.#options.taken?.() ?? []).join(' ') !== this.#taken || this.#wanted !== this.#carry;
+  }
+
+  get #wanted(): CarryName | undefined {
+    return this.get(this.#options.host)?.host?.carrying?.wants;
   }
 
   /** The network and its ranges; the first address of the node's own part of each is the node's. */
   *network(revision: number): Generator<WatchLine, void> {
     const blocks = [...this.#facts.values()].flatMap((facts) => facts.blocks);
-    const { network, pools } = clusterNetwork(this.#options, blocks);
+    const carry = this.#wanted;
+    this.#carry = carry;
+    const { network, pools } = clusterNetwork({ ...this.#options, ...(carry === undefined ? {} : { carry }) }, blocks);
     const own = this.#facts.get(this.#options.host)?.blocks ?? [];
     yield { type: 'put', kind: 'networks', item: network, revision };
     const taken = this.#options.taken?.() ?? [];

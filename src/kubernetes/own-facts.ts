@@ -44,7 +44,8 @@ export class OwnFacts {
   }
 
   #factsOf(network: OwnNetwork, nodes: ReadonlyMap<string, NodeFacts>): Fact[] {
-    const { host, podCidrs, carry, ports } = this.#options;
+    const { host, podCidrs, ports } = this.#options;
+    const carry = nodes.get(host)?.host?.carrying?.wants ?? this.#options.carry;
     const everywhere = (parts: (name: string, place: NodePlace) => Block[]): Block[] =>
       [...nodes].flatMap(([name, node]) => {
         const place = nodePlace(node, podCidrs);

@@ -59,6 +59,16 @@ export interface Carrying {
   readonly vtepMac6?: Mac;
   /** What whoever keeps the hosts' router has said; absent: nothing. */
   readonly routed?: RoutedBlocks;
+  /** What whoever keeps the cloud has said that it does not let be; absent: nothing. */
+  readonly refused?: RefusedCarriages;
+  /** It would be wanted, and is refused. */
+  readonly insteadOf?: CarryName;
+}
+
+export interface RefusedCarriages {
+  readonly carries: readonly CarryName[];
+  /** A sentence without a full stop. */
+  readonly because: string;
 }
 
 export interface RoutedBlocks {
