@@ -2,7 +2,7 @@
 // which the hosts find out by themselves, and what others have made in the cloud stays as it is.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { limited } from '#lab/openstack.ts';
+import { limited, unrouted } from '#lab/openstack.ts';
 import { joinSwarm, leaveSwarm } from '#lab/swarm.ts';
 import { bootBeyond, type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
@@ -150,7 +150,7 @@ test("Docker's own Swarm overlay: what the Swarm needs is allowed, and nothing e
 
 interface Advised {
   readonly survey: {
-    readonly network: { readonly name: string; readonly mtu: number; readonly type?: string };
+    readonly network: { readonly name: string; readonly mtu: number; readonly families: readonly number[]; readonly takesPorts: boolean };
     readonly instances: number;
     readonly unguarded: number;
     readonly extensions: readonly string[];
@@ -165,12 +165,27 @@ interface Advised {
   readonly next: readonly string[];
 }
 
+/** Of whatever the login's rights are tried on. */
+async function revisionsTried(): Promise<Readonly<Record<string, number>>> {
+  const both = await Promise.all([
+    bed.member.list<Revised>('neutron', '/v2.0/ports?device_owner=compute:nova', 'ports'),
+    bed.member.list<Revised>('neutron', '/v2.0/routers', 'routers'),
+  ]);
+  return Object.fromEntries(both.flat().map(({ id, revision_number: revision }) => [id, revision]));
+}
+interface Revised {
+  readonly id: string;
+  readonly revision_number: number;
+}
+
 test('advice: what it reads is what the cloud has, and what it counts is what is made', { skip }, async () => {
   const was = await counted();
+  const revisions = await revisionsTried();
   const { survey, recommended, next } = await bed.json<Advised>('plan');
-  assert.deepEqual(survey.network, { name: 'hosts', mtu: 1442, families: [4] });
+  const { name, mtu, families, takesPorts } = survey.network;
+  assert.deepEqual([name, mtu, families, takesPorts], ['hosts', 1442, [4], true]);
   assert.deepEqual([survey.instances, survey.unguarded], [2, 0]);
-  assert.deepEqual(survey.rights, { pairs: 'yes', portSecurity: 'yes' });
+  assert.deepEqual(survey.rights, { pairs: 'yes', portSecurity: 'yes', routes: 'yes' });
   assert.ok(['trunk', 'extraroute', 'allowed-address-pairs'].every((alias) => survey.extensions.includes(alias)));
   const groups = await bed.member.list<Group>('neutron', '/v2.0/security-groups', 'security_groups');
   assert.equal(survey.quotas['security_group']?.used, groups.length);
@@ -178,9 +193,14 @@ test('advice: what it reads is what the cloud has, and what it counts is what is
 
   const other = await bed.tryCauseway(['plan', '--output', 'json'], bed.cloud.environment(limited));
   const less = JSON.parse(other.stdout) as Advised;
-  assert.deepEqual(less.survey.rights, { pairs: 'no', portSecurity: 'yes' });
+  assert.deepEqual(less.survey.rights, { pairs: 'no', portSecurity: 'yes', routes: 'yes' });
   assert.equal(`${less.recommended.model} ${less.recommended.carry}`, 'flannel vxlan');
+  await bed.cloud.operator.seedRestricted(unrouted);
+  const routeless = await bed.tryCauseway(['plan', '--output', 'json'], bed.cloud.environment(unrouted));
+  const { survey: seen } = JSON.parse(routeless.stdout) as Advised;
+  assert.deepEqual(seen.rights, { pairs: 'yes', portSecurity: 'yes', routes: 'no' });
   assert.deepEqual(await counted(), was, 'advice changes nothing');
+  assert.deepEqual(await revisionsTried(), revisions, 'no port and no router was written');
 
   const [create = '', apply = ''] = next;
   await bed.causeway(...create.replace('NAME', 'advised').split(' ').slice(1));

@@ -1,6 +1,6 @@
 // `causeway explain`: what a network is made of, what it costs per packet and what the cloud must let pass. Everything is
 // read from the tables that the agent plans with (drivers/), so the answer cannot differ from what is done.
-import { describeChoices, models } from '#drivers/models.ts';
+import { describeChoices, frontEndTexts, models } from '#drivers/models.ts';
 import { type MtuSum, mtuSum } from '#drivers/mtu.ts';
 import { passagesOf } from '#drivers/passages.ts';
 import { isOutside } from '#drivers/trunks.ts';
@@ -244,7 +244,7 @@ async function explainModels(): Promise<Answer> {
             `  ${choice}`,
             `${value}: ${meaning}${choice === 'carry' && others.length > 0 ? ` (or ${others.join(', ')})` : ''}`,
           ]);
-          return `${paint(look, 'bold', name)}  ${summary}\n${facts({ ...look, color: false }, [...lines, ['  used from', frontEnds.join(', ')]])}`;
+          return `${paint(look, 'bold', name)}  ${summary}\n${facts({ ...look, color: false }, [...lines, ['  used from', frontEnds.map((one) => frontEndTexts[one]).join(', ')]])}`;
         })
         .join('\n'),
   };

@@ -7,9 +7,8 @@ import {
   advisedNames,
   features,
   featureTexts,
-  frontEnds,
+  frontEndsText,
   isAvailable,
-  servesFrontEnd,
   summaryOf,
 } from '#cloud/advice-table.ts';
 import type { Survey } from '#cloud/survey.ts';
@@ -17,24 +16,18 @@ import type { Survey } from '#cloud/survey.ts';
 /** What the figures of the page are for: the usual Geneve below Neutron, and a scale that quotas are met by. */
 const survey: Survey = {
   extensions: ['allowed-address-pairs', 'extraroute', 'security-group'],
-  network: { name: 'hosts', mtu: 1442, families: [4] },
+  network: { name: 'hosts', mtu: 1442, families: [4], subnets: [], takesPorts: true },
   instances: 1,
   unguarded: 0,
   parents: 0,
   quotas: {},
   routers: ['main'],
-  rights: { pairs: 'yes', portSecurity: 'yes' },
+  rights: { pairs: 'yes', portSecurity: 'yes', routes: 'yes' },
 };
 const scale: Needs = { features: ['addressable'], frontEnds: ['docker'], hosts: 100, containers: 2000, networks: 1 };
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |\n`;
 const header = (cells: readonly string[]): string => row(cells) + row(cells.map(() => '---'));
-
-const frontEndText = (name: AdvisedName): string =>
-  frontEnds
-    .filter((one) => servesFrontEnd(name, one))
-    .map((one) => (one === 'docker' ? 'Docker' : 'Kubernetes'))
-    .join(', ');
 
 const costs = (name: AdvisedName): string =>
   advisedModels[name].ways
@@ -71,7 +64,7 @@ ${header(['model', 'in this version', 'for', ...features])}${advisedNames
       row([
         `\`${name}\``,
         isAvailable(name) ? 'yes' : 'no',
-        frontEndText(name),
+        frontEndsText(name),
         ...features.map((feature) => (advisedModels[name].traits[feature].has ? 'yes' : 'no')),
       ]),
     )

@@ -27,11 +27,13 @@ let answers: Record<string, object>;
 /** What may be written of a port. */
 let allowed: readonly string[];
 let written: string[];
+let revisions: string[];
 let hasOctavia: boolean;
 beforeEach(() => {
   answers = { ...usual };
   allowed = ['allowed_address_pairs', 'port_security_enabled'];
   written = [];
+  revisions = [];
   hasOctavia = false;
 });
 let server: Awaited<ReturnType<typeof serving>>;
@@ -47,6 +49,7 @@ before(async () => {
     if (pathname === '/v3/auth/tokens') return keystone(() => url, { catalog }).answer(request, response, body);
     if (request.method === 'PUT') {
       written.push(body);
+      revisions.push(String(request.headers['if-match']));
       const may = allowed.some((field) => body.includes(`"${field}"`));
       return json(response, may ? 412 : 403, { NeutronError: { message: may ? 'revision' : 'policy', type: 'x' } });
     }
@@ -62,7 +65,7 @@ const ask = (line: string): Promise<Run> => {
   return run(line, { cloud: { environment, configFiles: [], secureFiles: [] } });
 };
 
-test('the cloud, what was asked for, every model and what is recommended; a port is written as it is', async () => {
+test('the cloud, what was asked for, every model and what is recommended; what is tried is what there is', async () => {
   const { status, out, err } = await ask('plan --isolation --hosts 100');
   assert.equal(err, '');
   assert.equal(status, 0);
@@ -78,7 +81,13 @@ test('the cloud, what was asked for, every model and what is recommended; a port
     out,
     /\n {2}overlay, carried by vxlan: .*\n\n {4}causeway network create NAME --model overlay --carry vxlan\n {4}causeway cloud apply\n$/,
   );
-  assert.deepEqual(written, ['{"port":{"allowed_address_pairs":[]}}', '{"port":{"port_security_enabled":true}}']);
+  assert.match(out, /May write routes: +no\nMay choose ports' addresses: +yes\n/);
+  assert.deepEqual(written, [
+    '{"port":{"allowed_address_pairs":[]}}',
+    '{"port":{"port_security_enabled":true}}',
+    '{"router":{"routes":[]}}',
+  ]);
+  assert.ok(revisions.length === 3 && revisions.every((one) => one === 'revision_number=2000000000'), 'of no revision that there is');
 });
 
 test('for programs: survey, needs, figures; rights that are not there', async () => {
@@ -87,11 +96,32 @@ test('for programs: survey, needs, figures; rights that are not there', async ()
   const { status, out } = await ask('plan --kubernetes --policy --output json');
   assert.equal(status, 0);
   const { survey, needs, recommended, models } = JSON.parse(out);
-  assert.deepEqual(survey.rights, { pairs: 'no', portSecurity: 'no' });
+  assert.deepEqual(survey.rights, { pairs: 'no', portSecurity: 'no', routes: 'no' });
   assert.deepEqual(survey.balancers, ['amphora', 'ovn']);
   assert.deepEqual(needs, { features: ['policy'], frontEnds: ['kubernetes'], hosts: 2, containers: 40, networks: 1 });
   assert.equal(`${recommended.model} ${recommended.carry}`, 'flannel vxlan');
   assert.ok(models.length >= 6);
+});
+
+test('what the cloud does not tell of the network of hosts is told with what to do', async () => {
+  answers['/network/v2.0/networks'] = { networks: [{ ...network('a'), mtu: 0 }] };
+  const blind = await ask('plan');
+  assert.equal(blind.status, 10);
+  assert.match(blind.out, /network name-a: MTU not told, /);
+  assert.match(blind.out, /cannot be: the cloud does not tell the MTU of network name-a: ask its operator/);
+  answers['/network/v2.0/networks'] = { networks: [{ ...network('a'), project_id: 'other' }] };
+  answers['/network/v2.0/subnets'] = { subnets: [] };
+  const { out } = await ask('plan');
+  assert.match(out, /, no subnet\n/);
+  assert.match(out, /cannot be: network name-a has no subnet, .*another network \(--network\)/);
+  assert.match(out, /May choose ports' addresses: +no: the network is another project's\n/);
+});
+
+test('what the cloud does not know is not tried', async () => {
+  answers['/network/v2.0/extensions'] = { extensions: [{ alias: 'security-group' }] };
+  const { out } = await ask('plan');
+  assert.match(out, /May write pairs: +no\n/);
+  assert.deepEqual(written, []);
 });
 
 test('where nothing will do, the exit status says so', async () => {

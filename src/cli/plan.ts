@@ -9,6 +9,7 @@ import { CloudSession } from '#cloud/session.ts';
 import { readSurvey, type Right, type Survey } from '#cloud/survey.ts';
 import { examples, type Group, integer } from './command.ts';
 import { degradedExit } from './faults.ts';
+import { commandsOf } from './plan-commands.ts';
 import type { Answer, Session } from './session.ts';
 import { facts, type Look, paint, table } from './table.ts';
 
@@ -43,7 +44,7 @@ async function plan(session: Session, _: readonly string[], options: Options): P
   const needs = needsOf(options, survey.instances);
   const advice = advise(survey, needs);
   const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
-  const next = advice.recommended === undefined ? [] : commandsOf(advice.recommended, needs, options.cloud);
+  const next = advice.recommended === undefined ? [] : commandsOf(advice.recommended, { survey, needs, cloud: options.cloud });
   return {
     data: { place, survey, needs, ...advice, next },
     names: advice.recommended === undefined ? [] : [advice.recommended.model],
@@ -53,23 +54,7 @@ async function plan(session: Session, _: readonly string[], options: Options): P
   };
 }
 
-/** What brings the model about. */
-function commandsOf({ model, carry, asks }: Judgement, { frontEnds, features: wanted }: Needs, cloud: string | undefined): string[] {
-  const encrypted = wanted.includes('encryption') ? ' --encrypted' : '';
-  const how = encrypted === '' && carry !== 'docker' ? ` --carry ${carry}` : encrypted;
-  const at = cloud === undefined ? '' : ` --cloud ${cloud}`;
-  return [
-    ...(frontEnds.includes('docker') ? [`causeway network create NAME --model ${model}${how}`] : []),
-    ...(frontEnds.includes('kubernetes')
-      ? [
-          `helm install causeway packaging/helm/causeway --namespace kube-system --set model=${model},carry=${carry},apiServer=https://ADDRESS:6443`,
-        ]
-      : []),
-    `causeway cloud apply${at}${asks.routes > 0 ? ' --routes ROUTER' : ''}`,
-  ];
-}
-
-const rightText: Readonly<Record<Right, string>> = { yes: 'yes', no: 'no', unknown: 'not known: no instance to try it on' };
+const rightText = (right: Right, what: string): string => (right === 'unknown' ? `not known: no ${what} to try it on` : right);
 const section = (look: Look, title: string, body: string): string => `\n${paint(look, 'bold', title)}\n${body}`;
 /** Of the extensions those that a model may need. */
 const telling = ['security-group', 'allowed-address-pairs', 'port-security', 'extraroute', 'trunk'];
@@ -80,13 +65,16 @@ function surveyText(look: Look, place: string, survey: Survey): string {
   const missing = telling.filter((alias) => !extensions.includes(alias));
   const has = telling.filter((alias) => extensions.includes(alias)).join(', ');
   const ips = network.families.map((family) => `IPv${family}`).join(' and ') || 'no subnet';
+  const mtu = network.mtu === 0 ? 'MTU not told' : `MTU ${network.mtu}`;
   const guard = unguarded === 0 ? 'port security on' : `port security off on ${unguarded} of their ports`;
   const head = facts(look, [
     ['Cloud', place],
-    ['Hosts on', `network ${network.name}: MTU ${network.mtu}, ${network.type ?? 'type told to administrators only'}, ${ips}`],
+    ['Hosts on', `network ${network.name}: ${mtu}, ${network.type ?? 'type told to administrators only'}, ${ips}`],
     ['Instances', instances === 0 ? 'none there' : `${instances}, ${guard}`],
-    ['May write pairs', rightText[rights.pairs]],
-    ['May turn port security off', rightText[rights.portSecurity]],
+    ['May write pairs', rightText(rights.pairs, 'instance')],
+    ['May turn port security off', rightText(rights.portSecurity, 'instance')],
+    ['May write routes', rightText(rights.routes, 'router')],
+    ["May choose ports' addresses", network.takesPorts ? 'yes' : "no: the network is another project's"],
     ['Routers', routers.join(', ') || 'none'],
     ['Load balancers', balancers === undefined ? 'no Octavia' : `Octavia with ${balancers.join(', ') || 'no provider'}`],
     ['Extensions', `${has}${missing.length === 0 ? '' : `; not ${missing.join(', ')}`}`],

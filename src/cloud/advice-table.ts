@@ -1,7 +1,7 @@
 // The networking models as a choice for a cloud: what each gives and lacks, the ways in which it can be carried, what speaks for and
 // against it. `causeway plan` judges by this table, and docs/openstack-models.md is made of it. What a model is made of is said in
 // drivers/models.ts; which models there are already as well.
-import { models } from '#drivers/models.ts';
+import { type FrontEndName, frontEndTexts, models } from '#drivers/models.ts';
 import type { Overhead } from '#drivers/driver.ts';
 import { vxlanOverhead } from '#drivers/tunnels.ts';
 import type { CarryName, ModelName } from '#model/resources.ts';
@@ -137,7 +137,7 @@ export const advisedModels: Readonly<Record<AdvisedName, AdvisedModel>> = {
     ],
     pros: ['nothing is added to a packet by Causeway', 'floating IPs of the cloud lead to a container itself'],
     cons: [
-      'each container takes a port of the quota and an address of the subnet, and as a sub-port a VLAN of its host, otherwise an address pair',
+      'each container takes an address of the subnet and a port of the quota, of which a host has eight made at a time, and as a sub-port a VLAN of its host, otherwise an address pair',
       "only hosts whose port is the parent of a trunk have containers' ports as its sub-ports",
       'while Neutron is away only ports in stock are given out, or addresses without one by --fallback',
     ],
@@ -183,7 +183,21 @@ export const isAvailable = (name: AdvisedName): boolean => isThere(name);
 export const summaryOf = (name: AdvisedName): string =>
   isThere(name) ? models[name].summary : (advisedModels[name].planned?.summary ?? '');
 
-export function servesFrontEnd(name: AdvisedName, frontEnd: FrontEnd): boolean {
-  if (!isThere(name)) return advisedModels[name].planned?.frontEnds.includes(frontEnd) ?? false;
-  return models[name].frontEnds.some((one) => one.toLowerCase().startsWith(frontEnd));
-}
+const frontEndsOf = (name: AdvisedName): readonly FrontEndName[] =>
+  isThere(name) ? models[name].frontEnds : (advisedModels[name].planned?.frontEnds ?? []);
+
+export const frontEndsText = (name: AdvisedName): string =>
+  frontEndsOf(name)
+    .map((one) => frontEndTexts[one])
+    .join(', ');
+
+const within: Readonly<Record<FrontEnd, readonly FrontEndName[]>> = {
+  docker: ['docker', 'swarm'],
+  kubernetes: ['kubernetes', 'pod-networks'],
+};
+
+export const servesFrontEnd = (name: AdvisedName, frontEnd: FrontEnd): boolean =>
+  frontEndsOf(name).some((one) => within[frontEnd].includes(one));
+
+/** Whether the pods' own network may be of the model; otherwise only further ones, which pods ask for. */
+export const isClusterModel = (name: AdvisedName): boolean => frontEndsOf(name).includes('kubernetes');

@@ -12,6 +12,7 @@ import {
   type Feature,
   type FrontEnd,
   isAvailable,
+  isClusterModel,
   servesFrontEnd,
   summaryOf,
   type Way,
@@ -131,9 +132,16 @@ export function judgeWay(model: AdvisedName, way: Way, known: Case): Judgement {
     mtu,
     bytesPerPacket,
     asks,
-    obstacles: [...lacking(model, way, needs), ...crowded(way, needs), ...forbidden(way, asks, survey), ...tooSmall(mtu, survey)],
+    obstacles: [
+      ...unusable(survey),
+      ...lacking(model, way, needs),
+      ...crowded(way, needs),
+      ...forbidden(way, asks, survey),
+      ...tooSmall(mtu, survey),
+      ...(way.hasPorts === true ? withoutPorts(way, known) : []),
+    ],
     pros: [...given.map((feature) => `${feature}: ${traits[feature].why}`), ...pros],
-    cons: [...cons, ...scaleCons({ model, asks }, known)],
+    cons: [...cons, ...scaleCons({ model, way, asks }, known)],
   };
 }
 
@@ -155,6 +163,34 @@ function lacking(model: AdvisedName, way: Way, needs: Needs): string[] {
   ];
 }
 
+/** Of the hosts' network, whatever the model. */
+function unusable({ network: { name, mtu, families } }: Survey): string[] {
+  return [
+    ...(mtu === 0
+      ? [
+          `the cloud does not tell the MTU of network ${name}: ask its operator, and have it set (openstack network set --mtu BYTES ${name})`,
+        ]
+      : []),
+    ...(families.length === 0
+      ? [
+          `network ${name} has no subnet, so hosts have no addresses there: make one (openstack subnet create --network ${name} --subnet-range RANGE NAME), or name another network (--network)`,
+        ]
+      : []),
+  ];
+}
+
+/** Containers' ports are on the hosts' network, as sub-ports also on others. */
+function withoutPorts({ isTrunk }: Way, { survey: { network }, needs }: Case): string[] {
+  return [
+    ...(network.takesPorts || isTrunk === true
+      ? []
+      : [`network ${network.name} is another project's, which alone may choose addresses of ports there`]),
+    ...(needs.frontEnds.includes('docker') && network.families.length > 0 && !network.families.includes(4)
+      ? [`network ${network.name} has no subnet of IPv4, of which Docker gives every network`]
+      : []),
+  ];
+}
+
 const isPodsOnly = (model: AdvisedName): boolean => model === 'flannel' || model === 'calico' || model === 'routes';
 
 /** Of ports it is the hosts' own that decide whether containers' are sub-ports. */
@@ -168,20 +204,11 @@ function ofOtherSort({ hasPorts, isTrunk }: Way, { extensions, instances, parent
 
 /** What the cloud does not let be. */
 function forbidden(way: Way, asks: Asked, survey: Survey): string[] {
-  const isGuarded = survey.instances === 0 || survey.unguarded < survey.instances;
-  const needsPairs = isGuarded && asks.pairs > 0;
   return [
     ...(survey.extensions.includes('security-group') ? [] : ['the cloud has no security groups (extension security-group)']),
     ...ofOtherSort(way, survey),
-    ...(needsPairs && !survey.extensions.includes('allowed-address-pairs')
-      ? ['the cloud has no address pairs (extension allowed-address-pairs)']
-      : []),
-    ...(needsPairs && survey.rights.pairs === 'no' ? ['the login may not write allowed address pairs'] : []),
-    ...(needsPairs && asks.pairs > mostPairs
-      ? [`${asks.pairs} address pairs per port are needed, ${mostPairs} are allowed by default`]
-      : []),
-    ...(asks.routes > 0 && !survey.extensions.includes('extraroute') ? ['routers take no routes (extension extraroute)'] : []),
-    ...(asks.routes > 0 && survey.routers.length === 0 ? ['the project has no router'] : []),
+    ...(asks.pairs > 0 ? withoutPairs(asks.pairs, survey) : []),
+    ...(asks.routes > 0 ? withoutRoutes(survey) : []),
     ...short(survey, 'security_group', asks.groups),
     // A group is born with two rules, which go before ours come.
     ...short(survey, 'security_group_rule', Math.max(asks.rules, 2 * asks.groups)),
@@ -189,13 +216,41 @@ function forbidden(way: Way, asks: Asked, survey: Survey): string[] {
   ];
 }
 
+/** Ports without port security need none. */
+function withoutPairs(wanted: number, survey: Survey): string[] {
+  if (survey.instances > 0 && survey.unguarded === survey.instances) return [];
+  return [
+    ...(!survey.extensions.includes('allowed-address-pairs')
+      ? ['the cloud has no address pairs (extension allowed-address-pairs)']
+      : survey.rights.pairs === 'no'
+        ? [`the login may not write allowed address pairs${insteadOfPairs(survey)}`]
+        : []),
+    ...(wanted > mostPairs ? [`${wanted} address pairs per port are needed, ${mostPairs} are allowed by default`] : []),
+  ];
+}
+
+function withoutRoutes({ extensions, routers, rights }: Survey): string[] {
+  const knows = extensions.includes('extraroute');
+  return [
+    ...(knows ? [] : ['routers take no routes (extension extraroute)']),
+    ...(routers.length === 0 ? ['the project has no router'] : []),
+    ...(knows && rights.routes === 'no'
+      ? [`the login may not write routes of ${routers.length > 1 ? 'routers' : 'router'} ${routers.join(', ')}`]
+      : []),
+  ];
+}
+
+const insteadOfPairs = ({ rights }: Survey): string =>
+  rights.portSecurity === 'yes' ? ", but may turn port security off on the hosts' ports, which need no pairs then" : '';
+
 function short({ quotas }: Survey, name: string, wanted: number): string[] {
   const quota = quotas[name];
   if (quota === undefined || quota.limit < 0 || quota.used + wanted <= quota.limit) return [];
   return [`the quota of ${name.replaceAll('_', ' ')}s would not do: ${quota.used} used and ${wanted} needed, ${quota.limit} allowed`];
 }
 
-function tooSmall({ left }: Judgement['mtu'], { network: { families } }: Survey): string[] {
+function tooSmall({ left }: Judgement['mtu'], { network: { mtu, families } }: Survey): string[] {
+  if (mtu === 0) return [];
   const least = Math.max(...families.map((family) => leastMtu[family]), leastMtu[4]);
   return left >= least ? [] : [`a packet would have ${left} bytes at most, and ${least} are the least`];
 }
@@ -208,12 +263,16 @@ function crowded({ hasPorts, isTrunk }: Way, { containers, hosts, networks }: Ne
 }
 
 /** What is no obstacle yet. */
-function scaleCons({ model, asks }: { model: AdvisedName; asks: Asked }, { survey, needs }: Case): string[] {
+function scaleCons({ model, way, asks }: { model: AdvisedName; way: Way; asks: Asked }, { survey, needs }: Case): string[] {
   const each = Math.ceil(needs.containers / needs.hosts);
   return [
-    ...(asks.pairs > 0 && survey.rights.pairs === 'unknown'
+    ...(asks.pairs > 0 && survey.instances === 0
       ? ['whether the login may write address pairs is not known: there is no instance to try it on']
       : []),
+    ...(needs.frontEnds.includes('kubernetes') && servesFrontEnd(model, 'kubernetes') && !isClusterModel(model)
+      ? ["with Kubernetes only in networks that pods ask for: the cluster's own is of another model"]
+      : []),
+    ...(way.hasPorts === true ? portCons(way, survey) : []),
     ...(asks.pairs > 0 ? ['the rule by range lets containers reach every port of the hosts'] : []),
     ...(asks.routes > mostRoutes ? [`a router takes ${mostRoutes} routes by default (max_routes), and ${asks.routes} are needed`] : []),
     ...(model === 'flannel' && each > blockSize
@@ -222,16 +281,32 @@ function scaleCons({ model, asks }: { model: AdvisedName; asks: Asked }, { surve
   ];
 }
 
+function portCons({ isTrunk }: Way, { network }: Survey): string[] {
+  if (isTrunk !== true) return [];
+  const { name, takesPorts, families } = network;
+  return [
+    ...(takesPorts ? [] : [`network ${name} is another project's: containers' ports must be on another one, of this project`]),
+    ...(families.length > 1 ? ['with IPv6, too (--ipv6), each container takes a port of each family: twice the ports'] : []),
+  ];
+}
+
 function mtuOf(way: Way, { network: { mtu, families } }: Survey): Judgement['mtu'] {
   const own = way.as === undefined ? [] : mtuSum(networkOf(way.as, 1), hostOf(1, { mtu, families })).overhead;
   const overhead = way.adds ?? own;
-  return { network: mtu, overhead, left: overhead.reduce((left, { bytes }) => left - bytes, mtu) };
+  return {
+    network: mtu,
+    overhead,
+    left: Math.max(
+      0,
+      overhead.reduce((left, { bytes }) => left - bytes, mtu),
+    ),
+  };
 }
 
 /** Counted from the wish for as many hosts and networks, which is what `causeway cloud apply` would make. */
 function askedOf(way: Way, { survey, needs }: Case): Asked {
   const routes = way.isRouted === true || (way.isPlain === true && needs.features.includes('addressable') && way.hasPorts !== true);
-  const ports = way.hasPorts === true ? needs.containers : 0;
+  const ports = way.hasPorts === true ? pooledPorts(needs) : 0;
   const rest = { ports, routes: routes ? needs.networks * needs.hosts * blocksOf(way, needs) : 0 };
   if (way.isTrunk === true) return { groups: 0, rules: 0, pairs: 0, ...rest };
   // One pair for each address of a host's pools; the group and its rules are the same for all hosts and networks.
@@ -254,6 +329,12 @@ function askedOf(way: Way, { survey, needs }: Case): Asked {
   // By a router a host's port has its own blocks, of which there are none here.
   const pairs = way.isRouted === true ? needs.networks * survey.network.families.length : (wish.ports[0]?.pairs.length ?? 0);
   return { groups: wish.groups.length, rules, pairs, ...rest };
+}
+
+/** They are made a pool at a time, for each host in each network. */
+function pooledPorts({ containers, hosts, networks }: Needs): number {
+  const pools = Math.max(1, Math.ceil(containers / (hosts * networks * poolSize)));
+  return hosts * networks * pools * poolSize;
 }
 
 /** Of each host in each network. */

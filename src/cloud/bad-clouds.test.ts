@@ -101,7 +101,16 @@ const odd: readonly Odd[] = [
     name: 'fields that nobody knows',
     answers: instead('ports', { ports: theirs.map((one) => ({ ...one, more: { of: [1] } })), another: 1 }),
   },
-  { name: 'MTU 0', answers: instead('networks', { networks: [{ ...network, mtu: 0 }] }) },
+  {
+    name: 'MTU 0',
+    answers: instead('networks', { networks: [{ ...network, mtu: 0 }] }),
+    words: /^The cloud does not tell the MTU of the hosts' network hosts, .* have it set \(openstack network set --mtu BYTES hosts\)$/,
+  },
+  {
+    name: 'a network without a subnet',
+    answers: instead('networks', { networks: [{ ...network, mtu: 1450, subnets: [] }] }),
+    words: /^The hosts' network hosts has no subnet, .*: make one \(openstack subnet create --network hosts\)$/,
+  },
   {
     name: 'a smaller MTU',
     answers: instead('networks', { networks: [{ ...network, mtu: 1300 }] }),

@@ -28,7 +28,7 @@ function wished(exposures: readonly Exposure[], endpoints: readonly Endpoint[] =
   return wishOf({ hosts: [makeHost(1), makeHost(2)], networks, pools: [], blocks: [], endpoints, exposures }, 'cw');
 }
 
-const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: [] });
+const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: ['subnet'] });
 /** A cloud whose router leads outside. */
 const open = (changes: Partial<CloudState> = {}): CloudState =>
   stateOf({

@@ -141,11 +141,12 @@ test('hosts whose packets are too large for their network are named', () => {
   for (const [mtu, problems] of [
     [1450, 0],
     [1449, 2],
-    [0, 0],
+    // Told once, whichever hosts are there.
+    [0, 1],
   ] as const) {
     const plan = planCloud(wished([over]), stateOf({ networks: [{ ...net, mtu }] }));
     assert.equal(plan.problems.length, problems);
-    if (problems > 0) assert.match(plan.problems[0] ?? '', /Host host-1 sends packets of up to 1450 bytes, but its network net takes 1449/);
+    if (problems > 1) assert.match(plan.problems[0] ?? '', /Host host-1 sends packets of up to 1450 bytes, but its network net takes 1449/);
   }
 });
 

@@ -237,8 +237,8 @@ function portSteps(wish: Wish, state: CloudState & { readonly portOf: PortOf }, 
     }
     used.add(found.id);
     const network = state.networks.find(({ id }) => id === found.networkId);
-    const lost = network === undefined ? undefined : mtuTrouble(wished, network);
-    if (lost !== undefined) problems.push({ text: lost, blocks: 'nothing' });
+    for (const text of network === undefined ? [] : networkTroubles(wished, network))
+      if (problems.every((one) => one.text !== text)) problems.push({ text, blocks: 'nothing' });
     const { wished: fitting, left, trouble } = fitted(wished, found, wish.name);
     if (trouble !== undefined) problems.push({ text: trouble, blocks: 'pairs', left });
     // Without port security a port has no groups and needs no pairs: everything passes.
@@ -310,9 +310,24 @@ function trunkTroubles(wish: Wish, portOf: PortOf): string[] {
 }
 
 /** Neutron drops what is larger than its network takes, without a word; 0 is said by clouds that do not know. */
-function mtuTrouble({ host, mtu }: WishedPort, network: NeutronNetwork): string | undefined {
-  if (mtu === undefined || network.mtu === 0 || mtu <= network.mtu) return undefined;
-  return `Host ${host} sends packets of up to ${mtu} bytes, but its network ${network.name || network.id} takes ${network.mtu}: set the MTU of its interface, or large packets are lost`;
+function networkTroubles({ host, mtu }: WishedPort, network: NeutronNetwork): string[] {
+  const name = network.name || network.id;
+  const lacking =
+    network.subnets.length > 0
+      ? []
+      : [
+          `The hosts' network ${name} has no subnet, so hosts have no addresses there: make one (openstack subnet create --network ${name})`,
+        ];
+  if (network.mtu === 0)
+    return [
+      ...lacking,
+      `The cloud does not tell the MTU of the hosts' network ${name}, so whether their packets fit into it is not known: ask the cloud's operator, and have it set (openstack network set --mtu BYTES ${name})`,
+    ];
+  if (mtu === undefined || mtu <= network.mtu) return lacking;
+  return [
+    ...lacking,
+    `Host ${host} sends packets of up to ${mtu} bytes, but its network ${name} takes ${network.mtu}: set the MTU of its interface, or large packets are lost`,
+  ];
 }
 
 /** Why some port could not have all the pairs that are wished for. */

@@ -294,8 +294,12 @@ export async function findSubnets(neutron: Neutron, asked: NeutronRequest, famil
 }
 
 /** How a network is carried is told to administrators only, and they may make any port. */
-async function mustBeOwn(neutron: Neutron, { name, id, projectId, type }: NeutronNetwork): Promise<void> {
-  if (type !== undefined || projectId === (await neutron.project())) return;
+export const takesChosenPorts = ({ projectId, type }: NeutronNetwork, project: string): boolean =>
+  type !== undefined || projectId === project;
+
+async function mustBeOwn(neutron: Neutron, network: NeutronNetwork): Promise<void> {
+  if (takesChosenPorts(network, await neutron.project())) return;
+  const { name, id } = network;
   throw new Fault('forbidden', `Network ${name || id} of the cloud is another project's, which alone may choose addresses of ports there`, {
     field: 'neutron.network',
     hint: 'Name a network of your own project; a router between the two leads to the other one',

@@ -1,9 +1,18 @@
 // A cloud as the lab's: Geneve below, port security on, a member's rights, Neutron's usual quotas.
+import { type Family, parseCidr } from '#model/ip.ts';
 import type { Survey } from './survey.ts';
+
+export const networkOf = (mtu: number, families: readonly Family[], takesPorts = true): Survey['network'] => ({
+  name: 'hosts',
+  mtu,
+  families,
+  subnets: families.map((family) => ({ name: `hosts${family}`, cidr: parseCidr(family === 4 ? '10.20.0.0/24' : 'fd00:20::/64') })),
+  takesPorts,
+});
 
 export const surveyOf = (changes: Partial<Survey> = {}): Survey => ({
   extensions: ['allowed-address-pairs', 'extraroute', 'port-security', 'quota_details', 'router', 'security-group', 'trunk'],
-  network: { name: 'hosts', mtu: 1442, families: [4] },
+  network: networkOf(1442, [4]),
   instances: 2,
   unguarded: 0,
   parents: 0,
@@ -13,6 +22,6 @@ export const surveyOf = (changes: Partial<Survey> = {}): Survey => ({
     security_group_rule: { limit: 100, used: 8 },
   },
   routers: ['main'],
-  rights: { pairs: 'yes', portSecurity: 'yes' },
+  rights: { pairs: 'yes', portSecurity: 'yes', routes: 'yes' },
   ...changes,
 });

@@ -1,14 +1,15 @@
 // What a cloud offers to networks of containers, as far as this login can tell: read, and of rights tried what can be tried without
 // harm. Nothing is changed.
 import { Fault } from '#model/fault.ts';
-import { type Family, familyOf, parseCidr } from '#model/ip.ts';
+import { type Cidr, type Family, familyOf, parseCidr } from '#model/ip.ts';
 import type { Neutron } from './neutron.ts';
-import type { NeutronNetwork, NeutronPort, Quota } from './neutron-schemas.ts';
+import type { NeutronNetwork, NeutronPort, NeutronRouter, Quota } from './neutron-schemas.ts';
 import { Octavia } from './octavia.ts';
-import { mayWritePairs, mayWritePortSecurity } from './rights.ts';
+import { takesChosenPorts } from './pools.ts';
+import { mayWritePairs, mayWritePortSecurity, mayWriteRoutes } from './rights.ts';
 import type { CloudSession } from './session.ts';
 
-/** `unknown`: there is no instance's port to try it on. */
+/** `unknown`: there is nothing to try it on, an instance's port or a router. */
 export type Right = 'yes' | 'no' | 'unknown';
 
 export interface Survey {
@@ -17,11 +18,16 @@ export interface Survey {
   /** Where the hosts are. */
   readonly network: {
     readonly name: string;
+    /** 0: the cloud does not tell it. */
     readonly mtu: number;
     /** `vxlan`, `geneve`, `vlan`, `flat`; absent: Neutron tells it to administrators only. */
     readonly type?: string | undefined;
     /** Of its subnets. */
     readonly families: readonly Family[];
+    /** Names, or ids of those without. */
+    readonly subnets: readonly { readonly name: string; readonly cidr: Cidr }[];
+    /** Whether the login may choose addresses of ports there. */
+    readonly takesPorts: boolean;
   };
   /** Ports of instances there. */
   readonly instances: number;
@@ -34,7 +40,8 @@ export interface Survey {
   readonly routers: readonly string[];
   /** Providers of Octavia's load balancers; absent: there is no Octavia. */
   readonly balancers?: readonly string[] | undefined;
-  readonly rights: { readonly pairs: Right; readonly portSecurity: Right };
+  /** Of routers, whether one of them takes routes of this login. */
+  readonly rights: { readonly pairs: Right; readonly portSecurity: Right; readonly routes: Right };
 }
 
 const isInstances = ({ owner }: NeutronPort): boolean => owner.startsWith('compute:');
@@ -56,7 +63,10 @@ export async function readSurvey(session: CloudSession, neutron: Neutron, wanted
   const instances = ports.filter(isInstances);
   const network = hostsNetwork(networks, { instances, project, wanted });
   const here = instances.filter(({ networkId }) => networkId === network.id);
-  const subnets = await neutron.list('subnets', { network_id: network.id });
+  const subnets = (await neutron.list('subnets', { network_id: network.id })).map(({ name, id, cidr }) => ({
+    name: name || id,
+    cidr: parseCidr(cidr, 'cidr', false),
+  }));
   const guarded = here.filter(({ portSecurity }) => portSecurity);
   return {
     extensions,
@@ -64,7 +74,9 @@ export async function readSurvey(session: CloudSession, neutron: Neutron, wanted
       name: network.name === '' ? network.id : network.name,
       mtu: network.mtu,
       type: network.type,
-      families: [...new Set(subnets.map(({ cidr }) => familyOf(parseCidr(cidr, 'cidr', false))))].toSorted((a, b) => a - b),
+      families: [...new Set(subnets.map(({ cidr }) => familyOf(cidr)))].toSorted((a, b) => a - b),
+      subnets,
+      takesPorts: takesChosenPorts(network, project),
     },
     instances: here.length,
     unguarded: here.length - guarded.length,
@@ -72,7 +84,7 @@ export async function readSurvey(session: CloudSession, neutron: Neutron, wanted
     quotas,
     routers: routers.map(({ name, id }) => (name === '' ? id : name)).toSorted(),
     balancers,
-    rights: await rightsOf(neutron, guarded[0]),
+    rights: await rightsOf(neutron, { extensions, port: guarded[0], routers }),
   };
 }
 
@@ -107,10 +119,24 @@ async function balancersOf(session: CloudSession): Promise<string[] | undefined>
   return providers?.map(({ name }) => name).toSorted();
 }
 
-async function rightsOf(neutron: Neutron, port: NeutronPort | undefined): Promise<Survey['rights']> {
-  if (port === undefined) return { pairs: 'unknown', portSecurity: 'unknown' };
-  const pairs = await mayWritePairs(neutron, port);
-  // The first attempt may have moved the port's revision on; one that is out of date is refused after the policy only.
-  const portSecurity = await mayWritePortSecurity(neutron, port);
-  return { pairs: pairs ? 'yes' : 'no', portSecurity: portSecurity ? 'yes' : 'no' };
+interface Tried {
+  readonly extensions: readonly string[];
+  readonly port: NeutronPort | undefined;
+  readonly routers: readonly NeutronRouter[];
+}
+
+/** What the cloud does not know cannot be tried: it would call the attribute a mistake. */
+async function rightsOf(neutron: Neutron, { extensions, port, routers }: Tried): Promise<Survey['rights']> {
+  const tried = async <T>(extension: string, on: readonly T[], may: (one: T) => Promise<boolean>): Promise<Right> => {
+    if (on.length === 0) return 'unknown';
+    if (!extensions.includes(extension)) return 'no';
+    for (const one of on) if (await may(one)) return 'yes';
+    return 'no';
+  };
+  const ports = port === undefined ? [] : [port];
+  return {
+    pairs: await tried('allowed-address-pairs', ports, (one) => mayWritePairs(neutron, one)),
+    portSecurity: await tried('port-security', ports, (one) => mayWritePortSecurity(neutron, one)),
+    routes: await tried('extraroute', routers, (one) => mayWriteRoutes(neutron, one)),
+  };
 }

@@ -32,7 +32,7 @@ function wished(exposures: readonly Exposure[], on: readonly number[], hosts = [
   return wishOf({ hosts, networks: [makeNetwork('over')], pools: [], blocks: [], endpoints, exposures }, 'cw');
 }
 
-const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: [] });
+const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: ['subnet'] });
 const open = (changes: (port: NeutronPort) => NeutronPort = (port) => port): CloudState =>
   stateOf({
     ports: [

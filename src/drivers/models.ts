@@ -3,13 +3,22 @@
 import { Fault } from '#model/fault.ts';
 import type { CarryName, Choices, ModelName } from '#model/resources.ts';
 
+/** Who uses networks, in words. */
+export const frontEndTexts = {
+  docker: 'Docker',
+  swarm: 'Docker Swarm',
+  kubernetes: 'Kubernetes',
+  'pod-networks': 'networks of pods of Kubernetes',
+} as const;
+export type FrontEndName = keyof typeof frontEndTexts;
+
 export interface Model {
   readonly choices: Choices;
   /** One sentence for people. */
   readonly summary: string;
   /** Ways of carrying that a user may choose instead of the default. */
   readonly carries: readonly CarryName[];
-  readonly frontEnds: readonly string[];
+  readonly frontEnds: readonly FrontEndName[];
 }
 
 export const models: Readonly<Record<ModelName, Model>> = {
@@ -24,7 +33,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'isolated',
     },
     carries: ['vxlan', 'wireguard'],
-    frontEnds: ['Docker'],
+    frontEnds: ['docker'],
   },
   flannel: {
     summary: 'One flat network: every host routes one large block, and containers, hosts and each other are reachable directly.',
@@ -36,7 +45,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['vxlan', 'direct-routing', 'host-gateway', 'bgp', 'routes', 'wireguard'],
-    frontEnds: ['Docker', 'Kubernetes'],
+    frontEnds: ['docker', 'kubernetes'],
   },
   calico: {
     summary: 'One flat network of small blocks that hosts announce to each other, and to the routers around them, by BGP.',
@@ -48,7 +57,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['bgp', 'bgp-cross-subnet', 'vxlan', 'wireguard'],
-    frontEnds: ['Docker', 'Kubernetes'],
+    frontEnds: ['docker', 'kubernetes'],
   },
   neutron: {
     summary:
@@ -61,7 +70,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['address-pairs'],
-    frontEnds: ['Docker', 'networks of pods of Kubernetes'],
+    frontEnds: ['docker', 'pod-networks'],
   },
   routes: {
     summary: "One flat network whose large blocks, one for each host, are routes of the hosts' own router (on Neutron: extra routes).",
@@ -73,7 +82,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'open',
     },
     carries: ['routes'],
-    frontEnds: ['Docker', 'Kubernetes'],
+    frontEnds: ['docker', 'kubernetes'],
   },
   swarm: {
     summary: "Docker's built-in overlay driver on a Swarm, created and observed by Causeway.",
@@ -85,7 +94,7 @@ export const models: Readonly<Record<ModelName, Model>> = {
       guard: 'docker',
     },
     carries: ['docker'],
-    frontEnds: ['Docker Swarm'],
+    frontEnds: ['swarm'],
   },
 };
 
