@@ -11,7 +11,7 @@ import { Fault } from '#model/fault.ts';
 import { type Cidr, cidrBase, cidrLength, cidrOf, contains, covers, type Family, familyOf, hostPrefix, type Ip, ipAdd } from '#model/ip.ts';
 import type { Network, Pool } from '#model/resources.ts';
 import type { Log } from './log.ts';
-import { networkOption } from './options.ts';
+import { kuryrPools, networkOption } from './options.ts';
 import type { Requests } from './protocol.ts';
 import type { DockerRecords, Draft, SwarmPool } from './records.ts';
 import { Turns } from './turns.ts';
@@ -68,7 +68,7 @@ export class Ipam {
     checkPrefixes(request, family);
     const name = request.Options[networkOption];
     if (name !== undefined) return this.#existing(name, family, request);
-    const unknown = Object.keys(request.Options).find((key) => !key.startsWith('com.docker.network.'));
+    const unknown = Object.keys(request.Options).find((key) => !key.startsWith('com.docker.network.') && !kuryrPools.includes(key));
     if (unknown !== undefined) {
       throw new Fault('invalid', `Unknown IPAM option ${JSON.stringify(unknown.slice(0, 80))}`, {
         field: unknown,

@@ -17,6 +17,9 @@ export const ifnameOption = 'com.docker.network.endpoint.ifname';
 /** What the engine sets for the container's link, `net.ipv6.conf.IFNAME.disable_ipv6=1`, with commas between. */
 export const sysctlsOption = 'com.docker.network.endpoint.sysctls';
 
+/** From which subnet pools kuryr-libnetwork makes subnets where there are none. */
+export const kuryrPools: readonly string[] = ['neutron.pool.name', 'neutron.pool.uuid', 'neutron.pool.v6.name', 'neutron.pool.v6.uuid'];
+
 type Choices = Pick<NetworkRequest, 'mtu' | 'encrypted' | 'vni' | 'tenant' | 'model' | 'carry'>;
 export interface ParsedOptions extends Choices {
   readonly network?: string;
@@ -50,6 +53,8 @@ const readers: Readonly<Record<string, (value: string, key: string) => ParsedOpt
   'neutron.subnet.uuid': inCloud('subnet'),
   'neutron.subnet.v6.name': inCloud('subnet6'),
   'neutron.subnet.v6.uuid': inCloud('subnet6'),
+  ...Object.fromEntries(kuryrPools.map((key) => [key, ofNoneMade])),
+  'neutron.net.shared': (value, key) => ofNoneMade(String(flagIn(value.toLowerCase(), key)), key),
   carry: (value, key) => ({ carry: oneOf(carries, value, key) }),
 };
 
@@ -68,6 +73,12 @@ export function parseNetworkOptions(options: Readonly<Record<string, string>>): 
     parsed = { ...parsed, ...read, ...(neutron === undefined ? {} : { neutron: { ...parsed.neutron, ...neutron } }) };
   }
   return parsed;
+}
+
+/** Networks and subnets are there already, from whichever pool, and shared or not: neither is for us to choose. */
+function ofNoneMade(value: string, key: string): ParsedOptions {
+  inCloud('subnet')(value, key);
+  return { model: 'neutron', neutron: {} };
 }
 
 /** Neutron's names may be anything. Whoever speaks of its networks means the model. */

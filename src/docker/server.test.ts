@@ -237,6 +237,13 @@ test('networks of IPv6 alone, and subnets of which only the length is asked for,
   assert.equal(await refused('IpamDriver.RequestPool', { AddressSpace: space, Pool: '0.0.0.0/2', Options: {}, V6: false }), 'invalid');
 });
 
+test("pools are asked for with kuryr-libnetwork's subnet pools as well, and with no other option of Neutron", async () => {
+  const { ok, refused } = start('local');
+  const asked = { AddressSpace: space, Pool: '10.4.0.0/24', V6: false };
+  assert.equal((await ok('IpamDriver.RequestPool', { ...asked, Options: { 'neutron.pool.name': 'any' } }))['Pool'], '10.4.0.0/24');
+  assert.equal(await refused('IpamDriver.RequestPool', { ...asked, Options: { 'neutron.subnet.name': 'any' } }), 'invalid');
+});
+
 test('where the engine asks for names past the networks the agent answers first, before anything runs', async () => {
   for (const [scope, version, wanted] of [
     ['local', '29.1.3', [['answerFirst', ep, true]]],
