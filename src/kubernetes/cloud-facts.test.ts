@@ -140,6 +140,25 @@ test('load balancers lead to nodes that take part and are ready; by the policy L
   );
 });
 
+test('load balancers lead to nodes alone that have the labels which the service names', () => {
+  const nodes = keyed(nodeOf(1, { labels: { disk: 'ssd', gpu: '' } }), nodeOf(2, { labels: { disk: 'hdd' } }), nodeOf(3));
+  const wishWith = (selector: string, spec = {}) =>
+    wishOf({
+      nodes,
+      services: keyed(serviceOf('web', spec, { 'node-selector': selector })),
+      slices: keyed(sliceOf('web', { node2: true })),
+    });
+  const hostsOf = (selector: string, spec = {}) => wishWith(selector, spec).facts.services[0]?.hosts;
+  assert.deepEqual(hostsOf('disk=ssd'), ['node1']);
+  assert.deepEqual(hostsOf('disk'), ['node1', 'node2']);
+  assert.deepEqual(hostsOf('disk=ssd, gpu'), ['node1']);
+  assert.deepEqual(hostsOf('gpu=1'), []);
+  assert.match(wishWith('gpu=1').asked[0]?.notes.join() ?? '', /node-selector: no node that takes part has these labels/);
+  assert.deepEqual(wishWith('gpu').asked[0]?.notes, []);
+  assert.deepEqual(hostsOf('disk', { externalTrafficPolicy: 'Local' }), ['node2']);
+  assert.equal(hostsOf('disk=ssd=hdd'), undefined);
+});
+
 test('what cannot be is a sentence, and keeps nothing else from being', () => {
   const services = keyed(serviceOf('bad', {}, { 'proxy-protocol': 'v3' }), serviceOf('good'));
   const { facts, asked } = wishOf({ services: new Map([...services, ['shop/odd', { spec: 7 }]]) });

@@ -14,6 +14,7 @@ import { blocksPath, readBlock } from './blocks.ts';
 import { readPool } from './calico.ts';
 import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
+import { prefix } from './openstack-proxy.ts';
 import { type AskedBalancer, readAsk } from './openstack-service.ts';
 import { blocksOf, conflictOf, factsOf, nodePlace, type OwnNetwork, readOwnNetwork } from './own-network.ts';
 import { definitionsPath } from './own-networks.ts';
@@ -73,6 +74,12 @@ const annotationsOf = (item: unknown): Readonly<Record<string, string>> => {
   return read.success ? (read.output.metadata.annotations ?? {}) : {};
 };
 
+const labelled = v.object({ metadata: v.object({ labels: v.nullish(v.record(v.string(), v.string()), {}) }) });
+const labelsOf = (item: unknown): Readonly<Record<string, string>> => {
+  const read = v.safeParse(labelled, item);
+  return read.success ? (read.output.metadata.labels ?? {}) : {};
+};
+
 /** One that cannot be read keeps no other from being used; whoever uses it says what is wrong with it. */
 export function readable<T>(items: Iterable<unknown>, read: (item: unknown) => T | undefined): T[] {
   return [...items].flatMap((item) => {
@@ -111,11 +118,9 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
       endpoints: [],
       exposures: [],
       nodePorts: asks.flatMap(({ nodePorts }) => nodePorts),
-      services: asked.flatMap(({ key, balancer, isLocal }) =>
-        balancer === undefined ? [] : [{ ...balancer, hosts: isLocal ? places.local(key) : places.all }],
-      ),
+      services: asked.flatMap((one) => (one.balancer === undefined ? [] : [{ ...one.balancer, hosts: places.of(one) }])),
     },
-    asked,
+    asked: asked.map((one) => (places.isForNone(one) ? { ...one, notes: [...one.notes, nowhere] } : one)),
     problems: portlessText(portPools),
   };
 }
@@ -208,16 +213,23 @@ function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[]
   };
 }
 
-/** Which hosts load balancers lead to: those that take part, of services with the policy Local those that have a pod that is ready. */
+const nowhere = `${prefix}node-selector: no node that takes part has these labels`;
+
+/**
+ * Which hosts load balancers lead to: those that take part and have the labels that the service names, of services with the policy Local
+ * those that have a pod that is ready.
+ */
 class Places {
   readonly #hosts: readonly Host[];
   readonly #nodes = new Map<string, Set<string>>();
+  readonly #objects: ClusterObjects['nodes'];
 
-  constructor({ slices }: ClusterObjects, hosts: readonly Host[]) {
+  constructor({ slices, nodes: objects }: ClusterObjects, hosts: readonly Host[]) {
     const part = hosts.filter(({ labels }) => labels[excludeLabel] === undefined);
     const ready = part.filter(({ status }) => status.ready);
     // Where none is called ready it is whoever calls them so that has gone.
     this.#hosts = ready.length > 0 ? ready : part;
+    this.#objects = objects;
     for (const item of slices.values()) {
       const slice = readSlice(item);
       if (slice === undefined) continue;
@@ -227,11 +239,19 @@ class Places {
     }
   }
 
-  get all(): string[] {
-    return this.#hosts.map(({ id }) => id).toSorted();
+  isForNone(asked: AskedBalancer): boolean {
+    return asked.nodes !== undefined && this.of({ ...asked, isLocal: false }).length === 0;
   }
 
-  local(service: string): string[] {
-    return this.all.filter((id) => this.#nodes.get(service)?.has(id) === true);
+  of({ key, isLocal, nodes = {} }: AskedBalancer): string[] {
+    const wanted = Object.entries(nodes);
+    const fits = (id: string): boolean => {
+      const labels = wanted.length === 0 ? {} : labelsOf(this.#objects.get(id));
+      return wanted.every(([label, value]) => labels[label] !== undefined && (value === null || labels[label] === value));
+    };
+    return this.#hosts
+      .map(({ id }) => id)
+      .filter((id) => fits(id) && (!isLocal || this.#nodes.get(key)?.has(id) === true))
+      .toSorted();
   }
 }

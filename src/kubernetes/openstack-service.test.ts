@@ -122,12 +122,21 @@ for (const [spec, annotations, words] of refused) {
 }
 
 test('what is passed over is told, and the load balancer made all the same', () => {
-  const annotations = { 'timeout-client-data': '50000', class: 'dmz', 'load-balancer-id': 'x', 'enable-health-monitor': 'true' };
+  const annotations = {
+    'timeout-client-data': '50000',
+    class: 'dmz',
+    'floating-subnet-tags': 'x',
+    'member-subnet-id': 'y',
+    'load-balancer-id': 'x',
+    'enable-health-monitor': 'true',
+  };
   const spec = { sessionAffinity: 'ClientIP', loadBalancerSourceRanges: ['192.0.2.0/24'], clusterIPs: ['10.96.0.7', 'fd00::7'] };
   const found = asked(serviceOf('web', spec, annotations));
   assert.equal(found?.balancer?.service, 'shop/web');
   assert.deepEqual(found?.notes, [
     'loadbalancer.openstack.org/class is not followed',
+    'loadbalancer.openstack.org/floating-subnet-tags is not followed',
+    'loadbalancer.openstack.org/member-subnet-id is not followed',
     'loadbalancer.openstack.org/load-balancer-id is not followed: it has one of its own',
     'It is reached by IPv4 only',
   ]);

@@ -16,7 +16,7 @@ export const sourcesAnnotation = 'causeway.dev/node-port-sources';
 const internalAnnotation = 'service.beta.kubernetes.io/openstack-internal-load-balancer';
 
 /** Nothing of ours goes by them, and the service works all the same. */
-const passedOver: readonly string[] = ['class', 'floating-subnet', 'floating-subnet-id', 'floating-subnet-tag', 'node-selector'];
+const passedOver: readonly string[] = ['class', 'floating-subnet', 'floating-subnet-id', 'floating-subnet-tags', 'member-subnet-id'];
 
 const text = v.nullish(v.string());
 const by = v.optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'TCP');
@@ -49,6 +49,8 @@ export interface AskedBalancer {
   readonly balancer?: ServiceBalancer;
   /** It is led to hosts only that have a pod of it. */
   readonly isLocal: boolean;
+  /** It is led to hosts only whose Nodes have these labels; null: with whatever value. */
+  readonly nodes?: Readonly<Record<string, string | null>>;
   /** By which clients are to know it, instead of its address. */
   readonly hostname?: string;
   /** Pods as well are to reach it by the load balancer: what it writes before their words is waited for. */
@@ -89,11 +91,14 @@ function askedOf(read: Read): AskedBalancer {
   const isLocal = read.spec.externalTrafficPolicy === 'Local';
   try {
     const balancer = balancerOf(read);
-    const hostname = hostnameOf(annotationsOf(read));
+    const said = annotationsOf(read);
+    const hostname = hostnameOf(said);
+    const nodes = nodesOf(said);
     return {
       key,
       isLocal,
       balancer,
+      ...(nodes === undefined ? {} : { nodes }),
       ...(hostname === undefined ? {} : { hostname }),
       ...(balancer.proxy?.header === undefined ? {} : { isByProxy: true }),
       notes: notesOf(read),
@@ -152,6 +157,20 @@ function hostnameOf(said: Said): string | undefined {
   if (name === undefined || /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(name))
     return name;
   throw refused(`${prefix}hostname: ${JSON.stringify(name.slice(0, 60))} is no name of a host`);
+}
+
+/** `key=value,key`. Fault `unsupported`. */
+function nodesOf(said: Said): AskedBalancer['nodes'] {
+  const labels = said('node-selector');
+  if (labels === undefined) return undefined;
+  return Object.fromEntries(
+    labels.split(',').map((one): [string, string | null] => {
+      const [, key, value] = /^([^=\s]+)(?:=([^=\s]*))?$/.exec(one.trim()) ?? [];
+      if (key === undefined)
+        throw refused(`${prefix}node-selector: ${JSON.stringify(labels.slice(0, 60))} is no list of labels, as in disk=ssd,gpu`);
+      return [key, value ?? null];
+    }),
+  );
 }
 
 const addressesOf = ({ spec }: Read): string[] => (spec.clusterIPs ?? [spec.clusterIP ?? '']).filter((ip) => ip !== '' && ip !== 'None');
