@@ -572,6 +572,12 @@ const availability = (node: string): Promise<string> => {
 };
 const both = async (check: (node: string) => Promise<boolean>): Promise<boolean> =>
   (await Promise.all(nodeNames.map(check))).every(Boolean);
+/** Of the condition in which a node tells of its ways to others. */
+const paths = (node: string): Promise<string> => {
+  const one = '@.type=="causeway.dev/Paths"';
+  const [status, reason, message] = ['status', 'reason', 'message'].map((key) => `.status.conditions[?(${one})].${key}`);
+  return field('node', node, `${status}}{" "}{${reason}}{": "}{${message}`);
+};
 const says = (words: RegExp) => (): Promise<boolean> => both(async (node) => words.test(await availability(node)));
 const takesOnly = (carry: string) => (): Promise<boolean> => both(async (node) => (await annotation(node, 'receives')) === carry);
 const carryBy = async (...more: readonly string[]): Promise<void> => {
@@ -670,6 +676,8 @@ test('where the router loses its routes nodes say why, and none of their pods is
   assert.match(await problems(...apply), full);
   await until('nodes to say that the router is full', says(new RegExp(`^True NoRouteCreated: .*${full.source}`)), patience);
   assert.equal((await router()).routes.length, theirs.length, "others' stay");
+  const lost = /^False PacketsLost: Packets of pods as they are do not reach node node\d\. The ports' allowed address pairs/;
+  await until('nodes to say that packets are lost, and who drops them', () => both(async (node) => lost.test(await paths(node))), patience);
   await setRoutes([]);
   assert.equal(await problems(...apply), '');
   await until('nodes to be led to again', ledTo, patience);
@@ -696,6 +704,14 @@ test('going back to a tunnel leaves nothing of it, on nodes or in the cloud', { 
   assert.equal(lost, 0);
 });
 
+/** Takes nothing larger to the node `to`, and says so to nobody. */
+async function narrow(host: Host, to: string, mtu: number): Promise<void> {
+  // With the Ethernet header.
+  const rule = `ip daddr ${to} meta length > ${mtu + 14} drop`;
+  const table = ['table netdev narrow {', 'chain out {', 'type filter hook egress device eth0 priority 0;', rule, '}', '}', ''];
+  await host.exec(['nft', '--file', '-'], { netOnly: true, input: table.join('\n') });
+}
+
 test(
   'who may not write address pairs has a cluster of plain routes by VXLAN, and with the right it goes over to them',
   { skip },
@@ -703,6 +719,12 @@ test(
     const { controller } = bed.cloud;
     await controller.stopService('cluster-controller');
     await startControllerAs(limited);
+    await until(
+      'packets to pass by the tunnel',
+      () => both(async (node) => (await paths(node)).startsWith('True PacketsPass: ')),
+      patience,
+    );
+    await narrow(bed.host(1), '10.20.0.12', 1350);
     await carryBy('--carry', 'host-gateway');
     const because = 'the login to the cloud may not write allowed address pairs';
     const told = new RegExp(`^False CarriedByVxlan: .* vxlan instead of host-gateway, as ${because}$`);
@@ -724,6 +746,21 @@ test(
     assert.deepEqual(await pairs(), [['10.244.0.0/16'], ['10.244.0.0/16']]);
     await until('nodes to be told of nothing', () => both(async (node) => (await annotation(node, 'not-allowed')) === ''), patience);
     await until('nodes to say that all is well', says(/^False CausewayIsUp: /), patience);
+
+    // Found out meanwhile.
+    const large = /^False LargePacketsLost: Packets of more than 1350 bytes do not reach node node2, though this node's link takes 1442: /;
+    await until('the node to say what the largest packet is', async () => large.test(await paths('node1')), patience);
+    assert.match(await paths('node2'), /^True PacketsPass: /);
+    const [far, near] = [await ipOf('far'), await processOf(await whereaboutsOf('near'))];
+    const inPod = (...argv: readonly string[]): Promise<string> =>
+      bed
+        .host(1)
+        .exec(['nsenter', `--target=${near}`, '--net', '--', ...argv], { anyStatus: true })
+        .then(({ stdout }) => stdout);
+    await inPod('ping', '-c1', '-W1', '-Mdo', '-s1400', far);
+    assert.match(await inPod('ip', 'route', 'get', far), / mtu 1350/, 'a pod that runs is told');
+    assert.match(await inPod('ping', '-c1', '-W2', '-Mdo', '-s1322', far), / 1 received/);
+    await bed.host(1).exec(['nft', 'delete', 'table', 'netdev', 'narrow'], { netOnly: true });
   },
 );
 

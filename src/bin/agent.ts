@@ -272,7 +272,7 @@ async function run(options: Options, log: Logger): Promise<void> {
       bgp: cluster.bgp,
       learned,
       besides: ({ blocks, networks }) => ({ bridges: cluster.bridges?.(blocks), carried: moves.carried(), hasIpsec: ipsecFor(networks) }),
-      prober: probing(options, { kinds, agent: () => agent, log, closing }),
+      prober: probing(options, { kinds, agent: () => agent, learned, underlay: context.underlay, turned: cluster.probed, log, closing }),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {

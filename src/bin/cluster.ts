@@ -20,6 +20,7 @@ import type { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import type { KubernetesServices } from '#kubernetes/service-source.ts';
 import type { WireguardConfig } from '#model/desired.ts';
 import { contains, type Ip, parseIp } from '#model/ip.ts';
+import type { Paths } from '#model/paths.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Network, Snapshot, Underlay } from '#model/resources.ts';
 import { keyFile } from './kernel.ts';
@@ -66,6 +67,8 @@ export interface Cluster {
   readonly own?: OwnNetworks;
   /** Told before a WireGuard device of this host is given its first peers. */
   readonly beforePeers?: (item: WireguardConfig) => void;
+  /** Told of the ways to other hosts, again and again, where the host itself is to say what is the matter with them. */
+  readonly probed?: (paths: Paths) => void;
   /** Told after every run of the loop. */
   applied?(done: Done): void;
 }

@@ -16,6 +16,7 @@ import { wishFor } from '#kubernetes/carrying.ts';
 import { kubernetesController } from '#kubernetes/controller.ts';
 import { HealthPorts } from '#kubernetes/health-ports.ts';
 import { NodeTeller } from '#kubernetes/node-teller.ts';
+import { pathsWord } from '#kubernetes/path-words.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
 import { zoneLabel } from '#kubernetes/nodes.ts';
 import { OwnNetworks, type OwnNetworksOptions } from '#kubernetes/own-networks.ts';
@@ -117,6 +118,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     policies,
     policyStatuses: () => readStatuses(client, AbortSignal.timeout(statusesMs)),
     beforePeers,
+    probed: (paths) => teller.paths(pathsWord(paths, (id) => context.view().snapshot.hosts.get(id)?.status.ready === true)),
     applied: (done) => {
       const { blocks, pools, networks } = done.facts;
       services.locate(done.facts.hosts.get(host)?.labels[zoneLabel]);

@@ -1,12 +1,16 @@
 // An agent's probes to other hosts, put together: what is to be tried comes from its facts, packets go by the host's own sockets.
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Agent, Log } from '#agent/agent.ts';
+import type { LearnedRoutes } from '#agent/learned-routes.ts';
 import { isBetweenHosts, Prober } from '#agent/prober.ts';
 import { presentNetworks } from '#drivers/plan.ts';
 import { type PeerChecks, probesOf } from '#drivers/probes.ts';
 import type { RealKinds } from '#kernel/kinds.ts';
 import { ProbeSockets } from '#kernel/probe-sockets.ts';
 import { isFault } from '#model/fault.ts';
+import { unknownInterface } from '#model/numbers.ts';
+import { answersProbes, type Paths } from '#model/paths.ts';
+import type { Host, Underlay } from '#model/resources.ts';
 import type { Options } from './agent-options.ts';
 
 const turnMs = 10_000;
@@ -15,20 +19,22 @@ interface Surroundings {
   readonly kinds: RealKinds;
   /** Known as soon as this turn of the event loop is over. */
   readonly agent: () => Agent;
+  readonly learned: Pick<LearnedRoutes, 'last'>;
+  /** Links that the host has. Fault `invalid`. */
+  readonly underlay: () => Underlay[];
+  /** Told after each turn what is known by then, where nobody else asks for it. */
+  readonly turned?: ((paths: Paths) => void) | undefined;
   readonly log: Log;
   readonly closing: AsyncDisposableStack;
 }
 
-/**
- * Begins when the agent is there, and ends with `closing`. Undefined in clusters without controllers, which are who judges what is
- * found.
- */
-export function probing({ node, flannel }: Pick<Options, 'node' | 'flannel'>, surroundings: Surroundings): Prober | undefined {
-  if (node !== undefined || flannel !== undefined) return undefined;
-  const { kinds, agent, log, closing } = surroundings;
+/** Begins when the agent is there, and ends with `closing`. Undefined among hosts of flannel, which answer nobody. */
+export function probing({ flannel }: Pick<Options, 'flannel'>, surroundings: Surroundings): Prober | undefined {
+  if (flannel !== undefined) return undefined;
+  const { kinds, agent, learned, log, closing } = surroundings;
   const stop = new AbortController();
   const prober: Prober = new Prober({
-    checks: () => checksOf(agent()),
+    checks: () => checksOf(selfOf(surroundings), agent(), learned.last),
     send: (probe) => sockets.send(probe),
     wait: (ms) => wait(ms, undefined, { signal: stop.signal, ref: false }).catch(() => undefined),
     now: () => performance.now(),
@@ -42,36 +48,41 @@ export function probing({ node, flannel }: Pick<Options, 'node' | 'flannel'>, su
     }),
   );
   closing.defer(() => stop.abort());
-  setImmediate(() => void run(prober, { sockets, agent, log, signal: stop.signal }));
+  setImmediate(() => void run(prober, { ...surroundings, sockets, signal: stop.signal }));
   return prober;
 }
 
-function checksOf(agent: Agent): readonly PeerChecks[] {
-  const { snapshot } = agent.view;
-  const self = snapshot.hosts.get(agent.local.host);
-  if (self === undefined) return [];
-  return probesOf(presentNetworks(snapshot, agent.endpoints.all(), { self, learned: undefined }).map(({ carriage }) => carriage));
+/** With the links that it has here: Nodes do not tell of them. Fault `invalid` when it has none. */
+function selfOf({ agent, underlay }: Pick<Surroundings, 'agent' | 'underlay'>): Host | undefined {
+  const { view, local } = agent();
+  const self = view.snapshot.hosts.get(local.host);
+  const isTold = self === undefined || self.underlay.some((one) => one.interface !== unknownInterface);
+  return isTold ? self : { ...self, underlay: underlay() };
 }
 
-interface Run {
+function checksOf(self: Host | undefined, { view: { snapshot }, endpoints }: Agent, last: LearnedRoutes['last']): readonly PeerChecks[] {
+  if (self === undefined) return [];
+  const carriages = presentNetworks(snapshot, endpoints.all(), { self, learned: last }).map(({ carriage }) => carriage);
+  return probesOf(carriages).filter(({ host }) => snapshot.hosts.get(host)?.status.features[answersProbes] !== false);
+}
+
+interface Run extends Pick<Surroundings, 'agent' | 'underlay' | 'turned' | 'log'> {
   readonly sockets: ProbeSockets;
-  readonly agent: () => Agent;
-  readonly log: Log;
   readonly signal: AbortSignal;
 }
 
-async function run(prober: Prober, { sockets, agent, log, signal }: Run): Promise<void> {
+async function run(prober: Prober, { sockets, agent, underlay, turned, log, signal }: Run): Promise<void> {
   let said = '';
   while (!signal.aborted) {
     try {
       const { hosts } = agent().view.snapshot;
-      const self = hosts.get(agent().local.host);
       // Alone there is nobody to ask or to answer.
-      sockets.listen(hosts.size > 1 ? self?.underlay[0]?.interface : undefined);
+      sockets.listen(hosts.size > 1 ? selfOf({ agent, underlay })?.underlay[0]?.interface : undefined);
       await prober.turn();
+      if (!signal.aborted) turned?.(prober.paths());
       said = '';
     } catch (error) {
-      if (!isFault(error, 'kernel')) throw error;
+      if (!isFault(error, 'kernel') && !isFault(error, 'invalid')) throw error;
       if (error.message !== said) log.warn({ error }, 'cannot try the ways to other hosts');
       said = error.message;
     }

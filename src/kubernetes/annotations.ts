@@ -27,6 +27,8 @@ const unroutedKey = `${own}not-routed`;
 const refusedKey = `${own}not-allowed`;
 /** What the node would carry by if that were not so. */
 const insteadKey = `${own}instead-of`;
+/** That the node's agent answers other nodes' probes. */
+const probesKey = `${own}probes`;
 const mostWords = 1_000;
 
 const json = v.pipe(v.string(), v.parseJson());
@@ -74,6 +76,7 @@ export const writeRefused = (refused: RefusedCarriages | undefined): Record<stri
 });
 
 export interface Told {
+  readonly answersProbes: boolean;
   readonly carrying?: Carrying;
   readonly wireguard?: NonNullable<Host['wireguard']>;
   /** Where to send to, when the node says so, by IPv4 and by IPv6. */
@@ -96,6 +99,7 @@ export function readAnnotations(annotations: Annotations): Told {
       : { carrying: carryingOf(annotations, wants, { 4: readAs(field.mac, annotations[vtepKey]) ?? data.vtepMac, 6: data6.vtepMac }) }),
     ...(publicKey === undefined ? {} : { wireguard: { ...peer, publicKey } }),
     publicIps: addresses.filter((ip) => ip !== undefined),
+    answersProbes: annotations[probesKey] === 'answered',
   };
 }
 
@@ -157,6 +161,7 @@ export const writeOwn = ({ carrying, publicKey }: Pick<Telling, 'carrying' | 'pu
   [vtepKey]: carrying.vtepMac ?? null,
   [wireguardKey]: publicKey ?? null,
   [insteadKey]: carrying.insteadOf ?? null,
+  [probesKey]: 'answered',
   // Of what the node does not want any more nobody would take it back.
   ...(carrying.refused !== undefined && carrying.insteadOf === undefined ? writeRefused(undefined) : {}),
 });

@@ -13,7 +13,7 @@ import { poolId } from './blocks.ts';
 import { readAnnotations } from './annotations.ts';
 import { calicoCarries, type IpamSettings, type IpPool, overlappedPools } from './calico.ts';
 import { revisionOf } from './client.ts';
-import { internalIps, peerMtu, podNetwork } from './nodes.ts';
+import { internalIps, peerMtu, podNetwork, statusOf } from './nodes.ts';
 import { wantedOf } from './refused-carriages.ts';
 
 const epoch = '1970-01-01T00:00:00Z';
@@ -26,7 +26,13 @@ const node = v.object({
     labels: v.optional(v.record(v.string(), v.string()), {}),
     annotations: v.optional(v.record(v.string(), v.string()), {}),
   }),
-  status: v.optional(v.object({ addresses: v.optional(v.array(v.object({ type: v.string(), address: v.string() })), []) }), {}),
+  status: v.optional(
+    v.object({
+      addresses: v.optional(v.array(v.object({ type: v.string(), address: v.string() })), []),
+      conditions: v.nullish(v.array(v.object({ type: v.string(), status: v.string() }))),
+    }),
+    {},
+  ),
 });
 
 /** 1 to 65535: the end of the address, which is unlike for hosts of one subnet of 65536 or fewer. */
@@ -44,7 +50,7 @@ export function readCalicoNode(item: unknown): Host | undefined {
     const value = metadata.annotations[key];
     return value === undefined ? [] : [[key, value] as const];
   });
-  const { carrying, wireguard } = readAnnotations(metadata.annotations);
+  const { carrying, wireguard, answersProbes: answers } = readAnnotations(metadata.annotations);
   return {
     id: metadata.name,
     name: metadata.name,
@@ -57,7 +63,7 @@ export function readCalicoNode(item: unknown): Host | undefined {
     ...(wireguard === undefined ? {} : { wireguard }),
     underlay: addresses.map((ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
-    status: { ready: true, seenAt: metadata.creationTimestamp, desired: 0, applied: 0, failing: [], features: {} },
+    status: statusOf(status.conditions, { seenAt: metadata.creationTimestamp, answers }),
   };
 }
 

@@ -25,7 +25,8 @@ function bed() {
       if (value === null) delete node.metadata.annotations[key];
       else node.metadata.annotations[key] = value;
     }
-    if (change.status !== undefined) node.status.conditions = change.status.conditions;
+    const said = new Map([...node.status.conditions, ...(change.status?.conditions ?? [])].map((one) => [one.type, one]));
+    node.status.conditions = [...said.values()];
     return Promise.resolve(structuredClone(node));
   };
   const teller = new NodeTeller({ client: { patch }, node: 'a', log: { warn: () => undefined }, now: () => now });
@@ -82,6 +83,23 @@ test('a reason in other words is written, too', async () => {
     await settled();
   }
   assert.equal(sent.length, 2);
+  teller[Symbol.dispose]();
+});
+
+test('what is said of the ways to other nodes stands beside it, and only what is news is written', async () => {
+  const { node, sent, teller } = bed();
+  teller.saw(node);
+  teller.wish(wish({}));
+  await settled();
+  const texts = (): string[] => node.status.conditions.map(({ type, status, reason }) => `${type} ${status} ${reason}`);
+  const network = 'NetworkUnavailable False CausewayIsUp';
+  assert.deepEqual(texts(), [network]);
+  for (const isGood of [true, false, false]) {
+    teller.paths({ isGood, reason: isGood ? 'PacketsPass' : 'PacketsLost', message: 'why' });
+    await settled();
+  }
+  assert.deepEqual(texts(), [network, 'causeway.dev/Paths False PacketsLost']);
+  assert.equal(sent.length, 3);
   teller[Symbol.dispose]();
 });
 

@@ -1,15 +1,18 @@
-// Keeps this host's own Node as it shall be: annotations, and the condition NetworkUnavailable, for which the cluster keeps new
-// pods away from the node (taint-nodes-by-condition). Level-triggered: what was wished last is compared with what the watch
+// Keeps this host's own Node as it shall be: annotations, the condition NetworkUnavailable, for which the cluster keeps new
+// pods away from the node (taint-nodes-by-condition), and one of our own, which keeps nobody away. Level-triggered: what was wished last is compared with what the watch
 // showed last, and only the difference is written, so that a restart writes nothing.
 import * as v from 'valibot';
 import type { KubernetesClient } from './client.ts';
 import type { Annotations } from './annotations.ts';
+import type { PathsWord } from './path-words.ts';
 
 export interface NodeWish {
   /** Null: to be absent. Annotations that are not named stay. */
   readonly annotations: Readonly<Record<string, string | null>>;
   readonly network: { readonly isAvailable: boolean; readonly reason: string; readonly message: string };
 }
+
+type Conditions = Readonly<Record<string, { readonly status: 'True' | 'False'; readonly reason: string; readonly message: string }>>;
 
 export interface TellerOptions {
   readonly client: Pick<KubernetesClient, 'patch'>;
@@ -18,7 +21,9 @@ export interface TellerOptions {
   readonly now: () => Date;
 }
 
-const condition = 'NetworkUnavailable';
+/** The cluster's, and ours: whether packets reach the other nodes. */
+const networkCondition = 'NetworkUnavailable';
+const pathsCondition = 'causeway.dev/Paths';
 const retryMs = 2_000;
 
 const shown = v.object({
@@ -37,9 +42,10 @@ const shown = v.object({
 export class NodeTeller implements Disposable {
   readonly #options: TellerOptions;
   #annotations: Annotations | undefined;
-  /** Status, reason and message of the condition. */
-  #condition = '';
+  /** Status, reason and message of conditions. */
+  #conditions = new Map<string, string>();
   #wish: NodeWish | undefined;
+  #paths: Conditions[string] | undefined;
   #isBusy = false;
   #retry: NodeJS.Timeout | undefined;
   #failure = '';
@@ -59,15 +65,20 @@ export class NodeTeller implements Disposable {
     const read = v.safeParse(shown, item);
     if (!read.success) return;
     const { metadata, status } = read.output;
-    const found = status.conditions.find(({ type }) => type === condition);
     this.#annotations = metadata.annotations;
-    this.#condition = `${found?.status ?? ''} ${found?.reason ?? ''} ${found?.message ?? ''}`;
+    this.#conditions = new Map(status.conditions.map(({ type, ...said }) => [type, `${said.status} ${said.reason} ${said.message}`]));
     void this.#settle();
   }
 
   /** Returns at once; it is written when the Node has been seen, and again until it succeeds. */
   wish(wish: NodeWish): void {
     this.#wish = wish;
+    void this.#settle();
+  }
+
+  /** As wish(), of how the ways to other nodes are; nothing is said of them before. */
+  paths({ isGood, reason, message }: PathsWord): void {
+    this.#paths = { status: isGood ? 'True' : 'False', reason, message };
     void this.#settle();
   }
 
@@ -96,18 +107,25 @@ export class NodeTeller implements Disposable {
     const [wish, annotations] = [this.#wish, this.#annotations];
     if (wish === undefined || annotations === undefined) return undefined;
     const changed = Object.entries(wish.annotations).filter(([key, value]) => (annotations[key] ?? null) !== value);
-    const { isAvailable, reason, message } = wish.network;
-    const status = isAvailable ? 'False' : 'True';
-    const isSame = this.#condition === `${status} ${reason} ${message}`;
-    if (changed.length === 0 && isSame) return undefined;
+    const conditions = this.#changedConditions(wish.network);
+    if (changed.length === 0 && conditions.length === 0) return undefined;
+    return {
+      ...(changed.length === 0 ? {} : { metadata: { annotations: Object.fromEntries(changed) } }),
+      ...(conditions.length === 0 ? {} : { status: { conditions } }),
+    };
+  }
+
+  #changedConditions({ isAvailable, reason, message }: NodeWish['network']): object[] {
+    const wished: Conditions = {
+      [networkCondition]: { status: isAvailable ? 'False' : 'True', reason, message },
+      ...(this.#paths === undefined ? {} : { [pathsCondition]: this.#paths }),
+    };
     const now = this.#options
       .now()
       .toISOString()
       .replace(/\.\d+Z/, 'Z');
-    const next = { type: condition, status, reason, message, lastTransitionTime: now, lastHeartbeatTime: now };
-    return {
-      ...(changed.length === 0 ? {} : { metadata: { annotations: Object.fromEntries(changed) } }),
-      ...(isSame ? {} : { status: { conditions: [next] } }),
-    };
+    return Object.entries(wished)
+      .filter(([type, said]) => this.#conditions.get(type) !== `${said.status} ${said.reason} ${said.message}`)
+      .map(([type, said]) => ({ type, ...said, lastTransitionTime: now, lastHeartbeatTime: now }));
   }
 }

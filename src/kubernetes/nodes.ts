@@ -9,6 +9,7 @@ import { compactOf, indexIn } from '#model/block.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrLength, contains, covers, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { unknownInterface, wireguardPortOf } from '#model/numbers.ts';
+import { answersProbes } from '#model/paths.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { readAnnotations } from './annotations.ts';
 import { revisionOf } from './client.ts';
@@ -86,7 +87,6 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
   const { metadata, spec, status } = read.output;
   const revision = revisionOf(metadata.resourceVersion);
   const { name, creationTimestamp: createdAt, labels } = metadata;
-  const isReady = status.conditions?.find(({ type }) => type === 'Ready')?.status;
   const given = readable(field.cidr, spec.podCIDRs ?? (spec.podCIDR === undefined ? [] : [spec.podCIDR]));
   const rangeOf = (cidr: Cidr): Cidr | undefined => podCidrs.find((range) => covers(range, cidr));
   const usable = given.filter((cidr) => rangeOf(cidr) !== undefined);
@@ -101,7 +101,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
       field: 'status.addresses',
     });
   }
-  const { publicIps, wireguard, ...told } = readAnnotations(metadata.annotations);
+  const { publicIps, wireguard, answersProbes: answers, ...told } = readAnnotations(metadata.annotations);
   const addresses = new Set([...publicIps, ...internal]);
   const host: Host = {
     ...meta(name, name, revision, createdAt),
@@ -112,7 +112,7 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     ...(wireguard === undefined ? {} : { wireguard: wireguardOf(wireguard) }),
     underlay: [...addresses].map((ip: Ip) => ({ interface: unknownInterface, ip, subnet: hostPrefix(ip), mtu: peerMtu })),
     agentVersion: '',
-    status: { ready: isReady === undefined || isReady === 'True', seenAt: createdAt, desired: 0, applied: 0, failing: [], features: {} },
+    status: statusOf(status.conditions, { seenAt: createdAt, answers }),
   };
   const blocks = usable.map((cidr) => ({
     ...meta(blockId(cidr), blockId(cidr), revision, createdAt),
@@ -123,6 +123,16 @@ export function readNode(item: unknown, { podCidrs }: ClusterOptions): NodeFacts
     loans: [],
   }));
   return { host, blocks, ...problem };
+}
+
+/** As far as a Node tells it. `answers`: other nodes' probes. */
+export function statusOf(
+  conditions: readonly { readonly type: string; readonly status: string }[] | null | undefined,
+  { seenAt, answers }: { readonly seenAt: string; readonly answers: boolean },
+): Host['status'] {
+  const isReady = conditions?.find(({ type }) => type === 'Ready')?.status;
+  const ready = isReady === undefined || isReady === 'True';
+  return { ready, seenAt, desired: 0, applied: 0, failing: [], features: { [answersProbes]: answers } };
 }
 
 /** The port that follows from the network of all pods is no port of its own: in other networks it is another. */

@@ -1,6 +1,9 @@
 // What a host has found out about its ways to other hosts by packets of its own, and what that says to people. A way is judged by
 // the controller, because only it knows whether the other host was up meanwhile.
 
+/** Feature of a host: whether its agent answers probes, where that is known. */
+export const answersProbes = 'answersProbes';
+
 /** How packets go that were lost: in a tunnel's datagrams, in a session of BGP, or with containers' addresses as they are. */
 export type PathSort = 'tunnel' | 'session' | 'plain';
 
@@ -33,7 +36,8 @@ export interface Paths {
   readonly narrow: readonly NarrowPath[];
 }
 
-const eaten: Readonly<Record<PathSort, string>> = {
+/** Who drops it, a sentence without a full stop. */
+export const eaten: Readonly<Record<PathSort, string>> = {
   tunnel: 'A security group or another firewall between them drops it',
   session: 'A security group or another firewall between them drops it',
   plain: "The ports' allowed address pairs (port security) or the security groups' rules for the range are missing",
