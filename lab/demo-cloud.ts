@@ -2,6 +2,7 @@
 // project is open in Neutron at any moment, read from Neutron itself. A cloud that is found is used again.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { Fault } from '#model/fault.ts';
+import { startController, stopController } from './causeway.ts';
 import type { Output } from './command.ts';
 import type { Screen } from './demo-screen.ts';
 import { all } from './demo-site.ts';
@@ -12,8 +13,23 @@ import type { Account } from './openstack-operator.ts';
 import { until } from './until.ts';
 
 /** Networks that the demonstration makes, and removes again when it runs once more. */
-export const ownNetworks = ['overlay', 'encrypted', 'flannel', 'gateway', 'calico', 'shop', 'plain'] as const;
+export const ownNetworks = [
+  'overlay',
+  'encrypted',
+  'flannel',
+  'gateway',
+  'calico',
+  'routed',
+  'red',
+  'blue',
+  'built',
+  'ports',
+  'shop',
+  'plain',
+] as const;
 export type OwnNetwork = (typeof ownNetworks)[number];
+/** Each of a tenant of that name. */
+export const tenantNetworks: readonly ['red', 'blue'] = ['red', 'blue'];
 
 /** A web server in network shop. */
 export const frontName = 'front';
@@ -29,7 +45,7 @@ export interface Opened {
   readonly rules: readonly string[];
   /** Of the instances' ports, by instance. */
   readonly pairs: readonly (readonly string[])[];
-  /** How many security groups, rules, tags and pairs the project has, whoever made them. */
+  /** How many security groups, rules, pairs, tags and routes the project has, whoever made them. */
   readonly counts: string;
 }
 
@@ -101,6 +117,51 @@ export class CloudDemo {
     );
   }
 
+  /** Absent is success. */
+  async removeTenant(name: string): Promise<void> {
+    const found = await this.bed.json<{ name: string }[]>('tenant', 'ls');
+    if (found.some((tenant) => tenant.name === name)) await this.bed.causeway('tenant', 'rm', '--yes', name);
+  }
+
+  /** Starts the controller anew; `keeping`: such that it keeps the cloud by itself. */
+  async restartController(keeping: boolean): Promise<void> {
+    const { controller } = this.bed.cloud;
+    await stopController(controller);
+    const more = keeping ? ['--cloud', cloudName] : [];
+    await startController(controller, { arguments: ['--san', controller.address, ...more] });
+    await until('the controller to answer', () => this.bed.causeway('status').catch(() => undefined), patience);
+  }
+
+  /** A container `NETWORK1` or so whose ports have to be made first, for which the cloud may take longer than an engine waits. */
+  async runFirst(index: number, network: OwnNetwork): Promise<void> {
+    const name = `${network}${index}`;
+    await this.bed.untilKnown(index, network);
+    const isRunning = async (): Promise<boolean> => {
+      try {
+        await this.bed.run(index, name, network);
+        return true;
+      } catch (error) {
+        if (!/timeout|deadline exceeded/.test(String(error))) throw error;
+        await this.bed.docker(index, 'rm', '--force', name);
+        return false;
+      }
+    };
+    await until(`${name} to run`, isRunning, patience);
+  }
+
+  /** Ports of Neutron that stand for containers: their addresses. */
+  async containerPorts(): Promise<string[]> {
+    const ports = await this.bed.portsBy<{ id: string; fixed_ips: { ip_address: string }[] }>('device_owner=causeway:container');
+    return ports.flatMap((port) => port.fixed_ips.map((fixed) => fixed.ip_address));
+  }
+
+  /** Extra routes of the project's router. */
+  async routes(): Promise<string[]> {
+    const path = `/v2.0/routers/${this.bed.site.router}`;
+    const { routes } = await this.bed.member.get<{ routes: { destination: string; nexthop: string }[] }>('neutron', path, 'router');
+    return routes.map(({ destination, nexthop }) => `${destination} via ${nexthop}`);
+  }
+
   async opened(): Promise<Opened> {
     const groups = await this.bed.member.list<Group>('neutron', '/v2.0/security-groups', 'security_groups');
     const ports = await this.bed.member.list<Port>('neutron', '/v2.0/ports', 'ports');
@@ -114,6 +175,7 @@ export class CloudDemo {
       rules: total(groups.map((group) => group.security_group_rules.length)),
       'address pairs': total(ports.map((port) => port.allowed_address_pairs.length)),
       tags: total([...groups, ...ports].map(({ tags }) => tags.length)),
+      routes: (await this.routes()).length,
     };
     return {
       rules: rules.toSorted(),
@@ -166,6 +228,8 @@ export async function openCloud(name: string, screen: Screen): Promise<CloudDemo
   const bed = (await findCloud(name, screen)) ?? (await makeCloudBed({ name, progress: screen }));
   const site = new CloudDemo(bed, screen);
   writeLogins(bed);
+  // One that keeps the cloud is left by a run that was killed.
+  if (bed.cloud.controller.services().some(({ argv }) => argv.includes('--cloud'))) await site.restartController(false);
   await screen.step('the project’s own security group: out by TCP and to name servers, in nothing', () => narrow(bed));
   await screen.step('no network yet, and nothing of Causeway in Neutron', () => clear(site));
   return site;
@@ -230,6 +294,7 @@ async function clear(site: CloudDemo): Promise<void> {
   const exposures = (await bed.json<{ name: string }[]>('exposure', 'ls')).map(({ name }) => name);
   if (exposures.length > 0) await bed.causeway('exposure', 'rm', '--yes', ...exposures);
   for (const name of ownNetworks) if (networks.includes(name)) await site.removeNetwork(name);
+  for (const name of tenantNetworks) await site.removeTenant(name);
   await bed.causeway('cloud', 'destroy', '--yes');
   site.before = (await site.opened()).counts;
 }

@@ -6,7 +6,7 @@ import { firstChecks, hostPort, lastingChecks, makeLasting } from './demo-cloud-
 import { type Screen, seconds } from './demo-screen.ts';
 import { ensurePackages, openstackNeeds } from './packages.ts';
 
-/** Whether every check has passed. `quick`: of the models two only. */
+/** Whether every check has passed. `quick`: of the models fewer. */
 export async function showOpenStack(screen: Screen, name: string, quick: boolean): Promise<boolean> {
   const beganMs = performance.now();
   screen.line('Causeway: two Docker hosts as instances of an OpenStack cloud, which drops what it was not told to let pass.');
