@@ -176,6 +176,7 @@ const tenants: Check = {
         );
       }
       const address = await site.bed.addressOf(2, 'red');
+      if (address !== (await site.bed.addressOf(2, 'blue'))) throw new Fault('internal', 'red2 and blue2 should have the same address');
       await ping(site, witness, { network: 'red', address, proof: lost });
       await apply(site, witness);
       await seeOpened(site, witness, { rules: between('UDP 8472') });

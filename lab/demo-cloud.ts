@@ -5,7 +5,6 @@ import { Fault } from '#model/fault.ts';
 import { startController, stopController } from './causeway.ts';
 import type { Output } from './command.ts';
 import type { Screen } from './demo-screen.ts';
-import { all } from './demo-site.ts';
 import { destroyLab, openLab } from './lab.ts';
 import { demo, limited, publicNetwork } from './openstack.ts';
 import { type CloudBed, findCloudBed, makeCloudBed } from './openstack-bed.ts';
@@ -88,7 +87,8 @@ export class CloudDemo {
   /** Makes a network and on each instance a container, `NETWORK1` and `NETWORK2`. */
   async makeNetwork(name: OwnNetwork, options: readonly string[]): Promise<void> {
     await this.bed.causeway('network', 'create', name, ...options);
-    await all([1, 2].map((index) => this.#attach(index, name)));
+    // One after the other: networks with one range then give the same addresses.
+    for (const index of [1, 2]) await this.#attach(index, name);
   }
 
   async #attach(index: number, name: string): Promise<void> {
