@@ -53,11 +53,22 @@ function facts(count: number): { hosts: Host[]; networks: Network[]; pools: Pool
   };
 }
 
+/** With networks of the models whose packets the cloud itself leads, too. */
 const rulesFor = (count: number): number =>
-  wishOf({ ...facts(count), blocks: [], endpoints: [], exposures: [] }, 'causeway').groups.reduce(
+  wishOf({ ...withCloudModels(facts(count)), blocks: [], endpoints: [], exposures: [] }, 'causeway').groups.reduce(
     (sum, { rules }) => sum + rules.length,
     0,
   );
+
+function withCloudModels({ hosts, networks, pools }: ReturnType<typeof facts>): ReturnType<typeof facts> {
+  const routed = makeNetwork('benchrouted', { model: 'routes', carry: 'routes', vni: 5100 });
+  const ports = {
+    ...makeNetwork('benchports', { model: 'neutron', carry: 'address-pairs', vni: 5101 }),
+    neutron: { network: 'hosts', subnet: 'hosts' },
+  };
+  const own = [makePool(routed.id, parseCidr('10.200.0.0/16'), 24), makePool(ports.id, parseCidr('10.20.0.0/16'), 24)];
+  return { hosts, networks: [...networks, routed, ports], pools: [...pools, ...own] };
+}
 
 type Json = Record<string, unknown>;
 interface Recorded {

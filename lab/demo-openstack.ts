@@ -20,7 +20,7 @@ export async function showOpenStack(screen: Screen, name: string, quick: boolean
   const results = await showChecks(site, firstChecks(quick));
   screen.heading('Checks: what stays');
   await screen.step('networks shop (VXLAN) and plain (plain routes), each with a container on both hosts', () => makeLasting(site));
-  results.push(...(await showChecks(site, lastingChecks)));
+  results.push(...(await showChecks(site, lastingChecks(quick))));
   const failed = results.filter((passed) => !passed).length;
 
   screen.heading('What to try next');

@@ -32,7 +32,7 @@ with port security on, and shows what the cloud drops, what Causeway makes it al
   --kubernetes show a Kubernetes cluster instead of Docker hosts
   --openstack  show Docker hosts as instances of an OpenStack cloud
   --down       remove everything that it built
-  --quick      leave out the measurements; with --openstack all models but two
+  --quick      leave out the measurements; with --openstack show two of the models only
   --measure    measure again, where a lab that was measured is found
   --name NAME  name of the lab (default demo, demo-kubernetes or demo-openstack); demos of different names live side by side
   -h, --help   show this

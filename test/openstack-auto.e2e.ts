@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startController, stopController } from '#lab/causeway.ts';
 import { inspectContainer } from '#lab/engine-api.ts';
+import { NeutronCalls } from '#lab/neutron-calls.ts';
 import { demo, limited, unrouted } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import type { Account } from '#lab/openstack-operator.ts';
@@ -11,7 +12,6 @@ import { startNeutron } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { pingingFrom } from './carriage-streams.ts';
-import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
 /** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */

@@ -32,7 +32,7 @@ const verdicts = (said: string, titles: readonly string[]): string[] =>
     .split('\n')
     .filter((line) => !line.includes('…'))
     .flatMap((line) => titles.flatMap((title) => (line.includes(` ${title} `) ? [`${line.trim()[0]} ${title}`] : [])));
-const titlesOf = (isQuick: boolean): string[] => [...firstChecks(isQuick), ...lastingChecks].map(({ title }) => title);
+const titlesOf = (isQuick: boolean): string[] => [...firstChecks(isQuick), ...lastingChecks(isQuick)].map(({ title }) => title);
 
 async function allTrue(isQuick: boolean): Promise<void> {
   const titles = titlesOf(isQuick);

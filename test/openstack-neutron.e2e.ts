@@ -7,13 +7,13 @@ import { killController, startController, stopController } from '#lab/causeway.t
 import { inspectContainer } from '#lab/engine-api.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
+import { NeutronCalls } from '#lab/neutron-calls.ts';
 import { demo } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { Capture, tcpdump } from './capture.ts';
 import { pingingFrom } from './carriage-streams.ts';
-import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
 /** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */

@@ -8,6 +8,7 @@ import { after, before, test } from 'node:test';
 import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
 import { Kubernetes } from '#lab/kubernetes.ts';
+import { NeutronCalls } from '#lab/neutron-calls.ts';
 import { demo, limited, unrouted } from '#lab/openstack.ts';
 import { type CloudBed, makeInstances } from '#lab/openstack-bed.ts';
 import type { Account } from '#lab/openstack-operator.ts';
@@ -17,7 +18,6 @@ import { until } from '#lab/until.ts';
 import { Capture, tcpdump } from './capture.ts';
 import { pinging } from './carriage-streams.ts';
 import { askedForPage, askPage, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
-import { NeutronCalls } from './neutron-calls.ts';
 
 const skip = missingOf(openstackNeeds);
 /** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */

@@ -1,8 +1,8 @@
 // Calls to a cloud's Neutron, counted on its controller: it closes every connection after one answer, so connections that are begun are calls.
-import assert from 'node:assert/strict';
-import type { Host } from '#lab/host.ts';
-import { apiPorts } from '#lab/openstack-services.ts';
-import { until } from '#lab/until.ts';
+import { Fault } from '#model/fault.ts';
+import type { Host } from './host.ts';
+import { apiPorts } from './openstack-services.ts';
+import { until } from './until.ts';
 
 /** What was begun has been looked at for the last time when there was no call for so long. */
 const calmMs = 3_000;
@@ -27,7 +27,9 @@ export class NeutronCalls {
   /** Until now. */
   async made(): Promise<number> {
     const { stdout } = await this.#controller.exec(['nft', 'list', 'counter', 'inet', 'calls', 'neutron'], { netOnly: true });
-    return Number(/packets (\d+)/.exec(stdout)?.[1] ?? assert.fail('no counter'));
+    const packets = /packets (\d+)/.exec(stdout)?.[1];
+    if (packets === undefined) throw new Fault('internal', `No counter in: ${stdout}`);
+    return Number(packets);
   }
 
   /** As `made`, once there were none for a while. */
