@@ -406,17 +406,33 @@ test('an eleventh pair is had by a larger range; where there is none the ten sta
   await remove();
 });
 
-test('a quota that would not do is told before anything is made', { skip }, async () => {
+test('with a quota that would not do what nothing needs is removed, and nothing else is changed', { skip }, async () => {
   const { network, facts, read, remove } = await site('small', '10.42.0.0/24');
   const was = await looked(network.id);
   const { project } = await session.token();
+  const box = makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]);
+  const exposure = { id: 'e', name: 'shop', revision: 1, createdAt: '', labels: {}, network: 'over', endpoint: box.name } as const;
+  const exposures = [{ ...exposure, protocol: 'tcp', port: 80, hostPort: 8080, sources: [] }] as const;
+  await applyWish(neutron, wishOf({ ...facts, networks: [over], endpoints: [box], exposures }, 'cw'), read);
   const quotas = await neutron.quotas();
-  for (const name of ['security_group', 'security_group_rule'] as const) {
-    const { used = 0, limit = -1 } = quotas[name] ?? {};
-    await stack.operator.setQuota(project.id, { [name]: used + (name === 'security_group' ? 0 : 3) });
-    await rejects(applyWish(neutron, wishOf(facts, 'cw'), read), 'exhausted', /Nothing was changed/);
-    await stack.operator.setQuota(project.id, { [name]: limit });
+  // The exposure has gone, and more is needed than there is.
+  const wish = wishOf(facts, 'cw');
+  for (const words of [/Only what nothing needs any more was removed/, /Nothing was changed/]) {
+    const { used = 0 } = (await neutron.quotas())['security_group_rule'] ?? {};
+    await stack.operator.setQuota(project.id, { security_group_rule: used });
+    await rejects(applyWish(neutron, wish, read), 'exhausted', words);
+    const groups = (await neutron.list('security-groups')).filter(({ name }) => name.startsWith('cw'));
+    assert.deepEqual(
+      groups.map(({ name, rules }) => [name, rules.length]),
+      [['cw', 2]],
+    );
   }
+  await stack.operator.setQuota(project.id, { security_group_rule: quotas['security_group_rule']?.limit ?? 100 });
+  await applyWish(neutron, emptyWish('cw'), read);
+  const { used = 0 } = (await neutron.quotas())['security_group'] ?? {};
+  await stack.operator.setQuota(project.id, { security_group: used });
+  await rejects(applyWish(neutron, wish, read), 'exhausted', /Nothing was changed/);
+  await stack.operator.setQuota(project.id, { security_group: quotas['security_group']?.limit ?? 10 });
   assert.deepEqual(await looked(network.id), was);
   await remove();
 });

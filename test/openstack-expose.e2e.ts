@@ -113,6 +113,7 @@ test(
       isOurs: true,
     });
 
+    await outOfFloatingIps();
     await bed.causeway('exposure', 'rm', '--yes', 'web');
     await apply();
     assert.deepEqual(await floatingIps(), []);
@@ -121,6 +122,33 @@ test(
     await bed.docker(2, 'rm', '--force', 'front');
   },
 );
+
+const isOpened = async (name: string): Promise<boolean> => (await openings()).some(({ because }) => because === `exposure ${name}`);
+
+/** With a quota that is used up one more exposure has no floating IP, and one that is removed meanwhile is closed all the same. */
+async function outOfFloatingIps(): Promise<void> {
+  const [own] = await bed.portsBy<{ id: string; project_id: string }>('name=node1');
+  const project = own?.project_id ?? assert.fail('no port of node1');
+  const { operator } = bed.cloud;
+  const { floatingip: quota } = await operator.get<{ floatingip: { limit: number; used: number } }>(
+    'neutron',
+    `/v2.0/quotas/${project}/details`,
+    'quota',
+  );
+  await serve(1, 'other', 'wares');
+  await expose('other', '80', '--host-port', '8090', '--name', 'second');
+  await until('a second exposure to be open', async () => (await apply()).problems.length === 0 && (await isOpened('second')), patience);
+  await operator.setQuota(project, { floatingip: quota.used });
+  await bed.causeway('exposure', 'rm', '--yes', 'second');
+  await expose('other', '80', '--host-port', '8091', '--name', 'third', '--floating-ip');
+  const { exposures, problems } = await apply();
+  const words = `the quota of floating IPs would not do: ${quota.used + 1} needed, ${quota.used} allowed`;
+  assert.deepEqual(problems, [`Exposure third has no floating IP: ${words}`]);
+  assert.deepEqual([exposures.map(({ exposure }) => exposure), await isOpened('second'), await isOpened('third')], [['web'], false, true]);
+  await operator.setQuota(project, { floatingip: quota.limit });
+  await bed.causeway('exposure', 'rm', '--yes', 'third');
+  await bed.docker(1, 'rm', '--force', 'other');
+}
 
 test('what others have opened is told, and what has no port security', { skip }, async () => {
   const ssh = { security_group_id: bed.site.group, direction: 'ingress', protocol: 'tcp', port_range_min: 22, port_range_max: 23 };

@@ -18,6 +18,7 @@ import {
   ourGroups,
   planCloud,
   portAfter,
+  type PortChange,
   type PortStep,
   type Step,
   unfinished,
@@ -25,6 +26,8 @@ import {
 import { tagOf } from './pairs.ts';
 import { changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
+import { isShort, quotaName, type QuotaUse } from './quotas.ts';
+import { keyOfPair, lessFor, withoutPart } from './refused.ts';
 import { changeOfRoutes } from './router.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
@@ -143,7 +146,8 @@ export interface Applied {
 }
 
 /**
- * Faults: `exhausted` before anything is done when a quota would not do; `conflict` when others keep changing the same; and as
+ * Faults: `exhausted` when a quota would not do for what hosts need, after what only closes was done and before anything else;
+ * `conflict` when others keep changing the same; and as
  * Neutron's, after which whatever was done is taken up or undone by the next run.
  */
 export async function applyWish(neutron: Neutron, wanted: Wish, read: ReadState): Promise<Applied> {
@@ -151,19 +155,19 @@ export async function applyWish(neutron: Neutron, wanted: Wish, read: ReadState)
   let wish = wanted;
   for (let round = 1; ;) {
     const state = await read(wish.ports);
-    const plan = planCloud(wish, state);
+    const { plan, ...possible } = planWithin(wish, state, taken);
+    ({ wish } = possible);
     if (plan.steps.length === 0) return { steps: taken, plan, wish };
-    checkQuotas(plan);
     if (round > mostRounds) {
       throw new Fault('conflict', `The cloud is not as wished after ${mostRounds} rounds: somebody else changes it, too`, {
         hint: 'Find out who else writes to these ports and security groups, then repeat the command',
       });
     }
     try {
-      await take({ neutron, wish, target: state.target }, plan.steps, (step) => taken.push(step));
+      await take({ neutron, wish, target: state.target }, possible.steps, (step) => taken.push(step));
       round++;
     } catch (error) {
-      // What is refused of one load balancer or router keeps nothing else from being done, and takes no round.
+      // What is refused of one exposure or router keeps nothing else from being done, and takes no round.
       if (error instanceof Refused) {
         wish = error.without(wish);
         continue;
@@ -210,11 +214,35 @@ const withoutBalancer = (wish: Wish, id: string, refused: string): Wish => ({
   balancers: wish.balancers.map((one) => (one.id === id ? { ...one, refused } : one)),
 });
 
-function checkQuotas({ quotas }: CloudPlan): void {
-  const short = quotas.find(({ limit, most }) => limit >= 0 && most > limit);
-  if (short === undefined) return;
-  const name = short.name.replaceAll('_', ' ');
-  throw new Fault('exhausted', `The quota of ${name}s would not do: ${short.most} needed, ${short.limit} allowed. Nothing was changed`, {
+interface Possible {
+  readonly plan: CloudPlan;
+  /** Those of its steps that are to be taken now. */
+  readonly steps: readonly Step[];
+  /** What the plan is for. */
+  readonly wish: Wish;
+}
+
+/**
+ * While a quota is short only what closes is done, which may be all that it needs. What is lacking then is told of exposures, of which there
+ * are less; what hosts need is never done by halves.
+ */
+function planWithin(wanted: Wish, state: CloudState, taken: readonly Step[]): Possible {
+  for (let wish = wanted; ;) {
+    const plan = planCloud(wish, state);
+    const short = plan.quotas.filter(isShort);
+    const [first] = short;
+    if (first === undefined) return { plan, steps: plan.steps, wish };
+    if (plan.closings.length > 0) return { plan, steps: plan.closings, wish };
+    const less = short.map((use) => lessFor(wish, plan.steps, use)).find((one) => one !== undefined);
+    if (less === undefined) throw exhausted(first, taken);
+    wish = less;
+  }
+}
+
+function exhausted(short: QuotaUse, taken: readonly Step[]): Fault {
+  const name = quotaName(short);
+  const done = taken.length === 0 ? 'Nothing was changed' : 'Only what nothing needs any more was removed';
+  return new Fault('exhausted', `The quota of ${name}s would not do: ${short.most} needed, ${short.limit} allowed. ${done}`, {
     hint: `Remove ${name}s that are not needed, or ask the operator of the cloud for more`,
   });
 }
@@ -256,7 +284,10 @@ interface Taking {
 async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Taking): Promise<void> {
   if (isBalancerStep(step)) return changeExposed(new Octavia(neutron.session), step);
   if (isPooledStep(step)) return changePool(neutron, step, { name: wish.name, group: () => idOf(groups, wish.name) });
-  if (isVirtualStep(step)) return changeVirtual(neutron, step, wish.name);
+  if (isVirtualStep(step)) {
+    const keys = step.type === 'make-virtual-port' ? [step.wished.key] : [];
+    return orWithout(() => changeVirtual(neutron, step, wish.name), 'virtual', keys);
+  }
   switch (step.type) {
     case 'make-group':
       groups.set(step.group.name, await makeGroup(neutron, wish.name, step.group));
@@ -279,7 +310,20 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
     case 'make-floating-ip':
     case 'change-floating-ip':
     case 'release-floating-ip':
-      await changeFloatingIp(neutron, tagOf(wish.name), step);
+      await orWithout(
+        () => changeFloatingIp(neutron, tagOf(wish.name), step),
+        'floating',
+        step.type === 'release-floating-ip' ? [] : step.exposures,
+      );
+  }
+}
+
+/** What the cloud refuses of these exposures it is not asked for again. */
+async function orWithout(work: () => Promise<void>, part: 'floating' | 'virtual', keys: readonly string[]): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw isRefusal(error) && keys.length > 0 ? new Refused(error.message, (wish) => withoutPart(wish, part, keys, error.message)) : error;
   }
 }
 
@@ -350,19 +394,31 @@ async function changePort(
     const after = portAfter(fresh, change, (name) => idOf(kept, name));
     const hasNewPairs = change.addPairs.length + change.removePairs.length > 0;
     const fields = { security_groups: after.groups, ...(hasNewPairs ? { allowed_address_pairs: after.pairs } : {}) };
-    await neutron.update('ports', fresh, fields).catch((error: unknown) => {
-      throw isFault(error, 'forbidden') && hasNewPairs ? withoutPairs(error) : error;
+    await neutron.update('ports', fresh, fields).catch(async (error: unknown) => {
+      if (!hasNewPairs || !(isFault(error, 'forbidden') || isFault(error, 'exhausted'))) throw error;
+      // What its groups open and close does not depend on pairs.
+      if (change.joins.length + change.leaves.length > 0) await neutron.update('ports', fresh, { security_groups: after.groups });
+      throw refusedPairs(wished, change, error);
     });
   }
   for (const tag of change.removeTags) await neutron.removeTag('ports', port.id, tag);
 }
 
-/** Some clouds keep address pairs to their operators (policy update_port:allowed_address_pairs). */
-const withoutPairs = (cause: Fault): Fault =>
-  new Fault('forbidden', `${cause.message}. Your login may not write allowed address pairs`, {
+/**
+ * Some clouds keep address pairs to their operators (policy update_port:allowed_address_pairs), or let a port have fewer than is usual. Where
+ * they are those of addresses that move, this host has none of them.
+ */
+function refusedPairs({ host, blocks }: WishedPort, { addPairs }: PortChange, cause: Fault): Fault | Refused {
+  const why = `${cause.message}. ${isFault(cause, 'forbidden') ? 'Your login may not write allowed address pairs' : 'The cloud lets a port have no more allowed address pairs'}`;
+  const asked: readonly string[] = addPairs;
+  const moving = blocks.filter(({ virtual, cidr }) => virtual !== undefined && asked.includes(cidr));
+  const keys = moving.map(({ virtual = '' }) => keyOfPair(host, virtual));
+  if (keys.length > 0) return new Refused(why, (wish) => withoutPart(wish, 'pairs', keys, why));
+  return new Fault(cause.code, why, {
     hint: 'Carry the networks by vxlan or wireguard, which need none; or have the pairs written by the operator of the cloud',
     cause,
   });
+}
 
 /** Tags of one of the user's before it is put anywhere, so that it is known whence it came; it loses them last. */
 async function changeFloatingIp(neutron: Neutron, tag: string, step: FloatingStep): Promise<void> {

@@ -4,23 +4,11 @@ import type { FoundListener } from './balancer-requests.ts';
 import type { FoundBalancer } from './balancers.ts';
 import type { ListenerRequest, LoadBalancerRequest } from './octavia.ts';
 import type { Listener } from './octavia-schemas.ts';
+import { plainExposure } from './plan.fixture.ts';
 
 /** By an internal load balancer, for everybody. */
-export const exposureOf = (changes: Partial<Exposure> = {}): Exposure => ({
-  id: 'a',
-  name: 'web',
-  revision: 1,
-  createdAt: '',
-  labels: {},
-  network: 'over',
-  endpoint: 'front',
-  protocol: 'tcp',
-  port: 80,
-  hostPort: 8080,
-  sources: [],
-  loadBalancer: 'internal',
-  ...changes,
-});
+export const exposureOf = (changes: Partial<Exposure> = {}): Exposure =>
+  plainExposure('a', { name: 'web', endpoint: 'front', loadBalancer: 'internal', ...changes });
 
 /** Octavia's own where nobody says it. */
 const usual = {

@@ -9,7 +9,7 @@ import type { Neutron } from './neutron.ts';
 import type { NeutronPort, NeutronRouter } from './neutron-schemas.ts';
 import { isPaired } from './pairs.ts';
 import { type CloudState, pairsTrouble, planCloud } from './plan.ts';
-import type { QuotaUse } from './quotas.ts';
+import { isShort, quotaName, type QuotaUse } from './quotas.ts';
 import { mayWritePairs, mayWriteRoutes } from './rights.ts';
 import { changeOfRoutes } from './router.ts';
 import { isForNeed } from './ways.ts';
@@ -63,7 +63,8 @@ function portsOf(wish: Wish, state: CloudState): Placed[] {
 
 const lacks = (need: Need, { wished, port }: Placed): boolean =>
   wished.pairs.some((range) => isForNeed(need, range) && !isPaired(port, range));
-const isShort = ({ limit, most }: QuotaUse): boolean => limit >= 0 && most > limit;
+/** Exposures are no matter of carriages. */
+const isTooShort = (use: QuotaUse): boolean => use.name !== 'floatingip' && isShort(use);
 
 /** Which networks the cloud does not let be as they are, but would otherwise. Undefined: none. Faults as mayWritePairs. */
 export const fallbackOf = async (judging: Judging, state: CloudState): Promise<Fallback | undefined> =>
@@ -82,11 +83,10 @@ async function fallenForPairs({ neutron, facts, name }: Judging, state: CloudSta
     return { networks, because: 'the login to the cloud may not write allowed address pairs' };
   const trouble = pairsTrouble(wish, state);
   if (trouble !== undefined) return { networks, because: trouble };
-  const short = planCloud(wish, state).quotas.find(isShort);
+  const short = planCloud(wish, state).quotas.find(isTooShort);
   if (short === undefined) return undefined;
-  const what = short.name.replaceAll('_', ' ');
-  const fallback = { networks, because: `the quota of ${what}s would not do: ${short.most} needed, ${short.limit} allowed` };
-  const isHelp = !planCloud(wishOf(asIfFallen(facts, fallback), name), state).quotas.some(isShort);
+  const fallback = { networks, because: `the quota of ${quotaName(short)}s would not do: ${short.most} needed, ${short.limit} allowed` };
+  const isHelp = !planCloud(wishOf(asIfFallen(facts, fallback), name), state).quotas.some(isTooShort);
   return isHelp ? fallback : undefined;
 }
 
@@ -113,7 +113,7 @@ export async function restorable({ neutron, facts, name }: Judging, state: Cloud
   if (fallen.length === 0) return [];
   const wish = wishOf(asIfBoth(facts, fallen), name);
   const [first] = portsOf(wish, state);
-  if (first === undefined || pairsTrouble(wish, state) !== undefined || planCloud(wish, state).quotas.some(isShort)) return [];
+  if (first === undefined || pairsTrouble(wish, state) !== undefined || planCloud(wish, state).quotas.some(isTooShort)) return [];
   if (!(await mayWritePairs(neutron, first.port))) return [];
   const router = targetOf(state);
   const others = fallen.filter(({ instead }) => instead?.carry !== 'routes');

@@ -41,6 +41,8 @@ const byType: Readonly<Record<string, FaultCode>> = {
   IpAddressAlreadyAllocated: 'exists',
   MacAddressInUse: 'exists',
   AllowedAddressPairExhausted: 'exhausted',
+  // 404, of a subnet without a router to the external network.
+  ExternalGatewayForFloatingIPNotFound: 'unsupported',
 };
 
 const hints: Readonly<Partial<Record<FaultCode, string>>> = {

@@ -4,24 +4,11 @@ import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts
 import { parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure } from '#model/resources.ts';
 import { type CloudState, planCloud } from './plan.ts';
-import { floatingOf, perform, portOf, routerOf, stateOf } from './plan.fixture.ts';
+import { floatingOf, perform, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
 import { emptyWish, type Wish, wishOf } from './wish.ts';
 
 const boxes = [1, 2].map((index) => makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]));
-const exposure = (id: string, floatingIp: string, box = 0): Exposure => ({
-  id,
-  name: id,
-  revision: 1,
-  createdAt: '',
-  labels: {},
-  network: 'over',
-  endpoint: boxes[box]?.name ?? '',
-  protocol: 'tcp',
-  port: 80,
-  hostPort: 8080,
-  sources: [],
-  floatingIp,
-});
+const exposure = (id: string, floatingIp: string, box = 0): Exposure => plainExposure(id, { endpoint: boxes[box]?.name ?? '', floatingIp });
 
 function wished(exposures: readonly Exposure[], endpoints: readonly Endpoint[] = boxes): Wish {
   const networks = [makeNetwork('over')];
@@ -112,7 +99,7 @@ test('why there can be none is said', () => {
 test('the quota of floating IPs counts', () => {
   const quotas = { floatingip: { limit: 1, used: 1 } };
   const { problems } = planCloud(wished([exposure('a', 'auto')]), open({ quotas }));
-  assert.match(problems.join(), /quota of floatingips is exhausted: 2 are needed, 1 allowed/);
+  assert.match(problems.join(), /quota of floating IPs is exhausted: 2 are needed, 1 allowed/);
 });
 
 test('of containers that share an alias each host is opened, and the address stays where it is', () => {

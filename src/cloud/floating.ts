@@ -23,6 +23,8 @@ export type FloatingStep =
       /** Id of an external network. */
       readonly network: string;
       readonly tags: readonly string[];
+      /** Ids of what is exposed by it. */
+      readonly exposures: readonly string[];
     }
   | {
       readonly type: 'change-floating-ip';
@@ -32,6 +34,7 @@ export type FloatingStep =
       readonly target?: { readonly port: string; readonly fixed: string };
       readonly addTags: readonly string[];
       readonly removeTags: readonly string[];
+      readonly exposures: readonly string[];
     }
   | {
       readonly type: 'release-floating-ip';
@@ -68,6 +71,8 @@ export interface Finding {
   readonly portOf: (host: string) => NeutronPort | string;
   /** Whether Causeway may have led a floating IP there. */
   readonly isOurs: (port: NeutronPort) => boolean;
+  /** By id of what is exposed, why the cloud has refused it. */
+  readonly refused: ReadonlyMap<string, string>;
 }
 
 export const isFloatingStep = (step: { readonly type: string }): step is FloatingStep => step.type.endsWith('floating-ip');
@@ -97,9 +102,14 @@ export function floatingPlan(wished: readonly WishedFloatingIp[], state: Floatin
   const uses: Use[] = [];
   const problems: { id: string; text: string }[] = [];
   const reached: Reached[] = [];
+  const { tag, refused } = finding;
+  const held = new Set<string>();
   // Those that were named first, so that others on the host share them.
   for (const one of wished.toSorted((a, b) => Number(isIp(b.wanted)) - Number(isIp(a.wanted)))) {
-    const use = useOf(one, { state, finding, uses });
+    const refusal = refused.get(one.id);
+    // One that is there and may not go where it is to go stays where it is.
+    if (refusal !== undefined) for (const { id } of state.floatingIps.filter((found) => isFor(one, found, tag))) held.add(id);
+    const use = refusal ?? useOf(one, { state, finding, uses });
     if (typeof use === 'string') {
       problems.push({ id: one.id, text: `${one.kind} ${one.name} has no floating IP: ${use}` });
       continue;
@@ -113,8 +123,7 @@ export function floatingPlan(wished: readonly WishedFloatingIp[], state: Floatin
       ...(use.floating === undefined ? {} : { address: use.floating.address }),
     });
   }
-  const { tag } = finding;
-  const used = new Set(uses.map(({ floating }) => floating?.id));
+  const used = held.union(new Set(uses.map(({ floating }) => floating?.id)));
   const unused = state.floatingIps.filter((one) => !used.has(one.id) && (one.tags.includes(tag) || isMade(one, tag)));
   return {
     releases: unused.map((floating) => {
@@ -129,6 +138,8 @@ export function floatingPlan(wished: readonly WishedFloatingIp[], state: Floatin
 }
 
 const isMade = ({ description }: FloatingIp, tag: string): boolean => description === madeDescription(tag);
+const isFor = ({ id, wanted }: Pick<WishedFloatingIp, 'id' | 'wanted'>, { address, tags }: FloatingIp, tag: string): boolean =>
+  address === wanted || tags.includes(exposureTag(tag, id));
 const isOn = ({ port, fixed }: Target, { portId, fixedAddress }: FloatingIp): boolean => portId === port.id && fixedAddress === fixed;
 
 interface Deciding {
@@ -187,7 +198,7 @@ function targetOf({ id, hosts, wanted }: WishedFloatingIp, { state, finding }: D
     if (typeof port === 'string') trouble = port;
     else targets.push({ host, port, fixed: address });
   }
-  const kept = state.floatingIps.filter((one) => one.address === wanted || one.tags.includes(exposureTag(finding.tag, id)));
+  const kept = state.floatingIps.filter((one) => isFor({ id, wanted }, one, finding.tag));
   return targets.find((target) => kept.some((one) => isOn(target, one))) ?? targets[0] ?? trouble;
 }
 
@@ -219,7 +230,8 @@ function stepOf({ floating, host, port, fixed, network, exposures }: Use, tag: s
     ...(exposures.some(({ isKept }) => isKept === true) ? [keptTag(tag)] : []),
     ...exposures.map(({ id }) => exposureTag(tag, id)),
   ];
-  if (floating === undefined) return { type: 'make-floating-ip', host, port, fixed, network, tags: [tag, ...serving] };
+  const ids = exposures.map(({ id }) => id);
+  if (floating === undefined) return { type: 'make-floating-ip', host, port, fixed, network, tags: [tag, ...serving], exposures: ids };
   const target = { port: port.id, fixed };
   const isThere = isOn({ host, port, fixed }, floating);
   const isOurs = floating.tags.includes(tag) || isMade(floating, tag);
@@ -229,5 +241,5 @@ function stepOf({ floating, host, port, fixed, network, exposures }: Use, tag: s
   const addTags = tags.filter((one) => !floating.tags.includes(one));
   const removeTags = floating.tags.filter((one) => isFloatingTag(tag, one) && !tags.includes(one));
   if (isThere && addTags.length + removeTags.length === 0) return undefined;
-  return { type: 'change-floating-ip', floating, host, ...(isThere ? {} : { target }), addTags, removeTags };
+  return { type: 'change-floating-ip', floating, host, ...(isThere ? {} : { target }), addTags, removeTags, exposures: ids };
 }

@@ -47,6 +47,7 @@ export class FakeNeutron {
   readonly ports: Port[];
   /** In order, without queries. */
   readonly asked: Asked[] = [];
+  quotas: object = { security_group: { limit: 100, used: 1 }, security_group_rule: { limit: 1000, used: 4 } };
   trouble: (asked: Asked) => Trouble | undefined = () => undefined;
   #ids = 0;
 
@@ -105,8 +106,7 @@ export class FakeNeutron {
   #do(request: IncomingMessage, { method, path }: Asked, body: string): readonly [number, object] {
     const [kind = '', id, sub, tag] = path.split('/');
     if (method === 'GET' && id === undefined) return [200, this.#list(kind)];
-    if (kind === 'quotas')
-      return [200, { quota: { security_group: { limit: 100, used: 1 }, security_group_rule: { limit: 1000, used: 4 } } }];
+    if (kind === 'quotas') return [200, { quota: this.quotas }];
     const found = (kind === 'ports' ? this.ports : this.groups).find((one) => one.id === id);
     if (sub === 'tags' && found !== undefined) return this.#tag(found, method, { tag, body });
     if (kind === 'ports')

@@ -1,5 +1,6 @@
 // A cloud in memory for tests of the plan: what each step does to it, as Neutron would have it afterwards.
 import { makeHost } from '#drivers/cluster.fixture.ts';
+import type { Exposure } from '#model/resources.ts';
 import { type CloudState, changeOfPort, describeRule, ourGroups, portAfter, type Step } from './plan.ts';
 import { isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
@@ -26,6 +27,22 @@ export const portOf = (index: number, changes: Partial<NeutronPort> = {}): Neutr
   description: '',
   tags: [],
   revision: 1,
+  ...changes,
+});
+
+/** Of a container `web`. */
+export const plainExposure = (id: string, changes: Partial<Exposure> = {}): Exposure => ({
+  id,
+  name: id,
+  revision: 1,
+  createdAt: '',
+  labels: {},
+  network: 'over',
+  endpoint: 'web',
+  protocol: 'tcp',
+  port: 80,
+  hostPort: 8080,
+  sources: [],
   ...changes,
 });
 

@@ -4,7 +4,7 @@ import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drive
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { type CloudState, planCloud, unfinished } from './plan.ts';
-import { openings, perform, portOf, routerOf, ruleOf, stateOf } from './plan.fixture.ts';
+import { openings, perform, plainExposure, portOf, routerOf, ruleOf, stateOf } from './plan.fixture.ts';
 import { type CloudFacts, emptyWish, type Wish, wishOf } from './wish.ts';
 
 const over = makeNetwork('over');
@@ -28,21 +28,7 @@ const last = (states: readonly CloudState[]): CloudState => states.at(-1) ?? sta
 
 test('on the way from any wish to any other, stopped anywhere, nothing is open that neither needs', () => {
   const box = makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]);
-  const exposures = [
-    {
-      id: 'e',
-      name: 'e',
-      revision: 1,
-      createdAt: '',
-      labels: {},
-      network: 'over',
-      endpoint: box.name,
-      protocol: 'tcp',
-      port: 80,
-      hostPort: 8080,
-      sources: [],
-    },
-  ] as const;
+  const exposures = [plainExposure('e', { endpoint: box.name })];
   const wishes = [
     emptyWish('cw'),
     wished([over]),

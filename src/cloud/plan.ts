@@ -6,6 +6,7 @@ import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
 import { type Balanced, balancedAlone, balancedOf } from './balanced.ts';
 import { type BalancerPlan, balancerPlan, type BalancerStep, entered, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
+import { closingsOf, type GroupRules, isLeaving, removalOf } from './closing.ts';
 import { findPort, type Instances, instanceOf } from './instances.ts';
 import { isOfRouter } from './named.ts';
 import type {
@@ -23,7 +24,8 @@ import type {
 import type { LoadBalancer } from './octavia-schemas.ts';
 import { eachTag, fitted, isPlain, isTag, pairsOf, pairsOfTags, pairText, rangeTag, tagOf } from './pairs.ts';
 import { isPooled, poolSteps, type PooledStep } from './pools.ts';
-import { forecastOf, type PortForecast, quotasOf, type QuotaUse } from './quotas.ts';
+import { forecastOf, isShort, type PortForecast, quotaName, quotasOf, type QuotaUse } from './quotas.ts';
+import { nothingRefused } from './refused.ts';
 import { planRouters, type PortOf, type RouteChange, type RoutedHost, type Routers } from './router.ts';
 import { keyOfRule } from './rules.ts';
 import { carriedOnly, isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
@@ -82,6 +84,8 @@ export interface PortChange {
 
 export interface CloudPlan {
   readonly steps: readonly Step[];
+  /** Those of the steps, or parts of them, that only close, and are done while a quota is short. */
+  readonly closings: readonly Step[];
   readonly needs: readonly (Need & { readonly isAllowed: boolean })[];
   readonly quotas: readonly QuotaUse[];
   /** Absent where there is no such network, or no limit. */
@@ -154,6 +158,7 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
   const stays = spare.filter(({ rules: found, tags }) => tags.length > 0 && found.some((rule) => !isOurRule(rule)));
   for (const { name } of stays)
     problems.push({ text: `Security group ${name} stays: it holds rules that are not Causeway's`, blocks: 'nothing' });
+  const unused = spare.filter((group) => !stays.includes(group));
   const router = planRouters(wish, state, portOf);
   for (const text of router.problems) problems.push({ text, blocks: 'routes' });
   for (const text of router.doubts) problems.push({ text, blocks: 'nothing' });
@@ -163,19 +168,20 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     ...floating.releases,
     ...balancers.removals,
     ...ports.filter(isLeaving),
+    // Before the pairs, and before anything that is for them alone: the cloud may refuse it.
+    ...virtual.made,
     ...made.map((group): Step => ({ type: 'make-group', group })),
     ...rules.filter(({ missing }) => missing.length > 0).map(({ group, missing }): Step => ({ type: 'add-rules', group, rules: missing })),
-    ...rules.filter(({ old }) => old.length > 0).map(({ group, old }): Step => ({ type: 'remove-rules', group, rules: old })),
+    ...rules.flatMap(removalOf),
     // Before the pairs: a port that is made finds its host's, and a pair finds its port.
     ...pooled.first,
-    ...virtual.made,
     ...ports.filter((step) => !isLeaving(step)),
     ...pooled.last,
     ...virtual.left,
     ...router.changes.map((change): Step => ({ type: 'change-routes', ...change })),
     ...balancers.changes,
     ...floating.changes,
-    ...spare.filter((group) => !stays.includes(group)).map((group): Step => ({ type: 'remove-group', group })),
+    ...unused.map((group): Step => ({ type: 'remove-group', group })),
     ...stays
       .filter(({ rules: found }) => found.some(isOurRule))
       .map(({ name, rules: found }): Step => ({ type: 'remove-rules', group: name, rules: found.filter(isOurRule) })),
@@ -183,17 +189,17 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
   const poolSize = Math.max(0, ...wish.needs.map((need) => need.poolSize ?? 0));
   const quotas = quotasOf(steps, state.quotas, poolSize > 0);
   const forecast = forecastOf(quotas, poolSize);
-  for (const { name, limit, most } of quotas)
-    if (limit >= 0 && most > limit) {
-      const text = `The quota of ${name.replaceAll('_', ' ')}s is exhausted: ${most} are needed, ${limit} allowed`;
-      problems.push({ text, blocks: 'all' });
-    }
+  for (const use of quotas.filter(isShort)) {
+    const text = `The quota of ${quotaName(use)}s is exhausted: ${use.most} are needed, ${use.limit} allowed`;
+    problems.push({ text, blocks: use.name === 'floatingip' ? 'nothing' : 'all' });
+  }
   if (forecast?.pools === 0) {
     const text = `The quota of ports has ${forecast.left} left, and a pool takes ${forecast.poolSize}: a host whose ports are used up gets no more`;
     problems.push({ text, blocks: 'nothing' });
   }
   return {
     steps,
+    closings: closingsOf({ floating, balancers, ports, rules, pooled, virtual, router, unused }),
     forecast,
     needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })),
     quotas,
@@ -210,11 +216,8 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
 const rangesOfAll = ({ entrances }: BalancerPlan): CloudPlan['ranges'] =>
   new Map([...entrances].flatMap(([id, entrance]) => (entrance === 'clients' ? [] : [[id, entrance] as const])));
 
-/** Such a port must not see what the group that it leaves is about to get. */
-const isLeaving = ({ change }: PortStep): boolean => change.joins.length === 0 && change.addPairs.length === 0;
-
 /** Rules that are missing and rules of ours that nothing needs. Others' rules with the same meaning do as well. */
-function rulesOf(wished: WishedGroup, found: SecurityGroup | undefined, hosts: string | undefined) {
+function rulesOf(wished: WishedGroup, found: SecurityGroup | undefined, hosts: string | undefined): GroupRules {
   const wanted = new Map(wished.rules.map((rule) => [keyOfRule(rule), rule]));
   const there = new Set((found?.rules ?? []).map((rule) => keyOfFound(rule, hosts)));
   return {
@@ -269,7 +272,8 @@ function exposedBy(
   const routed = new Set(ofRouters.flatMap(({ addresses }) => addresses.map(({ subnetId }) => subnetId)));
   const { providers: offered, provider: usual, subnets = [] } = state;
   const balancers = balancerPlan(wish.balancers, state.balancers, { name, tag, portOf, offered, wanted: usual, routed, subnets });
-  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf });
+  const refused = wish.refused ?? nothingRefused;
+  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf, refused });
   const portOfAny = (host: string): NeutronPort | string => {
     const id = balancers.ports.get(host) ?? virtual.ports.get(host);
     if (id === undefined) return portOf(host);
@@ -277,7 +281,7 @@ function exposedBy(
   };
   const isOurs = (port: NeutronPort): boolean => port.tags.includes(tag) || isVirtual(name, port);
   const wanted = [...wish.floating, ...balancers.floating, ...virtual.floating];
-  return { balancers, virtual, floating: floatingPlan(wanted, state, { tag, isOurs, portOf: portOfAny }) };
+  return { balancers, virtual, floating: floatingPlan(wanted, state, { tag, isOurs, portOf: portOfAny, refused: refused.floating }) };
 }
 
 const withPairs = (wish: Wish, { pairs }: VirtualPlan): Wish => ({

@@ -11,6 +11,11 @@ export interface QuotaUse {
   readonly most: number;
 }
 
+export const isShort = ({ limit, most }: QuotaUse): boolean => limit >= 0 && most > limit;
+const names: Readonly<Record<string, string>> = { floatingip: 'floating IP' };
+/** For people. */
+export const quotaName = ({ name }: Pick<QuotaUse, 'name'>): string => names[name] ?? name.replaceAll('_', ' ');
+
 /** For how many more pools the quota of ports lasts; for networks whose containers have ports. */
 export interface PortForecast {
   readonly left: number;

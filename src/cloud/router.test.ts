@@ -6,12 +6,11 @@ import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fix
 import { parseCidr } from '#model/ip.ts';
 import type { Block } from '#model/resources.ts';
 import { applyWish } from './apply.ts';
-import { Neutron } from './neutron.ts';
+import type { Neutron } from './neutron.ts';
 import { type CloudState, planCloud } from './plan.ts';
 import { perform, portOf, routerOf, stateOf } from './plan.fixture.ts';
+import { type Refusal, refusalOf, withRefusals } from './refusing.fixture.ts';
 import { mayWriteRoutes } from './rights.ts';
-import { cloudOf, json, keystone, serving } from './server.fixture.ts';
-import { CloudSession } from './session.ts';
 import { type Wish, wishOf } from './wish.ts';
 
 const network = makeNetwork('pods', { model: 'flannel', carry: 'routes' });
@@ -92,41 +91,15 @@ test('nothing is told of a router where nothing is carried by it', () => {
   assert.equal(planCloud(wish, after).routed, undefined);
 });
 
-interface Served {
-  readonly status: number;
-  readonly body: object;
-}
+const withRouter = <T>(refusal: Refusal, work: (neutron: Neutron, asked: readonly string[]) => Promise<T>): Promise<T> =>
+  withRefusals(
+    { 'PUT routers/router': refusal },
+    { 'routers/router': { router: { id: 'router', name: 'main', routes: [], tags: [], revision_number: 1 } } },
+    work,
+  );
 
-/** A Neutron whose router refuses what is put into it, with `refusal`. */
-async function withRouter<T>(refusal: Served, work: (neutron: Neutron, asked: readonly string[]) => Promise<T>): Promise<T> {
-  let url = '';
-  const asked: string[] = [];
-  const identity = keystone(() => url);
-  const router = { id: 'router', name: 'main', routes: [], tags: [], revision_number: 1 };
-  await using server = await serving((request, response, body) => {
-    if (request.url === '/v3/auth/tokens') return identity.answer(request, response, body);
-    const path = new URL(request.url ?? '', url).pathname.replace('/network/v2.0/', '');
-    asked.push(`${request.method} ${path}`);
-    if (request.method === 'PUT' && path === 'routers/router') return json(response, refusal.status, refusal.body);
-    if (path.startsWith('routers/router/tags')) return json(response, 200, {});
-    return json(response, 200, path === 'routers/router' ? { router } : { security_groups: [] });
-  });
-  ({ url } = server);
-  await using session = new CloudSession(cloudOf(url));
-  return await work(new Neutron(session), asked);
-}
-
-const full: Served = {
-  status: 400,
-  body: {
-    NeutronError: {
-      type: 'RoutesExhausted',
-      message: 'Unable to complete operation for router. The number of routes exceeds the maximum 30.',
-      detail: '',
-    },
-  },
-};
-const denied: Served = { status: 403, body: { NeutronError: { type: 'PolicyNotAuthorized', message: 'no', detail: '' } } };
+const full = refusalOf(400, 'RoutesExhausted', 'Unable to complete operation for router. The number of routes exceeds the maximum 30.');
+const denied = refusalOf(403, 'PolicyNotAuthorized', 'no');
 
 test('what a router refuses is told, also to hosts, and keeps nothing else from being done', async () => {
   const wish = wished(2);

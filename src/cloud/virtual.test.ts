@@ -5,26 +5,12 @@ import { type Cidr, parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure, Host } from '#model/resources.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
-import { perform, portOf, routerOf, stateOf } from './plan.fixture.ts';
+import { perform, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
 import { openingsTo } from './reach.ts';
 import { sentence } from './sentences.ts';
 import { emptyWish, type Wish, wishOf } from './wish.ts';
 
-const exposure = (id: string, changes: Partial<Exposure> = {}): Exposure => ({
-  id,
-  name: id,
-  revision: 1,
-  createdAt: '',
-  labels: {},
-  network: 'over',
-  endpoint: 'web',
-  protocol: 'tcp',
-  port: 80,
-  hostPort: 8080,
-  sources: [],
-  virtualIp: { hosts: [] },
-  ...changes,
-});
+const exposure = (id: string, changes: Partial<Exposure> = {}): Exposure => plainExposure(id, { virtualIp: { hosts: [] }, ...changes });
 
 /** A container with the alias on each of those hosts, of six. */
 function wished(exposures: readonly Exposure[], on: readonly number[], hosts = [1, 2, 3, 4, 5, 6].map((index) => makeHost(index))): Wish {

@@ -7,6 +7,7 @@ import { subnetOf } from './named.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { fitted } from './pairs.ts';
 import { deviceOf } from './pools.ts';
+import { keyOfPair, type RefusedParts } from './refused.ts';
 import {
   exposedName,
   type Wish,
@@ -68,13 +69,14 @@ interface Planning {
   readonly wished: readonly WishedPort[];
   /** A host's port, or why there is none. */
   readonly portOf: (host: string) => NeutronPort | string;
+  readonly refused: RefusedParts;
 }
 
 /** Neutron's `device_id` of its port. */
 export const virtualDevice = (name: string, { key }: WishedVirtual): string => deviceOf(name, `virtual.${key}`);
 
 export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): VirtualPlan {
-  const { name, ports } = planning;
+  const { name, ports, refused } = planning;
   const ours = ports.filter((port) => isVirtual(name, port)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
   const kept = new Set<NeutronPort>();
   const made: VirtualStep[] = [];
@@ -90,15 +92,18 @@ export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): 
     const { hosts, troubles } = hostsOf(wished, { ip, pairs, planning });
     problems.push(...troubles.map((trouble) => `Exposures of ${wished.what}: ${trouble}`));
     const [first] = hosts;
-    if (first === undefined) continue;
+    const refusal = port === undefined ? refused.virtual.get(wished.key) : undefined;
+    if (refusal !== undefined) problems.push(`Exposures of ${wished.what} have no address: ${refusal}`);
+    if (first === undefined || refusal !== undefined) continue;
     for (const { host } of hosts) carried.set(host, (carried.get(host) ?? new Set()).add(wished.key));
     if (port === undefined || ip === undefined) {
       const subnet = subnetOf(first.port, first.address) ?? '';
-      made.push({ type: 'make-virtual-port', wished, network: first.port.networkId, subnet, isFloating: wished.floating.length > 0 });
+      const isFloating = wished.floating.some(({ id }) => !refused.floating.has(id));
+      made.push({ type: 'make-virtual-port', wished, network: first.port.networkId, subnet, isFloating });
       continue;
     }
     kept.add(port);
-    for (const { host, port: own } of hosts) if (own.portSecurity) pairs.set(host, [...(pairs.get(host) ?? []), pairOf(ip, port)]);
+    for (const { host, port: own } of hosts) if (own.portSecurity) pairs.set(host, [...(pairs.get(host) ?? []), pairOf(wished, ip, port)]);
     const place = `virtual address of ${wished.what}`;
     places.set(place, port.id);
     floating.push(...wished.floating.map((one) => ({ ...one, hosts: [{ host: place, address: ip }] })));
@@ -151,17 +156,23 @@ interface Choosing {
 /** Those that have it already come first, so that it is not taken from them for others. */
 function hostsOf(wished: WishedVirtual, choosing: Choosing): { hosts: readonly Carrier[]; troubles: readonly string[] } {
   const { ip, planning } = choosing;
-  const { hosts, without, family } = wished;
+  const { hosts, without, family, key } = wished;
+  const hasIt = ({ pairs }: NeutronPort): boolean => pairs.some((pair) => pair.ip_address === ip);
   const troubles = without.map((host) => `host ${host} has no address of IPv${family}: give its port one, and its interface the same`);
   if (hosts.length + without.length === 0) troubles.push('their container is on no host');
   const able = hosts.flatMap(({ id, host, address }): Carrier[] => {
     const port = planning.portOf(host);
-    const trouble = typeof port === 'string' ? port : (placeTrouble(host, address, port) ?? roomTrouble(host, port, choosing));
+    const refusal = planning.refused.pairs.get(keyOfPair(host, key));
+    const trouble =
+      typeof port === 'string'
+        ? port
+        : refusal !== undefined && !hasIt(port)
+          ? `host ${host} cannot have their address: ${refusal}`
+          : (placeTrouble(host, address, port) ?? roomTrouble(wished, { host, port }, choosing));
     if (trouble !== undefined) troubles.push(trouble);
     return typeof port === 'string' || trouble !== undefined ? [] : [{ id, host, address, port }];
   });
-  const has = ({ port }: Carrier): boolean => port.pairs.some((pair) => pair.ip_address === ip);
-  const sorted = able.toSorted((a, b) => Number(has(b)) - Number(has(a)));
+  const sorted = able.toSorted((a, b) => Number(hasIt(b.port)) - Number(hasIt(a.port)));
   const [first] = sorted;
   const beside = sorted.filter(({ port }) => port.networkId === first?.port.networkId);
   for (const { host } of sorted.filter((one) => !beside.includes(one)))
@@ -176,17 +187,21 @@ function placeTrouble(host: string, address: string, { id, addresses }: NeutronP
   return `host ${host} has the address ${address}, and its port ${id} has not (${own}), so nothing is known of its subnet`;
 }
 
-const pairOf = (text: string, port: NeutronPort): WishedBlock => {
+const pairOf = ({ key: virtual }: WishedVirtual, text: string, port: NeutronPort): WishedBlock => {
   const ip = parseIp(text);
-  return { cidr: hostPrefix(ip), place: { network: port.networkId, subnet: subnetOf(port, text) ?? '' }, addresses: [ip] };
+  return { cidr: hostPrefix(ip), place: { network: port.networkId, subnet: subnetOf(port, text) ?? '' }, addresses: [ip], virtual };
 };
 
 /** It counts as one, also before the cloud has chosen it. */
 const unknown = '0.0.0.0';
 
-function roomTrouble(host: string, port: NeutronPort, { ip, pairs, planning }: Choosing): string | undefined {
-  const wished = planning.wished.find((one) => one.host === host);
-  if (wished === undefined) return undefined;
-  const blocks = [...wished.blocks, ...(pairs.get(host) ?? []), pairOf(ip ?? unknown, port)];
-  return fitted({ ...wished, blocks }, port, planning.name).trouble;
+function roomTrouble(
+  wished: WishedVirtual,
+  { host, port }: Pick<Carrier, 'host' | 'port'>,
+  { ip, pairs, planning }: Choosing,
+): string | undefined {
+  const found = planning.wished.find((one) => one.host === host);
+  if (found === undefined) return undefined;
+  const blocks = [...found.blocks, ...(pairs.get(host) ?? []), pairOf(wished, ip ?? unknown, port)];
+  return fitted({ ...found, blocks }, port, planning.name).trouble;
 }

@@ -10,6 +10,7 @@ import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { balancersOf, floatingOf, nodePortRules, openingsOf, talkOf, virtualOf } from './exposed.ts';
 import { addressesOf } from './pools.ts';
+import type { RefusedParts } from './refused.ts';
 import { directions, ethertypes, fewest } from './rules.ts';
 import { pairsFor, rangesOf, routesOf, type WishedRoutes } from './ways.ts';
 
@@ -77,6 +78,8 @@ export interface WishedBlock {
   /** Of Block. */
   readonly vlan?: number;
   readonly groups?: Block['groups'];
+  /** Key of the address that moves between hosts, which it is. */
+  readonly virtual?: string;
 }
 
 /** What one network needs, for people, and what is the case without it. */
@@ -170,6 +173,8 @@ export interface Wish {
   readonly balancers: readonly WishedBalancer[];
   readonly virtual: readonly WishedVirtual[];
   readonly routes: WishedRoutes;
+  /** What of exposures the cloud does not let be. Absent: nothing. */
+  readonly refused?: RefusedParts;
 }
 
 const protocolNames: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 50: 'ESP', 58: 'ICMPv6', 132: 'SCTP' };
