@@ -14,7 +14,6 @@ import {
   changeOfPort,
   type CloudPlan,
   type CloudState,
-  describeRule,
   ourGroups,
   planCloud,
   portAfter,
@@ -29,6 +28,7 @@ import type { ReachState } from './reach.ts';
 import { isShort, quotaName, type QuotaUse } from './quotas.ts';
 import { keyOfPair, lessFor, withoutPart } from './refused.ts';
 import { changeOfRoutes } from './router.ts';
+import { describeRule } from './rules.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
 
@@ -164,7 +164,7 @@ export async function applyWish(neutron: Neutron, wanted: Wish, read: ReadState)
       });
     }
     try {
-      await take({ neutron, wish, target: state.target }, possible.steps, (step) => taken.push(step));
+      await take({ neutron, wish: plan.wish, target: state.target }, possible.steps, (step) => taken.push(step));
       round++;
     } catch (error) {
       // What is refused of one exposure or router keeps nothing else from being done, and takes no round.

@@ -9,7 +9,7 @@ import { applyWish, readState } from './apply.ts';
 import { Neutron } from './neutron.ts';
 import { FakeNeutron, servingNeutron } from './neutron.fixture.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
-import { floatingOf, openings, perform, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
+import { floatingOf, openings, carriedOut, perform, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
 import { withoutPart } from './refused.ts';
 import { refusalOf, withRefusals } from './refusing.fixture.ts';
 import { cloudOf } from './server.fixture.ts';
@@ -41,7 +41,7 @@ const open = (changes: Partial<CloudState> = {}): CloudState =>
   });
 function settle(wish: Wish, state: CloudState): CloudState {
   let now = state;
-  for (let round = 0; round < 5; round++) for (const step of planCloud(wish, now).steps) now = perform(wish, now, step);
+  for (let round = 0; round < 5; round++) now = carriedOut(wish, now);
   assert.deepEqual(planCloud(wish, now).steps, []);
   return now;
 }
@@ -63,8 +63,9 @@ test('what only closes opens nothing, and closes nothing that is needed before a
       const start = settle(from, open());
       const [before, after] = [openings(start), openings(settle(to, start))];
       let state = start;
-      for (const step of planCloud(to, start).closings) {
-        state = perform(to, state, step);
+      const { closings, wish } = planCloud(to, start);
+      for (const step of closings) {
+        state = perform(wish, state, step);
         assert.deepEqual([...openings(state).difference(before)], []);
         assert.deepEqual([...before.intersection(after).difference(openings(state))], []);
       }

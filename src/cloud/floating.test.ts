@@ -4,7 +4,7 @@ import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts
 import { parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure } from '#model/resources.ts';
 import { type CloudState, planCloud } from './plan.ts';
-import { floatingOf, perform, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
+import { floatingOf, carriedOut, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
 import { emptyWish, type Wish, wishOf } from './wish.ts';
 
 const boxes = [1, 2].map((index) => makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]));
@@ -26,8 +26,7 @@ const open = (changes: Partial<CloudState> = {}): CloudState =>
   });
 
 function settle(wish: Wish, state: CloudState): CloudState {
-  let now = state;
-  for (const step of planCloud(wish, state).steps) now = perform(wish, now, step);
+  const now = carriedOut(wish, state);
   assert.deepEqual(planCloud(wish, now).steps, [], 'a second plan has nothing to do');
   return now;
 }

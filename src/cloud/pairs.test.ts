@@ -8,7 +8,7 @@ import { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { condensed, isPaired } from './pairs.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
-import { perform, portOf, stateOf } from './plan.fixture.ts';
+import { carriedOut, portOf, stateOf } from './plan.fixture.ts';
 import { cloudOf } from './server.fixture.ts';
 import { CloudSession } from './session.ts';
 import { type CloudFacts, type Wish, wishOf } from './wish.ts';
@@ -50,7 +50,7 @@ function settled(wish: Wish, start: CloudState): { state: CloudState; plan: Clou
   for (let round = 0; round < 5; round++) {
     const plan = planCloud(wish, state);
     if (plan.steps.length === 0) return { state, plan };
-    for (const step of plan.steps) state = perform(wish, state, step);
+    state = carriedOut(wish, state);
   }
   return assert.fail('there is always something left to do');
 }

@@ -1,13 +1,14 @@
 // A cloud in memory for tests of the plan: what each step does to it, as Neutron would have it afterwards.
 import { makeHost } from '#drivers/cluster.fixture.ts';
 import type { Exposure } from '#model/resources.ts';
-import { type CloudState, changeOfPort, describeRule, ourGroups, portAfter, type Step } from './plan.ts';
+import { type CloudState, changeOfPort, ourGroups, planCloud, portAfter, type Step } from './plan.ts';
 import { isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
 import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import { tagOf } from './pairs.ts';
 import { descriptionOf, deviceOf, isPooledStep, type PooledStep, portOwner } from './pools.ts';
 import { changeOfRoutes } from './router.ts';
+import { describeRule } from './rules.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
 import type { Wish, WishedRule } from './wish.ts';
 
@@ -186,7 +187,13 @@ function performFloating(wish: Wish, state: CloudState, step: FloatingStep): Clo
   }
 }
 
-/** The cloud after one step. */
+/** The cloud after a plan was carried out once. */
+export function carriedOut(wish: Wish, state: CloudState): CloudState {
+  const plan = planCloud(wish, state);
+  return plan.steps.reduce((now, step) => perform(plan.wish, now, step), state);
+}
+
+/** The cloud after one step of a plan, with the plan's wish. */
 export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
   const inGroups = (change: (group: SecurityGroup) => SecurityGroup): CloudState => ({ ...state, groups: state.groups.map(change) });
   const { kept } = ourGroups(wish, state.groups);

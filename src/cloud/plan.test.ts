@@ -20,7 +20,8 @@ function wished(networks: readonly Network[], changes: Partial<CloudFacts> = {})
 /** Every state on the way, the first and the last included. Fails unless the last needs nothing more. */
 function walk(wish: Wish, state: CloudState): CloudState[] {
   const states = [state];
-  for (const step of planCloud(wish, state).steps) states.push(perform(wish, states.at(-1) ?? state, step));
+  const plan = planCloud(wish, state);
+  for (const step of plan.steps) states.push(perform(plan.wish, states.at(-1) ?? state, step));
   assert.deepEqual(planCloud(wish, states.at(-1) ?? state).steps, [], 'a second plan has nothing to do');
   return states;
 }

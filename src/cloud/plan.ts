@@ -27,7 +27,8 @@ import { isPooled, poolSteps, type PooledStep } from './pools.ts';
 import { forecastOf, isShort, type PortForecast, quotaName, quotasOf, type QuotaUse } from './quotas.ts';
 import { nothingRefused } from './refused.ts';
 import { planRouters, type PortOf, type RouteChange, type RoutedHost, type Routers } from './router.ts';
-import { keyOfRule } from './rules.ts';
+import { isOurRule, keyOfFound, keyOfRule } from './rules.ts';
+import { shared } from './sharing.ts';
 import { carriedOnly, isVirtual, type PlacedVirtual, type VirtualPlan, virtualPlan, type VirtualStep } from './virtual.ts';
 import { isForNeed } from './ways.ts';
 import type { Need, Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
@@ -83,6 +84,8 @@ export interface PortChange {
 }
 
 export interface CloudPlan {
+  /** What was wished for, with security groups as they are there or are to be made. */
+  readonly wish: Wish;
   readonly steps: readonly Step[];
   /** Those of the steps, or parts of them, that only close, and are done while a quota is short. */
   readonly closings: readonly Step[];
@@ -117,19 +120,6 @@ interface Problem {
 /** A group with this description is still without its rules and tag, and no use to anybody. */
 export const unfinished = (name: string): string => `${name}: being made`;
 
-const byName: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, esp: 50, 'ipv6-icmp': 58, icmpv6: 58, sctp: 132 };
-const isOurRule = ({ description }: SecurityGroupRule): boolean => description.startsWith('causeway: ');
-export const describeRule = ({ why }: WishedRule): string => `causeway: ${why}`.slice(0, 255);
-
-/** `hosts`: id of the hosts' group. A range of ports or a group of addresses is nothing that we make. */
-function keyOfFound(rule: SecurityGroupRule, hosts: string | undefined): string {
-  const { protocol, remoteGroup, remotePrefix, remoteAddressGroup, portMin, portMax } = rule;
-  const number = protocol === undefined ? undefined : (byName[protocol] ?? Number(protocol));
-  if (portMin !== portMax || remoteAddressGroup !== undefined) return `range ${rule.id}`;
-  const remote = remoteGroup === undefined ? remotePrefix : remoteGroup === hosts ? 'hosts' : `group ${remoteGroup}`;
-  return keyOfRule({ direction: rule.direction, ethertype: rule.ethertype, protocol: number, port: portMin, remote });
-}
-
 /** Groups of ours by name; of several with one name, as two that began at once may leave, the first by id counts. */
 export function ourGroups(wish: Wish, groups: readonly SecurityGroup[]): { kept: Map<string, SecurityGroup>; spare: SecurityGroup[] } {
   const kept = new Map<string, SecurityGroup>();
@@ -146,7 +136,7 @@ export function ourGroups(wish: Wish, groups: readonly SecurityGroup[]): { kept:
 export function planCloud(asked: Wish, state: CloudState): CloudPlan {
   const portOf = hostPorts(asked, state);
   const { balancers, floating, virtual } = exposedBy(asked, state, portOf);
-  const wish = carriedOnly(entered(asked, balancers), virtual);
+  const wish = shared(carriedOnly(entered(asked, balancers), virtual), state, portOf);
   const { kept, spare } = ourGroups(wish, state.groups);
   const hosts = kept.get(wish.name)?.id;
   const problems: Problem[] = [];
@@ -198,8 +188,9 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     problems.push({ text, blocks: 'nothing' });
   }
   return {
+    wish,
     steps,
-    closings: closingsOf({ floating, balancers, ports, rules, pooled, virtual, router, unused }),
+    closings: closingsOf({ wish, floating, balancers, ports, rules, pooled, virtual, router, spare, unused }),
     forecast,
     needs: wish.needs.map((need) => ({ ...need, isAllowed: isAllowed(need, steps, problems) })),
     quotas,

@@ -53,8 +53,9 @@ const there = (wish: Wish, changes: Parameters<typeof made>[1] = {}): CloudState
 /** The cloud after all but what is Octavia's; `during` sees each state in between. */
 function after(wish: Wish, before: CloudState, during: (state: CloudState) => void = () => undefined): CloudState {
   let state = before;
-  for (const step of planCloud(wish, before).steps.filter((one) => !isBalancerStep(one))) {
-    state = perform(wish, state, step);
+  const plan = planCloud(wish, before);
+  for (const step of plan.steps.filter((one) => !isBalancerStep(one))) {
+    state = perform(plan.wish, state, step);
     during(state);
   }
   return state;
@@ -117,7 +118,7 @@ test('hosts let in the subnets that it is on, and it lets in the clients', () =>
     ['ROUND_ROBIN', 'TCP'],
     'which probes, as its own address is let in',
   );
-  assert.deepEqual(rules(wish, amphora()), ['cw-exposed-host-1 ingress IPv4 6 8080 10.213.0.0/24']);
+  assert.deepEqual(rules(wish, amphora()), ['cw-exposed-1 ingress IPv4 6 8080 10.213.0.0/24']);
   const elsewhere = served({ sources, place: { subnet: 'vips' } });
   assert.deepEqual(rules(elsewhere, amphora()), [
     'cw-node-ports ingress IPv4 6 30080 10.213.0.0/24',
@@ -132,8 +133,8 @@ test('a host port that an exposure opens by itself as well stays open for its ow
     { id: 'b', name: 'own', port: 81, loadBalancer: undefined as never, sources: [parseCidr('198.51.100.0/24')] },
   );
   assert.deepEqual(rules(wish, amphora()).toSorted(), [
-    'cw-exposed-host-1 ingress IPv4 6 8080 10.213.0.0/24',
-    'cw-exposed-host-1 ingress IPv4 6 8080 198.51.100.0/24',
+    'cw-exposed-1 ingress IPv4 6 8080 10.213.0.0/24',
+    'cw-exposed-1 ingress IPv4 6 8080 198.51.100.0/24',
   ]);
 });
 

@@ -8,7 +8,7 @@ import type { Block } from '#model/resources.ts';
 import { applyWish } from './apply.ts';
 import type { Neutron } from './neutron.ts';
 import { type CloudState, planCloud } from './plan.ts';
-import { perform, portOf, routerOf, stateOf } from './plan.fixture.ts';
+import { carriedOut, portOf, routerOf, stateOf } from './plan.fixture.ts';
 import { type Refusal, refusalOf, withRefusals } from './refusing.fixture.ts';
 import { mayWriteRoutes } from './rights.ts';
 import { type Wish, wishOf } from './wish.ts';
@@ -25,8 +25,7 @@ function wished(count: number, changes: { readonly pools?: readonly (typeof pool
 
 const start = (count: number): CloudState =>
   stateOf({ ports: Array.from({ length: count }, (_, index) => portOf(index + 1)), routers: [routerOf()], target: 'router' });
-const done = (wish: Wish, state: CloudState): CloudState =>
-  planCloud(wish, state).steps.reduce((now, step) => perform(wish, now, step), state);
+const done = (wish: Wish, state: CloudState): CloudState => carriedOut(wish, state);
 
 test('all hosts are led to by one change, and each is told its own', () => {
   const wish = wished(5);

@@ -1,4 +1,5 @@
-// Rules of security groups that are wished for: which of them are one to Neutron, and how few do. Pure.
+// Rules of security groups that are wished for: which of them are one to Neutron, which of those that are there, and how few do. Pure.
+import type { SecurityGroupRule } from './neutron-schemas.ts';
 import type { WishedRule } from './wish.ts';
 
 export const ethertypes = { 4: 'IPv4', 6: 'IPv6' } as const;
@@ -20,4 +21,17 @@ export function fewest(rules: readonly WishedRule[]): WishedRule[] {
   const isCovered = ({ direction, ethertype, protocol, remote }: WishedRule): boolean =>
     protocol !== undefined && whole.has(keyOfRule({ direction, ethertype, remote }));
   return distinct.filter((rule) => !isCovered(rule));
+}
+
+const byName: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, esp: 50, 'ipv6-icmp': 58, icmpv6: 58, sctp: 132 };
+export const isOurRule = ({ description }: SecurityGroupRule): boolean => description.startsWith('causeway: ');
+export const describeRule = ({ why }: WishedRule): string => `causeway: ${why}`.slice(0, 255);
+
+/** `hosts`: id of the hosts' group. A range of ports or a group of addresses is nothing that we make. */
+export function keyOfFound(rule: SecurityGroupRule, hosts: string | undefined): string {
+  const { protocol, remoteGroup, remotePrefix, remoteAddressGroup, portMin, portMax } = rule;
+  const number = protocol === undefined ? undefined : (byName[protocol] ?? Number(protocol));
+  if (portMin !== portMax || remoteAddressGroup !== undefined) return `range ${rule.id}`;
+  const remote = remoteGroup === undefined ? remotePrefix : remoteGroup === hosts ? 'hosts' : `group ${remoteGroup}`;
+  return keyOfRule({ direction: rule.direction, ethertype: rule.ethertype, protocol: number, port: portMin, remote });
 }

@@ -8,15 +8,7 @@ import type { NeutronPort } from './neutron-schemas.ts';
 import { fitted } from './pairs.ts';
 import { deviceOf } from './pools.ts';
 import { keyOfPair, type RefusedParts } from './refused.ts';
-import {
-  exposedName,
-  type Wish,
-  type WishedBlock,
-  type WishedFloatingIp,
-  type WishedGroup,
-  type WishedPort,
-  type WishedVirtual,
-} from './wish.ts';
+import { type Wish, type WishedBlock, type WishedFloatingIp, type WishedGroup, type WishedPort, type WishedVirtual } from './wish.ts';
 
 export const virtualOwner = 'causeway:virtual';
 /** Enough to outlive some; each has the address as a pair, of which a port takes few. */
@@ -116,9 +108,8 @@ export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): 
 
 /** Without what opens hosts for an address that they are not to have. */
 export function carriedOnly(wish: Wish, { carried }: VirtualPlan): Wish {
-  const hostOf = new Map(wish.ports.map(({ host }) => [exposedName(wish.name, host), host]));
   const groups = wish.groups.flatMap((group): WishedGroup[] => {
-    const has = carried.get(hostOf.get(group.name) ?? '');
+    const has = carried.get(group.host ?? '');
     const rules = group.rules.filter(({ virtual }) => virtual === undefined || has?.has(virtual) === true);
     return rules.length === 0 && group.isPartial !== true ? [] : [{ ...group, rules }];
   });

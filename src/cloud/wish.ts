@@ -48,6 +48,8 @@ export interface WishedGroup {
   readonly name: string;
   readonly description: string;
   readonly rules: readonly WishedRule[];
+  /** Name of the host that is to have these openings: which group that is, is found when what the cloud has is known. */
+  readonly host?: string;
   /** There may be others, of which nothing is known now: those of ours that are there stay. */
   readonly isPartial?: true;
 }
@@ -173,6 +175,8 @@ export interface Wish {
   readonly balancers: readonly WishedBalancer[];
   readonly virtual: readonly WishedVirtual[];
   readonly routes: WishedRoutes;
+  /** Hosts stay in those groups for exposures that they are in. */
+  readonly isInner?: true;
   /** What of exposures the cloud does not let be. Absent: nothing. */
   readonly refused?: RefusedParts;
 }
@@ -205,6 +209,7 @@ export const emptyWish = (name: string): Wish => ({
 /** Without what exposures are reached by from outside; for a state that was read so. What hosts let in for load balancers is not known then. */
 export const innerOf = (wish: Wish): Wish => ({
   ...wish,
+  isInner: true,
   groups: wish.groups.map((group) => {
     const rules = group.rules.filter(({ balancer }) => balancer === undefined);
     return rules.length === group.rules.length ? group : { ...group, rules, isPartial: true };
@@ -228,11 +233,10 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const exposed = Map.groupBy(openingsOf(facts), ({ host }) => host);
   const shared: WishedGroup = { name, description: `Between the hosts of ${name}`, rules: needed };
   const entrance = nodePortRules(facts);
-  const own = [...exposed].map(([host, openings]): WishedGroup => ({
-    name: exposedName(name, host),
-    description: `What is exposed on ${host}`,
-    rules: fewest(openings.map(({ rule }) => rule)),
-  }));
+  const own = hosts.flatMap(({ id, name: host }): WishedGroup[] => {
+    const rules = fewest((exposed.get(id) ?? []).map(({ rule }) => rule));
+    return rules.length === 0 ? [] : [{ name: exposedName(name, id), description: `What is exposed on hosts of ${name}`, rules, host }];
+  });
   const all: WishedGroup[] = [
     ...(needed.length > 0 ? [shared] : []),
     ...(entrance.length > 0 ? [{ name: `${name}-node-ports`, description: `Node ports of ${name}`, rules: entrance }] : []),
@@ -258,7 +262,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   };
 }
 
-export const exposedName = (name: string, host: string): string => `${name}-exposed-${host}`;
+const exposedName = (name: string, host: string): string => `${name}-exposed-${host}`;
 
 function bySort(all: readonly WishedBlock[]): Pick<WishedPort, 'blocks' | 'tagged'> {
   const tagged = all.flatMap(({ vlan, ...block }) => (vlan === undefined ? [] : [{ ...block, vlan }]));
