@@ -3,7 +3,7 @@
 import { Fault, isFault } from '#model/fault.ts';
 import { type BalancerStep, isBalancerStep } from './balancers.ts';
 import { changeBalancer, readBalancers, readListeners, wasNothing } from './balancing.ts';
-import { type FloatingStep, isFloatingTag, madeDescription } from './floating.ts';
+import { type FloatingStep, isFloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import { readInstances } from './instances.ts';
 import { named } from './named.ts';
 import { inLanes } from './lanes.ts';
@@ -288,6 +288,10 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
     const keys = step.type === 'make-virtual-port' ? [step.wished.key] : [];
     return orWithout(() => changeVirtual(neutron, step, wish.name), 'virtual', keys);
   }
+  if (isFloatingStep(step)) {
+    const ids = step.type === 'release-floating-ip' ? [] : step.exposures;
+    return orWithout(() => changeFloatingIp(neutron, tagOf(wish.name), step), 'floating', ids);
+  }
   switch (step.type) {
     case 'make-group':
       groups.set(step.group.name, await makeGroup(neutron, wish.name, step.group));
@@ -307,14 +311,6 @@ async function takeOne({ neutron, wish, target }: Doing, { step, groups }: Takin
     case 'remove-group':
       await neutron.remove('security-groups', { id: step.group.id });
       return;
-    case 'make-floating-ip':
-    case 'change-floating-ip':
-    case 'release-floating-ip':
-      await orWithout(
-        () => changeFloatingIp(neutron, tagOf(wish.name), step),
-        'floating',
-        step.type === 'release-floating-ip' ? [] : step.exposures,
-      );
   }
 }
 
@@ -436,6 +432,10 @@ async function changeFloatingIp(neutron: Neutron, tag: string, step: FloatingSte
       await neutron.update('floatingips', { id }, { port_id: step.target.port, fixed_ip_address: step.target.fixed });
     }
     for (const one of step.removeTags) await neutron.removeTag('floatingips', id, one);
+    return;
+  }
+  if (step.type === 'detach-floating-ip') {
+    await neutron.update('floatingips', { id }, { port_id: null });
     return;
   }
   if (step.isMade) return neutron.remove('floatingips', { id });

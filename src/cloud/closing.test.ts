@@ -9,7 +9,7 @@ import { applyWish, readState } from './apply.ts';
 import { Neutron } from './neutron.ts';
 import { FakeNeutron, servingNeutron } from './neutron.fixture.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
-import { floatingOf, openings, carriedOut, perform, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
+import { carriedOut, floatingOf, openings, perform, plainExposure, routedState } from './plan.fixture.ts';
 import { withoutPart } from './refused.ts';
 import { refusalOf, withRefusals } from './refusing.fixture.ts';
 import { cloudOf } from './server.fixture.ts';
@@ -31,14 +31,6 @@ function wished(exposures: readonly Exposure[], { on = [1, 2], of = ['over'] }: 
   const hosts = [makeHost(1), makeHost(2)];
   return wishOf({ hosts, networks: of.map((name) => networks[name]), pools, blocks: [], endpoints, exposures }, 'cw');
 }
-const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: [] });
-const open = (changes: Partial<CloudState> = {}): CloudState =>
-  stateOf({
-    ports: [portOf(1), portOf(2), portOf(9, { owner: 'network:router_interface', device: 'router', groups: [] })],
-    routers: [routerOf({ externalNetwork: 'outside' })],
-    networks: [networkOf('net', false), networkOf('outside', true)],
-    ...changes,
-  });
 function settle(wish: Wish, state: CloudState): CloudState {
   let now = state;
   for (let round = 0; round < 5; round++) now = carriedOut(wish, now);
@@ -60,7 +52,7 @@ const wishes: readonly Wish[] = [
 test('what only closes opens nothing, and closes nothing that is needed before and after', () => {
   for (const from of wishes)
     for (const to of wishes) {
-      const start = settle(from, open());
+      const start = settle(from, routedState());
       const [before, after] = [openings(start), openings(settle(to, start))];
       let state = start;
       const { closings, wish } = planCloud(to, start);
@@ -116,7 +108,7 @@ const refused = (
   });
 
 test('a floating IP that a quota or the cloud does not allow is told of its exposure, and is not asked for again', async () => {
-  const whole = settle(wished(reached), open());
+  const whole = settle(wished(reached), routedState());
   const lacking = { ...whole, floatingIps: whole.floatingIps.slice(0, 1) };
   const short = await refused([wished(reached), { ...lacking, quotas }]);
   assert.equal(short.problems, 'Exposure b has no floating IP: the quota of floating IPs would not do: 2 needed, 1 allowed');
@@ -131,7 +123,7 @@ test('a floating IP that a quota or the cloud does not allow is told of its expo
     assert.ok(problems.includes(message.slice(0, -1)));
     assert.deepEqual(written, ['POST floatingips']);
   }
-  const alone = settle(wished(reached.slice(0, 1)), open());
+  const alone = settle(wished(reached.slice(0, 1)), routedState());
   const elsewhere = { ...alone, floatingIps: [floatingOf('203.0.113.9', { tags: alone.floatingIps[0]?.tags ?? [] })] };
   const denied = refusalOf(403, 'PolicyNotAuthorized', 'no');
   const stays = await refused([wished(reached.slice(0, 1)), elsewhere], { 'PUT floatingips/floating%20203.0.113.9': denied });
@@ -143,7 +135,7 @@ const moving = [exposure('a', 8080, { virtualIp: { hosts: [] }, floatingIp: 'aut
 
 test('an address that moves is not made where a quota or the cloud does not allow it, and nothing is opened for it', async () => {
   const wish = wished(moving);
-  const without = settle(withoutPart(wish, 'virtual', ['over.web'], 'refused'), open());
+  const without = settle(withoutPart(wish, 'virtual', ['over.web'], 'refused'), routedState());
   assert.deepEqual(
     [...openings(without)].filter((one) => one.includes(' 8080 ')),
     [],
@@ -158,7 +150,7 @@ test('an address that moves is not made where a quota or the cloud does not allo
 
 test('a host whose port does not get the pair of an address that moves is told, and the others have it', async () => {
   const wish = wished(moving);
-  const whole = settle(wish, open());
+  const whole = settle(wish, routedState());
   const lacking = { ...whole, ports: whole.ports.map((port) => (port.id === 'port-2' ? { ...port, pairs: [], tags: [] } : port)) };
   const [, second] = lacking.ports;
   assert.ok(second !== undefined);

@@ -4,7 +4,7 @@ import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts
 import { parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure } from '#model/resources.ts';
 import { type CloudState, planCloud } from './plan.ts';
-import { floatingOf, carriedOut, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
+import { carriedOut, floatingOf, networkOf, plainExposure, portOf, routedState } from './plan.fixture.ts';
 import { emptyWish, type Wish, wishOf } from './wish.ts';
 
 const boxes = [1, 2].map((index) => makeEndpoint('over', `host-${index}`, index, [parseIp(`10.0.0.${index}`)]));
@@ -15,15 +15,8 @@ function wished(exposures: readonly Exposure[], endpoints: readonly Endpoint[] =
   return wishOf({ hosts: [makeHost(1), makeHost(2)], networks, pools: [], blocks: [], endpoints, exposures }, 'cw');
 }
 
-const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: ['subnet'] });
-/** A cloud whose router leads outside. */
 const open = (changes: Partial<CloudState> = {}): CloudState =>
-  stateOf({
-    ports: [portOf(1), portOf(2), portOf(9, { owner: 'network:router_interface', device: 'router', groups: [] })],
-    routers: [routerOf({ externalNetwork: 'outside' })],
-    networks: [networkOf('net', false), networkOf('outside', true), networkOf('far', true)],
-    ...changes,
-  });
+  routedState({ networks: [networkOf('net', false), networkOf('outside', true), networkOf('far', true)], ...changes });
 
 function settle(wish: Wish, state: CloudState): CloudState {
   const now = carriedOut(wish, state);

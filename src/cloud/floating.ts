@@ -36,6 +36,8 @@ export type FloatingStep =
       readonly removeTags: readonly string[];
       readonly exposures: readonly string[];
     }
+  /** It comes back where it is to be by a later step. */
+  | { readonly type: 'detach-floating-ip'; readonly floating: FloatingIp; readonly exposures: readonly string[] }
   | {
       readonly type: 'release-floating-ip';
       readonly floating: FloatingIp;

@@ -4,7 +4,7 @@ import type { Exposure } from '#model/resources.ts';
 import { type CloudState, changeOfPort, ourGroups, planCloud, portAfter, type Step } from './plan.ts';
 import { isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
-import type { FloatingIp, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
+import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import { tagOf } from './pairs.ts';
 import { descriptionOf, deviceOf, isPooledStep, type PooledStep, portOwner } from './pools.ts';
 import { changeOfRoutes } from './router.ts';
@@ -98,6 +98,23 @@ export const stateOf = (changes: Partial<CloudState> = {}): CloudState => ({
   ...changes,
 });
 
+export const networkOf = (id: string, isExternal: boolean): NeutronNetwork => ({
+  id,
+  name: id,
+  projectId: 'project',
+  mtu: 1450,
+  isExternal,
+  subnets: ['subnet'],
+});
+/** A cloud whose router leads outside. */
+export const routedState = (changes: Partial<CloudState> = {}): CloudState =>
+  stateOf({
+    ports: [portOf(1), portOf(2), portOf(9, { owner: 'network:router_interface', device: 'router', groups: [] })],
+    routers: [routerOf({ externalNetwork: 'outside' })],
+    networks: [networkOf('net', false), networkOf('outside', true)],
+    ...changes,
+  });
+
 function made(rule: WishedRule, group: string, hosts: string | undefined): SecurityGroupRule {
   const { direction, ethertype, protocol, port, remote } = rule;
   return {
@@ -176,6 +193,10 @@ function performFloating(wish: Wish, state: CloudState, step: FloatingStep): Clo
       const target = step.target === undefined ? {} : { portId: step.target.port, fixedAddress: step.target.fixed };
       return { ...state, floatingIps: state.floatingIps.map((one) => (one.id === step.floating.id ? { ...one, tags, ...target } : one)) };
     }
+    case 'detach-floating-ip': {
+      const detached = { portId: undefined, fixedAddress: undefined };
+      return { ...state, floatingIps: state.floatingIps.map((one) => (one.id === step.floating.id ? { ...one, ...detached } : one)) };
+    }
     case 'release-floating-ip': {
       const rest = state.floatingIps.filter(({ id }) => id !== step.floating.id);
       if (step.isMade) return { ...state, floatingIps: rest };
@@ -238,7 +259,7 @@ export function perform(wish: Wish, state: CloudState, step: Step): CloudState {
   }
 }
 
-/** What is open in a cloud: for every port what its groups admit, and the pairs it has. */
+/** What is open in a cloud: for every port what its groups admit, also to those who come by a floating IP, and the pairs it has. */
 export function openings(state: CloudState): Set<string> {
   return new Set(
     state.ports.flatMap((port) => {
@@ -246,7 +267,15 @@ export function openings(state: CloudState): Set<string> {
       const rules = groups.flatMap((group) =>
         group.rules.map((rule) => `${port.id} ${rule.direction} ${rule.protocol} ${rule.portMin} ${rule.remoteGroup ?? rule.remotePrefix}`),
       );
-      return [...rules, ...port.pairs.map((pair) => `${port.id} pair ${pair.ip_address}`)];
+      const isOutside = state.floatingIps.some(({ portId }) => portId === port.id);
+      const outer = groups.flatMap((group) =>
+        group.rules.filter(({ direction, remoteGroup }) => direction === 'ingress' && remoteGroup === undefined),
+      );
+      return [
+        ...rules,
+        ...(isOutside ? outer.map((rule) => `outside ${port.id} ${rule.protocol} ${rule.portMin} ${rule.remotePrefix}`) : []),
+        ...port.pairs.map((pair) => `${port.id} pair ${pair.ip_address}`),
+      ];
     }),
   );
 }

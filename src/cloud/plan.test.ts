@@ -4,7 +4,7 @@ import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drive
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { type CloudState, planCloud, unfinished } from './plan.ts';
-import { openings, perform, plainExposure, portOf, routerOf, ruleOf, stateOf } from './plan.fixture.ts';
+import { openings, perform, plainExposure, portOf, routedState, routerOf, ruleOf, stateOf } from './plan.fixture.ts';
 import { type CloudFacts, emptyWish, type Wish, wishOf } from './wish.ts';
 
 const over = makeNetwork('over');
@@ -27,9 +27,24 @@ function walk(wish: Wish, state: CloudState): CloudState[] {
 }
 const last = (states: readonly CloudState[]): CloudState => states.at(-1) ?? stateOf();
 
+/** What is done to floating IPs. */
+const moved = (from: Wish, to: Wish): string[] =>
+  planCloud(to, last(walk(from, routedState())))
+    .steps.map(({ type }) => type)
+    .filter((type) => type.endsWith('floating-ip'));
+
 test('on the way from any wish to any other, stopped anywhere, nothing is open that neither needs', () => {
   const box = makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]);
   const exposures = [plainExposure('e', { endpoint: box.name })];
+  /** The one exposure has a floating IP. */
+  const outside = (on: readonly [number, number]): Wish =>
+    wished([over], {
+      endpoints: on.map((host, index) => makeEndpoint('over', `host-${host}`, index + 1, [parseIp(`10.0.0.${index + 1}`)])),
+      exposures: [
+        plainExposure('f', { endpoint: 'box-1', floatingIp: 'auto' }),
+        plainExposure('g', { endpoint: 'box-2', hostPort: 8081, sources: [parseCidr('192.0.2.0/24')] }),
+      ],
+    });
   const wishes = [
     emptyWish('cw'),
     wished([over]),
@@ -37,10 +52,14 @@ test('on the way from any wish to any other, stopped anywhere, nothing is open t
     wished([plain, secret]),
     wished([over], { endpoints: [box], exposures }),
     wished([over], { hosts: [makeHost(1)] }),
+    outside([1, 1]),
+    outside([1, 2]),
+    outside([2, 1]),
+    outside([2, 2]),
   ];
   for (const from of wishes) {
     for (const to of wishes) {
-      const start = last(walk(from, stateOf()));
+      const start = last(walk(from, routedState()));
       const states = walk(to, start);
       const [before, after] = [openings(start), openings(last(states))];
       const union = before.union(after);
@@ -53,6 +72,12 @@ test('on the way from any wish to any other, stopped anywhere, nothing is open t
       }
     }
   }
+  assert.deepEqual(moved(outside([1, 2]), outside([2, 1])), ['detach-floating-ip', 'change-floating-ip']);
+  assert.deepEqual(
+    moved(outside([1, 1]), outside([2, 1])),
+    ['change-floating-ip'],
+    'by one step where nothing opens on the host that it leaves',
+  );
 });
 
 test('what others have made stays: groups, rules, pairs, routes, tags', () => {

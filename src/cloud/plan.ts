@@ -7,6 +7,7 @@ import { type Balanced, balancedAlone, balancedOf } from './balanced.ts';
 import { type BalancerPlan, balancerPlan, type BalancerStep, entered, type FoundBalancer } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import { closingsOf, type GroupRules, isLeaving, removalOf } from './closing.ts';
+import { detachments } from './detaching.ts';
 import { findPort, type Instances, instanceOf } from './instances.ts';
 import { isOfRouter } from './named.ts';
 import type {
@@ -156,6 +157,7 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
   for (const text of trunkTroubles(wish, portOf)) problems.push({ text, blocks: 'sub-ports' });
   const steps: Step[] = [
     ...floating.releases,
+    ...detachments(floating.changes, { wish, hosts, state, portOf }),
     ...balancers.removals,
     ...ports.filter(isLeaving),
     // Before the pairs, and before anything that is for them alone: the cloud may refuse it.

@@ -91,6 +91,8 @@ function floatingView(step: FloatingStep): StepView {
         detail: [target === undefined ? 'tags' : `to ${target.fixed} of port ${target.port} (${host})`],
       };
     }
+    case 'detach-floating-ip':
+      return { action: 'change', object: `floating IP ${step.floating.address}`, detail: [`off port ${step.floating.portId} first`] };
     case 'release-floating-ip':
       return { action: 'remove', object: `floating IP ${step.floating.address}`, detail: [step.isMade ? 'given back' : 'is free again'] };
     default:

@@ -5,7 +5,7 @@ import { type Cidr, parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure, Host } from '#model/resources.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
-import { carriedOut, portOf, routerOf, stateOf, plainExposure } from './plan.fixture.ts';
+import { carriedOut, plainExposure, portOf, routedState } from './plan.fixture.ts';
 import { openingsTo } from './reach.ts';
 import { sentence } from './sentences.ts';
 import { emptyWish, type Wish, wishOf } from './wish.ts';
@@ -18,15 +18,12 @@ function wished(exposures: readonly Exposure[], on: readonly number[], hosts = [
   return wishOf({ hosts, networks: [makeNetwork('over')], pools: [], blocks: [], endpoints, exposures }, 'cw');
 }
 
-const networkOf = (id: string, isExternal: boolean) => ({ id, name: id, projectId: 'project', mtu: 1450, isExternal, subnets: ['subnet'] });
 const open = (changes: (port: NeutronPort) => NeutronPort = (port) => port): CloudState =>
-  stateOf({
+  routedState({
     ports: [
       ...[1, 2, 3, 4, 5, 6].map((index) => changes(portOf(index))),
       portOf(9, { id: 'inside', owner: 'network:router_interface', device: 'router', groups: [] }),
     ],
-    routers: [routerOf({ externalNetwork: 'outside' })],
-    networks: [networkOf('net', false), networkOf('outside', true)],
     quotas: { port: { limit: 20, used: 7 }, floatingip: { limit: 2, used: 0 } },
   });
 
