@@ -22,7 +22,7 @@ import {
   type Step,
   unfinished,
 } from './plan.ts';
-import { tagOf } from './pairs.ts';
+import { pairsToldIn, tagOf } from './pairs.ts';
 import { changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import { isShort, quotaName, type QuotaUse } from './quotas.ts';
@@ -87,6 +87,7 @@ export async function readState(neutron: Neutron, scope: Scope, hosts: readonly 
     ports: seen,
     instances: await readInstances(neutron.session, seen, { hosts, isNamed: !isInnerOnly }),
     quotas,
+    mostPairs: neutron.mostPairs,
     networks,
     routers,
     floatingIps,
@@ -391,7 +392,8 @@ async function changePort(
     const hasNewPairs = change.addPairs.length + change.removePairs.length > 0;
     const fields = { security_groups: after.groups, ...(hasNewPairs ? { allowed_address_pairs: after.pairs } : {}) };
     await neutron.update('ports', fresh, fields).catch(async (error: unknown) => {
-      if (!hasNewPairs || !(isFault(error, 'forbidden') || isFault(error, 'exhausted'))) throw error;
+      if (isFault(error)) learnPairs(neutron, error);
+      if (!hasNewPairs || !isFault(error, 'forbidden')) throw error;
       // What its groups open and close does not depend on pairs.
       if (change.joins.length + change.leaves.length > 0) await neutron.update('ports', fresh, { security_groups: after.groups });
       throw refusedPairs(wished, change, error);
@@ -400,17 +402,25 @@ async function changePort(
   for (const tag of change.removeTags) await neutron.removeTag('ports', port.id, tag);
 }
 
+/** A plan that knows it leaves out what is too much, so another one is made. Fault `conflict` where the cloud has told it now. */
+function learnPairs(neutron: Neutron, cause: Fault): void {
+  const told = isFault(cause, 'exhausted') ? pairsToldIn(cause.message) : undefined;
+  if (told === undefined) return;
+  neutron.mostPairs = told;
+  throw new Fault('conflict', cause.message, { cause });
+}
+
 /**
- * Some clouds keep address pairs to their operators (policy update_port:allowed_address_pairs), or let a port have fewer than is usual. Where
- * they are those of addresses that move, this host has none of them.
+ * Some clouds keep address pairs to their operators (policy update_port:allowed_address_pairs). Where they are those of addresses that move,
+ * this host has none of them.
  */
 function refusedPairs({ host, blocks }: WishedPort, { addPairs }: PortChange, cause: Fault): Fault | Refused {
-  const why = `${cause.message}. ${isFault(cause, 'forbidden') ? 'Your login may not write allowed address pairs' : 'The cloud lets a port have no more allowed address pairs'}`;
+  const why = `${cause.message}. Your login may not write allowed address pairs`;
   const asked: readonly string[] = addPairs;
   const moving = blocks.filter(({ virtual, cidr }) => virtual !== undefined && asked.includes(cidr));
   const keys = moving.map(({ virtual = '' }) => keyOfPair(host, virtual));
   if (keys.length > 0) return new Refused(why, (wish) => withoutPart(wish, 'pairs', keys, why));
-  return new Fault(cause.code, why, {
+  return new Fault('forbidden', why, {
     hint: 'Carry the networks by vxlan or wireguard, which need none; or have the pairs written by the operator of the cloud',
     cause,
   });

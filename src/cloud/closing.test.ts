@@ -151,34 +151,23 @@ test('an address that moves is not made where a quota or the cloud does not allo
 test('a host whose port does not get the pair of an address that moves is told, and the others have it', async () => {
   const wish = wished(moving);
   const whole = settle(wish, routedState());
-  const lacking = { ...whole, ports: whole.ports.map((port) => (port.id === 'port-2' ? { ...port, pairs: [], tags: [] } : port)) };
-  const [, second] = lacking.ports;
-  assert.ok(second !== undefined);
-  const found = {
-    'ports/port-2': { port: { ...new FakeNeutron(2).shown[1], security_groups: second.groups, tags: [] } },
-    'security-groups': {
-      security_groups: lacking.groups.map(({ id, name, description, tags }) => ({
-        id,
-        name,
-        description,
-        tags,
-        revision_number: 1,
-        security_group_rules: [],
-      })),
-    },
-  };
+  const theirs = [1, 2, 3, 4, 5].map((index) => ({ ip_address: `10.9.${index}.0/24` }));
+  const lacking = { ...whole, ports: whole.ports.map((port) => (port.id === 'port-2' ? { ...port, pairs: theirs, tags: [] } : port)) };
+  const shown = { ...new FakeNeutron(2).shown[1], security_groups: lacking.ports[1]?.groups, allowed_address_pairs: theirs, tags: [] };
+  const groups = lacking.groups.map((group) => ({ ...group, revision_number: 1, security_group_rules: [] }));
   for (const [refusal, words] of [
     [refusalOf(403, 'PolicyNotAuthorized', 'no'), /host-2 cannot have their address: .* Your login may not write allowed address pairs/],
     [
       refusalOf(400, 'AllowedAddressPairExhausted', 'The number of allowed address pair exceeds the maximum 5.'),
-      /host-2 cannot have their address: .* exceeds the maximum 5.* no more allowed address pairs/,
+      /host-2 would need 1 allowed address pairs, and 5 are others'; a port takes 5/,
     ],
   ] as const) {
+    const found = { 'ports/port-2': { port: shown }, 'security-groups': { security_groups: groups } };
     await withRefusals({ 'PUT ports/port-2': refusal }, found, async (neutron, asked) => {
       let looks = 0;
       // What the refusal leaves is that the host lets nobody in any more.
-      const read = (): Promise<CloudState> => Promise.resolve(looks++ === 0 ? lacking : settle(less, lacking));
-      const less = wished(moving, { on: [1] });
+      const left = settle(wished(moving, { on: [1] }), lacking);
+      const read = (): Promise<CloudState> => Promise.resolve({ ...(looks++ === 0 ? lacking : left), mostPairs: neutron.mostPairs });
       const { plan } = await applyWish(neutron, wish, read);
       assert.match(plan.problems.join(), words);
       assert.deepEqual(plan.placed[0]?.hosts, ['host-1']);

@@ -301,7 +301,11 @@ export class Keeper {
       }
       const state = await this.#chooseCarriages(wish);
       const settled = state === undefined ? this.#wish() : wish;
+      const { neutron } = this.#options;
+      const { mostPairs } = neutron;
       const { problems } = await this.#fulfil(settled, { known: state });
+      // It has told how many pairs a port takes, by which networks may have to be carried otherwise.
+      if (neutron.mostPairs !== mostPairs) return await this.#roundAlone(failures);
       this.#fulfilled = JSON.stringify(settled);
       if (this.#failingSince !== undefined) log.info({}, 'The cloud is as it should be again');
       this.#failingSince = undefined;
@@ -342,7 +346,9 @@ export class Keeper {
     if (this.#looks++ % looksBetweenTries !== 0) return state;
     const wanted = await restorable(judging, state);
     if (wanted.length === 0) return state;
+    const { mostPairs } = neutron;
     await this.#fulfil(wishOf(asIfBoth(known, wanted), name));
+    if (neutron.mostPairs !== mostPairs) return undefined;
     await carriages.asWanted(wanted);
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
     return undefined;

@@ -47,6 +47,8 @@ export class FakeNeutron {
   readonly ports: Port[];
   /** In order, without queries. */
   readonly asked: Asked[] = [];
+  /** Pairs that a port takes. */
+  mostPairs = 10;
   quotas: object = { security_group: { limit: 100, used: 1 }, security_group_rule: { limit: 1000, used: 4 } };
   trouble: (asked: Asked) => Trouble | undefined = () => undefined;
   #ids = 0;
@@ -149,7 +151,9 @@ export class FakeNeutron {
       if (match !== undefined && match !== `revision_number=${port.revision}`) return [412, { message: 'revision' }];
       const fields = oneOf(body);
       if (fields['security_groups'] !== undefined) port.groups = texts(fields['security_groups']);
-      if (fields['allowed_address_pairs'] !== undefined) port.pairs = records(fields['allowed_address_pairs']);
+      const pairs = fields['allowed_address_pairs'] === undefined ? port.pairs : records(fields['allowed_address_pairs']);
+      if (pairs.length > this.mostPairs) return [400, tooManyPairs(this.mostPairs)];
+      port.pairs = pairs;
       port.revision += 1;
     }
     return [200, { port: shownPort(port) }];
@@ -191,6 +195,15 @@ export class FakeNeutron {
     return `${what}-${String(this.#ids).padStart(4, '0')}`;
   }
 }
+
+/** As neutron_lib/exceptions/allowedaddresspairs.py. */
+const tooManyPairs = (most: number): object => ({
+  NeutronError: {
+    type: 'AllowedAddressPairExhausted',
+    message: `The number of allowed address pair exceeds the maximum ${most}.`,
+    detail: '',
+  },
+});
 
 /** The first half of what a bulk call is to make. */
 function halfOf(body: string): string {

@@ -48,6 +48,8 @@ const hasNext = (name: CollectionName): Schema<boolean> =>
 
 export class Neutron {
   readonly #session: CloudSession;
+  /** Address pairs that a port takes, as the cloud has told it when it was asked for more. */
+  mostPairs: number | undefined;
   #extensions: { readonly aliases: ReadonlySet<string>; readonly until: number } | undefined;
 
   constructor(session: CloudSession) {

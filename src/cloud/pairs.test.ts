@@ -3,8 +3,10 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { type Cidr, cidrOf, coverage, formatIp, parseCidr, parseIp } from '#model/ip.ts';
+import { applyWish, readState } from './apply.ts';
 import { fallbackOf } from './fallback.ts';
 import { Neutron } from './neutron.ts';
+import { FakeNeutron, servingNeutron } from './neutron.fixture.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { condensed, isPaired } from './pairs.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';
@@ -103,4 +105,32 @@ test('what a larger range admits is not missing, so no network is carried otherw
   await using session = new CloudSession(cloudOf('http://127.0.0.1:1'));
   // It would have to ask the cloud, which is not there, for more.
   assert.equal(await fallbackOf({ neutron: new Neutron(session), facts: factsOf(ranges), name: 'cw' }, state), undefined);
+});
+
+test('a cloud that lets a port have fewer pairs is found out by its refusal: what fits is there, and the network is carried otherwise', async () => {
+  const fake = new FakeNeutron(2);
+  fake.mostPairs = 2;
+  await using server = await servingNeutron(fake);
+  await using session = new CloudSession(cloudOf(server.url));
+  const neutron = new Neutron(session);
+  const facts = factsOf(apart(3));
+  const judging = { neutron, facts, name: 'cw' };
+  const wish = wishFor(apart(3));
+  assert.equal(await fallbackOf(judging, await readState(neutron, {}, wish.ports)), undefined, 'nobody knows yet');
+  const { plan } = await applyWish(neutron, wish, (hosts) => readState(neutron, {}, hosts));
+  const told = /Port port-1 of host host-1 would need 3 allowed address pairs; a port takes 2\. Not allowed: 10\.5\.0\.0\/16/;
+  assert.match(plan.problems.join(), told);
+  assert.deepEqual(plan.steps, []);
+  const state = await readState(neutron, {}, wish.ports);
+  assert.deepEqual([pairsOn(state), pairsOn(state, 1)], [apart(2), apart(2)]);
+  const fallback = await fallbackOf(judging, state);
+  assert.deepEqual(
+    fallback?.networks.map(({ name }) => name),
+    ['plain2'],
+  );
+  assert.match(fallback?.because ?? '', told);
+  const again = new Neutron(session);
+  fake.mostPairs = 10;
+  const { plan: more } = await applyWish(again, wish, (hosts) => readState(again, {}, hosts));
+  assert.deepEqual(more.problems, [], 'another process does not know it');
 });

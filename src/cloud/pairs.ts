@@ -19,8 +19,13 @@ import {
 import type { AddressPair, NeutronPort } from './neutron-schemas.ts';
 import type { WishedPort } from './wish.ts';
 
-/** What Neutron takes by default (max_allowed_address_pair); which number a cloud has, its API does not tell. */
+/** What Neutron takes by default (max_allowed_address_pair); which number a cloud has, it tells only who wants more. */
 export const mostPairs = 10;
+/** Of Neutron's words (neutron_lib/exceptions/allowedaddresspairs.py). */
+export function pairsToldIn(words: string): number | undefined {
+  const [, told] = /allowed address pair exceeds the maximum (\d+)/.exec(words) ?? [];
+  return told === undefined ? undefined : Number(told);
+}
 export const tagOf = (name: string): string => `causeway.${name}`;
 /** A tag is part of a path when it is set, so it holds no slash. */
 export const rangeTag = (name: string, range: Cidr): string => `${tagOf(name)}.range.${range.replace('/', '_')}`;
@@ -108,13 +113,20 @@ export interface Fitted {
   readonly trouble?: string;
 }
 
+export interface Fitting {
+  /** Of the installation. */
+  readonly name: string;
+  /** That a port takes, where that is known. */
+  readonly most?: number | undefined;
+}
+
 /** What of the wish for a port with port security is to be had. */
-export function fitted(wished: WishedPort, port: NeutronPort, name: string): Fitted {
+export function fitted(wished: WishedPort, port: NeutronPort, { name, most = mostPairs }: Fitting): Fitted {
   const wanted = pairsOf(wished);
   const tagged = pairsOfTags(name, port.tags);
   const ours = new Set<string>([...tagged, ...wanted, ...condensed(wished.pairs)].map(pairText));
   const others = port.pairs.filter(({ ip_address: ip }) => !ours.has(ip)).length;
-  const room = mostPairs - others;
+  const room = most - others;
   if (!port.portSecurity || wanted.length <= room) return { wished, left: [] };
   const fewer = condensed(wished.pairs);
   const count = fewer.length + wanted.length - wished.pairs.length;
@@ -127,7 +139,7 @@ export function fitted(wished: WishedPort, port: NeutronPort, name: string): Fit
   ];
   const rest = others === 0 ? '' : `, and ${others} are others'`;
   const lost = left.length === 0 ? '' : `. Not allowed: ${left.join(', ')}`;
-  const trouble = `Port ${port.id} of host ${wished.host} would need ${count} allowed address pairs${rest}; a port takes ${mostPairs}${lost}. Carry networks by vxlan, which needs none`;
+  const trouble = `Port ${port.id} of host ${wished.host} would need ${count} allowed address pairs${rest}; a port takes ${most}${lost}. Carry networks by vxlan, which needs none`;
   return { wished: { ...wished, ...chosen }, left, trouble };
 }
 

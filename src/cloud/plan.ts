@@ -43,6 +43,8 @@ export interface CloudState extends Routers {
   readonly networks: readonly NeutronNetwork[];
   readonly quotas: Readonly<Record<string, Quota>>;
   readonly floatingIps: readonly FloatingIp[];
+  /** Address pairs that a port takes, where the cloud has told it. */
+  readonly mostPairs?: number | undefined;
   /** Of ours. */
   readonly balancers: readonly FoundBalancer[];
   /** Of load balancers; absent: the cloud has no Octavia. */
@@ -235,7 +237,7 @@ function portSteps(wish: Wish, state: CloudState & { readonly portOf: PortOf }, 
     const network = state.networks.find(({ id }) => id === found.networkId);
     for (const text of network === undefined ? [] : networkTroubles(wished, network))
       if (problems.every((one) => one.text !== text)) problems.push({ text, blocks: 'nothing' });
-    const { wished: fitting, left, trouble } = fitted(wished, found, wish.name);
+    const { wished: fitting, left, trouble } = fitted(wished, found, { name: wish.name, most: state.mostPairs });
     if (trouble !== undefined) problems.push({ text: trouble, blocks: 'pairs', left });
     // Without port security a port has no groups and needs no pairs: everything passes.
     push(found, found.portSecurity ? fitting : { ...wished, groups: [], pairs: [], blocks: [] });
@@ -266,7 +268,7 @@ function exposedBy(
   const { providers: offered, provider: usual, subnets = [] } = state;
   const balancers = balancerPlan(wish.balancers, state.balancers, { name, tag, portOf, offered, wanted: usual, routed, subnets });
   const refused = wish.refused ?? nothingRefused;
-  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf, refused });
+  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf, refused, most: state.mostPairs });
   const portOfAny = (host: string): NeutronPort | string => {
     const id = balancers.ports.get(host) ?? virtual.ports.get(host);
     if (id === undefined) return portOf(host);
@@ -331,7 +333,7 @@ function networkTroubles({ host, mtu }: WishedPort, network: NeutronNetwork): st
 export function pairsTrouble(wish: Wish, state: CloudState): string | undefined {
   for (const wished of wish.ports) {
     const port = findPort(wished, state);
-    const trouble = typeof port === 'string' ? undefined : fitted(wished, port, wish.name).trouble;
+    const trouble = typeof port === 'string' ? undefined : fitted(wished, port, { name: wish.name, most: state.mostPairs }).trouble;
     if (trouble !== undefined) return trouble;
   }
   return undefined;

@@ -5,7 +5,7 @@
 import { familyOf, hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import { subnetOf } from './named.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
-import { fitted } from './pairs.ts';
+import { fitted, type Fitting } from './pairs.ts';
 import { deviceOf } from './pools.ts';
 import { keyOfPair, type RefusedParts } from './refused.ts';
 import { type Wish, type WishedBlock, type WishedFloatingIp, type WishedGroup, type WishedPort, type WishedVirtual } from './wish.ts';
@@ -54,9 +54,7 @@ export interface VirtualPlan {
   readonly problems: readonly string[];
 }
 
-interface Planning {
-  /** Of the installation. */
-  readonly name: string;
+interface Planning extends Fitting {
   readonly ports: readonly NeutronPort[];
   readonly wished: readonly WishedPort[];
   /** A host's port, or why there is none. */
@@ -159,7 +157,7 @@ function hostsOf(wished: WishedVirtual, choosing: Choosing): { hosts: readonly C
         ? port
         : refusal !== undefined && !hasIt(port)
           ? `host ${host} cannot have their address: ${refusal}`
-          : (placeTrouble(host, address, port) ?? roomTrouble(wished, { host, port }, choosing));
+          : (placeTrouble(host, address, port) ?? (hasIt(port) ? undefined : roomTrouble(wished, { host, port }, choosing)));
     if (trouble !== undefined) troubles.push(trouble);
     return typeof port === 'string' || trouble !== undefined ? [] : [{ id, host, address, port }];
   });
@@ -194,5 +192,5 @@ function roomTrouble(
   const found = planning.wished.find((one) => one.host === host);
   if (found === undefined) return undefined;
   const blocks = [...found.blocks, ...(pairs.get(host) ?? []), pairOf(wished, ip ?? unknown, port)];
-  return fitted({ ...found, blocks }, port, planning.name).trouble;
+  return fitted({ ...found, blocks }, port, planning).trouble;
 }
