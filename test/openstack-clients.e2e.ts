@@ -153,7 +153,7 @@ test('networks, subnets and ports: made, listed in pages, several by one call, c
       { allowed_address_pairs: Array.from({ length: 11 }, (_, i) => ({ ip_address: `10.98.${i}.0/24` })) },
     ),
     'exhausted',
-    /maximum/i,
+    /allowed address pair exceeds the maximum 10/,
   );
   for (const { id } of made) await neutron.remove('ports', { id });
   await neutron.remove('ports', { id: port.id });

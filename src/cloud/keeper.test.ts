@@ -7,7 +7,7 @@ import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Network, Pool } from '#model/resources.ts';
 import { Keeper } from './keeper.ts';
 import { Neutron } from './neutron.ts';
-import { FakeNeutron } from './neutron.fixture.ts';
+import { FakeNeutron, servingNeutron } from './neutron.fixture.ts';
 import { CloudSession } from './session.ts';
 import type { CloudFacts } from './wish.ts';
 import { cloudOf, json, keystone, serving } from './server.fixture.ts';
@@ -138,4 +138,40 @@ test("containers of another network than their host's are refused where they can
   });
   await assert.rejects(heldOf('10.213.0.0/16', 29), { code: 'overlap', message: /overlaps the host's own, 10.213.0.0\/16/ });
   assert.deepEqual(new Set(fake.asked.map(({ method }) => method)), new Set(['GET']));
+});
+
+test('a network that a port takes too few pairs for is carried otherwise as soon as the cloud says so', async () => {
+  const fake = new FakeNeutron(1);
+  fake.mostPairs = 0;
+  await using server = await servingNeutron(fake);
+  await using session = new CloudSession(cloudOf(server.url), { retries: 0 });
+  const because: string[] = [];
+  const reports: CloudReport[] = [];
+  let plain = makeNetwork('plain', { model: 'flannel', carry: 'host-gateway' });
+  const pools = [makePool('plain', parseCidr('10.0.0.0/16'), 24)];
+  const keeper = new Keeper({
+    ...quiet,
+    neutron: new Neutron(session),
+    facts: () => ({ ...quiet.facts(), networks: [plain], pools }),
+    carriages: {
+      instead: async (fallback) => {
+        because.push(fallback.because);
+        plain = { ...plain, choices: { ...plain.choices, carry: 'vxlan' }, instead: { carry: 'host-gateway', because: fallback.because } };
+      },
+      asWanted: async () => void because.push('as wanted'),
+    },
+    tell: async (report) => void reports.push(report),
+  });
+  const stop = new AbortController();
+  const running = keeper.run(stop.signal);
+  await until(() => reports.length > 0);
+  stop.abort();
+  await running;
+  assert.equal(because.length, 1);
+  assert.match(because[0] ?? '', /a port takes 0/);
+  assert.deepEqual(reports[0]?.problems, []);
+  assert.deepEqual(
+    fake.groups.flatMap(({ rules }) => rules.map((rule) => rule['port_range_min'])),
+    [8472, 8472],
+  );
 });
