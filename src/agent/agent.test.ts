@@ -12,7 +12,7 @@ import { createFakeKinds, type FakeKinds } from '#kernel/fake.ts';
 import { kernelFault } from '#kernel/libc.ts';
 import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
-import type { Host, Underlay } from '#model/resources.ts';
+import type { Host, Snapshot, Underlay } from '#model/resources.ts';
 import { MemoryStore } from '#store/memory.ts';
 import { Agent, type AgentOptions, beginRecovery, type Log } from './agent.ts';
 import { controllerOf } from './controller.ts';
@@ -163,6 +163,22 @@ test('agents become ready, know of each other, and carry to the blocks of each o
   await two.local.detach(id(2));
   await eventually(() => a.kinds.netns.list('').length === 0 && b.kinds.netns.list('').length === 0, 'nothing is left in the kernels');
   await eventually(() => one.view.snapshot.endpoints.size === 0, 'nor in the cluster');
+});
+
+test('an agent is ready only after each sort of packet to other hosts was tried, and says so at once then', async (t) => {
+  const { a } = await bed(t, ['a']);
+  const prober = {
+    hasTriedAll: false,
+    paths: () => ({ tried: 0, passing: 0, lost: [], narrow: [] }),
+    narrowed: (facts: Snapshot) => facts,
+  };
+  const agent = a.start({ prober });
+  const self = (): Host | undefined => agent.view.snapshot.hosts.get('a');
+  await eventually(() => agent.status().synced && self()?.status.paths !== undefined, 'it to have reported');
+  assert.equal(self()?.status.ready, false);
+  prober.hasTriedAll = true;
+  agent.loop.kick();
+  await eventually(() => isReady(agent), 'ready');
 });
 
 test('another agent on the same host writes nothing, and nothing is removed before it knows everything', async (t) => {

@@ -77,7 +77,7 @@ export interface AgentOptions {
   /** What else the host knows of itself at the time of a plan. */
   readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'bridges' | 'carried' | 'hasIpsec'>) | undefined;
   /** Probes to other hosts; without, there are none. */
-  readonly prober?: Pick<Prober, 'paths' | 'narrowed'> | undefined;
+  readonly prober?: Pick<Prober, 'paths' | 'narrowed' | 'hasTriedAll'> | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
   readonly leakMs?: number | undefined;
   /** After every run of the loop: repairs inside containers and others that go by the plan. */
@@ -424,7 +424,7 @@ export class Agent implements AsyncDisposable {
   }
 
   #isReady(): boolean {
-    return this.view.isSynced && this.#outcome?.failing.length === 0;
+    return this.view.isSynced && this.#outcome?.failing.length === 0 && this.#options.prober?.hasTriedAll !== false;
   }
 
   /** Becoming ready, or ceasing to be, is told at once. */

@@ -30,8 +30,10 @@ function bed(peers: readonly PeerChecks[], passes: (probe: Probe) => boolean | u
   let now = 0;
   const sent: Probe[] = [];
   const changes = { count: 0 };
+  const state = { isWhole: true };
   const prober: Prober = new Prober({
     checks: () => peers,
+    isWhole: () => state.isWhole,
     send(probe) {
       sent.push(probe);
       const answer = passes(probe);
@@ -48,7 +50,7 @@ function bed(peers: readonly PeerChecks[], passes: (probe: Probe) => boolean | u
     },
     log: () => undefined,
   });
-  return { prober, sent, changes };
+  return { prober, sent, changes, state };
 }
 
 test('what is answered passes; what is not is lost since it was first tried, and passes again', async () => {
@@ -98,7 +100,7 @@ test('the largest packet that passes is found to the byte, told to routes, follo
     [1337, 1450],
   );
   await prober.turn();
-  assert.equal(changes.count, 1, 'no news');
+  assert.equal(changes.count, 2, 'no news, beside that all has been tried');
   mtu = 1281;
   await prober.turn();
   assert.equal(prober.paths().narrow[0]?.mtu, 1281);
@@ -106,7 +108,7 @@ test('the largest packet that passes is found to the byte, told to routes, follo
   await prober.turn();
   assert.deepEqual(prober.paths().narrow, []);
   assert.equal(prober.narrowed(snapshot), snapshot);
-  assert.equal(changes.count, 3);
+  assert.equal(changes.count, 4);
 });
 
 test('a turn tries a bounded number of hosts, those that are lost among them, and all of them in turns', async () => {
@@ -129,6 +131,23 @@ test('a turn tries a bounded number of hosts, those that are lost among them, an
     sent.some(({ to }) => to === '192.0.2.2'),
     'one that is lost is tried in every turn',
   );
+});
+
+test('all has been tried once each sort was, whatever became of it and of other hosts, and what comes later changes nothing', async () => {
+  const peers = Array.from({ length: 20 }, (_, index) => peer(index + 1, 8472, 179));
+  const { prober, changes, state } = bed(peers, ({ port }) => (port === 179 ? undefined : false));
+  state.isWhole = false;
+  await prober.turn();
+  assert.deepEqual([prober.hasTriedAll, changes.count], [false, 0], 'the cluster may say more');
+  state.isWhole = true;
+  await prober.turn();
+  assert.deepEqual([prober.hasTriedAll, changes.count], [true, 1]);
+  peers.push({ ...peer(21), checks: [{ ...check(21), sort: 'plain' }] });
+  await prober.turn();
+  assert.deepEqual([prober.hasTriedAll, changes.count], [true, 1]);
+  const alone = bed([], () => true);
+  await alone.prober.turn();
+  assert.ok(alone.prober.hasTriedAll, 'nothing is to be tried');
 });
 
 test('only hosts are answered: their addresses, and the first ones of their blocks', () => {

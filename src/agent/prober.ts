@@ -5,19 +5,21 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Check, PeerChecks } from '#drivers/probes.ts';
 import type { Probe } from '#kernel/probe-packet.ts';
-import type { LostPath, NarrowPath, Paths } from '#model/paths.ts';
+import type { LostPath, NarrowPath, Paths, PathSort } from '#model/paths.ts';
 import type { Snapshot } from '#model/resources.ts';
 import { familyOf, type Ip } from '#model/ip.ts';
 
 export interface ProberOptions {
   /** What is to be tried, as things are now. */
   readonly checks: () => readonly PeerChecks[];
+  /** Whether that is all there is: what the cluster says has been heard. */
+  readonly isWhole: () => boolean;
   /** Whether the host had a way to send it. */
   readonly send: (probe: Probe) => boolean;
   readonly wait: (ms: number) => Promise<void>;
   /** Milliseconds of a clock that nobody sets. */
   readonly now: () => number;
-  /** The largest packet to some host is another one than before. */
+  /** The largest packet to some host is another one than before; or everything has been tried once. */
   readonly changed: () => void;
   readonly log: (fields: object, message: string) => void;
 }
@@ -48,11 +50,18 @@ export class Prober {
   readonly #waiting = new Map<string, () => void>();
   readonly #ways = new Map<string, Way>();
   readonly #narrow = new Map<string, NarrowPath>();
+  readonly #tried = new Set<PathSort>();
+  #hasTriedAll = false;
   #turns = 0;
   #last = '';
 
   constructor(options: ProberOptions) {
     this.#options = options;
+  }
+
+  /** Whether every sort of packet that this host's networks send has been tried since it began, whatever has become of it. */
+  get hasTriedAll(): boolean {
+    return this.#hasTriedAll;
   }
 
   /** An answer came in. */
@@ -93,7 +102,17 @@ export class Prober {
     const peers = this.#options.checks();
     this.#forget(peers);
     this.#turns++;
+    const isWhole = this.#options.isWhole();
     await Promise.all(this.#chosen(peers).map((peer) => this.#tryPeer(peer)));
+    if (this.#hasTriedAll || !isWhole) return;
+    if (peers.every(({ checks }) => checks.every(({ sort }) => this.#tried.has(sort)))) this.giveUp();
+  }
+
+  /** Nothing more is to be waited for: all has been tried, or nothing can be. */
+  giveUp(): void {
+    if (this.#hasTriedAll) return;
+    this.#hasTriedAll = true;
+    this.#options.changed();
   }
 
   #chosen(peers: readonly PeerChecks[]): PeerChecks[] {
@@ -131,7 +150,10 @@ export class Prober {
   async #tryPeer({ host, mtu, checks }: PeerChecks): Promise<void> {
     const startedAt = this.#options.now();
     const results = await Promise.all(checks.map(async (check) => ({ check, passes: await this.#passes(check) })));
-    for (const { check, passes } of results) if (passes !== undefined) this.#note({ host, check, passes, startedAt });
+    for (const { check, passes } of results) {
+      this.#tried.add(check.sort);
+      if (passes !== undefined) this.#note({ host, check, passes, startedAt });
+    }
     const way = results.find(({ check, passes }) => passes === true && check.sort !== 'session');
     if (way !== undefined) await this.#measure(host, way.check, mtu);
   }

@@ -51,7 +51,7 @@ class Wire {
   start(name: string, held: readonly Ip[] = []): Node {
     const able = (): VirtualAddress[] => {
       const others = new Map(names.filter((one) => one !== name).map((one) => [one as string, addressOf(one)]));
-      return node.isServing ? [{ ip, others }] : [];
+      return node.isServing ? [{ ip, network: 'a', others }] : [];
     };
     const talk = talkOf(name);
     const node: Node = {

@@ -4,7 +4,8 @@ import type { Agent, Log } from '#agent/agent.ts';
 import type { LearnedRoutes } from '#agent/learned-routes.ts';
 import { isBetweenHosts, Prober } from '#agent/prober.ts';
 import { presentNetworks } from '#drivers/plan.ts';
-import { type PeerChecks, probesOf } from '#drivers/probes.ts';
+import { type PeerChecks, probesOf, virtualChecks } from '#drivers/probes.ts';
+import { virtualAddresses } from '#drivers/virtual.ts';
 import type { RealKinds } from '#kernel/kinds.ts';
 import { ProbeSockets } from '#kernel/probe-sockets.ts';
 import { isFault } from '#model/fault.ts';
@@ -14,6 +15,8 @@ import type { Host, Underlay } from '#model/resources.ts';
 import type { Options } from './agent-options.ts';
 
 const turnMs = 10_000;
+/** How soon the next turn comes after the agent has heard everything, as long as the host is not called ready for want of one. */
+const firstTurnMs = 500;
 
 interface Surroundings {
   readonly kinds: RealKinds;
@@ -35,6 +38,7 @@ export function probing({ flannel }: Pick<Options, 'flannel'>, surroundings: Sur
   const stop = new AbortController();
   const prober: Prober = new Prober({
     checks: () => checksOf(selfOf(surroundings), agent(), learned.last),
+    isWhole: () => agent().view.isSynced,
     send: (probe) => sockets.send(probe),
     wait: (ms) => wait(ms, undefined, { signal: stop.signal, ref: false }).catch(() => undefined),
     now: () => performance.now(),
@@ -63,7 +67,8 @@ function selfOf({ agent, underlay }: Pick<Surroundings, 'agent' | 'underlay'>): 
 function checksOf(self: Host | undefined, { view: { snapshot }, endpoints }: Agent, last: LearnedRoutes['last']): readonly PeerChecks[] {
   if (self === undefined) return [];
   const carriages = presentNetworks(snapshot, endpoints.all(), { self, learned: last }).map(({ carriage }) => carriage);
-  return probesOf(carriages).filter(({ host }) => snapshot.hosts.get(host)?.status.features[answersProbes] !== false);
+  const virtual = virtualChecks(virtualAddresses(snapshot, endpoints.all(), self), self, snapshot);
+  return probesOf(carriages, virtual).filter(({ host }) => snapshot.hosts.get(host)?.status.features[answersProbes] !== false);
 }
 
 interface Run extends Pick<Surroundings, 'agent' | 'underlay' | 'turned' | 'log'> {
@@ -85,7 +90,16 @@ async function run(prober: Prober, { sockets, agent, underlay, turned, log, sign
       if (!isFault(error, 'kernel') && !isFault(error, 'invalid')) throw error;
       if (error.message !== said) log.warn({ error }, 'cannot try the ways to other hosts');
       said = error.message;
+      prober.giveUp();
     }
-    await wait(turnMs, undefined, { signal, ref: false }).catch(() => undefined);
+    await pause(prober, { agent, signal });
+  }
+}
+
+async function pause(prober: Prober, { agent, signal }: Pick<Run, 'agent' | 'signal'>): Promise<void> {
+  for (let left = turnMs; left > 0 && !signal.aborted;) {
+    const step = prober.hasTriedAll ? left : firstTurnMs;
+    await wait(step, undefined, { signal, ref: false }).catch(() => undefined);
+    left = !prober.hasTriedAll && agent().view.isSynced ? 0 : left - step;
   }
 }

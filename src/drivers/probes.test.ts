@@ -4,7 +4,7 @@ import { parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, Host, ModelName } from '#model/resources.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { presentNetworks } from './plan.ts';
-import { probesOf } from './probes.ts';
+import { probesOf, virtualChecks } from './probes.ts';
 
 /** The third is behind a router, and takes smaller packets. */
 const far = makeHost(3, { underlay: [{ interface: 'eth0', ip: parseIp('10.214.0.3'), subnet: parseCidr('10.214.0.0/16'), mtu: 1400 }] });
@@ -51,6 +51,21 @@ test('packets as they are go from block to block, where they do; those behind a 
   assert.deepEqual(tried('flannel', 'direct-routing'), [...plain, 'host-3 1400: UDP port 8472, at 10.214.0.3, net-a net-b']);
   assert.deepEqual(tried('flannel', 'host-gateway').slice(0, 2), plain);
   assert.deepEqual(tried('calico', 'bgp').slice(0, 3), ['host-2 1450: TCP port 179, at 10.213.0.2, net-a net-b', ...plain]);
+});
+
+test('hosts that share an address which moves are tried by the port by which they settle who has it', () => {
+  const [self, other] = hosts;
+  assert.ok(self !== undefined && other !== undefined);
+  const known = snapshotOf({ hosts, networks: [makeNetwork('a')] });
+  const others = new Map([
+    ['host-2', parseIp('10.213.0.2')],
+    ['host-9', parseIp('10.213.0.9')],
+  ]);
+  const found = probesOf([], virtualChecks([{ ip: parseIp('10.213.0.99'), network: 'a', others }], self, known));
+  const texts = found.flatMap(({ host, checks }) =>
+    checks.map(({ what, from, to, networks }) => [host, what, from, to, networks.join()].join(' ')),
+  );
+  assert.deepEqual(texts, ['host-2 UDP port 7482 10.213.0.1 10.213.0.2 net-a']);
 });
 
 test('Docker carries its own networks', () => {

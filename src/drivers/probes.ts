@@ -1,13 +1,14 @@
 // Which packets must reach which other hosts for this host's networks, one for each sort: what probes between hosts try. Pure.
 import { type Cidr, cidrBase, type Family, familyOf, type Ip } from '#model/ip.ts';
-import { probePort } from '#model/numbers.ts';
+import { probePort, virtualPort } from '#model/numbers.ts';
 import type { PathSort } from '#model/paths.ts';
-import type { Block, Host } from '#model/resources.ts';
+import type { Block, Host, Snapshot } from '#model/resources.ts';
 import { carryTo } from './carriages.ts';
 import type { Carriage, Passage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
 import { shareSubnet } from './host-gateway.ts';
 import { ownBlocks } from './inside.ts';
+import type { VirtualAddress } from './virtual.ts';
 import { underlayOf } from './vxlan.ts';
 
 export interface Check {
@@ -28,14 +29,46 @@ export interface PeerChecks {
   readonly checks: readonly Check[];
 }
 
-/** What `carriages`, those of networks on this host, send to other hosts; hosts by name. */
-export function probesOf(carriages: readonly Carriage[]): readonly PeerChecks[] {
+/** One that is for a host. */
+export interface PeerCheck {
+  readonly self: Host;
+  readonly peer: Host;
+  readonly check: Check;
+}
+
+/** What `carriages`, those of networks on this host, send to other hosts, and what else is to be tried; hosts by name. */
+export function probesOf(carriages: readonly Carriage[], more: readonly PeerCheck[] = []): readonly PeerChecks[] {
   const found = carriages.flatMap((carriage) =>
     carriage.remotes.flatMap((remote) => checksOf(carriage, remote).map((check) => ({ self: carriage.self, peer: remote.host, check }))),
   );
-  return [...Map.groupBy(found, ({ peer }) => peer.id)]
+  return [...Map.groupBy([...found, ...more], ({ peer }) => peer.id)]
     .map(([host, those]) => ({ host, mtu: mtuBetween(those[0]), checks: merged(those.map(({ check }) => check)) }))
     .toSorted((a, b) => (a.host < b.host ? -1 : 1));
+}
+
+/** By these hosts settle which of them has addresses that move; what they do not understand they do not heed. */
+export function virtualChecks(
+  addresses: readonly VirtualAddress[],
+  self: Host,
+  { hosts, networks }: Pick<Snapshot, 'hosts' | 'networks'>,
+): PeerCheck[] {
+  return addresses.flatMap(({ network, others }) =>
+    [...others].flatMap(([id, to]) => {
+      const [peer, own] = [hosts.get(id), self.underlay.find(({ ip }) => familyOf(ip) === familyOf(to))];
+      if (peer === undefined || own === undefined) return [];
+      const named = networks.get(network)?.name ?? network;
+      const check = {
+        sort: 'tunnel',
+        protocol: 'udp',
+        port: virtualPort,
+        from: own.ip,
+        to,
+        what: `UDP port ${virtualPort}`,
+        networks: [named],
+      } as const;
+      return [{ self, peer, check }];
+    }),
+  );
 }
 
 function mtuBetween(pair: { readonly self: Host; readonly peer: Host } | undefined): number {

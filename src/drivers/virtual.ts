@@ -8,6 +8,8 @@ import { underlayOf } from './vxlan.ts';
 
 export interface VirtualAddress {
   readonly ip: Ip;
+  /** Id of that of the container, or of one of them. */
+  readonly network: string;
   /** The other hosts that the cloud lets have it, by id, with the address by which each is reached. */
   readonly others: ReadonlyMap<string, Ip>;
 }
@@ -31,7 +33,7 @@ export function virtualAddresses(
       const address = host === undefined ? undefined : underlayOf(self, host);
       return address === undefined ? [] : [[id, address]];
     });
-    found.set(ip, { ip, others: new Map(others) });
+    found.set(ip, { ip, network: exposure.network, others: new Map(others) });
   }
   return [...found.values()].toSorted((a, b) => (a.ip < b.ip ? -1 : 1));
 }
