@@ -1,7 +1,9 @@
 // Networks on instances with port security on: what `causeway cloud apply` allows is what they need, what it does not is dropped,
 // which the hosts find out by themselves, and what others have made in the cloud stays as it is.
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { after, afterEach, before, test } from 'node:test';
+import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
 import { limited, unrouted } from '#lab/openstack.ts';
 import { joinSwarm, leaveSwarm } from '#lab/swarm.ts';
 import { bootBeyond, type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
@@ -9,6 +11,7 @@ import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 
 const skip = missingOf(openstackNeeds);
+const skipFrr = skip === false && !hasFrr() ? 'missing: frr' : skip;
 // BGP sessions that the cloud has dropped are begun again by TCP later and later.
 const patience = { timeoutMs: 120_000, intervalMs: 300 };
 /** Where hosts have to tell something, as they do every ten seconds: each question of ours starts a program. */
@@ -303,6 +306,43 @@ test('hosts find out by themselves what the cloud drops between them, and name i
   await until('the range to be lost', async () => plain.test(await failing('node1')), unhurried);
   await bed.causeway('cloud', 'apply', '--yes');
   await until('both hosts to be ready again', areReady, unhurried);
+});
+
+test('a router on an instance is spoken BGP with by what the cloud is made to allow, and by nothing else', { skip: skipFrr }, async () => {
+  const router = '10.20.0.60';
+  // It lets nothing in, so hosts do not reach it: its own attempts are what the hosts' ports must admit.
+  const closed = await post<{ id: string }>('security-groups', { security_group: { name: 'closed' } });
+  const port = { network_id: bed.site.network, name: 'router', security_groups: [closed.id], fixed_ips: [{ ip_address: router }] };
+  const made = await post<{ id: string }>('ports', { port });
+  const { host: fabric } = await bed.cloud.boot('router', made.id, 2);
+  const neighbours = [1, 2].map((index) => `neighbor ${bed.host(index).address} remote-as external`);
+  const config = ['router bgp 64600', `bgp router-id ${router}`, 'no bgp ebgp-requires-policy', ...neighbours, ''].join('\n');
+  const folder = '/run/fabric';
+  const [zebra = [], bgpd = []] = frrCommands(folder, config, fabric.file(folder));
+  await fabric.startService({ name: 'zebra', argv: [...zebra], env: {} });
+  await fabric.startService({ name: 'bgpd', argv: [...bgpd], env: {} });
+  const peer = {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'BGPPeer',
+    metadata: { name: 'fabric' },
+    spec: { peerIP: router, asNumber: 64_600 },
+  };
+  writeFileSync(bed.cloud.controller.file('/run/peer.json'), JSON.stringify(peer));
+  await bed.spread('hills', '--model', 'calico', '--subnet', '10.84.0.0/16');
+  await bed.causeway('cloud', 'apply', '--yes');
+  await bed.causeway('apply', '-f', '/run/peer.json');
+  const block = (await bed.addressOf(1, 'hills')).replace(/\.\d+$/, '');
+  const knows = async (): Promise<boolean> =>
+    (await fabric.ask(['ip', 'route', 'show', 'proto', 'bgp'], { netOnly: true })).includes(block);
+  const need = async () => (await bed.json<Planned>('cloud', 'plan')).needs.find(({ what }) => what.includes('BGPPeer fabric'));
+  assert.deepEqual([(await need())?.isAllowed, (await need())?.without], [false, 'security groups drop it']);
+  assert.equal(await knows(), false);
+  await bed.causeway('cloud', 'apply', '--yes');
+  assert.equal((await need())?.isAllowed, true);
+  await until('the router to learn where containers are', knows, patience);
+  await bed.causeway('bgp', 'rm', '--yes', 'bgppeer.fabric');
+  await bed.causeway('cloud', 'apply', '--yes');
+  await until('the router to be told of nothing', async () => !(await knows()), patience);
 });
 
 // Last, as the bed is larger from here on.

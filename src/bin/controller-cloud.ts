@@ -1,5 +1,6 @@
 // The controller's part that keeps an OpenStack cloud as the networks need it; loaded only where --cloud names one.
 import type { Logger } from 'pino';
+import { routersOf } from '#api/bgp-routers.ts';
 import { type Cloud, findCloud } from '#cloud/clouds.ts';
 import { withoutRequest } from '#cloud/faults.ts';
 import { Keeper } from '#cloud/keeper.ts';
@@ -99,7 +100,10 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
   const keeper = new Keeper({
     ...keeping(options),
     neutron,
-    facts: () => cloudFacts(control),
+    facts: () => {
+      const { bgp, ...facts } = cloudFacts(control);
+      return { ...facts, routers: routersOf(bgp.filter(({ sort }) => sort === 'BGPPeer')) };
+    },
     isLeading: () => lease.isHeld,
     tell: (report) => writeCloudReport(control, report),
     place: (plan) => placeExposures(control, (exposure) => withPlace(exposure, plan)),

@@ -1,6 +1,7 @@
 // `causeway cloud`: what an OpenStack cloud must allow so that the networks work: shown as a plan, applied, and taken back. What is
 // needed comes from the controller or from a Kubernetes cluster, what there is from the cloud; the login to it is the user's own and
 // stays on this machine.
+import { routersOf } from '#api/bgp-routers.ts';
 import { readFirst, type ReadState, readState, type Scope } from '#cloud/apply.ts';
 import { isBalancerStep } from '#cloud/balancers.ts';
 import { findCloud } from '#cloud/clouds.ts';
@@ -38,15 +39,16 @@ interface Options {
 
 async function factsOf(session: Session): Promise<CloudFacts> {
   const client = await session.client();
-  const [hosts, networks, pools, blocks, endpoints, exposures] = await Promise.all([
+  const [hosts, networks, pools, blocks, endpoints, exposures, bgp] = await Promise.all([
     all(client, 'hosts'),
     all(client, 'networks'),
     all(client, 'pools'),
     all(client, 'blocks'),
     all(client, 'endpoints'),
     all(client, 'exposures'),
+    all(client, 'bgp'),
   ]);
-  return { hosts, networks, pools, blocks, endpoints, exposures };
+  return { hosts, networks, pools, blocks, endpoints, exposures, routers: routersOf(bgp.filter(({ sort }) => sort === 'BGPPeer')) };
 }
 
 interface Work {

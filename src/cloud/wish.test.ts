@@ -57,6 +57,21 @@ test('encrypted networks have a port each, Docker Swarm its own, BGP its session
   ]);
 });
 
+test('hosts speak BGP with routers outside, each by its address, where a network is carried so', () => {
+  const routers = [
+    { name: 'fabric', ip: parseIp('10.9.0.1'), port: 1179 },
+    { name: 'host', ip: hostsOf(1)[0]?.underlay[0]?.ip ?? assert.fail('no address'), port: 179 },
+    { name: 'other-family', ip: parseIp('fd00::1'), port: 179 },
+  ];
+  const hills = makeNetwork('hills', { model: 'calico', carry: 'bgp' });
+  const { needs, groups } = wishOf(factsOf([hills], { routers }), 'cw');
+  const [told, ...others] = needs.filter(({ what }) => what.includes('BGPPeer'));
+  assert.deepEqual([told?.what, others], ['TCP 179 and 1179 between hosts and 10.9.0.1 (BGP with the router of BGPPeer fabric)', []]);
+  const rules = groups[0]?.rules.map(keyOfRule).filter((key) => key.includes('10.9.0.1'));
+  assert.deepEqual(rules, ['ingress IPv4 6 179 10.9.0.1/32', 'egress IPv4 6 1179 10.9.0.1/32']);
+  assert.ok(wishOf(factsOf([plain], { routers }), 'cw').needs.every(({ what }) => !what.includes('BGPPeer')));
+});
+
 test('an exposure opens its port on the host of its container only, to its sources only', () => {
   const box = makeEndpoint('over', 'host-2', 1, [parseIp('10.0.0.9')]);
   const base = { revision: 1, createdAt: '', labels: {}, network: 'over', protocol: 'tcp', port: 80 } as const;

@@ -2,12 +2,14 @@
 // exposures. Hosts' packets for each other are admitted by a rule whose remote is the hosts' own security group, so the number of
 // rules does not grow with hosts. With ML2/OVN such a rule does not cover allowed address pairs of the group's members (its
 // address set holds fixed addresses only), so packets with containers' addresses have rules by range.
+import type { BgpRouter } from '#api/bgp-routers.ts';
 import { passagesOf } from '#drivers/passages.ts';
 import { isOutside } from '#drivers/trunks.ts';
 import { Fault } from '#model/fault.ts';
 import { type MonitorWish, type NodePort, type ProxyWish, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
+import { routerNeeds } from './bgp-routers.ts';
 import { balancersOf, floatingOf, nodePortRules, openingsOf, talkOf, virtualOf } from './exposed.ts';
 import { addressesOf } from './pools.ts';
 import type { RefusedParts } from './refused.ts';
@@ -21,6 +23,8 @@ export interface CloudFacts {
   readonly blocks: readonly Block[];
   readonly endpoints: readonly Endpoint[];
   readonly exposures: readonly Exposure[];
+  /** That hosts speak BGP with. */
+  readonly routers?: readonly BgpRouter[];
   /** Of a cluster's services. */
   readonly nodePorts?: readonly NodePort[];
   readonly services?: readonly ServiceBalancer[];
@@ -224,7 +228,7 @@ export function wishOf(facts: CloudFacts, name: string): Wish {
   const hosts = facts.hosts.filter(({ underlay }) => underlay.length > 0);
   const networks = facts.networks.filter(({ deletedAt }) => deletedAt === undefined);
   const families = new Set(hosts.flatMap(({ underlay }) => underlay.map(({ ip }) => familyOf(ip))));
-  const needs = networks.flatMap((network) => needsOf(network, facts, families));
+  const needs = networks.flatMap((network) => [...needsOf(network, facts, families), ...routerNeeds(network, facts, families)]);
   const virtual = virtualOf(facts);
   const needed = fewest([...needs.flatMap(({ rules }) => rules), ...talkOf(virtual, hosts)]);
   if (hosts.length === 0) return emptyWish(name);

@@ -23,7 +23,7 @@ export async function writeCloudReport({ store }: Pick<Control, 'store'>, report
 }
 
 type Facts = { readonly [K in (typeof factKinds)[number]]: readonly Resources[K][] };
-const factKinds = ['hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures'] as const;
+const factKinds = ['hosts', 'networks', 'pools', 'blocks', 'endpoints', 'exposures', 'bgp'] as const;
 
 /** What a cloud may have to know of. */
 export const cloudFacts = ({ mirror }: Pick<Control, 'mirror'>): Facts => {
@@ -35,6 +35,7 @@ export const cloudFacts = ({ mirror }: Pick<Control, 'mirror'>): Facts => {
     blocks: all('blocks'),
     endpoints: all('endpoints'),
     exposures: all('exposures'),
+    bgp: all('bgp'),
   };
 };
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serverLabel } from '#model/cloud-services.ts';
 import { type ClusterObjects, type ClusterWish, clusterWish, refusals } from './cloud-facts.ts';
-import { keyed, nodeOf, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
+import { type Item, keyed, nodeOf, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
 
 const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({
   nodes: keyed(nodeOf(1), nodeOf(2)),
@@ -12,6 +12,7 @@ const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({
   blocks: new Map(),
   definitions: new Map(),
   portPools: new Map(),
+  bgpPeers: new Map(),
   ...changes,
 });
 const wishOf = (changes: Partial<ClusterObjects> = {}): ClusterWish => clusterWish(objectsOf(changes), false);
@@ -167,4 +168,18 @@ test('what cannot be is a sentence, and keeps nothing else from being', () => {
     ['shop/good'],
   );
   assert.match(refusals(asked).join(), /^Service shop\/bad has no load balancer: loadbalancer\.openstack\.org\/proxy-protocol: /);
+});
+
+const peer = (name: string, spec: object): Item => ({ metadata: { name, creationTimestamp: '2026-01-01T00:00:00Z' }, spec });
+
+test('routers that nodes speak BGP with are known; what is not one, or cannot be read, is passed over', () => {
+  const secret = { secretKeyRef: { name: 'bgp', key: 'fabric' } };
+  const { facts } = wishOf({
+    bgpPeers: keyed(
+      peer('fabric', { peerIP: '10.20.0.60', asNumber: 64_600, password: secret }),
+      peer('mesh', { peerSelector: 'has(reflector)' }),
+      peer('wrong', { peerIP: 'nowhere', asNumber: 1 }),
+    ),
+  });
+  assert.deepEqual(facts.routers, [{ name: 'fabric', ip: '10.20.0.60', port: 179 }]);
 });

@@ -3,6 +3,7 @@
 // for. Pure: the same objects give the same facts.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
+import { type BgpRouter, routersOf } from '#api/bgp-routers.ts';
 import { excludeLabel } from '#drivers/announce.ts';
 import { models } from '#drivers/models.ts';
 import { type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
@@ -22,7 +23,7 @@ import { portFacts, portlessText, type PortPool, portPoolsPath, readPortPool } f
 import { type Carried, carriedBy } from './refused-carriages.ts';
 import { readSlice, sliceVersions } from './services.ts';
 
-export const cloudKinds = ['nodes', 'services', 'slices', 'ipPools', 'blocks', 'definitions', 'portPools'] as const;
+export const cloudKinds = ['nodes', 'services', 'slices', 'ipPools', 'blocks', 'definitions', 'portPools', 'bgpPeers'] as const;
 /** Sorts of objects that it depends on. */
 export type CloudKind = (typeof cloudKinds)[number];
 /** Where each is; those that a server may lack are empty there. */
@@ -34,6 +35,7 @@ export const cloudPaths: Readonly<Record<CloudKind, { readonly paths: readonly s
   blocks: { paths: [blocksPath], absent: 'empty' },
   definitions: { paths: [definitionsPath], absent: 'empty' },
   portPools: { paths: [portPoolsPath], absent: 'empty' },
+  bgpPeers: { paths: ['/apis/projectcalico.org/v3/bgppeers'], absent: 'empty' },
 };
 
 /** By their keys. */
@@ -46,6 +48,7 @@ export interface ClusterFacts {
   readonly blocks: readonly Block[];
   readonly endpoints: readonly [];
   readonly exposures: readonly [];
+  readonly routers: readonly BgpRouter[];
   readonly nodePorts: readonly NodePort[];
   readonly services: readonly ServiceBalancer[];
 }
@@ -60,6 +63,12 @@ export interface ClusterWish {
 
 const annotated = v.object({ metadata: v.object({ annotations: v.nullish(v.record(v.string(), v.string()), {}) }) });
 const specified = v.object({ spec: v.unknown(), metadata: v.object({ creationTimestamp: field.timestamp }) });
+
+/** What is wrong with one is said in its conditions. */
+function peerOf(name: string, item: unknown): { name: string; spec: unknown }[] {
+  const read = v.safeParse(specified, item);
+  return read.success ? [{ name, spec: read.output.spec }] : [];
+}
 
 const provided = v.object({ spec: v.object({ providerID: v.string() }) });
 /** As the cloud's provider writes it: `openstack:///ID`, `openstack://REGION/ID`. */
@@ -117,6 +126,7 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
       blocks: [...pods.blocks, ...further.blocks, ...ports.blocks],
       endpoints: [],
       exposures: [],
+      routers: routersOf([...objects.bgpPeers].flatMap(([name, item]) => peerOf(name, item))),
       nodePorts: asks.flatMap(({ nodePorts }) => nodePorts),
       services: asked.flatMap((one) => (one.balancer === undefined ? [] : [{ ...one.balancer, hosts: places.of(one) }])),
     },

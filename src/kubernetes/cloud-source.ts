@@ -23,6 +23,7 @@ const none = (): Record<CloudKind, Map<string, unknown>> => ({
   blocks: new Map(),
   definitions: new Map(),
   portPools: new Map(),
+  bgpPeers: new Map(),
 });
 
 /** As it is now, with its Nodes. Faults as KubernetesClient.list. */

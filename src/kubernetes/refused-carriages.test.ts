@@ -54,6 +54,7 @@ const nothing = {
   blocks: new Map(),
   definitions: new Map(),
   portPools: new Map(),
+  bgpPeers: new Map(),
 };
 const words = (networks: ReturnType<ReturnType<typeof bed>['networks']>): string[] =>
   networks.map(({ choices, instead }) => `${choices.carry}${instead === undefined ? '' : ` instead of ${instead.carry}`}`);
