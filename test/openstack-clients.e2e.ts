@@ -483,21 +483,25 @@ test('routers learn ways to containers; ways of others stay, and all of ours go 
   const { subnet, facts, remove } = await site('ways', '10.45.0.0/24');
   const router = await neutron.create('routers', { name: 'ways' });
   await neutron.setInterface(router.id, subnet.id, 'added');
-  const theirs = { destination: '172.20.0.0/16', nexthop: '10.45.0.200' };
-  await neutron.setRoutes({ id: router.id }, [theirs]);
+  const far = { destination: '172.20.0.0/16', nexthop: '10.45.0.200' };
+  // Into the range of containers, as somebody may have done by hand.
+  const within = { destination: '10.96.200.0/25', nexthop: '10.45.0.200' };
+  await neutron.setRoutes({ id: router.id }, [far, within]);
   const [pool] = facts.pools;
   assert.ok(pool !== undefined);
   const blocks = facts.hosts.map(({ id }, index) => makeBlock(pool, index, id));
   const read = () => readState(neutron, { network: 'ways', router: 'ways' });
-  await applyWish(neutron, wishOf({ ...facts, blocks }, 'cw'), read);
+  const { plan } = await applyWish(neutron, wishOf({ ...facts, blocks }, 'cw'), read);
+  assert.match(plan.problems.join(), /^Router ways leads to 10\.96\.200\.0\/25, which containers have, by 10\.45\.0\.200: .* leaves it/);
+  const theirs = ['10.96.200.0/25 10.45.0.200', '172.20.0.0/16 10.45.0.200'];
   const routes = async () =>
     (await neutron.get('routers', router.id)).routes.map(({ destination, nexthop }) => `${destination} ${nexthop}`).toSorted();
   const ours = blocks.map(({ cidr }, index) => `${cidr} ${facts.hosts[index]?.underlay[0]?.ip}`);
-  assert.deepEqual(await routes(), [...ours, '172.20.0.0/16 10.45.0.200'].toSorted());
+  assert.deepEqual(await routes(), [...ours, ...theirs].toSorted());
   await applyWish(neutron, wishOf({ ...facts, blocks: blocks.slice(1) }, 'cw'), read);
-  assert.deepEqual(await routes(), [...ours.slice(1), '172.20.0.0/16 10.45.0.200'].toSorted());
+  assert.deepEqual(await routes(), [...ours.slice(1), ...theirs].toSorted());
   await applyWish(neutron, emptyWish('cw'), () => readState(neutron, {}));
-  assert.deepEqual(await routes(), ['172.20.0.0/16 10.45.0.200']);
+  assert.deepEqual(await routes(), theirs);
   assert.deepEqual((await neutron.get('routers', router.id)).tags, []);
   await rejects(readState(neutron, { router: 'none' }), 'not-found', /no router none .* it has ways/);
   const second = await neutron.create('networks', { name: 'ways' });

@@ -31,9 +31,11 @@ export const tagOf = (name: string): string => `causeway.${name}`;
 export const rangeTag = (name: string, range: Cidr): string => `${tagOf(name)}.range.${range.replace('/', '_')}`;
 /** Each address of the range is a pair. */
 export const eachTag = (name: string, range: Cidr): string => `${tagOf(name)}.each.${range.replace('/', '_')}`;
+/** Of a router: a route of others into a range of ours. */
+export const theirsTag = (name: string, range: Cidr): string => `${tagOf(name)}.theirs.${range.replace('/', '_')}`;
 /** Whether the tag is one of this installation's. */
 export const isTag = (name: string, tag: string): boolean =>
-  tag === tagOf(name) || tag.startsWith(`${tagOf(name)}.range.`) || tag.startsWith(`${tagOf(name)}.each.`);
+  tag === tagOf(name) || ['range', 'each', 'theirs'].some((sort) => tag.startsWith(`${tagOf(name)}.${sort}.`));
 const isSingle = (range: Cidr): boolean => cidrLength(range) === bitsOf(familyOf(range));
 /** Of a single address Neutron keeps no length, and finds a port with that address as the one that the pair is for. */
 export const pairText = (range: Cidr): string => (isSingle(range) ? cidrBase(range) : range);

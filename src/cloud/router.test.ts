@@ -11,7 +11,7 @@ import { type CloudState, planCloud } from './plan.ts';
 import { carriedOut, portOf, routerOf, stateOf } from './plan.fixture.ts';
 import { type Refusal, refusalOf, withRefusals } from './refusing.fixture.ts';
 import { mayWriteRoutes } from './rights.ts';
-import { type Wish, wishOf } from './wish.ts';
+import { emptyWish, type Wish, wishOf } from './wish.ts';
 
 const network = makeNetwork('pods', { model: 'flannel', carry: 'routes' });
 const pool = makePool('pods', parseCidr('10.244.0.0/16'), 24);
@@ -72,6 +72,46 @@ test('why a host is not led to is told to it: no router, no port, no pair, no ad
   const words = 'No router leads to fd44:0:0:1::/64: host host-1 has no address of IPv6';
   assert.deepEqual([routed, problems], [[{ host: 'host-1', to: ['10.244.1.0/24'], problem: words }], [words]]);
   assert.ok(needs.every(({ isAllowed }) => !isAllowed));
+});
+
+test('routes of others into ranges of containers stay, are told, and none of ours goes beside one to a block', () => {
+  const [before, part, whole, beyond] = [
+    { destination: '10.244.2.0/24', nexthop: '10.213.0.200' },
+    { destination: '10.244.1.128/25', nexthop: '10.213.0.200' },
+    { destination: '10.244.0.0/16', nexthop: '10.213.0.201' },
+    { destination: '172.20.0.0/16', nexthop: '10.213.0.200' },
+  ];
+  const theirs = [before, part, beyond];
+  const wish = wished(2);
+  const first = { ...start(2), routers: [routerOf({ routes: theirs, tags: ['mine'] })] };
+  const after = done(wish, first);
+  const ours = { destination: '10.244.1.0/24', nexthop: '10.213.0.1' };
+  assert.deepEqual(after.routers[0]?.routes, [...theirs, ours]);
+  const { steps, problems, routed } = planCloud(wish, after);
+  assert.deepEqual(steps, []);
+  assert.equal(problems.length, 2);
+  assert.match(
+    problems[0] ?? '',
+    /^Router main leads to 10\.244\.2\.0\/24, which containers have, by 10\.213\.0\.200: .*openstack router remove route/,
+  );
+  assert.deepEqual(
+    routed?.map(({ to, problem }) => [to, problem]),
+    [
+      [['10.244.1.0/24'], undefined],
+      [[], problems[0]],
+    ],
+  );
+  const [router] = after.routers;
+  assert.ok(router !== undefined);
+  // One that somebody adds later, to what is no block.
+  const later = done(wish, { ...after, routers: [{ ...router, routes: [...router.routes, whole] }] });
+  assert.deepEqual(later.routers[0]?.routes, [...theirs, ours, whole]);
+  const gone = done(emptyWish('cw'), later);
+  assert.deepEqual(gone.routers, [routerOf({ routes: [...theirs, whole], tags: ['mine'] })]);
+  const [, ...rest] = later.routers[0]?.routes ?? [];
+  const mended = done(wish, { ...later, routers: [{ ...router, tags: later.routers[0]?.tags ?? [], routes: rest }] });
+  assert.deepEqual(mended.routers[0]?.routes, [part, beyond, ours, whole, { destination: '10.244.2.0/24', nexthop: '10.213.0.2' }]);
+  assert.deepEqual(done(wished(1, { blocks: [] }), mended).routers[0]?.routes, [part, beyond, whole], 'ours go with their blocks');
 });
 
 test('more routes than a router takes by default are doubted until they are there', () => {
