@@ -98,6 +98,11 @@ test('templates are made, listed over several pages, shown with their network, a
   const routed = await ask<Template>(...made, 'routed', ...image, ...calico);
   assert.deepEqual(routed.causeway.values, { model: 'calico', podCidrs: ['10.83.0.0/16'], carry: 'bgp' });
   await ask<Template>(...made, 'own', ...image, '--label', 'causeway_carry=direct-routing');
+  const post = { name: 'theirs', coe: 'kubernetes', image_id: 'machines', network_driver: 'flannel', labels: { flannel_backend: 'udp' } };
+  await cloud.operator.as(demo).send('magnum', 'POST', '/v1/clustertemplates', { ...post, external_network_id: publicNetwork });
+  const theirs = await tryMagnum('template', 'show', 'theirs');
+  assert.match(theirs.stdout, /Causeway: +none \(Causeway does not carry as flannel's backend udp\)/);
+  await ask('template', 'delete', 'theirs', '--yes');
   const names = (await ask<Template[]>('template', 'ls')).map(({ name }) => name);
   assert.deepEqual(names.toSorted(), ['fast', 'own', 'plain', 'routed']);
   for (const name of ['fast', 'own', 'plain', 'routed']) await ask('template', 'delete', name, '--yes');

@@ -3,9 +3,9 @@
 import type { Magnum } from '#cloud/magnum.ts';
 import type { ClusterNetwork } from '#cloud/magnum-network.ts';
 import type { MagnumCluster } from '#cloud/magnum-schemas.ts';
-import { Fault } from '#model/fault.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import * as v from 'valibot';
-import { done } from './command.ts';
+import { done, seconds } from './command.ts';
 import { renderChart } from './helm-chart.ts';
 import { Kubectl } from './kubectl.ts';
 import { kubeconfigOf } from './magnum-kubeconfig.ts';
@@ -25,6 +25,8 @@ const inSystem = '--namespace=kube-system';
 /** For what Magnum does itself, and for going back, which is not given up because an upgrade had little time. */
 const magnumsTime = '60m';
 const backTime = '5m';
+/** At least. Magnum looks once a minute, and what it says may be of before. */
+const healthTime = '3m';
 /** By the names that their own manifests give their pods' sets. */
 const others = /^(kube-flannel|calico-node|canal|cilium$|weave-net)/;
 
@@ -82,13 +84,34 @@ export const upgrade = (session: Session, [name = '']: readonly string[], option
     tell(`${network.values.model} by ${network.values.carry}`);
     const revisions = await revisionsOf(kubectl);
     await apply(kubectl, cluster, network);
-    try {
-      await becomesWell(kubectl, options.timeout, tell);
-    } catch (error) {
-      throw await goneBack(kubectl, revisions, error);
-    }
-    return healthAnswer(session, magnum, { cluster, network, timeout: options.timeout, verb: 'is upgraded in' });
+    return await followUpgrade(session, {
+      kubectl,
+      magnum,
+      revisions,
+      done: { cluster, network, timeout: options.timeout, verb: 'is upgraded in' },
+    });
   });
+
+export interface Upgrade {
+  readonly kubectl: Pick<Kubectl, 'run' | 'try'>;
+  readonly magnum: Pick<Magnum, 'cluster'>;
+  readonly revisions: Revisions;
+  readonly done: Done;
+}
+
+/** To its end, or back. That Magnum cannot be asked is no reason to go back: nodes and pods are well by then. */
+export async function followUpgrade(session: Session, { kubectl, magnum, revisions, done: what }: Upgrade): Promise<Answer> {
+  try {
+    await becomesWell(kubectl, what.timeout, teller(session, 'network'));
+  } catch (error) {
+    throw await goneBack(kubectl, revisions, error);
+  }
+  try {
+    return await healthAnswer(session, magnum, what);
+  } catch (error) {
+    throw isFault(error, 'timeout') ? await goneBack(kubectl, revisions, error) : error;
+  }
+}
 
 async function loginTo(magnum: Magnum, cluster: MagnumCluster): Promise<Kubectl> {
   if (
@@ -149,7 +172,7 @@ async function becomeDefined(kubectl: Kubectl): Promise<void> {
 }
 
 /** What is not as it should be, in words. */
-async function complaint(kubectl: Kubectl): Promise<string | undefined> {
+async function complaint(kubectl: Upgrade['kubectl']): Promise<string | undefined> {
   for (const what of [agents, controllers]) {
     const { status, stdout, stderr } = await kubectl.try(['rollout', 'status', inSystem, what, '--watch=false']);
     if (status !== 0 && !/not ?found/i.test(stderr)) return stderr;
@@ -161,7 +184,7 @@ async function complaint(kubectl: Kubectl): Promise<string | undefined> {
 }
 
 /** Agents on all nodes, controllers, and nodes that are ready. Fault `timeout`. */
-async function becomesWell(kubectl: Kubectl, timeout: string, tell: (news: string) => void): Promise<void> {
+async function becomesWell(kubectl: Upgrade['kubectl'], timeout: string, tell: (news: string) => void): Promise<void> {
   let seen: string | undefined = 'not begun';
   await waitFor(
     { timeout, intervalMs: 1000 },
@@ -189,7 +212,7 @@ async function revisionsOf(kubectl: Kubectl): Promise<Revisions> {
 }
 
 /** Puts the pods back that were there before; what is thrown then. */
-async function goneBack(kubectl: Kubectl, revisions: Revisions, cause: unknown): Promise<Fault> {
+async function goneBack(kubectl: Upgrade['kubectl'], revisions: Revisions, cause: unknown): Promise<Fault> {
   const why = cause instanceof Error ? cause.message : String(cause);
   for (const [what, revision] of revisions) await kubectl.try(['rollout', 'undo', inSystem, what, `--to-revision=${revision}`]);
   for (const what of revisions.keys()) {
@@ -207,21 +230,31 @@ async function goneBack(kubectl: Kubectl, revisions: Revisions, cause: unknown):
 }
 
 interface Done extends Waiting {
+  /** As it was before. */
   readonly cluster: MagnumCluster;
   readonly network: ClusterNetwork;
   readonly verb: string;
+  readonly leastHealthTime?: string;
 }
 
-/** When Magnum has seen it as well, where it looks at all: it does not where it cannot reach the cluster. */
-async function healthAnswer(session: Session, magnum: Magnum, { cluster, network, timeout, verb }: Done): Promise<Answer> {
+/**
+ * When Magnum has seen it as well, where it looks at all: it does not where it cannot reach the cluster. Of a look that finds what the
+ * one before has found nothing can be told: Magnum writes nothing down then.
+ */
+async function healthAnswer(session: Session, magnum: Upgrade['magnum'], { cluster, network, verb, ...waiting }: Done): Promise<Answer> {
+  const least = waiting.leastHealthTime ?? healthTime;
+  const timeout = seconds(waiting.timeout, 'timeout') < seconds(least, 'timeout') ? least : waiting.timeout;
   const tell = teller(session, 'health');
   let seen = healthText(cluster);
+  const before = seen;
+  let isNew = false;
   const { health, healthReason } = await waitFor(
-    { timeout },
+    { ...waiting, timeout },
     () => `Magnum says ${seen}`,
     async () => {
       const found = await magnum.cluster(cluster.id);
       seen = healthText(found);
+      isNew ||= seen !== before;
       tell(seen);
       return found.health === 'UNHEALTHY' ? undefined : found;
     },
@@ -229,6 +262,6 @@ async function healthAnswer(session: Session, magnum: Magnum, { cluster, network
   return done(
     { cluster: cluster.name, health: health ?? null, healthReason, causeway: network },
     cluster.name,
-    `Causeway ${verb} cluster ${cluster.name}; Magnum says ${seen}.`,
+    `Causeway ${verb} cluster ${cluster.name}; Magnum says ${seen}${!isNew && health !== undefined ? ', as before: it looks once a minute' : ''}.`,
   );
 }

@@ -1,7 +1,8 @@
 // `causeway magnum`: clusters of OpenStack's own service for them, with Causeway as their network. Templates say by `network_driver`
 // and labels which model that is (cloud/magnum-network.ts); the login to the cloud is the user's own and stays on this machine.
-import { type ClusterNetwork, networkOf } from '#cloud/magnum-network.ts';
+import { type ClusterNetwork, networkOf, type TemplateNetwork } from '#cloud/magnum-network.ts';
 import type { ClusterTemplate, Labels, MagnumCluster } from '#cloud/magnum-schemas.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import type { Command } from 'commander';
 import { collect, completes, done, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
 import { type CloudOptions, gone, healthText, inMagnum, settled, type WaitOptions, withCloud, withWait } from './magnum-session.ts';
@@ -16,9 +17,26 @@ const labelText = (labels: Labels): string =>
     .map(([key, value]) => `${key}=${value}`)
     .join(' ');
 
-function networkText({ values: { model, carry, podCidrs } }: ClusterNetwork): string {
+/** As which network Causeway would be there; why it cannot be, where driver or labels ask for another one. */
+type ShownNetwork = ClusterNetwork | Fault;
+
+function shownNetwork(template: TemplateNetwork): ShownNetwork {
+  try {
+    return networkOf(template);
+  } catch (error) {
+    if (isFault(error)) return error;
+    throw error;
+  }
+}
+
+function networkText(network: ShownNetwork): string {
+  if (network instanceof Fault) return `none (${network.message})`;
+  const { model, carry, podCidrs } = network.values;
   return `${model}, carried by ${carry}, pods in ${podCidrs.join(' and ')}`;
 }
+
+const networkData = (network: ShownNetwork): object =>
+  network instanceof Fault ? { causeway: null, causewayNot: network.message } : { causeway: network };
 
 const templates = (session: Session, _: readonly string[], options: CloudOptions): Promise<Answer> =>
   inMagnum(session, options, async (magnum) =>
@@ -79,12 +97,12 @@ const createTemplate = (session: Session, [name = '']: readonly string[], option
 const showTemplate = (session: Session, [name = '']: readonly string[], options: CloudOptions): Promise<Answer> =>
   inMagnum(session, options, async (magnum) => {
     const template = await magnum.template(name);
-    return templateAnswer(template, networkOf(template));
+    return templateAnswer(template, shownNetwork(template));
   });
 
-function templateAnswer(template: ClusterTemplate, network: ClusterNetwork): Answer {
+function templateAnswer(template: ClusterTemplate, network: ShownNetwork): Answer {
   return {
-    data: { ...template, causeway: network },
+    data: { ...template, ...networkData(network) },
     names: [template.name],
     text: (look) =>
       facts(look, [
@@ -94,7 +112,7 @@ function templateAnswer(template: ClusterTemplate, network: ClusterNetwork): Ans
         ['Network driver', template.networkDriver],
         ['Labels', labelText(template.labels)],
         ['Causeway', networkText(network)],
-        ...network.notes.map((note): [string, string] => ['Note', note]),
+        ...(network instanceof Fault ? [] : network.notes).map((note): [string, string] => ['Note', note]),
       ]),
   };
 }
@@ -151,12 +169,12 @@ const showCluster = (session: Session, [name = '']: readonly string[], options: 
   inMagnum(session, options, async (magnum) => {
     const cluster = await magnum.cluster(name);
     const { networkDriver } = await magnum.template(cluster.template);
-    return clusterAnswer(cluster, networkOf({ networkDriver, labels: cluster.labels }));
+    return clusterAnswer(cluster, shownNetwork({ networkDriver, labels: cluster.labels }));
   });
 
-function clusterAnswer(cluster: MagnumCluster, network?: ClusterNetwork): Answer {
+function clusterAnswer(cluster: MagnumCluster, network?: ShownNetwork): Answer {
   return {
-    data: { ...cluster, ...(network === undefined ? {} : { causeway: network }) },
+    data: { ...cluster, ...(network === undefined ? {} : networkData(network)) },
     names: [cluster.name],
     text: (look) =>
       facts(look, [

@@ -1,0 +1,99 @@
+// What is shown of templates and clusters whose network is somebody else's, and how an upgrade is followed: against a small server in
+// Magnum's place, and a kubectl that says what a test wants. A real Magnum is in test/openstack-magnum.e2e.ts.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { networkOf } from '#cloud/magnum-network.ts';
+import type { MagnumCluster } from '#cloud/magnum-schemas.ts';
+import { json, keystone, serving } from '#cloud/server.fixture.ts';
+import { followUpgrade } from './magnum-install.ts';
+import { run, surroundings } from './run.fixture.ts';
+import type { Session } from './session.ts';
+
+const template = (network_driver: string, labels: object) => ({
+  uuid: 't',
+  name: 't',
+  coe: 'kubernetes',
+  image_id: 'i',
+  network_driver,
+  labels,
+});
+const foreign = {
+  cilium: { ...template('cilium', {}), said: 'Causeway is no network of the driver cilium' },
+  docker: { ...template('docker', {}), said: 'Causeway is no network of the driver docker' },
+  udp: { ...template('flannel', { flannel_backend: 'udp' }), said: "Causeway does not carry as flannel's backend udp" },
+};
+let server: Awaited<ReturnType<typeof serving>>;
+before(async () => {
+  let url = '';
+  server = await serving((request, response, body) => {
+    const [, , kind = '', name = ''] = new URL(request.url ?? '', 'http://cloud').pathname.split('/').slice(1);
+    const catalog = [{ type: 'container-infra', endpoints: [{ interface: 'public', region_id: 'one', url: `${url}/magnum` }] }];
+    if (kind === 'tokens') return keystone(() => url, { catalog }).answer(request, response, body);
+    const found = Object.entries(foreign).find(([key]) => key === name)?.[1];
+    if (found === undefined) return json(response, 404, {});
+    const cluster = { uuid: 'c', name, cluster_template_id: name, labels: found.labels };
+    return json(response, 200, kind === 'clusters' ? cluster : found);
+  });
+  ({ url } = server);
+});
+after(() => server[Symbol.asyncDispose]());
+
+for (const [name, { said }] of Object.entries(foreign))
+  for (const kind of ['template', 'cluster'])
+    test(`a ${kind} with another network (${name}) is shown, and why Causeway is none`, async () => {
+      const environment = { OS_AUTH_URL: server.url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
+      const stage = { cloud: { environment, configFiles: [], secureFiles: [] } };
+      const { status, out, err } = await run(`magnum ${kind} show ${name}`, stage);
+      assert.deepEqual([status, err], [0, '']);
+      assert.match(out, /^Name: +\S+\n/);
+      assert.ok(out.includes(`none (${said})\n`), out);
+      const data = JSON.parse((await run(`magnum ${kind} show ${name} -o json`, stage)).out);
+      assert.deepEqual([data.causeway, data.causewayNot], [null, said]);
+    });
+
+const clusterOf = (health: string | undefined): MagnumCluster =>
+  ({ id: 'c', name: 'web', health, healthReason: {} }) as unknown as MagnumCluster;
+const wellNode = { metadata: { name: 'node' }, status: { conditions: [{ type: 'Ready', status: 'True' }] } };
+
+/** What the user is told, and what kubectl is asked to undo, when Magnum answers so one time after the other, the last for ever. */
+async function followed(before_: string | undefined, ...answers: readonly (string | Error)[]): Promise<{ told: string; undone: number }> {
+  let undone = 0;
+  const said = async (words: readonly string[]) => {
+    if (words[1] === 'undo') undone++;
+    return { status: 0, stdout: words[1] === 'nodes' ? JSON.stringify({ items: [wellNode] }) : '', stderr: '' };
+  };
+  const rest = [...answers];
+  const session = { surroundings: surroundings() } as unknown as Session;
+  const cluster = async (): Promise<MagnumCluster> => {
+    const answer = rest.length > 1 ? rest.shift() : rest[0];
+    if (answer instanceof Error) throw answer;
+    return clusterOf(answer);
+  };
+  const network = networkOf({ networkDriver: 'flannel', labels: {} });
+  const told = await followUpgrade(session, {
+    kubectl: { try: said, run: async (words) => (await said(words)).stdout },
+    magnum: { cluster },
+    revisions: new Map([['daemonset/causeway-agent', 1]]),
+    done: { cluster: clusterOf(before_), network, timeout: '1s', leastHealthTime: '1s', intervalMs: 1, verb: 'is upgraded in' },
+  }).then(
+    ({ text }) => text({ color: false, width: 200 } as unknown as Parameters<typeof text>[0]),
+    (error: unknown) => String(error),
+  );
+  return { told, undone };
+}
+
+test('an upgrade after which Magnum goes on to call the cluster unhealthy is taken back', async () => {
+  const { told, undone } = await followed('HEALTHY', 'UNHEALTHY');
+  assert.match(told, /taken back, as the cluster did not become well: Not done within 1s: Magnum says UNHEALTHY/);
+  assert.equal(undone, 1);
+});
+
+test('one after which Magnum calls it healthy again is not; nor because Magnum does not answer', async () => {
+  const well = await followed('HEALTHY', 'UNHEALTHY', 'UNHEALTHY', 'HEALTHY');
+  assert.equal(well.undone, 0);
+  assert.match(well.told, /is upgraded in cluster web; Magnum says HEALTHY\./);
+  assert.match((await followed('HEALTHY', 'HEALTHY')).told, /Magnum says HEALTHY, as before: it looks once a minute\./);
+  assert.match((await followed('UNHEALTHY', 'HEALTHY')).told, /Magnum says HEALTHY\./);
+  const away = await followed('HEALTHY', new Error('away'));
+  assert.deepEqual([away.told, away.undone], ['Error: away', 0]);
+});
