@@ -409,7 +409,9 @@ test(
   { skip },
   async () => {
     const agents = await podsOf('agent');
-    await cluster.apply(secretOf('mistyped'), serviceOf('web', {}));
+    const there = { 'loadbalancer.openstack.org/floating-subnet': publicNetwork };
+    const nowhere = { 'loadbalancer.openstack.org/floating-subnet': 'nowhere' };
+    await cluster.apply(secretOf('mistyped'), serviceOf('web', {}, nowhere));
     const values = { secret: 'causeway-cloud', cloud: 'mycloud', name: installation, interval: 5, allBalancers: true };
     await cluster.applyText(chartFor(cluster, { cloud: values }));
     const why = /^web LoadBalancerNoAddress Keystone refuses POST \/v3\/auth\/tokens: .*\. Check user, password and project/m;
@@ -425,6 +427,10 @@ test(
     await cluster.apply(secretOf(demo.password));
     // A kubelet looks at what has changed of a pod's Secrets when the pod itself changes, else once a minute.
     await cluster.kubectl('annotate', 'pod', ...ours('controller'), '--overwrite', `seen=${Date.now()}`);
+    const noSubnet =
+      /^web LoadBalancerNoAddress .*no floating IP: the external network public has no subnet nowhere of IPv4; there is public/m;
+    await until('the service to tell that there is no such subnet', async () => noSubnet.test(await events()), unhurried);
+    await cluster.apply(serviceOf('web', {}, there));
     await until('an address', async () => (await addressOf('web')) || undefined, unhurried);
     assert.deepEqual(await podsOf('controller'), controllers);
     assert.deepEqual(await podsOf('agent'), agents, 'which have nothing to do with a cloud');
@@ -549,6 +555,9 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   // Every other connection is led to the other node, which sends it on by the tunnel.
   for (let time = 0; time < 12; time++) assert.equal(await pageOf(cloud.lab.outside, web, 80), 'web1');
   assert.equal(await pageOf(node(2), await field('service', 'web', '.spec.clusterIP'), 80), 'web1', 'a node reaches services, too');
+
+  await cluster.kubectl('annotate', 'service', 'web', 'loadbalancer.openstack.org/node-selector=kubernetes.io/hostname=kube2');
+  await until('the node that is selected alone', async () => (await membersOf('web')).join() === 'kube2,kube2', unhurried);
 
   await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports');
   await until(

@@ -429,8 +429,9 @@ function refusedPairs({ host, blocks }: WishedPort, { addPairs }: PortChange, ca
 /** Tags of one of the user's before it is put anywhere, so that it is known whence it came; it loses them last. */
 async function changeFloatingIp(neutron: Neutron, tag: string, step: FloatingStep): Promise<void> {
   if (step.type === 'make-floating-ip') {
-    const { network, port, fixed, tags } = step;
-    const fields = { floating_network_id: network, port_id: port.id, fixed_ip_address: fixed, description: madeDescription(tag) };
+    const { network, subnet, port, fixed, tags } = step;
+    const place = { floating_network_id: network, ...(subnet === undefined ? {} : { subnet_id: subnet }) };
+    const fields = { ...place, port_id: port.id, fixed_ip_address: fixed, description: madeDescription(tag) };
     const { id } = await neutron.create('floatingips', fields);
     await neutron.setTags('floatingips', id, tags);
     return;

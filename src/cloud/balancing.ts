@@ -12,7 +12,7 @@ import { isPassing } from './providers.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 
-/** Those that carry a tag of Causeway's, whichever installation; with subnets where some speak to hosts themselves, or could. */
+/** Those that carry a tag of Causeway's, whichever installation; with subnets, from which some speak to hosts and their floating IPs are. */
 export async function readBalancers(neutron: Neutron): Promise<Pick<CloudState, 'balancers' | 'providers' | 'subnets'>> {
   const { session } = neutron;
   const octavia = await Octavia.of(session);
@@ -21,10 +21,7 @@ export async function readBalancers(neutron: Neutron): Promise<Pick<CloudState, 
   const [offered, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', own)]);
   const providers = offered.map(({ name }) => name);
   const ours = found.filter(isOfCauseway);
-  const [balancers, subnets] = await Promise.all([
-    ours.length === 0 ? [] : withParts(octavia, ours, own),
-    providers.every(isPassing) ? [] : neutron.list('subnets'),
-  ]);
+  const [balancers, subnets] = await Promise.all([ours.length === 0 ? [] : withParts(octavia, ours, own), neutron.list('subnets')]);
   return { balancers, providers, subnets };
 }
 

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeEndpoint, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
+import type { SubnetChoice } from '#model/cloud-services.ts';
 import { parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure } from '#model/resources.ts';
+import { floatingPlan } from './floating.ts';
 import { type CloudState, planCloud } from './plan.ts';
 import { carriedOut, floatingOf, networkOf, plainExposure, portOf, routedState } from './plan.fixture.ts';
 import { emptyWish, type Wish, wishOf } from './wish.ts';
@@ -102,4 +104,42 @@ test('of containers that share an alias each host is opened, and the address sta
   const moved = settle(wished([shared], pair.slice(1)), settle(wish, open()));
   assert.deepEqual(places(moved), ['203.0.113.100 port-2']);
   assert.deepEqual(places(settle(wish, moved)), ['203.0.113.100 port-2']);
+});
+
+const subnetOf = (id: string, networkId: string, tags: readonly string[] = [], cidr = '203.0.113.0/24') => ({
+  id,
+  name: `name-${id}`,
+  networkId,
+  cidr,
+  gateway: undefined,
+  tags,
+});
+
+test('one is made of the subnet that is named or has a tag; where there is none that is told', () => {
+  const subnets = [
+    subnetOf('b', 'outside', ['fast']),
+    subnetOf('a', 'outside'),
+    subnetOf('c', 'far', ['slow']),
+    subnetOf('six', 'outside', ['six'], 'fd00::/64'),
+  ];
+  const port = portOf(1);
+  const planOf = (subnet: SubnetChoice, changes: Partial<CloudState> = {}) => {
+    const hosts = [{ host: 'host-1', address: port.addresses[0]?.ip ?? '' }];
+    const one = { id: 'a', kind: 'Service', name: 'shop/web', wanted: 'auto', hosts, subnet } as const;
+    return floatingPlan([one], open({ subnets, ...changes }), { tag: 'cw', portOf: () => port, isOurs: () => false, refused: new Map() });
+  };
+  const made = (subnet: SubnetChoice) => planOf(subnet).changes.map((step) => step.type === 'make-floating-ip' && step.subnet);
+  assert.deepEqual(made({ named: 'name-a' }), ['a']);
+  assert.deepEqual(made({ named: 'b' }), ['b']);
+  assert.deepEqual(made({ tagged: ['none', 'fast'] }), ['b']);
+  for (const choice of [{ named: 'name-c' }, { tagged: ['slow'] }, { named: 'six' }]) {
+    const { changes, problems } = planOf(choice);
+    assert.deepEqual(changes, []);
+    assert.match(
+      problems[0]?.text ?? '',
+      /^Service shop\/web has no floating IP: the external network outside has no subnet .* of IPv4; there is name-b, name-a$/,
+    );
+  }
+  const there = [floatingOf('203.0.113.7', { tags: ['cw', 'cw.exposure.a'], portId: port.id, fixedAddress: port.addresses[0]?.ip })];
+  assert.deepEqual(planOf({ named: 'gone' }, { floatingIps: there }).problems, [], 'one that is there stays');
 });

@@ -3,7 +3,9 @@
 // A port has at most one of an external network, so exposures on one host share it. Pure.
 import { isIP } from 'node:net';
 import { isOfRouter, subnetOf } from './named.ts';
-import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter } from './neutron-schemas.ts';
+import type { SubnetChoice } from '#model/cloud-services.ts';
+import { familyOf, parseCidr } from '#model/ip.ts';
+import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter, NeutronSubnet } from './neutron-schemas.ts';
 import type { WishedFloatingIp } from './wish.ts';
 
 export interface FloatingState {
@@ -11,6 +13,8 @@ export interface FloatingState {
   readonly ports: readonly NeutronPort[];
   readonly routers: readonly NeutronRouter[];
   readonly networks: readonly NeutronNetwork[];
+  /** Needed where a floating IP is to be of one. */
+  readonly subnets?: readonly NeutronSubnet[];
 }
 
 export type FloatingStep =
@@ -22,6 +26,8 @@ export type FloatingStep =
       readonly fixed: string;
       /** Id of an external network. */
       readonly network: string;
+      /** Id of one of its subnets. */
+      readonly subnet?: string;
       readonly tags: readonly string[];
       /** Ids of what is exposed by it. */
       readonly exposures: readonly string[];
@@ -97,6 +103,8 @@ interface Target {
 interface Use extends Target {
   readonly floating: FloatingIp | undefined;
   readonly network: string;
+  /** Of one that is to be made. */
+  readonly subnet?: string;
   readonly exposures: WishedFloatingIp[];
 }
 
@@ -170,7 +178,23 @@ function useOf(wished: WishedFloatingIp, deciding: Deciding): Use | string {
   if (there !== undefined) return use(there, there.networkId);
   const taken = new Set(uses.map(({ floating }) => floating?.id));
   const ours = state.floatingIps.filter((one) => !taken.has(one.id) && fits(one) && one.tags.includes(exposureTag(tag, wished.id)));
-  return use(ours[0], network?.text ?? '');
+  const id = network?.text ?? '';
+  if (ours[0] !== undefined || wished.subnet === undefined) return use(ours[0], id);
+  const subnet = subnetFor(wished.subnet, id, state);
+  return subnet.isFound ? { ...use(undefined, id), subnet: subnet.text } : subnet.text;
+}
+
+/** Id of the network's subnet that is meant, of several the first; otherwise a sentence. */
+function subnetFor(choice: SubnetChoice, network: string, { subnets = [], networks }: FloatingState): { isFound: boolean; text: string } {
+  const there = subnets.filter(({ networkId, cidr }) => networkId === network && familyOf(parseCidr(cidr, 'cidr', false)) === 4);
+  const fits = ({ id, name, tags }: NeutronSubnet): boolean =>
+    'named' in choice ? id === choice.named || name === choice.named : choice.tagged.some((tag) => tags.includes(tag));
+  const [found] = there.filter(fits).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  if (found !== undefined) return { isFound: true, text: found.id };
+  const what = 'named' in choice ? choice.named : `with the tag ${choice.tagged.join(' or ')}`;
+  const name = networks.find(({ id }) => id === network)?.name || network;
+  const names = there.map((one) => one.name || one.id).join(', ') || 'none';
+  return { isFound: false, text: `the external network ${name} has no subnet ${what} of IPv4; there is ${names}` };
 }
 
 /** An address that the user has named. */
@@ -227,13 +251,14 @@ function externalNetwork(wanted: string, { host, port, fixed }: Target, state: F
   return { isFound: false, text: `no router of the project leads from the network of host ${host} to an external one` };
 }
 
-function stepOf({ floating, host, port, fixed, network, exposures }: Use, tag: string): FloatingStep | undefined {
+function stepOf({ floating, host, port, fixed, network, subnet, exposures }: Use, tag: string): FloatingStep | undefined {
   const serving = [
     ...(exposures.some(({ isKept }) => isKept === true) ? [keptTag(tag)] : []),
     ...exposures.map(({ id }) => exposureTag(tag, id)),
   ];
   const ids = exposures.map(({ id }) => id);
-  if (floating === undefined) return { type: 'make-floating-ip', host, port, fixed, network, tags: [tag, ...serving], exposures: ids };
+  const place = { network, ...(subnet === undefined ? {} : { subnet }) };
+  if (floating === undefined) return { type: 'make-floating-ip', host, port, fixed, ...place, tags: [tag, ...serving], exposures: ids };
   const target = { port: port.id, fixed };
   const isThere = isOn({ host, port, fixed }, floating);
   const isOurs = floating.tags.includes(tag) || isMade(floating, tag);

@@ -19,6 +19,7 @@ export interface NeutronSubnet {
   readonly networkId: string;
   readonly cidr: string;
   readonly gateway: string | undefined;
+  readonly tags: readonly string[];
 }
 export interface AddressPair {
   readonly ip_address: string;
@@ -153,7 +154,7 @@ const network: Schema<NeutronNetwork> = v.pipe(
   })),
 );
 
-const subnetAnswer = v.object({ id: v.string(), name: text, network_id: v.string(), cidr: v.string(), gateway_ip: absent });
+const subnetAnswer = v.object({ id: v.string(), name: text, network_id: v.string(), cidr: v.string(), gateway_ip: absent, tags });
 const subnet: Schema<NeutronSubnet> = v.pipe(
   subnetAnswer,
   v.transform(({ network_id: networkId, gateway_ip: gateway, ...rest }) => ({ ...rest, networkId, gateway })),

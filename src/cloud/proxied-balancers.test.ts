@@ -15,8 +15,8 @@ import { keyOfRule } from './rules.ts';
 import { innerOf, type Wish, wishOf } from './wish.ts';
 
 const subnets = [
-  { id: 'subnet', name: 'hosts', networkId: 'net', cidr: '10.213.0.0/24', gateway: undefined },
-  { id: 'vips', name: 'vips', networkId: 'net', cidr: '10.99.0.0/24', gateway: undefined },
+  { id: 'subnet', name: 'hosts', networkId: 'net', cidr: '10.213.0.0/24', gateway: undefined, tags: [] },
+  { id: 'vips', name: 'vips', networkId: 'net', cidr: '10.99.0.0/24', gateway: undefined, tags: [] },
 ];
 const amphora = (changes: Partial<CloudState> = {}): CloudState => stateOf({ providers: ['amphora', 'octavia'], subnets, ...changes });
 const sources = [parseCidr('192.0.2.0/24'), parseCidr('2001:db8::/32')];

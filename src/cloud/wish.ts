@@ -6,7 +6,14 @@ import type { BgpRouter } from '#api/bgp-routers.ts';
 import { passagesOf } from '#drivers/passages.ts';
 import { isOutside } from '#drivers/trunks.ts';
 import { Fault } from '#model/fault.ts';
-import { type MonitorWish, type NodePort, type ProxyWish, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
+import {
+  type MonitorWish,
+  type NodePort,
+  type ProxyWish,
+  type ServiceBalancer,
+  serverLabel,
+  type SubnetChoice,
+} from '#model/cloud-services.ts';
 import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { routerNeeds } from './bgp-routers.ts';
@@ -114,6 +121,8 @@ export interface WishedFloatingIp {
   readonly wanted: string;
   /** It stays the project's when nothing needs it any more. */
   readonly isKept?: boolean;
+  /** Where it is when it is made; absent: the cloud chooses. */
+  readonly subnet?: SubnetChoice;
   /** Hosts where it is, with their addresses of one family: IPv4, but for load balancers of IPv6. */
   readonly hosts: readonly { readonly host: string; readonly address: string }[];
 }
@@ -135,7 +144,7 @@ export interface WishedBalancer {
   readonly name: string;
   readonly listeners: readonly WishedListener[];
   /** Absent: within the cloud only. */
-  readonly floating?: Pick<WishedFloatingIp, 'wanted' | 'isKept'>;
+  readonly floating?: Pick<WishedFloatingIp, 'wanted' | 'isKept' | 'subnet'>;
   readonly place?: ServiceBalancer['place'];
   /** Of its address. */
   readonly family: Family;

@@ -125,7 +125,6 @@ test('what is passed over is told, and the load balancer made all the same', () 
   const annotations = {
     'timeout-client-data': '50000',
     class: 'dmz',
-    'floating-subnet-tags': 'x',
     'member-subnet-id': 'y',
     'load-balancer-id': 'x',
     'enable-health-monitor': 'true',
@@ -135,7 +134,6 @@ test('what is passed over is told, and the load balancer made all the same', () 
   assert.equal(found?.balancer?.service, 'shop/web');
   assert.deepEqual(found?.notes, [
     'loadbalancer.openstack.org/class is not followed',
-    'loadbalancer.openstack.org/floating-subnet-tags is not followed',
     'loadbalancer.openstack.org/member-subnet-id is not followed',
     'loadbalancer.openstack.org/load-balancer-id is not followed: it has one of its own',
     'It is reached by IPv4 only',
@@ -146,6 +144,18 @@ test('what is passed over is told, and the load balancer made all the same', () 
     'sessionAffinity holds on each node for itself',
   ]);
   assert.deepEqual(found?.balancer?.proxy, { isSticky: true, timeouts: { clientData: 50_000 } });
+});
+
+const floatingOf = (annotations: Readonly<Record<string, string>>) => asked(serviceOf('web', {}, annotations))?.balancer?.floating;
+
+test('of which subnet a floating IP is to be is said by id, name or tags, and in no other way', () => {
+  const auto = { wanted: 'auto', isKept: false };
+  assert.deepEqual(floatingOf({ 'floating-subnet': 'blue' }), { ...auto, subnet: { named: 'blue' } });
+  assert.deepEqual(floatingOf({ 'floating-subnet': 'blue', 'floating-subnet-id': 'x' }), { ...auto, subnet: { named: 'x' } });
+  assert.deepEqual(floatingOf({ 'floating-subnet-tags': 'a, b' }), { ...auto, subnet: { tagged: ['a', 'b'] } });
+  assert.deepEqual(floatingOf({}), auto);
+  for (const pattern of ['~^a', 'a*', '!a'])
+    assert.match(asked(serviceOf('web', {}, { 'floating-subnet': pattern }))?.notes.join() ?? '', /floating-subnet: ".*" is a pattern/);
 });
 
 test('what only some load balancers do is told apart from what all do', () => {

@@ -4,7 +4,7 @@
 // Who makes the load balancer is not known here: what only some can do is told apart (openstack-proxy.ts).
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
-import type { MonitorWish, NodePort, ServiceBalancer } from '#model/cloud-services.ts';
+import type { MonitorWish, NodePort, ServiceBalancer, SubnetChoice } from '#model/cloud-services.ts';
 import { isFault } from '#model/fault.ts';
 import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
 import { isTrue, notPassedOf, prefix, proxyOf, refused, type Said } from './openstack-proxy.ts';
@@ -16,7 +16,7 @@ export const sourcesAnnotation = 'causeway.dev/node-port-sources';
 const internalAnnotation = 'service.beta.kubernetes.io/openstack-internal-load-balancer';
 
 /** Nothing of ours goes by them, and the service works all the same. */
-const passedOver: readonly string[] = ['class', 'floating-subnet', 'floating-subnet-id', 'floating-subnet-tags', 'member-subnet-id'];
+const passedOver: readonly string[] = ['class', 'member-subnet-id'];
 
 const text = v.nullish(v.string());
 const by = v.optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'TCP');
@@ -117,9 +117,11 @@ function balancerOf(read: Read): ServiceBalancer {
   const isInternal = isTrue(metadata.annotations?.[internalAnnotation], internalAnnotation);
   const isSix = isOfSix(read);
   const address = addressOf(spec.loadBalancerIP ?? '', isSix);
+  const subnet = floatingSubnetOf(said);
   const floating = {
     wanted: address ?? said('floating-network-id') ?? 'auto',
     isKept: isTrue(said('keep-floatingip'), `${prefix}keep-floatingip`),
+    ...(subnet === undefined ? {} : { subnet }),
   };
   const isProbed = isTrue(said('enable-health-monitor') ?? 'true', `${prefix}enable-health-monitor`);
   return {
@@ -150,6 +152,18 @@ function furtherOf(read: Read): Pick<ServiceBalancer, 'proxy' | 'notPassed'> {
 function checkServable(said: Said): void {
   if (said('default-tls-container-ref') !== undefined)
     throw refused(`${prefix}default-tls-container-ref: Causeway has no load balancer end TLS; let pods do it`);
+}
+
+/** Names alone, where the cloud provider takes patterns as well. Fault `unsupported`. */
+function floatingSubnetOf(said: Said): SubnetChoice | undefined {
+  const [named, tagged] = [said('floating-subnet-id') ?? said('floating-subnet'), said('floating-subnet-tags')];
+  for (const pattern of [named, tagged])
+    if (pattern !== undefined && /^[~!&]|[*?[\]]/.test(pattern))
+      throw refused(
+        `${prefix}floating-subnet: ${JSON.stringify(pattern.slice(0, 60))} is a pattern; give the name, the id or tags as they are`,
+      );
+  if (named !== undefined) return { named };
+  return tagged === undefined ? undefined : { tagged: tagged.split(',').map((tag) => tag.trim()) };
 }
 
 function hostnameOf(said: Said): string | undefined {
@@ -246,7 +260,7 @@ function monitorOf(said: Said): MonitorWish {
   return numbers;
 }
 
-const ofFloating = ['floating-network-id', 'keep-floatingip'] as const;
+const ofFloating = ['floating-network-id', 'floating-subnet', 'floating-subnet-id', 'floating-subnet-tags', 'keep-floatingip'] as const;
 
 function notesOf(read: Read): string[] {
   const said = annotationsOf(read);

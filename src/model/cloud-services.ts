@@ -44,6 +44,9 @@ export interface ProxyWish {
   readonly healthPort?: number;
 }
 
+/** A subnet of an external network, of which a floating IP is made: by id or name, or by one of these tags. */
+export type SubnetChoice = { readonly named: string } | { readonly tagged: readonly string[] };
+
 /** A load balancer in front of node ports of a service. */
 export interface ServiceBalancer {
   /** As unlike as the service itself: one that is made anew under its name has another. */
@@ -61,6 +64,7 @@ export interface ServiceBalancer {
     readonly wanted: string;
     /** It stays the project's when the service goes. */
     readonly isKept: boolean;
+    readonly subnet?: SubnetChoice;
   };
   /** Where its own address is; otherwise on the hosts' subnet. Ids of Neutron. */
   readonly place: { readonly subnet?: string; readonly network?: string; readonly port?: string; readonly address?: Ip };
