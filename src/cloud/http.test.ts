@@ -258,6 +258,25 @@ test('lists come in pages; fields that are missing are named, others are nobodyâ
   await assert.rejects(neutron.list('subnets'), (error) => isFault(error, 'corrupt') && error.message.includes('lacks subnets[0].cidr'));
 });
 
+test('a list from which something is removed meanwhile is asked for again, but not for ever', async () => {
+  let url = '';
+  const identity = keystone(() => url);
+  let [asked, refusals] = [0, 2];
+  await using server = await serving((request, response, body) => {
+    if (request.url === '/v3/auth/tokens') return identity.answer(request, response, body);
+    asked++;
+    if (refusals-- <= 0) return json(response, 200, { routers: [] });
+    return json(response, 404, { NeutronError: { type: 'PortNotFound', message: 'Port c99f45ab could not be found.' } });
+  });
+  ({ url } = server);
+  await using session = new CloudSession(cloudOf(url));
+  const neutron = new Neutron(session);
+  assert.deepEqual([await neutron.list('routers'), asked], [[], 3]);
+  [asked, refusals] = [0, 9];
+  await assert.rejects(neutron.list('routers'), (error) => isFault(error, 'not-found'));
+  assert.equal(asked, 3);
+});
+
 const needed = ['security-group', 'allowed-address-pairs', 'standard-attr-tag', 'quota_details'];
 
 test('extensions that a cloud lacks are named, but for the one that only tells of quotas', async () => {

@@ -20,6 +20,7 @@ const neutron: Service = { type: 'network', name: 'Neutron' };
 /** A cloud may give fewer at a time (pagination_max_limit) and says then that there are more. */
 const pageSize = 500;
 const believedMs = 600_000;
+const mostTries = 3;
 
 export type Filter = Readonly<Record<string, string | readonly string[] | undefined>>;
 
@@ -78,7 +79,7 @@ export class Neutron {
       // Extensions come all at once and know of no pages.
       const { fields } = collections[name];
       const query = queryOf(name === 'extensions' ? filter : { ...filter, fields, limit: String(pageSize), marker });
-      const body = await this.#ask({ method: 'GET', path: `/v2.0/${name}${query}` });
+      const body = await this.#askForList(`/v2.0/${name}${query}`);
       const page = readAnswer(items, body, neutron.name);
       found.push(...page);
       const last = page.at(-1);
@@ -171,6 +172,17 @@ export class Neutron {
   async #one<K extends CollectionName>(name: K, question: ServiceQuestion): Promise<Collections[K]> {
     const body = await this.#ask(question);
     return readAnswer(only<Collections[K]>(collections[name].one, collections[name].schema), body, neutron.name);
+  }
+
+  /** What is removed while Neutron gathers a list makes it refuse the whole (`Port … could not be found`): asked again at once. */
+  async #askForList(path: string): Promise<unknown> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#ask({ method: 'GET', path });
+      } catch (error) {
+        if (tries === mostTries || !isFault(error, 'not-found') || !/ could not be found/.test(error.message)) throw error;
+      }
+    }
   }
 
   async #ask(question: ServiceQuestion): Promise<unknown> {
