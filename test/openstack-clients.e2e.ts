@@ -8,6 +8,7 @@ import { type Cloud, findCloud } from '#cloud/clouds.ts';
 import type { Connector } from '#cloud/http.ts';
 import { applyWish, readState } from '#cloud/apply.ts';
 import { Neutron, type Target } from '#cloud/neutron.ts';
+import { plainExposure } from '#cloud/plan.fixture.ts';
 import type { CollectionName, Collections } from '#cloud/neutron-schemas.ts';
 import { Nova } from '#cloud/nova.ts';
 import { planCloud } from '#cloud/plan.ts';
@@ -411,8 +412,7 @@ test('with a quota that would not do what nothing needs is removed, and nothing 
   const was = await looked(network.id);
   const { project } = await session.token();
   const box = makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]);
-  const exposure = { id: 'e', name: 'shop', revision: 1, createdAt: '', labels: {}, network: 'over', endpoint: box.name } as const;
-  const exposures = [{ ...exposure, protocol: 'tcp', port: 80, hostPort: 8080, sources: [] }] as const;
+  const exposures = [plainExposure('shop', { endpoint: box.name })];
   await applyWish(neutron, wishOf({ ...facts, networks: [over], endpoints: [box], exposures }, 'cw'), read);
   const quotas = await neutron.quotas();
   // The exposure has gone, and more is needed than there is.
@@ -439,11 +439,16 @@ test('who may not write address pairs is told so, and what needs none is allowed
   const was = await looked(network.id);
   await using other = sessionOf(await cloudOf(stack.environment(limited)));
   const through = new Neutron(other);
+  const box = makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]);
+  const opened = { networks: [over], endpoints: [box], exposures: [plainExposure('shop', { endpoint: box.name })] };
+  await applyWish(through, wishOf({ ...facts, ...opened }, 'cw'), () => readBy(through));
   await rejects(
     applyWish(through, wishOf(facts, 'cw'), () => readBy(through)),
     'forbidden',
     /may not write allowed address pairs/,
   );
+  const left = (await neutron.list('security-groups')).filter(({ name }) => name.startsWith('cw')).map(({ name }) => name);
+  assert.deepEqual(left, ['cw'], 'what nothing needs has gone all the same');
   const { plan } = await applyWish(through, wishOf({ ...facts, networks: [over] }, 'cw'), () => readBy(through));
   assert.ok(plan.needs.length === 1 && plan.needs.every(({ isAllowed }) => isAllowed));
   await applyWish(through, emptyWish('cw'), () => readBy(through));
@@ -455,8 +460,7 @@ test('an exposure is opened on its host alone, and moves with its container', { 
   const { network, ports, facts, read, remove } = await site('exposed', '10.44.0.0/24');
   const was = await looked(network.id);
   const box = makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]);
-  const exposure = { id: 'e', name: 'shop', revision: 1, createdAt: '', labels: {}, network: 'over', endpoint: box.name } as const;
-  const exposures = [{ ...exposure, protocol: 'tcp', port: 80, hostPort: 8080, sources: [parseCidr('192.0.2.0/24')] }] as const;
+  const exposures = [plainExposure('shop', { endpoint: box.name, sources: [parseCidr('192.0.2.0/24')] })];
   for (const host of ['host-1', 'host-2']) {
     await applyWish(neutron, wishOf({ ...facts, networks: [over], endpoints: [{ ...box, host }], exposures }, 'cw'), read);
     const groups = await neutron.list('security-groups');

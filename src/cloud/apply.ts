@@ -248,8 +248,9 @@ function exhausted(short: QuotaUse, taken: readonly Step[]): Fault {
   });
 }
 
-/** In the plan's order; ports that follow each other beside each other. */
+/** In the plan's order; ports that follow each other beside each other. What is forbidden of a port is told after all else was done. */
 async function take(doing: Doing, steps: readonly Step[], done: (step: Step) => void): Promise<void> {
+  const forbidden: Fault[] = [];
   const { neutron, wish } = doing;
   const groups = new Map<string, SecurityGroup>();
   for (const [name, group] of ourGroups(wish, await groupsOf(neutron)).kept) groups.set(name, group);
@@ -261,8 +262,13 @@ async function take(doing: Doing, steps: readonly Step[], done: (step: Step) => 
     if (ports.length > 0) {
       const all = await groupsOf(neutron);
       await inLanes(ports, async (one) => {
-        await changePort(neutron, wish, { ...one, groups: all });
-        done(one);
+        try {
+          await changePort(neutron, wish, { ...one, groups: all });
+          done(one);
+        } catch (error) {
+          if (!isFault(error, 'forbidden')) throw error;
+          forbidden.push(error);
+        }
       });
     } else if (step !== undefined && step.type !== 'change-port') {
       await takeOne(doing, { step, groups });
@@ -270,6 +276,8 @@ async function take(doing: Doing, steps: readonly Step[], done: (step: Step) => 
     }
     index += Math.max(ports.length, 1);
   }
+  const [first] = forbidden;
+  if (first !== undefined) throw first;
 }
 
 interface Doing {

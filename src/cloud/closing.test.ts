@@ -93,6 +93,25 @@ test('while a quota of rules or groups is short what nothing needs is removed, a
   }
 });
 
+test('who may not write address pairs is told so after all else was done', async () => {
+  const fake = new FakeNeutron(2);
+  await using server = await servingNeutron(fake);
+  await using session = new CloudSession(cloudOf(server.url));
+  const neutron = new Neutron(session);
+  const apply = (wish: Wish) => applyWish(neutron, wish, () => readState(neutron, {}));
+  await apply(wished([exposure('a', 8080)]));
+  fake.mayPair = false;
+  await assert.rejects(apply(wished([], { of: ['over', 'plain'] })), /policy.* Your login may not write allowed address pairs/);
+  assert.deepEqual(
+    fake.groups.map(({ fields }) => fields['name']),
+    ['cw'],
+  );
+  assert.deepEqual(
+    [...fake.openings()].filter((one) => one.includes('8080') || one.includes('pair')),
+    [],
+  );
+});
+
 const reached = ['a', 'b'].map((id, index) => exposure(id, 8080 + index, { endpoint: `box-${index + 1}`, floatingIp: 'auto' }));
 const quotas = { floatingip: { limit: 1, used: 1 }, port: { limit: 3, used: 3 } };
 /** Fails unless the wish is found to be fulfilled but for what is refused; problems and what was written then. */

@@ -47,6 +47,8 @@ export class FakeNeutron {
   readonly ports: Port[];
   /** In order, without queries. */
   readonly asked: Asked[] = [];
+  /** Whether the login may write address pairs. */
+  mayPair = true;
   /** Pairs that a port takes. */
   mostPairs = 10;
   quotas: object = { security_group: { limit: 100, used: 1 }, security_group_rule: { limit: 1000, used: 4 } };
@@ -150,6 +152,7 @@ export class FakeNeutron {
       const match = request.headers['if-match'];
       if (match !== undefined && match !== `revision_number=${port.revision}`) return [412, { message: 'revision' }];
       const fields = oneOf(body);
+      if (!this.mayPair && fields['allowed_address_pairs'] !== undefined) return [403, { message: 'policy' }];
       if (fields['security_groups'] !== undefined) port.groups = texts(fields['security_groups']);
       const pairs = fields['allowed_address_pairs'] === undefined ? port.pairs : records(fields['allowed_address_pairs']);
       if (pairs.length > this.mostPairs) return [400, tooManyPairs(this.mostPairs)];
