@@ -437,12 +437,14 @@ test(
   },
 );
 
-/** A service of such pods, for clients of these ranges. */
-const told = (...sources: readonly string[]): object =>
+/** A service of such pods, for clients of these ranges; annotations without their prefix. */
+const told = (sources: readonly string[], annotations: Readonly<Record<string, string>> = {}): object =>
   serviceOf(
     'told',
     { selector: { app: 'told' }, loadBalancerSourceRanges: sources },
-    { 'loadbalancer.openstack.org/proxy-protocol': 'true' },
+    Object.fromEntries(
+      Object.entries({ 'proxy-protocol': 'true', ...annotations }).map(([key, value]) => [`loadbalancer.openstack.org/${key}`, value]),
+    ),
   );
 const balancerOfTold = () => withOctavia((client) => client.list('loadbalancers', { name: `${installation}-default-told` }));
 
@@ -461,7 +463,7 @@ test(
   'a service that OVN cannot serve as it is meant has a load balancer of amphora: a machine that says who the client is and lets in whom it may',
   { skip },
   async () => {
-    await cluster.apply(listening, told(outsideRange));
+    await cluster.apply(listening, told([outsideRange]));
     const address = await until('an address', async () => (await addressOf('told')) || undefined, unhurried);
     const answer = async (host: Host): Promise<string> => (await pageOf(host, address, 80)) ?? '';
     const own = /^PROXY TCP4 198\.51\.100\.10 /;
@@ -482,10 +484,20 @@ test(
       'nodes let in the subnet of the load balancer and nobody else',
     );
 
-    await cluster.apply(told(outsideRange, `${cloud.controller.address}/32`));
+    const changed = { 'lb-method': 'LEAST_CONNECTIONS', 'health-monitor-delay': '7' };
+    await cluster.apply(told([outsideRange, `${cloud.controller.address}/32`], changed));
     const also = new RegExp(`^PROXY TCP4 ${cloud.controller.address.replaceAll('.', '\\.')} `);
     await until('another client', async () => also.test(await answer(cloud.controller)), unhurried);
-    assert.deepEqual([(await balancerOfTold())[0]?.id, await addressOf('told')], [balancer.id, address]);
+    const [same] = await balancerOfTold();
+    assert.deepEqual([same?.id, await addressOf('told')], [balancer.id, address]);
+    const isAsked = async (): Promise<boolean> => {
+      const [[pool], monitors] = await withOctavia(async (client) => [
+        await client.list('pools', { loadbalancer_id: balancer.id }),
+        await client.list('healthmonitors'),
+      ]);
+      return pool?.algorithm === 'LEAST_CONNECTIONS' && monitors.some(({ delay }) => delay === 7);
+    };
+    await until('its method and its probes to be those asked for', isAsked, unhurried);
     const reached = await bed.json<{ ports: string[]; from: string }[]>('exposure', 'ls', '--cloud');
     const clients = reached.filter(({ ports }) => ports.includes(balancer.name)).map(({ from }) => from);
     assert.deepEqual(clients.toSorted(), [`${cloud.controller.address}/32`, outsideRange].toSorted());
