@@ -127,8 +127,8 @@ for (const family of [4, 6] as const) {
 
     test('both hosts could have it, each knowing the other by the address that it prefers', () => {
       const [own, other] = [1, 2].map((index) => virtualAddresses(facts, [machine(index).local], machine(index).self));
-      assert.deepEqual(own, [{ ip, others: new Map([['host-2', '10.213.0.2']]) }]);
-      assert.deepEqual(other, [{ ip, others: new Map([['host-1', '10.213.0.1']]) }]);
+      assert.deepEqual(own, [{ ip, network: network.id, others: new Map([['host-2', '10.213.0.2']]) }]);
+      assert.deepEqual(other, [{ ip, network: network.id, others: new Map([['host-1', '10.213.0.1']]) }]);
       const { self, local: mine } = machine(1);
       const lost = { ...self, underlay: self.underlay.filter((one) => familyOf(one.ip) !== family) };
       assert.deepEqual(virtualAddresses(facts, [mine], lost), [], 'one without an address of the family could not');

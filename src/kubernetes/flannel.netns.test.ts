@@ -169,6 +169,6 @@ test('annotations are read as they are written', () => {
   const telling = { carrying, publicKey: keys.publicKey, index: 7, vni: 1, underlay: [parseIp('fd00::1'), parseIp(ours[4].ip)] };
   const written = Object.entries(writeAnnotations(telling)).flatMap(([key, value]) => (value === null ? [] : [[key, value]]));
   const { wireguard, ...told } = readAnnotations(Object.fromEntries(written) as Record<string, string>);
-  assert.deepEqual(told, { carrying, publicIps: [ours[4].ip] });
+  assert.deepEqual(told, { carrying, publicIps: [ours[4].ip], answersProbes: true });
   assert.deepEqual(wireguard, { publicKey: keys.publicKey, port: 51_821 });
 });
