@@ -63,8 +63,10 @@ test('a running cluster changes its carriage node by node, and no connection of 
   assert.match(links, /^cwx1\W/m);
   assert.doesNotMatch(links, /^cww1\W/m);
   for (const family of ['-4', '-6']) assert.equal(await one.ask(['ip', family, 'route', 'show', 'proto', 'bird']), '');
+  // What wireguard-go holds as it is left may be lost on a busy machine, too.
+  const most = lost.map(([carry], index) => Math.max(mostLost[carry], mostLost[lost[index - 1]?.[0] ?? carry]));
   assert.ok(
-    lost.every(([carry, packets]) => packets.every((some) => some <= mostLost[carry])),
+    lost.every(([, packets], index) => packets.every((some) => some <= (most[index] ?? 0))),
     `packets lost: ${JSON.stringify(lost)}`,
   );
 });

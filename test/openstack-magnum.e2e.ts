@@ -571,6 +571,13 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await cluster.kubectl('annotate', 'service', 'web', 'loadbalancer.openstack.org/node-selector=kubernetes.io/hostname=kube2');
   await until('the node that is selected alone', async () => (await membersOf('web')).join() === 'kube2,kube2', unhurried);
 
+  await cluster.apply(serviceOf('web', {}));
+  const ofWeb = async (): Promise<(number | undefined)[]> => {
+    const [balancer] = await withOctavia((client) => client.list('loadbalancers', { name: `${installation}-default-web` }));
+    return [balancer?.listeners.length, balancer?.pools.length];
+  };
+  await until('the further port to go, with its pool', async () => (await ofWeb()).join() === '1,1', unhurried);
+
   await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports');
   await until(
     'all load balancers to be gone',

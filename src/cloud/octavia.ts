@@ -107,6 +107,9 @@ export interface LoadBalancerRequest {
   readonly listeners: readonly ListenerRequest[];
 }
 
+/** At removing a pool. */
+const attempts = 3;
+
 export interface Waiting {
   readonly timeoutMs?: number;
   readonly intervalMs?: number;
@@ -183,12 +186,35 @@ export class Octavia {
   /** With its pool. */
   async removeListener(balancer: string, { id, pool: poolId }: Pick<Listener, 'id' | 'pool'>): Promise<void> {
     await this.settled(balancer);
-    if (poolId !== undefined) {
-      await this.#delete(pathOf('pools', poolId));
-      await this.settled(balancer);
-    }
+    if (poolId !== undefined) await this.#removePool(balancer, poolId);
     await this.#delete(pathOf('listeners', id));
     await this.settled(balancer);
+  }
+
+  /** Until it is gone: of OVN's provider one may stay while the load balancer is ACTIVE again, and is then told to go once more. */
+  async #removePool(balancer: string, id: string): Promise<void> {
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      await this.#delete(pathOf('pools', id));
+      await this.settled(balancer);
+      if (await this.#isGone(pathOf('pools', id))) return;
+    }
+    throw new Fault('internal', `Pool ${id} of load balancer ${balancer} stays, though Octavia was told to remove it`, {
+      hint: 'Ask the operator of the cloud what its provider says of it',
+    });
+  }
+
+  /** False: not within some seconds. */
+  async #isGone(path: string, { timeoutMs = 5_000, intervalMs = 500 }: Waiting = {}): Promise<boolean> {
+    for (const deadline = performance.now() + timeoutMs; ;) {
+      try {
+        await this.#ask({ method: 'GET', path });
+      } catch (error) {
+        if (isFault(error, 'not-found')) return true;
+        throw error;
+      }
+      if (performance.now() > deadline) return false;
+      await new Promise((resolve) => setTimeout(resolve, intervalMs));
+    }
   }
 
   /** Fault `conflict` while the load balancer is busy, as with every change. */

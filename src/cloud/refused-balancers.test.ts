@@ -44,6 +44,8 @@ class FakeOctavia {
   /** Of a member; it is asked for with each look. */
   memberState: (name: string) => string = () => 'ACTIVE';
   provider = 'ovn';
+  /** Ids of what does not go though it is removed. */
+  readonly stays = new Set<string>();
   /** What one that is being removed is said to be, look by look, until it has gone. */
   going: string[] = [];
 
@@ -67,7 +69,7 @@ class FakeOctavia {
           },
         },
       };
-    if (method === 'DELETE' && this.going.length === 0) this.made.delete(id);
+    if (method === 'DELETE' && this.going.length === 0 && !this.stays.has(id)) this.made.delete(id);
     const found = this.made.get(id);
     if (method !== 'GET') return { status: 204, body: {} };
     if (found === undefined) return refusal(404, `Load Balancer ${id} not found.`);
@@ -347,8 +349,17 @@ test('a listener is made and removed step by step, waiting for the load balancer
       'GET loadbalancers/lb',
       'DELETE pools/p',
       'GET loadbalancers/lb',
+      'GET pools/p',
       'DELETE listeners/l',
       'GET loadbalancers/lb',
     ]);
+    octavia.made.set('p', { id: 'p', name: 'p', tags: [] });
+    octavia.stays.add('p');
+    const removed = client.removeListener('lb', { id: 'l', pool: 'p' });
+    setTimeout(() => octavia.stays.clear(), 5_200);
+    await removed;
+    const asked = changes();
+    assert.ok(asked.filter((line) => line === 'DELETE pools/p').length > 1, 'a pool that stays is told to go again');
+    assert.ok(asked.lastIndexOf('GET pools/p') < asked.indexOf('DELETE listeners/l'), 'and waited for');
   });
 });
