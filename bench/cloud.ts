@@ -106,6 +106,7 @@ async function replay(): Promise<Replay> {
     '/v2.0/networks': { networks: [network] },
     '/v2.0/security-groups': { security_groups: [group] },
     '/v2.0/routers': { routers: [router] },
+    '/v2.0/floatingips': { floatingips: [] },
   };
   let url = '';
   const server = createServer((request, response) => {
