@@ -1,6 +1,7 @@
 // Routers outside of an installation that its hosts speak BGP with, as users name them by Calico's BGPPeer with `peerIP`.
 import { isFault } from '#model/fault.ts';
 import type { Ip } from '#model/ip.ts';
+import type { BgpResource } from '#model/resources.ts';
 import { readPeer } from './calico-bgp.ts';
 
 export interface BgpRouter {
@@ -23,3 +24,6 @@ export function routersOf(peers: Iterable<{ readonly name: string; readonly spec
     }
   });
 }
+
+/** Of all that is said of BGP. */
+export const routersIn = (resources: readonly BgpResource[]): BgpRouter[] => routersOf(resources.filter(({ sort }) => sort === 'BGPPeer'));

@@ -1,6 +1,6 @@
 // The controller's part that keeps an OpenStack cloud as the networks need it; loaded only where --cloud names one.
 import type { Logger } from 'pino';
-import { routersOf } from '#api/bgp-routers.ts';
+import { routersIn } from '#api/bgp-routers.ts';
 import { type Cloud, findCloud } from '#cloud/clouds.ts';
 import { withoutRequest } from '#cloud/faults.ts';
 import { Keeper } from '#cloud/keeper.ts';
@@ -102,7 +102,7 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     neutron,
     facts: () => {
       const { bgp, ...facts } = cloudFacts(control);
-      return { ...facts, routers: routersOf(bgp.filter(({ sort }) => sort === 'BGPPeer')) };
+      return { ...facts, routers: routersIn(bgp) };
     },
     isLeading: () => lease.isHeld,
     tell: (report) => writeCloudReport(control, report),

@@ -1,7 +1,7 @@
 // `causeway cloud`: what an OpenStack cloud must allow so that the networks work: shown as a plan, applied, and taken back. What is
 // needed comes from the controller or from a Kubernetes cluster, what there is from the cloud; the login to it is the user's own and
 // stays on this machine.
-import { routersOf } from '#api/bgp-routers.ts';
+import { routersIn } from '#api/bgp-routers.ts';
 import { readFirst, type ReadState, readState, type Scope } from '#cloud/apply.ts';
 import { isBalancerStep } from '#cloud/balancers.ts';
 import { findCloud } from '#cloud/clouds.ts';
@@ -48,7 +48,7 @@ async function factsOf(session: Session): Promise<CloudFacts> {
     all(client, 'exposures'),
     all(client, 'bgp'),
   ]);
-  return { hosts, networks, pools, blocks, endpoints, exposures, routers: routersOf(bgp.filter(({ sort }) => sort === 'BGPPeer')) };
+  return { hosts, networks, pools, blocks, endpoints, exposures, routers: routersIn(bgp) };
 }
 
 interface Work {

@@ -1,7 +1,7 @@
 // Networks whose packets travel as they are need address pairs and a rule for each range, and by a router its routes. Where a cloud does not
 // let that be (the login may not write them, a port would need too many pairs, the quota of rules would not do) they are carried by VXLAN, which needs one
 // UDP port between hosts, whichever networks there are; and as they were wanted again as soon as the cloud lets it be.
-import { passagesOf } from '#drivers/passages.ts';
+import { travelsPlain } from '#drivers/passages.ts';
 import { covers, parseCidr } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { findPort } from './instances.ts';
@@ -40,9 +40,6 @@ export const asIfFallen = (facts: CloudFacts, { networks }: Fallback): CloudFact
   networks: facts.networks.map((network) => (networks.includes(network) ? carriedBy(network, 'vxlan') : network)),
 });
 
-/** Whether its packets travel as they are. */
-const isPlain = (network: Network): boolean => passagesOf(network).some(({ protocol }) => protocol === 0);
-
 /** What is needed both before and after, so that nothing is interrupted in between. */
 export const asIfBoth = (facts: CloudFacts, wanted: readonly Network[]): CloudFacts => ({
   ...facts,
@@ -78,7 +75,7 @@ async function fallenForPairs({ neutron, facts, name }: Judging, state: CloudSta
   const [first] = ports.filter((port) => lacking.some((need) => lacks(need, port)));
   if (first === undefined) return undefined;
   const names = new Set(lacking.map(({ network }) => network));
-  const networks = facts.networks.filter((network) => names.has(network.name) && isPlain(network));
+  const networks = facts.networks.filter((network) => names.has(network.name) && travelsPlain(network));
   if (!(await mayWritePairs(neutron, first.port)))
     return { networks, because: 'the login to the cloud may not write allowed address pairs' };
   const trouble = pairsTrouble(wish, state);

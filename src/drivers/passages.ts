@@ -14,3 +14,6 @@ export const passagesOf = (network: Network): readonly Passage[] =>
         ...(network.encrypted ? [{ protocol: 50, why: 'IPsec of encrypted Docker overlays' }] : []),
       ]
     : (drivers[network.choices.carry]?.passages(network) ?? []);
+
+/** Whether packets of containers travel as they are. */
+export const travelsPlain = (network: Network): boolean => passagesOf(network).some(({ protocol }) => protocol === 0);

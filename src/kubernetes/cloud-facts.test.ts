@@ -1,18 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serverLabel } from '#model/cloud-services.ts';
-import { type ClusterObjects, type ClusterWish, clusterWish, refusals } from './cloud-facts.ts';
+import { type ClusterObjects, type ClusterWish, clusterWish, noObjects, refusals } from './cloud-facts.ts';
 import { type Item, keyed, nodeOf, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
 
 const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({
+  ...noObjects(),
   nodes: keyed(nodeOf(1), nodeOf(2)),
-  services: new Map(),
-  slices: new Map(),
-  ipPools: new Map(),
-  blocks: new Map(),
-  definitions: new Map(),
-  portPools: new Map(),
-  bgpPeers: new Map(),
   ...changes,
 });
 const wishOf = (changes: Partial<ClusterObjects> = {}): ClusterWish => clusterWish(objectsOf(changes), false);

@@ -41,6 +41,18 @@ export const cloudPaths: Readonly<Record<CloudKind, { readonly paths: readonly s
 /** By their keys. */
 export type ClusterObjects = Readonly<Record<CloudKind, ReadonlyMap<string, unknown>>>;
 
+/** None of any kind. */
+export const noObjects = (): Record<CloudKind, Map<string, unknown>> => ({
+  nodes: new Map(),
+  services: new Map(),
+  slices: new Map(),
+  ipPools: new Map(),
+  blocks: new Map(),
+  definitions: new Map(),
+  portPools: new Map(),
+  bgpPeers: new Map(),
+});
+
 export interface ClusterFacts {
   readonly hosts: readonly Host[];
   readonly networks: readonly Network[];

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { isFault } from '#model/fault.ts';
 import type { Network } from '#model/resources.ts';
 import { type KubernetesClient, revisionOf } from './client.ts';
-import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish, portPoolsOf, readable } from './cloud-facts.ts';
+import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish, noObjects, portPoolsOf, readable } from './cloud-facts.ts';
 import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed, listKind } from './follow.ts';
 import { nameOf as nameOfNode } from './nodes.ts';
@@ -15,23 +15,12 @@ import { allowCarriages, refuseCarriages, type RefusedOptions } from './refused-
 import { type RoutedNode, tellRouted } from './routed-nodes.ts';
 import { StatusWriter } from './status-writer.ts';
 
-const none = (): Record<CloudKind, Map<string, unknown>> => ({
-  nodes: new Map(),
-  services: new Map(),
-  slices: new Map(),
-  ipPools: new Map(),
-  blocks: new Map(),
-  definitions: new Map(),
-  portPools: new Map(),
-  bgpPeers: new Map(),
-});
-
 /** As it is now, with its Nodes. Faults as KubernetesClient.list. */
 export async function readCluster(
   client: KubernetesClient,
   isDefault: boolean,
 ): Promise<ClusterWish & { readonly nodes: readonly unknown[] }> {
-  const objects = none();
+  const objects = noObjects();
   await Promise.all(
     cloudKinds.map(async (kind) => {
       for (const [key, item] of await listKind(cloudPaths[kind], client)) objects[kind].set(key, item);
@@ -93,7 +82,7 @@ const volatile: ReadonlySet<string> = new Set(['resourceVersion', 'managedFields
 
 export class CloudSource {
   readonly #options: CloudSourceOptions;
-  readonly #objects = none();
+  readonly #objects = noObjects();
   readonly #listed = new Set<CloudKind>();
   /** Resource versions of what we have written ahead of the watch, by kind and key. */
   readonly #ahead = new Map<string, number>();

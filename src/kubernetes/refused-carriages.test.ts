@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Carrying, CarryName } from '#model/resources.ts';
 import { readAnnotations, writeOwn } from './annotations.ts';
-import { clusterWish } from './cloud-facts.ts';
+import { clusterWish, noObjects } from './cloud-facts.ts';
 import { type Item, keyed, nodeOf } from './cloud-objects.fixture.ts';
 import { allowCarriages, carriedBy, refuseCarriages, wantedOf } from './refused-carriages.ts';
 
@@ -39,7 +39,7 @@ function bed(...told: readonly CarryName[]) {
     written,
     learnt,
     notesOf,
-    networks: () => clusterWish({ ...nothing, nodes: keyed(...nodes) }, false).facts.networks,
+    networks: () => clusterWish({ ...noObjects(), nodes: keyed(...nodes) }, false).facts.networks,
     /** As its agent writes it. */
     agent: (name: string, sends: readonly CarryName[], carry = configured.get(name) ?? 'vxlan'): Carrying => {
       write(name, writeOwn({ carrying: { ...wantedOf(carry, carryingOf(name)), sends, receives: sends } }));
@@ -47,15 +47,6 @@ function bed(...told: readonly CarryName[]) {
     },
   };
 }
-const nothing = {
-  services: new Map(),
-  slices: new Map(),
-  ipPools: new Map(),
-  blocks: new Map(),
-  definitions: new Map(),
-  portPools: new Map(),
-  bgpPeers: new Map(),
-};
 const words = (networks: ReturnType<ReturnType<typeof bed>['networks']>): string[] =>
   networks.map(({ choices, instead }) => `${choices.carry}${instead === undefined ? '' : ` instead of ${instead.carry}`}`);
 

@@ -2,7 +2,7 @@
 // controller that keeps it says so on their Nodes, and they carry by VXLAN, which needs one UDP port between hosts; until it says
 // that it may be. Nodes go over one by one, as when agents are started with another carriage (drivers/carriages.ts).
 import * as v from 'valibot';
-import { passagesOf } from '#drivers/passages.ts';
+import { travelsPlain } from '#drivers/passages.ts';
 import { isFault } from '#model/fault.ts';
 import type { Carrying, CarryName, Network, RefusedCarriages } from '#model/resources.ts';
 import { readAnnotations, writeRefused } from './annotations.ts';
@@ -65,7 +65,7 @@ async function tell({ client, nodes, learn }: RefusedOptions, next: (carrying: C
 
 /** Nodes that want one of these networks as they are carried now carry by VXLAN. Faults as KubernetesClient.patch. */
 export function refuseCarriages(options: RefusedOptions, networks: readonly Network[], because: string): Promise<void> {
-  const plain = networks.filter((network) => passagesOf(network).some(({ protocol }) => protocol === 0));
+  const plain = networks.filter(travelsPlain);
   const carries = new Set(plain.map(({ choices }) => choices.carry));
   return tell(options, (carrying) => {
     const configured = configuredOf(carrying);
