@@ -154,7 +154,10 @@ const ports: Check = {
       await site.restartController(true);
       witness.see('controller', `causeway controller --cloud ${cloudName}`, 'keeps what the networks need allowed');
       await bed.causeway('network', 'create', 'ports', ...portOptions);
-      for (const index of [1, 2]) await site.runFirst(index, 'ports');
+      for (const index of [1, 2]) {
+        await bed.untilKnown(index, 'ports');
+        await bed.runFirst(index, `ports${index}`, 'ports');
+      }
       witness.see('controller', `causeway network create ports ${portOptions.join(' ')}`, 'ports1 on node1, ports2 on node2');
       const own = await Promise.all([1, 2].map((index) => bed.addressOf(index, 'ports')));
       const all = await site.containerPorts();

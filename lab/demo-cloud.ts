@@ -132,23 +132,6 @@ export class CloudDemo {
     await until('the controller to answer', () => this.bed.causeway('status').catch(() => undefined), patience);
   }
 
-  /** A container `NETWORK1` or so whose ports have to be made first, for which the cloud may take longer than an engine waits. */
-  async runFirst(index: number, network: OwnNetwork): Promise<void> {
-    const name = `${network}${index}`;
-    await this.bed.untilKnown(index, network);
-    const isRunning = async (): Promise<boolean> => {
-      try {
-        await this.bed.run(index, name, network);
-        return true;
-      } catch (error) {
-        if (!/timeout|deadline exceeded/.test(String(error))) throw error;
-        await this.bed.docker(index, 'rm', '--force', name);
-        return false;
-      }
-    };
-    await until(`${name} to run`, isRunning, patience);
-  }
-
   /** Ports of Neutron that stand for containers: their addresses. */
   async containerPorts(): Promise<string[]> {
     const ports = await this.bed.portsBy<{ id: string; fixed_ips: { ip_address: string }[] }>('device_owner=causeway:container');

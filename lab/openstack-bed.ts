@@ -100,6 +100,21 @@ export class CloudBed implements AsyncDisposable {
     return this.docker(index, 'run', '--detach', '--init', '--name', name, '--network', network, boxImage.name, 'sleep', '86400');
   }
 
+  /** A container whose ports the cloud has to make first; where that takes longer than an engine waits, they are there by the next time. */
+  async runFirst(index: number, name: string, network: string): Promise<void> {
+    const isRunning = async (): Promise<boolean> => {
+      try {
+        await this.run(index, name, network);
+        return true;
+      } catch (error) {
+        if (!/timeout|deadline exceeded/.test(String(error))) throw error;
+        await this.docker(index, 'rm', '--force', name);
+        return false;
+      }
+    };
+    await until(`${name} to run`, isRunning, { ...longPatience, intervalMs: 1000 });
+  }
+
   /** Waits until that engine shows the network. */
   async untilKnown(index: number, network: string): Promise<void> {
     const isThere = async (): Promise<boolean> =>

@@ -72,21 +72,6 @@ const inspect = (index: number, container: string, what: string): Promise<string
 const addressOf = (index: number, container: string): Promise<string> => inspect(index, container, 'IPAddress');
 const address6Of = (index: number, container: string): Promise<string> => inspect(index, container, 'GlobalIPv6Address');
 
-/** A host's first container has its ports made; where the cloud takes longer than an engine waits, they are there by the next time. */
-async function runFirst(index: number, name: string, network: string): Promise<void> {
-  const isRunning = async (): Promise<boolean> => {
-    try {
-      await bed.run(index, name, network);
-      return true;
-    } catch (error) {
-      if (!/timeout|deadline exceeded/.test(String(error))) throw error;
-      await bed.docker(index, 'rm', '--force', name);
-      return false;
-    }
-  };
-  await until(`${name} to run`, isRunning, patience);
-}
-
 async function reaches(from: Host, address: string): Promise<boolean> {
   const { status } = await from.exec(['ping', '-c', '2', '-W', '1', address], { anyStatus: true, netOnly: true });
   return status === 0;
@@ -104,7 +89,7 @@ test('a container is a port of the cloud, which instances and other containers r
   await bed.causeway('network', 'create', 'ports', '--model', 'neutron', '--neutron-network', 'hosts');
   for (const index of [1, 2]) {
     await bed.untilKnown(index, 'ports');
-    await runFirst(index, `box${index}`, 'ports');
+    await bed.runFirst(index, `box${index}`, 'ports');
   }
   const [first, second] = [await addressOf(1, 'box1'), await addressOf(2, 'box2')];
   const ports = await pooled();
@@ -184,7 +169,7 @@ test("Docker makes such a network with kuryr's options; quotas are told before a
   assert.deepEqual(await pooled(), []);
   await bed.docker(1, 'rm', '--force', 'poor');
   await bed.cloud.operator.setQuota(project, { port: 100 });
-  await runFirst(1, 'rich', 'kuryr');
+  await bed.runFirst(1, 'rich', 'kuryr');
   assert.ok(addressesOf(await pooled()).includes(await addressOf(1, 'rich')));
   await bed.docker(1, 'rm', '--force', 'rich');
   await until('the network to be removed', async () => (await bed.tryCauseway(['network', 'rm', '--yes', 'kuryr'])).status === 0, patience);
@@ -196,7 +181,7 @@ const inSubnet = (address: string): boolean => address.startsWith('10.20.');
 
 /** In an overlay of the same network. */
 async function startWithoutPorts(): Promise<void> {
-  for (const index of [1, 2]) await runFirst(index, `poor${index}`, 'spare');
+  for (const index of [1, 2]) await bed.runFirst(index, `poor${index}`, 'spare');
   const [first, second] = [await addressOf(1, 'poor1'), await addressOf(2, 'poor2')];
   assert.deepEqual([await pooled(), inSubnet(first), inSubnet(second)], [[], false, false]);
   await until('the other one to be reached', () => bed.pings(1, 'poor1', 'poor2'), patience);
@@ -212,7 +197,7 @@ async function startWithoutPorts(): Promise<void> {
 async function portsAgain(): Promise<void> {
   const hasPort = async (): Promise<boolean> => {
     await bed.docker(1, 'rm', '--force', 'again').catch(() => undefined);
-    await runFirst(1, 'again', 'spare');
+    await bed.runFirst(1, 'again', 'spare');
     return inSubnet(await addressOf(1, 'again'));
   };
   await until('a container to have a port', hasPort, { ...patience, intervalMs: 3000 });
@@ -473,7 +458,7 @@ test("sub-ports of another network reach its members directly, and all else by t
       () => true,
       () => bed.docker(1, 'rm', '--force', 'apart1').then(() => false),
     );
-  const [far] = await Promise.all([bootApart(), until('apart1 to run', start, patience), runFirst(2, 'apart2', 'apart')]);
+  const [far] = await Promise.all([bootApart(), until('apart1 to run', start, patience), bed.runFirst(2, 'apart2', 'apart')]);
   const [first, second] = [await addressOf(1, 'apart1'), await addressOf(2, 'apart2')];
   const own = (await apartPorts()).find((port) => port.fixed_ips.some((ip) => ip.ip_address === first));
   assert.deepEqual(
@@ -583,7 +568,7 @@ test('with subnets of both families containers have a sub-port of each', { skip 
   await bed.causeway('network', 'create', 'six', '--model', 'neutron', '--neutron-network', 'hosts', ...ranges, ...small);
   for (const index of [1, 2]) {
     await bed.untilKnown(index, 'six');
-    await runFirst(index, `six${index}`, 'six');
+    await bed.runFirst(index, `six${index}`, 'six');
   }
   const [first, second] = [await address6Of(1, 'six1'), await address6Of(2, 'six2')];
   const addresses = addressesOf(await subPorts());
@@ -605,7 +590,7 @@ test('containers of both families start without ports, too, while the cloud give
   const small = ['--block-length', '31', '--block-length6', '127', '--fallback', 'overlay'];
   await bed.causeway('network', 'create', 'bare', '--model', 'neutron', '--neutron-network', 'hosts', ...ranges, ...small);
   await Promise.all([1, 2].map((index) => bed.untilKnown(index, 'bare')));
-  await runFirst(1, 'bare1', 'bare');
+  await bed.runFirst(1, 'bare1', 'bare');
   const [host] = await portsBy('name=node1');
   const project = host?.project_id ?? '';
   const [first, first6] = [await addressOf(1, 'bare1'), await address6Of(1, 'bare1')];
@@ -615,7 +600,7 @@ test('containers of both families start without ports, too, while the cloud give
     // It cannot be less than there are.
     const { port } = await bed.cloud.operator.get<{ port: { used: number } }>('neutron', `/v2.0/quotas/${project}/details`, 'quota');
     await bed.cloud.operator.setQuota(project, { port: port.used });
-    await runFirst(2, 'bare2', 'bare');
+    await bed.runFirst(2, 'bare2', 'bare');
     const [second, second6] = [await addressOf(2, 'bare2'), await address6Of(2, 'bare2')];
     assert.deepEqual(
       [first, first6, second, second6].map((ip) => ip.startsWith('10.20.') || ip.startsWith('fd00:20:')),
