@@ -2,6 +2,7 @@
 // real cloud, is shown elsewhere (cloud/plan.test.ts, test/openstack-*.e2e.ts).
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { FakeNeutron, servingNeutron } from '#cloud/neutron.fixture.ts';
 import { json, keystone, serving } from '#cloud/server.fixture.ts';
 import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr } from '#model/ip.ts';
@@ -27,8 +28,6 @@ const lists: Readonly<Record<string, unknown>> = {
   '/network/v2.0/quotas/p/details': { quota: { security_group: { limit: 10, used: 1 }, security_group_rule: { limit: -1, used: 4 } } },
 };
 const asked: string[] = [];
-/** Whether address pairs may be written; nothing else may. */
-let mayPair = true;
 let server: Awaited<ReturnType<typeof serving>>;
 before(async () => {
   let url = '';
@@ -37,7 +36,8 @@ before(async () => {
     const { pathname } = new URL(request.url ?? '', 'http://cloud');
     if (pathname === '/v3/auth/tokens') return identity.answer(request, response, body);
     asked.push(`${request.method} ${pathname}`);
-    if (request.method === 'PUT' && mayPair) return json(response, 412, { message: 'revision' });
+    // Whether the login may write pairs is tried with a revision that nothing has.
+    if (request.method === 'PUT') return json(response, 412, { message: 'revision' });
     const found = lists[pathname];
     return found === undefined || request.method !== 'GET' ? json(response, 403, { message: 'no' }) : json(response, 200, found);
   });
@@ -45,12 +45,12 @@ before(async () => {
 });
 after(() => server[Symbol.asyncDispose]());
 
-function ask(line: string, hosts = 2): Promise<Run> {
+function ask(line: string, hosts = 2, url = server.url): Promise<Run> {
   const records = noRecords();
   records.hosts.push(...Array.from({ length: hosts }, (_, index) => makeHost(index + 1)));
   records.networks.push(makeNetwork('aaaaaaaaaa01'), makeNetwork('aaaaaaaaaa02', { model: 'flannel', carry: 'host-gateway' }));
   records.pools.push(makePool('aaaaaaaaaa02', parseCidr('10.0.0.0/16'), 24));
-  const environment = { OS_AUTH_URL: server.url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
+  const environment = { OS_AUTH_URL: url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
   return run(line, { client: fakeClient(records), cloud: { environment, configFiles: [], secureFiles: [] } });
 }
 
@@ -93,16 +93,35 @@ test('what is in the way is told with exit status 10', async () => {
   assert.match(out, /Problems\n {2}Host host-3 is left out: no port of the project has the address 10\.213\.0\.3/);
 });
 
-test('networks that the login does not let be are named, and nothing is begun', async () => {
-  mayPair = false;
-  asked.length = 0;
-  const planned = await ask('cloud plan');
-  assert.equal(planned.status, 10);
-  assert.match(planned.out, /net-aaaaaaaaaa02 cannot be carried as wanted: the login to the cloud may not write allowed address pairs/);
-  const applied = await ask('cloud apply --yes');
-  assert.match(applied.err, /Error \(forbidden\): net-aaaaaaaaaa02 cannot be carried as wanted.* Nothing was changed/);
-  assert.deepEqual(new Set(asked.filter((line) => !line.startsWith('GET '))), new Set(['PUT /network/v2.0/ports/port-1']));
-  mayPair = true;
+test('networks that the login does not let be are named, and all else is done', async () => {
+  const fake = new FakeNeutron(2);
+  fake.mayPair = false;
+  await using cloud = await servingNeutron(fake);
+  const cannot = /net-aaaaaaaaaa02 cannot be carried as wanted: the login to the cloud may not write allowed address pairs/;
+  const planned = await ask('cloud plan', 2, cloud.url);
+  assert.deepEqual([planned.status, fake.groups], [10, []]);
+  assert.match(planned.out, cannot);
+  for (const steps of [/change +port of host-2 \(port-2\) +joins causeway\n/, /Nothing had to be changed/]) {
+    const { status, out } = await ask('cloud apply --yes', 2, cloud.url);
+    assert.equal(status, 10);
+    for (const words of [
+      steps,
+      cannot,
+      /net-aaaaaaaaaa01 +yes /,
+      /net-aaaaaaaaaa02 +no /,
+      /port port-1 of host-1 lacks 10\.0\.0\.0\/16: .*policy\. Your login may not write allowed address pairs/,
+    ])
+      assert.match(out, words);
+    assert.doesNotMatch(out, /pairs 10\.0/);
+    assert.deepEqual(
+      fake.ports.map(({ groups, pairs, tags }) => [groups.length, pairs, tags]),
+      [1, 2].map(() => [2, [], ['causeway.causeway']]),
+    );
+  }
+  // The operator of the cloud writes them.
+  for (const one of fake.ports) one.pairs = [{ ip_address: '10.0.0.0/16' }];
+  const { status, out } = await ask('cloud apply --yes', 2, cloud.url);
+  assert.equal(status, 0, out);
 });
 
 test('a refusal of the cloud is told with its words; bad names before anything is asked', async () => {

@@ -128,10 +128,8 @@ const fallbackText = ({ networks, because }: Fallback): string =>
 const apply = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
     const { needed, state, fallback } = await lookAt(session, options, work);
-    if (fallback === undefined) return carryOut(session, work, { ...needed, options, state });
-    throw new Fault('forbidden', `${fallbackText(fallback)}. Nothing was changed`, {
-      hint: 'Start the controller with --cloud, make the networks with another carriage, or ask the operator of the cloud',
-    });
+    const problems = [...needed.problems, ...(fallback === undefined ? [] : [fallbackText(fallback)])];
+    return carryOut(session, work, { ...needed, problems, options, state });
   });
 
 const destroy = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
@@ -152,7 +150,7 @@ async function carryOut(
   { wish, problems, options, state, tellRouted }: Order,
 ): Promise<Answer> {
   const before = planCloud(wish, state);
-  const question = [...before.steps.map(sentence), `Do this in ${place}?`].join('\n');
+  const question = [...before.steps.map(sentence), ...problems, `Do this in ${place}?`].join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
   // Whoever is asked takes time.
   const read = readFirst(options.yes === true ? state : undefined, readAnew);

@@ -17,7 +17,6 @@ import {
   ourGroups,
   planCloud,
   portAfter,
-  type PortChange,
   type PortStep,
   type Step,
   unfinished,
@@ -26,7 +25,7 @@ import { pairsToldIn, tagOf } from './pairs.ts';
 import { changePool, isPooledStep } from './pools.ts';
 import type { ReachState } from './reach.ts';
 import { isShort, quotaName, type QuotaUse } from './quotas.ts';
-import { keyOfPair, lessFor, withoutPart } from './refused.ts';
+import { lessFor, withoutPart } from './refused.ts';
 import { changeOfRoutes } from './router.ts';
 import { describeRule } from './rules.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
@@ -248,9 +247,13 @@ function exhausted(short: QuotaUse, taken: readonly Step[]): Fault {
   });
 }
 
-/** In the plan's order; ports that follow each other beside each other. What is forbidden of a port is told after all else was done. */
+/**
+ * In the plan's order; ports that follow each other beside each other. Whose address pairs may not be written is left as it is from then on; what
+ * else is forbidden of a port is told after all other steps.
+ */
 async function take(doing: Doing, steps: readonly Step[], done: (step: Step) => void): Promise<void> {
   const forbidden: Fault[] = [];
+  const unpaired = new Map<string, string>();
   const { neutron, wish } = doing;
   const groups = new Map<string, SecurityGroup>();
   for (const [name, group] of ourGroups(wish, await groupsOf(neutron)).kept) groups.set(name, group);
@@ -263,13 +266,16 @@ async function take(doing: Doing, steps: readonly Step[], done: (step: Step) => 
       const all = await groupsOf(neutron);
       await inLanes(ports, async (one) => {
         try {
-          await changePort(neutron, wish, { ...one, groups: all });
-          done(one);
+          const why = await changePort(neutron, wish, { ...one, groups: all });
+          if (why === undefined) done(one);
+          else unpaired.set(one.port.id, why);
         } catch (error) {
           if (!isFault(error, 'forbidden')) throw error;
           forbidden.push(error);
         }
       });
+      const [why] = unpaired.values();
+      if (why !== undefined) throw new Refused(why, (left) => withoutPart(left, 'pairs', unpaired));
     } else if (step !== undefined && step.type !== 'change-port') {
       await takeOne(doing, { step, groups });
       done(step);
@@ -328,7 +334,9 @@ async function orWithout(work: () => Promise<void>, part: 'floating' | 'virtual'
   try {
     await work();
   } catch (error) {
-    throw isRefusal(error) && keys.length > 0 ? new Refused(error.message, (wish) => withoutPart(wish, part, keys, error.message)) : error;
+    throw isRefusal(error) && keys.length > 0
+      ? new Refused(error.message, (wish) => withoutPart(wish, part, new Map(keys.map((key) => [key, error.message]))))
+      : error;
   }
 }
 
@@ -383,31 +391,36 @@ function bodyOf(rule: WishedRule, group: string, hosts: () => string): object {
   };
 }
 
-/** Tags before what they tell of, and longer than it: a pair of ours is never without its tag. */
+/**
+ * Tags before what they tell of, and longer than it: a pair of ours is never without its tag. Why its pairs may not be written, where the cloud
+ * refuses that and nothing was changed.
+ */
 async function changePort(
   neutron: Neutron,
   wish: Wish,
   { port, wish: wished, groups }: PortStep & { readonly groups: readonly SecurityGroup[] },
-): Promise<void> {
+): Promise<string | undefined> {
   const { kept } = ourGroups(wish, groups);
   const tagging = changeOfPort(wish, wished, { port, groups });
   for (const tag of tagging?.addTags ?? []) await neutron.addTag('ports', port.id, tag);
   const fresh: NeutronPort = await neutron.get('ports', port.id);
   const change = changeOfPort(wish, wished, { port: fresh, groups });
-  if (change === undefined) return;
+  if (change === undefined) return undefined;
   if ([change.joins, change.leaves, change.addPairs, change.removePairs].some(({ length }) => length > 0)) {
     const after = portAfter(fresh, change, (name) => idOf(kept, name));
     const hasNewPairs = change.addPairs.length + change.removePairs.length > 0;
     const fields = { security_groups: after.groups, ...(hasNewPairs ? { allowed_address_pairs: after.pairs } : {}) };
-    await neutron.update('ports', fresh, fields).catch(async (error: unknown) => {
+    try {
+      await neutron.update('ports', fresh, fields);
+    } catch (error) {
       if (isFault(error)) learnPairs(neutron, error);
       if (!hasNewPairs || !isFault(error, 'forbidden')) throw error;
-      // What its groups open and close does not depend on pairs.
-      if (change.joins.length + change.leaves.length > 0) await neutron.update('ports', fresh, { security_groups: after.groups });
-      throw refusedPairs(wished, change, error);
-    });
+      for (const tag of tagging?.addTags ?? []) await neutron.removeTag('ports', port.id, tag);
+      return `${error.message}. Your login may not write allowed address pairs`;
+    }
   }
   for (const tag of change.removeTags) await neutron.removeTag('ports', port.id, tag);
+  return undefined;
 }
 
 /** A plan that knows it leaves out what is too much, so another one is made. Fault `conflict` where the cloud has told it now. */
@@ -416,22 +429,6 @@ function learnPairs(neutron: Neutron, cause: Fault): void {
   if (told === undefined) return;
   neutron.mostPairs = told;
   throw new Fault('conflict', cause.message, { cause });
-}
-
-/**
- * Some clouds keep address pairs to their operators (policy update_port:allowed_address_pairs). Where they are those of addresses that move,
- * this host has none of them.
- */
-function refusedPairs({ host, blocks }: WishedPort, { addPairs }: PortChange, cause: Fault): Fault | Refused {
-  const why = `${cause.message}. Your login may not write allowed address pairs`;
-  const asked: readonly string[] = addPairs;
-  const moving = blocks.filter(({ virtual, cidr }) => virtual !== undefined && asked.includes(cidr));
-  const keys = moving.map(({ virtual = '' }) => keyOfPair(host, virtual));
-  if (keys.length > 0) return new Refused(why, (wish) => withoutPart(wish, 'pairs', keys, why));
-  return new Fault('forbidden', why, {
-    hint: 'Carry the networks by vxlan or wireguard, which need none; or have the pairs written by the operator of the cloud',
-    cause,
-  });
 }
 
 /** Tags of one of the user's before it is put anywhere, so that it is known whence it came; it loses them last. */

@@ -93,15 +93,29 @@ test('while a quota of rules or groups is short what nothing needs is removed, a
   }
 });
 
-test('who may not write address pairs is told so after all else was done', async () => {
+const told = (index: number, what: string): RegExp =>
+  new RegExp(`port port-${index} of \\S+ ${what} 10\\.\\S+/16: .*policy\\. Your login may not write allowed address pairs`);
+
+test('who may not write address pairs is told so of each port, and all else is done, by one more look', async () => {
   const fake = new FakeNeutron(2);
   await using server = await servingNeutron(fake);
   await using session = new CloudSession(cloudOf(server.url));
   const neutron = new Neutron(session);
-  const apply = (wish: Wish) => applyWish(neutron, wish, () => readState(neutron, {}));
+  let looks = 0;
+  const apply = (wish: Wish) => applyWish(neutron, wish, () => ((looks += 1), readState(neutron, {})));
   await apply(wished([exposure('a', 8080)]));
   fake.mayPair = false;
-  await assert.rejects(apply(wished([], { of: ['over', 'plain'] })), /policy.* Your login may not write allowed address pairs/);
+  looks = 0;
+  const { plan } = await apply(wished([], { of: ['over', 'plain'] }));
+  for (const index of [1, 2]) assert.match(plan.problems[index - 1] ?? '', told(index, 'lacks'));
+  assert.deepEqual([plan.problems.length, plan.steps, looks], [2, [], 3]);
+  assert.deepEqual(
+    plan.needs.map(({ network, isAllowed }) => [network, isAllowed]),
+    [
+      ['net-over', true],
+      ['net-plain', false],
+    ],
+  );
   assert.deepEqual(
     fake.groups.map(({ fields }) => fields['name']),
     ['cw'],
@@ -110,6 +124,19 @@ test('who may not write address pairs is told so after all else was done', async
     [...fake.openings()].filter((one) => one.includes('8080') || one.includes('pair')),
     [],
   );
+  fake.mayPair = true;
+  await apply(wished([], { of: ['over', 'plain'] }));
+  fake.mayPair = false;
+  const gone = await apply(emptyWish('cw'));
+  for (const index of [1, 2]) assert.match(gone.plan.problems[index - 1] ?? '', told(index, 'keeps'));
+  assert.deepEqual(
+    [fake.groups, fake.ports.map(({ tags }) => tags.length)],
+    [[], [2, 2]],
+    'they are known as ours as long as they are there',
+  );
+  fake.mayPair = true;
+  await apply(emptyWish('cw'));
+  assert.deepEqual([...fake.openings(), ...fake.ports.flatMap(({ tags }) => tags)], []);
 });
 
 const reached = ['a', 'b'].map((id, index) => exposure(id, 8080 + index, { endpoint: `box-${index + 1}`, floatingIp: 'auto' }));
@@ -154,7 +181,7 @@ const moving = [exposure('a', 8080, { virtualIp: { hosts: [] }, floatingIp: 'aut
 
 test('an address that moves is not made where a quota or the cloud does not allow it, and nothing is opened for it', async () => {
   const wish = wished(moving);
-  const without = settle(withoutPart(wish, 'virtual', ['over.web'], 'refused'), routedState());
+  const without = settle(withoutPart(wish, 'virtual', new Map([['over.web', 'refused']])), routedState());
   assert.deepEqual(
     [...openings(without)].filter((one) => one.includes(' 8080 ')),
     [],

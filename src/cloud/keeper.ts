@@ -347,8 +347,8 @@ export class Keeper {
     const wanted = await restorable(judging, state);
     if (wanted.length === 0) return state;
     const { mostPairs } = neutron;
-    await this.#fulfil(wishOf(asIfBoth(known, wanted), name));
-    if (neutron.mostPairs !== mostPairs) return undefined;
+    const { wish: had } = await this.#fulfil(wishOf(asIfBoth(known, wanted), name));
+    if (neutron.mostPairs !== mostPairs || (had.refused?.pairs.size ?? 0) > 0) return undefined;
     await carriages.asWanted(wanted);
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
     return undefined;

@@ -149,10 +149,10 @@ export class FakeNeutron {
   #port(port: Port | undefined, request: IncomingMessage, body: string): readonly [number, object] {
     if (port === undefined) return [404, { message: 'no such port' }];
     if (request.method === 'PUT') {
-      const match = request.headers['if-match'];
-      if (match !== undefined && match !== `revision_number=${port.revision}`) return [412, { message: 'revision' }];
       const fields = oneOf(body);
+      const match = request.headers['if-match'];
       if (!this.mayPair && fields['allowed_address_pairs'] !== undefined) return [403, { message: 'policy' }];
+      if (match !== undefined && match !== `revision_number=${port.revision}`) return [412, { message: 'revision' }];
       if (fields['security_groups'] !== undefined) port.groups = texts(fields['security_groups']);
       const pairs = fields['allowed_address_pairs'] === undefined ? port.pairs : records(fields['allowed_address_pairs']);
       if (pairs.length > this.mostPairs) return [400, tooManyPairs(this.mostPairs)];

@@ -17,7 +17,7 @@ import {
   subnetAt,
 } from '#model/ip.ts';
 import type { AddressPair, NeutronPort } from './neutron-schemas.ts';
-import type { WishedPort } from './wish.ts';
+import type { Wish, WishedPort } from './wish.ts';
 
 /** What Neutron takes by default (max_allowed_address_pair); which number a cloud has, it tells only who wants more. */
 export const mostPairs = 10;
@@ -160,4 +160,56 @@ function chosenOf({ pairs, blocks }: WishedPort, there: readonly Cidr[], room: n
     if (!chosen.pairs.includes(range) && pairsOf({ ...chosen, pairs: next }).length <= room) chosen.pairs = next;
   }
   return chosen;
+}
+
+export interface Pairing {
+  readonly add: readonly Cidr[];
+  readonly remove: readonly Cidr[];
+  /** That tell of pairs. */
+  readonly tags: readonly string[];
+}
+
+type Refusing = Pick<Wish, 'name' | 'refused'>;
+/** Whether the cloud does not let the pairs of a port be written. */
+export const isUnpaired = ({ refused }: Refusing, { id }: NeutronPort): boolean => refused?.pairs.has(id) === true;
+
+/** What to do to the pairs of a port. */
+export const pairingOf = (wish: Refusing, wished: WishedPort, port: NeutronPort): Pairing =>
+  isUnpaired(wish, port)
+    ? { add: [], remove: [], tags: port.tags.filter((tag) => pairsOfTags(wish.name, [tag]).length > 0) }
+    : wantedPairing(wish.name, wished, port);
+
+function wantedPairing(name: string, wished: WishedPort, port: NeutronPort): Pairing {
+  const has = (range: Cidr): boolean => port.pairs.some((pair) => isPlain(pair, port) && pair.ip_address === pairText(range));
+  const tagged = pairsOfTags(name, port.tags);
+  // A pair that somebody else has put there is theirs, also when we want it too.
+  const ours = pairsOf(wished).filter((range) => !has(range) || tagged.includes(range));
+  return {
+    add: ours.filter((range) => !has(range)),
+    remove: tagged.filter((range) => !ours.includes(range) && has(range)),
+    tags: [
+      ...wished.pairs.filter((range) => ours.includes(range)).map((range) => rangeTag(name, range)),
+      ...wished.blocks.map(({ cidr }) => eachTag(name, cidr)),
+    ],
+  };
+}
+
+/** What of the wish for the pairs of a port the cloud does not let be. */
+export function unpaired(
+  wish: Refusing,
+  wished: WishedPort,
+  port: NeutronPort,
+): { readonly left: readonly Cidr[]; readonly trouble?: string } {
+  const why = wish.refused?.pairs.get(port.id);
+  const { add, remove } = wantedPairing(wish.name, wished, port);
+  const left = add.filter((range) => !isPaired(port, range));
+  if (why === undefined || left.length + remove.length === 0) return { left: [] };
+  const lacks = left.length === 0 ? [] : [`lacks ${left.join(', ')}`];
+  const keeps = remove.length === 0 ? [] : [`keeps ${remove.join(', ')}`];
+  const other =
+    left.length === 0 ? '' : '. Carry networks by vxlan or wireguard, which need none, or have the operator of the cloud write them';
+  return {
+    left,
+    trouble: `Of allowed address pairs port ${port.id} of ${wished.host} ${[...lacks, ...keeps].join(', and ')}: ${why}${other}`,
+  };
 }

@@ -23,7 +23,7 @@ import type {
   SecurityGroupRule,
 } from './neutron-schemas.ts';
 import type { LoadBalancer } from './octavia-schemas.ts';
-import { eachTag, fitted, isPlain, isTag, pairsOf, pairsOfTags, pairText, rangeTag, tagOf } from './pairs.ts';
+import { fitted, isPlain, isTag, isUnpaired, pairingOf, pairText, tagOf, unpaired } from './pairs.ts';
 import { isPooled, poolSteps, type PooledStep } from './pools.ts';
 import { forecastOf, isShort, type PortForecast, quotaName, quotasOf, type QuotaUse } from './quotas.ts';
 import { nothingRefused } from './refused.ts';
@@ -237,7 +237,11 @@ function portSteps(wish: Wish, state: CloudState & { readonly portOf: PortOf }, 
     const network = state.networks.find(({ id }) => id === found.networkId);
     for (const text of network === undefined ? [] : networkTroubles(wished, network))
       if (problems.every((one) => one.text !== text)) problems.push({ text, blocks: 'nothing' });
-    const { wished: fitting, left, trouble } = fitted(wished, found, { name: wish.name, most: state.mostPairs });
+    const {
+      wished: fitting,
+      left,
+      trouble,
+    } = isUnpaired(wish, found) ? { wished, left: [] } : fitted(wished, found, { name: wish.name, most: state.mostPairs });
     if (trouble !== undefined) problems.push({ text: trouble, blocks: 'pairs', left });
     // Without port security a port has no groups and needs no pairs: everything passes.
     push(found, found.portSecurity ? fitting : { ...wished, groups: [], pairs: [], blocks: [] });
@@ -250,6 +254,8 @@ function portSteps(wish: Wish, state: CloudState & { readonly portOf: PortOf }, 
   return steps;
 
   function push(port: NeutronPort, wished: WishedPort): void {
+    const { trouble: text, left } = unpaired(wish, wished, port);
+    if (text !== undefined) problems.push({ text, blocks: 'pairs', left });
     const change = changeOfPort(wish, wished, { port, groups: state.groups });
     if (change !== undefined) steps.push({ type: 'change-port', port, wish: wished, change, instance: instanceOf(port, state.instances) });
   }
@@ -351,22 +357,13 @@ export function changeOfPort(
   const leaves = [...kept.values(), ...spare].filter(
     (group) => port.groups.includes(group.id) && !(wanted.has(group.name) && kept.get(group.name) === group),
   );
-  const has = (range: Cidr): boolean => port.pairs.some((pair) => isPlain(pair, port) && pair.ip_address === pairText(range));
-  const tagged = pairsOfTags(wish.name, port.tags);
-  // A pair that somebody else has put there is theirs, also when we want it too.
-  const ours = pairsOf(wished).filter((range) => !has(range) || tagged.includes(range));
-  const removed = tagged.filter((range) => !ours.includes(range));
-  const isTouched = wished.groups.length > 0 || ours.length > 0;
-  const tags = [
-    ...(isTouched ? [tagOf(wish.name)] : []),
-    ...wished.pairs.filter((range) => ours.includes(range)).map((range) => rangeTag(wish.name, range)),
-    ...wished.blocks.map(({ cidr }) => eachTag(wish.name, cidr)),
-  ];
+  const pairing = pairingOf(wish, wished, port);
+  const tags = [...(wished.groups.length > 0 || pairing.tags.length > 0 ? [tagOf(wish.name)] : []), ...pairing.tags];
   const change: PortChange = {
     joins,
     leaves: leaves.map(({ id }) => id),
-    addPairs: ours.filter((range) => !has(range)),
-    removePairs: removed.filter(has),
+    addPairs: pairing.add,
+    removePairs: pairing.remove,
     addTags: tags.filter((tag) => !port.tags.includes(tag)),
     removeTags: port.tags.filter((tag) => isTag(wish.name, tag) && !tags.includes(tag)),
   };

@@ -1,4 +1,4 @@
-// What of the wish for exposures the cloud does not let be: it is told with the exposure, and keeps nothing else from being done. Pure.
+// What of the wish for exposures and of ports' address pairs the cloud does not let be: it is told, and keeps nothing else from being done. Pure.
 import type { Step } from './plan.ts';
 import { quotaName, type QuotaUse } from './quotas.ts';
 import type { Wish } from './wish.ts';
@@ -9,17 +9,16 @@ export interface RefusedParts {
   readonly floating: ReadonlyMap<string, string>;
   /** By key: addresses that move between hosts, which are not made. */
   readonly virtual: ReadonlyMap<string, string>;
-  /** By keyOfPair: hosts whose ports do not get such an address as a pair. */
+  /** By id of a port: its address pairs, which may not be written and stay as they are. */
   readonly pairs: ReadonlyMap<string, string>;
 }
 
 export const nothingRefused: RefusedParts = { floating: new Map(), virtual: new Map(), pairs: new Map() };
-/** `host`: its name, which has no space. */
-export const keyOfPair = (host: string, virtual: string): string => `${host} ${virtual}`;
 
-export function withoutPart(wish: Wish, part: keyof RefusedParts, keys: readonly string[], why: string): Wish {
+/** `more`: why, by key. */
+export function withoutPart(wish: Wish, part: keyof RefusedParts, more: ReadonlyMap<string, string>): Wish {
   const { refused = nothingRefused } = wish;
-  return { ...wish, refused: { ...refused, [part]: new Map([...refused[part], ...keys.map((key) => [key, why] as const)]) } };
+  return { ...wish, refused: { ...refused, [part]: new Map([...refused[part], ...more]) } };
 }
 
 /** The wish with as many exposures less as a quota is short of, the last of them; undefined where that does not help. */
@@ -33,5 +32,6 @@ export function lessFor(wish: Wish, steps: readonly Step[], short: QuotaUse): Wi
   });
   if (takers.length === 0) return undefined;
   const why = `the quota of ${quotaName(short)}s would not do: ${short.most} needed, ${short.limit} allowed`;
-  return withoutPart(wish, part, takers.slice(-(short.most - short.limit)).flat(), why);
+  const keys = takers.slice(-(short.most - short.limit)).flat();
+  return withoutPart(wish, part, new Map(keys.map((key) => [key, why])));
 }

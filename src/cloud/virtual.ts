@@ -7,7 +7,7 @@ import { subnetOf } from './named.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import { fitted, type Fitting } from './pairs.ts';
 import { deviceOf } from './pools.ts';
-import { keyOfPair, type RefusedParts } from './refused.ts';
+import type { RefusedParts } from './refused.ts';
 import { type Wish, type WishedBlock, type WishedFloatingIp, type WishedGroup, type WishedPort, type WishedVirtual } from './wish.ts';
 
 export const virtualOwner = 'causeway:virtual';
@@ -145,13 +145,13 @@ interface Choosing {
 /** Those that have it already come first, so that it is not taken from them for others. */
 function hostsOf(wished: WishedVirtual, choosing: Choosing): { hosts: readonly Carrier[]; troubles: readonly string[] } {
   const { ip, planning } = choosing;
-  const { hosts, without, family, key } = wished;
+  const { hosts, without, family } = wished;
   const hasIt = ({ pairs }: NeutronPort): boolean => pairs.some((pair) => pair.ip_address === ip);
   const troubles = without.map((host) => `host ${host} has no address of IPv${family}: give its port one, and its interface the same`);
   if (hosts.length + without.length === 0) troubles.push('their container is on no host');
   const able = hosts.flatMap(({ id, host, address }): Carrier[] => {
     const port = planning.portOf(host);
-    const refusal = planning.refused.pairs.get(keyOfPair(host, key));
+    const refusal = typeof port === 'string' ? undefined : planning.refused.pairs.get(port.id);
     const trouble =
       typeof port === 'string'
         ? port
