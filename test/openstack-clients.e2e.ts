@@ -2,7 +2,10 @@
 // applied beside others' changes, with too small a quota, with too few rights, and over a way that breaks. The services are
 // inside the lab, this test is not: it connects by their unix sockets, everything else is as in a cloud.
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ServerResponse } from 'node:http';
 import { after, before, test } from 'node:test';
 import { type Cloud, findCloud } from '#cloud/clouds.ts';
 import type { Connector } from '#cloud/http.ts';
@@ -16,15 +19,17 @@ import { sentence } from '#cloud/sentences.ts';
 import { type CloudFacts, emptyWish, instanceLabel, type Wish, wishOf } from '#cloud/wish.ts';
 import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { CloudSession } from '#cloud/session.ts';
+import { Identities } from '#lab/kubernetes-identities.ts';
 import { createOpenStack, demo, limited, type OpenStack, publicNetwork } from '#lab/openstack.ts';
 import { glance } from '#lab/openstack-glance.ts';
 import { makeServer, nova, novaNeeds, placement, removeServer } from '#lab/openstack-nova.ts';
-import { apiPorts, apiSocket } from '#lab/openstack-services.ts';
+import { apiPorts } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
 import { type FaultCode, isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
+import { type Front, frontOf, wayInto } from './openstack-way.ts';
 
 const skip = missingOf([...openstackNeeds, ...novaNeeds]);
 let stack: OpenStack;
@@ -35,12 +40,9 @@ let neutron: Neutron;
 const cloudOf = (environment: Readonly<Record<string, string>>): Promise<Cloud> =>
   findCloud({ environment, configFiles: [], secureFiles: [] });
 
-/** By port to the service's socket; nobody listens on others. */
-const inLab: Connector = ({ port }, done) => {
-  const service = (['keystone', 'neutron', 'nova'] as const).find((name) => apiPorts[name] === Number(port));
-  const socket = connect({ path: service === undefined ? '/nobody' : stack.controller.file(apiSocket(service)) });
-  socket.once('connect', () => done(null, socket));
-  socket.once('error', (error) => done(error, null));
+const inLab: Connector = (options, done) => {
+  const way = wayInto(stack.controller);
+  if (typeof way === 'function') way(options, done);
 };
 const sessionOf = (changes: Partial<Cloud> = {}): CloudSession =>
   new CloudSession({ ...cloud, ...changes }, { connect: inLab, retries: 1 });
@@ -111,6 +113,121 @@ test('bad logins are told from bad addresses', { skip }, async () => {
   for (const [changes, code, words] of cases) {
     await using other = sessionOf(await cloudOf({ ...environment, ...changes }));
     await rejects(new Neutron(other).list('networks'), code, words);
+  }
+});
+
+/** The network service of a second region, with an endpoint of each interface in the catalogue. */
+async function secondRegion(urls: Readonly<Record<string, string>>): Promise<AsyncDisposable> {
+  const { operator } = stack;
+  const [service] = await operator.get<{ id: string }[]>('keystone', '/v3/services?type=network', 'services');
+  await operator.send('keystone', 'POST', '/v3/regions', { region: { id: 'RegionTwo' } });
+  const ids: string[] = [];
+  for (const [name, url] of Object.entries(urls)) {
+    const endpoint = { service_id: service?.id, interface: name, region_id: 'RegionTwo', url };
+    ids.push((await operator.send<{ id: string }>('keystone', 'POST', '/v3/endpoints', { endpoint })).id);
+  }
+  return {
+    [Symbol.asyncDispose]: async (): Promise<void> => {
+      for (const id of ids) await operator.send('keystone', 'DELETE', `/v3/endpoints/${id}`);
+      await operator.send('keystone', 'DELETE', '/v3/regions/RegionTwo');
+    },
+  };
+}
+
+test('own authority, region and interface are as clouds.yaml, secure.yaml and variables say', { skip }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-clouds-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const identities = new Identities(folder, '');
+  await identities.make();
+  await identities.certificate('cloud', '/CN=cloud', ['IP:127.0.0.1']);
+  const tls = { key: readFileSync(identities.file('cloud.key'), 'utf8'), cert: readFileSync(identities.file('cloud.crt'), 'utf8') };
+  await using keystone = await frontOf(stack.controller, 'keystone', { tls });
+  const fronts: Record<'public' | 'internal' | 'admin', Front> = {
+    public: await frontOf(stack.controller, 'neutron', { tls }),
+    internal: await frontOf(stack.controller, 'neutron', { tls }),
+    admin: await frontOf(stack.controller, 'neutron', { tls }),
+  };
+  t.after(() => Promise.all(Object.values(fronts).map((one) => one[Symbol.asyncDispose]())));
+  const region = await secondRegion(Object.fromEntries(Object.entries(fronts).map(([name, { url }]) => [name, url])));
+  t.after(() => region[Symbol.asyncDispose]());
+
+  const { OS_USERNAME: username, OS_PROJECT_NAME: project_name, OS_PASSWORD: password } = stack.environment();
+  const auth = { auth_url: `${keystone.url}/v3`, username, project_name, user_domain_name: 'Default', project_domain_name: 'Default' };
+  const two = { auth, cacert: 'ca.crt', region_name: 'RegionTwo' };
+  const clouds = {
+    two,
+    internal: { ...two, interface: 'internal' },
+    admin: { ...two, interface: 'admin' },
+    overridden: { ...two, network_endpoint_override: fronts.admin.url },
+    unverified: { auth, verify: false, region_name: 'RegionTwo' },
+    untrusted: { auth, region_name: 'RegionTwo' },
+    unnamed: { auth, cacert: 'ca.crt' },
+    elsewhere: { ...two, region_name: 'RegionThree' },
+  };
+  const secure = Object.fromEntries(Object.keys(clouds).map((name) => [name, { auth: { password } }]));
+  for (const [file, content] of Object.entries({ clouds, secure }))
+    writeFileSync(join(folder, `${file}.yaml`), JSON.stringify({ clouds: content }));
+  /** Which of the endpoints is asked. */
+  const askedBy = async (found: Cloud): Promise<string> => {
+    await using login = new CloudSession(found, { retries: 0 });
+    const known = Object.values(fronts).map(({ asked }) => asked.length);
+    assert.ok((await new Neutron(login).list('networks')).some(({ name }) => name === publicNetwork));
+    return Object.entries(fronts)
+      .flatMap(([name, { asked }], index) => (asked.length > (known[index] ?? 0) ? [name] : []))
+      .join();
+  };
+  const named = (name: string, environment: Readonly<Record<string, string>> = {}): Promise<Cloud> =>
+    findCloud({ environment, configFiles: [join(folder, 'clouds.yaml')], secureFiles: [join(folder, 'secure.yaml')] }, name);
+  // Every process of Keystone learns of the catalogue's change in its own time.
+  await until('the catalogue to have the region', async () => (await askedBy(await named('two')).catch(() => '')) === 'public');
+  for (const [name, asked] of [
+    ['two', 'public'],
+    ['internal', 'internal'],
+    ['admin', 'admin'],
+    ['overridden', 'admin'],
+    ['unverified', 'public'],
+  ])
+    assert.equal(await askedBy(await named(name ?? '')), asked, name);
+  const environment = {
+    ...stack.environment(),
+    OS_AUTH_URL: keystone.url,
+    OS_CACERT: join(folder, 'ca.crt'),
+    OS_REGION_NAME: 'RegionTwo',
+  };
+  assert.equal(await askedBy(await cloudOf(environment)), 'public');
+  assert.equal(await askedBy(await cloudOf({ ...environment, OS_INTERFACE: 'internal' })), 'internal');
+  assert.equal(await askedBy(await cloudOf({ ...environment, OS_ENDPOINT_TYPE: 'adminURL' })), 'admin');
+  assert.equal(await askedBy(await cloudOf({ ...environment, OS_CACERT: '', OS_INSECURE: 'true' })), 'public');
+  assert.equal(
+    await askedBy(
+      await findCloud({
+        environment: { OS_CLOUD: 'admin' },
+        configFiles: [join(folder, 'clouds.yaml')],
+        secureFiles: [join(folder, 'secure.yaml')],
+      }),
+    ),
+    'admin',
+  );
+
+  const cases: readonly (readonly [Cloud, FaultCode, RegExp, RegExp])[] = [
+    [
+      await named('untrusted'),
+      'unauthenticated',
+      /certificate of Keystone at https:\/\/127\.0\.0\.1:\d+ is not to be trusted/,
+      /cacert.*OS_CACERT/,
+    ],
+    [await cloudOf({ ...environment, OS_CACERT: '' }), 'unauthenticated', /not to be trusted/, /OS_CACERT/],
+    [await named('unnamed'), 'invalid', /several regions: RegionOne, RegionTwo/, /OS_REGION_NAME/],
+    [await named('elsewhere'), 'not-found', /no region RegionThree with a service of type network; it has RegionOne, RegionTwo/, /^$/],
+  ];
+  for (const [found, code, words, hint] of cases) {
+    await using login = new CloudSession(found, { retries: 0 });
+    await assert.rejects(new Neutron(login).list('networks'), (error) => {
+      assert.ok(isFault(error, code), String(error));
+      assert.match(error.message, words);
+      assert.match(error.hint ?? '', hint);
+      return true;
+    });
   }
 });
 
@@ -323,6 +440,100 @@ test('a plan is applied once, changed for less, and taken back; every way that b
   assert.deepEqual(await looked(network.id), was);
   await remove();
 });
+
+/** What a proxy before a service may make of its answer. */
+const garblings: readonly ((response: ServerResponse) => unknown)[] = [
+  (response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Please log in</html>'),
+  (response) => response.writeHead(502, { 'content-type': 'text/html' }).end('<html>Bad Gateway</html>'),
+  (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify('x'.repeat(10 << 20))),
+  (response) => response.destroy(),
+];
+
+/** The cloud chooses the address that moves. */
+const nameless = (tag: string): string => tag.replace(/10\.48\.0\.\d+_32/, 'ADDRESS');
+const readGarbled = (by: Neutron) => readState(by, { network: 'garbled', router: 'garbled' });
+
+test(
+  'answers to writes that are garbled once Neutron has done them leave nothing half-made, and nothing is doubled',
+  { skip },
+  async (t) => {
+    const was = await counted();
+    const { network, subnet, facts, remove } = await site('garbled', '10.48.0.0/24');
+    const untouched = await looked(network.id);
+    const [outside] = await neutron.list('networks', { name: publicNetwork });
+    const router = await neutron.create('routers', { name: 'garbled', external_gateway_info: { network_id: outside?.id } });
+    await neutron.setInterface(router.id, subnet.id, 'added');
+    const [pool] = facts.pools;
+    assert.ok(pool !== undefined);
+    const box = { ...makeEndpoint('over', 'host-1', 1, [parseIp('10.0.0.9')]), names: ['web'] };
+    const exposures = [
+      plainExposure('shop', { endpoint: box.name, floatingIp: 'auto' }),
+      plainExposure('moving', { hostPort: 8081, virtualIp: { hosts: [] } }),
+    ];
+    const hosts = facts.hosts.slice(0, 2);
+    const blocks = hosts.map(({ id }, index) => makeBlock(pool, index, id));
+    const wish = wishOf({ ...facts, hosts, blocks, endpoints: [box], exposures }, 'cw');
+    const made = async () => {
+      const [groups, ports, floating] = [
+        await neutron.list('security-groups'),
+        await neutron.list('ports'),
+        await neutron.list('floatingips'),
+      ];
+      return {
+        ...(await counted()),
+        groups: groups.map(({ name, rules, tags, description }) => [name, rules.length, tags, description].join()).toSorted(),
+        ports: ports
+          .map(({ name, groups: own, pairs, tags }) => [name, own.length, pairs.length, ...tags.map(nameless).toSorted()].join())
+          .toSorted(),
+        floating: floating.map(({ tags, fixedAddress, description }) => [...tags, fixedAddress, description].join()),
+        routes: (await neutron.get('routers', router.id)).routes.length,
+      };
+    };
+    await applyWish(neutron, wish, () => readGarbled(neutron));
+    const whole = await made();
+    await applyWish(neutron, emptyWish('cw'), () => readGarbled(neutron));
+    const bare = await made();
+    const times = new Map<string, number>();
+    let total = 0;
+    await using front = await frontOf(stack.controller, 'neutron', {
+      garble: ({ method, path, status }, response) => {
+        if (method === 'GET' || status >= 400) return false;
+        const key = `${method} ${path.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, 'ID')}`;
+        const count = times.get(key) ?? 0;
+        times.set(key, count + 1);
+        if (count >= (method === 'POST' ? 2 : 1)) return false;
+        garblings[total % garblings.length]?.(response);
+        total += 1;
+        return true;
+      },
+    });
+    await using garbled = new CloudSession(cloud, { connect: wayInto(stack.controller, { neutron: front }), retries: 1 });
+    const through = new Neutron(garbled);
+    for (const [asked, state] of [
+      [wish, whole],
+      [emptyWish('cw'), bare],
+    ] as const) {
+      for (let isDone = false; !isDone;) {
+        const count = total;
+        isDone = await applyWish(through, asked, () => readGarbled(through)).then(
+          ({ plan }) => plan.problems.length === 0,
+          (error: unknown) => {
+            assert.ok(isFault(error) && total > count, String(error));
+            return false;
+          },
+        );
+      }
+      assert.deepEqual(await made(), state);
+    }
+    t.diagnostic(`answers garbled: ${total}`);
+    assert.ok(total > 20);
+    await neutron.setInterface(router.id, subnet.id, 'removed');
+    await neutron.remove('routers', { id: router.id });
+    assert.deepEqual(await looked(network.id), untouched);
+    await remove();
+    assert.deepEqual(await counted(), was);
+  },
+);
 
 /** Between what Causeway reads of a port and what it writes to it, somebody else writes; once a port. */
 class Interrupted extends Neutron {
