@@ -59,19 +59,34 @@ test('pools with vxlanMode Always go in VXLAN within a subnet, too, and nobody s
 });
 
 type Carry = 'vxlan' | 'bgp' | 'bgp-cross-subnet' | 'wireguard';
-/** What is asked for: by the pools, all nodes at once; by agents' command lines, one after the other. */
-type Step = readonly [carry: Carry, by: { readonly pool: string } | { readonly agents: readonly string[] }];
+/**
+ * What is asked for: by the pools, all nodes at once; by agents' command lines, one after the other; by what the controller that keeps a cloud says
+ * on all nodes that it does not let be.
+ */
+type Step = readonly [carry: Carry, by: { readonly pool: string } | { readonly agents: readonly string[] } | { readonly refused: string }];
+const refusal = 'the login to the cloud may not write allowed address pairs';
 const steps: readonly Step[] = [
   ['bgp', { pool: 'Never' }],
   ['bgp-cross-subnet', { pool: 'CrossSubnet' }],
   ['wireguard', { agents: ['--carry', 'wireguard'] }],
   ['bgp', { agents: ['--carry', 'bgp'] }],
+  ['vxlan', { refused: `=bgp: ${refusal}` }],
+  ['bgp', { refused: '-' }],
   ['vxlan', { agents: ['--carry', 'vxlan'] }],
   ['wireguard', { agents: ['--carry', 'wireguard'] }],
   ['vxlan', { agents: ['--carry', 'vxlan'] }],
   ['bgp-cross-subnet', { agents: [] }],
   ['vxlan', { pool: 'Always' }],
 ];
+
+const told = new RegExp(`^CarriedByVxlan .* vxlan instead of bgp, as ${refusal}$`);
+const says = (words: RegExp) => async (): Promise<boolean> => {
+  const path = '.status.conditions[?(@.type=="NetworkUnavailable")]';
+  const said = await Promise.all(
+    ['host1', 'host2'].map((node) => cluster.kubectl('get', 'node', node, `--output=jsonpath={${path}.reason} {${path}.message}`)),
+  );
+  return said.every((one) => words.test(one));
+};
 
 test('a running cluster changes its carriage, and no connection is lost', { skip }, async (t) => {
   const [host1, host2] = [lab.host('host1'), lab.host('host2')];
@@ -85,6 +100,7 @@ test('a running cluster changes its carriage, and no connection is lost', { skip
       await until('more numbers', () => Promise.resolve(flow.count() > seen + 20), patience);
     };
     if ('pool' in by) await cluster.apply(pool(by.pool));
+    else if ('refused' in by) await cluster.kubectl('annotate', 'nodes', '--all', `causeway.dev/not-allowed${by.refused}`);
     else
       for (const host of lab.hosts) {
         await host.stopService('agent');
@@ -98,6 +114,7 @@ test('a running cluster changes its carriage, and no connection is lost', { skip
     const dev = { vxlan: 'cwx1', wireguard: 'cww1', bgp: 'eth0', 'bgp-cross-subnet': 'eth0' }[carry];
     assert.match(await wayTo(ips[1]), new RegExp(` dev ${dev} `), carry);
     await host1.exec(['ping', '-c1', '-W5', ips[1]]);
+    if ('refused' in by) await until('nodes to say why', says(carry === 'bgp' ? /^CausewayIsUp / : told), patience);
   }
   flow.stop();
   t.diagnostic(JSON.stringify(lost));

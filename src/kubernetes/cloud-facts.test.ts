@@ -61,10 +61,9 @@ test('what agents have not told, or those of before cannot tell, is not known; n
   assert.deepEqual([upgrading.facts.hosts.length, networksOf(upgrading)], [2, ['pods flannel vxlan']]);
 });
 
-test('of calico pools say the ranges, and blocks where packets go', () => {
-  const annotations = { 'causeway.dev/carry': 'bgp' };
+function calicoWish(annotations: Readonly<Record<string, string>>) {
   const created = { creationTimestamp: '2026-01-01T00:00:00Z' };
-  const wish = wishOf({
+  return wishOf({
     nodes: keyed(nodeOf(1, { annotations }), nodeOf(2, { annotations })),
     ipPools: new Map<string, unknown>([
       ['a', { metadata: { name: 'a', ...created }, spec: { cidr: '10.83.0.0/16' } }],
@@ -81,6 +80,10 @@ test('of calico pools say the ranges, and blocks where packets go', () => {
       ],
     ]),
   });
+}
+
+test('of calico pools say the ranges, and blocks where packets go', () => {
+  const wish = calicoWish({ 'causeway.dev/carry': 'bgp' });
   assert.deepEqual(networksOf(wish), ['pods calico bgp']);
   assert.deepEqual(
     wish.facts.pools.map(({ cidr }) => cidr),
@@ -91,6 +94,16 @@ test('of calico pools say the ranges, and blocks where packets go', () => {
     ['10.83.0.0/26 node1'],
   );
   assert.equal(wish.facts.hosts.length, 2);
+});
+
+test('calico by BGP that the cloud does not let be is by VXLAN, with the same ranges and blocks', () => {
+  const refused = { 'causeway.dev/not-allowed': 'bgp: the login to the cloud may not write allowed address pairs' };
+  for (const told of [{ 'causeway.dev/carry': 'bgp' }, { 'causeway.dev/carry': 'vxlan', 'causeway.dev/instead-of': 'bgp' }]) {
+    const wish = calicoWish({ ...told, ...refused });
+    assert.deepEqual(networksOf(wish), ['pods calico vxlan']);
+    assert.equal(wish.facts.networks[0]?.instead?.carry, 'bgp');
+    assert.deepEqual([wish.facts.pools.length, wish.facts.blocks.length], [1, 1]);
+  }
 });
 
 const serverOf = (providerID: string): string | undefined => {
