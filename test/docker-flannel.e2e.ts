@@ -1,8 +1,10 @@
 // The model that hosts take part in: one range over all hosts, routed by each host itself, by whichever way packets are carried.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
+import { inspectContainer } from '#lab/engine-api.ts';
 import { outsideAddress } from '#lab/underlay.ts';
 import { until } from '#lab/until.ts';
+import { pingingFrom } from './carriage-streams.ts';
 import { type DockerBed, makeDockerBed } from './docker-bed.ts';
 
 let bed: DockerBed;
@@ -95,6 +97,22 @@ test('beside an isolated network, and another flat one, with names and addresses
   ] as const) {
     assert.notEqual((await bed.tryIn(index, name, 'wget', '-T', '1', '-qO-', who(target))).status, 0, `${name} reaches ${target}`);
   }
+});
+
+test('while Docker makes networks of its own, for which it takes its rules of forwarding apart, no packet is lost', async () => {
+  await bed.createNetwork('flat', '--model', 'flannel', '--carry', 'direct-routing', '--subnet', '10.98.0.0/16');
+  for (const on of [1, 2]) await bed.start(on, `flat${on}`, 'flat');
+  const { ip } = await bed.addresses(2, 'flat2', 'flat');
+  await bed.ping(1, 'flat1', ip);
+  const { pid } = await inspectContainer(bed.host(1), 'flat1');
+  const stop = pingingFrom(bed.host(1), (line) => ['nsenter', `--target=${pid}`, '--net', '--', 'sh', '-c', line], ip);
+  for (let round = 0; round < 5; round++) {
+    for (const on of [1, 2]) await bed.docker(on, 'network', 'create', 'own');
+    for (const on of [1, 2]) await bed.docker(on, 'network', 'rm', 'own');
+  }
+  const { sent, lost } = await stop();
+  assert.ok(sent > 500, `only ${sent} packets were sent`);
+  assert.equal(lost, 0);
 });
 
 test('beside Docker’s bridges: neither side enters the other but by published ports', async () => {

@@ -39,8 +39,13 @@ test("with Docker's chains the rules go where Docker leaves them alone", { skip 
     run(program, '-A', 'DOCKER-USER', '-j', 'RETURN');
     run(program, '-I', 'FORWARD', '-j', 'DOCKER-USER');
   }
-  assert.deepEqual([...new Set(ensureForwarding().map(({ chain }) => chain))], ['DOCKER-USER']);
+  assert.deepEqual([...new Set(ensureForwarding().map(({ chain }) => chain))], ['DOCKER-USER', 'FORWARD']);
   assert.match(run('iptables', '-S', 'DOCKER-USER'), /causeway -j ACCEPT\n-A DOCKER-USER -j RETURN/, 'before what is there');
+  assert.match(run('iptables', '-S', 'FORWARD'), /-A FORWARD -j DOCKER-USER\n.*causeway -j ACCEPT\n.*causeway -j ACCEPT\n$/, 'behind it');
+  // As dockerd does whenever it makes a network.
+  run('iptables', '-D', 'FORWARD', '-j', 'DOCKER-USER');
+  assert.deepEqual(ensureForwarding(), []);
+  run('iptables', '-I', 'FORWARD', '-j', 'DOCKER-USER');
   assert.deepEqual(ensureForwarding(), []);
   removeForwarding();
   assert.deepEqual(listForwarding(), []);
@@ -53,7 +58,7 @@ test('among many rules of others ours are found', { skip }, () => {
   );
   const input = ['*filter', ':OTHERS - [0:0]', ...rules, 'COMMIT', ''].join('\n');
   assert.equal(spawnSync('iptables-restore', ['--noflush'], { input }).status, 0);
-  assert.equal(ensureForwarding().length, 4);
+  assert.equal(ensureForwarding().length, 8);
   assert.deepEqual(ensureForwarding(), []);
 });
 

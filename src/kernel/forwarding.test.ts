@@ -2,15 +2,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readChains } from './forwarding.ts';
 
-test('rules belong into the chain that can let our links through, and nowhere when nothing stops them', () => {
-  const cases: [string, string | undefined][] = [
-    ['', undefined],
-    ['-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n', undefined],
-    ['-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n', 'FORWARD'],
-    ['-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -j RETURN\n', 'DOCKER-USER'],
-    ['-P FORWARD DROP\n-N DOCKER-USER\n', 'FORWARD'],
+test('rules belong into the chains that can let our links through, and nowhere when nothing stops them', () => {
+  const cases: [string, ReturnType<typeof readChains>['places']][] = [
+    ['', []],
+    ['-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n', []],
+    ['-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n', [{ chain: 'FORWARD' }]],
+    [
+      '-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -j RETURN\n',
+      [{ chain: 'DOCKER-USER' }, { chain: 'FORWARD', isLast: true }],
+    ],
+    ['-P FORWARD DROP\n-N DOCKER-USER\n', [{ chain: 'FORWARD' }]],
   ];
-  for (const [listing, chain] of cases) assert.equal(readChains(listing).chain, chain, listing);
+  for (const [listing, places] of cases) assert.deepEqual(readChains(listing).places, places, listing);
 });
 
 test('rules of ours are known by their comment alone', () => {

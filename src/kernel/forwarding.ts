@@ -1,6 +1,8 @@
 // dockerd sets the policy of iptables' FORWARD chain to DROP, which would drop what our links forward in the host's
 // namespace as well; what may pass them is decided by our own nft table. So where there is such a policy our links are let
-// through: in DOCKER-USER, which Docker keeps for this purpose and leaves alone, or else in FORWARD. From 29 on dockerd may speak
+// through: in DOCKER-USER, which Docker keeps for this purpose and leaves alone, and last in FORWARD: dockerd
+// (26 with each network that it makes) takes the jump to DOCKER-USER away and puts it first again (moby, libnetwork/iptables, EnsureJumpRule), by two
+// programs, and what came in between would meet the policy. Without Docker, first in FORWARD. From 29 on dockerd may speak
 // nftables itself ("firewall-backend"); then the policy is that of a chain of its own tables, which has no such place: our rules go
 // first in it. All of it happens in the namespace of the process. Rules are told to be ours by their comment.
 import { spawnSync } from 'node:child_process';
@@ -22,17 +24,23 @@ export interface ForwardingRule {
   readonly chain: string;
   /** As iptables-save(8) or nft(8) spell it, without the chain. */
   readonly rule: string;
+  /** Of the chain's rules; otherwise the first. */
+  readonly isLast?: boolean;
 }
 
 /** The command that makes it. */
-export const commandOf = ({ program, chain, rule }: ForwardingRule): string =>
-  program === 'nft' ? `nft insert rule ${chain} ${rule}` : `${program} -I ${chain} ${rule}`;
+export const commandOf = ({ program, chain, rule, isLast = false }: ForwardingRule): string =>
+  program === 'nft' ? `nft insert rule ${chain} ${rule}` : `${program} ${isLast ? '-A' : '-I'} ${chain} ${rule}`;
+
+type Place = Pick<ForwardingRule, 'chain' | 'isLast'>;
 
 interface Chains {
-  /** Where rules of ours belong; undefined when nothing stops our links. */
-  readonly chain: string | undefined;
+  /** Where rules of ours belong; none when nothing stops our links. */
+  readonly places: readonly Place[];
   readonly rules: readonly { readonly chain: string; readonly rule: string }[];
 }
+
+const besideDocker: readonly Place[] = [{ chain: 'DOCKER-USER' }, { chain: 'FORWARD', isLast: true }];
 
 /** Reads `iptables -S`. Pure. */
 export function readChains(listing: string): Chains {
@@ -43,7 +51,7 @@ export function readChains(listing: string): Chains {
     const [, chain, rule] = /^-A (\S+) (.*)$/.exec(line) ?? [];
     return chain !== undefined && rule !== undefined && /--comment (?:causeway|"causeway") /.test(`${rule} `) ? [{ chain, rule }] : [];
   });
-  return { chain: isDropping && isDocker ? 'DOCKER-USER' : isDropping ? 'FORWARD' : undefined, rules };
+  return { places: isDropping && isDocker ? besideDocker : isDropping ? [{ chain: 'FORWARD' }] : [], rules };
 }
 
 const ruleOf = (match: string): string => `${match} -m comment --comment ${comment} -j ACCEPT`;
@@ -128,12 +136,16 @@ export const listForwarding = (): ForwardingRule[] => [
 /** Lets our links through where a policy would stop them; the rules that were missing. Fault `kernel`. */
 export function ensureForwarding(): ForwardingRule[] {
   const added = programs.flatMap((program) => {
-    const { chain, rules } = look(program);
-    if (chain === undefined) return [];
-    const there = new Set(rules.filter((rule) => rule.chain === chain).map(({ rule }) => rule.replaceAll('"', '')));
-    const missing = matches.map(ruleOf).filter((rule) => !there.has(rule));
-    for (const rule of missing) change(program, ['-I', chain, ...rule.split(' ')]);
-    return missing.map((rule) => ({ program, chain, rule }));
+    const { places, rules } = look(program);
+    const there = new Set(rules.map(({ chain, rule }) => `${chain} ${rule.replaceAll('"', '')}`));
+    const missing = places.flatMap((place) =>
+      matches.flatMap((match): ForwardingRule[] => {
+        const rule = ruleOf(match);
+        return there.has(`${place.chain} ${rule}`) ? [] : [{ program, ...place, rule }];
+      }),
+    );
+    for (const one of missing) change(program, commandOf(one).split(' ').slice(1));
+    return missing;
   });
   return [...added, ...ensureNft()];
 }
