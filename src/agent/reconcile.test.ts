@@ -4,7 +4,16 @@ import { makeCluster, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
 import { createFakeKinds } from '#kernel/fake.ts';
 import type { Kind, Kinds } from '#kernel/kind.ts';
-import { emptyDesired, type Desired, type KindName, type Link, type Netns, type Route, type VethLink } from '#model/desired.ts';
+import {
+  emptyDesired,
+  type Desired,
+  type KindName,
+  type Link,
+  type Netns,
+  type NftElement,
+  type Route,
+  type VethLink,
+} from '#model/desired.ts';
 import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import { Reconciler } from './reconcile.ts';
@@ -472,6 +481,32 @@ test('what goes from a map goes when nothing leads to it any more', () => {
   const { changed } = reconciler.apply({ ...some, element: [elementOf('count', 'x', '1'), ...places.slice(0, 1)] }, true);
   assert.deepEqual([verbs(calls), changed], [['remove element', 'add element', 'remove element'], 3]);
   assert.equal(fake.element.list('').length, 2);
+});
+
+const bad = (key: string): NftElement => ({ netns: '', table: 'causeway', set: 'bad', key });
+const holding = (text: string, ...keys: string[]): Desired => {
+  const element = keys.map(bad);
+  return { ...emptyDesired, table: [{ ...tableOf(text), elements: element }], element };
+};
+
+test('while others come in their place, elements of sets go with them, or with the table that is loaded with all it has', () => {
+  const { kinds, calls } = recorded(createFakeKinds());
+  const exchange: typeof kinds.element.exchange = (gone, come) => {
+    calls.push(`exchange element ${come.length}`);
+    return [...kinds.element.remove(gone), ...kinds.element.add(come)];
+  };
+  const reconciler = new Reconciler({ ...kinds, element: { ...kinds.element, exchange } });
+  const deeds = (wanted: Desired): unknown => {
+    calls.length = 0;
+    const { failing, changed } = reconciler.apply(wanted, true);
+    assert.deepEqual([failing, kinds.element.list('')], [[], wanted.element]);
+    return [verbs(calls), changed];
+  };
+  deeds(holding('set bad { }', '10.0.0.0/9', '192.0.2.1'));
+  assert.deepEqual(deeds(holding('set bad { }', '192.0.2.1', '10.0.0.0/8')), [['exchange element', 'remove element', 'add element'], 2]);
+  assert.deepEqual(deeds(holding('set bad { } chain b { }', '10.0.0.0/9')), [['add table'], 4]);
+  assert.deepEqual(deeds(holding('set bad { } chain b { }')), [['remove element'], 1]);
+  assert.deepEqual(deeds(holding('set bad { }')), [['add table'], 1]);
 });
 
 const carriedBy = (carry: 'vxlan' | 'host-gateway'): Desired => {

@@ -3,10 +3,23 @@
 // wrote. Rules before links, so that no packet is ever let in ahead of its guard; removal in the opposite order. What packets may be
 // on their way by goes after the new has come.
 import { changedPart, type Difference, diff } from '#model/diff.ts';
-import type { Desired, KindName, Netns, NftElement } from '#model/desired.ts';
+import type { Desired, KindName, Netns } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
 import { tableName } from '#model/numbers.ts';
-import type { Kind, Kinds, Together } from '#kernel/kind.ts';
+import type { Kinds, Together } from '#kernel/kind.ts';
+import {
+  type AnyKind,
+  type Changes,
+  elementsAside,
+  type Exchange,
+  exchange,
+  goneWith,
+  type Item,
+  netnsOf,
+  placeOf,
+  tableOf,
+  withRenewed,
+} from './changes.ts';
 import { Wanted } from './wanted.ts';
 
 /** Order of creation. Settings for all and new links precede links; those of one link follow it (see splitSysctl). */
@@ -30,36 +43,22 @@ const order = [
   'bird',
 ] as const satisfies readonly KindName[];
 
+interface Refused {
+  readonly kind: KindName;
+  readonly what: string;
+  readonly fault: Fault;
+}
+
 export interface Outcome {
   readonly desired: number;
   /** Objects added, changed or removed by this run. */
   readonly changed: number;
   /** What the kernel refused; those items stay pending and are tried again by the next run. */
-  readonly failing: readonly { readonly kind: KindName; readonly what: string; readonly fault: Fault }[];
+  readonly failing: readonly Refused[];
   /** Links of ours that were made again although their endpoint had been placed: their far end needs its addresses back. */
   readonly remadeLinks: readonly Desired['link'][number][];
   /** Tables or elements were not as they had been wanted before this run, or the host's table was loaded anew: packets may have met that. */
   readonly mended: boolean;
-}
-
-type Item = Desired[KindName][number];
-type AnyKind = Kind<Item>;
-
-const netnsOf = (item: Item): Netns => ('netns' in item ? item.netns : item.name);
-
-interface Changes {
-  readonly kind: KindName;
-  /** What is missing, and what is there but different. */
-  readonly add: readonly Item[];
-  readonly remove: readonly Item[];
-  /** What is there but different, as it is. */
-  readonly replaced: readonly Item[];
-  /** What of `add` is to be in the place of those. */
-  readonly changed: ReadonlySet<Item>;
-  /** Whether something is missing that had been wanted before. */
-  readonly isLoss: boolean;
-  /** Namespaces in which a link changes in more than its alias: the kernel may throw away what hangs on it. */
-  readonly disturbed: ReadonlySet<Netns>;
 }
 
 /** What hangs on links. */
@@ -116,47 +115,19 @@ export class Reconciler {
   #write(desired: Desired, sweep: boolean): Outcome {
     const changes = withRenewed(order.map((kind) => this.#changesOf(kind, desired, sweep)));
     const mended = this.#isDisordered || changes.some(isMending);
-    const failing: Outcome['failing'][number][] = [];
+    const failing: Refused[] = [];
     const remadeLinks: Desired['link'][number][] = [];
-    const run = ({ kind, changed: others }: Changes, verb: 'add' | 'remove', items: readonly Item[]) => {
-      if (items.length === 0) return;
-      const failures = verb === 'add' ? this.#kinds[kind].add(items, others) : this.#kinds[kind].remove(items);
-      const failed = new Set(failures.map(({ item }) => item));
-      if (kind === 'link') this.#doubt([...failed]);
-      for (const { item, fault } of failures) failing.push({ kind, what: this.#kinds[kind].key(item), fault });
-      this.#remember(
-        kind,
-        verb,
-        items.filter((item) => !failed.has(item)),
-      );
-    };
-    const late = followersOf(changes);
-    const removeThose = (areLate: boolean) => {
-      const those = changes.map((change) => ({ change, items: change.remove.filter((item) => late.has(item) === areLate) }));
-      const links = new Set(those.flatMap(({ change, items }) => (change.kind === 'link' ? items.map(placeOf) : [])));
-      for (const { change, items } of those.toReversed())
-        run(
-          change,
-          'remove',
-          items.filter((item) => !goesAlong(change.kind, item, links)),
-        );
-      // With a link that stays they do too.
-      const isLeft = (item: Item): boolean => this.#actualOf('link').has(linkOf(item));
-      for (const { change, items } of those)
-        this.#remember(
-          change.kind,
-          'remove',
-          items.filter((item) => goesAlong(change.kind, item, links) && !isLeft(item)),
-        );
-    };
-    removeThose(false);
+    const aside = elementsAside(changes);
+    const late = new Set([...followersOf(changes), ...aside.late, ...aside.exchanged, ...aside.reloaded]);
+    const carried = new Set<Item>();
+    this.#takeAway(changes, (item) => !late.has(item), failing);
     const steps = this.#inOrder(changes);
     let changed = changes.reduce((sum, { remove }) => sum + remove.length, 0);
-    const carried = new Set<Item>();
     for (let next = steps.shift(); next !== undefined; next = steps.shift()) {
-      const missing = next.add.filter((item) => !carried.has(item));
-      run(next, 'add', missing);
-      for (const item of this.#rememberCarried(next)) carried.add(item);
+      const come = next.add.filter((item) => !carried.has(item));
+      const gone = goneWith(come, next.kind, aside);
+      this.#change(next, { gone, come }, failing);
+      for (const item of [...gone, ...this.#rememberCarried(next, aside.reloaded)]) carried.add(item);
       changed += next.add.length;
       if (next.kind !== 'link') continue;
       for (const link of next.add) if (!next.changed.has(link) && isPlaced(link)) remadeLinks.push(link);
@@ -164,7 +135,7 @@ export class Reconciler {
       for (const netns of next.disturbed) for (const kind of onLinks) this.#list(kind, netns);
       steps.splice(0, steps.length, ...this.#afterLinks(order.map((kind) => this.#changesOf(kind, desired, sweep))));
     }
-    removeThose(true);
+    this.#takeAway(changes, (item) => late.has(item) && !carried.has(item), failing);
     this.#isDisordered = failing.some(({ kind }) => isOfRules(kind));
     for (const kind of order) if (sweep && desired[kind].length === this.#actualOf(kind).size) this.#inStep.set(kind, desired[kind]);
     for (const { kind } of failing) this.#inStep.delete(kind);
@@ -175,6 +146,35 @@ export class Reconciler {
       remadeLinks,
       mended,
     };
+  }
+
+  #takeAway(changes: readonly Changes[], isMeant: (item: Item) => boolean, failing: Refused[]): void {
+    const those = changes.map((change) => ({ change, items: change.remove.filter(isMeant) }));
+    const links = new Set(those.flatMap(({ change, items }) => (change.kind === 'link' ? items.map(placeOf) : [])));
+    for (const { change, items } of those.toReversed())
+      this.#change(change, { gone: items.filter((item) => !goesAlong(change.kind, item, links)) }, failing);
+    // With a link that stays they do too.
+    const isLeft = (item: Item): boolean => this.#actualOf('link').has(linkOf(item));
+    for (const { change, items } of those)
+      this.#remember(
+        change.kind,
+        'remove',
+        items.filter((item) => goesAlong(change.kind, item, links) && !isLeft(item)),
+      );
+  }
+
+  /** What of it is not refused is remembered. */
+  #change({ kind, changed }: Changes, { gone = [], come = [] }: Exchange, failing: Refused[]): void {
+    const failures = exchange(this.#kinds[kind], { gone, come }, changed);
+    const failed = new Set(failures.map(({ item }) => item));
+    if (kind === 'link') this.#doubt([...failed]);
+    for (const { item, fault } of failures) failing.push({ kind, what: this.#kinds[kind].key(item), fault });
+    for (const [verb, items] of [['remove', gone] as const, ['add', come] as const])
+      this.#remember(
+        kind,
+        verb,
+        items.filter((item) => !failed.has(item)),
+      );
   }
 
   /** A link takes several requests: one that was refused may be there in part. */
@@ -297,12 +297,15 @@ export class Reconciler {
     }
   }
 
-  /** Elements that came with tables and are in the kernel with them. */
-  #rememberCarried({ kind, add }: Changes): readonly Item[] {
+  /** Elements that came with tables, or went with those that were there before them. */
+  #rememberCarried({ kind, add }: Changes, reloaded: readonly Item[]): readonly Item[] {
     const whole = add.filter((item) => this.#kinds[kind].tookAlong?.(item) === true);
-    const elements = whole.flatMap((item) => ('renewed' in item ? (item.renewed ?? []) : []));
-    this.#remember('element', 'add', elements);
-    return elements;
+    const places = new Set(whole.map(placeOf));
+    const come = whole.flatMap((item) => ('renewed' in item ? (item.renewed ?? []) : []));
+    const gone = reloaded.filter((item) => places.has(tableOf(item)));
+    this.#remember('element', 'remove', gone);
+    this.#remember('element', 'add', come);
+    return [...gone, ...come];
   }
 
   /** The kernel has thrown away what was inside; so do we. */
@@ -325,7 +328,6 @@ const ways: readonly KindName[] = ['addr', 'fdb', 'neigh', 'route'];
 const alongWithLinks: readonly KindName[] = ['addr', 'neigh', 'fdb', 'route', 'proxy', 'fast'];
 const goesAlong = (kind: KindName, item: Item, links: ReadonlySet<string>): boolean =>
   links.size > 0 && alongWithLinks.includes(kind) && links.has(linkOf(item));
-const placeOf = (item: Item): string => ('name' in item ? `${netnsOf(item)} ${item.name}` : '');
 const linkOf = (item: Item): string => ('link' in item && item.link !== undefined ? `${netnsOf(item)} ${item.link}` : '');
 const isLinkOf = (item: Item, links: ReadonlySet<string>): boolean =>
   links.has(linkOf(item)) || ('type' in item && 'name' in item && links.has(`${item.netns} ${item.name}`));
@@ -342,33 +344,7 @@ function followersOf(changes: readonly Changes[]): ReadonlySet<Item> {
     if (ways.includes(kind)) return remove.filter((item) => places.has(netnsOf(item)));
     return kind === 'link' || kind === 'wireguard' ? remove.filter((item) => isLinkOf(item, links)) : [];
   });
-  return new Set([...those.flat(), ...lateElements(changes)]);
-}
-
-/**
- * What goes from maps of tables that stay: until another element has its new value it may lead to one of these, as the number of a
- * service's backends leads to each of so many. Not ranges, which could be in the way of others.
- */
-function lateElements(changes: readonly Changes[]): Item[] {
-  const isTableChanging = changes.some(({ kind, add, remove }) => kind === 'table' && add.length + remove.length > 0);
-  const elements = isTableChanging ? undefined : changes.find(({ kind }) => kind === 'element');
-  return elements?.remove.filter((item) => 'set' in item && item.value !== undefined && !item.key.includes('/')) ?? [];
-}
-
-/** Tables that are there already are loaded with the elements that change in the same run; to new ones elements are added as ever. */
-function withRenewed(changes: readonly Changes[]): readonly Changes[] {
-  const elements = changes.find(({ kind }) => kind === 'element')?.add ?? [];
-  if (elements.length === 0) return changes;
-  const renewedFor = (table: Item): Item => {
-    if (!('text' in table && 'name' in table)) return table;
-    const renewed = elements.filter((one): one is NftElement => 'set' in one && one.table === table.name && one.netns === table.netns);
-    return { ...table, renewed };
-  };
-  const withThem = (change: Changes): Changes => ({
-    ...change,
-    add: change.add.map((item) => (change.changed.has(item) ? renewedFor(item) : item)),
-  });
-  return changes.map((change) => (change.kind === 'table' ? withThem(change) : change));
+  return new Set(those.flat());
 }
 
 /**

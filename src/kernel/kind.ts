@@ -29,6 +29,11 @@ export interface Kind<T> extends Comparison<T> {
    * which of them another was there, as far as the caller knows: it may save a try.
    */
   add(items: readonly T[], changed?: ReadonlySet<T>): Failure<T>[];
+  /**
+   * remove() and add() as one, so that no packet meets what is in between. Failures are told as theirs are. Absent: there is nothing that
+   * could be met.
+   */
+  exchange?(removed: readonly T[], added: readonly T[], changed: ReadonlySet<T>): Failure<T>[];
   /** Absent already is success. Never touches what is not ours. */
   remove(items: readonly T[]): Failure<T>[];
 }

@@ -37,8 +37,8 @@ export function createFakeNft(): FakeNft {
       add(items) {
         for (const given of items) {
           const { renewed = [], ...item } = given;
-          const before = tables.get(tableKey(item))?.elements ?? new Map<string, NftElement>();
-          const after = [...before, ...renewed.map((element): [string, NftElement] => [elementKey(element), element])];
+          const found = item.elements ?? [...(tables.get(tableKey(item))?.elements.values() ?? [])];
+          const after = [...found, ...renewed].map((element): [string, NftElement] => [elementKey(element), element]);
           const kept = after.filter(([, element]) => declares(item, element.set));
           tables.set(tableKey(item), { item, torn: false, elements: new Map(kept) });
           if (renewed.every(({ set }) => declares(item, set))) whole.add(given);

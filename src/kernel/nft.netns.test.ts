@@ -1,6 +1,7 @@
 // The nft kinds against the kernel. `nft` here is the program, a second opinion on what the library did.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { domainTable, hostTable } from '#drivers/guard.ts';
@@ -268,4 +269,51 @@ test('thousands of calls leave no memory behind', () => {
   const before = process.memoryUsage().rss;
   addOften(2000);
   assert.ok(process.memoryUsage().rss - before < 20e6);
+});
+
+test('elements take the place of others so that no packet meets what is in between', async () => {
+  const text = `
+  set bad { type ipv4_addr; flags interval; }
+  chain input {
+    type filter hook input priority filter; policy accept;
+    ip saddr @bad udp dport 9 counter drop
+    udp dport 9 counter accept
+  }`;
+  assert.deepEqual([table.remove([sample]), table.add([{ ...sample, text }])], [[], []]);
+  const [few, all] = [of('bad', '127.0.0.0/9'), of('bad', '127.0.0.0/8')];
+  assert.deepEqual(element.add([few]), []);
+  const flood = `
+    const socket = require('node:dgram').createSocket('udp4');
+    const send = () => { for (let i = 0; i < 50; i++) socket.send('x', 9, '127.0.0.1'); setImmediate(send); };
+    socket.bind(0, '127.0.0.5', () => { process.stdout.write('sending'); send(); });`;
+  const sender = spawn(process.execPath, ['-e', flood], { stdio: ['ignore', 'pipe', 'inherit'] });
+  try {
+    await once(sender.stdout, 'data');
+    for (let turn = 0; turn < 200; turn++) {
+      const [gone, come] = turn % 2 === 0 ? [few, all] : [all, few];
+      assert.deepEqual(element.exchange?.([gone], [come], new Set()), []);
+    }
+  } finally {
+    sender.kill();
+  }
+  const counted = [...nft('list', 'chain', 'inet', 'causeway', 'input').matchAll(/packets (\d+)/g)].map(([, packets]) => Number(packets));
+  assert.ok((counted[0] ?? 0) > 1000, `${counted[0]} dropped`);
+  assert.equal(counted[1], 0);
+  assert.deepEqual(table.remove([sample]), []);
+});
+
+test('what is refused of an exchange does not keep the rest', () => {
+  assert.deepEqual([table.remove([sample]), table.add([sample])], [[], []]);
+  const [old, fresh, nowhere] = [of('members4', members[0]?.key ?? ''), of('members4', members[1]?.key ?? ''), of('nowhere', '1.2.3.4')];
+  assert.deepEqual(element.add([old]), []);
+  const failures = element.exchange?.([old, of('members4', members[2]?.key ?? '')], [fresh, nowhere], new Set()) ?? [];
+  assert.deepEqual(
+    failures.map(({ item }) => item),
+    [nowhere],
+  );
+  assert.deepEqual(
+    element.list('').map(({ key }) => key),
+    [fresh.key],
+  );
+  assert.deepEqual(table.remove([sample]), []);
 });

@@ -221,6 +221,20 @@ export function createElementKind({ netnsDirectory, empty }: NftKindOptions): Ki
         for (const table of tables) empty.delete(table);
         return addElements(some, { changed, isFirst });
       }),
+    exchange: (removed, added, changed) =>
+      perNetns([...removed, ...added], (some) => {
+        const isRemoved = new Set(removed);
+        const { gone = [], come = [] } = Object.groupBy(some, (item) => (isRemoved.has(item) ? 'gone' : 'come'));
+        const known = come.filter((item) => changed.has(item));
+        const steps: ElementChange[] = [
+          { verb: 'delete', elements: gone },
+          { verb: 'destroy', elements: known },
+          { verb: 'add', elements: come },
+        ];
+        if (changeElements(steps)) return [];
+        const failed = removeElements(gone).filter(({ fault }) => !isAbsent(fault));
+        return [...failed, ...addElements(come, { changed, isFirst: false })];
+      }),
     remove: (items) => perNetns(items, removeElements).filter(({ fault }) => !isAbsent(fault)),
   };
 }
