@@ -115,6 +115,26 @@ test('an agent that is restarted changes nothing, and policies hold meanwhile', 
   assert.equal(await isReached('other/stranger', 'shop/web', 1), false);
 });
 
+test('a pod is not taken for one of its name that was there before, also when nobody can say who it is', async () => {
+  const host = lab.host('host1');
+  await cluster.apply(pod('shop/reborn', 'host1'));
+  await cluster.kubectl('wait', '--namespace=shop', '--for=condition=Ready', 'pod', 'reborn', '--timeout=60s');
+  await host.stopService('agent', 'SIGKILL');
+  await cluster.kubectl('delete', 'pod', 'reborn', '--namespace=shop', '--force', '--grace-period=0');
+  const ask = `for i in 1 2 3; do wget -qO- -T 1 http://${ipOf('other/stranger')}:8080/ && exit 1; done; touch /tried; sleep 3600`;
+  const { metadata, ...rest } = pod('shop/reborn', 'host1', ask);
+  await cluster.apply({ ...rest, metadata: { ...metadata, labels: { app: 'silent' } } });
+  await until('its node to know it', async () => (await field('shop/reborn', '.status.startTime')) !== '');
+  await lab.controller.stopService('kube-apiserver', 'SIGKILL');
+  await cluster.startAgent(host);
+  const tried = ['sh', '-c', 'for root in /proc/[0-9]*/root; do test -e $root/tried && echo yes && break; done'];
+  await until('it to have tried', async () => (await host.ask(tried)) === 'yes', { timeoutMs: 60_000 });
+  await cluster.controlPlane.startApi();
+  await until('the API to tell', async () => (await field('shop/reborn', '.status.phase')) === 'Running', { timeoutMs: 60_000 });
+  await cluster.kubectl('delete', 'pod', 'reborn', '--namespace=shop', '--wait');
+  await until("the pod's link to be gone", async () => (await links()) === 2);
+});
+
 test("Calico's policies, sets, tiers and host endpoints with the model flannel", async () => {
   const [host1, host2] = [lab.host('host1'), lab.host('host2')];
   await cluster.applyText(`

@@ -6,8 +6,13 @@ import { until } from '#lab/until.ts';
 
 const web = 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www';
 
+interface PodOf {
+  readonly metadata: object;
+  readonly [field: string]: unknown;
+}
+
 /** `key` is `namespace/name`; the pod's label `app` is its name. With a command of its own it runs once and serves nothing. */
-export function policyPod(key: string, nodeName: string, command: string = web): object {
+export function policyPod(key: string, nodeName: string, command: string = web): PodOf {
   const [namespace = '', name = ''] = key.split('/');
   const isWeb = command === web;
   return {

@@ -227,7 +227,7 @@ export class HostAgent implements LocalAgent {
     this.journal.soon(() => {
       for (const { pool, ip } of held) this.#options.addresses.bind(pool, ip, endpoint.id);
     });
-    endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...limits(request) });
+    endpoints.put({ endpoint, slot: endpoints.freeSlot(), ...kept(request) });
     return endpoint;
   }
 
@@ -476,11 +476,11 @@ export class HostAgent implements LocalAgent {
   }
 }
 
-const limits = ({ bandwidth }: Pick<LocalEndpoint, 'bandwidth'>): Pick<LocalEndpoint, 'bandwidth'> =>
-  bandwidth === undefined ? {} : { bandwidth };
+type Kept = Pick<LocalEndpoint, 'bandwidth' | 'ownerId'>;
+const kept = ({ bandwidth, ownerId }: Kept): Kept => ({ ...(bandwidth && { bandwidth }), ...(ownerId && { ownerId }) });
 
 /** The endpoint in no container. */
-const outside = (local: LocalEndpoint): LocalEndpoint => ({ endpoint: local.endpoint, slot: local.slot, ...limits(local) });
+const outside = (local: LocalEndpoint): LocalEndpoint => ({ endpoint: local.endpoint, slot: local.slot, ...kept(local) });
 
 /** The same request again: the same answer. The same id with other addresses is somebody else's mistake. */
 function again({ endpoint }: LocalEndpoint, request: AttachRequest): Endpoint {

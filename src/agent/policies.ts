@@ -21,9 +21,10 @@ const firstLink = 'eth0';
 export const guarded = ({ networks }: Snapshot, local: readonly LocalEndpoint[], only?: string): OwnedAddresses[] =>
   local
     .filter(({ endpoint }) => networks.get(endpoint.network)?.choices.domain === 'host')
-    .flatMap(({ endpoint: { network, owner, addresses }, sandbox, ifname }): OwnedAddresses[] => {
-      if (only === undefined || network === only) return [{ owner, addresses }];
+    .flatMap(({ endpoint: { network, owner, addresses }, ownerId, sandbox, ifname }): OwnedAddresses[] => {
+      const owned = { owner, ...(ownerId === undefined ? {} : { ownerId }), addresses };
+      if (only === undefined || network === only) return [owned];
       // Before it is in the container nobody can say which it is, and it has no link.
       if (sandbox === undefined || ifname === undefined) return [];
-      return [{ owner, addresses, ...(ifname === firstLink ? {} : { isFree: true }) }];
+      return [{ ...owned, ...(ifname === firstLink ? {} : { isFree: true }) }];
     });

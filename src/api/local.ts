@@ -72,6 +72,8 @@ export interface AttachRequest {
   /** Endpoint id, unique in the installation; Docker's endpoint id. */
   readonly id: string;
   readonly owner: string;
+  /** Which of those that have been called so, one after the other: a pod's uid. */
+  readonly ownerId?: string;
   readonly name?: string;
   /** Addresses that were given before (Docker asks its IPAM driver first). Absent families are allocated by the agent. */
   readonly addresses: readonly Ip[];

@@ -60,7 +60,7 @@ export class Attachments {
       this.#records.put(id, recordOf(request));
       if (isNew) for await (const ip of this.#take(network, request, id)) taken.push(ip);
       const addresses = isNew ? taken : addressesIn(request);
-      const asking = { network: network.id, id, owner, name, addresses, ...asked(wanted, args) };
+      const asking = { network: network.id, id, owner, ...whichOf(args), name, addresses, ...asked(wanted, args) };
       const endpoint = await this.#agent.attach({ ...asking, durable: 'later' });
       // The kernel is written to while the disk is.
       const placed = this.#agent.join(id, netns, attachment.ifname).then(({ end }) => this.#complete(endpoint, attachment.ifname, end));
@@ -231,6 +231,8 @@ const recordOf = ({ attachment, netns, args: { podUid }, ipam, isFurther }: Of<'
 
 const addressesIn = ({ wanted, args }: Of<'ADD'>): readonly Ip[] =>
   wanted.addresses.length > 0 ? wanted.addresses : [args.ip].filter((ip) => ip !== undefined);
+
+const whichOf = ({ podUid }: Arguments): Pick<AttachRequest, 'ownerId'> => (podUid === undefined ? {} : { ownerId: podUid });
 
 /** What else the runtime wants of the endpoint, by whichever of its ways. */
 function asked(wanted: Wanted, args: Arguments): Pick<AttachRequest, 'mac' | 'ports' | 'bandwidth'> {

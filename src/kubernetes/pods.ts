@@ -11,6 +11,8 @@ export interface PodPort {
 }
 export interface PodFacts {
   readonly namespace: string;
+  /** By which its node knows it from earlier ones of its name. */
+  readonly id?: string;
   readonly labels: Readonly<Record<string, string>>;
   /** The service account that it runs as. */
   readonly account: string;
@@ -28,7 +30,7 @@ const port = v.object({
 });
 const container = v.object({ ports: v.nullish(v.array(v.unknown()), []) });
 const pod = v.object({
-  metadata: v.object({ namespace: v.string(), name: v.string(), labels }),
+  metadata: v.object({ namespace: v.string(), name: v.string(), uid: v.optional(v.string()), annotations: labels, labels }),
   spec: v.object({
     hostNetwork: v.optional(v.boolean(), false),
     serviceAccountName: v.nullish(v.string(), ''),
@@ -52,6 +54,14 @@ const namespace = v.object({ metadata: v.object({ name: v.string(), labels }) })
 /** Of pods that name none: the server says so itself. */
 const defaultAccount = 'default';
 
+/** What a node runs by itself it has in the API as a copy with a uid of its own, which says here what the node calls it. */
+const mirrored = 'kubernetes.io/config.mirror';
+
+const idOf = ({ uid, annotations }: v.InferOutput<typeof pod>['metadata']): Pick<PodFacts, 'id'> => {
+  const id = annotations?.[mirrored] ?? uid;
+  return id === undefined ? {} : { id };
+};
+
 /** Undefined: it has no network of its own, has ended, or cannot be read. */
 export function readPod(item: unknown): PodFacts | undefined {
   const read = v.safeParse(pod, item);
@@ -63,6 +73,7 @@ export function readPod(item: unknown): PodFacts | undefined {
   const sidecars = (spec.initContainers ?? []).filter(({ restartPolicy }) => restartPolicy === 'Always');
   return {
     namespace: metadata.namespace,
+    ...idOf(metadata),
     labels: metadata.labels ?? {},
     account: spec.serviceAccountName || defaultAccount,
     ips: ips.flatMap((text) => {
@@ -91,8 +102,8 @@ export function readNamespace(item: unknown): Readonly<Record<string, string>> |
 }
 
 /** For the journal: a pod that readPod reads as the same facts. */
-export const keptPod = (key: string, { namespace: of, labels: own, account, ips, ports }: PodFacts): object => ({
-  metadata: { namespace: of, name: key.slice(of.length + 1), labels: own },
+export const keptPod = (key: string, { namespace: of, id: uid, labels: own, account, ips, ports }: PodFacts): object => ({
+  metadata: { namespace: of, name: key.slice(of.length + 1), ...(uid === undefined ? {} : { uid }), labels: own },
   spec: {
     ...(account === defaultAccount ? {} : { serviceAccountName: account }),
     ...(ports.length === 0 ? {} : { containers: [{ ports: ports.map(keptPort) }] }),

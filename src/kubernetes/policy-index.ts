@@ -71,7 +71,7 @@ export class PolicyIndex {
   readonly #policies = new Map<string, OrderedPolicy>();
   readonly #sets = new Map<string, Members>();
   /** Where endpoints of this host are, which is known before the API says so. */
-  #local: ReadonlyMap<string, readonly Ip[]> = new Map();
+  #local: ReadonlyMap<string, OwnedAddresses> = new Map();
   /** Those of them that no policy is for. */
   #free: readonly OwnedAddresses[] = [];
   /** Which policies select an endpoint of this host, as long as nothing has changed that decides it. */
@@ -88,7 +88,7 @@ export class PolicyIndex {
     this.#pods.set(key, pod);
     const others = this.#podsIn.get(pod.namespace) ?? new Set();
     this.#podsIn.set(pod.namespace, others.add(key));
-    const isSame = before !== undefined && String(before.ips) === String(pod.ips);
+    const isSame = before !== undefined && before.id === pod.id && String(before.ips) === String(pod.ips);
     this.#selectable.delete(key);
     const isMember = this.#look(key, !isSame);
     this.#chosen.delete(key);
@@ -209,16 +209,27 @@ export class PolicyIndex {
     const [free, bound] = [local.filter(({ isFree }) => isFree === true), local.filter(({ isFree }) => isFree !== true)];
     const isSame = JSON.stringify(free) === JSON.stringify(this.#free);
     this.#free = free;
-    const now = new Map(bound.map(({ owner, addresses }) => [owner, addresses]));
-    const moved = [...new Set([...now.keys(), ...this.#local.keys()])].filter(
-      (key) => String(now.get(key)) !== String(this.#local.get(key)),
-    );
+    const now = this.#byOwner(bound);
+    const moved = [...new Set([...now.keys(), ...this.#local.keys()])].filter((key) => !isSameOwned(now.get(key), this.#local.get(key)));
     this.#local = now;
     for (const key of moved) {
       this.#look(key, true);
       this.#chosen.delete(key);
     }
     if (moved.length > 0 || !isSame) this.#facts = undefined;
+  }
+
+  /** While one is being removed there may be two of a name: the one that the API has counts. */
+  #byOwner(local: readonly OwnedAddresses[]): Map<string, OwnedAddresses> {
+    const byOwner = new Map<string, OwnedAddresses>();
+    for (const one of local) if (!byOwner.has(one.owner) || !this.#isAnother(one)) byOwner.set(one.owner, one);
+    return byOwner;
+  }
+
+  /** Whether the pod of its name that the API has told of is one before it or after it. */
+  #isAnother({ owner, ownerId }: OwnedAddresses): boolean {
+    const told = this.#pods.get(owner)?.id;
+    return ownerId !== undefined && told !== undefined && told !== ownerId;
   }
 
   #lookAtNamespace(name: string): void {
@@ -297,15 +308,15 @@ export class PolicyIndex {
   }
 
   #ipsOf(key: string): readonly Ip[] {
-    const own = this.#local.get(key) ?? [];
+    const own = this.#local.get(key);
     const told = this.#pods.get(key)?.ips ?? [];
-    return own.length === 0 ? told : [...new Set([...own, ...told])];
+    return own === undefined || this.#isAnother(own) ? told : [...new Set([...own.addresses, ...told])];
   }
 
   #gather(): PolicyFacts {
-    const bound = [...this.#local].map(([owner, addresses]): GuardedEndpoint => {
-      if (!this.#chosen.has(owner)) this.#chosen.set(owner, this.#policiesFor(owner));
-      return { owner, addresses, policies: this.#chosen.get(owner) };
+    const bound = [...this.#local.values()].map((one): GuardedEndpoint => {
+      if (!this.#chosen.has(one.owner)) this.#chosen.set(one.owner, this.#policiesFor(one));
+      return { owner: one.owner, addresses: one.addresses, policies: this.#chosen.get(one.owner) };
     });
     const endpoints = [...bound, ...this.#free.map((one): GuardedEndpoint => ({ ...one, policies: [] }))];
     const host = this.#host === undefined ? undefined : this.#guardOf(this.#host);
@@ -333,9 +344,10 @@ export class PolicyIndex {
   }
 
   /** Undefined: the pod or its namespace is not known yet. What is no pod is nobody's subject. */
-  #policiesFor(owner: string): readonly string[] | undefined {
+  #policiesFor(local: OwnedAddresses): readonly string[] | undefined {
+    const { owner } = local;
     if (!owner.includes('/')) return [];
-    const pod = this.#pods.get(owner);
+    const pod = this.#isAnother(local) ? undefined : this.#pods.get(owner);
     const policies = [...this.#policies.values()].filter(isForEndpoints);
     const enforced = policies.filter(({ staged }) => staged !== true);
     if (pod === undefined) return enforced.length === 0 ? [] : undefined;
@@ -402,6 +414,9 @@ export class PolicyIndex {
     return named;
   }
 }
+
+const isSameOwned = (a: OwnedAddresses | undefined, b: OwnedAddresses | undefined): boolean =>
+  a?.ownerId === b?.ownerId && String(a?.addresses) === String(b?.addresses);
 
 /** Before services are translated, and before connections are tracked, policies are for hosts alone. */
 const isForEndpoints = ({ onHosts }: OrderedPolicy): boolean => onHosts !== 'untranslated' && onHosts !== 'untracked';

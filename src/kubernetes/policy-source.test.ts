@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
-import { type Ip, parseIp } from '#model/ip.ts';
+import { hostPrefix, type Ip, parseIp } from '#model/ip.ts';
 import { type Answers, listOf, serve, type Server } from './api.fixture.ts';
 import { KubernetesPolicies } from './policy-source.ts';
 
@@ -107,6 +107,48 @@ test('after a restart what was known holds before the API answers; what has gone
   assert.deepEqual(
     journal.list('kubernetes/policy/').map(({ key }) => key),
     ['known', 'namespaces/shop', 'networkpolicies/shop/two', 'pods/shop/web'].map((key) => `kubernetes/policy/${key}`),
+  );
+});
+
+const called = (name: string, metadata: object): object => ({
+  ...pod(name, '10.44.0.1'),
+  metadata: { namespace: 'shop', name, resourceVersion: '3', labels: { app: 'friend' }, ...metadata },
+});
+/** Policies of an endpoint, and whether its address is in a set. */
+const placed = (source: KubernetesPolicies, owner: string, ownerId?: string): unknown => {
+  const ip = parseIp('10.44.0.2');
+  const found = source.current([{ owner, addresses: [ip], ...(ownerId === undefined ? {} : { ownerId }) }]);
+  return [found?.endpoints.map(({ policies }) => policies), [...(found?.sets.values() ?? [])].flat().includes(hostPrefix(ip))];
+};
+
+test('a pod is not taken for an earlier one of its name, nor a static one for another than its copy in the API', async (t) => {
+  const server = await serve(t);
+  const journal = new MemoryJournal();
+  const pods = [called('web', { uid: 'first' }), called('fixed', { uid: 'copy', annotations: { 'kubernetes.io/config.mirror': 'own' } })];
+  const friends = policy('friends', { matchLabels: { app: 'friend' } });
+  say(server, { ...whole(), pods: { lists: [listOf(1, pods)] }, policies: { lists: [listOf(1, [friends])] } });
+  const known = follow(t, server, journal);
+  const asKnown = [[['NetworkPolicy shop/friends']], true];
+  const closed = [[undefined], false];
+  await eventually(() => known.source.isSynced() && known.calls() > 0);
+  await known.source[Symbol.asyncDispose]();
+  // An agent that starts while the API is away goes by what was kept.
+  say(server, { pods: { lists: [503] } });
+  const { source } = follow(t, server, journal);
+  assert.deepEqual(
+    [placed(source, 'shop/web', 'first'), placed(source, 'shop/web'), placed(source, 'shop/fixed', 'own')],
+    [asKnown, asKnown, asKnown],
+  );
+  assert.deepEqual([placed(source, 'shop/web', 'second'), placed(source, 'shop/fixed', 'copy')], [closed, closed]);
+  // One that is being removed beside the one that the API has.
+  const both = ['second', 'first', 'third'].map((ownerId, number) => ({
+    owner: 'shop/web',
+    ownerId,
+    addresses: [parseIp(`10.44.0.${number + 7}`)],
+  }));
+  assert.deepEqual(
+    source.current(both)?.endpoints.map(({ addresses, policies }) => [addresses, policies]),
+    [[['10.44.0.8'], ['NetworkPolicy shop/friends']]],
   );
 });
 

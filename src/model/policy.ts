@@ -95,6 +95,8 @@ export interface GuardedEndpoint extends OwnedAddresses {
 /** An endpoint of this host as others know it: whose it is and where. */
 export interface OwnedAddresses {
   readonly owner: string;
+  /** Which of those of that name, where that is known. */
+  readonly ownerId?: string;
   readonly addresses: readonly Ip[];
   /** No policy is for it: a further network of its owner. */
   readonly isFree?: true;

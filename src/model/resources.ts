@@ -386,4 +386,6 @@ export interface LocalEndpoint {
   /** What the container asks of its engine's resolver is answered here first. */
   readonly answersFirst?: true;
   readonly bandwidth?: Bandwidth;
+  /** Which of those that its owner's name has been given to (see AttachRequest). */
+  readonly ownerId?: string;
 }
