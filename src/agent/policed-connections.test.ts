@@ -124,3 +124,26 @@ test('looks once for a burst of changes, and not again while nothing changes', a
   policed.applied(facts);
   assert.equal(looks, 1);
 });
+
+test('what could not be cut is looked for again, without anything having changed', async () => {
+  let looks = 0;
+  const told: string[] = [];
+  const looked = Promise.withResolvers<void>();
+  using policed = new PolicedConnections({
+    cut: () => {
+      looks += 1;
+      if (looks < 3) throw new Error('interrupted');
+      looked.resolve();
+      return 1;
+    },
+    own: () => new Set(),
+    ways: () => () => undefined,
+    log: (_, message) => told.push(message),
+  });
+  policed.applied(facts);
+  await looked.promise;
+  assert.deepEqual(
+    told.map((message) => message.split(' ')[0]),
+    ['cannot', 'cannot', 'cut'],
+  );
+});

@@ -19,6 +19,8 @@ export interface PolicedOptions {
 }
 
 const coalesceMs = 20;
+/** What a kernel has refused is asked again ever more slowly: a dump that others disturb fails, and nothing else would ask again. */
+const lastRetryMs = 30_000;
 /** Of the time, what looking at connections may take at most. */
 const share = 0.1;
 
@@ -36,7 +38,11 @@ export class PolicedConnections implements Disposable {
   applied(facts: PolicyFacts | undefined): void {
     if (facts === this.#facts) return;
     this.#facts = facts;
-    if (facts !== undefined) this.#timer ??= setTimeout(() => this.#look(), this.#pauseMs);
+    if (facts !== undefined) this.#later();
+  }
+
+  #later(): void {
+    this.#timer ??= setTimeout(() => this.#look(), this.#pauseMs);
   }
 
   [Symbol.dispose](): void {
@@ -49,13 +55,16 @@ export class PolicedConnections implements Disposable {
     if (facts === undefined) return;
     const { cut, own, ways, log } = this.#options;
     const start = performance.now();
+    const pause = (least: number): number => Math.max(least, (performance.now() - start) / share);
     try {
       const count = cut(forbidden(facts, { own: own(), wayTo: facts.host === undefined ? () => undefined : ways() }));
       if (count > 0) log({ count }, 'cut connections that policy forbids');
     } catch (error) {
-      log({ error: error instanceof Error ? error.message : error }, 'cannot cut connections that policy forbids');
+      log({ error: error instanceof Error ? error.message : error }, 'cannot cut connections that policy forbids; trying again');
+      this.#pauseMs = pause(Math.min(this.#pauseMs * 2, lastRetryMs));
+      return this.#later();
     }
-    this.#pauseMs = Math.max(coalesceMs, (performance.now() - start) / share);
+    this.#pauseMs = pause(coalesceMs);
   }
 }
 
