@@ -157,6 +157,8 @@ test('a tenant sees and changes its own networks only', async (t) => {
     ['its own exposure', red, 'POST /v1/exposures', exposure, ''],
     ['its own network, deleted', red, 'DELETE /v1/networks/shop', undefined, ''],
     ['a tenant with nothing left, by the operator', admin, 'DELETE /v1/tenants/red', undefined, ''],
+    ['a tenant of the same name', admin, 'POST /v1/tenants', { name: 'red' }, ''],
+    ['what is its, by a token of the one before', red, 'GET /v1/networks', undefined, 'unauthenticated'],
     ['the tenant default', admin, 'DELETE /v1/tenants/default', undefined, 'forbidden'],
   ];
   for (const [what, asker, line, body, code] of rows) {
@@ -251,4 +253,21 @@ test('tokens: shown once, refused once expired, deleted or of the other sort', a
   const { body } = await bed.ask(admin, 'GET /v1/tokens');
   const everything = JSON.stringify([body, (await bed.store.list('tokens/')).entries]);
   for (const { token: text } of [short, lasting, joining]) assert.ok(!everything.includes(text.split('_')[2] ?? ''));
+});
+
+test("a name that another tenant's endpoint has as well stands for the own one", async () => {
+  await using bed = await openBed();
+  const { admin, red } = await withShop(bed);
+  const a = await bed.host('a');
+  await bed.must(admin, 'POST /v1/networks', schemas.networks, { body: { name: 'other' } });
+  await bed.settled();
+  const networks = [...bed.controller.control.mirror.all('networks').values()];
+  for (const [index, { id }] of networks.entries()) {
+    const body = endpointBody('a', id, { id: `endpoint000${index}` });
+    await bed.must(a, `PUT /v1/endpoints/endpoint000${index}`, schemas.endpoints, { body });
+  }
+  await bed.settled();
+  const own = await bed.must(red, 'GET /v1/endpoints/web', schemas.endpoints);
+  assert.equal(own.network, networks.find(({ name }) => name === 'shop')?.id);
+  assert.equal((await bed.ask(admin, 'GET /v1/endpoints/web')).code, 'invalid', 'who sees both has to say which');
 });

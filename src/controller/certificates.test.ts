@@ -7,7 +7,9 @@ import { MemoryStore } from '#store/memory.ts';
 import { Client } from '#api/client.ts';
 import { makeIdentity, needsRotation, validityOf } from '#api/identity.ts';
 import { fetchCa, joinCluster, type Joined } from '#api/join-cluster.ts';
+import { openBed } from './bed.ts';
 import { hostLifeMs, openAuthority } from './ca.ts';
+import { listCertificates, revokeCertificate } from './certificates.ts';
 import { openController } from './controller.ts';
 import { join } from './join.ts';
 import { silentLog } from './log.ts';
@@ -126,6 +128,8 @@ test('a join token makes one host, once, in time, and only the one it names', as
   assert.equal(await ask(token, 'a', csr), 1, 'the same request again, because the answer got lost');
   await refuses(ask(token, 'a'), 'unauthenticated');
   await refuses(ask(token, 'b'), 'unauthenticated');
+  assert.equal(await ask((await createToken(control, { type: 'join' })).token, 'a'), 2);
+  await refuses(ask(token, 'a', csr), 'unauthenticated');
   const bound = await createToken(control, { type: 'join', host: 'b' });
   await refuses(ask(bound.token, 'c'), 'forbidden');
   assert.equal(await ask(bound.token, 'b'), 1);
@@ -135,4 +139,17 @@ test('a join token makes one host, once, in time, and only the one it names', as
   const contested = await createToken(control, { type: 'join' });
   const outcomes = await Promise.allSettled([ask(contested.token, 'x'), ask(contested.token, 'y')]);
   assert.deepEqual(outcomes.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected']);
+});
+
+test('a used join token brings back no certificate that was revoked', async () => {
+  await using bed = await openBed();
+  const { control } = bed.controller;
+  const { token } = await createToken(control, { type: 'join' });
+  const { csr } = await makeIdentity('a');
+  const again = (): ReturnType<typeof join> => join(control, { token, host: 'a', csr, version: '0.0.0' });
+  await again();
+  await bed.settled();
+  await revokeCertificate(control, listCertificates(control)[0]?.serial ?? '');
+  await bed.settled();
+  await refuses(again(), 'unauthenticated');
 });

@@ -8,9 +8,9 @@ import { idOf, keys, notFound, readResource, singular } from './records.ts';
 /** Kinds whose names are unique, with an index in the store. Hosts and tenants are their names. */
 const indexed: ReadonlySet<ResourceKind> = new Set(['networks', 'exposures']);
 
-async function idFor(control: Control, kind: ResourceKind, name: string): Promise<string | undefined> {
+async function idFor(control: Control, principal: Principal, kind: ResourceKind, name: string): Promise<string | undefined> {
   if (indexed.has(kind)) return idOf(await control.store.get(keys.name(kind, name)));
-  const matches = [...control.mirror.all(kind).values()].filter((item) => item.name === name);
+  const matches = [...control.mirror.all(kind).values()].filter((item) => item.name === name && mayRead(control, principal, kind, item));
   if (matches.length > 1) {
     throw new Fault('invalid', `${matches.length} ${kind} are named ${JSON.stringify(name)}`, {
       field: 'id',
@@ -28,7 +28,7 @@ export async function find<K extends ResourceKind>(
   idOrName: string,
 ): Promise<Resources[K]> {
   const direct = await readResource(control.store, kind, idOrName);
-  const id = direct === undefined ? await idFor(control, kind, idOrName) : undefined;
+  const id = direct === undefined ? await idFor(control, principal, kind, idOrName) : undefined;
   const item = direct ?? (id === undefined ? undefined : await readResource(control.store, kind, id));
   if (item === undefined || !mayRead(control, principal, kind, item)) throw notFound(kind, idOrName);
   return item;

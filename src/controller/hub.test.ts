@@ -153,4 +153,11 @@ test('a tenant watches what is its own', async () => {
   await using watching = await bed.watch(red);
   await watching.until(({ type }) => type === 'synced');
   assert.deepEqual(watching.said, ['put tenants red', 'put networks mine', 'put pools mine-1', 'synced']);
+  await bed.ask(admin, 'POST /v1/tenants', { body: { name: 'merger' } });
+  await bed.must(admin, 'PUT /v1/secrets/keys', v.unknown(), { body: { texts: { peer: 'hidden' } } });
+  for (const path of ['tenants/merger', 'secrets/keys', 'networks/other', 'networks/mine'])
+    await bed.must(admin, `DELETE /v1/${path}`, v.unknown());
+  await watching.until((line) => line.type === 'delete' && line.kind === 'networks');
+  const told = watching.lines.flatMap((line) => (line.type === 'delete' && line.kind !== 'pools' ? [line.kind] : []));
+  assert.deepEqual(told, ['networks'], 'of what goes, too, only what is its own: ids of some are names');
 });

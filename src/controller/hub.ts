@@ -168,8 +168,10 @@ export class Hub implements MirrorListener, Disposable {
 
   #isFor(principal: Principal, change: Change): boolean {
     const item = itemOf(change);
-    // What is gone may have lost its network too; its id tells nothing.
-    if (item === undefined || change.after === undefined) return true;
+    const network = item === undefined ? undefined : networkOf(item);
+    // What is gone may have lost its network before; its id tells nothing.
+    if (item === undefined || (network !== undefined && this.#mirror.get('networks', network) === undefined))
+      return change.after === undefined;
     return mayRead({ mirror: this.#mirror, contents: this.#contents }, principal, change.kind, item);
   }
 

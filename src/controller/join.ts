@@ -8,7 +8,7 @@ import type { CertificateAnswer } from '#api/answers.ts';
 import type { JoinRequest } from '#api/requests.ts';
 import { type Incarnation, incarnationOf } from './authentication.ts';
 import { fingerprintOfRequest } from './ca.ts';
-import { recordCertificate, revokeAllOf } from './certificates.ts';
+import { listCertificates, recordCertificate, revokeAllOf } from './certificates.ts';
 import { commitAll, type Control, transact } from './control.ts';
 import { keys, listAll, putResource, readResource } from './records.ts';
 import { silenceMs } from './speakers.ts';
@@ -21,6 +21,19 @@ async function freeIndex(control: Control): Promise<number> {
   const used = new Set((await listAll(control.store, prefix)).map(({ key }) => Number(key.slice(prefix.length))));
   for (let index = 1; index <= highestIndex; index++) if (!used.has(index)) return index;
   throw new Fault('exhausted', `There are ${highestIndex} hosts already`);
+}
+
+/**
+ * What the lost answer said must still be so: neither has another joined under the name since, nor has its certificate been
+ * revoked. Fault `unauthenticated`.
+ */
+function checkRepeated(control: Control, host: Host, generation: number | undefined): void {
+  const isRevoked = listCertificates(control).some(
+    (one) => one.host === host.id && one.generation === host.generation && one.revokedAt !== undefined,
+  );
+  if (!isRevoked && (generation === undefined || generation === host.generation)) return;
+  const why = isRevoked ? 'its certificate has been revoked' : 'another has joined under its name';
+  throw new Fault('unauthenticated', `The token was used by host ${host.id}, and ${why} since`, { hint: 'Use a new token' });
 }
 
 /** Whether this very request has been answered before and the answer got lost. Fault `unauthenticated` when it is another's. */
@@ -57,11 +70,12 @@ function checkName(
 async function nextHost(
   control: Control,
   request: JoinRequest,
-  { isAgain, isMeant }: { isAgain: boolean; isMeant: boolean },
+  { isAgain, isMeant, generation: used }: { isAgain: boolean; isMeant: boolean; generation: number | undefined },
 ): Promise<{ host: Host; operations: Operation[] }> {
   const found = await readResource(control.store, 'hosts', request.host);
   if (isAgain) {
     if (found === undefined) throw new Fault('unauthenticated', `Host ${request.host} has been removed since`, { hint: 'Use a new token' });
+    checkRepeated(control, found, used);
     return { host: found, operations: [] };
   }
   const before = await incarnationOf(control, request.host);
@@ -98,13 +112,17 @@ export async function join(control: Control, request: JoinRequest): Promise<Cert
         throw new Fault('forbidden', `The token is for host ${record.host}, not ${request.host}`, { field: 'host' });
       }
       const isAgain = isRepeated(token, request.host, key);
-      const { host, operations } = await nextHost(control, request, { isAgain, isMeant: record.host !== undefined });
+      const earlier = { isAgain, isMeant: record.host !== undefined, generation: token.usedGeneration };
+      const { host, operations } = await nextHost(control, request, earlier);
       const now = control.now();
       const issued = await control.authority.issueHost(request.csr, { host: host.id, generation: host.generation, now });
       const used: Operation = {
         type: 'put',
         key: keys.token(record.id),
-        value: tokenValue({ ...record, usedAt: record.usedAt ?? now.toISOString(), usedBy: host.id }, { hash, usedKey: key }),
+        value: tokenValue(
+          { ...record, usedAt: record.usedAt ?? now.toISOString(), usedBy: host.id },
+          { hash, usedKey: key, usedGeneration: host.generation },
+        ),
         expect: token.revision,
       };
       return {

@@ -7,6 +7,7 @@ import { type Control, transact } from './control.ts';
 import { find } from './find.ts';
 import { keys, listResources, putResource } from './records.ts';
 import { checkMatch, checkUnchanged } from './replace.ts';
+import { removalOfTokens } from './tokens.ts';
 
 /** Fault `exists`. */
 export function createTenant(control: Control, request: TenantRequest): Promise<Tenant> {
@@ -46,7 +47,7 @@ export function replaceTenant(control: Control, principal: Principal, wanted: Te
   });
 }
 
-/** Faults: `in-use` while it has networks, `forbidden` for `default`. */
+/** Its tokens go with it. Faults: `in-use` while it has networks, `forbidden` for `default`. */
 export function deleteTenant(control: Control, principal: Principal, id: string, match?: number): Promise<void> {
   return transact(control, async () => {
     const found = await find(control, principal, 'tenants', id);
@@ -61,6 +62,7 @@ export function deleteTenant(control: Control, principal: Principal, id: string,
       operations: [
         { type: 'delete', key: keys.resource('tenants', found.id), expect: found.revision },
         { type: 'check', key: keys.guard('pools'), expect: guard },
+        ...(await removalOfTokens(control, found.id)),
       ],
       answer: () => undefined,
     };

@@ -3,26 +3,35 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
-import type { Entry } from '#store/store.ts';
+import type { Entry, Operation } from '#store/store.ts';
 import type { NewToken, TokenRecord } from '#api/answers.ts';
 import { tokenRecord } from '#api/answers.ts';
 import { formatToken, parseToken } from '#api/identity.ts';
 import { parseAnswer } from '#api/parse.ts';
 import type { TokenRequest } from '#api/requests.ts';
 import { type Control, transact } from './control.ts';
-import { fieldsOf, keys, toJson } from './records.ts';
+import { fieldsOf, keys, listAll, toJson } from './records.ts';
 
 /** How long a join token is good unless told. */
 const joinLifeSeconds = 3600;
 
-const secretPart = v.object({ hash: v.string(), usedKey: v.exactOptional(v.string()) });
-
-export interface StoredToken {
-  readonly record: TokenRecord;
+/** What of a token is shown to nobody. */
+interface Secret {
   /** SHA-256 of the secret, hexadecimal. */
   readonly hash: string;
   /** Fingerprint of the key that was certified with it. */
   readonly usedKey?: string;
+  /** Of the host that joined with it. */
+  readonly usedGeneration?: number;
+}
+const secretPart: v.GenericSchema<unknown, Secret> = v.object({
+  hash: v.string(),
+  usedKey: v.exactOptional(v.string()),
+  usedGeneration: v.exactOptional(v.number()),
+});
+
+export interface StoredToken extends Secret {
+  readonly record: TokenRecord;
   readonly revision: number;
 }
 
@@ -41,32 +50,52 @@ export function readToken(entry: Entry): StoredToken {
 }
 
 function parseStored(entry: Entry): StoredToken {
-  const { hash, usedKey } = parseAnswer(secretPart, entry.value, 'a token');
+  const secret = parseAnswer(secretPart, entry.value, 'a token');
   const record = parseAnswer(tokenRecord, fieldsOf(entry.value), 'a token');
-  return { record, hash, ...(usedKey === undefined ? {} : { usedKey }), revision: entry.revision };
+  return { record, ...secret, revision: entry.revision };
 }
 
-export const tokenValue = (record: TokenRecord, secret: { hash: string; usedKey?: string }): ReturnType<typeof toJson> =>
-  toJson({ ...record, ...secret });
+export const tokenValue = (record: TokenRecord, secret: Secret): ReturnType<typeof toJson> => toJson({ ...record, ...secret });
 
 const isExpired = ({ expiresAt }: TokenRecord, now: Date): boolean => expiresAt !== undefined && Date.parse(expiresAt) <= now.getTime();
 
-async function checkRequest({ store }: Control, { type, role, host }: TokenRequest): Promise<void> {
+const rolePrefix = 'tenant:';
+
+/** What must still be so when the token is written. */
+async function checkRequest({ store }: Control, { type, role, host }: TokenRequest): Promise<Operation[]> {
   if (type === 'join' && role !== undefined) throw new Fault('invalid', 'A join token has no role', { field: 'role' });
-  if (type === 'join') return;
+  if (type === 'join') return [];
   if (host !== undefined) throw new Fault('invalid', 'Only join tokens are bound to a host', { field: 'host' });
   if (role === undefined) {
     throw new Fault('invalid', 'An API token needs a role', { field: 'role', hint: 'Use admin, operator, viewer or tenant:NAME' });
   }
-  const tenant = role.startsWith('tenant:') ? role.slice('tenant:'.length) : undefined;
-  if (tenant !== undefined && (await store.get(keys.resource('tenants', tenant))) === undefined) {
+  if (!role.startsWith(rolePrefix)) return [];
+  const tenant = role.slice(rolePrefix.length);
+  const entry = await store.get(keys.resource('tenants', tenant));
+  if (entry === undefined)
     throw new Fault('not-found', `No tenant ${tenant}`, { field: 'role', hint: `Create it: causeway tenant create ${tenant}` });
-  }
+  return [
+    { type: 'check', key: entry.key, expect: entry.revision },
+    { type: 'put', key: tenantTokens(tenant), value: null },
+  ];
+}
+
+/** Whoever makes a token of that tenant writes it. */
+const tenantTokens = (tenant: string): string => keys.guard(`tokens-${tenant}`);
+
+/** Takes a tenant's tokens away, with none made meanwhile: one who gets the name later is another. */
+export async function removalOfTokens({ store }: Pick<Control, 'store'>, tenant: string): Promise<Operation[]> {
+  const key = tenantTokens(tenant);
+  const guard = (await store.get(key))?.revision ?? 0;
+  const entries = (await listAll(store, keys.token(''))).filter((entry) => readToken(entry).record.role === `${rolePrefix}${tenant}`);
+  return [
+    guard === 0 ? { type: 'check', key, expect: 0 } : { type: 'delete', key, expect: guard },
+    ...entries.map((entry): Operation => ({ type: 'delete', key: entry.key, expect: entry.revision })),
+  ];
 }
 
 /** Faults: `invalid` when role or host do not fit the type; `not-found` for an unknown tenant. */
 export async function createToken(control: Control, request: TokenRequest): Promise<NewToken> {
-  await checkRequest(control, request);
   const { type, role, host, name = '' } = request;
   const now = control.now();
   const life = request.ttlSeconds ?? (type === 'join' ? joinLifeSeconds : undefined);
@@ -80,7 +109,11 @@ export async function createToken(control: Control, request: TokenRequest): Prom
     createdAt: now.toISOString(),
     ...(life === undefined ? {} : { expiresAt: new Date(now.getTime() + life * 1000).toISOString() }),
   };
-  await control.store.commit([{ type: 'put', key: keys.token(id), value: tokenValue(record, { hash: hashOf(secret) }), expect: 0 }]);
+  const value = tokenValue(record, { hash: hashOf(secret) });
+  await transact(control, async () => ({
+    operations: [...(await checkRequest(control, request)), { type: 'put', key: keys.token(id), value, expect: 0 }],
+    answer: () => undefined,
+  }));
   const text = formatToken(type === 'join' ? { type, id, secret, fingerprint: control.authority.fingerprint } : { type, id, secret });
   return { ...record, token: text };
 }
