@@ -149,6 +149,14 @@ const untrackedIf = (hasShort: boolean | undefined): typeof untracked =>
   hasShort === true ? untracked : { sets: '', arrivals: '', departures: '' };
 
 /**
+ * What connection tracking takes for none of a connection's packets it does not translate either, so it would come to the client from an
+ * endpoint that it never spoke to, and be answered by a reset. An endpoint's packets of both directions pass here, whatever way they come.
+ */
+const stopInvalid = `
+    iifname "cwe*" meta l4proto tcp ct state invalid counter drop comment "would arrive untranslated"
+    oifname "cwe*" meta l4proto tcp ct state invalid counter drop comment "would arrive untranslated"`;
+
+/**
  * The table of the host itself: published ports, masquerading, the border between domains, and networks routed by the host.
  * `uplinks` are the host's own ways to other hosts, which may well be bridges named like Docker's (br-ex).
  * VXLAN's own packets are not tracked: every flow inside has a source port of its own, so each would take an entry per
@@ -220,7 +228,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
   }${hasOutside ? declareOutside : ''}
   chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
-    ct state established,related iifname != "cwu*" accept
+    ct state established,related iifname != "cwu*" accept${services === undefined ? '' : stopInvalid}
     oifname "cwu*" ct state established,related accept
     oifname "cwu*" ct status dnat accept
     oifname "cwu*" counter drop comment "domains are entered by published ports only"

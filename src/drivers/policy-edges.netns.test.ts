@@ -6,7 +6,9 @@ import { checkPolicyPage } from '#test/policy-page.ts';
 import { type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { forbidden } from '#agent/policed-connections.ts';
 import { reportOf } from '#agent/policy-report.ts';
+import { checksum } from '#kernel/checksum.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
+import { ipBytes } from '#kernel/netlink/codec.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
 import { readStagedPolicy } from '#kubernetes/calico-policy.ts';
@@ -142,8 +144,11 @@ test('a connection that stands goes on until it is cut, and nothing brings it ba
 test('TCP that begins in the middle is dropped, also from the one that may begin', () => {
   apply(factsOf([closed]));
   // An acknowledgement (flags 0x10) from port 7000 to port 40000, of no connection.
-  const header = String.raw`\x1b\x58\x9c\x40\0\0\0\1\0\0\0\1\x50\x10\x10\0\0\0\0\0`;
-  webBox.run('bash', '-c', `printf '${header}' | socat -u - IP4-SENDTO:${at(client)}:6`);
+  const header = Buffer.from('1b589c4000000001000000015010100000000000', 'hex');
+  const pseudo = Buffer.concat([ipBytes(at(web)), ipBytes(at(client)), Buffer.of(0, 6, 0, header.length)]);
+  header.writeUInt16BE(checksum(Buffer.concat([pseudo, header])), 16);
+  const escaped = header.toString('hex').replaceAll(/../g, String.raw`\x$&`);
+  webBox.run('bash', '-c', `printf '${escaped}' | socat -u - IP4-SENDTO:${at(client)}:6`);
   const dropped = host
     .run('nft', 'list', 'table', 'inet', 'causeway_policy')
     .split('\n')
