@@ -1,8 +1,9 @@
 // The host's edge around published ports and services: packet filters of others that would stop our links, and connections
 // that lead to an endpoint that has gone. Only those are cut, entry by entry; everything else on the host keeps flowing.
+import { networkInterfaces } from 'node:os';
 import type { Desired, NftElement } from '#model/desired.ts';
 import { changedPart } from '#model/diff.ts';
-import { parseIp } from '#model/ip.ts';
+import { familyOf, type Ip, parseIp } from '#model/ip.ts';
 import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
 import { commandOf, ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
@@ -36,6 +37,27 @@ function targetsOf(desired: Desired): Map<string, ConntrackSelection> {
   return targets;
 }
 
+/** Without what follows the `%` of link-local ones. */
+const ownAddresses = (): Ip[] =>
+  [...new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))))].map(
+    (ip) => parseIp(ip),
+  );
+
+/**
+ * What clients began to send to a port before it led where it leads now, by protocols that know no end of a connection: it would go on
+ * to where it went then, or to nobody, for as long as they send.
+ */
+function earlierAt(ports: readonly NftElement[]): ConntrackSelection[] {
+  let known: Ip[] | undefined;
+  return ports.flatMap(({ set, key, value }) => {
+    const [port, protocol, hostIp] = key.split(' . ').toReversed();
+    if (value === undefined || !set.startsWith('published') || (protocol !== 'udp' && protocol !== 'sctp')) return [];
+    const family = set.endsWith('6') ? 6 : 4;
+    const own = hostIp === undefined ? (known ??= ownAddresses()).filter((ip) => familyOf(ip) === family) : [parseIp(hostIp)];
+    return own.map((destination) => ({ protocol, destination, destinationPort: Number(port), except: new Set([value]) }));
+  });
+}
+
 const comparison = {
   key: ({ set, key }: NftElement): string => `${set} ${key}`,
   same: (a: NftElement, b: NftElement): boolean => a.value === b.value,
@@ -64,7 +86,7 @@ export class Openings {
     const fronts = this.#fronts;
     const isConcerned =
       fronts === undefined || [...part.wanted, ...part.before].some((one) => one.set.startsWith('published') || isOfFronts(one, fronts));
-    if (mended || this.#isOwed || isConcerned) this.#follow(desired, mended);
+    if (mended || this.#isOwed || isConcerned) this.#follow(desired, { mended, came: this.#isOwed ? desired.element : part.wanted });
     const short = part.wanted.filter(isShortPair);
     if (short.length > 0) this.#guarded('forget connections that take short cuts', () => forgetShort(short));
     const wasOpen = this.#isOpen;
@@ -75,8 +97,8 @@ export class Openings {
     this.check();
   }
 
-  /** What led to what has gone ends. */
-  #follow(desired: Desired, mended: boolean): void {
+  /** What led to what has gone ends; `came`: elements that are new, or others. */
+  #follow(desired: Desired, { mended, came }: { readonly mended: boolean; readonly came: readonly NftElement[] }): void {
     const targets = targetsOf(desired);
     const gone = [...this.#targets].filter(([text]) => !targets.has(text)).map(([, target]) => target);
     this.#targets = targets;
@@ -85,7 +107,7 @@ export class Openings {
     const stale = [...staleConnections(before, fronts), ...(mended || this.#isOwed ? staleConnections(undefined, fronts) : [])];
     this.#isOwed = true;
     this.#guarded('cut connections to what has gone', () => {
-      this.#cut([...gone, ...stale]);
+      this.#cut([...gone, ...stale, ...earlierAt(mended ? desired.element : came)]);
       this.#isOwed = false;
     });
     if (mayNoteStale(before, fronts))

@@ -250,6 +250,30 @@ for (const family of [4, 6] as const) {
       }
     });
 
+    test('a UDP client that spoke to a port of the host before that led anywhere is led as soon as it does, and comes anew to who takes it over', async (t) => {
+      apply([]);
+      const target = { ip: nodeAddress(1), port: 5300 };
+      const sender = await socket(t, client, clientAddress);
+      await sender.send(word(), target);
+      const peers = await listen(t, a, b);
+      const publishing = (each: LocalEndpoint): LocalEndpoint => ({
+        ...each,
+        endpoint: { ...each.endpoint, ports: [{ protocol: 'udp', hostPort: target.port, port: inside }] },
+      });
+      for (const [index, local] of [
+        [publishing(a), b],
+        [a, publishing(b)],
+      ].entries()) {
+        const desired = plan(snapshot, local, hosts[0] ?? assert.fail(), { services: [] });
+        const outcome = one.apply(desired);
+        inNetns(one.path, () => openings.applied(desired, outcome));
+        assert.equal((await conversation(sender, target, peers)).index, index);
+      }
+      const other = await socket(t, client, clientAddress);
+      assert.equal((await conversation(other, target, peers)).index, 1);
+      apply([]);
+    });
+
     test('while the last service that keeps its clients gives that up, the others stay as they are', async (t) => {
       const other = service(everyAddress[family], 30_080, { backends: behind(b) });
       apply([service(virtual, 80, { backends: behind(c), affinitySeconds: 600 }), other]);
