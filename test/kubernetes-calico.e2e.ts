@@ -183,6 +183,26 @@ test('a router of the fabric learns blocks and services, and reaches pods; what 
   await until('the router to reach the service', async () => (await fetched(service, 80)) !== '', patience);
 });
 
+test(
+  'what leaves a pool has the node’s address where that is to be so, else the pod’s, which the router knows the way to',
+  { skip },
+  async () => {
+    const { controller } = lab;
+    const [guest, two] = [await ipOf('guest', 'special'), await ipOf('two')];
+    const rules = [guest, two, lab.host('host2').address].map((ip) => `ip saddr ${ip} icmp type echo-request counter`);
+    await controller.ask(['nft', `table inet seen { chain arrivals { type filter hook input priority 0; ${rules.join('; ')}; }; }`]);
+    const ping = ['ping', '-c', '1', '-W', '3', controller.address];
+    await cluster.kubectl('exec', 'guest', '--namespace=special', '--', ...ping);
+    await inPod('two', ...ping);
+    const seen = await controller.ask(['nft', 'list', 'chain', 'inet', 'seen', 'arrivals']);
+    assert.deepEqual(
+      [...seen.matchAll(/packets (\d+)/g)].map(([, packets]) => packets),
+      ['1', '0', '1'],
+    );
+    await controller.ask(['nft', 'delete', 'table', 'inet', 'seen']);
+  },
+);
+
 const status = (host: Host): Promise<string> => host.ask(['birdc', '-s', '/run/causeway/bird/bird.ctl', 'show', 'status']);
 
 /** A packet a millisecond and page after page, to a pod of the other node and from the fabric's router to a third, while `work` goes on. */

@@ -55,7 +55,7 @@ before(async () => {
   cluster = bed.cluster;
   [guarded, other] = [bed.lab.host('host1'), bed.lab.host('host2')];
   await installCalico(cluster, [
-    calico('IPPool', 'default-ipv4-ippool', { cidr: '10.50.0.0/16', ipipMode: 'Never', nodeSelector: 'all()' }),
+    calico('IPPool', 'default-ipv4-ippool', { cidr: '10.50.0.0/16', ipipMode: 'Never', natOutgoing: true, nodeSelector: 'all()' }),
   ]);
   await cluster.apply(serviceOf('near', { app: 'near' }, { type: 'NodePort', ports: [{ port: 80, targetPort: 8080, nodePort: 30_080 }] }));
   await bed.run(

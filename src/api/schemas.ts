@@ -190,6 +190,7 @@ const pool: Schema<Pool> = v.strictObject({
   reserved: field.recordOf(field.ipOrCidr),
   blockLength: field.blockLength,
   fallback: optional(v.literal(true)),
+  keepsSender: optional(v.literal(true)),
 } satisfies EntriesOf<Pool>);
 
 export const loanState: Schema<Loan['state']> = v.picklist(['asked', 'granted', 'refused', 'returned']);

@@ -118,6 +118,30 @@ for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfi
         assert.equal((await server.hears(text)).from, pick('10.213.0.1', 'fd00:213::1'));
       });
 
+      test(`IPv${family}: where routers outside know the way, what leaves keeps its sender, and what does not leave too`, async (t) => {
+        const ip = pick('10.213.9.9', 'fd00:213::9:9');
+        const keeping = {
+          ...snapshot,
+          pools: new Map([...snapshot.pools].map(([id, pool]) => [id, { ...pool, keepsSender: true as const }])),
+        };
+        one.apply(plan(keeping, [a, b], hosts[0] ?? assert.fail()));
+        t.after(() => one.apply(plan(snapshot, [a, b], hosts[0] ?? assert.fail())));
+        outside.ip('route', 'replace', at(a), 'via', pick('10.213.0.1', 'fd00:213::1'));
+        t.after(() => outside.ip('route', 'del', at(a)));
+        const [server, peer, sender] = await listen(t, [outside, ip, 9000], [box(c), at(c), port], [box(a), at(a), 0]);
+        for (const [listener, to, number] of [
+          [server, ip, 9000],
+          [peer, at(c), port],
+        ] as const) {
+          const [text, answer] = [word(), word()];
+          await sender.send(text, { ip: to, port: number });
+          const { from, port: back } = await listener.hears(text);
+          assert.equal(from, at(a));
+          await listener.send(answer, { ip: from, port: back });
+          await sender.hears(answer);
+        }
+      });
+
       test(`IPv${family}: an address that nobody has is unreachable and does not leave the host`, () => {
         const until = one.count('left', 'witness');
         for (const free of [pick('10.44.0.200', 'fd44::200'), pick('10.44.77.7', 'fd44::77:7')]) {

@@ -107,6 +107,8 @@ interface Special {
   readonly hasOutside?: boolean;
   /** Of a network that the host routes itself and that takes short cuts (fast.ts). */
   readonly hasShort?: boolean;
+  /** With addresses that are to be seen outside. */
+  readonly keepsSenders?: boolean;
 }
 
 /** Of containers without a port of the cloud. */
@@ -117,6 +119,16 @@ const besideCloud = {
   departures: `
     oifname "cwx*" ip daddr @companions4 ip saddr != @companions4 masquerade comment "to containers without a port of the cloud, which answer the host"
     oifname "cwx*" ip6 daddr @companions6 ip6 saddr != @companions6 masquerade comment "to containers without a port of the cloud, which answer the host"`,
+};
+
+/** Addresses to which routers outside know the way. */
+const seenOutside = {
+  sets: `
+  set seen4 { type ipv4_addr; flags interval; }
+  set seen6 { type ipv6_addr; flags interval; }`,
+  departures: `
+    ip saddr @seen4 accept
+    ip6 saddr @seen6 accept`,
 };
 
 /** A mark comes after addresses are translated and before it is asked for the way. */
@@ -145,8 +157,10 @@ const untracked = {
     ip saddr . ip daddr @short4 notrack
     ip6 saddr . ip6 daddr @short6 notrack`,
 };
-const untrackedIf = (hasShort: boolean | undefined): typeof untracked =>
-  hasShort === true ? untracked : { sets: '', arrivals: '', departures: '' };
+const nothing = { sets: '', arrivals: '', departures: '' };
+/** What is in the table only where something on the host needs it. */
+const partIf = (isNeeded: boolean | undefined, part: Partial<typeof nothing>): typeof nothing =>
+  isNeeded === true ? { ...nothing, ...part } : nothing;
 
 /**
  * What connection tracking takes for none of a connection's packets it does not translate either, so it would come to the client from an
@@ -164,10 +178,11 @@ const stopInvalid = `
  * Every packet of the host passes here, so what most of them miss for least comes first in a rule, look-ups in the routing tables (`fib`)
  * last, and what belongs to a connection leaves the chain by its first rule.
  */
-export function hostTable(services?: ServiceRules, { hasCompanions = false, hasOutside = false, hasShort }: Special = {}): NftTable {
+export function hostTable(services?: ServiceRules, { hasCompanions, hasOutside = false, hasShort, keepsSenders }: Special = {}): NftTable {
   const translate = services === undefined ? '' : translateServices;
-  const companions = hasCompanions ? besideCloud : { sets: '', departures: '' };
-  const short = untrackedIf(hasShort);
+  const companions = partIf(hasCompanions, besideCloud);
+  const seen = partIf(keepsSenders, seenOutside);
+  const short = partIf(hasShort, untracked);
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
     netns: '',
@@ -185,7 +200,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
   map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
-  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${services === undefined ? '' : declareServices(services)}
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${seen.sets}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
@@ -262,7 +277,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions = false, hasO
     oifname "cwe*" ct status dnat ip6 saddr @ranges6 masquerade
     oifname "cwe*" accept${services === undefined ? '' : leaveAsGuests}
     oifname "cwx*" accept
-    oifname "cww*" accept
+    oifname "cww*" accept${seen.departures}
     ip saddr @ranges4 ip daddr != @ranges4 masquerade fully-random
     ip6 saddr @ranges6 ip6 daddr != @ranges6 masquerade fully-random
   }

@@ -1,7 +1,7 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import { type Cidr, coverage, covers, everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import {
   type Addr,
   type Desired,
@@ -308,9 +308,16 @@ function planHostDomain(present: Present): Part {
           value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
         })),
       ...[...pairs, ...beside].flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
+      ...keepingSender(pools).flatMap((cidr) => elements(netns, `seen${familyOf(cidr)}`, [cidr])),
       ...(hasCompanion(network) ? companionsOf(pools) : []).flatMap(({ cidr }) => elements(netns, `companions${familyOf(cidr)}`, [cidr])),
     ],
   };
+}
+
+/** Each once, and none within another. */
+function keepingSender(pools: readonly Pool[]): Cidr[] {
+  const ranges = [...new Set(pools.flatMap(({ cidr, keepsSender }) => (keepsSender === true ? [cidr] : [])))];
+  return ranges.filter((range) => !ranges.some((other) => other !== range && covers(other, range)));
 }
 
 const companionsOf = (pools: readonly Pool[]): Pool[] => pools.filter(({ fallback }) => fallback === true);
@@ -353,6 +360,7 @@ function planHost(presents: readonly Present[], { snapshot, self, services, hasS
         hasCompanions: presents.some(({ network }) => hasCompanion(network)),
         hasOutside: presents.some(({ carriage }) => hasOutside(carriage)),
         hasShort,
+        keepsSenders: presents.some(({ pools }) => pools.some(({ keepsSender }) => keepsSender === true)),
       }),
     ],
     element: elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]).concat(

@@ -101,6 +101,8 @@ for (const family of [4, 6] as const) {
     });
     after(() => wire[Symbol.dispose]());
 
+    const stopped = (): number => one.count('forward') + two.count('forward');
+
     for (const [what, from, backend, port] of [
       ['a container, by the service’s address', () => boxOf(a), c, ports.service],
       ['a client outside, by a node port', () => client, b, ports.node],
@@ -116,7 +118,6 @@ for (const family of [4, 6] as const) {
         await eventually(() => talk.said() === 'one', 'the first answer');
         from().run('nft', `table inet seen { chain arrivals { type filter hook input priority 0; tcp sport ${ports.inside} counter; }; }`);
         t.after(() => from().run('nft', 'delete table inet seen'));
-        const stopped = (): number => one.count('forward') + two.count('forward');
         const earlier = stopped();
         assert.ok(inNetns(boxOf(backend).path, () => transmitIp(strayPacket(addressOf(backend), own), own)) > 0);
         await eventually(() => stopped() > earlier || from().count('arrivals', 'seen') > 0, 'the packet to be anywhere');

@@ -123,7 +123,7 @@ export class CalicoFacts {
     };
   }
 
-  poolOf({ name, cidr, blockLength }: IpPool): Pool {
+  poolOf({ name, cidr, blockLength, masqueraded }: IpPool): Pool {
     const inside = [...this.reservations.values()].flat().filter((one) => familyOf(one) === familyOf(cidr) && overlaps(one, cidr));
     return {
       id: poolId(name),
@@ -135,6 +135,7 @@ export class CalicoFacts {
       cidr,
       reserved: Object.fromEntries(inside.map((one) => [one.replaceAll(/[^0-9a-f]/g, '-'), one])),
       blockLength,
+      ...(masqueraded ? {} : { keepsSender: true }),
     };
   }
 

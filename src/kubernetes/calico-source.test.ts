@@ -82,7 +82,10 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
     [network.choices.carry, network.choices.address.borrow, network.choices.address.blocksPerHost],
     ['bgp-cross-subnet', false, 3],
   );
-  assert.deepEqual([pool.cidr, pool.blockLength, Object.values(pool.reserved)], ['10.50.0.0/16', 26, ['10.50.0.1/32']]);
+  assert.deepEqual(
+    [pool.cidr, pool.blockLength, Object.values(pool.reserved), pool.keepsSender],
+    ['10.50.0.0/16', 26, ['10.50.0.1/32'], true],
+  );
   assert.deepEqual(host.labels, { rack: 'a', 'projectcalico.org/ASNumber': '64513' });
   // What it wants itself, and what it said last that it sends by.
   assert.deepEqual(host.carrying, { wants: 'bgp-cross-subnet', sends: ['bgp'] });

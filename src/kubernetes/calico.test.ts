@@ -15,13 +15,17 @@ test('a pool as Calico’s own manifest has it', () => {
     blockLength: 26,
     carry: 'bgp-cross-subnet',
     announced: true,
+    masqueraded: true,
     forPods: true,
     automatic: true,
     nodes: parseSelector(''),
     namespaces: parseSelector(''),
   });
   const six = readPool('six', { cidr: 'fd00::/64', disableBGPExport: true, allowedUses: ['Tunnel'], assignmentMode: 'Manual' });
-  assert.deepEqual([six.blockLength, six.carry, six.announced, six.forPods, six.automatic], [122, 'bgp', false, false, false]);
+  assert.deepEqual(
+    [six.blockLength, six.carry, six.announced, six.masqueraded, six.forPods, six.automatic],
+    [122, 'bgp', false, false, false, false],
+  );
   assert.deepEqual(['', 'Never', 'CrossSubnet', 'Always'].map(carriedBy), ['bgp', 'bgp', 'bgp-cross-subnet', 'vxlan']);
   assert.equal(readPool('off', { cidr: '10.0.0.0/16', disabled: true }).forPods, false);
 });

@@ -15,6 +15,7 @@ const pool = v.object({
   vxlanMode: v.optional(v.picklist(['', 'Never', 'Always', 'CrossSubnet']), 'Never'),
   ipipMode: v.optional(v.picklist(['', 'Never', 'Always', 'CrossSubnet']), 'Never'),
   disabled: v.optional(v.boolean(), false),
+  natOutgoing: v.optional(v.boolean(), false),
   disableBGPExport: v.optional(v.boolean(), false),
   nodeSelector: v.optional(selector, ''),
   namespaceSelector: v.optional(selector, ''),
@@ -31,6 +32,8 @@ export interface IpPool {
   /** How packets go between hosts. */
   readonly carry: CalicoCarry;
   readonly announced: boolean;
+  /** What leaves all pools has the host's address. */
+  readonly masqueraded: boolean;
   /** For pods at all; and for those that do not ask for it by name. */
   readonly forPods: boolean;
   readonly automatic: boolean;
@@ -71,6 +74,7 @@ export function readPool(name: string, spec: unknown, createdAt = '1970-01-01T00
     blockLength,
     carry: carryOf(said.vxlanMode, said.ipipMode),
     announced: !said.disableBGPExport,
+    masqueraded: said.natOutgoing,
     forPods: !said.disabled && (said.allowedUses.length === 0 || said.allowedUses.includes('Workload')),
     automatic: said.assignmentMode !== 'Manual',
     nodes: said.nodeSelector,

@@ -193,6 +193,8 @@ export interface Pool extends Meta {
   readonly blockLength: number;
   /** With the model `neutron`: for containers without a port of the cloud, carried by VXLAN. Given only when the others give nothing. */
   readonly fallback?: true;
+  /** What leaves the network keeps its sender: routers around know the way back. Absent: it has the host's address. */
+  readonly keepsSender?: true;
 }
 
 /**
