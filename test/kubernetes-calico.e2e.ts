@@ -161,7 +161,11 @@ test('a router of the fabric learns blocks and services, and reaches pods; what 
       filters: ['no-tiny'],
       password: { secretKeyRef: { name: 'bgp', key: 'password' } },
     }),
-    calico('BGPConfiguration', 'default', { asNumber: 64_512, serviceClusterIPs: [{ cidr: '10.96.0.0/16' }] }),
+    calico('BGPConfiguration', 'default', {
+      asNumber: 64_512,
+      serviceClusterIPs: [{ cidr: '10.96.0.0/16' }],
+      serviceExternalIPs: [{ cidr: '203.0.113.0/24' }],
+    }),
     {
       apiVersion: 'v1',
       kind: 'Service',
@@ -181,6 +185,29 @@ test('a router of the fabric learns blocks and services, and reaches pods; what 
   assert.doesNotMatch(await routes(), /^10\.52\./m);
   const service = await cluster.kubectl('get', 'service', 'two', '--output=jsonpath={.spec.clusterIP}');
   await until('the router to reach the service', async () => (await fetched(service, 80)) !== '', patience);
+});
+
+test('an address whose service keeps to endpoints of the node is told by nodes that have some, and moves with them', { skip }, async () => {
+  const bound = '203.0.113.7';
+  const spec = { type: 'NodePort', externalTrafficPolicy: 'Local', externalIPs: [bound], selector: { bound: 'yes' } };
+  await cluster.kubectl('label', 'pod', 'two', 'bound=yes');
+  await cluster.apply({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'bound' },
+    spec: { ...spec, ports: [{ port: 80, targetPort: 8080 }] },
+  });
+  const by = async (hostName: string): Promise<boolean> =>
+    new RegExp(String.raw`^${bound} .*via ${lab.host(hostName).address} dev`, 'm').test(await routes());
+  await until('the second node to tell it', async () => await by('host2'));
+  assert.match(await routes(), /^203\.0\.113\.0\/24 /m);
+  await until('the router to reach it', async () => (await fetched(bound, 80)) === 'two');
+  await cluster.kubectl('label', 'pod', 'two', 'bound-');
+  await cluster.kubectl('label', 'pod', 'one', 'bound=yes');
+  await until('the first node to tell it', async () => await by('host1'));
+  await until('the router to reach the other', async () => (await fetched(bound, 80)) === 'one');
+  await cluster.kubectl('delete', 'service', 'bound');
+  await until('nobody to tell it', async () => !(await routes()).includes(bound));
 });
 
 test(

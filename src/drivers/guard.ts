@@ -109,6 +109,8 @@ interface Special {
   readonly hasShort?: boolean;
   /** With addresses that are to be seen outside. */
   readonly keepsSenders?: boolean;
+  /** It tells routers of ranges of services. */
+  readonly tellsServices?: boolean;
 }
 
 /** Of containers without a port of the cloud. */
@@ -157,6 +159,16 @@ const untracked = {
     ip saddr . ip daddr @short4 notrack
     ip6 saddr . ip6 daddr @short6 notrack`,
 };
+/** A range is told as a whole, though not every address and port of it is of a service; where those lead the routers are. */
+const told = {
+  sets: `
+  set told4 { type ipv4_addr; flags interval; }
+  set told6 { type ipv6_addr; flags interval; }`,
+  arrivals: `
+    iifname @uplinks oifname @uplinks ip daddr @told4 counter drop comment "of no service that is there: it would come back"
+    iifname @uplinks oifname @uplinks ip6 daddr @told6 counter drop comment "of no service that is there: it would come back"`,
+};
+
 const nothing = { sets: '', arrivals: '', departures: '' };
 /** What is in the table only where something on the host needs it. */
 const partIf = (isNeeded: boolean | undefined, part: Partial<typeof nothing>): typeof nothing =>
@@ -178,10 +190,14 @@ const stopInvalid = `
  * Every packet of the host passes here, so what most of them miss for least comes first in a rule, look-ups in the routing tables (`fib`)
  * last, and what belongs to a connection leaves the chain by its first rule.
  */
-export function hostTable(services?: ServiceRules, { hasCompanions, hasOutside = false, hasShort, keepsSenders }: Special = {}): NftTable {
+export function hostTable(
+  services?: ServiceRules,
+  { hasCompanions, hasOutside = false, hasShort, keepsSenders, tellsServices }: Special = {},
+): NftTable {
   const translate = services === undefined ? '' : translateServices;
   const companions = partIf(hasCompanions, besideCloud);
   const seen = partIf(keepsSenders, seenOutside);
+  const ranges = partIf(tellsServices, told);
   const short = partIf(hasShort, untracked);
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
@@ -200,7 +216,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions, hasOutside =
   map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
-  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${seen.sets}${services === undefined ? '' : declareServices(services)}
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${seen.sets}${ranges.sets}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
@@ -252,7 +268,7 @@ export function hostTable(services?: ServiceRules, { hasCompanions, hasOutside =
     ct state established,related accept
     ct status dnat accept
     ip saddr @ranges4 ip daddr @ranges4 ip saddr . ip daddr != @own4 counter drop comment "networks that the host routes are apart"
-    ip6 saddr @ranges6 ip6 daddr @ranges6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks that the host routes are apart"${hasOutside ? keepOutside : ''}
+    ip6 saddr @ranges6 ip6 daddr @ranges6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks that the host routes are apart"${hasOutside ? keepOutside : ''}${ranges.arrivals}
     iifname @uplinks accept
     iifname "cwu*" ip daddr @ranges4 counter drop comment "networks that the host routes are other networks"
     iifname "cwu*" ip6 daddr @ranges6 counter drop comment "networks that the host routes are other networks"

@@ -27,7 +27,6 @@ import {
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Block, Endpoint, Host, LocalEndpoint, Network, Pool, Service, Snapshot } from '#model/resources.ts';
 import { type BgpSettings, defaultBgp } from '#model/bgp.ts';
-import { renderBird } from './bird.ts';
 import { planAnnouncements } from './announce.ts';
 import { answersFor, isInUnderlay, rangesBeside } from './address-pairs.ts';
 import { hasCompanion, mtuFor } from './companion.ts';
@@ -42,9 +41,11 @@ import { besideOf, familiesOfPools, insideAddresses, isBeside, ownBlocks } from 
 import { planVirtual } from './virtual.ts';
 import { carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
+import { guardRanges } from './service-routes.ts';
 import { planServices } from './services.ts';
 import { guardOutside, hasOutside, planTrunks } from './trunks.ts';
-import { isSpoken, speakerOf, type Spoken } from './speaker.ts';
+import { planSpeaker, toldBy } from './speaking.ts';
+import { isSpoken } from './speaker.ts';
 
 /** What is not about networks themselves. */
 export interface Beyond {
@@ -344,10 +345,11 @@ interface HostFacts {
   readonly self: Host;
   readonly services: readonly Service[] | undefined;
   readonly hasShort: boolean;
+  readonly tellsServices: boolean;
 }
 
 /** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
-function planHost(presents: readonly Present[], { snapshot, self, services, hasShort }: HostFacts): Part {
+function planHost(presents: readonly Present[], { snapshot, self, services, hasShort, tellsServices }: HostFacts): Part {
   const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
   const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
   return {
@@ -360,6 +362,7 @@ function planHost(presents: readonly Present[], { snapshot, self, services, hasS
         hasCompanions: presents.some(({ network }) => hasCompanion(network)),
         hasOutside: presents.some(({ carriage }) => hasOutside(carriage)),
         hasShort,
+        tellsServices,
         keepsSenders: presents.some(({ pools }) => pools.some(({ keepsSender }) => keepsSender === true)),
       }),
     ],
@@ -383,18 +386,6 @@ const answerOn = (link: string): Sysctl[] => [
   { netns: '', path: `net/ipv4/conf/${link}/proxy_arp`, value: '1' },
   { netns: '', path: `net/ipv4/neigh/${link}/proxy_delay`, value: '0' },
 ];
-
-/** The speaker that all networks of this host share which are carried by BGP. */
-function planSpeaker(presents: readonly Present[], snapshot: Snapshot, self: Host, settings: BgpSettings | 'unknown'): Part {
-  if (settings === 'unknown') return {};
-  const spoken = presents.flatMap(({ network, pools, local, carriage }): Spoken[] => {
-    const carries = carriesOn(carriage, carriage.remotes);
-    if (!carries.some(isSpoken)) return [];
-    return [{ isNear: !carries.includes('bgp'), pools, local, blocks: ownBlocks({ snapshot, network, self }) }];
-  });
-  const speaker = speakerOf(self, snapshot.hosts.values(), spoken, settings);
-  return speaker === undefined ? {} : { bird: [{ netns: '', ...renderBird(speaker) }] };
-}
 
 /** Protocols and ports by which hosts carry packets for each other, or tell each other how. */
 function carriersOf(networks: readonly Part[], bgp: BgpSettings | 'unknown'): Carriers {
@@ -423,14 +414,17 @@ export function plan(
   const short = isShort ? shortOf(presents, isAsked) : new Set<Present>();
   const crossings = [...short].filter(({ netns }) => netns === '');
   const networks = presents.flatMap((present) => planNetwork(present, short));
+  const told = toldBy(presents, snapshot, bgp);
+  const facts = { snapshot, self, services, hasShort: crossings.length > 0, tellsServices: told.ranges.length > 0 };
   const parts = [
-    planHost(presents, { snapshot, self, services, hasShort: crossings.length > 0 }),
+    planHost(presents, facts),
+    guardRanges(told.ranges),
     planArrivals(self, crossings),
     planPolicy(policy, carriersOf(networks, bgp)),
     ...networks,
     planAnnouncements(services ?? [], snapshot.hosts.values(), self),
     planVirtual(carried, self),
-    planSpeaker(presents, snapshot, self, bgp),
+    planSpeaker(told, facts, bgp),
     planTrunks(presents, self),
     { sysctl: bridges.flatMap(answerOn) },
   ];

@@ -6,6 +6,7 @@ import { type Cidr, coverage, covers, type Family, familyOf, hostPrefix, type Ip
 import type { Block, CarryName, Host, LocalEndpoint, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
 import { shareSubnet } from './host-gateway.ts';
+import { rangesTold } from './service-routes.ts';
 
 export interface Session {
   /** Letters, digits and underscores; the same for as long as the session is. */
@@ -222,12 +223,11 @@ export function speakerOf(self: Host, hosts: Iterable<Host>, spoken: readonly Sp
   const isNear = spoken.every((one) => one.isNear);
   const peers = [...hosts].filter((host) => host.id !== self.id && (!isNear || shareSubnet(self, host)));
   const rangesOf = (list: readonly Spoken[]): Cidr[] => list.flatMap(({ pools }) => pools.map(({ cidr }) => cidr));
-  const services = self.labels[bgpLabels.noServices] === undefined ? settings.services : [];
   return {
     routerId: routerIdOf(self),
     port: settings.port,
     own: ownOf(spoken, settings.silent),
-    services: services.toSorted(),
+    services: rangesTold(self, settings.services).toSorted(),
     ranges: [...new Set(rangesOf(spoken))].toSorted(),
     near: {
       ranges: rangesOf(spoken.filter((one) => one.isNear)).toSorted(),
