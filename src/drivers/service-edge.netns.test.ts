@@ -75,7 +75,7 @@ for (const family of [4, 6] as const) {
       const made = makeHost(index);
       const [underlay] = made.underlay;
       if (underlay === undefined) return assert.fail();
-      return { ...made, underlay: [underlay, { ...underlay, ip: parseIp(`fd00:213::${index}`) }] };
+      return { ...made, underlay: [underlay, { ...underlay, ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64') }] };
     });
     const {
       local: [a, b, c],
@@ -295,6 +295,19 @@ for (const family of [4, 6] as const) {
       one.forget();
       apply([port]);
       assert.equal((await conversation(sender, target, peers)).index, 0);
+    });
+
+    test('a node whose way to services is by another link speaks to endpoints of others as the address of the link that leads there', async (t) => {
+      const plain = new Map([[network.id, makeNetwork(network.id, { model: 'flannel', carry: 'host-gateway' })]]);
+      apply([service(virtual, 80, { backends: behind(c) })], { ...snapshot, networks: plain });
+      t.after(() => apply([]));
+      one.ip('link', 'add', 'extra', 'type', 'veth', 'peer', 'name', 'other');
+      t.after(() => one.ip('link', 'del', 'extra'));
+      for (const link of ['extra', 'other']) one.ip('link', 'set', link, 'up');
+      one.ip('addr', 'add', family === 4 ? '198.18.0.1/24' : '2001:db8:2::1/64', 'dev', 'extra', ...(family === 6 ? ['nodad'] : []));
+      one.ip('route', 'add', hostPrefix(virtual), 'dev', 'extra');
+      const { from } = await conversation(await socket(t, one, any), { ip: virtual, port: 80 }, await listen(t, c));
+      assert.equal(from, nodeAddress(1));
     });
 
     test('what is served elsewhere but not for clients here is dropped', async (t) => {

@@ -157,6 +157,7 @@ export const declareServices = ({ sizes, stays }: ServiceRules): string => `${bo
   chain leaving {
     oifname "cwe*" accept
     iifname "cwe*" return${both(throughTunnels)}
+    oifname @uplinks fib saddr type local masquerade
     fib saddr type local return${both(
       ({ family, ip }) => `
     snat ${ip} to meta nfproto map @hosts${family} fully-random`,
@@ -181,7 +182,7 @@ export const translateArrivals = `
  * First in the chain of the hook postrouting: a backend that meets itself needs another sender; a backend here sees the client
  * itself; who comes from outside and is sent on to another host gets this host's address, so that the answer comes back here; through
  * a tunnel its address inside, so that the answer comes by the tunnel as well (inside.ts), and so does the host itself, which chose
- * its sender on the way to the service's address.
+ * its sender on the way to the service's address: by plain routes it gets that of the link by which it leaves.
  */
 export const leaveServices: string = both(
   ({ family, ip }) => `
