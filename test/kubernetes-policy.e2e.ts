@@ -137,6 +137,11 @@ test('a pod is not taken for one of its name that was there before, also when no
 
 test("Calico's policies, sets, tiers and host endpoints with the model flannel", async () => {
   const [host1, host2] = [lab.host('host1'), lab.host('host2')];
+  const isKubeletMet = async (from: string): Promise<boolean> => {
+    const words = ['exec', '--namespace=shop', from, '--', 'sh', '-c', `nc -w 2 ${host1.address} 10250 </dev/null`];
+    return (await cluster.tryKubectl(words, { anyStatus: true })).status === 0;
+  };
+  assert.equal(await isKubeletMet('web'), true);
   await cluster.applyText(`
 apiVersion: projectcalico.org/v3
 kind: Tier
@@ -164,6 +169,11 @@ metadata: {name: nodes}
 spec: {selector: role == 'guarded', types: [Ingress], ingress: [{action: Allow, protocol: TCP, destination: {ports: [10250]}}]}
 ---
 apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: no-kubelet}
+spec: {selector: app == 'web', egress: [{action: Deny, protocol: TCP, destination: {ports: [10250]}}, {action: Allow}]}
+---
+apiVersion: projectcalico.org/v3
 kind: HostEndpoint
 metadata: {name: host1, labels: {role: guarded}}
 spec: {node: host1, interfaceName: "*"}
@@ -175,6 +185,8 @@ spec: {node: host1, interfaceName: "*"}
   // Who is in no set is allowed by its account; the VXLAN of the node goes on, and so does the kubelet.
   assert.equal(await isReached('shop/web', 'other/stranger'), true);
   assert.equal(await field('shop/web', '.status.conditions[?(@.type=="Ready")].status'), 'True');
+  // A pod and its own node: what Calico's policies say of what the pod sends holds there, too.
+  assert.deepEqual([await isKubeletMet('web'), await isKubeletMet('near')], [false, true]);
   const kinds = ['hostendpoints', 'globalnetworkpolicies', 'globalnetworksets', 'tiers', 'networkpolicies.projectcalico.org'];
   for (const kind of kinds) await cluster.kubectl('delete', kind, '--all', ...(kind.startsWith('network') ? ['--namespace=other'] : []));
   await becomes(true, 'shop/near', 'other/stranger');

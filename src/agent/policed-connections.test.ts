@@ -56,6 +56,31 @@ test('exactly what the policies of now would not let begin', () => {
   );
 });
 
+test('of what a pod has begun with its own node what policies that are about that would not let begin', () => {
+  const outward: OrderedPolicy = {
+    ...policy,
+    key: 'outward',
+    egress: [{ name: 'one', action: 'allow', protocol: 6, source: {}, destination: { ports: { ranges: [[53, 53]], named: [] } } }],
+  };
+  const asked = [53, 10_250].map((port) => connection(client, port, node));
+  const cut = (one: OrderedPolicy): unknown => {
+    const endpoints = [{ owner: 'shop/client', addresses: [client], policies: [one.key] }];
+    const isForbidden = forbidden(
+      { ...facts, policies: new Map([[one.key, one]]), endpoints },
+      { own: new Set([node]), wayTo: () => undefined },
+    );
+    return [...asked, connection(node, 81, client)].map(isForbidden);
+  };
+  assert.deepEqual(
+    [cut({ ...outward, bindsToHost: true }), cut({ ...outward, bindsToHost: true, staged: true }), cut(outward)],
+    [
+      [false, true, false],
+      [false, false, false],
+      [false, false, false],
+    ],
+  );
+});
+
 const edge: OrderedPolicy = { ...policy, key: 'edge', ingress: policy.ingress ?? [] };
 const early: OrderedPolicy = {
   ...edge,

@@ -95,7 +95,8 @@ export function forbidden(facts: PolicyFacts, { own, wayTo }: Surroundings): (co
     const { asked: _, ...packet } = connection;
     const { source, destination } = packet;
     if (isForbiddenHere(connection)) return true;
-    if (own.has(source) || own.has(destination) || unknown.has(source) || unknown.has(destination)) return false;
+    if (own.has(source) || unknown.has(source) || unknown.has(destination)) return false;
+    if (own.has(destination)) return !verdicts.allowsToHost(packet);
     if (!policed.has(source) && !policed.has(destination)) return false;
     return !verdicts.allows(packet);
   };

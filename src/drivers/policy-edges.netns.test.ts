@@ -11,11 +11,11 @@ import { cutConnections } from '#kernel/conntrack.ts';
 import { ipBytes } from '#kernel/netlink/codec.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
-import { readStagedPolicy } from '#kubernetes/calico-policy.ts';
+import { readGlobalPolicy, readStagedPolicy } from '#kubernetes/calico-policy.ts';
 import { PolicyIndex } from '#kubernetes/policy-index.ts';
 import { readNetworkPolicy } from '#kubernetes/network-policy.ts';
 import { type Ip, parseIp } from '#model/ip.ts';
-import type { PolicyFacts } from '#model/policy.ts';
+import type { OwnedAddresses, PolicyFacts } from '#model/policy.ts';
 import type { LocalEndpoint, Service } from '#model/resources.ts';
 import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
@@ -43,19 +43,23 @@ const service: Service = {
 
 /** The policies of one namespace, with two pods whose labels are their names; `free`: owners of which this is a further network. */
 function factsOf(specs: readonly object[], known = ['web', 'client'], free: readonly string[] = []): PolicyFacts {
-  const index = new PolicyIndex();
-  index.putNamespace('shop', {});
-  for (const name of known)
-    index.putPod(`shop/${name}`, { namespace: 'shop', labels: { app: name }, account: 'default', ips: [], ports: [] });
+  const index = indexWith(known);
   for (const [number, spec] of specs.entries()) {
     const { policy } = readNetworkPolicy({ metadata: { namespace: 'shop', name: `policy-${number}` }, spec });
     index.putPolicy(policy ?? assert.fail());
   }
-  const all = [...owners].map(([{ endpoint }, owner]) => {
-    const bound = { owner, addresses: endpoint.addresses };
-    return free.includes(owner) ? { ...bound, isFree: true as const } : bound;
-  });
+  const all = owned().map((bound) => (free.includes(bound.owner) ? { ...bound, isFree: true as const } : bound));
   return index.facts(all) ?? assert.fail('no facts');
+}
+const owned = (): OwnedAddresses[] => [...owners].map(([{ endpoint }, owner]) => ({ owner, addresses: endpoint.addresses }));
+
+/** Two pods whose labels are their names. */
+function indexWith(known: readonly string[] = ['web', 'client']): PolicyIndex {
+  const index = new PolicyIndex();
+  index.putNamespace('shop', {});
+  for (const name of known)
+    index.putPod(`shop/${name}`, { namespace: 'shop', labels: { app: name }, account: 'default', ips: [], ports: [] });
+  return index;
 }
 
 let wire: Wire;
@@ -97,6 +101,49 @@ test('the node reaches a pod that is closed to everybody, and the pod its node',
   using stranger = await clientBox.udp(at(client));
   assert.equal(await isHeard(stranger), false);
   assert.ok(webBox.ping('10.213.0.1') && host.ping(at(web)));
+});
+
+/** What Calico says of what the client sends, or may get. */
+const ofClient = (more: object): PolicyFacts => {
+  const { policy } = readGlobalPolicy({ metadata: { name: 'out' }, spec: { selector: "app == 'client'", ...more } });
+  const index = indexWith();
+  index.putPolicy(policy ?? assert.fail());
+  return index.facts(owned()) ?? assert.fail('no facts');
+};
+
+test("what a pod sends to its own node is policed where a policy of Calico's says what it may send", async () => {
+  const node = parseIp('10.213.0.1');
+  using kubelet = await host.udp(node, 10_250);
+  using resolver = await host.udp(node, 5353);
+  const heard = async (from: Peer): Promise<boolean[]> => {
+    const text = `call ${(words += 1)}`;
+    for (const { port } of [kubelet, resolver]) await from.send(text, { ip: node, port });
+    using own = await host.udp('10.213.0.1');
+    for (const peer of [kubelet, resolver]) {
+      await own.send(`after ${text}`, { ip: node, port: peer.port });
+      await peer.hears(`after ${text}`);
+    }
+    return [kubelet, resolver].map(({ messages }) => messages.some((message) => message.text === text));
+  };
+  const rule = { action: 'Allow', protocol: 'UDP', destination: { ports: [5353] } };
+  apply(factsOf([{ podSelector: {}, policyTypes: ['Egress'], egress: [] }]));
+  using early = await clientBox.udp(at(client));
+  assert.deepEqual(await heard(early), [true, true]);
+  apply(ofClient({ egress: [rule] }));
+  using fresh = await clientBox.udp(at(client));
+  using other = await webBox.udp(at(web));
+  assert.deepEqual(
+    [await heard(fresh), await heard(other)],
+    [
+      [false, true],
+      [true, true],
+    ],
+  );
+  assert.ok(host.ping(at(client)));
+  // What is said of the other direction alone is not about that.
+  apply(ofClient({ types: ['Ingress'] }));
+  using last = await clientBox.udp(at(client));
+  assert.deepEqual(await heard(last), [true, true]);
 });
 
 test('a policy sees the backend of a service and the client itself', async () => {

@@ -2,12 +2,13 @@
 // so a packet costs the same however many policies others have, and packets of connections that stand cost one rule. Chains
 // are the policies' structure; who is meant is elements of sets. Being let out (`egress`) and in (`ingress`) are two chains of
 // the hook, since accepting ends one chain only. The node itself always reaches its endpoints and is reached by them, as the
-// API says ("NetworkPolicy and the node"): that is not forwarded. Forwarded packets have the endpoint's address as a service
+// API says ("NetworkPolicy and the node"): that is not forwarded. Only where policies of Calico's have a word about what an endpoint
+// sends, they have it about that, too (Felix: cali-wl-to-host). Forwarded packets have the endpoint's address as a service
 // has translated it, and the client's own.
 import type { Desired, NftElement } from '#model/desired.ts';
 import { type Cidr, bitsOf, cidrBase, cidrLength, type Family, familyOf } from '#model/ip.ts';
 import { policyTableName } from '#model/numbers.ts';
-import type { Direction, GuardedEndpoint, PolicyFacts } from '#model/policy.ts';
+import { type Direction, type GuardedEndpoint, isBoundToHost, type PolicyFacts } from '#model/policy.ts';
 import { type Carriers, planHostPolicy } from './host-policy.ts';
 import { PolicyChains } from './policy-chains.ts';
 import { namedSet, noBeginning, policyElement as element, setName } from './policy-rules.ts';
@@ -55,6 +56,19 @@ const base = (direction: Direction, side: 'saddr' | 'daddr', link: 'iifname' | '
   }
 `;
 
+const toHost = {
+  maps: families.map((family) => `  map calling${family} { type ipv${family}_addr : verdict; }\n`).join(''),
+  hook: `  chain to_host {
+    type filter hook input priority filter + 2; policy accept;
+    iifname != "cwe*" accept
+    ct state established,related accept
+    icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+    ip saddr vmap @calling4
+    ip6 saddr vmap @calling6
+  }
+`,
+};
+
 /** The same values for the same list, so that what has not changed need not be looked at one by one (see changedPart). */
 const membersOf = new WeakMap<readonly Cidr[], { readonly id: string; readonly elements: readonly NftElement[] }>();
 
@@ -81,8 +95,11 @@ function elementsOf(facts: PolicyFacts, chains: PolicyChains): NftElement[] {
       return endpoint.addresses.map((ip) => element(`${mapOf[direction]}${familyOf(ip)}`, ip, value));
     }),
   );
+  const calls = facts.endpoints
+    .filter((endpoint) => isBoundToHost(facts, endpoint))
+    .flatMap((endpoint) => endpoint.addresses.map((ip) => element(`calling${familyOf(ip)}`, ip, verdict(endpoint, 'egress', chains))));
   const itself = facts.endpoints.flatMap(({ addresses }) => addresses.map((ip) => element(`itself${familyOf(ip)}`, `${ip} . ${ip}`)));
-  return [...sets, ...ports, ...ways, ...itself];
+  return [...sets, ...ports, ...ways, ...calls, ...itself];
 }
 
 function render(facts: PolicyFacts, carriers: Carriers): Pick<Desired, 'table' | 'element'> {
@@ -95,13 +112,16 @@ function render(facts: PolicyFacts, carriers: Carriers): Pick<Desired, 'table' |
   set itself${family} { type ipv${family}_addr . ipv${family}_addr; }
 `,
   );
+  const isCalling = facts.endpoints.some((endpoint) => isBoundToHost(facts, endpoint));
   const text = [
     ...maps,
+    isCalling ? toHost.maps : '',
     declareSets(facts),
     host?.sets ?? '',
     chains.text(),
     base('egress', 'saddr', 'iifname'),
     base('ingress', 'daddr', 'oifname'),
+    isCalling ? toHost.hook : '',
     host?.hooks ?? '',
   ].join('');
   // Nothing may be open for the time between the table and its elements.

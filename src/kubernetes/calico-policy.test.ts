@@ -96,6 +96,7 @@ test('a policy as Calico’s documentation shows it', () => {
     tier: 'default',
     order: Infinity,
     name: 'allow-tcp-6379',
+    bindsToHost: true,
     subject: {
       type: 'and',
       of: [

@@ -67,6 +67,7 @@ function policyFrom(said: SaidSpec, { kind, name, namespace }: Whose, subject: S
     tier,
     order: said.order ?? Infinity,
     name: shortName(name, tier),
+    bindsToHost: true as const,
     subject,
     ...of('ingress'),
     ...of('egress'),

@@ -68,6 +68,8 @@ export interface OrderedPolicy {
   readonly name: string;
   /** It decides nothing: what it would decide, were it alone in force, is counted. */
   readonly staged?: true;
+  /** What its subjects send to their own host is policed as well, which is not so where none of an endpoint's policies says this. */
+  readonly bindsToHost?: true;
   /** Absent: it is for no host. */
   readonly onHosts?: HostStage;
   /** Which endpoints it is for. */
@@ -192,6 +194,13 @@ export function tiersFor(
   });
 }
 
+/** Whether what such an endpoint sends to its own host is policed. */
+export const isBoundToHost = ({ policies: all }: PolicyFacts, { policies: keys = [] }: GuardedEndpoint): boolean =>
+  keys.some((key) => {
+    const { bindsToHost, egress, staged } = all.get(key) ?? {};
+    return bindsToHost === true && egress !== undefined && staged !== true;
+  });
+
 const textOrder = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 /** The difference of two that have no order, infinity, is no number. */
 const byOrder = (a: OrderedPolicy, b: OrderedPolicy): number => a.order - b.order || textOrder(a.name, b.name) || textOrder(a.key, b.key);
@@ -216,6 +225,12 @@ export class Verdicts {
   allows(packet: Packet): boolean {
     if (packet.source === packet.destination) return true;
     return this.#lets(packet, packet.source, 'egress') && this.#lets(packet, packet.destination, 'ingress');
+  }
+
+  /** Whether the sender's policies let the packet go to a process of its own host. */
+  allowsToHost(packet: Packet): boolean {
+    const endpoint = this.#endpoints.get(packet.source);
+    return endpoint === undefined || !isBoundToHost(this.#facts, endpoint) || this.#lets(packet, packet.source, 'egress');
   }
 
   /** What those policies say of it. Undefined: they leave it to whoever comes next. */
