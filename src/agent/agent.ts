@@ -1,6 +1,5 @@
 // One host's agent, put together: facts come in (controller, journal, kernel events), the loop plans and applies, and what
 // this host knows goes out (endpoints, report). Everything here is wiring; each part says in its own file what it does.
-import type { WatchLine } from '#api/answers.ts';
 import { clockAdvice, skewText, toleratedSkewMs } from '#api/clock.ts';
 import type { Journal } from '#api/local.ts';
 import type { Report } from '#api/requests.ts';
@@ -9,20 +8,22 @@ import { type Fault, isFault } from '#model/fault.ts';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { endpointLink, unknownInterface } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import type { Host, Snapshot, Underlay } from '#model/resources.ts';
+import type { Snapshot, Underlay } from '#model/resources.ts';
 import type { Kinds, Together } from '#kernel/kind.ts';
 import { AddressBook } from './address-book.ts';
-import type { Clock, ClusterAddresses } from './address-cluster.ts';
+import type { Clock } from './address-cluster.ts';
 import { type BgpSource, spoken } from './bgp-source.ts';
+import type { Controller } from './controller.ts';
 import { Endpoints } from './endpoints.ts';
+import { ExposedPorts } from './exposed-ports.ts';
 import { follow } from './follower.ts';
 import { HostPorts } from './host-ports.ts';
 import type { LearnedRoutes } from './learned-routes.ts';
-import { HostAgent, type ClusterNetworks, type LocalOptions } from './local.ts';
+import { HostAgent, type LocalOptions } from './local.ts';
 import { Loop } from './loop.ts';
 import { guarded, type PolicySource } from './policies.ts';
 import type { Prober } from './prober.ts';
-import { type EndpointBatch, type Published, Publisher } from './publisher.ts';
+import { Publisher } from './publisher.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 import { NetworksInUse } from './networks-in-use.ts';
 import { News } from './news.ts';
@@ -30,17 +31,6 @@ import { type HostRoutes, lacksPreferred, steadyUnderlay } from './underlay.ts';
 import type { ServiceSource } from './services.ts';
 import { type AgentStatus, reasonText } from './status.ts';
 import { View } from './view.ts';
-
-/** What the agent asks of the controllers; every call rejects with `unavailable` when none answers. */
-export interface Controller {
-  readonly networks: ClusterNetworks;
-  readonly addresses: ClusterAddresses;
-  watch(options: { since?: number; signal: AbortSignal }): AsyncIterable<WatchLine>;
-  publish(batch: EndpointBatch): Promise<Published>;
-  report(report: Report): Promise<Host>;
-  /** By how many milliseconds this machine's clock is ahead of the controller's, as far as known. */
-  skewMs(): number | undefined;
-}
 
 export interface Log {
   debug(fields: object, message: string): void;
@@ -108,6 +98,7 @@ export class Agent implements AsyncDisposable {
   readonly #news: News;
   readonly #publisher: Publisher;
   readonly #ports: HostPorts;
+  readonly #exposed: ExposedPorts;
   readonly #stop = new AbortController();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #listeners: (() => void)[] = [];
@@ -175,7 +166,9 @@ export class Agent implements AsyncDisposable {
         this.#refused = faults;
       },
     });
-    this.#ports = new HostPorts({ log: (fields, message) => log.warn(fields, message) });
+    const portLog = { log: (fields: object, message: string): void => log.warn(fields, message) };
+    this.#ports = new HostPorts(portLog);
+    this.#exposed = new ExposedPorts(portLog);
     this.local = new HostAgent({
       host,
       journal,
@@ -282,6 +275,7 @@ export class Agent implements AsyncDisposable {
     this.loop[Symbol.dispose]();
     this.#publisher[Symbol.dispose]();
     this.#ports[Symbol.dispose]();
+    this.#exposed[Symbol.dispose]();
     this.#book[Symbol.dispose]();
     await this.#following;
   }
@@ -332,7 +326,8 @@ export class Agent implements AsyncDisposable {
     const isShort = this.#options.features['fastPath'] === true;
     const more = { ...besides, isShort, ...spoken(bgp, learned) };
     const beyond = { ...(services && { services: services.current() }), policy: this.#policy, ...more };
-    this.#desired = plan(this.#facts, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
+    const admitted = this.#exposed.admit(this.#facts, this.endpoints.all());
+    this.#desired = plan(admitted, this.endpoints.all(), { ...self, underlay: this.#underlay }, beyond);
     return this.#desired;
   }
 
@@ -352,7 +347,7 @@ export class Agent implements AsyncDisposable {
 
   /** Everything that is wrong here and for people to know, whoever looks. */
   #failing(): string[] {
-    return [...this.#clockProblem(), ...this.#inUse.problems, ...this.#refusedByKernel()];
+    return [...this.#clockProblem(), ...this.#inUse.problems, ...this.#exposed.problems, ...this.#refusedByKernel()];
   }
 
   #clockProblem(): string[] {

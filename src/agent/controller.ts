@@ -1,14 +1,27 @@
 // What the agent asks of the controllers, over the API's client. Also where the address book's view of blocks and loans
 // meets the API's: a block that another host holds is looked up, a loan is read out of its block.
+import type { WatchLine } from '#api/answers.ts';
 import type { Client } from '#api/client.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { contains } from '#model/ip.ts';
 import { ipamHostLabel } from '#model/numbers.ts';
-import type { Block, Endpoint, Loan, Network } from '#model/resources.ts';
+import type { Report } from '#api/requests.ts';
+import type { Block, Endpoint, Host, Loan, Network } from '#model/resources.ts';
 import { faultOf } from '#api/faults.ts';
 import type { ClusterAddresses } from './address-cluster.ts';
-import type { Controller } from './agent.ts';
 import type { ClusterNetworks } from './local.ts';
+import type { EndpointBatch, Published } from './publisher.ts';
+
+/** What the agent asks of the controllers; every call rejects with `unavailable` when none answers. */
+export interface Controller {
+  readonly networks: ClusterNetworks;
+  readonly addresses: ClusterAddresses;
+  watch(options: { since?: number; signal: AbortSignal }): AsyncIterable<WatchLine>;
+  publish(batch: EndpointBatch): Promise<Published>;
+  report(report: Report): Promise<Host>;
+  /** By how many milliseconds this machine's clock is ahead of the controller's, as far as known. */
+  skewMs(): number | undefined;
+}
 
 const mostTries = 5;
 

@@ -56,10 +56,15 @@ export class HostPorts implements Disposable {
     }
   }
 
-  /** Lets go of all others, and takes what is missing where that is possible: containers that run have their ports anyway. */
-  keep(ports: readonly HostPort[]): void {
+  /** Of all but these. */
+  letGo(ports: readonly HostPort[]): void {
     const wanted = new Set(ports.map(keyOf));
     for (const key of this.#held.keys()) if (!wanted.has(key)) this.#close(key);
+  }
+
+  /** Lets go of all others, and takes what is missing where that is possible: containers that run have their ports anyway. */
+  keep(ports: readonly HostPort[]): void {
+    this.letGo(ports);
     for (const port of ports) {
       try {
         this.take([port]);
@@ -104,7 +109,7 @@ export class HostPorts implements Disposable {
       if (error.errno === 'EADDRINUSE') {
         throw new Fault('exists', `Port ${port}/${protocol} of this host is used by another program`, {
           field: 'ports',
-          hint: `Choose another host port; ss -lnp shows who has it`,
+          hint: 'Choose another host port; ss -lnp, docker ps and causeway exposure ls show who has it',
           cause: error,
         });
       }

@@ -3,7 +3,7 @@
 // their memory, and a node of Kubernetes that of etcd's client.
 import { networkInterfaces } from 'node:os';
 import type { Logger } from 'pino';
-import type { Controller } from '#agent/agent.ts';
+import type { Controller } from '#agent/controller.ts';
 import type { ClusterBgp } from '#agent/cluster-bgp.ts';
 import type { ClusterView } from '#agent/policy-report.ts';
 import type { FoundRoute } from '#agent/underlay.ts';

@@ -36,3 +36,22 @@ test('hosts let in the sources, or the load balancer that speaks to them instead
   assert.deepEqual(restricted({ sources, balancerRanges }), byBalancer);
   assert.deepEqual(restricted({ balancerRanges }), byBalancer, 'also where everybody may come to the load balancer');
 });
+
+test('of sources that lie in each other the widest alone is told, as the kernel takes no others', () => {
+  const sources = ['10.1.0.0/16', '10.0.0.0/8', '192.0.2.1/32', '10.0.0.0/8', 'fd00::/8', 'fd00:1::/32'].map((text) => parseCidr(text));
+  assert.deepEqual(restricted({ sources }), [
+    'restricted tcp . 8080',
+    'sources4 tcp . 8080 . 10.0.0.0/8',
+    'sources4 tcp . 8080 . 192.0.2.1/32',
+    'sources6 tcp . 8080 . fd00::/8',
+  ]);
+  const twice = publish(
+    [{ network, endpoint, slot: 1 }],
+    [exposure({ sources: sources.slice(0, 1) }), exposure({ id: 'b', sources: sources.slice(1, 2) })],
+  );
+  assert.deepEqual(
+    twice.flatMap(({ set, key }) => (set === 'sources4' ? [key] : [])),
+    ['tcp . 8080 . 10.0.0.0/8'],
+    'also of two exposures of one port',
+  );
+});

@@ -1,6 +1,6 @@
 // Published ports and exposures: which port of this host leads to which endpoint, as elements of the host table's maps.
 // Endpoints of isolated networks are reached through their transit address, others directly; the client's address is kept.
-import { familyOf, type Family, type Ip } from '#model/ip.ts';
+import { type Cidr, covers, familyOf, type Family, type Ip } from '#model/ip.ts';
 import type { NftElement } from '#model/desired.ts';
 import { tableName, transitAddress } from '#model/numbers.ts';
 import type { Endpoint, Exposure, LocalEndpoint, Network, Protocol } from '#model/resources.ts';
@@ -14,7 +14,7 @@ interface Opening {
   readonly hostIp?: Ip | undefined;
   readonly hostPort: number;
   readonly port: number;
-  readonly sources: readonly string[];
+  readonly sources: readonly Cidr[];
 }
 
 /** Whether it is the endpoint that the exposure means. */
@@ -59,12 +59,18 @@ function elementsOf(attachment: LocalAttachment, opening: Opening): NftElement[]
       unspecified ? set(`published_any${family}`, service, value) : set(`published${family}`, `${opening.hostIp} . ${service}`, value),
     ];
   });
-  if (opening.sources.length === 0) return mappings;
-  return [
-    ...mappings,
-    set('restricted', service),
-    ...opening.sources.map((source) => set(source.includes(':') ? 'sources6' : 'sources4', `${service} . ${source}`)),
-  ];
+  return opening.sources.length === 0 ? mappings : [...mappings, set('restricted', service)];
+}
+
+/** Who may come to a service. Ranges of one set must not overlap (nf_tables, EEXIST), and one inside of another adds nothing to it. */
+function sourcesOf(openings: readonly Opening[]): NftElement[] {
+  const byService = Map.groupBy(openings, ({ protocol, hostPort }) => `${protocol} . ${hostPort}`);
+  return [...byService].flatMap(([service, ofService]) => {
+    const sources = [...new Set(ofService.flatMap((opening) => opening.sources))];
+    return sources
+      .filter((source) => !sources.some((other) => other !== source && covers(other, source)))
+      .map((source) => set(`sources${familyOf(source)}`, `${service} . ${source}`));
+  });
 }
 
 /**
@@ -73,14 +79,14 @@ function elementsOf(attachment: LocalAttachment, opening: Opening): NftElement[]
  */
 export function publish(attachments: readonly LocalAttachment[], exposures: readonly Exposure[]): NftElement[] {
   const taken = new Map<string, NftElement>();
-  for (const attachment of attachments) {
-    if (attachment.network.internal) continue;
-    for (const opening of openingsOf(attachment, exposures)) {
-      for (const element of elementsOf(attachment, opening)) {
-        const key = `${element.set} ${element.key}`;
-        if (!taken.has(key)) taken.set(key, element);
-      }
+  const openings = attachments
+    .filter(({ network }) => !network.internal)
+    .flatMap((attachment) => openingsOf(attachment, exposures).map((opening) => ({ attachment, opening })));
+  for (const { attachment, opening } of openings) {
+    for (const element of elementsOf(attachment, opening)) {
+      const key = `${element.set} ${element.key}`;
+      if (!taken.has(key)) taken.set(key, element);
     }
   }
-  return [...taken.values()];
+  return [...taken.values(), ...sourcesOf(openings.map(({ opening }) => opening))];
 }

@@ -4,7 +4,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { WatchLine } from '#api/answers.ts';
 import type { Journal } from '#api/local.ts';
-import type { Controller } from '#agent/agent.ts';
+import type { Controller } from '#agent/controller.ts';
 import { type Decider, networksOf, rangeOf } from '#agent/elsewhere.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrBase, contains, type Ip, overlaps, parseCidr } from '#model/ip.ts';

@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import type { WatchLine } from '#api/answers.ts';
 import * as field from '#api/fields.ts';
 import type { Journal } from '#api/local.ts';
-import type { Controller } from '#agent/agent.ts';
+import type { Controller } from '#agent/controller.ts';
 import { networksOf } from '#agent/elsewhere.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';

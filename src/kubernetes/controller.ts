@@ -3,7 +3,7 @@
 // decided by whoever gives nodes their podCIDRs.
 import type { WatchLine } from '#api/answers.ts';
 import type { ClusterAddresses } from '#agent/address-cluster.ts';
-import type { Controller } from '#agent/agent.ts';
+import type { Controller } from '#agent/controller.ts';
 import { type Decider, networksOf, rangeOf } from '#agent/elsewhere.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { Fault } from '#model/fault.ts';
