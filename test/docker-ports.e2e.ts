@@ -112,9 +112,11 @@ test('ranges, host addresses, exposed ports and ports left to us are published a
     1,
     'bound',
     'front',
-    [`--publish=${address}:8110:80`, `--publish=127.0.0.1:8111:80`, `--publish=[${address6}]:8112:80`],
+    [`--publish=${address}:8110:80`, `--publish=127.0.0.1:8111:80`, `--publish=[${address6}]:8112:80`, '--publish=0.0.0.0:8113:80'],
     web(),
   );
+  await sees(bed.lab.outside, address, 8113, outsideAddress);
+  await silent(bed.lab.outside, address6, 8113);
   await sees(bed.lab.outside, address, 8110, outsideAddress);
   await silent(bed.lab.outside, address6, 8110);
   await sees(bed.host(1), '127.0.0.1', 8111, /./);
@@ -210,12 +212,19 @@ test('an exposure opens an unpublished port to those that it names, and closes i
   await bed.causeway('expose', 'front', 'server', '80', '--host-port', '8400');
   await sees(bed.lab.outside, one.address, 8400, outsideAddress);
   await sees(bed.lab.outside, one.address6, 8400, bed.lab.outside.address6);
-  await bed.causeway('expose', 'front', 'www', '80', '--host-port', '8401', '--from', `${outsideAddress}/32`);
+  // One range of the two lies in the other, which the kernel would not take as it is.
+  const from = ['--from', `${outsideAddress}/32`, '--from', `${outsideAddress}/31`];
+  await bed.causeway('expose', 'front', 'www', '80', '--host-port', '8401', ...from);
   await sees(bed.lab.outside, one.address, 8401, outsideAddress);
   await silent(two, one.address, 8401);
   await silent(bed.lab.outside, one.address6, 8401);
+  // The agent itself listens there.
+  await bed.causeway('expose', 'front', 'server', '80', '--host-port', '7481', '--name', 'greedy');
+  const told = /Exposure greedy is not open here: Port 7481\/tcp of this host is used by another program/;
+  await until('the exposure to be told', async () => told.test(JSON.stringify(await bed.json('host', 'ls'))), patience);
+  assert.match((await one.exec(['busybox', 'wget', '-qO-', 'http://127.0.0.1:7481/healthz'])).stdout, /"ok":true/);
   const listed = await bed.json<{ name: string }[]>('exposure', 'ls');
-  assert.equal(listed.length, 2);
+  assert.equal(listed.length, 3);
   await bed.causeway('exposure', 'rm', '--yes', ...listed.map(({ name }) => name));
   for (const port of [8400, 8401]) {
     await until(`port ${port} to be closed`, async () => (await seen(bed.lab.outside, one.address, port)) === undefined, patience);

@@ -194,7 +194,8 @@ export class Endpoints {
     const families = await this.#familiesOf(endpoint, request.Options.isIpv6Elsewhere);
     const others = this.#agent.localEndpoints().filter((other) => other.id !== endpoint.id);
     const isFree = (port: Omit<PublishedPort, 'port'>): boolean => this.#agent.isPortFree(port);
-    const ports = publishedPorts(request.Options.ports, { others, before: endpoint.ports, families, isFree });
+    const hasIpv6 = endpoint.addresses.some((ip) => familyOf(ip) === 6);
+    const ports = publishedPorts(request.Options.ports, { others, before: endpoint.ports, families, hasIpv6, isFree });
     if (ports.length > 0 || endpoint.ports.length > 0) await this.#agent.publish(endpoint.id, ports);
     if (this.#isLocal && this.#resolver.asksPast()) await this.#answerFirst(endpoint.id);
   }

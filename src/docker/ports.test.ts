@@ -11,7 +11,7 @@ const binding = (more: Partial<PortBinding>): PortBinding => ({ Proto: 6, Port: 
 const alone = { others: [], before: [] };
 const withPorts = (...ports: PublishedPort[]): Endpoint => fakeEndpoint({ ports });
 
-test('protocol numbers become protocols, every address is no address', () => {
+test('protocol numbers become protocols, every address is no address where there is no IPv6', () => {
   assert.deepEqual(
     publishedPorts(
       [
@@ -31,6 +31,23 @@ test('protocol numbers become protocols, every address is no address', () => {
 
 test('the same binding for both families is one', () => {
   assert.equal(publishedPorts([binding({ HostIP: parseIp('0.0.0.0') }), binding({ HostIP: parseIp('::') })], alone).length, 1);
+});
+
+/** With an address of each family. */
+const asked = (...ips: readonly (string | undefined)[]): unknown[] =>
+  publishedPorts(
+    ips.map((ip) => binding(ip === undefined ? {} : { HostIP: parseIp(ip) })),
+    { ...alone, hasIpv6: true },
+  ).map(({ hostIp, hostPort }) => [hostIp, hostPort]);
+
+test('where there is IPv6, too, every address of a family is that and no more', () => {
+  assert.deepEqual(asked('0.0.0.0'), [['0.0.0.0', 8080]]);
+  assert.deepEqual(asked('::'), [['::', 8080]]);
+  assert.deepEqual(asked(undefined), [[undefined, 8080]]);
+  assert.deepEqual(asked('0.0.0.0', '::'), [
+    ['0.0.0.0', 8080],
+    ['::', 8080],
+  ]);
 });
 
 test('an open choice takes the first free port and keeps it', () => {

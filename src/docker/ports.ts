@@ -19,6 +19,8 @@ export interface Publication {
   readonly others: readonly Endpoint[];
   /** What the endpoint publishes already; an open choice made earlier is kept. */
   readonly before: readonly PublishedPort[];
+  /** Whether the endpoint has an address of IPv6; without, every address of the host is one of IPv4. */
+  readonly hasIpv6?: boolean;
   /** The only families whose way out the endpoint is; left out: it is the container's only way out. */
   readonly families?: readonly Family[] | undefined;
   /** Whether no other program has a port of the host, asked only where there is a choice. */
@@ -28,7 +30,7 @@ export interface Publication {
 /** Faults: `unsupported` (protocol, ::1), `exhausted` (no port of the range is free). */
 export function publishedPorts(
   bindings: readonly PortBinding[],
-  { others, before, families, isFree = () => true }: Publication,
+  { others, before, families, hasIpv6 = false, isFree = () => true }: Publication,
 ): PublishedPort[] {
   const chosen: PublishedPort[] = [];
   for (const binding of bindings) {
@@ -36,7 +38,7 @@ export function publishedPorts(
     if (protocol === undefined) {
       throw new Fault('unsupported', `Cannot publish IP protocol ${binding.Proto}`, { hint: 'tcp, udp and sctp can be published' });
     }
-    const asked = specific(binding.HostIP);
+    const asked = specific(binding.HostIP, hasIpv6);
     if (asked === '::1') {
       throw new Fault('unsupported', 'Cannot publish a port on ::1: the kernel takes answers to it from no link', {
         hint: 'Publish it on 127.0.0.1',
@@ -79,8 +81,9 @@ type Wish = Omit<PublishedPort, 'hostPort'>;
 const same = (port: PublishedPort, wish: Wish): boolean =>
   port.protocol === wish.protocol && port.port === wish.port && port.hostIp === wish.hostIp;
 
-/** Docker spells "every address" as 0.0.0.0, ::, or not at all. */
-const specific = (ip: Ip | undefined): Ip | undefined => (ip === '0.0.0.0' || ip === '::' ? undefined : ip);
+/** Every address is not spelled at all; 0.0.0.0 and :: are every one of a family, which makes a difference where there are both. */
+const specific = (ip: Ip | undefined, hasIpv6: boolean): Ip | undefined =>
+  !hasIpv6 && (ip === every[4] || ip === every[6]) ? undefined : ip;
 
 function rangeOf(binding: PortBinding): { first: number; last: number } {
   if (binding.HostPort === 0) return ephemeral;
