@@ -57,9 +57,20 @@ const exposure: Exposure = {
   hostPort: 8443,
   sources: [parseCidr('10.213.9.8/32'), parseCidr('fd00:213::9:8/128')],
 };
+/** The same port of one address, open to others. */
+const [ofAddress4, ofAddress6] = ([4, 6] as const).map((family): Exposure => ({
+  ...exposure,
+  id: `exposure1${family}`,
+  endpoint: a.endpoint.name,
+  hostIp: parseIp(family === 4 ? '10.213.0.1' : 'fd00:213::1'),
+  hostPort: 8444,
+  sources: [parseCidr(family === 4 ? '10.213.9.9/32' : 'fd00:213::9:9/128')],
+}));
+const everywhere: Exposure = { ...exposure, id: 'exposure20', hostPort: 8444 };
+const exposures = [exposure, ofAddress4, ofAddress6, everywhere].flatMap((one) => one ?? []);
 const snapshot = {
   ...snapshotOf({ hosts, networks, pools, blocks, endpoints: locals.map(({ endpoint }) => endpoint) }),
-  exposures: new Map([[exposure.id, exposure]]),
+  exposures: new Map(exposures.map((one) => [one.id, one])),
 };
 
 let wire: Wire;
@@ -275,6 +286,20 @@ for (const family of [4, 6] as const) {
       await named.send(text, { ip: host, port: 8443 });
       assert.equal((await server.hears(text)).from, pick('10.213.9.8', 'fd00:213::9:8'));
       await isDropped((said) => unnamed.send(said, { ip: host, port: 8443 }), { by: 'restricted_clients', where: one, listener: server });
+    });
+
+    test('a port of one address admits its own clients, not those of the same port of every address', async (t) => {
+      const host = pick('10.213.0.1', 'fd00:213::1');
+      const [server, named, unnamed] = await listen(
+        t,
+        [box(a), at(a), port],
+        [outside, pick('10.213.9.9', 'fd00:213::9:9'), 0],
+        [outside, pick('10.213.9.8', 'fd00:213::9:8'), 0],
+      );
+      const text = word();
+      await named.send(text, { ip: host, port: 8444 });
+      assert.equal((await server.hears(text)).from, pick('10.213.9.9', 'fd00:213::9:9'));
+      await isDropped((said) => unnamed.send(said, { ip: host, port: 8444 }), { by: 'clients_of_address', where: one, listener: server });
     });
 
     test('nobody outside reaches an endpoint but by a published port', async (t) => {

@@ -216,7 +216,11 @@ export function hostTable(
   map names6 { type ipv6_addr : ipv6_addr . inet_service; flags interval; }
   set restricted { type inet_proto . inet_service; }
   set sources4 { type inet_proto . inet_service . ipv4_addr; flags interval; }
-  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${seen.sets}${ranges.sets}${services === undefined ? '' : declareServices(services)}
+  set sources6 { type inet_proto . inet_service . ipv6_addr; flags interval; }
+  set restricted4 { type ipv4_addr . inet_proto . inet_service; }
+  set restricted6 { type ipv6_addr . inet_proto . inet_service; }
+  set clients4 { type ipv4_addr . inet_proto . inet_service . ipv4_addr; flags interval; }
+  set clients6 { type ipv6_addr . inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${seen.sets}${ranges.sets}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
@@ -235,7 +239,14 @@ export function hostTable(
   }
   chain clients {
     type filter hook prerouting priority mangle; policy accept;
+    ip daddr . meta l4proto . th dport @restricted4 goto clients_of_address
+    ip6 daddr . meta l4proto . th dport @restricted6 goto clients_of_address
     meta l4proto . th dport @restricted fib daddr type local goto restricted_clients
+  }
+  chain clients_of_address {
+    ip daddr . meta l4proto . th dport . ip saddr @clients4 accept
+    ip6 daddr . meta l4proto . th dport . ip6 saddr @clients6 accept
+    counter drop
   }
   chain restricted_clients {
     meta l4proto . th dport . ip saddr @sources4 accept

@@ -55,3 +55,35 @@ test('of sources that lie in each other the widest alone is told, as the kernel 
     'also of two exposures of one port',
   );
 });
+
+test('who may come to a port of one address is said for that address, whatever is said of the same port of others', () => {
+  const [first, second, third] = ['10.213.0.1', '10.213.0.2', 'fd00:213::1'].map((ip) => parseIp(ip));
+  const from = (text: string): Partial<Exposure> => ({ sources: [parseCidr(text)] });
+  assert.ok(first !== undefined && second !== undefined && third !== undefined);
+  const told = publish(
+    [{ network, endpoint, slot: 1 }],
+    [
+      exposure({ id: 'a', hostIp: first, ...from('192.0.2.0/24') }),
+      exposure({ id: 'b', hostIp: second }),
+      exposure({ id: 'c', hostIp: third, ...from('192.0.2.0/24') }),
+    ],
+  );
+  const keys = (elements: typeof told): string[] =>
+    elements.flatMap(({ set, key }) => (set.startsWith('published') ? [] : [`${set} ${key}`]));
+  const ofAddresses = [
+    'restricted4 10.213.0.1 . tcp . 8080',
+    'clients4 10.213.0.1 . tcp . 8080 . 192.0.2.0/24',
+    'restricted6 fd00:213::1 . tcp . 8080',
+  ];
+  assert.deepEqual(keys(told), ofAddresses);
+  const beside = publish(
+    [{ network, endpoint, slot: 1 }],
+    [exposure({ id: 'b', hostIp: second }), exposure({ id: 'd', ...from('198.51.100.0/24') })],
+  );
+  assert.deepEqual(keys(beside), [
+    'restricted tcp . 8080',
+    'sources4 tcp . 8080 . 198.51.100.0/24',
+    'restricted4 10.213.0.2 . tcp . 8080',
+    'clients4 10.213.0.2 . tcp . 8080 . 0.0.0.0/0',
+  ]);
+});

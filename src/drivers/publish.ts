@@ -1,6 +1,6 @@
 // Published ports and exposures: which port of this host leads to which endpoint, as elements of the host table's maps.
 // Endpoints of isolated networks are reached through their transit address, others directly; the client's address is kept.
-import { type Cidr, covers, familyOf, type Family, type Ip } from '#model/ip.ts';
+import { type Cidr, covers, everything, familyOf, type Family, type Ip } from '#model/ip.ts';
 import type { NftElement } from '#model/desired.ts';
 import { tableName, transitAddress } from '#model/numbers.ts';
 import type { Endpoint, Exposure, LocalEndpoint, Network, Protocol } from '#model/resources.ts';
@@ -47,30 +47,62 @@ const set = (name: string, key: string, value?: string): NftElement => ({
   ...(value === undefined ? {} : { value }),
 });
 
+const serviceOf = ({ protocol, hostPort }: Opening): string => `${protocol} . ${hostPort}`;
+const isEverywhere = ({ hostIp }: Opening): boolean => hostIp === undefined || hostIp === '0.0.0.0' || hostIp === '::';
+
 function elementsOf(attachment: LocalAttachment, opening: Opening): NftElement[] {
-  const service = `${opening.protocol} . ${opening.hostPort}`;
-  const unspecified = opening.hostIp === undefined || opening.hostIp === '0.0.0.0' || opening.hostIp === '::';
+  const service = serviceOf(opening);
   const wanted: readonly Family[] = opening.hostIp === undefined ? [4, 6] : [familyOf(opening.hostIp)];
-  const mappings = wanted.flatMap((family) => {
+  return wanted.flatMap((family) => {
     const target = targetOf(attachment, family);
     if (target === undefined) return [];
     const value = `${target} . ${opening.port}`;
     return [
-      unspecified ? set(`published_any${family}`, service, value) : set(`published${family}`, `${opening.hostIp} . ${service}`, value),
+      isEverywhere(opening)
+        ? set(`published_any${family}`, service, value)
+        : set(`published${family}`, `${opening.hostIp} . ${service}`, value),
     ];
   });
-  return opening.sources.length === 0 ? mappings : [...mappings, set('restricted', service)];
 }
 
-/** Who may come to a service. Ranges of one set must not overlap (nf_tables, EEXIST), and one inside of another adds nothing to it. */
-function sourcesOf(openings: readonly Opening[]): NftElement[] {
-  const byService = Map.groupBy(openings, ({ protocol, hostPort }) => `${protocol} . ${hostPort}`);
-  return [...byService].flatMap(([service, ofService]) => {
-    const sources = [...new Set(ofService.flatMap((opening) => opening.sources))];
-    return sources
-      .filter((source) => !sources.some((other) => other !== source && covers(other, source)))
-      .map((source) => set(`sources${familyOf(source)}`, `${service} . ${source}`));
+/** Ranges of one set must not overlap (nf_tables, EEXIST), and one inside of another adds nothing to it. */
+const widest = (sources: readonly Cidr[]): Cidr[] =>
+  [...new Set(sources)].filter((source) => !sources.some((other) => other !== source && covers(other, source)));
+
+/** Who may come to a port of every address. */
+function clientsOf(openings: readonly Opening[]): NftElement[] {
+  return [...Map.groupBy(openings, serviceOf)].flatMap(([service, ofService]) => {
+    const sources = widest(ofService.flatMap((opening) => opening.sources));
+    if (sources.length === 0) return [];
+    return [set('restricted', service), ...sources.map((source) => set(`sources${familyOf(source)}`, `${service} . ${source}`))];
   });
+}
+
+/** Who may come to a port of one address: not by what is said of the same port of others, so of `restricted` services it is always said. */
+function clientsOfAddresses(openings: readonly Opening[], restricted: ReadonlySet<string>): NftElement[] {
+  return [...Map.groupBy(openings, ({ hostIp }) => hostIp)].flatMap(([ip, ofAddress]) => {
+    if (ip === undefined) return [];
+    const family = familyOf(ip);
+    return [...Map.groupBy(ofAddress, serviceOf)].flatMap(([service, ofService]) => {
+      const named = ofService.flatMap((opening) => opening.sources);
+      if (named.length === 0 && !restricted.has(service)) return [];
+      const sources = named.length === 0 ? [everything[family]] : widest(named.filter((source) => familyOf(source) === family));
+      const place = `${ip} . ${service}`;
+      return [set(`restricted${family}`, place), ...sources.map((source) => set(`clients${family}`, `${place} . ${source}`))];
+    });
+  });
+}
+
+function admissionsOf(openings: readonly Opening[]): NftElement[] {
+  const everywhere = clientsOf(openings.filter(isEverywhere));
+  const restricted = new Set(everywhere.flatMap((one) => (one.set === 'restricted' ? [one.key] : [])));
+  return [
+    ...everywhere,
+    ...clientsOfAddresses(
+      openings.filter((opening) => !isEverywhere(opening)),
+      restricted,
+    ),
+  ];
 }
 
 /**
@@ -88,5 +120,5 @@ export function publish(attachments: readonly LocalAttachment[], exposures: read
       if (!taken.has(key)) taken.set(key, element);
     }
   }
-  return [...taken.values(), ...sourcesOf(openings.map(({ opening }) => opening))];
+  return [...taken.values(), ...admissionsOf(openings.map(({ opening }) => opening))];
 }
