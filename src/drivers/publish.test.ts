@@ -56,9 +56,10 @@ test('of sources that lie in each other the widest alone is told, as the kernel 
   );
 });
 
+const from = (text: string): Partial<Exposure> => ({ sources: [parseCidr(text)] });
+
 test('who may come to a port of one address is said for that address, whatever is said of the same port of others', () => {
   const [first, second, third] = ['10.213.0.1', '10.213.0.2', 'fd00:213::1'].map((ip) => parseIp(ip));
-  const from = (text: string): Partial<Exposure> => ({ sources: [parseCidr(text)] });
   assert.ok(first !== undefined && second !== undefined && third !== undefined);
   const told = publish(
     [{ network, endpoint, slot: 1 }],
