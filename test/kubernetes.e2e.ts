@@ -46,6 +46,19 @@ test('a pod reaches other nodes and the API server', async () => {
   await bed.inPod('one', 'sh', '-c', `nc -w 5 ${lab.controller.address} 6443 </dev/null`);
 });
 
+test('a node that is said to be at an address it does not have says where it is, and pods are reached there again', async () => {
+  const key = 'flannel.alpha.coreos.com/public-ip';
+  const told = (): Promise<string> =>
+    cluster.kubectl('get', 'node', 'host2', `--output=jsonpath={.metadata.annotations.${key.replaceAll('.', String.raw`\.`)}}`);
+  const { address } = lab.host('host2');
+  assert.equal(await told(), address);
+  await cluster.kubectl('annotate', '--overwrite', 'node', 'host2', `${key}=192.0.2.1`);
+  await until('the node to say its address', async () => (await told()) === address);
+  const two = await bed.ipOf('two');
+  const isReached = async (): Promise<boolean> => (await bed.inPod('one', 'sh', '-c', `${askPage(two).join(' ')} || true`)) === 'two';
+  await until('its pods to be reached', isReached);
+});
+
 test('a host port leads to its pod from other machines and its own, and is closed with it', async () => {
   await bed.run(pod('open', 'host1', 18_080));
   const { address } = lab.host('host1');

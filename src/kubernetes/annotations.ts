@@ -153,6 +153,17 @@ export function writeAnnotations(telling: Telling): Record<string, string | null
   };
 }
 
+/** Where others are to send to is said by hand, for a host behind another address, as flannel's users know it: `public-ip-overwrite`. */
+export const withOverwrites = (wish: Readonly<Record<string, string | null>>, told: Annotations): Record<string, string | null> => ({
+  ...wish,
+  ...Object.fromEntries(
+    ['public-ip', 'public-ipv6'].flatMap((key) => {
+      const [wished, instead] = [wish[flannel + key] ?? undefined, told[`${flannel}${key}-overwrite`] ?? ''];
+      return wished === undefined || instead === '' ? [] : [[flannel + key, instead]];
+    }),
+  ),
+});
+
 /** What it says to hosts of ours alone. */
 export const writeOwn = ({ carrying, publicKey }: Pick<Telling, 'carrying' | 'publicKey'>): Record<string, string | null> => ({
   [`${own}carry`]: carrying.wants,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeBlock, makeHost, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
-import { type Cidr, hostPrefix, parseCidr } from '#model/ip.ts';
+import { type Cidr, hostPrefix, parseCidr, parseIp } from '#model/ip.ts';
 import type { Carrying, Host } from '#model/resources.ts';
 import { type Wished, wishFor } from './carrying.ts';
 import { clusterNetwork, podNetwork } from './nodes.ts';
@@ -25,6 +25,21 @@ test('what is in place is told with what is wanted and what is used meanwhile', 
     ['wireguard', 'vxlan', 'vxlan,wireguard'],
   );
   assert.equal(condition.isAvailable, true);
+});
+
+/** What is told of the address to send to, where the Node said these before. */
+const publicIp = (...said: readonly string[]): unknown => {
+  const self = makeHost(1, { carrying: { wants: 'vxlan' } });
+  const [own] = self.underlay;
+  const underlay = said.map((text) => ({ ...(own ?? assert.fail()), ip: parseIp(text) }));
+  const facts = snapshotOf({ hosts: [{ ...self, underlay }], networks: [network], pools: [pool], blocks });
+  return wished({ facts, underlay: self.underlay })?.annotations['flannel.alpha.coreos.com/public-ip'];
+};
+
+test('others are sent to an address that the host has, whatever its Node said before', () => {
+  assert.equal(publicIp('192.0.2.1', '10.213.0.1'), '10.213.0.1');
+  assert.equal(publicIp('10.213.0.1', '192.0.2.1'), '10.213.0.1');
+  assert.equal(publicIp('192.0.2.1'), '192.0.2.1', 'behind another address');
 });
 
 test('nothing is told while something is not in place, or the node has no range', () => {

@@ -59,7 +59,9 @@ export function wishFor(host: string, publicKey: string | undefined, wished: Wis
   const available = availabilityOf({ ranges: own, ...wished, ...(wanted.wants === 'routes' ? { route } : {}), ...instead });
   // In the model calico nodes of flannel are not spoken to.
   if (!isFlannels) return { annotations: writeOwn({ carrying, publicKey }), network: available };
-  const underlay = self.underlay.map(({ ip }) => ip);
+  // What the Node says already comes first, but for an address that the host no longer has.
+  const present = new Set(wished.underlay.map(({ ip }) => ip));
+  const underlay = self.underlay.map(({ ip }) => ip).toSorted((a, b) => Number(present.has(b)) - Number(present.has(a)));
   const { first, second } = tunnelsOf({ network, self, mtu: 0, remotes });
   const six = [second, first].find((tunnel) => tunnel !== undefined && familyOf(tunnel.underlay.ip) === 6);
   const telling = {

@@ -36,6 +36,20 @@ const settled = async (): Promise<void> => {
   for (let turn = 0; turn < 5; turn++) await setImmediate();
 };
 
+test('where others are to send to is what somebody has written by hand, as with flannel', async () => {
+  const key = 'flannel.alpha.coreos.com/public-ip';
+  const { node, teller } = bed();
+  node.metadata.annotations[`${key}-overwrite`] = '203.0.113.9';
+  teller.wish(wish({ [key]: '10.0.0.1', other: '1' }));
+  teller.saw(node);
+  await settled();
+  assert.deepEqual(node.metadata.annotations, { theirs: 'kept', [`${key}-overwrite`]: '203.0.113.9', [key]: '203.0.113.9', other: '1' });
+  node.metadata.annotations[`${key}-overwrite`] = '';
+  teller.saw(node);
+  await settled();
+  assert.equal(node.metadata.annotations[key], '10.0.0.1');
+});
+
 test('what differs is written once, and what others have written stays', async () => {
   const { node, sent, teller } = bed();
   teller.wish(wish({ one: '1', gone: null }));

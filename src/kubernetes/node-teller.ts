@@ -3,7 +3,7 @@
 // showed last, and only the difference is written, so that a restart writes nothing.
 import * as v from 'valibot';
 import type { KubernetesClient } from './client.ts';
-import type { Annotations } from './annotations.ts';
+import { type Annotations, withOverwrites } from './annotations.ts';
 import type { PathsWord } from './path-words.ts';
 
 export interface NodeWish {
@@ -106,7 +106,9 @@ export class NodeTeller implements Disposable {
   #difference(): object | undefined {
     const [wish, annotations] = [this.#wish, this.#annotations];
     if (wish === undefined || annotations === undefined) return undefined;
-    const changed = Object.entries(wish.annotations).filter(([key, value]) => (annotations[key] ?? null) !== value);
+    const changed = Object.entries(withOverwrites(wish.annotations, annotations)).filter(
+      ([key, value]) => (annotations[key] ?? null) !== value,
+    );
     const conditions = this.#changedConditions(wish.network);
     if (changed.length === 0 && conditions.length === 0) return undefined;
     return {
