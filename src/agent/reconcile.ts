@@ -22,7 +22,7 @@ import {
 } from './changes.ts';
 import { Wanted } from './wanted.ts';
 
-/** Order of creation. Settings for all and new links precede links; those of one link follow it (see splitSysctl). */
+/** Order of creation. Settings for all and new links precede links; those of one link, and of connection tracking, follow it (#inOrder). */
 const order = [
   'netns',
   'table',
@@ -277,7 +277,7 @@ export class Reconciler {
     return changes.flatMap((change) => {
       if (change.kind !== 'netns' && change.kind !== 'sysctl') return [change];
       const settings = changes.find(({ kind }) => kind === 'sysctl') ?? change;
-      const those = (isOfLink: boolean): Changes => ({ ...settings, add: settings.add.filter((item) => isLinkSetting(item) === isOfLink) });
+      const those = (isLate: boolean): Changes => ({ ...settings, add: settings.add.filter((item) => isLateSetting(item) === isLate) });
       return change.kind === 'netns' ? [change, those(false)] : [those(true)];
     });
   }
@@ -356,7 +356,8 @@ function otherHalves(missing: readonly Item[], wanted: readonly Item[]): Item[] 
   return places.size === 0 ? [] : wanted.filter((item) => places.has(placeOf(item)) && !missing.includes(item));
 }
 
-const isLinkSetting = (item: Item): boolean => 'path' in item && item.path.includes('/conf/cw');
+/** Of a link, or of what comes with rules. */
+const isLateSetting = (item: Item): boolean => 'path' in item && (item.path.includes('/conf/cw') || item.path.startsWith('net/netfilter/'));
 /** A link of ours whose far end is in a container. */
 const isPlaced = (item: Item): item is Desired['link'][number] =>
   'type' in item && item.type === 'veth' && 'peer' in item && item.peer.netns.startsWith('/');

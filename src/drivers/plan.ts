@@ -356,6 +356,8 @@ function planHost(presents: readonly Present[], { snapshot, self, services, hasS
     sysctl: [
       ...(exits ? [{ netns: '', path: 'net/ipv4/ip_forward', value: '1' }] : []),
       ...(exits && families.has(6) ? [{ netns: '', path: 'net/ipv6/conf/all/forwarding', value: '1' }] : []),
+      // Of a connection of which one side has ended the other may be silent for that long, as kube-proxy has it: then it loses its translation.
+      ...(services === undefined ? [] : [{ netns: '', path: 'net/netfilter/nf_conntrack_tcp_timeout_close_wait', value: '3600' }]),
     ],
     table: [
       hostTable(services && serviceRules(services), {

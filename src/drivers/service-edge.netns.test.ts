@@ -248,6 +248,10 @@ for (const family of [4, 6] as const) {
         apply([service(everyAddress[family], 30_080, { backends: behind(backend) })]);
         assert.equal((await conversation(sender, target, peers)).index, index);
       }
+      // Its neighbour is seen as itself there, and it meets itself.
+      const neighbour = await conversation(await socket(t, boxOf(a), addressOf(a)), target, peers);
+      assert.deepEqual([neighbour.index, neighbour.from], [1, addressOf(a)]);
+      assert.equal((await conversation(await socket(t, boxOf(b), addressOf(b)), target, peers)).index, 1);
     });
 
     test('a UDP client that spoke to a port of the host before that led anywhere is led as soon as it does, and comes anew to who takes it over', async (t) => {
@@ -264,7 +268,7 @@ for (const family of [4, 6] as const) {
         [publishing(a), b],
         [a, publishing(b)],
       ].entries()) {
-        const desired = plan(snapshot, local, hosts[0] ?? assert.fail(), { services: [] });
+        const desired = plan(snapshot, local, hosts[0] ?? assert.fail(), { services: [service(virtual, 80, { backends: behind(c) })] });
         const outcome = one.apply(desired);
         inNetns(one.path, () => openings.applied(desired, outcome));
         assert.equal((await conversation(sender, target, peers)).index, index);
@@ -308,6 +312,10 @@ for (const family of [4, 6] as const) {
       one.ip('route', 'add', hostPrefix(virtual), 'dev', 'extra');
       const { from } = await conversation(await socket(t, one, any), { ip: virtual, port: 80 }, await listen(t, c));
       assert.equal(from, nodeAddress(1));
+    });
+
+    test('a connection of which one side has ended is remembered for an hour', () => {
+      assert.equal(one.run('cat', '/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait').trim(), '3600');
     });
 
     test('what is served elsewhere but not for clients here is dropped', async (t) => {
