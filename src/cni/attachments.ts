@@ -11,7 +11,7 @@ import type { Endpoint, Network } from '#model/resources.ts';
 import type { Arguments } from './arguments.ts';
 import type { AddressRange, Wanted } from './config.ts';
 import { releaseHostLocal } from './host-local.ts';
-import { askAddresses, checkAddresses, giveBack } from './ipam.ts';
+import { askAddresses, checkAddresses, checkReadiness, giveBack } from './ipam.ts';
 import { type AttachmentRecord, AttachmentRecords } from './records.ts';
 import type { AttachmentName, Request } from './request.ts';
 import { appendResult, type Result } from './result.ts';
@@ -114,9 +114,13 @@ export class Attachments {
       throw new Fault('kernel', `Cannot remove ${failed.length} of ${lost.length} attachments`, { cause: first.reason });
   }
 
-  /** Whether an ADD could succeed now. Faults: `not-found` (network), `exhausted`. */
-  status({ name, network: wanted }: Of<'STATUS'>): void {
+  /** Whether an ADD could succeed now. Faults: `not-found` (network), `exhausted`; as execute where addresses come from a plugin of others. */
+  async status({ name, network: wanted, ipam }: Of<'STATUS'>): Promise<void> {
     const network = this.#networkOf(wanted ?? name);
+    if (ipam !== undefined) {
+      await checkReadiness(ipam);
+      return;
+    }
     if (this.#options.isFullToldElsewhere === true) return;
     const pools = this.#agent
       .pools(network.id)

@@ -35,6 +35,7 @@ const conf = (more: object = {}) => ({
   ipam: { type: 'host-local', dataDir: store(), subnet: `${block}.0/24`, rangeStart: `${block}.200`, rangeEnd: `${block}.203`, ...more },
 });
 const add = (container: string, more: object = {}) => bed.execute({ command: 'ADD', container, conf: conf(more), env });
+const status = (ipam: object) => bed.execute({ command: 'STATUS', container: '', conf: { cniVersion: '1.1.0', ipam }, env });
 const del = (container: string) => bed.execute({ command: 'DEL', container, conf: conf(), env });
 
 test("another plugin's addresses are the container's, checked by both, and given back with it", async (t) => {
@@ -78,6 +79,14 @@ test('GC tells the plugin, too', async (t) => {
   const gc = { 'cni.dev/valid-attachments': [] };
   assert.equal((await bed.execute({ command: 'GC', container: '', conf: gc })).status, 0);
   assert.deepEqual(given(), []);
+});
+
+test('STATUS asks the plugin, too, and not for addresses of our own', async () => {
+  const refused = await status({ ...conf().ipam });
+  // Debian's release does not speak that version, so an ADD would be refused as well.
+  assert.equal(refused.code, 50);
+  assert.match(refused.msg, /^Plugin host-local refuses STATUS: /);
+  assert.equal((await status({ type: 'no-such-plugin' })).code, 2);
 });
 
 test('ranges that the runtime names: one address of each set, until they are used up', async (t) => {

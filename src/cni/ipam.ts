@@ -25,8 +25,11 @@ export const ipam: v.GenericSchema<unknown, Ipam> = v.object({
   configuration: v.record(v.string(), v.unknown()),
 });
 
-const run = ({ type, path, args, netns, configuration }: Ipam, command: 'ADD' | 'DEL' | 'CHECK', { containerId, ifname }: AttachmentName) =>
-  execute({ type, command, containerId, ifname, netns, args, path, configuration });
+const run = (
+  { type, path, args, netns, configuration }: Ipam,
+  command: 'ADD' | 'DEL' | 'CHECK' | 'STATUS',
+  { containerId, ifname }: AttachmentName,
+) => execute({ type, command, containerId, ifname, netns, args, path, configuration });
 
 /** Addresses for the container. Faults as execute, and `unsupported` for an answer without an address. */
 export async function askAddresses(of: Ipam, attachment: AttachmentName): Promise<Ip[]> {
@@ -43,4 +46,9 @@ export async function giveBack(of: Ipam, attachment: AttachmentName): Promise<vo
 
 export async function checkAddresses(of: Ipam, attachment: AttachmentName): Promise<void> {
   await run(of, 'CHECK', attachment);
+}
+
+/** Whether it could give addresses now, which is of no attachment. Faults as execute. */
+export async function checkReadiness(of: Ipam): Promise<void> {
+  await run(of, 'STATUS', { name: '', containerId: '', ifname: '' });
 }

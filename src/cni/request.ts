@@ -47,7 +47,7 @@ export type Request =
     }
   | { readonly command: 'DEL'; readonly attachment: AttachmentName; readonly ipam?: Ipam }
   | { readonly command: 'GC'; readonly name: string; readonly valid: readonly Valid[] }
-  | { readonly command: 'STATUS'; readonly name: string; readonly network?: string }
+  | { readonly command: 'STATUS'; readonly name: string; readonly network?: string; readonly ipam?: Ipam }
   | { readonly command: 'VERSION' };
 
 export type Environment = Readonly<Record<string, string>>;
@@ -99,8 +99,9 @@ export function parseRequest(environment: Environment, input: string): Request {
   if (command === 'ADD' || command === 'CHECK' || command === 'DEL') return parseAttachment(command, environment, input);
   if (command === 'GC') return { command, ...parseCollection(configurationOf(command, input)) };
   if (command === 'VERSION') return { command };
-  const { name, network } = parseConfiguration(configurationOf(command, input));
-  return { command, name, ...(network === undefined ? {} : { network }) };
+  const configuration = configurationOf(command, input);
+  const { name, network } = parseConfiguration(configuration);
+  return { command, name, ...(network === undefined ? {} : { network }), ...ipamOf(environment, configuration) };
 }
 
 function parseAttachment(command: 'ADD' | 'CHECK' | 'DEL', environment: Environment, input: string): Request {

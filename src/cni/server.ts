@@ -97,7 +97,7 @@ function executor({ agent, networks, ...choices }: Omit<CniOptions, 'log'>) {
         await attachments.collect(request);
         return undefined;
       case 'STATUS':
-        attachments.status(request);
+        await attachments.status(request);
         return undefined;
       case 'VERSION':
         return versionAnswer(input);
