@@ -14,11 +14,12 @@ export class NeutronCalls {
     this.#controller = controller;
   }
 
-  static async count(controller: Host): Promise<NeutronCalls> {
+  /** `from`: only those from this address. */
+  static async count(controller: Host, from?: string): Promise<NeutronCalls> {
     const first = `tcp dport ${apiPorts.neutron} tcp flags & (syn | ack) == syn counter name neutron`;
     const input = `table inet calls {
   counter neutron { }
-  chain in { type filter hook input priority 0; ${first}; }
+  chain in { type filter hook input priority 0; ${from === undefined ? '' : `ip saddr ${from} `}${first}; }
 }`;
     await controller.exec(['nft', '-f', '-'], { netOnly: true, input });
     return new NeutronCalls(controller);

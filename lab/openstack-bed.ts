@@ -6,6 +6,7 @@ import { startAgent, startController } from './causeway.ts';
 import type { Output } from './command.ts';
 import { docker, startDockerd } from './engine.ts';
 import { inspectContainer } from './engine-api.ts';
+import { etcdUrl, startEtcd } from './etcd.ts';
 import type { Host } from './host.ts';
 import { boxImage, importImages } from './images.ts';
 import { openLab } from './lab.ts';
@@ -216,6 +217,8 @@ export async function makeSite(cloud: OpenStack): Promise<Site> {
 export interface BedOptions extends OpenStackOptions {
   /** Who is told what is being done; nobody where it is absent. */
   readonly progress?: Progress;
+  /** The controller keeps its state in an etcd on its host, which others may share. */
+  readonly isInEtcd?: boolean;
 }
 
 /** One that another process has made and whose hosts are still on; undefined for anything less. */
@@ -294,7 +297,7 @@ export async function makeCloudBed(options: BedOptions, count = 2): Promise<Clou
   const bed = await makeInstances(options, count);
   await using undo = new AsyncDisposableStack();
   undo.use(bed);
-  await progress.step('Starting the controller, outside the cloud', () => serveFor(bed));
+  await progress.step('Starting the controller, outside the cloud', () => serveFor(bed, options));
   await progress.step('Starting a Docker engine and an agent in every instance', () => installOn(bed, bed.instances));
   undo.move();
   return bed;
@@ -308,9 +311,11 @@ export async function bootDockerHost(cloud: OpenStack, site: Site): Promise<Clou
   return bed;
 }
 
-async function serveFor(bed: CloudBed): Promise<void> {
+async function serveFor(bed: CloudBed, { isInEtcd = false }: Pick<BedOptions, 'isInEtcd'> = {}): Promise<void> {
   const { controller } = bed.cloud;
-  await startController(controller, { arguments: ['--san', controller.address] });
+  if (isInEtcd) await startEtcd(controller);
+  const store = isInEtcd ? ['--store', `etcd:${etcdUrl}`] : [];
+  await startController(controller, { arguments: ['--san', controller.address, ...store] });
   await until('the controller to answer', () => bed.causeway('status').catch(() => undefined), patience);
 }
 

@@ -7,6 +7,7 @@ import { addPeer, type Numbers, tells } from '#agent/flannel.fixture.ts';
 import { Place } from '#agent/namespaces.fixture.ts';
 import { startAgent } from '#lab/causeway.ts';
 import { docker, startDockerd } from '#lab/engine.ts';
+import { etcdUrl, etcdUrlOf, startEtcd } from '#lab/etcd.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage, importImages } from '#lab/images.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
@@ -17,26 +18,12 @@ import { agentStatus } from './bed.ts';
 const name = 'e2e-flannel-etcd';
 const patience = { timeoutMs: 30_000, intervalMs: 100 };
 const prefix = '/coreos.com/network';
-const etcdPort = 2379;
 let lab: Lab;
 let theirs: Numbers;
 
 const etcdctl = (...words: readonly string[]): Promise<string> =>
-  lab.controller.ask(['etcdctl', `--endpoints=http://127.0.0.1:${etcdPort}`, ...words], { env: { ETCDCTL_API: '3' } });
-const startEtcd = (): Promise<void> => {
-  const url = `http://${lab.controller.address}:${etcdPort},http://127.0.0.1:${etcdPort}`;
-  const argv = [
-    'etcd',
-    '--data-dir=/var/lib/etcd-flannel',
-    `--listen-client-urls=${url}`,
-    `--advertise-client-urls=${url}`,
-    '--unsafe-no-fsync',
-    '--log-level=warn',
-  ];
-  return lab.controller.startService({ name: 'etcd', argv, env: {} });
-};
-const startOurs = (host: Host): Promise<void> =>
-  startAgent(host, { arguments: ['--flannel', `etcd:http://${lab.controller.address}:${etcdPort}`] });
+  lab.controller.ask(['etcdctl', `--endpoints=${etcdUrl}`, ...words], { env: { ETCDCTL_API: '3' } });
+const startOurs = (host: Host): Promise<void> => startAgent(host, { arguments: ['--flannel', `etcd:${etcdUrlOf(lab.controller)}`] });
 
 const start = (host: Host, box: string, network: string): Promise<string> =>
   docker(host, ['run', '--detach', `--name=${box}`, `--network=${network}`, boxImage.name, 'sleep', '86400']);
@@ -97,7 +84,7 @@ before(async () => {
     pod: '',
     mac: '6a:01:02:03:04:05',
   };
-  await startEtcd();
+  await startEtcd(lab.controller);
   await until('etcd to answer', () => etcdctl('endpoint', 'health').catch(() => undefined), patience);
   await etcdctl('put', `${prefix}/config`, JSON.stringify({ Network: '10.5.0.0/16', Backend: { Type: 'vxlan' } }));
   await startTheirs(lab.host('host3'));
@@ -161,7 +148,7 @@ test('while etcd is away containers talk and new ones get addresses, and what ch
   await lab.controller.stopService('etcd', 'SIGKILL');
   await start(host1, 'late', 'flannel');
   await ping(host2, 'two', await ipOf(host1, 'late'));
-  await startEtcd();
+  await startEtcd(lab.controller);
   await until('etcd to answer', () => etcdctl('endpoint', 'health').catch(() => undefined), patience);
   const route = (): Promise<string> => host1.ask(['ip', 'route', 'show', theirs.subnet]);
   assert.notEqual(await route(), '');

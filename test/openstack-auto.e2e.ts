@@ -2,8 +2,10 @@
 // what is changed by hand comes back, what others make stays, and neither an absent Neutron nor a second controller does harm.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { startController, stopController } from '#lab/causeway.ts';
+import { killController, startController, stopController } from '#lab/causeway.ts';
 import { inspectContainer } from '#lab/engine-api.ts';
+import { etcdUrlOf } from '#lab/etcd.ts';
+import type { Host } from '#lab/host.ts';
 import { NeutronCalls } from '#lab/neutron-calls.ts';
 import { demo, limited, unrouted } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
@@ -28,9 +30,12 @@ interface Status {
 }
 interface Rule {
   readonly id: string;
+  readonly direction: string;
   readonly description: string;
   readonly protocol: string | null;
+  readonly port_range_min: number | null;
   readonly remote_ip_prefix: string | null;
+  readonly remote_group_id: string | null;
 }
 interface Group {
   readonly id: string;
@@ -50,12 +55,17 @@ async function passesBoth(name: string): Promise<boolean> {
   return (await passes(name)) && bed.pings(1, `${name}1`, await bed.docker(2, 'inspect', '--format', format, `${name}2`));
 }
 
+const keeping = (host: Host, interval: number): string[] => {
+  const store = `etcd:${etcdUrlOf(bed.cloud.controller)}`;
+  return ['--san', host.address, '--store', store, '--cloud', '--cloud-interval', String(interval)];
+};
+
 /** The controller again, keeping the cloud as `account`, and looking at it every so many seconds. */
 async function keepAs(account: Account, interval = 5, ...more: readonly string[]): Promise<void> {
   const { cloud } = bed;
   await stopController(cloud.controller);
   await startController(cloud.controller, {
-    arguments: ['--san', cloud.controller.address, '--cloud', '--cloud-interval', String(interval), ...more],
+    arguments: [...keeping(cloud.controller, interval), ...more],
     env: cloud.environment(account),
   });
   await until('the controller to answer', () => status().catch(() => undefined), patience);
@@ -71,7 +81,7 @@ const pairsOf = async (): Promise<string[]> =>
 
 before(async () => {
   if (skip !== false) return;
-  bed = await makeCloudBed({ name: 'os-auto' });
+  bed = await makeCloudBed({ name: 'os-auto', isInEtcd: true });
   await keepAs(demo);
 });
 after(async () => bed?.[Symbol.asyncDispose]());
@@ -246,3 +256,55 @@ test('a container start makes no call to Neutron, whichever the model', { skip }
   await bed.causeway('network', 'create', 'secret', '--encrypted');
   await until('a network that needs a rule to be seen by the count', async () => (await calls.made()) > quiet, patience);
 });
+
+test(
+  'of two controllers one writes; when it is killed as it writes the other goes on, and nothing is doubled or lost',
+  { skip },
+  async (t) => {
+    const { cloud } = bed;
+    await keepAs(demo, 3600);
+    const second = cloud.lab.host('host1');
+    const calls = await NeutronCalls.count(cloud.controller, second.address);
+    t.after(() => calls.stop());
+    await startController(second, { arguments: keeping(second, 3600), env: cloud.environment() });
+    await until('the second controller to keep the cloud', () => /The cloud is kept/.test(second.log('controller')), patience);
+    const known = await rulesOf();
+
+    await bed.causeway('network', 'create', 'other', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.94.0.0/16');
+    await bed.causeway('expose', 'calico', 'calico1', '80', '--name', 'shop', '--floating-ip');
+    const floating = () => bed.member.list<{ tags: readonly string[] }>('neutron', '/v2.0/floatingips', 'floatingips');
+    await until('the floating IP', async () => (await floating()).length > 0, { ...patience, intervalMs: 10 });
+    await killController(cloud.controller);
+    assert.equal(await calls.made(), 0, 'calls of the controller whose turn it is not');
+    const [left] = await floating();
+    const began = performance.now();
+    await until('the other to take over', () => /The lease is ours/.test(second.log('controller')), patience);
+    t.diagnostic(
+      `the other takes over after ${Math.round((performance.now() - began) / 1000)} s; the floating IP had ${left?.tags.length} tags`,
+    );
+    const nodes = ['node1', 'node2'];
+    const wanted = nodes.flatMap((node) => ['10.92.0.0/16', '10.94.0.0/16'].map((range) => `${node} ${range}`));
+    await until('it to have written', async () => (await calls.made()) > 0, patience);
+    await calls.calm(patience.timeoutMs);
+    assert.deepEqual(await pairsOf(), wanted);
+    const [rules, made] = [await rulesOf(), await floating()];
+    const keys = rules.map((rule) =>
+      [rule.direction, rule.protocol, rule.port_range_min, rule.remote_ip_prefix, rule.remote_group_id].join(),
+    );
+    assert.equal(new Set(keys).size, rules.length);
+    assert.deepEqual(
+      known.filter(({ id }) => rules.every((rule) => rule.id !== id)),
+      [],
+    );
+    assert.ok(rules.some((rule) => rule.remote_ip_prefix === '10.94.0.0/16'));
+    assert.deepEqual(
+      (await groups())
+        .filter(({ name }) => name.startsWith('causeway'))
+        .map(({ name }) => name)
+        .toSorted(),
+      ['causeway', 'causeway-exposed-1'],
+    );
+    assert.deepEqual([made.length, made[0]?.tags.length !== 0], [1, true]);
+    assert.ok(await passes('calico'));
+  },
+);
