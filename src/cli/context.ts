@@ -76,7 +76,7 @@ async function use(session: Session, [name = '']: readonly string[]): Promise<An
   }
   const file = ownFile(session);
   const before = await readContexts(file);
-  await writeContexts(file, { ...before, current: name });
+  writeContexts(file, { ...before, current: name });
   return done({ current: name }, name, `Using context ${name}`);
 }
 
@@ -119,7 +119,7 @@ async function add(session: Session, [name = '']: readonly string[], options: Ad
   const file = ownFile(session);
   const before = await readContexts(file);
   const context = { ...urls, ...(token === undefined ? {} : { token }), ...(ca === undefined ? {} : { ca }) };
-  await writeContexts(file, { current: before.current ?? name, contexts: { ...before.contexts, [name]: context } });
+  writeContexts(file, { current: before.current ?? name, contexts: { ...before.contexts, [name]: context } });
   return done({ name, ...urls, file }, name, `${name in before.contexts ? 'Changed' : 'Added'} context ${name} in ${file}`);
 }
 
@@ -130,7 +130,7 @@ async function remove(session: Session, [name = '']: readonly string[], options:
     throw new Fault('not-found', `No context ${JSON.stringify(name)} in ${file}`, { hint: 'See "causeway context ls".' });
   if (!(await session.confirm(`Forget context ${name} and its token?`, options.yes))) return nothingDone;
   const rest = Object.fromEntries(Object.entries(contexts).filter(([key]) => key !== name));
-  await writeContexts(file, { ...(current === undefined || current === name ? {} : { current }), contexts: rest });
+  writeContexts(file, { ...(current === undefined || current === name ? {} : { current }), contexts: rest });
   return done({ removed: [name] }, name, `Removed context ${name}`);
 }
 

@@ -14,15 +14,15 @@ function folder(t: TestContext): string {
 
 const pem = '-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n';
 
-async function files(t: TestContext): Promise<readonly [string, string]> {
+function files(t: TestContext): readonly [string, string] {
   const path = folder(t);
   const own = join(path, 'own', 'contexts.yaml');
   const system = join(path, 'system.yaml');
-  await writeContexts(own, {
+  writeContexts(own, {
     current: 'own',
     contexts: { own: { url: 'https://own:7480', token: 'a' }, both: { url: 'https://both-own:7480' } },
   });
-  await writeContexts(system, {
+  writeContexts(system, {
     current: 'system',
     contexts: { system: { url: 'https://system:7480', token: 'b', ca: pem }, both: { url: 'https://both-system:7480' } },
   });
@@ -30,7 +30,7 @@ async function files(t: TestContext): Promise<readonly [string, string]> {
 }
 
 test('which context is used: option, then environment, then files', async (t) => {
-  const both = await files(t);
+  const both = files(t);
   const urlOf = async (context: string | undefined, environment: Record<string, string>, from: readonly string[] = both): Promise<string> =>
     (await resolveTarget(from, { context, environment })).url;
   const rows: readonly (readonly [string | undefined, Record<string, string>, string])[] = [
@@ -46,13 +46,13 @@ test('which context is used: option, then environment, then files', async (t) =>
 });
 
 test('the environment replaces single fields of the context', async (t) => {
-  const target = await resolveTarget(await files(t), { environment: { context: 'system', token: 'other' } });
+  const target = await resolveTarget(files(t), { environment: { context: 'system', token: 'other' } });
   assert.deepEqual(target, { name: 'system', url: 'https://system:7480', token: 'other', ca: pem });
 });
 
 test('a context and the environment may name several controllers; the first is asked first', async (t) => {
   const file = join(folder(t), 'contexts.yaml');
-  await writeContexts(file, { contexts: { only: { url: 'https://a:1', urls: ['https://b:1', 'https://a:1'], token: 'x' } } });
+  writeContexts(file, { contexts: { only: { url: 'https://a:1', urls: ['https://b:1', 'https://a:1'], token: 'x' } } });
   const fromFile = await resolveTarget([file], { environment: {} });
   assert.deepEqual([fromFile.url, fromFile.others], ['https://a:1', ['https://b:1']]);
   for (const context of [undefined, 'only']) {
@@ -61,7 +61,7 @@ test('a context and the environment may name several controllers; the first is a
   }
   const one = await resolveTarget([file], { environment: { url: 'https://c:1', context: 'only' } });
   assert.equal(one.others, undefined);
-  await writeContexts(file, { contexts: { only: { url: 'https://a:1', urls: ['b'] } } });
+  writeContexts(file, { contexts: { only: { url: 'https://a:1', urls: ['b'] } } });
   await assert.rejects(resolveTarget([file], { environment: {} }), (error) => isFault(error, 'invalid') && error.field === 'url');
 });
 
@@ -69,9 +69,9 @@ test('a CA may be a file, relative to the contexts file', async (t) => {
   const path = folder(t);
   const file = join(path, 'contexts.yaml');
   writeFileSync(join(path, 'ca.pem'), pem);
-  await writeContexts(file, { contexts: { only: { url: 'https://h:7480', ca: 'ca.pem' } } });
+  writeContexts(file, { contexts: { only: { url: 'https://h:7480', ca: 'ca.pem' } } });
   assert.equal((await resolveTarget([file], { environment: {} })).ca, pem);
-  await writeContexts(file, { contexts: { only: { url: 'https://h:7480', ca: 'absent.pem' } } });
+  writeContexts(file, { contexts: { only: { url: 'https://h:7480', ca: 'absent.pem' } } });
   await assert.rejects(resolveTarget([file], { environment: {} }), (error) => isFault(error, 'not-found') && error.field === 'ca');
 });
 
@@ -83,7 +83,7 @@ test('without any context the error says how to get one', async (t) => {
 });
 
 test('an unknown context is refused with the known names', async (t) => {
-  const all = await files(t);
+  const all = files(t);
   await assert.rejects(
     resolveTarget(all, { context: 'nope', environment: {} }),
     (error) => isFault(error, 'not-found') && error.hint === 'Use one of: own, both, system',
@@ -101,10 +101,12 @@ test('a broken file is corrupt, a wrong address invalid', async (t) => {
 });
 
 test('the file is for its owner only, and an empty one is no error', async (t) => {
-  const [own] = await files(t);
+  const [own] = files(t);
   assert.equal(statSync(own).mode & 0o777, 0o600);
   writeFileSync(own, '');
   assert.deepEqual(await readContexts(own), { contexts: {} });
+  writeFileSync(own, 'contexts:\n  # by hand\n  a: {url: "https://a:1"}\n');
+  assert.deepEqual(await readContexts(own), { contexts: { a: { url: 'https://a:1' } } });
 });
 
 test('on a host its own identity serves where there is no context', async (t) => {
@@ -119,7 +121,7 @@ test('on a host its own identity serves where there is no context', async (t) =>
     ca: pem,
     certificate: { certificate: 'C', key: 'K' },
   });
-  assert.equal((await resolveTarget(await files(t), { environment: {}, identityFile })).name, 'own');
+  assert.equal((await resolveTarget(files(t), { environment: {}, identityFile })).name, 'own');
   writeFileSync(identityFile, '{}');
   await assert.rejects(resolveTarget([], { environment: {}, identityFile }), (error) => isFault(error, 'not-found'));
 });

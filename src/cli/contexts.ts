@@ -1,6 +1,7 @@
 // Contexts: which controller to talk to and with which token, in one YAML file per user or machine:
 // `current: NAME` and `contexts: {NAME: {url, urls, token, ca}}`, where `urls` are further controllers of the installation and
 // `ca` is PEM text or the path of a PEM file. The controller writes /etc/causeway/contexts.yaml when it first starts. Files are made with mode 0600, because they hold tokens.
+// They are written as JSON, which is YAML, too: to load what reads all of YAML takes a sixth of the processor time of a command.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import * as v from 'valibot';
@@ -74,22 +75,29 @@ export async function readContexts(file: string): Promise<Contexts> {
       cause: error,
     });
   }
-  const { parse } = await import('yaml');
   try {
-    return v.parse(schema, parse(text) ?? {});
+    return v.parse(schema, jsonOf(text) ?? (await import('yaml')).parse(text) ?? {});
   } catch (error) {
     const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : '';
     throw new Fault('corrupt', `${file} is not a contexts file: ${reason}`, { hint: `Correct or remove ${file}.`, cause: error });
   }
 }
 
+/** Undefined for what is no JSON. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Replaces the file in one step, mode 0600; makes its folder. Fault `forbidden` when that is not allowed. */
-export async function writeContexts(file: string, contexts: Contexts): Promise<void> {
-  const { stringify } = await import('yaml');
+export function writeContexts(file: string, contexts: Contexts): void {
   try {
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     const draft = `${file}.${process.pid}.new`;
-    writeFileSync(draft, stringify(contexts), { mode: 0o600 });
+    writeFileSync(draft, `${JSON.stringify(contexts, null, 2)}\n`, { mode: 0o600 });
     renameSync(draft, file);
   } catch (error) {
     throw new Fault('forbidden', `Cannot write ${file}`, { hint: 'Check the owner and the mode of the folder.', cause: error });

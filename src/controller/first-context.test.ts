@@ -16,14 +16,14 @@ test('the first administrator finds a context that works; later starts and other
   assert.equal(await write(), true);
   assert.equal(statSync(file).mode & 0o777, 0o600);
   const text = readFileSync(file, 'utf8');
-  const [, token = ''] = /token: (\S+)/.exec(text) ?? [];
+  const [, token = ''] = /"token": "(\S+)"/.exec(text) ?? [];
   assert.equal((await bed.ask({ token }, 'GET /v1/tokens')).status, 200);
   assert.equal(await write(), false);
   assert.equal(readFileSync(file, 'utf8'), text);
   writeFileSync(file, 'current: far\ncontexts:\n  far: { url: "https://far:7480", colour: blue }\n');
   assert.equal(await write(), true);
   const merged = readFileSync(file, 'utf8');
-  assert.ok(merged.includes('current: far') && merged.includes('colour: blue') && merged.includes('local:'));
+  assert.ok(merged.includes('"current": "far"') && merged.includes('"colour": "blue"') && merged.includes('"local":'));
   await using other = await openBed();
   assert.equal(await writeFirstContext(other.controller.control, file, 'https://localhost:7480'), true, 'the installation was set up anew');
   writeFileSync(file, 'contexts: [');

@@ -2,7 +2,7 @@
 // with an admin token. Made once; afterwards tokens are made with the CLI.
 import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { parse, stringify } from 'yaml';
+import { parse } from 'yaml';
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
 import type { Control } from './control.ts';
@@ -60,7 +60,8 @@ export async function writeFirstContext(control: Control, path: string, url: str
   };
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    replaceFile(path, stringify(next), 0o600);
+    // JSON is YAML, too, and read by the CLI at once.
+    replaceFile(path, `${JSON.stringify(next, null, 2)}\n`, 0o600);
     replaceFile(join(dirname(path), 'ca.pem'), control.authority.certificate, 0o644);
   } catch (error) {
     throw new Fault('forbidden', `Cannot write ${path}`, { hint: 'Choose another place: --contexts-file', cause: error });
