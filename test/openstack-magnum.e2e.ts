@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { findCloud } from '#cloud/clouds.ts';
 import { Octavia } from '#cloud/octavia.ts';
+import type { LoadBalancer } from '#cloud/octavia-schemas.ts';
 import { CloudSession } from '#cloud/session.ts';
 import type { Output } from '#lab/command.ts';
 import type { Host } from '#lab/host.ts';
@@ -509,6 +510,25 @@ test(
   },
 );
 
+const balancerOf = async (service: string): Promise<LoadBalancer> =>
+  (await withOctavia((client) => client.list('loadbalancers', { name: `${installation}-default-${service}` })))[0] ??
+  assert.fail(`no load balancer of ${service}`);
+/** Ports of the members of the first pool. */
+const leadsTo = async (service: string): Promise<number[]> => {
+  const { pools } = await balancerOf(service);
+  return (await withOctavia((client) => client.members(pools[0] ?? ''))).map(({ port }) => port);
+};
+/** OVN probes the node, and packets go on to it. */
+async function staysServed(service: string, { address, node: member }: { readonly address: string; readonly node: string }): Promise<void> {
+  const { id } = await balancerOf(service);
+  const columns = ['--bare', '--columns=ip_port_mappings', 'find', 'Load_Balancer', `name=${id}`];
+  const isProbed = async (): Promise<boolean> =>
+    (await cloud.controller.ask(['ovn-nbctl', '--db=unix:/run/ovn/nb.sock', ...columns])).includes(`${member}=`);
+  await until('OVN to probe the node', isProbed, unhurried);
+  for (let time = 0; time < 6; time++) assert.equal(await pageOf(cloud.lab.outside, address, 80), 'web1');
+  await until('Octavia to know that all is well', async () => (await balancerOf(service)).operating === 'ONLINE', unhurried);
+}
+
 test('they keep the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
   await cluster.apply(
     serviceOf('web', {}),
@@ -577,6 +597,12 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
     return [balancer?.listeners.length, balancer?.pools.length];
   };
   await until('the further port to go, with its pool', async () => (await ofWeb()).join() === '1,1', unhurried);
+  await staysServed('web', { address: web, node: '10.20.0.22' });
+  // The member's address stays and its port is another.
+  const otherPort = JSON.stringify({ spec: { ports: [{ name: 'http', port: 80, nodePort: 31900 }] } });
+  await cluster.kubectl('patch', 'service', 'web', '--patch', otherPort);
+  await until('the member to have the other port', async () => (await leadsTo('web')).join() === '31900', unhurried);
+  await staysServed('web', { address: web, node: '10.20.0.22' });
 
   await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports');
   await until(

@@ -204,7 +204,7 @@ async function changeExposed(octavia: Octavia, step: BalancerStep): Promise<void
     }
   } catch (error) {
     if (error instanceof Refused) throw error;
-    const isAsked = step.type === 'make-balancer' || step.type === 'add-listener';
+    const isAsked = step.type === 'make-balancer' || step.type === 'add-listener' || step.type === 'add-monitor';
     throw isAsked && isRefusal(error) ? new Refused(error.message, (wish) => withoutBalancer(wish, step.id, error.message)) : error;
   }
 }

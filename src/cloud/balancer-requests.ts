@@ -80,7 +80,7 @@ export function listenerRequest(
   };
 }
 
-export const ledTo = (
+const ledTo = (
   { proxy }: WishedBalancer,
   { hostPort }: WishedListener,
   { provider, members }: Pick<Asking, 'provider' | 'members'>,
@@ -128,7 +128,7 @@ const usualUdpDelay = 3;
 /**
  * Hosts with sources of their own drop OVN's probes like anybody else's packets. Of HTTP only where hosts tell by it whether they have a pod.
  */
-export function monitorOf(
+function monitorOf(
   { sources, proxy = {} }: WishedBalancer,
   { protocol, monitor }: WishedListener,
   provider: string | undefined,
@@ -149,15 +149,13 @@ export interface FoundListener {
 }
 
 /** What cannot be changed about one is the same, and it works. */
-export function isSame({ listener, pool, monitor }: FoundListener, request: ListenerRequest): boolean {
+export function isSame({ listener, pool }: FoundListener, request: ListenerRequest): boolean {
   if (pool === undefined || listener.provisioning === 'ERROR' || pool.provisioning === 'ERROR') return false;
-  const { healthmonitor: probe, protocol } = request.default_pool;
   return (
     listener.protocol === request.protocol &&
     listener.port === request.protocol_port &&
     listener.headers.join() === Object.keys(request.insert_headers ?? {}).join() &&
-    pool.protocol === protocol &&
-    monitor?.type === probe?.type
+    pool.protocol === request.default_pool.protocol
   );
 }
 
@@ -182,9 +180,3 @@ export const isLedTo = (found: readonly Member[], wanted: readonly MemberRequest
     wanted.map(({ address, protocol_port: port, monitor_port: probed }) => `${address} ${port} ${probed ?? ''}`),
     found.map(({ address, port, monitorPort }) => `${address} ${port} ${monitorPort ?? ''}`),
   );
-
-export const isTimed = ({ delay, timeout, retries, retriesDown }: HealthMonitor, request: MonitorRequest): boolean =>
-  delay === request.delay &&
-  timeout === request.timeout &&
-  retries === request.max_retries &&
-  retriesDown === (request.max_retries_down ?? retriesDown);

@@ -68,7 +68,7 @@ test('members follow by one step for all of them, and nothing else is touched', 
 
 test('a port or protocol is exchanged while the address stays; one that came to nothing is made anew', () => {
   const found = made(request(wished()));
-  for (const wish of [wished({ port: 81 }), wished({ sources: [] }), wished({ protocol: 'udp' })]) {
+  for (const wish of [wished({ port: 81 }), wished({ protocol: 'udp' })]) {
     assert.deepEqual(
       stepsOf(wish, withOctavia({ balancers: [found] })).map(({ type }) => type),
       ['remove-listener', 'add-listener'],
@@ -79,6 +79,16 @@ test('a port or protocol is exchanged while the address stays; one that came to 
     stepsOf(wished(), broken).map(({ type }) => type),
     ['remove-balancer', 'make-balancer'],
   );
+});
+
+test('probes begin and end in place, by the cloud as well', () => {
+  const open = wished({ sources: [] });
+  const [add, ...more] = stepsOf(open, withOctavia({ balancers: [made(request(wished()))] }));
+  assert.ok(add?.type === 'add-monitor');
+  assert.deepEqual([add.pool, add.request.type, more], ['pool0', 'TCP', []]);
+  const [remove, ...others] = stepsOf(wished(), withOctavia({ balancers: [made(request(open))] }));
+  assert.ok(remove?.type === 'remove-monitor');
+  assert.deepEqual([remove.monitor.id, others], ['monitor0', []]);
 });
 
 test('what nothing wants goes, what is not ours stays', () => {
@@ -128,19 +138,9 @@ const service = (changes: Partial<ServiceBalancer> = {}): ServiceBalancer => ({
   monitor: {},
   ...changes,
 });
-const serviceWish = (changes: Partial<ServiceBalancer> = {}, hosts: readonly Host[] = [makeHost(1), makeHost(2)]): Wish =>
-  wishOf(
-    {
-      hosts,
-      networks: [makeNetwork('over')],
-      pools: [],
-      blocks: [],
-      endpoints: [],
-      exposures: [],
-      services: [service(changes)],
-    },
-    'cw',
-  );
+const serviceWish = (changes: Partial<ServiceBalancer> = {}, hosts?: readonly Host[]): Wish => wishOfService(service(changes), hosts);
+const wishOfService = (one: ServiceBalancer, hosts: readonly Host[] = [makeHost(1), makeHost(2)]): Wish =>
+  wishOf({ hosts, networks: [makeNetwork('over')], pools: [], blocks: [], endpoints: [], exposures: [], services: [one] }, 'cw');
 
 const nodePortRules = ({ groups }: Wish): string[][] =>
   groups.filter(({ name }) => name === 'cw-node-ports').map(({ rules }) => rules.map(keyOfRule));
@@ -252,6 +252,38 @@ test('ports of a service come and go one by one, probes are retimed in place, an
     [['host-2'], ['host-2']],
   );
   assert.match(planCloud(serviceWish({ hosts: [] }), withOctavia()).problems.join(), /Service shop\/web has no load balancer: no node has/);
+});
+
+test("nothing is probed by OVN while a member goes whose address another pool, or the same, still has: OVN's provider would forget the address", () => {
+  const two: ServiceBalancer['ports'] = [
+    { protocol: 'tcp', port: 80, nodePort: 30080 },
+    { protocol: 'tcp', port: 443, nodePort: 30443 },
+  ];
+  const wish = (ports: ServiceBalancer['ports'], changes: Partial<ServiceBalancer> = {}): Wish => serviceWish({ ports, ...changes });
+  const typesOf = (from: Wish, to: Wish, provider = 'ovn'): string[] =>
+    stepsOf(to, withOctavia({ balancers: [made({ ...request(from), provider })] })).map((step) => step.type);
+  assert.deepEqual(typesOf(wish(two), wish(two.slice(0, 1))), ['remove-monitor', 'remove-listener', 'add-monitor']);
+  const moved = [{ protocol: 'tcp', port: 80, nodePort: 31080 }] as const;
+  assert.deepEqual(typesOf(wish(two.slice(0, 1)), wish(moved)), ['remove-monitor', 'set-members', 'add-monitor']);
+  const begun = made(request(wish(two.slice(0, 1))));
+  const listeners = begun.listeners.map(({ listener, pool, members }) => ({ listener, pool, members }));
+  const after = stepsOf(wish(two.slice(0, 1)), withOctavia({ balancers: [{ ...begun, listeners }] }));
+  assert.deepEqual(
+    after.map(({ type }) => type),
+    ['add-monitor'],
+    'which what ended in between leaves to be done',
+  );
+  assert.deepEqual(typesOf(wish(two), wish(two, { hosts: ['host-2'] })), ['set-members', 'set-members'], 'it is to be forgotten');
+  const { monitor: __, ...unprobed } = service();
+  assert.deepEqual(typesOf(wishOfService({ ...unprobed, ports: two }), wishOfService({ ...unprobed, ports: moved })), [
+    'remove-listener',
+    'set-members',
+  ]);
+  assert.deepEqual(typesOf(serviceWish(), wish(two.slice(0, 1))), ['remove-listener'], 'of another protocol');
+  assert.deepEqual(
+    typesOf(wish(two), wish(two.slice(0, 1)), 'amphora').filter((type) => type.endsWith('monitor')),
+    [],
+  );
 });
 
 function place(changes: ServiceBalancer['place']): object {

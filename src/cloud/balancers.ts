@@ -10,11 +10,8 @@ import {
   isLedTo,
   isSame,
   isSet,
-  isTimed,
-  ledTo,
   listenerRequest,
   type Members,
-  monitorOf,
   poolFields,
   requestOf,
 } from './balancer-requests.ts';
@@ -23,9 +20,10 @@ import { subnetOf } from './named.ts';
 import type { NeutronPort, NeutronSubnet } from './neutron-schemas.ts';
 import type { ListenerFields, ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest, PoolFields } from './octavia.ts';
 import type { HealthMonitor, Listener, LoadBalancer } from './octavia-schemas.ts';
+import { monitorChanges, type Staying } from './probes.ts';
 import { choose, isPassing, type Providers, rangesOf, unfit } from './providers.ts';
 import { ethertypes, fewest } from './rules.ts';
-import type { Wish, WishedBalancer, WishedFloatingIp, WishedListener, WishedRule } from './wish.ts';
+import type { Wish, WishedBalancer, WishedFloatingIp, WishedRule } from './wish.ts';
 
 /** A load balancer of ours with what belongs to it. */
 export interface FoundBalancer {
@@ -48,6 +46,16 @@ export type BalancerStep =
       readonly pool: string;
       readonly members: readonly MemberRequest[];
     }
+  | {
+      readonly type: 'add-monitor';
+      /** Of what is exposed. */
+      readonly id: string;
+      readonly balancer: LoadBalancer;
+      /** Id. */
+      readonly pool: string;
+      readonly request: MonitorRequest;
+    }
+  | { readonly type: 'remove-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor }
   | { readonly type: 'set-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor; readonly request: MonitorRequest }
   /** `id`: of what it exposes, where that is still wanted. */
   | { readonly type: 'remove-balancer'; readonly balancer: LoadBalancer; readonly id?: string };
@@ -59,6 +67,8 @@ const types: ReadonlySet<string> = new Set<BalancerStep['type']>([
   'set-listener',
   'set-pool',
   'set-members',
+  'add-monitor',
+  'remove-monitor',
   'set-monitor',
   'remove-balancer',
 ]);
@@ -257,41 +267,37 @@ function unanswered({ hosts, place }: WishedBalancer, ofHosts: string | undefine
 /** Ports that go before those that come: the one may be the other with another protocol. */
 function changesOf({ balancer, listeners: there }: FoundBalancer, one: WishedBalancer, members: Members): BalancerStep[] {
   const { provider } = balancer;
-  const wanted = one.listeners.map((listener) => ({ listener, request: listenerRequest(one, listener, { provider, members }) }));
-  const stays = new Map(
-    wanted.flatMap(({ listener, request }) => {
-      const found = there.find((candidate) => isSame(candidate, request));
-      return found === undefined ? [] : [[listener, found] as const];
-    }),
-  );
-  const kept = new Set(stays.values());
+  const wanted = one.listeners.map((listener) => listenerRequest(one, listener, { provider, members }));
+  const staying = wanted.flatMap((request): Staying[] => {
+    const found = there.find((candidate) => isSame(candidate, request));
+    return found === undefined ? [] : [{ found, request }];
+  });
+  const leaving = there.filter((found) => !staying.some((stays) => stays.found === found));
+  const { gone, made, retimed } = monitorChanges(provider, staying, leaving);
   return [
-    ...there.filter((found) => !kept.has(found)).map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
+    ...gone.map((monitor): BalancerStep => ({ type: 'remove-monitor', balancer, monitor })),
+    ...leaving.map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
     ...wanted
-      .filter(({ listener }) => !stays.has(listener))
-      .map(({ request }): BalancerStep => ({ type: 'add-listener', id: one.id, balancer, request })),
-    ...[...stays].flatMap(([listener, found]) => stepsFor(balancer, found, { one, listener, members })),
+      .filter((request) => !staying.some((stays) => stays.request === request))
+      .map((request): BalancerStep => ({ type: 'add-listener', id: one.id, balancer, request })),
+    ...staying.flatMap((stays) => stepsFor(balancer, stays, one)),
+    ...retimed.map((change): BalancerStep => ({ type: 'set-monitor', balancer, ...change })),
+    ...made.map((change): BalancerStep => ({ type: 'add-monitor', id: one.id, balancer, ...change })),
   ];
 }
 
 /** Who may come first, so that nobody is let in by what follows. */
-function stepsFor(
-  balancer: LoadBalancer,
-  { listener: found, pool, members: there, monitor }: FoundListener,
-  { one, listener, members }: { readonly one: WishedBalancer; readonly listener: WishedListener; readonly members: Members },
-): BalancerStep[] {
+function stepsFor(balancer: LoadBalancer, { found, request }: Staying, one: WishedBalancer): BalancerStep[] {
   const { provider } = balancer;
+  const { listener, pool, members: there } = found;
   const fields = fieldsOf(one, provider);
   const wanted = poolFields(one, provider);
-  const probe = monitorOf(one, listener, provider);
-  const led = ledTo(one, listener, { provider, members });
+  const { members } = request.default_pool;
   const steps: BalancerStep[] = [];
-  if (!isSet(found, fields)) steps.push({ type: 'set-listener', balancer, listener: found, fields });
+  if (!isSet(listener, fields)) steps.push({ type: 'set-listener', balancer, listener, fields });
   if (pool !== undefined && !isPassing(provider) && !isBalancing(pool, wanted))
     steps.push({ type: 'set-pool', balancer, pool: pool.id, fields: { session_persistence: null, ...wanted } });
-  if (pool !== undefined && !isLedTo(there, led)) steps.push({ type: 'set-members', balancer, pool: pool.id, members: led });
-  if (monitor !== undefined && probe !== undefined && !isTimed(monitor, probe))
-    steps.push({ type: 'set-monitor', balancer, monitor, request: probe });
+  if (pool !== undefined && !isLedTo(there, members)) steps.push({ type: 'set-members', balancer, pool: pool.id, members });
   return steps;
 }
 

@@ -99,6 +99,10 @@ function changePart(octavia: Octavia, step: Exclude<BalancerStep, { type: 'make-
       return octavia.update('pools', step.pool, step.fields);
     case 'set-members':
       return octavia.setMembers(step.pool, step.members);
+    case 'add-monitor':
+      return octavia.addMonitor(step.pool, step.request);
+    case 'remove-monitor':
+      return octavia.removeMonitor(step.balancer.id, step.monitor.id);
     case 'set-monitor': {
       const { type: _, ...fields } = step.request;
       return octavia.update('healthmonitors', step.monitor.id, fields);

@@ -43,7 +43,9 @@ export function closingsOf(parts: Parts): Step[] {
   const { floating, balancers, ports, rules, pooled, virtual, router, unused } = parts;
   const staying = ports.filter((step) => !isLeaving(step));
   const gone = unused.filter(({ id }) => !staying.some(({ port }) => port.groups.includes(id)));
-  const growing = new Set(balancers.changes.flatMap((step) => (step.type === 'add-listener' ? [step.balancer.id] : [])));
+  const growing = new Set(
+    balancers.changes.flatMap((step) => (step.type === 'add-listener' || step.type === 'add-monitor' ? [step.balancer.id] : [])),
+  );
   return [
     ...floating.releases,
     ...balancers.removals,

@@ -107,7 +107,7 @@ export interface LoadBalancerRequest {
   readonly listeners: readonly ListenerRequest[];
 }
 
-/** At removing a pool. */
+/** At removing a part. */
 const attempts = 3;
 
 export interface Waiting {
@@ -167,38 +167,48 @@ export class Octavia {
    */
   async addListener(balancer: string, { default_pool: wanted, ...listened }: ListenerRequest): Promise<void> {
     const { members, healthmonitor, ...pooled } = wanted;
-    const make = <K extends Kind>(kind: K, fields: object): Promise<Octavias[K]> => {
-      const { one, schema } = kinds[kind];
-      return this.#read(one, schema, { method: 'POST', path: `${root}/${kind}`, body: { [one]: fields } });
-    };
     await this.settled(balancer);
-    const { id: listenerId } = await make('listeners', { ...listened, loadbalancer_id: balancer });
+    const { id: listenerId } = await this.#make('listeners', { ...listened, loadbalancer_id: balancer });
     await this.settled(balancer);
-    const { id: poolId } = await make('pools', { ...pooled, listener_id: listenerId });
+    const { id: poolId } = await this.#make('pools', { ...pooled, listener_id: listenerId });
     await this.settled(balancer);
     await this.setMembers(poolId, members);
     await this.settled(balancer);
     if (healthmonitor === undefined) return;
-    await make('healthmonitors', { ...healthmonitor, pool_id: poolId });
+    await this.addMonitor(poolId, healthmonitor);
     await this.settled(balancer);
+  }
+
+  #make<K extends Kind>(kind: K, fields: object): Promise<Octavias[K]> {
+    const { one, schema } = kinds[kind];
+    return this.#read(one, schema, { method: 'POST', path: `${root}/${kind}`, body: { [one]: fields } });
+  }
+
+  /** Begins to have the members of a pool probed. Faults as create. */
+  addMonitor(poolId: string, request: MonitorRequest): Promise<HealthMonitor> {
+    return this.#make('healthmonitors', { ...request, pool_id: poolId });
+  }
+
+  async removeMonitor(balancer: string, id: string): Promise<void> {
+    await this.#removePart(balancer, 'healthmonitors', id);
   }
 
   /** With its pool. */
   async removeListener(balancer: string, { id, pool: poolId }: Pick<Listener, 'id' | 'pool'>): Promise<void> {
     await this.settled(balancer);
-    if (poolId !== undefined) await this.#removePool(balancer, poolId);
+    if (poolId !== undefined) await this.#removePart(balancer, 'pools', poolId);
     await this.#delete(pathOf('listeners', id));
     await this.settled(balancer);
   }
 
   /** Until it is gone: of OVN's provider one may stay while the load balancer is ACTIVE again, and is then told to go once more. */
-  async #removePool(balancer: string, id: string): Promise<void> {
+  async #removePart(balancer: string, kind: 'pools' | 'healthmonitors', id: string): Promise<void> {
     for (let attempt = 0; attempt < attempts; attempt++) {
-      await this.#delete(pathOf('pools', id));
+      await this.#delete(pathOf(kind, id));
       await this.settled(balancer);
-      if (await this.#isGone(pathOf('pools', id))) return;
+      if (await this.#isGone(pathOf(kind, id))) return;
     }
-    throw new Fault('internal', `Pool ${id} of load balancer ${balancer} stays, though Octavia was told to remove it`, {
+    throw new Fault('internal', `${kinds[kind].one} ${id} of load balancer ${balancer} stays, though Octavia was told to remove it`, {
       hint: 'Ask the operator of the cloud what its provider says of it',
     });
   }

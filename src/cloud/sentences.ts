@@ -1,7 +1,7 @@
 // The steps of a plan for people: what is added, changed or removed, and in detail.
 import { type BalancerStep, isBalancerStep } from './balancers.ts';
 import { type FloatingStep, isFloatingStep } from './floating.ts';
-import type { ListenerRequest, MemberRequest } from './octavia.ts';
+import type { ListenerRequest, MemberRequest, PoolFields } from './octavia.ts';
 import type { Step } from './plan.ts';
 import { isPooledStep, type PooledStep } from './pools.ts';
 import { isVirtualStep, type VirtualStep } from './virtual.ts';
@@ -22,6 +22,9 @@ const clientsText = (clients: readonly string[] | undefined): string =>
 const listenerText = ({ protocol, protocol_port: port, default_pool: pool, allowed_cidrs: clients }: ListenerRequest): string =>
   `${protocol} ${port} to ${pool.members.map(memberText).join(', ') || 'nobody'}${clientsText(clients)}`;
 
+const choiceText = ({ lb_algorithm: algorithm, session_persistence: persistence }: PoolFields): string =>
+  `chooses hosts by ${algorithm}${persistence ? ', clients stay with their host' : ''}`;
+
 export interface StepView {
   readonly action: 'add' | 'change' | 'remove';
   readonly object: string;
@@ -29,6 +32,12 @@ export interface StepView {
 }
 
 const orTags = (parts: readonly string[]): readonly string[] => (parts.length === 0 ? ['tags'] : parts);
+
+const changed = ({ balancer }: { readonly balancer: { readonly name: string } }, detail: string): StepView => ({
+  action: 'change',
+  object: `load balancer ${balancer.name}`,
+  detail: [detail],
+});
 
 function balancerView(step: BalancerStep): StepView {
   switch (step.type) {
@@ -42,36 +51,24 @@ function balancerView(step: BalancerStep): StepView {
         ],
       };
     case 'add-listener':
-      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`with ${listenerText(step.request)}`] };
-    case 'remove-listener': {
-      const { protocol, port } = step.listener;
-      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`without ${protocol} ${port}`] };
-    }
+      return changed(step, `with ${listenerText(step.request)}`);
+    case 'remove-listener':
+      return changed(step, `without ${step.listener.protocol} ${step.listener.port}`);
     case 'set-listener': {
       const { protocol, port } = step.listener;
       const { allowed_cidrs: clients, description } = step.fields;
       const who = clientsText(clients) || ' for everybody';
-      return {
-        action: 'change',
-        object: `load balancer ${step.balancer.name}`,
-        detail: [`${protocol} ${port}${who}${description ? ` with ${description}` : ''}`],
-      };
+      return changed(step, `${protocol} ${port}${who}${description ? ` with ${description}` : ''}`);
     }
-    case 'set-pool': {
-      const { lb_algorithm: algorithm, session_persistence: persistence } = step.fields;
-      const staying = persistence ? ', clients stay with their host' : '';
-      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`chooses hosts by ${algorithm}${staying}`] };
-    }
-    case 'set-monitor': {
-      const { delay, timeout } = step.request;
-      return { action: 'change', object: `load balancer ${step.balancer.name}`, detail: [`probes every ${delay} s, for ${timeout} s`] };
-    }
+    case 'set-pool':
+      return changed(step, choiceText(step.fields));
+    case 'add-monitor':
+    case 'set-monitor':
+      return changed(step, `probes every ${step.request.delay} s, for ${step.request.timeout} s`);
+    case 'remove-monitor':
+      return changed(step, 'probes no more');
     case 'set-members':
-      return {
-        action: 'change',
-        object: `load balancer ${step.balancer.name}`,
-        detail: [`leads to ${step.members.map(memberText).join(', ') || 'nobody'}`],
-      };
+      return changed(step, `leads to ${step.members.map(memberText).join(', ') || 'nobody'}`);
     case 'remove-balancer':
       return { action: 'remove', object: `load balancer ${step.balancer.name}`, detail: [`at ${step.balancer.address}`] };
     default:
