@@ -413,7 +413,8 @@ test(
     const there = { 'loadbalancer.openstack.org/floating-subnet': publicNetwork };
     const nowhere = { 'loadbalancer.openstack.org/floating-subnet': 'nowhere' };
     await cluster.apply(secretOf('mistyped'), serviceOf('web', {}, nowhere));
-    const values = { secret: 'causeway-cloud', cloud: 'mycloud', name: installation, interval: 5, allBalancers: true };
+    const classes = { outside: { 'floating-subnet': publicNetwork } };
+    const values = { secret: 'causeway-cloud', cloud: 'mycloud', name: installation, interval: 5, allBalancers: true, classes };
     await cluster.applyText(chartFor(cluster, { cloud: values }));
     const why = /^web LoadBalancerNoAddress Keystone refuses POST \/v3\/auth\/tokens: .*\. Check user, password and project/m;
     await until('the service to tell why it has no address', async () => why.test(await events()), unhurried);
@@ -439,24 +440,37 @@ test(
 );
 
 /** A service of such pods, for clients of these ranges; annotations without their prefix. */
-const told = (sources: readonly string[], annotations: Readonly<Record<string, string>> = {}): object =>
+const told = (sources: readonly string[], annotations: Readonly<Record<string, string>> = {}, spec: object = {}): object =>
   serviceOf(
     'told',
-    { selector: { app: 'told' }, loadBalancerSourceRanges: sources },
+    { selector: { app: 'told' }, loadBalancerSourceRanges: sources, ...spec },
     Object.fromEntries(
       Object.entries({ 'proxy-protocol': 'true', ...annotations }).map(([key, value]) => [`loadbalancer.openstack.org/${key}`, value]),
     ),
   );
 const balancerOfTold = () => withOctavia((client) => client.list('loadbalancers', { name: `${installation}-default-told` }));
 
-/** A pod that answers with the first line that it was told. */
+const makeAlone = (kind: string, one: string, body: object): Promise<{ readonly id: string }> =>
+  cloud.operator.send('octavia', 'POST', `/v2/lbaas/${kind}`, { [one]: { name: 'alone', ...body } });
+/** A flavor and an availability zone, as an operator of the cloud makes them. */
+async function machinesOfKind(): Promise<Readonly<Record<'flavor-id' | 'availability-zone', string>>> {
+  const flavored = { provider_name: 'amphora', flavor_data: '{"loadbalancer_topology":"SINGLE"}' };
+  const { id: profile } = await makeAlone('flavorprofiles', 'flavorprofile', flavored);
+  const { id: flavor } = await makeAlone('flavors', 'flavor', { flavor_profile_id: profile, enabled: true });
+  const zoned = { provider_name: 'amphora', availability_zone_data: '{"compute_zone":"nova"}' };
+  const { id: zone } = await makeAlone('availabilityzoneprofiles', 'availability_zone_profile', zoned);
+  await makeAlone('availabilityzones', 'availability_zone', { availability_zone_profile_id: zone, enabled: true });
+  return { 'flavor-id': flavor, 'availability-zone': 'alone' };
+}
+
+/** A pod that answers with the first line that it was told, and with what a header says of the client. */
 const listening = podOf('told', {
   node: 'kube2',
   labels: { app: 'told' },
   command: `exec nc -ll -p 8080 -e sh -c '${[
     'IFS= read -r told',
-    'while IFS= read -r more && [ "${#more}" -gt 1 ]; do :; done',
-    'printf "HTTP/1.0 200 OK\\r\\n\\r\\n%s\\n" "$told"',
+    'while IFS= read -r more && [ "${#more}" -gt 1 ]; do case $more in [Xx]-[Ff]orwarded-[Ff]or*) from=${more#*: };; esac; done',
+    'printf "HTTP/1.0 200 OK\\r\\n\\r\\n%s %s\\n" "$told" "$from"',
   ].join('; ')}'`,
 });
 
@@ -464,7 +478,8 @@ test(
   'a service that OVN cannot serve as it is meant has a load balancer of amphora: a machine that says who the client is and lets in whom it may',
   { skip },
   async () => {
-    await cluster.apply(listening, told([outsideRange]));
+    const kind = await machinesOfKind();
+    await cluster.apply(listening, told([outsideRange], kind));
     const address = await until('an address', async () => (await addressOf('told')) || undefined, unhurried);
     const answer = async (host: Host): Promise<string> => (await pageOf(host, address, 80)) ?? '';
     const own = /^PROXY TCP4 198\.51\.100\.10 /;
@@ -473,6 +488,9 @@ test(
     assert.deepEqual(amphorae?.free, []);
     const [balancer] = await balancerOfTold();
     assert.equal(balancer?.provider, 'amphora');
+    const path = `/v2/lbaas/loadbalancers/${balancer.id}`;
+    const there = await bed.member.get<{ flavor_id: string; availability_zone: string }>('octavia', path, 'loadbalancer');
+    assert.deepEqual([there.flavor_id, there.availability_zone], [kind['flavor-id'], kind['availability-zone']]);
     const nodePort = await field('service', 'told', '.spec.ports[0].nodePort');
     const rules = await bed.member.list<{ remote_ip_prefix: string }>(
       'neutron',
@@ -503,6 +521,21 @@ test(
     const clients = reached.filter(({ ports }) => ports.includes(balancer.name)).map(({ from }) => from);
     assert.deepEqual(clients.toSorted(), [`${cloud.controller.address}/32`, outsideRange].toSorted());
 
+    // HTTP instead, on the nodes only that say by HTTP that they have a pod.
+    const byHeader = { 'proxy-protocol': 'false', 'x-forwarded-for': 'true', 'timeout-client-data': '60000', 'connection-limit': '100' };
+    await cluster.apply(told([outsideRange], byHeader, { externalTrafficPolicy: 'Local' }));
+    const named = /^GET \/ HTTP\/1\.1\s+198\.51\.100\.10\s*$/;
+    await until('the client to be named by a header', async () => named.test(await answer(cloud.lab.outside)), unhurried);
+    const parts = await withOctavia(async (client) => {
+      const [listener] = await client.list('listeners', { loadbalancer_id: balancer.id });
+      const [pool] = await client.list('pools', { loadbalancer_id: balancer.id });
+      const monitor = await client.get('healthmonitors', pool?.monitor ?? '');
+      const members = await client.members(pool?.id ?? '');
+      const { timeout_client_data: idle, connection_limit: limit } = listener?.settings ?? {};
+      return [listener?.protocol, idle, limit, monitor.type, members.map(({ name }) => name).join()];
+    });
+    assert.deepEqual(parts, ['HTTP', 60_000, 100, 'HTTP', 'kube2']);
+
     await cluster.kubectl('delete', 'service', 'told');
     await until('it to be gone', async () => (await balancerOfTold()).length === 0, unhurried);
     await until('its machine to be free', () => amphorae?.free.length === 1, unhurried);
@@ -529,11 +562,38 @@ async function staysServed(service: string, { address, node: member }: { readonl
   await until('Octavia to know that all is well', async () => (await balancerOf(service)).operating === 'ONLINE', unhurried);
 }
 
+/** A load balancer that somebody in the project has made, with a port of theirs. */
+const theirBalancer = (): Promise<LoadBalancer> =>
+  withOctavia(async (client) => {
+    const common = { name: 'own', protocol: 'TCP' } as const;
+    const pool = { ...common, lb_algorithm: 'SOURCE_IP_PORT', members: [] };
+    const listeners = [{ ...common, protocol_port: 80, default_pool: pool }];
+    const { id } = await client.create({ name: 'theirs', vip_subnet_id: bed.site.subnet, provider: 'ovn', listeners });
+    return (await client.settled(id)) ?? assert.fail('it has gone');
+  });
+const namesOfBalancers = async (): Promise<string> =>
+  (await withOctavia((client) => client.list('loadbalancers'))).map(({ name }) => name).join();
+
 test('they keep the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
+  const theirs = await theirBalancer();
+  const onTheirs = { 'load-balancer-id': theirs.id, 'member-subnet-id': bed.site.subnet };
+  const guestPorts = [80, 8082].map((port) => ({ name: `port${port}`, port, targetPort: 8080 }));
   await cluster.apply(
     serviceOf('web', {}),
+    serviceOf(
+      'guest',
+      { ports: guestPorts },
+      {
+        'service.beta.kubernetes.io/openstack-internal-load-balancer': 'true',
+        ...Object.fromEntries(Object.entries(onTheirs).map(([key, value]) => [`loadbalancer.openstack.org/${key}`, value])),
+      },
+    ),
     serviceOf('inner', {}, { 'service.beta.kubernetes.io/openstack-internal-load-balancer': 'true' }),
-    serviceOf('few', { loadBalancerSourceRanges: [outsideRange], externalTrafficPolicy: 'Local' }),
+    serviceOf(
+      'few',
+      { loadBalancerSourceRanges: [outsideRange], externalTrafficPolicy: 'Local' },
+      { 'loadbalancer.openstack.org/class': 'outside', 'loadbalancer.openstack.org/floating-subnet': 'nowhere' },
+    ),
     serviceOf('six', { ipFamilies: ['IPv6'] }),
     serviceOf('odd', {}, { 'loadbalancer.openstack.org/default-tls-container-ref': 'https://keys/1' }),
     serviceOf('ports', { type: 'NodePort' }, { 'causeway.dev/node-port-sources': '10.20.0.23/32' }),
@@ -549,6 +609,11 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   assert.match((await until('a page by IPv6', () => pageOf(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
   assert.match((await until('a page for some', () => pageOf(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
   assert.equal(await pageOf(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
+  const guest = (): Promise<string | undefined> => pageOf(cloud.lab.host(neighbour), theirs.address, 8082);
+  await until('a page by a load balancer of others', async () => isWeb(await guest()), unhurried);
+  assert.equal(await known('guest'), theirs.address);
+  const taken = /^guest LoadBalancerIncomplete .*port 80 of load balancer theirs is taken by listener own/m;
+  await until('the port that others have to be told', async () => taken.test(await events()), unhurried);
   assert.match(await events(), /^odd LoadBalancerRefused loadbalancer\.openstack\.org\/default-tls-container-ref: /m);
   assert.equal(await addressOf('odd'), '');
   const nodePort = Number(await field('service', 'ports', '.spec.ports[0].nodePort'));
@@ -604,12 +669,12 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await until('the member to have the other port', async () => (await leadsTo('web')).join() === '31900', unhurried);
   await staysServed('web', { address: web, node: '10.20.0.22' });
 
-  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports');
-  await until(
-    'all load balancers to be gone',
-    async () => (await withOctavia((client) => client.list('loadbalancers'))).length === 0,
-    unhurried,
-  );
+  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports', 'guest');
+  await until("all load balancers to be gone but that of others'", async () => (await namesOfBalancers()) === 'theirs', unhurried);
+  const ofTheirs = (): Promise<{ readonly name: string }[]> => withOctavia((client) => client.list('listeners'));
+  await until('it to have their own port only', async () => (await ofTheirs()).map(({ name }) => name).join() === 'own', unhurried);
+  await withOctavia((client) => client.remove(theirs.id));
+  await until('it to be gone', async () => (await namesOfBalancers()) === '', unhurried);
   await until('their floating IPs to be gone', async () => (await floatingIps()).length === 0, unhurried);
   await until('node ports to be closed', async () => !(await namesOf('security-groups')).includes(`${installation}-node-ports`), unhurried);
   // What OVN's provider still has to say of a member makes a load balancer that has gone ACTIVE once more; the controller's next look removes it.

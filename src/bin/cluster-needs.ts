@@ -2,6 +2,7 @@
 // cloud's router knows of its nodes.
 import { join } from 'node:path';
 import type { ClusterChoice, ClusterNeeds } from '#cli/session.ts';
+import { readClasses } from '#kubernetes/balancer-classes.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { refusals } from '#kubernetes/cloud-facts.ts';
 import { readCluster } from '#kubernetes/cloud-source.ts';
@@ -15,12 +16,17 @@ function usualKubeconfig(env: Readonly<Record<string, string | undefined>>): str
 }
 
 export async function clusterNeeds(
-  { kubeconfig, context, allBalancers }: ClusterChoice,
+  { kubeconfig, context, allBalancers, classes }: ClusterChoice,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<ClusterNeeds> {
   const connect = (): KubernetesClient => new KubernetesClient(readKubeconfig(kubeconfig ?? usualKubeconfig(env), context));
   await using client = connect();
-  const { facts, asked, nodes, problems: ofPorts } = await readCluster(client, allBalancers);
+  const {
+    facts,
+    asked,
+    nodes,
+    problems: ofPorts,
+  } = await readCluster(client, { isDefault: allBalancers, classes: readClasses(classes ?? '{}') });
   return {
     facts,
     problems: [...refusals(asked), ...ofPorts],

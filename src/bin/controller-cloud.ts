@@ -39,6 +39,8 @@ export interface CloudOptions {
   readonly cloudInterval: number;
   /** Of a cluster: load balancers of services that name no class are Octavia's, too. */
   readonly cloudAllBalancers?: true;
+  /** JSON. */
+  readonly cloudClasses?: string;
 }
 
 /** The login, and what it is for in words. */

@@ -150,6 +150,12 @@ const program = new Command('causeway controller')
       'CAUSEWAY_CLOUD_ALL_BALANCERS',
     ),
   )
+  .addOption(
+    new Option(
+      '--cloud-classes <json>',
+      'with --kubernetes: classes that services may name by annotation, {"dmz": {"floating-subnet-id": "ID"}}',
+    ).env('CAUSEWAY_CLOUD_CLASSES'),
+  )
   .option('--lease-namespace <name>', 'where the Lease is that says which of several such controllers decides', 'kube-system')
   .option('--log-level <level>', 'debug, info, warn or error', process.env['CAUSEWAY_LOG_LEVEL'] ?? 'info')
   .action(run);

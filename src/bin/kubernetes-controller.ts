@@ -34,12 +34,17 @@ interface Deciding {
 
 /** What speaks with clouds is loaded where there is one. Faults as keepClusterCloud. */
 async function cloudPart(decides: Deciding, cloud: CloudOptions) {
-  const [{ keepClusterCloud }, { CloudSource }] = await Promise.all([
+  const [{ keepClusterCloud }, { CloudSource }, { readClasses }] = await Promise.all([
     import('./controller-cloud.ts'),
     import('#kubernetes/cloud-source.ts'),
+    import('#kubernetes/balancer-classes.ts'),
   ]);
   let part: Awaited<ReturnType<typeof keepClusterCloud>> | undefined;
-  const source = new CloudSource({ ...decides, isDefault: cloud.cloudAllBalancers === true, changed: () => part?.kick() });
+  const source = new CloudSource({
+    ...decides,
+    serving: { isDefault: cloud.cloudAllBalancers === true, classes: readClasses(cloud.cloudClasses ?? '{}') },
+    changed: () => part?.kick(),
+  });
   part = await keepClusterCloud({ ...decides, source }, cloud, process.env);
   return part;
 }

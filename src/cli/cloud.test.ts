@@ -156,12 +156,16 @@ test('what a Kubernetes cluster needs comes from its API, and what of it cannot 
   assert.equal(status, 0);
   assert.match(out, /add +rules of causeway-node-ports +IPv4 protocol 6 port 30080 from 192\.0\.2\.0\/24\n/);
   assert.match(out, /change +port of host-1 \(port-1\) +joins causeway, causeway-node-ports\n +pairs 10\.0\.0\.0\/16/);
-  const told = await asCluster('cloud plan --kubernetes my.config --kube-context b --all-balancers', [makeHost(1)], ['Service x has none']);
+  const told = await asCluster(
+    'cloud plan --kubernetes my.config --kube-context b --all-balancers --classes {}',
+    [makeHost(1)],
+    ['Service x has none'],
+  );
   assert.equal(told.status, 10);
   assert.match(told.out, /Problems\n {2}Service x has none/);
   assert.deepEqual(choices, [
-    { kubeconfig: undefined, context: undefined, allBalancers: false },
-    { kubeconfig: 'my.config', context: 'b', allBalancers: true },
+    { kubeconfig: undefined, context: undefined, allBalancers: false, classes: undefined },
+    { kubeconfig: 'my.config', context: 'b', allBalancers: true, classes: '{}' },
   ]);
   const early = await asCluster('cloud apply --kubernetes --yes', []);
   assert.match(early.err, /Error \(unavailable\): No node of the cluster has told its network yet/);

@@ -3,7 +3,7 @@
 // stays on this machine.
 import { routersIn } from '#api/bgp-routers.ts';
 import { readFirst, type ReadState, readState, type Scope } from '#cloud/apply.ts';
-import { isBalancerStep } from '#cloud/balancers.ts';
+import { isBalancerStep } from '#cloud/balancer-steps.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
 import { Neutron } from '#cloud/neutron.ts';
@@ -35,6 +35,7 @@ interface Options {
   readonly kubernetes?: string | true;
   readonly kubeContext?: string;
   readonly allBalancers?: true;
+  readonly classes?: string;
 }
 
 async function factsOf(session: Session): Promise<CloudFacts> {
@@ -75,13 +76,13 @@ interface Wished extends ClusterNeeds {
 }
 
 /** Fault `unavailable` as long as nothing is known of any host: to wish for nothing then would take everything back. */
-async function wished(session: Session, { name, kubernetes, kubeContext: context, allBalancers }: Options): Promise<Wished> {
+async function wished(session: Session, { name, kubernetes, kubeContext: context, allBalancers, classes }: Options): Promise<Wished> {
   if (kubernetes !== undefined) session.waitingFor = 'the Kubernetes API';
   const kubeconfig = kubernetes === true ? undefined : kubernetes;
   const needs =
     kubernetes === undefined
       ? { facts: await factsOf(session), problems: [] }
-      : await session.surroundings.cluster({ kubeconfig, context, allBalancers: allBalancers === true });
+      : await session.surroundings.cluster({ kubeconfig, context, allBalancers: allBalancers === true, classes });
   const wish = wishOf(needs.facts, name);
   if (wish.ports.length > 0) return { ...needs, wish };
   const who = kubernetes === undefined ? 'No host has told its address yet' : 'No node of the cluster has told its network yet';
@@ -340,7 +341,8 @@ function withWish(command: Command): Command {
       "what a Kubernetes cluster needs, instead of a controller's networks; kubectl's kubeconfig unless named",
     )
     .option('--kube-context <name>', 'with --kubernetes: another context of the kubeconfig than the current one')
-    .option('--all-balancers', 'with --kubernetes: also load balancers of services that name no class');
+    .option('--all-balancers', 'with --kubernetes: also load balancers of services that name no class')
+    .option('--classes <json>', 'with --kubernetes: classes that services may name by annotation');
 }
 
 export const group: Group = {

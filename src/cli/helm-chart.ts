@@ -26,7 +26,12 @@ function json(value: unknown): string {
 const html: Readonly<Record<string, string>> = { '<': '\\u003c', '>': '\\u003e', '&': '\\u0026' };
 
 const isEmpty = (value: unknown): boolean =>
-  value === undefined || value === null || value === '' || value === 0 || value === false || (Array.isArray(value) && value.length === 0);
+  value === undefined ||
+  value === null ||
+  value === '' ||
+  value === 0 ||
+  value === false ||
+  (typeof value === 'object' && Object.keys(value).length === 0);
 
 /** A value that came through a pipe is the last argument. */
 const functions: Readonly<Record<string, (...values: readonly unknown[]) => unknown>> = {

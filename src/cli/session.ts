@@ -46,6 +46,8 @@ export interface ClusterChoice {
   readonly context?: string | undefined;
   /** Services of type LoadBalancer that name no class are Octavia's, too. */
   readonly allBalancers: boolean;
+  /** Of load balancers, that services may name: JSON. */
+  readonly classes?: string | undefined;
 }
 export interface ClusterNeeds {
   readonly facts: CloudFacts;

@@ -21,7 +21,8 @@ export interface Balanced {
 export function balancedOf(wish: Wish, { found, problems }: BalancerPlan, floating: FloatingPlan): Balanced[] {
   return wish.balancers.map(({ id, name, floating: outside }) => {
     const there = found.get(id);
-    const own = outside === undefined ? there?.balancer.address : floating.reached.find((one) => one.id === id)?.address;
+    const own =
+      outside === undefined ? there?.balancer.address : (there?.outside ?? floating.reached.find((one) => one.id === id)?.address);
     const isReached = there?.isMade === true && own !== undefined;
     const notes = there?.isMade === false ? [`Load balancer ${there.balancer.name} is being made by ${there.balancer.provider}`] : [];
     return {

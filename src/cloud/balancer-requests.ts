@@ -54,7 +54,7 @@ export const clientsOf = ({ sources, family }: WishedBalancer): string[] => sour
 export function listenerRequest(
   one: WishedBalancer,
   listener: WishedListener,
-  { provider, members }: Pick<Asking, 'provider' | 'members'>,
+  { provider, members, tags }: Pick<Asking, 'provider' | 'members'> & { readonly tags?: readonly string[] },
 ): ListenerRequest {
   const { name, listeners, proxy = {} } = one;
   const { protocol, port } = listener;
@@ -69,6 +69,7 @@ export function listenerRequest(
     protocol: listens,
     protocol_port: port,
     ...(isHttp ? { insert_headers: { 'X-Forwarded-For': 'true' } } : {}),
+    ...(tags === undefined ? {} : { tags }),
     ...asked(fieldsOf(one, provider)),
     default_pool: {
       name: called,

@@ -1,7 +1,7 @@
 // Load balancers as Octavia has them after it was asked.
 import type { Exposure } from '#model/resources.ts';
 import type { FoundListener } from './balancer-requests.ts';
-import type { FoundBalancer } from './balancers.ts';
+import type { FoundBalancer } from './balancer-steps.ts';
 import type { ListenerRequest, LoadBalancerRequest } from './octavia.ts';
 import type { Listener } from './octavia-schemas.ts';
 import { plainExposure } from './plan.fixture.ts';
@@ -31,6 +31,7 @@ export const bareListener = (changes: Partial<Listener> = {}): Listener => ({
   pool: 'pool',
   loadBalancers: [],
   provisioning: 'ACTIVE',
+  tags: [],
   ...changes,
 });
 
@@ -50,6 +51,7 @@ export function listenerOf(request: ListenerRequest, index = 0): FoundListener {
     allowed_cidrs: clients = [],
     description = '',
     insert_headers: headers = {},
+    tags = [],
   } = request;
   const settings = settingsOf(request);
   const listener = bareListener({
@@ -60,6 +62,7 @@ export function listenerOf(request: ListenerRequest, index = 0): FoundListener {
     description,
     settings,
     pool: `pool${index}`,
+    tags,
   });
   const probe = pool.healthmonitor;
   const timed = probe && {

@@ -5,7 +5,7 @@ import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure, Host } from '#model/resources.ts';
 import type { ServiceBalancer } from '#model/cloud-services.ts';
 import { exposureOf, made } from './balancers.fixture.ts';
-import { isBalancerStep } from './balancers.ts';
+import { isBalancerStep } from './balancer-steps.ts';
 import { isFloatingStep, madeDescription } from './floating.ts';
 import type { LoadBalancerRequest } from './octavia.ts';
 import { type CloudState, planCloud, type Step } from './plan.ts';

@@ -1,78 +1,18 @@
 // Load balancers of exposures and of a cluster's services: one each, made whole by one call, whose members follow the containers by
 // one call for all of them, and whose ports come and go while its address stays. Who makes it is chosen when it is made (providers.ts).
 // One for which a machine has to start is busy for minutes: it is left alone until it is settled. Pure.
-import { type Cidr, familyOf } from '#model/ip.ts';
-import {
-  clientsOf,
-  fieldsOf,
-  type FoundListener,
-  isBalancing,
-  isLedTo,
-  isSame,
-  isSet,
-  listenerRequest,
-  type Members,
-  poolFields,
-  requestOf,
-} from './balancer-requests.ts';
+import { type Cidr, familyOf, parseIp } from '#model/ip.ts';
+import { type Asked, changesOf, isOwn, isSharedWithOthers, listenersFor } from './balancer-changes.ts';
+import { membersOf } from './balancer-members.ts';
+import { clientsOf, type FoundListener, listenerRequest, type Members, requestOf } from './balancer-requests.ts';
+import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
 import { exposureTag } from './floating.ts';
-import { subnetOf } from './named.ts';
-import type { NeutronPort, NeutronSubnet } from './neutron-schemas.ts';
-import type { ListenerFields, ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest, PoolFields } from './octavia.ts';
-import type { HealthMonitor, Listener, LoadBalancer } from './octavia-schemas.ts';
-import { monitorChanges, type Staying } from './probes.ts';
+import type { FloatingIp, NeutronPort, NeutronSubnet } from './neutron-schemas.ts';
+import type { ListenerRequest } from './octavia.ts';
+import type { LoadBalancer } from './octavia-schemas.ts';
 import { choose, isPassing, type Providers, rangesOf, unfit } from './providers.ts';
 import { ethertypes, fewest } from './rules.ts';
 import type { Wish, WishedBalancer, WishedFloatingIp, WishedRule } from './wish.ts';
-
-/** A load balancer of ours with what belongs to it. */
-export interface FoundBalancer {
-  readonly balancer: LoadBalancer;
-  readonly listeners: readonly FoundListener[];
-}
-
-export type BalancerStep =
-  /** `id`: of what is exposed. */
-  | { readonly type: 'make-balancer'; readonly id: string; readonly request: LoadBalancerRequest }
-  | { readonly type: 'add-listener'; readonly id: string; readonly balancer: LoadBalancer; readonly request: ListenerRequest }
-  | { readonly type: 'remove-listener'; readonly balancer: LoadBalancer; readonly listener: Listener }
-  | { readonly type: 'set-listener'; readonly balancer: LoadBalancer; readonly listener: Listener; readonly fields: ListenerFields }
-  /** `pool`: its id. */
-  | { readonly type: 'set-pool'; readonly balancer: LoadBalancer; readonly pool: string; readonly fields: PoolFields }
-  | {
-      readonly type: 'set-members';
-      readonly balancer: LoadBalancer;
-      /** Id. */
-      readonly pool: string;
-      readonly members: readonly MemberRequest[];
-    }
-  | {
-      readonly type: 'add-monitor';
-      /** Of what is exposed. */
-      readonly id: string;
-      readonly balancer: LoadBalancer;
-      /** Id. */
-      readonly pool: string;
-      readonly request: MonitorRequest;
-    }
-  | { readonly type: 'remove-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor }
-  | { readonly type: 'set-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor; readonly request: MonitorRequest }
-  /** `id`: of what it exposes, where that is still wanted. */
-  | { readonly type: 'remove-balancer'; readonly balancer: LoadBalancer; readonly id?: string };
-
-const types: ReadonlySet<string> = new Set<BalancerStep['type']>([
-  'make-balancer',
-  'add-listener',
-  'remove-listener',
-  'set-listener',
-  'set-pool',
-  'set-members',
-  'add-monitor',
-  'remove-monitor',
-  'set-monitor',
-  'remove-balancer',
-]);
-export const isBalancerStep = (step: { readonly type: string }): step is BalancerStep => types.has(step.type);
 
 export interface Balancing extends Providers {
   /** Of the installation. */
@@ -85,6 +25,7 @@ export interface Balancing extends Providers {
   readonly routed: ReadonlySet<string>;
   /** At least those that load balancers and hosts are on. */
   readonly subnets: readonly NeutronSubnet[];
+  readonly floatingIps: readonly FloatingIp[];
 }
 
 /** What is in the way of something that is exposed. */
@@ -97,6 +38,8 @@ export interface Trouble {
 /** One that is there. */
 export interface Served {
   readonly balancer: LoadBalancer;
+  /** By which clients outside reach one that is not its own. */
+  readonly outside?: string | undefined;
   /** It has been finished once, so that clients may be told of it. */
   readonly isMade: boolean;
   /** What of the wish it does not follow, one sentence each. */
@@ -127,27 +70,34 @@ const isBusy = ({ provider, provisioning }: LoadBalancer): boolean =>
   provisioning === going || (!isPassing(provider) && provisioning.startsWith('PENDING_'));
 const going = 'PENDING_DELETE';
 
+/** `all`: of the project. */
 export function balancerPlan(wished: readonly WishedBalancer[], all: readonly FoundBalancer[], balancing: Balancing): BalancerPlan {
   const { tag } = balancing;
-  const ours = all.filter(({ balancer }) => balancer.tags.includes(tag));
-  const drafts = wished.map((one) => draftOf(one, ours, balancing));
+  const drafts = wished.map((one) => draftOf(one, all, balancing));
   const kept = new Set(drafts.map(({ there }) => there));
   const ids = new Map(wished.map(({ id }) => [exposureTag(tag, id), id]));
-  const left = ours.filter((one) => !kept.has(one)).map(({ balancer }) => balancer);
+  const left = all.filter((one) => one.balancer.tags.includes(tag) && !kept.has(one) && !isSharedWithOthers(one, tag));
   const removals = left
-    .filter((balancer) => !isBusy(balancer))
-    .map((balancer): BalancerStep => {
+    .filter(({ balancer }) => !isBusy(balancer))
+    .map(({ balancer }): BalancerStep => {
       const id = balancer.tags.map((one) => ids.get(one)).find((one) => one !== undefined);
       return { type: 'remove-balancer', balancer, ...(id === undefined ? {} : { id }) };
     });
+  const staying = all.filter((one) => !left.includes(one) && isUsable(one.balancer) && !isBusy(one.balancer));
   return {
     removals,
-    changes: drafts.flatMap(({ changes }) => changes),
+    changes: [
+      ...drafts.flatMap(({ making }) => making ?? []),
+      ...staying.flatMap((found) => {
+        const asked = drafts.flatMap((draft) => (draft.there === found && draft.asked !== undefined ? [draft.asked] : []));
+        return changesOf(found, asked, tag);
+      }),
+    ],
     floating: drafts.flatMap(({ floating }) => floating ?? []),
     ports: new Map(drafts.flatMap(({ there }) => (there === undefined ? [] : [[placeOf(there.balancer), there.balancer.portId]]))),
     found: new Map(drafts.flatMap(({ id, served }) => (served === undefined ? [] : [[id, served]]))),
     entrances: new Map(drafts.flatMap(({ id, entrance }) => (entrance === undefined ? [] : [[id, entrance]]))),
-    busy: [...left, ...drafts.flatMap(({ there }) => there?.balancer ?? [])].filter(isBusy),
+    busy: [...new Set([...left, ...drafts.flatMap(({ there }) => there ?? [])])].map(({ balancer }) => balancer).filter(isBusy),
     problems: drafts.flatMap(({ problems }) => problems),
   };
 }
@@ -158,7 +108,9 @@ const placeOf = ({ name }: LoadBalancer): string => `load balancer ${name}`;
 interface Draft {
   readonly id: string;
   readonly there?: FoundBalancer;
-  readonly changes: readonly BalancerStep[];
+  /** Of what is there. */
+  readonly asked?: Asked;
+  readonly making?: BalancerStep;
   readonly floating?: WishedFloatingIp;
   readonly served?: Served;
   readonly entrance?: Entrance;
@@ -167,32 +119,38 @@ interface Draft {
 
 const isUsable = ({ provisioning }: LoadBalancer): boolean => provisioning !== 'ERROR' && provisioning !== going;
 
-function draftOf(one: WishedBalancer, ours: readonly FoundBalancer[], balancing: Balancing): Draft {
-  const { id, kind, name, refused } = one;
-  const there = ours.find(({ balancer }) => balancer.tags.includes(exposureTag(balancing.tag, id)) && isUsable(balancer));
-  if (there !== undefined) return draftOfFound(one, there, balancing);
+const lacking = ({ id, kind, name }: WishedBalancer, why: string): Draft => ({
+  id,
+  problems: [{ id, text: `${kind} ${name} has no load balancer: ${why}` }],
+});
+
+function draftOf(one: WishedBalancer, all: readonly FoundBalancer[], balancing: Balancing): Draft {
+  const { id, refused, shared } = one;
+  const own = all.find(({ balancer }) => isOwn(balancer, balancing.tag, id) && isUsable(balancer));
+  if (shared !== undefined && shared !== own?.balancer.id) {
+    const there = all.find(({ balancer }) => balancer.id === shared);
+    return there === undefined ? lacking(one, `the project has no load balancer ${shared}`) : draftOfShared(one, there, balancing);
+  }
+  if (own !== undefined) return draftOfFound(one, own, balancing);
   const choice = choose(one, balancing);
-  const lacking = (why: string): Draft => ({
-    id,
-    changes: [],
-    problems: [{ id, text: `${kind} ${name} has no load balancer: ${why}` }],
-  });
-  if ('trouble' in choice) return lacking(choice.trouble);
+  if ('trouble' in choice) return lacking(one, choice.trouble);
   const { provider } = choice;
   const { members, subnet, trouble } = membersOf(one, { ...balancing, provider });
-  if (refused !== undefined) return lacking(refused);
-  if (subnet === undefined) return lacking(trouble ?? 'nothing is known of its hosts');
-  if (isClosed(one, provider)) return lacking(closed(one));
+  if (refused !== undefined) return lacking(one, refused);
+  if (subnet === undefined) return lacking(one, trouble ?? 'nothing is known of its hosts');
+  if (isClosed(one, provider)) return lacking(one, closed(one));
   const { name: installation, tag } = balancing;
   const request = requestOf(one, { name: installation, tag, provider, subnet, members });
   const vip = request.vip_port_id === undefined ? request.vip_subnet_id : undefined;
   return {
     id,
-    changes: [{ type: 'make-balancer', id, request }],
+    making: { type: 'make-balancer', id, request },
     entrance: entranceOf(one, { provider, members, vip }, balancing),
     problems: [],
   };
 }
+
+const calledBalancer = ({ name, id }: LoadBalancer): string => `load balancer ${name || id}`;
 
 /** One that is there keeps its provider. */
 function draftOfFound(one: WishedBalancer, there: FoundBalancer, balancing: Balancing): Draft {
@@ -201,16 +159,60 @@ function draftOfFound(one: WishedBalancer, there: FoundBalancer, balancing: Bala
   const { provider } = balancer;
   const { members, trouble } = membersOf(one, { ...balancing, provider });
   const isShut = isClosed(one, provider);
-  const troubles = [trouble, unfit(one, provider), isShut ? closed(one) : undefined, refused];
   const hosts = [{ host: placeOf(balancer), address: balancer.address }];
+  const requests = isShut ? [] : one.listeners.map((each) => listenerRequest(one, each, { provider, members }));
+  const { free, troubles: taken } = freeOf(requests, there, listenersFor(there, balancing.tag, id));
+  const troubles = [trouble, unfit(one, provider), isShut ? closed(one) : undefined, refused, ...taken];
   return {
     id,
     there,
-    changes: refused !== undefined || isBusy(balancer) ? [] : changesOf(there, isShut ? { ...one, listeners: [] } : one, members),
+    asked: { one, wanted: refused === undefined ? free : undefined },
     ...(one.floating === undefined ? {} : { floating: { ...one.floating, id, kind, name, hosts } }),
     served: { balancer, isMade: balancer.provisioning !== 'PENDING_CREATE', notes: isPassing(provider) ? notPassed : [] },
     entrance: entranceOf(one, { provider, members, vip: balancer.subnetId }, balancing),
     problems: troubles.flatMap((text) => (text === undefined ? [] : [{ id, text: `${kind} ${name}: ${text}` }])),
+  };
+}
+
+/** On one that is not its own it has listeners, and whatever floating IP is there: who else is on it may be for the inside only. */
+function draftOfShared(one: WishedBalancer, there: FoundBalancer, balancing: Balancing): Draft {
+  const { id, kind, name, floating, family } = one;
+  const { balancer } = there;
+  const { tag, floatingIps } = balancing;
+  const called = calledBalancer(balancer);
+  if (!isUsable(balancer)) return lacking(one, `${called} is in state ${balancer.provisioning}`);
+  if (familyOf(parseIp(balancer.address)) !== family) return lacking(one, `${called} has no address of IPv${family}`);
+  const { floating: _, ...draft } = draftOfFound(one, there, balancing);
+  const outside = floatingIps.find(({ portId, fixedAddress }) => portId === balancer.portId && fixedAddress === balancer.address)?.address;
+  const without = `${called} has no floating IP, and gets none for a service that it is not made for: give it one, or have the service be an internal one`;
+  const tags = [tag, exposureTag(tag, id)];
+  return {
+    ...draft,
+    asked: { one, wanted: draft.asked?.wanted?.map((request) => ({ ...request, tags })) },
+    ...(draft.served === undefined ? {} : { served: { ...draft.served, outside } }),
+    problems:
+      floating === undefined || outside !== undefined ? draft.problems : [...draft.problems, { id, text: `${kind} ${name}: ${without}` }],
+  };
+}
+
+/** Listeners of all protocols on TCP exclude each other. */
+const placeOn = (protocol: string, port: number): string => `${protocol === 'UDP' || protocol === 'SCTP' ? protocol : 'TCP'} ${port}`;
+
+/** Without those whose port a listener of others has. */
+function freeOf(
+  requests: readonly ListenerRequest[],
+  { balancer, listeners }: FoundBalancer,
+  own: readonly FoundListener[],
+): { readonly free: readonly ListenerRequest[]; readonly troubles: readonly string[] } {
+  const others = listeners.filter((one) => !own.includes(one));
+  const taken = new Map(others.map(({ listener: { id, name, protocol, port } }) => [placeOn(protocol, port), name || id]));
+  const takerOf = ({ protocol, protocol_port: port }: ListenerRequest): string | undefined => taken.get(placeOn(protocol, port));
+  return {
+    free: requests.filter((request) => takerOf(request) === undefined),
+    troubles: requests.flatMap((request) => {
+      const taker = takerOf(request);
+      return taker === undefined ? [] : [`port ${request.protocol_port} of ${calledBalancer(balancer)} is taken by listener ${taker}`];
+    }),
   };
 }
 
@@ -230,75 +232,6 @@ interface Standing {
 function entranceOf({ family }: WishedBalancer, { provider, members, vip }: Standing, { subnets }: Balancing): Entrance {
   if (isPassing(provider)) return 'clients';
   return rangesOf(new Set([vip, ...members.map((member) => member.subnet_id)]), subnets, family);
-}
-
-interface Located {
-  readonly members: Members;
-  /** Where the load balancer's own address is; undefined when nothing is known of any host. */
-  readonly subnet: string | undefined;
-  readonly trouble: string | undefined;
-}
-
-function membersOf(one: WishedBalancer, balancing: Balancing & { readonly provider: string | undefined }): Located {
-  const { kind, hosts, without = [] } = one;
-  const { portOf, routed, provider } = balancing;
-  const members: Members[number][] = [];
-  const nowhere = kind === 'Service' ? 'no node has a pod of it' : 'its container is on no host';
-  const lacking = `${without.join(', ')} cannot be led to for want of an address of its family: give the port one, and the interface the same`;
-  let trouble = without.length > 0 ? lacking : hosts.length === 0 ? nowhere : undefined;
-  for (const { host, address } of hosts) {
-    const port = portOf(host);
-    const subnet = typeof port === 'string' ? undefined : subnetOf(port, address);
-    if (typeof port === 'string') trouble = port;
-    else if (subnet !== undefined) members.push({ name: host, address, subnet_id: subnet });
-  }
-  const subnet = members[0]?.subnet_id;
-  return { members, subnet, trouble: trouble ?? (isPassing(provider) ? unanswered(one, subnet, routed) : undefined) };
-}
-
-/** By IPv6 OVN has routers answer for the address of a load balancer; seen with ML2/OVN of 2025.1. */
-function unanswered({ hosts, place }: WishedBalancer, ofHosts: string | undefined, routed: ReadonlySet<string>): string | undefined {
-  const isSaid = place?.port !== undefined || (place?.network !== undefined && place.subnet === undefined);
-  const subnet = place?.subnet ?? ofHosts;
-  if (isSaid || subnet === undefined || routed.has(subnet) || hosts[0]?.address.includes(':') !== true) return undefined;
-  return `no router that this login sees is on its subnet ${subnet}, and without one nobody answers for its address`;
-}
-
-/** Ports that go before those that come: the one may be the other with another protocol. */
-function changesOf({ balancer, listeners: there }: FoundBalancer, one: WishedBalancer, members: Members): BalancerStep[] {
-  const { provider } = balancer;
-  const wanted = one.listeners.map((listener) => listenerRequest(one, listener, { provider, members }));
-  const staying = wanted.flatMap((request): Staying[] => {
-    const found = there.find((candidate) => isSame(candidate, request));
-    return found === undefined ? [] : [{ found, request }];
-  });
-  const leaving = there.filter((found) => !staying.some((stays) => stays.found === found));
-  const { gone, made, retimed } = monitorChanges(provider, staying, leaving);
-  return [
-    ...gone.map((monitor): BalancerStep => ({ type: 'remove-monitor', balancer, monitor })),
-    ...leaving.map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
-    ...wanted
-      .filter((request) => !staying.some((stays) => stays.request === request))
-      .map((request): BalancerStep => ({ type: 'add-listener', id: one.id, balancer, request })),
-    ...staying.flatMap((stays) => stepsFor(balancer, stays, one)),
-    ...retimed.map((change): BalancerStep => ({ type: 'set-monitor', balancer, ...change })),
-    ...made.map((change): BalancerStep => ({ type: 'add-monitor', id: one.id, balancer, ...change })),
-  ];
-}
-
-/** Who may come first, so that nobody is let in by what follows. */
-function stepsFor(balancer: LoadBalancer, { found, request }: Staying, one: WishedBalancer): BalancerStep[] {
-  const { provider } = balancer;
-  const { listener, pool, members: there } = found;
-  const fields = fieldsOf(one, provider);
-  const wanted = poolFields(one, provider);
-  const { members } = request.default_pool;
-  const steps: BalancerStep[] = [];
-  if (!isSet(listener, fields)) steps.push({ type: 'set-listener', balancer, listener, fields });
-  if (pool !== undefined && !isPassing(provider) && !isBalancing(pool, wanted))
-    steps.push({ type: 'set-pool', balancer, pool: pool.id, fields: { session_persistence: null, ...wanted } });
-  if (pool !== undefined && !isLedTo(there, members)) steps.push({ type: 'set-members', balancer, pool: pool.id, members });
-  return steps;
 }
 
 /** The wish with what hosts let in for load balancers, as far as that is known; nothing for those of which nothing is. */

@@ -1,7 +1,7 @@
 // Reads load balancers with all that belongs to them, and takes the steps of a plan for them. Those of OVN are settled within seconds,
 // which is waited for; of others, for which machines start, only what a step has to come after is: the rest is seen by a later look.
 import { isFault } from '#model/fault.ts';
-import type { BalancerStep, FoundBalancer } from './balancers.ts';
+import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
 import type { FoundListener } from './balancer-requests.ts';
 import { isOfCauseway } from './named.ts';
 import type { Neutron } from './neutron.ts';
@@ -12,7 +12,7 @@ import { isPassing } from './providers.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 
-/** Those that carry a tag of Causeway's, whichever installation; with subnets, from which some speak to hosts and their floating IPs are. */
+/** All of the project; with subnets, from which some speak to hosts and their floating IPs are. */
 export async function readBalancers(neutron: Neutron): Promise<Pick<CloudState, 'balancers' | 'providers' | 'subnets'>> {
   const { session } = neutron;
   const octavia = await Octavia.of(session);
@@ -20,12 +20,11 @@ export async function readBalancers(neutron: Neutron): Promise<Pick<CloudState, 
   const own = { project_id: (await session.token()).project.id };
   const [offered, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', own)]);
   const providers = offered.map(({ name }) => name);
-  const ours = found.filter(isOfCauseway);
-  const [balancers, subnets] = await Promise.all([ours.length === 0 ? [] : withParts(octavia, ours, own), neutron.list('subnets')]);
+  const [balancers, subnets] = await Promise.all([found.length === 0 ? [] : withParts(octavia, found, own), neutron.list('subnets')]);
   return { balancers, providers, subnets };
 }
 
-/** All parts of a kind at once; only members are told a pool at a time. */
+/** All parts of a kind at once; only members are told a pool at a time, and are read of what Causeway has made, whichever installation. */
 async function withParts(
   octavia: Octavia,
   balancers: readonly LoadBalancer[],
@@ -36,16 +35,17 @@ async function withParts(
     octavia.list('pools', own),
     octavia.list('healthmonitors', own),
   ]);
-  const read = async (listener: Listener): Promise<FoundListener> => {
+  const read = async (listener: Listener, isOurs: boolean): Promise<FoundListener> => {
     const pool = pools.find(({ id }) => id === listener.pool);
-    if (pool === undefined) return { listener, members: [] };
+    if (pool === undefined || !isOurs) return { listener, pool, members: [] };
     const monitor = monitors.find(({ id }) => id === pool.monitor);
     return { listener, pool, members: await membersOf(octavia, pool.id), ...(monitor === undefined ? {} : { monitor }) };
   };
   return Promise.all(
     balancers.map(async (balancer) => {
       const its = listeners.filter(({ loadBalancers }) => loadBalancers.includes(balancer.id));
-      return { balancer, listeners: await Promise.all(its.map((listener) => read(listener))) };
+      const isOurs = isOfCauseway(balancer);
+      return { balancer, listeners: await Promise.all(its.map((listener) => read(listener, isOurs || isOfCauseway(listener)))) };
     }),
   );
 }

@@ -92,7 +92,21 @@ export const balancersOf = (facts: CloudFacts): WishedBalancer[] => [
 ];
 
 function balancerOfService(wanted: ServiceBalancer, all: readonly Host[]): WishedBalancer {
-  const { id, service, family = 4, ports, sources, floating, place, monitor, hosts: leading, proxy, notPassed } = wanted;
+  const {
+    id,
+    service,
+    family = 4,
+    ports,
+    sources,
+    floating,
+    place,
+    shared,
+    memberSubnet,
+    monitor,
+    hosts: leading,
+    proxy,
+    notPassed,
+  } = wanted;
   const listeners = ports.map(({ protocol, port, nodePort }): WishedListener => ({
     protocol,
     port,
@@ -107,6 +121,8 @@ function balancerOfService(wanted: ServiceBalancer, all: readonly Host[]): Wishe
     place,
     family,
     sources,
+    ...(shared === undefined ? {} : { shared }),
+    ...(memberSubnet === undefined ? {} : { memberSubnet }),
     ...(proxy === undefined ? {} : { proxy }),
     ...(notPassed === undefined ? {} : { notPassed }),
     hosts: withAddresses(

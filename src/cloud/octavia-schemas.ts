@@ -44,6 +44,7 @@ export interface Listener {
   readonly pool: string | undefined;
   readonly loadBalancers: readonly string[];
   readonly provisioning: Provisioning;
+  readonly tags: readonly string[];
 }
 export interface LoadBalancerPool {
   readonly id: string;
@@ -84,6 +85,7 @@ const ids = v.pipe(
   v.transform((all) => all.map(({ id }) => id)),
 );
 const state = { provisioning_status: text, operating_status: text };
+const tags = v.nullish(v.array(v.string()), []);
 
 export const provider: Schema<Provider> = v.object({ name: v.string(), description: text });
 
@@ -98,7 +100,7 @@ export const loadBalancer: Schema<LoadBalancer> = v.pipe(
     vip_port_id: text,
     vip_subnet_id: text,
     ...state,
-    tags: v.nullish(v.array(v.string()), []),
+    tags,
     listeners: ids,
     pools: ids,
   }),
@@ -173,6 +175,7 @@ export const listener: Schema<Listener> = v.pipe(
     default_pool_id: absent,
     loadbalancers: ids,
     ...state,
+    tags,
   }),
   v.transform((found) => ({
     id: found.id,
@@ -188,6 +191,7 @@ export const listener: Schema<Listener> = v.pipe(
     pool: found.default_pool_id,
     loadBalancers: found.loadbalancers,
     provisioning: found.provisioning_status,
+    tags: found.tags,
   })),
 );
 

@@ -84,6 +84,7 @@ export interface ListenerRequest extends ListenerFields {
   readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'HTTP';
   readonly protocol_port: number;
   readonly insert_headers?: Readonly<Record<string, string>>;
+  readonly tags?: readonly string[];
   readonly default_pool: PoolFields & {
     readonly name: string;
     readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'HTTP' | 'PROXY' | 'PROXYV2';

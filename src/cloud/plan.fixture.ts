@@ -2,7 +2,7 @@
 import { makeHost } from '#drivers/cluster.fixture.ts';
 import type { Exposure } from '#model/resources.ts';
 import { type CloudState, changeOfPort, ourGroups, planCloud, portAfter, type Step } from './plan.ts';
-import { isBalancerStep } from './balancers.ts';
+import { isBalancerStep } from './balancer-steps.ts';
 import { type FloatingStep, isFloatingStep, madeDescription } from './floating.ts';
 import type { FloatingIp, NeutronNetwork, NeutronPort, NeutronRouter, SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
 import { tagOf } from './pairs.ts';

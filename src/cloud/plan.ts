@@ -4,7 +4,8 @@
 // address pairs of a port and routes of a router by a tag that names them. Pure.
 import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
 import { type Balanced, balancedAlone, balancedOf } from './balanced.ts';
-import { type BalancerPlan, balancerPlan, type BalancerStep, entered, type FoundBalancer } from './balancers.ts';
+import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
+import { type BalancerPlan, balancerPlan, entered } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
 import { closingsOf, type GroupRules, isLeaving, removalOf } from './closing.ts';
 import { detachments } from './detaching.ts';
@@ -271,8 +272,9 @@ function exposedBy(
   const { name, ports: wished } = wish;
   const ofRouters = state.ports.filter(isOfRouter);
   const routed = new Set(ofRouters.flatMap(({ addresses }) => addresses.map(({ subnetId }) => subnetId)));
-  const { providers: offered, provider: usual, subnets = [] } = state;
-  const balancers = balancerPlan(wish.balancers, state.balancers, { name, tag, portOf, offered, wanted: usual, routed, subnets });
+  const { providers: offered, provider: usual, subnets = [], floatingIps } = state;
+  const balancing = { name, tag, portOf, offered, wanted: usual, routed, subnets, floatingIps };
+  const balancers = balancerPlan(wish.balancers, state.balancers, balancing);
   const refused = wish.refused ?? nothingRefused;
   const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf, refused, most: state.mostPairs });
   const portOfAny = (host: string): NeutronPort | string => {

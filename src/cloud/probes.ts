@@ -10,6 +10,8 @@ import { isPassing } from './providers.ts';
 
 /** A listener that stays, with its pool. */
 export interface Staying {
+  /** Of what is exposed. */
+  readonly id: string;
   readonly found: FoundListener;
   readonly request: ListenerRequest;
 }
@@ -18,7 +20,7 @@ export interface MonitorChanges {
   /** To go before anything else is changed. */
   readonly gone: readonly HealthMonitor[];
   /** To be made after all else; `pool`: its id. */
-  readonly made: readonly { readonly pool: string; readonly request: MonitorRequest }[];
+  readonly made: readonly { readonly id: string; readonly pool: string; readonly request: MonitorRequest }[];
   /** Same ones with other times. */
   readonly retimed: readonly { readonly monitor: HealthMonitor; readonly request: MonitorRequest }[];
 }
@@ -29,16 +31,16 @@ export function monitorChanges(
   leaving: readonly FoundListener[],
 ): MonitorChanges {
   const lost = isPassing(provider) ? lostOf(staying, leaving) : nothing;
-  const all = staying.map(({ found, request }) => {
+  const all = staying.map(({ id, found, request }) => {
     const wanted = request.default_pool.healthmonitor;
     const isPaused = request.default_pool.members.some(({ address }) => lost.has(`${found.listener.protocol} ${address}`));
     const kept = found.monitor?.type === wanted?.type && !isPaused ? found.monitor : undefined;
-    return { found, wanted, kept };
+    return { id, found, wanted, kept };
   });
   return {
     gone: all.flatMap(({ found, kept }) => (found.monitor === undefined || kept !== undefined ? [] : [found.monitor])),
-    made: all.flatMap(({ found, wanted, kept }) =>
-      found.pool === undefined || wanted === undefined || kept !== undefined ? [] : [{ pool: found.pool.id, request: wanted }],
+    made: all.flatMap(({ id, found, wanted, kept }) =>
+      found.pool === undefined || wanted === undefined || kept !== undefined ? [] : [{ id, pool: found.pool.id, request: wanted }],
     ),
     retimed: all.flatMap(({ wanted, kept }) =>
       kept === undefined || wanted === undefined || isTimed(kept, wanted) ? [] : [{ monitor: kept, request: wanted }],

@@ -6,7 +6,7 @@ import type { ProxyWish, ServiceBalancer } from '#model/cloud-services.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure } from '#model/resources.ts';
 import { exposureOf, made } from './balancers.fixture.ts';
-import { isBalancerStep } from './balancers.ts';
+import { isBalancerStep } from './balancer-steps.ts';
 import type { LoadBalancerRequest } from './octavia.ts';
 import { withPlace } from './placing.ts';
 import { type CloudState, planCloud, type Step } from './plan.ts';

@@ -133,4 +133,11 @@ test('a load balancer is open by what its listeners say, whatever the groups of 
   assert.deepEqual(reach({ groups, ports, floatingIps, balancers: [other] }).map(brief), [
     'outside shop at 203.0.113.7: tcp 80 from 192.0.2.0/24, load balancer',
   ]);
+  const guest = { ...other, listeners: [{ ...listener, tags: ['causeway.cw'] }] };
+  assert.match(
+    reach({ groups, ports, balancers: [guest] })
+      .map(brief)
+      .join(),
+    /, load balancer \(ours\)$/,
+  );
 });

@@ -107,7 +107,7 @@ function balanced(state: ReachState): Opening[] {
     const ethertype = balancer.address.includes(':') ? 'IPv6' : 'IPv4';
     const floating = port === undefined ? [] : addressesOf(port, state, ethertype).floating;
     const inside = port === undefined ? 'inside' : scopeOf(port, state, ethertype);
-    return listeners.flatMap(({ protocol, port: number, allowedCidrs }) => {
+    return listeners.flatMap(({ protocol, port: number, allowedCidrs, tags }) => {
       const anybody = balancer.provider === 'ovn' ? judgedByMembers : everything.from;
       return (allowedCidrs.length === 0 ? [anybody] : allowedCidrs).map((from): Opening => ({
         scope: floating.length > 0 ? 'outside' : inside,
@@ -118,7 +118,7 @@ function balanced(state: ReachState): Opening[] {
         portRange: String(number),
         from,
         because: `load balancer${balancer.description === '' ? '' : `: ${balancer.description}`}`,
-        isOurs: isOfCauseway(balancer),
+        isOurs: isOfCauseway(balancer) || isOfCauseway({ tags }),
       }));
     });
   });

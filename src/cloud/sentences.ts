@@ -1,5 +1,5 @@
 // The steps of a plan for people: what is added, changed or removed, and in detail.
-import { type BalancerStep, isBalancerStep } from './balancers.ts';
+import { type BalancerStep, isBalancerStep } from './balancer-steps.ts';
 import { type FloatingStep, isFloatingStep } from './floating.ts';
 import type { ListenerRequest, MemberRequest, PoolFields } from './octavia.ts';
 import type { Step } from './plan.ts';

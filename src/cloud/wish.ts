@@ -146,6 +146,8 @@ export interface WishedBalancer {
   /** Absent: within the cloud only. */
   readonly floating?: Pick<WishedFloatingIp, 'wanted' | 'isKept' | 'subnet'>;
   readonly place?: ServiceBalancer['place'];
+  readonly shared?: ServiceBalancer['shared'];
+  readonly memberSubnet?: ServiceBalancer['memberSubnet'];
   /** Of its address. */
   readonly family: Family;
   /** Of clients; empty: everybody. */

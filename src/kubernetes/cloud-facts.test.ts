@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serverLabel } from '#model/cloud-services.ts';
 import { type ClusterObjects, type ClusterWish, clusterWish, noObjects, refusals } from './cloud-facts.ts';
-import { type Item, keyed, nodeOf, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
+import { type Item, keyed, nodeOf, plainServing, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
 
 const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({
   ...noObjects(),
   nodes: keyed(nodeOf(1), nodeOf(2)),
   ...changes,
 });
-const wishOf = (changes: Partial<ClusterObjects> = {}): ClusterWish => clusterWish(objectsOf(changes), false);
+const wishOf = (changes: Partial<ClusterObjects> = {}): ClusterWish => clusterWish(objectsOf(changes), plainServing);
 const networksOf = ({ facts }: ClusterWish): string[] =>
   facts.networks.map(({ name, model, choices }) => `${name} ${model} ${choices.carry}`);
 

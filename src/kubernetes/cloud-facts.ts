@@ -16,7 +16,7 @@ import { readPool } from './calico.ts';
 import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
 import { prefix } from './openstack-proxy.ts';
-import { type AskedBalancer, readAsk } from './openstack-service.ts';
+import { type AskedBalancer, readAsk, type Serving } from './openstack-service.ts';
 import { blocksOf, conflictOf, factsOf, nodePlace, type OwnNetwork, readOwnNetwork } from './own-network.ts';
 import { definitionsPath } from './own-networks.ts';
 import { portFacts, portlessText, type PortPool, portPoolsPath, readPortPool } from './port-pools.ts';
@@ -113,8 +113,7 @@ export function readable<T>(items: Iterable<unknown>, read: (item: unknown) => T
   });
 }
 
-/** `isDefault`: services that name no class are Octavia's as well. */
-export function clusterWish(objects: ClusterObjects, isDefault: boolean): ClusterWish {
+export function clusterWish(objects: ClusterObjects, serving: Serving): ClusterWish {
   const nodes = [...objects.nodes].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
   const podCidrs = [...new Set(nodes.flatMap((item) => podCidrsOf(annotationsOf(item))))].toSorted();
   const pods = known(podCidrs.length > 0 ? flannelFacts(nodes, podCidrs) : calicoFacts(nodes, objects));
@@ -127,7 +126,7 @@ export function clusterWish(objects: ClusterObjects, isDefault: boolean): Cluste
   const further = furtherFacts(objects, podCidrs, nodes);
   const portPools = portPoolsOf(objects);
   const ports = portFacts(portPools);
-  const asks = [...objects.services.values()].map((item) => readAsk(item, isDefault));
+  const asks = [...objects.services.values()].map((item) => readAsk(item, serving));
   const asked = asks.flatMap(({ balancer }) => balancer ?? []).toSorted((a, b) => (a.key < b.key ? -1 : 1));
   const places = new Places(objects, hosts);
   return {

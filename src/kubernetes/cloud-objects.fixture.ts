@@ -1,4 +1,8 @@
 // Objects of a cluster in a cloud, as servers write them.
+import type { Serving } from './openstack-service.ts';
+
+export const plainServing: Serving = { isDefault: false, classes: {} };
+
 export interface Item {
   readonly metadata: { readonly name: string; readonly namespace?: string; readonly [field: string]: unknown };
   readonly [field: string]: unknown;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Fault } from '#model/fault.ts';
 import type { KubernetesClient } from './client.ts';
-import { nodeOf, serviceOf } from './cloud-objects.fixture.ts';
+import { nodeOf, plainServing, serviceOf } from './cloud-objects.fixture.ts';
 import { CloudSource, readCluster, type Served } from './cloud-source.ts';
 import { listings } from './stored.fixture.ts';
 
@@ -52,7 +52,7 @@ async function told(of: ReturnType<typeof server>, served: readonly Served[] | T
   const source = new CloudSource({
     client: of.client,
     log: { info: () => undefined, warn: () => undefined },
-    isDefault: false,
+    serving: plainServing,
     date: () => new Date('2026-01-01T00:00:00Z'),
     isLeading: () => true,
     changed: () => news++,
@@ -73,13 +73,13 @@ const idOf = (name: string): string => `000011112222${name}`.slice(0, 16);
 const own = 'causeway.dev/LoadBalancer';
 
 test('a cluster is read once as well, whatever of custom resources its server lacks', async () => {
-  const { facts } = await readCluster(server(serviceOf('web')).client, false);
+  const { facts } = await readCluster(server(serviceOf('web')).client, plainServing);
   assert.deepEqual([facts.hosts.length, facts.networks.length, facts.services.length], [1, 1, 1]);
 });
 
 test('addresses are written to services, with what is passed over; what cannot be is a condition', async () => {
   const of = server(
-    serviceOf('web', {}, { class: 'dmz' }),
+    serviceOf('web', { clusterIPs: ['10.96.0.7', 'fd96::7'] }),
     serviceOf('slow'),
     serviceOf('short'),
     serviceOf('bad', {}, { 'proxy-protocol': 'v3' }),
@@ -99,7 +99,7 @@ test('addresses are written to services, with what is passed over; what cannot b
   ]);
   assert.deepEqual(brief(found['web']), [
     '203.0.113.7',
-    `${own} True Made: It is load balancer causeway-shop-web. loadbalancer.openstack.org/class is not followed`,
+    `${own} True Made: It is load balancer causeway-shop-web. It is reached by IPv4 only`,
   ]);
   assert.deepEqual(brief(found['slow']), [`${own} False NoAddress: It has no address yet`]);
   assert.deepEqual(brief(found['short']), [
@@ -145,19 +145,15 @@ test('an Event tells what is worth telling, once, also where a server drops cond
 test('while the cloud cannot be worked with, those without an address are told why, and no others are touched', async () => {
   const status = { loadBalancer: { ingress: [{ ip: '203.0.113.7' }] }, conditions: [] };
   const of = server(
-    serviceOf('web', {}, { class: 'dmz' }),
+    serviceOf('web', { clusterIPs: ['10.96.0.7', 'fd96::7'] }),
     serviceOf('had', {}, {}, status),
     serviceOf('bad', {}, { 'proxy-protocol': 'v3' }),
   );
   const found = await told(of, (source) => source.tellFailure(['Keystone refuses the login']));
-  assert.deepEqual(brief(found['web']), [
-    `${own} False NoAddress: Keystone refuses the login. loadbalancer.openstack.org/class is not followed`,
-  ]);
+  assert.deepEqual(brief(found['web']), [`${own} False NoAddress: Keystone refuses the login. It is reached by IPv4 only`]);
   assert.match(brief(found['bad']).join(), /Refused/);
   assert.equal(found['had'], undefined);
-  assert.ok(
-    of.events.includes(`web Warning LoadBalancerNoAddress: Keystone refuses the login. loadbalancer.openstack.org/class is not followed`),
-  );
+  assert.ok(of.events.includes(`web Warning LoadBalancerNoAddress: Keystone refuses the login. It is reached by IPv4 only`));
 
   const later = await told(of, async (source) => {
     await source.tellFailure(['Keystone refuses the login']);

@@ -9,7 +9,7 @@ import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish, 
 import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed, listKind } from './follow.ts';
 import { nameOf as nameOfNode } from './nodes.ts';
-import type { AskedBalancer } from './openstack-service.ts';
+import type { AskedBalancer, Serving } from './openstack-service.ts';
 import { type PortPool, readPortPool } from './port-pools.ts';
 import { allowCarriages, refuseCarriages, type RefusedOptions } from './refused-carriages.ts';
 import { type RoutedNode, tellRouted } from './routed-nodes.ts';
@@ -18,7 +18,7 @@ import { StatusWriter } from './status-writer.ts';
 /** As it is now, with its Nodes. Faults as KubernetesClient.list. */
 export async function readCluster(
   client: KubernetesClient,
-  isDefault: boolean,
+  serving: Serving,
 ): Promise<ClusterWish & { readonly nodes: readonly unknown[] }> {
   const objects = noObjects();
   await Promise.all(
@@ -26,7 +26,7 @@ export async function readCluster(
       for (const [key, item] of await listKind(cloudPaths[kind], client)) objects[kind].set(key, item);
     }),
   );
-  return { ...clusterWish(objects, isDefault), nodes: [...objects.nodes.values()] };
+  return { ...clusterWish(objects, serving), nodes: [...objects.nodes.values()] };
 }
 
 /** What the cloud says of one load balancer. */
@@ -43,8 +43,7 @@ export interface Served {
 export interface CloudSourceOptions {
   readonly client: KubernetesClient;
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
-  /** Services that name no class are Octavia's as well. */
-  readonly isDefault: boolean;
+  readonly serving: Serving;
   readonly date: () => Date;
   readonly isLeading: () => boolean;
   /** Something may be needed that was not. */
@@ -118,7 +117,7 @@ export class CloudSource {
 
   /** Only of use when it is whole: to wish for less than all would take things back. */
   get wish(): ClusterWish {
-    this.#wish ??= clusterWish(this.#objects, this.#options.isDefault);
+    this.#wish ??= clusterWish(this.#objects, this.#options.serving);
     return this.#wish;
   }
 

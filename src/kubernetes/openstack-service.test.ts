@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { serviceOf } from './cloud-objects.fixture.ts';
+import { plainServing, serviceOf } from './cloud-objects.fixture.ts';
 import { type AskedBalancer, readAsk } from './openstack-service.ts';
 
-const asked = (item: unknown, isDefault = false): AskedBalancer | undefined => readAsk(item, isDefault).balancer;
+const asked = (item: unknown, isDefault = false): AskedBalancer | undefined => readAsk(item, { ...plainServing, isDefault }).balancer;
 const usual = {
   id: '000011112222web',
   service: 'shop/web',
@@ -47,6 +47,8 @@ const followed: readonly (readonly [string, object, Readonly<Record<string, stri
   ],
   ['a subnet', {}, { 'subnet-id': 's', 'network-id': 'n' }, { place: { subnet: 's', network: 'n' } }],
   ['a port', {}, { 'port-id': 'p' }, { place: { port: 'p' } }],
+  ["members by another subnet's addresses", {}, { 'member-subnet-id': 'm' }, { memberSubnet: 'm' }],
+  ['a load balancer that is there', {}, { 'load-balancer-id': 'b' }, { shared: 'b' }],
   ['no probes', {}, { 'enable-health-monitor': 'false' }, { monitor: undefined }],
   [
     'probes of its own',
@@ -103,6 +105,7 @@ const refused: readonly (readonly [object, Readonly<Record<string, string>>, Reg
   [{}, { 'health-monitor-delay': '0' }, /health-monitor-delay: "0" is no number from 1 to 3600/],
   [{}, { 'health-monitor-max-retries': '11' }, /health-monitor-max-retries: "11" is no number from 1 to 10/],
   [{}, { 'health-monitor-delay': '2', 'health-monitor-timeout': '3' }, /health-monitor-timeout: 3 is more than the delay, 2/],
+  [{}, { class: 'dmz' }, /openstack\.org\/class: there is no class "dmz"/],
   [{ loadBalancerIP: 'nowhere' }, {}, /spec\.loadBalancerIP: "nowhere" is no address/],
   [{ loadBalancerSourceRanges: ['192.0.2.0/24', 'all'] }, {}, /spec\.loadBalancerSourceRanges: "all" is no prefix/],
   [{ ports: [{ protocol: 'TCP', port: 80 }] }, {}, /Port 80 has no node port to lead to: allocateLoadBalancerNodePorts/],
@@ -124,20 +127,12 @@ for (const [spec, annotations, words] of refused) {
 test('what is passed over is told, and the load balancer made all the same', () => {
   const annotations = {
     'timeout-client-data': '50000',
-    class: 'dmz',
-    'member-subnet-id': 'y',
-    'load-balancer-id': 'x',
     'enable-health-monitor': 'true',
   };
   const spec = { sessionAffinity: 'ClientIP', loadBalancerSourceRanges: ['192.0.2.0/24'], clusterIPs: ['10.96.0.7', 'fd00::7'] };
   const found = asked(serviceOf('web', spec, annotations));
   assert.equal(found?.balancer?.service, 'shop/web');
-  assert.deepEqual(found?.notes, [
-    'loadbalancer.openstack.org/class is not followed',
-    'loadbalancer.openstack.org/member-subnet-id is not followed',
-    'loadbalancer.openstack.org/load-balancer-id is not followed: it has one of its own',
-    'It is reached by IPv4 only',
-  ]);
+  assert.deepEqual(found?.notes, ['It is reached by IPv4 only']);
   assert.deepEqual(found?.balancer?.notPassed, [
     'loadbalancer.openstack.org/timeout-client-data is not followed by provider ovn',
     'loadbalancer.openstack.org/enable-health-monitor: hosts let in the source ranges only, not probes',
@@ -192,13 +187,23 @@ test('that no floating IP leads to IPv6 is told to who asks for one', () => {
   assert.deepEqual(found?.notes, ['loadbalancer.openstack.org/keep-floatingip is not followed: no floating IP leads to IPv6']);
 });
 
+test('what a load balancer has from when it is made is not followed on one that is there', () => {
+  const annotations = { 'load-balancer-id': 'b', 'flavor-id': 'f', 'floating-network-id': 'ext' };
+  const found = asked(serviceOf('web', { clusterIPs: ['fd96::7'], loadBalancerIP: 'fd00::9' }, annotations));
+  assert.deepEqual(found?.notes, [
+    'loadbalancer.openstack.org/flavor-id is not followed: it is on a load balancer that is there',
+    'loadbalancer.openstack.org/floating-network-id is not followed: it is on a load balancer that is there',
+    'spec.loadBalancerIP is not followed: it is on a load balancer that is there',
+  ]);
+});
+
 test('node ports are let in for the ranges that are named, and for nobody else', () => {
   const ports = [
     { protocol: 'TCP', port: 80, nodePort: 30080 },
     { protocol: 'UDP', port: 53, nodePort: 30053 },
   ];
   const opened = (annotations: Readonly<Record<string, string>>) =>
-    readAsk(serviceOf('web', { type: 'NodePort', ports }, annotations), true).nodePorts.map(({ protocol, port, sources }) =>
+    readAsk(serviceOf('web', { type: 'NodePort', ports }, annotations), plainServing).nodePorts.map(({ protocol, port, sources }) =>
       [protocol, port, ...sources].join(' '),
     );
   assert.deepEqual(opened({}), []);

@@ -7,6 +7,7 @@ import * as field from '#api/fields.ts';
 import type { MonitorWish, NodePort, ServiceBalancer, SubnetChoice } from '#model/cloud-services.ts';
 import { isFault } from '#model/fault.ts';
 import { type Cidr, familyOf, type Ip } from '#model/ip.ts';
+import { type BalancerClasses, classed } from './balancer-classes.ts';
 import { isTrue, notPassedOf, prefix, proxyOf, refused, type Said } from './openstack-proxy.ts';
 
 /** A service that names another class is served by somebody else. */
@@ -14,9 +15,6 @@ export const octaviaClass = 'causeway.dev/octavia';
 /** Ranges of clients, separated by commas, for whom hosts let in the ports of a service of type NodePort. */
 export const sourcesAnnotation = 'causeway.dev/node-port-sources';
 const internalAnnotation = 'service.beta.kubernetes.io/openstack-internal-load-balancer';
-
-/** Nothing of ours goes by them, and the service works all the same. */
-const passedOver: readonly string[] = ['class', 'member-subnet-id'];
 
 const text = v.nullish(v.string());
 const by = v.optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'TCP');
@@ -66,14 +64,20 @@ export interface ServiceAsk {
 
 const nothing: ServiceAsk = { nodePorts: [] };
 
-/** `isDefault`: services that name no class are Octavia's as well. */
-export function readAsk(item: unknown, isDefault: boolean): ServiceAsk {
+/** How services are understood in this cluster. */
+export interface Serving {
+  /** Services that name no class of Kubernetes' are Octavia's as well. */
+  readonly isDefault: boolean;
+  readonly classes: BalancerClasses;
+}
+
+export function readAsk(item: unknown, { isDefault, classes }: Serving): ServiceAsk {
   const read = v.safeParse(service, item);
   if (!read.success) return nothing;
   const { spec } = read.output;
   if (spec.type === 'NodePort') return { nodePorts: nodePortsOf(read.output) };
   const isOurs = spec.type === 'LoadBalancer' && (spec.loadBalancerClass ?? (isDefault ? octaviaClass : '')) === octaviaClass;
-  return isOurs ? { nodePorts: [], balancer: askedOf(read.output) } : nothing;
+  return isOurs ? { nodePorts: [], balancer: askedOf(read.output, classes) } : nothing;
 }
 
 const keyOf = ({ metadata }: Read): string => `${metadata.namespace}/${metadata.name}`;
@@ -86,10 +90,11 @@ function nodePortsOf(read: Read): NodePort[] {
   return spec.ports.flatMap(({ protocol, nodePort }) => (nodePort ? [{ service: keyOf(read), protocol, port: nodePort, sources }] : []));
 }
 
-function askedOf(read: Read): AskedBalancer {
-  const key = keyOf(read);
-  const isLocal = read.spec.externalTrafficPolicy === 'Local';
+function askedOf({ metadata, spec }: Read, classes: BalancerClasses): AskedBalancer {
+  const key = keyOf({ metadata, spec });
+  const isLocal = spec.externalTrafficPolicy === 'Local';
   try {
+    const read = { metadata: { ...metadata, annotations: classed(metadata.annotations ?? {}, classes) }, spec };
     const balancer = balancerOf(read);
     const said = annotationsOf(read);
     const hostname = hostnameOf(said);
@@ -133,9 +138,15 @@ function balancerOf(read: Read): ServiceBalancer {
     ...(isSix ? { family: 6 } : {}),
     ...(isInternal || isSix ? {} : { floating }),
     place: placeOf(said, isInternal || isSix ? address : undefined),
+    ...sharingOf(said),
     ...(isProbed ? { monitor: monitorOf(said) } : {}),
     ...furtherOf(read),
   };
+}
+
+function sharingOf(said: Said): Pick<ServiceBalancer, 'shared' | 'memberSubnet'> {
+  const [shared, memberSubnet] = [said('load-balancer-id'), said('member-subnet-id')];
+  return { ...(shared === undefined ? {} : { shared }), ...(memberSubnet === undefined ? {} : { memberSubnet }) };
 }
 
 /** What not all load balancers do. */
@@ -260,19 +271,19 @@ function monitorOf(said: Said): MonitorWish {
   return numbers;
 }
 
+/** What a load balancer has from when it is made. */
+const ofMaking = ['subnet-id', 'network-id', 'port-id', 'flavor-id', 'availability-zone'] as const;
 const ofFloating = ['floating-network-id', 'floating-subnet', 'floating-subnet-id', 'floating-subnet-tags', 'keep-floatingip'] as const;
 
 function notesOf(read: Read): string[] {
   const said = annotationsOf(read);
+  const isShared = said('load-balancer-id') !== undefined;
+  const [vain, why] = isShared
+    ? [[...ofMaking, ...ofFloating], 'it is on a load balancer that is there']
+    : [isOfSix(read) ? ofFloating : [], 'no floating IP leads to IPv6'];
   return [
-    ...passedOver.filter((name) => said(name) !== undefined).map((name) => `${prefix}${name} is not followed`),
-    ...(said('load-balancer-id') === undefined ? [] : [`${prefix}load-balancer-id is not followed: it has one of its own`]),
-    ...(isOfSix(read)
-      ? ofFloating
-          .filter((name) => said(name) !== undefined)
-          .map((name) => `${prefix}${name} is not followed: no floating IP leads to IPv6`)
-      : addressesOf(read).some((ip) => ip.includes(':'))
-        ? ['It is reached by IPv4 only']
-        : []),
+    ...vain.filter((name) => said(name) !== undefined).map((name) => `${prefix}${name} is not followed: ${why}`),
+    ...(isShared && read.spec.loadBalancerIP ? [`spec.loadBalancerIP is not followed: ${why}`] : []),
+    ...(!isOfSix(read) && addressesOf(read).some((ip) => ip.includes(':')) ? ['It is reached by IPv4 only'] : []),
   ];
 }

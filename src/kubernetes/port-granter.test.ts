@@ -7,7 +7,7 @@ import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { Block } from '#model/resources.ts';
 import { cloudPaths, cloudKinds } from './cloud-facts.ts';
-import { nodeOf } from './cloud-objects.fixture.ts';
+import { nodeOf, plainServing } from './cloud-objects.fixture.ts';
 import { CloudSource } from './cloud-source.ts';
 import { type OwnNetwork, readOwnNetwork } from './own-network.ts';
 import { OwnPorts } from './own-ports.ts';
@@ -69,7 +69,7 @@ function bed(t: TestContext) {
   const source = new CloudSource({
     client,
     log,
-    isDefault: false,
+    serving: plainServing,
     date: () => new Date('2026-01-01T00:00:00Z'),
     isLeading: () => true,
     changed: () => granter?.kick(),

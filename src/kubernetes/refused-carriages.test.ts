@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import type { Carrying, CarryName } from '#model/resources.ts';
 import { readAnnotations, writeOwn } from './annotations.ts';
 import { clusterWish, noObjects } from './cloud-facts.ts';
-import { type Item, keyed, nodeOf } from './cloud-objects.fixture.ts';
+import { type Item, keyed, nodeOf, plainServing } from './cloud-objects.fixture.ts';
 import { allowCarriages, carriedBy, refuseCarriages, wantedOf } from './refused-carriages.ts';
 
 const because = 'the login to the cloud may not write allowed address pairs';
@@ -39,7 +39,7 @@ function bed(...told: readonly CarryName[]) {
     written,
     learnt,
     notesOf,
-    networks: () => clusterWish({ ...noObjects(), nodes: keyed(...nodes) }, false).facts.networks,
+    networks: () => clusterWish({ ...noObjects(), nodes: keyed(...nodes) }, plainServing).facts.networks,
     /** As its agent writes it. */
     agent: (name: string, sends: readonly CarryName[], carry = configured.get(name) ?? 'vxlan'): Carrying => {
       write(name, writeOwn({ carrying: { ...wantedOf(carry, carryingOf(name)), sends, receives: sends } }));

@@ -68,6 +68,10 @@ export interface ServiceBalancer {
   };
   /** Where its own address is; otherwise on the hosts' subnet. Ids of Neutron. */
   readonly place: { readonly subnet?: string; readonly network?: string; readonly port?: string; readonly address?: Ip };
+  /** Id of a load balancer that is there, and stays when the service goes; absent: it has one of its own. */
+  readonly shared?: string;
+  /** Id of the subnet by whose addresses it leads to hosts; absent: by those that hosts are known by. */
+  readonly memberSubnet?: string;
   /** Absent: members are taken to be alive. */
   readonly monitor?: MonitorWish;
   readonly proxy?: ProxyWish;

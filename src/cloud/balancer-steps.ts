@@ -1,0 +1,53 @@
+// What a plan finds of load balancers, and the steps of which it consists. Pure.
+import type { FoundListener } from './balancer-requests.ts';
+import type { ListenerFields, ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest, PoolFields } from './octavia.ts';
+import type { HealthMonitor, Listener, LoadBalancer } from './octavia-schemas.ts';
+
+/** A load balancer of the project with what belongs to it; members are known of those listeners that may be Causeway's. */
+export interface FoundBalancer {
+  readonly balancer: LoadBalancer;
+  readonly listeners: readonly FoundListener[];
+}
+
+export type BalancerStep =
+  /** `id`: of what is exposed. */
+  | { readonly type: 'make-balancer'; readonly id: string; readonly request: LoadBalancerRequest }
+  | { readonly type: 'add-listener'; readonly id: string; readonly balancer: LoadBalancer; readonly request: ListenerRequest }
+  | { readonly type: 'remove-listener'; readonly balancer: LoadBalancer; readonly listener: Listener }
+  | { readonly type: 'set-listener'; readonly balancer: LoadBalancer; readonly listener: Listener; readonly fields: ListenerFields }
+  /** `pool`: its id. */
+  | { readonly type: 'set-pool'; readonly balancer: LoadBalancer; readonly pool: string; readonly fields: PoolFields }
+  | {
+      readonly type: 'set-members';
+      readonly balancer: LoadBalancer;
+      /** Id. */
+      readonly pool: string;
+      readonly members: readonly MemberRequest[];
+    }
+  | {
+      readonly type: 'add-monitor';
+      /** Of what is exposed. */
+      readonly id: string;
+      readonly balancer: LoadBalancer;
+      /** Id. */
+      readonly pool: string;
+      readonly request: MonitorRequest;
+    }
+  | { readonly type: 'remove-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor }
+  | { readonly type: 'set-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor; readonly request: MonitorRequest }
+  /** `id`: of what it exposes, where that is still wanted. */
+  | { readonly type: 'remove-balancer'; readonly balancer: LoadBalancer; readonly id?: string };
+
+const types: ReadonlySet<string> = new Set<BalancerStep['type']>([
+  'make-balancer',
+  'add-listener',
+  'remove-listener',
+  'set-listener',
+  'set-pool',
+  'set-members',
+  'add-monitor',
+  'remove-monitor',
+  'set-monitor',
+  'remove-balancer',
+]);
+export const isBalancerStep = (step: { readonly type: string }): step is BalancerStep => types.has(step.type);
