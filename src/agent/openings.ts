@@ -8,6 +8,7 @@ import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
 import { commandOf, ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
+import { EndedConnections } from './ended-connections.ts';
 import type { Outcome } from './reconcile.ts';
 import { forgetShort, isShortPair } from './short-connections.ts';
 import { type Fronts, frontsOf, isNotedStale, isOfFronts, mayNoteStale, staleConnections } from './stale-connections.ts';
@@ -72,6 +73,9 @@ export class Openings {
   #changes: number | undefined;
   #isOpen = false;
   #elements: readonly NftElement[] = [];
+  readonly #ended = new EndedConnections((selections) => {
+    this.#guarded('forget connections of endpoints that have gone', () => this.#cut(selections));
+  });
   /** The kernel refused to cut what had to be. */
   #isOwed = false;
 
@@ -83,6 +87,7 @@ export class Openings {
   applied(desired: Desired, { mended }: Pick<Outcome, 'mended'> = { mended: false }): void {
     const part = changedPart(desired.element, this.#elements, comparison);
     this.#elements = desired.element;
+    this.#ended.changed(part.before, part.wanted);
     const fronts = this.#fronts;
     const isConcerned =
       fronts === undefined || [...part.wanted, ...part.before].some((one) => one.set.startsWith('published') || isOfFronts(one, fronts));

@@ -6,8 +6,9 @@ import { checkPolicyPage } from '#test/policy-page.ts';
 import { type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { forbidden } from '#agent/policed-connections.ts';
 import { reportOf } from '#agent/policy-report.ts';
+import { EndedConnections } from '#agent/ended-connections.ts';
 import { checksum } from '#kernel/checksum.ts';
-import { cutConnections } from '#kernel/conntrack.ts';
+import { type ConntrackSelection, cutConnections, flushConntrack } from '#kernel/conntrack.ts';
 import { ipBytes } from '#kernel/netlink/codec.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
@@ -257,6 +258,22 @@ test('a staged policy counts what it would decide, alone in its tier and before 
   const { policy } = readNetworkPolicy({ metadata: { namespace: 'shop', name: 'open' }, spec: open });
   index.putPolicy(policy ?? assert.fail());
   assert.deepEqual(await counted(), expected);
+});
+
+const forget = (selections: readonly ConntrackSelection[]): number =>
+  inNetns(host.path, () => flushConntrack(host.kinds.sockets, '', selections));
+
+test('who gets the address of a pod that has gone is not met by what that one had begun', async () => {
+  apply(factsOf([closed]));
+  using friend = await clientBox.udp(at(client));
+  await listener.send('question', { ip: at(client), port: friend.port });
+  await friend.hears('question');
+  assert.equal(await isHeard(friend), true);
+  const ended = new EndedConnections((selections) => assert.ok(forget(selections) > 0));
+  const element = { netns: '', table: 'causeway', set: 'members4', key: `"cwe1" . ${web.endpoint.mac} . ${at(web)}` };
+  ended.changed([element], []);
+  ended.changed([], [element]);
+  assert.equal(await isHeard(friend), false);
 });
 
 test('what is denied can be logged with its rule, and is denied all the same', async () => {

@@ -14,6 +14,8 @@ import type { Sockets } from './sockets.ts';
 /** Which entries; what is absent does not matter. The addresses of one selection are of one family. */
 export interface ConntrackSelection {
   readonly protocol?: 'tcp' | 'udp' | 'sctp' | 'icmp' | undefined;
+  /** Who sent the first packet. */
+  readonly source?: Ip | undefined;
   /** Where the first packet was sent to, before any translation. */
   readonly destination?: Ip | undefined;
   readonly destinationPort?: number | undefined;
@@ -129,10 +131,11 @@ const numberOf = (protocol: NonNullable<ConntrackSelection['protocol']>, family:
 
 /** Pure. */
 export function matches({ family, original, reply }: Entry, selection: ConntrackSelection): boolean {
-  const { protocol, destination, destinationPort, replySource, replySourcePort, except } = selection;
+  const { protocol, source, destination, destinationPort, replySource, replySourcePort, except } = selection;
   return (
     except?.has(`${reply.source} . ${reply.sourcePort}`) !== true &&
     (protocol === undefined || original.protocol === numberOf(protocol, family)) &&
+    (source === undefined || original.source === source) &&
     (destination === undefined || original.destination === destination) &&
     (destinationPort === undefined || original.destinationPort === destinationPort) &&
     (replySource === undefined || reply.source === replySource) &&
@@ -172,12 +175,14 @@ function encodeHalf(type: number, { protocol, ip, port, side }: Half): { readonl
 /** Body of a dump that the kernel narrows down (Linux 5.8; an older one refuses or lists more). Pure. */
 export function encodeDump(selection: ConntrackSelection, family: Family): Buffer {
   const protocol = selection.protocol === undefined ? undefined : numberOf(selection.protocol, family);
-  const original = encodeHalf(CTA_TUPLE_ORIG, {
-    protocol,
-    ip: selection.destination,
-    port: selection.destinationPort,
-    side: 'destination',
-  });
+  const { source, destination, destinationPort } = selection;
+  // One side is enough to narrow it down; matches() looks at both.
+  const original = encodeHalf(
+    CTA_TUPLE_ORIG,
+    source === undefined
+      ? { protocol, ip: destination, port: destinationPort, side: 'destination' }
+      : { protocol, ip: source, port: undefined, side: 'source' },
+  );
   const reply = encodeHalf(CTA_TUPLE_REPLY, { protocol, ip: selection.replySource, port: selection.replySourcePort, side: 'source' });
   return Buffer.concat([
     header(family),
@@ -187,8 +192,8 @@ export function encodeDump(selection: ConntrackSelection, family: Family): Buffe
   ]);
 }
 
-function familiesOf({ destination, replySource }: ConntrackSelection): readonly Family[] {
-  const ip = destination ?? replySource;
+function familiesOf({ source, destination, replySource }: ConntrackSelection): readonly Family[] {
+  const ip = source ?? destination ?? replySource;
   return ip === undefined ? [4, 6] : [familyOf(ip)];
 }
 
@@ -213,7 +218,7 @@ const manySelections = 16;
 
 /** Whether any selection matches, in time that does not grow with their number: they are looked up by what they say. Pure. */
 export function matcherOf(selections: readonly ConntrackSelection[]): (entry: Entry) => boolean {
-  const fields = ['destination', 'destinationPort', 'replySource', 'replySourcePort'] as const;
+  const fields = ['source', 'destination', 'destinationPort', 'replySource', 'replySourcePort'] as const;
   const shapes = new Map<string, { readonly used: readonly (typeof fields)[number][]; readonly of: Map<string, ConntrackSelection[]> }>();
   for (const selection of selections) {
     const used = fields.filter((name) => selection[name] !== undefined);
@@ -227,6 +232,7 @@ export function matcherOf(selections: readonly ConntrackSelection[]): (entry: En
   return (entry) => {
     const { original, reply } = entry;
     const values = {
+      source: original.source,
       destination: original.destination,
       destinationPort: original.destinationPort,
       replySource: reply.source,
