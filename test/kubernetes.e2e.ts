@@ -64,6 +64,7 @@ test('a host port leads to its pod from other machines and its own, and is close
   const { address } = lab.host('host1');
   const url = ['busybox', 'wget', '-qO-', '-T', '5', `http://${address}:18080/`];
   for (const host of [lab.controller, ...lab.hosts]) assert.equal(await host.ask(url), 'open');
+  for (const client of ['one', 'two', 'open']) assert.equal(await bed.inPod(client, ...url.slice(1)), 'open', client);
   await bed.remove('open');
   await until('the port to be closed', async () => (await lab.controller.exec(url, { anyStatus: true })).status !== 0);
 });

@@ -175,6 +175,17 @@ const partIf = (isNeeded: boolean | undefined, part: Partial<typeof nothing>): t
   isNeeded === true ? { ...nothing, ...part } : nothing;
 
 /**
+ * Who comes to a published port from a network that may not talk to the endpoint's gets another sender. Where there are services one of
+ * the same network is seen as itself: who meets itself has had another sender before (leaveServices).
+ */
+function toPublished(hasServices: boolean): string {
+  const [apart4, apart6] = hasServices ? [' ip saddr . ip daddr != @own4', ' ip6 saddr . ip6 daddr != @own6'] : ['', ''];
+  return `
+    oifname "cwe*" ct status dnat ip saddr @ranges4${apart4} masquerade
+    oifname "cwe*" ct status dnat ip6 saddr @ranges6${apart6} masquerade`;
+}
+
+/**
  * What connection tracking takes for none of a connection's packets it does not translate either, so it would come to the client from an
  * endpoint that it never spoke to, and be answered by a reset. An endpoint's packets of both directions pass here, whatever way they come.
  */
@@ -299,9 +310,7 @@ export function hostTable(
     oifname "cwu*" accept
     ip saddr ${transitBase[4]} masquerade fully-random
     ip6 saddr ${transitBase[6]} masquerade fully-random
-    oifname "cwe*" ip saddr 127.0.0.0/8 masquerade
-    oifname "cwe*" ct status dnat ip saddr @ranges4 masquerade
-    oifname "cwe*" ct status dnat ip6 saddr @ranges6 masquerade
+    oifname "cwe*" ip saddr 127.0.0.0/8 masquerade${toPublished(services !== undefined)}
     oifname "cwe*" accept${services === undefined ? '' : leaveAsGuests}
     oifname "cwx*" accept
     oifname "cww*" accept${seen.departures}
