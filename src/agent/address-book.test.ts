@@ -9,10 +9,10 @@ import { spaceOf } from '#model/block.ts';
 import { Fault, type FaultCode, isFault } from '#model/fault.ts';
 import { type Cidr, cidrBase, contains, type Ip, ipAdd, parseCidr, subnetAt } from '#model/ip.ts';
 import type { Block, Endpoint, Host, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
-import { AddressBook, type AddressOptions } from './address-book.ts';
+import { AddressBook } from './address-book.ts';
 import { rangeOf } from './elsewhere.ts';
 import { openJournal } from './journal.ts';
-import type { AddressFacts, Clock, ClusterAddresses, Settlement } from './address-cluster.ts';
+import type { AddressFacts, AddressOptions, Clock, ClusterAddresses, Settlement } from './address-cluster.ts';
 
 const meta = { name: '', revision: 1, createdAt: '', labels: {} };
 const wire = (value: unknown): unknown => JSON.parse(JSON.stringify(value));

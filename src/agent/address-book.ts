@@ -1,40 +1,17 @@
 // The host's authority over addresses: gives them out of the host's own blocks without asking anybody, claims blocks before
 // they are needed, borrows single addresses when no block is left, and lends to others. Written to the journal first, then
 // given: a crash in between leaks an address, which reconcile() frees, and never gives it twice.
-import type { Journal } from '#api/local.ts';
 import { contains, type Ip } from '#model/ip.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { refusalOf } from '#model/block.ts';
 import { mayHaveMore } from '#model/claims.ts';
 import type { Block, Loan, Network, Pool, Snapshot } from '#model/resources.ts';
-import type { AddressFacts, Clock, ClusterAddresses } from './address-cluster.ts';
+import type { AddressFacts, AddressOptions, Clock, ClusterAddresses } from './address-cluster.ts';
 import { endOfRefused, isIdle, Ledger, type Held, type LedgerBlock, type LedgerPool } from './address-ledger.ts';
+import { Lapses } from './address-lapses.ts';
 import { Lender } from './address-lending.ts';
 import { Orphans } from './address-orphans.ts';
 import { Borrower, isRefusal, lenders } from './address-loans.ts';
-
-export interface AddressOptions {
-  readonly journal: Journal;
-  readonly cluster: ClusterAddresses;
-  readonly clock: Clock;
-  /** This host's name. */
-  readonly host: string;
-  /** Ids for loans, unique in the installation. */
-  readonly newId: () => string;
-  /** Told of calls to the cluster that failed in the background; they are repeated with the next snapshot or reconcile(). */
-  readonly onFault?: (fault: unknown, doing: string) => void;
-  /** Whether no container of this host can have an address that the journal does not know of: it may just have been begun. */
-  readonly isBare?: () => boolean;
-  readonly cooldownMs?: number;
-  /** How long a freed address is remembered so that the one freed first comes back first. */
-  readonly forgetMs?: number;
-  /** How long an address may be held without a live owner. */
-  readonly leakMs?: number;
-  /** How long an empty block is kept; the pool's last one six times as long. */
-  readonly idleMs?: number;
-  readonly loanWaitMs?: number;
-  readonly prefetchPauseMs?: number;
-}
 
 interface Known {
   readonly pool: Pool;
@@ -54,6 +31,7 @@ export class AddressBook implements Disposable {
   readonly #limits: Required<Pick<AddressOptions, 'cooldownMs' | 'forgetMs' | 'leakMs' | 'idleMs' | 'prefetchPauseMs' | 'isBare'>>;
   readonly #borrower: Borrower;
   readonly #lender: Lender;
+  readonly #lapses: Lapses;
   readonly #requests = new Map<string, Promise<Ip>>();
   readonly #claiming = new Map<string, Promise<void>>();
   readonly #prefetchFailedAt = new Map<string, number>();
@@ -88,13 +66,15 @@ export class AddressBook implements Disposable {
       waitMs: options.loanWaitMs ?? 3000,
       giveUp: (loan, block) => this.#returnLoan(loan, block),
     });
-    this.#lender = new Lender({
+    const sides = {
       ledger: this.#ledger,
       cluster: options.cluster,
       moment: () => this.#moment(),
-      background: (doing, work) => this.background(doing, work),
+      background: (doing: string, work: () => Promise<void>) => this.background(doing, work),
       isClosed: () => this.#isClosed,
-    });
+    };
+    this.#lender = new Lender(sides);
+    this.#lapses = new Lapses({ ...sides, host: options.host });
   }
 
   /** Forgets everything that is only in memory; what the journal says stays true. Pending requests fail. */
@@ -173,6 +153,7 @@ export class AddressBook implements Disposable {
     if (!isSame) for (const block of snapshot.blocks.values()) if (block.host === this.#host) this.#seeOwn(block, { isFirst, live });
     if (isFirst) this.#rebuildBorrowed(snapshot);
     if (isFirst) this.#ledger.bear();
+    if (live) this.#lapses.see(snapshot, revision);
     this.#ledger.dropLost(snapshot, revision, this.#host);
     this.#takenIn = snapshot.blocks;
     if (!isSame) this.#seeLoans(snapshot);

@@ -1,5 +1,6 @@
 // What the address book asks of the cluster, and what it is told by it. Every call may be repeated after a lost answer; every
 // call that takes a Block acts on that revision of it only, so that a call that comes late cannot hit its successor.
+import type { Journal } from '#api/local.ts';
 import type { PortGroupsRequest } from '#api/requests.ts';
 import type { Ip } from '#model/ip.ts';
 import type { Block, Loan, Snapshot } from '#model/resources.ts';
@@ -52,4 +53,28 @@ export interface Clock {
   now(): number;
   /** Calls `fn` once after `ms`, unless the returned function is called before. */
   after(ms: number, fn: () => void): () => void;
+}
+
+/** What the address book is made with. */
+export interface AddressOptions {
+  readonly journal: Journal;
+  readonly cluster: ClusterAddresses;
+  readonly clock: Clock;
+  /** This host's name. */
+  readonly host: string;
+  /** Ids for loans, unique in the installation. */
+  readonly newId: () => string;
+  /** Told of calls to the cluster that failed in the background; they are repeated with the next snapshot or reconcile(). */
+  readonly onFault?: (fault: unknown, doing: string) => void;
+  /** Whether no container of this host can have an address that the journal does not know of: it may just have been begun. */
+  readonly isBare?: () => boolean;
+  readonly cooldownMs?: number;
+  /** How long a freed address is remembered so that the one freed first comes back first. */
+  readonly forgetMs?: number;
+  /** How long an address may be held without a live owner. */
+  readonly leakMs?: number;
+  /** How long an empty block is kept; the pool's last one six times as long. */
+  readonly idleMs?: number;
+  readonly loanWaitMs?: number;
+  readonly prefetchPauseMs?: number;
 }

@@ -14,6 +14,7 @@ import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Host, Snapshot, Underlay } from '#model/resources.ts';
 import { MemoryStore } from '#store/memory.ts';
+import type { Operation } from '#store/store.ts';
 import { Agent, type AgentOptions, beginRecovery, type Log } from './agent.ts';
 import { controllerOf } from './controller.ts';
 import { MemoryJournal } from './journal.ts';
@@ -28,7 +29,7 @@ async function eventually<T>(look: () => T | undefined | false, what: string): P
 
 /** A controller that can go away and come back at the same address. */
 class Cluster {
-  readonly store = new MemoryStore();
+  store = new MemoryStore();
   #running: AsyncDisposableStack | undefined;
   port = 0;
 
@@ -44,6 +45,20 @@ class Cluster {
   async down(): Promise<void> {
     await this.#running?.disposeAsync();
     this.#running = undefined;
+  }
+
+  /** What a backup would hold. */
+  async backUp(): Promise<Operation[]> {
+    const { entries } = await this.store.list('');
+    return entries.map(({ key, value }) => ({ type: 'put', key, value }));
+  }
+
+  /** Comes back with nothing but what the backup holds, and with an older revision. */
+  async restore(backup: readonly Operation[]): Promise<void> {
+    await this.down();
+    this.store = new MemoryStore();
+    await this.store.commit(backup);
+    await this.up();
   }
 
   token: () => Promise<string> = () => Promise.reject(new Error('down'));
@@ -396,4 +411,30 @@ test('after its journal was lost an agent removes nothing before the rest of wha
   );
   await second.local.detach(id(1));
   await eventually(() => a.kinds.netns.list('').length === 0 && second.view.snapshot.endpoints.size === 0, 'it can go');
+});
+
+test('a store restored from a backup that lacks a block: it is claimed again, and no other host gives its addresses', async (t) => {
+  const { cluster, a, b } = await bed(t);
+  const [one, two] = [a.start(), b.start()];
+  await eventually(() => isReady(one) && isReady(two), 'both are ready');
+  const { id: network } = await one.local.createNetwork({ name: 'web' });
+  await eventually(() => two.local.network(network), 'the other knows the network');
+  const backup = await cluster.backUp();
+  const held = await run(two, network, 2);
+  await eventually(() => two.view.snapshot.endpoints.size === 1, 'published');
+  const cidr = [...two.view.snapshot.blocks.values()].find(({ host }) => host === 'b')?.cidr;
+  for (let more = 0; more < 100; more++) await cluster.store.commit([{ type: 'put', key: 'guards/more', value: more }]);
+  await one.local.createNetwork({ name: 'later' });
+  await eventually(() => [one, two].every(({ view }) => view.revision > 100), 'the newest revision');
+  await cluster.restore(backup);
+  await eventually(() => [one, two].every(({ view }) => view.revision < 100), 'the older state');
+  await eventually(() => two.view.snapshot.endpoints.size === 1, 'published again');
+  assert.deepEqual(
+    [...two.view.snapshot.blocks.values()].map((block) => [block.host, block.cidr]),
+    [['b', cidr]],
+  );
+  assert.notEqual(await run(one, network, 1), held);
+  assert.notEqual(await run(two, network, 3), held);
+  await eventually(() => one.view.snapshot.endpoints.size === 3, 'all are known');
+  assert.deepEqual([one.status().refused, two.status().refused], [[], []]);
 });
