@@ -4,7 +4,7 @@
 import { closeSync } from 'node:fs';
 import { familyOf, parseIp, type Ip } from '#model/ip.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import type { PublishedPort } from '#model/resources.ts';
+import type { Endpoint, PublishedPort } from '#model/resources.ts';
 import { holdPort } from '#kernel/libc.ts';
 
 export type HostPort = Omit<PublishedPort, 'port'>;
@@ -131,3 +131,15 @@ function sharesIp(a: Ip | undefined, b: Ip | undefined): boolean {
 /** Whether two published ports of the host would be one. */
 export const clashes = (a: PublishedPort, b: PublishedPort): boolean =>
   a.protocol === b.protocol && a.hostPort === b.hostPort && sharesIp(a.hostIp, b.hostIp);
+
+/** Fault `exists` when another endpoint publishes one of the ports. */
+export function mustNotClash({ id, ports }: Pick<Endpoint, 'id' | 'ports'>, all: readonly Endpoint[]): void {
+  for (const port of ports) {
+    const holder = all.find((other) => other.id !== id && other.ports.some((taken) => clashes(taken, port)));
+    if (holder === undefined) continue;
+    throw new Fault('exists', `Port ${port.hostPort}/${port.protocol} of this host is published by ${holder.owner}`, {
+      field: 'ports',
+      hint: 'Choose another host port, or remove the other container',
+    });
+  }
+}

@@ -306,6 +306,13 @@ for (const [what, first, second, expected] of clashing) {
   });
 }
 
+test('of two that attach with one port at the same time one is refused, and leaves neither address nor port behind', async (t) => {
+  const { agent, addresses } = bed(t);
+  const said = await Promise.all([1, 2].map((number) => noFault(agent.attach(request(number, { ports: [port(8080)] })))));
+  assert.deepEqual(said.toSorted(), ['done', 'exists']);
+  assert.equal(addresses.count, agent.localEndpoints().flatMap((endpoint) => endpoint.addresses).length);
+});
+
 test('ports that are published later are in force on return, and clash as at first', async (t) => {
   const { agent, kinds } = bed(t);
   const published = () => kinds.element.list('').flatMap(({ set, key, value }) => (set === 'published_any4' ? [`${key} -> ${value}`] : []));

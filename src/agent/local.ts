@@ -15,7 +15,7 @@ import type { ClusterAddresses } from './address-cluster.ts';
 import { Companions } from './address-companion.ts';
 import { AddressShortage } from './address-shortage.ts';
 import type { Endpoints } from './endpoints.ts';
-import { clashes, type HostPort, type HostPorts } from './host-ports.ts';
+import { type HostPort, type HostPorts, mustNotClash } from './host-ports.ts';
 import type { Loop } from './loop.ts';
 import { PortGroups } from './port-groups.ts';
 import { refusalOf } from './refusal.ts';
@@ -201,12 +201,11 @@ export class HostAgent implements LocalAgent {
     const { endpoints, now } = this.#options;
     const network = this.#networkOf(request.network);
     this.#checkMtu(network);
-    this.#checkPorts(request.id, request.ports);
-    this.#options.ports.take(request.ports);
     const held = await this.#hold(network, request);
     const [first] = held;
     if (first === undefined) throw new Fault('invalid', `Network ${network.name} has no pool`, { field: 'network' });
     if (network.neutron !== undefined || request.groups !== undefined) await this.#settleGroups(network, request, held);
+    const mac = this.#takePorts(request, held, first.ip);
     const endpoint: Endpoint = {
       id: request.id,
       name: request.name ?? request.id.slice(0, 12),
@@ -217,7 +216,7 @@ export class HostAgent implements LocalAgent {
       host: this.host,
       owner: request.owner,
       addresses: held.map(({ ip }) => ip),
-      mac: this.#macFor(request, first.ip),
+      mac,
       names: [],
       ports: request.ports,
       sequence: this.#firstSequence(request.id),
@@ -235,9 +234,27 @@ export class HostAgent implements LocalAgent {
     try {
       for (const one of held) await this.#groups.settle(network, one, request.groups);
     } catch (error) {
-      for (const { pool, ip } of held) if (!request.addresses.includes(ip)) this.#release(pool, ip);
+      this.#letGo(request, held);
       throw error;
     }
+  }
+
+  /** Waits for nothing, so that none of those who attach at the same time comes between. Answers the MAC address. */
+  #takePorts(request: AttachRequest, held: readonly { pool: string; ip: Ip }[], ip: Ip): Mac {
+    try {
+      const mac = this.#macFor(request, ip);
+      mustNotClash(request, this.localEndpoints());
+      this.#options.ports.take(request.ports);
+      return mac;
+    } catch (error) {
+      this.#letGo(request, held);
+      throw error;
+    }
+  }
+
+  /** Addresses that the request did not bring along. */
+  #letGo({ addresses }: AttachRequest, held: readonly { pool: string; ip: Ip }[]): void {
+    for (const { pool, ip } of held) if (!addresses.includes(ip)) this.#release(pool, ip);
   }
 
   #checkMtu(network: Network): void {
@@ -284,7 +301,7 @@ export class HostAgent implements LocalAgent {
     const { endpoints, loop } = this.#options;
     const local = this.#localOf(id);
     if (JSON.stringify(local.endpoint.ports) === JSON.stringify(ports)) return;
-    this.#checkPorts(id, ports);
+    mustNotClash({ id, ports }, this.localEndpoints());
     this.#options.ports.take(ports);
     try {
       endpoints.put({ ...local, endpoint: { ...local.endpoint, ports, sequence: local.endpoint.sequence + 1 } });
@@ -424,11 +441,10 @@ export class HostAgent implements LocalAgent {
     const pools = this.pools(network.id);
     const given = request.addresses.map((ip) => {
       const pool = pools.find(({ cidr }) => contains(cidr, ip));
-      if (pool === undefined) {
+      if (pool === undefined)
         throw new Fault('invalid', `${ip} is not in network ${network.name} (${pools.map(({ cidr }) => cidr).join(', ')})`, {
           field: 'addresses',
         });
-      }
       const bound = addresses.held(pool.id, ip)?.endpoint;
       if (bound !== undefined && bound !== request.id) throw this.#taken(ip, bound);
       return { pool: pool.id, ip };
@@ -460,19 +476,6 @@ export class HostAgent implements LocalAgent {
     const other = this.endpoints(network).find((one) => one.mac === wanted && one.id !== id);
     if (other !== undefined) throw new Fault('exists', `MAC ${wanted} is taken by ${other.owner} on ${other.host}`, { field: 'mac' });
     return wanted;
-  }
-
-  #checkPorts(id: string, ports: readonly PublishedPort[]): void {
-    const others = this.#options.endpoints.all().filter(({ endpoint }) => endpoint.id !== id);
-    for (const port of ports) {
-      const holder = others.find(({ endpoint }) => endpoint.ports.some((taken) => clashes(taken, port)));
-      if (holder !== undefined) {
-        throw new Fault('exists', `Port ${port.hostPort}/${port.protocol} of this host is published by ${holder.endpoint.owner}`, {
-          field: 'ports',
-          hint: 'Choose another host port, or remove the other container',
-        });
-      }
-    }
   }
 }
 
