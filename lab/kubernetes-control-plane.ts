@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Family } from '#model/ip.ts';
 import type { Host } from './host.ts';
 import type { Identities } from './kubernetes-identities.ts';
-import { type KubernetesProgram, pathOf } from './kubernetes-programs.ts';
+import { type KubernetesProgram, pathOf, goEnvironment } from './kubernetes-programs.ts';
 import { until } from './until.ts';
 
 export const podRange = '10.244.0.0/16';
@@ -151,6 +151,6 @@ export class ControlPlane {
   }
 
   #start(name: string, argv: readonly string[]): Promise<void> {
-    return this.#host.startService({ name, argv, env: {} });
+    return this.#host.startService({ name, argv, env: goEnvironment });
   }
 }

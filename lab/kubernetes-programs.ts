@@ -30,6 +30,9 @@ export const proxyProgram: KubernetesProgram = 'kube-proxy';
 /** Kubernetes' own end-to-end tests, their runner, and the program that their pods are made of. */
 export const upstreamPrograms: readonly KubernetesProgram[] = ['agnhost', 'ginkgo', 'e2e.test'];
 
+/** They are in Go, and look for garbage half as often with it: a tenth less of the processor, for half as much memory again. */
+export const goEnvironment: Readonly<Record<string, string>> = { GOGC: '200' };
+
 export const kubernetesNeeds: readonly Need[] = [
   { program: 'kubectl', package: 'kubernetes-client', why: 'to speak to a cluster' },
   { program: 'etcd', package: 'etcd-server', why: "the cluster's store" },

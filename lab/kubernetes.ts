@@ -13,7 +13,7 @@ import type { Lab } from './lab.ts';
 import { type Authority, Identities } from './kubernetes-identities.ts';
 import { ControlPlane, gatesOf, podRanges, type PodRanges } from './kubernetes-control-plane.ts';
 import { accessByHand, controllerByHand, importImage } from './kubernetes-install.ts';
-import { pathOf } from './kubernetes-programs.ts';
+import { pathOf, goEnvironment } from './kubernetes-programs.ts';
 import { writeOciArchive } from './oci-archive.ts';
 import { hostGroup, labDisk } from './state.ts';
 import { until } from './until.ts';
@@ -101,7 +101,7 @@ export class Kubernetes {
 
   /** Runs kubectl as the cluster's administrator. Faults as `run`. */
   tryKubectl(argv: readonly string[], options: CommandOptions = {}): Promise<Output> {
-    return this.lab.controller.exec(this.kubectlLine(argv), options);
+    return this.lab.controller.exec(this.kubectlLine(argv), { ...options, env: { ...goEnvironment, ...options.env } });
   }
 
   async kubectl(...argv: readonly string[]): Promise<string> {
@@ -246,7 +246,12 @@ root = "/var/lib/docker/containerd"
 `,
     );
     await host.startService(
-      { name: 'containerd', argv: [nodeScript, group, 'containerd', '--config', file], env: {}, ready: { socket: containerdSocket } },
+      {
+        name: 'containerd',
+        argv: [nodeScript, group, 'containerd', '--config', file],
+        env: goEnvironment,
+        ready: { socket: containerdSocket },
+      },
       60_000,
     );
     await until(`containerd on ${host.name}`, async () => (await host.exec(['ctr', 'version'], { anyStatus: true })).status === 0);
@@ -301,7 +306,7 @@ root = "/var/lib/docker/containerd"
       `--container-runtime-endpoint=${runtimeEndpoint}`,
       '--network-plugin=cni',
     ];
-    await host.startService({ name: 'kubelet', argv, env: { AWS_EC2_METADATA_DISABLED: 'true' } });
+    await host.startService({ name: 'kubelet', argv, env: { ...goEnvironment, AWS_EC2_METADATA_DISABLED: 'true' } });
   }
 }
 
