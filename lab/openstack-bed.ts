@@ -152,8 +152,7 @@ export class CloudBed implements AsyncDisposable {
       'all networks to be removed',
       async () => {
         const names = (await this.json<{ name: string }[]>('network', 'ls')).map(({ name }) => name);
-        if (names.length > 0) await this.tryCauseway(['network', 'rm', '--yes', ...names]);
-        return names.length === 0;
+        return names.length === 0 || (await this.tryCauseway(['network', 'rm', '--yes', ...names])).status === 0;
       },
       longPatience,
     );

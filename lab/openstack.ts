@@ -28,7 +28,7 @@ export interface OpenStackOptions {
   readonly machines?: number;
   /** Processes of Neutron, which do not know of each other; one unless told. */
   readonly neutronProcesses?: number;
-  /** How much of a list Neutron tells at once; five unless told, so that whoever lists things meets several pages. */
+  /** How much of a list Neutron tells at once; twenty unless told. With five whoever lists things meets several pages. */
   readonly pageLength?: number;
   /** Beyond Keystone and Neutron. */
   readonly services?: readonly FurtherService[];
@@ -161,7 +161,7 @@ async function plug(
 
 /** Builds the cloud. A lab of that name is removed first. Faults as `createLab` and `run`; `timeout`. */
 export async function createOpenStack(options: OpenStackOptions, progress: Progress): Promise<OpenStack> {
-  const { name, hypervisors = 2, machines = 0, neutronProcesses, pageLength = 5, services = [] } = options;
+  const { name, hypervisors = 2, machines = 0, neutronProcesses, pageLength = 20, services = [] } = options;
   await destroyLab(name);
   const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors + machines, mtu: 1500 }));
   await using undo = new AsyncDisposableStack();

@@ -58,7 +58,7 @@ function breaking(calls: number): Connector {
 
 before(async () => {
   if (skip !== false) return;
-  stack = await createOpenStack({ name: 'os-clients', services: [glance, placement, nova] }, silentProgress);
+  stack = await createOpenStack({ name: 'os-clients', pageLength: 5, services: [glance, placement, nova] }, silentProgress);
   cloud = await cloudOf(stack.environment());
   session = sessionOf();
   neutron = new Neutron(session);

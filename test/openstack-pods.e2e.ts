@@ -124,7 +124,7 @@ const startController = (...more: readonly string[]): Promise<void> => startCont
 
 before(async () => {
   if (skip !== false) return;
-  bed = await makeInstances({ name: 'os-pods', pageLength: 20 }, 2);
+  bed = await makeInstances({ name: 'os-pods' }, 2);
   const { cloud, site, member } = bed;
   for (const { host, port } of bed.instances)
     await member.send('neutron', 'POST', '/v2.0/trunks', { trunk: { port_id: port.id, name: host.name } });

@@ -31,7 +31,7 @@ interface Group {
 }
 
 before(async () => {
-  if (skip === false) bed = await makeCloudBed({ name: 'os-reconcile' });
+  if (skip === false) bed = await makeCloudBed({ name: 'os-reconcile', pageLength: 5 });
 });
 after(async () => bed?.[Symbol.asyncDispose]());
 
