@@ -182,12 +182,12 @@ export async function prepareNeutron(host: Host, pageLength: number): Promise<vo
   );
 }
 
-/** `processes`: how many answer at once. Each takes some eight seconds of processor until it has answered every question once. */
-export async function startNeutron(host: Host, processes = 1): Promise<void> {
+export async function startNeutron(host: Host): Promise<void> {
   const module = 'from neutron.wsgi.api import application';
   const env = { OS_NEUTRON_CONFIG_DIR: folder, OS_NEUTRON_CONFIG_FILES: 'neutron.conf' };
-  // Neutron's database sessions are not made for threads: processes only.
-  await serve(host, { name: 'neutron', module, env, threads: 1, processes, path: '/' });
+  // Neutron's database sessions are not made for threads. Another process would have to get to know every question as well: eight seconds of
+  // processor, and all that OVN tells is told to each.
+  await serve(host, { name: 'neutron', module, env, threads: 1, processes: 1, path: '/' });
 }
 
 const neutronConfig = (host: Host, { policy, pageLength }: { readonly policy: string; readonly pageLength: number }): string[] => [

@@ -26,8 +26,6 @@ export interface OpenStackOptions {
   readonly hypervisors?: number;
   /** Further hosts beside the hypervisors, which nobody uses yet. */
   readonly machines?: number;
-  /** Processes of Neutron, which do not know of each other; one unless told. */
-  readonly neutronProcesses?: number;
   /** How much of a list Neutron tells at once; twenty unless told. With five whoever lists things meets several pages. */
   readonly pageLength?: number;
   /** Beyond Keystone and Neutron. */
@@ -161,7 +159,7 @@ async function plug(
 
 /** Builds the cloud. A lab of that name is removed first. Faults as `createLab` and `run`; `timeout`. */
 export async function createOpenStack(options: OpenStackOptions, progress: Progress): Promise<OpenStack> {
-  const { name, hypervisors = 2, machines = 0, neutronProcesses, pageLength = 20, services = [] } = options;
+  const { name, hypervisors = 2, machines = 0, pageLength = 20, services = [] } = options;
   await destroyLab(name);
   const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors + machines, mtu: 1500 }));
   await using undo = new AsyncDisposableStack();
@@ -177,7 +175,7 @@ export async function createOpenStack(options: OpenStackOptions, progress: Progr
     await Promise.all([startKeystone(controller), prepareNeutron(controller, pageLength), ...hosts]);
   });
   await progress.step('Starting Neutron', async () => {
-    await Promise.all([startNeutron(controller, neutronProcesses), cloud.operator.seed([demo, limited], services)]);
+    await Promise.all([startNeutron(controller), cloud.operator.seed([demo, limited], services)]);
     await until('the hypervisors to be known', async () => (await chassisNames(controller)).length === hypervisors, { timeoutMs: 60_000 });
     await seedPublicNetwork(cloud.operator);
   });

@@ -55,8 +55,7 @@ async function keepCloud(): Promise<void> {
 
 before(async () => {
   if (skip !== false) return;
-  // Ports are made several at a time.
-  bed = await makeCloudBed({ name: 'os-neutron', neutronProcesses: 2 });
+  bed = await makeCloudBed({ name: 'os-neutron' });
   const { cloud, site } = bed;
   await stopController(cloud.controller);
   await keepCloud();
