@@ -38,10 +38,10 @@ export class Operator {
     return new Operator(this.#controller, account);
   }
 
-  /** The member `field` of the answer. Fault `internal` with the service's words when it refuses. */
-  async get<T>(service: ServiceName, path: string, field: string): Promise<T> {
+  /** The member `field` of the answer; without one all of it. Fault `internal` with the service's words when it refuses. */
+  async get<T>(service: ServiceName, path: string, field?: string): Promise<T> {
     const answer = await this.#call(service, { method: 'GET', path });
-    return (answer as Record<string, T>)[field] as T;
+    return (field === undefined ? answer : (answer as Record<string, T>)[field]) as T;
   }
 
   /** The members `field` of all pages. Fault as `get`. */
