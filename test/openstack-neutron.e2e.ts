@@ -267,8 +267,8 @@ async function serve(index: number, name: string): Promise<string> {
       await bed.docker(index, 'run', '--detach', '--init', '--name', name, '--network', 'tagged', image, 'sh', '-c', script);
       return true;
     } catch (error) {
-      if (!/timeout|deadline exceeded/.test(String(error))) throw error;
       await bed.docker(index, 'rm', '--force', name);
+      if (!/timeout|deadline exceeded/.test(String(error))) throw error;
       return false;
     }
   };
