@@ -346,7 +346,7 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
   await ready();
   // What it gets of the pod on the other node is its own page; nobody but its node can ask it.
   const fetched = `wget -T 2 -qO /tmp/page http://${await ipOfPod('web2')}:8080/ && cp /tmp/page /www/index.html`;
-  const command = `mkdir -p /www && (while :; do ${fetched}; sleep 0.3; done) & exec httpd -f -p 8080 -h /www`;
+  const command = `mkdir -p /www; (while :; do ${fetched}; sleep 0.3; done) & exec httpd -f -p 8080 -h /www`;
   await cluster.apply(podOf('seeker', { node: 'kube1', command }));
   await ready();
   const seen = async (): Promise<string | undefined> => pageOf(node(1), await ipOfPod('seeker'), 8080);
