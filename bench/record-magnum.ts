@@ -1,14 +1,8 @@
 // node bench/record-magnum.ts LAB: as record-neutron.ts, one answer of each kind of Magnum's, of a cluster that is healthy, to
 // recorded/magnum.json, by which src/cloud/magnum-schemas.test.ts shows that what Causeway reads is what is sent.
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { openLab } from '#lab/lab.ts';
-import { demo, OpenStack } from '#lab/openstack.ts';
+import { keep, labMember } from './recording.ts';
 
-const [name = ''] = process.argv.slice(2);
-const lab = openLab(name);
-if (lab === undefined) throw new Error(`There is no lab ${name}`);
-const member = new OpenStack(lab).operator.as(demo);
+const member = labMember();
 interface Listed {
   readonly uuid: string;
   readonly cluster_template_id: string;
@@ -26,4 +20,4 @@ const recorded = {
   cluster: await member.get<object>('magnum', `/v1/clusters/${cluster.uuid}`),
   certificate: await member.get<object>('magnum', `/v1/certificates/${cluster.uuid}`),
 };
-writeFileSync(join(import.meta.dirname, 'recorded', 'magnum.json'), `${JSON.stringify(recorded, undefined, 2)}\n`);
+keep('magnum', recorded);

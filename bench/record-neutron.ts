@@ -1,14 +1,8 @@
 // node bench/record-neutron.ts LAB: takes the shape of answers from a real cloud of the lab that is up, as its demo project's member gets
 // them, and writes one of each to recorded/neutron.json, which cloud.ts replays.
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { openLab } from '#lab/lab.ts';
-import { demo, OpenStack } from '#lab/openstack.ts';
+import { keep, labMember } from './recording.ts';
 
-const [name = ''] = process.argv.slice(2);
-const lab = openLab(name);
-if (lab === undefined) throw new Error(`There is no lab ${name}`);
-const member = new OpenStack(lab).operator.as(demo);
+const member = labMember();
 const first = async (kind: string, query = ''): Promise<unknown> => {
   const [found] = await member.get<unknown[]>('neutron', `/v2.0/${kind}${query}`, kind.replaceAll('-', '_'));
   if (found === undefined) throw new Error(`The cloud has no ${kind}`);
@@ -24,4 +18,4 @@ const recorded = {
   extensions: await member.get<unknown[]>('neutron', '/v2.0/extensions', 'extensions'),
   quota: await member.get<object>('neutron', `/v2.0/quotas/${token.project.id}/details`, 'quota'),
 };
-writeFileSync(join(import.meta.dirname, 'recorded', 'neutron.json'), `${JSON.stringify(recorded, undefined, 2)}\n`);
+keep('neutron', recorded);

@@ -1,6 +1,5 @@
 // The host's edge around published ports and services: packet filters of others that would stop our links, and connections
 // that lead to an endpoint that has gone. Only those are cut, entry by entry; everything else on the host keeps flowing.
-import { networkInterfaces } from 'node:os';
 import type { Desired, NftElement } from '#model/desired.ts';
 import { changedPart } from '#model/diff.ts';
 import { familyOf, type Ip, parseIp } from '#model/ip.ts';
@@ -9,6 +8,7 @@ import { commandOf, ensureForwarding, hasSilentTables, removeForwarding } from '
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
 import { EndedConnections } from './ended-connections.ts';
+import { linkAddresses } from './link-addresses.ts';
 import type { Outcome } from './reconcile.ts';
 import { forgetShort, isShortPair } from './short-connections.ts';
 import { type Fronts, frontsOf, isNotedStale, isOfFronts, mayNoteStale, staleConnections } from './stale-connections.ts';
@@ -38,23 +38,20 @@ function targetsOf(desired: Desired): Map<string, ConntrackSelection> {
   return targets;
 }
 
-/** Without what follows the `%` of link-local ones. */
-const ownAddresses = (): Ip[] =>
-  [...new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))))].map(
-    (ip) => parseIp(ip),
-  );
-
 /**
  * What clients began to send to a port before it led where it leads now, by protocols that know no end of a connection: it would go on
  * to where it went then, or to nobody, for as long as they send.
  */
 function earlierAt(ports: readonly NftElement[]): ConntrackSelection[] {
-  let known: Ip[] | undefined;
+  let known: readonly Ip[] | undefined;
   return ports.flatMap(({ set, key, value }) => {
     const [port, protocol, hostIp] = key.split(' . ').toReversed();
     if (value === undefined || !set.startsWith('published') || (protocol !== 'udp' && protocol !== 'sctp')) return [];
     const family = set.endsWith('6') ? 6 : 4;
-    const own = hostIp === undefined ? (known ??= ownAddresses()).filter((ip) => familyOf(ip) === family) : [parseIp(hostIp)];
+    const own =
+      hostIp === undefined
+        ? (known ??= [...new Set(linkAddresses().map(({ ip }) => ip))]).filter((ip) => familyOf(ip) === family)
+        : [parseIp(hostIp)];
     return own.map((destination) => ({ protocol, destination, destinationPort: Number(port), except: new Set([value]) }));
   });
 }

@@ -21,12 +21,7 @@ export async function clusterNeeds(
 ): Promise<ClusterNeeds> {
   const connect = (): KubernetesClient => new KubernetesClient(readKubeconfig(kubeconfig ?? usualKubeconfig(env), context));
   await using client = connect();
-  const {
-    facts,
-    asked,
-    nodes,
-    problems: ofPorts,
-  } = await readCluster(client, { isDefault: allBalancers, classes: readClasses(classes ?? '{}') });
+  const { facts, asked, nodes, problems: ofPorts } = await readCluster(client, { isDefault: allBalancers, classes: readClasses(classes) });
   return {
     facts,
     problems: [...refusals(asked), ...ofPorts],

@@ -3,6 +3,7 @@
 // their memory, and a node of Kubernetes that of etcd's client.
 import { networkInterfaces } from 'node:os';
 import type { Logger } from 'pino';
+import { linkAddresses } from '#agent/link-addresses.ts';
 import type { Controller } from '#agent/controller.ts';
 import type { ClusterBgp } from '#agent/cluster-bgp.ts';
 import type { ClusterView } from '#agent/policy-report.ts';
@@ -19,7 +20,7 @@ import type { OwnNetworks } from '#kubernetes/own-networks.ts';
 import type { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import type { KubernetesServices } from '#kubernetes/service-source.ts';
 import type { WireguardConfig } from '#model/desired.ts';
-import { contains, type Ip, parseIp } from '#model/ip.ts';
+import { contains, type Ip } from '#model/ip.ts';
 import type { Paths } from '#model/paths.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Network, Snapshot, Underlay } from '#model/resources.ts';
@@ -116,10 +117,7 @@ export function takeOverWireguard({ state, log, removeLink }: ClusterContext): (
 }
 
 /** On the host's links that are none of ours. */
-export const foreignAddresses = (): { readonly link: string; readonly ip: Ip }[] =>
-  Object.entries(networkInterfaces()).flatMap(([link, some]) =>
-    isOurLinkName(link) ? [] : (some ?? []).map(({ address }) => ({ link, ip: parseIp(address.replace(/%.*/, '')) })),
-  );
+export const foreignAddresses = (): ReturnType<typeof linkAddresses> => linkAddresses().filter(({ link }) => !isOurLinkName(link));
 
 /** As another system leaves them, on which containers of before live on. */
 export const bridgesOf =

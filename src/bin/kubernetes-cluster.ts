@@ -1,7 +1,7 @@
 // The API of the Kubernetes cluster that this host is a node of.
-import { networkInterfaces } from 'node:os';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
+import { linkAddresses } from '#agent/link-addresses.ts';
 import { PolicedConnections } from '#agent/policed-connections.ts';
 import { wayFinder } from '#agent/ways.ts';
 import { cutConnections } from '#kernel/conntrack.ts';
@@ -26,7 +26,7 @@ import { readStatuses } from '#kubernetes/policy-status.ts';
 import { PolicyTeller } from '#kubernetes/policy-teller.ts';
 import { KubernetesServices } from '#kubernetes/service-source.ts';
 import { isFault } from '#model/fault.ts';
-import { type Cidr, type Ip, parseIp } from '#model/ip.ts';
+import type { Cidr, Ip } from '#model/ip.ts';
 import type { Underlay } from '#model/resources.ts';
 import { podAddresses } from '#kubernetes/pod-addresses.ts';
 import { PodNetworks } from '#kubernetes/pod-networks.ts';
@@ -36,16 +36,9 @@ import { bridgesOf, type Cluster, type ClusterContext, foreignAddresses, takeOve
 /** For people who wait in front of a terminal. */
 const statusesMs = 5_000;
 
-/** Without what follows the `%` of link-local ones. */
-const ownAddresses = (): ReadonlySet<string> =>
-  new Set(Object.values(networkInterfaces()).flatMap((some) => (some ?? []).map(({ address }) => address.replace(/%.*/, ''))));
+const ownAddresses = (): ReadonlySet<string> => new Set(linkAddresses().map(({ ip }) => ip));
 
-const linksByAddress = (): ReadonlyMap<Ip, string> =>
-  new Map(
-    Object.entries(networkInterfaces()).flatMap(([link, some]) =>
-      (some ?? []).map(({ address }): [Ip, string] => [parseIp(address.replace(/%.*/, '')), link]),
-    ),
-  );
+const linksByAddress = (): ReadonlyMap<Ip, string> => new Map(linkAddresses().map(({ link, ip }) => [ip, link]));
 
 function portOf(server: string): number {
   const { port, protocol } = new URL(server);

@@ -42,7 +42,7 @@ async function cloudPart(decides: Deciding, cloud: CloudOptions) {
   let part: Awaited<ReturnType<typeof keepClusterCloud>> | undefined;
   const source = new CloudSource({
     ...decides,
-    serving: { isDefault: cloud.cloudAllBalancers === true, classes: readClasses(cloud.cloudClasses ?? '{}') },
+    serving: { isDefault: cloud.cloudAllBalancers === true, classes: readClasses(cloud.cloudClasses) },
     changed: () => part?.kick(),
   });
   part = await keepClusterCloud({ ...decides, source }, cloud, process.env);

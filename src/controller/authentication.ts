@@ -10,7 +10,7 @@ import { certificateOf } from './certificates.ts';
 import type { Control } from './control.ts';
 import { keys } from './records.ts';
 import { readSpeaker } from './speakers.ts';
-import { checkToken, readToken } from './tokens.ts';
+import { checkToken, readToken, tenantOf } from './tokens.ts';
 
 /** What TLS says of the other side. `problem`: why the certificate does not lead to our authority. */
 export interface Peer {
@@ -123,7 +123,8 @@ export async function authenticate(control: Control, { authorization, boot, peer
 
 function principalOfRole(role: string, token: string): Principal {
   if (role === 'admin' || role === 'operator' || role === 'viewer') return { type: 'role', role, token };
-  if (role.startsWith('tenant:')) return { type: 'tenant', tenant: role.slice('tenant:'.length), token };
+  const tenant = tenantOf(role);
+  if (tenant !== undefined) return { type: 'tenant', tenant, token };
   throw new Fault('corrupt', `The token's role ${JSON.stringify(role)} is not known`);
 }
 

@@ -61,6 +61,9 @@ const isExpired = ({ expiresAt }: TokenRecord, now: Date): boolean => expiresAt 
 
 const rolePrefix = 'tenant:';
 
+/** Whose role it is; undefined: of no tenant. */
+export const tenantOf = (role: string): string | undefined => (role.startsWith(rolePrefix) ? role.slice(rolePrefix.length) : undefined);
+
 /** What must still be so when the token is written. */
 async function checkRequest({ store }: Control, { type, role, host }: TokenRequest): Promise<Operation[]> {
   if (type === 'join' && role !== undefined) throw new Fault('invalid', 'A join token has no role', { field: 'role' });
@@ -69,8 +72,8 @@ async function checkRequest({ store }: Control, { type, role, host }: TokenReque
   if (role === undefined) {
     throw new Fault('invalid', 'An API token needs a role', { field: 'role', hint: 'Use admin, operator, viewer or tenant:NAME' });
   }
-  if (!role.startsWith(rolePrefix)) return [];
-  const tenant = role.slice(rolePrefix.length);
+  const tenant = tenantOf(role);
+  if (tenant === undefined) return [];
   const entry = await store.get(keys.resource('tenants', tenant));
   if (entry === undefined)
     throw new Fault('not-found', `No tenant ${tenant}`, { field: 'role', hint: `Create it: causeway tenant create ${tenant}` });
@@ -87,7 +90,7 @@ const tenantTokens = (tenant: string): string => keys.guard(`tokens-${tenant}`);
 export async function removalOfTokens({ store }: Pick<Control, 'store'>, tenant: string): Promise<Operation[]> {
   const key = tenantTokens(tenant);
   const guard = (await store.get(key))?.revision ?? 0;
-  const entries = (await listAll(store, keys.token(''))).filter((entry) => readToken(entry).record.role === `${rolePrefix}${tenant}`);
+  const entries = (await listAll(store, keys.token(''))).filter((entry) => tenantOf(readToken(entry).record.role ?? '') === tenant);
   return [
     guard === 0 ? { type: 'check', key, expect: 0 } : { type: 'delete', key, expect: guard },
     ...entries.map((entry): Operation => ({ type: 'delete', key: entry.key, expect: entry.revision })),

@@ -1,7 +1,7 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { type Cidr, coverage, covers, everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, widest } from '#model/ip.ts';
 import {
   type Addr,
   type Desired,
@@ -315,11 +315,8 @@ function planHostDomain(present: Present): Part {
   };
 }
 
-/** Each once, and none within another. */
-function keepingSender(pools: readonly Pool[]): Cidr[] {
-  const ranges = [...new Set(pools.flatMap(({ cidr, keepsSender }) => (keepsSender === true ? [cidr] : [])))];
-  return ranges.filter((range) => !ranges.some((other) => other !== range && covers(other, range)));
-}
+const keepingSender = (pools: readonly Pool[]): Cidr[] =>
+  widest(pools.flatMap(({ cidr, keepsSender }) => (keepsSender === true ? [cidr] : [])));
 
 const companionsOf = (pools: readonly Pool[]): Pool[] => pools.filter(({ fallback }) => fallback === true);
 /** In the hosts' own subnet packets leave as they are, like those of instances, and every instance may come in. */

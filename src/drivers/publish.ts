@@ -1,6 +1,6 @@
 // Published ports and exposures: which port of this host leads to which endpoint, as elements of the host table's maps.
 // Endpoints of isolated networks are reached through their transit address, others directly; the client's address is kept.
-import { type Cidr, covers, everything, familyOf, type Family, type Ip } from '#model/ip.ts';
+import { type Cidr, everything, familyOf, type Family, type Ip, widest } from '#model/ip.ts';
 import type { NftElement } from '#model/desired.ts';
 import { tableName, transitAddress } from '#model/numbers.ts';
 import type { Endpoint, Exposure, LocalEndpoint, Network, Protocol } from '#model/resources.ts';
@@ -64,10 +64,6 @@ function elementsOf(attachment: LocalAttachment, opening: Opening): NftElement[]
     ];
   });
 }
-
-/** Ranges of one set must not overlap (nf_tables, EEXIST), and one inside of another adds nothing to it. */
-const widest = (sources: readonly Cidr[]): Cidr[] =>
-  [...new Set(sources)].filter((source) => !sources.some((other) => other !== source && covers(other, source)));
 
 /** Who may come to a port of every address. */
 function clientsOf(openings: readonly Opening[]): NftElement[] {

@@ -50,6 +50,7 @@ const both = (lines: (words: Words) => string): string => families.map(lines).jo
 const place = (ip: string): string => `${ip} daddr . meta l4proto . th dport`;
 const original = (ip: string): string => `ct original ${ip} daddr . meta l4proto . ct original proto-dst`;
 
+/** `clients4` and `clients6` are there already: who may come to a port of one address, exposed or of a service (guard.ts). */
 const declareSets = ({ family, ip, type }: Words): string => `
   map services${family} { type ${type} . inet_proto . inet_service : verdict; }
   map outer${family} { type ${type} . inet_proto . inet_service : verdict; }
@@ -58,7 +59,6 @@ const declareSets = ({ family, ip, type }: Words): string => `
   set fronts${family} { type ${type} . inet_proto . inet_service; }
   set unserved${family} { type ${type} . inet_proto . inet_service; }
   set guarded${family} { type ${type} . inet_proto . inet_service; }
-  set clients${family} { type ${type} . inet_proto . inet_service . ${type}; flags interval; }
   set loops${family} { type ${type} . ${type}; }
   map hosts${family} { type nf_proto : ${type}; }
   map insides${family} { type nf_proto : ${type}; }

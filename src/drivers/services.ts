@@ -2,7 +2,7 @@
 // that chain one of so many backends by chance. So the rules only change when a number comes up that no service had before,
 // everything else is a change of elements, and a packet costs two look-ups however many services there are.
 import type { NftElement } from '#model/desired.ts';
-import { covers, type Cidr, type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
+import { type Cidr, type Family, familyOf, type Ip, parseIp, widest } from '#model/ip.ts';
 import { tableName } from '#model/numbers.ts';
 import type { Backend, Service } from '#model/resources.ts';
 
@@ -29,10 +29,6 @@ const element = (set: string, key: string, value?: string): NftElement => ({
 const targetsOf = (backends: readonly Backend[]): string[] =>
   [...new Set(backends.map((backend) => `${backend.ip} . ${backend.port}`))].toSorted();
 
-/** Without those inside of others, which an interval set would refuse. */
-const widest = (ranges: readonly Cidr[]): Cidr[] =>
-  [...new Set(ranges)].filter((range) => !ranges.some((other) => other !== range && covers(other, range))).toSorted();
-
 /** One address, protocol and port. */
 function planFront(place: string, service: Service, ownsAddress: boolean): NftElement[] {
   const { backends, outer, servedElsewhere, affinitySeconds, sources } = service;
@@ -53,7 +49,7 @@ function planFront(place: string, service: Service, ownsAddress: boolean): NftEl
   if (affinitySeconds !== undefined) planned.push(element(`stays${family}`, place, `goto remember_${affinitySeconds}`));
   if (sources !== undefined) {
     planned.push(element(`guarded${family}`, place));
-    const ranges = widest(sources.filter((range) => familyOf(range) === family));
+    const ranges = widest(sources.filter((range) => familyOf(range) === family)).toSorted();
     planned.push(...ranges.map((range) => element(`clients${family}`, `${place} . ${range}`)));
   }
   return planned;

@@ -18,8 +18,8 @@ const setting = v.pipe(
 );
 const classes: Schema<BalancerClasses> = v.record(v.string(), v.record(setting, v.pipe(v.string(), v.nonEmpty())));
 
-/** Of JSON. Fault `invalid`. */
-export function readClasses(text: string): BalancerClasses {
+/** Of JSON; none without it. Fault `invalid`. */
+export function readClasses(text = '{}'): BalancerClasses {
   const read = v.safeParse(v.pipe(v.string(), v.parseJson(), classes), text);
   if (read.success) return read.output;
   const [issue] = read.issues;

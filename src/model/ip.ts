@@ -226,6 +226,10 @@ export function coverage(cidrs: readonly Cidr[]): (ip: Ip) => boolean {
 /** Whether `inner` lies wholly inside `outer` (equal counts). */
 export const covers = (outer: Cidr, inner: Cidr): boolean => cidrLength(outer) <= cidrLength(inner) && contains(outer, cidrBase(inner));
 
+/** Each once, and none that lies in another: a set of intervals of nf_tables refuses those (EEXIST). */
+export const widest = (ranges: readonly Cidr[]): Cidr[] =>
+  [...new Set(ranges)].filter((range) => !ranges.some((other) => other !== range && covers(other, range)));
+
 export const overlaps = (a: Cidr, b: Cidr): boolean => covers(a, b) || covers(b, a);
 
 /** The prefix of `length` bits at position `index` inside `cidr`; undefined past its end. */
