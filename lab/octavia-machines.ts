@@ -27,6 +27,8 @@ interface Order {
 /** What the image of an amphora has beside Debian's packages. */
 const image: Readonly<Record<string, string>> = {
   '/var/lib/octavia/haproxy-default-user-group.conf': 'global\n\tgroup nogroup\n',
+  // Of every load balancer: what haproxy keeps of TLS it would let grow to whatever memory it is told that there is.
+  '/etc/systemd/system/haproxy-.service.d/memory.conf': '[Service]\nLimitAS=1G\n',
   '/etc/systemd/system/amphora-agent.service': [
     '[Service]',
     'ExecStartPre=/bin/mkdir -p /run/rsyslog/octavia /var/lib/octavia/certs /etc/octavia/interfaces',
@@ -36,6 +38,13 @@ const image: Readonly<Record<string, string>> = {
     '',
   ].join('\n'),
 };
+
+/**
+ * In KiB: what the kernel says of the whole machine is not what a load balancer has. Octavia gives haproxy's cache of TLS sessions half
+ * of what is free (common/jinja/haproxy/combined_listeners/jinja_cfg.py).
+ */
+export const memory = { MemTotal: 262_144, MemFree: 98_304, Buffers: 0, Cached: 32_768, SwapCached: 0, Shmem: 0, Slab: 16_384 } as const;
+const memoryFile = '/etc/octavia/meminfo';
 
 export class Amphorae implements AsyncDisposable {
   readonly #cloud: OpenStack;
@@ -130,11 +139,13 @@ async function start({ lab }: OpenStack, host: Host, files: Readonly<Record<stri
   const unpacked = '/tmp/octavia-agent.deb';
   copyFileSync(await agentPackage(), host.file(unpacked));
   await host.exec(['dpkg-deb', '--extract', unpacked, '/']);
-  for (const [path, text] of Object.entries({ ...image, ...files })) {
+  const told = Object.entries(memory).map(([name, size]) => `${name}: ${size} kB\n`);
+  for (const [path, text] of Object.entries({ ...image, [memoryFile]: told.join(''), ...files })) {
     mkdirSync(host.file(dirname(path)), { recursive: true });
     writeFileSync(host.file(path), text);
     chmodSync(host.file(path), 0o600);
   }
+  await host.exec(['mount', '--bind', memoryFile, '/proc/meminfo']);
   await host.exec(['systemctl', 'daemon-reload']);
   await host.exec(['systemctl', 'start', 'amphora-agent']);
   const probe = ['bash', '-c', `</dev/tcp/${host.address}/${agentPort}`];

@@ -1,6 +1,7 @@
 // Octavia's provider `amphora` in a lab's cloud: its worker makes load balancers out of machines by Octavia's own flows, network driver and
 // REST driver, with certificates for both ends. The one part of the lab's own is the compute driver, which the worker loads by Octavia's
 // contract (octavia-driver/): it hands out lab hosts.
+import { randomUUID } from 'node:crypto';
 import { cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Host } from './host.ts';
@@ -14,6 +15,7 @@ export const amphoraNeeds: readonly Need[] = [
   { program: 'haproxy', package: 'haproxy', why: 'what the machine of a load balancer runs' },
   { program: 'keepalived', package: 'keepalived', why: 'what the agent of a load balancer’s machine tells of' },
   { program: 'ipvsadm', package: 'ipvsadm', why: 'datagrams in the machine of a load balancer' },
+  { program: 'curl', package: 'curl', why: 'to ask the agent of a load balancer’s machine' },
   { program: 'systemctl', package: 'systemd', why: 'to boot the machine of a load balancer' },
 ];
 
@@ -27,14 +29,18 @@ const driverFolder = `${folder}/octavia-driver`;
 /** For whoever loads drivers: the API asks them as well. */
 export const driverEnvironment: Readonly<Record<string, string>> = { PYTHONPATH: driverFolder, XDG_CACHE_HOME: `${folder}/cache` };
 const certificates = `${folder}/octavia-certificates`;
+/** Of users; in place of Barbican. */
+const kept = `${certificates}/kept`;
 
 /** Sections that the API and the worker read; makes what they name. */
 export async function amphoraConfig(host: Host): Promise<string[]> {
   cpSync(join(import.meta.dirname, 'octavia-driver'), host.file(driverFolder), { recursive: true });
-  mkdirSync(host.file(certificates), { recursive: true, mode: 0o700 });
+  mkdirSync(host.file(kept), { recursive: true, mode: 0o700 });
   await host.exec(['sh', '-euc', authority], { cwd: certificates });
   return [
     '[certificates]',
+    'cert_manager = local_cert_manager',
+    `storage_path = ${kept}`,
     'cert_generator = local_cert_generator',
     `ca_certificate = ${certificates}/ca.pem`,
     `ca_private_key = ${certificates}/ca.key`,
@@ -61,6 +67,33 @@ export async function amphoraConfig(host: Host): Promise<string[]> {
     '[health_manager]',
     'heartbeat_key = insecure',
   ];
+}
+
+export interface KeptCertificate {
+  /** As users tell it Octavia. */
+  readonly reference: string;
+  readonly name: string;
+  /** Path in this machine. */
+  readonly file: string;
+}
+
+/** A certificate of a server by that name, with its key, where Octavia looks for it (octavia/certificates/manager/local.py). */
+export async function keepCertificate(host: Host, name: string): Promise<KeptCertificate> {
+  const reference = randomUUID();
+  const files = ['-keyout', `${reference}.key`, '-out', `${reference}.crt`];
+  const whose = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`];
+  await host.exec(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '30', ...whose, ...files], { cwd: kept });
+  return { reference, name, file: host.file(`${kept}/${reference}.crt`) };
+}
+
+export interface Details {
+  /** KiB. */
+  readonly memory: { readonly total: number; readonly free: number };
+}
+/** What the agent in a load balancer's machine says of that, as it tells Octavia's worker. */
+export async function detailsOf(host: Host, address: string): Promise<Details> {
+  const client = ['--cert', `${certificates}/client.pem`, '--insecure'];
+  return JSON.parse(await host.ask(['curl', '--silent', '--show-error', ...client, `https://${address}:9443/1.0/details`])) as Details;
 }
 
 /** One authority for both ends, and the worker's own certificate. */

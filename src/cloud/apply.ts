@@ -1,7 +1,7 @@
 // Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
-import { type BalancerStep, isBalancerStep } from './balancer-steps.ts';
+import { askingFor, type BalancerStep, isBalancerStep } from './balancer-steps.ts';
 import { changeBalancer, readBalancers, readListeners, wasNothing } from './balancing.ts';
 import { type FloatingStep, isFloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import { readInstances } from './instances.ts';
@@ -204,8 +204,8 @@ async function changeExposed(octavia: Octavia, step: BalancerStep): Promise<void
     }
   } catch (error) {
     if (error instanceof Refused) throw error;
-    const isAsked = step.type === 'make-balancer' || step.type === 'add-listener' || step.type === 'add-monitor';
-    throw isAsked && isRefusal(error) ? new Refused(error.message, (wish) => withoutBalancer(wish, step.id, error.message)) : error;
+    const id = askingFor(step);
+    throw id !== undefined && isRefusal(error) ? new Refused(error.message, (wish) => withoutBalancer(wish, id, error.message)) : error;
   }
 }
 

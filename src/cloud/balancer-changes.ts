@@ -1,7 +1,7 @@
 // What is changed about a load balancer that is there. Its listeners are those of what it is for; what is exposed on one that is not its own
 // has listeners there that say so by their tags. Listeners of others, by tags of theirs or on a load balancer of theirs, are never
 // touched. Pure.
-import { fieldsOf, type FoundListener, isBalancing, isLedTo, isSame, isSet, poolFields } from './balancer-requests.ts';
+import { endsTls, fieldsOf, type FoundListener, isBalancing, isLedTo, isSame, isSet, poolFields } from './balancer-requests.ts';
 import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
 import { exposureTag } from './floating.ts';
 import type { ListenerRequest } from './octavia.ts';
@@ -28,6 +28,10 @@ const isOthers = ({ tags }: Listener, tag: string): boolean =>
 export const isSharedWithOthers = ({ listeners }: FoundBalancer, tag: string): boolean =>
   listeners.some(({ listener }) => isOthers(listener, tag));
 
+/** Listeners of all protocols on TCP exclude each other. */
+export const placeOn = (protocol: string, port: number): string =>
+  `${protocol === 'UDP' || protocol === 'SCTP' ? protocol : 'TCP'} ${port}`;
+
 /** Listeners of what is exposed. */
 export const listenersFor = ({ balancer, listeners }: FoundBalancer, tag: string, id: string): FoundListener[] =>
   listeners.filter(
@@ -36,7 +40,10 @@ export const listenersFor = ({ balancer, listeners }: FoundBalancer, tag: string
       (isOwn(balancer, tag, id) && !listener.tags.includes(tag) && !isOthers(listener, tag)),
   );
 
-/** Of listeners that nothing wants any more as well. Ports that go before those that come: the one may be the other with another protocol. */
+/**
+ * Of listeners that nothing wants any more as well. Ports that go before those that come: the one may be the other with another protocol.
+ * What Octavia may refuse for a certificate is last, so that all else has been done.
+ */
 export function changesOf(found: FoundBalancer, asked: readonly Asked[], tag: string): BalancerStep[] {
   const { balancer } = found;
   const parts = asked.map(({ one, wanted }) => {
@@ -56,14 +63,56 @@ export function changesOf(found: FoundBalancer, asked: readonly Asked[], tag: st
   const staying = parts.flatMap((part) => part.staying);
   const leaving = [...ours.filter((listener) => !known.has(listener)), ...parts.flatMap((part) => part.leaving)];
   const { gone, made, retimed } = monitorChanges(balancer.provider, staying, leaving);
+  const added = parts.flatMap((part) => part.added.map((request) => ({ id: part.one.id, request })));
+  const { going, coming, last } = endings(balancer, { staying, leaving, added });
   return [
     ...gone.map((monitor): BalancerStep => ({ type: 'remove-monitor', balancer, monitor })),
-    ...leaving.map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
-    ...parts.flatMap(({ one, added }) => added.map((request): BalancerStep => ({ type: 'add-listener', id: one.id, balancer, request }))),
+    ...going.map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
+    ...coming.map((one): BalancerStep => ({ type: 'add-listener', balancer, ...one })),
     ...staying.flatMap((stays) => stepsFor(balancer, stays, stays.one)),
     ...retimed.map((change): BalancerStep => ({ type: 'set-monitor', balancer, ...change })),
     ...made.map((change): BalancerStep => ({ type: 'add-monitor', balancer, ...change })),
+    ...last,
   ];
+}
+
+interface Coming {
+  /** Of what is exposed. */
+  readonly id: string;
+  readonly request: ListenerRequest;
+}
+interface Changing {
+  readonly staying: readonly Staying[];
+  readonly leaving: readonly FoundListener[];
+  readonly added: readonly Coming[];
+}
+
+/** What Octavia may refuse for a certificate, in `last`, and the rest. In whose place TLS is to end stays until that certificate has been read. */
+function endings(
+  balancer: LoadBalancer,
+  { staying, leaving, added }: Changing,
+): { readonly going: readonly FoundListener[]; readonly coming: readonly Coming[]; readonly last: readonly BalancerStep[] } {
+  const ending = added.filter(({ request }) => endsTls(request));
+  const nextOf = ({ listener: { protocol, port } }: FoundListener): Coming | undefined =>
+    ending.find(({ request }) => placeOn(request.protocol, request.protocol_port) === placeOn(protocol, port));
+  const exchanged = staying.flatMap(({ id, found: { listener }, request: { default_tls_container_ref: certificate } }): BalancerStep[] =>
+    certificate === undefined || certificate === listener.certificate
+      ? []
+      : [{ type: 'set-certificate', id, balancer, listener, certificate }],
+  );
+  const replaced = leaving.flatMap((one): BalancerStep[] => {
+    const { listener } = one;
+    const next = nextOf(one);
+    if (next === undefined) return [];
+    const fields = { allowed_cidrs: next.request.allowed_cidrs ?? [] };
+    const narrowed: BalancerStep[] = isSet(listener, fields) ? [] : [{ type: 'set-listener', id: next.id, balancer, listener, fields }];
+    return [...narrowed, { type: 'remove-listener', balancer, listener, next }];
+  });
+  return {
+    going: leaving.filter((one) => nextOf(one) === undefined),
+    coming: added.filter(({ request }) => !endsTls(request)),
+    last: [...exchanged, ...replaced, ...ending.map((one): BalancerStep => ({ type: 'add-listener', balancer, ...one }))],
+  };
 }
 
 /** Who may come first, so that nobody is let in by what follows. */
@@ -74,7 +123,7 @@ function stepsFor(balancer: LoadBalancer, { found, request }: Staying, one: Wish
   const wanted = poolFields(one, provider);
   const { members } = request.default_pool;
   const steps: BalancerStep[] = [];
-  if (!isSet(listener, fields)) steps.push({ type: 'set-listener', balancer, listener, fields });
+  if (!isSet(listener, fields)) steps.push({ type: 'set-listener', id: one.id, balancer, listener, fields });
   if (pool !== undefined && !isPassing(provider) && !isBalancing(pool, wanted))
     steps.push({ type: 'set-pool', balancer, pool: pool.id, fields: { session_persistence: null, ...wanted } });
   if (pool !== undefined && !isLedTo(there, members)) steps.push({ type: 'set-members', balancer, pool: pool.id, members });

@@ -1,7 +1,7 @@
 // What is asked of Octavia for a load balancer, and how to see that one is as asked. What OVN's provider cannot do (allowed CIDRs of a
 // listener, HTTP, members of another family than the address: those it takes without a word in a load balancer that is made whole, and
 // never uses) is not asked of it (ovn-octavia-provider, driver.py). Pure.
-import type { MonitorWish } from '#model/cloud-services.ts';
+import type { MonitorWish, ProxyWish } from '#model/cloud-services.ts';
 import { familyOf } from '#model/ip.ts';
 import { exposureTag } from './floating.ts';
 import type { ListenerFields, ListenerRequest, LoadBalancerRequest, MemberRequest, MonitorRequest, PoolFields } from './octavia.ts';
@@ -33,6 +33,7 @@ export function requestOf(one: WishedBalancer, { name: installation, tag, provid
         ? { vip_network_id: place.network, ...(place.subnet === undefined ? {} : { vip_subnet_id: place.subnet }) }
         : { vip_subnet_id: place.subnet ?? subnet };
   const isProxy = !isPassing(provider);
+  const requests = listeners.map((listener) => listenerRequest(one, listener, { provider, members }));
   return {
     name: `${installation}-${nameOf(name)}`,
     description: `${kind} ${name} of ${installation}`,
@@ -42,9 +43,13 @@ export function requestOf(one: WishedBalancer, { name: installation, tag, provid
     ...(isProxy && proxy.flavor !== undefined ? { flavor_id: proxy.flavor } : {}),
     ...(isProxy && proxy.zone !== undefined ? { availability_zone: proxy.zone } : {}),
     tags: [tag, exposureTag(tag, id)],
-    listeners: listeners.map((listener) => listenerRequest(one, listener, { provider, members })),
+    // Of one that Octavia refuses for a certificate the port that it is to have at Neutron stays, each time (octavia/api/v2/controllers/
+    // load_balancer.py, post): its listeners come when it is there.
+    listeners: requests.some(endsTls) ? [] : requests,
   };
 }
+
+export const endsTls = (request: ListenerRequest): boolean => request.default_tls_container_ref !== undefined;
 
 const nameOf = (name: string): string => name.replace('/', '-');
 
@@ -59,26 +64,31 @@ export function listenerRequest(
   const { name, listeners, proxy = {} } = one;
   const { protocol, port } = listener;
   const monitor = monitorOf(one, listener, provider);
-  const kind = protocols[protocol];
   const called = listeners.length === 1 ? nameOf(name) : `${nameOf(name)}-${protocol}-${port}`;
   const isProxy = !isPassing(provider) && protocol === 'tcp';
-  const isHttp = isProxy && proxy.isForwardedFor === true;
-  const listens = isHttp ? 'HTTP' : kind;
+  const listens = isProxy ? listensBy(proxy) : protocols[protocol];
   return {
     name: called,
     protocol: listens,
     protocol_port: port,
-    ...(isHttp ? { insert_headers: { 'X-Forwarded-For': 'true' } } : {}),
+    ...(isProxy && proxy.isForwardedFor === true ? { insert_headers: { 'X-Forwarded-For': 'true' } } : {}),
     ...(tags === undefined ? {} : { tags }),
+    ...(listens === 'TERMINATED_HTTPS' && proxy.certificate !== undefined ? { default_tls_container_ref: proxy.certificate } : {}),
     ...asked(fieldsOf(one, provider)),
     default_pool: {
       name: called,
-      protocol: (isProxy ? proxy.header : undefined) ?? listens,
+      protocol: (isProxy ? proxy.header : undefined) ?? (listens === 'TERMINATED_HTTPS' ? 'HTTP' : listens),
       ...poolFields(one, provider),
       members: ledTo(one, listener, { provider, members }),
       ...(monitor === undefined ? {} : { healthmonitor: monitor }),
     },
   };
+}
+
+/** Of ports of TCP. */
+function listensBy({ certificate, isForwardedFor }: ProxyWish): ListenerRequest['protocol'] {
+  if (certificate !== undefined) return 'TERMINATED_HTTPS';
+  return isForwardedFor === true ? 'HTTP' : 'TCP';
 }
 
 const ledTo = (

@@ -13,8 +13,29 @@ export type BalancerStep =
   /** `id`: of what is exposed. */
   | { readonly type: 'make-balancer'; readonly id: string; readonly request: LoadBalancerRequest }
   | { readonly type: 'add-listener'; readonly id: string; readonly balancer: LoadBalancer; readonly request: ListenerRequest }
-  | { readonly type: 'remove-listener'; readonly balancer: LoadBalancer; readonly listener: Listener }
-  | { readonly type: 'set-listener'; readonly balancer: LoadBalancer; readonly listener: Listener; readonly fields: ListenerFields }
+  | {
+      readonly type: 'remove-listener';
+      readonly balancer: LoadBalancer;
+      readonly listener: Listener;
+      /** What comes in its place, and may be refused: tried first. */
+      readonly next?: { readonly id: string; readonly request: ListenerRequest };
+    }
+  | {
+      readonly type: 'set-listener';
+      /** Of what is exposed. */
+      readonly id: string;
+      readonly balancer: LoadBalancer;
+      readonly listener: Listener;
+      readonly fields: ListenerFields;
+    }
+  | {
+      readonly type: 'set-certificate';
+      /** Of what is exposed. */
+      readonly id: string;
+      readonly balancer: LoadBalancer;
+      readonly listener: Listener;
+      readonly certificate: string;
+    }
   /** `pool`: its id. */
   | { readonly type: 'set-pool'; readonly balancer: LoadBalancer; readonly pool: string; readonly fields: PoolFields }
   | {
@@ -43,6 +64,7 @@ const types: ReadonlySet<string> = new Set<BalancerStep['type']>([
   'add-listener',
   'remove-listener',
   'set-listener',
+  'set-certificate',
   'set-pool',
   'set-members',
   'add-monitor',
@@ -51,3 +73,9 @@ const types: ReadonlySet<string> = new Set<BalancerStep['type']>([
   'remove-balancer',
 ]);
 export const isBalancerStep = (step: { readonly type: string }): step is BalancerStep => types.has(step.type);
+
+/** Whose the step is that asks for something which may be refused. */
+export function askingFor(step: BalancerStep): string | undefined {
+  if (step.type === 'remove-listener') return step.next?.id;
+  return step.type !== 'remove-balancer' && 'id' in step ? step.id : undefined;
+}

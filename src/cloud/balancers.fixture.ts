@@ -52,6 +52,7 @@ export function listenerOf(request: ListenerRequest, index = 0): FoundListener {
     description = '',
     insert_headers: headers = {},
     tags = [],
+    default_tls_container_ref: certificate,
   } = request;
   const settings = settingsOf(request);
   const listener = bareListener({
@@ -60,6 +61,7 @@ export function listenerOf(request: ListenerRequest, index = 0): FoundListener {
     port,
     allowedCidrs: clients,
     description,
+    certificate,
     settings,
     pool: `pool${index}`,
     tags,

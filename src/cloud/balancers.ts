@@ -2,7 +2,7 @@
 // one call for all of them, and whose ports come and go while its address stays. Who makes it is chosen when it is made (providers.ts).
 // One for which a machine has to start is busy for minutes: it is left alone until it is settled. Pure.
 import { type Cidr, familyOf, parseIp } from '#model/ip.ts';
-import { type Asked, changesOf, isOwn, isSharedWithOthers, listenersFor } from './balancer-changes.ts';
+import { type Asked, changesOf, isOwn, isSharedWithOthers, listenersFor, placeOn } from './balancer-changes.ts';
 import { membersOf } from './balancer-members.ts';
 import { clientsOf, type FoundListener, listenerRequest, type Members, requestOf } from './balancer-requests.ts';
 import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
@@ -182,6 +182,8 @@ function draftOfShared(one: WishedBalancer, there: FoundBalancer, balancing: Bal
   const called = calledBalancer(balancer);
   if (!isUsable(balancer)) return lacking(one, `${called} is in state ${balancer.provisioning}`);
   if (familyOf(parseIp(balancer.address)) !== family) return lacking(one, `${called} has no address of IPv${family}`);
+  const choice = choose(one, { offered: [balancer.provider] });
+  if ('trouble' in choice) return lacking(one, `${called}: ${choice.trouble}`);
   const { floating: _, ...draft } = draftOfFound(one, there, balancing);
   const outside = floatingIps.find(({ portId, fixedAddress }) => portId === balancer.portId && fixedAddress === balancer.address)?.address;
   const without = `${called} has no floating IP, and gets none for a service that it is not made for: give it one, or have the service be an internal one`;
@@ -194,9 +196,6 @@ function draftOfShared(one: WishedBalancer, there: FoundBalancer, balancing: Bal
       floating === undefined || outside !== undefined ? draft.problems : [...draft.problems, { id, text: `${kind} ${name}: ${without}` }],
   };
 }
-
-/** Listeners of all protocols on TCP exclude each other. */
-const placeOn = (protocol: string, port: number): string => `${protocol === 'UDP' || protocol === 'SCTP' ? protocol : 'TCP'} ${port}`;
 
 /** Without those whose port a listener of others has. */
 function freeOf(

@@ -92,9 +92,11 @@ function changePart(octavia: Octavia, step: Exclude<BalancerStep, { type: 'make-
     case 'add-listener':
       return octavia.addListener(step.balancer.id, step.request);
     case 'remove-listener':
-      return octavia.removeListener(step.balancer.id, step.listener);
+      return removeListener(octavia, step);
     case 'set-listener':
       return octavia.update('listeners', step.listener.id, step.fields);
+    case 'set-certificate':
+      return octavia.update('listeners', step.listener.id, { default_tls_container_ref: step.certificate });
     case 'set-pool':
       return octavia.update('pools', step.pool, step.fields);
     case 'set-members':
@@ -110,6 +112,14 @@ function changePart(octavia: Octavia, step: Exclude<BalancerStep, { type: 'make-
     default:
       throw new TypeError('Broken invariant: a step of no known type');
   }
+}
+
+async function removeListener(
+  octavia: Octavia,
+  { balancer, listener, next }: Extract<BalancerStep, { type: 'remove-listener' }>,
+): Promise<void> {
+  if (next !== undefined) await octavia.tryListener(balancer.id, next.request);
+  await octavia.removeListener(balancer.id, listener);
 }
 
 /** To repair it is beyond Octavia's users. */

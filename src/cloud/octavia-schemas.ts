@@ -37,6 +37,8 @@ export interface Listener {
   /** Empty: everybody. */
   readonly allowedCidrs: readonly string[];
   readonly description: string;
+  /** Where the certificate is by which it ends TLS. */
+  readonly certificate?: string | undefined;
   /** As Octavia calls them; of those that are numbers. */
   readonly settings: Readonly<Record<string, number>>;
   /** Names of headers that it adds. */
@@ -173,6 +175,7 @@ export const listener: Schema<Listener> = v.pipe(
     protocol_port: v.number(),
     allowed_cidrs: v.nullish(v.array(v.string()), []),
     default_pool_id: absent,
+    default_tls_container_ref: absent,
     loadbalancers: ids,
     ...state,
     tags,
@@ -184,6 +187,7 @@ export const listener: Schema<Listener> = v.pipe(
     port: found.protocol_port,
     allowedCidrs: found.allowed_cidrs,
     description: found.description,
+    certificate: found.default_tls_container_ref,
     settings: Object.fromEntries(settingNames.flatMap((name) => (typeof found[name] === 'number' ? [[name, found[name]]] : []))),
     headers: Object.entries(found.insert_headers)
       .filter(([, value]) => value === true || value === 'true')

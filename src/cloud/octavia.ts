@@ -81,8 +81,10 @@ export interface PoolFields {
 }
 export interface ListenerRequest extends ListenerFields {
   readonly name: string;
-  readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'HTTP';
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'HTTP' | 'TERMINATED_HTTPS';
   readonly protocol_port: number;
+  /** Where Octavia finds the certificate. */
+  readonly default_tls_container_ref?: string;
   readonly insert_headers?: Readonly<Record<string, string>>;
   readonly tags?: readonly string[];
   readonly default_pool: PoolFields & {
@@ -178,6 +180,18 @@ export class Octavia {
     if (healthmonitor === undefined) return;
     await this.addMonitor(poolId, healthmonitor);
     await this.settled(balancer);
+  }
+
+  /**
+   * Has Octavia read the certificate of a listener whose port another one still has, which it does before it sees that (_validate_create_listener
+   * in octavia/api/v2/controllers/listener.py). Faults as create.
+   */
+  async tryListener(balancer: string, request: ListenerRequest): Promise<void> {
+    try {
+      await this.#make('listeners', { ...request, default_pool: undefined, loadbalancer_id: balancer });
+    } catch (error) {
+      if (!isFault(error, 'conflict')) throw error;
+    }
   }
 
   #make<K extends Kind>(kind: K, fields: object): Promise<Octavias[K]> {

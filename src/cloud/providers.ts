@@ -20,10 +20,13 @@ export interface Providers {
   readonly wanted?: string | undefined;
 }
 
-/** What would work otherwise than is meant where packets are passed on as they are. */
-const needsProxy = ({ proxy }: WishedBalancer): boolean => proxy?.header !== undefined;
-
-const headerless = "passes packets on with the client's address, and cannot write a header of it (PROXY protocol)";
+/** What would work otherwise than is meant where packets are passed on as they are, and why; undefined: nothing. */
+function beyondPassing({ proxy = {} }: WishedBalancer): string | undefined {
+  if (proxy.certificate !== undefined) return 'passes packets on as they are, and cannot end TLS (default-tls-container-ref)';
+  return proxy.header === undefined
+    ? undefined
+    : "passes packets on with the client's address, and cannot write a header of it (PROXY protocol)";
+}
 
 export type Choice =
   /** Absent: whichever Octavia takes when nobody says. */
@@ -34,17 +37,19 @@ export function choose(one: WishedBalancer, { offered, wanted }: Providers): Cho
   if (offered.length === 0) return { trouble: 'Octavia has no provider' };
   const named = one.provider ?? wanted;
   if (named !== undefined && !offered.includes(named)) return { trouble: `Octavia has no provider ${named}, only ${offered.join(', ')}` };
-  const able = offered.filter((name) => !(needsProxy(one) && isPassing(name)));
+  const beyond = beyondPassing(one);
+  const able = offered.filter((name) => !(beyond !== undefined && isPassing(name)));
   const [only, other] = able;
   const provider = named ?? preferred.find((name) => able.includes(name)) ?? (other === undefined ? only : undefined);
   const isUnable = isPassing(provider) || able.length === 0;
-  if (needsProxy(one) && isUnable) return { trouble: `provider ${provider ?? passing} ${headerless}` };
+  if (beyond !== undefined && isUnable) return { trouble: `provider ${provider ?? passing} ${beyond}` };
   return provider === undefined ? {} : { provider };
 }
 
 /** What is wrong with one that is there, and keeps its provider. */
 export function unfit(one: WishedBalancer, provider: string): string | undefined {
-  if (isPassing(provider) && needsProxy(one)) return `its provider ${provider} ${headerless}; make the service anew`;
+  const beyond = beyondPassing(one);
+  if (isPassing(provider) && beyond !== undefined) return `its provider ${provider} ${beyond}; make the service anew`;
   if (one.provider !== undefined && one.provider !== provider)
     return `it has the provider ${provider}, which stays as long as it is there: to have ${one.provider} remove the exposure and make it anew`;
   return undefined;

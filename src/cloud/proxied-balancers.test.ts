@@ -7,7 +7,7 @@ import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure } from '#model/resources.ts';
 import { exposureOf, made } from './balancers.fixture.ts';
 import { isBalancerStep } from './balancer-steps.ts';
-import type { LoadBalancerRequest } from './octavia.ts';
+import type { ListenerRequest, LoadBalancerRequest } from './octavia.ts';
 import { withPlace } from './placing.ts';
 import { type CloudState, planCloud, type Step } from './plan.ts';
 import { openings, perform, portOf, stateOf } from './plan.fixture.ts';
@@ -82,6 +82,8 @@ const choices: readonly (readonly [string, Wish, Partial<CloudState>, string | u
     { providers: ['ovn'] },
     /provider ovn passes packets on with the client's address, and cannot/,
   ],
+  ['one that can end TLS', proxied({ certificate: 'a' }), { providers: ['amphora', 'ovn'] }, 'amphora'],
+  ['none that cannot end TLS', proxied({ certificate: 'a' }), { providers: ['ovn'] }, /provider ovn passes .*, and cannot end TLS/],
   [
     'not OVN’s against its nature',
     proxied({ header: 'PROXY' }),
@@ -201,6 +203,61 @@ test('clients are named before their words or by a header; a port that is to do 
     assert.deepEqual(types(proxied(proxy), there(proxied(proxy))), []);
     assert.deepEqual(types(served(), there(proxied(proxy))), ['remove-listener', 'add-listener']);
   }
+});
+
+/** Listeners that come when it is there. */
+const listenersOf = (wish: Wish): ListenerRequest[] =>
+  steps(wish, there(wish)).flatMap((step) => (step.type === 'add-listener' ? [step.request] : []));
+/** With all of them. */
+const ended = (wish: Wish): CloudState => amphora({ balancers: [made({ ...request(wish), listeners: listenersOf(wish) })] });
+
+test('TLS ends there by a certificate, which is exchanged in place; ports of UDP have nothing of it', () => {
+  assert.deepEqual(
+    request(proxied({ certificate: 'a' })).listeners,
+    [],
+    'Octavia is to read it when there is nothing to be refused but a port',
+  );
+  const [listener] = listenersOf(proxied({ certificate: 'a', isForwardedFor: true }));
+  assert.deepEqual(
+    [listener?.protocol, listener?.default_tls_container_ref, listener?.default_pool.protocol, listener?.insert_headers],
+    ['TERMINATED_HTTPS', 'a', 'HTTP', { 'X-Forwarded-For': 'true' }],
+  );
+  const [told] = listenersOf(proxied({ certificate: 'a', header: 'PROXY' }));
+  assert.deepEqual([told?.protocol, told?.default_pool.protocol], ['TERMINATED_HTTPS', 'PROXY']);
+  const both = (certificate: string): Wish =>
+    served({ ports: (['tcp', 'udp'] as const).map((protocol) => ({ protocol, port: 443, nodePort: 30443 })), proxy: { certificate } });
+  assert.deepEqual(
+    listenersOf(both('a')).map((one) => [one.protocol, one.default_tls_container_ref]),
+    [
+      ['UDP', undefined],
+      ['TERMINATED_HTTPS', 'a'],
+    ],
+  );
+  assert.deepEqual(types(both('a'), ended(both('a'))), []);
+  const [step, ...rest] = steps(both('b'), ended(both('a')));
+  assert.deepEqual(rest, []);
+  assert.ok(step?.type === 'set-certificate');
+  assert.deepEqual([step.listener.protocol, step.certificate], ['TERMINATED_HTTPS', 'b']);
+  assert.deepEqual(types(served(), ended(proxied({ certificate: 'a' }))), ['remove-listener', 'add-listener']);
+});
+
+test('what may be refused for a certificate is last, and in whose place TLS is to end stays until that one has been read', () => {
+  const ending = (changes: Partial<ServiceBalancer>): Wish => served({ proxy: { certificate: 'b' }, ...changes });
+  const [removal, addition, ...rest] = steps(ending({}), there(served()));
+  assert.ok(removal?.type === 'remove-listener' && addition?.type === 'add-listener');
+  assert.deepEqual(rest, []);
+  assert.deepEqual(removal.next, { id: addition.id, request: addition.request });
+  const ports = [80, 81].map((port) => ({ protocol: 'tcp' as const, port, nodePort: 30000 + port }));
+  assert.deepEqual(types(ending({ ports, sources }), there(served({ ports }))), [
+    'set-listener',
+    'remove-listener',
+    'set-listener',
+    'remove-listener',
+    'add-listener',
+    'add-listener',
+  ]);
+  const more = { ports: [{ protocol: 'tcp' as const, port: 80, nodePort: 30081 }], sources };
+  assert.deepEqual(types(ending(more), ended(proxied({ certificate: 'a' }))), ['set-listener', 'set-members', 'set-certificate']);
 });
 
 test('where hosts tell whether they have a pod it asks them by HTTP, and they let that in', () => {

@@ -40,6 +40,8 @@ class FakeOctavia {
   readonly made = new Map<string, Made>();
   readonly asked: string[] = [];
   refuse: (name: string) => Answered | undefined = () => undefined;
+  /** Of what is asked about its parts. */
+  refusePart: (asked: string) => Answered | undefined = () => undefined;
   state: (name: string) => string = () => 'ACTIVE';
   /** Of a member; it is asked for with each look. */
   memberState: (name: string) => string = () => 'ACTIVE';
@@ -51,7 +53,10 @@ class FakeOctavia {
 
   answer(method: string, path: string, text: string): Answered {
     const [, kind = '', id = '', more] = /^\/v2\/lbaas\/(\w+)\/?([\w-]*)\/?(\w*)/.exec(path) ?? [];
-    this.asked.push(`${method} ${path.replace('/v2/lbaas/', '')}`);
+    const asked = `${method} ${path.replace('/v2/lbaas/', '')}`;
+    this.asked.push(asked);
+    const refused = this.refusePart(asked);
+    if (refused !== undefined) return refused;
     if (method === 'POST' && kind === 'loadbalancers') return this.#make(text);
     if (method === 'POST')
       return {
@@ -194,6 +199,50 @@ for (const [what, answer, words] of refusals) {
       assert.equal(good, 'shop/good 10.213.0.99');
       assert.equal(octavia.asked.filter((line) => line === 'POST loadbalancers').length, 2);
       assert.match(applied.plan.problems.join(), words);
+    });
+  });
+}
+
+const unread = refusal(400, "Could not retrieve certificate: ['nowhere']");
+const isChange = (line: string): boolean => !line.startsWith('GET ');
+/** Of two that are there, both with one port, the one is to end TLS there. */
+async function endTls(octavia: FakeOctavia, session: CloudSession, { before }: { readonly before: ListenerRequest }): Promise<Applied> {
+  octavia.provider = 'amphora';
+  for (const name of ['bad', 'good']) {
+    const tags = ['causeway.cw', `causeway.cw.exposure.id${name}`];
+    octavia.made.set(name, { id: name, name: `cw-shop-${name}`, tags });
+  }
+  const wish = wishFor('bad', 'good', 'new');
+  const balancers = wish.balancers.map((one) => (one.id === 'idbad' ? { ...one, proxy: { certificate: 'nowhere' } } : one));
+  return await applyWish(new Bare(session), { ...wish, balancers }, async () =>
+    stateOf({
+      groups: [],
+      providers: ['amphora'],
+      balancers: [...octavia.made.values()].map((made) => ({
+        balancer: octavia.found(made),
+        listeners: [listenerOf(made.id === 'bad' ? before : asProxied)],
+      })),
+    }),
+  );
+}
+const ended: ListenerRequest = {
+  ...asProxied,
+  protocol: 'TERMINATED_HTTPS',
+  default_tls_container_ref: 'first',
+  default_pool: { ...asProxied.default_pool, protocol: 'HTTP' },
+};
+for (const [what, before, asked] of [
+  ['is another than before', ended, 'PUT listeners/listener0'],
+  ['is the first one', asProxied, 'POST listeners'],
+] as const) {
+  test(`a certificate that cannot be read is told of the one that it is for, and all stays that it has: which ${what}`, async () => {
+    await withOctavia(async (octavia, session) => {
+      octavia.refusePart = (line) => (line === asked ? unread : undefined);
+      const applied = await endTls(octavia, session, { before });
+      const [bad = '', ...others] = toldOf(applied);
+      assert.match(bad, /^shop\/bad 10\.213\.0\.99 Service shop\/bad: .*Could not retrieve certificate: \['nowhere'\]/);
+      assert.deepEqual(others, ['shop/good 10.213.0.99', 'shop/new 10.213.0.99']);
+      assert.deepEqual(octavia.asked.filter(isChange).toSorted(), ['POST loadbalancers', asked].toSorted());
     });
   });
 }

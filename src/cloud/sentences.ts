@@ -54,12 +54,9 @@ function balancerView(step: BalancerStep): StepView {
       return changed(step, `with ${listenerText(step.request)}`);
     case 'remove-listener':
       return changed(step, `without ${step.listener.protocol} ${step.listener.port}`);
-    case 'set-listener': {
-      const { protocol, port } = step.listener;
-      const { allowed_cidrs: clients, description } = step.fields;
-      const who = clientsText(clients) || ' for everybody';
-      return changed(step, `${protocol} ${port}${who}${description ? ` with ${description}` : ''}`);
-    }
+    case 'set-listener':
+    case 'set-certificate':
+      return changed(step, settingText(step));
     case 'set-pool':
       return changed(step, choiceText(step.fields));
     case 'add-monitor':
@@ -74,6 +71,14 @@ function balancerView(step: BalancerStep): StepView {
     default:
       throw new TypeError('Broken invariant: a step of no known type');
   }
+}
+
+function settingText(step: Extract<BalancerStep, { type: 'set-listener' | 'set-certificate' }>): string {
+  const { protocol, port } = step.listener;
+  if (step.type === 'set-certificate') return `${protocol} ${port} by certificate ${step.certificate}`;
+  const { allowed_cidrs: clients, description } = step.fields;
+  const who = clientsText(clients) || ' for everybody';
+  return `${protocol} ${port}${who}${description ? ` with ${description}` : ''}`;
 }
 
 function floatingView(step: FloatingStep): StepView {

@@ -65,6 +65,12 @@ test('a service on a load balancer that is there adds its ports, with its name i
   assert.deepEqual([again.steps.filter(isBalancerStep), again.problems], [[], []]);
 });
 
+test('on one of OVN’s nothing is begun for a service that it cannot serve as it is meant', () => {
+  const plan = planCloud(wished(service('a', 81, { proxy: { certificate: 'a' } })), inState([theirs]));
+  assert.deepEqual(brief(plan), []);
+  assert.match(plan.problems.join(), /load balancer theirs: provider ovn passes packets on as they are, and cannot end TLS/);
+});
+
 test('nobody is let in from outside who was not: without a floating IP there only an internal service has an address', () => {
   const bare = inState([theirs], { floatingIps: [] });
   const outer = planCloud(wished(service('a', 81)), bare);

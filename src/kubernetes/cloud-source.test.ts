@@ -130,7 +130,7 @@ test('clients are told of a name instead of the address, and pods to go by the l
 });
 
 test('an Event tells what is worth telling, once, also where a server drops conditions', async () => {
-  const of = server(serviceOf('web'), serviceOf('slow'), serviceOf('bad', {}, { 'default-tls-container-ref': 'x' }));
+  const of = server(serviceOf('web'), serviceOf('slow'), serviceOf('bad', {}, { 'lb-method': 'RANDOM' }));
   const served = [
     { id: idOf('web'), address: '203.0.113.7', balancer: 'b', notes: [], problems: [] },
     { id: idOf('slow'), notes: [], problems: [] },
@@ -138,7 +138,7 @@ test('an Event tells what is worth telling, once, also where a server drops cond
   await told(of, served, 3);
   assert.deepEqual(of.events, [
     'web Normal LoadBalancerMade: It is load balancer b',
-    'bad Warning LoadBalancerRefused: loadbalancer.openstack.org/default-tls-container-ref: Causeway has no load balancer end TLS; let pods do it',
+    'bad Warning LoadBalancerRefused: loadbalancer.openstack.org/lb-method: "RANDOM" is none of ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP and SOURCE_IP_PORT',
   ]);
 });
 

@@ -39,6 +39,7 @@ export function proxyOf(said: Said, { isSticky, healthPort }: Further): ProxyWis
   const isForwardedFor = isTrue(said('x-forwarded-for'), `${prefix}x-forwarded-for`);
   if (header !== undefined && isForwardedFor)
     throw refused(`${prefix}x-forwarded-for: not together with proxy-protocol, as each says who the client is in a way of its own`);
+  const certificate = certificateOf(said);
   const algorithm = algorithmOf(said);
   const limit = numberOf(said, 'connection-limit', { least: -1, most: 2_147_483_647 });
   const times = Object.fromEntries(
@@ -51,6 +52,7 @@ export function proxyOf(said: Said, { isSticky, healthPort }: Further): ProxyWis
   const wish: ProxyWish = {
     ...(header === undefined ? {} : { header }),
     ...(isForwardedFor ? { isForwardedFor } : {}),
+    ...(certificate === undefined ? {} : { certificate }),
     ...(algorithm === undefined ? {} : { algorithm }),
     ...(isSticky ? { isSticky } : {}),
     ...(limit === undefined || limit === -1 ? {} : { connectionLimit: limit }),
@@ -66,6 +68,16 @@ function headerOf(said: Said): ProxyWish['header'] {
   const value = said('proxy-protocol') ?? 'false';
   if (Object.hasOwn(headers, value)) return headers[value];
   throw refused(`${prefix}proxy-protocol: ${JSON.stringify(value.slice(0, 60))} is none of true, v1, v2 and false`);
+}
+
+/** A secret or container of Barbican's by its address, as the cloud provider has it, or an id in whatever else Octavia keeps them. */
+function certificateOf(said: Said): string | undefined {
+  const name = 'default-tls-container-ref';
+  const value = said(name);
+  if (value === undefined || (value.length < 256 && /^(https?:\/\/[^\s?#]+\/(secrets|containers)\/)?[\w-]+$/.test(value))) return value;
+  throw refused(
+    `${prefix}${name}: ${JSON.stringify(value.slice(0, 60))} is no certificate's reference, as in https://HOST/v1/secrets/ID or containers/ID`,
+  );
 }
 
 function algorithmOf(said: Said): ProxyWish['algorithm'] {

@@ -76,6 +76,13 @@ const followed: readonly (readonly [string, object, Readonly<Record<string, stri
     {},
     { proxy: { healthPort: 31000 } },
   ],
+  [
+    'that it ends TLS, by a certificate of Barbican’s',
+    {},
+    { 'default-tls-container-ref': 'https://keys:9311/v1/containers/3f1c-7' },
+    { proxy: { certificate: 'https://keys:9311/v1/containers/3f1c-7' } },
+  ],
+  ['that it ends TLS, by one that is kept elsewhere', {}, { 'default-tls-container-ref': '3f1c-7' }, { proxy: { certificate: '3f1c-7' } }],
   ['a method that every provider has', {}, { 'lb-method': 'SOURCE_IP_PORT' }, {}],
   [
     'no limit',
@@ -100,7 +107,7 @@ const refused: readonly (readonly [object, Readonly<Record<string, string>>, Reg
   [{}, { 'timeout-member-data': '5s' }, /timeout-member-data: "5s" is no number from 0 to 31536000000/],
   [{}, { 'connection-limit': '-2' }, /connection-limit: "-2" is no number from -1 to/],
   [{}, { hostname: 'not a name' }, /hostname: "not a name" is no name of a host/],
-  [{}, { 'default-tls-container-ref': 'https://keys/1' }, /default-tls-container-ref: Causeway has no load balancer end TLS/],
+  [{}, { 'default-tls-container-ref': 'https://keys/1' }, /default-tls-container-ref: "https:\/\/keys\/1" is no certificate's reference/],
   [{}, { 'keep-floatingip': 'yes' }, /keep-floatingip: "yes" is neither true nor false/],
   [{}, { 'health-monitor-delay': '0' }, /health-monitor-delay: "0" is no number from 1 to 3600/],
   [{}, { 'health-monitor-max-retries': '11' }, /health-monitor-max-retries: "11" is no number from 1 to 10/],

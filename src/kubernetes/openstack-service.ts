@@ -118,7 +118,6 @@ function askedOf({ metadata, spec }: Read, classes: BalancerClasses): AskedBalan
 function balancerOf(read: Read): ServiceBalancer {
   const { metadata, spec } = read;
   const said = annotationsOf(read);
-  checkServable(said);
   const isInternal = isTrue(metadata.annotations?.[internalAnnotation], internalAnnotation);
   const isSix = isOfSix(read);
   const address = addressOf(spec.loadBalancerIP ?? '', isSix);
@@ -157,12 +156,6 @@ function furtherOf(read: Read): Pick<ServiceBalancer, 'proxy' | 'notPassed'> {
   const proxy = proxyOf(said, { isSticky, healthPort: spec.externalTrafficPolicy === 'Local' ? (spec.healthCheckNodePort ?? 0) : 0 });
   const notPassed = notPassedOf(said, { isSticky, isForFew: (spec.loadBalancerSourceRanges ?? []).length > 0 });
   return { ...(proxy === undefined ? {} : { proxy }), ...(notPassed.length === 0 ? {} : { notPassed }) };
-}
-
-/** What would work otherwise than is meant is not begun. */
-function checkServable(said: Said): void {
-  if (said('default-tls-container-ref') !== undefined)
-    throw refused(`${prefix}default-tls-container-ref: Causeway has no load balancer end TLS; let pods do it`);
 }
 
 /** Names alone, where the cloud provider takes patterns as well. Fault `unsupported`. */

@@ -26,6 +26,8 @@ export interface ProxyWish {
   readonly header?: 'PROXY' | 'PROXYV2';
   /** By a header of HTTP. */
   readonly isForwardedFor?: true;
+  /** Its TCP ports end TLS by this certificate, and speak HTTP to the hosts: where its cloud keeps it, for Octavia. */
+  readonly certificate?: string;
   readonly algorithm?: 'ROUND_ROBIN' | 'LEAST_CONNECTIONS' | 'SOURCE_IP';
   /** A client stays with its host. */
   readonly isSticky?: true;
