@@ -25,6 +25,7 @@ export class Api {
   /** What is left of each to answer with: a body, or a status that refuses. A watch without one stays open. */
   lists: (object | number)[] = [];
   watches: (readonly object[] | Busy | number)[] = [];
+  isReady = true;
   /** As lists and watches, for one path. */
   readonly paths: Map<string, Answers> = new Map();
   readonly #server: ReturnType<typeof createServer>;
@@ -32,6 +33,10 @@ export class Api {
   constructor() {
     this.#server = createServer((request, response) => {
       const url = new URL(request.url ?? '', 'http://api');
+      if (url.pathname === '/readyz') {
+        response.writeHead(this.isReady ? 200 : 500).end();
+        return;
+      }
       this.asked.push(url);
       const { lists, watches } = this.paths.get(url.pathname) ?? this;
       const answer = url.searchParams.has('watch') ? watches.shift() : lists.shift();

@@ -139,6 +139,19 @@ export class KubernetesClient implements AsyncDisposable {
       throw new Fault('compacted', 'The Kubernetes API has gone back to an earlier version');
   }
 
+  /** Whether it has started: a server that is just starting does not know yet what definitions bring. One that does not say has. */
+  async isReady(signal: AbortSignal): Promise<boolean> {
+    try {
+      const body = await this.#get('/readyz', signal);
+      await body.text();
+      return true;
+    } catch (error) {
+      if (isFault(error, 'unavailable')) return false;
+      if (isFault(error)) return true;
+      throw error;
+    }
+  }
+
   /** One object. Faults as `list`. */
   async get(path: string): Promise<unknown> {
     const body = await this.#get(path, AbortSignal.timeout(answerMs));

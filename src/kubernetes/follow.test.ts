@@ -42,7 +42,7 @@ async function follow(paths: Record<string, Answers>, until: (known: ReadonlySet
       delete: (key) => known.delete(key),
       listed: () => (listings += 1),
     },
-    { client, signal: stop.signal, log: { warn: (_, message) => warnings.push(message) } },
+    { client, signal: stop.signal, doubtMs: 500, log: { warn: (_, message) => warnings.push(message) } },
   );
   try {
     for (const end = performance.now() + 10_000; !until(known, listings); await setTimeout(5)) assert.ok(performance.now() < end);
@@ -71,6 +71,30 @@ test('a sort of object that the server does not have is an empty listing', async
     (_, listings) => listings > 0,
   );
   assert.deepEqual(result, { known: [], listings: 1, warnings: [] });
+});
+
+test('what there was stays when a server does not know its sort for a moment, and goes when that lasts', async () => {
+  const lists = [listOf(5, [tier('a'), tier('b')]), 404, listOf(7, [tier('a'), tier('c')])];
+  const seen: string[] = [];
+  const result = await follow({ '/only': { lists, watches: [404] } }, (known) => {
+    seen.push([...known].toSorted().join(' '));
+    return known.has('c');
+  });
+  assert.deepEqual(result.known, ['a', 'c']);
+  assert.deepEqual([...new Set(seen)], ['', 'a b', 'a c']);
+  const gone = [listOf(5, [tier('a')]), ...Array.from({ length: 100 }, () => 404)];
+  assert.deepEqual(
+    (await follow({ '/only': { lists: gone, watches: [404] } }, (known, listings) => listings > 1 && known.size === 0)).known,
+    [],
+  );
+});
+
+test('a server that has not started yet is not believed that it does not know a sort of object', async () => {
+  api.isReady = false;
+  const lists = [404, 404, listOf(5, [tier('a')])];
+  const result = await follow({ '/only': { lists, watches: [] } }, (_, listings) => listings > 0);
+  api.isReady = true;
+  assert.deepEqual([result.known, result.listings], [['a'], 1]);
 });
 
 test('an object without a name is passed over', async () => {

@@ -30,6 +30,8 @@ export interface FollowOptions {
   readonly client: KubernetesClient;
   readonly signal: AbortSignal;
   readonly log: { warn(fields: object, message: string): void };
+  /** Milliseconds: how long a server must not know a sort of object of which there were some before they are gone. */
+  readonly doubtMs?: number;
 }
 
 const firstRetryMs = 200;
@@ -37,15 +39,21 @@ const lastRetryMs = 5_000;
 /** How often it is looked whether a server has come to know a sort of object, as by a definition that was applied. */
 const absentMs = 30_000;
 const listMs = 60_000;
+const usualDoubtMs = 60_000;
 
 /** Resolves when `signal` has aborted; throws nothing. */
-export async function followKind(kind: Followed, { client, signal, log }: FollowOptions): Promise<void> {
+export async function followKind(kind: Followed, { client, signal, log, doubtMs = usualDoubtMs }: FollowOptions): Promise<void> {
+  const absence = new Absence(kind, { client, signal, doubtMs });
   let retryMs = firstRetryMs;
+  const connected = (): void => {
+    retryMs = firstRetryMs;
+    absence.ends();
+  };
   while (!signal.aborted) {
     try {
-      await watchKind(kind, client, { signal, connected: () => (retryMs = firstRetryMs) });
+      await watchKind(kind, client, { signal, connected });
     } catch (error) {
-      if (kind.absent === 'empty' && isFault(error, 'not-found')) {
+      if (kind.absent === 'empty' && isFault(error, 'not-found') && (await absence.isCertain())) {
         take(kind, []);
         retryMs = absentMs;
       }
@@ -55,6 +63,40 @@ export async function followKind(kind: Followed, { client, signal, log }: Follow
     }
     await delay(retryMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
     retryMs = Math.min(retryMs * 2, lastRetryMs);
+  }
+}
+
+/**
+ * That a server does not know a sort of object. One that is just starting may not know it yet, nor one that another server has to answer
+ * for; and where a definition is deleted its objects have gone before. So what there is stays for a while.
+ */
+class Absence {
+  readonly #kind: Followed;
+  readonly #options: Required<Omit<FollowOptions, 'log'>>;
+  #since: number | undefined;
+  #isCertain = false;
+
+  constructor(kind: Followed, options: Required<Omit<FollowOptions, 'log'>>) {
+    this.#kind = kind;
+    this.#options = options;
+  }
+
+  ends(): void {
+    this.#since = undefined;
+    this.#isCertain = false;
+  }
+
+  async isCertain(): Promise<boolean> {
+    if (this.#isCertain) return true;
+    const { client, signal, doubtMs } = this.#options;
+    this.#since ??= performance.now();
+    if (!(await client.isReady(signal).catch(() => false))) return false;
+    if (this.#kind.keys().length > 0 && performance.now() - this.#since < doubtMs) {
+      this.#kind.listed();
+      return false;
+    }
+    this.#isCertain = true;
+    return true;
   }
 }
 

@@ -14,9 +14,10 @@ export interface Item {
   readonly [field: string]: unknown;
 }
 
-/** A client's two ways to list. */
-export const listings = (list: (path: string) => Promise<Listing>): Pick<KubernetesClient, 'list' | 'listRead'> => ({
+/** A client's two ways to list, of a server that has started. */
+export const listings = (list: (path: string) => Promise<Listing>): Pick<KubernetesClient, 'list' | 'listRead' | 'isReady'> => ({
   list,
+  isReady: () => Promise.resolve(true),
   listRead: async <T>(path: string, _: AbortSignal, read: (item: unknown) => T): Promise<Listing<T>> => {
     const { items, revision } = await list(path);
     return { items: items.map(read), revision };
