@@ -58,6 +58,7 @@ const declareSets = ({ family, ip, type }: Words): string => `
   map outer_backends${family} { typeof ${place(ip)} . numgen random mod 65536 : ${ip} daddr . th dport; }
   set fronts${family} { type ${type} . inet_proto . inet_service; }
   set unserved${family} { type ${type} . inet_proto . inet_service; }
+  set addresses${family} { type ${type}; }
   set guarded${family} { type ${type} . inet_proto . inet_service; }
   set loops${family} { type ${type} . ${type}; }
   map hosts${family} { type nf_proto : ${type}; }
@@ -131,7 +132,8 @@ export const declareServices = ({ sizes, stays }: ServiceRules): string => `${bo
   }
   chain unserved {${both(
     ({ family, ip }) => `
-    ${place(ip)} @unserved${family} counter reject`,
+    ${place(ip)} @unserved${family} counter reject
+    ct state new ${ip} daddr @addresses${family} counter reject comment "no service has that port"`,
   )}
   }
   chain callers {

@@ -112,6 +112,18 @@ for (const family of [4, 6] as const) {
       assert.ok(one.count('unserved') > 0);
     });
 
+    test('a port of its address that no service has is refused', () => {
+      const own = { ...serviceOf(family, 7, []), refusesOthers: true as const };
+      apply(one, 0, [...services.filter(({ key }) => key !== own.key), own]);
+      for (const place of [box(a), one]) {
+        const counted = one.count('unserved');
+        const { output } = place.try('timeout', '5', 'bash', '-c', `exec 3<>/dev/tcp/${virtual(family, 7)}/81`);
+        assert.match(output, /Connection refused/);
+        assert.ok(one.count('unserved') > counted);
+      }
+      apply(one, 0, services);
+    });
+
     test('a second run finds everything as it should be; a change of backends is a change of elements', () => {
       one.forget();
       assert.equal(apply(one, 0, services).changed, 0);

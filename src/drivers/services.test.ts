@@ -30,6 +30,16 @@ test('a service is an element for itself and one for each backend', () => {
   ]);
 });
 
+test('an address that is of services alone is one element, however many they are', () => {
+  const refusing = (key: string, port: number): Service => ({ ...service(key, '10.96.0.5', []), port, refusesOthers: true });
+  assert.deepEqual(lines([refusing('web', 80), refusing('metrics', 9000), service('open', '203.0.113.1', [])]), [
+    'unserved4: 10.96.0.5 . tcp . 9000',
+    'addresses4: 10.96.0.5',
+    'unserved4: 203.0.113.1 . tcp . 80',
+    'unserved4: 10.96.0.5 . tcp . 80',
+  ]);
+});
+
 test('whose translation was ours, who may meet himself, and as whom the host sends on', () => {
   const planned = planServices([service('web', '10.96.0.5', [])], { own, local: [parseIp('10.244.1.2'), parseIp('fd44::2')] });
   assert.deepEqual(

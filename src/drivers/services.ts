@@ -57,7 +57,7 @@ function planFront(place: string, service: Service, ownsAddress: boolean): NftEl
 
 const unspecified: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
-/** What a service is at an address, protocol and port. */
+/** What a service is at an address, protocol and port, or at an address as a whole. */
 type Front = readonly [place: string, elements: readonly NftElement[]];
 
 /** Services are values: what one means is worked out once, and a node port again when the host has other addresses. */
@@ -73,6 +73,7 @@ function frontsOf(service: Service, own: readonly Ip[]): readonly Front[] {
     const place = `${ip} . ${service.protocol} . ${service.port}`;
     return [place, planFront(place, service, isNodePort)];
   });
+  if (service.refusesOthers === true) fronts.push([service.ip, [element(`addresses${familyOf(service.ip)}`, service.ip)]]);
   known.set(service, { own, fronts });
   return fronts;
 }

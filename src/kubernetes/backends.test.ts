@@ -158,6 +158,17 @@ for (const [what, more, endpoints, expected] of rows) {
   test(what, () => assert.deepEqual(led(joined(service(more), endpoints)), expected));
 }
 
+test("other ports are refused at the cluster's own address of a service, and at no other", () => {
+  assert.deepEqual(
+    joined(service(), everywhere).map(({ ip, refusesOthers }) => [ip, refusesOthers]),
+    [
+      ['10.96.0.5', true],
+      ['203.0.113.1', undefined],
+      ['0.0.0.0', undefined],
+    ],
+  );
+});
+
 test('a node that knows no zone uses all', () => {
   const hinted = [endpoint(1, 'one', zones('b')), endpoint(2, 'two', zones('a'))];
   assert.equal(led(joined(service(), hinted, { node: 'one' }))['10.96.0.5:80'], '1 2');

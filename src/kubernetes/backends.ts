@@ -125,7 +125,7 @@ export function joinService(facts: ServiceFacts, slices: readonly SliceFacts[], 
       const of = (some: readonly Ip[]): Ip[] => some.filter((ip) => familyOf(ip) === family);
       const isServed = ips.some((ip) => familyOf(ip) === family);
       return [
-        ...of(ips).map((ip) => front(ip, port.port, inside)),
+        ...of(ips).map((ip) => front(ip, port.port, { ...inside, refusesOthers: true })),
         ...of(externalIps).map((ip) => front(ip, port.port, outside)),
         ...of(balancerIps).map((ip) => front(ip, port.port, { ...outside, ...balanced(ip) })),
         ...(port.nodePort === undefined || !isServed ? [] : [front(everyAddress[family], port.nodePort, outside)]),

@@ -42,8 +42,16 @@ test('a service of both families, with slices of both', () => {
         { ip: '10.244.1.4', port: 8080 },
         { ip: '10.244.2.9', port: 8080 },
       ],
+      refusesOthers: true,
     },
-    { key: 'shop/web fd96::5 tcp 80', ip: 'fd96::5', protocol: 'tcp', port: 80, backends: [{ ip: 'fd44::2', port: 8080 }] },
+    {
+      key: 'shop/web fd96::5 tcp 80',
+      ip: 'fd96::5',
+      protocol: 'tcp',
+      port: 80,
+      backends: [{ ip: 'fd44::2', port: 8080 }],
+      refusesOthers: true,
+    },
   ]);
 });
 

@@ -305,6 +305,8 @@ export interface Service {
   readonly outer?: readonly Backend[];
   /** Without backends connections are dropped, not refused: others serve it, but not to clients on this host. */
   readonly servedElsewhere?: true;
+  /** The address is one of services alone: connections to ports of it that none has are refused. */
+  readonly refusesOthers?: true;
   /** For how long a client that comes again is led to the backend that it had. */
   readonly affinitySeconds?: number;
   /** Clients in these ranges only. */
