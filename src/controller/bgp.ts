@@ -22,7 +22,7 @@ export function putBgp(control: Control, id: string, request: BgpRequest, match?
   checkBgp(request);
   return transact(control, async () => {
     const found = await readResource(control.store, 'bgp', id);
-    if (found !== undefined) checkMatch(found, match);
+    checkMatch(found, match);
     const createdAt = found?.createdAt ?? control.now().toISOString();
     const next: BgpResource = { id, name, revision: found?.revision ?? 0, createdAt, labels, sort, spec };
     if (isDeepStrictEqual(found, next)) return { operations: [], answer: () => next };
@@ -43,7 +43,7 @@ export function deleteBgp(control: Control, principal: Principal, id: string, ma
 export function putSecret(control: Control, name: string, request: SecretRequest, match?: number): Promise<Secret> {
   return transact(control, async () => {
     const found = await readResource(control.store, 'secrets', name);
-    if (found !== undefined) checkMatch(found, match);
+    checkMatch(found, match);
     const before = await control.store.get(keys.secretTexts(name));
     if (found !== undefined && isDeepStrictEqual(before?.value, request.texts)) return { operations: [], answer: () => found };
     const secret: Secret = {

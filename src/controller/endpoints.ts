@@ -59,8 +59,8 @@ async function addressOperations(control: Control, next: Endpoint, before: Endpo
   return operations;
 }
 
-/** Faults: `forbidden`, `invalid`, `stale`, `conflict`. */
-function mayReplace(before: Endpoint, self: HostPrincipal, request: EndpointRequest, match: number | undefined): void {
+/** Faults: `forbidden`, `invalid`, `stale`. */
+function mayReplace(before: Endpoint, self: HostPrincipal, request: EndpointRequest): void {
   if (before.host !== self.host) throw new Fault('forbidden', `Endpoint ${request.id} is of host ${before.host}`);
   if (before.network !== request.network) throw new Fault('invalid', 'An endpoint does not change its network', { field: 'network' });
   if (before.sequence > request.sequence) {
@@ -68,12 +68,12 @@ function mayReplace(before: Endpoint, self: HostPrincipal, request: EndpointRequ
       field: 'sequence',
     });
   }
-  checkMatch(before, match);
 }
 
 async function decidePut(control: Control, self: HostPrincipal, request: EndpointRequest, match?: number): Promise<Decision<Endpoint>> {
   const before = await readResource(control.store, 'endpoints', request.id);
-  if (before !== undefined) mayReplace(before, self, request, match);
+  if (before !== undefined) mayReplace(before, self, request);
+  checkMatch(before, match);
   const { labels = {}, ...fields } = request;
   const { revision, createdAt } = before ?? { revision: 0, createdAt: control.now().toISOString() };
   const next: Endpoint = { ...fields, labels, revision, createdAt };

@@ -254,21 +254,28 @@ export async function deleteNetwork(control: Control, principal: Principal, idOr
   mustOwn(control, principal, 'networks', found);
   checkMatch(found, match);
   mustBeEmpty(control, found);
-  const marked = await mark(control, found.id, control.now().toISOString());
+  const marked = await mark(control, found.id, { deletedAt: control.now().toISOString(), match });
   await control.mirror.reached(marked.revision);
   try {
     mustBeEmpty(control, marked);
   } catch (error) {
-    await mark(control, found.id, undefined);
+    await mark(control, found.id, {});
     throw error;
   }
   await removeNetwork(control, marked);
 }
 
-function mark(control: Control, id: string, deletedAt: string | undefined): Promise<Network> {
+interface Mark {
+  /** Absent: it is not to be deleted after all. */
+  readonly deletedAt?: string;
+  readonly match?: number | undefined;
+}
+
+function mark(control: Control, id: string, { deletedAt, match }: Mark): Promise<Network> {
   return transact(control, async () => {
     const found = await readResource(control.store, 'networks', id);
     if (found === undefined) throw new Fault('not-found', `No network ${id}`);
+    checkMatch(found, match);
     const { deletedAt: _, ...rest } = found;
     const next: Network = deletedAt === undefined ? rest : { ...rest, deletedAt };
     return { operations: [putResource('networks', next, found.revision)], answer: (revision) => ({ ...next, revision }) };

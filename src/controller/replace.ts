@@ -9,10 +9,11 @@ import type { Principal } from './access.ts';
 import { find } from './find.ts';
 import { keys, singular } from './records.ts';
 
-/** Faults: `conflict` (412) when the asker has seen another revision. `match` undefined: the asker does not mind. */
-export function checkMatch(found: Meta, match: number | undefined): void {
-  if (match === undefined || match === found.revision) return;
-  throw new Refusal(412, 'conflict', `${found.name || found.id} is at revision ${found.revision} now, not ${match}`, {
+/** Faults: `conflict` (412) when the asker has seen another revision, or what is gone. `match` undefined: the asker does not mind. */
+export function checkMatch(found: Meta | undefined, match: number | undefined): void {
+  if (match === undefined || match === found?.revision) return;
+  const now = found === undefined ? 'It is gone' : `${found.name || found.id} is at revision ${found.revision} now`;
+  throw new Refusal(412, 'conflict', `${now}, not at revision ${match}`, {
     field: 'If-Match',
     hint: 'Read it again and repeat the change',
   });
