@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { parseCidr } from '#model/ip.ts';
 import * as v from 'valibot';
 import { schemas } from '#api/schemas.ts';
+import { portRange } from '#model/numbers.ts';
 import { type Access, type Route, routes } from '#api/routes.ts';
 import { type Asker, type Bed, endpointBody, type HostAsker, openBed, reportBody } from './bed.ts';
 
@@ -163,6 +164,33 @@ test('a tenant sees and changes its own networks only', async (t) => {
   ];
   for (const [what, asker, line, body, code] of rows) {
     await t.test(what, async () => assert.equal((await bed.ask(asker, line, body === undefined ? {} : { body })).code, code));
+  }
+});
+
+test('an error tells a tenant no name of what another has', async (t) => {
+  await using bed = await openBed();
+  const admin = await bed.role('admin');
+  for (const name of ['red', 'green']) await bed.must(admin, 'POST /v1/tenants', schemas.tenants, { body: { name } });
+  const shop = { name: 'secretshop', model: 'flannel', vni: 5000, pools: [{ family: 4, cidr: '10.1.0.0/16' }] };
+  await bed.must(await bed.role('tenant:red'), 'POST /v1/networks', schemas.networks, { body: shop });
+  await bed.settled();
+  const green = await bed.role('tenant:green');
+  await bed.must(green, 'POST /v1/networks', schemas.networks, { body: { name: 'mine', model: 'flannel' } });
+  await bed.settled();
+  const flat = { name: 'flat', model: 'flannel' };
+  const rows: readonly [what: string, line: string, body: object, code: string][] = [
+    ['a range', 'POST /v1/networks', { ...flat, pools: [{ family: 4, cidr: '10.1.2.0/24' }] }, 'overlap'],
+    ['a further range', 'POST /v1/pools', { network: 'mine', cidr: '10.1.2.0/24' }, 'overlap'],
+    ['a port', 'POST /v1/networks', { ...flat, vni: 5000 + portRange }, 'exists'],
+  ];
+  for (const [what, line, body, code] of rows) {
+    await t.test(what, async () => {
+      const [theirs, all] = [await bed.ask(green, line, { body }), await bed.ask(admin, line, { body })];
+      assert.deepEqual([theirs.code, all.code], [code, code]);
+      assert.match(JSON.stringify(theirs.body), /another tenant's network/);
+      assert.doesNotMatch(JSON.stringify(theirs.body), /secretshop/);
+      assert.match(JSON.stringify(all.body), /network secretshop/);
+    });
   }
 });
 

@@ -2,7 +2,7 @@
 // table (api/routes.ts); here is what remains: tenants see their own, hosts what they take part in.
 import { assertNever, Fault } from '#model/fault.ts';
 import type { Change } from './mirror.ts';
-import type { ResourceKind } from '#model/resources.ts';
+import type { Network, ResourceKind } from '#model/resources.ts';
 import type { Access } from '#api/routes.ts';
 import type { Control } from './control.ts';
 import { networkOf } from './contents.ts';
@@ -98,6 +98,12 @@ export function mayRead(control: Pick<Control, 'mirror' | 'contents'>, principal
 /** For a change of something that exists. What may not even be seen is `not-found`. */
 export function mustOwn(control: Pick<Control, 'mirror' | 'contents'>, principal: Principal, kind: ResourceKind, item: Item): void {
   if (principal.type === 'tenant' && !mayRead(control, principal, kind, item)) throw notFound(kind, item.id);
+}
+
+/** What an asker is told that a network is: its name, if they may see it. */
+export function callFor(control: Pick<Control, 'mirror' | 'contents'>, principal: Principal, network: Network | undefined): string {
+  if (network !== undefined && mayRead(control, principal, 'networks', network)) return `network ${network.name}`;
+  return "another tenant's network";
 }
 
 /** The tenant for something new: a tenant's token makes things only for itself. Fault `forbidden` otherwise. */

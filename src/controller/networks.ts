@@ -9,7 +9,7 @@ import { portRange } from '#model/numbers.ts';
 import type { Network, Pool } from '#model/resources.ts';
 import type { Operation } from '#store/store.ts';
 import type { NetworkRequest, PoolRequest } from '#api/local.ts';
-import { mustOwn, type Principal, tenantFor } from './access.ts';
+import { callFor, mustOwn, type Principal, tenantFor } from './access.ts';
 import { placeInCloud, type PlacedPool } from './neutron.ts';
 import { commitAll, type Control, operationLimit, transact } from './control.ts';
 import { find } from './find.ts';
@@ -37,14 +37,17 @@ interface Surroundings {
   readonly fixed: readonly Taken[];
   readonly pools: readonly Pool[];
   readonly networks: ReadonlyMap<string, Network>;
+  /** For messages to the asker. */
+  readonly call: (network: Network | undefined) => string;
   /** Revision of the guard that all of this was read after. */
   readonly guard: number;
 }
 
-async function survey(control: Control): Promise<Surroundings> {
+async function survey(control: Control, principal: Principal): Promise<Surroundings> {
   const guard = (await control.store.get(poolGuard))?.revision ?? 0;
   const [pools, networks] = [await listResources(control.store, 'pools'), await listResources(control.store, 'networks')];
-  return { fixed: occupied(control), pools, networks: new Map(networks.map((one) => [one.id, one])), guard };
+  const call = (network: Network | undefined): string => callFor(control, principal, network);
+  return { fixed: occupied(control), pools, networks: new Map(networks.map((one) => [one.id, one])), call, guard };
 }
 
 const guardOperation = ({ guard }: Surroundings): Operation => ({ type: 'put', key: poolGuard, value: null, expect: guard });
@@ -57,7 +60,7 @@ interface PoolPlan {
 
 /** What a pool of this network must keep clear of. Networks on one subnet of the cloud have a range of it each. */
 function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonly Taken[]; pools: readonly Taken[] } {
-  const nameOf = (id: string): string | undefined => (id === network.id ? network.name : surroundings.networks.get(id)?.name);
+  const call = (id: string): string => surroundings.call(id === network.id ? network : surroundings.networks.get(id));
   const shared = surroundings.pools.filter((pool) => {
     const other = surroundings.networks.get(pool.network);
     return other !== undefined && isShared(other.choices);
@@ -74,7 +77,7 @@ function conflicting({ network, own, surroundings }: PoolPlan): { fixed: readonl
     fixed,
     pools: poolsAsTaken(
       [...others, ...own].map((pool) => ({ ...pool, cidr: inSubnet(pool) })),
-      nameOf,
+      call,
     ),
   };
 }
@@ -95,8 +98,7 @@ function planPool(
   if (request.cidr !== undefined && familyOf(request.cidr) !== family) {
     throw new Fault('invalid', `${request.cidr} is not of family IPv${family}`, { field: `${at}cidr` });
   }
-  const nameOf = (id: string): string | undefined => surroundings.networks.get(id)?.name;
-  const all = [...surroundings.fixed, ...poolsAsTaken([...surroundings.pools, ...own], nameOf)];
+  const all = [...surroundings.fixed, ...surroundings.pools, ...own];
   const { fallback } = request;
   const cidr = request.cidr ?? chooseSubnet(family, fallback ? companionLength[family] : chosenLength(network.choices, family), all);
   const pool: Pool = {
@@ -126,10 +128,10 @@ const needsPort = ({ carry, domain }: Network['choices']): boolean => carry === 
 
 async function chooseVni(
   control: Control,
-  existing: Iterable<Network>,
+  surroundings: Surroundings,
   { asked, choices }: { asked?: number | undefined; choices: Network['choices'] },
 ): Promise<number> {
-  const networks = [...existing];
+  const networks = [...surroundings.networks.values()];
   const ports = new Map(networks.filter((one) => needsPort(one.choices)).map((one) => [one.vni % portRange, one]));
   const clash = (vni: number): Network | undefined => (needsPort(choices) ? ports.get(vni % portRange) : undefined);
   if (asked !== undefined) {
@@ -139,7 +141,7 @@ async function chooseVni(
     }
     const other = clash(asked);
     if (other !== undefined)
-      throw new Fault('exists', `VNI ${asked} would need the same UDP port as network ${other.name}`, { field: 'vni', hint });
+      throw new Fault('exists', `VNI ${asked} would need the same UDP port as ${surroundings.call(other)}`, { field: 'vni', hint });
     return asked;
   }
   const used = new Set(networks.map(({ vni }) => vni));
@@ -175,7 +177,7 @@ export async function createNetwork(control: Control, principal: Principal, requ
   const inCloud = await placeInCloud(control, request);
   return control.serially('pools', () =>
     transact(control, async () => {
-      const surroundings = await survey(control);
+      const surroundings = await survey(control, principal);
       const tenantEntry = await control.store.get(keys.resource('tenants', tenant));
       if (tenantEntry === undefined)
         throw new Fault('not-found', `No tenant ${tenant}`, { field: 'tenant', hint: 'List them: causeway tenant ls' });
@@ -193,7 +195,7 @@ export async function createNetwork(control: Control, principal: Principal, requ
         choices,
         encrypted: choices.carry === 'wireguard' || request.encrypted === true,
         internal: request.internal ?? false,
-        vni: await chooseVni(control, surroundings.networks.values(), { asked: request.vni, choices }),
+        vni: await chooseVni(control, surroundings, { asked: request.vni, choices }),
         ...(request.mtu === undefined ? {} : { mtu: request.mtu }),
         attachable: request.attachable ?? false,
         addressing: request.addressing ?? (choices.domain === 'docker' ? 'external' : 'blocks'),
@@ -343,7 +345,7 @@ export function addPool(
           field: 'network',
         });
       if (network.deletedAt !== undefined) throw new Fault('not-found', `Network ${network.name} is being deleted`);
-      const surroundings = await survey(control);
+      const surroundings = await survey(control, principal);
       const { network: _, labels, ...wanted } = request;
       await mustBeNewPool(control, { family: 4, ...wanted }, '');
       const own = surroundings.pools.filter((pool) => pool.network === network.id);

@@ -9,7 +9,7 @@ import { type Control, transact } from './control.ts';
 import { find } from './find.ts';
 import { keys, listAll, putResource } from './records.ts';
 import { checkMatch, checkUnchanged } from './replace.ts';
-import { checkPool, chooseSubnet, occupied, poolsAsTaken } from './subnets.ts';
+import { checkPool, chooseSubnet, occupied } from './subnets.ts';
 
 /** Name, labels, range, gateway and reserved may change; what has been given out stays. Faults: `invalid`, `conflict`. */
 export function replacePool(control: Control, principal: Principal, wanted: Pool, match: number | undefined): Promise<Pool> {
@@ -63,8 +63,6 @@ export function deletePool(control: Control, principal: Principal, idOrName: str
 /** A free subnet, not reserved by asking. Fault `exhausted`. */
 export function proposePool(control: Control, family: Family, besides: readonly Cidr[]): Cidr {
   const { mirror } = control;
-  const nameOf = (id: string): string | undefined => mirror.get('networks', id)?.name;
-  const pools = poolsAsTaken([...mirror.all('pools').values()], nameOf);
-  const taken = [...occupied(control), ...pools, ...besides.map((cidr) => ({ cidr, what: 'a range that was excluded' }))];
+  const taken = [...occupied(control), ...mirror.all('pools').values(), ...besides.map((cidr) => ({ cidr }))];
   return chooseSubnet(family, family === 4 ? 24 : 64, taken);
 }

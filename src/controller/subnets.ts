@@ -49,8 +49,9 @@ export function occupied({ mirror }: Pick<Control, 'mirror'>): Taken[] {
   return [...ownRanges, ...underlays, ...routed];
 }
 
-export const poolsAsTaken = (pools: readonly Pool[], nameOf: (network: string) => string | undefined): Taken[] =>
-  pools.map(({ cidr, network }) => ({ cidr, what: `${cidr} of network ${nameOf(network) ?? network}` }));
+/** `call` says what network it is. */
+export const poolsAsTaken = (pools: readonly Pool[], call: (network: string) => string): Taken[] =>
+  pools.map(({ cidr, network }) => ({ cidr, what: `${cidr} of ${call(network)}` }));
 
 /** Fault `overlap` naming both ranges and `field`. */
 export function checkFree(wanted: Cidr, taken: readonly Taken[], field: string): void {
@@ -74,7 +75,7 @@ export function chosenLength(choices: Pick<Choices, 'address'>, family: Family):
 }
 
 /** The first free subnet; `taken` must hold everything there is. Fault `exhausted`. */
-export function chooseSubnet(family: Family, length: number, taken: readonly Taken[]): Cidr {
+export function chooseSubnet(family: Family, length: number, taken: readonly Pick<Taken, 'cidr'>[]): Cidr {
   const space = choosable[family];
   const near = taken.map(({ cidr }) => cidr).filter((cidr) => overlaps(cidr, space));
   for (let index = 0n; ;) {
