@@ -1,11 +1,11 @@
-// Finishes what was interrupted: networks that are marked as deleted but still there, and what hosts left behind that exist no
-// more. And forgets: history of the store that no watch needs, tokens that have expired long ago.
+// Finishes what was interrupted: networks that are marked as deleted but still there, and what hosts and tenants left behind that
+// exist no more. And forgets: history of the store that no watch needs, tokens that have expired long ago.
 import { Fault } from '#model/fault.ts';
 import { type Control, transact } from './control.ts';
 import { removeLeftovers } from './hosts.ts';
 import { pause } from './mirror.ts';
 import { removeNetwork } from './networks.ts';
-import { readToken } from './tokens.ts';
+import { readToken, removeTokensOf, tenantOf } from './tokens.ts';
 
 const sweepMs = 60_000;
 /** A deletion that is going on must not be swept away under the feet of the one who does it. */
@@ -18,6 +18,12 @@ function vanishedHosts({ mirror }: Pick<Control, 'mirror'>): Set<string> {
   return new Set(names.filter((name) => mirror.get('hosts', name) === undefined));
 }
 
+/** Tenants that tokens are of and that exist no more. */
+function vanishedTenants({ mirror }: Pick<Control, 'mirror'>): Set<string> {
+  const names = mirror.entries('tokens').flatMap((entry) => tenantOf(readToken(entry).record.role ?? '') ?? []);
+  return new Set(names.filter((name) => mirror.get('tenants', name) === undefined));
+}
+
 export async function sweepOnce(control: Control): Promise<void> {
   const now = control.now().getTime();
   for (const network of control.mirror.all('networks').values()) {
@@ -28,6 +34,7 @@ export async function sweepOnce(control: Control): Promise<void> {
     if (!hasEndpoints) await removeNetwork(control, network);
   }
   for (const host of vanishedHosts(control)) await removeLeftovers(control, host);
+  for (const tenant of vanishedTenants(control)) await removeTokensOf(control, tenant);
   for (const entry of control.mirror.entries('tokens')) {
     const { record, revision } = readToken(entry);
     if (record.expiresAt === undefined || now - Date.parse(record.expiresAt) < tokenGraceMs) continue;

@@ -7,7 +7,7 @@ import { type Control, transact } from './control.ts';
 import { find } from './find.ts';
 import { keys, listResources, putResource } from './records.ts';
 import { checkMatch, checkUnchanged } from './replace.ts';
-import { removalOfTokens } from './tokens.ts';
+import { noTokensOf, removalOfTokens, removeTokensOf } from './tokens.ts';
 
 /** Fault `exists`. */
 export function createTenant(control: Control, request: TenantRequest): Promise<Tenant> {
@@ -15,6 +15,7 @@ export function createTenant(control: Control, request: TenantRequest): Promise<
     if ((await control.store.get(keys.resource('tenants', request.name))) !== undefined) {
       throw new Fault('exists', `Tenant ${request.name} exists`, { field: 'name' });
     }
+    await removeTokensOf(control, request.name);
     const tenant: Tenant = {
       id: request.name,
       name: request.name,
@@ -23,7 +24,7 @@ export function createTenant(control: Control, request: TenantRequest): Promise<
       labels: request.labels ?? {},
       description: request.description ?? '',
     };
-    return { operations: [putResource('tenants', tenant, 0)], answer: (revision) => ({ ...tenant, revision }) };
+    return { operations: [putResource('tenants', tenant, 0), noTokensOf(tenant.id)], answer: (revision) => ({ ...tenant, revision }) };
   });
 }
 
@@ -47,9 +48,13 @@ export function replaceTenant(control: Control, principal: Principal, wanted: Te
   });
 }
 
-/** Its tokens go with it. Faults: `in-use` while it has networks, `forbidden` for `default`. */
-export function deleteTenant(control: Control, principal: Principal, id: string, match?: number): Promise<void> {
-  return transact(control, async () => {
+/**
+ * Its tokens go with it: as many as one commit takes at once, the rest right after, when nobody can make another. Interrupted
+ * between, the sweep finishes, or whoever makes a tenant of that name. Faults: `in-use` while it has networks, `forbidden` for
+ * `default`.
+ */
+export async function deleteTenant(control: Control, principal: Principal, id: string, match?: number): Promise<void> {
+  await transact(control, async () => {
     const found = await find(control, principal, 'tenants', id);
     checkMatch(found, match);
     if (found.id === 'default') throw new Fault('forbidden', 'Tenant default cannot be deleted');
@@ -62,9 +67,10 @@ export function deleteTenant(control: Control, principal: Principal, id: string,
       operations: [
         { type: 'delete', key: keys.resource('tenants', found.id), expect: found.revision },
         { type: 'check', key: keys.guard('pools'), expect: guard },
-        ...(await removalOfTokens(control, found.id)),
+        ...(await removalOfTokens(control, found.id)).operations,
       ],
       answer: () => undefined,
     };
   });
+  await removeTokensOf(control, id);
 }

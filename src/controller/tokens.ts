@@ -9,7 +9,7 @@ import { tokenRecord } from '#api/answers.ts';
 import { formatToken, parseToken } from '#api/identity.ts';
 import { parseAnswer } from '#api/parse.ts';
 import type { TokenRequest } from '#api/requests.ts';
-import { type Control, transact } from './control.ts';
+import { type Control, operationLimit, transact } from './control.ts';
 import { fieldsOf, keys, listAll, toJson } from './records.ts';
 
 /** How long a join token is good unless told. */
@@ -86,16 +86,42 @@ async function checkRequest({ store }: Control, { type, role, host }: TokenReque
 /** Whoever makes a token of that tenant writes it. */
 const tenantTokens = (tenant: string): string => keys.guard(`tokens-${tenant}`);
 
-/** Takes a tenant's tokens away, with none made meanwhile: one who gets the name later is another. */
-export async function removalOfTokens({ store }: Pick<Control, 'store'>, tenant: string): Promise<Operation[]> {
+/**
+ * The next operations that take a tenant's tokens away, with none made meanwhile: one who gets the name later is another. The
+ * guard goes with the last of them, so as long as `mayHaveMore` it tells that some are left.
+ */
+export async function removalOfTokens(
+  { store }: Pick<Control, 'store'>,
+  tenant: string,
+): Promise<{ operations: Operation[]; mayHaveMore: boolean }> {
   const key = tenantTokens(tenant);
   const guard = (await store.get(key))?.revision ?? 0;
-  const entries = (await listAll(store, keys.token(''))).filter((entry) => tenantOf(readToken(entry).record.role ?? '') === tenant);
-  return [
-    guard === 0 ? { type: 'check', key, expect: 0 } : { type: 'delete', key, expect: guard },
-    ...entries.map((entry): Operation => ({ type: 'delete', key: entry.key, expect: entry.revision })),
-  ];
+  const all = (await listAll(store, keys.token(''))).filter((entry) => tenantOf(readToken(entry).record.role ?? '') === tenant);
+  const some = all.slice(0, operationLimit);
+  const mayHaveMore = some.length < all.length;
+  return {
+    operations: [
+      mayHaveMore || guard === 0 ? { type: 'check', key, expect: guard } : { type: 'delete', key, expect: guard },
+      ...some.map((entry): Operation => ({ type: 'delete', key: entry.key })),
+    ],
+    mayHaveMore,
+  };
 }
+
+/** Of a tenant that exists no more; when one of that name does, they are its own and stay. */
+export async function removeTokensOf(control: Control, tenant: string): Promise<void> {
+  const key = keys.resource('tenants', tenant);
+  for (let mayHaveMore = true; mayHaveMore;) {
+    mayHaveMore = await transact(control, async () => {
+      if ((await control.store.get(key)) !== undefined) return { operations: [], answer: () => false };
+      const next = await removalOfTokens(control, tenant);
+      return { operations: [{ type: 'check', key, expect: 0 }, ...next.operations], answer: () => next.mayHaveMore };
+    });
+  }
+}
+
+/** What must hold while a tenant gets its name: no token is left of one that had it before. */
+export const noTokensOf = (tenant: string): Operation => ({ type: 'check', key: tenantTokens(tenant), expect: 0 });
 
 /** Faults: `invalid` when role or host do not fit the type; `not-found` for an unknown tenant. */
 export async function createToken(control: Control, request: TokenRequest): Promise<NewToken> {
