@@ -355,6 +355,57 @@ test('of thousands of questions, many of them at a time, each is answered once',
   assert.deepEqual([server.counters.queries, server.counters.answered], [total, total]);
 });
 
+/** Asks from an address of its own, as another container does. */
+async function askFrom(client: string, port: number, name: string): Promise<Packet> {
+  const socket = createSocket('udp4');
+  try {
+    socket.bind(0, client);
+    await once(socket, 'listening');
+    const answered = once(socket, 'message');
+    socket.send(encode(name), port, loopback);
+    const [reply] = await answered;
+    return dnsPacket.decode(reply);
+  } finally {
+    socket.close();
+  }
+}
+
+test('a container that asks more than the host can forward keeps no other from its answers', async (t) => {
+  const upstream = await upstreamThat(t, (query) =>
+    query.questions?.[0]?.name === 'slow.com' ? 'silent' : giving('192.0.2.9')(query, 'udp'),
+  );
+  const { server, port } = await serve(t, { servers: [upstream], timeoutMs: 2000 });
+  const greedy = createSocket('udp4');
+  t.after(() => greedy.close());
+  greedy.bind(0, '127.0.0.2');
+  await once(greedy, 'listening');
+  while (server.counters.failed === 0) {
+    const [before, batch] = [server.counters.queries, 50];
+    for (let index = 0; index < batch; index++) greedy.send(encode('slow.com'), port, loopback);
+    while (server.counters.queries < before + batch) await new Promise((resolve) => void setImmediate(resolve));
+  }
+  assert.deepEqual(dataOf(await askFrom('127.0.0.3', port, 'example.com')), ['192.0.2.9']);
+  assert.equal(codeOf(await askFrom('127.0.0.2', port, 'example.com')), 2);
+});
+
+test('a container that keeps connections open keeps no other from one', { timeout: 30_000 }, async (t) => {
+  const { port } = await serve(t);
+  const clients = Array.from({ length: 200 }, () => connect({ port, host: loopback, localAddress: '127.0.0.2' }));
+  t.after(() => clients.forEach((client) => client.destroy()));
+  await new Promise<void>((resolve) => {
+    let refused = 0;
+    for (const client of clients) {
+      client.on('error', () => undefined);
+      client.on('close', () => {
+        refused += 1;
+        if (refused === 200 - 128) resolve();
+      });
+    }
+  });
+  const [reply] = await askTcp(port, ['web']);
+  assert.deepEqual(dataOf(reply ?? assert.fail()), ['10.0.0.2']);
+});
+
 test('resolv.conf is read as far as it makes sense', () => {
   const text =
     '# comment\nnameserver 192.0.2.53\nnameserver  fe80::1%eth0 \nnameserver nonsense\nsearch a b\noptions timeout:1 attempts:9 edns0\n';

@@ -6,6 +6,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Family } from '#model/ip.ts';
 import { randomInt } from 'node:crypto';
 import { ask, askEngine, type EngineResolver, framed, type Upstream } from './dns-upstream.ts';
+import { FairShare } from './fair-share.ts';
 import { type Question, rcode, readQuestion, type Reply, udpLimit, withId, writeReply } from './dns-wire.ts';
 import { answer, ttlSeconds, type Verdict, ZoneIndex, type ZoneSource } from './dns-zone.ts';
 
@@ -22,7 +23,7 @@ export interface DnsCounters {
   answered: number;
   missed: number;
   forwarded: number;
-  /** Forwarded, and no server gave an answer; or too many under way. */
+  /** Forwarded, and no server gave an answer; or too many of the asker's under way. */
   failed: number;
   malformed: number;
   truncated: number;
@@ -44,7 +45,9 @@ interface Listener {
   readonly closers: (() => void)[];
 }
 
+/** Of all containers of the host; each has its share. */
 const maxForwards = 1000;
+/** Of one network on this host, likewise. */
 const maxConnections = 128;
 const idleMs = 10_000;
 const maxTcp = 65_535;
@@ -71,8 +74,8 @@ export class DnsServer implements Disposable {
   /** Questions that engines are being asked: one of those that asks us in its turn is not asked again. */
   readonly #atEngines = new Set<string>();
   #upstream: Upstream;
+  readonly #forwards = new FairShare(maxForwards);
   #turn = 0;
-  #forwards = 0;
 
   constructor(options: DnsOptions) {
     this.#upstream = options.upstream;
@@ -146,12 +149,20 @@ export class DnsServer implements Disposable {
   #listenTcp(network: string, { closers }: Listener, { fd }: DnsSocket): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const clients = new Set<Socket>();
+    const shares = new FairShare(maxConnections);
     const server: Server = createServer((client) => {
+      const { remoteAddress = '' } = client;
+      if (!shares.take(remoteAddress)) {
+        client.destroy();
+        return;
+      }
       clients.add(client);
-      client.once('close', () => clients.delete(client));
+      client.once('close', () => {
+        clients.delete(client);
+        shares.release(remoteAddress);
+      });
       this.#talk(client, network);
     });
-    server.maxConnections = maxConnections;
     server.on('error', (error) => {
       this.#onFault(error, network);
       reject(error);
@@ -237,15 +248,15 @@ export class DnsServer implements Disposable {
       this.counters.failed++;
       send(this.#write(question, { code: rcode.serverFailure, records: [] }, asker.protocol));
     };
-    if (this.#forwards >= maxForwards) {
+    const who = `${asker.network} ${asker.client}`;
+    if (!this.#forwards.take(who)) {
       fail();
       return;
     }
-    this.#forwards++;
     this.#elsewhere(passed)
       .then((reply) => (reply === undefined ? fail() : send(reply)))
       .catch(fail)
-      .finally(() => this.#forwards--);
+      .finally(() => this.#forwards.release(who));
   }
 
   /** What the container's engine says, or else the host's servers where the network asks outside, or else what was known here. */
