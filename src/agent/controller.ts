@@ -16,7 +16,7 @@ import type { EndpointBatch, Published } from './publisher.ts';
 export interface Controller {
   readonly networks: ClusterNetworks;
   readonly addresses: ClusterAddresses;
-  watch(options: { since?: number; signal: AbortSignal }): AsyncIterable<WatchLine>;
+  watch(options: { since?: number; epoch?: string; signal: AbortSignal }): AsyncIterable<WatchLine>;
   publish(batch: EndpointBatch): Promise<Published>;
   report(report: Report): Promise<Host>;
   /** By how many milliseconds this machine's clock is ahead of the controller's, as far as known. */

@@ -8,19 +8,25 @@ import { follow, type FollowerOptions } from './follower.ts';
 import { MemoryJournal } from './journal.ts';
 import { View } from './view.ts';
 
-type Watch = { readonly since: number | undefined; say(line: WatchLine): void; end(error?: unknown): void };
+type Watch = {
+  readonly since: number | undefined;
+  readonly epoch: string | undefined;
+  say(line: WatchLine): void;
+  end(error?: unknown): void;
+};
 
 const asleep = (): void => undefined;
 
 /** A controller whose streams say what the test says. */
 function controller() {
   const watches: Watch[] = [];
-  async function* watch({ since, signal }: { since?: number; signal: AbortSignal }): AsyncGenerator<WatchLine> {
+  async function* watch({ since, epoch, signal }: Parameters<FollowerOptions['watch']>[0]): AsyncGenerator<WatchLine> {
     const lines: WatchLine[] = [];
     const ending: { is?: true; error?: unknown } = {};
     let wake = asleep;
     watches.push({
       since,
+      epoch,
       say(line) {
         lines.push(line);
         wake();
@@ -90,17 +96,20 @@ test('a stream that breaks is resumed from where it was, after a moment', async 
   const { watches, last, view, states, tick } = bed(t);
   await settle();
   last()?.say(network(4));
-  last()?.say(synced(5));
+  last()?.say({ type: 'synced', revision: 5, epoch: 'one', whole: true });
   await settle();
-  last()?.say({ type: 'bookmark', revision: 8 });
+  last()?.say({ type: 'bookmark', revision: 8, epoch: 'two' });
   await settle();
   last()?.end(new Fault('unavailable', 'gone'));
   await settle();
   assert.deepEqual([watches.length, view.revision, states], [1, 8, ['connected', 'gone']]);
   await tick(200);
   assert.deepEqual(
-    watches.map(({ since }) => since),
-    [undefined, 8],
+    watches.map(({ since, epoch }) => [since, epoch]),
+    [
+      [undefined, undefined],
+      [8, 'two'],
+    ],
   );
   last()?.say(synced(8, false));
   await settle();

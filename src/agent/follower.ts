@@ -6,7 +6,7 @@ import type { View } from './view.ts';
 
 export interface FollowerOptions {
   readonly view: View;
-  readonly watch: (options: { since?: number; signal: AbortSignal }) => AsyncIterable<WatchLine>;
+  readonly watch: (options: { since?: number; epoch?: string; signal: AbortSignal }) => AsyncIterable<WatchLine>;
   readonly signal: AbortSignal;
   /** Told when the stream opens and when it breaks, with the reason. */
   readonly state: (connected: boolean, reason?: unknown) => void;
@@ -42,10 +42,12 @@ export async function follow({ view, watch, signal, state, saved }: FollowerOpti
   const saving = setInterval(save, saveMs);
   let retryMs = firstRetryMs;
   while (!signal.aborted) {
+    const { epoch } = view;
     const since = view.isSynced ? view.revision : 0;
+    const place = since === 0 ? {} : { since, ...(epoch === undefined ? {} : { epoch }) };
     try {
       view.begin();
-      for await (const line of watch(since === 0 ? { signal } : { since, signal })) {
+      for await (const line of watch({ ...place, signal })) {
         if (retryMs !== 0) state(true);
         retryMs = 0;
         view.apply(line);

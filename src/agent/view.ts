@@ -44,6 +44,7 @@ export class View {
   /** What a new stream has said so far, until its `synced`. */
   #held: WatchLine[] | undefined;
   #revision = 0;
+  #epoch: string | undefined;
   #synced = false;
   #unsaved = new Map<string, unknown>();
   /** Revisions of what was learned ahead of the watch, by key; a listing from before says nothing about them. */
@@ -69,6 +70,11 @@ export class View {
   /** Revision to resume the watch from; 0 before the first complete listing. */
   get revision(): number {
     return this.#revision;
+  }
+
+  /** Which of the store's histories that revision is of, as the controller has told. */
+  get epoch(): string | undefined {
+    return this.#epoch;
   }
 
   /** Whether this process has had a complete listing from a controller. */
@@ -196,6 +202,7 @@ export class View {
   #take(line: WatchLine): void {
     if (line.type === 'put') this.#put(line.kind, line.item);
     else if (line.type === 'delete') this.#delete(line.kind, line.id, line.revision);
+    else this.#epoch = line.epoch;
     this.#advance(line.revision);
   }
 
@@ -206,7 +213,7 @@ export class View {
   }
 
   /** `whole`: what was held back is all there is. */
-  #settle(held: readonly WatchLine[], { revision, whole }: { revision: number; whole: boolean }): void {
+  #settle(held: readonly WatchLine[], { revision, epoch, whole }: Extract<WatchLine, { type: 'synced' }>): void {
     this.#held = undefined;
     if (whole) {
       const tables = emptyTables();
@@ -215,6 +222,7 @@ export class View {
       this.#swap(tables);
     } else for (const line of held) this.#take(line);
     this.#advance(revision);
+    this.#epoch = epoch;
     this.#synced = true;
     this.#changed();
   }

@@ -179,20 +179,22 @@ type AnyPutLine = { [K in ResourceKind]: PutLine<K> }[ResourceKind];
 /**
  * One line of a watch. Puts and deletes may come twice, never out of order. `synced`: everything up to `revision` has been
  * said; when `whole` is set, what came before it on this connection is all there is, and the reader drops anything else.
- * `bookmark`: nothing before `revision` is missing, so it may be used as `since`.
+ * `bookmark`: nothing before `revision` is missing, so it may be used as `since`. `epoch` goes with it: after a restore of the
+ * store from a backup the same revision stands for something else, and the watch begins anew.
  */
 export type WatchLine =
   | AnyPutLine
   | { readonly type: 'delete'; readonly kind: ResourceKind; readonly id: string; readonly revision: number }
-  | { readonly type: 'synced'; readonly revision: number; readonly whole: boolean }
-  | { readonly type: 'bookmark'; readonly revision: number };
+  | { readonly type: 'synced'; readonly revision: number; readonly epoch?: string; readonly whole: boolean }
+  | { readonly type: 'bookmark'; readonly revision: number; readonly epoch?: string };
 
 const revision = field.count;
+const epoch = v.exactOptional(v.string());
 const lineSchema = v.variant('type', [
   v.object({ type: v.literal('put'), kind, item: v.unknown(), revision }),
   v.object({ type: v.literal('delete'), kind, id: v.string(), revision }),
-  v.object({ type: v.literal('synced'), revision, whole: v.boolean() }),
-  v.object({ type: v.literal('bookmark'), revision }),
+  v.object({ type: v.literal('synced'), revision, epoch, whole: v.boolean() }),
+  v.object({ type: v.literal('bookmark'), revision, epoch }),
 ]);
 
 const readerOf =

@@ -109,7 +109,7 @@ test('a watch yields lines, passes over what it does not know, and ends with a F
     { type: 'wink', revision: 3 },
     { type: 'delete', kind: 'tenants', id: 'red', revision: 4 },
     { type: 'synced', revision: 4, whole: true },
-    { type: 'bookmark', revision: 5 },
+    { type: 'bookmark', revision: 5, epoch: 'one' },
   ];
   await using server = await serve((_, response) => {
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
@@ -120,12 +120,12 @@ test('a watch yields lines, passes over what it does not know, and ends with a F
   const seen: WatchLine['type'][] = [];
   await assert.rejects(
     (async () => {
-      for await (const line of client.watch({ host: 'a', since: 2 })) seen.push(line.type);
+      for await (const line of client.watch({ host: 'a', since: 2, epoch: 'one' })) seen.push(line.type);
     })(),
     (error) => isFault(error, 'unavailable'),
   );
   assert.deepEqual(seen, ['put', 'delete', 'synced', 'bookmark']);
-  assert.equal(server.asked[0], 'GET /v1/watch?host=a&since=2');
+  assert.equal(server.asked[0], 'GET /v1/watch?host=a&since=2&epoch=one');
   const abort = new AbortController();
   for await (const _ of client.watch({ signal: abort.signal })) abort.abort();
 });

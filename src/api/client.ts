@@ -55,6 +55,8 @@ export interface WatchOptions {
   /** Absent: everything (for tokens). */
   readonly host?: string;
   readonly since?: number;
+  /** Of the last `synced` or `bookmark` before `since`. */
+  readonly epoch?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -309,10 +311,10 @@ export class Client implements AsyncDisposable {
 
   /**
    * One connection's lines. It ends with a Fault (`unavailable` when the connection breaks or is silent for three bookmarks);
-   * the caller begins again with the revision of the last line as `since`. A `synced` with `whole` means: drop what was not said.
+   * the caller begins again with the revision of the last line as `since`, and the last `epoch`. A `synced` with `whole` means: drop what was not said.
    */
-  async *watch({ host, since, signal }: WatchOptions = {}): AsyncGenerator<answers.WatchLine, void> {
-    const path = `/v1/watch${toQuery({ host, since })}`;
+  async *watch({ host, since, epoch, signal }: WatchOptions = {}): AsyncGenerator<answers.WatchLine, void> {
+    const path = `/v1/watch${toQuery({ host, since, epoch })}`;
     const { body } = await this.#try({ method: 'GET', path, answer: answers.nothing, isRepeatable: true, signal }, bookmarkMs * 3);
     try {
       for await (const text of linesOf(body)) {

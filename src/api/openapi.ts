@@ -61,14 +61,20 @@ const line = (type: string, properties: Json): Json => ({
   required: ['type', ...Object.keys(properties), 'revision'],
 });
 
+const epoch: Json = { type: 'string' };
+
 /** One line of a watch, as answers.ts reads it. Readers pass over types and kinds that they do not know. */
 const watchLine: Json = {
-  description: 'Puts and deletes may come twice, never out of order. `bookmark`: its revision may be used as `since`.',
+  description:
+    'Puts and deletes may come twice, never out of order. `bookmark`: its revision may be used as `since`, with its epoch; after a restore of the store the watch begins anew.',
   oneOf: [
     ...components.map(([kind]) => line('put', { kind: { const: kind }, item: reference(kind) })),
     line('delete', { kind: { enum: components.map(([kind]) => kind) }, id: { type: 'string' } }),
-    line('synced', { whole: { type: 'boolean', description: 'What came before is all there is; anything else is to be forgotten.' } }),
-    line('bookmark', {}),
+    line('synced', {
+      epoch,
+      whole: { type: 'boolean', description: 'What came before is all there is; anything else is to be forgotten.' },
+    }),
+    line('bookmark', { epoch }),
   ],
 };
 

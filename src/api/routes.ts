@@ -48,10 +48,12 @@ const listQuery: Schema<ListQuery> = v.strictObject({
 export interface WatchQuery {
   readonly host?: string;
   readonly since?: number;
+  readonly epoch?: string;
 }
 const watchQuery: Schema<WatchQuery> = v.strictObject({
   host: v.exactOptional(field.name),
   since: v.exactOptional(digits(Number.MAX_SAFE_INTEGER)),
+  epoch: v.exactOptional(field.anyId),
 });
 export type NoQuery = Readonly<Record<string, never>>;
 const none: Schema<NoQuery> = v.pipe(

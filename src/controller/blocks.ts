@@ -124,7 +124,8 @@ async function decideClaim(control: Control, { principal, self, request, avoid, 
   }
   if (cidr !== undefined) mustBeClean(cidr, { haunted: haunted(control, pool, self.host), avoid });
   checkQuota(control, network, pool, self.host);
-  const chosen = cidr ?? free(control, { pool, network, host: self.host, taken: taken.union(avoid), prefer: request.prefer ?? 'low' });
+  const prefer = control.now().getTime() < control.unsureUntil ? 'middle' : (request.prefer ?? 'low');
+  const chosen = cidr ?? free(control, { pool, network, host: self.host, taken: taken.union(avoid), prefer });
   const block: Block = {
     id,
     name: `${self.host}-${chosen.replaceAll(/[^0-9a-f]/g, '-')}`.slice(0, 63),
@@ -156,7 +157,8 @@ interface Wish {
   readonly network: Network;
   readonly host: string;
   readonly taken: ReadonlySet<string>;
-  readonly prefer: 'low' | 'high';
+  /** Blocks that a restored store lacks were beside those that it has, at either end. */
+  readonly prefer: 'low' | 'high' | 'middle';
 }
 
 function free(control: Control, { pool, network, host, taken, prefer }: Wish): Cidr {

@@ -23,6 +23,8 @@ export interface Control {
   /** Of the program. */
   readonly version: string;
   readonly now: () => Date;
+  /** Until then, in milliseconds since 1970, hosts may still have to claim again what the store lacks because it was restored. */
+  readonly unsureUntil: number;
   /** A fresh identifier: 12 lower-case letters and digits. */
   readonly newId: () => string;
   /** Runs decisions about one thing of this process one after the other, which spares them losing against each other. */

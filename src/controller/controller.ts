@@ -6,6 +6,7 @@ import { type Bindings, buildApp } from './app.ts';
 import { openAuthority } from './ca.ts';
 import { Contents } from './contents.ts';
 import { type Control, serializer } from './control.ts';
+import { beginEpoch } from './epochs.ts';
 import { fillContents, Hub } from './hub.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
@@ -28,6 +29,9 @@ export interface Controller extends AsyncDisposable {
   readonly app: Hono<{ Bindings: Bindings }>;
 }
 
+/** Hosts claim blocks again within seconds after they have reached a controller. */
+const unsureMs = 60_000;
+
 const idLength = 12;
 const digits = '0123456789abcdefghijklmnopqrstuvwxyz';
 export const newId = (): string => Array.from({ length: idLength }, () => digits[randomInt(digits.length)]).join('');
@@ -36,12 +40,26 @@ export const newId = (): string => Array.from({ length: idLength }, () => digits
 export async function openController({ store, log, version, now = (): Date => new Date() }: ControllerOptions): Promise<Controller> {
   await using undo = new AsyncDisposableStack();
   const authority = await openAuthority(store, now());
+  const mayBeRestored = await beginEpoch(store, newId());
   const mirror = undo.use(await Mirror.open(store, log));
   const contents = new Contents();
   fillContents(mirror, contents);
   const hub = undo.use(new Hub({ mirror, contents, now }));
   const speakers = new Speakers(now());
-  const control: Control = { store, mirror, contents, authority, speakers, cloud: {}, log, version, now, newId, serially: serializer() };
+  const control: Control = {
+    store,
+    mirror,
+    contents,
+    authority,
+    speakers,
+    cloud: {},
+    log,
+    version,
+    now,
+    unsureUntil: mayBeRestored ? now().getTime() + unsureMs : 0,
+    newId,
+    serially: serializer(),
+  };
   await ensureDefaultTenant(control);
   const stop = new AbortController();
   const sweeping = sweepAlways(control, stop.signal);

@@ -87,14 +87,17 @@ test('a watch goes on from the revision that was seen, and begins anew where tha
   const red = await makeNetwork(bed, a, 'red');
   await putEndpoint(bed, a, red.network, 'a1');
   await bed.settled();
-  const since = bed.controller.control.mirror.revision;
+  await using reader = await bed.watch(a);
+  await reader.until(({ type }) => type === 'synced');
+  const synced = reader.lines.at(-1);
+  const { revision: since, epoch } = synced?.type === 'synced' ? synced : assert.fail();
   const blue = await makeNetwork(bed, b, 'blue');
   await putEndpoint(bed, b, blue.network, 'b1');
   await putEndpoint(bed, b, red.network, 'b2');
   await putEndpoint(bed, a, blue.network, 'a2');
   await bed.ask(b, `DELETE /v1/endpoints/${endpointId('b2')}`);
   await bed.settled();
-  await using resumed = await bed.watch(a, `?since=${since}`);
+  await using resumed = await bed.watch(a, `?since=${since}&epoch=${epoch}`);
   await resumed.until(({ type }) => type === 'synced');
   assert.deepEqual(resumed.said, [
     'put networks blue',
@@ -107,10 +110,12 @@ test('a watch goes on from the revision that was seen, and begins anew where tha
   ]);
   const end = resumed.lines.at(-1);
   assert.ok(end?.type === 'synced' && !end.whole);
-  await using old = await bed.watch(a, '?since=1');
-  await old.until(({ type }) => type === 'synced');
-  const last = old.lines.at(-1);
-  assert.ok(last?.type === 'synced' && last.whole);
+  for (const unknown of [`?since=1&epoch=${epoch}`, `?since=${since}&epoch=other`, `?since=${since}`]) {
+    await using old = await bed.watch(a, unknown);
+    await old.until(({ type }) => type === 'synced');
+    const last = old.lines.at(-1);
+    assert.ok(last?.type === 'synced' && last.whole, unknown);
+  }
 });
 
 test('a watch ends when its certificate is revoked, its host removed or joined again, its token deleted', async (t) => {

@@ -8,6 +8,7 @@ import { mayRead, type Principal } from './access.ts';
 import { isStillValid } from './authentication.ts';
 import { type Contents, networkOf, type Participation } from './contents.ts';
 import type { Control } from './control.ts';
+import { epochAt } from './epochs.ts';
 import { hostFacts } from './hosts.ts';
 import type { Change, Mirror, MirrorListener, PrivateKind } from './mirror.ts';
 import { type Interest, TextMemo, Watcher } from './watcher.ts';
@@ -18,6 +19,13 @@ const historyLength = 20_000;
 const longestBatchMs = 150;
 const contentKinds = ['pools', 'blocks', 'endpoints', 'exposures'] as const;
 const memberKinds = ['blocks', 'endpoints', 'exposures'] as const;
+
+/** How far a reader has come. */
+export interface Place {
+  readonly revision: number;
+  /** The history that it is of (epochs.ts); absent: unknown. */
+  readonly epoch?: string;
+}
 
 type Item = Exclude<Change['after'], undefined>;
 
@@ -45,6 +53,7 @@ function concerns(principal: Principal, kind: PrivateKind, id: string): boolean 
     case 'speakers':
       return principal.type === 'host' && principal.host === id;
     case 'routes':
+    case 'epochs':
       return false;
     default:
       return assertNever(kind);
@@ -100,12 +109,13 @@ export class Hub implements MirrorListener, Disposable {
     for (const watcher of this.#all()) watcher.close();
   }
 
-  /** Begins a watch: from `since` where history reaches back to it, otherwise with everything. */
-  watch(interest: Interest, since?: number): Watcher {
+  /** Begins a watch: from where the reader is, if history reaches back to that and is still the same, otherwise with everything. */
+  watch(interest: Interest, reader?: Place): Watcher {
     const watcher = new Watcher(interest, this.#texts);
-    const past = since === undefined ? undefined : this.#linesSince(interest, since);
+    const isOfThis = reader !== undefined && reader.epoch !== undefined && reader.epoch === epochAt(this.#mirror, reader.revision);
+    const past = isOfThis ? this.#linesSince(interest, reader.revision) : undefined;
     watcher.pushSnapshot(past ?? this.#everything(interest));
-    watcher.push(lineOf({ type: 'synced', revision: this.#mirror.revision, whole: past === undefined }));
+    watcher.push(lineOf({ type: 'synced', ...this.#place(), whole: past === undefined }));
     const set = this.#setFor(interest);
     set.add(watcher);
     watcher.onClose = (): void => {
@@ -224,12 +234,18 @@ export class Hub implements MirrorListener, Disposable {
   }
 
   #bookmark(): void {
-    const line = lineOf({ type: 'bookmark', revision: this.#mirror.revision });
+    const line = lineOf({ type: 'bookmark', ...this.#place() });
     for (const watcher of this.#all()) {
       if (isStillValid({ mirror: this.#mirror, now: this.#now }, watcher.interest.principal)) this.#send(watcher, line);
       else this.#drop(watcher);
     }
     this.#schedule();
+  }
+
+  #place(): Place {
+    const { revision } = this.#mirror;
+    const epoch = epochAt(this.#mirror, revision);
+    return { revision, ...(epoch === undefined ? {} : { epoch }) };
   }
 
   #contentsOf(network: string): string[] {

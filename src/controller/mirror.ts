@@ -17,12 +17,12 @@ export interface Changed<K extends ResourceKind> {
 export type Change = { readonly [K in ResourceKind]: Changed<K> }[ResourceKind];
 
 type Tables = { readonly [K in ResourceKind]: Map<string, Resources[K]> };
-const privateKinds = ['tokens', 'certificates', 'incarnations', 'speakers', 'routes'] as const;
+const privateKinds = ['tokens', 'certificates', 'incarnations', 'speakers', 'routes', 'epochs'] as const;
 export type PrivateKind = (typeof privateKinds)[number];
 
 export interface MirrorListener {
   changed(change: Change): void;
-  /** Something that is no resource: a token, a certificate, an incarnation, a speaker, a host's routes. */
+  /** Something that is no resource: a token, a certificate, an incarnation, a speaker, a host's routes, an epoch. */
   privateChanged(kind: PrivateKind, id: string): void;
   /** History is broken at `revision`: changes between were only seen as differences. */
   restarted(revision: number): void;

@@ -26,6 +26,8 @@ export const keys = {
   routes: (host: string): string => `routes/${host}`,
   /** Written by whoever depends on a set staying as it was seen; its revision is what others check. */
   guard: (what: string): string => `guards/${what}`,
+  /** Its revision is where it begins. */
+  epoch: (id: string): string => `epochs/${id}`,
   /** Who of several controllers does it. */
   lease: (what: string): string => `leases/${what}`,
   /** What the one that keeps the cloud has last seen there. */

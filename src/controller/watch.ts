@@ -25,9 +25,10 @@ function interestOf(principal: Principal, asked: string | undefined): Interest {
 /** Faults: `forbidden` for a host that watches as another. */
 export async function answerWatch({ control, hub }: Surroundings, call: Call<WatchQuery, unknown>): Promise<Response> {
   const interest = interestOf(call.principal, call.query.host);
+  const { since, epoch } = call.query;
   // Another controller may have been ahead of this one.
-  if (call.query.since !== undefined) await control.mirror.reached(call.query.since, 2000);
-  const watcher = hub.watch(interest, call.query.since);
+  if (since !== undefined) await control.mirror.reached(since, 2000);
+  const watcher = hub.watch(interest, since === undefined ? undefined : { revision: since, ...(epoch === undefined ? {} : { epoch }) });
   if (call.outgoing === undefined) return new Response(toStream(watcher, call.signal), { headers: { 'content-type': contentType } });
   send(watcher, call.outgoing);
   return RESPONSE_ALREADY_SENT;

@@ -5,19 +5,24 @@ import { Fault } from './fault.ts';
 import { bitsOf, type Cidr, cidrBase, cidrOf, cidrSize, contains, familyOf, type Ip, ipToBigint, subnetAt } from './ip.ts';
 import type { Block, Loan, Network, Pool } from './resources.ts';
 
-/** The first block from the wanted end that is free and has something to give. */
-export function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer: 'low' | 'high'): Cidr | undefined {
+/** The first block from the wanted end, or from the middle upwards and then downwards, that is free and has something to give. */
+export function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer: 'low' | 'high' | 'middle'): Cidr | undefined {
   const within = pool.range ?? pool.cidr;
   const size = 1n << BigInt(bitsOf(familyOf(pool.cidr)) - pool.blockLength);
   const base = ipToBigint(cidrBase(pool.cidr));
   const first = (ipToBigint(cidrBase(within)) - base) / size;
   const last = (ipToBigint(cidrBase(within)) + cidrSize(within) - 1n - base) / size;
-  const step = prefer === 'low' ? 1n : -1n;
-  for (let index = prefer === 'low' ? first : last; index >= first && index <= last; index += step) {
-    const cidr = subnetAt(pool.cidr, pool.blockLength, index);
-    if (cidr !== undefined && !isTaken(cidr) && spaceOf(pool, cidr).capacity > 0) return cidr;
-  }
-  return undefined;
+  const firstFrom = (from: bigint, step: bigint): Cidr | undefined => {
+    for (let index = from; index >= first && index <= last; index += step) {
+      const cidr = subnetAt(pool.cidr, pool.blockLength, index);
+      if (cidr !== undefined && !isTaken(cidr) && spaceOf(pool, cidr).capacity > 0) return cidr;
+    }
+    return undefined;
+  };
+  if (prefer === 'low') return firstFrom(first, 1n);
+  if (prefer === 'high') return firstFrom(last, -1n);
+  const middle = (first + last + 1n) / 2n;
+  return firstFrom(middle, 1n) ?? firstFrom(middle, -1n);
 }
 
 /**
