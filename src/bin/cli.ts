@@ -15,12 +15,23 @@ const cache = env['XDG_CACHE_HOME'] ?? (home === undefined ? undefined : join(ho
 if (cache !== undefined) enableCompileCache(join(cache, 'causeway', 'node'));
 
 const { main } = await import('#cli/main.ts');
+const { exitOf, faultText } = await import('#cli/faults.ts');
+const { Fault } = await import('#model/fault.ts');
 const { cloudSurroundings } = await import('./cloud-surroundings.ts');
 
 const userFolder = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'));
 const contextFiles = [...(userFolder === undefined ? [] : [join(userFolder, 'causeway', 'contexts.yaml')]), '/etc/causeway/contexts.yaml'];
 const agentSocket = env['CAUSEWAY_AGENT_SOCKET'] ?? '/run/causeway/agent.sock';
 const identityFile = '/var/lib/causeway/identity.json';
+
+function sayUnwritten(cause: Error): number {
+  const fault = new Fault('unavailable', `Cannot write the answer: ${cause.message}`, {
+    hint: 'Make room where it goes. What the command was to change has been changed.',
+    cause,
+  });
+  process.stderr.write(faultText(fault));
+  return exitOf(fault);
+}
 
 function credentialsOf(token: string | undefined, certificate: Target['certificate']): Credentials {
   if (certificate !== undefined)
@@ -58,14 +69,19 @@ const surroundings: Surroundings = {
   },
 };
 
+/** Why what was printed could not be written. */
+let unwritten: Error | undefined;
 // A reader that went away (`causeway network ls | head -1`) is not an error.
 process.stdout.on('error', (error) => {
   if ('code' in error && error.code === 'EPIPE') process.exit(0);
-  throw error;
+  unwritten ??= error;
 });
+// Nobody is left to be told; the exit status still says how it went.
+process.stderr.on('error', () => undefined);
 
-const status = await main(process.argv.slice(2), surroundings);
+const answered = await main(process.argv.slice(2), surroundings);
 // A pipe takes 64 KiB at once; the rest waits for its reader.
 await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))));
+const status = unwritten === undefined ? answered : sayUnwritten(unwritten);
 // Not process.exitCode: an idle or hanging connection to the controller would keep the process waiting.
 process.exit(status);

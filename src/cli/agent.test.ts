@@ -74,7 +74,7 @@ test('explain on a host is about that host, and counts what its agent keeps', as
   const records = noRecords();
   const network = makeNetwork('aaaaaaaaaa01');
   records.networks.push(network);
-  records.hosts.push(makeHost(1));
+  records.hosts.push(makeHost(1), makeHost(2));
   records.endpoints.push(makeEndpoint(network.id, 'host-1', 1, [parseIp('10.0.0.1')]));
   const agentSocket = await socketOf(t, {
     '/status': JSON.stringify({ ...status, connected: true }),

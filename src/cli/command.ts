@@ -2,7 +2,7 @@
 // Answer; main.ts prints it.
 import { type Argument, type Command, InvalidArgumentError, type Option } from 'commander';
 import type { ResourceKind } from '#model/resources.ts';
-import { Fault } from '#model/fault.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import type { Answer, Session } from './session.ts';
 import { type Column, type Look, table } from './table.ts';
 
@@ -41,6 +41,20 @@ export function listing<T extends { readonly name: string }>(rows: readonly T[],
 export const done = (data: unknown, name: string, sentence: string): Answer => ({ data, names: [name], text: () => `${sentence}\n` });
 
 export const nothingDone: Answer = { data: null, names: [], text: () => 'Nothing was changed.\n', status: 130 };
+
+/** Does `work` to one after the other. Its Fault then says, too, what was done before. */
+export async function each<T>(items: readonly T[], nameOf: (item: T) => string, work: (item: T) => Promise<void>): Promise<void> {
+  for (const [index, item] of items.entries()) {
+    try {
+      await work(item);
+    } catch (error) {
+      if (!isFault(error) || index === 0) throw error;
+      const { code, message, field, hint } = error;
+      const before = items.slice(0, index).map(nameOf).join(', ');
+      throw new Fault(code, `${nameOf(item)}: ${message} (done before: ${before})`, { field, hint, cause: error });
+    }
+  }
+}
 
 /** Collects a repeatable option. */
 export const collect = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), value];

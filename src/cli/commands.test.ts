@@ -97,6 +97,21 @@ async function answered(line: string, input: string): Promise<readonly [number, 
   return [status, client.requests.length];
 }
 
+test('an error half-way tells what was done before it', async () => {
+  const { status, err } = await run('network rm net-aaaaaaaaaa01 nope net-aaaaaaaaaa02', { client: cluster() });
+  assert.deepEqual([status, /nope.*\(done before: net-aaaaaaaaaa01\)/.test(err)], [3, true], err);
+  const documents = 'kind: tenant\nname: one\n---\nkind: exposure\nnetwork: nope\nendpoint: web\nprotocol: tcp\nport: 80\nhostPort: 80\n';
+  const applied = await run('apply -f -', { client: cluster(), input: documents });
+  assert.deepEqual([applied.status, /nope.*\(done before: tenant one\)/.test(applied.err)], [3, true], applied.err);
+});
+
+test('a label may end with a hyphen', async () => {
+  const [line = ''] = await requestsOf('host label host-1 rack=a- other=b');
+  assert.deepEqual(JSON.parse(line.slice(line.indexOf('{'))).labels, { rack: 'a-', other: 'b' });
+  const [gone = ''] = await requestsOf('host label host-1 rack-');
+  assert.deepEqual(JSON.parse(gone.slice(gone.indexOf('{'))).labels, {});
+});
+
 test('on a terminal removing asks first, --yes does not', async () => {
   assert.deepEqual(await answered('network rm net-aaaaaaaaaa01', 'n\n'), [130, 0]);
   assert.deepEqual(await answered('network rm net-aaaaaaaaaa01', ''), [130, 0]);
@@ -139,11 +154,28 @@ test('wrong use is code invalid and status 2, with advice', async () => {
 });
 
 test('what is not there is status 3, and JSON when JSON is asked for', async () => {
-  for (const line of ['network show nope', 'host show nope', 'network rm nope', 'explain network nope', 'get nope', 'context use nope']) {
+  for (const line of [
+    'network show nope',
+    'network ls --tenant nope',
+    'host show nope',
+    'endpoint ls --host nope',
+    'network rm nope',
+    'explain network nope',
+    'explain network net-aaaaaaaaaa01 --host nope',
+    'get nope',
+    'context use nope',
+  ]) {
     assert.equal((await run(line, { client: cluster() })).status, 3, line);
   }
-  const { err } = await run('network show nope -o json');
-  assert.equal(JSON.parse(err).error.code, 'not-found');
+  for (const line of [
+    'network show nope -o json',
+    '-o yaml network show nope',
+    '-qojson network show nope',
+    '-qo yaml network show nope',
+  ]) {
+    const { err, status } = await run(line);
+    assert.deepEqual([JSON.parse(err).error.code, status], ['not-found', 3], line);
+  }
 });
 
 const connect = (): Promise<FakeClient> => Promise.reject(new Error('must not connect'));
@@ -334,6 +366,8 @@ test('context commands keep the file, and need no controller', async (t) => {
     'context use b',
     'context ls -o json',
     'context ls --quiet',
+    'context add toString --url https://e:7480',
+    'context rm toString',
     'context rm b',
   ]) {
     const { out, err, status } = await run(line, { ...stage, input: 'secret\n' });
@@ -347,6 +381,8 @@ test('context commands keep the file, and need no controller', async (t) => {
     'Added context b in /causeway/contexts.yaml\n',
     'Using context b\n',
     'a\nb\n',
+    'Added context toString in /causeway/contexts.yaml\n',
+    'Removed context toString\n',
     'Removed context b\n',
   ]);
   assert.deepEqual(await readContexts(join(folder, 'causeway', 'contexts.yaml')), {

@@ -120,13 +120,13 @@ async function add(session: Session, [name = '']: readonly string[], options: Ad
   const before = await readContexts(file);
   const context = { ...urls, ...(token === undefined ? {} : { token }), ...(ca === undefined ? {} : { ca }) };
   writeContexts(file, { current: before.current ?? name, contexts: { ...before.contexts, [name]: context } });
-  return done({ name, ...urls, file }, name, `${name in before.contexts ? 'Changed' : 'Added'} context ${name} in ${file}`);
+  return done({ name, ...urls, file }, name, `${Object.hasOwn(before.contexts, name) ? 'Changed' : 'Added'} context ${name} in ${file}`);
 }
 
 async function remove(session: Session, [name = '']: readonly string[], options: { yes?: true }): Promise<Answer> {
   const file = ownFile(session);
   const { current, contexts } = await readContexts(file);
-  if (!(name in contexts))
+  if (!Object.hasOwn(contexts, name))
     throw new Fault('not-found', `No context ${JSON.stringify(name)} in ${file}`, { hint: 'See "causeway context ls".' });
   if (!(await session.confirm(`Forget context ${name} and its token?`, options.yes))) return nothingDone;
   const rest = Object.fromEntries(Object.entries(contexts).filter(([key]) => key !== name));

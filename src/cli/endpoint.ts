@@ -32,6 +32,7 @@ export function shownEndpoints(look: Look, endpoints: readonly Endpoint[], netwo
 async function list(session: Session, _args: readonly string[], options: { network?: string; host?: string }): Promise<Answer> {
   const client = await session.client();
   const network = options.network === undefined ? undefined : await client.get('networks', options.network);
+  if (options.host !== undefined) await client.get('hosts', options.host);
   const [endpoints, networks] = await Promise.all([
     all(client, 'endpoints', network === undefined ? {} : { network: network.id }),
     network === undefined ? all(client, 'networks') : [network],

@@ -100,6 +100,7 @@ async function explainNetwork(session: Session, [name = '']: readonly string[], 
   const sums = docker ? [] : sumsOf(found, hosts);
   const passages = passagesOf(found);
   const { host: here, held } = await placeOf(session, found, options.host);
+  if (typeof options.host === 'string') await client.get('hosts', options.host);
   const mine = <T extends { readonly network: string }>(rows: readonly T[]): readonly T[] =>
     rows.filter(({ network }) => network === found.id);
   const families = new Set(

@@ -4,7 +4,7 @@ import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure, Protocol } from '#model/resources.ts';
 import { all } from './client.ts';
 import { cloudReportOf } from './cloud-report.ts';
-import { collect, completes, done, examples, type Group, integer, nothingDone } from './command.ts';
+import { collect, completes, done, each, examples, type Group, integer, nothingDone } from './command.ts';
 import type { Answer, Session } from './session.ts';
 import { reachable } from './reach.ts';
 import { table } from './table.ts';
@@ -135,7 +135,7 @@ async function remove(session: Session, args: readonly string[], options: { yes?
   const names = await session.names(args);
   if (!(await session.confirm(`Close ${names.join(', ')}?`, options.yes))) return nothingDone;
   const client = await session.client();
-  for (const name of names) await client.remove('exposures', name);
+  await each(names, String, (name) => client.remove('exposures', name));
   return { data: { removed: names }, names, text: () => names.map((name) => `Closed ${name}\n`).join('') };
 }
 

@@ -134,6 +134,7 @@ export const otherPrograms: readonly { readonly name: string; readonly summary: 
   { name: 'demo', summary: 'Show everything on this one machine, in network namespaces' },
   { name: 'lab', summary: 'Build, enter and remove such a machine room by hand' },
   { name: 'plugin', summary: 'Build the managed plugin for a Swarm' },
+  { name: 'image', summary: 'Build the container image for Kubernetes' },
   { name: 'cni', summary: 'Build the program that container runtimes execute' },
   { name: 'test', summary: 'Run the tests' },
 ];

@@ -96,9 +96,11 @@ async function remove(session: Session, [name = '']: readonly string[], options:
 
 const labelTries = 5;
 
+const isRemoval = (text: string): boolean => text.endsWith('-') && !text.includes('=');
+
 /** `key=value` sets, `key-` removes. Hosts report all the time, so another revision is no reason to give up. */
 async function label(session: Session, [name = '', ...changes]: readonly string[]): Promise<Answer> {
-  const [gone, set] = [changes.filter((text) => text.endsWith('-')), changes.filter((text) => !text.endsWith('-'))];
+  const [gone, set] = [changes.filter(isRemoval), changes.filter((text) => !isRemoval(text))];
   const wanted = pairs(set, 'label');
   const client = await session.client();
   for (let tries = 1; ; tries++) {

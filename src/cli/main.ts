@@ -42,9 +42,11 @@ function usageFault(error: CommanderError, path: string): Fault {
   return new Fault('invalid', first, { hint: hint === undefined ? `${path} --help` : `Did you mean ${hint}?`, cause: error });
 }
 
+/** YAML, too: JSON is a part of it. */
 const wantsJson = (argv: readonly string[]): boolean =>
   argv.some(
-    (word, index) => /^(--output=|-o=?)json$/.test(word) || (word === 'json' && ['-o', '--output'].includes(argv[index - 1] ?? '')),
+    (word, index) =>
+      /^(--output=|-q*o)(json|yaml)$/.test(word) || (/^(json|yaml)$/.test(word) && /^(-q*o|--output)$/.test(argv[index - 1] ?? '')),
   );
 
 /** Runs a command line (without interpreter and script) and returns the exit status. Never throws. */

@@ -7,12 +7,12 @@ import { exposureRequest, networkRequest, tenantRequest } from '#api/requests.ts
 import { parse } from '#api/parse.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { familyOf } from '#model/ip.ts';
-import type { Exposure, Network, Pool, Tenant } from '#model/resources.ts';
-import type { NetworkRequest } from '#api/local.ts';
+import type { Exposure, Network, NeutronPlace, Pool, Tenant } from '#model/resources.ts';
+import type { NetworkRequest, NeutronRequest } from '#api/local.ts';
 import type { ExposureRequest, TenantRequest } from '#api/requests.ts';
 import { calicoDocument, calicoManifest, type CalicoManifest, documentsIn } from './calico-manifest.ts';
 import { all, type Client } from './client.ts';
-import { collect, examples, type Group } from './command.ts';
+import { collect, each, examples, type Group } from './command.ts';
 import type { Answer, Session } from './session.ts';
 
 export type Manifest =
@@ -30,8 +30,28 @@ const labelsOf = (labels: Readonly<Record<string, string>>): { labels?: Readonly
 
 const tenantManifest = ({ name, description, labels }: Tenant): Manifest => ({ kind: 'tenant', name, description, ...labelsOf(labels) });
 
-function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
-  const { name, model, tenant, encrypted, internal, attachable, mtu, vni, choices, addressing, labels } = network;
+/** What the front ends keep there of a network is of this installation alone. */
+const usersLabels = (labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
+  Object.fromEntries(Object.entries(labels).filter(([key]) => !key.startsWith('causeway.')));
+
+const ofOthers = (labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
+  Object.fromEntries(Object.entries(labels).filter(([key]) => key.startsWith('causeway.')));
+
+/** A place of IPv6 alone is found by its pools. */
+function neutronDocument({ network, subnet, subnet6, groups, fallback }: NeutronPlace, pools: readonly Pool[]): NeutronRequest {
+  const hasIpv4 = pools.some((pool) => pool.fallback !== true && familyOf(pool.cidr) === 4);
+  return {
+    network,
+    ...(hasIpv4 ? { subnet } : {}),
+    ...(subnet6 === undefined ? {} : { subnet6 }),
+    ...(groups === undefined ? {} : { groups }),
+    ...(fallback === undefined ? {} : { fallback: 'overlay' }),
+  };
+}
+
+function networkManifest(network: Network, everyPool: readonly Pool[]): Extract<Manifest, { kind: 'network' }> {
+  const { name, model, tenant, encrypted, internal, attachable, mtu, vni, choices, addressing, labels, neutron } = network;
+  const pools = everyPool.filter((pool) => pool.network === network.id);
   return {
     kind: 'network',
     name,
@@ -45,9 +65,10 @@ function networkManifest(network: Network, pools: readonly Pool[]): Manifest {
       ? {}
       : { vni, carry: choices.carry, blockLength4: choices.address.blockLength4, blockLength6: choices.address.blockLength6 }),
     addressing,
-    ...labelsOf(labels),
+    ...labelsOf(usersLabels(labels)),
+    ...(neutron === undefined ? {} : { neutron: neutronDocument(neutron, pools) }),
     pools: pools
-      .filter((pool) => pool.network === network.id)
+      .filter(({ fallback }) => fallback !== true)
       .map(({ cidr, range, gateway, reserved }) => ({
         family: familyOf(cidr),
         cidr,
@@ -161,6 +182,29 @@ const differing = (wanted: object, found: object): readonly string[] => {
     .map(([key]) => key);
 };
 
+/** Whether everything that `wanted` says is so. */
+const isSaidOf = (wanted: object, found: object | undefined): boolean => found !== undefined && differing(wanted, found).length === 0;
+
+const isCloudId = (text: string): boolean => /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/.test(text);
+
+/** Names are the cloud's to resolve: only ids can be compared. */
+function isSamePlace({ fallback, ...wanted }: NeutronRequest, found: NeutronRequest | undefined): boolean {
+  if (found === undefined || (fallback === undefined) !== (found.fallback === undefined)) return false;
+  const named = Object.entries(wanted).filter(([, value]) => [value].flat().every((text) => typeof text === 'string' && isCloudId(text)));
+  return isSaidOf(Object.fromEntries(named), found);
+}
+
+/** As `differing`; of pools and places in a cloud a document may leave out what is chosen. */
+function differingOf({ pools, neutron, ...wanted }: NetworkRequest, found: NetworkRequest): readonly string[] {
+  const now = found.pools ?? [];
+  const isSamePools = pools === undefined || (pools.length === now.length && pools.every((pool, index) => isSaidOf(pool, now[index])));
+  return [
+    ...differing(wanted, found),
+    ...(isSamePools ? [] : ['pools']),
+    ...(neutron === undefined || isSamePlace(neutron, found.neutron) ? [] : ['neutron']),
+  ];
+}
+
 async function applyTenant(client: Client, { kind: _kind, ...wanted }: Extract<Manifest, { kind: 'tenant' }>): Promise<Outcome> {
   const found = (await all(client, 'tenants')).find(({ name }) => name === wanted.name);
   if (found === undefined) {
@@ -178,9 +222,9 @@ async function applyNetwork(client: Client, { kind: _kind, ...wanted }: Extract<
     await client.create('networks', wanted);
     return 'created';
   }
-  const fields = differing(wanted, networkManifest(found, await all(client, 'pools')));
+  const fields = differingOf(wanted, networkManifest(found, await all(client, 'pools')));
   if (fields.length === 0) return 'unchanged';
-  const fixed = fields.filter((field) => field !== 'labels' && field !== 'mtu');
+  const fixed = fields.filter((field) => field !== 'labels' && field !== 'mtu' && field !== 'attachable');
   if (fixed.length > 0) {
     throw new Fault('in-use', `Network ${wanted.name} exists with another ${fixed.join(', ')}`, {
       field: fixed[0],
@@ -190,7 +234,8 @@ async function applyNetwork(client: Client, { kind: _kind, ...wanted }: Extract<
   await client.replace('networks', {
     ...found,
     ...(wanted.mtu === undefined ? {} : { mtu: wanted.mtu }),
-    labels: wanted.labels ?? found.labels,
+    attachable: wanted.attachable ?? found.attachable,
+    labels: wanted.labels === undefined ? found.labels : { ...wanted.labels, ...ofOthers(found.labels) },
   });
   return 'changed';
 }
@@ -249,6 +294,12 @@ function applyOne(client: Client, manifest: Manifest): Promise<Outcome> {
   return applyExposure(client, manifest);
 }
 
+const partsOf = (manifest: Manifest): { readonly kind: string; readonly name: string } => ({
+  kind: manifest.kind === 'bgp' ? manifest.sort : manifest.kind,
+  name: manifest.name ?? ('endpoint' in manifest ? `${manifest.endpoint}:${manifest.port}` : ''),
+});
+const calledIn = (manifest: Manifest): string => Object.values(partsOf(manifest)).join(' ');
+
 async function apply(session: Session, _args: readonly string[], options: { filename: readonly string[] }): Promise<Answer> {
   const wanted: Manifest[] = [];
   for (const file of options.filename) {
@@ -259,10 +310,9 @@ async function apply(session: Session, _args: readonly string[], options: { file
   const client = await session.client();
   const rows: { kind: string; name: string; outcome: Outcome }[] = [];
   const ordered = kinds.flatMap((kind) => wanted.filter((manifest) => manifest.kind === kind));
-  for (const manifest of ordered) {
-    const name = manifest.name ?? ('endpoint' in manifest ? `${manifest.endpoint}:${manifest.port}` : '');
-    rows.push({ kind: manifest.kind === 'bgp' ? manifest.sort : manifest.kind, name, outcome: await applyOne(client, manifest) });
-  }
+  await each(ordered, calledIn, async (manifest) => {
+    rows.push({ ...partsOf(manifest), outcome: await applyOne(client, manifest) });
+  });
   return {
     data: rows,
     names: rows.map(({ name }) => name),

@@ -2,7 +2,7 @@
 import { contains } from '#model/ip.ts';
 import type { Endpoint, Network, Pool } from '#model/resources.ts';
 import { all } from './client.ts';
-import { collect, completes, done, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
+import { collect, completes, done, each, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
 import { shownEndpoints } from './endpoint.ts';
 import { buildCreate } from './network-create.ts';
 import { poolsOf } from './pool.ts';
@@ -13,6 +13,7 @@ const state = (network: Network): string => (network.deletedAt === undefined ? '
 
 async function list(session: Session, _args: readonly string[], options: { tenant?: string }): Promise<Answer> {
   const client = await session.client();
+  if (options.tenant !== undefined) await client.get('tenants', options.tenant);
   const [networks, pools] = await Promise.all([all(client, 'networks'), all(client, 'pools')]);
   const rows = networks.filter(({ tenant }) => options.tenant === undefined || tenant === options.tenant);
   return listing(
@@ -147,7 +148,7 @@ async function remove(session: Session, args: readonly string[], options: { yes?
     return nothingDone;
   }
   const client = await session.client();
-  for (const name of names) await client.remove('networks', name);
+  await each(names, String, (name) => client.remove('networks', name));
   return { data: { removed: names }, names, text: () => names.map((name) => `Removed network ${name}\n`).join('') };
 }
 

@@ -45,7 +45,7 @@ export function buildProgram(loaded: ReadonlyMap<string, Group>, act: Act): Comm
 export function groupName(argv: readonly string[]): string | undefined {
   for (let index = 0; index < argv.length; index++) {
     const word = argv[index] ?? '';
-    if (word === '-o' || word === '--output' || word === '--context') index++;
+    if (/^-q*o$/.test(word) || word === '--output' || word === '--context') index++;
     else if (!word.startsWith('-')) return word;
   }
   return undefined;
