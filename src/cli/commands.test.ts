@@ -128,6 +128,7 @@ test('wrong use is code invalid and status 2, with advice', async () => {
     'network create web --subnet 10.0.0.1/24',
     'network create web --subnet 10.0.0.0/24 --gateway 10.9.0.1',
     'network create web --label novalue',
+    'network edit net-aaaaaaaaaa01',
     'network lss',
     'nothing',
     'network ls --outputt json',

@@ -198,6 +198,6 @@ export const exposureGroup: Group = {
       .argument('<name...>', 'names or ids; - reads them from standard input')
       .description('Close exposures.')
       .option('-y, --yes', 'do not ask');
-    act<{ yes?: true }>(examples(completes(removed, 'exposures'), 'causeway exposure rm web-front-80-tcp'), remove);
+    act<{ yes?: true }>(examples(completes(removed, 'exposures'), 'causeway exposure rm front-80-tcp'), remove);
   },
 };

@@ -316,7 +316,7 @@ async function apply(session: Session, _args: readonly string[], options: { file
   return {
     data: rows,
     names: rows.map(({ name }) => name),
-    text: () => rows.map(({ kind, name, outcome }) => `${kind} ${name}: ${outcome}\n`).join(''),
+    text: () => rows.map(({ kind, name, outcome }) => `${kind} ${name}: ${outcome}\n`).join('') || 'No documents: nothing was changed.\n',
   };
 }
 
@@ -324,7 +324,11 @@ function readFile(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new Fault('not-found', `Cannot read ${file}`, { field: 'filename', cause: error });
+    throw new Fault('not-found', `Cannot read ${file}`, {
+      field: 'filename',
+      hint: 'Name a file that you may read, or - for standard input.',
+      cause: error,
+    });
   }
 }
 

@@ -1,4 +1,5 @@
 // `causeway network`: make, look at, change and remove networks.
+import { Fault } from '#model/fault.ts';
 import { contains } from '#model/ip.ts';
 import type { Endpoint, Network, Pool } from '#model/resources.ts';
 import { all } from './client.ts';
@@ -121,6 +122,7 @@ interface EditOptions {
 }
 
 async function edit(session: Session, [name = '']: readonly string[], options: EditOptions): Promise<Answer> {
+  if (Object.keys(options).length === 0) throw new Fault('invalid', 'Say what to change', { hint: 'causeway network edit --help' });
   const client = await session.client();
   const { mtu, ...before } = await client.get('networks', name);
   const labels = Object.fromEntries(

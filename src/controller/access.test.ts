@@ -194,6 +194,21 @@ test('an error tells a tenant no name of what another has', async (t) => {
   }
 });
 
+test('exposures that nobody has named do not meet those of other networks', async () => {
+  await using bed = await openBed();
+  const { admin, red } = await withShop(bed);
+  await bed.must(admin, 'POST /v1/tenants', schemas.tenants, { body: { name: 'green' } });
+  const green = await bed.role('tenant:green');
+  await bed.must(green, 'POST /v1/networks', schemas.networks, { body: { name: 'theirs' } });
+  await bed.settled();
+  const expose = (who: Asker, network: string): ReturnType<Bed['ask']> =>
+    bed.ask(who, 'POST /v1/exposures', { body: { network, endpoint: 'front', protocol: 'tcp', port: 80, hostPort: 80 } });
+  const named = v.object({ name: v.string() });
+  assert.equal(v.parse(named, (await expose(red, 'shop')).body).name, 'front-80-tcp');
+  assert.equal(v.parse(named, (await expose(green, 'theirs')).body).name, 'theirs-front-80-tcp');
+  assert.deepEqual([(await expose(red, 'shop')).code, (await expose(green, 'theirs')).code], ['exists', 'exists']);
+});
+
 /** A tenant with a network. */
 async function withShop(bed: Bed): Promise<{ readonly admin: Asker; readonly red: Asker }> {
   const admin = await bed.role('admin');

@@ -8,8 +8,18 @@ import type { ExposureRequest } from '#api/requests.ts';
 import type { Principal } from './access.ts';
 import { type Control, transact } from './control.ts';
 import { find } from './find.ts';
-import { keys, listResources, putResource } from './records.ts';
+import { idOf, keys, listResources, putResource, readResource } from './records.ts';
 import { checkMatch, checkUnchanged, renaming } from './replace.ts';
+
+/** By endpoint and port; where another network's has that name, with this one's name before it. */
+async function nameOf({ store }: Control, network: Network, { endpoint, hostPort, protocol }: ExposureRequest): Promise<string> {
+  const start = endpoint.replace(/^[^a-zA-Z0-9]+/, 'e');
+  const end = `${hostPort}-${protocol}`;
+  const short = `${start.slice(0, 40)}-${end}`;
+  const id = idOf(await store.get(keys.name('exposures', short)));
+  const found = id === undefined ? undefined : await readResource(store, 'exposures', id);
+  return found === undefined || found.network === network.id ? short : `${network.name.slice(0, 25)}-${start.slice(0, 25)}-${end}`;
+}
 
 /** Faults: `exists` (name), `not-found` (network), `invalid`. */
 export function createExposure(control: Control, principal: Principal, request: ExposureRequest): Promise<Exposure> {
@@ -18,7 +28,7 @@ export function createExposure(control: Control, principal: Principal, request: 
     if (network.deletedAt !== undefined) throw new Fault('not-found', `Network ${network.name} is being deleted`, { field: 'network' });
     if (network.internal)
       throw new Fault('invalid', `Network ${network.name} is internal: nothing of it is reachable from outside`, { field: 'network' });
-    const name = request.name ?? `${request.endpoint.slice(0, 40).replace(/^[^a-zA-Z0-9]+/, 'e')}-${request.hostPort}-${request.protocol}`;
+    const name = request.name ?? (await nameOf(control, network, request));
     if ((await control.store.get(keys.name('exposures', name))) !== undefined) {
       throw new Fault('exists', `An exposure named ${name} exists`, { field: 'name', hint: 'Choose another name' });
     }

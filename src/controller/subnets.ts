@@ -26,7 +26,21 @@ export const choosable: Readonly<Record<Family, Cidr>> = {
   6: parseCidr('fd63:7710::/28'),
 };
 
+/** What no link can have, or means something else to every kernel; containers' gateways are link-local, too. */
+const ofNobody: Readonly<Record<string, string>> = {
+  '0.0.0.0/8': 'addresses of no host',
+  '127.0.0.0/8': 'loopback addresses',
+  '169.254.0.0/16': 'link-local addresses',
+  '224.0.0.0/4': 'multicast addresses',
+  '255.255.255.255/32': 'the broadcast address',
+  '::/96': 'addresses of no host and the loopback address',
+  '::ffff:0:0/96': 'IPv4 addresses written as IPv6',
+  'fe80::/10': 'link-local addresses',
+  'ff00::/8': 'multicast addresses',
+};
+
 const ownRanges: readonly Taken[] = [
+  ...Object.entries(ofNobody).map(([range, what]) => ({ cidr: parseCidr(range), what: `${what}, ${range}` })),
   ...Object.values(transitBase).map((cidr) => ({ cidr, what: 'the range of transit addresses' })),
   ...Object.values(tunnelBase).map((cidr) => ({ cidr, what: 'the range of tunnel addresses' })),
 ];

@@ -57,7 +57,8 @@ export async function deleteTenant(control: Control, principal: Principal, id: s
   await transact(control, async () => {
     const found = await find(control, principal, 'tenants', id);
     checkMatch(found, match);
-    if (found.id === 'default') throw new Fault('forbidden', 'Tenant default cannot be deleted');
+    if (found.id === 'default')
+      throw new Fault('forbidden', 'Tenant default cannot be deleted', { hint: 'It owns whatever names no other tenant' });
     // Making a network writes this guard, so none can come between looking and deleting.
     const guard = (await control.store.get(keys.guard('pools')))?.revision ?? 0;
     const network = (await listResources(control.store, 'networks')).find(({ tenant }) => tenant === found.id);
