@@ -52,7 +52,15 @@ for (const [what, item, expected] of bad) {
   });
 }
 
-test('of pools that overlap the first by name is used', () => {
+test('of pools that overlap the oldest is used, whatever the others are called', () => {
+  const made = { a: '2026-02-01T00:00:00Z', edge: '2026-01-01T00:00:00Z' };
+  const pools = Object.entries(made).map(([name, createdAt]) => ({ ...pool(name, ['203.0.113.0/24']), createdAt }));
+  assert.deepEqual([...usablePools(pools).refused], [['a', 'edge']]);
+  const read = readPool({ metadata: { name: 'a', creationTimestamp: made.a }, spec: { addresses: ['203.0.113.0/24'] } });
+  assert.equal('createdAt' in read ? read.createdAt : '', made.a);
+});
+
+test('of pools that overlap and are of one age the first by name is used', () => {
   const { usable, refused } = usablePools([pool('b', ['203.0.113.2']), small, pool('a', ['203.0.113.0/24'])]);
   assert.deepEqual(
     [usable.map(({ name }) => name), [...refused]],

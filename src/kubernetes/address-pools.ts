@@ -9,7 +9,7 @@ export const addressPools = '/apis/causeway.dev/v1alpha1/addresspools';
 export const serviceRanges: readonly string[] = ['/apis/networking.k8s.io/v1/servicecidrs', '/apis/networking.k8s.io/v1beta1/servicecidrs'];
 
 const pool = v.object({
-  metadata: v.object({ name: v.string() }),
+  metadata: v.object({ name: v.string(), creationTimestamp: v.nullish(v.string()) }),
   spec: v.object({
     addresses: v.array(v.string()),
     autoAssign: v.nullish(v.boolean()),
@@ -33,6 +33,8 @@ interface Range {
 
 export interface AddressPool {
   readonly name: string;
+  /** RFC 3339; empty: before all others. */
+  readonly createdAt: string;
   readonly ranges: readonly Range[];
   /** Given to services that ask for no pool and no address. */
   readonly isAutomatic: boolean;
@@ -63,6 +65,7 @@ export function readPool(item: unknown): AddressPool | { readonly problem: strin
   if (bad !== undefined) return { problem: `spec.addresses: ${JSON.stringify(bad.text.slice(0, 60))} is no prefix, address or range` };
   return {
     name: metadata.name,
+    createdAt: metadata.creationTimestamp ?? '',
     ranges: ranges.flatMap(({ range }) => range ?? []),
     isAutomatic: spec.autoAssign ?? true,
     isAnnounced: spec.announce !== 'none',
@@ -86,14 +89,14 @@ export const amongServices = ({ ranges }: AddressPool, given: readonly string[])
     return range !== undefined && overlap(ranges, [range]);
   });
 
-/** Of pools that overlap the first by name is used; the others' names, and whom each is in the way of. */
+/** Of pools that overlap the oldest is used, as services may have its addresses; the others' names, and who is in the way of each. */
 export function usablePools(pools: readonly AddressPool[]): {
   readonly usable: AddressPool[];
   readonly refused: ReadonlyMap<string, string>;
 } {
   const usable: AddressPool[] = [];
   const refused = new Map<string, string>();
-  for (const one of pools.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+  for (const one of pools.toSorted((a, b) => (`${a.createdAt} ${a.name}` < `${b.createdAt} ${b.name}` ? -1 : 1))) {
     const other = usable.find((candidate) => overlap(candidate.ranges, one.ranges));
     if (other === undefined) usable.push(one);
     else refused.set(one.name, other.name);
