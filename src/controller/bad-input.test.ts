@@ -165,6 +165,22 @@ const rows: readonly Row[] = [
     body: { network: 'blue', endpoint: 'web', protocol: 'tcp', port: 1, hostPort: 1, ...how },
     field,
   })),
+  ...[
+    { what: 'VNI', more: { vni: 5000 }, field: 'vni' },
+    { what: 'blocks', more: { blockLength4: 28 }, field: 'blockLength4' },
+    {
+      what: 'reserved addresses',
+      more: { pools: [{ family: 4, cidr: '10.5.0.0/24', reserved: { a: '10.5.0.9' } }] },
+      field: 'pools[0].reserved',
+    },
+  ].map(({ what, more, field }) => network(`of Docker's own driver with ${what}`, { model: 'swarm', ...more }, field)),
+  { what: "pool for a network of Docker's own driver", line: 'POST /v1/pools', body: { network: 'dockers' }, field: 'network' },
+  {
+    what: "exposure in a network of Docker's own driver",
+    line: 'POST /v1/exposures',
+    body: { network: 'dockers', endpoint: 'web', protocol: 'tcp', port: 1, hostPort: 1 },
+    field: 'network',
+  },
   { what: 'tenant with a slash', line: 'POST /v1/tenants', body: { name: 'a/b' }, field: 'name' },
   {
     what: 'tenant with a newline in its description',
@@ -288,6 +304,7 @@ async function openScene(): Promise<Scene> {
   await bed.settled();
   const pools = [{ family: 4, cidr: '10.77.0.0/24' }];
   const { id } = await bed.must(admin, 'POST /v1/networks', schemas.networks, { body: { name: 'blue', pools } });
+  await bed.must(admin, 'POST /v1/networks', schemas.networks, { body: { name: 'dockers', model: 'swarm' } });
   const page = await bed.must(admin, 'GET /v1/pools?network=blue', v.object({ items: v.tuple([schemas.pools]) }));
   return { bed, admin, a, blue: id, bluePool: page.items[0].id };
 }

@@ -28,6 +28,11 @@ export function createExposure(control: Control, principal: Principal, request: 
     if (network.deletedAt !== undefined) throw new Fault('not-found', `Network ${network.name} is being deleted`, { field: 'network' });
     if (network.internal)
       throw new Fault('invalid', `Network ${network.name} is internal: nothing of it is reachable from outside`, { field: 'network' });
+    if (network.choices.domain === 'docker')
+      throw new Fault('invalid', `Network ${network.name} is of Docker's own driver, whose containers only Docker makes reachable`, {
+        field: 'network',
+        hint: 'Publish the port with Docker: docker service update --publish-add',
+      });
     const name = request.name ?? (await nameOf(control, network, request));
     if ((await control.store.get(keys.name('exposures', name))) !== undefined) {
       throw new Fault('exists', `An exposure named ${name} exists`, { field: 'name', hint: 'Choose another name' });

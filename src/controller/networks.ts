@@ -158,6 +158,19 @@ function checkRequest(request: Pick<NetworkRequest, 'mtu'>, pools: readonly Pool
   if (twice >= 0) throw new Fault('invalid', 'Two pools have one id', { field: `pools[${twice}].id` });
 }
 
+/** Of a network of Docker's own driver: Fault `invalid` for what that decides by itself, or cannot do in a Swarm. */
+function checkDockers({ pools = [], ...request }: NetworkRequest): void {
+  const field = (['vni', 'blockLength4', 'blockLength6'] as const).find((one) => request[one] !== undefined);
+  const reserving = pools.findIndex(({ reserved = {} }) => Object.keys(reserved).length > 0);
+  if (field !== undefined)
+    throw new Fault('invalid', "A network of Docker's own driver has what Docker chooses", { field, hint: 'Leave it out' });
+  if (reserving >= 0)
+    throw new Fault('invalid', 'A Swarm reserves no addresses', {
+      field: `pools[${reserving}].reserved`,
+      hint: 'Leave them out, or give a range beside them: --ip-range',
+    });
+}
+
 async function mustBeNewPool(control: Control, { id }: PoolRequest, at: string): Promise<void> {
   if (id !== undefined && (await control.store.get(keys.resource('pools', id))) !== undefined) {
     throw new Fault('exists', `Pool ${id} exists`, { field: `${at}id` });
@@ -174,6 +187,7 @@ export async function createNetwork(control: Control, principal: Principal, requ
     blockLength6: request.blockLength6,
   });
   const tenant = tenantFor(principal, request.tenant);
+  if (choices.domain === 'docker') checkDockers(request);
   const inCloud = await placeInCloud(control, request);
   return control.serially('pools', () =>
     transact(control, async () => {
@@ -342,6 +356,10 @@ export function addPool(
       const network = await find(control, principal, 'networks', request.network);
       if (network.neutron !== undefined)
         throw new Fault('invalid', `Network ${network.name} has the addresses of its subnet in Neutron and no others`, {
+          field: 'network',
+        });
+      if (network.choices.domain === 'docker')
+        throw new Fault('invalid', `Network ${network.name} is of Docker's own driver, which takes no further ranges`, {
           field: 'network',
         });
       if (network.deletedAt !== undefined) throw new Fault('not-found', `Network ${network.name} is being deleted`);
