@@ -1,6 +1,6 @@
 // The container image of Causeway: agent, controller, CLI and the programs that a container runtime starts for every pod, on the
 // root file system that lab/root-file-system.ts makes. The same content is the same image, bit for bit.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
@@ -34,17 +34,27 @@ export interface BuiltImage {
   readonly digest: string;
 }
 
+/** Whether it is to be a tar file. Fault `exists`: something is there that would have to go. */
+function isArchiveAt(output: string): boolean {
+  const isArchive = output.endsWith('.tar');
+  const found = statSync(output, { throwIfNoEntry: false });
+  const inTheWay = found === undefined || found.isDirectory() !== isArchive ? undefined : isArchive ? 'it is a folder' : 'it is a file';
+  const isFull = !isArchive && found?.isDirectory() === true && readdirSync(output).length > 0;
+  const problem = inTheWay ?? (isFull ? 'it holds something' : undefined);
+  if (problem === undefined) return isArchive;
+  throw new Fault('exists', `Cannot build into ${output}: ${problem}`, { field: '--output', hint: 'Name an empty place.' });
+}
+
 /**
- * Writes the image to `output`, a tar file where it is called so, or else a folder that is absent or empty. Faults: `unsupported`
- * (a program is absent), `exists` (the folder holds something), `invalid` (the name).
+ * Writes the image to `output`, a tar file where it is called so, or else a folder that is absent or empty. Faults, before anything is
+ * made: `unsupported` (a program is absent), `exists` (something is in the way), `invalid` (the name).
  */
 export async function buildImageOf(output: string, name: string, progress: Progress): Promise<BuiltImage> {
-  const isArchive = output.endsWith('.tar');
-  if (!isArchive && existsSync(output) && readdirSync(output).length > 0)
-    throw new Fault('exists', `Cannot build into ${output}: it holds something`, { field: '--output', hint: 'Name an empty place.' });
+  checkImageName(name);
+  const isArchive = isArchiveAt(output);
   const image: OciImage = {
     layer: await layerOf(progress),
-    name: checkImageName(name),
+    name,
     entrypoint: [`${home}/causeway`],
     command: ['--help'],
     env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'NODE_COMPILE_CACHE=/var/cache/causeway'],

@@ -14,6 +14,9 @@
 
 #include "version.h"
 
+/* By which packaging/image tells it, of whatever version, from others' of that name. */
+static const char mark[] __attribute__((used)) = "loopback of Causeway";
+
 static int fail(const char *what) {
   printf("{\"cniVersion\":\"%s\",\"code\":5,\"msg\":\"Cannot %s\",\"details\":\"%m\"}\n", version, what);
   return 1;
