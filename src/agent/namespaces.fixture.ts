@@ -141,7 +141,7 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
   throw new Fault('timeout', `Not within ${patienceMs} ms: ${what}`);
 }
 
-export type Encryption = Pick<WireguardKindOptions, 'privateKey' | 'before'>;
+export type Encryption = Pick<WireguardKindOptions, 'privateKey' | 'predecessor'>;
 
 /** A host: its namespace, its kernel, and the domains in it. */
 export class NetnsHost extends Place {

@@ -551,3 +551,51 @@ test('a new alias writes the link and nothing else, and is no reason to look int
   const outcome = reconciler.apply({ ...small, link: [{ ...placed, alias: 'causeway test renamed' }] }, true);
   assert.deepEqual([fake.writes - before, outcome.changed, outcome.remadeLinks], [1, 1, []]);
 });
+
+test('a device in the place of another has its peers when packets are led to it, and what was in the way of a route is then gone', () => {
+  const fake = createFakeKinds();
+  const device = { type: 'wireguard', netns: '', name: 'cww1', mtu: 1400, alias: 'causeway test' } as const;
+  const desired: Desired = {
+    ...emptyDesired,
+    link: [device],
+    wireguard: [{ netns: '', link: 'cww1', port: 51_821, peers: [] }],
+    route: [route('10.0.1.0/24', { netns: '', link: 'cww1' })],
+  };
+  const stepsOf = (isAfterRoutes: boolean): string[] => {
+    const { kinds, calls } = recorded({ ...fake, wireguard: { ...fake.wireguard, isAfterRoutes: () => isAfterRoutes } });
+    new Reconciler(kinds).apply(desired, true);
+    new Reconciler(kinds).apply(emptyDesired, true);
+    return calls.filter((call) => call.startsWith('add '));
+  };
+  assert.deepEqual(stepsOf(false), ['add link 1', 'add wireguard 1', 'add route 1']);
+  assert.deepEqual(stepsOf(true), ['add link 1', 'add route 1', 'add wireguard 1', 'add route 1']);
+});
+
+test('a route that had no place before the other device was gone is no failure', () => {
+  const fake = createFakeKinds();
+  let isThere = true;
+  const fault = new Fault('kernel', 'Cannot add route', { errno: 'EEXIST' });
+  const kinds: Kinds = {
+    ...fake,
+    wireguard: {
+      ...fake.wireguard,
+      isAfterRoutes: () => true,
+      add(items) {
+        isThere = false;
+        return fake.wireguard.add(items);
+      },
+    },
+    route: { ...fake.route, add: (items) => (isThere ? items.map((item) => ({ item, fault })) : fake.route.add(items)) },
+  };
+  const outcome = new Reconciler(kinds).apply(
+    {
+      ...emptyDesired,
+      link: [{ type: 'wireguard', netns: '', name: 'cww1', mtu: 1400, alias: 'causeway test' }],
+      wireguard: [{ netns: '', link: 'cww1', port: 51_821, peers: [] }],
+      route: [route('10.0.1.0/24', { netns: '', link: 'cww1' })],
+    },
+    true,
+  );
+  assert.deepEqual(outcome.failing, []);
+  assert.equal(fake.route.list('').length, 1);
+});

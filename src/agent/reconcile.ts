@@ -166,6 +166,7 @@ export class Reconciler {
   /** What of it is not refused is remembered. */
   #change({ kind, changed }: Changes, { gone = [], come = [] }: Exchange, failing: Refused[]): void {
     const failures = exchange(this.#kinds[kind], { gone, come }, changed);
+    if (failing.some((before) => before.kind === kind)) this.#forgive({ kind, come }, failing);
     const failed = new Set(failures.map(({ item }) => item));
     if (kind === 'link') this.#doubt([...failed]);
     for (const { item, fault } of failures) failing.push({ kind, what: this.#kinds[kind].key(item), fault });
@@ -175,6 +176,12 @@ export class Reconciler {
         verb,
         items.filter((item) => !failed.has(item)),
       );
+  }
+
+  /** What comes a second time counts as it came then. */
+  #forgive({ kind, come }: { readonly kind: KindName; readonly come: readonly Item[] }, failing: Refused[]): void {
+    const again = new Set(come.map((item) => this.#kinds[kind].key(item)));
+    failing.splice(0, failing.length, ...failing.filter((before) => before.kind !== kind || !again.has(before.what)));
   }
 
   /** A link takes several requests: one that was refused may be there in part. */
@@ -272,14 +279,28 @@ export class Reconciler {
     };
   }
 
-  /** Additions, with settings in their two places. */
+  /** Additions, with settings in their two places, and after routes what waits for them. */
   #inOrder(changes: readonly Changes[]): Changes[] {
     return changes.flatMap((change) => {
+      if (change.kind === 'route') return this.#withFollowers(change, changes);
+      if (change.kind === 'wireguard') return [this.#only(change, false)];
       if (change.kind !== 'netns' && change.kind !== 'sysctl') return [change];
       const settings = changes.find(({ kind }) => kind === 'sysctl') ?? change;
       const those = (isLate: boolean): Changes => ({ ...settings, add: settings.add.filter((item) => isLateSetting(item) === isLate) });
       return change.kind === 'netns' ? [change, those(false)] : [those(true)];
     });
+  }
+
+  #only(change: Changes, isAfterRoutes: boolean): Changes {
+    const kind = this.#kinds[change.kind];
+    if (kind.isAfterRoutes === undefined) return isAfterRoutes ? { ...change, add: [] } : change;
+    return { ...change, add: change.add.filter((item) => kind.isAfterRoutes?.(item) === isAfterRoutes) };
+  }
+
+  /** What was in the way of a route may have gone with what others had in its place. */
+  #withFollowers(routes: Changes, changes: readonly Changes[]): Changes[] {
+    const followers = changes.map((change) => this.#only(change, true)).filter(({ add }) => add.length > 0);
+    return followers.length === 0 ? [routes] : [routes, ...followers, routes];
   }
 
   #afterLinks(changes: readonly Changes[]): Changes[] {

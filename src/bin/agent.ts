@@ -34,7 +34,8 @@ import { createPlugin, PluginServer } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { probeFast } from '#kernel/fast.ts';
-import { deleteLinks, dumpLinks, linksByIndex } from '#kernel/batch.ts';
+import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
+import { removeLinks } from '#kernel/link-removal.ts';
 import { dumpRoutes, learnedRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
 import type { RealKinds } from '#kernel/kinds.ts';
@@ -225,14 +226,12 @@ async function run(options: Options, log: Logger): Promise<void> {
     routes: () => foundRoutes(kinds),
     underlay: () => underlayOf(kinds, options.underlay),
     state: options.state,
-    removeLink: (name: string) => void deleteLinks(kinds.sockets.of(''), [{ name }]),
+    removeLink: (name: string) => void removeLinks(kinds.sockets, '', [name]),
   };
   const cluster = await clusterOf(options, context);
   const drift: { heard?: (netns: string | undefined) => void } = {};
-  const { kinds, wireguard, publicKey } = openKernel(options, {
-    onDrift: (netns) => drift.heard?.(netns),
-    beforePeers: (item) => cluster.beforePeers?.(item),
-  });
+  const { predecessor } = cluster;
+  const { kinds, wireguard, publicKey } = openKernel(options, { onDrift: (netns) => drift.heard?.(netns), predecessor });
   closing.use(kinds);
   const dns = closing.use(
     new DnsServer({

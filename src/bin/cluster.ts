@@ -11,6 +11,7 @@ import type { FoundRoute } from '#agent/underlay.ts';
 import type { View } from '#agent/view.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, Journal, LocalAgent } from '#api/local.ts';
+import type { Predecessor } from '#kernel/wireguard.ts';
 import { takeKey } from '#kernel/wireguard-keys.ts';
 import { flannelWireguard } from '#flannel/backend.ts';
 import { isOurLinkName } from '#kernel/ownership.ts';
@@ -19,7 +20,6 @@ import type { Applied } from '#kubernetes/carrying.ts';
 import type { OwnNetworks } from '#kubernetes/own-networks.ts';
 import type { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import type { KubernetesServices } from '#kubernetes/service-source.ts';
-import type { WireguardConfig } from '#model/desired.ts';
 import { contains, type Ip } from '#model/ip.ts';
 import type { Paths } from '#model/paths.ts';
 import type { PolicyFacts } from '#model/policy.ts';
@@ -66,8 +66,8 @@ export interface Cluster {
   readonly bridges?: (blocks: Snapshot['blocks']) => readonly string[];
   /** Those of them that are ours; followed from start() on. */
   readonly own?: OwnNetworks;
-  /** Told before a WireGuard device of this host is given its first peers. */
-  readonly beforePeers?: (item: WireguardConfig) => void;
+  /** Another system's WireGuard device, which ours takes the place of. */
+  readonly predecessor?: Predecessor;
   /** Told of the ways to other hosts, again and again, where the host itself is to say what is the matter with them. */
   readonly probed?: (paths: Paths) => void;
   /** Told after every run of the loop. */
@@ -100,19 +100,20 @@ export interface ClusterContext {
 }
 
 /**
- * Where flannel has encrypted, others know this host by flannel's key: it becomes the host's own before the kernel is opened. Until our
- * device has peers packets go by flannel's, which goes in that moment. Of two with one key either would get the other's answers. Fault
- * `corrupt`.
+ * Where flannel has encrypted, others know this host by flannel's key: it becomes the host's own before the kernel is opened. Packets go by
+ * flannel's device until they are led to ours. Fault `corrupt`.
  */
-export function takeOverWireguard({ state, log, removeLink }: ClusterContext): (item: WireguardConfig) => void {
+export function takeOverWireguard({ state, log, removeLink }: ClusterContext): Predecessor {
   let isThere = networkInterfaces()[flannelWireguard.link] !== undefined;
   if (isThere && takeKey(flannelWireguard.key, keyFile(state)))
     log.info({ file: flannelWireguard.key }, "took over flannel's WireGuard key");
-  return ({ netns }) => {
-    if (!isThere || netns !== '') return;
-    isThere = false;
-    removeLink(flannelWireguard.link);
-    log.info({ link: flannelWireguard.link }, "removed flannel's link, as ours takes its place");
+  return {
+    isThere: ({ netns }) => isThere && netns === '',
+    remove() {
+      isThere = false;
+      removeLink(flannelWireguard.link);
+      log.info({ link: flannelWireguard.link }, "removed flannel's link, as ours has taken its place");
+    },
   };
 }
 

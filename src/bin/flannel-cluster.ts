@@ -7,7 +7,7 @@ import { bridgesOf, type Cluster, type ClusterContext, foreignAddresses, takeOve
 /** This host as one of flannel's, whose leases are in etcd. Faults: `invalid` for a URL that is none, or a file that cannot be read. */
 export async function followFlannel(host: string, url: string, context: ClusterContext): Promise<Cluster> {
   const { journal, log, closing, publicKey, underlay } = context;
-  const beforePeers = takeOverWireguard(context);
+  const predecessor = takeOverWireguard(context);
   const registry = closing.use(new Registry(await readEtcdUrl(url)));
   const controller = flannelController({
     registry,
@@ -18,5 +18,5 @@ export async function followFlannel(host: string, url: string, context: ClusterC
     publicKey,
     taken: () => foreignAddresses().map(({ ip }) => ip),
   });
-  return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, beforePeers };
+  return { host, generation: 0, controller: () => controller, bridges: bridgesOf(host), renew: () => undefined, predecessor };
 }

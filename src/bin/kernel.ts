@@ -2,9 +2,8 @@
 import { join } from 'node:path';
 import type { OnDrift } from '#kernel/events.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
-import { probeWireguard } from '#kernel/wireguard.ts';
+import { type Predecessor, probeWireguard } from '#kernel/wireguard.ts';
 import { loadKeyPair } from '#kernel/wireguard-keys.ts';
-import type { WireguardConfig } from '#model/desired.ts';
 
 export interface Kernel {
   readonly kinds: RealKinds;
@@ -19,8 +18,8 @@ export const keyFile = (state: string): string => join(state, 'wireguard.key');
 export interface Telling {
   /** Somebody else has changed something of ours; absent: nothing is watched. */
   readonly onDrift?: OnDrift;
-  /** A device of ours is about to be given its first peers. */
-  readonly beforePeers?: (item: WireguardConfig) => void;
+  /** Absent: no other device of the host has its key. */
+  readonly predecessor?: Predecessor | undefined;
 }
 
 export interface KernelPlaces {
@@ -32,11 +31,11 @@ export interface KernelPlaces {
 
 /** The caller disposes of the kinds. */
 export function openKernel({ state, run, wireguardStarter: pipe }: KernelPlaces, telling: Telling = {}): Kernel {
-  const { onDrift, beforePeers } = telling;
+  const { onDrift, predecessor } = telling;
   const wireguard = probeWireguard(pipe);
   const watching = { birdDirectory: join(run, 'bird'), ...(onDrift === undefined ? {} : { onDrift }) };
   if (wireguard === 'none') return { wireguard, kinds: createKinds(watching) };
   const { privateKey, publicKey } = loadKeyPair(keyFile(state));
-  const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), pipe, privateKey, before: beforePeers } });
+  const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), pipe, privateKey, predecessor } });
   return { wireguard, publicKey, kinds };
 }

@@ -48,7 +48,7 @@ function portOf(server: string): number {
 /** This host as the Node `host`. Faults as readKubeconfig, `corrupt`. */
 export function followKubernetes(host: string, node: NodeOptions, context: ClusterContext): Cluster {
   const { journal, kick, hurry, log, closing, publicKey, routes } = context;
-  const beforePeers = takeOverWireguard(context);
+  const predecessor = takeOverWireguard(context);
   const { kubeconfig, podCidrs, carry, cniConf, keepConnections, logDenied } = node;
   const access = readKubeconfig(kubeconfig);
   const client = closing.use(new KubernetesClient(access));
@@ -110,7 +110,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     services,
     policies,
     policyStatuses: () => readStatuses(client, AbortSignal.timeout(statusesMs)),
-    beforePeers,
+    predecessor,
     probed: (paths) => teller.paths(pathsWord(paths, (id) => context.view().snapshot.hosts.get(id)?.status.ready === true)),
     applied: (done) => {
       const { blocks, pools, networks } = done.facts;

@@ -29,6 +29,8 @@ export interface Kind<T> extends Comparison<T> {
    * which of them another was there, as far as the caller knows: it may save a try.
    */
   add(items: readonly T[], changed?: ReadonlySet<T>): Failure<T>[];
+  /** Whether add() of the item is to wait until packets are led to it. Absent: never. */
+  isAfterRoutes?(item: T): boolean;
   /**
    * remove() and add() as one, so that no packet meets what is in between. Failures are told as theirs are. Absent: there is nothing that
    * could be met.

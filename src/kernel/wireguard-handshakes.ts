@@ -8,8 +8,8 @@ import type { Netns } from '#model/desired.ts';
 import { isFault } from '#model/fault.ts';
 import type { FoundPeer, WireguardBackend } from './wireguard-config.ts';
 
-/** Before each round of looks, the first after a peer was made. After the last one WireGuard's own repetition has to do. */
-const pausesMs = [50, 50, 100, 100, 300, 600];
+/** Before each round of looks, the first after a peer was made. When the last one is over WireGuard's own repetition is due. */
+const pausesMs = [50, 50, 100, 100, ...Array.from({ length: 15 }, () => 300)];
 /**
  * Rounds in a row at which nothing more has come: of a peer that was heard of, whose handshake may only be on its way at the first; and
  * of one that was not, which may not know of this host yet. Packets for it are kept, but for one that is made anew.

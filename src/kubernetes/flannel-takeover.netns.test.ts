@@ -49,14 +49,24 @@ class Node {
   readonly #backend: Backend;
   readonly #families: readonly Family[];
   annotations: Record<string, string> = {};
+  /** To the other node's pod, when flannel's WireGuard device goes. */
+  wayThen: string | undefined;
 
   constructor(wire: Wire, index: number, { backend, families }: { readonly backend: Backend; readonly families: readonly Family[] }) {
     this.index = index;
     this.#backend = backend;
     this.#families = families;
     this.wireguard = `flannel-wg${index}`;
-    const before = (): void => void this.host.try('ip', 'link', 'del', this.wireguard);
-    this.host = wire.host(`node${index}`, wireAddresses(this.all), backend === 'wireguard' ? { ...this.keys, before } : undefined);
+    let isThere = true;
+    const predecessor = {
+      isThere: () => isThere,
+      remove: () => {
+        isThere = false;
+        this.wayThen = this.host.run('ip', 'route', 'get', numbersOf(3 - index, 4).pod);
+        this.host.ip('link', 'del', this.wireguard);
+      },
+    };
+    this.host = wire.host(`node${index}`, wireAddresses(this.all), backend === 'wireguard' ? { ...this.keys, predecessor } : undefined);
     this.pod = makeBridge(wire, `node${index}`, this);
     const [six] = families.includes(6) ? [numbersOf(index, 6)] : [];
     const { type, data } = tells(backend, { ...numbersOf(index, 4), keys: this.keys });
@@ -168,6 +178,7 @@ describe('hosts of flannel become ours one by one', { concurrency: false }, () =
       t.diagnostic(JSON.stringify(counted));
       for (const { sent, inRow } of counted) assert.ok(sent > 20 && inRow <= most[backend], JSON.stringify(counted));
       for (const [from, to] of ways) assert.ok(from.ping(to));
+      if (backend === 'wireguard') for (const { wayThen } of [one, two]) assert.match(wayThen ?? '', / dev cww1 /, 'however long it takes');
       const links = [one, two].map(({ host }) => host.run('ip', '-br', 'link'));
       for (const text of links) assert.doesNotMatch(text, /^flannel/m);
       assert.ok(links.every((text) => backend === 'host-gateway' || /^cw[xw]1\W/m.test(text)));
