@@ -18,6 +18,9 @@ mkdir -p "$disk/docker" "$disk/system"
 mount -t tmpfs -o mode=755 tmpfs "$disk/system"
 mkdir "$disk/system/upper" "$disk/system/work" "$disk/system/root"
 root=$disk/system/root
+# What of this and other labs lies there changes meanwhile, so it is not removed but hidden whole, by a whiteout (overlayfs.rst).
+mkdir -p "$disk/system/upper/var/cache"
+for folder in /var/cache/causeway*; do [ ! -e "$folder" ] || mknod "$disk/system/upper$folder" c 0 0; done
 mount -t overlay overlay -o "lowerdir=/,upperdir=$disk/system/upper,workdir=$disk/system/work" "$root"
 
 mount -t proc proc "$root/proc"
@@ -45,8 +48,7 @@ mkdir "$root/run/lock"
 # A freshly installed Debian with Docker: nothing of what this machine starts, mounts or has of Causeway.
 rm -rf "$root"/etc/systemd/system/*.wants/* "$root"/etc/systemd/system/*.requires/* "$root"/etc/rc?.d/* "$root"/etc/docker/daemon.json
 rm -rf "$root"/etc/systemd/system/causeway* "$root"/etc/default/causeway* "$root"/etc/sysctl.d/*causeway* "$root/etc/causeway" \
-  "$root/root/.config/causeway" "$root/root/.cache/causeway" "$root/var/lib/causeway" "$root"/var/cache/causeway* \
-  "$root/usr/lib/causeway" "$root/usr/bin/causeway"
+  "$root/root/.config/causeway" "$root/root/.cache/causeway" "$root/var/lib/causeway" "$root/usr/lib/causeway" "$root/usr/bin/causeway"
 : >"$root/etc/fstab"
 # What would only take time, or speak to the machine's devices.
 for unit in ldconfig systemd-journal-catalog-update systemd-modules-load modprobe@ kmod-static-nodes systemd-udevd systemd-udev-trigger \
