@@ -270,9 +270,13 @@ step('taken off again, nothing of it is left', async () => {
   await docker(first, ['rm', '--force', 'first-here', 'secret-here']);
   await until('the namespaces to go', async () => (await sh('ip netns list | grep cw- || true')) === '', patience);
   await sh(
-    documented(['systemctl disable --now causeway-agent', 'causeway host remove node-a'], { 'remove node-a': 'remove node-a --yes' }),
+    documented(['systemctl disable --now causeway-agent', 'causeway agent --uninstall', 'causeway host remove node-a'], {
+      'remove node-a': 'remove node-a --yes',
+    }),
   );
-  await sh(documented(['rm -rf /var/lib/causeway/agent.db*', 'rm -rf /run/causeway']));
+  await sh(documented(['rm -f /etc/default/causeway-agent']));
+  assert.deepEqual(await docker(first, ['network', 'ls', '--format', '{{.Name}}']), 'bridge\nhost\nnone');
+  assert.match(await sh('causeway network ls --quiet'), /first[^]*secret/);
   assert.doesNotMatch(await sh('causeway host ls'), /node-a/);
   await sh(documented(['systemctl disable --now causeway-controller', 'rm -rf /var/lib/causeway/controller.db*']));
   // Where the page has a clone, the lab has a mount.
@@ -290,6 +294,7 @@ async function leftovers(): Promise<string[]> {
     rules: '{ ip rule; ip -6 rule; } | grep -vE "lookup (local|main|default)" || true',
     routes: "{ ip route show table all; ip -6 route show table all; } | grep -vE 'dev (lo|eth0|docker0)' || true",
     tables: 'nft list tables | grep causeway || true',
+    filters: '{ iptables-save; ip6tables-save; } | grep causeway || true',
     programs: 'ls /sys/fs/bpf; tc filter show dev eth0 ingress; tc filter show dev eth0 egress',
   };
   const found = await Promise.all(Object.entries(looks).map(async ([what, look]) => [what, await sh(look)] as const));

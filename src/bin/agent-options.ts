@@ -70,7 +70,8 @@ Options:
   --port PORT          health and metrics on 127.0.0.1 (default 7481; 0: none)
   --no-fast-path       no short cuts (eBPF) for traffic inside a network: every packet takes the long way
   --recover            set a corrupt journal aside and start with an empty one
-  --uninstall          take everything of Causeway off this host: kernel state, --state, --run, --cni-conf; no agent may run
+  --uninstall          take everything of Causeway off this host: kernel state, --state, --run, --cni-conf, and its networks out of
+                       Docker's list (they stay on other hosts); no agent may run, and no container of Docker use them
   --log-level LEVEL    trace, debug, info, warn or error (default info)
   -h, --help           show this
 

@@ -16,13 +16,14 @@ import { isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
-import { uninstall } from './uninstall.ts';
+import { type Traces, uninstall } from './uninstall.ts';
 
 mustBeIsolated();
 
 const folder = mkdtempSync(join(tmpdir(), 'causeway-uninstall-'));
 after(() => rmSync(folder, { recursive: true }));
 const [state, run, cniConf] = [join(folder, 'state'), join(folder, 'run'), join(folder, '10-causeway.conflist')];
+const traces: Traces = { state, run, cniConf, plugin: join(folder, 'causeway.sock'), driver: 'causeway' };
 const log = pino({ level: 'silent' });
 const say = (...words: readonly string[]): string => execFileSync(words[0] ?? '', words.slice(1), { encoding: 'utf8' });
 const listings = (): string[] => [
@@ -65,14 +66,14 @@ test('nothing of an agent is left, and what others have stays', async () => {
   leaveTraces();
   assert.notDeepEqual(listings(), earlier);
   writeFileSync(join(state, 'controller.db'), '');
-  await uninstall({ state, run, cniConf }, log);
+  await uninstall(traces, log);
   assert.deepEqual(listings(), earlier);
   assert.deepEqual(
     files.filter((file) => existsSync(file)),
     [],
   );
   assert.deepEqual([existsSync(join(state, 'controller.db')), existsSync(run)], [true, false]);
-  await uninstall({ state, run, cniConf }, log);
+  await uninstall(traces, log);
 });
 
 test('while an agent runs nothing is touched', async () => {
@@ -81,7 +82,7 @@ test('while an agent runs nothing is touched', async () => {
   rmSync(join(run, 'agent.sock'), { force: true });
   const agent = createServer().listen(join(run, 'agent.sock'));
   await once(agent, 'listening');
-  await assert.rejects(uninstall({ state, run, cniConf }, log), (error) => isFault(error, 'in-use'));
+  await assert.rejects(uninstall(traces, log), (error) => isFault(error, 'in-use'));
   agent.close();
   assert.deepEqual([listings(), existsSync(cniConf)], [earlier, true]);
 });

@@ -1,10 +1,11 @@
 // `causeway agent --uninstall`: takes off the host what an agent leaves there on purpose when it ends: what it has in the
-// kernel, and its files. Everything of ours is found by its marks (link prefix and alias, route protocol, table, namespace
+// kernel, its files, and the networks in Docker's list. Everything of ours is found by its marks (link prefix and alias, route protocol, table, namespace
 // names), so no journal and no cluster is asked.
 import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { leaveEngine } from '#docker/leaving.ts';
 import { Reconciler } from '#agent/reconcile.ts';
 import { removeForwarding } from '#kernel/forwarding.ts';
 import { emptyDesired } from '#model/desired.ts';
@@ -15,6 +16,10 @@ export interface Traces {
   readonly state: string;
   readonly run: string;
   readonly cniConf: string;
+  /** Docker's socket; absent: there is no engine. */
+  readonly engine?: string;
+  readonly plugin: string;
+  readonly driver: string;
 }
 
 function isServed(socket: string): Promise<boolean> {
@@ -29,13 +34,15 @@ function isServed(socket: string): Promise<boolean> {
 }
 
 /**
- * Nothing of it there is success. Containers of our networks are cut off; settings below /proc/sys stay. The runtime's
- * configuration goes first, so that no container is attached any more. Faults: `in-use` (an agent runs), `kernel`.
+ * Nothing of it there is success. Pods are cut off, Docker's containers must have gone; settings below /proc/sys stay. The
+ * runtime's configuration goes first, so that no container is attached any more. Faults: `in-use` (an agent runs, or Docker's
+ * containers use its networks), `unavailable` (an engine does not answer), `kernel`.
  */
-export async function uninstall({ state, run, cniConf }: Traces, log: Logger): Promise<void> {
+export async function uninstall({ state, run, cniConf, engine, plugin, driver }: Traces, log: Logger): Promise<void> {
   if (await isServed(join(run, 'agent.sock'))) {
     throw new Fault('in-use', 'Cannot uninstall: an agent is running on this host', { hint: 'Stop it, or delete its DaemonSet, first.' });
   }
+  if (engine !== undefined) log.info({ networks: await leaveEngine({ engine, plugin, driver }) }, 'removed from the engine');
   rmSync(cniConf, { force: true });
   mkdirSync(state, { recursive: true, mode: 0o700 });
   const { kinds } = openKernel({ state, run });

@@ -73,6 +73,8 @@ export interface Bed extends AsyncDisposable {
   dockerFails(...words: string[]): Promise<string>;
   startEngine(): Promise<void>;
   stopEngine(signal?: NodeJS.Signals): Promise<void>;
+  /** For good, as when the agent is stopped. */
+  stopPlugin(): Promise<void>;
 }
 
 /** Whether this machine and process can run it: a reason why not, or undefined. */
@@ -150,6 +152,7 @@ export async function startBed({ liveRestore }: { readonly liveRestore: boolean 
     calls,
     startEngine,
     stopEngine,
+    stopPlugin: () => server[Symbol.asyncDispose](),
     async docker(...words) {
       const { status, stdout, stderr } = await run(words);
       if (status !== 0)

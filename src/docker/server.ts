@@ -22,12 +22,26 @@ const nothing = async (work: Promise<void>): Promise<undefined> => {
   return undefined;
 };
 
+/** What the plugin says of itself. Endpoints reach every host whoever owns the definition, so connectivity is global in either scope. */
+const introduction = (scope: DriverOptions['scope']): { readonly [M in Introduction]: object } => ({
+  'Plugin.Activate': { Implements: ['NetworkDriver', 'IpamDriver'] },
+  'NetworkDriver.GetCapabilities': { Scope: scope, ConnectivityScope: 'global' },
+  'IpamDriver.GetCapabilities': { RequiresMACAddress: false, RequiresRequestReplay: false },
+  'IpamDriver.GetDefaultAddressSpaces': {
+    LocalDefaultAddressSpace: addressSpaces.local,
+    GlobalDefaultAddressSpace: addressSpaces.global,
+  },
+});
+type Introduction = 'Plugin.Activate' | `${'NetworkDriver' | 'IpamDriver'}.GetCapabilities` | 'IpamDriver.GetDefaultAddressSpaces';
+/** By method, of a plugin outside of a Swarm. */
+export const introductions: Readonly<Record<string, object>> = introduction('local');
+
 function methods(options: DriverOptions, networks: Networks, endpoints: Endpoints, ipam: Ipam): Methods {
   const addresses = options.scope === 'global' ? new SwarmIpam({ ...options, ipam }) : ipam;
+  const said = introduction(options.scope);
   return {
-    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
-    // Endpoints reach every host whoever owns the definition, so connectivity is global in either scope.
-    'NetworkDriver.GetCapabilities': () => ({ Scope: options.scope, ConnectivityScope: 'global' }),
+    'Plugin.Activate': () => said['Plugin.Activate'],
+    'NetworkDriver.GetCapabilities': () => said['NetworkDriver.GetCapabilities'],
     'NetworkDriver.AllocateNetwork': async (request) => ({ Options: await networks.allocate(request) }),
     'NetworkDriver.FreeNetwork': (request) => nothing(networks.free(request)),
     'NetworkDriver.CreateNetwork': (request) => nothing(networks.create(request)),
@@ -42,11 +56,8 @@ function methods(options: DriverOptions, networks: Networks, endpoints: Endpoint
     // Hosts are known from the controller; what Swarm's gossip says of them adds nothing.
     'NetworkDriver.DiscoverNew': () => undefined,
     'NetworkDriver.DiscoverDelete': () => undefined,
-    'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
-    'IpamDriver.GetDefaultAddressSpaces': () => ({
-      LocalDefaultAddressSpace: addressSpaces.local,
-      GlobalDefaultAddressSpace: addressSpaces.global,
-    }),
+    'IpamDriver.GetCapabilities': () => said['IpamDriver.GetCapabilities'],
+    'IpamDriver.GetDefaultAddressSpaces': () => said['IpamDriver.GetDefaultAddressSpaces'],
     'IpamDriver.RequestPool': (request) => addresses.requestPool(request),
     'IpamDriver.ReleasePool': (request) => {
       addresses.releasePool(request);
@@ -127,7 +138,7 @@ async function readBody(request: IncomingMessage): Promise<string | undefined> {
  * Written for node:http itself: Request and Response objects with their streams cost more than the methods do, and an engine
  * that starts many containers calls many methods.
  */
-async function serve({ call }: Plugin, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function serve({ call }: Pick<Plugin, 'call'>, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const send = ({ status, body }: PluginAnswer, headers: Readonly<Record<string, string>> = {}): void => {
     const text = JSON.stringify(body);
     response.writeHead(status, { 'content-type': contentType, 'content-length': Buffer.byteLength(text), ...headers });
@@ -159,7 +170,7 @@ export class PluginServer {
    * Listens under another name first and renames, so that the path always leads to a server that answers, also while a
    * dead process's socket is being replaced.
    */
-  static async listen(plugin: Plugin, path: string): Promise<PluginServer> {
+  static async listen(plugin: Pick<Plugin, 'call'>, path: string): Promise<PluginServer> {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     // dockerd lists everything that ends in .sock as a plugin, so this name must not.
     const temporary = `${path}.${process.pid}`;
