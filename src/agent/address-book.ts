@@ -145,7 +145,8 @@ export class AddressBook implements Disposable {
    * own. With a new journal only a live snapshot counts: what endpoints of this host hold is taken from it, and everything
    * else in the host's blocks rests first.
    */
-  blocksChanged({ snapshot, revision, live }: AddressFacts): void {
+  blocksChanged(facts: AddressFacts): void {
+    const { snapshot, revision, live } = facts;
     const isFirst = !this.#ledger.isBorn;
     if (isFirst && !live) return;
     const isSame = snapshot.blocks === this.#takenIn && !isFirst;
@@ -153,8 +154,9 @@ export class AddressBook implements Disposable {
     if (!isSame) for (const block of snapshot.blocks.values()) if (block.host === this.#host) this.#seeOwn(block, { isFirst, live });
     if (isFirst) this.#rebuildBorrowed(snapshot);
     if (isFirst) this.#ledger.bear();
-    if (live) this.#lapses.see(snapshot, revision);
-    this.#ledger.dropLost(snapshot, revision, this.#host);
+    this.#lapses.see(facts);
+    const isHere = (id: string): boolean => snapshot.blocks.get(id)?.host === this.#host || this.#lapses.isDue(id);
+    this.#ledger.dropLost(revision, isHere);
     this.#takenIn = snapshot.blocks;
     if (!isSame) this.#seeLoans(snapshot);
   }

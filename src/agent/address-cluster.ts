@@ -44,6 +44,8 @@ export interface AddressFacts {
   readonly snapshot: Snapshot;
   /** Of the store, that the snapshot stands for: a block that is missing although it is older has gone. */
   readonly revision: number;
+  /** The store's history that the revision is of, where it is known; another one may be that of a restored store. */
+  readonly epoch?: string | undefined;
   /** False for a snapshot read back from disk: it may be out of date. */
   readonly live: boolean;
 }

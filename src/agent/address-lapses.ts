@@ -1,10 +1,11 @@
 // A store that was restored from a backup lacks the blocks that hosts have claimed since, and would give them to others while
-// containers have their addresses. So when the cluster shows an older state than before, blocks that are missing from it are
-// claimed again, the very same ones; of one that somebody else has by now nothing more is given out.
+// containers have their addresses. So when the cluster shows an older state than before, or another history (which the start of a
+// controller begins, too: then nothing is missing), blocks that are missing from it are claimed again, the very same ones; of one
+// that somebody else has by now nothing more is given out.
 import { isFault } from '#model/fault.ts';
 import { cidrBase } from '#model/ip.ts';
-import type { Block, Snapshot } from '#model/resources.ts';
-import type { ClusterAddresses } from './address-cluster.ts';
+import type { Block } from '#model/resources.ts';
+import type { AddressFacts, ClusterAddresses } from './address-cluster.ts';
 import type { Ledger } from './address-ledger.ts';
 import type { BlockRecord } from './address-records.ts';
 
@@ -23,21 +24,31 @@ export class Lapses {
   readonly #options: LapsesOptions;
   /** Of the last listing; undefined before the first. */
   #revision: number | undefined;
+  /** The last that is known, also from before this process began. */
+  #epoch: string | undefined;
   readonly #due = new Map<string, BlockRecord>();
 
   constructor(options: LapsesOptions) {
     this.#options = options;
   }
 
-  /** Takes note of what a controller has listed: `revision` is that of `snapshot`. */
-  see({ blocks }: Pick<Snapshot, 'blocks'>, revision: number): void {
+  /** Takes note of what is known of the cluster; only what a controller has listed (`live`) can lack a block. */
+  see({ snapshot: { blocks }, revision, epoch, live }: AddressFacts): void {
+    const isOther = epoch !== undefined && this.#epoch !== undefined && epoch !== this.#epoch;
+    if (epoch !== undefined) this.#epoch = epoch;
+    if (!live) return;
     const before = this.#revision ?? this.#newestKnown();
     this.#revision = revision;
-    if (revision < before)
+    if (revision < before || isOther)
       for (const record of this.#records()) if (record.status === 'active' && !blocks.has(record.id)) this.#due.set(record.id, record);
     for (const id of this.#due.keys()) if (blocks.has(id)) this.#due.delete(id);
     // Also what was asked before and no controller has answered: listings come again and again.
     for (const record of this.#due.values()) this.#options.background(`claim ${record.cidr} again`, () => this.#claim(record));
+  }
+
+  /** Whether the cluster is being asked for that block, so that it has not gone. */
+  isDue(id: string): boolean {
+    return this.#due.has(id);
   }
 
   #records(): BlockRecord[] {

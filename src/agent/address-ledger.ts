@@ -288,10 +288,10 @@ export class Ledger {
   }
 
   /** Drops the blocks that the snapshot, which stands for that revision, does not show as the host's. */
-  dropLost(snapshot: Snapshot, revision: number, host: string): void {
+  dropLost(revision: number, isHere: (id: string) => boolean): void {
     for (const pool of this.pools.values()) {
       for (const block of pool.blocks.values()) {
-        if (snapshot.blocks.get(block.record.id)?.host !== host && block.record.revision <= revision) this.dropBlock(block);
+        if (!isHere(block.record.id) && block.record.revision <= revision) this.dropBlock(block);
       }
     }
   }

@@ -413,6 +413,31 @@ test('after its journal was lost an agent removes nothing before the rest of wha
   await eventually(() => a.kinds.netns.list('').length === 0 && second.view.snapshot.endpoints.size === 0, 'it can go');
 });
 
+test('a host that was off while the store was restored, and comes to a later revision, claims its block again, too', async (t) => {
+  const { cluster, a, b } = await bed(t);
+  const [one, two] = [a.start(), b.start()];
+  await eventually(() => isReady(one) && isReady(two), 'both are ready');
+  const { id: network } = await one.local.createNetwork({ name: 'web' });
+  await eventually(() => two.local.network(network), 'the other knows the network');
+  const backup = await cluster.backUp();
+  const held = await run(two, network, 2);
+  await eventually(() => two.view.snapshot.endpoints.size === 1, 'published');
+  const cidr = [...two.view.snapshot.blocks.values()].find(({ host }) => host === 'b')?.cidr;
+  const { revision } = two.view;
+  await two[Symbol.asyncDispose]();
+  await cluster.restore(backup);
+  for (let more = 0; more <= revision; more++) await cluster.store.commit([{ type: 'put', key: 'guards/more', value: more }]);
+  const again = b.start();
+  await eventually(() => again.view.isSynced && again.view.revision > revision, 'the later state');
+  await eventually(() => again.view.snapshot.endpoints.size === 1, 'published again');
+  assert.deepEqual(
+    [...again.view.snapshot.blocks.values()].map((block) => [block.host, block.cidr]),
+    [['b', cidr]],
+  );
+  assert.notEqual(await run(again, network, 3), held);
+  assert.deepEqual(again.status().refused, []);
+});
+
 test('a store restored from a backup that lacks a block: it is claimed again, and no other host gives its addresses', async (t) => {
   const { cluster, a, b } = await bed(t);
   const [one, two] = [a.start(), b.start()];

@@ -410,7 +410,8 @@ export class Agent implements AsyncDisposable {
   /** A disk that is full keeps the address book from taking in its blocks, and nothing else from going on. */
   #tellBook(): void {
     try {
-      this.#book.blocksChanged({ snapshot: this.view.snapshot, revision: this.view.revision, live: this.view.isSynced });
+      const { snapshot, revision, epoch, isSynced: live } = this.view;
+      this.#book.blocksChanged({ snapshot, revision, epoch, live });
     } catch (error) {
       if (!isFault(error, 'unavailable')) throw error;
       this.#options.log.error({ error }, 'cannot take in the address blocks of this host yet');

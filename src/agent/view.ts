@@ -148,6 +148,7 @@ export class View {
     const revision = this.#journal.get('view/revision');
     if (revision === undefined) return false;
     if (typeof revision !== 'number') throw new Fault('corrupt', 'Journal record view/revision is not a revision');
+    const epoch = this.#journal.get('view/epoch');
     const tables = emptyTables();
     for (const key of keys) {
       const kind = kinds.find((name) => key.startsWith(`view/${name}/`));
@@ -158,6 +159,7 @@ export class View {
     }
     this.#replace(tables);
     this.#revision = revision;
+    this.#epoch = typeof epoch === 'string' ? epoch : undefined;
     return true;
   }
 
@@ -202,8 +204,14 @@ export class View {
   #take(line: WatchLine): void {
     if (line.type === 'put') this.#put(line.kind, line.item);
     else if (line.type === 'delete') this.#delete(line.kind, line.id, line.revision);
-    else this.#epoch = line.epoch;
+    else this.#turn(line.epoch);
     this.#advance(line.revision);
+  }
+
+  #turn(epoch: string | undefined): void {
+    if (epoch === this.#epoch) return;
+    this.#epoch = epoch;
+    this.#unsaved.set('view/epoch', epoch);
   }
 
   #advance(revision: number): void {
@@ -222,7 +230,7 @@ export class View {
       this.#swap(tables);
     } else for (const line of held) this.#take(line);
     this.#advance(revision);
-    this.#epoch = epoch;
+    this.#turn(epoch);
     this.#synced = true;
     this.#changed();
   }
