@@ -1,7 +1,7 @@
 // The managed plugin for Swarm: a folder with `config.json` and `rootfs` as `docker plugin create` takes it. Swarm's managers
 // refuse any other sort of plugin (moby libnetwork/cnmallocator/provider.go), so this is the only way to be a driver there.
-import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { Fault } from '#model/fault.ts';
 import { run } from './command.ts';
 import type { Progress } from './progress.ts';
@@ -39,14 +39,26 @@ export async function buildPlugin(folder: string, progress: Progress): Promise<B
   const config = join(packaging, 'config.json');
   const build = rootBuild(extras, [config]);
   if (textOf(mark) === build) return { folder, bytes: await sizeOf(folder), isUnchanged: true };
-  const tree = `${folder}.new`;
+  removeAbandoned(folder);
+  const tree = `${folder}.${process.pid}.new`;
   rmSync(tree, { recursive: true, force: true });
   await makeRoot(join(tree, 'rootfs'), extras, progress);
   writeFileSync(join(tree, 'rootfs', home, 'build'), build);
   cpSync(config, join(tree, 'config.json'));
-  rmSync(folder, { recursive: true, force: true });
-  renameSync(tree, folder);
+  // Another process may have built the same meanwhile, and its folder may be in use.
+  const isThere = textOf(mark) === build;
+  rmSync(isThere ? tree : folder, { recursive: true, force: true });
+  if (!isThere) renameSync(tree, folder);
   return { folder, bytes: await sizeOf(folder), isUnchanged: false };
+}
+
+/** What processes have left that were interrupted. */
+function removeAbandoned(folder: string): void {
+  if (!existsSync(dirname(folder))) return;
+  for (const name of readdirSync(dirname(folder))) {
+    const [, pid] = name.startsWith(`${basename(folder)}.`) ? (/\.(\d+)\.new$/.exec(name) ?? []) : [];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(dirname(folder), name), { recursive: true, force: true });
+  }
 }
 
 async function sizeOf(folder: string): Promise<number> {

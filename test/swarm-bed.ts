@@ -1,0 +1,146 @@
+// What the tests of a Swarm lie in: three real nodes with Causeway as their managed plugin, and what is asked of them.
+import { join } from 'node:path';
+import { startController } from '#lab/causeway.ts';
+import { docker, startDockerd } from '#lab/engine.ts';
+import type { Host } from '#lab/host.ts';
+import { boxImage, importImages } from '#lab/images.ts';
+import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { buildPlugin, defaultPluginFolder } from '#lab/plugin.ts';
+import { silentProgress } from '#lab/progress.ts';
+import { installPlugin, joinSwarm, pluginName } from '#lab/swarm.ts';
+import { until } from '#lab/until.ts';
+
+const cli = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
+export const patient = { timeoutMs: 90_000, intervalMs: 300 };
+
+export interface Task {
+  readonly host: Host;
+  readonly container: string;
+  readonly name: string;
+  readonly address: string;
+}
+
+export const addresses = (list: readonly Task[]): string[] => list.map(({ address }) => address).sort();
+
+export class SwarmBed implements AsyncDisposable {
+  readonly lab: Lab;
+  readonly manager: Host;
+
+  constructor(lab: Lab) {
+    this.lab = lab;
+    this.manager = lab.host('host1');
+  }
+
+  causeway(...argv: string[]): Promise<string> {
+    return this.lab.controller.ask([process.execPath, '--disable-warning=ExperimentalWarning', cli, ...argv]);
+  }
+
+  /** Makes a Swarm network of our driver. */
+  network(title: string, ...options: string[]): Promise<string> {
+    return docker(this.manager, ['network', 'create', '--driver', pluginName, ...options, title]);
+  }
+
+  /** Makes a service of idle tasks, spread over the nodes, and waits until it runs. */
+  service(title: string, ...options: string[]): Promise<string> {
+    const serve = 'mkdir -p /srv && hostname >/srv/index.html && exec httpd -f -p 80 -h /srv';
+    const quick = ['--stop-grace-period', '1s', '--restart-delay', '500ms'];
+    return docker(this.manager, ['service', 'create', '--name', title, ...quick, ...options, boxImage.name, 'sh', '-c', serve]);
+  }
+
+  /** The running tasks of a service with their addresses in `title`'s network. */
+  async tasks(title: string, net: string): Promise<Task[]> {
+    const found = this.lab.hosts.map(async (host) => {
+      const ids = (await docker(host, ['ps', '--quiet', '--filter', `label=com.docker.swarm.service.name=${title}`])).split('\n');
+      const format = `{{.Name}} {{(index .NetworkSettings.Networks "${net}").IPAddress}}`;
+      return Promise.all(
+        ids
+          .filter((id) => id !== '')
+          .map(async (container) => {
+            const [full = '', address = ''] = (await docker(host, ['inspect', '--format', format, container])).slice(1).split(' ');
+            return { host, container, name: full, address };
+          }),
+      );
+    });
+    return (await Promise.all(found)).flat();
+  }
+
+  running(title: string, net: string, count: number): Promise<Task[]> {
+    return until(
+      `${count} tasks of ${title}`,
+      async () => {
+        const list = await this.tasks(title, net);
+        return list.length === count && list.every(({ address }) => address !== '') ? list : undefined;
+      },
+      patient,
+    );
+  }
+
+  /** Waits until the Swarm has the network with this driver; '' for having none of that name. */
+  async inSwarm(title: string, driver: string): Promise<void> {
+    const look = async (): Promise<string> => {
+      const lines = (await docker(this.manager, ['network', 'ls', '--format', '{{.Name}} {{.Driver}}'])).split('\n');
+      return lines.find((line) => line.startsWith(`${title} `))?.slice(title.length + 1) ?? '';
+    };
+    await until(`${title} in the Swarm`, async () => (await look()) === driver, patient);
+  }
+
+  /** Removes services, and then networks as soon as the Swarm lets them go, with their records. */
+  async remove(services: readonly string[], networks: readonly string[]): Promise<void> {
+    if (services.length > 0) await docker(this.manager, ['service', 'rm', ...services]);
+    for (const title of networks) {
+      await until(`${title} to be removable`, () => docker(this.manager, ['network', 'rm', title]).then(() => true), patient);
+      await until('its record to go', async () => !(await this.causeway('network', 'ls')).includes(title), patient);
+    }
+  }
+
+  async endpoints(net: string): Promise<number> {
+    const list: unknown = JSON.parse(await this.causeway('endpoint', 'ls', '--network', net, '--output', 'json'));
+    return Array.isArray(list) ? list.length : -1;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await destroyLab(this.lab.name);
+  }
+}
+
+/** Builds lab, plugin and Swarm. Faults as `createLab`, `run`, and `timeout`. */
+export async function makeSwarmBed(name: string): Promise<SwarmBed> {
+  await destroyLab(name);
+  const built = buildPlugin(defaultPluginFolder, silentProgress);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => destroyLab(name));
+  const lab = await createLab({ name, hosts: 3 });
+  const bed = new SwarmBed(lab);
+  await startController(lab.controller, { arguments: ['--san', lab.controller.address] });
+  await until('the controller to answer', () => bed.causeway('status'), patient);
+  await Promise.all(lab.hosts.map((host) => startDockerd(host)));
+  const { folder } = await built;
+  for (const host of lab.hosts) {
+    await importImages(host, [boxImage]);
+    const { token } = JSON.parse(await bed.causeway('token', 'create', '--join', '--output', 'json')) as { token: string };
+    await installPlugin(host, folder, { CAUSEWAY_CONTROLLER: `https://${lab.controller.address}:7480`, CAUSEWAY_JOIN: token });
+  }
+  await joinSwarm(lab.hosts);
+  undo.move();
+  return bed;
+}
+
+export const inside = (task: Task, ...argv: string[]): Promise<string> => docker(task.host, ['exec', task.container, ...argv]);
+
+export async function reaches(task: Task, target: string): Promise<boolean> {
+  const argv = ['exec', task.container, 'ping', '-c1', '-W1', target];
+  return /1 packets received/.test(await docker(task.host, argv, { anyStatus: true }));
+}
+
+/** Addresses that a name has inside a task. */
+export async function resolved(task: Task, title: string): Promise<string[]> {
+  const answer = await docker(task.host, ['exec', task.container, 'nslookup', title], { anyStatus: true });
+  return [...answer.matchAll(/^Address: (\d+\.\d+\.\d+\.\d+)$/gm)].map(([, address = '']) => address).sort();
+}
+
+/** Links and namespaces of ours on a host. */
+export async function leftovers(host: Host): Promise<string> {
+  const links = (await host.ask(['ip', '-o', 'link'])).split('\n').filter((line) => /: cw/.test(line));
+  const domains = (await host.ask(['ip', 'netns'])).split('\n').filter((line) => line.startsWith('cw-'));
+  return [...links, ...domains].join('\n');
+}
