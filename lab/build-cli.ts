@@ -2,6 +2,7 @@
 // image, what to call it.
 import { parseArgs } from 'node:util';
 import { isFault } from '#model/fault.ts';
+import { isMisuse } from './command.ts';
 
 export interface BuildProgram {
   /** As in `causeway NAME build`. */
@@ -35,7 +36,7 @@ export async function runBuild(program: BuildProgram): Promise<void> {
   try {
     process.exitCode = await main(program, process.argv.slice(2));
   } catch (error) {
-    const isUsage = error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
+    const isUsage = isMisuse(error);
     if (!isUsage && !isFault(error)) throw error;
     const hint = isFault(error) ? (error.hint ?? '') : program.usage;
     process.stderr.write(`causeway ${program.name}: ${error.message}\n${hint}\n`);

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Fault, isFault } from '#model/fault.ts';
-import { ending, start } from './command.ts';
+import { ending, isMisuse, start } from './command.ts';
 import { engineSocket, startDockerd } from './engine.ts';
 import { boxImage, importImages } from './images.ts';
 import { Kubernetes } from './kubernetes.ts';
@@ -108,7 +108,8 @@ async function main(argv: readonly string[]): Promise<void> {
 try {
   await main(process.argv.slice(2));
 } catch (error) {
-  if (!isFault(error)) throw error;
-  process.stderr.write(`causeway lab: ${error.message}\n${error.hint === undefined ? '' : `${error.hint}\n`}`);
-  process.exitCode = error.code === 'invalid' ? 2 : 1;
+  if (!isFault(error) && !isMisuse(error)) throw error;
+  const hint = isFault(error) ? error.hint : usage;
+  process.stderr.write(`causeway lab: ${error.message}\n${hint === undefined ? '' : `${hint}\n`}`);
+  process.exitCode = !isFault(error) || error.code === 'invalid' ? 2 : 1;
 }

@@ -14,6 +14,10 @@ export interface CommandOptions {
   readonly anyStatus?: boolean;
 }
 
+/** A command line that parseArgs does not understand. */
+export const isMisuse = (error: unknown): error is TypeError =>
+  error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
+
 export interface Output {
   readonly stdout: string;
   readonly stderr: string;

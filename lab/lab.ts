@@ -90,6 +90,8 @@ export async function createLab(options: LabOptions): Promise<Lab> {
   if (process.getuid?.() !== 0) throw new Fault('unsupported', 'Cannot build a lab: namespaces need root', { hint: 'Run it as root.' });
   if (!Number.isInteger(hosts) || hosts < 1 || hosts > 200)
     throw new Fault('invalid', `Cannot build ${hosts} hosts: 1 to 200`, { field: 'hosts' });
+  if (!Number.isInteger(mtu) || mtu < 1280 || mtu > 65_535)
+    throw new Fault('invalid', `Cannot build an underlay with an MTU of ${mtu}: 1280 to 65535`, { field: 'mtu' });
   return withLabLock(name, async () => {
     if (readLab(name)?.status === 'ready') {
       throw new Fault('exists', `Cannot build lab ${name}: it is there already`, { hint: `./causeway lab destroy ${name}` });
