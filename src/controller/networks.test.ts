@@ -113,6 +113,19 @@ test('a network is unique by name and by VNI, and all of it goes with it', async
   assert.deepEqual(after, before);
 });
 
+test("of a network of Docker's own driver nothing can be changed that Docker would not follow", async () => {
+  await using bed = await openBed();
+  const admin = await bed.role('admin');
+  const made = await bed.must(admin, 'POST /v1/networks', schemas.networks, { body: { name: 'dockers', model: 'swarm' } });
+  const headers = { 'if-match': `"${made.revision}"` };
+  for (const [field, value] of Object.entries({ name: 'other', mtu: 1300, attachable: true })) {
+    const answer = await bed.ask(admin, 'PUT /v1/networks/dockers', { body: { ...made, [field]: value }, headers });
+    assert.deepEqual([answer.code, answer.field], ['invalid', field]);
+  }
+  const labelled = await bed.must(admin, 'PUT /v1/networks/dockers', schemas.networks, { body: { ...made, labels: { a: 'b' } }, headers });
+  assert.deepEqual(labelled.labels, { a: 'b' });
+});
+
 async function openRed(
   bed: Bed,
   pool: object,

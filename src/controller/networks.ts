@@ -239,19 +239,17 @@ export async function createNetwork(control: Control, principal: Principal, requ
   );
 }
 
-/** Name, labels, mtu and attachable may change. Faults: `invalid` naming anything else that differs, `conflict`, `exists`. */
+/**
+ * Name, labels, mtu and attachable may change, of a network of Docker's own driver only labels. Faults: `invalid` naming anything
+ * else that differs, `conflict`, `exists`.
+ */
 export function replaceNetwork(control: Control, principal: Principal, wanted: Network, match: number | undefined): Promise<Network> {
   return transact(control, async () => {
     const found = await find(control, principal, 'networks', wanted.id);
     checkMatch(found, match);
     const { mtu: _, ...rest } = found;
-    const next: Network = {
-      ...rest,
-      name: wanted.name,
-      labels: wanted.labels,
-      attachable: wanted.attachable,
-      ...(wanted.mtu === undefined ? {} : { mtu: wanted.mtu }),
-    };
+    const { name, attachable, mtu } = found.choices.domain === 'docker' ? found : wanted;
+    const next: Network = { ...rest, name, labels: wanted.labels, attachable, ...(mtu === undefined ? {} : { mtu }) };
     checkUnchanged('networks', wanted, next);
     const renames = await renaming(control, 'networks', found, next);
     return {
