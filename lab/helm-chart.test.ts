@@ -112,6 +112,7 @@ test('with a cloud controllers are told of it, and read the login from the Secre
     network: 'nodes',
     routes: 'main',
     provider: 'amphora',
+    maxSharedLb: 3,
     interval: 30,
     allBalancers: true,
   };
@@ -128,6 +129,7 @@ test('with a cloud controllers are told of it, and read the login from the Secre
       CAUSEWAY_CLOUD_NETWORK: 'nodes',
       CAUSEWAY_CLOUD_ROUTES: 'main',
       CAUSEWAY_CLOUD_PROVIDER: 'amphora',
+      CAUSEWAY_CLOUD_MAX_SHARED_LB: '3',
       CAUSEWAY_CLOUD_ALL_BALANCERS: '1',
     },
   );

@@ -418,7 +418,15 @@ test(
     const nowhere = { 'loadbalancer.openstack.org/floating-subnet': 'nowhere' };
     await cluster.apply(secretOf('mistyped'), serviceOf('web', {}, nowhere));
     const classes = { outside: { 'floating-subnet': publicNetwork } };
-    const values = { secret: 'causeway-cloud', cloud: 'mycloud', name: installation, interval: 5, allBalancers: true, classes };
+    const values = {
+      secret: 'causeway-cloud',
+      cloud: 'mycloud',
+      name: installation,
+      interval: 5,
+      allBalancers: true,
+      maxSharedLb: 1,
+      classes,
+    };
     await cluster.applyText(chartFor(cluster, { cloud: values }));
     const why = /^web LoadBalancerNoAddress Keystone refuses POST \/v3\/auth\/tokens: .*\. Check user, password and project/m;
     await until('the service to tell why it has no address', async () => why.test(await events()), unhurried);
@@ -650,6 +658,9 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   const guest = (): Promise<string | undefined> => pageOf(cloud.lab.host(neighbour), theirs.address, 8082);
   await until('a page by a load balancer of others', async () => isWeb(await guest()), unhurried);
   assert.equal(await known('guest'), theirs.address);
+  await cluster.apply(serviceOf('late', { ports: [{ name: 'late', port: 8083, targetPort: 8080 }] }, { ...internally, ...onTheirs }));
+  const crowded = /^late LoadBalancerNoAddress .*load balancer theirs is shared by as many services as may, 1 \(max-shared-lb\)/m;
+  await until('the one that finds no room there to be told', async () => crowded.test(await events()), unhurried);
   const taken = /^guest LoadBalancerIncomplete .*port 80 of load balancer theirs is taken by listener own/m;
   await until('the port that others have to be told', async () => taken.test(await events()), unhurried);
   assert.match(
@@ -710,7 +721,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await until('the member to have the other port', async () => (await leadsTo('web')).join() === '31900', unhurried);
   await staysServed('web', { address: web, node: '10.20.0.22' });
 
-  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports', 'guest');
+  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports', 'guest', 'late');
   await until("all load balancers to be gone but that of others'", async () => (await namesOfBalancers()) === 'theirs', unhurried);
   const ofTheirs = (): Promise<{ readonly name: string }[]> => withOctavia((client) => client.list('listeners'));
   await until('it to have their own port only', async () => (await ofTheirs()).map(({ name }) => name).join() === 'own', unhurried);

@@ -35,6 +35,7 @@ export interface CloudOptions {
   readonly cloudRoutes?: string;
   /** Of Octavia. */
   readonly cloudProvider?: string;
+  readonly cloudMaxSharedLb?: number;
   /** Seconds. */
   readonly cloudInterval: number;
   /** Of a cluster: load balancers of services that name no class are Octavia's, too. */
@@ -75,7 +76,13 @@ async function logIn(
 
 const keeping = (options: CloudOptions) => ({
   name: options.cloudName,
-  scope: { network: options.cloudNetwork, router: options.cloudRoutes, provider: options.cloudProvider, mayLackRouter: true },
+  scope: {
+    network: options.cloudNetwork,
+    router: options.cloudRoutes,
+    provider: options.cloudProvider,
+    mostShared: options.cloudMaxSharedLb,
+    mayLackRouter: true,
+  },
   intervalMs: options.cloudInterval * 1000,
 });
 

@@ -36,6 +36,12 @@ function parseInterval(text: string): number {
   return seconds;
 }
 
+function parseShare(text: string): number {
+  const services = /^[0-9]{1,4}$/.test(text) ? Number(text) : 0;
+  if (services < 1) throw new InvalidArgumentError('Write it as a number of services, 1 to 9999.');
+  return services;
+}
+
 const versionOf = (): string => {
   const parsed: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
   return typeof parsed === 'object' && parsed !== null && 'version' in parsed ? String(parsed.version) : '0.0.0';
@@ -131,6 +137,11 @@ const program = new Command('causeway controller')
       '--cloud-provider <name>',
       "of load balancers that name none: this provider of the cloud's Octavia; left out: ovn, else amphora",
     ).env('CAUSEWAY_CLOUD_PROVIDER'),
+  )
+  .addOption(
+    new Option('--cloud-max-shared-lb <number>', 'with --kubernetes: services that may share a load balancer; left out: 2')
+      .env('CAUSEWAY_CLOUD_MAX_SHARED_LB')
+      .argParser(parseShare),
   )
   .addOption(
     new Option('--cloud-interval <seconds>', 'time between looks at the cloud where nothing of ours changes')

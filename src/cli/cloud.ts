@@ -19,7 +19,7 @@ import { type CloudFacts, checkName, emptyWish, type Wish, wishOf } from '#cloud
 import { Fault } from '#model/fault.ts';
 import type { Command } from 'commander';
 import { all } from './client.ts';
-import { examples, type Group, nothingDone } from './command.ts';
+import { examples, type Group, integer, nothingDone } from './command.ts';
 import { degradedExit } from './faults.ts';
 import type { Answer, ClusterNeeds, Session } from './session.ts';
 import { facts, type Look, paint, table } from './table.ts';
@@ -30,6 +30,7 @@ interface Options {
   readonly network?: string;
   readonly routes?: string;
   readonly provider?: string;
+  readonly maxSharedLb?: number;
   readonly yes?: true;
   /** A file; true: kubectl's own. */
   readonly kubernetes?: string | true;
@@ -66,7 +67,8 @@ async function inCloud(session: Session, options: Options, work: (work: Work) =>
   await using login = new CloudSession(cloud);
   const { project } = await login.token();
   const neutron = new Neutron(login);
-  const scope: Scope = { network: options.network, router: options.routes, provider: options.provider };
+  const { network, routes: router, provider, maxSharedLb: mostShared } = options;
+  const scope: Scope = { network, router, provider, mostShared };
   const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
   return await work({ neutron, place, read: (hosts) => readState(neutron, scope, hosts) });
 }
@@ -342,6 +344,7 @@ function withWish(command: Command): Command {
     )
     .option('--kube-context <name>', 'with --kubernetes: another context of the kubeconfig than the current one')
     .option('--all-balancers', 'with --kubernetes: also load balancers of services that name no class')
+    .option('--max-shared-lb <number>', 'with --kubernetes: services that may share a load balancer; left out: 2', integer(1, 9999))
     .option('--classes <json>', 'with --kubernetes: classes that services may name by annotation');
 }
 

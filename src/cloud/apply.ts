@@ -40,6 +40,8 @@ export interface Scope {
   readonly mayLackRouter?: boolean;
   /** Which of Octavia's providers makes load balancers that name none; absent: the first of the usual ones. */
   readonly provider?: string | undefined;
+  /** Services that may share a load balancer; absent: as usual. */
+  readonly mostShared?: number | undefined;
   /** Without what exposures are reached by from outside: floating IPs, and Octavia. */
   readonly isInnerOnly?: boolean;
 }
@@ -66,7 +68,7 @@ function checkExtensions(aliases: ReadonlySet<string>): void {
  * not unique, and as Neutron's and readInstances.
  */
 export async function readState(neutron: Neutron, scope: Scope, hosts: readonly WishedPort[] = []): Promise<CloudState> {
-  const { network, isInnerOnly = false, provider } = scope;
+  const { network, isInnerOnly = false, provider, mostShared } = scope;
   const aliases = await neutron.extensions();
   checkExtensions(aliases);
   const project = await neutron.project();
@@ -92,6 +94,7 @@ export async function readState(neutron: Neutron, scope: Scope, hosts: readonly 
     floatingIps,
     ...balancing,
     ...(provider === undefined ? {} : { provider }),
+    ...(mostShared === undefined ? {} : { mostShared }),
     ...targetOf(routers, scope),
   };
 }

@@ -3,6 +3,7 @@
 // One for which a machine has to start is busy for minutes: it is left alone until it is settled. Pure.
 import { type Cidr, familyOf, parseIp } from '#model/ip.ts';
 import { type Asked, changesOf, isOwn, isSharedWithOthers, listenersFor, placeOn } from './balancer-changes.ts';
+import { crowdedOut } from './balancer-room.ts';
 import { membersOf } from './balancer-members.ts';
 import { clientsOf, type FoundListener, listenerRequest, type Members, requestOf } from './balancer-requests.ts';
 import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
@@ -17,6 +18,8 @@ import type { Wish, WishedBalancer, WishedFloatingIp, WishedRule } from './wish.
 export interface Balancing extends Providers {
   /** Of the installation. */
   readonly name: string;
+  /** Services on one load balancer. */
+  readonly mostShared: number;
   /** What every tag of the installation begins with. */
   readonly tag: string;
   /** A host's port, or why there is none. */
@@ -72,8 +75,12 @@ const going = 'PENDING_DELETE';
 
 /** `all`: of the project. */
 export function balancerPlan(wished: readonly WishedBalancer[], all: readonly FoundBalancer[], balancing: Balancing): BalancerPlan {
-  const { tag } = balancing;
-  const drafts = wished.map((one) => draftOf(one, all, balancing));
+  const { tag, mostShared } = balancing;
+  const drafts = withinRoom(
+    wished.map((one) => ({ one, draft: draftOf(one, all, balancing) })),
+    tag,
+    mostShared,
+  );
   const kept = new Set(drafts.map(({ there }) => there));
   const ids = new Map(wished.map(({ id }) => [exposureTag(tag, id), id]));
   const left = all.filter((one) => one.balancer.tags.includes(tag) && !kept.has(one) && !isSharedWithOthers(one, tag));
@@ -115,6 +122,24 @@ interface Draft {
   readonly served?: Served;
   readonly entrance?: Entrance;
   readonly problems: readonly Trouble[];
+}
+
+interface Drafted {
+  readonly one: WishedBalancer;
+  readonly draft: Draft;
+}
+
+function withinRoom(drafted: readonly Drafted[], tag: string, most: number): Draft[] {
+  const out = crowdedOut(
+    drafted.map(({ draft }) => draft),
+    tag,
+    most,
+  );
+  return drafted.map(({ one, draft }) =>
+    draft.there === undefined || !out.has(draft.id)
+      ? draft
+      : lacking(one, `${calledBalancer(draft.there.balancer)} is shared by as many services as may, ${most} (max-shared-lb)`),
+  );
 }
 
 const isUsable = ({ provisioning }: LoadBalancer): boolean => provisioning !== 'ERROR' && provisioning !== going;

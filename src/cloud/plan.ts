@@ -4,6 +4,7 @@
 // address pairs of a port and routes of a router by a tag that names them. Pure.
 import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
 import { type Balanced, balancedAlone, balancedOf } from './balanced.ts';
+import { usualShare } from './balancer-room.ts';
 import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
 import { type BalancerPlan, balancerPlan, entered } from './balancers.ts';
 import { type FloatingPlan, floatingPlan, type FloatingStep, type Reached } from './floating.ts';
@@ -52,6 +53,8 @@ export interface CloudState extends Routers {
   readonly providers?: readonly string[];
   /** The one that makes those which name none. Absent: the first of the usual ones. */
   readonly provider?: string;
+  /** Services on one load balancer; absent: as usual. */
+  readonly mostShared?: number;
   /** Needed where load balancers speak to hosts themselves; otherwise they may be left out. */
   readonly subnets?: readonly NeutronSubnet[];
 }
@@ -272,8 +275,8 @@ function exposedBy(
   const { name, ports: wished } = wish;
   const ofRouters = state.ports.filter(isOfRouter);
   const routed = new Set(ofRouters.flatMap(({ addresses }) => addresses.map(({ subnetId }) => subnetId)));
-  const { providers: offered, provider: usual, subnets = [], floatingIps } = state;
-  const balancing = { name, tag, portOf, offered, wanted: usual, routed, subnets, floatingIps };
+  const { providers: offered, provider: usual, mostShared = usualShare, subnets = [], floatingIps } = state;
+  const balancing = { name, tag, portOf, offered, wanted: usual, mostShared, routed, subnets, floatingIps };
   const balancers = balancerPlan(wish.balancers, state.balancers, balancing);
   const refused = wish.refused ?? nothingRefused;
   const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf, refused, most: state.mostPairs });

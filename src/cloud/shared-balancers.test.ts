@@ -34,6 +34,7 @@ const inState = (balancers: readonly FoundBalancer[], changes: Partial<CloudStat
   stateOf({
     providers: ['ovn'],
     balancers,
+    mostShared: 3,
     floatingIps: [floatingOf('203.0.113.7', { portId: 'vip', fixedAddress: '10.213.0.99' })],
     ...changes,
   });
@@ -144,6 +145,37 @@ test("one of Causeway's own stays as long as another service is on it, and goes 
   );
   const itself = { ...own, shared: balancer.balancer.id };
   assert.deepEqual(brief(planCloud(wished(itself), inState([balancer], { ports }))), [], 'its own is not shared');
+});
+
+test('as many share one as may: who is on it stays, and of others those find room who can be served', () => {
+  const full = 'Service shop/b has no load balancer: load balancer theirs is shared by as many services as may, 2 (max-shared-lb)';
+  const [a, b] = [service('a', 81), service('b', 82)];
+  const two = { mostShared: 2 };
+  const first = planCloud(wished(a, b), inState([theirs], two));
+  assert.deepEqual([brief(first), first.problems], [['add 81 to theirs'], [full]]);
+  const there = after(theirs, planCloud(wished(a), inState([theirs], two)));
+  const later = planCloud(wished(b, a), inState([there], two));
+  assert.deepEqual([brief(later), later.problems], [[], [full]]);
+  assert.equal(later.balanced.find(({ id }) => id === 'b')?.address, undefined);
+  const both = after(there, planCloud(wished(a, b), inState([there])));
+  assert.deepEqual(brief(planCloud(wished(a, b), inState([both], { mostShared: 1 }))), [], 'who is on it stays');
+  const unfit = planCloud(wished(service('a', 81, { family: 6 }), b), inState([theirs], two));
+  assert.deepEqual(brief(unfit), ['add 82 to theirs'], 'who cannot be served takes no room');
+  const left = planCloud(wished(b), inState([there], two));
+  assert.deepEqual(brief(left), ['remove listener81 of theirs', 'add 82 to theirs'], 'who goes leaves room');
+});
+
+test('the service that one was made for counts, as long as there is that service', () => {
+  const { shared: _, ...own } = service('a', 80);
+  const [make] = stepsOf(planCloud(wished(own), inState([])));
+  assert.ok(make?.type === 'make-balancer');
+  const balancer = made(make.request);
+  const sharing = service('b', 82, { shared: balancer.balancer.id });
+  const vip = portOf(7, { id: 'vip', owner: 'ovn-lb-vip:x', groups: [], addresses: [{ ip: '10.213.0.99', subnetId: 'subnet' }] });
+  const at = (mostShared: number): CloudState => inState([balancer], { ports: [portOf(1), portOf(2), vip], mostShared });
+  assert.match(planCloud(wished(own, sharing), at(1)).problems.join(), /shop\/b .* is shared by as many services as may, 1/);
+  assert.deepEqual(brief(planCloud(wished(own, sharing), at(2))), [`add 82 to ${balancer.balancer.id}`]);
+  assert.deepEqual(planCloud(wished(sharing), at(1)).problems, []);
 });
 
 const told = (balancers: readonly FoundBalancer[], changes: Partial<ServiceBalancer> = {}): string =>
