@@ -154,22 +154,22 @@ const hasIdentity = ({ state }: Ground): boolean => existsSync(join(state, 'iden
 test('without a token, a controller or an identity it says how to join', async (t) => {
   const where = ground();
   const { status: exit, code, text } = await start(t, where).ended();
-  assert.deepEqual([exit, code, /--join TOKEN --controller URL/.test(text)], [1, 'unauthenticated', true]);
+  assert.deepEqual([exit, code, /--join TOKEN --controller URL/.test(text)], [5, 'unauthenticated', true]);
   const second = await start(t, where, '--join', await token()).ended();
-  assert.deepEqual([second.status, second.code, hasIdentity(where)], [1, 'invalid', false]);
+  assert.deepEqual([second.status, second.code, hasIdentity(where)], [2, 'invalid', false]);
   assertNothingMade();
 });
 
-const tokens: readonly (readonly [string, () => Promise<string>, string])[] = [
-  ['that is none', () => Promise.resolve('nonsense'), 'invalid'],
-  ['of another cluster', async () => (await token()).replace(/.{6}$/, '000000'), 'unauthenticated'],
-  ['with another secret', async () => (await token()).replace(/_[0-9a-z]{6}([0-9a-z]*_[0-9a-f]{64})$/, '_000000$1'), 'unauthenticated'],
+const tokens: readonly (readonly [string, () => Promise<string>, string, number])[] = [
+  ['that is none', () => Promise.resolve('nonsense'), 'invalid', 2],
+  ['of another cluster', async () => (await token()).replace(/.{6}$/, '000000'), 'unauthenticated', 5],
+  ['with another secret', async () => (await token()).replace(/_[0-9a-z]{6}([0-9a-z]*_[0-9a-f]{64})$/, '_000000$1'), 'unauthenticated', 5],
 ];
-for (const [what, make, code] of tokens) {
+for (const [what, make, code, exit] of tokens) {
   test(`a token ${what} is refused, and there is no identity`, async (t) => {
     const where = ground();
     const end = await start(t, where, '--join', await make(), '--controller', url(server)).ended();
-    assert.deepEqual([end.status, end.code, hasIdentity(where)], [1, code, false], end.text);
+    assert.deepEqual([end.status, end.code, hasIdentity(where)], [exit, code, false], end.text);
   });
 }
 
@@ -177,7 +177,7 @@ test('a controller that is not there is unavailable, and joining can be repeated
   const where = ground();
   const secret = await token();
   const end = await start(t, where, '--join', secret, '--controller', 'https://127.0.0.1:9').ended();
-  assert.deepEqual([end.status, end.code, hasIdentity(where)], [1, 'unavailable', false]);
+  assert.deepEqual([end.status, end.code, hasIdentity(where)], [6, 'unavailable', false]);
   const again = start(t, where, '--join', secret, '--controller', url(server));
   await again.says('agent is running');
 });
@@ -186,7 +186,7 @@ test('a controller of another version is told as such: joining is refused, and t
   const where = ground();
   const secret = await token();
   const end = await start(t, where, '--join', secret, '--controller', url(later)).ended();
-  assert.deepEqual([end.status, end.code, hasIdentity(where)], [1, 'version', false]);
+  assert.deepEqual([end.status, end.code, hasIdentity(where)], [7, 'version', false]);
   const again = start(t, where, '--join', secret, '--controller', url(server));
   await again.says('agent is running');
 });
@@ -205,7 +205,7 @@ test('a second agent on one state directory is refused, and the first goes on', 
   const first = start(t, where);
   await first.says('agent is running');
   const end = await start(t, { ...where, run: `${where.run}-2` }).ended();
-  assert.deepEqual([end.status, end.code], [1, 'unavailable']);
+  assert.deepEqual([end.status, end.code], [6, 'unavailable']);
   assert.match(end.text, /Try: /);
   assert.equal(first.child.exitCode, null);
   assert.ok(v.is(status, await ask(where, '/status')));
@@ -216,7 +216,7 @@ test('a corrupt identity is told, with what to do, and stays as it is', async (t
   const file = join(where.state, 'identity.json');
   writeFileSync(file, readFileSync(file, 'utf8').slice(0, 100));
   const end = await start(t, where).ended();
-  assert.deepEqual([end.status, end.code, readFileSync(file).length], [1, 'corrupt', 100]);
+  assert.deepEqual([end.status, end.code, readFileSync(file).length], [9, 'corrupt', 100]);
   assert.match(end.text, /Try: .*--join/);
 });
 
@@ -231,7 +231,7 @@ test('an identity of another machine is refused, with what to do', async (t) => 
   }
   writeFileSync(join(where.state, 'identity.json'), JSON.stringify({ ...identityOf(where), machine: 'another' }));
   const end = await start(t, where).ended();
-  assert.deepEqual([end.status, end.code], [1, 'stale']);
+  assert.deepEqual([end.status, end.code], [4, 'stale']);
   assert.match(end.text, /Try: .*empty .*--join TOKEN --host NAME/);
 });
 
@@ -251,14 +251,14 @@ test('another token joins again under the same name; the one that was used is no
   await anew.stop();
   assert.equal(identityOf(where)['generation'], Number(generation) + 1);
   const renamed = await start(t, where, '--join', await token(), '--host', 'b').ended();
-  assert.deepEqual([renamed.status, renamed.code], [1, 'invalid']);
+  assert.deepEqual([renamed.status, renamed.code], [2, 'invalid']);
 });
 
 test('a corrupt journal is told, with what to do; --recover sets it aside and goes on', async (t) => {
   const where = await joined(t);
   writeFileSync(join(where.state, 'agent.db'), 'no database, but long enough to be taken for one'.repeat(200));
   const end = await start(t, where).ended();
-  assert.deepEqual([end.status, end.code], [1, 'corrupt']);
+  assert.deepEqual([end.status, end.code], [9, 'corrupt']);
   assert.match(end.text, /Try: /);
   const agent = start(t, where, '--recover');
   await agent.says('moved aside');
@@ -275,7 +275,7 @@ test('a corrupt WireGuard key is told, with what to do, and never overwritten', 
   }
   writeFileSync(key, 'not a key');
   const end = await start(t, where).ended();
-  assert.deepEqual([end.status, end.code, readFileSync(key, 'utf8')], [1, 'corrupt', 'not a key']);
+  assert.deepEqual([end.status, end.code, readFileSync(key, 'utf8')], [9, 'corrupt', 'not a key']);
 });
 
 /** Writes a file until the disk takes no more, whatever else is written there meanwhile. */
@@ -308,7 +308,7 @@ test('on a full disk it does not start, uses up no token, and starts once there 
   fill(filler);
   const secret = await token();
   const end = await start(t, where, '--join', secret, '--controller', url(server)).ended();
-  assert.deepEqual([end.status, end.code, hasIdentity(where)], [1, 'unavailable', false], end.text);
+  assert.deepEqual([end.status, end.code, hasIdentity(where)], [6, 'unavailable', false], end.text);
   assert.match(end.text, /Try: /);
   rmSync(filler);
   const agent = start(t, where, '--join', secret, '--controller', url(server));

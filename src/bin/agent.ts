@@ -429,11 +429,7 @@ try {
   await main();
   process.exit(0);
 } catch (error) {
-  const hint = isFault(error) && error.hint !== undefined ? `\nTry: ${error.hint}` : '';
-  process.stderr.write(
-    `Error${isFault(error) ? ` (${error.code})` : ''}: ${error instanceof Error ? error.message : String(error)}${hint}\n`,
-  );
-  // What the operating system refuses (no room, no access) is no mistake of the program: where it happened helps nobody.
-  if (!isFault(error) && !(error instanceof Error && 'syscall' in error)) throw error;
-  process.exit(1);
+  // Loaded only then: an agent is on every host for ever.
+  const { failed } = await import('./failed.ts');
+  process.exit(failed(error, 'causeway agent'));
 }

@@ -2,7 +2,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pino from 'pino';
-import { Fault } from '#model/fault.ts';
 import { controllerPort } from '#model/numbers.ts';
 import { openStore } from '#store/open.ts';
 import type { Control } from '#controller/control.ts';
@@ -10,6 +9,7 @@ import { openController } from '#controller/controller.ts';
 import { writeFirstContext } from '#controller/first-context.ts';
 import { startServer } from '#controller/server.ts';
 import type { CloudOptions } from './controller-cloud.ts';
+import { failed } from './failed.ts';
 import { runKubernetesController } from './kubernetes-controller.ts';
 
 interface Options extends Omit<CloudOptions, 'cloud'> {
@@ -169,12 +169,13 @@ const program = new Command('causeway controller')
   )
   .option('--lease-namespace <name>', 'where the Lease is that says which of several such controllers decides', 'kube-system')
   .option('--log-level <level>', 'debug, info, warn or error', process.env['CAUSEWAY_LOG_LEVEL'] ?? 'info')
+  .exitOverride()
+  // It is told in our own form.
+  .configureOutput({ writeErr: () => undefined })
   .action(run);
 
 try {
   await program.parseAsync();
 } catch (error) {
-  if (!(error instanceof Fault)) throw error;
-  process.stderr.write(`causeway controller: ${error.message} (${error.code})\n${error.hint === undefined ? '' : `${error.hint}\n`}`);
-  process.exitCode = 1;
+  process.exitCode = failed(error, 'causeway controller');
 }
