@@ -33,6 +33,14 @@ export interface ImageRecipe {
 /** sh, httpd, wget, nc, ping, ip, nslookup and the rest of busybox. */
 export const boxImage: ImageRecipe = { name: 'causeway/box', programs: {}, scripts: {}, changes: ['CMD ["sh"]'] };
 
+/** Both ends of SCTP, with a stack of their own (sctpNeeds in packages.ts): `echo_server`, which listens on port 7, and `client`. */
+export const sctpImage: ImageRecipe = {
+  name: 'causeway/sctp',
+  programs: { '/usr/lib/usrsctp/echo_server': '/usr/bin/echo_server', '/usr/lib/usrsctp/client': '/usr/bin/client' },
+  scripts: {},
+  changes: [],
+};
+
 /** A counter's page: each request asks the database named `database` and says who answered. */
 export const webImage: ImageRecipe = {
   name: 'causeway/web',

@@ -34,6 +34,9 @@ export const demoNeeds: readonly Need[] = [
 
 export const cniNeeds: readonly Need[] = [need('gcc', 'gcc', 'to build causeway-cni'), need('gcc', 'libc6-dev', 'to build causeway-cni')];
 
+/** The kernel itself need not have it. */
+export const sctpNeeds: readonly Need[] = [need('/usr/lib/usrsctp/client', 'libusrsctp-examples', 'both ends of SCTP')];
+
 export const testNeeds: readonly Need[] = [
   ...demoNeeds,
   need('etcd', 'etcd-server', 'to test the etcd store'),
@@ -54,6 +57,7 @@ export const testNeeds: readonly Need[] = [
   need('vtysh', 'frr', 'a router that speaks BGP with BIRD'),
   need('host-local', 'containernetworking-plugins', 'plugins of others for containers'),
   ...cniNeeds,
+  ...sctpNeeds,
 ];
 
 /** Only recommended by what needs it: without it SQLAlchemy does the same in Python, and services take a sixth more of the processor. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Host } from '#lab/host.ts';
+import { sctpImage } from '#lab/images.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { until } from '#lab/until.ts';
@@ -10,6 +11,7 @@ import { KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-be
 
 const name = 'services-test';
 const balanced = '198.51.100.7';
+const sctpPodImage = 'localhost/causeway/sctp:1';
 let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
@@ -70,7 +72,7 @@ const status = (host: Host, url: string): Promise<string> =>
   host.exec(['curl', '-s', '-m', '2', '-o', '/dev/null', '-w', '%{http_code}', url], { anyStatus: true }).then(({ stdout }) => stdout);
 
 before(async () => {
-  bed = await KubernetesBed.start(name);
+  bed = await KubernetesBed.start(name, { images: [{ name: sctpPodImage, recipe: sctpImage, command: ['echo_server'] }] });
   ({ lab, cluster } = bed);
   await bed.run(pod('one', 'host1'), pod('two', 'host2'), pod('three', 'host2'));
   // Whoever is outside finds a load balancer's address at the first node, as a router would have it.
@@ -185,6 +187,26 @@ test('addresses that are not ready are published where a service wants it, and b
   );
   const ip = await specOf('early', 'clusterIP');
   await until('it to answer', async () => who(await askIn('one', ip)) === 'unready');
+});
+
+test('SCTP reaches services by their address and by node ports, and pods by host ports', async () => {
+  const ends = (podName: string, node: string, command: string, more: object = {}): PodObject =>
+    podOf(podName, { node, labels: { app: podName }, command, container: { image: sctpPodImage, ...more } });
+  const ports = [{ containerPort: 7, hostPort: 3868, protocol: 'SCTP' }];
+  await bed.run(ends('associate', 'host2', 'exec echo_server', { ports }), ends('caller', 'host1', 'exec sleep 2147483647'));
+  await cluster.apply(
+    serviceOf('signals', { app: 'associate' }, { type: 'NodePort', ports: [{ port: 80, targetPort: 7, protocol: 'SCTP' }] }),
+  );
+  const line = (client: string, place: string): string => `(sleep 1; echo word; sleep 1) | timeout 5 ${client} ${place}`;
+  const [ip, nodePort] = await Promise.all(['clusterIP', 'ports[0].nodePort'].map((path) => specOf('signals', path)));
+  const [first, second] = lab.hosts.map(({ address }) => address);
+  const places = { service: `${ip} 80`, near: `${first} ${nodePort}`, far: `${second} ${nodePort}`, host: `${second} 3868` };
+  for (const place of Object.values(places))
+    await until(`${place} to answer a pod`, async () => (await bed.inPod('caller', 'sh', '-c', line('client', place))).includes('word'));
+  for (const place of [places.near, places.far, places.host]) {
+    const asked = ['sh', '-c', line('/usr/lib/usrsctp/client', place)];
+    await until(`${place} to answer outside`, async () => (await lab.controller.exec(asked, { anyStatus: true })).stdout.includes('word'));
+  }
 });
 
 test('who leaves a service gets no more of its connections, and a service that is deleted is gone', async () => {
