@@ -41,6 +41,9 @@ export const sctpImage: ImageRecipe = {
   changes: [],
 };
 
+/** A line of shell by which `client` says `word` to the echo server at `place`, address and port, and prints what comes back. */
+export const sctpLine = (place: string, client = 'client'): string => `(sleep 1; echo word; sleep 1) | timeout 5 ${client} ${place}`;
+
 /** A counter's page: each request asks the database named `database` and says who answered. */
 export const webImage: ImageRecipe = {
   name: 'causeway/web',

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import type { Host } from '#lab/host.ts';
+import { importImages, sctpImage, sctpLine } from '#lab/images.ts';
 import { outsideAddress, outsideAddress6 } from '#lab/underlay.ts';
 import { until } from '#lab/until.ts';
 import { type DockerBed, makeDockerBed, perlImage } from './docker-bed.ts';
@@ -204,6 +205,26 @@ test('a port stays with its container over stop, start, restart and a second net
   await sees(bed.lab.outside, address, 8300, outsideAddress);
   await bed.docker(1, 'network', 'disconnect', 'front', 'server');
   await sees(bed.lab.outside, address, 8300, outsideAddress);
+});
+
+test('a port of SCTP is published, and reached by containers on other hosts', async () => {
+  const [one, two] = [bed.host(1), bed.host(2)];
+  await Promise.all([one, two].map((host) => importImages(host, [sctpImage])));
+  await bed.createNetwork('front');
+  const start = (index: number, ...words: readonly string[]) => bed.docker(index, 'run', '--detach', '--network=front', ...words);
+  const [server, client] = await Promise.all([
+    start(1, '--publish=3868:7/sctp', sctpImage.name, 'echo_server'),
+    start(2, sctpImage.name, 'sleep', '1000'),
+  ]);
+  const inside = '{{.NetworkSettings.Networks.front.IPAddress}} 7';
+  const address = await bed.docker(1, 'inspect', '--format', inside, server);
+  await until('the container to answer', async () => (await bed.docker(2, 'exec', client, 'sh', '-c', sctpLine(address))).includes('word'));
+  const outside = ['sh', '-c', sctpLine(`${one.address} 3868`, '/usr/lib/usrsctp/client')];
+  await until(
+    'the port to answer',
+    async () => (await bed.lab.outside.exec(outside, { anyStatus: true })).stdout.includes('word'),
+    patience,
+  );
 });
 
 test('an exposure opens an unpublished port to those that it names, and closes it again', async () => {

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Host } from '#lab/host.ts';
-import { sctpImage } from '#lab/images.ts';
+import { sctpImage, sctpLine } from '#lab/images.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { until } from '#lab/until.ts';
 import { agentStatus } from './bed.ts';
-import { KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
+import { KubernetesBed, podOf, type PodObject, serviceOf, stay } from './kubernetes-bed.ts';
 
 const name = 'services-test';
 const balanced = '198.51.100.7';
@@ -42,6 +42,9 @@ const pod = (
 const service = (serviceName: string, spec: object = {}): object =>
   serviceOf(serviceName, { app: 'web' }, { ports: [{ name: 'page', port: 80, targetPort: 'page' }], ...spec });
 
+/** One end of SCTP. */
+const associate = (podName: string, node: string, command: string, more: object = {}): PodObject =>
+  podOf(podName, { node, labels: { app: podName }, command, container: { image: sctpPodImage, ...more } });
 const specOf = (serviceName: string, path: string): Promise<string> =>
   cluster.kubectl('get', 'service', serviceName, `--output=jsonpath={.spec.${path}}`);
 /** Of three endpoints one is left out by chance in less than one of a million. */
@@ -190,21 +193,16 @@ test('addresses that are not ready are published where a service wants it, and b
 });
 
 test('SCTP reaches services by their address and by node ports, and pods by host ports', async () => {
-  const ends = (podName: string, node: string, command: string, more: object = {}): PodObject =>
-    podOf(podName, { node, labels: { app: podName }, command, container: { image: sctpPodImage, ...more } });
   const ports = [{ containerPort: 7, hostPort: 3868, protocol: 'SCTP' }];
-  await bed.run(ends('associate', 'host2', 'exec echo_server', { ports }), ends('caller', 'host1', 'exec sleep 2147483647'));
-  await cluster.apply(
-    serviceOf('signals', { app: 'associate' }, { type: 'NodePort', ports: [{ port: 80, targetPort: 7, protocol: 'SCTP' }] }),
-  );
-  const line = (client: string, place: string): string => `(sleep 1; echo word; sleep 1) | timeout 5 ${client} ${place}`;
+  await bed.run(associate('echo', 'host2', 'exec echo_server', { ports }), associate('caller', 'host1', stay));
+  await cluster.apply(serviceOf('signals', { app: 'echo' }, { type: 'NodePort', ports: [{ port: 80, targetPort: 7, protocol: 'SCTP' }] }));
   const [ip, nodePort] = await Promise.all(['clusterIP', 'ports[0].nodePort'].map((path) => specOf('signals', path)));
   const [first, second] = lab.hosts.map(({ address }) => address);
   const places = { service: `${ip} 80`, near: `${first} ${nodePort}`, far: `${second} ${nodePort}`, host: `${second} 3868` };
   for (const place of Object.values(places))
-    await until(`${place} to answer a pod`, async () => (await bed.inPod('caller', 'sh', '-c', line('client', place))).includes('word'));
+    await until(`${place} to answer a pod`, async () => (await bed.inPod('caller', 'sh', '-c', sctpLine(place))).includes('word'));
   for (const place of [places.near, places.far, places.host]) {
-    const asked = ['sh', '-c', line('/usr/lib/usrsctp/client', place)];
+    const asked = ['sh', '-c', sctpLine(place, '/usr/lib/usrsctp/client')];
     await until(`${place} to answer outside`, async () => (await lab.controller.exec(asked, { anyStatus: true })).stdout.includes('word'));
   }
 });

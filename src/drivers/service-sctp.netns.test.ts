@@ -110,9 +110,9 @@ for (const family of [4, 6] as const) {
 
     test('a service without a backend refuses', async (t) => {
       one.apply(planned({ services: [front(virtual, ports.service)] }));
-      const before = one.count('unserved');
+      const earlier = one.count('unserved');
       const refused = call(t, boxOf(a), virtual, ports.service);
-      await eventually(() => one.count('unserved') > before, 'the packet to be counted');
+      await eventually(() => one.count('unserved') > earlier, 'the packet to be counted');
       assert.ok(!refused.said().includes('SCTP_COMM_UP'));
       one.apply(planned());
     });
