@@ -27,6 +27,26 @@ test('certificates inside and beside the file', () => {
   assert.deepEqual(readKubeconfig(file), { server: 'https://10.0.0.1:6443', ca: 'CA', certificate: { certificate: 'CERT', key: 'KEY' } });
 });
 
+test('YAML, as people and programs write it', () => {
+  writeFileSync(
+    file,
+    `apiVersion: v1
+kind: Config
+clusters:
+- name: c # the only one
+  cluster: {server: 'https://10.0.0.1:6443'}
+users:
+- {name: u, user: {token: "secret"}}
+contexts:
+- name: main
+  context: {cluster: c, user: u}
+current-context: main
+`,
+  );
+  const { server, token } = readKubeconfig(file);
+  assert.deepEqual([server, token?.()], ['https://10.0.0.1:6443', 'secret']);
+});
+
 test('a token, also one in a file that is replaced', () => {
   writeFileSync(file, config({ token: 'secret' }));
   assert.equal(readKubeconfig(file).token?.(), 'secret');
