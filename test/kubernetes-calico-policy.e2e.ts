@@ -240,6 +240,8 @@ const spoiled: readonly (readonly [what: string, spec: string, field: string])[]
   ['a type of ICMP that is none', '{ingress: [{action: Allow, protocol: ICMP, icmp: {type: 255}}]}', 'spec.ingress.icmp.type'],
   ['a direction that is none', '{types: [Sideways]}', 'spec.types'],
   ['an order that is no number', '{order: first}', 'spec.order'],
+  ['a selector that cannot be read', "{selector: app = 'web'}", 'spec.selector'],
+  ['one of a rule', '{ingress: [{action: Allow, source: {namespaceSelector: has(a b)}}]}', 'spec.ingress.source.namespaceSelector'],
 ];
 test('kubectl refuses what is wrong, by the name of the field', async () => {
   for (const [what, spec, place] of spoiled) {
@@ -262,7 +264,7 @@ spec:
   selector: app == 'web'
   ingress:
   - {action: Allow, source: {selector: app == 'near'}, http: {methods: [GET]}}
-  - {action: Allow, source: {selector: app = 'near'}}
+  - {action: Allow, source: {selector: (app == 'near'}}
   - {action: Allow, source: {selector: app == 'far'}}
 ---
 apiVersion: projectcalico.org/v3
