@@ -5,8 +5,11 @@ import { test } from 'node:test';
 import { parse } from 'yaml';
 import { isFault } from '#model/fault.ts';
 import { chartFolder, renderChart, renderTemplate } from '#cli/helm-chart.ts';
-import { manifests, manifestsFolder } from './helm-chart.ts';
+import { manifests, manifestsFolder, placeholder } from './helm-chart.ts';
 import { defaultImage } from './image.ts';
+
+type Changes = NonNullable<Parameters<typeof renderChart>[0]>;
+const render = (changes: Changes = {}): string[] => renderChart({ apiServer: placeholder, ...changes });
 
 const context = { Values: { a: 'x', list: ['p', 'q'], none: '', no: false, map: { b: 1, a: '<' } }, Chart: { AppVersion: '1.2' } };
 
@@ -53,7 +56,7 @@ test("the chart's values are those of its schema, and its image is the one that 
   const values = parse(readFileSync(join(chartFolder, 'values.yaml'), 'utf8')) as Record<string, unknown>;
   const schema = JSON.parse(readFileSync(join(chartFolder, 'values.schema.json'), 'utf8')) as { properties: Record<string, unknown> };
   assert.deepEqual(Object.keys(schema.properties).toSorted(), [...Object.keys(values), 'global'].toSorted());
-  assert.ok(renderChart().some((document) => document.includes(`image: "${defaultImage}"`)));
+  assert.ok(render().some((document) => document.includes(`image: "${defaultImage}"`)));
 });
 
 interface Pod {
@@ -67,9 +70,9 @@ interface Shown {
   readonly metadata: { readonly name: string };
   readonly spec: { readonly template: { readonly spec: Pod } };
 }
-const shown = (changes: Parameters<typeof renderChart>[0]): Shown[] => renderChart(changes).map((document) => parse(document) as Shown);
+const shown = (changes: Changes): Shown[] => render(changes).map((document) => parse(document) as Shown);
 
-const pullSecrets = (changes: Parameters<typeof renderChart>[0]): (readonly object[] | undefined)[] =>
+const pullSecrets = (changes: Changes): (readonly object[] | undefined)[] =>
   [...shown(changes), ...shown({ ...changes, uninstall: true })].flatMap(({ kind, spec }) =>
     kind === 'DaemonSet' || kind === 'Deployment' ? [spec.template.spec.imagePullSecrets] : [],
   );
@@ -116,7 +119,7 @@ test('with a cloud controllers are told of it, and read the login from the Secre
     interval: 30,
     allBalancers: true,
   };
-  const documents = renderChart({ cloud });
+  const documents = render({ cloud });
   const deployment = documents.find((document) => /^kind: Deployment$/m.test(document)) ?? assert.fail('there are no controllers');
   const { containers, volumes } = (parse(deployment) as Shown).spec.template.spec;
   const env = (containers[0] as unknown as { env: { name: string; value: string }[] }).env;
@@ -136,7 +139,7 @@ test('with a cloud controllers are told of it, and read the login from the Secre
   assert.deepEqual(volumes.at(-1), { name: 'cloud', secret: { secretName: 'causeway-cloud' } });
   assert.deepEqual(containers[0]?.volumeMounts?.at(-1), { name: 'cloud', mountPath: '/etc/openstack', readOnly: true });
   assert.ok(!documents.some((document) => /resources: \[.*\bsecrets\b/.test(document)), 'nobody may read Secrets by the API');
-  assert.ok(!renderChart().some((document) => document.includes('CAUSEWAY_CLOUD')));
+  assert.ok(!render().some((document) => document.includes('CAUSEWAY_CLOUD')));
 });
 
 test('without controllers in the cluster there is what one by hand needs', () => {
@@ -152,4 +155,29 @@ test('whoever uninstalls keeps nothing but the pods that do it', () => {
     shown({ uninstall: true }).map(({ kind, metadata }) => `${kind} ${metadata.name}`),
     ['DaemonSet causeway-uninstall'],
   );
+});
+
+test('without the address of the API server nothing is installed, and whoever uninstalls needs none', () => {
+  assert.throws(
+    () => renderChart(),
+    (error) => isFault(error, 'invalid') && error.message.startsWith('apiServer '),
+  );
+  assert.equal(renderChart({ uninstall: true }).length, 1);
+});
+
+interface Role {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly rules: readonly { readonly resources: readonly string[]; readonly verbs: readonly string[] }[];
+}
+const readByName = (model: string): string[] => {
+  const roles = render({ model }).map((document) => parse(document) as Role);
+  const { rules } = roles.find(({ kind, metadata }) => kind === 'ClusterRole' && metadata.name === 'causeway-agent') ?? assert.fail();
+  return rules.flatMap(({ resources, verbs }) => (verbs.includes('get') ? resources : [])).toSorted();
+};
+
+test('agents may ask by its name for what they do ask for so, and for nothing else', () => {
+  const always = ['hostpolicies', 'network-attachment-definitions', 'nodes'];
+  assert.deepEqual(readByName('flannel'), always);
+  assert.deepEqual(readByName('calico'), [...always, 'blocks', 'namespaces', 'pods'].toSorted());
 });

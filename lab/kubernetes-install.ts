@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { renderChart } from '#cli/helm-chart.ts';
 import type { Host } from './host.ts';
-import { manifestsFolder } from './helm-chart.ts';
+import { manifestsFolder, placeholder } from './helm-chart.ts';
 import { buildImageOf, defaultImage } from './image.ts';
 import type { Kubernetes } from './kubernetes.ts';
 import { silentProgress } from './progress.ts';
@@ -18,7 +18,7 @@ export function manifestFor(
   file: 'causeway.yaml' | 'causeway-calico.yaml' | 'causeway-uninstall.yaml',
   image?: string,
 ): string {
-  const content = readFileSync(join(manifestsFolder, file), 'utf8').replaceAll('https://API-SERVER:6443', cluster.server);
+  const content = readFileSync(join(manifestsFolder, file), 'utf8').replaceAll(placeholder, cluster.server);
   return image === undefined ? content : content.replaceAll(/(?<= image: ).*/g, image);
 }
 
@@ -46,7 +46,7 @@ export async function installCalico(cluster: Kubernetes, pools: readonly object[
 
 /** Documents of the chart of this kind whose names are like that. */
 const ofChart = (kind: string, names: RegExp, model = 'flannel'): string[] =>
-  renderChart({ model }).filter((document) => {
+  renderChart({ apiServer: placeholder, model }).filter((document) => {
     const [, found = ''] = new RegExp(`^kind: ${kind}\nmetadata:\n {2}name: (.*)$`, 'm').exec(document) ?? [];
     return names.test(found);
   });

@@ -170,7 +170,7 @@ const decides = (...words: readonly string[]): Promise<string> => can('causeway-
 
 test('agents and controllers may do what they need, and nothing else', async () => {
   for (const what of ['nodes', 'services', 'endpointslices.discovery.k8s.io']) assert.equal(await may('list', what), 'yes', what);
-  for (const what of ['secrets', 'configmaps', 'serviceaccounts']) assert.equal(await may('get', what), 'no', what);
+  for (const what of ['secrets', 'configmaps', 'serviceaccounts', 'pods', 'services']) assert.equal(await may('get', what), 'no', what);
   assert.equal(await may('patch', 'pods', '--subresource=status'), 'yes');
   for (const what of ['nodes', 'services', 'pods']) for (const verb of ['patch', 'delete']) assert.equal(await may(verb, what), 'no', what);
   for (const what of ['services', 'secrets', 'pods', 'nodes']) assert.equal(await decides('get', what, '--all-namespaces'), 'no', what);

@@ -34,7 +34,14 @@ const isEmpty = (value: unknown): boolean =>
   (typeof value === 'object' && Object.keys(value).length === 0);
 
 /** A value that came through a pipe is the last argument. */
+/** As Helm's, but that `helm lint` lets be what is missing. */
+function required(message: unknown, value: unknown): unknown {
+  if (isEmpty(value)) throw new Fault('invalid', text(message));
+  return value;
+}
+
 const functions: Readonly<Record<string, (...values: readonly unknown[]) => unknown>> = {
+  required,
   quote: (value) => JSON.stringify(text(value)),
   toJson: json,
   sha256sum: (value) => createHash('sha256').update(text(value)).digest('hex'),
@@ -175,7 +182,7 @@ const over = (base: Context, changes: Context): Context => ({
 /** Of the chart: its own version and Causeway's. */
 export const chartAbout = (): About => v.parse(about, parseYaml(read('Chart.yaml')));
 
-/** What `helm template --namespace kube-system` gives, documents with their comments, for changed values. Fault `unsupported`. */
+/** What `helm template --namespace kube-system` gives, documents with their comments, for changed values. Faults: `unsupported`, `invalid`. */
 export function renderChart(changes: Context = {}): string[] {
   const chart = chartAbout();
   const context = {
