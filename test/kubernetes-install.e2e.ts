@@ -128,11 +128,11 @@ test('one of the controllers holds the Lease, and load balancers get addresses o
   const leader = (): Promise<string> => cluster.kubectl('get', '--namespace=kube-system', 'lease', 'causeway-controller', leaseHolder);
   assert.equal((await podsOf('controller', 'metadata.name')).split(' ').length, 2);
   await until('one to lead', async () => /^host[12]-/.test(await leader()), patient);
-  const refused = await cluster.tryKubectl(['apply', '--filename=-'], {
-    input: JSON.stringify(addressPool('bad', 'no address')),
-    anyStatus: true,
-  });
-  assert.match(refused.stderr, /spec\.addresses/);
+  for (const addresses of ['no address', '10.213.0.256', '10.213.0.0/33']) {
+    const input = JSON.stringify(addressPool('bad', addresses));
+    const refused = await cluster.tryKubectl(['apply', '--filename=-'], { input, anyStatus: true });
+    assert.match(refused.stderr, /spec\.addresses/, addresses);
+  }
   // Of the nodes' own range: whoever is beside them asks the wire.
   await cluster.apply(addressPool('edge', '10.213.0.201-10.213.0.209'), addressPool('late', '10.213.0.209'), {
     apiVersion: 'v1',
