@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { parse } from 'yaml';
 import { isFault } from '#model/fault.ts';
 import { chartFolder, renderChart, renderTemplate } from '#cli/helm-chart.ts';
+import { models } from '#drivers/models.ts';
 import { manifests, manifestsFolder, placeholder } from './helm-chart.ts';
 import { defaultImage } from './image.ts';
 
@@ -180,4 +181,17 @@ test('agents may ask by its name for what they do ask for so, and for nothing el
   const always = ['hostpolicies', 'network-attachment-definitions', 'nodes'];
   assert.deepEqual(readByName('flannel'), always);
   assert.deepEqual(readByName('calico'), [...always, 'blocks', 'namespaces', 'pods'].toSorted());
+});
+
+interface Carries {
+  readonly properties: { readonly carry: { readonly enum: readonly string[] } };
+}
+
+test('which carriages the chart takes is said by the model', () => {
+  const schema = JSON.parse(readFileSync(join(chartFolder, 'values.schema.json'), 'utf8')) as Record<'then' | 'else', Carries> & Carries;
+  const { then: calico, else: flannel, properties } = schema;
+  const taken = ({ properties: { carry } }: Carries): string[] => carry.enum.filter((name) => name !== '').toSorted();
+  assert.deepEqual(taken(calico), [...models.calico.carries].toSorted());
+  assert.deepEqual(taken(flannel), [...models.flannel.carries].toSorted());
+  assert.deepEqual(new Set(properties.carry.enum), new Set(['', ...taken(calico), ...taken(flannel)]));
 });
