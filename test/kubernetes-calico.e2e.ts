@@ -1,9 +1,12 @@
 // Pods of a real cluster by the model `calico`, installed by its file: Calico's own resources say which addresses there are and with whom to speak, and
 // a router of the fabric, FRR on the controller's host, learns the way to them.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import * as v from 'valibot';
 import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
+import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, imageRepository } from '#lab/image.ts';
 import { agentDaemonSet, chartFor, importImage, installCalico, manifestFor } from '#lab/kubernetes-install.ts';
@@ -14,6 +17,7 @@ import { labDisk } from '#lab/state.ts';
 import { until } from '#lab/until.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
 import { untilByWireguard, wireguardDevices } from './carriage-streams.ts';
+import { askPage } from './kubernetes-bed.ts';
 import { assertWhole, streaming, type Streams } from './streams.ts';
 
 const name = 'calico-test';
@@ -41,6 +45,8 @@ before(async () => {
   lab = await createLab({ name, hosts: 2 });
   cluster = new Kubernetes(lab);
   await installCalico(cluster, pools);
+  await cluster.applyText(readFileSync(join(manifestsFolder, 'network-attachment-definitions.yaml'), 'utf8'));
+  await cluster.untilDefined();
 });
 after(() => (skip === false ? destroyLab(name) : undefined));
 
@@ -128,6 +134,73 @@ test('an address is borrowed where no block is left, and its way is announced', 
   assert.equal(await inPod('other', ...page(await ipOf('third'))), 'third');
   assert.equal(await inPod('third', ...page(await ipOf('other'))), 'other');
 });
+
+const definition = (of: string, config: object): object => ({
+  apiVersion: 'k8s.cni.cncf.io/v1',
+  kind: 'NetworkAttachmentDefinition',
+  metadata: { name: of, namespace: 'default' },
+  spec: { config: JSON.stringify({ cniVersion: '1.0.0', type: 'causeway', ...config }) },
+});
+const inNetworks = (networks: string): Wish => ({ annotations: { 'k8s.v1.cni.cncf.io/networks': networks } });
+const told = v.pipe(v.string(), v.parseJson(), v.array(v.object({ name: v.string(), ips: v.array(v.string()) })));
+/** Addresses in networks of ours, by the name of the definition. */
+async function furtherOf(podName: string): Promise<ReadonlyMap<string, readonly string[]>> {
+  const path = '--output=jsonpath={.metadata.annotations.k8s\\.v1\\.cni\\.cncf\\.io/network-status}';
+  return new Map(v.parse(told, await cluster.kubectl('get', 'pod', podName, path)).map(({ name: of, ips }) => [of, ips]));
+}
+async function eventOf(podName: string, pattern: RegExp): Promise<void> {
+  const messages = ['get', 'events', `--field-selector=involvedObject.name=${podName}`, '--output=jsonpath={.items[*].message}'];
+  await until(`the event of ${podName}`, async () => pattern.test(await cluster.kubectl(...messages)));
+}
+const blocksIn = async (range: RegExp): Promise<string[]> =>
+  (await cluster.kubectl('get', 'blocks', '--output=jsonpath={range .items[*]}{.spec.cidr} {.spec.host}{"\\n"}{end}'))
+    .split('\n')
+    .filter((line) => range.test(line));
+
+test('networks of ours lead from node to node by VXLAN, to no other network, and BGP tells nothing of them', { skip }, async () => {
+  await cluster.apply(
+    definition('blue', { subnets: ['10.60.0.0/24', 'fd60::/48'], vni: 60 }),
+    definition('green', { subnets: ['10.61.0.0/24'], vni: 61 }),
+    pod('blue-one', 'host1', inNetworks('blue')),
+    pod('both', 'host2', inNetworks('blue,green')),
+    pod('green-one', 'host1', inNetworks('green')),
+    pod('only', 'host2', { annotations: { 'v1.multus-cni.io/default-network': 'default/green' } }),
+  );
+  await ready('blue-one', 'both', 'green-one', 'only');
+  const [one, both, greenOne] = await Promise.all(['blue-one', 'both', 'green-one'].map(furtherOf));
+  assert.equal(both?.get('default/blue')?.length, 2);
+  for (const ip of both?.get('default/blue') ?? []) assert.equal(await inPod('blue-one', ...askPage(ip)), 'both');
+  for (const ip of one?.get('default/blue') ?? []) assert.equal(await inPod('both', ...askPage(ip)), 'blue-one');
+  for (const ip of both?.get('default/green') ?? []) assert.equal(await inPod('green-one', ...askPage(ip)), 'both');
+  assert.equal(await inPod('green-one', ...page(await ipOf('only'))), 'only');
+  assert.equal(await inPod('only', ...askPage(greenOne?.get('default/green')?.[0] ?? '')), 'green-one');
+  for (const ip of one?.get('default/blue') ?? [])
+    assert.notEqual((await cluster.tryKubectl(['exec', 'green-one', '--', ...askPage(ip, 8080, 2)], { anyStatus: true })).status, 0);
+  const host = lab.host('host1');
+  assert.match(await host.ask(['ip', 'route', 'show', 'dev', 'cwx60']), /^10\.60\.0\.\d+\/30 via/m);
+  assert.doesNotMatch(await host.ask(['birdc', '-s', '/run/causeway/bird/bird.ctl', 'show', 'route']), /10\.6[01]\./);
+  for (const range of [/^10\.60\.0\.\d+\/30 /, /^fd60::.*\/124 /, /^10\.61\.0\.\d+\/30 /])
+    assert.deepEqual(new Set((await blocksIn(range)).map((line) => line.split(' ')[1])), new Set(['host1', 'host2']));
+});
+
+test(
+  'definitions that cannot be beside others, pools among them, or that the model does not have, are told to their pods',
+  { skip },
+  async () => {
+    await cluster.apply(
+      definition('pools', { subnets: ['10.51.0.0/28'] }),
+      definition('twin', { subnets: ['10.60.0.128/25'] }),
+      definition('cloud', { subnets: ['10.20.0.0/24'], neutron: { network: 'hosts' } }),
+    );
+    const lost = ['pools', 'twin', 'cloud'];
+    await cluster.apply(...lost.map((of) => pod(`lost-${of}`, 'host1', inNetworks(of))));
+    await eventOf('lost-pools', /definition default\/pools, spec\.config: its range overlaps that of pods, 10\.51\.0\.0\/24/);
+    await eventOf('lost-twin', /definition default\/twin, spec\.config: its range overlaps that of default\/blue/);
+    await eventOf('lost-cloud', /definition default\/cloud, spec\.config: neutron: .*model flannel only/);
+    await cluster.kubectl('delete', 'pod', '--wait=false', ...lost.map((of) => `lost-${of}`));
+    await cluster.kubectl('delete', 'net-attach-def', 'blue', ...lost);
+  },
+);
 
 test('a router of the fabric learns blocks and services, and reaches pods; what a filter keeps back it does not', { skip }, async () => {
   const { controller } = lab;
@@ -267,6 +340,29 @@ test('an upgrade of the image, which takes BIRD with it, loses no packet between
   for (const [index, start] of (await startsOf()).entries()) assert.notEqual(start, starts[index]);
 });
 
+test(
+  'networks of ours go on over that with what they had, one also without its definition, whose blocks go back with its last pod',
+  { skip },
+  async () => {
+    const had = await furtherOf('both');
+    for (const ip of had.get('default/blue') ?? []) assert.equal(await inPod('blue-one', ...askPage(ip)), 'both');
+    await cluster.apply(pod('green-two', 'host2', inNetworks('green')));
+    await ready('green-two');
+    const [next = ''] = (await furtherOf('green-two')).get('default/green') ?? [];
+    const taken = [await ipOf('only'), ...(had.get('default/green') ?? [])];
+    assert.ok(!taken.includes(next), `${next} besides ${taken.join(' ')}`);
+    assert.equal(await inPod('green-one', ...askPage(next)), 'green-two');
+    assert.equal((await blocksIn(/^10\.60\./)).length, 2);
+    await cluster.kubectl('delete', 'pod', 'blue-one', 'both');
+    await until('the blocks to go back', async () => (await blocksIn(/^(10\.60\.|fd60:)/)).length === 0, { timeoutMs: 60_000 });
+    for (const host of lab.hosts) {
+      await until(`${host.name} to have nothing of it`, async () => !(await host.ask(['ip', '-br', 'link'])).includes('cwx60'));
+      assert.doesNotMatch(await host.ask(['ip', 'route']), /10\.60\./);
+    }
+    assert.ok((await blocksIn(/^10\.61\./)).length >= 2);
+  },
+);
+
 test('carried by WireGuard that the kernel has not, pods keep talking while agents are replaced', { skip }, async () => {
   await cluster.applyText(chartFor(cluster, { model: 'calico', carry: 'wireguard', userspaceWireguard: true }));
   await rolledOut();
@@ -279,6 +375,8 @@ test('carried by WireGuard that the kernel has not, pods keep talking while agen
     await rolledOut();
   });
   assert.deepEqual(await wireguardDevices(lab.hosts), earlier, 'they are the same ones');
+  assert.match(await lab.host('host1').ask(['ip', 'route', 'get', await ipOf('only')]), / dev cww61 /);
+  assert.equal(await inPod('green-one', ...page(await ipOf('only'))), 'only');
   // On a busy machine wireguard-go may lose some by itself: it gets no processor when a packet comes. A new one would cost seconds.
   assert.ok(lostPages === 0 && lostPackets < 1000, `${lostPages} pages, ${lostPackets} packets`);
 });

@@ -92,8 +92,11 @@ export interface AddressChoice {
   readonly ip?: Ip;
 }
 
-/** Which addresses a pod gets that asks for none itself; undefined: one of each family, of the network's first pool. */
-export type AddressChooser = (of: { readonly namespace?: string; readonly pod?: string }) => Promise<readonly AddressChoice[] | undefined>;
+/** Which addresses of a network a pod gets that asks for none itself; undefined: one of each family, of the network's first pool. */
+export type AddressChooser = (
+  of: { readonly namespace?: string; readonly pod?: string },
+  network: string,
+) => Promise<readonly AddressChoice[] | undefined>;
 
 export interface AddressRoom {
   /** Addresses that this host could give out of the pool now, without asking anybody. */

@@ -9,6 +9,7 @@ import { type Availability, hostsAmong, unusable } from '#kubernetes/availabilit
 import { poolId } from '#kubernetes/blocks.ts';
 import { CalicoBgp } from '#kubernetes/calico-bgp.ts';
 import { calicoController, type CalicoOptions } from '#kubernetes/calico-controller.ts';
+import { CalicoFacts } from '#kubernetes/calico-facts.ts';
 import { KubernetesClient } from '#kubernetes/client.ts';
 import { installConflist } from '#kubernetes/conflist.ts';
 import { takenByOthers } from '#cni/host-local.ts';
@@ -18,7 +19,7 @@ import { HealthPorts } from '#kubernetes/health-ports.ts';
 import { NodeTeller } from '#kubernetes/node-teller.ts';
 import { pathsWord } from '#kubernetes/path-words.ts';
 import { readKubeconfig } from '#kubernetes/kubeconfig.ts';
-import { zoneLabel } from '#kubernetes/nodes.ts';
+import { podNetwork, zoneLabel } from '#kubernetes/nodes.ts';
 import { OwnNetworks, type OwnNetworksOptions } from '#kubernetes/own-networks.ts';
 import { OwnPorts } from '#kubernetes/own-ports.ts';
 import { KubernetesPolicies } from '#kubernetes/policy-source.ts';
@@ -76,10 +77,15 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
   };
   const hosts = lately(context.underlay);
   const taken = (): Ip[] => [...takenByOthers(journal), ...foreignAddresses().map(({ ip }) => ip)];
-  const own = node.model === 'calico' ? undefined : closing.use(ownNetworks({ client, podCidrs, hosts, host }, context));
+  const facts = node.model === 'calico' ? new CalicoFacts(carry) : undefined;
+  const ports = facts === undefined ? ownPorts(client, host, context) : undefined;
+  const pods = facts === undefined ? () => podCidrs : () => facts.ranges;
+  const own = closing.use(ownNetworks({ client, pods, hosts, ...(ports === undefined ? {} : { ports }) }, context));
   const cluster = { host, podCidrs, ...(carry === undefined ? {} : { carry }), log: kubernetesLog, saw, taken };
   const calico =
-    node.model === 'calico' ? followCalico(client, { ...cluster, journal, now: () => Date.now() }, { kick, closing }) : undefined;
+    facts === undefined
+      ? undefined
+      : followCalico(client, { host, facts, saw, further: own, log: kubernetesLog, journal, now: () => Date.now() }, { kick, closing });
   const policed = keepConnections
     ? undefined
     : closing.use(
@@ -96,15 +102,12 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     host,
     generation: 0,
     isFullToldElsewhere: true,
-    controller: () => calico?.controller ?? kubernetesController(client, { ...cluster, ...(own === undefined ? {} : { further: own }) }),
+    controller: () =>
+      calico?.controller ??
+      kubernetesController(client, { ...cluster, ...(ports === undefined ? {} : { further: { networks: own, ports } }) }),
     ...(calico === undefined ? {} : { bgp: calico.bgp, choose: calico.choose, isForPods: (id: string) => calico.poolsHere().has(id) }),
-    networks: new PodNetworks({
-      client,
-      folder: dirname(cniConf),
-      ...(own === undefined ? {} : { own }),
-      withoutPort: context.withoutPort,
-    }),
-    ...(own === undefined ? {} : { own }),
+    networks: new PodNetworks({ client, folder: dirname(cniConf), own, withoutPort: context.withoutPort }),
+    own,
     bridges: bridgesOf(host),
     renew: () => undefined,
     services,
@@ -120,7 +123,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       policed?.applied(done.policy);
       const { refusedRules } = done;
       if (policies.isSynced()) policyTeller.wish(refusedRules === undefined ? policies.word(done.policy) : undefined, refusedRules);
-      own?.settle();
+      own.settle();
       const here = calico?.poolsHere();
       const ranges = [...pools.values()].flatMap(({ id, cidr, network }) =>
         here?.has(id) === false || networks.get(network)?.model === 'neutron' ? [] : [{ pool: id, cidr }],
@@ -128,7 +131,10 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
       const wished = { ...done, underlay: hosts(), ...clashes(ranges.map(({ cidr }) => cidr)) };
       const wish = wishFor(host, publicKey(), calico === undefined ? wished : { ...wished, ranges });
       if (wish !== undefined && isUsable) teller.wish(wish);
-      const canAttach = calico === undefined ? [...blocks.values()].some((block) => block.host === host) : pools.size > 0;
+      const canAttach =
+        calico === undefined
+          ? [...blocks.values()].some((block) => block.host === host)
+          : [...pools.values()].some((pool) => pool.network === podNetwork.id);
       if (isInstalled || !canAttach) return;
       isInstalled = true;
       installConflist(cniConf);
@@ -172,32 +178,27 @@ function lately(find: () => readonly Underlay[]): () => readonly Underlay[] {
   };
 }
 
-function ownNetworks(
-  {
+const ownPorts = (client: KubernetesClient, host: string, { log, local, view, withoutPort }: ClusterContext): OwnPorts =>
+  new OwnPorts({
     client,
-    podCidrs,
-    hosts,
     host,
-  }: Pick<OwnNetworksOptions, 'client' | 'podCidrs'> & { readonly hosts: () => readonly Underlay[]; readonly host: string },
-  { journal, log, local, view, withoutPort }: ClusterContext,
+    log: log.child({ part: 'kubernetes' }),
+    known: (id) => view().blocks.get(id),
+    portless: (id) =>
+      local()
+        .localEndpoints()
+        .filter(({ network, addresses }) => network === id && addresses.some((ip) => withoutPort(ip) !== undefined)).length,
+  });
+
+function ownNetworks(
+  { hosts, ...options }: Pick<OwnNetworksOptions, 'client' | 'pods' | 'ports'> & { readonly hosts: () => readonly Underlay[] },
+  { journal, log, local }: ClusterContext,
 ): OwnNetworks {
-  const kubernetesLog = log.child({ part: 'kubernetes' });
   return new OwnNetworks({
-    client,
+    ...options,
     journal,
-    ports: new OwnPorts({
-      client,
-      host,
-      log: kubernetesLog,
-      known: (id) => view().blocks.get(id),
-      portless: (id) =>
-        local()
-          .localEndpoints()
-          .filter(({ network, addresses }) => network === id && addresses.some((ip) => withoutPort(ip) !== undefined)).length,
-    }),
-    podCidrs,
     hosts: () => hosts().flatMap(({ interface: link, subnet }, _, [first]) => (link === first?.interface ? [subnet] : [])),
-    log: kubernetesLog,
+    log: log.child({ part: 'kubernetes' }),
     used: () =>
       new Set(
         local()
@@ -211,11 +212,17 @@ function ownNetworks(
 /** The model `calico`: pools, blocks and speakers as the cluster's custom resources say. */
 function followCalico(
   client: KubernetesClient,
-  options: Omit<CalicoOptions, 'poolsChanged'>,
+  options: Omit<CalicoOptions, 'poolsChanged'> & { readonly further: OwnNetworks },
   { kick, closing }: Pick<ClusterContext, 'kick' | 'closing'>,
 ) {
-  const { journal, log, host } = options;
-  const { controller, facts } = calicoController(client, { ...options, poolsChanged: () => bgp.touch() });
+  const { journal, log, host, facts, further } = options;
+  const controller = calicoController(client, {
+    ...options,
+    poolsChanged: () => {
+      bgp.touch();
+      further.settle();
+    },
+  });
   const bgp: CalicoBgp = closing.use(new CalicoBgp({ client, journal, log, changed: kick, pools: () => facts.pools.values() }));
   /** Ids of those that pods on this host get addresses of. */
   const poolsHere = (): ReadonlySet<string> => new Set(facts.poolsOn(host).map(({ name }) => poolId(name)));

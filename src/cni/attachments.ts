@@ -179,7 +179,7 @@ export class Attachments {
     for (const ip of addresses) yield await this.#agent.requestAddress(this.#poolOf(network, ip), ip, id);
     for (const set of wanted.ranges) yield await this.#oneOf(network, set, id);
     if (addresses.length > 0 || wanted.ranges.length > 0) return;
-    for (const choice of (await this.#options.choose?.(request.args)) ?? []) yield await this.#firstOf(choice, id);
+    for (const choice of (await this.#options.choose?.(request.args, network.id)) ?? []) yield await this.#firstOf(choice, id);
   }
 
   /** Of pools that are full the next one is asked. Faults as requestAddress. */

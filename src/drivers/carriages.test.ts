@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { type Cidr, parseCidr } from '#model/ip.ts';
 import type { Block, CarryName, Host } from '#model/resources.ts';
-import { carriesOn, carryTo, mtuOf } from './carriages.ts';
+import { asFits, carriesOn, carryTo, mtuOf } from './carriages.ts';
 import { makeBlock, makeHost, makeNetwork, makePool } from './cluster.fixture.ts';
 import type { Remote } from './driver.ts';
 import { isSpoken } from './speaker.ts';
@@ -47,6 +47,25 @@ test('a network that the cloud carries is no matter of what hosts say', () => {
     [carryTo(ways, remote(two)), carriesOn(ways, [remote(two)]), mtuOf(ways, [remote(two)])],
     ['address-pairs', ['address-pairs'], 1450],
   );
+});
+
+test('beside a network that BGP carries an overlay goes by VXLAN, and encrypted to and from hosts that want it', () => {
+  const overlay = makeNetwork('blue', { model: 'overlay' });
+  const [plain, sealed, before] = [
+    makeHost(1, { carrying: { wants: 'bgp', receives: ['bgp', 'wireguard'], sends: ['bgp', 'wireguard'] } }),
+    makeHost(2, { carrying: { wants: 'wireguard', receives: ['wireguard'], sends: ['wireguard'] } }),
+    makeHost(3, { carrying: { wants: 'bgp-cross-subnet', receives: ['bgp-cross-subnet'], sends: ['bgp-cross-subnet'] } }),
+  ].map((host) => asFits(overlay, host));
+  assert.ok(plain !== undefined && sealed !== undefined && before !== undefined);
+  const sent = (self: Host, other: Host): CarryName => carryTo({ network: overlay, self, learned: new Set() }, remote(other));
+  assert.deepEqual(
+    [sent(plain, before), sent(before, plain), sent(plain, sealed), sent(sealed, plain)],
+    ['vxlan', 'vxlan', 'wireguard', 'wireguard'],
+  );
+  assert.deepEqual(carriesOn({ network: overlay, self: plain }, [remote(sealed), remote(before)]).toSorted(), ['vxlan', 'wireguard']);
+  const routed = makeHost(4, { carrying: { wants: 'bgp', receives: ['bgp'] } });
+  assert.equal(asFits(makeNetwork('pods', { model: 'calico' }), routed).carrying?.wants, 'bgp');
+  assert.equal(asFits(overlay, makeHost(5)).carrying, undefined);
 });
 
 const hasTunnel = (carry: CarryName): boolean => ['vxlan', 'direct-routing', 'bgp-cross-subnet'].includes(carry);

@@ -8,6 +8,7 @@ import type { CarryName, Host, Network } from '#model/resources.ts';
 import type { Carriage, Remote } from './driver.ts';
 import { drivers } from './drivers.ts';
 import { shareSubnet } from './host-gateway.ts';
+import { models } from './models.ts';
 import { mtuSum } from './mtu.ts';
 import { isSpoken } from './speaker.ts';
 
@@ -66,6 +67,28 @@ export function carriesOn(ways: Ways, remotes: readonly Remote[]): CarryName[] {
     carryTo(ways, remote),
   ]);
   return [...new Set([wanted, ...others, ...(self.carrying?.sends ?? [])])];
+}
+
+/**
+ * A host as it is for a network that cannot be carried as the one is that all containers are in, of which alone hosts tell: what does not
+ * fit is the network's usual carriage, which is in place wherever the network is.
+ */
+export function asFits(network: Network, host: Host): Host {
+  const { carrying } = host;
+  const { carries, choices } = models[network.model];
+  if (carrying === undefined || isCloudCarried(network)) return host;
+  const fit = (carry: CarryName): CarryName => (carries.includes(carry) ? carry : choices.carry);
+  const all = (those: readonly CarryName[]): CarryName[] => [...new Set(those.map(fit))];
+  const { wants, receives, sends } = carrying;
+  return {
+    ...host,
+    carrying: {
+      ...carrying,
+      wants: fit(wants),
+      ...(receives === undefined ? {} : { receives: all(receives) }),
+      ...(sends === undefined ? {} : { sends: all(sends) }),
+    },
+  };
 }
 
 const by = (network: Network, carry: CarryName): Network => ({ ...network, choices: { ...network.choices, carry } });

@@ -1,73 +1,14 @@
 // Hosts that claim blocks through the Kubernetes API, against a server that keeps objects and their versions as that one does.
 import assert from 'node:assert/strict';
-import { createServer, type Server } from 'node:http';
-import { once } from 'node:events';
 import { after, test } from 'node:test';
-import { text } from 'node:stream/consumers';
 import { MemoryJournal } from '#agent/journal.ts';
 import type { Journal } from '#api/local.ts';
 import { isFault } from '#model/fault.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
 import type { Block, Pool } from '#model/resources.ts';
+import { BlocksApi } from './blocks.fixture.ts';
 import { blockName, KubernetesBlocks, poolId } from './blocks.ts';
 import { KubernetesClient } from './client.ts';
-
-interface Kept {
-  readonly metadata: { readonly name: string; readonly resourceVersion: string; readonly creationTimestamp: string };
-  readonly spec: unknown;
-}
-
-/** Blocks by name, each with the version of its last change (Kubernetes API concepts, "Resource versions"). */
-class Api {
-  objects = new Map<string, Kept>();
-  revision = 1000;
-  readonly #server: Server = createServer((request, response) => {
-    void this.#answer(request.method ?? '', request.url ?? '', request).then(({ status, body }) =>
-      response.writeHead(status).end(JSON.stringify(body)),
-    );
-  });
-
-  async listen(): Promise<string> {
-    this.#server.listen(0, '127.0.0.1');
-    await once(this.#server, 'listening');
-    const address = this.#server.address();
-    return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
-  }
-
-  close(): void {
-    this.#server.closeAllConnections();
-    this.#server.close();
-  }
-
-  async #answer(method: string, url: string, body: NodeJS.ReadableStream): Promise<{ status: number; body: unknown }> {
-    const name = new URL(url, 'http://api').pathname.split('/')[5] ?? '';
-    const said = JSON.parse((await text(body)) || '{}') as {
-      metadata?: Partial<Kept['metadata']>;
-      spec?: unknown;
-      preconditions?: Kept['metadata'];
-    };
-    const found = this.objects.get(name);
-    if (method === 'GET' && name === '')
-      return { status: 200, body: { metadata: { resourceVersion: String(this.revision) }, items: [...this.objects.values()] } };
-    if (method === 'POST') return this.#put(said.metadata?.name ?? '', said.spec, this.objects.has(said.metadata?.name ?? ''));
-    if (found === undefined) return { status: 404, body: { message: 'not found' } };
-    if (method === 'GET') return { status: 200, body: found };
-    const version = said.metadata?.resourceVersion ?? said.preconditions?.resourceVersion;
-    if (method === 'PUT') return this.#put(name, said.spec, version !== found.metadata.resourceVersion);
-    if (version !== found.metadata.resourceVersion) return { status: 409, body: { message: 'changed' } };
-    this.revision += 1;
-    this.objects.delete(name);
-    return { status: 200, body: {} };
-  }
-
-  #put(name: string, spec: unknown, refused: boolean): { status: number; body: unknown } {
-    if (refused) return { status: 409, body: { message: 'is there, or changed' } };
-    this.revision += 1;
-    const kept: Kept = { metadata: { name, resourceVersion: String(this.revision), creationTimestamp: '2026-01-01T00:00:00Z' }, spec };
-    this.objects.set(name, kept);
-    return { status: 200, body: kept };
-  }
-}
 
 const pool: Pool = {
   id: poolId('default'),
@@ -80,7 +21,7 @@ const pool: Pool = {
   reserved: {},
   blockLength: 26,
 };
-const api = new Api();
+const api = new BlocksApi();
 const client = new KubernetesClient({ server: await api.listen() });
 after(async () => {
   await client[Symbol.asyncDispose]();
@@ -91,10 +32,8 @@ const hostOf = (host: string, journal: Journal = new MemoryJournal(), most = 0):
   new KubernetesBlocks({
     client,
     host,
-    network: 'pods',
     journal,
-    pool: (id) => (id === pool.id ? { name: 'default', pool } : undefined),
-    mostBlocks: () => most,
+    pool: (id) => (id === pool.id ? { name: 'default', pool, mostBlocks: most } : undefined),
     wrote: () => undefined,
     now: () => now,
   });

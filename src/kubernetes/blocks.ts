@@ -11,6 +11,7 @@ import { Fault, isFault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { Block, Loan, Pool } from '#model/resources.ts';
 import { type KubernetesClient, revisionOf } from './client.ts';
+import { podNetwork } from './nodes.ts';
 
 export const blocksPath = '/apis/causeway.dev/v1alpha1/blocks';
 const kind = { apiVersion: 'causeway.dev/v1alpha1', kind: 'Block' } as const;
@@ -21,6 +22,17 @@ const noteEvery = 100;
 /** `10.244.0.64/26` is `10-244-0-64-26`, as Calico names its blocks. */
 export const blockName = (cidr: Cidr): string => cidr.replaceAll(/[.:/]/g, '-').replace(/^-/, '0-');
 export const poolId = (name: string): string => `ippool${createHash('sha256').update(name).digest('hex').slice(0, 12)}`;
+
+/**
+ * Of a network of ours, which a NetworkAttachmentDefinition describes: its id, then the definition's name for people. No IPPool can be
+ * called so, as names of objects have no `/`.
+ */
+export const ownPoolName = (id: string, definition: string): string => `${id}/${definition}`.slice(0, 253);
+/** The pool that has this name in the cluster, and the network that it is of. */
+function poolNamed(name: string): Pick<Block, 'network' | 'pool'> {
+  const [id = '', definition] = name.split('/');
+  return definition === undefined ? { network: podNetwork.id, pool: poolId(name) } : { network: id.replace(/p[46]$/, ''), pool: id };
+}
 const blockId = (cidr: Cidr): string => `block${createHash('sha256').update(cidr).digest('hex').slice(0, 16)}`;
 
 const loan: v.GenericSchema<unknown, Loan> = v.object({
@@ -36,25 +48,33 @@ const resource = v.object({
   spec: v.object({ pool: v.string(), cidr: field.cidr, host: v.string(), loans: v.optional(v.array(loan), []) }),
 });
 
+/** A block, and what its pool is called in the cluster. */
+interface Read {
+  readonly block: Block;
+  readonly pool: string;
+}
+
 /** Fault `invalid` when it is no block of ours. */
-export function readBlock(item: unknown, network: string): Block {
+export const readBlock = (item: unknown): Block => readWhole(item).block;
+
+function readWhole(item: unknown): Read {
   const read = v.safeParse(resource, item);
   if (!read.success) throw new Fault('invalid', `A Block cannot be read: ${read.issues[0].message}`);
   const { metadata, spec } = read.output;
   if (metadata.name !== blockName(spec.cidr))
     throw new Fault('invalid', `Block ${metadata.name} is named for another range than ${spec.cidr}`);
-  return {
+  const block = {
     id: blockId(spec.cidr),
     name: metadata.name,
     revision: revisionOf(metadata.resourceVersion),
     createdAt: metadata.creationTimestamp,
     labels: {},
-    network,
-    pool: poolId(spec.pool),
+    ...poolNamed(spec.pool),
     cidr: spec.cidr,
     host: spec.host,
     loans: spec.loans,
   };
+  return { block, pool: spec.pool };
 }
 
 interface Written {
@@ -70,15 +90,19 @@ const bodyOf = ({ cidr, host, pool, loans }: Written, revision?: number): object
   spec: { pool, cidr, host, loans },
 });
 
+export interface NamedPool {
+  /** That it has in the cluster. */
+  readonly name: string;
+  readonly pool: Pool;
+  /** A host has at most so many blocks of it; 0: any number. */
+  readonly mostBlocks: number;
+}
+
 export interface BlocksOptions {
   readonly client: KubernetesClient;
   readonly host: string;
-  readonly network: string;
   readonly journal: Journal;
-  /** The pool and the name that it has in the cluster. */
-  readonly pool: (id: string) => { readonly name: string; readonly pool: Pool } | undefined;
-  /** At most so many blocks of one pool; 0: any number. */
-  readonly mostBlocks: () => number;
+  readonly pool: (id: string) => NamedPool | undefined;
   /** Told what was written, ahead of the watch. */
   readonly wrote: (block: Block) => void;
   readonly now: () => number;
@@ -110,17 +134,15 @@ export class KubernetesBlocks implements ClusterAddresses {
     this.#noted = this.#reached;
   }
 
-  async #listed(): Promise<{ readonly blocks: readonly Block[]; readonly revision: number }> {
-    const { client, network } = this.#options;
-    const { items, revision } = await client.list(blocksPath, this.#signal);
+  async #listed(): Promise<readonly Block[]> {
+    const { items, revision } = await this.#options.client.list(blocksPath, this.#signal);
     this.noteRevision(revision);
-    return { blocks: items.map((item) => readBlock(item, network)), revision };
+    return items.map(readBlock);
   }
 
-  async #get(name: string): Promise<Block | undefined> {
-    const { client, network } = this.#options;
+  async #get(name: string): Promise<Read | undefined> {
     try {
-      return readBlock(await client.get(`${blocksPath}/${name}`), network);
+      return readWhole(await this.#options.client.get(`${blocksPath}/${name}`));
     } catch (error) {
       if (isFault(error, 'not-found')) return undefined;
       throw error;
@@ -142,14 +164,14 @@ export class KubernetesBlocks implements ClusterAddresses {
 
   /** Claims again what this host's journal knows to be its own and the listing lacks. The hosts that got it meanwhile keep it. */
   async assert(blocks: readonly Block[]): Promise<readonly Block[]> {
-    const { journal, host, client, network } = this.#options;
+    const { journal, host, client } = this.#options;
     const here = new Map(blocks.map((block) => [block.cidr, block]));
     const found: Block[] = [];
     for (const { value } of journal.list(witnessPrefix)) {
       const own = v.safeParse(witnessed, value);
       if (!own.success || here.has(own.output.cidr)) continue;
       try {
-        found.push(readBlock(await client.create(blocksPath, bodyOf({ ...own.output, host, loans: [] })), network));
+        found.push(readBlock(await client.create(blocksPath, bodyOf({ ...own.output, host, loans: [] }))));
       } catch (error) {
         if (!isFault(error, 'conflict')) throw error;
       }
@@ -170,42 +192,41 @@ export class KubernetesBlocks implements ClusterAddresses {
   async claimBlock({ pool: id, ip }: Parameters<ClusterAddresses['claimBlock']>[0]): Promise<Block> {
     const known = this.#options.pool(id);
     if (known === undefined) throw new Fault('not-found', `No address pool ${id}`);
-    const { name, pool } = known;
+    const { pool } = known;
     const wanted = ip === undefined ? undefined : blockAround(pool, ip);
     for (let tries = 1; ; tries++) {
-      const { blocks } = await this.#listed();
+      const blocks = await this.#listed();
       const holder = blocks.find(({ cidr }) => cidr === wanted);
       if (holder !== undefined) return holder;
-      this.#checkClaim(blocks, pool);
+      this.#checkClaim(blocks, known);
       const taken = new Set(blocks.map(({ cidr }) => cidr));
       const cidr = wanted ?? chooseBlock(pool, (one) => taken.has(one), 'low');
       if (cidr === undefined) throw new Fault('exhausted', `No block /${pool.blockLength} is left in ${pool.cidr}`);
-      const claimed = await this.#create({ cidr, pool: name });
+      const claimed = await this.#create({ cidr, pool: known.name });
       if (claimed !== undefined) return claimed;
       if (tries >= mostTries) throw new Fault('conflict', `Other hosts were quicker ${mostTries} times`);
     }
   }
 
   /** Whether this host may claim a block of the pool now. Faults: `unavailable`, `exhausted`. */
-  #checkClaim(blocks: readonly Block[], pool: Pool): void {
-    const { host, mostBlocks, now, graceMs = 60_000 } = this.#options;
+  #checkClaim(blocks: readonly Block[], { pool, mostBlocks: most }: NamedPool): void {
+    const { host, now, graceMs = 60_000 } = this.#options;
     if (this.#lostAt !== undefined && now() - this.#lostAt < graceMs) {
       throw new Fault('unavailable', 'The Kubernetes API was restored from a backup; hosts first say which blocks are theirs', {
         hint: 'It is tried again within a minute',
       });
     }
-    const most = mostBlocks();
     if (most > 0 && blocks.filter((block) => block.host === host && block.pool === pool.id).length >= most)
       throw new Fault('exhausted', `Host ${host} holds all ${most} blocks that it may have of ${pool.cidr}`);
   }
 
   /** Undefined: another host was quicker. */
   async #create(own: Witnessed): Promise<Block | undefined> {
-    const { client, host, network, journal, wrote } = this.#options;
+    const { client, host, journal, wrote } = this.#options;
     try {
       // Noted first: an answer that is lost must not make a block of ours that nobody knows of.
       this.#keep(own);
-      const block = readBlock(await client.create(blocksPath, bodyOf({ ...own, host, loans: [] })), network);
+      const block = readBlock(await client.create(blocksPath, bodyOf({ ...own, host, loans: [] })));
       wrote(block);
       return block;
     } catch (error) {
@@ -216,20 +237,21 @@ export class KubernetesBlocks implements ClusterAddresses {
   }
 
   async blocksOf(_network: string, pool: string): Promise<readonly Block[]> {
-    return (await this.#listed()).blocks.filter((block) => block.pool === pool);
+    return (await this.#listed()).filter((block) => block.pool === pool);
   }
 
   /** Changes a block's loans, again and again until nobody else has written meanwhile. Undefined: there is no such block. */
   async #change(name: string, change: (block: Block) => readonly Loan[]): Promise<Block | undefined> {
-    const { client, network, wrote } = this.#options;
+    const { client, wrote } = this.#options;
     for (let tries = 1; ; tries++) {
-      const block = await this.#get(name);
-      if (block === undefined) return undefined;
+      const read = await this.#get(name);
+      if (read === undefined) return undefined;
+      const { block, pool } = read;
       const loans = change(block);
       if (loans === block.loans) return block;
       try {
-        const body = bodyOf({ ...block, pool: this.#nameOf(block), loans }, block.revision);
-        const next = readBlock(await client.replace(`${blocksPath}/${name}`, body), network);
+        const body = bodyOf({ ...block, pool, loans }, block.revision);
+        const next = readBlock(await client.replace(`${blocksPath}/${name}`, body));
         wrote(next);
         return next;
       } catch (error) {
@@ -247,7 +269,7 @@ export class KubernetesBlocks implements ClusterAddresses {
   }
 
   async #settle(id: string, loanId: string, end: LoanEnd | undefined): Promise<void> {
-    const name = (await this.#listed()).blocks.find((block) => block.id === id)?.name;
+    const name = (await this.#listed()).find((block) => block.id === id)?.name;
     const without = (found: Block): readonly Loan[] => found.loans.filter((one) => one.id !== loanId);
     const changed = await this.#change(name ?? 'none', (found) => {
       const known = found.loans.find((one) => one.id === loanId);
@@ -272,7 +294,7 @@ export class KubernetesBlocks implements ClusterAddresses {
 
   async releaseBlock({ id, revision }: { readonly id: string; readonly revision: number }): Promise<void> {
     const { host, client, journal } = this.#options;
-    const block = (await this.#listed()).blocks.find((one) => one.id === id);
+    const block = (await this.#listed()).find((one) => one.id === id);
     if (block === undefined || block.host !== host) return;
     if (block.revision !== revision) throw new Fault('conflict', `Block ${block.cidr} has changed`);
     if (block.loans.some(isOpen)) throw new Fault('in-use', `Block ${block.cidr} has addresses that are lent`);

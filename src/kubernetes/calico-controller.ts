@@ -7,26 +7,30 @@ import type { Journal } from '#api/local.ts';
 import type { Controller } from '#agent/controller.ts';
 import { networksOf } from '#agent/elsewhere.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
+import type { Block, Host, Network, Pool } from '#model/resources.ts';
 import { blocksPath, KubernetesBlocks, poolId, readBlock } from './blocks.ts';
 import { type IpamSettings, readIpam, readPool, readReservation } from './calico.ts';
-import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
+import { type CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import type { KubernetesClient, Listing } from './client.ts';
 import { kubernetesDecides } from './controller.ts';
 import { followKind, type Followed } from './follow.ts';
 import { LineQueue } from './line-queue.ts';
-import { podNetwork } from './nodes.ts';
+import { claimedFacts, claimedPool, OwnBlocks } from './own-blocks.ts';
+import type { OwnNetworks } from './own-networks.ts';
 
 export interface CalicoOptions {
   /** Name of this host's Node. */
   readonly host: string;
-  readonly carry?: CarryName;
+  /** Filled from the API. */
+  readonly facts: CalicoFacts;
   readonly journal: Journal;
   readonly log: { warn(fields: object, message: string): void };
   readonly now: () => number;
   /** Told of this host's own Node as often as it changes. */
   readonly saw: (node: unknown) => void;
-  /** Whether blocks of a pool are announced may have changed. */
+  /** Networks beside that of all pods. */
+  readonly further: Pick<OwnNetworks, 'current' | 'isNeeded' | 'onChange' | 'whenListed'>;
+  /** Ranges of pods, or whether blocks of them are announced, may have changed. */
   readonly poolsChanged: () => void;
 }
 
@@ -51,7 +55,6 @@ type Fact =
 interface Watching {
   readonly client: KubernetesClient;
   readonly blocks: KubernetesBlocks;
-  readonly facts: CalicoFacts;
   readonly options: CalicoOptions;
   readonly signal: AbortSignal;
 }
@@ -64,19 +67,26 @@ class CalicoWatch {
   readonly #told = new Map<string, string>();
   readonly #settings = new Map<string, IpamSettings>();
   readonly #waiting = new Set<string>();
+  readonly #ownBlocks: OwnBlocks;
   #revision = 0;
   #isWhole = false;
 
   constructor(watching: Watching) {
     this.#watching = watching;
+    const { client, blocks, options, signal } = watching;
+    const { host, facts, further, now } = options;
+    this.#ownBlocks = new OwnBlocks({ client, blocks, host, now, hosts: facts.hosts, isNeeded: (id) => further.isNeeded(id) });
+    signal.addEventListener('abort', () => this.#ownBlocks[Symbol.dispose](), { once: true });
   }
 
   async *lines(): AsyncGenerator<WatchLine, void> {
-    const { client, blocks, facts, options, signal } = this.#watching;
+    const { client, blocks, options, signal } = this.#watching;
+    const { facts } = options;
     // Before the others, so that blocks of pools and hosts that are not known yet are none that came later.
     const first = await client.list(blocksPath, signal);
     blocks.noteRevision(first.revision);
     this.#revision = first.revision;
+    this.#followFurther(first);
     this.#follow(first, 'nodes', ['/api/v1/nodes'], {
       into: facts.hosts,
       read: (item, name) => {
@@ -90,6 +100,7 @@ class CalicoWatch {
       read: (item, name) => readPool(name, specOf(item), createdAtOf(item)),
       tells: ['networks', 'pools', 'hosts'],
       changed: options.poolsChanged,
+      listed: () => (facts.arePoolsKnown = true),
     });
     this.#follow(first, 'IP reservations', [`${group}/ipreservations`], {
       into: facts.reservations,
@@ -103,6 +114,26 @@ class CalicoWatch {
       changed: () => facts.setIpam(this.#settings.get('default')),
     });
     yield* this.#queue.lines(signal);
+  }
+
+  #followFurther(first: Listing): void {
+    const { further, log } = this.#watching.options;
+    const { signal } = this.#watching;
+    const name = 'further networks';
+    this.#waiting.add(name);
+    further.onChange(() => {
+      if (this.#isWhole) this.#tell(['networks', 'pools']);
+    });
+    signal.addEventListener('abort', () => further.onChange(() => undefined), { once: true });
+    further.whenListed(signal).then(
+      () => this.#arrived(name, first),
+      (error: unknown) => signal.aborted || log.warn({ error }, `cannot follow ${name}`),
+    );
+  }
+
+  #arrived(name: string, first: Listing): void {
+    this.#waiting.delete(name);
+    if (this.#waiting.size === 0 && !this.#isWhole) void this.#begin(first);
   }
 
   /** Ahead of the watch, which will say it again. */
@@ -134,9 +165,9 @@ class CalicoWatch {
         news();
       },
       listed: () => {
+        sort.listed?.();
         news();
-        this.#waiting.delete(name);
-        if (this.#waiting.size === 0 && !this.#isWhole) void this.#begin(first);
+        this.#arrived(name, first);
       },
     };
     void followKind(followed, { client, signal, log: options.log });
@@ -159,9 +190,9 @@ class CalicoWatch {
     try {
       this.#isWhole = true;
       this.#tell(['networks', 'pools', 'hosts']);
-      const here = first.items.map((item) => readBlock(item, podNetwork.id));
+      const here = first.items.map(readBlock);
       const again = await blocks.assert(here);
-      for (const item of [...here, ...again]) this.#queue.push({ type: 'put', kind: 'blocks', item, revision: this.#revision });
+      for (const item of [...here, ...again]) this.#putBlock(item);
       this.#queue.push({ type: 'synced', revision: this.#revision, whole: true });
       while (!signal.aborted) await this.#watchBlocks();
     } catch (error) {
@@ -176,31 +207,45 @@ class CalicoWatch {
       this.#revision = revision;
       blocks.noteRevision(revision);
       if (change.type !== 'bookmark') {
-        const item = readBlock(change.item, podNetwork.id);
-        if (change.type === 'put') this.#queue.push({ type: 'put', kind: 'blocks', item, revision });
-        else this.#queue.push({ type: 'delete', kind: 'blocks', id: item.id, revision });
+        const item = readBlock(change.item);
+        if (change.type === 'put') this.#putBlock(item);
+        else {
+          this.#ownBlocks.gone(item.id);
+          this.#queue.push({ type: 'delete', kind: 'blocks', id: item.id, revision });
+        }
       }
       this.#queue.push({ type: 'bookmark', revision });
     }
     await client.checkReached(blocksPath, this.#revision, signal);
   }
 
+  #putBlock(item: Block): void {
+    this.#ownBlocks.see(item);
+    this.#queue.push({ type: 'put', kind: 'blocks', item, revision: this.#revision });
+  }
+
   #factsOf(kind: Fact['kind']): Fact[] {
-    const { facts, options } = this.#watching;
+    const { facts, host, further: own } = this.#watching.options;
+    const network = facts.network(host);
+    const further = [...own.current].map((one) => claimedFacts(one, network.choices.carry));
     switch (kind) {
       case 'networks':
-        return [{ kind, item: facts.network(options.host) }];
+        return [network, ...further.map((one) => one.network)].map((item) => ({ kind, item }));
       case 'pools':
-        return [...facts.pools.values()].map((pool) => ({ kind, item: facts.poolOf(pool) }));
+        return [...[...facts.pools.values()].map((pool) => facts.poolOf(pool)), ...further.flatMap(({ pools }) => pools)].map((item) => ({
+          kind,
+          item,
+        }));
       case 'hosts':
       default:
-        return [...facts.hosts.values()].map((item) => ({ kind: 'hosts', item: facts.host(item, options.host) }));
+        return [...facts.hosts.values()].map((item) => ({ kind: 'hosts', item: facts.host(item, host) }));
     }
   }
 
   /** Nodes change every few seconds without anything of ours having changed: only news are passed on. */
   #tell(kinds: readonly Fact['kind'][]): void {
     const revision = this.#revision;
+    this.#ownBlocks.settle();
     for (const kind of kinds) {
       const facts = this.#factsOf(kind);
       const ids = new Set(facts.map(({ item }) => item.id));
@@ -226,33 +271,29 @@ interface Sort<T> {
   readonly read: (item: unknown, name: string) => T | undefined;
   readonly tells: readonly Fact['kind'][];
   readonly changed?: () => void;
+  readonly listed?: () => void;
 }
 
-/** The controller, and the facts from which a pod's pools are chosen. */
-export function calicoController(
-  client: KubernetesClient,
-  options: CalicoOptions,
-): { readonly controller: Controller; readonly facts: CalicoFacts } {
-  const { host, journal, now } = options;
-  const facts = new CalicoFacts(options.carry);
+export function calicoController(client: KubernetesClient, options: CalicoOptions): Controller {
+  const { host, facts, journal, now } = options;
   let current: CalicoWatch | undefined;
   const blocks = new KubernetesBlocks({
     client,
     host,
-    network: podNetwork.id,
     journal,
     pool(id) {
       const pool = [...facts.pools.values()].find(({ name }) => poolId(name) === id);
-      return pool === undefined ? undefined : { name: pool.name, pool: facts.poolOf(pool) };
+      return pool === undefined
+        ? claimedPool(id, options.further.current)
+        : { name: pool.name, pool: facts.poolOf(pool), mostBlocks: facts.ipam.maxBlocksPerHost };
     },
-    mostBlocks: () => facts.ipam.maxBlocksPerHost,
     wrote: (block) => current?.wrote(block),
     now,
   });
 
   async function* watch({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<WatchLine, void> {
     const stop = new AbortController();
-    current = new CalicoWatch({ client, blocks, facts, options, signal: AbortSignal.any([signal, stop.signal]) });
+    current = new CalicoWatch({ client, blocks, options, signal: AbortSignal.any([signal, stop.signal]) });
     try {
       yield* current.lines();
     } finally {
@@ -260,7 +301,7 @@ export function calicoController(
     }
   }
 
-  const controller: Controller = {
+  return {
     networks: networksOf(kubernetesDecides),
     addresses: blocks,
     watch,
@@ -272,5 +313,4 @@ export function calicoController(
       return Promise.reject(new Fault('unavailable', `There is no Node ${host} with an address`, { hint: 'Does --host name the Node?' }));
     },
   };
-  return { controller, facts };
 }

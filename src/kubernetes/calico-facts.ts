@@ -73,12 +73,19 @@ const usualIpam: IpamSettings = { strictAffinity: false, maxBlocksPerHost: 0 };
 export class CalicoFacts {
   readonly hosts: Map<string, Host> = new Map();
   readonly pools: Map<string, IpPool> = new Map();
+  /** Whether those are all. */
+  arePoolsKnown = false;
   readonly reservations: Map<string, readonly Cidr[]> = new Map();
   #ipam: IpamSettings = usualIpam;
   readonly #carry: CarryName | undefined;
 
   constructor(carry: CarryName | undefined) {
     this.#carry = carry;
+  }
+
+  /** Of all pools; undefined while they are not known. */
+  get ranges(): readonly Cidr[] | undefined {
+    return this.arePoolsKnown ? [...this.pools.values()].map(({ cidr }) => cidr) : undefined;
   }
 
   get ipam(): IpamSettings {

@@ -6,8 +6,11 @@ import type { WatchLine } from '#api/answers.ts';
 import { defaultBgp } from '#model/bgp.ts';
 import { Api, listOf } from './api.fixture.ts';
 import { CalicoBgp } from './calico-bgp.ts';
+import { ownPoolName } from './blocks.ts';
 import { calicoController } from './calico-controller.ts';
+import { CalicoFacts } from './calico-facts.ts';
 import { KubernetesClient } from './client.ts';
+import { readOwnNetwork } from './own-network.ts';
 
 const group = '/apis/projectcalico.org/v3';
 const api = new Api();
@@ -33,6 +36,11 @@ const answer = (path: string, items: readonly object[], ...watches: readonly obj
 
 test('nodes, pools and blocks are told as one stream, and odd ones are left out', async () => {
   const warnings: unknown[] = [];
+  const network = readOwnNetwork('shop/blue', {
+    metadata: { creationTimestamp: '2026-01-01T00:00:00Z' },
+    spec: { config: '{"type":"causeway","subnets":["10.60.0.0/16","fd60::/48"]}' },
+  });
+  assert.ok(network !== undefined);
   answer('/api/v1/nodes', [
     node(
       'one',
@@ -48,11 +56,15 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
   const block = { ...spec('10-50-0-64-26', { cidr: '10.50.0.64/26', host: 'one', pool: 'main' }) };
   answer(
     '/apis/causeway.dev/v1alpha1/blocks',
-    [block],
+    [block, spec('10-60-0-0-28', { cidr: '10.60.0.0/28', host: 'two', pool: ownPoolName(`${network.id}p4`, network.key) })],
     [{ type: 'DELETED', object: { ...block, metadata: meta('10-50-0-64-26', { resourceVersion: '12' }) } }],
   );
-  const { controller, facts } = calicoController(client, {
+  const facts = new CalicoFacts(undefined);
+  const further = { current: [network], isNeeded: () => true, onChange: () => undefined, whenListed: () => Promise.resolve() };
+  const controller = calicoController(client, {
     host: 'one',
+    facts,
+    further,
     journal: new MemoryJournal(),
     log: { warn: (fields) => warnings.push(fields) },
     now: () => 0,
@@ -67,25 +79,29 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
   }
   stop.abort();
   const seen = lines.map((line) => ('kind' in line ? `${line.type} ${line.kind}` : line.type));
-  assert.deepEqual(seen, ['put networks', 'put pools', 'put hosts', 'put blocks', 'synced', 'delete blocks']);
+  const networks = ['put networks', 'put networks', 'put pools', 'put pools', 'put pools'];
+  assert.deepEqual(seen, [...networks, 'put hosts', 'put blocks', 'put blocks', 'synced', 'delete blocks']);
   const items = lines.flatMap((line) => (line.type === 'put' ? [line.item] : []));
-  const [network, pool, host] = items;
+  const [pods, blue, pool, four, six, host, , theirs] = items;
   assert.ok(
-    network !== undefined &&
-      'choices' in network &&
-      pool !== undefined &&
-      'blockLength' in pool &&
-      host !== undefined &&
-      'underlay' in host,
+    pods !== undefined && 'choices' in pods && pool !== undefined && 'blockLength' in pool && host !== undefined && 'underlay' in host,
   );
-  assert.deepEqual(
-    [network.choices.carry, network.choices.address.borrow, network.choices.address.blocksPerHost],
-    ['bgp-cross-subnet', false, 3],
-  );
+  assert.deepEqual([pods.choices.carry, pods.choices.address.borrow, pods.choices.address.blocksPerHost], ['bgp-cross-subnet', false, 3]);
   assert.deepEqual(
     [pool.cidr, pool.blockLength, Object.values(pool.reserved), pool.keepsSender],
     ['10.50.0.0/16', 26, ['10.50.0.1/32'], true],
   );
+  // Whatever the cluster's own network is carried by, and however many blocks a host may have of that.
+  assert.ok(
+    blue !== undefined && 'choices' in blue && four !== undefined && 'blockLength' in four && six !== undefined && 'blockLength' in six,
+  );
+  assert.deepEqual(
+    [blue.choices.carry, blue.choices.domain, blue.choices.address.blocksPerHost, blue.internal, blue.present],
+    ['vxlan', 'host', 0, true, undefined],
+  );
+  assert.deepEqual([four.cidr, four.blockLength, six.cidr, six.blockLength], ['10.60.0.0/16', 28, 'fd60::/48', 124]);
+  assert.ok(theirs !== undefined && 'cidr' in theirs && 'pool' in theirs);
+  assert.deepEqual([theirs.network, theirs.pool, theirs.host], [blue.id, four.id, 'two']);
   assert.deepEqual(host.labels, { rack: 'a', 'projectcalico.org/ASNumber': '64513' });
   // What it wants itself, and what it said last that it sends by.
   assert.deepEqual(host.carrying, { wants: 'bgp-cross-subnet', sends: ['bgp'] });

@@ -61,10 +61,11 @@ test('what agents have not told, or those of before cannot tell, is not known; n
   assert.deepEqual([upgrading.facts.hosts.length, networksOf(upgrading)], [2, ['pods flannel vxlan']]);
 });
 
-function calicoWish(annotations: Readonly<Record<string, string>>) {
+function calicoWish(annotations: Readonly<Record<string, string>>, definitions = new Map<string, unknown>()) {
   const created = { creationTimestamp: '2026-01-01T00:00:00Z' };
   return wishOf({
     nodes: keyed(nodeOf(1, { annotations }), nodeOf(2, { annotations })),
+    definitions,
     ipPools: new Map<string, unknown>([
       ['a', { metadata: { name: 'a', ...created }, spec: { cidr: '10.83.0.0/16' } }],
       ['bad', { metadata: { name: 'bad', ...created }, spec: { cidr: 'nonsense' } }],
@@ -117,10 +118,11 @@ test('the instance that a node is said to be is known of it, and no other provid
   for (const other of ['aws:///zone/i-1', 'openstack:///', 'openstack:0a1b', '']) assert.equal(serverOf(other), undefined);
 });
 
+const configOf = (subnet: string): string => JSON.stringify({ cniVersion: '0.3.1', type: 'causeway', subnets: [subnet] });
 const definition = (config: string): object => ({ metadata: { creationTimestamp: '2026-01-01T00:00:00Z' }, spec: { config } });
 
 test('networks that the cluster defines are carried as that of all pods', () => {
-  const config = JSON.stringify({ cniVersion: '0.3.1', type: 'causeway', subnets: ['10.60.0.0/16'] });
+  const config = configOf('10.60.0.0/16');
   const definitions = new Map<string, unknown>([
     ['shop/db', definition(config)],
     ['shop/late', { ...definition(config), metadata: { creationTimestamp: '2026-02-01T00:00:00Z' } }],
@@ -130,6 +132,20 @@ test('networks that the cluster defines are carried as that of all pods', () => 
   assert.deepEqual(networksOf(wish), ['pods flannel vxlan', 'shop/db flannel vxlan']);
   const blocks = wish.facts.blocks.map(({ cidr, host }) => `${cidr} ${host}`);
   assert.deepEqual(blocks, ['10.244.1.0/24 node1', '10.244.2.0/24 node2', '10.60.1.0/24 node1', '10.60.2.0/24 node2']);
+});
+
+test('beside pods of calico they are by VXLAN; one in the range of a pool is none', () => {
+  const definitions = new Map<string, unknown>([
+    ['shop/db', definition(configOf('10.60.0.0/16'))],
+    ['shop/pods', definition(configOf('10.83.1.0/24'))],
+  ]);
+  const wish = calicoWish({ 'causeway.dev/carry': 'bgp' }, definitions);
+  assert.deepEqual(networksOf(wish), ['pods calico bgp', 'shop/db overlay vxlan']);
+  assert.deepEqual(
+    wish.facts.pools.map(({ cidr }) => cidr),
+    ['10.83.0.0/16', '10.60.0.0/16'],
+  );
+  assert.deepEqual(networksOf(calicoWish({ 'causeway.dev/carry': 'wireguard' }, definitions))[1], 'shop/db overlay wireguard');
 });
 
 test('load balancers lead to nodes that take part and are ready; by the policy Local to those with a pod that is ready', () => {

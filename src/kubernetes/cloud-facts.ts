@@ -15,6 +15,7 @@ import { blocksPath, readBlock } from './blocks.ts';
 import { readPool } from './calico.ts';
 import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
+import { claimedFacts } from './own-blocks.ts';
 import { prefix } from './openstack-proxy.ts';
 import { type AskedBalancer, readAsk, type Serving } from './openstack-service.ts';
 import { blocksOf, conflictOf, factsOf, nodePlace, type OwnNetwork, readOwnNetwork } from './own-network.ts';
@@ -123,7 +124,7 @@ export function clusterWish(objects: ClusterObjects, serving: Serving): ClusterW
     labels: { ...host.labels, ...serverOf(objects.nodes.get(host.id)) },
     underlay: host.underlay.map((link) => ({ ...link, mtu: 0 })),
   }));
-  const further = furtherFacts(objects, podCidrs, nodes);
+  const further = podCidrs.length > 0 ? furtherFacts(objects, podCidrs, nodes) : claimedFurther(objects, pods, nodes);
   const portPools = portPoolsOf(objects);
   const ports = portFacts(portPools);
   const asks = [...objects.services.values()].map((item) => readAsk(item, serving));
@@ -201,20 +202,54 @@ function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObje
     hosts: readable(nodes, readCalicoNode),
     networks: each.map(({ one, facts }) => withInstead(facts.network(), one)),
     pools: pools.flatMap((pool) => each[0]?.facts.poolOf(pool) ?? []),
-    blocks: readable(blocks.values(), (item) => readBlock(item, podNetwork.id)),
+    blocks: readable(blocks.values(), readBlock).filter(({ network }) => network === podNetwork.id),
   };
 }
 
-/** Older definitions first, as agents choose. They are carried as the pods' network is. */
-function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[], nodes: readonly unknown[]): Omit<PodFacts, 'hosts'> {
-  if (podCidrs.length === 0) return { networks: [], pools: [], blocks: [] };
-  const carries = carriesOf(nodes);
+/** Older definitions first, as agents choose. */
+function ownNetworks({ definitions }: ClusterObjects, podCidrs: readonly Cidr[]): OwnNetwork[] {
   const read = [...definitions].flatMap(([key, item]) => readable([item], () => readOwnNetwork(key, item)));
   const used: OwnNetwork[] = [];
   for (const one of read.toSorted((a, b) => (`${a.createdAt} ${a.key}` < `${b.createdAt} ${b.key}` ? -1 : 1)))
     if (conflictOf(one, used, { podCidrs, hosts: [] }) === undefined) used.push(one);
   // Of those of the cloud what nodes have asked for counts.
-  const carried = used.filter(({ neutron }) => neutron === undefined);
+  return used.filter(({ neutron }) => neutron === undefined);
+}
+
+type FurtherFacts = Omit<PodFacts, 'hosts'>;
+
+const withNames = (facts: FurtherFacts, used: readonly OwnNetwork[]): FurtherFacts => {
+  const named = new Map(used.map(({ id, key }) => [id, key]));
+  return {
+    ...facts,
+    networks: facts.networks.map((network) => ({ ...network, name: named.get(network.id) ?? network.name })),
+    pools: [...new Map(facts.pools.map((pool) => [pool.id, pool])).values()],
+  };
+};
+
+/** Of the model `calico`: blocks are claimed, and what BGP carries for pods goes by VXLAN. */
+function claimedFurther(objects: ClusterObjects, pods: PodFacts, nodes: readonly unknown[]): FurtherFacts {
+  const used = ownNetworks(
+    objects,
+    pods.pools.map(({ cidr }) => cidr),
+  );
+  const carries = new Set(carriesOf(nodes).map(({ carry }) => (carry === 'wireguard' ? carry : 'vxlan')));
+  const all = used.flatMap((network) => [...carries].map((carry) => claimedFacts(network, carry)));
+  const ids = new Set(used.map(({ id }) => id));
+  return withNames(
+    {
+      networks: all.map(({ network }) => network),
+      pools: all.flatMap(({ pools }) => pools),
+      blocks: readable(objects.blocks.values(), readBlock).filter(({ network }) => ids.has(network)),
+    },
+    used,
+  );
+}
+
+/** They are carried as the pods' network is. */
+function furtherFacts(objects: ClusterObjects, podCidrs: readonly Cidr[], nodes: readonly unknown[]): FurtherFacts {
+  const carries = carriesOf(nodes);
+  const carried = ownNetworks(objects, podCidrs);
   const all = carried.flatMap((network) =>
     carries.map((one) => {
       const facts = factsOf(network, { carry: one.carry, own: [] });
@@ -226,12 +261,12 @@ function furtherFacts({ definitions }: ClusterObjects, podCidrs: readonly Cidr[]
     const place = nodePlace(facts, podCidrs);
     return host === undefined || place === undefined ? undefined : { host: host.id, place };
   });
-  const named = new Map(used.map(({ id, key }) => [id, key]));
-  return {
-    networks: all.map(({ network }) => ({ ...network, name: named.get(network.id) ?? network.name })),
-    pools: [...new Map(all.flatMap(({ pools }) => pools).map((pool) => [pool.id, pool])).values()],
+  const facts = {
+    networks: all.map(({ network }) => network),
+    pools: all.flatMap(({ pools }) => pools),
     blocks: carried.flatMap((network) => places.flatMap(({ host, place }) => blocksOf(network, host, place))),
   };
+  return withNames(facts, carried);
 }
 
 const nowhere = `${prefix}node-selector: no node that takes part has these labels`;

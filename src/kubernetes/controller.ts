@@ -26,7 +26,7 @@ export interface KubernetesOptions extends ClusterOptions {
   /** Told of this host's own Node as often as it changes, and why it cannot be used if it is to be but cannot. */
   readonly saw?: (node: unknown, problem?: string) => void;
   /** Networks beside that of all pods. */
-  readonly further?: OwnNetworks;
+  readonly further?: { readonly networks: OwnNetworks; readonly ports: OwnPorts };
   /** Addresses of this host's containers that others have attached: never given out. */
   readonly taken?: () => readonly Ip[];
 }
@@ -59,7 +59,7 @@ class Known {
 
   /** What is to be said of networks beside that of all pods. */
   further(revision: number): Iterable<WatchLine> {
-    return this.#further?.lines(this.#options.further?.current ?? [], this.#facts, revision) ?? [];
+    return this.#further?.lines(this.#options.further?.networks.current ?? [], this.#facts, revision) ?? [];
   }
 
   get(name: string): NodeFacts | undefined {
@@ -193,18 +193,18 @@ export function kubernetesController(client: KubernetesClient, options: Kubernet
       yield* queue.lines(signal);
     } finally {
       ended.abort();
-      further?.onChange(() => undefined);
+      further?.networks.onChange(() => undefined);
     }
   }
 
   async function followNodes(queue: LineQueue<WatchLine>, signal: AbortSignal): Promise<void> {
-    await further?.whenListed(signal);
+    await further?.networks.whenListed(signal);
     const listing = await client.list(nodes, signal);
     let { revision } = listing;
     known = new Known(options);
     const lines = listing.items.flatMap((item) => [...known.put(item, revision)]);
     queue.push(...known.network(revision), ...lines, ...known.further(revision), { type: 'synced', revision, whole: true });
-    further?.onChange(() => queue.push(...known.further(revision)));
+    further?.networks.onChange(() => queue.push(...known.further(revision)));
     while (!signal.aborted) {
       for await (const change of client.watch(nodes, revision, signal)) {
         revision = change.revision;

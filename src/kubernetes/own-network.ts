@@ -1,6 +1,7 @@
 // Networks of ours that a cluster defines: a NetworkAttachmentDefinition whose configuration has a plugin `causeway` with
 // `subnets`. Nothing else is stored of them, and nobody gives out their blocks: a node's part of such a network is as far along in it
-// as its podCIDR is in the range of pods, so every agent works out all of them alike. With `neutron` it is a network of the cloud, whose
+// as its podCIDR is in the range of pods, so every agent works out all of them alike. Only nodes of the model `calico`, which have no
+// such range, claim blocks (own-blocks.ts). With `neutron` it is a network of the cloud, whose
 // pods have ports of their own there: blocks of those are given out by the controller that keeps the cloud (port-pools.ts).
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
@@ -25,7 +26,7 @@ import {
   subnetAt,
 } from '#model/ip.ts';
 import { portRange } from '#model/numbers.ts';
-import type { Block, CarryName, Meta, Network, Pool } from '#model/resources.ts';
+import type { Block, CarryName, Choices, Meta, ModelName, Network, Pool } from '#model/resources.ts';
 import { type NodeFacts, podNetwork } from './nodes.ts';
 
 export interface OwnNetwork {
@@ -267,6 +268,22 @@ export interface NetworkFacts {
   readonly pools: readonly Pool[];
 }
 
+/** As nodes have it. */
+export const made = (network: OwnNetwork, model: ModelName, choices: Choices): Network => ({
+  ...meta(network.id, network.createdAt),
+  model,
+  tenant: 'default',
+  choices,
+  encrypted: choices.carry === 'wireguard',
+  // The way out of a pod is the cluster's network.
+  internal: true,
+  vni: network.vni,
+  ...(network.mtu === undefined ? {} : { mtu: network.mtu }),
+  attachable: false,
+  addressing: 'blocks',
+  names: 'elsewhere',
+});
+
 /** The network and its pools, as this node has them. */
 export function factsOf(network: OwnNetwork, { carry, own }: OwnNetworkOptions): NetworkFacts {
   const lengthOf = (subnet: Cidr): number => cidrLength(own.find(({ pool }) => pool === poolId(network, subnet))?.cidr ?? subnet);
@@ -277,20 +294,7 @@ export function factsOf(network: OwnNetwork, { carry, own }: OwnNetworkOptions):
     blockLength6: six === undefined ? undefined : lengthOf(six),
   });
   return {
-    network: {
-      ...meta(network.id, network.createdAt),
-      model: 'flannel',
-      tenant: 'default',
-      choices,
-      encrypted: choices.carry === 'wireguard',
-      // The way out of a pod is the cluster's network.
-      internal: true,
-      vni: network.vni,
-      ...(network.mtu === undefined ? {} : { mtu: network.mtu }),
-      attachable: false,
-      addressing: 'blocks',
-      names: 'elsewhere',
-    },
+    network: made(network, 'flannel', choices),
     pools: network.subnets.map((cidr) => {
       const id = poolId(network, cidr);
       const block = own.find(({ pool }) => pool === id);

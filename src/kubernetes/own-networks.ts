@@ -15,9 +15,10 @@ export const definitionsPath = '/apis/k8s.cni.cncf.io/v1/network-attachment-defi
 export interface OwnNetworksOptions {
   readonly client: KubernetesClient;
   readonly journal: Journal;
-  /** Of those that are networks of the cloud; follows as long as this does. */
-  readonly ports: OwnPorts;
-  readonly podCidrs: readonly Cidr[];
+  /** Of those that are networks of the cloud; follows as long as this does. Absent: there can be none. */
+  readonly ports?: OwnPorts;
+  /** Ranges of the cluster's own network; undefined while they are not known. */
+  readonly pods: () => readonly Cidr[] | undefined;
   /** Where hosts have their addresses, as this host's links say. */
   readonly hosts: () => readonly Cidr[];
   readonly log: { warn(fields: object, message: string): void };
@@ -28,6 +29,7 @@ export interface OwnNetworksOptions {
 }
 
 const prefix = 'kubernetes/networks/';
+const withoutCloud = 'neutron: networks of the cloud are there with the model flannel only';
 const patienceMs = 5_000;
 const lookMs = 50;
 
@@ -61,7 +63,7 @@ export class OwnNetworks implements AsyncDisposable {
   start(): void {
     const { client, log } = this.#options;
     const { signal } = this.#stop;
-    this.#options.ports.start();
+    this.#options.ports?.start();
     this.#running = followKind(
       {
         name: 'network attachment definitions',
@@ -84,34 +86,35 @@ export class OwnNetworks implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    await this.#options.ports[Symbol.asyncDispose]();
+    await this.#options.ports?.[Symbol.asyncDispose]();
     await this.#running;
   }
 
   /** `changed` is called after changes, and no other any more. */
   onChange(changed: () => void): void {
     this.#changed = changed;
-    this.#options.ports.onChange(changed);
-  }
-
-  get ports(): OwnPorts {
-    return this.#options.ports;
+    this.#options.ports?.onChange(changed);
   }
 
   /** The first whole listing is there. Rejects when `signal` aborts before. */
   async whenListed(signal: AbortSignal): Promise<void> {
     const aborted = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => aborted.reject(signal.reason), { once: true });
-    await Promise.race([Promise.all([this.#listed.promise, this.ports.whenListed]), aborted.promise]);
+    await Promise.race([Promise.all([this.#listed.promise, this.#options.ports?.whenListed]), aborted.promise]);
   }
 
   get current(): Iterable<OwnNetwork> {
     return this.#current.values();
   }
 
+  /** Whether it is in force here, or pods are in it all the same. */
+  isNeeded(id: string): boolean {
+    return this.#current.has(id) || this.#options.used().has(id);
+  }
+
   /**
    * The network that this definition, as the API has it now, describes, once the agent knows of it. Faults: `invalid` (it describes
-   * none, or badly), `overlap` (it cannot be beside another), `unavailable` (the agent has not heard of it yet).
+   * none, or badly), `overlap` (it cannot be beside another), `unsupported`, `unavailable` (the agent has not heard of it yet).
    */
   async networkOf(key: string, item: unknown): Promise<OwnNetwork> {
     const wanted = readOwnNetwork(key, item);
@@ -122,7 +125,7 @@ export class OwnNetworks implements AsyncDisposable {
       const defined = this.#defined.get(key);
       const problem = this.#problems.get(key);
       if (problem !== undefined && typeof defined === 'object' && defined.id === wanted.id)
-        throw new Fault('overlap', `spec.config: ${problem}`, { field: 'spec.config' });
+        throw new Fault(problem === withoutCloud ? 'unsupported' : 'overlap', `spec.config: ${problem}`, { field: 'spec.config' });
       await delay(lookMs);
     }
     throw new Fault('unavailable', 'This node has not been told of the network yet');
@@ -149,15 +152,16 @@ export class OwnNetworks implements AsyncDisposable {
     }
   }
 
-  /** To be called after containers have left, too: what was kept for them may go. */
+  /** To be called after containers have left, too: what was kept for them may go; and when ranges of pods have changed. */
   settle(): void {
-    if (!this.#isListed) return;
-    if (this.#defined.size > 0 || this.#current.size > 0) this.#choose();
-    this.ports.wish(this.#current.values());
+    const podCidrs = this.#options.pods();
+    if (!this.#isListed || podCidrs === undefined) return;
+    if (this.#defined.size > 0 || this.#current.size > 0) this.#choose(podCidrs);
+    this.#options.ports?.wish(this.#current.values());
   }
 
-  #choose(): void {
-    const { podCidrs, hosts, used } = this.#options;
+  #choose(podCidrs: readonly Cidr[]): void {
+    const { ports, hosts, used } = this.#options;
     const surroundings = { podCidrs, hosts: hosts() };
     const inUse = used();
     const defined = [...this.#defined.values()].filter((one) => typeof one === 'object').toSorted(byAge);
@@ -166,7 +170,7 @@ export class OwnNetworks implements AsyncDisposable {
     const problems = new Map([...this.#defined].flatMap(([key, one]) => (typeof one === 'string' ? [[key, one] as const] : [])));
     for (const network of defined) {
       const others = [...chosen.values()].filter(({ id }) => id !== network.id);
-      const problem = conflictOf(network, others, surroundings);
+      const problem = ports === undefined && network.neutron !== undefined ? withoutCloud : conflictOf(network, others, surroundings);
       if (problem === undefined) chosen.set(network.id, network);
       else problems.set(network.key, problem);
     }

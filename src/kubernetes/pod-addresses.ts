@@ -10,6 +10,7 @@ import { poolId } from './blocks.ts';
 import type { IpPool } from './calico.ts';
 import type { CalicoFacts } from './calico-facts.ts';
 import type { KubernetesClient } from './client.ts';
+import { podNetwork } from './nodes.ts';
 
 const prefix = 'cni.projectcalico.org/';
 const meta = v.object({
@@ -87,8 +88,8 @@ export function podAddresses(client: KubernetesClient, facts: CalicoFacts, host:
       throw error;
     }
   }
-  return async ({ namespace, pod }) => {
-    if (namespace === undefined || pod === undefined) return undefined;
+  return async ({ namespace, pod }, network) => {
+    if (namespace === undefined || pod === undefined || network !== podNetwork.id) return undefined;
     const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}`;
     const [about, around] = await Promise.all([described(`${path}/pods/${encodeURIComponent(pod)}`), described(path)]);
     const usual = facts.poolsFor(host, { ...around.labels, [namespaceLabel]: namespace });

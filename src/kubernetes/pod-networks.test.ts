@@ -8,7 +8,7 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import { parseCidr, parseIp } from '#model/ip.ts';
+import { type Cidr, parseCidr, parseIp } from '#model/ip.ts';
 import { listOf, serve, type Server } from './api.fixture.ts';
 import { defaultAnnotation, networksAnnotation } from './network-selection.ts';
 import { readOwnNetwork } from './own-network.ts';
@@ -26,7 +26,9 @@ const pod = (networks: string, more: object = {}) => ({
 
 const withoutPort = (ip: string): string | undefined => (ip === '10.70.0.5' ? 'the quota would not do' : undefined);
 
-function bed(t: TestContext, definitions: Readonly<Record<string, unknown>>, own?: ConstructorParameters<typeof PodNetworks>[0]['own']) {
+const own = { networkOf: () => Promise.resolve({ key: '', id: 'further1', vni: 7, subnets: [], createdAt: '' }) };
+
+function bed(t: TestContext, definitions: Readonly<Record<string, unknown>>) {
   const folder = mkdtempSync(join(tmpdir(), 'causeway-networks-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const patches: unknown[] = [];
@@ -39,7 +41,7 @@ function bed(t: TestContext, definitions: Readonly<Record<string, unknown>>, own
     },
     patch: (path: string, change: object) => Promise.resolve(patches.push([path, change])),
   };
-  return { folder, patches, networks: new PodNetworks({ client, folder, withoutPort, ...(own === undefined ? {} : { own }) }) };
+  return { folder, patches, networks: new PodNetworks({ client, folder, withoutPort, own }) };
 }
 
 test('definitions of the own namespace and of others, in the order of the annotation', async (t) => {
@@ -78,7 +80,6 @@ for (const [config, code, pattern] of [
   ['{', 'invalid', /spec\.config is no JSON object/],
   ['[]', 'invalid', /spec\.config is no JSON object/],
   ['"x"', 'invalid', /spec\.config is no JSON object/],
-  ['{"type":"causeway"}', 'unsupported', /type causeway/],
 ] as const)
   test(`refuses the definition ${config ?? 'that is not there'}`, async (t) => {
     const { networks } = bed(t, { 'shop/lan': config });
@@ -135,8 +136,7 @@ test('a plugin of ours is told the network that its definition describes', async
     cniVersion: '1.0.0',
     plugins: [{ type: 'causeway', subnets: ['10.1.0.0/16'], vni: 7, mtu: 1300, dns: {} }, { type: 'tuning' }],
   };
-  const own = { networkOf: () => Promise.resolve({ key: '', id: 'further1', vni: 7, subnets: [], createdAt: '' }) };
-  const { networks } = bed(t, { 'shop/blue': JSON.stringify(config) }, own);
+  const { networks } = bed(t, { 'shop/blue': JSON.stringify(config) });
   assert.deepEqual((await networks.of(pod('blue')))[0]?.configuration, {
     name: 'blue',
     cniVersion: '1.0.0',
@@ -157,9 +157,8 @@ for (const [key, value] of [
 const inPlace = (text: string) => pod('', { [defaultAnnotation]: text });
 
 test("a network of ours may be in the place of the cluster's", async (t) => {
-  const own = { networkOf: () => Promise.resolve({ key: '', id: 'further1', vni: 7, subnets: [], createdAt: '' }) };
   const config = '{"cniVersion":"1.0.0","type":"causeway","subnets":["10.1.0.0/16"]}';
-  const { networks } = bed(t, { 'kube-system/blue': config, 'shop/blue': config }, own);
+  const { networks } = bed(t, { 'kube-system/blue': config, 'shop/blue': config });
   const expected = {
     place: `Annotation ${defaultAnnotation}[0], definition kube-system/blue`,
     name: 'kube-system/blue',
@@ -177,8 +176,7 @@ test("a network of ours may be in the place of the cluster's", async (t) => {
 
 for (const config of ['{"type":"bridge"}', '{"plugins":[{"type":"causeway","subnets":["10.1.0.0/16"]},{"type":"tuning"}]}'])
   test(`${config} is not for the place of the cluster's network`, async (t) => {
-    const own = { networkOf: () => Promise.resolve({ key: '', id: 'further1', vni: 7, subnets: [], createdAt: '' }) };
-    const { networks } = bed(t, { 'kube-system/lan': config }, own);
+    const { networks } = bed(t, { 'kube-system/lan': config });
     await assert.rejects(
       networks.first(inPlace('lan')),
       (error) =>
@@ -191,32 +189,44 @@ const definition = (name: string, config: object, more: object = {}): object => 
   spec: { config: JSON.stringify({ type: 'causeway', ...config }) },
 });
 
-function follow(t: TestContext, { api, client }: Server, journal = new MemoryJournal()) {
+interface Around {
+  readonly journal?: MemoryJournal;
+  /** Absent: as in the model `calico`, where there are no networks of the cloud. */
+  readonly hasPorts?: boolean;
+  readonly pods?: () => readonly Cidr[] | undefined;
+}
+const flannelPods = (): readonly Cidr[] => [parseCidr('10.244.0.0/16')];
+
+function follow(
+  t: TestContext,
+  { api, client }: Server,
+  { journal = new MemoryJournal(), hasPorts = true, pods = flannelPods }: Around = {},
+) {
   const used = new Set<string>();
   const warnings: string[] = [];
   const log = { warn: (fields: object): unknown => warnings.push(JSON.stringify(fields)) };
   let changes = 0;
   api.paths.set(portPoolsPath, { lists: [listOf(9, [])], watches: [] });
-  const own = new OwnNetworks({
+  const followed = new OwnNetworks({
     client,
     journal,
-    ports: new OwnPorts({ client, host: 'node1', log, known: () => undefined, portless: () => 0 }),
-    podCidrs: [parseCidr('10.244.0.0/16')],
+    ...(hasPorts ? { ports: new OwnPorts({ client, host: 'node1', log, known: () => undefined, portless: () => 0 }) } : {}),
+    pods,
     hosts: () => [parseCidr('10.213.0.0/24')],
     log,
     used: () => used,
     isKnown: () => true,
   });
-  own.onChange(() => changes++);
-  own.start();
-  t.after(() => own[Symbol.asyncDispose]());
+  followed.onChange(() => changes++);
+  followed.start();
+  t.after(() => followed[Symbol.asyncDispose]());
   const until = async (what: string, isTrue: () => boolean): Promise<void> => {
     for (let tries = 0; !isTrue(); tries++) {
-      assert.ok(tries < 500, `${what} did not happen: ${[...own.current].map(({ key }) => key).join(' ')} ${warnings.join(' ')}`);
+      assert.ok(tries < 500, `${what} did not happen: ${[...followed.current].map(({ key }) => key).join(' ')} ${warnings.join(' ')}`);
       await delay(10);
     }
   };
-  return { own, used, warnings, journal, until, changes: () => changes, keys: () => [...own.current].map(({ key }) => key) };
+  return { own: followed, used, warnings, journal, until, changes: () => changes, keys: () => [...followed.current].map(({ key }) => key) };
 }
 
 test('of two that cannot be beside each other the older one is there, and the other one when that is gone', async (t) => {
@@ -227,22 +237,22 @@ test('of two that cannot be beside each other the older one is there, and the ot
     lists: [listOf(9, [young, definition('bad', {}), definition('lan', { type: 'bridge' }), old])],
     watches: [[{ type: 'DELETED', object: { ...old, metadata: { namespace: 'shop', name: 'old', resourceVersion: '10' } } }]],
   });
-  const { own, warnings, until, keys } = follow(t, server);
-  await own.whenListed(AbortSignal.timeout(5_000));
+  const { own: followed, warnings, until, keys } = follow(t, server);
+  await followed.whenListed(AbortSignal.timeout(5_000));
   await until('the young one', () => keys().join(' ') === 'shop/young');
   assert.ok(warnings.some((line) => line.includes('shop/young') && line.includes('overlaps that of shop/old')));
   assert.ok(warnings.some((line) => line.includes('shop/bad') && line.includes('lacks subnets')));
-  assert.equal((await own.networkOf('shop/young', young)).vni, 8);
-  await assert.rejects(own.networkOf('shop/lan', definition('lan', { type: 'bridge' })), (error) => isFault(error, 'invalid'));
+  assert.equal((await followed.networkOf('shop/young', young)).vni, 8);
+  await assert.rejects(followed.networkOf('shop/lan', definition('lan', { type: 'bridge' })), (error) => isFault(error, 'invalid'));
 });
 
 test('a conflict is told to the pod that asks', async (t) => {
   const server = await serve(t);
   const young = definition('young', { subnets: ['10.244.9.0/24'] });
   server.api.paths.set(definitionsPath, { lists: [listOf(9, [young])], watches: [] });
-  const { own } = follow(t, server);
-  await own.whenListed(AbortSignal.timeout(5_000));
-  await assert.rejects(own.networkOf('shop/young', young), (error) => isFault(error, 'overlap') && /that of pods/.test(error.message));
+  const { own: followed } = follow(t, server);
+  await followed.whenListed(AbortSignal.timeout(5_000));
+  await assert.rejects(followed.networkOf('shop/young', young), (error) => isFault(error, 'overlap') && /that of pods/.test(error.message));
 });
 
 test('one that is used stays without its definition, also after a restart, until it is used no more', async (t) => {
@@ -261,7 +271,7 @@ test('one that is used stays without its definition, also after a restart, until
   assert.deepEqual(first.keys(), ['shop/blue']);
   const other = await serve(t);
   other.api.paths.set(definitionsPath, { lists: [listOf(13, [definition('red', { subnets: ['10.1.0.0/16'] })])], watches: [] });
-  const second = follow(t, other, first.journal);
+  const second = follow(t, other, { journal: first.journal });
   second.used.add(id);
   await second.own.whenListed(AbortSignal.timeout(5_000));
   assert.deepEqual(second.keys(), ['shop/blue']);
@@ -269,4 +279,34 @@ test('one that is used stays without its definition, also after a restart, until
   second.own.settle();
   assert.deepEqual(second.keys(), ['shop/red']);
   assert.deepEqual(first.journal.keys('kubernetes/networks/').length, 1);
+});
+
+test('in the model calico ranges are those of pools, as they come; before they are known nothing is chosen, and there is none of the cloud', async (t) => {
+  const server = await serve(t);
+  const blue = definition('blue', { subnets: ['10.1.0.0/16'] });
+  const inCloud = definition('ports', { subnets: ['10.20.0.0/24'], neutron: { network: 'hosts' } });
+  server.api.paths.set(definitionsPath, { lists: [listOf(9, [blue, inCloud])], watches: [] });
+  let ranges: readonly Cidr[] | undefined;
+  const { own: followed, keys, until, used } = follow(t, server, { hasPorts: false, pods: () => ranges });
+  await followed.whenListed(AbortSignal.timeout(5_000));
+  assert.deepEqual(keys(), []);
+  ranges = [parseCidr('10.1.128.0/17')];
+  followed.settle();
+  assert.deepEqual(keys(), []);
+  await assert.rejects(followed.networkOf('shop/blue', blue), (error) => isFault(error, 'overlap') && /10\.1\.128\.0/.test(error.message));
+  await assert.rejects(
+    followed.networkOf('shop/ports', inCloud),
+    (error) => isFault(error, 'unsupported') && /neutron: .* model flannel only/.test(error.message),
+  );
+  ranges = [];
+  followed.settle();
+  await until('the network', () => keys().join() === 'shop/blue');
+  const { id } = await followed.networkOf('shop/blue', blue);
+  used.add(id);
+  ranges = [parseCidr('10.1.0.0/24')];
+  followed.settle();
+  assert.deepEqual([keys(), followed.isNeeded(id)], [['shop/blue'], true], 'one that pods are in stays');
+  used.clear();
+  followed.settle();
+  assert.deepEqual([keys(), followed.isNeeded(id)], [[], false]);
 });

@@ -21,8 +21,7 @@ export interface PodNetworksOptions {
   readonly client: Pick<KubernetesClient, 'get' | 'patch'>;
   /** Where the runtime has its configurations. */
   readonly folder: string;
-  /** Absent: definitions cannot describe networks of ours. */
-  readonly own?: Pick<OwnNetworks, 'networkOf'>;
+  readonly own: Pick<OwnNetworks, 'networkOf'>;
   /** Why who has that address has no port of the cloud; undefined: it has one, or is to have none. */
   readonly withoutPort?: (ip: Ip) => string | undefined;
 }
@@ -114,13 +113,8 @@ export class PodNetworks implements FurtherNetworks {
     whole: Readonly<Record<string, unknown>>,
     { key, item, place }: Described,
   ): Promise<Readonly<Record<string, unknown>>> {
-    const { own } = this.#options;
-    if (own === undefined)
-      throw new Fault('unsupported', `${place}: networks of the type causeway are there with the model flannel only`, {
-        field: 'spec.config',
-      });
     try {
-      const { id } = await own.networkOf(key, item);
+      const { id } = await this.#options.own.networkOf(key, item);
       const told = (plugin: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>
         isOwn({ plugin })
           ? { ...Object.fromEntries(Object.entries(plugin).filter(([one]) => !describingKeys.includes(one))), network: id }
