@@ -509,7 +509,7 @@ test('while others come in their place, elements of sets go with them, or with t
   assert.deepEqual(deeds(holding('set bad { }')), [['add table'], 1]);
 });
 
-const carriedBy = (carry: 'vxlan' | 'host-gateway'): Desired => {
+const carriedBy = (carry: 'vxlan' | 'host-gateway' | 'routes'): Desired => {
   const { snapshot, local, self } = makeCluster(2, 1, makeNetwork('aaaaaaaaaa', { model: 'flannel', carry }));
   return plan(snapshot, local, self, { isShort: false });
 };
@@ -529,6 +529,13 @@ test('where hosts are reached by another way, the old one goes when the new one 
   assert.deepEqual(
     verbs(calls).filter((call) => !/element|sysctl/.test(call)),
     ['add link', 'add fdb', 'add neigh', 'add route'],
+  );
+  calls.length = 0;
+  reconciler.apply(carriedBy('routes'), true);
+  assert.deepEqual(
+    verbs(calls).filter((call) => !/element|sysctl/.test(call)),
+    // What says that there is no other way to the range, and then the tunnel with the ways that led over it.
+    ['add link', 'add route', 'remove route', 'remove link'],
   );
 });
 

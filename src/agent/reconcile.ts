@@ -150,7 +150,9 @@ export class Reconciler {
 
   #takeAway(changes: readonly Changes[], isMeant: (item: Item) => boolean, failing: Refused[]): void {
     const those = changes.map((change) => ({ change, items: change.remove.filter(isMeant) }));
-    const links = new Set(those.flatMap(({ change, items }) => (change.kind === 'link' ? items.map(placeOf) : [])));
+    const links = new Map(
+      those.flatMap(({ change, items }) => (change.kind === 'link' ? items.map((item): [string, Item] => [placeOf(item), item]) : [])),
+    );
     for (const { change, items } of those.toReversed())
       this.#change(change, { gone: items.filter((item) => !goesAlong(change.kind, item, links)) }, failing);
     // With a link that stays they do too.
@@ -345,27 +347,41 @@ const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table'
 
 /** What packets find their way by. */
 const ways: readonly KindName[] = ['addr', 'fdb', 'neigh', 'route'];
-/** What the kernel takes away with their links: it is not asked to before. */
+/** What the kernel takes away with their links: it is not asked to before. A tunnel is stopped some time before its routes go. */
 const alongWithLinks: readonly KindName[] = ['addr', 'neigh', 'fdb', 'route', 'proxy', 'fast'];
-const goesAlong = (kind: KindName, item: Item, links: ReadonlySet<string>): boolean =>
-  links.size > 0 && alongWithLinks.includes(kind) && links.has(linkOf(item));
+const goesAlong = (kind: KindName, item: Item, links: ReadonlyMap<string, Item>): boolean => {
+  const link = links.size > 0 && alongWithLinks.includes(kind) ? links.get(linkOf(item)) : undefined;
+  return link !== undefined && !(kind === 'route' && isTunnel(link));
+};
 const linkOf = (item: Item): string => ('link' in item && item.link !== undefined ? `${netnsOf(item)} ${item.link}` : '');
 const isLinkOf = (item: Item, links: ReadonlySet<string>): boolean =>
   links.has(linkOf(item)) || ('type' in item && 'name' in item && links.has(`${item.netns} ${item.name}`));
 
 /**
  * What goes last: until the new is there packets go by the old. Where routes come, of ways all; and links, with what they are set to,
- * where routes lead elsewhere that led over them. Other links go first, as one of the same number may be wanted in another place.
+ * where routes lead elsewhere that led over them, and tunnels whose routes go. Other links go first, as one of the same number may be
+ * wanted in another place.
  */
 function followersOf(changes: readonly Changes[]): ReadonlySet<Item> {
   const routes = changes.find(({ kind }) => kind === 'route');
   const places = new Set(routes?.add.map(netnsOf));
-  const links = new Set(routes?.replaced.map(linkOf));
+  const links = new Set([...(routes?.replaced.map(linkOf) ?? []), ...leftTunnels(changes, places)]);
   const those = changes.map(({ kind, remove }) => {
     if (ways.includes(kind)) return remove.filter((item) => places.has(netnsOf(item)));
     return kind === 'link' || kind === 'wireguard' ? remove.filter((item) => isLinkOf(item, links)) : [];
   });
   return new Set(those.flat());
+}
+
+const isTunnel = (item: Item): boolean => 'type' in item && (item.type === 'vxlan' || item.type === 'wireguard');
+
+/** Where routes come and no other tunnel. Theirs go with them, so not before what else leads there (unreachable) has gone. */
+function leftTunnels(changes: readonly Changes[], places: ReadonlySet<Netns>): string[] {
+  const links = changes.find(({ kind }) => kind === 'link');
+  const isMade = links?.add.some((item) => isTunnel(item) && !links.changed.has(item)) === true;
+  const left = new Set(isMade ? [] : links?.remove.filter(isTunnel).map(placeOf));
+  const routes = changes.find(({ kind }) => kind === 'route')?.remove ?? [];
+  return routes.filter((route) => places.has(netnsOf(route)) && left.has(linkOf(route))).map(linkOf);
 }
 
 /**
