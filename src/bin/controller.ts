@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pino from 'pino';
+import { Fault } from '#model/fault.ts';
 import { controllerPort } from '#model/numbers.ts';
 import { openStore } from '#store/open.ts';
 import type { Control } from '#controller/control.ts';
@@ -91,9 +92,11 @@ async function run(options: Options): Promise<void> {
     { store: store.name, host, port: server.port, version, ca: controller.control.authority.fingerprint },
     'The controller is ready',
   );
-  const signal = await new Promise<string>((resolve) => {
+  const ended = new Promise<string>((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, resolve);
   });
+  const signal = await Promise.race([ended, controller.control.mirror.lost]);
+  if (signal instanceof Fault) throw signal;
   log.info({ signal }, 'The controller ends');
 }
 

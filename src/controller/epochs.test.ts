@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import * as v from 'valibot';
 import { MemoryFacts, MemoryStore } from '#store/memory.ts';
+import { Fault } from '#model/fault.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
+import type { Store, StoreEvent } from '#store/store.ts';
 import { schemas } from '#api/schemas.ts';
 import { type Asker, type Bed, type HostAsker, openBed } from './bed.ts';
 import { beginEpoch } from './epochs.ts';
@@ -100,6 +102,33 @@ test('a host that asks right after a restore does not get the block that another
     now += 120_000;
     assert.equal(await claim(bed, b), '10.64.0.32/27');
   });
+});
+
+test('a controller whose store is restored under it says so', async () => {
+  const [facts, older] = [new MemoryFacts(), new MemoryFacts()];
+  await using backup = new MemoryStore(older);
+  await backup.commit([{ type: 'put', key: 'guards/old', value: null }]);
+  let store: Store = new MemoryStore(facts);
+  const broken = Promise.withResolvers<void>();
+  async function* watch(): AsyncGenerator<StoreEvent> {
+    await broken.promise;
+    yield* [];
+    throw new Fault('compacted', 'It is older than before');
+  }
+  const replaced: Store = {
+    name: 'replaced',
+    get: (key) => store.get(key),
+    list: (prefix, page) => store.list(prefix, page),
+    commit: (operations) => store.commit(operations),
+    watch,
+    compact: async () => undefined,
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+  };
+  await using bed = await openBed({ store: replaced });
+  store = backup;
+  broken.resolve();
+  const { code, message } = await bed.controller.control.mirror.lost;
+  assert.deepEqual([code, /restored from a backup/.test(message)], ['corrupt', true]);
 });
 
 test('the start of another controller on the same store makes nobody begin anew', async () => {

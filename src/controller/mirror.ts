@@ -46,6 +46,7 @@ export class Mirror implements AsyncDisposable {
   readonly #listeners = new Set<MirrorListener>();
   readonly #waiting = new Set<{ revision: number; done: () => void }>();
   readonly #stop = new AbortController();
+  readonly #lost = Promise.withResolvers<Fault>();
   #running: Promise<void> = Promise.resolve();
   #revision = 0;
 
@@ -65,6 +66,11 @@ export class Mirror implements AsyncDisposable {
   /** Everything before this revision has been seen, and at least a part of it itself. */
   get revision(): number {
     return this.#revision;
+  }
+
+  /** Settles when the store has been restored from a backup under this process, which then knows what never was: it has to start anew. */
+  get lost(): Promise<Fault> {
+    return this.#lost.promise;
   }
 
   all<K extends ResourceKind>(kind: K): ReadonlyMap<string, Resources[K]> {
@@ -111,6 +117,11 @@ export class Mirror implements AsyncDisposable {
 
   async #load(): Promise<void> {
     const { revision } = await this.#store.list('tenants/', { limit: 1 });
+    if (revision < this.#revision) {
+      const message = `The store is at revision ${revision}, and was at ${this.#revision}: it has been restored from a backup`;
+      this.#lost.resolve(new Fault('corrupt', message, { hint: 'Start the controller again; stop it before the store is restored.' }));
+      return;
+    }
     const seen = new Set<string>();
     for (const prefix of [...resourceKinds, ...privateKinds]) {
       for (const entry of await listAll(this.#store, `${prefix}/`)) {

@@ -27,7 +27,10 @@ interface Place {
   seen: number;
 }
 
-/** Ends when `signal` aborts. Faults: `compacted` when etcd no longer knows changes after `since`, `forbidden`, `internal`. */
+/**
+ * Ends when `signal` aborts. Faults: `compacted` when etcd no longer knows changes after `since`, or knows of none that late because
+ * it was restored from a backup, `forbidden`, `internal`.
+ */
 export async function* watchKeys(gateway: Gateway, range: WatchedRange): AsyncGenerator<KeyEvent> {
   const { since, signal } = range;
   const place: Place = { revision: since, seen: Number.POSITIVE_INFINITY };
@@ -38,6 +41,7 @@ export async function* watchKeys(gateway: Gateway, range: WatchedRange): AsyncGe
     try {
       for await (const answer of gateway.stream(endpoint, '/v3/watch', toWatch(range, place), signal)) {
         waitMs = reconnectMs.first;
+        if (answer['created'] === true && headRevision(answer) < place.revision) await mustBeAhead(gateway, range, place);
         for (const event of newEvents(answer, place, counted)) {
           if (signal.aborted) return;
           yield event;
@@ -51,6 +55,15 @@ export async function* watchKeys(gateway: Gateway, range: WatchedRange): AsyncGe
     await sleep(waitMs, undefined, { signal }).catch(() => undefined);
     waitMs = Math.min(waitMs * 2, reconnectMs.most);
   }
+}
+
+/** A member may be behind the others; together, which is what a read is answered by, they never are, unless etcd was restored. */
+async function mustBeAhead(gateway: Gateway, { from }: WatchedRange, { revision }: Place): Promise<void> {
+  const head = headRevision(await gateway.call('/v3/kv/range', { key: encode(from), limit: '1', keys_only: true }));
+  if (head >= revision) return;
+  throw new Fault('compacted', `etcd is at revision ${head}, and was at ${revision}: it has been restored from a backup`, {
+    hint: 'List again and watch from the revision of that list',
+  });
 }
 
 /**

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { rm } from 'node:fs/promises';
+import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { faults, keysOf, put, range, remove, Watcher } from './contract-fixture.ts';
 import { storeContract } from './contract.ts';
+import { isFault } from '#model/fault.ts';
 import { openEtcdStore } from './etcd.ts';
 import { openStore } from './open.ts';
 import type { Store, StoreEvent } from './store.ts';
@@ -75,6 +76,33 @@ describe('one member', { skip }, () => {
       assert.equal(events.filter(({ type, key }) => type === 'delete' && key === 'b').length, round === 0 ? 1 : 0);
     }
     assert.equal(await store.get('lost'), undefined);
+  });
+
+  it('a watch that etcd is restored under from an older backup ends, and one whose member is only started again goes on', async () => {
+    await using own = await started(1);
+    const [member] = own.members;
+    const [data, backup] = [join(own.folder, 'm0'), join(own.folder, 'backup')];
+    await using store = openEtcdStore({ endpoints: [member?.endpoint ?? ''], prefix: 'restored/', timeoutMs: 1000 });
+    await eventually(() => store.commit([put('kept', 1)]));
+    await member?.stop('SIGTERM');
+    await cp(data, backup, { recursive: true });
+    await member?.start();
+    const { revision: since } = await eventually(() => store.commit([put('a', 1)]));
+    await using watcher = new Watcher(store, '', since);
+    await store.commit([put('lost', 1)]);
+    await watcher.take(1);
+    await member?.stop('SIGTERM');
+    await member?.start();
+    await eventually(() => store.commit([put('lost', 2)]));
+    await watcher.take(1);
+    await member?.stop('SIGTERM');
+    await rm(data, { recursive: true });
+    await cp(backup, data, { recursive: true });
+    await member?.start();
+    const error = await watcher.end();
+    assert.ok(isFault(error, 'compacted'), String(error));
+    assert.match(error.message, /restored from a backup/);
+    assert.deepEqual(keysOf((await store.list('')).entries), ['kept']);
   });
 
   it('a member that hangs: a read is unavailable, of a write it is said that its outcome is unknown', async () => {

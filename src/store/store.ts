@@ -38,7 +38,7 @@ export interface Store extends AsyncDisposable {
   /**
    * Every change below `prefix` after revision `since`, in order, none left out, none twice; events of one commit carry
    * one revision. Ends when `signal` aborts or the store is closed; waits and reconnects by itself while etcd is away. Throws
-   * a Fault `compacted` when `since` is no longer known.
+   * a Fault `compacted` when `since` is no longer known, or not yet: somebody has restored etcd from an older backup meanwhile.
    */
   watch(prefix: string, options: { since: number; signal: AbortSignal }): AsyncIterable<StoreEvent>;
   /** Forgets history before `revision`; watches that need it get `compacted`. */
