@@ -1,6 +1,7 @@
 // Exposures as the host's own programs see them. A port is translated before any socket is looked for, so an exposure could take one
 // from a program of the host, from a published port, or of an address that is not this host's at all. So each is held as
 // published ports are (host-ports.ts), and an exposure whose port cannot be had stays closed here, and is told.
+import { byAge } from '#model/age.ts';
 import { isFault } from '#model/fault.ts';
 import type { Exposure, LocalEndpoint, PublishedPort, Snapshot } from '#model/resources.ts';
 import { names } from '#drivers/publish.ts';
@@ -36,7 +37,7 @@ function servedHere({ exposures, networks }: Facts, local: readonly LocalEndpoin
         networks.get(one.network)?.internal === false &&
         local.some(({ endpoint }) => endpoint.network === one.network && names(endpoint, one)),
     )
-    .toSorted((a, b) => (a.createdAt === b.createdAt ? (a.id < b.id ? -1 : 1) : a.createdAt < b.createdAt ? -1 : 1));
+    .toSorted(byAge(({ id }) => id));
 }
 
 export class ExposedPorts implements Disposable {

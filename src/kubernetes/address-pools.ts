@@ -2,6 +2,7 @@
 // service gets which. Pure: the same objects give the same addresses, and what a service has it keeps.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
+import { byAge } from '#model/age.ts';
 import { cidrBase, cidrLast, type Family, familyOf, formatIp, type Ip, ipToBigint } from '#model/ip.ts';
 
 export const addressPools = '/apis/causeway.dev/v1alpha1/addresspools';
@@ -96,7 +97,7 @@ export function usablePools(pools: readonly AddressPool[]): {
 } {
   const usable: AddressPool[] = [];
   const refused = new Map<string, string>();
-  for (const one of pools.toSorted((a, b) => (`${a.createdAt} ${a.name}` < `${b.createdAt} ${b.name}` ? -1 : 1))) {
+  for (const one of pools.toSorted(byAge(({ name }) => name))) {
     const other = usable.find((candidate) => overlap(candidate.ranges, one.ranges));
     if (other === undefined) usable.push(one);
     else refused.set(one.name, other.name);
@@ -181,7 +182,7 @@ export function grant(claims: readonly Claim[], pools: readonly AddressPool[]): 
   const taken = new Taken();
   const ours = claims
     .filter(({ current }) => current.length === 0 || current.some((ip) => poolOf(pools, ip) !== undefined))
-    .toSorted((a, b) => (`${a.createdAt} ${a.key}` < `${b.createdAt} ${b.key}` ? -1 : 1));
+    .toSorted(byAge(({ key }) => key));
   const kept = new Map(
     ours.map((claim) => [
       claim.key,

@@ -4,6 +4,7 @@
 import * as v from 'valibot';
 import { readSpec, selector } from '#api/calico-bgp.ts';
 import * as field from '#api/fields.ts';
+import { byAge } from '#model/age.ts';
 import { Fault } from '#model/fault.ts';
 import { bitsOf, type Cidr, cidrLength, familyOf, hostPrefix, overlaps } from '#model/ip.ts';
 import type { Selector } from '#model/selector.ts';
@@ -82,8 +83,6 @@ export function readPool(name: string, spec: unknown, createdAt = '1970-01-01T00
   };
 }
 
-const byAge = (a: IpPool, b: IpPool): number => (`${a.createdAt} ${a.name}` < `${b.createdAt} ${b.name}` ? -1 : 1);
-
 /**
  * By name of those that are for pods and overlap an older one that is: which one. Both would give the same addresses, so all hosts
  * leave the younger one alone; of what it has given before nothing is taken.
@@ -91,7 +90,7 @@ const byAge = (a: IpPool, b: IpPool): number => (`${a.createdAt} ${a.name}` < `$
 export function overlappedPools(pools: Iterable<IpPool>): ReadonlyMap<string, IpPool> {
   const accepted: IpPool[] = [];
   const refused = new Map<string, IpPool>();
-  for (const one of [...pools].filter(({ forPods }) => forPods).toSorted(byAge)) {
+  for (const one of [...pools].filter(({ forPods }) => forPods).toSorted(byAge(({ name }) => name))) {
     const older = accepted.find(({ cidr }) => overlaps(cidr, one.cidr));
     if (older === undefined) accepted.push(one);
     else refused.set(one.name, older);

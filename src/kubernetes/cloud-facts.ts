@@ -6,6 +6,7 @@ import * as field from '#api/fields.ts';
 import { type BgpRouter, routersOf } from '#api/bgp-routers.ts';
 import { excludeLabel } from '#drivers/announce.ts';
 import { models } from '#drivers/models.ts';
+import { byAge } from '#model/age.ts';
 import { type NodePort, type ServiceBalancer, serverLabel } from '#model/cloud-services.ts';
 import { isFault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
@@ -210,7 +211,7 @@ function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObje
 function ownNetworks({ definitions }: ClusterObjects, podCidrs: readonly Cidr[]): OwnNetwork[] {
   const read = [...definitions].flatMap(([key, item]) => readable([item], () => readOwnNetwork(key, item)));
   const used: OwnNetwork[] = [];
-  for (const one of read.toSorted((a, b) => (`${a.createdAt} ${a.key}` < `${b.createdAt} ${b.key}` ? -1 : 1)))
+  for (const one of read.toSorted(byAge(({ key }) => key)))
     if (conflictOf(one, used, { podCidrs, hosts: [] }) === undefined) used.push(one);
   // Of those of the cloud what nodes have asked for counts.
   return used.filter(({ neutron }) => neutron === undefined);

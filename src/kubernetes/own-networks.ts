@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import type { Journal } from '#api/local.ts';
+import { byAge } from '#model/age.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { KubernetesClient } from './client.ts';
@@ -34,10 +35,9 @@ const patienceMs = 5_000;
 const lookMs = 50;
 
 /** Older definitions first, so that of two that cannot be beside each other all agents choose the same. */
-const byAge = (a: OwnNetwork, b: OwnNetwork): number =>
-  a.createdAt === b.createdAt ? (a.key < b.key ? -1 : 1) : a.createdAt < b.createdAt ? -1 : 1;
+const older = byAge(({ key }: OwnNetwork) => key);
 
-const text = (networks: ReadonlyMap<string, OwnNetwork>): string => JSON.stringify([...networks.values()].toSorted(byAge));
+const text = (networks: ReadonlyMap<string, OwnNetwork>): string => JSON.stringify([...networks.values()].toSorted(older));
 
 export class OwnNetworks implements AsyncDisposable {
   readonly #options: OwnNetworksOptions;
@@ -164,7 +164,7 @@ export class OwnNetworks implements AsyncDisposable {
     const { ports, hosts, used } = this.#options;
     const surroundings = { podCidrs, hosts: hosts() };
     const inUse = used();
-    const defined = [...this.#defined.values()].filter((one) => typeof one === 'object').toSorted(byAge);
+    const defined = [...this.#defined.values()].filter((one) => typeof one === 'object').toSorted(older);
     const kept = [...this.#current.values()].filter(({ id }) => inUse.has(id));
     const chosen = new Map(kept.map((network) => [network.id, network]));
     const problems = new Map([...this.#defined].flatMap(([key, one]) => (typeof one === 'string' ? [[key, one] as const] : [])));
