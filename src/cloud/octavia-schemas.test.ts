@@ -1,16 +1,10 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import * as v from 'valibot';
-import type { Schema } from '#api/parse.ts';
 import { healthMonitor, listener, loadBalancer, member, partStates, pool, provider } from './octavia-schemas.ts';
+import { testRecorded } from './recorded.fixture.ts';
 
-/** Answers of a real Octavia (bench/record-octavia.ts). */
-const recorded = v.parse(
-  v.record(v.string(), v.record(v.string(), v.unknown())),
-  JSON.parse(readFileSync(new URL('../../bench/recorded/octavia.json', import.meta.url), 'utf8')),
-);
-const schemas: Readonly<Record<string, Schema<unknown>>> = {
+const recorded = testRecorded('Octavia', {
   provider,
   loadbalancer: loadBalancer,
   listener,
@@ -18,13 +12,7 @@ const schemas: Readonly<Record<string, Schema<unknown>>> = {
   member,
   healthmonitor: healthMonitor,
   statuses: partStates,
-};
-
-for (const [kind, schema] of Object.entries(schemas)) {
-  test(`what is read of a ${kind} a real Octavia sends`, () => {
-    assert.deepEqual(v.safeParse(schema, recorded[kind]).issues, undefined);
-  });
-}
+});
 
 test('what belongs together is known by it', () => {
   const [balancer, port, led, probe] = [
