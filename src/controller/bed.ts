@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { assertNever, type FaultCode } from '#model/fault.ts';
 import type { Host } from '#model/resources.ts';
 import { MemoryStore } from '#store/memory.ts';
-import type { Store } from '#store/store.ts';
+import type { Operation, Store } from '#store/store.ts';
 import type { WatchLine } from '#api/answers.ts';
 import { parseWatchLine } from '#api/answers.ts';
 import { makeIdentity } from '#api/identity.ts';
@@ -202,6 +202,23 @@ export async function openBed(options: { store?: Store; now?: () => Date } = {})
   const store = options.store ?? new MemoryStore();
   const now = options.now === undefined ? {} : { now: options.now };
   return new Bed(await openController({ store, log: silentLog, version: '0.0.0', ...now }), store);
+}
+
+/** A store in which somebody else is faster: `before` runs ahead of every commit. Where it throws, the commit has failed. */
+export function overtaken(before: (operations: readonly Operation[]) => Promise<void> | void): Store {
+  const store = new MemoryStore();
+  return {
+    name: store.name,
+    get: (key) => store.get(key),
+    list: (prefix, page) => store.list(prefix, page),
+    watch: (prefix, options) => store.watch(prefix, options),
+    compact: (revision) => store.compact(revision),
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+    commit: async (operations) => {
+      await before(operations);
+      return store.commit(operations);
+    },
+  };
 }
 
 async function* nothing(): AsyncGenerator<unknown, void> {

@@ -1,30 +1,12 @@
 // If-Match: what somebody else changed in between is neither overwritten, nor removed, nor made anew.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { MemoryStore } from '#store/memory.ts';
-import type { Operation, Store } from '#store/store.ts';
 import { schemas } from '#api/schemas.ts';
-import { endpointBody, openBed } from './bed.ts';
-
-/** A store in which somebody else is faster: `before` runs ahead of every commit. */
-function overtaken(store: Store, before: (operations: readonly Operation[]) => Promise<void>): Store {
-  return {
-    name: store.name,
-    get: (key) => store.get(key),
-    list: (prefix, page) => store.list(prefix, page),
-    watch: (prefix, options) => store.watch(prefix, options),
-    compact: (revision) => store.compact(revision),
-    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
-    commit: async (operations) => {
-      await before(operations);
-      return store.commit(operations);
-    },
-  };
-}
+import { endpointBody, openBed, overtaken } from './bed.ts';
 
 test('a network that is changed between the look at it and its removal is not removed', async () => {
   let change: (() => Promise<unknown>) | undefined;
-  const store = overtaken(new MemoryStore(), async (operations) => {
+  const store = overtaken(async (operations) => {
     const isRemoval = operations.some((one) => one.type === 'put' && one.key.startsWith('networks/'));
     const now = isRemoval ? change : undefined;
     if (now === undefined) return;

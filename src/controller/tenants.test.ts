@@ -1,10 +1,9 @@
 // Tenants that go: all of their tokens with them, however many there are, and whatever interrupts it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { MemoryStore } from '#store/memory.ts';
 import type { Operation, Store } from '#store/store.ts';
 import { schemas } from '#api/schemas.ts';
-import { type Asker, type Bed, openBed } from './bed.ts';
+import { type Asker, type Bed, openBed, overtaken } from './bed.ts';
 import { sweepOnce } from './sweep.ts';
 
 const many = 250;
@@ -24,20 +23,11 @@ const tokensLeft = async (store: Store): Promise<number> => (await store.list('t
 const isRemoval = ({ type, key }: Operation): boolean => type === 'delete' && key.startsWith('tokens/');
 
 /** A store that breaks, if it is told so, at the second commit that takes tokens away. */
-function breaking(store: Store, mayBreak: () => boolean): Store {
+function breaking(mayBreak: () => boolean): Store {
   let removals = 0;
-  return {
-    name: store.name,
-    get: (key) => store.get(key),
-    list: (prefix, page) => store.list(prefix, page),
-    watch: (prefix, options) => store.watch(prefix, options),
-    compact: (revision) => store.compact(revision),
-    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
-    commit: (operations) => {
-      if (mayBreak() && operations.some(isRemoval) && ++removals > 1) return Promise.reject(new Error('The controller has ended'));
-      return store.commit(operations);
-    },
-  };
+  return overtaken((operations) => {
+    if (mayBreak() && operations.some(isRemoval) && ++removals > 1) throw new Error('The controller has ended');
+  });
 }
 
 test('a tenant with more tokens than one commit holds goes with all of them', async () => {
@@ -59,7 +49,7 @@ test('what an interrupted removal left of the tokens goes with the sweep, or bef
   for (const [what, finish] of rows) {
     await t.test(what, async () => {
       let isEnding = false;
-      await using bed = await openBed({ store: breaking(new MemoryStore(), () => isEnding) });
+      await using bed = await openBed({ store: breaking(() => isEnding) });
       const { admin, tokens } = await withTokens(bed);
       isEnding = true;
       assert.equal((await bed.ask(admin, 'DELETE /v1/tenants/red')).status, 500);
