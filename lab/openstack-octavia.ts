@@ -83,6 +83,12 @@ async function seedRole(operator: Operator): Promise<void> {
   await operator.send('keystone', 'PUT', `/v3/projects/${project?.id}/users/${user?.id}/roles/${role.id}`);
 }
 
+/** As in clouds where who lacks a role of Octavia's own may not even look. */
+const policy = {
+  'load-balancer:observer_and_owner': 'role:load-balancer_observer and rule:load-balancer:owner',
+  'load-balancer:member_and_owner': `role:${memberRole} and rule:load-balancer:owner`,
+};
+
 const octaviaConfig = (host: Host, { transport, providers }: ApiOptions): string[] => [
   '[DEFAULT]',
   `transport_url = ${transport}`,
@@ -99,6 +105,8 @@ const octaviaConfig = (host: Host, { transport, providers }: ApiOptions): string
   `ovn_sb_connection = tcp:${host.address}:6642`,
   '[oslo_concurrency]',
   'lock_path = /run/octavia',
+  '[oslo_policy]',
+  `policy_file = ${write(host, 'octavia-policy.json', [JSON.stringify(policy)])}`,
   '[database]',
   `connection = ${databaseUrl('octavia')}`,
   ...['keystone_authtoken', 'service_auth', 'neutron'].flatMap((section) => accountSection(host, section, 'octavia')),

@@ -69,6 +69,11 @@ export class Operator {
     return this.send('keystone', 'POST', `/v3/users/${user.id}/application_credentials`, { application_credential: { name } });
   }
 
+  /** The one that it has is none any more. */
+  forgetToken(): void {
+    this.#token = undefined;
+  }
+
   async revoke(token: string): Promise<void> {
     await this.#call('keystone', { method: 'DELETE', path: '/v3/auth/tokens', headers: { 'x-subject-token': token } });
   }

@@ -130,8 +130,9 @@ export async function startOvn(host: Host): Promise<void> {
   });
 }
 
+const keys = '/var/lib/causeway-keystone';
+
 export async function startKeystone(host: Host): Promise<void> {
-  const keys = '/var/lib/causeway-keystone';
   const config = write(host, 'keystone.conf', [
     '[database]',
     `connection = ${fastDatabaseUrl('keystone')}`,
@@ -156,8 +157,24 @@ export async function startKeystone(host: Host): Promise<void> {
     await manage('db_sync');
     await manage('bootstrap', `--bootstrap-password=${password}`, '--bootstrap-region-id=RegionOne', ...urls);
   });
-  const module = 'from keystone.wsgi.api import application';
-  await serve(host, { name: 'keystone', module, env: { OS_KEYSTONE_CONFIG_FILES: config }, threads: 4, processes: 1, path: '/v3' });
+  await serveKeystone(host, config);
+}
+
+const serveKeystone = (host: Host, config: string): Promise<void> =>
+  serve(host, {
+    name: 'keystone',
+    module: 'from keystone.wsgi.api import application',
+    env: { OS_KEYSTONE_CONFIG_FILES: config },
+    threads: 4,
+    processes: 1,
+    path: '/v3',
+  });
+
+/** Starts it anew with another key, so that no token of before is one any more, as when its time has come. */
+export async function restartKeystone(host: Host): Promise<void> {
+  await host.stopService('keystone', 'SIGINT');
+  writeKey(host, `${keys}/fernet`);
+  await serveKeystone(host, `${folder}/keystone.conf`);
 }
 
 /** What `keystone-manage fernet_setup` makes, which takes seconds to do it. */

@@ -10,9 +10,10 @@ import { NeutronCalls } from '#lab/neutron-calls.ts';
 import { demo, limited, unrouted } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed } from '#lab/openstack-bed.ts';
 import type { Account } from '#lab/openstack-operator.ts';
-import { startNeutron } from '#lab/openstack-services.ts';
+import { apiPorts, restartKeystone, startNeutron } from '#lab/openstack-services.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
+import { Capture, tcpdump } from './capture.ts';
 import { pingingFrom } from './carriage-streams.ts';
 
 const skip = missingOf(openstackNeeds);
@@ -25,7 +26,8 @@ interface Status {
     readonly place: string;
     readonly changes: readonly string[];
     readonly problems: readonly string[];
-    readonly failure?: { readonly code: string; readonly message: string };
+    readonly addresses?: Readonly<Record<string, string>>;
+    readonly failure?: { readonly code: string; readonly message: string; readonly since: string };
   };
 }
 interface Rule {
@@ -133,18 +135,47 @@ test('a rule that was removed by hand comes back, and what a neighbour has made 
   await bed.member.send('neutron', 'DELETE', `/v2.0/security-group-rules/${theirs.id}`);
 });
 
-test('while Neutron is away that is told and containers go on; afterwards what has changed meanwhile is made so', { skip }, async () => {
-  const { controller } = bed.cloud;
-  await controller.stopService('neutron', 'SIGKILL');
-  await bed.spread('late', '--encrypted', '--subnet', '10.83.0.0/24');
-  await until('the absence to be told', async () => (await status()).cloud?.failure?.code === 'unavailable', patience);
-  assert.ok(await passes('over'));
-  await startNeutron(controller);
-  await until('the rules of the late network', async () => (await rulesOf()).length === 4, patience);
-  await until('that all is well to be told', async () => (await status()).cloud?.failure === undefined, patience);
-  await removeNetwork('late');
-  await until('its rules to be gone', async () => (await rulesOf()).length === 2, patience);
-});
+const floatingIps = () => bed.member.list<{ readonly tags: readonly string[] }>('neutron', '/v2.0/floatingips', 'floatingips');
+
+test(
+  'while the cloud is away, for longer than tokens live, that is told and containers go on; afterwards what has changed meanwhile is made so',
+  { skip },
+  async () => {
+    const { controller } = bed.cloud;
+    await bed.causeway('expose', 'over', 'over1', '80', '--name', 'stays', '--floating-ip');
+    await bed.causeway('expose', 'over', 'over2', '80', '--name', 'goes', '--floating-ip');
+    await until('both to have an address', async () => Object.keys((await status()).cloud?.addresses ?? {}).length === 2, patience);
+    await controller.stopService('neutron', 'SIGKILL');
+    await restartKeystone(controller);
+    for (const account of [bed.member, bed.cloud.operator]) account.forgetToken();
+    await bed.spread('late', '--encrypted', '--subnet', '10.83.0.0/24');
+    await bed.causeway('exposure', 'rm', '--yes', 'goes');
+    const told = await until('the absence to be told', async () => (await status()).cloud?.failure, patience);
+    assert.equal(told.code, 'unavailable');
+    assert.ok(await passes('over'));
+
+    // A controller that starts meanwhile knows what the one before it knew.
+    const failures = (): number => controller.log('controller').split('The cloud cannot be made as it should be').length;
+    const earlier = failures();
+    await keepAs(demo);
+    await until('it to have tried', () => failures() > earlier, patience);
+    const { addresses, failure } = (await status()).cloud ?? {};
+    assert.deepEqual([failure?.since, Object.keys(addresses ?? {}).toSorted()], [told.since, ['goes', 'stays']]);
+
+    await using requests = await Capture.start(controller.spawn(tcpdump('-A', '-i', 'lo', 'tcp', 'dst', 'port', String(apiPorts.neutron))));
+    await startNeutron(controller);
+    await until('the rules of the late network', async () => (await rulesOf()).length === 4, patience);
+    await until('that all is well to be told', async () => (await status()).cloud?.failure === undefined, patience);
+    assert.ok(await passes('late'));
+    assert.equal((await floatingIps()).length, 1);
+    const [first, ...more] = [...requests.text.matchAll(/(?:POST|PUT|DELETE) \/v2\.0\/([a-z-]+)/g)].map(([, what]) => what);
+    assert.deepEqual([first, more.includes('security-group-rules')], ['floatingips', true], 'what nobody needs is closed first');
+    await bed.causeway('exposure', 'rm', '--yes', 'stays');
+    await removeNetwork('late');
+    await until('its rules to be gone', async () => (await rulesOf()).length === 2, patience);
+    await until('no floating IP to be left', async () => (await floatingIps()).length === 0, patience);
+  },
+);
 
 const ranges = (part: number): string[] => ['--subnet', `10.${part}.0.0/16`, '--subnet', `fd${part}::/64`];
 
@@ -272,11 +303,10 @@ test(
 
     await bed.causeway('network', 'create', 'other', '--model', 'flannel', '--carry', 'host-gateway', '--subnet', '10.94.0.0/16');
     await bed.causeway('expose', 'calico', 'calico1', '80', '--name', 'shop', '--floating-ip');
-    const floating = () => bed.member.list<{ tags: readonly string[] }>('neutron', '/v2.0/floatingips', 'floatingips');
-    await until('the floating IP', async () => (await floating()).length > 0, { ...patience, intervalMs: 10 });
+    await until('the floating IP', async () => (await floatingIps()).length > 0, { ...patience, intervalMs: 10 });
     await killController(cloud.controller);
     assert.equal(await calls.made(), 0, 'calls of the controller whose turn it is not');
-    const [left] = await floating();
+    const [left] = await floatingIps();
     const began = performance.now();
     await until('the other to take over', () => /The lease is ours/.test(second.log('controller')), patience);
     t.diagnostic(
@@ -287,7 +317,7 @@ test(
     await until('it to have written', async () => (await calls.made()) > 0, patience);
     await calls.calm(patience.timeoutMs);
     assert.deepEqual(await pairsOf(), wanted);
-    const [rules, made] = [await rulesOf(), await floating()];
+    const [rules, made] = [await rulesOf(), await floatingIps()];
     const keys = rules.map((rule) =>
       [rule.direction, rule.protocol, rule.port_range_min, rule.remote_ip_prefix, rule.remote_group_id].join(),
     );

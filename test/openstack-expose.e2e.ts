@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test';
 import { killAgent, startAgent, startController, stopController } from '#lab/causeway.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
-import { publicNetwork } from '#lab/openstack.ts';
+import { limited, publicNetwork } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed, own6, pageOf } from '#lab/openstack-bed.ts';
 import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
 import { findCloud } from '#cloud/clouds.ts';
@@ -604,3 +604,50 @@ test('a load balancer of IPv6 leads to hosts by IPv6; what the provider cannot d
   assert.ok(!(await portsOf()).some(({ id }) => id === vip), 'its address is given back');
   for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `till6${index}`);
 });
+
+test('who may not use Octavia has everything else allowed, and is told so as soon as a load balancer is wished for', { skip }, async () => {
+  const ask = (verb: string, ...more: readonly string[]) =>
+    bed.tryCauseway(['cloud', verb, ...more, '--output', 'json'], bed.cloud.environment(limited));
+  const applied = await ask('apply', '--yes');
+  assert.deepEqual([applied.status, applied.stderr, (JSON.parse(applied.stdout) as Applied).problems], [0, '', []]);
+  await bed.causeway('expose', 'shop', 'nobody', '80', '--name', 'lacking', '--load-balancer');
+  const { status, stderr } = await ask('plan');
+  assert.equal(status, 5);
+  assert.match(stderr, /Octavia refuses GET /);
+  await bed.causeway('exposure', 'rm', '--yes', 'lacking');
+});
+
+test(
+  'while Octavia alone is away a controller allows and closes networks as they come and go, and tells what is away',
+  { skip },
+  async () => {
+    const { controller } = bed.cloud;
+    await stopController(controller);
+    await startController(controller, { arguments: ['--san', controller.address, '--cloud'], env: bed.cloud.environment() });
+    interface Told {
+      readonly cloud?: { readonly failure?: { readonly code: string; readonly message: string } };
+    }
+    const told = async () => (await bed.json<Told>('status')).cloud;
+    const rules = async (): Promise<number> => {
+      const found = await bed.member.list<{ name: string; security_group_rules: object[] }>(
+        'neutron',
+        '/v2.0/security-groups',
+        'security_groups',
+      );
+      return found.find(({ name }) => name === 'causeway')?.security_group_rules.length ?? 0;
+    };
+    const isWell = async (): Promise<boolean> => {
+      const cloud = await told().catch(() => undefined);
+      return cloud !== undefined && cloud.failure === undefined;
+    };
+    await until('the controller to keep the cloud', isWell, patience);
+    const few = await rules();
+    await controller.stopService('octavia', 'SIGINT');
+    await bed.causeway('network', 'create', 'late', '--encrypted');
+    await until('the rules of the late network', async () => (await rules()) > few, patience);
+    const { code, message } = await until('the absence to be told', async () => (await told())?.failure, patience);
+    assert.match(`${code} ${message}`, /^unavailable Octavia at .* cannot be reached/);
+    await bed.causeway('network', 'rm', '--yes', 'late');
+    await until('its rules to be gone', async () => (await rules()) === few, patience);
+  },
+);

@@ -17,6 +17,7 @@ import {
   holdLease,
   onCloudNews,
   placeExposures,
+  readCloudReport,
   writeCloudReport,
 } from '#controller/cloud.ts';
 import type { Control } from '#controller/control.ts';
@@ -94,8 +95,14 @@ function unforeseen(working: Promise<unknown>): void {
 }
 
 const portsBy = (neutron: Neutron, { cloudName }: CloudOptions, keeper: () => Keeper): PortPools => ({
-  find: (asked, families) => findSubnets(neutron, asked, families),
-  occupied: (at) => occupiedOf(neutron, cloudName, at),
+  find: async (asked, families) => {
+    await keeper().knock();
+    return findSubnets(neutron, asked, families);
+  },
+  occupied: async (at) => {
+    await keeper().knock();
+    return occupiedOf(neutron, cloudName, at);
+  },
   hold: (block, commit) => keeper().hold(block, commit),
   regroup: (block, wanted, commit) => keeper().regroup(block, wanted, commit),
 });
@@ -115,6 +122,7 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     },
     isLeading: () => lease.isHeld,
     tell: (report) => writeCloudReport(control, report),
+    told: () => readCloudReport(control),
     place: (plan) => placeExposures(control, (exposure) => withPlace(exposure, plan)),
     carriages: {
       instead: ({ networks, because }) => carryInstead(control, networks, because),

@@ -2,7 +2,7 @@
 // needed comes from the controller or from a Kubernetes cluster, what there is from the cloud; the login to it is the user's own and
 // stays on this machine.
 import { routersIn } from '#api/bgp-routers.ts';
-import { readFirst, type ReadState, readState, type Scope } from '#cloud/apply.ts';
+import { readFirst, type ReadState, readState, type Scope } from '#cloud/reading.ts';
 import { isBalancerStep } from '#cloud/balancer-steps.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { type Fallback, fallbackOf } from '#cloud/fallback.ts';
@@ -57,20 +57,23 @@ interface Work {
   readonly neutron: Neutron;
   readonly read: ReadState;
   readonly place: string;
+  /** What is waited for from when it is known what is needed. */
+  readonly waitingFor: string;
 }
 
 /** Logs in and hands over; the connection ends with the work. */
 async function inCloud(session: Session, options: Options, work: (work: Work) => Promise<Answer>): Promise<Answer> {
   checkName(options.name);
   const cloud = await findCloud(session.surroundings.cloud, options.cloud);
-  session.waitingFor = `the cloud at ${cloud.authUrl}`;
+  const waitingFor = `the cloud at ${cloud.authUrl}`;
+  session.waitingFor = waitingFor;
   await using login = new CloudSession(cloud);
   const { project } = await login.token();
   const neutron = new Neutron(login);
   const { network, routes: router, provider, maxSharedLb: mostShared } = options;
   const scope: Scope = { network, router, provider, mostShared };
   const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
-  return await work({ neutron, place, read: (hosts) => readState(neutron, scope, hosts) });
+  return await work({ neutron, place, waitingFor, read: (hosts) => readState(neutron, scope, hosts) });
 }
 
 interface Wished extends ClusterNeeds {
@@ -100,9 +103,10 @@ interface Found {
 }
 
 /** What is needed, and the cloud. How nodes of a Kubernetes cluster carry is for their agents to say. */
-async function lookAt(session: Session, options: Options, { neutron, read }: Work): Promise<Found> {
+async function lookAt(session: Session, options: Options, { neutron, read, waitingFor }: Work): Promise<Found> {
   const { kubernetes, name } = options;
   const needed = await wished(session, options);
+  session.waitingFor = waitingFor;
   const state = await read(needed.wish.ports);
   const fallback = kubernetes === undefined ? await fallbackOf({ neutron, facts: needed.facts, name }, state) : undefined;
   return { needed, state, fallback };

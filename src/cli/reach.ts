@@ -1,6 +1,6 @@
 // `causeway exposure ls --cloud`: what of a project can be reached from where, by the cloud's own state; the login to it is the user's
 // own, as with `causeway cloud`.
-import { readReach } from '#cloud/apply.ts';
+import { readReach } from '#cloud/reading.ts';
 import { findCloud } from '#cloud/clouds.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { openingsTo } from '#cloud/reach.ts';

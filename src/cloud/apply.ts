@@ -2,10 +2,8 @@
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
 import { askingFor, type BalancerStep, isBalancerStep } from './balancer-steps.ts';
-import { changeBalancer, readBalancers, readListeners, wasNothing } from './balancing.ts';
+import { changeBalancer, wasNothing } from './balancing.ts';
 import { type FloatingStep, isFloatingStep, isFloatingTag, madeDescription } from './floating.ts';
-import { readInstances } from './instances.ts';
-import { named } from './named.ts';
 import { inLanes } from './lanes.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort, NeutronRouter, SecurityGroup } from './neutron-schemas.ts';
@@ -23,121 +21,15 @@ import {
 } from './plan.ts';
 import { pairsToldIn, tagOf } from './pairs.ts';
 import { changePool, isPooledStep } from './pools.ts';
-import type { ReachState } from './reach.ts';
+import { groupsOf, type ReadState } from './reading.ts';
 import { isShort, quotaName, type QuotaUse } from './quotas.ts';
 import { lessFor, withoutPart } from './refused.ts';
 import { changeOfRoutes } from './router.ts';
 import { describeRule } from './rules.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
-import type { Wish, WishedGroup, WishedPort, WishedRule } from './wish.ts';
-
-export interface Scope {
-  /** Only ports on this network, by name or id. */
-  readonly network?: string | undefined;
-  /** Router that is to know ways to containers, by name or id. */
-  readonly router?: string | undefined;
-  /** The router may be missing for a while: networks that are carried by it have a problem then, and all else goes on. */
-  readonly mayLackRouter?: boolean;
-  /** Which of Octavia's providers makes load balancers that name none; absent: the first of the usual ones. */
-  readonly provider?: string | undefined;
-  /** Services that may share a load balancer; absent: as usual. */
-  readonly mostShared?: number | undefined;
-  /** Without what exposures are reached by from outside: floating IPs, and Octavia. */
-  readonly isInnerOnly?: boolean;
-}
+import type { Wish, WishedGroup, WishedRule } from './wish.ts';
 
 const mostRounds = 5;
-
-/** Extensions of Neutron that Causeway cannot do without, and what for. */
-const extensions: Readonly<Record<string, string>> = {
-  'security-group': 'security groups',
-  'allowed-address-pairs': 'addresses of containers on ports',
-  'standard-attr-tag': 'tags, by which Causeway knows what is its own',
-};
-
-/** Fault `unsupported` naming every one that is missing. */
-function checkExtensions(aliases: ReadonlySet<string>): void {
-  const missing = Object.entries(extensions).filter(([alias]) => !aliases.has(alias));
-  if (missing.length === 0) return;
-  const list = missing.map(([alias, why]) => `${alias} (${why})`).join(', ');
-  throw new Fault('unsupported', `The cloud's Neutron lacks ${list}`, { hint: 'Ask the operator of the cloud for the extension' });
-}
-
-/**
- * `hosts`: whose ports are to be found. Faults: `unsupported` (extensions), `not-found` (network or router), `invalid` when a name is
- * not unique, and as Neutron's and readInstances.
- */
-export async function readState(neutron: Neutron, scope: Scope, hosts: readonly WishedPort[] = []): Promise<CloudState> {
-  const { network, isInnerOnly = false, provider, mostShared } = scope;
-  const aliases = await neutron.extensions();
-  checkExtensions(aliases);
-  const project = await neutron.project();
-  const [groups, ports, quotas, routers, networks, floatingIps, balancing] = await Promise.all([
-    groupsOf(neutron),
-    neutron.list('ports', { project_id: project }),
-    aliases.has('quota_details') ? neutron.quotas() : {},
-    neutron.list('routers', { project_id: project }),
-    neutron.list('networks'),
-    aliases.has('router') && !isInnerOnly ? neutron.list('floatingips', { project_id: project }) : [],
-    isInnerOnly ? { balancers: [] } : readBalancers(neutron),
-  ]);
-  const only = network === undefined ? undefined : named(networks, network, 'network').id;
-  const seen = ports.filter(({ networkId }) => only === undefined || networkId === only);
-  return {
-    groups,
-    ports: seen,
-    instances: await readInstances(neutron.session, seen, { hosts, isNamed: !isInnerOnly }),
-    quotas,
-    mostPairs: neutron.mostPairs,
-    networks,
-    routers,
-    floatingIps,
-    ...balancing,
-    ...(provider === undefined ? {} : { provider }),
-    ...(mostShared === undefined ? {} : { mostShared }),
-    ...targetOf(routers, scope),
-  };
-}
-
-function targetOf(routers: readonly NeutronRouter[], { router, mayLackRouter = false }: Scope): Pick<CloudState, 'target' | 'noTarget'> {
-  if (router === undefined) return {};
-  try {
-    return { target: named(routers, router, 'router').id };
-  } catch (error) {
-    if (!mayLackRouter || !isFault(error)) throw error;
-    return { noTarget: error.message };
-  }
-}
-
-export type ReadState = (hosts: readonly WishedPort[]) => Promise<CloudState>;
-
-/** At first the cloud as it was read a moment ago, if it was, and then anew. */
-export function readFirst(known: CloudState | undefined, read: ReadState): ReadState {
-  let first = known;
-  return async (hosts) => {
-    const state = first ?? (await read(hosts));
-    first = undefined;
-    return state;
-  };
-}
-
-/** What of the project is open, by whomever. Faults as Neutron's. */
-export async function readReach(neutron: Neutron): Promise<ReachState> {
-  const own = { project_id: await neutron.project() };
-  const [ports, groups, floatingIps, routers, networks, balancers] = await Promise.all([
-    neutron.list('ports', own),
-    // Also what others share.
-    neutron.list('security-groups'),
-    neutron.list('floatingips', own),
-    neutron.list('routers', own),
-    neutron.list('networks'),
-    readListeners(neutron.session),
-  ]);
-  return { ports, groups, floatingIps, routers, networks, balancers };
-}
-
-const groupsOf = async (neutron: Neutron): Promise<SecurityGroup[]> =>
-  neutron.list('security-groups', { project_id: await neutron.project() });
 
 export interface Applied {
   /** Steps that were taken, in order. */
@@ -150,8 +42,8 @@ export interface Applied {
 
 /**
  * Faults: `exhausted` when a quota would not do for what hosts need, after what only closes was done and before anything else;
- * `conflict` when others keep changing the same; and as
- * Neutron's, after which whatever was done is taken up or undone by the next run.
+ * `conflict` when others keep changing the same; and as Neutron's. What only closes is done then all the same, and whatever was done is
+ * taken up or undone by the next run.
  */
 export async function applyWish(neutron: Neutron, wanted: Wish, read: ReadState): Promise<Applied> {
   const taken: Step[] = [];
@@ -177,8 +69,20 @@ export async function applyWish(neutron: Neutron, wanted: Wish, read: ReadState)
       }
       round++;
       const isRace = isFault(error, 'conflict') || isFault(error, 'exists') || isFault(error, 'not-found') || isFault(error, 'in-use');
-      if (!isRace || round > mostRounds) throw error;
+      if (isRace && round <= mostRounds) continue;
+      const closings = plan.closings.filter((step) => !taken.includes(step));
+      await closeAnyway({ neutron, wish: plan.wish, target: state.target }, closings, (step) => taken.push(step));
+      throw error;
     }
+  }
+}
+
+/** Nothing stays open that nobody needs because something else cannot be opened. What is told is why that cannot be. */
+async function closeAnyway(doing: Doing, closings: readonly Step[], done: (step: Step) => void): Promise<void> {
+  try {
+    await take(doing, closings, done);
+  } catch (error) {
+    if (!isFault(error) && !(error instanceof Refused)) throw error;
   }
 }
 

@@ -12,12 +12,23 @@ import { isPassing } from './providers.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 
+type Balancing = Pick<CloudState, 'balancers' | 'providers' | 'subnets' | 'unread'>;
+
 /** All of the project; with subnets, from which some speak to hosts and their floating IPs are. */
-export async function readBalancers(neutron: Neutron): Promise<Pick<CloudState, 'balancers' | 'providers' | 'subnets'>> {
-  const { session } = neutron;
-  const octavia = await Octavia.of(session);
+export async function readBalancers(neutron: Neutron): Promise<Balancing> {
+  const octavia = await Octavia.of(neutron.session);
   if (octavia === undefined) return { balancers: [] };
-  const own = { project_id: (await session.token()).project.id };
+  try {
+    return await readAll(neutron, octavia);
+  } catch (error) {
+    // Octavia has roles of its own, which a project's members may lack who need no load balancer.
+    if (isFault(error, 'forbidden')) return { balancers: [], unread: error };
+    throw error;
+  }
+}
+
+async function readAll(neutron: Neutron, octavia: Octavia): Promise<Balancing> {
+  const own = { project_id: (await neutron.session.token()).project.id };
   const [offered, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', own)]);
   const providers = offered.map(({ name }) => name);
   const [balancers, subnets] = await Promise.all([found.length === 0 ? [] : withParts(octavia, found, own), neutron.list('subnets')]);

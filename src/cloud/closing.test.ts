@@ -5,7 +5,8 @@ import { makeEndpoint, makeHost, makeNetwork, makePool } from '#drivers/cluster.
 import { isFault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure } from '#model/resources.ts';
-import { applyWish, readState } from './apply.ts';
+import { applyWish } from './apply.ts';
+import { readState } from './reading.ts';
 import { Neutron } from './neutron.ts';
 import { FakeNeutron, servingNeutron } from './neutron.fixture.ts';
 import { type CloudPlan, type CloudState, planCloud } from './plan.ts';

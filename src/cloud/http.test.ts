@@ -7,7 +7,7 @@ import { Fault, type FaultCode, isFault } from '#model/fault.ts';
 import { parseCidr } from '#model/ip.ts';
 import { openAuthority } from '#controller/ca.ts';
 import { MemoryStore } from '#store/memory.ts';
-import { readState } from './apply.ts';
+import { readState } from './reading.ts';
 import type { Cloud } from './clouds.ts';
 import { CloudHttp, type HttpOptions, type Question } from './http.ts';
 import { Neutron } from './neutron.ts';

@@ -5,6 +5,7 @@ import type { CloudReport } from '#api/answers.ts';
 import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Network, Pool } from '#model/resources.ts';
+import { exposureOf } from './balancers.fixture.ts';
 import { Keeper } from './keeper.ts';
 import { Neutron } from './neutron.ts';
 import { FakeNeutron, servingNeutron } from './neutron.fixture.ts';
@@ -72,6 +73,83 @@ test('a cloud that is away is told, and changes do not hurry the next try', asyn
   });
 });
 
+/** One that answers, or is away; what is told of it, the latest last, beginning with what somebody has told before. */
+async function keepingReal(work: (bed: { keeper: Keeper; fake: FakeNeutron; reports: CloudReport[] }) => Promise<void>) {
+  const fake = new FakeNeutron(1);
+  fake.trouble = () => ({ status: 503, when: 'before' });
+  await using server = await servingNeutron(fake);
+  await using session = new CloudSession(cloudOf(server.url), { retries: 0 });
+  const since = '2026-01-01T00:00:00.000Z';
+  const failure = { code: 'unavailable', message: 'Neutron cannot be reached', since };
+  const reports: CloudReport[] = [
+    { place: 'here', lookedAt: since, changes: ['made'], problems: [], addresses: { web: '203.0.113.7' }, failure },
+  ];
+  const stop = new AbortController();
+  const keeper = new Keeper({
+    ...quiet,
+    neutron: new Neutron(session),
+    tell: async (report) => void reports.push(report),
+    told: async () => reports.at(-1) ?? assert.fail('nothing was told'),
+    // Nobody would wait for the end of such a pause.
+    random: () => 1e6,
+    knockMs: 500,
+  });
+  const running = keeper.run(stop.signal);
+  try {
+    await work({ keeper, fake, reports });
+  } finally {
+    stop.abort();
+    await running;
+  }
+}
+
+test('a controller that starts while the cloud is away tells since when it is, and what was known before', async () => {
+  await keepingReal(async ({ reports }) => {
+    await until(() => reports.length === 2);
+    const [before, now] = reports;
+    assert.match(now?.failure?.message ?? '', /Neutron refuses/);
+    assert.equal(now?.failure?.since, before?.failure?.since);
+    const { failure: _, ...rest } = now ?? {};
+    const { failure: __, ...known } = before ?? {};
+    assert.deepEqual(rest, known);
+  });
+});
+
+test('a cloud that has answered a container is back, and what has waited for it is done at once; one that has not is told', async () => {
+  await keepingReal(async ({ keeper, fake, reports }) => {
+    await until(() => reports.length === 2);
+    fake.trouble = () => undefined;
+    const block = makeBlock(makePool('over', parseCidr('10.0.0.0/24'), 29), 0, 'host-1');
+    await keeper.hold(block, async () => undefined);
+    await until(() => reports.length === 3);
+    assert.equal(reports[2]?.failure, undefined);
+    fake.trouble = () => ({ status: 503, when: 'before' });
+    await assert.rejects(
+      keeper.hold(block, async () => undefined),
+      { code: 'unavailable' },
+    );
+    await until(() => reports.length === 4);
+    assert.equal(reports[3]?.failure?.code, 'unavailable', 'away again, which is told before the next look');
+  });
+});
+
+test('a container does not wait long for a cloud that is away and does not even say no, and is told why it is away', async () => {
+  await keepingReal(async ({ keeper, fake, reports }) => {
+    await until(() => reports.length === 2);
+    const asked = fake.asked.length;
+    fake.answer = (request) => void fake.asked.push({ method: request.method ?? '', path: request.url ?? '' });
+    const block = makeBlock(makePool('over', parseCidr('10.0.0.0/24'), 29), 0, 'host-1');
+    const held = [0, 1].map(() =>
+      assert.rejects(
+        keeper.hold(block, async () => undefined),
+        { code: 'unavailable', message: /Neutron refuses/ },
+      ),
+    );
+    await Promise.all(held);
+    assert.equal(fake.asked.length, asked + 1, 'it was asked once for both');
+  });
+});
+
 test('what is wrong with the wish or the rights is tried again as soon as something else is wished for', async () => {
   await keeping(async ({ keeper, neutron, reports, networks }) => {
     neutron.fault = undefined;
@@ -83,7 +161,8 @@ test('what is wrong with the wish or the rights is tried again as soon as someth
   });
 });
 
-test("a host's ports do not wait for what exposures are reached by: trouble with Octavia is told, and containers start", async () => {
+/** A cloud with Octavia, which refuses everything by this status. */
+async function withOctaviaOf(status: number, work: (cloud: { session: CloudSession; fake: FakeNeutron }) => Promise<void>): Promise<void> {
   const fake = new FakeNeutron(1);
   let url = '';
   const at = (type: string, path: string) => ({
@@ -95,21 +174,78 @@ test("a host's ports do not wait for what exposures are reached by: trouble with
       const catalog = [at('network', 'network'), at('load-balancer', 'octavia')];
       return keystone(() => url, { catalog }).answer(request, response, body);
     }
-    return request.url?.startsWith('/octavia') ? json(response, 409, { faultstring: 'trouble' }) : fake.answer(request, response, body);
+    return request.url?.startsWith('/octavia') ? json(response, status, { faultstring: 'trouble' }) : fake.answer(request, response, body);
   });
   ({ url } = server);
   await using session = new CloudSession(cloudOf(url), { retries: 0 });
-  const reports: CloudReport[] = [];
-  const keeper = new Keeper({ ...quiet, neutron: new Neutron(session), tell: async (report) => void reports.push(report) });
-  const block = makeBlock(makePool('over', parseCidr('10.0.0.0/24'), 29), 0, 'host-1');
-  assert.equal(await keeper.hold(block, async () => 'started'), 'started');
-  assert.equal(fake.groups.length, 1, 'what networks need is there');
-  const stop = new AbortController();
-  const running = keeper.run(stop.signal);
-  await until(() => reports.length > 0);
-  stop.abort();
-  await running;
-  assert.match(reports[0]?.failure?.message ?? '', /trouble/);
+  await work({ session, fake });
+}
+
+test("a host's ports do not wait for what exposures are reached by: trouble with Octavia is told, and containers start", async () => {
+  await withOctaviaOf(409, async ({ session, fake }) => {
+    const reports: CloudReport[] = [];
+    const keeper = new Keeper({ ...quiet, neutron: new Neutron(session), tell: async (report) => void reports.push(report) });
+    const block = makeBlock(makePool('over', parseCidr('10.0.0.0/24'), 29), 0, 'host-1');
+    assert.equal(await keeper.hold(block, async () => 'started'), 'started');
+    assert.equal(fake.groups.length, 1, 'what networks need is there');
+    const stop = new AbortController();
+    const running = keeper.run(stop.signal);
+    await until(() => reports.length > 0);
+    stop.abort();
+    await running;
+    assert.match(reports[0]?.failure?.message ?? '', /trouble/);
+  });
+});
+
+test('while Octavia alone is away networks are allowed and closed as they come and go, without waiting for it', async () => {
+  await withOctaviaOf(503, async ({ session, fake }) => {
+    const reports: CloudReport[] = [];
+    let networks = [makeNetwork('over')];
+    const keeper = new Keeper({
+      ...quiet,
+      neutron: new Neutron(session),
+      facts: () => ({ ...quiet.facts(), networks }),
+      tell: async (report) => void reports.push(report),
+      random: () => 1e6,
+    });
+    const stop = new AbortController();
+    const running = keeper.run(stop.signal);
+    const rules = (): number => fake.groups.flatMap((group) => group.rules).length;
+    await until(() => reports.length === 1);
+    assert.deepEqual([reports[0]?.failure?.code, rules()], ['unavailable', 2]);
+    networks = [...networks, makeNetwork('secret', { carry: 'wireguard' })];
+    keeper.kick();
+    await until(() => reports.length === 2);
+    assert.equal(rules(), 4);
+    networks = networks.slice(0, 1);
+    keeper.kick();
+    await until(() => reports.length === 3);
+    assert.deepEqual([reports[2]?.failure?.code, rules()], ['unavailable', 2]);
+    stop.abort();
+    await running;
+  });
+});
+
+test('whose login may not use Octavia has networks all the same, and is told so when a load balancer is wished for', async () => {
+  await withOctaviaOf(403, async ({ session, fake }) => {
+    const reports: CloudReport[] = [];
+    const networks = [makeNetwork('over')];
+    let exposures: CloudFacts['exposures'] = [];
+    const facts = () => ({ ...quiet.facts(), networks, exposures });
+    const keeper = new Keeper({ ...quiet, neutron: new Neutron(session), facts, tell: async (report) => void reports.push(report) });
+    const stop = new AbortController();
+    const running = keeper.run(stop.signal);
+    await until(() => reports.length === 1);
+    assert.deepEqual([reports[0]?.failure, reports[0]?.problems, fake.groups.length], [undefined, [], 1]);
+    exposures = [exposureOf()];
+    networks.push(makeNetwork('secret', { carry: 'wireguard' }));
+    keeper.kick();
+    await until(() => reports.length === 2);
+    assert.match(reports[1]?.failure?.message ?? '', /Octavia refuses .*trouble/);
+    assert.equal(fake.groups.find(({ fields }) => fields['name'] === 'cw')?.rules.length, 4);
+    stop.abort();
+    await running;
+  });
 });
 
 test("containers of another network than their host's are refused where they cannot be, and nothing is made", async () => {

@@ -1,27 +1,22 @@
 // Keeps a cloud as the networks need it: when what is needed changes, and every now and then because somebody may have changed the
 // cloud. It does what `causeway cloud apply` does, again and again; whatever goes wrong is told and tried later, and later again.
 // A wish that is fulfilled is not looked at before the next time, so that changes of containers cost no call.
-import type { CloudReport } from '#api/answers.ts';
 import type { PortGroupsRequest } from '#api/requests.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { contains, familyOf, overlaps } from '#model/ip.ts';
 import type { Block, Network } from '#model/resources.ts';
-import { applyWish, readFirst, readState, type Scope } from './apply.ts';
+import { applyWish } from './apply.ts';
 import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import type { Balanced } from './balanced.ts';
 import { type CloudPlan, type CloudState, hostPorts, trunkOf } from './plan.ts';
 import { chooseVlan, regroup, regroupStep } from './pools.ts';
+import { readFirst, readState, type Scope } from './reading.ts';
+import { Reporter, type ReporterOptions } from './reporter.ts';
 import type { RoutedHost } from './router.ts';
-import { sentence } from './sentences.ts';
 import { Refusals } from './settling.ts';
 import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
-
-export interface KeeperLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-}
 
 /** Each returns when the facts tell of it. */
 export interface Carriages {
@@ -29,7 +24,7 @@ export interface Carriages {
   readonly asWanted: (networks: readonly Network[]) => Promise<void>;
 }
 
-export interface KeeperOptions {
+export interface KeeperOptions extends ReporterOptions {
   readonly neutron: Neutron;
   /** Of the installation, as `causeway cloud apply --name`. */
   readonly name: string;
@@ -37,8 +32,6 @@ export interface KeeperOptions {
   readonly facts: () => CloudFacts;
   /** Of several keepers of one installation one does the work. */
   readonly isLeading: () => boolean;
-  /** For people to see, wherever they ask. */
-  readonly tell: (report: CloudReport) => Promise<void>;
   /** Changes how networks are carried; absent where that is not for the keeper to change. */
   readonly carriages?: Carriages;
   /** Told what has become of the load balancers that are wished for, whenever the cloud was looked at. */
@@ -47,21 +40,20 @@ export interface KeeperOptions {
   readonly routed?: (found: readonly RoutedHost[] | undefined) => Promise<void>;
   /** Told what hosts have to know of addresses that move between them, and of load balancers. */
   readonly place?: (plan: CloudPlan) => Promise<void>;
-  /** Project and cloud, in words. */
-  readonly where: () => Promise<string>;
   /** Time between looks at the cloud where nothing of ours changes. */
   readonly intervalMs: number;
-  readonly log: KeeperLog;
-  readonly now?: () => Date;
   /** 0 to 1, for jitter. */
   readonly random?: () => number;
+  /** How long a container waits for a cloud that did not answer the last time. */
+  readonly knockMs?: number;
 }
 
 /** Changes come in bursts; each is waited for as long as this before it is looked at. */
 const settleMs = 300;
 const firstPauseMs = 2_000;
 const longestPauseMs = 60_000;
-const mostChanges = 20;
+/** Engines wait ten times as long, and may have something else to try. */
+const usualKnockMs = 3_000;
 /** Looks between tries whether networks may be carried as they were wanted. */
 const looksBetweenTries = 10;
 /** While machines start for load balancers; one that is never settled is no reason to ask that often for ever. */
@@ -79,20 +71,21 @@ export class Keeper {
   #turn: Promise<unknown> = Promise.resolve();
   #isKicked = false;
   #wake: () => void = () => undefined;
-  /** The wish that the cloud fulfilled when it was last looked at. */
+  /** The wish that the cloud fulfilled when it was last looked at; of it the inner part, where the rest was in trouble. */
   #fulfilled: string | undefined;
-  #changes: readonly string[] = [];
-  #changedAt: string | undefined;
+  #fulfilledInner: string | undefined;
   #looks = 0;
   /** Octavia is at work on something since then, which is to be looked at soon. */
   #busySince: number | undefined;
+  /** Why it did not answer the last time, and has not since. */
+  #absence: Fault | undefined;
+  #knocking: Promise<unknown> | undefined;
   readonly #refusals = new Refusals();
-  #lookedAt: string | undefined;
-  #addresses: Readonly<Record<string, string>> = {};
-  #failingSince: string | undefined;
+  readonly #reporter: Reporter;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
+    this.#reporter = new Reporter(options);
   }
 
   /** Something may be needed that was not, or it is this one's turn now. */
@@ -104,19 +97,24 @@ export class Keeper {
   /** Until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', () => this.#wake());
+    let wasLeading = false;
     for (let failures = 0; !signal.aborted;) {
       this.#isKicked = false;
       if (!this.#options.isLeading()) {
+        wasLeading = false;
         failures = 0;
         this.#fulfilled = undefined;
         this.#looks = 0;
-        await this.#pause(this.#options.intervalMs, true, signal);
+        this.#absence = undefined;
+        await this.#pause(this.#options.intervalMs, () => true, signal);
         continue;
       }
+      if (!wasLeading) await this.#reporter.takeOver();
+      wasLeading = true;
       const failure = await this.#round(failures);
       failures = failure === undefined ? 0 : failures + 1;
-      const pauseMs = isPassing(failure) ? this.#backoff(failures) : this.#lookMs();
-      await this.#pauseFor(pauseMs, !isPassing(failure), signal);
+      this.#absence = isPassing(failure) && this.#fulfilledInner === undefined ? failure : undefined;
+      await this.#pauseFor(this.#absence === undefined ? this.#lookMs() : this.#backoff(failures), signal);
     }
   }
 
@@ -132,26 +130,33 @@ export class Keeper {
     return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs) * (0.5 + random() / 2);
   }
 
-  /** Ends early when something else is wished for than what the cloud fulfils. */
-  async #pauseFor(ms: number, isWaking: boolean, signal: AbortSignal): Promise<void> {
+  /** Ends early when something else is wished for than what the cloud fulfils; while it is away, when it has answered somebody. */
+  async #pauseFor(ms: number, signal: AbortSignal): Promise<void> {
     const end = performance.now() + ms;
-    while (!signal.aborted) {
+    const absence = this.#absence;
+    while (!signal.aborted && this.#absence === absence) {
       const left = end - performance.now();
       if (left <= 0) return;
-      await this.#pause(left, isWaking, signal);
-      if (!this.#isKicked || !isWaking) continue;
-      await this.#pause(settleMs, false, signal);
+      await this.#pause(left, () => this.#absence === undefined, signal);
+      if (!this.#isKicked || absence !== undefined) continue;
+      await this.#pause(settleMs, () => false, signal);
       this.#isKicked = false;
-      if (!this.#options.isLeading() || this.#fulfilled !== JSON.stringify(this.#wish())) return;
+      if (!this.#options.isLeading() || this.#wishesMore()) return;
     }
   }
 
-  async #pause(ms: number, isWaking: boolean, signal: AbortSignal): Promise<void> {
-    if (signal.aborted || (isWaking && this.#isKicked)) return;
+  #wishesMore(): boolean {
+    const wish = this.#wish();
+    if (this.#fulfilledInner === undefined) return this.#fulfilled !== JSON.stringify(wish);
+    return this.#fulfilledInner !== JSON.stringify(innerOf(wish));
+  }
+
+  async #pause(ms: number, mayWake: () => boolean, signal: AbortSignal): Promise<void> {
+    if (signal.aborted || (this.#isKicked && mayWake())) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, ms);
     this.#wake = (): void => {
-      if (isWaking || signal.aborted) resolve();
+      if (signal.aborted || mayWake()) resolve();
     };
     await promise;
     clearTimeout(timer);
@@ -171,7 +176,7 @@ export class Keeper {
    */
   async hold<T>(block: Block, commit: (block: Block) => Promise<T>): Promise<T> {
     try {
-      const held = await this.#alone(async () => {
+      const held = await this.#forContainer(async () => {
         const state = await readState(this.#options.neutron, { ...this.#options.scope, isInnerOnly: true }, this.#wish().ports);
         const placed = this.#placed(block, state);
         this.#pending.set(block.id, placed);
@@ -258,7 +263,7 @@ export class Keeper {
     if (block.vlan === undefined) throw this.#withoutTrunk(block, 'security groups of their own');
     const { neutron, name } = this.#options;
     try {
-      return await this.#alone(async () => {
+      return await this.#forContainer(async () => {
         const place = this.#facts().networks.find(({ id }) => id === block.network)?.neutron;
         if (place === undefined) throw new Fault('not-found', `No network ${block.network} of the model neutron`);
         const step = await regroupStep(neutron, name, { host: this.#hostOf(block), place, ip, groups });
@@ -271,6 +276,39 @@ export class Keeper {
       });
     } finally {
       this.kick();
+    }
+  }
+
+  /** A container waits, and what comes of it says how the cloud is, too. */
+  async #forContainer<T>(work: () => Promise<T>): Promise<T> {
+    await this.knock();
+    try {
+      const done = await this.#alone(work);
+      this.#absence = undefined;
+      return done;
+    } catch (error) {
+      // To be looked at now, and told.
+      if (isPassing(error)) this.#fulfilled = this.#fulfilledInner = undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * Nobody is to wait behind tries of a cloud that is known to be away, and for some of his own, unless it answers now. Fault: why it did
+   * not answer the last time.
+   */
+  async knock(): Promise<void> {
+    const absence = this.#absence;
+    if (absence === undefined) return;
+    const { neutron, knockMs = usualKnockMs } = this.#options;
+    this.#knocking ??= neutron.list('extensions').finally(() => (this.#knocking = undefined));
+    const { promise, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(absence), knockMs);
+    try {
+      await Promise.race([this.#knocking, promise]);
+      this.#absence = undefined;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -290,7 +328,9 @@ export class Keeper {
   }
 
   async #roundAlone(failures: number): Promise<Fault | undefined> {
-    const { log } = this.#options;
+    const { log, neutron } = this.#options;
+    const begun = performance.now();
+    this.#fulfilledInner = undefined;
     try {
       const wish = this.#wish();
       if (wish.ports.length === 0) {
@@ -301,23 +341,33 @@ export class Keeper {
       }
       const state = await this.#chooseCarriages(wish);
       const settled = state === undefined ? this.#wish() : wish;
-      const { neutron } = this.#options;
       const { mostPairs } = neutron;
       const { problems } = await this.#fulfil(settled, { known: state });
       // It has told how many pairs a port takes, by which networks may have to be carried otherwise.
       if (neutron.mostPairs !== mostPairs) return await this.#roundAlone(failures);
       this.#fulfilled = JSON.stringify(settled);
-      if (this.#failingSince !== undefined) log.info({}, 'The cloud is as it should be again');
-      this.#failingSince = undefined;
-      await this.#report(problems, undefined);
+      await this.#reporter.well(problems);
       return undefined;
     } catch (error) {
       if (!isFault(error)) throw error;
       this.#fulfilled = undefined;
       if (failures === 0) log.warn({ error }, 'The cloud cannot be made as it should be, trying again');
-      this.#failingSince ??= this.#time();
-      await this.#report([], error);
+      if ((isPassing(error) || isFault(error, 'forbidden')) && neutron.answeredAt > begun) await this.#fulfilInner();
+      await this.#reporter.failed(error);
       return error;
+    }
+  }
+
+  /** Networks do not wait for what exposures are reached by from outside: Octavia may be away alone. */
+  async #fulfilInner(): Promise<void> {
+    const wish = innerOf(this.#wish());
+    if (wish.ports.length === 0) return;
+    try {
+      await this.#fulfil(wish, { isInnerOnly: true });
+      this.#fulfilledInner = JSON.stringify(wish);
+    } catch (error) {
+      // What is told is why the whole could not be done.
+      if (!isFault(error)) throw error;
     }
   }
 
@@ -359,58 +409,17 @@ export class Keeper {
     wish: Wish,
     { known, isInnerOnly = false }: { readonly known?: CloudState | undefined; readonly isInnerOnly?: boolean } = {},
   ): Promise<CloudPlan> {
-    const { neutron, scope, place, log } = this.#options;
+    const { neutron, scope, place } = this.#options;
     const read = readFirst(known, (hosts) => readState(neutron, { ...scope, isInnerOnly }, hosts));
     const { steps, plan, wish: left } = await applyWish(neutron, this.#busySince === undefined ? wish : this.#refusals.heeded(wish), read);
-    this.#lookedAt = this.#time();
-    if (steps.length > 0) {
-      this.#changes = steps.map(sentence);
-      this.#changedAt = this.#lookedAt;
-      log.info({ steps: this.#changes.slice(0, mostChanges) }, 'The cloud was changed');
-    }
+    this.#reporter.looked(steps);
     if (isInnerOnly) return plan;
     this.#busySince = plan.busy.length === 0 ? undefined : (this.#busySince ?? performance.now());
     this.#refusals.note(left);
-    this.#addresses = Object.fromEntries(
-      plan.reached.flatMap(({ exposure, address }) => (address === undefined ? [] : [[exposure, address]])),
-    );
+    this.#reporter.reached(plan.reached);
     await place?.(plan);
     await this.#options.balanced?.(plan.balanced);
     await this.#options.routed?.(plan.routed);
     return plan;
-  }
-
-  #time(): string {
-    return (this.#options.now?.() ?? new Date()).toISOString();
-  }
-
-  /** Not to be able to tell is no reason to stop. */
-  async #report(problems: readonly string[], fault: Fault | undefined): Promise<void> {
-    const { tell, where, log } = this.#options;
-    const failure =
-      fault === undefined || this.#failingSince === undefined
-        ? {}
-        : {
-            failure: {
-              code: fault.code,
-              message: fault.message,
-              since: this.#failingSince,
-              ...(fault.hint === undefined ? {} : { hint: fault.hint }),
-            },
-          };
-    try {
-      await tell({
-        place: await where(),
-        ...(this.#lookedAt === undefined ? {} : { lookedAt: this.#lookedAt }),
-        ...(this.#changedAt === undefined ? {} : { changedAt: this.#changedAt }),
-        changes: this.#changes.slice(0, mostChanges),
-        problems,
-        addresses: this.#addresses,
-        ...failure,
-      });
-    } catch (error) {
-      if (!isFault(error)) throw error;
-      log.warn({ error }, 'The state of the cloud cannot be told');
-    }
   }
 }

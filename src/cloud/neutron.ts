@@ -51,6 +51,8 @@ export class Neutron {
   readonly #session: CloudSession;
   /** Address pairs that a port takes, as the cloud has told it when it was asked for more. */
   mostPairs: number | undefined;
+  /** When it last did, by `performance.now()`. */
+  answeredAt = 0;
   #extensions: { readonly aliases: ReadonlySet<string>; readonly until: number } | undefined;
 
   constructor(session: CloudSession) {
@@ -186,7 +188,9 @@ export class Neutron {
   }
 
   async #ask(question: ServiceQuestion): Promise<unknown> {
-    return (await this.#session.ask(neutron, question)).body;
+    const { body } = await this.#session.ask(neutron, question);
+    this.answeredAt = performance.now();
+    return body;
   }
 }
 

@@ -2,6 +2,7 @@
 // go first, then a group gets its new rules and loses its old ones, and only then do ports join it: at no moment more is open for any
 // port than before and after together, and nothing that both need is interrupted. Only what is recognised as ours is changed or removed: groups by their tag, rules in them by their description,
 // address pairs of a port and routes of a router by a tag that names them. Pure.
+import type { Fault } from '#model/fault.ts';
 import { type Cidr, covers, type Ip, parseCidr } from '#model/ip.ts';
 import { type Balanced, balancedAlone, balancedOf } from './balanced.ts';
 import { usualShare } from './balancer-room.ts';
@@ -55,6 +56,8 @@ export interface CloudState extends Routers {
   readonly provider?: string;
   /** Services on one load balancer; absent: as usual. */
   readonly mostShared?: number;
+  /** Why there are no load balancers to be seen: the login may not use Octavia. */
+  readonly unread?: Fault;
   /** Needed where load balancers speak to hosts themselves; otherwise they may be left out. */
   readonly subnets?: readonly NeutronSubnet[];
 }
@@ -140,13 +143,14 @@ export function ourGroups(wish: Wish, groups: readonly SecurityGroup[]): { kept:
   return { kept, spare };
 }
 
+/** Fault `forbidden` where load balancers are wished for, and the login may not use Octavia. */
 export function planCloud(asked: Wish, state: CloudState): CloudPlan {
+  const problems: Problem[] = unreadTroubles(asked, state);
   const portOf = hostPorts(asked, state);
   const { balancers, floating, virtual } = exposedBy(asked, state, portOf);
   const wish = shared(carriedOnly(entered(asked, balancers), virtual), state, portOf);
   const { kept, spare } = ourGroups(wish, state.groups);
   const hosts = kept.get(wish.name)?.id;
-  const problems: Problem[] = [];
   const made = wish.groups.filter(({ name }) => !kept.has(name));
   const rules = wish.groups.map((group) => rulesOf(group, kept.get(group.name), hosts));
   const ports = portSteps(withPairs(wish, virtual), { ...state, portOf }, problems);
@@ -210,6 +214,13 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
     ranges: rangesOfAll(balancers),
     problems: problems.map(({ text }) => text),
   };
+}
+
+/** Who takes everything back is told that this may not be all. */
+function unreadTroubles(asked: Wish, { unread }: CloudState): Problem[] {
+  if (unread === undefined) return [];
+  if (asked.balancers.length > 0) throw unread;
+  return asked.ports.length > 0 ? [] : [{ text: `Whether there are load balancers was not seen: ${unread.message}`, blocks: 'nothing' }];
 }
 
 const rangesOfAll = ({ entrances }: BalancerPlan): CloudPlan['ranges'] =>

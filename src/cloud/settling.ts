@@ -1,7 +1,8 @@
 // Load balancers for which machines start are busy for minutes, and what they lack follows when they are settled. Whoever has time waits
 // for that; whoever looks again all the while does not ask again for what the cloud has refused.
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Applied, applyWish, type ReadState } from './apply.ts';
+import { type Applied, applyWish } from './apply.ts';
+import type { ReadState } from './reading.ts';
 import type { Neutron } from './neutron.ts';
 import type { LoadBalancer } from './octavia-schemas.ts';
 import type { Wish, WishedBalancer } from './wish.ts';

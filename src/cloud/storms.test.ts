@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { isFault } from '#model/fault.ts';
 import { parseCidr } from '#model/ip.ts';
-import { applyWish, readState } from './apply.ts';
+import { applyWish } from './apply.ts';
+import { readState } from './reading.ts';
 import { Neutron } from './neutron.ts';
 import { type Asked, FakeNeutron, servingNeutron, type Trouble } from './neutron.fixture.ts';
 import { cloudOf, json } from './server.fixture.ts';
@@ -110,6 +111,23 @@ test('a cloud that is away is told so after a few tries, and gone on with when i
   assert.equal(await persist(server.url, wishes[0] ?? emptyWish('cw')), 1);
   assert.equal(await persist(server.url, emptyWish('cw')), 1);
   assert.deepEqual(fake.state, new FakeNeutron(hosts.length).state);
+});
+
+test('what nothing needs any more is closed also while the cloud fails whenever something is to be opened', async () => {
+  const fake = new FakeNeutron(hosts.length);
+  await using server = await servingNeutron(fake);
+  const [over, secret] = networks.map((network) => wishOf({ ...facts, networks: [network] }, 'cw'));
+  assert.ok(over !== undefined && secret !== undefined);
+  for (const status of [500, 403]) {
+    fake.trouble = () => undefined;
+    await persist(server.url, over);
+    const before = fake.openings();
+    fake.trouble = ({ method, path }) => (method === 'POST' && path === 'security-group-rules' ? { status, when: 'before' } : undefined);
+    await using session = new CloudSession(cloudOf(server.url), { retries: 0 });
+    const neutron = new Neutron(session);
+    await assert.rejects(applyWish(neutron, secret, () => readState(neutron, {})));
+    assert.deepEqual([before.size > 0, [...fake.openings()].filter((one) => before.has(one))], [true, []]);
+  }
 });
 
 test('a token that ends in the middle of a plan is replaced, and the plan goes on', async () => {
