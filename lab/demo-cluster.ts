@@ -6,7 +6,7 @@ import type { Screen } from './demo-screen.ts';
 import { all } from './demo-site.ts';
 import type { ImageRecipe } from './images.ts';
 import { buildImageOf, defaultImage } from './image.ts';
-import { agentDaemonSet, importImage, manifestFor } from './kubernetes-install.ts';
+import { agentDaemonSet, applyFile, importImage } from './kubernetes-install.ts';
 import { kubernetesVersion } from './kubernetes-programs.ts';
 import { Kubernetes } from './kubernetes.ts';
 import { createLab, destroyLab, type Lab, openLab } from './lab.ts';
@@ -86,7 +86,7 @@ async function buildCluster(name: string, screen: Screen): Promise<ClusterSite> 
   );
   await screen.step('the image given to both nodes’ containerd', () => all(lab.hosts.map((host) => importImage(host, image.path))));
   await screen.step('kubectl apply -f packaging/kubernetes/causeway.yaml: both nodes ready', async () => {
-    await cluster.applyText(manifestFor(cluster, 'causeway.yaml'));
+    await applyFile(cluster, 'causeway.yaml');
     await cluster.untilReady();
     await cluster.kubectl('rollout', 'status', '--namespace=kube-system', agentDaemonSet, '--timeout=120s');
   });

@@ -28,6 +28,10 @@ const rendered: readonly (readonly [string, string])[] = [
   ['1\n{{- if not .Values.no -}}\n 2 {{ end }}3', '12 3'],
   ['{{ if .Values.no }}{{ if .Values.a }}1{{ else }}2{{ end }}{{ end }}3', '3'],
   ['{{ omit .Values.map "a" "z" | toJson }}', '{"b":1}'],
+  [
+    '{{ semverCompare ">=1.30-0" "v1.36.0" }} {{ semverCompare ">=1.30-0" "1.29.9-eks" }} {{ semverCompare "<1.30-0" "v1.30+" }}',
+    'true false false',
+  ],
   ['{{ .Values.list | toJson }} {{ .Values.map | toJson }}', '["p","q"] {"a":"\\u003c","b":1}'],
 ];
 for (const [template, output] of rendered) {
@@ -51,6 +55,27 @@ for (const template of [
 test('the files for kubectl are those of the chart', () => {
   for (const [name, content] of Object.entries(manifests()))
     assert.equal(readFileSync(join(manifestsFolder, name), 'utf8'), content, `packaging/kubernetes/${name}: npm run manifests`);
+});
+
+test('AppArmor is told to leave alone what sets settings of the kernel, by what a server of each version reads', () => {
+  const annotation = /^ +container\.apparmor\.security\.beta\.kubernetes\.io\/(agent|uninstall): unconfined$/gm;
+  const field = /^ +appArmorProfile: \{ type: Unconfined \}$/gm;
+  const found = (version: string, uninstall: boolean): number[] => {
+    const documents = renderChart({ uninstall, apiServer: 'https://10.0.0.5:6443' }, version).join('\n');
+    return [annotation, field].map((pattern) => [...documents.matchAll(pattern)].length);
+  };
+  for (const uninstall of [false, true])
+    assert.deepEqual(
+      ['v1.20.2', 'v1.29.4-gke.1', 'v1.30.0', 'v1.33.1+k3s1', 'v1.34.0', 'v1.36.0'].map((version) => found(version, uninstall)),
+      [
+        [1, 0],
+        [1, 0],
+        [1, 1],
+        [1, 1],
+        [0, 1],
+        [0, 1],
+      ],
+    );
 });
 
 test("the chart's values are those of its schema, and its image is the one that is built", () => {

@@ -6,6 +6,7 @@ import type { Host } from './host.ts';
 import { manifestsFolder, placeholder } from './helm-chart.ts';
 import { buildImageOf, defaultImage } from './image.ts';
 import type { Kubernetes } from './kubernetes.ts';
+import { kubernetesVersion } from './kubernetes-programs.ts';
 import { silentProgress } from './progress.ts';
 import { labDisk } from './state.ts';
 
@@ -22,9 +23,13 @@ export function manifestFor(
   return image === undefined ? content : content.replaceAll(/(?<= image: ).*/g, image);
 }
 
+/** As servers before 1.30 are given it, which do not know all of its fields (docs/kubernetes.md). */
+export const applyFile = (cluster: Kubernetes, file: Parameters<typeof manifestFor>[1], image?: string): Promise<void> =>
+  cluster.applyText(manifestFor(cluster, file, image), '--validate=false');
+
 /** What Helm would install in this cluster with these values. */
 export const chartFor = (cluster: Kubernetes, values: Parameters<typeof renderChart>[0]): string =>
-  renderChart({ apiServer: cluster.server, podCidrs: cluster.podCidrs, ...values }).join('\n---\n');
+  renderChart({ apiServer: cluster.server, podCidrs: cluster.podCidrs, ...values }, kubernetesVersion).join('\n---\n');
 
 /** Gives a node's runtime an image from a tar file. */
 export async function importImage(host: Host, path: string): Promise<void> {
@@ -38,7 +43,7 @@ export async function installCalico(cluster: Kubernetes, pools: readonly object[
   const image = await buildImageOf(join(folder, 'causeway.tar'), defaultImage, silentProgress);
   await cluster.startWithoutNetwork();
   await Promise.all(cluster.lab.hosts.map((host) => importImage(host, image.path)));
-  await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml'));
+  await applyFile(cluster, 'causeway-calico.yaml');
   await cluster.untilDefined();
   await cluster.apply(...pools);
   await cluster.untilReady();

@@ -112,8 +112,8 @@ export class Kubernetes {
     await this.applyText(JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
   }
 
-  async applyText(input: string): Promise<void> {
-    await this.tryKubectl(['apply', '--filename=-'], { input });
+  async applyText(input: string, ...words: readonly string[]): Promise<void> {
+    await this.tryKubectl(['apply', '--filename=-', ...words], { input });
   }
 
   /** Address of the API, as nodes reach it. */

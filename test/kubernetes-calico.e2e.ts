@@ -9,7 +9,7 @@ import { frrCommands, hasFrr } from '#agent/frr.fixture.ts';
 import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, imageRepository } from '#lab/image.ts';
-import { agentDaemonSet, chartFor, importImage, installCalico, manifestFor } from '#lab/kubernetes-install.ts';
+import { agentDaemonSet, applyFile, chartFor, importImage, installCalico } from '#lab/kubernetes-install.ts';
 import { boxPodImage, Kubernetes } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
 import { silentProgress } from '#lab/progress.ts';
@@ -329,7 +329,7 @@ test('an upgrade of the image, which takes BIRD with it, loses no packet between
     Promise.all(lab.hosts.map(async (host) => /Last reboot on .*/.exec(await status(host))?.[0]));
   const starts = await startsOf();
   await assertNothingIsLost(async () => {
-    await cluster.applyText(manifestFor(cluster, 'causeway-calico.yaml', next.name));
+    await applyFile(cluster, 'causeway-calico.yaml', next.name);
     await rolledOut();
     // Until the second BIRD has heard everything again, which ends its graceful restart.
     for (const host of lab.hosts) {

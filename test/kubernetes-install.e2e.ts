@@ -10,7 +10,7 @@ import { docker, startDockerd } from '#lab/engine.ts';
 import { manifestsFolder } from '#lab/helm-chart.ts';
 import type { Host } from '#lab/host.ts';
 import { buildImageOf, type BuiltImage, defaultImage, imageRepository } from '#lab/image.ts';
-import { agentDaemonSet, chartFor, controllerDeployment, importImage, manifestFor } from '#lab/kubernetes-install.ts';
+import { agentDaemonSet, applyFile, chartFor, controllerDeployment, importImage, manifestFor } from '#lab/kubernetes-install.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import { silentProgress } from '#lab/progress.ts';
@@ -85,7 +85,7 @@ test('the same input is the same image, bit for bit, and Docker loads it', async
 });
 
 test('one file makes the nodes ready, and their pods and services work', async () => {
-  await cluster.applyText(manifestFor(cluster, 'causeway.yaml'));
+  await applyFile(cluster, 'causeway.yaml');
   await cluster.untilReady();
   await rolledOut(agentDaemonSet);
   const filtered = await cluster.kubectl('exec', '--namespace=kube-system', agentDaemonSet, '--', 'grep', '^Seccomp:', '/proc/1/status');
@@ -223,7 +223,7 @@ test('an upgrade loses no packet, and nodes stay ready', async (t) => {
   t.after(() => over.abort());
   const answers = Promise.all(lab.hosts.map((host) => readiness(host, over.signal)));
   const streams = await streamed(async () => {
-    await cluster.applyText(manifestFor(cluster, 'causeway.yaml', next.name));
+    await applyFile(cluster, 'causeway.yaml', next.name);
     await rolledOut(agentDaemonSet);
     await rolledOut(controllerDeployment);
   });
@@ -306,7 +306,7 @@ test('uninstalled, nodes are as before', async () => {
   for (const host of lab.hosts)
     await until(`${host.name} to have no pod's namespace`, async () => (await host.ask(['ls', '/run/netns'])) === '', patient);
   await remove(encrypted());
-  await cluster.applyText(manifestFor(cluster, 'causeway-uninstall.yaml'));
+  await applyFile(cluster, 'causeway-uninstall.yaml');
   await rolledOut('daemonset/causeway-uninstall');
   await remove(manifestFor(cluster, 'causeway-uninstall.yaml'));
   for (const [index, host] of lab.hosts.entries())

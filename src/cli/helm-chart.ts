@@ -23,6 +23,16 @@ function json(value: unknown): string {
   return `{${pairs.map(([key, item]) => `${JSON.stringify(key)}:${json(item)}`).join(',')}}`;
 }
 
+/** Of Masterminds' semver what charts ask of a server: `>=1.30-0`, `<1.34-0`; the end makes versions before a release count, too. */
+function isWithin(constraint: string, version: string): boolean {
+  const [, sign, ...limit] = /^(>=|<)(\d+)\.(\d+)-0$/.exec(constraint) ?? [];
+  const [, ...found] = /^v?(\d+)\.(\d+)(?:[.+-]|$)/.exec(version) ?? [];
+  if (sign === undefined || found.length === 0) throw refused(`the comparison of ${version} with ${constraint}`);
+  const [major = 0, minor = 0] = found.map((number, index) => Number(number) - Number(limit[index]));
+  const isBefore = major < 0 || (major === 0 && minor < 0);
+  return isBefore === (sign === '<');
+}
+
 const html: Readonly<Record<string, string>> = { '<': '\\u003c', '>': '\\u003e', '&': '\\u0026' };
 
 const isEmpty = (value: unknown): boolean =>
@@ -50,6 +60,7 @@ const functions: Readonly<Record<string, (...values: readonly unknown[]) => unkn
   eq: (one, other) => one === other,
   join: (separator, list) => (Array.isArray(list) ? list.map(text).join(text(separator)) : text(list)),
   omit: (value, ...keys) => (isContext(value) ? Object.fromEntries(Object.entries(value).filter(([key]) => !keys.includes(key))) : value),
+  semverCompare: (constraint, version) => isWithin(text(constraint), text(version)),
   printf: (format, ...values) => values.reduce<string>((whole, value) => whole.replace('%s', () => text(value)), text(format)),
 };
 
@@ -182,12 +193,19 @@ const over = (base: Context, changes: Context): Context => ({
 /** Of the chart: its own version and Causeway's. */
 export const chartAbout = (): About => v.parse(about, parseYaml(read('Chart.yaml')));
 
-/** What `helm template --namespace kube-system` gives, documents with their comments, for changed values. Faults: `unsupported`, `invalid`. */
-export function renderChart(changes: Context = {}): string[] {
+/** The oldest server that the files for kubectl are for as they are. */
+const usualServer = '1.30.0';
+
+/**
+ * What `helm template --namespace kube-system` gives, documents with their comments, for changed values and a server of this version.
+ * Faults: `unsupported`, `invalid`.
+ */
+export function renderChart(changes: Context = {}, kubeVersion: string = usualServer): string[] {
   const chart = chartAbout();
   const context = {
     Chart: { Version: chart.version, AppVersion: chart.appVersion },
     Release: { Namespace: 'kube-system', Name: 'causeway' },
+    Capabilities: { KubeVersion: { Version: kubeVersion } },
     Values: over(v.parse(settings, parseYaml(read('values.yaml'))), changes),
   };
   const documents = readdirSync(join(chartFolder, 'templates'))

@@ -30,6 +30,7 @@ const healthTime = '3m';
 /** By the names that their own manifests give their pods' sets. */
 const others = /^(kube-flannel|calico-node|canal|cilium$|weave-net)/;
 
+const versions = v.object({ serverVersion: v.object({ gitVersion: v.string() }) });
 const setList = v.object({ items: v.array(v.object({ metadata: v.object({ name: v.string() }) })) });
 const nodeList = v.object({
   items: v.array(
@@ -42,8 +43,8 @@ const nodeList = v.object({
 const read = <T>(schema: v.GenericSchema<unknown, T>, text: string): T => v.parse(v.pipe(v.string(), v.parseJson(), schema), text);
 
 /** Documents of the chart for this cluster, without what has to wait for them. */
-const documentsFor = (cluster: MagnumCluster, { values }: ClusterNetwork): string =>
-  renderChart({ ...values, apiServer: cluster.api ?? '' }).join('\n---\n');
+const documentsFor = (cluster: MagnumCluster, { values }: ClusterNetwork, kubeVersion: string): string =>
+  renderChart({ ...values, apiServer: cluster.api ?? '' }, kubeVersion).join('\n---\n');
 
 export const install = (session: Session, [name = '']: readonly string[], options: InstallOptions): Promise<Answer> =>
   inMagnum(session, options, async (magnum) => {
@@ -142,7 +143,8 @@ async function withTemplate(session: Session, magnum: Magnum, cluster: MagnumClu
 }
 
 async function apply(kubectl: Kubectl, cluster: MagnumCluster, network: ClusterNetwork): Promise<void> {
-  await kubectl.run(['apply', '--filename=-'], documentsFor(cluster, network));
+  const { serverVersion } = read(versions, await kubectl.run(['version', '--output=json']));
+  await kubectl.run(['apply', '--filename=-'], documentsFor(cluster, network, serverVersion.gitVersion));
   if (network.objects.length === 0) return;
   await becomeDefined(kubectl);
   await kubectl.run(['apply', '--filename=-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: network.objects }));
