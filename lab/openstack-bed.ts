@@ -7,7 +7,7 @@ import type { Output } from './command.ts';
 import { docker, startDockerd } from './engine.ts';
 import { inspectContainer } from './engine-api.ts';
 import { etcdUrl, startEtcd } from './etcd.ts';
-import type { Host } from './host.ts';
+import type { Host, LabProcess } from './host.ts';
 import { boxImage, importImages } from './images.ts';
 import { openLab } from './lab.ts';
 import { createOpenStack, demo, type Instance, OpenStack, type OpenStackOptions, publicNetwork } from './openstack.ts';
@@ -15,7 +15,8 @@ import type { Operator } from './openstack-operator.ts';
 import { type Progress, silentProgress } from './progress.ts';
 import { until } from './until.ts';
 
-const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
+/** Of `causeway`. */
+const command = [process.execPath, '--disable-warning=ExperimentalWarning', join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts')];
 /** While programs start, which looking would only make slower: it starts one as well. */
 const patience = { timeoutMs: 90_000, intervalMs: 1000 };
 /** Where the cloud has a part in it. */
@@ -68,10 +69,12 @@ export class CloudBed implements AsyncDisposable {
 
   /** `causeway` on the controller's host, logged in to the cloud as the project's member, to whatever end. */
   tryCauseway(argv: readonly string[], env: Readonly<Record<string, string>> = this.cloud.environment()): Promise<Output> {
-    return this.cloud.controller.exec([process.execPath, '--disable-warning=ExperimentalWarning', program, ...argv], {
-      env,
-      anyStatus: true,
-    });
+    return this.cloud.controller.exec([...command, ...argv], { env, anyStatus: true });
+  }
+
+  /** The same, begun. */
+  spawnCauseway(argv: readonly string[], env: Readonly<Record<string, string>>): LabProcess {
+    return this.cloud.controller.spawn([...command, ...argv], { env });
   }
 
   async causeway(...argv: readonly string[]): Promise<string> {

@@ -15,7 +15,7 @@ import { CloudSession } from '#cloud/session.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
 import { isFault } from '#model/fault.ts';
-import { wayInto } from './openstack-way.ts';
+import { frontOf, type FrontOptions, leadTo, wayInto } from './openstack-way.ts';
 
 const skip = missingOf([...openstackNeeds, ...octaviaNeeds]);
 /** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */
@@ -451,6 +451,101 @@ test(
     await withOctavia(async (client) => assert.deepEqual(await client.list('loadbalancers'), []));
     await bed.causeway('exposure', 'rm', '--yes', 'vault');
     await bed.docker(1, 'rm', '--force', 'vault');
+  },
+);
+
+/** Tags, without what differs from one exposure to the other. */
+const marks = (tags: readonly string[]): string =>
+  tags
+    .map((tag) => tag.replace(/exposure\..*/, 'exposure'))
+    .toSorted()
+    .join();
+/** What Causeway has in the cloud, each with the marks by which it knows it. */
+async function holdings(): Promise<string[]> {
+  const groups = await bed.member.list<{ name: string; description: string; tags: string[] }>(
+    'neutron',
+    '/v2.0/security-groups',
+    'security_groups',
+  );
+  const ports = await bed.portsBy<Port & { device_owner: string }>('fields=id&fields=name&fields=device_owner');
+  const balancers = await withOctavia((client) => client.list('loadbalancers'));
+  return [
+    ...groups.filter(({ name }) => name.startsWith('causeway')).map(({ name, tags }) => `group ${name} ${marks(tags)}`),
+    ...ports.filter((port) => port.device_owner.startsWith('causeway')).map(({ name }) => `port ${name}`),
+    ...(await floatingIps()).map(({ tags }) => `floating IP ${marks(tags)}`),
+    ...balancers.map(({ name, tags }) => `load balancer ${name} ${marks(tags)}`),
+  ].toSorted();
+}
+
+const exposeKiosk = (port: number, name: string, ...how: readonly string[]): Promise<void> =>
+  expose('kiosk', '80', '--host-port', String(port), '--name', name, ...how);
+
+test(
+  'a command that is killed when the cloud has made something, before it is told so, leaves nothing behind and has nothing made twice',
+  { skip },
+  async () => {
+    // What hosts need of each other stays.
+    await apply();
+    const earlier = await holdings();
+    await serve(1, 'kiosk', 'papers');
+    await exposeKiosk(8094, 'floating', '--floating-ip');
+    const isKnown = async (): Promise<boolean> =>
+      (await bed.json<{ name: string }[]>('endpoint', 'ls')).some(({ name }) => name === 'kiosk');
+    await until('the container to be known', isKnown, patience);
+
+    /** What is made next of these kinds is the end of who has asked for it. */
+    const deadly = new Set<string>();
+    let running: ReturnType<CloudBed['spawnCauseway']> | undefined;
+    const garble: FrontOptions['garble'] = ({ method, path, status }, response) => {
+      if (method !== 'POST' || status >= 300 || !deadly.delete(path.replace(/.*\//, ''))) return false;
+      running?.kill('SIGKILL');
+      response.destroy();
+      return true;
+    };
+    const { controller } = bed.cloud;
+    await using neutron = await frontOf(controller, 'neutron', { garble });
+    await using octavias = await frontOf(controller, 'octavia', { garble });
+    await using network = await leadTo(neutron, controller);
+    await using balancer = await leadTo(octavias, controller);
+    const fronts = { OS_NETWORK_ENDPOINT_OVERRIDE: network.url, OS_LOAD_BALANCER_ENDPOINT_OVERRIDE: balancer.url };
+    const run = async (): Promise<number> => {
+      running = bed.spawnCauseway(['cloud', 'apply', '--yes'], { ...bed.cloud.environment(), ...fronts });
+      return (await running.ended).status;
+    };
+
+    deadly.add('floatingips');
+    assert.equal(await run(), 137);
+    assert.deepEqual(
+      (await floatingIps()).map(({ tags }) => tags),
+      [[]],
+      'it is made and not tagged',
+    );
+    await bed.causeway('exposure', 'rm', '--yes', 'floating');
+    await apply();
+    assert.deepEqual(await holdings(), earlier, 'of what is not wanted any more nothing stays');
+
+    await exposeKiosk(8094, 'floating', '--floating-ip');
+    await exposeKiosk(8095, 'moving', '--virtual-ip');
+    await exposeKiosk(8096, 'inner', '--load-balancer', '--internal');
+    for (const kind of ['security-groups', 'ports', 'floatingips', 'loadbalancers']) deadly.add(kind);
+    const ends: number[] = [];
+    do ends.push(await run());
+    while (ends.at(-1) === 137);
+    assert.deepEqual([[...deadly], ends], [[], [137, 137, 137, 137, 0]]);
+    assert.deepEqual(
+      await holdings(),
+      [
+        ...earlier,
+        'group causeway-exposed-1 causeway.causeway',
+        'floating IP causeway.causeway,causeway.causeway.exposure',
+        'load balancer causeway-inner causeway.causeway,causeway.causeway.exposure',
+        'port causeway-virtual-kiosk-of-shop',
+      ].toSorted(),
+    );
+    await bed.causeway('exposure', 'rm', '--yes', 'floating', 'moving', 'inner');
+    await apply();
+    assert.deepEqual(await holdings(), earlier);
+    await bed.docker(1, 'rm', '--force', 'kiosk');
   },
 );
 

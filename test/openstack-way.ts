@@ -1,12 +1,13 @@
 // The way from a test, which is outside the lab, to the services of its cloud: by the port of an address to the service's unix socket; and a
-// proxy in front of a service, which may speak TLS, and garble what the service has answered.
+// proxy in front of a service, which may speak TLS, garble what the service has answered, and be reached by programs of the lab.
 import { request, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
-import { connect } from 'node:net';
+import { connect, createServer as createListener } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import type { Connector } from '#cloud/http.ts';
 import { serving } from '#cloud/server.fixture.ts';
 import type { Host } from '#lab/host.ts';
+import { until } from '#lab/until.ts';
 import { apiPorts, apiSocket, type ServiceName } from '#lab/openstack-services.ts';
 
 /** Nobody listens on other ports. `fronts`: of services that are reached by them. */
@@ -70,5 +71,30 @@ export async function frontOf(controller: Host, service: ServiceName, { tls, gar
     port: server.port,
     asked,
     [Symbol.asyncDispose]: () => Promise.resolve(server[Symbol.asyncDispose]()),
+  };
+}
+
+/** A front on the loopback of a host of the lab, for the programs there. */
+export async function leadTo({ port }: Front, host: Host): Promise<AsyncDisposable & { readonly url: string }> {
+  const path = `/run/front-${port}`;
+  const listener = createListener((socket) => {
+    const behind = connect(port, '127.0.0.1');
+    for (const end of [socket, behind])
+      end.once('error', () => {
+        socket.destroy();
+        behind.destroy();
+      });
+    socket.pipe(behind).pipe(socket);
+  });
+  await new Promise<void>((resolve) => listener.listen(host.file(path), resolve));
+  const forward = host.spawn(['socat', `TCP-LISTEN:${port},bind=127.0.0.1,reuseaddr,fork`, `UNIX-CONNECT:${path}`]);
+  await until('the front to be reached', async () => (await host.ask(['ss', '-Hltn', `sport = :${port}`], { netOnly: true })) !== '');
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose](): Promise<void> {
+      forward.kill('SIGKILL');
+      await forward.ended;
+      listener.close();
+    },
   };
 }
