@@ -33,6 +33,7 @@ import {
   RTM_NEWTFILTER,
 } from './netlink/uapi.ts';
 import { holdsFilters, isFilterPlace } from './bpf.ts';
+import { forwardingChains } from './forwarding.ts';
 import { isOurAddress, isOurLink, isOurLinkName } from './ownership.ts';
 
 /** What is remembered of one namespace. Kept up to date by every message, also by those about our own writes. */
@@ -155,11 +156,6 @@ const chainNames: ReadonlyMap<number, number> = new Map([
   [NFT_MSG_DELCHAIN, NFTA_CHAIN_NAME],
   [NFT_MSG_NEWRULE, NFTA_RULE_CHAIN],
   [NFT_MSG_DELRULE, NFTA_RULE_CHAIN],
-]);
-/** Chains, by their table, in which others say what the host forwards (forwarding.ts): those of iptables, and dockerd's own. */
-const forwardingChains: ReadonlyMap<string, readonly string[]> = new Map([
-  ['filter', ['FORWARD', 'DOCKER-USER']],
-  ['docker-bridges', ['filter-FORWARD']],
 ]);
 
 /** Whether a message of the nftables group says that others have changed what the host forwards. */

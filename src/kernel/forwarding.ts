@@ -13,6 +13,14 @@ import { nftErrno, nftFault, runNft } from './libnftables.ts';
 import { isObject, parseListing } from './nft-listing.ts';
 
 const programs = ['iptables', 'ip6tables'] as const;
+const [forwardChain, usersChain] = ['FORWARD', 'DOCKER-USER'];
+/** dockerd's own (moby, libnetwork/drivers/bridge/internal/nftabler). */
+const [dockersTable, dockersChain] = ['docker-bridges', 'filter-FORWARD'];
+/** Chains, by their table, in which others say what the host forwards: those of iptables, and dockerd's own. */
+export const forwardingChains: ReadonlyMap<string, readonly string[]> = new Map([
+  ['filter', [forwardChain, usersChain]],
+  [dockersTable, [dockersChain]],
+]);
 const comment = 'causeway';
 const matches = [`-i ${linkPrefix}+`, `-o ${linkPrefix}+`] as const;
 /** Hosts may have a hundred thousand rules. */
@@ -40,18 +48,18 @@ interface Chains {
   readonly rules: readonly { readonly chain: string; readonly rule: string }[];
 }
 
-const besideDocker: readonly Place[] = [{ chain: 'DOCKER-USER' }, { chain: 'FORWARD', isLast: true }];
+const besideDocker: readonly Place[] = [{ chain: usersChain }, { chain: forwardChain, isLast: true }];
 
 /** Reads `iptables -S`. Pure. */
 export function readChains(listing: string): Chains {
   const lines = listing.split('\n');
-  const isDropping = lines.includes('-P FORWARD DROP');
-  const isDocker = lines.includes('-A FORWARD -j DOCKER-USER');
+  const isDropping = lines.includes(`-P ${forwardChain} DROP`);
+  const isDocker = lines.includes(`-A ${forwardChain} -j ${usersChain}`);
   const rules = lines.flatMap((line) => {
     const [, chain, rule] = /^-A (\S+) (.*)$/.exec(line) ?? [];
     return chain !== undefined && rule !== undefined && /--comment (?:causeway|"causeway") /.test(`${rule} `) ? [{ chain, rule }] : [];
   });
-  return { places: isDropping && isDocker ? besideDocker : isDropping ? [{ chain: 'FORWARD' }] : [], rules };
+  return { places: isDropping && isDocker ? besideDocker : isDropping ? [{ chain: forwardChain }] : [], rules };
 }
 
 const ruleOf = (match: string): string => `${match} -m comment --comment ${comment} -j ACCEPT`;
@@ -80,9 +88,6 @@ export const hasSilentTables = (): boolean =>
     }
   });
 
-/** dockerd's own (moby, libnetwork/drivers/bridge/internal/nftabler). */
-const dockersTable = 'docker-bridges';
-const dockersChain = 'filter-FORWARD';
 const nftChains = ['ip', 'ip6'].map((family) => `${family} ${dockersTable} ${dockersChain}`);
 const nftRules: Readonly<Record<string, string>> = Object.fromEntries(
   ['iifname', 'oifname'].map((key) => [key, `${key} "${linkPrefix}*" accept comment "${comment}"`]),
