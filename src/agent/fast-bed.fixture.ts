@@ -9,7 +9,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { makeBlock, makeEndpoint, makeHost, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeDualHost, makePool, snapshotOf } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
 import { probeFast } from '#kernel/fast.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
@@ -36,15 +36,8 @@ export const sandboxOf = ({ owner }: Endpoint): string => `/run/netns/${owner}`;
 const placed = (list: readonly Endpoint[]): LocalEndpoint[] =>
   list.map((item, index) => ({ endpoint: item, slot: index + 1, sandbox: sandboxOf(item), ifname: 'eth0' }));
 
-const hostWith = (index: number, mtu: number): Host =>
-  makeHost(index, {
-    underlay: [
-      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu },
-      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu },
-    ],
-  });
-export const one: Host = hostWith(1, 1450);
-export const two: Host = hostWith(2, 1400);
+export const one: Host = makeDualHost(1);
+export const two: Host = makeDualHost(2, { mtu: 1400 });
 
 /** One host. */
 export class Side implements Disposable {

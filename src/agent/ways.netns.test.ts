@@ -6,22 +6,14 @@ import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
-import { makeFlatCluster, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
+import { makeDualHost, makeFlatCluster, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
 import { inNetns } from '#kernel/netns.ts';
-import { parseCidr, parseIp } from '#model/ip.ts';
 import { eventually, type Place, Wire } from './namespaces.fixture.ts';
 
 mustBeIsolated();
 
-const hosts = [1, 2].map((index) =>
-  makeHost(index, {
-    underlay: [
-      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
-      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
-    ],
-  }),
-);
+const hosts = [1, 2].map((index) => makeDualHost(index));
 
 /** Requests for an echo that have come in. */
 const asked = (place: Place): Record<4 | 6, number> => {

@@ -8,8 +8,8 @@ import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/
 import { announce } from '#kernel/gratuitous.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { familyOf, type Ip, parseIp } from '#model/ip.ts';
-import type { Host, LocalEndpoint, Service } from '#model/resources.ts';
-import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
+import type { LocalEndpoint, Service } from '#model/resources.ts';
+import { makeDualHost, makeFlatCluster, makeNetwork } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 
 mustBeIsolated();
@@ -21,11 +21,7 @@ const macOf = (place: Place): string => /link\/ether (\S+)/.exec(place.run('ip',
 for (const family of [4, 6] as const) {
   describe(`an IPv${family} address of a load balancer`, { concurrency: false }, () => {
     const network = { ...makeNetwork('aaaaaaaaaa', { model: 'flannel' }), present: 'always' as const };
-    const hosts = [1, 2].map((index): Host => {
-      const made = makeHost(index);
-      const [underlay = assert.fail()] = made.underlay;
-      return { ...made, underlay: [underlay, { ...underlay, ip: parseIp(`fd00:213::${index}`) }] };
-    });
+    const hosts = [1, 2].map((index) => makeDualHost(index));
     const {
       local: [a, b, c],
       snapshot,

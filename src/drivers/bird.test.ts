@@ -5,20 +5,13 @@ import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Host } from '#model/resources.ts';
 import { parseSelector } from '#model/selector.ts';
 import { renderBird } from './bird.ts';
-import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool } from './cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeDualHost, makeHost, makeNetwork, makePool } from './cluster.fixture.ts';
 import { speakerOf, symbolOf, type Spoken } from './speaker.ts';
 
 const network = makeNetwork('aaaaaaaaaa', { model: 'calico' });
 const pool4 = makePool(network.id, parseCidr('10.44.0.0/16'), 26);
 const pool6 = makePool(network.id, parseCidr('fd44::/64'), 122);
-const hostWith = (index: number, labels: Readonly<Record<string, string>> = {}): Host =>
-  makeHost(index, {
-    labels,
-    underlay: [
-      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
-      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
-    ],
-  });
+const hostWith = (index: number, labels: Readonly<Record<string, string>> = {}): Host => makeDualHost(index, { labels });
 const spoken: Spoken = {
   isNear: false,
   pools: [pool4, pool6],

@@ -21,6 +21,16 @@ export function makeHost(index: number, changes: Partial<Host> = {}): Host {
   };
 }
 
+/** The same with an underlay of both families. */
+export const makeDualHost = (index: number, { mtu = 1450, ...changes }: Partial<Host> & { readonly mtu?: number } = {}): Host =>
+  makeHost(index, {
+    underlay: [
+      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu },
+      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu },
+    ],
+    ...changes,
+  });
+
 export function makeNetwork(id: string, options: { model?: ModelName; carry?: CarryName; vni?: number; internal?: boolean } = {}): Network {
   const choices = choicesFor(options.model ?? 'overlay', { carry: options.carry });
   return {

@@ -9,7 +9,7 @@ import type { Kind, Kinds } from '#kernel/kind.ts';
 import { type Desired, emptyDesired, type KindName, type Netns } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, Endpoint, Exposure, Host, LocalEndpoint, ModelName, Network, Pool, Snapshot } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeDualHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 
 export interface DriverCase {
@@ -58,12 +58,8 @@ type Fact = { readonly key: string; readonly revision: number } & (
 
 const publicKey = (index: number): string => Buffer.alloc(32, index).toString('base64');
 const host = (index: number, more: Partial<Host> = {}): Host => ({
-  ...makeHost(index),
+  ...makeDualHost(index),
   wireguard: { publicKey: publicKey(index) },
-  underlay: [
-    { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
-    { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
-  ],
   ...more,
 });
 

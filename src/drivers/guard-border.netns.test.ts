@@ -6,7 +6,7 @@ import { after, before, describe, test, type TestContext } from 'node:test';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { LocalEndpoint, PublishedPort } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeDualHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 
@@ -24,14 +24,7 @@ const pools = networks.flatMap(({ id }, index) => [
   makePool(id, parseCidr(`10.4${index}.0.0/16`), 24),
   makePool(id, parseCidr(`fd4${index}::/64`), 112),
 ]);
-const hosts = [1, 2].map((index) =>
-  makeHost(index, {
-    underlay: [
-      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
-      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
-    ],
-  }),
-);
+const hosts = [1, 2].map((index) => makeDualHost(index));
 
 /** Endpoint of network `of` on a host, with a port open everywhere and one only for the host's localhost. */
 function local(number: number, of: number, host: number): LocalEndpoint {

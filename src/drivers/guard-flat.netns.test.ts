@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
-import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
+import type { Ip } from '#model/ip.ts';
 import type { CarryName, LocalEndpoint } from '#model/resources.ts';
-import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
+import { makeDualHost, makeFlatCluster, makeNetwork } from './cluster.fixture.ts';
 import { resolverPort } from './guard.ts';
 import { plan } from './plan.ts';
 
@@ -30,14 +30,7 @@ async function listen<const T extends readonly (readonly [Place, string, number]
 for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfies readonly CarryName[]) {
   describe(`a flat network carried by ${carry}`, { concurrency: false }, () => {
     const network = makeNetwork('aaaaaaaaaa', { model: 'flannel', carry });
-    const hosts = [1, 2].map((index) =>
-      makeHost(index, {
-        underlay: [
-          { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1450 },
-          { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1450 },
-        ],
-      }),
-    );
+    const hosts = [1, 2].map((index) => makeDualHost(index));
     const {
       local: [a, b, c],
       snapshot,

@@ -4,9 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { Wire } from '#agent/namespaces.fixture.ts';
-import { parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, Host } from '#model/resources.ts';
-import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
+import { makeDualHost, makeFlatCluster, makeNetwork } from './cluster.fixture.ts';
 import { mtuSum } from './mtu.ts';
 import { plan } from './plan.ts';
 
@@ -14,13 +13,7 @@ mustBeIsolated();
 
 /** IPv6 needs 1280 bytes beside what VXLAN adds. */
 const narrow = 1350;
-const hostOf = (index: number, mtu = 1450): Host =>
-  makeHost(index, {
-    underlay: [
-      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu },
-      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu },
-    ],
-  });
+const hostOf = (index: number, mtu = 1450): Host => makeDualHost(index, { mtu });
 
 for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfies readonly CarryName[]) {
   test(`of a network carried by ${carry} containers are told what passes, and only towards that host`, () => {

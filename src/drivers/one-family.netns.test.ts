@@ -6,18 +6,12 @@ import { mustBeIsolated } from '#test/isolated.ts';
 import { Wire } from '#agent/namespaces.fixture.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Host, LocalEndpoint } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeDualHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 
 mustBeIsolated();
 
-const hostOf = (index: number): Host =>
-  makeHost(index, {
-    underlay: [
-      { interface: 'eth0', ip: parseIp(`10.213.0.${index}`), subnet: parseCidr('10.213.0.0/16'), mtu: 1500 },
-      { interface: 'eth0', ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64'), mtu: 1500 },
-    ],
-  });
+const hostOf = (index: number): Host => makeDualHost(index, { mtu: 1500 });
 
 for (const [family, cidr, prefix] of [
   ['IPv6', 'fd44::/64', 'fd44::'],

@@ -9,7 +9,7 @@ import { inNetns } from '#kernel/netns.ts';
 import { type Cidr, type Family, familyOf, hostPrefix, type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import { tunnelAddress } from '#model/numbers.ts';
 import type { Backend, LocalEndpoint, Service } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeFlatCluster, makeHost, makeNetwork, makePool } from './cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeDualHost, makeFlatCluster, makeNetwork, makePool } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { everyAddress } from './services.ts';
 
@@ -71,12 +71,7 @@ async function share(t: TestContext, from: { place: Place; ip: Ip }, { target, l
 for (const family of [4, 6] as const) {
   describe(`IPv${family} at the edge`, { concurrency: false }, () => {
     const network = makeNetwork('aaaaaaaaaa', { model: 'flannel' });
-    const hosts = [1, 2].map((index) => {
-      const made = makeHost(index);
-      const [underlay] = made.underlay;
-      if (underlay === undefined) return assert.fail();
-      return { ...made, underlay: [underlay, { ...underlay, ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64') }] };
-    });
+    const hosts = [1, 2].map((index) => makeDualHost(index));
     const {
       local: [a, b, c],
       snapshot,

@@ -10,7 +10,7 @@ import { inNetns } from '#kernel/netns.ts';
 import { ipBytes } from '#kernel/netlink/codec.ts';
 import { type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
 import type { LocalEndpoint, Service } from '#model/resources.ts';
-import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
+import { makeDualHost, makeFlatCluster, makeNetwork } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { everyAddress } from './services.ts';
 
@@ -56,10 +56,7 @@ const connect = (from: Ip, to: Ip, port: number): string =>
 for (const family of [4, 6] as const) {
   describe(`IPv${family}`, { concurrency: false }, () => {
     const network = makeNetwork('aaaaaaaaaa', { model: 'flannel' });
-    const hosts = [1, 2].map((index) => {
-      const made = makeHost(index);
-      return { ...made, underlay: [...made.underlay, ...made.underlay.map((one) => ({ ...one, ip: parseIp(`fd00:213::${index}`) }))] };
-    });
+    const hosts = [1, 2].map((index) => makeDualHost(index));
     const {
       local: [a, b, c],
       snapshot,

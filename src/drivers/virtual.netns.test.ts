@@ -9,7 +9,7 @@ import { announce } from '#kernel/gratuitous.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { familyOf, type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { Exposure, Host, LocalEndpoint, Snapshot } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeBlock, makeEndpoint, makeDualHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { virtualAddresses } from './virtual.ts';
 
@@ -37,11 +37,7 @@ for (const family of [4, 6] as const) {
     // An isolated network, whose containers are behind their hosts' transit addresses.
     const network = makeNetwork('aaaaaaaaaa');
     const pools = [makePool(network.id, parseCidr('10.44.0.0/16'), 24), makePool(network.id, parseCidr('fd44::/64'), 112)];
-    const hosts = [1, 2].map((index): Host => {
-      const made = makeHost(index);
-      const [underlay = assert.fail()] = made.underlay;
-      return { ...made, underlay: [underlay, { ...underlay, ip: parseIp(`fd00:213::${index}`), subnet: parseCidr('fd00:213::/64') }] };
-    });
+    const hosts = [1, 2].map((index) => makeDualHost(index));
     const local = [1, 2].map((index): LocalEndpoint => {
       const addresses = [parseIp(`10.44.${index}.2`), parseIp(`fd44::${index}:2`)];
       const endpoint = { ...makeEndpoint(network.id, `host-${index}`, index, addresses), names: ['web'] };
