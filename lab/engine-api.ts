@@ -1,23 +1,15 @@
 // Docker's API itself, for what the client program would only slow down: fifty clients at once are fifty processes.
-import { request } from 'node:http';
-import { text } from 'node:stream/consumers';
 import { Fault, isFault } from '#model/fault.ts';
 import { engineSocket } from './engine.ts';
 import type { Host } from './host.ts';
+import { askSocket } from './unix-http.ts';
 
 const answerMs = 60_000;
 
 /** Answers the parsed body, or undefined when there is none. Faults: `not-found`; `timeout`; `internal` for other statuses of 300 and more. */
 export async function askEngine(host: Host, method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
-  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; answer: string }>();
-  const headers = body === undefined ? {} : { 'content-type': 'application/json' };
-  const asked = request({ socketPath: engineSocket(host), agent: false, method, path, headers, timeout: answerMs }, (response) => {
-    text(response).then((answer) => resolve({ status: response.statusCode ?? 0, answer }), reject);
-  });
-  asked.once('timeout', () => asked.destroy(new Fault('timeout', `The engine of ${host.name} does not answer ${method} ${path}`)));
-  asked.once('error', reject);
-  asked.end(body === undefined ? undefined : JSON.stringify(body));
-  const { status, answer } = await promise;
+  const content = body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+  const { status, text: answer } = await askSocket(engineSocket(host), { method, path, ...content, timeoutMs: answerMs });
   if (status >= 300)
     throw new Fault(status === 404 ? 'not-found' : 'internal', `${host.name}: ${method} ${path}: ${status} ${answer.trim()}`);
   return answer === '' ? undefined : (JSON.parse(answer) as unknown);

@@ -1,10 +1,9 @@
 // What the operator of a cloud does with its API before anybody uses it (users, services, endpoints, an external network), and
 // what Nova does with Neutron. Spoken over the services' unix sockets, so from any namespace.
-import { type IncomingMessage, request } from 'node:http';
-import { text } from 'node:stream/consumers';
 import { Fault } from '#model/fault.ts';
 import type { Host } from './host.ts';
 import { apiPorts, apiSocket, type FurtherService, limitedRole, neutronService, type ServiceName } from './openstack-services.ts';
+import { askSocket } from './unix-http.ts';
 
 export interface Account {
   readonly user: string;
@@ -140,29 +139,18 @@ export class Operator {
   }
 
   async #ask(service: ServiceName, { method, path, headers, body }: Question) {
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const content = body === undefined ? '' : typeof body === 'string' ? body : JSON.stringify(body);
     const type = typeof body === 'string' ? 'application/octet-stream' : 'application/json';
-    const asked = request(
-      {
-        socketPath: this.#controller.file(apiSocket(service)),
-        method,
-        path,
-        headers: { ...headers, 'content-type': type, 'content-length': Buffer.byteLength(content) },
-        timeout: 120_000,
-        // A connection of its own: the server ends each after its answer, and the next question could meet that.
-        agent: false,
-      },
-      resolve,
-    );
-    asked.once('timeout', () => asked.destroy(new Error(`${service} does not answer ${method} ${path}`)));
-    asked.once('error', reject);
-    asked.end(content);
-    const response = await promise;
-    const said = await text(response);
-    const status = response.statusCode ?? 0;
+    const answer = await askSocket(this.#controller.file(apiSocket(service)), {
+      method,
+      path,
+      headers: { ...headers, 'content-type': type, 'content-length': Buffer.byteLength(content) },
+      body: content,
+      timeoutMs: 120_000,
+    });
+    const { status, text: said } = answer;
     if (status >= 300) throw new Fault('internal', `Cannot ${method} ${path} of ${service}: ${status} ${said.slice(0, 500)}`);
-    return { headers: response.headers, answer: said === '' ? undefined : (JSON.parse(said) as unknown) };
+    return { headers: answer.headers, answer: said === '' ? undefined : (JSON.parse(said) as unknown) };
   }
 }
 

@@ -1,13 +1,13 @@
 // What end-to-end tests lie on: a lab with a controller and, on every Docker host, an engine and an agent that joined by
 // token, as docs/install.md does it. Each test file names its own bed, so that files can run side by side.
 import { join } from 'node:path';
-import { request } from 'node:http';
 import { agentSocket, startAgent, startController } from '#lab/causeway.ts';
 import type { CommandOptions } from '#lab/command.ts';
 import { docker, type EngineOptions, startDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage, type ImageRecipe, importImages } from '#lab/images.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { askSocket } from '#lab/unix-http.ts';
 import { until } from '#lab/until.ts';
 
 const cli = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
@@ -161,24 +161,8 @@ export async function makeBed(options: BedOptions): Promise<Bed> {
 }
 
 /** Fault-free answer of the agent's socket; rejects while nobody answers. */
-export function agentStatus(host: Host): Promise<AgentStatus> {
-  const { promise, resolve, reject } = Promise.withResolvers<AgentStatus>();
-  const asked = request({ socketPath: host.file(agentSocket), path: '/status', timeout: 5000 }, (response) => {
-    let body = '';
-    response.on('data', (chunk: Buffer) => (body += chunk.toString()));
-    response.on('end', () => {
-      try {
-        resolve(JSON.parse(body));
-      } catch (error) {
-        reject(error);
-      }
-    });
-  });
-  asked.once('timeout', () => asked.destroy(new Error('no answer')));
-  asked.once('error', reject);
-  asked.end();
-  return promise;
-}
+export const agentStatus = async (host: Host): Promise<AgentStatus> =>
+  JSON.parse((await askSocket(host.file(agentSocket), { path: '/status', timeoutMs: 5000 })).text);
 
 export const isHealthy = ({ synced, connected, failing }: AgentStatus): boolean => synced && connected && failing.length === 0;
 
