@@ -14,11 +14,11 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import * as v from 'valibot';
+import { askSocket } from '#lab/unix-http.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { openController, type Controller } from '#controller/controller.ts';
 import { createNetwork } from '#controller/networks.ts';
@@ -131,17 +131,8 @@ async function joined(t: TestContext): Promise<Ground> {
 }
 
 const status = v.object({ connected: v.boolean(), synced: v.boolean(), reason: v.optional(v.string()), failing: v.array(v.string()) });
-function ask({ run }: Ground, path: string): Promise<unknown> {
-  const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-  const asked = httpRequest({ socketPath: join(run, 'agent.sock'), path }, (response) => {
-    let text = '';
-    response.on('data', (bytes) => (text += String(bytes)));
-    response.on('end', () => resolve(JSON.parse(text)));
-  });
-  asked.on('error', reject);
-  asked.end();
-  return promise;
-}
+const ask = async ({ run }: Ground, path: string): Promise<unknown> =>
+  JSON.parse((await askSocket(join(run, 'agent.sock'), { path, timeoutMs: 30_000 })).text);
 
 /** No namespace, link or table of ours. */
 function assertNothingMade(): void {
