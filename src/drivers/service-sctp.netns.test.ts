@@ -14,7 +14,7 @@ import { PolicyIndex } from '#kubernetes/policy-index.ts';
 import { type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { LocalEndpoint, Service } from '#model/resources.ts';
-import { makeFlatCluster, makeHost, makeNetwork } from './cluster.fixture.ts';
+import { makeDualHost, makeFlatCluster, makeNetwork } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { everyAddress } from './services.ts';
 
@@ -55,10 +55,7 @@ async function talk(client: Running, word: string): Promise<void> {
 for (const family of [4, 6] as const) {
   describe(`SCTP, IPv${family}`, { concurrency: false, skip }, () => {
     const network = makeNetwork('aaaaaaaaaa', { model: 'flannel' });
-    const hosts = [1, 2].map((index) => {
-      const made = makeHost(index);
-      return { ...made, underlay: [...made.underlay, ...made.underlay.map((one) => ({ ...one, ip: parseIp(`fd00:213::${index}`) }))] };
-    });
+    const hosts = [1, 2].map((index) => makeDualHost(index));
     const {
       local: [a, b, c],
       snapshot,
