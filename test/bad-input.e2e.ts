@@ -369,7 +369,7 @@ test('a damaged store keeps the controller from starting and says what to do; ho
   ]);
   await startController(controller, { arguments: controllerArguments(), env: clock });
   await until('it to end', () => !controller.isRunning('controller') || undefined, patience);
-  assert.match(controller.log('controller'), /corrupt\)\n.*restore a backup/);
+  assert.match(controller.log('controller'), /^Error \(corrupt\): .*\nTry: .*restore a backup/m);
   await stopController(controller);
   await bed.run(1, 'meanwhile', 'web');
   await talk();
