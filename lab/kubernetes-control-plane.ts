@@ -112,6 +112,8 @@ export class ControlPlane {
       '--allow-privileged=true',
       this.#serviceRange,
       ...gatesOf(families),
+      // As in every server since 1.24: a service of type LoadBalancer may have ports of several protocols.
+      '--feature-gates=MixedProtocolLBService=true',
     ]);
     await until('the API server to be ready', isReady, { timeoutMs: 120_000, intervalMs: 200 });
   }

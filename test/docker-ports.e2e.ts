@@ -5,6 +5,7 @@ import type { Host } from '#lab/host.ts';
 import { importImages, sctpImage, sctpLine } from '#lab/images.ts';
 import { outsideAddress, outsideAddress6 } from '#lab/underlay.ts';
 import { until } from '#lab/until.ts';
+import { askUdp } from './datagrams.ts';
 import { type DockerBed, makeDockerBed, perlImage } from './docker-bed.ts';
 
 let bed: DockerBed;
@@ -59,17 +60,6 @@ function background(host: Host, argv: readonly string[]): AsyncDisposable {
       await program.ended;
     },
   };
-}
-
-/** What a datagram is answered with; empty: nothing within a second. `source`: port to send it from. */
-async function askUdp(from: Host, address: string, port: number, source = 0): Promise<string> {
-  const script = [
-    'socket(S, 2, 2, 17); bind(S, pack("S n N x8", 2, $ARGV[2], 0)) or die $!;',
-    'connect(S, pack("S n C4 x8", 2, $ARGV[1], split(/[.]/, $ARGV[0]))) or die $!;',
-    'send(S, "hello\\n", 0); alarm 1; recv(S, my $text, 2000, 0); print $text;',
-  ].join(' ');
-  const { stdout } = await from.exec(['perl', '-e', script, address, String(port), String(source)], { anyStatus: true });
-  return stdout.trim();
 }
 
 test('a published port answers everybody, and sees the outside client’s own address, over both families', async () => {

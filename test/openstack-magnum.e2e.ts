@@ -28,6 +28,8 @@ import { octaviaNeeds, octaviaWithAmphorae } from '#lab/openstack-octavia.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
+import { inside } from './carriage-streams.ts';
+import { askUdp } from './datagrams.ts';
 import { askedForPage, podOf } from './kubernetes-bed.ts';
 import { wayInto } from './openstack-way.ts';
 
@@ -367,6 +369,9 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
 /** Of a pod. */
 const isWeb = (found: string | undefined): boolean => found === 'web1' || found === 'web2';
 const addressOf = (service: string): Promise<string> => field('service', service, '.status.loadBalancer.ingress[0].ip');
+const http = { name: 'http', port: 80, targetPort: 8080 };
+/** Beside a port of TCP with the same number. */
+const byDatagram = { name: 'words', protocol: 'UDP', port: 80, targetPort: 5353 };
 /** Of no class, which this server does not know yet: the controller is told that they are Octavia's. */
 const serviceOf = (name: string, spec: object, annotations: object = {}) => ({
   apiVersion: 'v1',
@@ -375,7 +380,7 @@ const serviceOf = (name: string, spec: object, annotations: object = {}) => ({
   spec: {
     type: 'LoadBalancer',
     selector: { app: 'web' },
-    ports: [{ name: 'http', port: 80, targetPort: 8080 }],
+    ports: [http],
     ...spec,
   },
 });
@@ -627,17 +632,48 @@ const theirBalancer = (): Promise<LoadBalancer> =>
 const namesOfBalancers = async (): Promise<string> =>
   (await withOctavia((client) => client.list('loadbalancers'))).map(({ name }) => name).join();
 
+/** What answers datagrams in a pod with its name, until it is told to stop. */
+async function answerWords(pod: string, host: Host): Promise<() => void> {
+  const line = `exec socat UDP4-RECVFROM:${byDatagram.targetPort},fork EXEC:"echo ${pod}"`;
+  const answering = host.spawn(inside(await ipOfPod(pod), line));
+  return () => answering.kill('SIGKILL');
+}
+const wordOf = (from: Host, address: string): Promise<string> => askUdp(from, address, byDatagram.port);
+/** Who answers so many datagrams. */
+async function whoAnswers(from: Host, address: string, times = 12): Promise<string> {
+  const said = new Set<string>();
+  for (let time = 0; time < times; time++) said.add(await wordOf(from, address));
+  return [...said].toSorted().join();
+}
+/** How each port is probed, and what Octavia says of its members. */
+const probesOf = (service: string): Promise<string[]> =>
+  withOctavia(async (client) => {
+    const { pools } = await balancerOf(service);
+    const lines = pools.map(async (id) => {
+      const { protocol, monitor = '' } = await client.get('pools', id);
+      const { type } = await client.get('healthmonitors', monitor);
+      const members = (await client.members(id)).map(({ name, operating }) => `${name} ${operating}`);
+      return `${protocol} by ${type}: ${members.toSorted().join(', ')}`;
+    });
+    return (await Promise.all(lines)).toSorted();
+  });
+
+/** Of the service `inner`, with members of its port of UDP. */
+const areProbed = async (...members: readonly string[]): Promise<boolean> =>
+  (await probesOf('inner')).join('; ') === `TCP by TCP: kube1 ONLINE, kube2 ONLINE; UDP by UDP-CONNECT: ${members.join(', ')}`;
+
 test('they keep the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
   const theirs = await theirBalancer();
+  const [, stopSecond] = await Promise.all([1, 2].map((index) => answerWords(`web${index}`, node(index))));
   const onTheirs = prefixed({ 'load-balancer-id': theirs.id, 'member-subnet-id': bed.site.subnet });
   const guestPorts = [80, 8082].map((port) => ({ name: `port${port}`, port, targetPort: 8080 }));
   await cluster.apply(
     serviceOf('web', {}),
     serviceOf('guest', { ports: guestPorts }, { ...internally, ...onTheirs }),
-    serviceOf('inner', {}, internally),
+    serviceOf('inner', { ports: [http, byDatagram], externalTrafficPolicy: 'Local' }, internally),
     serviceOf(
       'few',
-      { loadBalancerSourceRanges: [outsideRange], externalTrafficPolicy: 'Local' },
+      { ports: [http, byDatagram], loadBalancerSourceRanges: [outsideRange], externalTrafficPolicy: 'Local' },
       { 'loadbalancer.openstack.org/class': 'outside', 'loadbalancer.openstack.org/floating-subnet': 'nowhere' },
     ),
     serviceOf('six', { ipFamilies: ['IPv6'] }),
@@ -655,6 +691,14 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   assert.match((await until('a page by IPv6', () => pageOf(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
   assert.match((await until('a page for some', () => pageOf(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
   assert.equal(await pageOf(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
+  for (const [from, address] of [
+    [cloud.lab.host(neighbour), inner],
+    [cloud.lab.outside, few],
+  ] as const)
+    await until('both pods to answer datagrams', async () => (await whoAnswers(from, address)) === 'web1,web2', unhurried);
+  assert.equal(await wordOf(cloud.controller, few), '', 'which has another address than the source ranges');
+  await until('Octavia to know that all are well', () => areProbed('kube1 ONLINE', 'kube2 ONLINE'), unhurried);
+  stopSecond?.();
   const guest = (): Promise<string | undefined> => pageOf(cloud.lab.host(neighbour), theirs.address, 8082);
   await until('a page by a load balancer of others', async () => isWeb(await guest()), unhurried);
   assert.equal(await known('guest'), theirs.address);
@@ -676,13 +720,14 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   );
   assert.equal(await pageOf(node(2), '10.20.0.21', nodePort), undefined, 'and for nobody else');
 
+  await until('Octavia to know whom nobody answers datagrams', () => areProbed('kube1 ONLINE', 'kube2 ERROR'), unhurried);
+  await until('the other to be led to alone', async () => (await whoAnswers(cloud.lab.host(neighbour), inner)) === 'web1', unhurried);
+  assert.match((await pageOf(cloud.lab.host(neighbour), inner, 80)) ?? '', /^web/);
+
   // Another port: the address stays. Fewer pods: by the policy Local only their node is led to.
   await cluster.apply(
     serviceOf('web', {
-      ports: [
-        { name: 'http', port: 80, targetPort: 8080 },
-        { name: 'more', port: 8081, targetPort: 8080 },
-      ],
+      ports: [http, { name: 'more', port: 8081, targetPort: 8080 }],
     }),
   );
   await until('the further port', async () => isWeb(await pageOf(cloud.lab.outside, web, 8081)), unhurried);
@@ -697,10 +742,11 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
       .map(({ name }) => name)
       .toSorted();
   };
-  assert.deepEqual(await membersOf('few'), nodeNames);
+  assert.deepEqual(await membersOf('few'), ['kube1', 'kube1', 'kube2', 'kube2']);
   await cluster.kubectl('delete', 'pod', 'web2', '--grace-period=1');
-  await until('the node of the pod that is left', async () => (await membersOf('few')).join() === 'kube1', unhurried);
+  await until('the node of the pod that is left', async () => (await membersOf('few')).join() === 'kube1,kube1', unhurried);
   assert.deepEqual(await membersOf('web'), ['kube1', 'kube1', 'kube2', 'kube2']);
+  await until('datagrams to go to it alone', async () => (await whoAnswers(cloud.lab.outside, few)) === 'web1', unhurried);
   // Every other connection is led to the other node, which sends it on by the tunnel.
   for (let time = 0; time < 12; time++) assert.equal(await pageOf(cloud.lab.outside, web, 80), 'web1');
   assert.equal(await pageOf(node(2), await field('service', 'web', '.spec.clusterIP'), 80), 'web1', 'a node reaches services, too');

@@ -1,0 +1,13 @@
+// A client of UDP that asks once.
+import type { Host } from '#lab/host.ts';
+
+/** What a datagram is answered with; empty: nothing within a second. `source`: port to send it from. */
+export async function askUdp(from: Host, address: string, port: number, source = 0): Promise<string> {
+  const script = [
+    'socket(S, 2, 2, 17); bind(S, pack("S n N x8", 2, $ARGV[2], 0)) or die $!;',
+    'connect(S, pack("S n C4 x8", 2, $ARGV[1], split(/[.]/, $ARGV[0]))) or die $!;',
+    'send(S, "hello\\n", 0); alarm 1; recv(S, my $text, 2000, 0); print $text;',
+  ].join(' ');
+  const { stdout } = await from.exec(['perl', '-e', script, address, String(port), String(source)], { anyStatus: true });
+  return stdout.trim();
+}
