@@ -45,9 +45,17 @@ function running(t: TestContext, place: Place, words: readonly string[]): Runnin
 const serve = (t: TestContext, place: Place): Running => running(t, place, [`${programs}/echo_server`]);
 const call = (t: TestContext, place: Place, to: Ip, port: number): Running => running(t, place, [`${programs}/client`, to, String(port)]);
 
-/** Says a word and hears it again. */
-async function talk(client: Running, word: string): Promise<void> {
-  await eventually(() => client.said().includes('SCTP_COMM_UP'), 'an association', 10_000);
+/** Says a word and hears it again. Who calls before the server listens is refused, and calls again. */
+async function talk(begin: () => Running, word: string): Promise<void> {
+  let client = begin();
+  await eventually(
+    () => {
+      if (client.process.exitCode !== null) client = begin();
+      return client.said().includes('SCTP_COMM_UP');
+    },
+    'an association',
+    30_000,
+  );
   client.process.stdin?.write(`${word}\n`);
   await eventually(() => client.said().includes(`${word}\n`), `to hear ${word}`);
 }
@@ -97,12 +105,12 @@ for (const family of [4, 6] as const) {
 
     test('a container speaks to a backend on another host', async (t) => {
       serve(t, boxOf(c));
-      await talk(call(t, boxOf(a), virtual, ports.service), 'from a container');
+      await talk(() => call(t, boxOf(a), virtual, ports.service), 'from a container');
     });
 
     test('a client outside speaks to it by a node port', async (t) => {
       serve(t, boxOf(c));
-      await talk(call(t, client, pick(family, '10.213.0.1', 'fd00:213::1'), ports.node), 'from outside');
+      await talk(() => call(t, client, pick(family, '10.213.0.1', 'fd00:213::1'), ports.node), 'from outside');
     });
 
     test('a service without a backend refuses', async (t) => {
@@ -119,8 +127,8 @@ for (const family of [4, 6] as const) {
       const first = planned({ services: others });
       one.apply(first);
       for (const box of [b, c]) serve(t, boxOf(box));
-      await talk(call(t, boxOf(a), virtual, ports.service), 'to the one');
-      await talk(call(t, boxOf(a), virtual, ports.node), 'to the other');
+      await talk(() => call(t, boxOf(a), virtual, ports.service), 'to the one');
+      await talk(() => call(t, boxOf(a), virtual, ports.node), 'to the other');
       const second = planned({ services: [front(virtual, ports.service, b), front(virtual, ports.node, b)] });
       one.apply(second);
       const tracked = (backend: LocalEndpoint): string =>
@@ -159,7 +167,7 @@ for (const family of [4, 6] as const) {
       assert.equal(boxOf(b).count('packets', 'seen'), 0);
       early.process.kill('SIGKILL');
       one.apply(planned({ policy: policyOf('SCTP') }));
-      await talk(call(t, boxOf(a), addressOf(b), inside), 'allowed');
+      await talk(() => call(t, boxOf(a), addressOf(b), inside), 'allowed');
       one.apply(planned());
     });
   });
