@@ -50,7 +50,7 @@ async function talk(begin: () => Running, word: string): Promise<void> {
   let client = begin();
   await eventually(
     () => {
-      if (client.process.exitCode !== null) client = begin();
+      if (client.said().includes('usrsctp_connect: ')) client = begin();
       return client.said().includes('SCTP_COMM_UP');
     },
     'an association',
