@@ -724,13 +724,11 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await until('the other to be led to alone', async () => (await whoAnswers(cloud.lab.host(neighbour), inner)) === 'web1', unhurried);
   assert.match((await pageOf(cloud.lab.host(neighbour), inner, 80)) ?? '', /^web/);
 
-  // Another port: the address stays. Fewer pods: by the policy Local only their node is led to.
-  await cluster.apply(
-    serviceOf('web', {
-      ports: [http, { name: 'more', port: 8081, targetPort: 8080 }],
-    }),
-  );
+  // Other ports, the first of UDP among them: the address stays. Fewer pods: by the policy Local only their node is led to.
+  const later = { ...byDatagram, port: 5300 };
+  await cluster.apply(serviceOf('web', { ports: [http, { name: 'more', port: 8081, targetPort: 8080 }, later] }));
   await until('the further port', async () => isWeb(await pageOf(cloud.lab.outside, web, 8081)), unhurried);
+  await until('that of UDP', async () => (await askUdp(cloud.lab.outside, web, later.port)) === 'web1', unhurried);
   assert.equal(await addressOf('web'), web);
   const membersOf = async (service: string): Promise<string[]> => {
     const members = await withOctavia(async (client) => {
@@ -745,21 +743,21 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   assert.deepEqual(await membersOf('few'), ['kube1', 'kube1', 'kube2', 'kube2']);
   await cluster.kubectl('delete', 'pod', 'web2', '--grace-period=1');
   await until('the node of the pod that is left', async () => (await membersOf('few')).join() === 'kube1,kube1', unhurried);
-  assert.deepEqual(await membersOf('web'), ['kube1', 'kube1', 'kube2', 'kube2']);
+  assert.deepEqual(await membersOf('web'), ['kube1', 'kube1', 'kube1', 'kube2', 'kube2', 'kube2']);
   await until('datagrams to go to it alone', async () => (await whoAnswers(cloud.lab.outside, few)) === 'web1', unhurried);
   // Every other connection is led to the other node, which sends it on by the tunnel.
   for (let time = 0; time < 12; time++) assert.equal(await pageOf(cloud.lab.outside, web, 80), 'web1');
   assert.equal(await pageOf(node(2), await field('service', 'web', '.spec.clusterIP'), 80), 'web1', 'a node reaches services, too');
 
   await cluster.kubectl('annotate', 'service', 'web', 'loadbalancer.openstack.org/node-selector=kubernetes.io/hostname=kube2');
-  await until('the node that is selected alone', async () => (await membersOf('web')).join() === 'kube2,kube2', unhurried);
+  await until('the node that is selected alone', async () => (await membersOf('web')).join() === 'kube2,kube2,kube2', unhurried);
 
   await cluster.apply(serviceOf('web', {}));
   const ofWeb = async (): Promise<(number | undefined)[]> => {
     const [balancer] = await withOctavia((client) => client.list('loadbalancers', { name: `${installation}-default-web` }));
     return [balancer?.listeners.length, balancer?.pools.length];
   };
-  await until('the further port to go, with its pool', async () => (await ofWeb()).join() === '1,1', unhurried);
+  await until('the further ports to go, with their pools', async () => (await ofWeb()).join() === '1,1', unhurried);
   await staysServed('web', { address: web, node: '10.20.0.22' });
   // The member's address stays and its port is another.
   const otherPort = JSON.stringify({ spec: { ports: [{ name: 'http', port: 80, nodePort: 31900 }] } });

@@ -83,8 +83,7 @@ export async function readListeners(session: CloudSession): Promise<ReachState['
 export async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<void> {
   if (step.type === 'make-balancer') {
     const { id } = await octavia.create(step.request);
-    if (!isPassing(step.request.provider)) return;
-    if ((await octavia.settled(id)) !== undefined) await octavia.partsSettled(id);
+    if (isPassing(step.request.provider)) await octavia.wholeSettled(id);
     return;
   }
   const { id, provider } = step.balancer;
@@ -95,7 +94,7 @@ export async function changeBalancer(octavia: Octavia, step: BalancerStep): Prom
   }
   if ((await octavia.settled(id)) === undefined) return;
   await changePart(octavia, step);
-  if (isPassing(provider)) await octavia.settled(id);
+  if (isPassing(provider)) await octavia.wholeSettled(id);
 }
 
 function changePart(octavia: Octavia, step: Exclude<BalancerStep, { type: 'make-balancer' | 'remove-balancer' }>): Promise<unknown> {

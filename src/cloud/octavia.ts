@@ -166,20 +166,23 @@ export class Octavia {
 
   /**
    * Adds a listener with its pool to a load balancer that is there: Octavia takes them one by one, and each only when the one before
-   * is settled. Faults as create, `timeout`; what was made until then is told by the listener's own state.
+   * is settled. OVN's provider works at each call by itself, and the first listener of a protocol takes it a while, as it needs a load
+   * balancer of OVN's own: a pool that overtakes it is led to by nothing, for good and without a word (pool_create in
+   * ovn_octavia_provider/helper.py), so parts are waited for as well. Faults as create, `timeout`; what was made until then is told by
+   * the listener's own state.
    */
   async addListener(balancer: string, { default_pool: wanted, ...listened }: ListenerRequest): Promise<void> {
     const { members, healthmonitor, ...pooled } = wanted;
-    await this.settled(balancer);
+    await this.wholeSettled(balancer);
     const { id: listenerId } = await this.#make('listeners', { ...listened, loadbalancer_id: balancer });
-    await this.settled(balancer);
+    await this.wholeSettled(balancer);
     const { id: poolId } = await this.#make('pools', { ...pooled, listener_id: listenerId });
-    await this.settled(balancer);
+    await this.wholeSettled(balancer);
     await this.setMembers(poolId, members);
-    await this.settled(balancer);
+    await this.wholeSettled(balancer);
     if (healthmonitor === undefined) return;
     await this.addMonitor(poolId, healthmonitor);
-    await this.settled(balancer);
+    await this.wholeSettled(balancer);
   }
 
   /**
@@ -294,11 +297,17 @@ export class Octavia {
   }
 
   /**
-   * Waits until nothing that belongs to it is being made any more. OVN's provider says that a load balancer is ACTIVE while it still makes
-   * its members and probes, and comes to harm when another of the same subnet is begun meanwhile: both then make the port that
-   * probes come from. What takes longer than `timeoutMs` is not waited for.
+   * Waits until nothing that belongs to it is being made any more, either. OVN's provider says that a load balancer is ACTIVE while it still
+   * makes parts of it, after the first of several members and whenever a probe of one comes to another end than before; Octavia then
+   * takes the next change, also of a part that is still being made. It comes to harm, too, when another of the same subnet is begun
+   * meanwhile: both then make the port that probes come from. Faults as settled.
    */
-  async partsSettled(id: string, { timeoutMs = 60_000, intervalMs = 500 }: Waiting = {}): Promise<void> {
+  async wholeSettled(id: string): Promise<void> {
+    if ((await this.settled(id)) !== undefined) await this.#partsSettled(id);
+  }
+
+  /** What takes longer than `timeoutMs` is not waited for. */
+  async #partsSettled(id: string, { timeoutMs = 60_000, intervalMs = 500 }: Waiting = {}): Promise<void> {
     const question = { method: 'GET', path: `${pathOf('loadbalancers', id)}/status` } as const;
     for (const deadline = performance.now() + timeoutMs; performance.now() < deadline;) {
       const states = await this.#read('statuses', partStates, question);

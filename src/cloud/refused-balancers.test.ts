@@ -43,8 +43,9 @@ class FakeOctavia {
   /** Of what is asked about its parts. */
   refusePart: (asked: string) => Answered | undefined = () => undefined;
   state: (name: string) => string = () => 'ACTIVE';
-  /** Of a member; it is asked for with each look. */
+  /** Of a member, and of the listener; they are asked for with each look. */
   memberState: (name: string) => string = () => 'ACTIVE';
+  listenerState: () => string = () => 'ACTIVE';
   provider = 'ovn';
   /** Ids of what does not go though it is removed. */
   readonly stays = new Set<string>();
@@ -92,7 +93,7 @@ class FakeOctavia {
 
   #tree({ name }: Made): object {
     const pool = { provisioning_status: 'ACTIVE', members: [{ provisioning_status: this.memberState(name) }] };
-    return { statuses: { loadbalancer: { listeners: [{ provisioning_status: 'ACTIVE', pools: [pool] }] } } };
+    return { statuses: { loadbalancer: { listeners: [{ provisioning_status: this.listenerState(), pools: [pool] }] } } };
   }
 
   #shown({ id, name, tags }: Made): object {
@@ -359,7 +360,7 @@ test('an Octavia that is away stops everything, as it does not tell what to do',
   });
 });
 
-const isLook = (line: string): boolean => line === 'GET loadbalancers/lb';
+const isLook = (line: string): boolean => line === 'GET loadbalancers/lb' || line === 'GET loadbalancers/lb/status';
 
 test('one that is removed is waited for until it is gone, also while a probe of a member has it called active', async () => {
   await withOctavia(async (octavia, session) => {
@@ -374,13 +375,31 @@ test('one that is removed is waited for until it is gone, also while a probe of 
   });
 });
 
+const probed: ListenerRequest = {
+  ...asListener,
+  default_pool: { ...asListener.default_pool, healthmonitor: { type: 'TCP', delay: 2, timeout: 1, max_retries: 1 } },
+};
+
+test('nothing is asked for while a part is still being made, also where the load balancer is called active', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.made.set('lb', { id: 'lb', name: 'lb', tags: [] });
+    // As the first look after each change finds it: that is the second question since then.
+    octavia.listenerState = () => (octavia.asked.length - octavia.asked.findLastIndex(isChange) === 3 ? 'PENDING_CREATE' : 'ACTIVE');
+    await new Octavia(session).addListener('lb', probed);
+    const changes = ['POST listeners', 'POST pools', 'PUT pools/new-pools/members', 'POST healthmonitors'];
+    const look = 'GET loadbalancers/lb/status';
+    assert.deepEqual(
+      octavia.asked.filter((line) => line !== 'GET loadbalancers/lb'),
+      [look, look, ...changes.flatMap((line) => [line, look, look])],
+    );
+  });
+});
+
 test('a listener is made and removed step by step, waiting for the load balancer in between', async () => {
   await withOctavia(async (octavia, session) => {
     octavia.made.set('lb', { id: 'lb', name: 'lb', tags: [] });
     const client = new Octavia(session);
-    const monitor = { type: 'TCP', delay: 2, timeout: 1, max_retries: 1 } as const;
-    const pool = { name: 'l', protocol: 'TCP', lb_algorithm: 'SOURCE_IP_PORT', members: [], healthmonitor: monitor } as const;
-    await client.addListener('lb', { name: 'l', protocol: 'TCP', protocol_port: 80, default_pool: pool });
+    await client.addListener('lb', probed);
     const changes = (): string[] => octavia.asked.splice(0).filter((line, index, all) => !isLook(line) || !isLook(all[index - 1] ?? ''));
     assert.deepEqual(changes(), [
       'GET loadbalancers/lb',
