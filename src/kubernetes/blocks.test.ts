@@ -118,6 +118,20 @@ test('an API that was restored from an older backup gives no block twice: hosts 
   assert.deepEqual(await restarted.assert(await listed(restarted)), [], 'once is enough');
 });
 
+test('an answer that a watch or another answer has overtaken is none of an API that was restored', async () => {
+  reset();
+  const one = hostOf('one');
+  const claim = one.claimBlock(request);
+  // A change that was told while the listing was on its way.
+  one.passed(api.revision + 1);
+  assert.equal((await claim).host, 'one');
+  // Nor is a watch that is behind.
+  api.revision += 10;
+  await listed(one);
+  one.passed(api.revision - 5);
+  assert.equal((await one.claimBlock(request)).host, 'one');
+});
+
 test('a host that restarts meanwhile has noted how far the API was', async () => {
   reset();
   const journal = new MemoryJournal();

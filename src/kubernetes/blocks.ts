@@ -10,7 +10,7 @@ import { blockAround, chooseBlock, isOpen, type LoanEnd, loansWith, settled } fr
 import { Fault, isFault } from '#model/fault.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { Block, Loan, Pool } from '#model/resources.ts';
-import { type KubernetesClient, revisionOf } from './client.ts';
+import { type KubernetesClient, type Listing, revisionOf } from './client.ts';
 import { podNetwork } from './nodes.ts';
 
 export const blocksPath = '/apis/causeway.dev/v1alpha1/blocks';
@@ -135,9 +135,28 @@ export class KubernetesBlocks implements ClusterAddresses {
   }
 
   async #listed(): Promise<readonly Block[]> {
-    const { items, revision } = await this.#options.client.list(blocksPath, this.#signal);
-    this.noteRevision(revision);
-    return items.map(readBlock);
+    return (await this.list(this.#signal)).items.map(readBlock);
+  }
+
+  /**
+   * All blocks. An API that has not come as far as was known when it was asked was restored from a backup: hosts then first say again
+   * which blocks are theirs (assert), before any of them claims a new one. Faults as KubernetesClient.list.
+   */
+  async list(signal: AbortSignal): Promise<Listing> {
+    const { client, now } = this.#options;
+    const asked = this.#reached;
+    const listing = await client.list(blocksPath, signal);
+    if (listing.revision >= asked) this.passed(listing.revision);
+    else {
+      this.#lostAt = now();
+      this.#reach(listing.revision);
+    }
+    return listing;
+  }
+
+  /** So far a watch or a listing has come. Of two that go on at once either may be ahead. */
+  passed(revision: number): void {
+    if (revision > this.#reached) this.#reach(revision);
   }
 
   async #get(name: string): Promise<Read | undefined> {
@@ -149,17 +168,11 @@ export class KubernetesBlocks implements ClusterAddresses {
     }
   }
 
-  /**
-   * How far the API has come, as an answer of it says. One that falls behind what was seen before was restored from a backup:
-   * hosts then first say again which blocks are theirs (assert), before any of them claims a new one.
-   */
-  noteRevision(revision: number): void {
-    const { journal, now } = this.#options;
-    if (revision < this.#reached) this.#lostAt = now();
+  #reach(revision: number): void {
     this.#reached = revision;
     if (Math.abs(revision - this.#noted) < noteEvery && revision >= this.#noted) return;
     this.#noted = revision;
-    journal.put(reachedKey, revision);
+    this.#options.journal.put(reachedKey, revision);
   }
 
   /** Claims again what this host's journal knows to be its own and the listing lacks. The hosts that got it meanwhile keep it. */

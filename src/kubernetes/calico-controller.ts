@@ -80,11 +80,10 @@ class CalicoWatch {
   }
 
   async *lines(): AsyncGenerator<WatchLine, void> {
-    const { client, blocks, options, signal } = this.#watching;
+    const { blocks, options, signal } = this.#watching;
     const { facts } = options;
     // Before the others, so that blocks of pools and hosts that are not known yet are none that came later.
-    const first = await client.list(blocksPath, signal);
-    blocks.noteRevision(first.revision);
+    const first = await blocks.list(signal);
     this.#revision = first.revision;
     this.#followFurther(first);
     this.#follow(first, 'nodes', ['/api/v1/nodes'], {
@@ -205,7 +204,7 @@ class CalicoWatch {
     for await (const change of client.watch(blocksPath, this.#revision, signal)) {
       const { revision } = change;
       this.#revision = revision;
-      blocks.noteRevision(revision);
+      blocks.passed(revision);
       if (change.type !== 'bookmark') {
         const item = readBlock(change.item);
         if (change.type === 'put') this.#putBlock(item);
