@@ -9,9 +9,8 @@ export interface UntilOptions {
 }
 
 /**
- * Asks `probe` again and again until it answers something other than undefined or false, and returns that. Between two looks passes as
- * much time as a look takes, as what is waited for needs the processor, too. `what` completes the sentence "Waited for …". Fault
- * `timeout` after 10 s or `timeoutMs`; what `probe` throws last becomes its cause.
+ * Asks `probe` again and again until it answers something other than undefined or false, and returns that. `what` completes
+ * the sentence "Waited for …". Fault `timeout` after 10 s or `timeoutMs`; what `probe` throws last becomes its cause.
  */
 export async function until<T>(
   what: string,
@@ -23,7 +22,6 @@ export async function until<T>(
   let cause: unknown;
   for (;;) {
     options.signal?.throwIfAborted();
-    const began = performance.now();
     try {
       const answer = await probe();
       if (answer !== undefined && answer !== null && answer !== false) return answer as NonNullable<Exclude<T, false>>;
@@ -35,6 +33,6 @@ export async function until<T>(
       const reason = cause instanceof Error ? `: ${cause.message}` : '';
       throw new Fault('timeout', `Waited for ${what} in vain for ${timeoutMs} ms${reason}`, { cause });
     }
-    await sleep(Math.max(intervalMs, performance.now() - began));
+    await sleep(intervalMs);
   }
 }
