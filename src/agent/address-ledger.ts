@@ -287,7 +287,7 @@ export class Ledger {
     });
   }
 
-  /** Drops the blocks that the snapshot, which stands for that revision, does not show as the host's. */
+  /** Drops the blocks that are not the host's any more by what stands for that revision. */
   dropLost(revision: number, isHere: (id: string) => boolean): void {
     for (const pool of this.pools.values()) {
       for (const block of pool.blocks.values()) {

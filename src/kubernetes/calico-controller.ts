@@ -15,7 +15,7 @@ import type { KubernetesClient, Listing } from './client.ts';
 import { kubernetesDecides } from './controller.ts';
 import { followKind, type Followed } from './follow.ts';
 import { LineQueue } from './line-queue.ts';
-import { claimedFacts, claimedPool, OwnBlocks } from './own-blocks.ts';
+import { claimedFacts, claimedPool, claimedPools, OwnBlocks } from './own-blocks.ts';
 import type { OwnNetworks } from './own-networks.ts';
 
 export interface CalicoOptions {
@@ -225,16 +225,16 @@ class CalicoWatch {
 
   #factsOf(kind: Fact['kind']): Fact[] {
     const { facts, host, further: own } = this.#watching.options;
-    const network = facts.network(host);
-    const further = [...own.current].map((one) => claimedFacts(one, network.choices.carry));
     switch (kind) {
-      case 'networks':
-        return [network, ...further.map((one) => one.network)].map((item) => ({ kind, item }));
-      case 'pools':
-        return [...[...facts.pools.values()].map((pool) => facts.poolOf(pool)), ...further.flatMap(({ pools }) => pools)].map((item) => ({
-          kind,
-          item,
-        }));
+      case 'networks': {
+        const network = facts.network(host);
+        const further = [...own.current].map((one) => claimedFacts(one, network.choices.carry).network);
+        return [network, ...further].map((item) => ({ kind, item }));
+      }
+      case 'pools': {
+        const further = [...own.current].flatMap(claimedPools);
+        return [...[...facts.pools.values()].map((pool) => facts.poolOf(pool)), ...further].map((item) => ({ kind, item }));
+      }
       case 'hosts':
       default:
         return [...facts.hosts.values()].map((item) => ({ kind: 'hosts', item: facts.host(item, host) }));

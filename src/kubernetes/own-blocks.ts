@@ -6,7 +6,7 @@ import { choicesFor } from '#drivers/models.ts';
 import { isOpen } from '#model/claims.ts';
 import { isFault } from '#model/fault.ts';
 import { bitsOf, type Cidr, cidrLength, familyOf } from '#model/ip.ts';
-import type { Block, CarryName } from '#model/resources.ts';
+import type { Block, CarryName, Pool } from '#model/resources.ts';
 import { blocksPath, type NamedPool, ownPoolName } from './blocks.ts';
 import type { KubernetesClient } from './client.ts';
 import { podNetwork } from './nodes.ts';
@@ -31,20 +31,24 @@ export function claimedFacts(network: OwnNetwork, carry: CarryName): NetworkFact
   });
   return {
     network: made(network, 'overlay', { ...choices, domain: 'host', guard: 'open' }),
-    pools: network.subnets.map((cidr) => ({
-      ...meta(poolId(network, cidr), network.createdAt),
-      network: network.id,
-      cidr,
-      reserved: {},
-      blockLength: blockLength(cidr),
-    })),
+    pools: claimedPools(network),
   };
 }
+
+/** Of such a network. */
+export const claimedPools = (network: OwnNetwork): Pool[] =>
+  network.subnets.map((cidr) => ({
+    ...meta(poolId(network, cidr), network.createdAt),
+    network: network.id,
+    cidr,
+    reserved: {},
+    blockLength: blockLength(cidr),
+  }));
 
 /** Undefined: none of these networks has it. */
 export function claimedPool(id: string, networks: Iterable<OwnNetwork>): NamedPool | undefined {
   for (const network of networks) {
-    const pool = claimedFacts(network, 'vxlan').pools.find((one) => one.id === id);
+    const pool = claimedPools(network).find((one) => one.id === id);
     if (pool !== undefined) return { name: ownPoolName(id, network.key), pool, mostBlocks: 0 };
   }
   return undefined;
