@@ -413,7 +413,8 @@ test('after its journal was lost an agent removes nothing before the rest of wha
   await eventually(() => a.kinds.netns.list('').length === 0 && second.view.snapshot.endpoints.size === 0, 'it can go');
 });
 
-test('a host that was off while the store was restored, and comes to a later revision, claims its block again, too', async (t) => {
+/** Two hosts of one network, of which the backup lacks the block of the other. */
+async function backedUp(t: TestContext) {
   const { cluster, a, b } = await bed(t);
   const [one, two] = [a.start(), b.start()];
   await eventually(() => isReady(one) && isReady(two), 'both are ready');
@@ -423,6 +424,11 @@ test('a host that was off while the store was restored, and comes to a later rev
   const held = await run(two, network, 2);
   await eventually(() => two.view.snapshot.endpoints.size === 1, 'published');
   const cidr = [...two.view.snapshot.blocks.values()].find(({ host }) => host === 'b')?.cidr;
+  return { cluster, b, one, two, network, backup, held, cidr };
+}
+
+test('a host that was off while the store was restored, and comes to a later revision, claims its block again, too', async (t) => {
+  const { cluster, b, two, network, backup, held, cidr } = await backedUp(t);
   const { revision } = two.view;
   await two[Symbol.asyncDispose]();
   await cluster.restore(backup);
@@ -439,15 +445,7 @@ test('a host that was off while the store was restored, and comes to a later rev
 });
 
 test('a store restored from a backup that lacks a block: it is claimed again, and no other host gives its addresses', async (t) => {
-  const { cluster, a, b } = await bed(t);
-  const [one, two] = [a.start(), b.start()];
-  await eventually(() => isReady(one) && isReady(two), 'both are ready');
-  const { id: network } = await one.local.createNetwork({ name: 'web' });
-  await eventually(() => two.local.network(network), 'the other knows the network');
-  const backup = await cluster.backUp();
-  const held = await run(two, network, 2);
-  await eventually(() => two.view.snapshot.endpoints.size === 1, 'published');
-  const cidr = [...two.view.snapshot.blocks.values()].find(({ host }) => host === 'b')?.cidr;
+  const { cluster, one, two, network, backup, held, cidr } = await backedUp(t);
   for (let more = 0; more < 100; more++) await cluster.store.commit([{ type: 'put', key: 'guards/more', value: more }]);
   await one.local.createNetwork({ name: 'later' });
   await eventually(() => [one, two].every(({ view }) => view.revision > 100), 'the newest revision');

@@ -43,13 +43,13 @@ const isEmpty = (value: unknown): boolean =>
   value === false ||
   (typeof value === 'object' && Object.keys(value).length === 0);
 
-/** A value that came through a pipe is the last argument. */
 /** As Helm's, but that `helm lint` lets be what is missing. */
 function required(message: unknown, value: unknown): unknown {
   if (isEmpty(value)) throw new Fault('invalid', text(message));
   return value;
 }
 
+/** A value that came through a pipe is the last argument. */
 const functions: Readonly<Record<string, (...values: readonly unknown[]) => unknown>> = {
   required,
   quote: (value) => JSON.stringify(text(value)),

@@ -108,14 +108,19 @@ test('with the service its ports go and nothing else; ports of another service o
   assert.deepEqual(brief(planCloud(emptyWish('other'), there)), []);
 });
 
-test("one of Causeway's own stays as long as another service is on it, and goes with the last", () => {
+/** A load balancer that is made for one service, which another one is to be on, too. */
+function ownWithGuest() {
   const { shared: _, ...own } = service('a', 80);
   const [make] = stepsOf(planCloud(wished(own), inState([])));
   assert.ok(make?.type === 'make-balancer');
   const balancer = made(make.request);
   const sharing = service('b', 82, { shared: balancer.balancer.id });
   const vip = portOf(7, { id: 'vip', owner: 'ovn-lb-vip:x', groups: [], addresses: [{ ip: '10.213.0.99', subnetId: 'subnet' }] });
-  const ports = [portOf(1), portOf(2), vip];
+  return { own, balancer, sharing, ports: [portOf(1), portOf(2), vip] };
+}
+
+test("one of Causeway's own stays as long as another service is on it, and goes with the last", () => {
+  const { own, balancer, sharing, ports } = ownWithGuest();
   const whole = after(balancer, planCloud(wished(own, sharing), inState([balancer], { ports })));
   assert.deepEqual(brief(planCloud(wished(own, sharing), inState([whole], { ports }))), []);
   assert.deepEqual(brief(planCloud(wished(own), inState([whole], { ports }))), [
@@ -166,13 +171,8 @@ test('as many share one as may: who is on it stays, and of others those find roo
 });
 
 test('the service that one was made for counts, as long as there is that service', () => {
-  const { shared: _, ...own } = service('a', 80);
-  const [make] = stepsOf(planCloud(wished(own), inState([])));
-  assert.ok(make?.type === 'make-balancer');
-  const balancer = made(make.request);
-  const sharing = service('b', 82, { shared: balancer.balancer.id });
-  const vip = portOf(7, { id: 'vip', owner: 'ovn-lb-vip:x', groups: [], addresses: [{ ip: '10.213.0.99', subnetId: 'subnet' }] });
-  const at = (mostShared: number): CloudState => inState([balancer], { ports: [portOf(1), portOf(2), vip], mostShared });
+  const { own, balancer, sharing, ports } = ownWithGuest();
+  const at = (mostShared: number): CloudState => inState([balancer], { ports, mostShared });
   assert.match(planCloud(wished(own, sharing), at(1)).problems.join(), /shop\/b .* is shared by as many services as may, 1/);
   assert.deepEqual(brief(planCloud(wished(own, sharing), at(2))), [`add 82 to ${balancer.balancer.id}`]);
   assert.deepEqual(planCloud(wished(sharing), at(1)).problems, []);
