@@ -15,8 +15,8 @@ const cache = env['XDG_CACHE_HOME'] ?? (home === undefined ? undefined : join(ho
 if (cache !== undefined) enableCompileCache(join(cache, 'causeway', 'node'));
 
 const { main } = await import('#cli/main.ts');
-const { exitOf, faultText } = await import('#cli/faults.ts');
 const { Fault } = await import('#model/fault.ts');
+const { say } = await import('./failed.ts');
 const { cloudSurroundings } = await import('./cloud-surroundings.ts');
 
 const userFolder = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'));
@@ -24,14 +24,13 @@ const contextFiles = [...(userFolder === undefined ? [] : [join(userFolder, 'cau
 const agentSocket = env['CAUSEWAY_AGENT_SOCKET'] ?? '/run/causeway/agent.sock';
 const identityFile = '/var/lib/causeway/identity.json';
 
-function sayUnwritten(cause: Error): number {
-  const fault = new Fault('unavailable', `Cannot write the answer: ${cause.message}`, {
-    hint: 'Make room where it goes. What the command was to change has been changed.',
-    cause,
-  });
-  process.stderr.write(faultText(fault));
-  return exitOf(fault);
-}
+const sayUnwritten = (cause: Error): number =>
+  say(
+    new Fault('unavailable', `Cannot write the answer: ${cause.message}`, {
+      hint: 'Make room where it goes. What the command was to change has been changed.',
+      cause,
+    }),
+  );
 
 function credentialsOf(token: string | undefined, certificate: Target['certificate']): Credentials {
   if (certificate !== undefined)

@@ -3,7 +3,8 @@ import { CommanderError } from 'commander';
 import { exitOf, faultText } from '#cli/faults.ts';
 import { Fault } from '#model/fault.ts';
 
-function say(fault: Fault): number {
+/** Prints it and answers the exit status. */
+export function say(fault: Fault): number {
   process.stderr.write(faultText(fault));
   return exitOf(fault);
 }

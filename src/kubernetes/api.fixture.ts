@@ -1,6 +1,7 @@
 // For tests: a server that speaks the Kubernetes API's list and watch, and says in turn what it was told to say.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import type { Server as NetServer } from 'node:net';
 import type { TestContext } from 'node:test';
 import { KubernetesClient } from './client.ts';
 
@@ -52,16 +53,21 @@ export class Api {
   async listen(): Promise<string> {
     // So long that no test on a slow machine meets a connection that is just being closed.
     this.#server.keepAliveTimeout = 120_000;
-    this.#server.listen(0, '127.0.0.1');
-    await once(this.#server, 'listening');
-    const address = this.#server.address();
-    return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+    return listening(this.#server);
   }
 
   close(): void {
     this.#server.closeAllConnections();
     this.#server.close();
   }
+}
+
+/** Where it listens from now on. */
+export async function listening(server: NetServer): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
 }
 
 export const listOf = (revision: number, items: readonly object[], next = ''): object => ({

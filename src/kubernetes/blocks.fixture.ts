@@ -1,8 +1,8 @@
 // For tests: a server that keeps Blocks and their versions as that of the Kubernetes API does.
-import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { text } from 'node:stream/consumers';
 import * as v from 'valibot';
+import { listening } from './api.fixture.ts';
 
 export interface Kept {
   readonly metadata: { readonly name: string; readonly resourceVersion: string; readonly creationTimestamp: string };
@@ -24,11 +24,8 @@ export class BlocksApi {
     );
   });
 
-  async listen(): Promise<string> {
-    this.#server.listen(0, '127.0.0.1');
-    await once(this.#server, 'listening');
-    const address = this.#server.address();
-    return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+  listen(): Promise<string> {
+    return listening(this.#server);
   }
 
   close(): void {
