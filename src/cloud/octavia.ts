@@ -155,8 +155,8 @@ export class Octavia {
   }
 
   /** Fault `not-found`. */
-  get<K extends Kind>(kind: K, id: string): Promise<Octavias[K]> {
-    return this.#read(kinds[kind].one, kinds[kind].schema, { method: 'GET', path: pathOf(kind, id) });
+  async get<K extends Kind>(kind: K, id: string): Promise<Octavias[K]> {
+    return await this.#read(kinds[kind].one, kinds[kind].schema, { method: 'GET', path: pathOf(kind, id) });
   }
 
   /** Begins to make a load balancer with all that belongs to it. Faults: `invalid`, `exhausted`, `unsupported` (of the provider). */
@@ -246,13 +246,13 @@ export class Octavia {
   }
 
   /** Fault `conflict` while the load balancer is busy, as with every change. */
-  update<K extends Kind>(kind: K, id: string, fields: object): Promise<Octavias[K]> {
+  async update<K extends Kind>(kind: K, id: string, fields: object): Promise<Octavias[K]> {
     const body = { [kinds[kind].one]: fields };
-    return this.#read(kinds[kind].one, kinds[kind].schema, { method: 'PUT', path: pathOf(kind, id), body });
+    return await this.#read(kinds[kind].one, kinds[kind].schema, { method: 'PUT', path: pathOf(kind, id), body });
   }
 
-  members(poolId: string): Promise<readonly Member[]> {
-    return this.#read('members', v.array(member), { method: 'GET', path: `${pathOf('pools', poolId)}/members` });
+  async members(poolId: string): Promise<readonly Member[]> {
+    return await this.#read('members', v.array(member), { method: 'GET', path: `${pathOf('pools', poolId)}/members` });
   }
 
   /** Begins to make the pool have exactly these. */
@@ -261,8 +261,8 @@ export class Octavia {
   }
 
   /** Begins to remove it with all that belongs to it. Absent already is success. */
-  remove(id: string): Promise<void> {
-    return this.#delete(`${pathOf('loadbalancers', id)}?cascade=true`);
+  async remove(id: string): Promise<void> {
+    await this.#delete(`${pathOf('loadbalancers', id)}?cascade=true`);
   }
 
   async #delete(path: string): Promise<void> {
@@ -341,4 +341,8 @@ const memberOf = <T>(name: string, schema: Schema<T>): Schema<T> =>
     schema,
   );
 
-const pathOf = (kind: Kind, id: string): string => `${root}/${kind}/${encodeURIComponent(id)}`;
+/** Without an id it would be the path of all there are, and whoever asks for one be answered by a list. */
+function pathOf(kind: Kind, id: string): string {
+  if (id === '') throw new TypeError(`Broken invariant: a ${kinds[kind].one} is meant whose id nobody knows`);
+  return `${root}/${kind}/${encodeURIComponent(id)}`;
+}
