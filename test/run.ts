@@ -31,13 +31,14 @@ interface Layer {
 const longest = [
   'upstream',
   'openstack-pods',
-  'magnum',
+  'magnum.e2e',
   'reconcile',
   'neutron',
   'swarm',
   'install',
   'crash',
   'expose',
+  'magnum-calls',
   'clients',
   'openstack-demo',
 ];

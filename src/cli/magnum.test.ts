@@ -1,5 +1,5 @@
 // What is shown of templates and clusters whose network is somebody else's, and how an upgrade is followed: against a small server in
-// Magnum's place, and a kubectl that says what a test wants. A real Magnum is in test/openstack-magnum.e2e.ts.
+// Magnum's place, and a kubectl that says what a test wants. A real Magnum is in test/openstack-magnum-calls.e2e.ts.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { networkOf } from '#cloud/magnum-network.ts';
