@@ -75,9 +75,9 @@ change  port of host-2 (port-2)  joins causeway
                                  pairs 10.0.0.0/16
 
 What the networks need
-NETWORK           ALLOWED  NEEDS                                                WITHOUT IT
-net-aaaaaaaaaa01  no       UDP 8472 between hosts (VXLAN between hosts)         security groups drop it between hosts
-net-aaaaaaaaaa02  no       packets with addresses of 10.0.0.0/16 between hosts  port security drops packets whose address is not the port's own, and security groups admit none of them
+NETWORK           ALLOWED  NEEDS                                                                                              WITHOUT IT
+net-aaaaaaaaaa01  no       UDP 8472 between hosts (VXLAN between hosts)                                                       security groups drop it between hosts
+net-aaaaaaaaaa02  no       packets with addresses of 10.0.0.0/16 between hosts, by every protocol and to every port of hosts  port security drops packets whose address is not the port's own, and security groups admit none of them
 
 Quotas
 OF                   BEFORE  AFTER  LIMIT

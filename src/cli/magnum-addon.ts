@@ -5,7 +5,7 @@ import type { MagnumCluster } from '#cloud/magnum-schemas.ts';
 import { Fault } from '#model/fault.ts';
 import { stringify } from 'yaml';
 import { chartAbout } from './helm-chart.ts';
-import { type CloudOptions, inMagnum, networkOfCluster } from './magnum-session.ts';
+import { type CloudOptions, inMagnum, networkOfCluster, tellNotes } from './magnum-session.ts';
 import type { Answer, Session } from './session.ts';
 
 export interface AddonOptions extends CloudOptions {
@@ -19,7 +19,9 @@ const laterServer = 'https://{{ cluster.spec.controlPlaneEndpoint.host }}:{{ clu
 export const showValues = (session: Session, [name = '']: readonly string[], options: CloudOptions): Promise<Answer> =>
   inMagnum(session, options, async (magnum) => {
     const cluster = await magnum.cluster(name);
-    const { values } = await networkOfCluster(magnum, cluster);
+    const network = await networkOfCluster(magnum, cluster);
+    tellNotes(session, network);
+    const { values } = network;
     const all = { ...values, ...(cluster.api === undefined ? {} : { apiServer: cluster.api }) };
     return { data: all, names: [cluster.name], text: () => stringify(all) };
   });
@@ -27,7 +29,9 @@ export const showValues = (session: Session, [name = '']: readonly string[], opt
 export const showAddon = (session: Session, [name = '']: readonly string[], options: AddonOptions): Promise<Answer> =>
   inMagnum(session, options, async (magnum) => {
     const cluster = await magnum.cluster(name);
-    const objects = addonOf(cluster, await networkOfCluster(magnum, cluster), options);
+    const network = await networkOfCluster(magnum, cluster);
+    tellNotes(session, network);
+    const objects = addonOf(cluster, network, options);
     return { data: objects, names: [cluster.name], text: () => objects.map((object) => stringify(object, { lineWidth: 0 })).join('---\n') };
   });
 

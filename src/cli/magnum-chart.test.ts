@@ -47,6 +47,12 @@ test('every label of our own arrives, and what none speaks of stays as the chart
     causeway_userspace_wireguard: 'true',
     causeway_keep_connections: 'true',
     causeway_cni_runtime: '/run/crio',
+    causeway_cloud_secret: 'login',
+    causeway_cloud: 'mycloud',
+    causeway_cloud_name: 'web',
+    causeway_cloud_network: 'nodes',
+    causeway_cloud_routes: 'main',
+    causeway_cloud_all_balancers: 'true',
   };
   const documents = rendered(labels);
   const { LOG_LEVEL, UNDERLAY, LOG_DENIED, KEEP_CONNECTIONS } = told(documents);
@@ -60,6 +66,9 @@ test('every label of our own arrives, and what none speaks of stays as the chart
     '"path":"/run/crio"',
     '"path":"/etc/cni/net.d"',
     '"name":"causeway-wireguard"',
+    '"secretName":"login"',
+    ...['mycloud', 'web', 'nodes', 'main'].map((value) => `"value":"${value}"`),
+    '"name":"CAUSEWAY_CLOUD_ALL_BALANCERS"',
     apiServer,
   ])
     assert.ok(text.includes(part), part);

@@ -1,7 +1,7 @@
 // `causeway magnum network`: Causeway as the network of a cluster of Magnum, as its template's and its own labels say it. An upgrade
 // begins only where all is well, and goes back to what was there when it does not become well again.
 import type { Magnum } from '#cloud/magnum.ts';
-import type { ClusterNetwork } from '#cloud/magnum-network.ts';
+import { type ClusterNetwork, networkOf } from '#cloud/magnum-network.ts';
 import type { MagnumCluster } from '#cloud/magnum-schemas.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import * as v from 'valibot';
@@ -9,7 +9,17 @@ import { done, seconds } from './command.ts';
 import { renderChart } from './helm-chart.ts';
 import { Kubectl } from './kubectl.ts';
 import { kubeconfigOf } from './magnum-kubeconfig.ts';
-import { type CloudOptions, healthText, inMagnum, networkOfCluster, settled, teller, waitFor, type Waiting } from './magnum-session.ts';
+import {
+  type CloudOptions,
+  healthText,
+  inMagnum,
+  networkOfCluster,
+  settled,
+  teller,
+  tellNotes,
+  waitFor,
+  type Waiting,
+} from './magnum-session.ts';
 import type { Answer, Session } from './session.ts';
 
 export interface InstallOptions extends CloudOptions {
@@ -60,8 +70,7 @@ export const install = (session: Session, [name = '']: readonly string[], option
           : 'Remove it first; docs/flannel.md says how flannel is taken over',
       });
     }
-    const tell = teller(session, 'network');
-    tell(`${network.values.model} by ${network.values.carry}`);
+    const tell = begin(session, network);
     await apply(kubectl, cluster, network);
     await becomesWell(kubectl, options.timeout, tell);
     return healthAnswer(session, magnum, { cluster, network, timeout: options.timeout, verb: 'is installed in' });
@@ -79,10 +88,9 @@ export const upgrade = (session: Session, [name = '']: readonly string[], option
     const unwell = await complaint(kubectl);
     if (unwell !== undefined)
       throw new Fault('conflict', `Cluster ${before.name} is not well, and is not upgraded so: ${unwell}`, { hint: 'Repair that first' });
-    const cluster = await withTemplate(session, magnum, before, options);
+    const cluster = await withTemplate(session, magnum, { kubectl, cluster: before, options });
     const network = await networkOfCluster(magnum, cluster);
-    const tell = teller(session, 'network');
-    tell(`${network.values.model} by ${network.values.carry}`);
+    begin(session, network);
     const revisions = await revisionsOf(kubectl);
     await apply(kubectl, cluster, network);
     return await followUpgrade(session, {
@@ -92,6 +100,13 @@ export const upgrade = (session: Session, [name = '']: readonly string[], option
       done: { cluster, network, timeout: options.timeout, verb: 'is upgraded in' },
     });
   });
+
+function begin(session: Session, network: ClusterNetwork): (news: string) => void {
+  tellNotes(session, network);
+  const tell = teller(session, 'network');
+  tell(`${network.values.model} by ${network.values.carry}`);
+  return tell;
+}
 
 export interface Upgrade {
   readonly kubectl: Pick<Kubectl, 'run' | 'try'>;
@@ -132,17 +147,59 @@ async function setsOf(kubectl: Kubectl): Promise<string[]> {
   return read(setList, said).items.map(({ metadata }) => metadata.name);
 }
 
+interface Templating {
+  readonly kubectl: Kubectl;
+  readonly cluster: MagnumCluster;
+  readonly options: UpgradeOptions;
+}
+
+interface Successor {
+  /** Of the template. */
+  readonly name: string;
+  readonly network: ClusterNetwork;
+}
+
+/** Nodes and pods that run keep their addresses, so model and ranges stay. Fault `unsupported`, before Magnum has changed anything. */
+export function checkSuccessor({ values }: ClusterNetwork, { name, network: { values: next } }: Successor): void {
+  const about = ({ model, podCidrs }: typeof values): string => `model ${model} with pods in ${podCidrs.join(' and ')}`;
+  if (about(values) === about(next)) return;
+  throw new Fault('unsupported', `Template ${name} is of ${about(next)}, and the cluster of ${about(values)}`, {
+    hint: 'Pods that run keep their addresses. Make a template with the same range, or another cluster',
+  });
+}
+
 /** Magnum's own upgrade to another template, whose labels the cluster has then. */
-async function withTemplate(session: Session, magnum: Magnum, cluster: MagnumCluster, options: UpgradeOptions): Promise<MagnumCluster> {
+async function withTemplate(session: Session, magnum: Magnum, { kubectl, cluster, options }: Templating): Promise<MagnumCluster> {
   if (options.template === undefined) return cluster;
-  const { id, name } = await magnum.template(options.template);
+  const template = await magnum.template(options.template);
+  const { id, name } = template;
   if (id === cluster.template) return cluster;
+  const network = networkOf(template);
+  checkSuccessor(await networkOfCluster(magnum, cluster), { name, network });
+  await checkSecret(kubectl, network);
   session.waitingFor = `Magnum, which upgrades the cluster to template ${name}`;
   await magnum.upgradeCluster(cluster.id, id);
   return settled(session, magnum, { id: cluster.id, timeout: magnumsTime, isBegun: (found) => found.template === id });
 }
 
+/** Controllers' pods would wait for it. Fault `not-found`, before anything is changed. */
+export async function checkSecret(kubectl: Upgrade['kubectl'], { values: { cloud } }: ClusterNetwork): Promise<void> {
+  if (cloud === undefined) return;
+  const { status, stderr } = await kubectl.try(['get', 'secret', inSystem, String(cloud['secret'])]);
+  if (status === 0) return;
+  if (!/not ?found/i.test(stderr)) throw new Fault('unavailable', `kubectl get secret: ${stderr}`);
+  throw new Fault(
+    'not-found',
+    `There is no Secret ${cloud['secret']} in the namespace kube-system, which label causeway_cloud_secret names`,
+    {
+      field: 'labels.causeway_cloud_secret',
+      hint: `kubectl ${inSystem} create secret generic ${cloud['secret']} --from-file=clouds.yaml`,
+    },
+  );
+}
+
 async function apply(kubectl: Kubectl, cluster: MagnumCluster, network: ClusterNetwork): Promise<void> {
+  await checkSecret(kubectl, network);
   const { serverVersion } = read(versions, await kubectl.run(['version', '--output=json']));
   await kubectl.run(['apply', '--filename=-'], documentsFor(cluster, network, serverVersion.gitVersion));
   if (network.objects.length === 0) return;

@@ -38,6 +38,11 @@ export async function networkOfCluster(magnum: Magnum, cluster: MagnumCluster): 
   return networkOf({ networkDriver, labels: cluster.labels });
 }
 
+/** What is not done as a label says, a line on standard error each. */
+export function tellNotes(session: Session, { notes }: ClusterNetwork): void {
+  for (const note of notes) session.surroundings.stderr.write(`note: ${note}\n`);
+}
+
 /** One line on standard error for each thing that has changed. */
 export function teller(session: Session, what: string): (news: string) => void {
   let before = '';

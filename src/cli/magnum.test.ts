@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test';
 import { networkOf } from '#cloud/magnum-network.ts';
 import type { MagnumCluster } from '#cloud/magnum-schemas.ts';
 import { json, keystone, serving } from '#cloud/server.fixture.ts';
-import { followUpgrade } from './magnum-install.ts';
+import { checkSecret, checkSuccessor, followUpgrade } from './magnum-install.ts';
 import { run, surroundings } from './run.fixture.ts';
 import type { Session } from './session.ts';
 
@@ -96,4 +96,25 @@ test('one after which Magnum calls it healthy again is not; nor because Magnum d
   assert.match((await followed('UNHEALTHY', 'HEALTHY')).told, /Magnum says HEALTHY\./);
   const away = await followed('HEALTHY', new Error('away'));
   assert.deepEqual([away.told, away.undone], ['Error: away', 0]);
+});
+
+const of = (labels: Record<string, string>, networkDriver = 'flannel') => networkOf({ networkDriver, labels });
+
+test('an upgrade to a template of another model or range is refused, as pods that run keep their addresses', () => {
+  const range = { flannel_network_cidr: '10.82.0.0/16' };
+  const check = (next: ReturnType<typeof of>) => () => checkSuccessor(of(range), { name: 'next', network: next });
+  check(of({ ...range, flannel_backend: 'host-gw', causeway_image: 'a/b:2' }))();
+  assert.throws(check(of({})), /Template next is of model flannel with pods in 10\.100\.0\.0\/16, and the cluster of .* 10\.82/);
+  assert.throws(check(of({ calico_ipv4pool: '10.82.0.0/16' }, 'calico')), /of model calico/);
+});
+
+/** That says this of whatever it is asked. */
+const saying = (status: number, stderr = '') => ({ try: async () => ({ status, stdout: '', stderr }), run: async () => '' });
+
+test('a login to the cloud that labels name and nobody has made is told before controllers would wait for it', async () => {
+  const network = networkOf({ networkDriver: 'calico', labels: { causeway_cloud_secret: 'login' } });
+  await checkSecret(saying(0), network);
+  await checkSecret(saying(1, 'nobody is to ask'), networkOf({ networkDriver: 'calico', labels: {} }));
+  await assert.rejects(checkSecret(saying(1, 'Error from server (NotFound): secrets "login" not found'), network), /no Secret login/);
+  await assert.rejects(checkSecret(saying(1, 'connection refused'), network), /kubectl get secret: connection refused/);
 });

@@ -5,7 +5,17 @@ import type { ClusterTemplate, Labels, MagnumCluster } from '#cloud/magnum-schem
 import { Fault, isFault } from '#model/fault.ts';
 import type { Command } from 'commander';
 import { collect, completes, done, examples, type Group, integer, listing, nothingDone, pairs } from './command.ts';
-import { type CloudOptions, gone, healthText, inMagnum, settled, type WaitOptions, withCloud, withWait } from './magnum-session.ts';
+import {
+  type CloudOptions,
+  gone,
+  healthText,
+  inMagnum,
+  settled,
+  tellNotes,
+  type WaitOptions,
+  withCloud,
+  withWait,
+} from './magnum-session.ts';
 import { type AddonOptions, showAddon, showValues } from './magnum-addon.ts';
 import { install, type InstallOptions, upgrade, type UpgradeOptions } from './magnum-install.ts';
 import { type KubeconfigOptions, makeKubeconfig } from './magnum-kubeconfig.ts';
@@ -112,10 +122,13 @@ function templateAnswer(template: ClusterTemplate, network: ShownNetwork): Answe
         ['Network driver', template.networkDriver],
         ['Labels', labelText(template.labels)],
         ['Causeway', networkText(network)],
-        ...(network instanceof Fault ? [] : network.notes).map((note): [string, string] => ['Note', note]),
+        ...noteFacts(network),
       ]),
   };
 }
+
+const noteFacts = (network: ShownNetwork | undefined): [string, string][] =>
+  network === undefined || network instanceof Fault ? [] : network.notes.map((note) => ['Note', note]);
 
 const removeTemplate = (session: Session, [name = '']: readonly string[], options: CloudOptions & { yes?: true }): Promise<Answer> =>
   inMagnum(session, options, async (magnum) => {
@@ -152,7 +165,7 @@ const createCluster = (session: Session, [name = '']: readonly string[], options
   inMagnum(session, options, async (magnum) => {
     const labels = pairs(options.label, 'label');
     const template = await magnum.template(options.template);
-    networkOf({ networkDriver: template.networkDriver, labels: { ...template.labels, ...labels } });
+    tellNotes(session, networkOf({ networkDriver: template.networkDriver, labels: { ...template.labels, ...labels } }));
     const id = await magnum.createCluster({
       name,
       cluster_template_id: template.id,
@@ -187,6 +200,7 @@ function clusterAnswer(cluster: MagnumCluster, network?: ShownNetwork): Answer {
         ['Nodes', [String(cluster.workers), ...cluster.workerAddresses].join(' ')],
         ['Labels', labelText(cluster.labels)],
         ['Causeway', network === undefined ? undefined : networkText(network)],
+        ...noteFacts(network),
         ...Object.entries(cluster.faults).map(([what, why]): [string, string] => ['Fault', `${what}: ${why}`]),
       ]),
   };

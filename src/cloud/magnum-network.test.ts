@@ -75,6 +75,36 @@ test('by the router of a cloud machines are carried by either label', () => {
   }
 });
 
+const notesOf = (labels: Record<string, string>): readonly string[] => networkOf({ networkDriver: 'flannel', labels }).notes;
+
+test('labels that say nothing of Causeway are told by name: images, those of the other driver, lengths, and what Magnum does not know', () => {
+  const labels = {
+    calico_tag: 'v3.26.4',
+    calico_ipv4pool: '10.83.0.0/16',
+    calico_ipv4pool_vxlan: 'Always',
+    flannel_backend: 'udp',
+    flannel_network_subnetlen: '26',
+  };
+  assert.deepEqual(networkOf({ networkDriver: 'calico', labels }).notes, [
+    "calico_tag=v3.26.4: no image of calico's is used; which one of Causeway's is, says causeway_image",
+    'calico_ipv4pool_vxlan=Always: Magnum has no such label, and nothing is made of it',
+    'flannel_backend=udp: it counts for the model flannel only',
+    'flannel_network_subnetlen=26: it counts for the model flannel only',
+  ]);
+  assert.match(notesOf({ flannel_network_subnetlen: '26' }).join(), /up to the cluster's controller-manager/);
+  assert.deepEqual(notesOf({ flannel_network_subnetlen: '24', kube_tag: 'v1.30.0' }), []);
+});
+
+test('labels say as whom controllers keep the cloud', () => {
+  const { cloud } = valuesOf('calico', {
+    causeway_cloud_secret: 'causeway-cloud',
+    causeway_cloud: 'mycloud',
+    causeway_cloud_name: 'web',
+    causeway_cloud_all_balancers: 'true',
+  });
+  assert.deepEqual(cloud, { secret: 'causeway-cloud', cloud: 'mycloud', name: 'web', allBalancers: true });
+});
+
 test('what cannot be is refused with the name of its label', () => {
   const bad: readonly (readonly [string | undefined, Record<string, string>, string])[] = [
     ['flannel', { causeway_carri: 'vxlan' }, 'labels.causeway_carri'],
@@ -83,7 +113,18 @@ test('what cannot be is refused with the name of its label', () => {
     ['flannel', { flannel_backend: 'udp' }, 'labels.flannel_backend'],
     ['flannel', { flannel_network_cidr: '10.82.0.1/16' }, 'labels.flannel_network_cidr'],
     ['flannel', { flannel_network_cidr: '' }, 'labels.flannel_network_cidr'],
+    ['flannel', { flannel_network_cidr: '10.82.0.0/16+fd00:82::/48' }, 'labels.flannel_network_cidr'],
+    ['flannel', { flannel_network_subnetlen: 'wide' }, 'labels.flannel_network_subnetlen'],
+    ['flannel', { flannel_network_subnetlen: '31' }, 'labels.flannel_network_subnetlen'],
+    ['flannel', { flannel_network_subnetlen: '15', flannel_network_cidr: '10.82.0.0/16' }, 'labels.flannel_network_subnetlen'],
     ['flannel', { causeway_pod_cidr: '10.1.0.0/16+10.2.0.0/16' }, 'labels.causeway_pod_cidr'],
+    ['flannel', { causeway_underlay: 'two words' }, 'labels.causeway_underlay'],
+    ['flannel', { causeway_cloud: 'mycloud' }, 'labels.causeway_cloud_secret'],
+    ['flannel', { causeway_cloud_secret: 'Not_A_Name' }, 'labels.causeway_cloud_secret'],
+    ['flannel', { causeway_cloud_secret: 'cloud', causeway_cloud_name: 'Web' }, 'labels.causeway_cloud_name'],
+    ['calico', { calico_ipv4pool: 'fd00:83::/48' }, 'labels.calico_ipv4pool'],
+    ['calico', { calico_ipv4pool: '10.83.0.0/27' }, 'labels.calico_ipv4pool'],
+    ['calico', { causeway_pod_cidr: '10.83.0.0/16+fd00:83::/123' }, 'labels.causeway_pod_cidr'],
     ['calico', { calico_ipv4pool_ipip: 'Sometimes' }, 'labels.calico_ipv4pool_ipip'],
     ['calico', { causeway_image: 'causeway' }, 'labels.causeway_image'],
     ['calico', { causeway_cni_bin: 'bin' }, 'labels.causeway_cni_bin'],

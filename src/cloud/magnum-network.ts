@@ -3,7 +3,8 @@
 // values of our Helm chart, so that a driver that installs add-ons and `causeway magnum install` come to the same network. Labels
 // of others are nobody's business; one that begins with `causeway_` and is not known is a mistake.
 import { Fault } from '#model/fault.ts';
-import { familyOf, parseCidr } from '#model/ip.ts';
+import { type Cidr, cidrLength, familyOf, parseCidr } from '#model/ip.ts';
+import { passedOver } from './magnum-labels.ts';
 
 export interface TemplateNetwork {
   readonly networkDriver: string | undefined;
@@ -23,6 +24,7 @@ export interface ChartValues {
   readonly image?: { readonly repository: string; readonly tag: string };
   readonly cni?: { readonly bin: string; readonly conf: string; readonly runtime: string };
   readonly controller?: { readonly replicas: number };
+  readonly cloud?: Readonly<Record<string, string | boolean>>;
 }
 
 export interface ClusterNetwork {
@@ -61,6 +63,12 @@ const ownLabels = [
   'cni_conf',
   'cni_runtime',
   'controllers',
+  'cloud_secret',
+  'cloud',
+  'cloud_name',
+  'cloud_network',
+  'cloud_routes',
+  'cloud_all_balancers',
 ] as const;
 
 /** What a label of our own says, read; undefined where there is none. */
@@ -79,10 +87,25 @@ function oneOf<const T extends string>(label: string, value: string, words: read
 const flag = (label: string, value: string): boolean => oneOf(label, value.toLowerCase(), ['true', 'false']) === 'true';
 
 /** One of each family; `+` lies between two, as a comma ends a label at Magnum's command line. */
-function ranges(label: string, value: string): string[] {
+function ranges(label: string, value: string): Cidr[] {
   const found = value.split('+').map((text) => parseCidr(text, `labels.${label}`));
   if (new Set(found.map(familyOf)).size === found.length) return found;
   throw refused(label, value, 'Give one range of each family');
+}
+
+/** Of a label that is Magnum's own. */
+function range4(label: string, value: string): Cidr[] {
+  if (/[:+]/.test(value)) throw refused(label, value, 'It is one range of IPv4. For others use the label causeway_pod_cidr');
+  return [parseCidr(value, `labels.${label}`)];
+}
+
+/** Of what pools are divided into, where nobody says another length. */
+const blockLengths = { 4: 26, 6: 122 } as const;
+
+/** A pool that is smaller than one of its blocks is none. */
+function holdsBlocks(label: string, range: Cidr): void {
+  const length = blockLengths[familyOf(range)];
+  if (cidrLength(range) > length) throw refused(label, range, `Nodes take pieces of /${length} of it`);
 }
 
 function image(label: string, value: string): { repository: string; tag: string } {
@@ -94,6 +117,22 @@ function image(label: string, value: string): { repository: string; tag: string 
 function path(label: string, value: string): string {
   if (/^\/[^\s"']*$/.test(value)) return value;
   throw refused(label, value, 'Write an absolute path');
+}
+
+function name(label: string, value: string): string {
+  if (/^[^\s"']+$/.test(value)) return value;
+  throw refused(label, value, 'Write a name');
+}
+
+function secretName(label: string, value: string): string {
+  if (/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(value)) return value;
+  throw refused(label, value, 'Write the name of a Secret in the namespace kube-system');
+}
+
+/** As the chart and `causeway cloud --name` take it. */
+function installation(label: string, value: string): string {
+  if (/^[a-z0-9][a-z0-9-]{0,31}$/.test(value)) return value;
+  throw refused(label, value, 'Use lower-case letters, digits and hyphens, 32 at most');
 }
 
 function count(label: string, value: string): number {
@@ -119,8 +158,8 @@ export function networkOf({ networkDriver, labels }: TemplateNetwork): ClusterNe
   const notes: string[] = [];
   const wanted = said('carry', (label, value) => oneOf<string>(label, value, carries[asked]));
   const carry = wanted ?? (asked === 'routes' ? asked : carryOf(model, labels, notes));
-  const rangeLabel = model === 'flannel' ? 'flannel_network_cidr' : 'calico_ipv4pool';
-  const podCidrs = said('pod_cidr', ranges) ?? ranges(rangeLabel, labels[rangeLabel] ?? usualRange);
+  const podCidrs = rangesOf(model, labels, said);
+  notes.push(...passedOver(model, labels));
   if (carry === 'routes') notes.push('carried by routes: nodes take pods once a router knows their ranges (docs/openstack.md)');
   return {
     values: { model, podCidrs, carry, ...furtherValues(said) },
@@ -129,9 +168,17 @@ export function networkOf({ networkDriver, labels }: TemplateNetwork): ClusterNe
   };
 }
 
+function rangesOf(model: Model, labels: TemplateNetwork['labels'], said: Said): Cidr[] {
+  const theirs = model === 'flannel' ? 'flannel_network_cidr' : 'calico_ipv4pool';
+  const label = labels[`${own}pod_cidr`] === undefined ? theirs : `${own}pod_cidr`;
+  const found = said('pod_cidr', ranges) ?? range4(theirs, labels[theirs] ?? usualRange);
+  if (model === 'calico') for (const range of found) holdsBlocks(label, range);
+  return found;
+}
+
 function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'carry'> {
   const userspaceWireguard = said('userspace_wireguard', flag);
-  const underlay = said('underlay', (_, value) => value);
+  const underlay = said('underlay', name);
   const keepConnections = said('keep_connections', flag);
   const logDenied = said('log_denied', flag);
   const logLevel = said('log_level', (label, value) => oneOf(label, value, ['trace', 'debug', 'info', 'warn', 'error']));
@@ -146,7 +193,28 @@ function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'ca
     ...(named === undefined ? {} : { image: named }),
     ...(replicas === undefined ? {} : { controller: { replicas } }),
     ...foldersOf(said('cni_bin', path), said('cni_conf', path), said('cni_runtime', path)),
+    ...cloudOf(said),
   };
+}
+
+/** For controllers that keep the cloud. What is said of that without a login to it would not be done. */
+function cloudOf(said: Said): Pick<ChartValues, 'cloud'> {
+  const secret = said('cloud_secret', secretName);
+  const parts = {
+    cloud: said('cloud', name),
+    name: said('cloud_name', installation),
+    network: said('cloud_network', name),
+    routes: said('cloud_routes', name),
+    allBalancers: said('cloud_all_balancers', flag),
+  };
+  const given = Object.entries(parts).flatMap(([key, value]) => (value === undefined ? [] : [[key, value] as const]));
+  if (secret !== undefined) return { cloud: { secret, ...Object.fromEntries(given) } };
+  if (given.length === 0) return {};
+  const field = `labels.${own}cloud_secret`;
+  throw new Fault('invalid', `Labels speak of the cloud, and none says as whom controllers log in there`, {
+    field,
+    hint: `Give ${own}cloud_secret, the name of a Secret with clouds.yaml (docs/openstack.md)`,
+  });
 }
 
 /** The chart takes the three together. */

@@ -303,7 +303,7 @@ function needsOf(network: Network, facts: CloudFacts, families: ReadonlySet<Fami
     if (protocol === 0) {
       const need = plainNeed(network.name, ranges, families);
       return network.choices.carry === 'routes'
-        ? { ...need, what: `${need.what}, by a router that knows the hosts' blocks`, without: withoutRoutes, isByRouter: true }
+        ? { ...need, what: `${need.what}; by a router that knows the hosts' blocks`, without: withoutRoutes, isByRouter: true }
         : need;
     }
     const rules = [...families].flatMap((family) =>
@@ -366,7 +366,10 @@ function cloudNeed(network: Network, facts: CloudFacts, pools: readonly Pool[]):
   };
 }
 
-/** Packets that hosts forward as they are: from and to containers' ranges, and between hosts and containers elsewhere. */
+/**
+ * Packets that hosts forward as they are: from and to containers' ranges, and between hosts and containers elsewhere. A rule cannot tell
+ * them from packets for the host itself, so hosts let in each other and containers by every port, node ports of services among them.
+ */
 function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlySet<Family>): Need {
   const why = plainWhy;
   const used = [...new Set(ranges.map(familyOf))].filter((family) => families.has(family));
@@ -377,7 +380,7 @@ function plainNeed(network: string, ranges: readonly Cidr[], families: ReadonlyS
   ]);
   return {
     network,
-    what: `packets with addresses of ${ranges.join(', ')} between hosts`,
+    what: `packets with addresses of ${ranges.join(', ')} between hosts, by every protocol and to every port of hosts`,
     without: withoutPairs,
     rules,
     pairs: ranges,

@@ -12,7 +12,10 @@ import { isTrue, notPassedOf, prefix, proxyOf, refused, type Said } from './open
 
 /** A service that names another class is served by somebody else. */
 export const octaviaClass = 'causeway.dev/octavia';
-/** Ranges of clients, separated by commas, for whom hosts let in the ports of a service of type NodePort. */
+/**
+ * Ranges of clients outside of the cluster, separated by commas, for whom nodes let in the ports of a service of type NodePort. Of its own
+ * nodes and pods it says nothing: where packets of pods travel as they are, nodes let in these by every port.
+ */
 export const sourcesAnnotation = 'causeway.dev/node-port-sources';
 const internalAnnotation = 'service.beta.kubernetes.io/openstack-internal-load-balancer';
 
