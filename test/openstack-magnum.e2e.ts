@@ -26,7 +26,7 @@ import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { silentProgress } from '#lab/progress.ts';
 import { until } from '#lab/until.ts';
 import { inside } from './carriage-streams.ts';
-import { askUdp } from './datagrams.ts';
+import { answerUdp, askUdp } from './datagrams.ts';
 import { askedForPage, podOf } from './kubernetes-bed.ts';
 import { wayInto } from './openstack-way.ts';
 
@@ -433,15 +433,18 @@ const namesOfBalancers = async (): Promise<string> =>
 
 /** What answers datagrams in a pod with its name, until it is told to stop. */
 async function answerWords(pod: string, host: Host): Promise<() => void> {
-  const line = `exec socat UDP4-RECVFROM:${byDatagram.targetPort},fork EXEC:"echo ${pod}"`;
-  const answering = host.spawn(inside(await ipOfPod(pod), line));
+  const answering = host.spawn(inside(await ipOfPod(pod), answerUdp(byDatagram.targetPort, pod)));
   return () => answering.kill('SIGKILL');
 }
 const wordOf = (from: Host, address: string): Promise<string> => askUdp(from, address, byDatagram.port);
-/** Who answers so many datagrams. */
+/** Who answers so many datagrams, all of them; empty: one was lost. */
 async function whoAnswers(from: Host, address: string, times = 12): Promise<string> {
   const said = new Set<string>();
-  for (let time = 0; time < times; time++) said.add(await wordOf(from, address));
+  for (let time = 0; time < times; time++) {
+    const word = await wordOf(from, address);
+    if (word === '') return '';
+    said.add(word);
+  }
   return [...said].toSorted().join();
 }
 /** How each port is probed, and what Octavia says of its members. */
