@@ -18,39 +18,55 @@ export interface ServiceHost {
   readonly guests?: readonly Cidr[];
 }
 
-const element = (set: string, key: string, value?: string): NftElement => ({
-  netns: '',
-  table: tableName,
-  set,
-  key,
-  ...(value === undefined ? {} : { value }),
-});
+const element = (set: string, key: string, value?: string): NftElement =>
+  value === undefined ? { netns: '', table: tableName, set, key } : { netns: '', table: tableName, set, key, value };
 
-const targetsOf = (backends: readonly Backend[]): string[] =>
-  [...new Set(backends.map((backend) => `${backend.ip} . ${backend.port}`))].toSorted();
+/** Names of sets, once: a hundred thousand elements have them, and the very same string is compared at a glance. */
+const setsOf = (family: Family) =>
+  ({
+    fronts: `fronts${family}`,
+    services: `services${family}`,
+    unserved: `unserved${family}`,
+    backends: `backends${family}`,
+    outer: `outer${family}`,
+    outerBackends: `outer_backends${family}`,
+    stays: `stays${family}`,
+    guarded: `guarded${family}`,
+    clients: `clients${family}`,
+    addresses: `addresses${family}`,
+  }) as const;
+const sets = { 4: setsOf(4), 6: setsOf(6) } as const;
+
+/** Mostly they are in order already, each once. */
+function targetsOf(backends: readonly Backend[]): readonly string[] {
+  const targets = backends.map(({ ip, port }) => `${ip} . ${port}`);
+  const isInOrder = targets.every((target, index) => index === 0 || (targets[index - 1] ?? '') < target);
+  return isInOrder ? targets : [...new Set(targets)].toSorted();
+}
 
 /** One address, protocol and port. */
 function planFront(place: string, service: Service, ownsAddress: boolean): NftElement[] {
   const { backends, outer, servedElsewhere, affinitySeconds, sources } = service;
   const family = familyOf(service.ip);
+  const set = sets[family];
   const chain = affinitySeconds === undefined ? 'backends' : 'sticky';
   const targets = targetsOf(backends);
-  const planned: NftElement[] = [element(`fronts${family}`, place)];
-  if (targets.length > 0) planned.push(element(`services${family}`, place, `goto ${chain}_${targets.length}`));
-  else if (servedElsewhere === true) planned.push(element(`services${family}`, place, 'drop'));
+  const planned: NftElement[] = [element(set.fronts, place)];
+  if (targets.length > 0) planned.push(element(set.services, place, `goto ${chain}_${targets.length}`));
+  else if (servedElsewhere === true) planned.push(element(set.services, place, 'drop'));
   // At an address of the host's own the host itself refuses.
-  else if (!ownsAddress) planned.push(element(`unserved${family}`, place));
-  planned.push(...targets.map((target, index) => element(`backends${family}`, `${place} . ${index}`, target)));
+  else if (!ownsAddress) planned.push(element(set.unserved, place));
+  for (const [index, target] of targets.entries()) planned.push(element(set.backends, `${place} . ${index}`, target));
   if (outer !== undefined && targets.length > 0) {
     const nearby = targetsOf(outer);
-    planned.push(element(`outer${family}`, place, nearby.length === 0 ? 'drop' : `goto outer_${chain}_${nearby.length}`));
-    planned.push(...nearby.map((target, index) => element(`outer_backends${family}`, `${place} . ${index}`, target)));
+    planned.push(element(set.outer, place, nearby.length === 0 ? 'drop' : `goto outer_${chain}_${nearby.length}`));
+    planned.push(...nearby.map((target, index) => element(set.outerBackends, `${place} . ${index}`, target)));
   }
-  if (affinitySeconds !== undefined) planned.push(element(`stays${family}`, place, `goto remember_${affinitySeconds}`));
+  if (affinitySeconds !== undefined) planned.push(element(set.stays, place, `goto remember_${affinitySeconds}`));
   if (sources !== undefined) {
-    planned.push(element(`guarded${family}`, place));
+    planned.push(element(set.guarded, place));
     const ranges = widest(sources.filter((range) => familyOf(range) === family)).toSorted();
-    planned.push(...ranges.map((range) => element(`clients${family}`, `${place} . ${range}`)));
+    planned.push(...ranges.map((range) => element(set.clients, `${place} . ${range}`)));
   }
   return planned;
 }
@@ -73,7 +89,7 @@ function frontsOf(service: Service, own: readonly Ip[]): readonly Front[] {
     const place = `${ip} . ${service.protocol} . ${service.port}`;
     return [place, planFront(place, service, isNodePort)];
   });
-  if (service.refusesOthers === true) fronts.push([service.ip, [element(`addresses${familyOf(service.ip)}`, service.ip)]]);
+  if (service.refusesOthers === true) fronts.push([service.ip, [element(sets[familyOf(service.ip)].addresses, service.ip)]]);
   known.set(service, { own, fronts });
   return fronts;
 }

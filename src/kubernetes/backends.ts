@@ -20,8 +20,11 @@ const mostBackends = 5_000;
 /** How many elsewhere are chosen from, ready ones and others each: what is to be sorted at each change of a slice. */
 const mostConsidered = 20_000;
 
-interface Candidate extends EndpointFacts {
-  readonly port: number;
+interface Candidate {
+  readonly endpoint: EndpointFacts;
+  readonly backend: Backend;
+  /** By which they are ordered. */
+  readonly text: string;
 }
 
 interface Wanted {
@@ -37,21 +40,23 @@ function candidatesOf(slices: readonly SliceFacts[], { name, protocol }: Service
   for (const { endpoints, ports } of slices) {
     const target = ports.find((candidate) => candidate.name === name && candidate.protocol === protocol);
     if (target === undefined) continue;
+    const { port } = target;
     for (const endpoint of endpoints) {
-      if (familyOf(endpoint.ip) !== family) continue;
+      const { ip } = endpoint;
+      if (familyOf(ip) !== family) continue;
       const sort = endpoint.isReady ? 'ready' : 'others';
       if (considered[sort] >= mostConsidered && endpoint.node !== node) continue;
       considered[sort] += 1;
-      const text = `${endpoint.ip} ${target.port}`;
-      if (found.get(text)?.isReady !== true) found.set(text, { ...endpoint, port: target.port });
+      const text = `${ip} ${port}`;
+      if (found.get(text)?.endpoint.isReady !== true) found.set(text, { endpoint, backend: { ip, port }, text });
     }
   }
-  return [...found].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, candidate]) => candidate);
+  return [...found.values()].toSorted((a, b) => (a.text < b.text ? -1 : 1));
 }
 
-const ready = (candidates: readonly Candidate[]): Candidate[] => candidates.filter(({ isReady }) => isReady);
+const ready = (candidates: readonly Candidate[]): Candidate[] => candidates.filter(({ endpoint }) => endpoint.isReady);
 const ending = (candidates: readonly Candidate[]): Candidate[] =>
-  candidates.filter(({ isServing, isTerminating }) => isServing && isTerminating);
+  candidates.filter(({ endpoint }) => endpoint.isServing && endpoint.isTerminating);
 const usable = (candidates: readonly Candidate[]): Candidate[] => {
   const first = ready(candidates);
   return first.length > 0 ? first : ending(candidates);
@@ -60,11 +65,11 @@ const usable = (candidates: readonly Candidate[]): Candidate[] => {
 /** Those that hints name for here; all, when the hints are not for everybody or none of them is for here. */
 function near(
   candidates: readonly Candidate[],
-  hintsOf: (candidate: Candidate) => readonly string[] | undefined,
+  hintsOf: (endpoint: EndpointFacts) => readonly string[] | undefined,
   here: string,
 ): Candidate[] {
-  const isHinted = candidates.every((candidate) => (hintsOf(candidate) ?? []).length > 0);
-  return isHinted ? candidates.filter((candidate) => hintsOf(candidate)?.includes(here)) : [];
+  const isHinted = candidates.every(({ endpoint }) => (hintsOf(endpoint) ?? []).length > 0);
+  return isHinted ? candidates.filter(({ endpoint }) => hintsOf(endpoint)?.includes(here)) : [];
 }
 
 function preferred(candidates: readonly Candidate[], { node, zone }: NodePlace): readonly Candidate[] {
@@ -74,7 +79,7 @@ function preferred(candidates: readonly Candidate[], { node, zone }: NodePlace):
   return sameZone.length > 0 ? sameZone : candidates;
 }
 
-const backendsOf = (candidates: readonly Candidate[]): Backend[] => candidates.slice(0, mostBackends).map(({ ip, port }) => ({ ip, port }));
+const backendsOf = (candidates: readonly Candidate[]): Backend[] => candidates.slice(0, mostBackends).map(({ backend }) => backend);
 
 interface Choice {
   readonly anywhere: readonly Backend[];
@@ -82,7 +87,7 @@ interface Choice {
 }
 
 function choose(candidates: readonly Candidate[], place: NodePlace): Choice {
-  const local = candidates.filter(({ node }) => node === place.node);
+  const local = candidates.filter(({ endpoint }) => endpoint.node === place.node);
   return { anywhere: backendsOf(preferred(usable(candidates), place)), here: backendsOf(usable(local)) };
 }
 
