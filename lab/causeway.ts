@@ -8,7 +8,7 @@ const root = join(import.meta.dirname, '..');
 export const programOf = (name: 'agent' | 'controller'): string[] => [
   process.execPath,
   '--disable-warning=ExperimentalWarning',
-  ...(name === 'agent' ? ['--max-semi-space-size=8', '--v8-pool-size=1', '--preserve-symlinks'] : []),
+  ...(name === 'agent' ? ['--max-semi-space-size=8', '--initial-old-space-size=160', '--v8-pool-size=1', '--preserve-symlinks'] : []),
   join(root, 'src', 'bin', `${name}.ts`),
 ];
 
