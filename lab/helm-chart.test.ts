@@ -85,6 +85,39 @@ test("the chart's values are those of its schema, and its image is the one that 
   assert.ok(render().some((document) => document.includes(`image: "${defaultImage}"`)));
 });
 
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
+  readonly verbs: readonly string[];
+}
+interface Role {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly rules: readonly Rule[];
+}
+
+const rulesOf = (model: string, name: string): readonly Rule[] =>
+  render({ model })
+    .map((document) => parse(document) as Role)
+    .find(({ kind, metadata }) => kind === 'ClusterRole' && metadata.name === name)?.rules ?? assert.fail(name);
+
+test('who follows what a definition brings may wait for that definition, and for no other', () => {
+  const brought = /\.(causeway\.dev|projectcalico\.org|k8s\.cni\.cncf\.io|policy\.networking\.k8s\.io)$/;
+  for (const model of ['flannel', 'calico'])
+    for (const name of ['causeway-agent', 'causeway-controller']) {
+      const rules = rulesOf(model, name);
+      const followed = rules
+        .filter(({ verbs }) => verbs.includes('watch'))
+        .flatMap(({ apiGroups: [group = ''], resources }) => resources.map((resource) => `${resource}.${group}`))
+        // Which agents follow in a way of their own, and cannot do without.
+        .filter((one) => brought.test(one) && !(name === 'causeway-agent' && one === 'blocks.causeway.dev'));
+      const awaited = rules.filter(({ resources }) => resources.includes('customresourcedefinitions'));
+      assert.deepEqual(awaited.flatMap(({ resourceNames = [] }) => resourceNames).toSorted(), followed.toSorted());
+      for (const { verbs } of awaited) assert.deepEqual(verbs, ['list', 'watch']);
+    }
+});
+
 interface Pod {
   readonly imagePullSecrets?: readonly object[];
   readonly volumes: readonly { readonly name: string }[];
@@ -191,16 +224,10 @@ test('without the address of the API server nothing is installed, and whoever un
   assert.equal(renderChart({ uninstall: true }).length, 1);
 });
 
-interface Role {
-  readonly kind: string;
-  readonly metadata: { readonly name: string };
-  readonly rules: readonly { readonly resources: readonly string[]; readonly verbs: readonly string[] }[];
-}
-const readByName = (model: string): string[] => {
-  const roles = render({ model }).map((document) => parse(document) as Role);
-  const { rules } = roles.find(({ kind, metadata }) => kind === 'ClusterRole' && metadata.name === 'causeway-agent') ?? assert.fail();
-  return rules.flatMap(({ resources, verbs }) => (verbs.includes('get') ? resources : [])).toSorted();
-};
+const readByName = (model: string): string[] =>
+  rulesOf(model, 'causeway-agent')
+    .flatMap(({ resources, verbs }) => (verbs.includes('get') ? resources : []))
+    .toSorted();
 
 test('agents may ask by its name for what they do ask for so, and for nothing else', () => {
   const always = ['hostpolicies', 'network-attachment-definitions', 'nodes'];

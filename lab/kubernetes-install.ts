@@ -43,7 +43,6 @@ export async function installCalico(cluster: Kubernetes, pools: readonly object[
   const image = await buildImageOf(join(folder, 'causeway.tar'), defaultImage, silentProgress);
   await cluster.startWithoutNetwork();
   await Promise.all(cluster.lab.hosts.map((host) => importImage(host, image.path)));
-  // Before agents look for it, who look again half a minute later.
   await cluster.applyText(readFileSync(join(manifestsFolder, 'network-attachment-definitions.yaml'), 'utf8'));
   await applyFile(cluster, 'causeway-calico.yaml');
   await cluster.untilDefined();

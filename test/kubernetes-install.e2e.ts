@@ -177,6 +177,10 @@ test('agents and controllers may do what they need, and nothing else', async () 
   for (const what of ['services', 'addresspools.causeway.dev']) assert.equal(await decides('update', what), 'no', what);
   assert.equal(await decides('update', 'lease/causeway-controller', '--namespace=kube-system'), 'yes');
   assert.equal(await decides('update', 'lease/other', '--namespace=kube-system'), 'no');
+  for (const who of [may, decides]) {
+    assert.equal(await who('watch', 'customresourcedefinitions/clusternetworkpolicies.policy.networking.k8s.io'), 'yes');
+    assert.equal(await who('watch', 'customresourcedefinitions'), 'no');
+  }
 });
 
 test('agents in pods execute the plugins of their hosts for further networks', async () => {

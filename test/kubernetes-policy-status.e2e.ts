@@ -167,7 +167,6 @@ test('tiers: what an admin denies or accepts, nobody else decides; what is passe
   const everybody = [{ namespaces: {} }];
   const web = { pods: { namespaceSelector: { matchLabels: { team: 'shop' } }, ...ofApp('web') } };
   await cluster.apply(clusterPolicy('no-strangers', { subject: web, ingress: [{ action: 'Deny', from: [ofTeam('other')] }] }));
-  // The server is asked for the sort of object that is new to it every half a minute.
   await becomesShown('ClusterPolicyStatus', 'no-strangers', { KIND: 'ClusterNetworkPolicy', HOSTS: '1/1', 'IN FORCE': 'True' });
   await bed.becomes(false, 'other/stranger', 'shop/web');
   assert.equal(await bed.isReached('shop/far', 'shop/web'), true);

@@ -71,6 +71,19 @@ interface Asking {
   readonly signal: AbortSignal;
 }
 
+interface Since {
+  readonly since: number;
+  readonly signal: AbortSignal;
+}
+
+const watching = (since: number): Record<string, string> => ({
+  watch: 'true',
+  allowWatchBookmarks: 'true',
+  resourceVersion: String(since),
+  timeoutSeconds: String(watchSeconds),
+});
+const metadataOnly = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json';
+
 export class KubernetesClient implements AsyncDisposable {
   readonly #access: ApiAccess;
   readonly #dispatcher: Agent;
@@ -113,14 +126,18 @@ export class KubernetesClient implements AsyncDisposable {
   }
 
   /** Changes since `since`, until the server ends the stream. Faults as `list`, and `compacted`: list again. */
-  async *watch(path: string, since: number, signal: AbortSignal): AsyncGenerator<Change, void> {
-    const query = new URLSearchParams({
-      watch: 'true',
-      allowWatchBookmarks: 'true',
-      resourceVersion: String(since),
-      timeoutSeconds: String(watchSeconds),
-    });
-    const body = await this.#get(`${path}?${query.toString()}`, signal);
+  watch(path: string, since: number, signal: AbortSignal): AsyncGenerator<Change, void> {
+    return this.#changes(`${path}?${new URLSearchParams(watching(since)).toString()}`, { signal });
+  }
+
+  /** As watch(), of one object, of which nothing but its metadata is told; since 0: it comes first, if there is one. */
+  watchOne(path: string, name: string, { since, signal }: Since): AsyncGenerator<Change, void> {
+    const query = new URLSearchParams({ ...watching(since), fieldSelector: `metadata.name=${name}` });
+    return this.#changes(`${path}?${query.toString()}`, { signal, headers: { accept: metadataOnly } });
+  }
+
+  async *#changes(path: string, asking: Pick<Asking, 'headers' | 'signal'>): AsyncGenerator<Change, void> {
+    const body = await this.#request(path, { method: 'GET', ...asking });
     try {
       for await (const text of linesOf(body)) if (text !== '') yield changeOf(text);
     } catch (error) {

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { isFault } from '#model/fault.ts';
 import type { KubernetesClient, Listing } from './client.ts';
+import { Definition } from './definition.ts';
 
 /** One sort of object that is followed. */
 export interface Followed {
@@ -12,7 +13,7 @@ export interface Followed {
   readonly name: string;
   /** Tried in order: a server has the first of these that it does not answer "not found" for. */
   readonly paths: readonly string[];
-  /** `absent`: that the server has none of the paths counts as an empty listing, looked at again now and then. */
+  /** That the server has none of the paths counts as an empty listing, until the definition of the last one comes. */
   readonly absent?: 'empty';
   /** Keys of what is known: `namespace/name`, or the name of what belongs to no namespace. */
   keys(): readonly string[];
@@ -36,14 +37,14 @@ export interface FollowOptions {
 
 const firstRetryMs = 200;
 const lastRetryMs = 5_000;
-/** How often it is looked whether a server has come to know a sort of object, as by a definition that was applied. */
-const absentMs = 30_000;
 const listMs = 60_000;
 const usualDoubtMs = 60_000;
 
 /** Resolves when `signal` has aborted; throws nothing. */
-export async function followKind(kind: Followed, { client, signal, log, doubtMs = usualDoubtMs }: FollowOptions): Promise<void> {
+export async function followKind(kind: Followed, options: FollowOptions): Promise<void> {
+  const { client, signal, log, doubtMs = usualDoubtMs } = options;
   const absence = new Absence(kind, { client, signal, doubtMs });
+  const definition = new Definition(kind.paths.at(-1) ?? '', { client, signal });
   let retryMs = firstRetryMs;
   const connected = (): void => {
     retryMs = firstRetryMs;
@@ -55,7 +56,7 @@ export async function followKind(kind: Followed, { client, signal, log, doubtMs 
     } catch (error) {
       if (kind.absent === 'empty' && isFault(error, 'not-found') && (await absence.isCertain())) {
         take(kind, []);
-        retryMs = absentMs;
+        retryMs = await definition.news();
       }
       // A version that is too old is an everyday thing: list again.
       else if (!signal.aborted && !isFault(error, 'compacted'))
