@@ -10,28 +10,28 @@ export interface UntilOptions {
 
 /**
  * Asks `probe` again and again until it answers something other than undefined or false, and returns that. `what` completes
- * the sentence "Waited for …". Fault `timeout` after 10 s or `timeoutMs`; what `probe` throws last becomes its cause.
+ * the sentence "Waited for …". Fault `timeout` after a minute or `timeoutMs`, which tells how often was looked and what `probe` threw
+ * last, its cause: a probe that has seen something else than it looks for may throw that.
  */
 export async function until<T>(
   what: string,
   probe: () => T | Promise<T>,
   options: UntilOptions = {},
 ): Promise<NonNullable<Exclude<T, false>>> {
-  const { timeoutMs = 10_000, intervalMs = 20 } = options;
+  const { timeoutMs = 60_000, intervalMs = 20 } = options;
   const deadline = performance.now() + timeoutMs;
   let cause: unknown;
-  for (;;) {
+  for (let looks = 1; ; looks += 1) {
     options.signal?.throwIfAborted();
     try {
       const answer = await probe();
       if (answer !== undefined && answer !== null && answer !== false) return answer as NonNullable<Exclude<T, false>>;
-      cause = undefined;
     } catch (error) {
       cause = error;
     }
     if (performance.now() > deadline) {
       const reason = cause instanceof Error ? `: ${cause.message}` : '';
-      throw new Fault('timeout', `Waited for ${what} in vain for ${timeoutMs} ms${reason}`, { cause });
+      throw new Fault('timeout', `Waited for ${what} in vain for ${timeoutMs} ms, ${looks} looks${reason}`, { cause });
     }
     await sleep(intervalMs);
   }

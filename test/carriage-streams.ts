@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import type { Host } from '#lab/host.ts';
 import { until } from '#lab/until.ts';
-import { type Counted, countedIn, everyMillisecond } from './answered.ts';
+import { type Counted, countedIn, everyMillisecond, roomLine } from './answered.ts';
 
 /** Runs a line of shell in the network namespace of the pod with that address. */
 export const inside = (ip: string, line: string): string[] => [
@@ -16,15 +16,16 @@ export const inside = (ip: string, line: string): string[] => [
 
 /** A packet every millisecond to an address, from where `enter` has a line of shell run, until it is told to stop. */
 export function pingingFrom(from: Host, enter: (line: string) => readonly string[], to: string): () => Promise<Counted> {
-  // Its socket has room for some 150 packets: it gets a processor whenever it needs one.
+  // Its socket has room for some 150 packets: it gets a processor before others do.
   const line = `exec nice -n -20 ${everyMillisecond(to).join(' ')} 2>/dev/null`;
   const ping = from.spawn(enter(line));
   let printed = '';
   ping.child.stdout?.on('data', (bytes) => (printed += String(bytes)));
   return async () => {
+    const { stdout: sockets } = await from.exec(enter(roomLine));
     ping.kill('SIGINT');
     await ping.ended;
-    return countedIn(printed);
+    return countedIn(printed, sockets);
   };
 }
 

@@ -54,8 +54,10 @@ export interface Answer {
   readonly addresses: readonly string[];
 }
 
+/** Asks until one is answered, for some seconds: the first packets after a link was made may be lost. */
+const patiently = ['ping', '-n', '-c', '1', '-i', '0.2', '-w', '3'];
 /** Whether `target` answers from the test's own namespace. */
-export const pings = (target: string | undefined): boolean => spawnSync('ping', ['-n', '-c', '1', '-W', '1', target ?? '']).status === 0;
+export const pings = (target: string | undefined): boolean => spawnSync('env', [...patiently, target ?? '']).status === 0;
 export const ownLinks = (): string[] => ip('-br', 'link').match(/^cwe\w+/gm) ?? [];
 
 /** An empty network namespace that stands for a container. */
@@ -121,7 +123,7 @@ export class CniBed implements AsyncDisposable {
     });
     this.#agent = agent;
     agent.stderr.on('data', (bytes) => (said += String(bytes)));
-    await eventually(() => said.includes('agent is running') && said.includes('following the controller'), 'the agent to run', 60_000);
+    await eventually(() => said.includes('agent is running') && said.includes('following the controller'), 'the agent to run');
   }
 
   /** What the agent says of itself on its socket. */
@@ -166,7 +168,7 @@ export class CniBed implements AsyncDisposable {
     });
     return {
       add: (conf) => this.execute({ command: 'ADD', container: name, ...(conf === undefined ? {} : { conf }) }),
-      pings: (target) => spawnSync('ip', ['netns', 'exec', name, 'ping', '-n', '-c', '1', '-W', '1', target ?? '']).status === 0,
+      pings: (target) => spawnSync('ip', ['netns', 'exec', name, ...patiently, target ?? '']).status === 0,
       links: () => v.parse(v.array(v.object({ ifname: v.string() })), JSON.parse(ip('-n', name, '-j', 'link'))).map(({ ifname }) => ifname),
     };
   }

@@ -100,9 +100,9 @@ export class Side implements Disposable {
   }
 }
 
-/** Waits until something holds, for ten seconds. */
+/** Waits until something holds, for a minute. */
 export async function until(what: string, holds: () => boolean): Promise<void> {
-  for (const deadline = performance.now() + 10_000; !holds(); await setTimeout(1)) {
+  for (const deadline = performance.now() + 60_000; !holds(); await setTimeout(1)) {
     assert.ok(performance.now() < deadline, `timed out: ${what}`);
   }
 }

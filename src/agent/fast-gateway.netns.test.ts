@@ -20,7 +20,7 @@ import { differences, digest, FastBed, one, skipFast, until } from './fast-bed.f
 
 mustBeIsolated();
 
-const options = { skip: skipFast, timeout: 120_000 };
+const options = { skip: skipFast, timeout: 600_000 };
 const network = makeNetwork('fastgate00', { vni: 78, model: 'flannel', carry: 'host-gateway' });
 const published = { ports: [{ protocol: 'tcp' as const, hostPort: 8080, port: 7000 }] };
 const bed = skipFast === false ? new FastBed(network, published) : undefined;

@@ -9,7 +9,7 @@ import { differences, FastBed, skipFast } from './fast-bed.fixture.ts';
 
 mustBeIsolated();
 
-const options = { skip: skipFast, timeout: 120_000 };
+const options = { skip: skipFast, timeout: 600_000 };
 const network = makeNetwork('fastpath00', { vni: 77 });
 const bed = skipFast === false ? new FastBed(network) : undefined;
 after(() => bed?.[Symbol.dispose]());

@@ -22,6 +22,13 @@ import { type Outcome, Reconciler } from './reconcile.ts';
 
 const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
 
+/** One that asks for an echo. */
+interface Packet {
+  /** Of the whole IP packet, which may not be fragmented. */
+  readonly size?: number;
+  readonly from?: string;
+}
+
 /** Somewhere packets come from and go to. */
 export class Place {
   readonly path: string;
@@ -50,13 +57,21 @@ export class Place {
     this.run('ip', ...words);
   }
 
-  /** Round trips of one packet; `size` is that of the whole IP packet, which may not be fragmented. */
-  ping(target: string, { size, from }: { readonly size?: number; readonly from?: string } = {}): boolean {
+  /** Whether packets come back, five of which are sent a second until one does: the first ones after a link was made may be lost. */
+  ping(target: string, packet: Packet = {}): boolean {
+    return this.#ping(target, packet, ['-i', '0.2', '-w', '3']);
+  }
+
+  /** Whether one packet does not come back, for which nobody waits long. */
+  loses(target: string, packet: Packet = {}): boolean {
+    return !this.#ping(target, packet, ['-W', '0.5']);
+  }
+
+  #ping(target: string, { size, from }: Packet, patience: readonly string[]): boolean {
     const header = target.includes(':') ? 48 : 28;
-    const words = ['ping', '-n', '-c', '1', '-W', '0.5'];
-    if (size !== undefined) words.push('-M', 'do', '-s', String(size - header));
-    if (from !== undefined) words.push('-I', from);
-    return this.try(...words, target).status === 0;
+    const whole = size === undefined ? [] : ['-M', 'do', '-s', String(size - header)];
+    const source = from === undefined ? [] : ['-I', from];
+    return this.try('ping', '-n', '-c', '1', ...patience, ...whole, ...source, target).status === 0;
   }
 
   /** A UDP socket here. */
@@ -116,7 +131,7 @@ export class Peer implements Disposable {
 
   /** The next message after `question` was sent. */
   async ask(question: Buffer, target: { readonly ip: string; readonly port: number }): Promise<Buffer> {
-    const answered: Promise<Buffer[]> = once(this.#socket, 'message', { signal: AbortSignal.timeout(5000) });
+    const answered: Promise<Buffer[]> = once(this.#socket, 'message', { signal: AbortSignal.timeout(60_000) });
     this.#socket.send(question, target.port, target.ip);
     const [answer = Buffer.alloc(0)] = await answered;
     return answer;
@@ -133,7 +148,7 @@ export class Peer implements Disposable {
 }
 
 /** What `look` gives as soon as it is not undefined and not false. */
-export async function eventually<T>(look: () => T | undefined | false, what: string, patienceMs = 5000): Promise<T> {
+export async function eventually<T>(look: () => T | undefined | false, what: string, patienceMs = 60_000): Promise<T> {
   for (const end = performance.now() + patienceMs; performance.now() < end; await setTimeout(5)) {
     const seen = look();
     if (seen !== undefined && seen !== false) return seen;

@@ -103,7 +103,6 @@ class Program {
     await eventually(
       () => this.output.includes(what) || (this.child.exitCode !== null && assert.fail(this.output)),
       `the agent says: ${what}`,
-      20_000,
     );
   }
 

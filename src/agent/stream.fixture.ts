@@ -1,6 +1,7 @@
 // For kernel tests: a packet each millisecond from somewhere, and how many came back.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { type Counted, countedIn, everyMillisecond } from '#test/answered.ts';
 import { inNetns } from '#kernel/netns.ts';
 import type { Place } from './namespaces.fixture.ts';
@@ -12,6 +13,8 @@ export interface Stream {
   readonly stop: () => Promise<Counted>;
 }
 
+const rawSockets = (): string => ['raw', 'raw6'].map((name) => readFileSync(`/proc/thread-self/net/${name}`, 'utf8')).join('');
+
 /** Goes on until it is told to stop. */
 export function streamFrom({ path }: Place, target: string): Stream {
   const [program = '', ...words] = everyMillisecond(target);
@@ -19,10 +22,12 @@ export function streamFrom({ path }: Place, target: string): Stream {
   const ended = once(child, 'close');
   let said = '';
   child.stdout.on('data', (bytes) => (said += String(bytes)));
-  const counted = (): Counted => countedIn(said);
+  let sockets = '';
+  const counted = (): Counted => countedIn(said, sockets);
   return {
     counted,
     async stop() {
+      if (child.exitCode === null && child.signalCode === null) sockets = inNetns(path, rawSockets);
       child.kill('SIGINT');
       await ended;
       return counted();

@@ -57,11 +57,7 @@ function siteOf(t: TestContext): Site {
     child.stderr.on('data', (bytes) => (output += String(bytes)));
     const gone = once(child, 'close');
     try {
-      await eventually(
-        () => output.includes(until) || (child.exitCode !== null && assert.fail(output)),
-        `the agent says: ${until}`,
-        60_000,
-      );
+      await eventually(() => output.includes(until) || (child.exitCode !== null && assert.fail(output)), `the agent says: ${until}`);
     } finally {
       child.kill('SIGTERM');
       await gone;

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pino } from 'pino';
+import { eventually } from '#agent/namespaces.fixture.ts';
 import { Reconciler } from '#agent/reconcile.ts';
 import { makeFlatCluster, makeHost, makeNetwork } from '#drivers/cluster.fixture.ts';
 import { plan } from '#drivers/plan.ts';
@@ -44,13 +45,16 @@ assert.ok(self !== undefined);
 const { snapshot } = makeFlatCluster(network, hosts, folder);
 const files = [join(state, 'agent.db'), join(state, 'identity.json'), join(run, 'cni.sock'), join(run, 'cni.ready'), cniConf];
 
-before(() => {
+before(async () => {
   say('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'far');
   // No address of its own comes up late.
   for (const link of ['eth0', 'far']) say('ip', 'link', 'set', link, 'addrgenmode', 'none');
   say('ip', 'address', 'add', '10.213.0.1/16', 'dev', 'eth0');
   for (const link of ['lo', 'eth0', 'far']) say('ip', 'link', 'set', link, 'up');
   say('nft', 'add', 'table', 'inet', 'others');
+  // The kernel tells a link's carrier to its routes in the background.
+  const states = (): string => say('ip', '-br', 'link');
+  await eventually(() => ['eth0', 'far'].every((link) => new RegExp(`^${link}\\S* +UP `, 'm').test(states())), 'both ends to be up');
 });
 
 function leaveTraces(): void {

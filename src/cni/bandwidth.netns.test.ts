@@ -27,7 +27,7 @@ async function seconds(from: string, to: string, address: string): Promise<numbe
   let received = '';
   sink.stdout.on('data', (chunk) => (received += String(chunk)));
   const done = once(sink, 'close');
-  await eventually(() => ip('netns', 'exec', to, 'ss', '-Hltn', 'sport = :9000') !== '', 'the listener', 10_000);
+  await eventually(() => ip('netns', 'exec', to, 'ss', '-Hltn', 'sport = :9000') !== '', 'the listener');
   const began = performance.now();
   inside(from, `head -c ${bytes} /dev/zero | socat -u STDIN TCP:${address}:9000`);
   await done;
@@ -59,6 +59,6 @@ test('an agent that is restarted keeps a limit and writes nothing', async (t) =>
   await bed.stopAgent('SIGKILL');
   await bed.startAgent();
   assert.equal(buckets(), 1);
-  const { kernelWrites } = await eventually(() => (bed.status().desired > 0 ? bed.status() : false), 'a plan', 10_000);
+  const { kernelWrites } = await eventually(() => (bed.status().desired > 0 ? bed.status() : false), 'a plan');
   assert.equal(kernelWrites, 0);
 });

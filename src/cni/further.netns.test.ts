@@ -92,7 +92,7 @@ async function bed(t: TestContext, wanted: Readonly<Record<string, readonly Furt
   return { execute, told, restart: () => (cni = createCni({ agent, networks, log })) };
 }
 const pings = (from: string, to: string | undefined): boolean =>
-  spawnSync('ip', ['netns', 'exec', from, 'ping', '-n', '-c', '1', '-W', '1', to ?? '']).status === 0;
+  spawnSync('ip', ['netns', 'exec', from, 'ping', '-n', '-c', '1', '-i', '0.2', '-w', '5', to ?? '']).status === 0;
 
 test('a chain of bridge, host-local and tuning: attached, checked, and gone with the container', async (t) => {
   const { execute, told, restart } = await bed(t, { one: [bridge], two: [bridge] });
@@ -113,7 +113,7 @@ test('a chain of bridge, host-local and tuning: attached, checked, and gone with
   await execute('DEL', 'two');
   assert.deepEqual(given(), []);
   // What was in a namespace goes with it, but later: the kernel takes namespaces down in the background, one by one.
-  await eventually(() => bridgeUsers() === '', 'the bridge to be without users', 60_000);
+  await eventually(() => bridgeUsers() === '', 'the bridge to be without users');
 });
 
 test('macvlan with addresses and MACs that were asked for', async (t) => {

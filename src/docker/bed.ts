@@ -135,7 +135,7 @@ export async function startBed({ liveRestore }: { readonly liveRestore: boolean 
       },
     );
     const started = child;
-    for (let tries = 0; tries < 300; tries++) {
+    for (let tries = 0; tries < 900; tries++) {
       if (started.exitCode !== null) break;
       if (existsSync(socket) && (await run(['version'])).status === 0) return;
       await sleep(100);

@@ -15,11 +15,11 @@ mustBeIsolated();
 const reason = missing();
 
 const until = async (what: () => boolean): Promise<void> => {
-  for (let tries = 0; !what() && tries < 200; tries++) await sleep(50);
+  for (let tries = 0; !what() && tries < 1200; tries++) await sleep(50);
   assert.ok(what());
 };
 
-describe('a real dockerd', { skip: reason ?? false, timeout: 180_000 }, () => {
+describe('a real dockerd', { skip: reason ?? false, timeout: 800_000 }, () => {
   let bed: Bed;
   let sync: Sync;
   before(async () => {
@@ -43,7 +43,7 @@ describe('a real dockerd', { skip: reason ?? false, timeout: 180_000 }, () => {
   const docker = (line: string): Promise<string> => bed.docker(...line.split(' '));
   const fails = (line: string): Promise<string> => bed.dockerFails(...line.split(' '));
   const run = (words: string): Promise<string> => docker(`run -d ${words} cw/box sleep 1000`);
-  const pings = (from: string, to: string): Promise<string> => docker(`exec ${from} ping -c1 -w3 ${to}`);
+  const pings = (from: string, to: string): Promise<string> => docker(`exec ${from} ping -c1 -w30 ${to}`);
   const network = (name: string): ReturnType<typeof bed.agent.network> => bed.agent.networks().find((one) => one.name === name);
   const inspect = async (name: string, format: string): Promise<string> => bed.docker('inspect', '-f', format, name);
   /** Nothing of an endpoint or address is left. */
@@ -270,7 +270,7 @@ networks:
     );
     const compose = (line: string): Promise<string> => bed.docker('compose', '-p', 'demo', '-f', file, ...line.split(' '));
     await compose('up -d');
-    await compose('exec -T client ping -c1 -w3 web');
+    await compose('exec -T client ping -c1 -w30 web');
     await sync.pass();
     assert.equal(network('demo_front')?.mtu, 1280);
     assert.ok(bed.agent.localEndpoints().some((one) => one.names.includes('web')));

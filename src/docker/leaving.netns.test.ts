@@ -14,7 +14,7 @@ mustBeIsolated();
 const reason = missing();
 const plugin = '/run/docker/plugins/causeway.sock';
 
-describe('a real dockerd', { skip: reason ?? false, timeout: 180_000 }, () => {
+describe('a real dockerd', { skip: reason ?? false, timeout: 800_000 }, () => {
   test('that loses its agent for good keeps none of its networks', async () => {
     await using bed = await startBed({ liveRestore: false });
     const leaving = { engine: `${bed.folder}/docker.sock`, plugin, driver: 'causeway' };

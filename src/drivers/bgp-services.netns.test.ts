@@ -18,7 +18,7 @@ import { everyAddress } from './services.ts';
 mustBeIsolated();
 
 const skip = findBird() === undefined ? 'missing: bird' : hasFrr() ? false : 'missing: frr';
-const options = { skip, timeout: 120_000 };
+const options = { skip, timeout: 600_000 };
 const network = { ...makeNetwork('aaaaaaaaaa', { model: 'calico' }), present: 'always' as const };
 const hosts = [makeHost(1), makeHost(2)];
 const {
@@ -36,7 +36,7 @@ let places: NetnsHost[] = [];
 let router: Place;
 let frr: Frr;
 
-const eventually = <T>(look: () => T | undefined | false, what: string): Promise<T> => within(look, what, 45_000);
+const eventually = <T>(look: () => T | undefined | false, what: string): Promise<T> => within(look, what, 120_000);
 const front = (ip = free, outer?: Service['outer']): Service => ({
   key: `${ip}`,
   ip: ip ?? assert.fail(),

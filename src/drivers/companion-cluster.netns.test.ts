@@ -88,10 +88,7 @@ test('nodes reach all of them, also one without any of their network', () => {
 });
 
 test('an instance reaches those with ports, and nobody else', () => {
-  assert.deepEqual(
-    names.filter((name) => instance.ping(addresses[name])),
-    ['port1', 'port2'],
-  );
+  for (const name of names) assert.ok(name.startsWith('port') ? instance.ping(addresses[name]) : instance.loses(addresses[name]), name);
 });
 
 test('nothing left a node with an address that the cloud does not know, and a restarted agent changes nothing', () => {

@@ -84,7 +84,7 @@ async function arrives(some: readonly HostPacket[], expected: readonly boolean[]
     await sender.send(texts[index] ?? '', { ip: destination, port });
   }
   const due = texts.filter((_, index) => expected[index]);
-  await eventually(() => due.every(isHeard), 'packets that are allowed', 2000).catch(() => undefined);
+  await eventually(() => due.every(isHeard), 'packets that are allowed', 30_000).catch(() => undefined);
   return texts.map(isHeard);
 }
 

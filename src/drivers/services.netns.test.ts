@@ -107,9 +107,9 @@ for (const family of [4, 6] as const) {
       assert.notEqual(peers[0]?.messages[0]?.from, addressOf(a, family));
     });
 
-    test('a service without backends refuses', () => {
+    test('a service without backends refuses', async () => {
       box(a).try('bash', '-c', `echo x >/dev/udp/${virtual(family, 7)}/${outside}`);
-      assert.ok(one.count('unserved') > 0);
+      await eventually(() => one.count('unserved') > 0, 'it to be counted');
     });
 
     test('a port of its address that no service has is refused', () => {
@@ -117,7 +117,7 @@ for (const family of [4, 6] as const) {
       apply(one, 0, [...services.filter(({ key }) => key !== own.key), own]);
       for (const place of [box(a), one]) {
         const counted = one.count('unserved');
-        const { output } = place.try('timeout', '5', 'bash', '-c', `exec 3<>/dev/tcp/${virtual(family, 7)}/81`);
+        const { output } = place.try('timeout', '30', 'bash', '-c', `exec 3<>/dev/tcp/${virtual(family, 7)}/81`);
         assert.match(output, /Connection refused/);
         assert.ok(one.count('unserved') > counted);
       }

@@ -139,7 +139,7 @@ for (const family of [4, 6] as const) {
         assert.ok(!there.includes('tentative'), there);
         assert.equal(there.includes('nodad'), family === 6, there);
         // Nobody has asked yet.
-        if (round > 0) await eventually(() => neighbour().includes(macOf(host)), 'the neighbour to be the other host', 500);
+        if (round > 0) await eventually(() => neighbour().includes(macOf(host)), 'the neighbour to be the other host', 4000);
         await isHeard(t, `by host ${to}`, listener);
         assert.ok(neighbour().includes(macOf(host)), neighbour());
         host.forget();

@@ -140,7 +140,7 @@ test('a namespace that was removed and made again behind our back is not mistake
   assert.deepEqual(kinds.link.list('cw-real'), []);
 });
 
-test('what the kernel adds by itself is not ours', { timeout: 10_000 }, async ({ signal }) => {
+test('what the kernel adds by itself is not ours', { timeout: 120_000 }, async ({ signal }) => {
   const kinds = open();
   kinds.netns.add([{ name: 'cw-real' }]);
   assert.deepEqual(kinds.link.add([veth('cwe2', { peer: { ...veth('cwe2').peer, up: true } })]), []);

@@ -164,7 +164,7 @@ describe('hosts of flannel become ours one by one', { concurrency: false }, () =
         [one.pod, numbersOf(2, family).pod] as const,
         [two.pod, numbersOf(1, family).pod] as const,
       ]);
-      for (const [from, to] of ways) await eventually(() => from.ping(to), `${to} to answer`, 20_000);
+      for (const [from, to] of ways) await eventually(() => from.ping(to), `${to} to answer`);
       const streams = ways.map(([from, to]) => streamFrom(from, to));
       for (const { stop } of streams) t.after(stop);
       await setTimeout(restMs[backend]);

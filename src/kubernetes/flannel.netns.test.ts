@@ -148,7 +148,7 @@ describe('beside a host of flannel', { concurrency: false }, () => {
       for (const told of toldTo(backend, families)) addPeer(their.host, backend, told);
       for (const family of families) {
         const [here, there] = [ours[family].pod, theirs[family].pod];
-        await eventually(() => pod.ping(there), `${there} from ours`, 10_000);
+        await eventually(() => pod.ping(there), `${there} from ours`);
         assert.deepEqual(
           {
             'our pod from theirs': their.pod.ping(here),

@@ -24,7 +24,7 @@ export const faults = (work: Promise<unknown>, code: FaultCode): Promise<void> =
     return true;
   });
 
-const patienceMs = 20_000;
+const patienceMs = 60_000;
 
 /** A watch that runs in the background; `take` waits for so many further events. */
 export class Watcher implements AsyncDisposable {

@@ -54,7 +54,8 @@ describe('one member', { skip }, () => {
 
   it('goes unavailable within its time limit when etcd is gone, and on when it is back', async () => {
     const [member] = cluster.members;
-    await using store = open('restart/', 1000);
+    const limitMs = 3000;
+    await using store = open('restart/', limitMs);
     const { revision: since } = await store.commit([put('before', 1)]);
     await using watcher = new Watcher(store, '', since);
     await store.commit([put('a', 1), put('b', 1)]);
@@ -65,7 +66,8 @@ describe('one member', { skip }, () => {
       await faults(store.get('before'), 'unavailable');
       await faults(store.list(''), 'unavailable');
       await faults(store.commit([put('lost', 1)]), 'unavailable');
-      assert.ok(performance.now() - start < 3000);
+      // Three times, and what a busy machine needs besides.
+      assert.ok(performance.now() - start < 3 * limitMs + 10_000);
       await member?.start();
       // A try that was given up may have taken effect all the same; its events come before those of the one that succeeded.
       const { revision } = await eventually(() => store.commit([put('a', round), remove('b'), put('c', round)]));
@@ -107,7 +109,7 @@ describe('one member', { skip }, () => {
 
   it('a member that hangs: a read is unavailable, of a write it is said that its outcome is unknown', async () => {
     const [member] = cluster.members;
-    await using store = open('hang/', 500);
+    await using store = open('hang/', 3000);
     await store.commit([put('a', 1)]);
     await member?.stop('SIGSTOP');
     try {
