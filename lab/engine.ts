@@ -27,11 +27,11 @@ export function startDockerd(host: Host, options: EngineOptions = {}): Promise<v
     ...(options.liveRestore === true ? ['--live-restore'] : []),
     ...(options.arguments ?? []),
   ];
-  return host.startService({ name: service, argv, env: {}, ready: { socket, path: '/_ping' } }, 60_000);
+  return host.startService({ name: service, argv, env: {}, ready: { socket, path: '/_ping' } }, 180_000);
 }
 
 /** Stops the engine in good order: it stops its containers, unless it was started with live-restore. */
-export const stopDockerd = (host: Host): Promise<void> => host.stopService(service, 'SIGTERM', 60_000);
+export const stopDockerd = (host: Host): Promise<void> => host.stopService(service, 'SIGTERM', 180_000);
 
 /** Ends dockerd as the kernel's memory killer would. Its containerd dies with it (parent-death signal); shims and containers stay. */
 export const killDockerd = (host: Host): Promise<void> => host.stopService(service, 'SIGKILL');

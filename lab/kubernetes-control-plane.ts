@@ -115,7 +115,7 @@ export class ControlPlane {
       // As in every server since 1.24: a service of type LoadBalancer may have ports of several protocols.
       '--feature-gates=MixedProtocolLBService=true',
     ]);
-    await until('the API server to be ready', isReady, { timeoutMs: 120_000, intervalMs: 200 });
+    await until('the API server to be ready', isReady, { timeoutMs: 300_000, intervalMs: 200 });
   }
 
   async #startControllers(): Promise<void> {

@@ -149,9 +149,9 @@ export class Kubernetes {
 
   /** Every node is ready, and pods can be made. Fault `timeout`. */
   async untilReady(): Promise<void> {
-    await this.kubectl('wait', '--for=condition=Ready', 'node', '--all', '--timeout=120s');
+    await this.kubectl('wait', '--for=condition=Ready', 'node', '--all', '--timeout=300s');
     await until('the default service account', () => this.#succeeds('get', 'serviceaccount', 'default'), {
-      timeoutMs: 60_000,
+      timeoutMs: 180_000,
       intervalMs: 200,
     });
   }
@@ -162,7 +162,7 @@ export class Kubernetes {
    */
   async untilDefined(): Promise<void> {
     const isDefined = () => this.#succeeds('wait', '--for=condition=Established', 'crd', '--all', '--timeout=5s');
-    await until('the definitions of custom resources to be taken in', isDefined, { timeoutMs: 60_000, intervalMs: 200 });
+    await until('the definitions of custom resources to be taken in', isDefined, { timeoutMs: 180_000, intervalMs: 200 });
   }
 
   async #succeeds(...argv: readonly string[]): Promise<boolean> {
@@ -194,7 +194,7 @@ export class Kubernetes {
     const { name } = host;
     await this.#startRuntime(host);
     await this.#startKubelet(host);
-    await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 60_000, intervalMs: 500 });
+    await until(`node ${name} to be known`, () => this.#succeeds('get', 'node', name), { timeoutMs: 180_000, intervalMs: 500 });
     const { firstRange = 1, nodeLength } = this.#options;
     const ranges = this.#families.map((family) => nodeRange(this.#podRanges[family], index - 1 + firstRange, nodeLength));
     await this.kubectl('patch', 'node', name, '--patch', JSON.stringify({ spec: { podCIDR: ranges[0], podCIDRs: ranges } }));
@@ -245,15 +245,12 @@ root = "/var/lib/docker/containerd"
     bin_dir = "/opt/cni/bin"
 `,
     );
-    await host.startService(
-      {
-        name: 'containerd',
-        argv: [nodeScript, group, 'containerd', '--config', file],
-        env: goEnvironment,
-        ready: { socket: containerdSocket },
-      },
-      60_000,
-    );
+    await host.startService({
+      name: 'containerd',
+      argv: [nodeScript, group, 'containerd', '--config', file],
+      env: goEnvironment,
+      ready: { socket: containerdSocket },
+    });
     await until(`containerd on ${host.name}`, async () => (await host.exec(['ctr', 'version'], { anyStatus: true })).status === 0);
     for (const image of this.#images) await importImage(host, image);
   }

@@ -62,7 +62,7 @@ export class Lab {
     if (host.isOn) return;
     await host.powerOn();
     await plugIn(this.underlay, host);
-    for (const service of host.services()) await host.startService(service, 60_000);
+    for (const service of host.services()) await host.startService(service);
   }
 
   /** A power cut and a new start: nothing of the host's kernel state or processes is left, its disk is. */

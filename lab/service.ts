@@ -57,7 +57,7 @@ export function isRunning(place: ServicePlace, name: string): boolean {
 }
 
 /** Starts a service and waits until it is ready. Running already is success. Fault `unavailable` with its last words when it ends. */
-export async function startService(place: ServicePlace, spec: ServiceSpec, timeoutMs = 30_000): Promise<void> {
+export async function startService(place: ServicePlace, spec: ServiceSpec, timeoutMs = 120_000): Promise<void> {
   if (isRunning(place, spec.name)) return;
   const log = logPath(place, spec.name);
   mkdirSync(dirname(log), { recursive: true });
@@ -101,7 +101,7 @@ export async function stopService(
   place: ServicePlace,
   name: string,
   signal: NodeJS.Signals = 'SIGTERM',
-  timeoutMs = 30_000,
+  timeoutMs = 120_000,
 ): Promise<void> {
   const record = findService(place, name);
   if (record === undefined) return;

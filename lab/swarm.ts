@@ -17,14 +17,28 @@ export async function joinSwarm(hosts: readonly Host[], managers = 1): Promise<v
   for (const [index, host] of others.entries()) {
     if ((await stateOf(host)) === 'active') continue;
     const token = await docker(leader, ['swarm', 'join-token', '--quiet', index + 1 < managers ? 'manager' : 'worker']);
-    await docker(host, ['swarm', 'join', '--advertise-addr', host.address, '--token', token, `${leader.address}:2377`]);
+    // An engine that has not joined after twenty seconds says so, and goes on with it.
+    const joining = ['swarm', 'join', '--advertise-addr', host.address, '--token', token, `${leader.address}:2377`];
+    await docker(host, joining).catch(async (error: unknown) => {
+      if ((await stateOf(host)) === 'inactive') throw error;
+      await until(`${host.name} to have joined`, async () => (await stateOf(host)) === 'active', { timeoutMs: 120_000, intervalMs: 200 });
+    });
   }
   const format = '{{.Status}} {{.Availability}}';
   const ready = async (): Promise<boolean> => {
     const nodes = (await docker(leader, ['node', 'ls', '--format', format])).split('\n');
     return nodes.filter((line) => line === 'Ready Active').length >= hosts.length;
   };
-  await until('every node to be ready', ready, { timeoutMs: 60_000, intervalMs: 200 });
+  await until('every node to be ready', ready, { timeoutMs: 180_000, intervalMs: 200 });
+}
+
+/** Waits until the engine's Swarm has so many managers who speak with its leader. Fault `timeout`. */
+export async function untilManagers(host: Host, count: number): Promise<void> {
+  const managers = async (): Promise<boolean> => {
+    const states = (await docker(host, ['node', 'ls', '--format', '{{.ManagerStatus}}'])).split('\n');
+    return states.filter((state) => state === 'Leader' || state === 'Reachable').length === count && states.includes('Leader');
+  };
+  await until(`${count} managers`, managers, { timeoutMs: 180_000, intervalMs: 200 });
 }
 
 /** Takes engines out of their Swarm, the leader last. Being in none already is success. */

@@ -44,7 +44,7 @@ export async function bootSystemd(lab: Lab, host: Host): Promise<void> {
       const { stdout } = await host.exec(['systemctl', 'is-system-running'], { anyStatus: true });
       return ['running', 'degraded', 'maintenance'].find((end) => end === stdout.trim());
     },
-    { timeoutMs: 90_000, intervalMs: 200 },
+    { timeoutMs: 300_000, intervalMs: 200 },
   );
   if (state !== 'running') throw new Fault('internal', `Lab host ${host.name} is ${state}: ${await failures(host)}`);
 }

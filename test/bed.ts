@@ -99,7 +99,7 @@ export class Bed implements AsyncDisposable {
     await startController(controller, {
       arguments: ['--san', controller.address, '--log-level', 'info', ...(this.#options.controller ?? [])],
     });
-    await until('the controller to answer', () => this.causeway('status'), { timeoutMs: 30_000, intervalMs: 200 });
+    await until('the controller to answer', () => this.causeway('status'), { intervalMs: 200 });
   }
 
   /** A one-time join token. */
@@ -130,7 +130,7 @@ export class Bed implements AsyncDisposable {
     for (const host of this.hosts) {
       const known = async (): Promise<boolean> =>
         (await docker(host, ['network', 'ls', '--format', '{{.Name}}'])).split('\n').includes(name);
-      await until(`network ${name} on ${host.name}`, known, { timeoutMs: 30_000, intervalMs: 200 });
+      await until(`network ${name} on ${host.name}`, known, { intervalMs: 200 });
     }
   }
 
@@ -167,7 +167,7 @@ export const agentStatus = async (host: Host): Promise<AgentStatus> =>
 export const isHealthy = ({ synced, connected, failing }: AgentStatus): boolean => synced && connected && failing.length === 0;
 
 /** Waits until the agent is in step with its controller and the kernel accepts everything. */
-export async function healthy(host: Host, timeoutMs = 15_000): Promise<AgentStatus> {
+export async function healthy(host: Host, timeoutMs = 60_000): Promise<AgentStatus> {
   let last: AgentStatus | undefined;
   try {
     return await until(
@@ -194,3 +194,7 @@ export async function pings(host: Host, container: string, address: string): Pro
   const { status } = await host.exec([...(await entering(host, container)), 'ping', '-c1', '-W1', '-n', address], { anyStatus: true });
   return status === 0;
 }
+
+/** Waits until one from the container is answered. Fault `timeout`. */
+export const reaches = (host: Host, container: string, address: string): Promise<true> =>
+  until(`${container} on ${host.name} to reach ${address}`, () => pings(host, container, address), { intervalMs: 200 });

@@ -2,7 +2,7 @@
 import type { LabProcess } from '#lab/host.ts';
 import { until } from '#lab/until.ts';
 
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { intervalMs: 100 };
 
 /** What passes by, from now until it is stopped. */
 export class Capture implements AsyncDisposable {

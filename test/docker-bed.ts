@@ -44,7 +44,7 @@ export const perlImage: ImageRecipe = {
 const program = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
 const keeps = process.env['CAUSEWAY_KEEP_LAB'] === '1';
 /** Other people's work on the machine makes everything slow now and then; a passing test never waits this long. */
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 
 /** The first lines of an answer that should hold, for a failure that can be read. */
 const shown = ({ status, stdout, stderr }: Output): string => `exit status ${status}: ${stderr || stdout}`.slice(0, 1000);
@@ -68,7 +68,7 @@ export class DockerBed implements AsyncDisposable {
   tryDocker(index: number, ...argv: readonly string[]): Promise<Output> {
     const host = this.host(index);
     const env = { DOCKER_HOST: `unix://${engineSocket(host)}`, DOCKER_CONFIG: `${host.folder}/client` };
-    return run(['docker', ...argv], { env, anyStatus: true, timeoutMs: 120_000 });
+    return run(['docker', ...argv], { env, anyStatus: true, timeoutMs: 300_000 });
   }
 
   async docker(index: number, ...argv: readonly string[]): Promise<string> {
@@ -193,7 +193,8 @@ export class DockerBed implements AsyncDisposable {
             return ids;
           }),
         );
-        return networks.length === 0 && left.every((ids) => ids === '');
+        if (networks.length > 0) throw new Error(`there are ${networks.map(({ name }) => name).join(' ')}`);
+        return left.every((ids) => ids === '');
       },
       patience,
     );

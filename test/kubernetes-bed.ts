@@ -4,6 +4,7 @@ import { cniFolder } from '#lab/cni.ts';
 import type { Host } from '#lab/host.ts';
 import { boxPodImage, Kubernetes, type KubernetesOptions } from '#lab/kubernetes.ts';
 import { createLab, destroyLab, type Lab } from '#lab/lab.ts';
+import { until } from '#lab/until.ts';
 
 export interface KubernetesBedOptions extends KubernetesOptions {
   /** Machines beside the controller's. */
@@ -84,7 +85,7 @@ export async function cniStatus(host: Host): Promise<string> {
 }
 
 /** The line that asks for a page. */
-export const askPage = (ip: string, port = 8080, seconds = 5): string[] => [
+export const askPage = (ip: string, port = 8080, seconds = 15): string[] => [
   'wget',
   '-qO-',
   '-T',
@@ -145,9 +146,19 @@ export class KubernetesBed implements AsyncDisposable {
     return this.cluster.kubectl('exec', `--namespace=${namespace}`, name, '--', ...argv);
   }
 
-  /** Fault when one of them is not after a minute and a half. */
+  /** What a pod is answered at that address, once it is: a container runs before it listens. Fault `timeout`. */
+  page(key: string, ip: string, port?: number): Promise<string> {
+    return until(`${key} to be answered at ${ip}`, () => this.inPod(key, ...askPage(ip, port)), { intervalMs: 200 });
+  }
+
+  /** The same of a machine. */
+  pageOn(host: Host, ip: string, port?: number): Promise<string> {
+    return until(`${host.name} to be answered at ${ip}`, () => host.ask(['busybox', ...askPage(ip, port)]), { intervalMs: 200 });
+  }
+
+  /** Fault when one of them is not after some minutes. */
   async ready(...keys: readonly string[]): Promise<void> {
-    await this.#each(keys, ['wait', '--for=condition=Ready', '--timeout=90s']);
+    await this.#each(keys, ['wait', '--for=condition=Ready', '--timeout=240s']);
   }
 
   /** Makes the pods, and waits until they are ready. */

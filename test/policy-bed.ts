@@ -70,7 +70,7 @@ export class PolicyBed {
       return namespaces.every((of) => accounts.split(' ').includes(of));
     });
     await cluster.apply(...Object.entries(pods).map(([key, node]) => policyPod(key, node)));
-    const isReady = ['--for=condition=Ready', 'pod', '--all', '--timeout=90s'];
+    const isReady = ['--for=condition=Ready', 'pod', '--all', '--timeout=240s'];
     await Promise.all(namespaces.map((of) => cluster.kubectl('wait', `--namespace=${of}`, ...isReady)));
     for (const key of Object.keys(pods)) bed.#ips.set(key, await bed.field(key, '.status.podIP'));
     return bed;

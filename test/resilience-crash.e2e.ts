@@ -13,7 +13,7 @@ import type { Host } from '#lab/host.ts';
 import { until } from '#lab/until.ts';
 import { domainName, endpointLink, transitAddress, uplinkLink, vxlanLink, wireguardLink } from '#model/numbers.ts';
 import { familyOf, type Ip } from '#model/ip.ts';
-import { agentStatus, type Bed, healthy, isHealthy, makeBed, pings } from './bed.ts';
+import { agentStatus, type Bed, healthy, isHealthy, makeBed, reaches } from './bed.ts';
 
 const kills = Number(process.env['CAUSEWAY_TEST_KILLS'] ?? 200);
 const leakSeconds = 10;
@@ -221,7 +221,7 @@ async function churn(host: Host, index: number, worker: string, stop: AbortSigna
 async function settled(): Promise<void> {
   for (const host of bed.hosts) {
     await bed.startAgent(host);
-    await healthy(host, 60_000);
+    await healthy(host);
   }
 }
 
@@ -282,8 +282,7 @@ test('containers of all hosts reach each other', async () => {
   for (const from of attached) {
     for (const to of attached) {
       if (from.network !== to.network || from.id === to.id) continue;
-      for (const ip of to.addresses)
-        assert.equal(await pings(bed.lab.host(from.host), from.container, ip), true, `${from.container} to ${to.container} ${ip}`);
+      for (const ip of to.addresses) await reaches(bed.lab.host(from.host), from.container, ip);
     }
   }
 });
@@ -296,9 +295,12 @@ test('when the last container has gone nothing is left', async () => {
   await until('hosts to be empty', async () =>
     (await Promise.all(bed.hosts.map((host) => agentStatus(host)))).every((status) => isHealthy(status) && status.desired === 0),
   );
-  await assertAgreement();
+  await until('everything to agree', () => assertAgreement().then(() => true), { timeoutMs: 120_000, intervalMs: 1000 });
   for (const host of bed.hosts) {
-    const { stdout } = await host.exec(['sh', '-c', kernelScript]);
-    assert.equal(stdout.trim(), '', host.name);
+    await until(`${host.name} to hold nothing`, async () => {
+      const { stdout } = await host.exec(['sh', '-c', kernelScript]);
+      assert.equal(stdout.trim(), '');
+      return true;
+    });
   }
 });

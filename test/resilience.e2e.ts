@@ -7,7 +7,7 @@ import { docker } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { until } from '#lab/until.ts';
 import { endpointLink } from '#model/numbers.ts';
-import { agentStatus, type Bed, entering, healthy, makeBed, pings } from './bed.ts';
+import { agentStatus, type Bed, entering, healthy, makeBed, reaches } from './bed.ts';
 import { shapeOf, stateOf } from './resilience-state.ts';
 
 let bed: Bed;
@@ -51,7 +51,7 @@ before(async () => {
   }
   await Promise.all([healthy(first), healthy(second)]);
   // Names of containers come from the engine's events, a moment after they run.
-  for (const name of names) await until(`${name}1 to be named`, async () => (await pings(first, `${name}1`, `${name}2`)) || undefined);
+  for (const name of names) await reaches(first, `${name}1`, `${name}2`);
 });
 
 after(() => bed[Symbol.asyncDispose]());
@@ -84,7 +84,7 @@ async function works(name: Name): Promise<boolean> {
 }
 
 test('everything works at first', async () => {
-  for (const name of names) assert.equal(await works(name), true, name);
+  for (const name of names) await until(`${name} to work`, () => works(name));
 });
 
 for (const [how, stop] of [
@@ -188,14 +188,14 @@ async function repaired({ network, harm }: Drift, t: TestContext): Promise<void>
   const was = await shapeOf(first);
   await first.exec(['sh', '-c', harm(placeOf(network))]);
   const began = performance.now();
-  await until(`${network} to work again`, () => works(network), { timeoutMs: 10_000, intervalMs: 20 });
+  await until(`${network} to work again`, () => works(network), { intervalMs: 20 });
   t.diagnostic(`works again after ${((performance.now() - began) / 1000).toFixed(2)} s`);
   let now: string[] = [];
   const isWhole = async (): Promise<boolean> => {
     now = await shapeOf(first);
     return now.join('\n') === was.join('\n');
   };
-  await until('the kernel to be as it was', isWhole, { timeoutMs: 10_000, intervalMs: 100 }).catch(() => assert.deepEqual(now, was));
+  await until('the kernel to be as it was', isWhole, { intervalMs: 100 }).catch(() => assert.deepEqual(now, was));
   await healthy(first);
 }
 

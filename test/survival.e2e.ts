@@ -5,18 +5,19 @@ import { after, before, test } from 'node:test';
 import { killAgent, killController, stopAgent, stopController } from '#lab/causeway.ts';
 import { docker, killDockerd, startDockerd, stopDockerd } from '#lab/engine.ts';
 import { until } from '#lab/until.ts';
-import { type Bed, entering, healthy, makeBed, pings } from './bed.ts';
+import type { Counted } from './answered.ts';
+import { type Bed, entering, healthy, makeBed, pings, reaches } from './bed.ts';
+import { pingingFrom } from './carriage-streams.ts';
 
 let bed: Bed;
-const patience = { timeoutMs: 60_000, intervalMs: 200 };
+const patience = { timeoutMs: 120_000, intervalMs: 200 };
 const networks = { plain: [], secret: ['--encrypted'] } as const;
 const names = ['plain', 'secret'] as const;
 
 const addressOf = (index: number, container: string): Promise<string> =>
   bed.docker(index, ['inspect', '--format', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', container]);
 
-const reaches = (from: string, to: string): Promise<true | undefined> =>
-  pings(bed.host(1), from, to).then((answered) => answered || undefined);
+const isReached = (from: string, to: string): Promise<boolean> => pings(bed.host(1), from, to);
 
 before(async () => {
   bed = await makeBed({ name: 'e2e-survival', hosts: 3 });
@@ -25,26 +26,22 @@ before(async () => {
     await bed.run(1, `${name}1`, name, '--restart=always');
     await bed.run(2, `${name}2`, name, '--restart=always');
     const there = await addressOf(2, `${name}2`);
-    await until(`${name} to carry packets`, () => reaches(`${name}1`, there), patience);
+    await until(`${name} to carry packets`, () => isReached(`${name}1`, there), patience);
   }
 });
 after(() => bed[Symbol.asyncDispose]());
 
-/** Packets that a stream from host1 to host2 loses while `work` goes on, and how many were sent. */
-async function lostDuring(name: string, work: () => Promise<void>): Promise<{ sent: number; lost: number }> {
-  const address = await addressOf(2, `${name}2`);
-  const argv = [...(await entering(bed.host(1), `${name}1`)), 'ping', '-q', '-n', '-i', '0.001', '-c', '6000', address];
-  const stream = bed.host(1).exec(argv, { anyStatus: true, timeoutMs: 60_000 });
+/** What a stream from host1 to host2 loses while `work` goes on. */
+async function during(name: string, work: () => Promise<void>): Promise<Counted> {
+  const enter = await entering(bed.host(1), `${name}1`);
+  const stop = pingingFrom(bed.host(1), (line) => [...enter, 'sh', '-c', line], await addressOf(2, `${name}2`));
   await work();
-  const { stdout } = await stream;
-  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(stdout) ?? [];
-  assert.ok(sent !== undefined, stdout);
-  return { sent: Number(sent), lost: Number(sent) - Number(received) };
+  return await stop();
 }
 
 for (const name of names) {
   test(`no packet of ${name} is lost while both agents and the controller stop, are killed, and come back`, async () => {
-    const result = await lostDuring(name, async () => {
+    const { sent, lost } = await during(name, async () => {
       for (const stop of [stopAgent, killAgent]) {
         await Promise.all([stop(bed.host(1)), stop(bed.host(2))]);
         await Promise.all([bed.startAgent(bed.host(1)), bed.startAgent(bed.host(2))]);
@@ -52,8 +49,9 @@ for (const name of names) {
       await killController(bed.lab.controller);
       await bed.startController();
     });
-    await Promise.all([healthy(bed.host(1), 60_000), healthy(bed.host(2), 60_000)]);
-    assert.deepEqual(result, { sent: 6000, lost: 0 });
+    await Promise.all([healthy(bed.host(1)), healthy(bed.host(2))]);
+    assert.equal(lost, 0);
+    assert.ok(sent > 1000, `only ${sent} packets were sent`);
   });
 }
 
@@ -61,13 +59,13 @@ test('without a controller containers come, talk, resolve names on their host an
   await stopController(bed.lab.controller);
   await bed.run(1, 'lonely', 'plain');
   const there = await addressOf(2, 'plain2');
-  await until('a new container to reach an old one on its own host', () => reaches('lonely', 'plain1'), patience);
-  assert.equal(await pings(bed.host(1), 'plain1', there), true);
+  await until('a new container to reach an old one on its own host', () => isReached('lonely', 'plain1'), patience);
+  await reaches(bed.host(1), 'plain1', there);
   await bed.docker(1, ['rm', '--force', 'lonely']);
   await bed.run(1, 'late', 'plain');
   await bed.startController();
   await until('the new container to be known', async () => (await bed.causeway('endpoint', 'ls')).includes('late') || undefined, patience);
-  await until('the new container to reach the other host', () => reaches('late', there), patience);
+  await until('the new container to reach the other host', () => isReached('late', there), patience);
   assert.equal((await bed.causeway('endpoint', 'ls')).includes('lonely'), false);
   await bed.docker(1, ['rm', '--force', 'late']);
 });
@@ -85,7 +83,7 @@ for (const [how, end] of [
       patience,
     );
     for (const name of names) {
-      await until(`${name} to carry packets again`, async () => reaches(`${name}1`, await addressOf(2, `${name}2`)), patience);
+      await until(`${name} to carry packets again`, async () => isReached(`${name}1`, await addressOf(2, `${name}2`)), patience);
     }
     const listed = JSON.parse(await bed.causeway('endpoint', 'ls', '--output', 'json')) as { host: string }[];
     await until(
@@ -102,11 +100,11 @@ for (const [how, end] of [
 
 test('a host that was switched off and on has its containers on their networks again', async () => {
   await bed.lab.reboot(bed.host(2));
-  await healthy(bed.host(2), 60_000);
+  await healthy(bed.host(2));
   for (const name of names) {
     await until(
       `${name} to carry packets again`,
-      async () => reaches(`${name}1`, await addressOf(2, `${name}2`).catch(() => '192.0.2.1')),
+      async () => isReached(`${name}1`, await addressOf(2, `${name}2`).catch(() => '192.0.2.1')),
       patience,
     );
   }
@@ -115,7 +113,7 @@ test('a host that was switched off and on has its containers on their networks a
 test('a host that never returns is removed, and what it held is free', async () => {
   await bed.run(3, 'gone', 'plain');
   const address = await addressOf(3, 'gone');
-  await until('it to be reached', () => reaches('plain1', address), patience);
+  await until('it to be reached', () => isReached('plain1', address), patience);
   await bed.lab.host('host3').powerOff();
   await bed.causeway('host', 'remove', 'host3', '--yes');
   await until('its block to be free', async () => !(await bed.causeway('pool', 'ls')).includes('host3') || undefined, patience);
@@ -127,5 +125,5 @@ test('a host that never returns is removed, and what it held is free', async () 
     },
     patience,
   );
-  assert.equal((await bed.causeway('endpoint', 'ls')).includes('gone'), false);
+  await until('what it had to be gone', async () => !(await bed.causeway('endpoint', 'ls')).includes('gone'), patience);
 });

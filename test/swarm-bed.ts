@@ -11,7 +11,7 @@ import { installPlugin, joinSwarm, pluginName } from '#lab/swarm.ts';
 import { until } from '#lab/until.ts';
 
 const cli = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
-export const patient = { timeoutMs: 90_000, intervalMs: 300 };
+export const patient = { timeoutMs: 180_000, intervalMs: 300 };
 
 export interface Task {
   readonly host: Host;
@@ -127,10 +127,19 @@ export async function makeSwarmBed(name: string): Promise<SwarmBed> {
 
 export const inside = (task: Task, ...argv: string[]): Promise<string> => docker(task.host, ['exec', task.container, ...argv]);
 
-export async function reaches(task: Task, target: string): Promise<boolean> {
-  const argv = ['exec', task.container, 'ping', '-c1', '-W1', target];
+export async function reaches(task: Task, target: string, ...options: readonly string[]): Promise<boolean> {
+  const argv = ['exec', task.container, 'ping', '-c1', '-W1', ...options, target];
   return /1 packets received/.test(await docker(task.host, argv, { anyStatus: true }));
 }
+
+/** A task is told to other hosts a moment after it runs. Fault `timeout`. */
+export async function reachesAll(task: Task, all: readonly Task[]): Promise<void> {
+  for (const to of all) await until(`${task.name} to reach ${to.name} at ${to.address}`, () => reaches(task, to.address), patient);
+}
+
+/** What it serves, once it does. Fault `timeout`. */
+export const pageOf = (task: Task, target: string): Promise<string> =>
+  until(`${task.name} to be answered by ${target}`, () => inside(task, 'wget', '-T', '5', '-qO-', `http://${target}/`), patient);
 
 /** Addresses that a name has inside a task. */
 export async function resolved(task: Task, title: string): Promise<string[]> {

@@ -5,9 +5,10 @@ import { existsSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { docker, killDockerd, startDockerd } from '#lab/engine.ts';
 import { boxImage } from '#lab/images.ts';
-import { joinSwarm, leaveSwarm, pluginName, removePlugin } from '#lab/swarm.ts';
+import { joinSwarm, leaveSwarm, pluginName, removePlugin, untilManagers } from '#lab/swarm.ts';
 import { until } from '#lab/until.ts';
-import { addresses, inside, leftovers, makeSwarmBed, patient, reaches, resolved, type SwarmBed } from './swarm-bed.ts';
+import { agentStatus } from './bed.ts';
+import { addresses, inside, leftovers, makeSwarmBed, pageOf, patient, reaches, reachesAll, resolved, type SwarmBed } from './swarm-bed.ts';
 
 let bed: SwarmBed;
 
@@ -22,14 +23,14 @@ test('tasks on different nodes reach each other by address and by name', async (
   const list = await bed.running('web', 'red', 3);
   assert.equal(new Set(list.map(({ host }) => host.name)).size, 3);
   for (const from of list) {
-    for (const to of list) await inside(from, 'ping', '-c1', '-W2', to.address);
+    await reachesAll(from, list);
     for (const title of ['web', 'tasks.web']) {
       await until(`${title} in ${from.name}`, async () => (await resolved(from, title)).join() === addresses(list).join(), patient);
     }
   }
   const [from] = list;
   assert.ok(from !== undefined);
-  const pages = await Promise.all(['web', ...addresses(list)].map((target) => inside(from, 'wget', '-qO-', `http://${target}/`)));
+  const pages = await Promise.all(['web', ...addresses(list)].map((target) => pageOf(from, target)));
   assert.equal(new Set(pages.slice(1)).size, 3);
   assert.ok(pages.slice(1).includes(pages[0] ?? ''));
 });
@@ -39,7 +40,7 @@ test('a full-size packet fits the path, whose size the containers know', async (
   assert.ok(from !== undefined && to !== undefined);
   const mtu = Number(await inside(from, 'cat', '/sys/class/net/eth0/mtu'));
   assert.equal(mtu, 1400, '1450 less 50 of VXLAN');
-  await inside(from, 'ping', '-c1', '-W2', '-s', String(mtu - 28), to.address);
+  await until('it to pass', () => reaches(from, to.address, '-s', String(mtu - 28)), patient);
 });
 
 test('network and tasks have their names in Causeway', async () => {
@@ -66,8 +67,8 @@ test('domains are visible to the host as named namespaces', async () => {
 test('a container started by hand on a worker joins an attachable network', async () => {
   const [, second] = bed.lab.hosts;
   assert.ok(second !== undefined);
-  const page = await docker(second, ['run', '--rm', '--network', 'red', boxImage.name, 'wget', '-qO-', 'http://tasks.web/']);
-  assert.match(page, /^[0-9a-f]{12}$/);
+  const ask = ['run', '--rm', '--network', 'red', boxImage.name, 'wget', '-T', '10', '-qO-', 'http://tasks.web/'];
+  assert.match(await until('a page', () => docker(second, ask), patient), /^[0-9a-f]{12}$/);
 });
 
 test('networks cannot see each other', async () => {
@@ -76,7 +77,7 @@ test('networks cannot see each other', async () => {
   const spies = await bed.running('spy', 'blue', 3);
   const targets = await bed.running('web', 'red', 3);
   for (const spy of spies) {
-    assert.ok(await reaches(spy, spies[0]?.address ?? ''));
+    await reachesAll(spy, spies.slice(0, 1));
     assert.deepEqual(await resolved(spy, 'tasks.web'), []);
     const hits = await Promise.all(targets.map((target) => reaches(spy, target.address)));
     assert.deepEqual(hits, [false, false, false]);
@@ -133,11 +134,11 @@ test('an encrypted network carries full-size packets, also after the plugin was 
   const [from, to] = await bed.running('vault', 'sealed', 3);
   assert.ok(from !== undefined && to !== undefined);
   const mtu = Number(await inside(from, 'cat', '/sys/class/net/eth0/mtu'));
-  const full = ['ping', '-c1', '-W2', '-s', String(mtu - 28), to.address];
-  await inside(from, ...full);
+  const isFull = (): Promise<boolean> => reaches(from, to.address, '-s', String(mtu - 28));
+  await until('the tunnel', isFull, patient);
   await docker(from.host, ['plugin', 'disable', '--force', pluginName]);
   await docker(from.host, ['plugin', 'enable', pluginName]);
-  await until('the tunnel to be back', () => inside(from, ...full).then(() => true), patient);
+  await until('the tunnel to be back', isFull, patient);
   await docker(bed.manager, ['service', 'rm', 'vault']);
   await until('the network to be removable', () => docker(bed.manager, ['network', 'rm', 'sealed']).then(() => true), patient);
   await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes('sealed'), patient);
@@ -151,7 +152,7 @@ test('scaling up and down changes what the name means', async () => {
   assert.ok(from !== undefined);
   assert.equal(new Set(addresses(six)).size, 6);
   await until('six addresses', async () => (await resolved(from, 'tasks.web')).join() === addresses(six).join(), patient);
-  for (const to of six) await inside(from, 'ping', '-c1', '-W2', to.address);
+  await reachesAll(from, six);
   await docker(bed.manager, ['service', 'scale', 'web=3']);
   await until('three endpoints', async () => (await bed.endpoints('red')) === 3, patient);
 });
@@ -168,7 +169,7 @@ test('a drained node loses its tasks to the others, and nothing of the network s
     },
     patient,
   );
-  for (const to of list) await inside(list[0] ?? assert.fail(), 'ping', '-c1', '-W2', to.address);
+  await reachesAll(list[0] ?? assert.fail(), list);
   await until('the domain to go', async () => !/^cw-/m.test(await drained.ask(['ip', 'netns'])), patient);
   await docker(bed.manager, ['node', 'update', '--availability', 'active', 'host3']);
 });
@@ -177,10 +178,12 @@ test('after a reboot a node has its plugin again and takes tasks', async () => {
   await bed.lab.reboot(bed.lab.host('host3'));
   await joinSwarm(bed.lab.hosts);
   await docker(bed.manager, ['service', 'update', '--quiet', '--force', '--replicas-max-per-node', '1', 'web']);
-  const list = await bed.running('web', 'red', 3);
-  const back = list.find(({ host }) => host.name === 'host3');
-  assert.ok(back !== undefined);
-  for (const to of list) await until(`the path to ${to.host.name}`, () => reaches(back, to.address), patient);
+  const [back, list] = await until('a task there', async () => {
+    const now = await bed.running('web', 'red', 3);
+    const there = now.find(({ host }) => host.name === 'host3');
+    return there !== undefined && ([there, now] as const);
+  });
+  await reachesAll(back, list);
 });
 
 test('a network made by Causeway is the Swarm’s too, and goes from either side', async () => {
@@ -188,7 +191,7 @@ test('a network made by Causeway is the Swarm’s too, and goes from either side
   await bed.inSwarm('green', pluginName);
   await bed.service('leaf', '--endpoint-mode', 'dnsrr', '--network', 'green', '--mode', 'global');
   const list = await bed.running('leaf', 'green', 3);
-  for (const to of list) await inside(list[0] ?? assert.fail(), 'ping', '-c1', '-W2', to.address);
+  await reachesAll(list[0] ?? assert.fail(), list);
   assert.ok(list.every(({ address }) => address.startsWith('10.88.0.')));
   await docker(bed.manager, ['service', 'rm', 'leaf']);
   await until('green to be removable', () => docker(bed.manager, ['network', 'rm', 'green']).then(() => true), patient);
@@ -216,7 +219,7 @@ test('networks with one range live side by side, apart', async () => {
     const [from] = list;
     assert.ok(from !== undefined);
     const own = list.map(({ container }) => container.slice(0, 12));
-    const seen = await Promise.all(list.map(({ address }) => inside(from, 'wget', '-qO-', `http://${address}/`)));
+    const seen = await Promise.all(list.map(({ address }) => pageOf(from, address)));
     assert.deepEqual(seen.toSorted(), own.toSorted(), `in ${title} only its own answer`);
   }
   await docker(bed.manager, ['service', 'rm', 'in-mint', 'in-lime']);
@@ -230,6 +233,7 @@ test('a new leader gives addresses on, and nobody’s', async () => {
   const [, second] = bed.lab.hosts;
   assert.ok(second !== undefined);
   await docker(bed.manager, ['node', 'promote', 'host2', 'host3']);
+  await untilManagers(bed.manager, 3);
   await bed.network('kept', '--ipam-driver', pluginName, '--subnet', '10.99.0.0/24');
   await bed.service('crew', '--endpoint-mode', 'dnsrr', '--network', 'kept', '--replicas', '3', '--constraint', 'node.hostname!=host1');
   const first = await bed.running('crew', 'kept', 3);
@@ -240,7 +244,7 @@ test('a new leader gives addresses on, and nobody’s', async () => {
   const six = await bed.running('crew', 'kept', 6);
   assert.equal(new Set(addresses(six)).size, 6);
   assert.ok(first.every(({ address }) => addresses(six).includes(address)));
-  for (const to of six) await until(`the path to ${to.address}`, () => reaches(six[0] ?? assert.fail(), to.address), patient);
+  await reachesAll(six[0] ?? assert.fail(), six);
   await until('the service to go', () => docker(bed.manager, ['service', 'rm', 'crew']).then(() => true), patient);
   await until('the network to be removable', () => docker(bed.manager, ['network', 'rm', 'kept']).then(() => true), patient);
   await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes('kept'), patient);
@@ -259,7 +263,7 @@ test('the model swarm makes a network of Docker’s own driver, with the right M
   const [from, to] = await bed.running('brick', 'built', 3);
   assert.ok(from !== undefined && to !== undefined);
   assert.equal(await inside(from, 'cat', '/sys/class/net/eth0/mtu'), '1400');
-  await inside(from, 'ping', '-c1', '-W2', '-s', '1372', to.address);
+  await until('a packet of full size to pass', () => reaches(from, to.address, '-s', '1372'), patient);
 });
 
 test('networks and members of Docker’s own driver are listed beside ours', async () => {
@@ -269,18 +273,18 @@ test('networks and members of Docker’s own driver are listed beside ours', asy
   await until('the network to be listed', listed, patient);
   await until('its member', async () => /^alone\s+host2/m.test(await bed.causeway('network', 'show', 'found')), patient);
   await until('the members of the other', async () => (await bed.endpoints('built')) === 3, patient);
-  const status = JSON.parse(await bed.manager.ask(['curl', '-s', '--unix-socket', '/run/causeway/agent.sock', 'http://agent/status'])) as {
-    docker: { networks: { name: string; state: string; message?: string }[] };
+  const isTold = async (): Promise<boolean> => {
+    const told = (await agentStatus(bed.manager)).docker?.networks.find((one) => one.name === 'found');
+    return told?.state === 'problem' && /MTU of 1500, but 1450/.test(told.message ?? '');
   };
-  const told = status.docker.networks.find((one) => one.name === 'found');
-  assert.deepEqual([told?.state, /MTU of 1500, but 1450/.test(told?.message ?? '')], ['problem', true]);
+  await until('its MTU to be told', isTold, patient);
   await docker(bed.lab.host('host2'), ['rm', '--force', 'alone']);
   await until('the member to be forgotten', async () => (await bed.endpoints('found')) === 0, patient);
   await bed.causeway('network', 'rm', '--yes', 'found');
   await bed.inSwarm('found', '');
   await docker(bed.manager, ['service', 'rm', 'brick']);
   await until('the members to be forgotten', async () => (await bed.endpoints('built')) === 0, patient);
-  await docker(bed.manager, ['network', 'rm', 'built']);
+  await until('built to be removable', () => docker(bed.manager, ['network', 'rm', 'built']).then(() => true), patient);
   await until('the record to go', async () => !/built/.test(await bed.causeway('network', 'ls')), patient);
 });
 
@@ -300,6 +304,6 @@ test('plugin and Swarm go without a trace', async () => {
   for (const host of bed.lab.hosts) {
     await removePlugin(host);
     assert.equal(await docker(host, ['plugin', 'ls', '--quiet']), '');
-    assert.equal(await leftovers(host), '');
+    await until(`${host.name} to be clean`, async () => (await leftovers(host)) === '', patient);
   }
 });
