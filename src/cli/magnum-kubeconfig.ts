@@ -34,9 +34,12 @@ export const makeKubeconfig = (session: Session, [name = '']: readonly string[],
 
 const base64 = (pem: string): string => Buffer.from(`${pem.trimEnd()}\n`).toString('base64');
 
-/** Text of a kubeconfig and the day on which it ceases to be valid. Faults: `unavailable` (no API yet), `corrupt` (Magnum's answer), as Magnum. */
+/**
+ * Text of a kubeconfig and when it ceases to be valid: with the authority, as Magnum signs for longer than that. Faults: `unavailable` (no
+ * API yet, an authority that has ended), `corrupt` (Magnum's answer), as Magnum.
+ */
 export async function kubeconfigOf(
-  magnum: Magnum,
+  magnum: Pick<Magnum, 'authority' | 'sign'>,
   cluster: MagnumCluster,
   { user, group }: Pick<KubeconfigOptions, 'user' | 'group'>,
 ): Promise<{ readonly text: string; readonly until: string }> {
@@ -47,6 +50,15 @@ export async function kubeconfigOf(
   }
   const { key, csr } = await makeIdentity(user, group);
   const [authority, signed] = await Promise.all([magnum.authority(cluster.id), magnum.sign(cluster.id, csr)]);
+  const end = new X509Certificate(authority.pem).validToDate;
+  if (end.getTime() <= Date.now())
+    throw new Fault(
+      'unavailable',
+      `The authority of cluster ${cluster.name} has ended on ${end.toISOString().slice(0, 10)}, and all that it has signed`,
+      {
+        hint: `Where Magnum's driver can: openstack coe ca rotate ${cluster.name}`,
+      },
+    );
   const certificate = new X509Certificate(signed.pem);
   if (!certificate.checkPrivateKey(createPrivateKey(key)))
     throw new Fault('corrupt', `Magnum has signed another key than the one it was given for cluster ${cluster.name}`);
@@ -59,7 +71,7 @@ export async function kubeconfigOf(
     users: [{ name: id, user: { 'client-certificate-data': base64(signed.pem), 'client-key-data': base64(key) } }],
     contexts: [{ name: id, context: { cluster: cluster.name, user: id } }],
   });
-  return { text, until: certificate.validToDate.toISOString() };
+  return { text, until: new Date(Math.min(end.getTime(), certificate.validToDate.getTime())).toISOString() };
 }
 
 /** Of its owner only, whole or not at all. Fault `exists` without `isReplaced` where there is such a file. */
