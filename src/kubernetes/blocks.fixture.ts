@@ -18,6 +18,8 @@ export class BlocksApi {
   revision = 1000;
   /** Names of Nodes. */
   readonly nodes: Set<string> = new Set();
+  /** Names of Nodes that pods are bound to. */
+  readonly pods: Set<string> = new Set();
   readonly #server: Server = createServer((asked, response) => {
     void this.#answer(asked.method ?? '', asked.url ?? '', asked).then(({ status, body }) =>
       response.writeHead(status).end(JSON.stringify(body)),
@@ -34,7 +36,11 @@ export class BlocksApi {
   }
 
   async #answer(method: string, url: string, body: NodeJS.ReadableStream): Promise<{ status: number; body: unknown }> {
-    const { pathname } = new URL(url, 'http://api');
+    const { pathname, searchParams } = new URL(url, 'http://api');
+    if (pathname === '/api/v1/pods') {
+      const bound = [...this.pods].filter((one) => searchParams.get('fieldSelector') === `spec.nodeName=${one}`);
+      return { status: 200, body: { metadata: { resourceVersion: '1' }, items: bound.map(() => ({ status: { phase: 'Running' } })) } };
+    }
     const [, node] = /^\/api\/v1\/nodes\/(.+)$/.exec(pathname) ?? [];
     if (node !== undefined) return { status: this.nodes.has(node) ? 200 : 404, body: {} };
     const name = pathname.split('/')[5] ?? '';

@@ -16,6 +16,8 @@ import { podNetwork } from './nodes.ts';
 export const blocksPath = '/apis/causeway.dev/v1alpha1/blocks';
 const kind = { apiVersion: 'causeway.dev/v1alpha1', kind: 'Block' } as const;
 const mostTries = 100;
+/** Of the loan by which it is asked whether anybody still answers for a block. */
+export const questionId = 'is-anybody-there';
 /** A host that was away while the API was restored learns of it if the API has lost more changes than these. */
 const noteEvery = 100;
 
@@ -279,6 +281,17 @@ export class KubernetesBlocks implements ClusterAddresses {
     const asked = changed?.loans.find(({ id }) => id === request.id);
     if (asked === undefined) throw new Fault('not-found', `No block ${block.cidr}`);
     return asked;
+  }
+
+  /**
+   * Puts a question into another host's block that its agent takes away as soon as it sees it, whatever its version: a loan that has been
+   * returned. Faults as KubernetesClient.list.
+   */
+  async question(block: Block): Promise<void> {
+    const { host } = this.#options;
+    await this.#change(block.name, ({ loans }) =>
+      loans.some(({ id }) => id === questionId) ? loans : [...loans, { id: questionId, host, endpoint: 'none', state: 'returned' }],
+    );
   }
 
   async #settle(id: string, loanId: string, end: LoanEnd | undefined): Promise<void> {

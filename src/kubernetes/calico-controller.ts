@@ -15,8 +15,9 @@ import type { KubernetesClient, Listing } from './client.ts';
 import { kubernetesDecides } from './controller.ts';
 import { followKind, type Followed } from './follow.ts';
 import { LineQueue } from './line-queue.ts';
-import { claimedFacts, claimedPool, claimedPools, OwnBlocks } from './own-blocks.ts';
+import { claimedFacts, claimedPool, claimedPools } from './own-blocks.ts';
 import type { OwnNetworks } from './own-networks.ts';
+import { ReleasedBlocks } from './released-blocks.ts';
 
 export interface CalicoOptions {
   /** Name of this host's Node. */
@@ -67,7 +68,7 @@ class CalicoWatch {
   readonly #told = new Map<string, string>();
   readonly #settings = new Map<string, IpamSettings>();
   readonly #waiting = new Set<string>();
-  readonly #ownBlocks: OwnBlocks;
+  readonly #released: ReleasedBlocks;
   #revision = 0;
   #isWhole = false;
 
@@ -75,8 +76,8 @@ class CalicoWatch {
     this.#watching = watching;
     const { client, blocks, options, signal } = watching;
     const { host, facts, further, now } = options;
-    this.#ownBlocks = new OwnBlocks({ client, blocks, host, now, hosts: facts.hosts, isNeeded: (id) => further.isNeeded(id) });
-    signal.addEventListener('abort', () => this.#ownBlocks[Symbol.dispose](), { once: true });
+    this.#released = new ReleasedBlocks({ client, blocks, host, now, hosts: facts.hosts, isNeeded: (id) => further.isNeeded(id) });
+    signal.addEventListener('abort', () => this.#released[Symbol.dispose](), { once: true });
   }
 
   async *lines(): AsyncGenerator<WatchLine, void> {
@@ -209,7 +210,7 @@ class CalicoWatch {
         const item = readBlock(change.item);
         if (change.type === 'put') this.#putBlock(item);
         else {
-          this.#ownBlocks.gone(item.id);
+          this.#released.gone(item.id);
           this.#queue.push({ type: 'delete', kind: 'blocks', id: item.id, revision });
         }
       }
@@ -219,7 +220,7 @@ class CalicoWatch {
   }
 
   #putBlock(item: Block): void {
-    this.#ownBlocks.see(item);
+    this.#released.see(item);
     this.#queue.push({ type: 'put', kind: 'blocks', item, revision: this.#revision });
   }
 
@@ -244,7 +245,7 @@ class CalicoWatch {
   /** Nodes change every few seconds without anything of ours having changed: only news are passed on. */
   #tell(kinds: readonly Fact['kind'][]): void {
     const revision = this.#revision;
-    this.#ownBlocks.settle();
+    this.#released.settle();
     for (const kind of kinds) {
       const facts = this.#factsOf(kind);
       const ids = new Set(facts.map(({ item }) => item.id));

@@ -82,6 +82,8 @@ const watching = (since: number): Record<string, string> => ({
   resourceVersion: String(since),
   timeoutSeconds: String(watchSeconds),
 });
+const withQuery = (path: string, query: Readonly<Record<string, string>>): string =>
+  `${path}${path.includes('?') ? '&' : '?'}${new URLSearchParams(query).toString()}`;
 const metadataOnly = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json';
 
 export class KubernetesClient implements AsyncDisposable {
@@ -102,15 +104,14 @@ export class KubernetesClient implements AsyncDisposable {
     await this.#dispatcher.destroy();
   }
 
-  /** Everything below `path` (`/api/v1/nodes`). Faults: `unavailable`, `unauthenticated`, `forbidden`, `not-found`, `corrupt`. */
+  /** Everything below `path` (`/api/v1/nodes`), which may have a query that chooses. Faults: `unavailable`, `unauthenticated`, `forbidden`, `not-found`, `corrupt`. */
   list(path: string, signal: AbortSignal): Promise<Listing> {
     return this.listRead(path, signal, (item) => item);
   }
 
   /** As list(), each item as `read` takes it; while it does the next page is on its way, and pages are not kept. */
   async listRead<T>(path: string, signal: AbortSignal, read: (item: unknown) => T): Promise<Listing<T>> {
-    const ask = (next: Readonly<Record<string, string>>) =>
-      this.#get(`${path}?${new URLSearchParams({ limit: String(pageSize), ...next }).toString()}`, signal);
+    const ask = (next: Readonly<Record<string, string>>) => this.#get(withQuery(path, { limit: String(pageSize), ...next }), signal);
     const items: T[] = [];
     for (let asked = ask({}); ;) {
       const answer = parsed(page, await (await asked).text());
@@ -127,13 +128,13 @@ export class KubernetesClient implements AsyncDisposable {
 
   /** Changes since `since`, until the server ends the stream. Faults as `list`, and `compacted`: list again. */
   watch(path: string, since: number, signal: AbortSignal): AsyncGenerator<Change, void> {
-    return this.#changes(`${path}?${new URLSearchParams(watching(since)).toString()}`, { signal });
+    return this.#changes(withQuery(path, watching(since)), { signal });
   }
 
   /** As watch(), of one object, of which nothing but its metadata is told; since 0: it comes first, if there is one. */
   watchOne(path: string, name: string, { since, signal }: Since): AsyncGenerator<Change, void> {
-    const query = new URLSearchParams({ ...watching(since), fieldSelector: `metadata.name=${name}` });
-    return this.#changes(`${path}?${query.toString()}`, { signal, headers: { accept: metadataOnly } });
+    const query = { ...watching(since), fieldSelector: `metadata.name=${name}` };
+    return this.#changes(withQuery(path, query), { signal, headers: { accept: metadataOnly } });
   }
 
   async *#changes(path: string, asking: Pick<Asking, 'headers' | 'signal'>): AsyncGenerator<Change, void> {

@@ -1,18 +1,17 @@
-// Networks of ours in the model `calico`: nodes claim blocks of their subnets, and give them back when the network or the node has gone.
+// Networks of ours in the model `calico`: nodes claim blocks of their subnets.
 import assert from 'node:assert/strict';
-import { after, beforeEach, test, type TestContext } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
+import { after, beforeEach, test } from 'node:test';
 import { AddressBook } from '#agent/address-book.ts';
 import { MemoryJournal } from '#agent/journal.ts';
 import type { Journal } from '#api/local.ts';
 import { isFault } from '#model/fault.ts';
-import { type Cidr, contains, parseCidr, parseIp } from '#model/ip.ts';
+import { contains, parseCidr, parseIp } from '#model/ip.ts';
 import type { Block, Pool, Snapshot } from '#model/resources.ts';
 import { BlocksApi } from './blocks.fixture.ts';
 import { KubernetesBlocks, ownPoolName, poolId, readBlock } from './blocks.ts';
 import { KubernetesClient } from './client.ts';
 import { podNetwork } from './nodes.ts';
-import { claimedFacts, claimedPool, OwnBlocks } from './own-blocks.ts';
+import { claimedFacts, claimedPool } from './own-blocks.ts';
 import { type OwnNetwork, readOwnNetwork } from './own-network.ts';
 
 const networkOf = (key: string, ...subnets: readonly string[]): OwnNetwork => {
@@ -32,7 +31,6 @@ after(async () => {
 });
 beforeEach(() => {
   api.objects = new Map();
-  api.nodes.clear();
 });
 
 const ippool: Pool = { ...firstPool(), id: poolId('main'), name: 'main', network: podNetwork.id, cidr: parseCidr('10.50.0.0/24') };
@@ -153,82 +151,4 @@ test('an agent that starts again has the addresses that it had, and its blocks a
   assert.deepEqual([await second.request(four, 'a'), await second.request(four, 'b')], ips);
   assert.ok(!ips.includes(await second.request(four, 'c')));
   await second.reconcile(['a', 'b', 'c']);
-});
-
-interface Bed {
-  readonly needed: Set<string>;
-  readonly hosts: Map<string, unknown>;
-  readonly own: OwnBlocks;
-}
-/** `host` with what the API has, which it looks at again and again as its watch would tell. */
-function follow(t: TestContext, host: string, absentMs = 0): Bed {
-  const needed = new Set([blue.id]);
-  const hosts = new Map<string, unknown>(['one', 'two'].map((name) => [name, {}]));
-  const own = new OwnBlocks({
-    host,
-    client,
-    blocks: blocksOf(host, []),
-    isNeeded: (id) => needed.has(id),
-    hosts,
-    pauseMs: 1,
-    absentMs,
-    now: () => performance.now(),
-  });
-  t.after(() => own[Symbol.dispose]());
-  for (const block of stored()) own.see(block);
-  return { needed, hosts, own };
-}
-const cidrs = (): Cidr[] => stored().map(({ cidr }) => cidr);
-async function until(what: string, isTrue: () => boolean): Promise<void> {
-  for (let tries = 0; !isTrue(); tries++) {
-    assert.ok(tries < 1000, `${what} did not happen: ${cidrs().join(' ')}`);
-    await delay(5);
-  }
-}
-
-test("a node gives its blocks back when their network has gone from it, and nobody's else", async (t) => {
-  const [mine, theirs, pods] = [await claim(blocksOf('one')), await claim(blocksOf('two')), await claim(blocksOf('one'), ippool.id)];
-  const { needed, own } = follow(t, 'one');
-  own.settle();
-  await delay(20);
-  assert.equal(cidrs().length, 3, 'while the network is there');
-  needed.clear();
-  own.settle();
-  await until('the block to go back', () => !cidrs().includes(mine.cidr));
-  assert.deepEqual(new Set(cidrs()), new Set([theirs.cidr, pods.cidr]));
-});
-
-test('a block of which an address is lent stays until it comes back', async (t) => {
-  const [owner, borrower] = [blocksOf('one'), blocksOf('two')];
-  const block = await claim(owner);
-  await borrower.askLoan(block, { id: 'loan', endpoint: 'e' });
-  await owner.settleLoan(block.id, 'loan', { state: 'granted', ip: parseIp('10.60.0.1') });
-  const { needed, own } = follow(t, 'one');
-  needed.clear();
-  own.settle();
-  await delay(20);
-  assert.equal(cidrs().length, 1);
-  await borrower.returnLoan(block.id, 'loan');
-  await owner.settleLoan(block.id, 'loan', { state: 'closed' });
-  for (const now of stored()) own.see(now);
-  await until('the block to go back', () => cidrs().length === 0);
-});
-
-test('blocks of a node that has gone are given back by one of the others', async (t) => {
-  const [gone, here] = [await claim(blocksOf('gone')), await claim(blocksOf('two'))];
-  api.nodes.add('gone');
-  const second = follow(t, 'two');
-  const first = follow(t, 'one');
-  for (const { own } of [first, second]) own.settle();
-  await delay(20);
-  assert.equal(cidrs().length, 2, 'a Node that is there although it cannot be read');
-  api.nodes.clear();
-  await until('the block to go back', () => !cidrs().includes(gone.cidr));
-  assert.deepEqual(cidrs(), [here.cidr]);
-  // A node that was away for a moment keeps its own.
-  await claim(blocksOf('gone'));
-  const patient = follow(t, 'one', 3_600_000);
-  patient.own.settle();
-  await delay(20);
-  assert.equal(cidrs().length, 2);
 });

@@ -1,0 +1,128 @@
+// Blocks that nobody needs any more go back, in the model `calico`: those of a network of ours when it has gone from this node, and all
+// those of a node that is gone for good, whose addresses would be lost to the cluster. A node counts as gone when its Node has been
+// missing for a while, no pod is bound to it, and no agent answers for its blocks: a question is written into each (blocks.ts), which an
+// agent that runs takes away, also where the API was restored from a backup that does not know its Node. As the answer changes the
+// block's version, and only the version that was looked at is removed, no answer comes too late.
+import * as v from 'valibot';
+import type { ClusterAddresses } from '#agent/address-cluster.ts';
+import { isOpen } from '#model/claims.ts';
+import { isFault } from '#model/fault.ts';
+import type { Block } from '#model/resources.ts';
+import { blocksPath, type KubernetesBlocks, questionId } from './blocks.ts';
+import type { KubernetesClient } from './client.ts';
+import { podNetwork } from './nodes.ts';
+
+export interface ReleasedOptions {
+  /** Name of this host's Node. */
+  readonly host: string;
+  readonly client: Pick<KubernetesClient, 'get' | 'list' | 'remove'>;
+  readonly blocks: Pick<ClusterAddresses, 'releaseBlock'> & Pick<KubernetesBlocks, 'question'>;
+  /** Whether there are pods of this host in the network, or may come to be. */
+  readonly isNeeded: (network: string) => boolean;
+  /** By the names of their Nodes; of one that is missing the API is asked. */
+  readonly hosts: ReadonlyMap<string, unknown>;
+  /** From then on that a network has gone, in which a pod that is just being made gets its address or fails; and between tries. */
+  readonly pauseMs?: number;
+  /** How long a Node has to be missing, and then its agent not to answer. */
+  readonly absentMs?: number;
+  readonly now: () => number;
+}
+
+const listMs = 60_000;
+const pod = v.object({ status: v.optional(v.object({ phase: v.optional(v.string()) }), {}) });
+/** One that cannot be read runs. */
+const hasEnded = (item: unknown): boolean => {
+  const read = v.safeParse(pod, item);
+  return read.success && ['Succeeded', 'Failed'].includes(read.output.status.phase ?? '');
+};
+
+export class ReleasedBlocks implements Disposable {
+  readonly #options: ReleasedOptions;
+  readonly #pauseMs: number;
+  readonly #blocks = new Map<string, Block>();
+  readonly #missingSince = new Map<string, number>();
+  /** By block, since when its question is known to be there. */
+  readonly #askedSince = new Map<string, number>();
+  #timer: NodeJS.Timeout | undefined;
+  #isDisposed = false;
+
+  constructor(options: ReleasedOptions) {
+    this.#options = options;
+    this.#pauseMs = options.pauseMs ?? 10_000;
+  }
+
+  [Symbol.dispose](): void {
+    this.#isDisposed = true;
+    clearTimeout(this.#timer);
+  }
+
+  see(block: Block): void {
+    this.#blocks.set(block.id, block);
+    if (!block.loans.some(({ id }) => id === questionId) && this.#askedSince.delete(block.id)) this.#missingSince.delete(block.host);
+    this.settle();
+  }
+
+  gone(id: string): void {
+    this.#blocks.delete(id);
+    this.#askedSince.delete(id);
+  }
+
+  /** To be called when networks or nodes have changed. */
+  settle(): void {
+    if (this.#isDisposed || this.#timer !== undefined || this.#due().length === 0) return;
+    this.#timer = setTimeout(() => void this.#release(), this.#pauseMs).unref();
+  }
+
+  #due(): Block[] {
+    const { host: self, isNeeded, hosts } = this.#options;
+    return [...this.#blocks.values()].filter(({ host, network }) =>
+      host === self ? network !== podNetwork.id && !isNeeded(network) : !hosts.has(host),
+    );
+  }
+
+  async #release(): Promise<void> {
+    for (const block of this.#due()) {
+      if (this.#isDisposed) return;
+      try {
+        await (block.host === this.#options.host ? this.#options.blocks.releaseBlock(block) : this.#releaseOf(block));
+      } catch (error) {
+        // Another revision, an address that is lent, an API that is away: it is tried again.
+        if (!isFault(error)) throw error;
+      }
+    }
+    for (const host of this.#missingSince.keys()) if (this.#options.hosts.has(host)) this.#missingSince.delete(host);
+    this.#timer = undefined;
+    this.settle();
+  }
+
+  /** Of a host that has long gone; what others have borrowed of it stays theirs. */
+  async #releaseOf(block: Block): Promise<void> {
+    const { client, blocks, hosts, host: self, now, absentMs = 300_000 } = this.#options;
+    const { host, id, name, revision, loans } = block;
+    const since = this.#missingSince.get(host) ?? now();
+    this.#missingSince.set(host, since);
+    // One after the other, of whom the first is usually enough.
+    const rank = [...hosts.keys()].toSorted().indexOf(self);
+    if (now() - since < absentMs + rank * this.#pauseMs || loans.some((loan) => isOpen(loan) && hosts.has(loan.host))) return;
+    if (await this.#isThere(host)) return;
+    if (!loans.some((loan) => loan.id === questionId)) await blocks.question(block);
+    else {
+      const askedSince = this.#askedSince.get(id) ?? now();
+      this.#askedSince.set(id, askedSince);
+      if (now() - askedSince >= absentMs) await client.remove(`${blocksPath}/${name}`, revision);
+    }
+  }
+
+  /** Its Node may be there in a form that cannot be used, and pods of one that has been taken away may run. */
+  async #isThere(host: string): Promise<boolean> {
+    const { client } = this.#options;
+    try {
+      await client.get(`/api/v1/nodes/${host}`);
+      return true;
+    } catch (error) {
+      if (!isFault(error, 'not-found')) throw error;
+    }
+    const { items } = await client.list(`/api/v1/pods?fieldSelector=spec.nodeName%3D${host}`, AbortSignal.timeout(listMs));
+    return !items.every(hasEnded);
+  }
+}
