@@ -35,7 +35,7 @@ export async function inMagnum<T>(session: Session, options: CloudOptions, work:
 /** Of a cluster: its own labels where it has some, as Magnum has them. Faults as networkOf. */
 export async function networkOfCluster(magnum: Magnum, cluster: MagnumCluster): Promise<ClusterNetwork> {
   const { networkDriver } = await magnum.template(cluster.template);
-  return networkOf({ networkDriver, labels: cluster.labels });
+  return networkOf({ networkDriver, labels: cluster.labels, cluster });
 }
 
 /** What is not done as a label says, a line on standard error each. */

@@ -22,6 +22,7 @@ const foreign = {
   docker: { ...template('docker', {}), said: 'Causeway is no network of the driver docker' },
   udp: { ...template('flannel', { flannel_backend: 'udp' }), said: "Causeway does not carry as flannel's backend udp" },
 };
+const known = { ...foreign, tagged: template('calico', { calico_tag: 'v3.26.4', calico_ipv4pool: '10.83.0.0/16' }) };
 let server: Awaited<ReturnType<typeof serving>>;
 before(async () => {
   let url = '';
@@ -29,7 +30,7 @@ before(async () => {
     const [, , kind = '', name = ''] = new URL(request.url ?? '', 'http://cloud').pathname.split('/').slice(1);
     const catalog = [{ type: 'container-infra', endpoints: [{ interface: 'public', region_id: 'one', url: `${url}/magnum` }] }];
     if (kind === 'tokens') return keystone(() => url, { catalog }).answer(request, response, body);
-    const found = Object.entries(foreign).find(([key]) => key === name)?.[1];
+    const found = Object.entries(known).find(([key]) => key === name)?.[1];
     if (found === undefined) return json(response, 404, {});
     const cluster = { uuid: 'c', name, cluster_template_id: name, labels: found.labels };
     return json(response, 200, kind === 'clusters' ? cluster : found);
@@ -38,18 +39,30 @@ before(async () => {
 });
 after(() => server[Symbol.asyncDispose]());
 
+function ask(words: string) {
+  const environment = { OS_AUTH_URL: server.url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
+  return run(`magnum ${words}`, { cloud: { environment, configFiles: [], secureFiles: [] } });
+}
+
 for (const [name, { said }] of Object.entries(foreign))
   for (const kind of ['template', 'cluster'])
     test(`a ${kind} with another network (${name}) is shown, and why Causeway is none`, async () => {
-      const environment = { OS_AUTH_URL: server.url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
-      const stage = { cloud: { environment, configFiles: [], secureFiles: [] } };
-      const { status, out, err } = await run(`magnum ${kind} show ${name}`, stage);
+      const { status, out, err } = await ask(`${kind} show ${name}`);
       assert.deepEqual([status, err], [0, '']);
       assert.match(out, /^Name: +\S+\n/);
       assert.ok(out.includes(`none (${said})\n`), out);
-      const data = JSON.parse((await run(`magnum ${kind} show ${name} -o json`, stage)).out);
+      const data = JSON.parse((await ask(`${kind} show ${name} -o json`)).out);
       assert.deepEqual([data.causeway, data.causewayNot], [null, said]);
     });
+
+test('labels that nothing is made of are told wherever the network of a template or cluster is shown', async () => {
+  const note = "calico_tag=v3.26.4: no image of calico's is used";
+  for (const kind of ['template', 'cluster'])
+    assert.match((await ask(`${kind} show tagged`)).out, /^Note: +calico_tag=v3\.26\.4: no image of calico's is used/m);
+  const { status, out, err } = await ask('network values tagged');
+  assert.deepEqual([status, out], [0, 'model: calico\npodCidrs:\n  - 10.83.0.0/16\ncarry: bgp\n']);
+  assert.ok(err.startsWith(`note: ${note}`), err);
+});
 
 const clusterOf = (health: string | undefined): MagnumCluster =>
   ({ id: 'c', name: 'web', health, healthReason: {} }) as unknown as MagnumCluster;

@@ -182,7 +182,7 @@ const showCluster = (session: Session, [name = '']: readonly string[], options: 
   inMagnum(session, options, async (magnum) => {
     const cluster = await magnum.cluster(name);
     const { networkDriver } = await magnum.template(cluster.template);
-    return clusterAnswer(cluster, shownNetwork({ networkDriver, labels: cluster.labels }));
+    return clusterAnswer(cluster, shownNetwork({ networkDriver, labels: cluster.labels, cluster }));
   });
 
 function clusterAnswer(cluster: MagnumCluster, network?: ShownNetwork): Answer {

@@ -95,6 +95,13 @@ test('labels that say nothing of Causeway are told by name: images, those of the
   assert.deepEqual(notesOf({ flannel_network_subnetlen: '24', kube_tag: 'v1.30.0' }), []);
 });
 
+const nameOf = (name: string, labels: Record<string, string> = {}): unknown =>
+  networkOf({
+    networkDriver: 'calico',
+    labels: { causeway_cloud_secret: 'login', ...labels },
+    cluster: { id: '1a2b3c4d-5e6f-4000-8000-000000000000', name },
+  }).values.cloud?.['name'];
+
 test('labels say as whom controllers keep the cloud', () => {
   const { cloud } = valuesOf('calico', {
     causeway_cloud_secret: 'causeway-cloud',
@@ -103,6 +110,10 @@ test('labels say as whom controllers keep the cloud', () => {
     causeway_cloud_all_balancers: 'true',
   });
   assert.deepEqual(cloud, { secret: 'causeway-cloud', cloud: 'mycloud', name: 'web', allBalancers: true });
+  assert.equal(nameOf('Web_2'), 'web-2-1a2b3c4d');
+  assert.equal(nameOf('the-cluster-with-a-name-that-is-long'), 'the-cluster-with-a-name-1a2b3c4d');
+  assert.equal(nameOf('_'), '1a2b3c4d');
+  assert.equal(nameOf('web', { causeway_cloud_name: 'mine' }), 'mine');
 });
 
 test('what cannot be is refused with the name of its label', () => {

@@ -9,6 +9,8 @@ import { passedOver } from './magnum-labels.ts';
 export interface TemplateNetwork {
   readonly networkDriver: string | undefined;
   readonly labels: Readonly<Record<string, string>>;
+  /** Which has its own name in the cloud, where labels give it none. */
+  readonly cluster?: { readonly id: string; readonly name: string };
 }
 
 /** Values of packaging/helm/causeway, as far as labels speak of them; `apiServer` is the cluster's own. */
@@ -119,7 +121,7 @@ function path(label: string, value: string): string {
   throw refused(label, value, 'Write an absolute path');
 }
 
-function name(label: string, value: string): string {
+function plainWord(label: string, value: string): string {
   if (/^[^\s"']+$/.test(value)) return value;
   throw refused(label, value, 'Write a name');
 }
@@ -141,7 +143,7 @@ function count(label: string, value: string): number {
 }
 
 /** Faults: `invalid` (a label, which is named), `unsupported` (a network driver or backend that we are none of). */
-export function networkOf({ networkDriver, labels }: TemplateNetwork): ClusterNetwork {
+export function networkOf({ networkDriver, labels, cluster }: TemplateNetwork): ClusterNetwork {
   const unknown = Object.keys(labels).find((label) => label.startsWith(own) && !ownLabels.some((known) => label === own + known));
   if (unknown !== undefined) {
     throw new Fault('invalid', `There is no label ${unknown}`, {
@@ -162,7 +164,7 @@ export function networkOf({ networkDriver, labels }: TemplateNetwork): ClusterNe
   notes.push(...passedOver(model, labels));
   if (carry === 'routes') notes.push('carried by routes: nodes take pods once a router knows their ranges (docs/openstack.md)');
   return {
-    values: { model, podCidrs, carry, ...furtherValues(said) },
+    values: { model, podCidrs, carry, ...furtherValues(said), ...cloudOf(said, cluster) },
     objects: model === 'calico' ? podCidrs.map(poolOf) : [],
     notes,
   };
@@ -176,9 +178,9 @@ function rangesOf(model: Model, labels: TemplateNetwork['labels'], said: Said): 
   return found;
 }
 
-function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'carry'> {
+function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'carry' | 'cloud'> {
   const userspaceWireguard = said('userspace_wireguard', flag);
-  const underlay = said('underlay', name);
+  const underlay = said('underlay', plainWord);
   const keepConnections = said('keep_connections', flag);
   const logDenied = said('log_denied', flag);
   const logLevel = said('log_level', (label, value) => oneOf(label, value, ['trace', 'debug', 'info', 'warn', 'error']));
@@ -193,22 +195,32 @@ function furtherValues(said: Said): Omit<ChartValues, 'model' | 'podCidrs' | 'ca
     ...(named === undefined ? {} : { image: named }),
     ...(replicas === undefined ? {} : { controller: { replicas } }),
     ...foldersOf(said('cni_bin', path), said('cni_conf', path), said('cni_runtime', path)),
-    ...cloudOf(said),
   };
 }
 
+/** Clusters of one template, and of one name, each have another. */
+function nameInCloud({ id, name }: NonNullable<TemplateNetwork['cluster']>): string {
+  const readable = name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replace(/^-/, '')
+    .slice(0, 23);
+  return `${readable}-${id.slice(0, 8)}`.replace(/^-/, '').replaceAll('--', '-');
+}
+
 /** For controllers that keep the cloud. What is said of that without a login to it would not be done. */
-function cloudOf(said: Said): Pick<ChartValues, 'cloud'> {
+function cloudOf(said: Said, cluster: TemplateNetwork['cluster']): Pick<ChartValues, 'cloud'> {
   const secret = said('cloud_secret', secretName);
   const parts = {
-    cloud: said('cloud', name),
+    cloud: said('cloud', plainWord),
     name: said('cloud_name', installation),
-    network: said('cloud_network', name),
-    routes: said('cloud_routes', name),
+    network: said('cloud_network', plainWord),
+    routes: said('cloud_routes', plainWord),
     allBalancers: said('cloud_all_balancers', flag),
   };
   const given = Object.entries(parts).flatMap(([key, value]) => (value === undefined ? [] : [[key, value] as const]));
-  if (secret !== undefined) return { cloud: { secret, ...Object.fromEntries(given) } };
+  const usual = cluster === undefined ? {} : { name: nameInCloud(cluster) };
+  if (secret !== undefined) return { cloud: { secret, ...usual, ...Object.fromEntries(given) } };
   if (given.length === 0) return {};
   const field = `labels.${own}cloud_secret`;
   throw new Fault('invalid', `Labels speak of the cloud, and none says as whom controllers log in there`, {
