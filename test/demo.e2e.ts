@@ -18,7 +18,7 @@ const name = 'demo-test';
 const half = 'demo-half';
 const causeway = resolve(import.meta.dirname, '../causeway');
 
-const demo = (...argv: readonly string[]) => run([causeway, 'demo', ...argv], { anyStatus: true, timeoutMs: 300_000 });
+const demo = (...argv: readonly string[]) => run([causeway, 'demo', ...argv], { anyStatus: true, timeoutMs: 900_000 });
 
 /** Titles of the checks with their marks. */
 const verdicts = (said: string): string[] =>
@@ -97,7 +97,7 @@ for (const signal of ['SIGKILL', 'SIGINT'] as const) {
     child.stdout?.on('data', (chunk: Buffer) => {
       said += chunk.toString();
     });
-    await until('engines to start', () => said.includes('controller at'), { timeoutMs: 60_000 });
+    await until('engines to start', () => said.includes('controller at'), { timeoutMs: 180_000 });
     child.kill(signal);
     const { status } = await ended;
     assert.equal(status, signal === 'SIGINT' ? 130 : 137);

@@ -6,7 +6,7 @@ import { until } from '#lab/until.ts';
 import { type DockerBed, makeDockerBed } from './docker-bed.ts';
 
 let bed: DockerBed;
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 
 before(async () => {
   bed = await makeDockerBed('e2e-cli');
@@ -32,8 +32,11 @@ test('show and ls tell what Docker tells, in every format', async () => {
   for (const part of ['front', 'back', 'host1', 'host2', front.ip, front.ip6, 'encrypted'])
     assert.ok(text.includes(part), `${part} in ${text}`);
   assert.match(await bed.causeway('endpoint', 'ls'), new RegExp(`front +web +host1 +${front.ip},${front.ip6} +${front.mac} .*8700`));
-  const shown = await bed.json<{ endpoints: { name: string; names: string[] }[] }>('network', 'show', 'web');
-  assert.ok(shown.endpoints.find(({ name }) => name === 'front')?.names.includes('www'));
+  const isNamed = async (): Promise<boolean> => {
+    const { endpoints } = await bed.json<{ endpoints: { name: string; names: string[] }[] }>('network', 'show', 'web');
+    return endpoints.find(({ name }) => name === 'front')?.names.includes('www') === true;
+  };
+  await until('the alias', isNamed, patience);
   for (const argv of [
     ['status'],
     ['version'],

@@ -16,7 +16,7 @@ import { contains, parseCidr, parseIp } from '#model/ip.ts';
 import { agentStatus } from './bed.ts';
 
 const name = 'e2e-flannel-etcd';
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 const prefix = '/coreos.com/network';
 let lab: Lab;
 let theirs: Numbers;
@@ -129,7 +129,9 @@ test('containers of all hosts reach each other, each out of the lease of its hos
   ] as const) {
     for (const target of targets) await ping(host, box, target);
   }
-  for (const host of lab.hosts) for (const target of [one, two, three]) await host.exec(['ping', '-c1', '-W2', target]);
+  for (const host of lab.hosts)
+    for (const target of [one, two, three])
+      await until(`${host.name} to reach ${target}`, () => host.exec(['ping', '-c1', '-W2', target]), patience);
 });
 
 test('an agent that is restarted keeps its lease and writes nothing to the kernel', async () => {

@@ -8,7 +8,7 @@ import { pingingFrom } from './carriage-streams.ts';
 import { type DockerBed, makeDockerBed } from './docker-bed.ts';
 
 let bed: DockerBed;
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 const serve = [
   'sh',
   '-c',

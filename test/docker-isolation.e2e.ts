@@ -8,7 +8,7 @@ import { Capture, tcpdump } from './capture.ts';
 import { type DockerBed, makeDockerBed, perlImage } from './docker-bed.ts';
 
 let bed: DockerBed;
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 const serve = ['sh', '-c', 'mkdir /www; hostname >/www/name; exec httpd -f -p 80 -h /www'];
 
 before(async () => {
@@ -197,7 +197,7 @@ for (const [what, options, mtu] of [
     await bed.ping(1, 'here', 'there');
     const { ip } = await bed.addresses(2, 'there', 'sized');
     const ping = (size: number): Promise<{ status: number; stdout: string }> =>
-      inNetns(1, 'here', ['ping', '-c1', '-W2', '-Mdo', `-s${size - 28}`, ip]);
+      inNetns(1, 'here', ['ping', '-c1', '-w20', '-Mdo', `-s${size - 28}`, ip]);
     assert.match(await bed.in(1, 'here', 'ip', 'link', 'show', 'eth0'), new RegExp(`mtu ${mtu} `));
     assert.equal((await ping(mtu)).status, 0);
     assert.notEqual((await ping(mtu + 1)).status, 0);

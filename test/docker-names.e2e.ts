@@ -10,7 +10,7 @@ import { type DockerBed, makeDockerBed } from './docker-bed.ts';
 
 let bed: DockerBed;
 let folder: string;
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'causeway-compose-'));
@@ -203,7 +203,7 @@ test('where Docker asks past us, as on a host whose name server is on loopback, 
     patience,
   );
   await bed.ping(2, 'hears', 'far');
-  assert.equal((await bed.tryCauseway('status')).status, 0);
+  await until('nothing to be wrong', async () => (await bed.tryCauseway('status')).status === 0, patience);
   // So it stays after the agent was started again.
   await stopAgent(bed.host(2));
   await startAgent(bed.host(2));
@@ -268,7 +268,8 @@ networks:
   await bed.ping(3, 'late', 'cache');
   assert.match(await bed.in(3, 'late', 'ip', 'link', 'show', 'eth0'), /mtu 1350 /);
   assert.match(await bed.in(2, 'two-back-1', 'wget', '-qO-', 'http://front/passwd'), /root/);
-  await bed.lab.outside.exec(['busybox', 'wget', '-qO-', `http://${bed.host(1).address}:18088/passwd`]);
+  const fetch = ['busybox', 'wget', '-T', '5', '-qO-', `http://${bed.host(1).address}:18088/passwd`];
+  await until('the port to answer', () => bed.lab.outside.exec(fetch), patience);
   await bed.remove(3, 'late');
   await compose(2, 'two', two, 'down');
   await until(

@@ -8,7 +8,7 @@ import { until } from '#lab/until.ts';
 import { type DockerBed, makeDockerBed } from './docker-bed.ts';
 
 let bed: DockerBed;
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 
 before(async () => {
   bed = await makeDockerBed('e2e-networks');
@@ -84,7 +84,7 @@ test('one network results when all hosts make the same one at the same moment', 
 
 /** Makes a network of that name on host 1 and another one on host 2 before either engine is told of the other's. */
 async function makeAtOnce(name: string, options: readonly [readonly string[], readonly string[]]): Promise<void> {
-  for (let round = 1; round <= 10; round++) {
+  for (let round = 1; round <= 30; round++) {
     const create = (index: number) => bed.tryDocker(index + 1, 'network', 'create', '--driver=causeway', ...(options[index] ?? []), name);
     const made = await Promise.all([0, 1].map(create));
     const refused = made.filter(({ status }) => status !== 0);
@@ -163,10 +163,14 @@ test('a host whose engine has its own network of that name keeps it, says so, an
   await bed.causeway('network', 'create', 'mine');
   await until('the conflict to be told', async () => JSON.stringify(await dockerState(2)).includes('network of that name'), patience);
   assert.equal(await bed.docker(2, 'network', 'inspect', '--format', '{{.Driver}}', 'mine'), 'bridge');
+  await bed.everywhere('mine', 'present');
   await bed.start(1, 'here', 'mine');
-  const status = await bed.tryOnHost(2, 'status');
-  assert.equal(status.status, 10);
-  assert.match(status.stdout, /mine on host2 .*network of that name with driver bridge; remove or rename one of the two/);
+  await until('its own status to tell', async () => {
+    const { status, stdout } = await bed.tryOnHost(2, 'status');
+    assert.equal(status, 10);
+    assert.match(stdout, /mine on host2 .*network of that name with driver bridge; remove or rename one of the two/);
+    return true;
+  });
   await bed.docker(2, 'network', 'rm', 'mine');
   await until(
     'ours to come',
@@ -215,7 +219,7 @@ test('an engine that has containers left from a removed network drops the networ
   for (const name of ['left', 'halted'])
     assert.match(await bed.refused(2, 'start', name), /network .*not found|no network of Causeway any more/i);
   assert.equal(await bed.docker(2, 'ps', '--quiet'), '');
-  assert.deepEqual(await bed.json('endpoint', 'ls'), []);
+  await until('no endpoint to be left', async () => (await bed.json<unknown[]>('endpoint', 'ls')).length === 0, patience);
   // As with Docker's own networks: under the old name made again, connected anew.
   await bed.createNetwork('old');
   await bed.start(1, 'other', 'old');
@@ -252,8 +256,9 @@ test('with live-restore packets pass while an engine is away, stopped or killed,
     await bed.ping(1, 'near', 'later');
     await bed.remove(2, 'later');
   }
-  const known = await bed.json<{ name: string; ports: readonly unknown[] }[]>('endpoint', 'ls');
-  assert.equal(known.find(({ name }) => name === 'kept')?.ports.length, 1);
+  const portsOf = async (): Promise<unknown> =>
+    (await bed.json<{ name: string; ports: readonly unknown[] }[]>('endpoint', 'ls')).find(({ name }) => name === 'kept')?.ports.length;
+  await until('its port to be known', async () => (await portsOf()) === 1, patience);
   await bed.remove(2, 'kept');
   await until('its endpoint to go', async () => (await bed.json<unknown[]>('endpoint', 'ls')).length === 1, patience);
 });

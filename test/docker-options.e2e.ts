@@ -5,7 +5,7 @@ import { until } from '#lab/until.ts';
 import { type DockerBed, makeDockerBed } from './docker-bed.ts';
 
 let bed: DockerBed;
-const patience = { timeoutMs: 30_000, intervalMs: 100 };
+const patience = { timeoutMs: 90_000, intervalMs: 100 };
 const all = [1, 2, 3] as const;
 
 before(async () => {

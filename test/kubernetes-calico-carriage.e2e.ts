@@ -12,7 +12,7 @@ import { KubernetesBed, podOf, stay } from './kubernetes-bed.ts';
 
 const name = 'calico-carriage-test';
 const skip = findBird() === undefined ? 'missing: bird' : false;
-const patience = { timeoutMs: 60_000, intervalMs: 200 };
+const patience = { timeoutMs: 180_000, intervalMs: 200 };
 let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
@@ -46,11 +46,11 @@ const wayTo = (ip: string): Promise<string> => lab.host('host1').ask(['ip', 'rou
 
 test('pools with vxlanMode Always go in VXLAN within a subnet, too, and nobody speaks BGP', { skip }, async () => {
   const [one, two] = [await bed.ipOf('one'), await bed.ipOf('two')];
-  await bed.inPod('one', 'ping', '-c1', '-W5', two);
-  await lab.host('host1').exec(['ping', '-c1', '-W5', two]);
-  await lab.host('host2').exec(inside(two, `ping -c1 -W5 ${one}`));
+  await bed.inPod('one', 'ping', '-c3', '-W5', two);
+  await lab.host('host1').exec(['ping', '-c1', '-w20', two]);
+  await lab.host('host2').exec(inside(two, `ping -c1 -w20 ${one}`));
   assert.match(await wayTo(two), / dev cwx1 /);
-  assert.equal(await receives('host1'), 'vxlan');
+  await until('it to be said', async () => (await receives('host1')) === 'vxlan', patience);
   assert.equal(await speaks(), false);
   assert.equal(
     await cluster.kubectl('get', 'node', 'host1', '--output=jsonpath={.metadata.annotations.flannel\\.alpha\\.coreos\\.com/backend-type}'),
@@ -112,8 +112,8 @@ test('a running cluster changes its carriage, and no connection is lost', { skip
     await more();
     lost.push([carry, await stop()]);
     const dev = { vxlan: 'cwx1', wireguard: 'cww1', bgp: 'eth0', 'bgp-cross-subnet': 'eth0' }[carry];
-    assert.match(await wayTo(ips[1]), new RegExp(` dev ${dev} `), carry);
-    await host1.exec(['ping', '-c1', '-W5', ips[1]]);
+    await until(`the way to be by ${dev}`, async () => (await wayTo(ips[1])).includes(` dev ${dev} `), patience);
+    await host1.exec(['ping', '-c1', '-w20', ips[1]]);
     if ('refused' in by) await until('nodes to say why', says(carry === 'bgp' ? /^CausewayIsUp / : told), patience);
   }
   flow.stop();

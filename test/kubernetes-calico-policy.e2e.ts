@@ -89,7 +89,7 @@ spec:
       ports: [http, "9000:9010"]
 `);
   await onlyReach('shop/near', 'other/stranger');
-  assert.deepEqual((await told('Calico NetworkPolicy shop/allow-web'))?.endpoints, 1);
+  await until('it to be told', async () => (await told('Calico NetworkPolicy shop/allow-web'))?.endpoints === 1);
   await remove('globalnetworkpolicies.projectcalico.org', 'default.allow-strangers');
   await onlyReach('shop/near');
   await remove('caliconetworkpolicy', 'allow-web', '--namespace=shop');
@@ -163,7 +163,7 @@ spec:
     destination: {notPorts: [8081]}
 `);
   await onlyReach('shop/near', 'other/stranger');
-  assert.equal(await isPinged('shop/far', 'shop/web'), true);
+  await until('an answer to a ping', () => isPinged('shop/far', 'shop/web'));
   await cluster.applyText(`
 apiVersion: v1
 kind: Service
@@ -183,10 +183,18 @@ spec:
 `);
   await bed.becomes(false, 'shop/near', 'other/stranger');
   await bed.becomes(true, 'shop/near', 'shop/web');
-  assert.equal(await isPinged('shop/far', 'shop/web'), false);
+  await until('no answer to a ping', async () => !(await isPinged('shop/far', 'shop/web')));
   await remove('networkpolicies.projectcalico.org', '--all', '--namespace=shop');
   await onlyReach(...clients);
 });
+
+/** Until its rules are these, each with whether it has met anything. */
+const areCounted = (policy: string, ...wanted: readonly string[]): Promise<unknown> =>
+  until(`what ${policy} has met`, async () => {
+    const rules = (await told(policy))?.rules.map(({ rule, action, packets }) => `${rule} ${action} ${packets > 0}`);
+    assert.deepEqual(rules, wanted);
+    return true;
+  });
 
 test('staged policies change nothing; what they would decide is counted', async () => {
   await cluster.applyText(`
@@ -209,22 +217,14 @@ kind: StagedGlobalNetworkPolicy
 metadata: {name: all}
 spec: {selector: app == 'far', ingress: [{action: Deny}]}
 `);
-  const counted = async (policy: string): Promise<readonly string[]> =>
-    (await told(policy))?.rules.map(({ rule, action, packets }) => `${rule} ${action} ${packets > 0}`) ?? [];
   await until('the staged policies', async () => (await told('StagedNetworkPolicy shop/strict'))?.endpoints === 1);
   await until('the other', async () => (await told('StagedKubernetesNetworkPolicy shop/closed'))?.endpoints === 1);
   await bed.becomes(true, 'shop/near', 'shop/web');
   await bed.becomes(true, 'shop/far', 'shop/web');
-  assert.deepEqual(await counted('StagedNetworkPolicy shop/strict'), [
-    'ingress 1 deny true',
-    'ingress 2 allow false',
-    'ingress otherwise deny true',
-  ]);
-  assert.deepEqual(await counted('StagedKubernetesNetworkPolicy shop/closed'), ['ingress otherwise deny true']);
-  assert.deepEqual(
-    [await bed.isReached('shop/near', 'shop/far'), (await told('StagedGlobalNetworkPolicy all', 'host2'))?.staged],
-    [true, true],
-  );
+  await areCounted('StagedNetworkPolicy shop/strict', 'ingress 1 deny true', 'ingress 2 allow false', 'ingress otherwise deny true');
+  await areCounted('StagedKubernetesNetworkPolicy shop/closed', 'ingress otherwise deny true');
+  await until('one of the whole cluster', async () => (await told('StagedGlobalNetworkPolicy all', 'host2'))?.staged === true);
+  await bed.becomes(true, 'shop/near', 'shop/far');
   const kinds = ['stagednetworkpolicies', 'stagedkubernetesnetworkpolicies'];
   for (const kind of kinds) await remove(kind, '--all', '--namespace=shop');
   await remove('stagedglobalnetworkpolicies', '--all');
@@ -276,8 +276,12 @@ spec: {tier: nowhere, selector: app == 'far', ingress: [{action: Allow, source: 
   const problems = (await told('Calico NetworkPolicy shop/by-http'))?.problems ?? [];
   assert.match(problems[0] ?? '', /^spec\.ingress\[0\]\.http: .*it allows nothing$/);
   assert.match(problems[1] ?? '', /^spec\.ingress\[1\]\.source\.selector: .*it allows nothing$/);
-  assert.deepEqual([await bed.isReached('shop/near', 'shop/far', 1), await bed.isReached('shop/web', 'shop/far')], [false, true]);
-  assert.match((await told('GlobalNetworkPolicy nowhere', 'host2'))?.problems[0] ?? '', /^spec\.tier: there is no tier nowhere/);
+  await bed.becomes(false, 'shop/near', 'shop/far');
+  await bed.becomes(true, 'shop/web', 'shop/far');
+  await until('its tier to be told', async () => {
+    const [problem = ''] = (await told('GlobalNetworkPolicy nowhere', 'host2'))?.problems ?? [];
+    return problem.startsWith('spec.tier: there is no tier nowhere');
+  });
 });
 
 test('where the last policy has gone everything is open again', async () => {

@@ -59,10 +59,12 @@ test('a running cluster changes its carriage node by node, and no connection of 
     }
   }
   for (const flow of flows) flow.stop();
-  const links = await one.ask(['ip', '-br', 'link']);
-  assert.match(links, /^cwx1\W/m);
-  assert.doesNotMatch(links, /^cww1\W/m);
-  for (const family of ['-4', '-6']) assert.equal(await one.ask(['ip', family, 'route', 'show', 'proto', 'bird']), '');
+  await until('the devices of before to be gone', async () => {
+    const links = await one.ask(['ip', '-br', 'link']);
+    return /^cwx1\W/m.test(links) && !/^cww1\W/m.test(links);
+  });
+  for (const family of ['-4', '-6'])
+    await until('no route of BIRD', async () => (await one.ask(['ip', family, 'route', 'show', 'proto', 'bird'])) === '');
   // What wireguard-go holds as it is left may be lost on a busy machine, too.
   const most = lost.map(([carry], index) => Math.max(mostLost[carry], mostLost[lost[index - 1]?.[0] ?? carry]));
   assert.ok(
@@ -73,8 +75,8 @@ test('a running cluster changes its carriage node by node, and no connection of 
 
 test('nodes say in the API that the network is there', async () => {
   const status = '{.status.conditions[?(@.type=="NetworkUnavailable")].status}';
-  assert.equal(await cluster.kubectl('get', 'node', 'host1', `--output=jsonpath=${status}`), 'False');
-  assert.equal(await annotation('host1', 'flannel.alpha.coreos.com/backend-type'), 'vxlan');
+  await until('it to be said', async () => (await cluster.kubectl('get', 'node', 'host1', `--output=jsonpath=${status}`)) === 'False');
+  await until('the carriage', async () => (await annotation('host1', 'flannel.alpha.coreos.com/backend-type')) === 'vxlan');
 });
 
 test('a node of flannel joins: its pods and those of ours reach each other', async () => {
@@ -114,8 +116,8 @@ test('a node of flannel joins: its pods and those of ours reach each other', asy
     const { status } = await cluster.tryKubectl(['exec', 'one', '--', 'ping', '-c1', '-W1', '10.244.200.1'], { anyStatus: true });
     return status === 0;
   });
-  await host.exec(['ping', '-n', '-c1', '-W2', '-I', '10.244.200.1', await ipOf('one')]);
-  await host.exec(['ping', '-n', '-c1', '-W2', await ipOf('one')]);
+  const one = await ipOf('one');
+  for (const source of [['-I', '10.244.200.1'], []]) await host.exec(['ping', '-n', '-c1', '-w20', ...source, one]);
   await cluster.kubectl('delete', 'node', 'flannel');
 });
 

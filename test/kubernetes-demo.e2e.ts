@@ -14,7 +14,7 @@ const name = 'cluster-demo';
 const causeway = resolve(import.meta.dirname, '../causeway');
 
 const demo = (...argv: readonly string[]) =>
-  run([causeway, 'demo', '--kubernetes', '--name', name, ...argv], { anyStatus: true, timeoutMs: 300_000 });
+  run([causeway, 'demo', '--kubernetes', '--name', name, ...argv], { anyStatus: true, timeoutMs: 900_000 });
 
 before(() => demo('--down'));
 after(() => demo('--down'));

@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import type { Kubernetes } from '#lab/kubernetes.ts';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import { until } from '#lab/until.ts';
-import { askedForPage, askPage, cniStatus, KubernetesBed, podOf, stay } from './kubernetes-bed.ts';
+import { askedForPage, cniStatus, KubernetesBed, podOf, stay } from './kubernetes-bed.ts';
 
 const name = 'full-test';
 const patience = { timeoutMs: 240_000 };
@@ -49,7 +49,7 @@ test('a node whose addresses are all given says so by its condition and gets no 
   await until('the taint', async () => (await taints('host1')).includes('node.kubernetes.io/network-unavailable'), patience);
   await bed.run(podOf('elsewhere', { command: stay }));
   assert.equal(await bed.field('elsewhere', '.spec.nodeName'), 'host2');
-  assert.equal(await bed.inPod('seven', ...askPage(await bed.ipOf('five'))), 'five');
+  assert.equal(await bed.page('seven', await bed.ipOf('five')), 'five');
   // Their addresses rest for a minute.
   await bed.remove('one-too-many', 'one', 'two');
 });
@@ -58,7 +58,7 @@ test('a node on whose underlay others may have addresses of pods names both rang
   const host = lab.host('host2');
   await host.exec(['ip', 'addr', 'add', '10.244.77.1/24', 'dev', 'eth0']);
   await becomes('host2', /^True PodsAmongHosts The range of pods 10\.244\.0\.0\/16 overlaps 10\.244\.77\.0\/24 of eth0/);
-  assert.equal(await bed.inPod('elsewhere', ...askPage(await bed.ipOf('five'))), 'five');
+  assert.equal(await bed.page('elsewhere', await bed.ipOf('five')), 'five');
   await host.exec(['ip', 'addr', 'del', '10.244.77.1/24', 'dev', 'eth0']);
   await becomes('host2', /^False CausewayIsUp/);
 });
@@ -68,5 +68,5 @@ test('with an address that is free again it takes pods again', async () => {
   await until('no taint', async () => (await taints('host1')) === '', patience);
   assert.equal(await cniStatus(lab.host('host1')), '');
   await bed.run(podOf('eight', { node: 'host1', container: askedForPage }));
-  assert.equal(await bed.inPod('eight', ...askPage(await bed.ipOf('five'))), 'five');
+  assert.equal(await bed.page('eight', await bed.ipOf('five')), 'five');
 });

@@ -22,7 +22,7 @@ import { askedForPage, cniStatus, KubernetesBed, podOf, type PodObject, serviceO
 
 const name = 'pods-install';
 const folder = mkdtempSync(join(tmpdir(), 'causeway-image-'));
-const patient = { timeoutMs: 90_000, intervalMs: 200 };
+const patient = { timeoutMs: 240_000, intervalMs: 200 };
 let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
@@ -72,7 +72,7 @@ const ask = (what: string, path: string): Promise<string> =>
   cluster.kubectl('get', what, path, '--output=jsonpath={.status.podIP}{.spec.clusterIP}');
 const inPod = (podName: string, script: string): Promise<string> => bed.inPod(podName, 'sh', '-c', script);
 const rolledOut = (what: string): Promise<string> =>
-  cluster.kubectl('rollout', 'status', '--namespace=kube-system', what, '--timeout=120s');
+  cluster.kubectl('rollout', 'status', '--namespace=kube-system', what, '--timeout=300s');
 
 test('the same input is the same image, bit for bit, and Docker loads it', async () => {
   const again = await buildImageOf(join(folder, 'again.tar'), defaultImage, silentProgress);
@@ -200,7 +200,7 @@ test('agents in pods execute the plugins of their hosts for further networks', a
   await bed.run(podOf('three', wish), podOf('four', wish));
   const shown = await inPod('four', 'ip -o -4 addr show net1');
   const address = /10\.98\.0\.\d+/.exec(shown)?.[0] ?? assert.fail(shown);
-  assert.equal(await inPod('three', `wget -qO- -T 5 http://${address}:8080/`), 'four');
+  assert.equal(await bed.page('three', address), 'four');
   await bed.remove('three', 'four');
   const left = async (): Promise<string> =>
     await host.ask(['sh', '-c', 'find /var/lib/cni/networks/lan -name "10.*"; ip -br link show master br-lan']);

@@ -3,11 +3,9 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { destroyLab, type Lab } from '#lab/lab.ts';
 import type { Kubernetes } from '#lab/kubernetes.ts';
-import { until } from '#lab/until.ts';
-import { askedForPage, askPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
+import { askedForPage, KubernetesBed, podOf, type PodObject, serviceOf } from './kubernetes-bed.ts';
 
 const name = 'ipv6-test';
-const patience = { timeoutMs: 60_000, intervalMs: 200 };
 let bed: KubernetesBed;
 let lab: Lab;
 let cluster: Kubernetes;
@@ -24,18 +22,16 @@ test('pods have an address of IPv6 and no other, and reach each other over nodes
   await bed.run(pod('one', 'host1'), pod('two', 'host2'));
   const [one, two] = [(await bed.ipsOf('one')).join(' '), (await bed.ipsOf('two')).join(' ')];
   assert.ok(one.startsWith('fd00:10:244::') && two.startsWith('fd00:10:244:1:'), `${one} ${two}`);
-  assert.equal(await bed.inPod('one', ...askPage(two, 8080)), 'two');
-  assert.equal(await bed.inPod('two', ...askPage(one, 8080)), 'one');
-  assert.equal(await lab.host('host1').ask(['busybox', ...askPage(two, 8080)]), 'two');
+  assert.equal(await bed.page('one', two, 8080), 'two');
+  assert.equal(await bed.page('two', one, 8080), 'one');
+  assert.equal(await bed.pageOn(lab.host('host1'), two, 8080), 'two');
 });
 
 test('services are reached from pods and nodes, the API server’s own among them', async () => {
   await cluster.apply(serviceOf('two', { app: 'two' }));
   const ip = await cluster.kubectl('get', 'service', 'two', '--output=jsonpath={.spec.clusterIP}');
-  await until('the service to answer', async () => (await bed.inPod('one', ...askPage(ip, 80))) === 'two', patience);
-  for (const host of lab.hosts) {
-    await until(`the service to answer on ${host.name}`, async () => (await host.ask(['busybox', ...askPage(ip, 80)])) === 'two', patience);
-  }
+  assert.equal(await bed.page('one', ip, 80), 'two');
+  for (const host of lab.hosts) assert.equal(await bed.pageOn(host, ip, 80), 'two');
   const server = await cluster.kubectl('get', 'service', 'kubernetes', '--output=jsonpath={.spec.clusterIP}');
   await bed.inPod('one', 'sh', '-c', `nc -w 5 ${server} 443 </dev/null`);
 });

@@ -13,7 +13,7 @@ import { hostDisk, labDisk } from '#lab/state.ts';
 import { until } from '#lab/until.ts';
 
 const name = 'survival-test';
-const patience = { timeoutMs: 90_000, intervalMs: 200 };
+const patience = { timeoutMs: 240_000, intervalMs: 200 };
 let lab: Lab;
 let cluster: Kubernetes;
 let first: Host;
@@ -46,15 +46,15 @@ const pod = (podName: string, spec: PodSpec): object => ({
   metadata: { name: podName, labels: { app: podName } },
   spec: { terminationGracePeriodSeconds: 0, containers: [container()], ...spec },
 });
-const ready = (...names: string[]): Promise<string> => cluster.kubectl('wait', '--for=condition=Ready', 'pod', ...names, '--timeout=90s');
+const ready = (...names: string[]): Promise<string> => cluster.kubectl('wait', '--for=condition=Ready', 'pod', ...names, '--timeout=240s');
 const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => cluster.kubectl('exec', podName, '--', ...argv);
 const ipsOf = async (podName: string): Promise<string[]> =>
   (await cluster.kubectl('get', 'pod', podName, '--output=jsonpath={.status.podIPs[*].ip}')).split(' ').filter((ip) => ip !== '');
-const page = (ip: string, port = 8080): string[] => ['wget', '-qO-', '-T', '3', `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`];
-/** What the pod answers to `client` on each of its addresses. */
+const page = (ip: string, port = 8080): string[] => ['wget', '-qO-', '-T', '10', `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`];
+/** What the pod answers to `client` on each of its addresses, once it does: other nodes may still have to learn of its own. */
 async function answers(client: string, podName: string): Promise<string[]> {
   const ips = await ipsOf(podName);
-  return Promise.all(ips.map((ip) => inPod(client, ...page(ip))));
+  return Promise.all(ips.map((ip) => until(`${podName} to answer ${client} at ${ip}`, () => inPod(client, ...page(ip)), patience)));
 }
 const answered = (podName: string): string[] => [podName, podName];
 
@@ -63,11 +63,12 @@ test('every pod has an address of each family and is reached by both, over nodes
   await ready('one', 'two');
   assert.deepEqual(await answers('one', 'two'), answered('two'));
   assert.deepEqual(await answers('two', 'one'), answered('one'));
-  for (const ip of await ipsOf('two')) assert.equal(await first.ask(['busybox', ...page(ip)]), 'two');
+  for (const ip of await ipsOf('two'))
+    assert.equal(await until(`${ip} to answer`, () => first.ask(['busybox', ...page(ip)]), patience), 'two');
 });
 
 test('logs, exec and port-forward reach a pod', async () => {
-  assert.equal(await cluster.kubectl('logs', 'two'), 'started');
+  await until('its log', async () => (await cluster.kubectl('logs', 'two')) === 'started', patience);
   assert.equal(await inPod('two', 'hostname'), 'two');
   const config = `--kubeconfig=${cluster.kubeconfig}`;
   const forward = lab.controller.spawn(['kubectl', config, 'port-forward', 'pod/two', '18080:8080']);
@@ -89,7 +90,7 @@ test('a pod of the node’s own network reaches pods and is reached; its address
   await ready('hosted');
   assert.ok((await ipsOf('hosted')).includes(first.address));
   assert.deepEqual(await answers('hosted', 'two'), answered('two'));
-  await inPod('two', 'sh', '-c', `nc -w 3 ${first.address} 18090 </dev/null`);
+  await inPod('two', 'sh', '-c', `nc -w 10 ${first.address} 18090 </dev/null`);
 });
 
 test('an init container has the network that the pod is going to have', async () => {
@@ -104,11 +105,13 @@ test('an init container has the network that the pod is going to have', async ()
 });
 
 test('probes decide who is served: one that fails takes the pod out, and restarts it where it is alive no more', async () => {
-  const liveness = { livenessProbe: { httpGet: { path: '/alive', port: 8080 }, periodSeconds: 1, failureThreshold: 2 } };
+  const liveness = {
+    livenessProbe: { httpGet: { path: '/alive', port: 8080 }, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 2 },
+  };
   await cluster.apply(pod('probed', { nodeName: 'host2', containers: [container(liveness)] }));
   await ready('probed');
   await inPod('probed', 'mv', '/www/index.html', '/www/later.html');
-  await cluster.kubectl('wait', '--for=condition=Ready=false', 'pod', 'probed', '--timeout=60s');
+  await cluster.kubectl('wait', '--for=condition=Ready=false', 'pod', 'probed', '--timeout=240s');
   const restarts = (): Promise<string> =>
     cluster.kubectl('get', 'pod', 'probed', '--output=jsonpath={.status.containerStatuses[0].restartCount}');
   assert.equal(await restarts(), '0');
@@ -140,13 +143,13 @@ const shopAddress = (): Promise<string> => cluster.kubectl('get', 'service', 'sh
 
 test('a drained node’s pods go elsewhere, and no request to their service is lost', async () => {
   await cluster.apply(replicas(4), shop);
-  await cluster.kubectl('rollout', 'status', 'deployment/shop', '--timeout=90s');
+  await cluster.kubectl('rollout', 'status', 'deployment/shop', '--timeout=240s');
   const ip = await shopAddress();
   await until('the service to answer', () => inPod('two', ...page(ip, 80)), patience);
   const loop = `rm -f /stop; while [ ! -e /stop ]; do wget -qO /dev/null -T 5 http://${ip}/ 2>&1 && echo served || echo lost $(date +%T); sleep 0.05; done`;
   const client = cluster.tryKubectl(['exec', 'two', '--', 'sh', '-c', loop]);
-  await cluster.kubectl('drain', 'host1', '--ignore-daemonsets', '--force', '--delete-emptydir-data', '--timeout=60s');
-  await cluster.kubectl('rollout', 'status', 'deployment/shop', '--timeout=90s');
+  await cluster.kubectl('drain', 'host1', '--ignore-daemonsets', '--force', '--delete-emptydir-data', '--timeout=240s');
+  await cluster.kubectl('rollout', 'status', 'deployment/shop', '--timeout=240s');
   await inPod('two', 'touch', '/stop');
   const { stdout } = await client;
   const lines = stdout.trim().split('\n');
@@ -172,7 +175,7 @@ test('pods of a node that was rebooted are back, with their network', async () =
 test('a third node joins, and its pods are reached from everywhere', async () => {
   const third = lab.host('host3');
   await cluster.startNode(third);
-  await cluster.kubectl('wait', '--for=condition=Ready', 'node', 'host3', '--timeout=90s');
+  await cluster.kubectl('wait', '--for=condition=Ready', 'node', 'host3', '--timeout=240s');
   await cluster.apply(pod('three', { nodeName: 'host3' }));
   await ready('three');
   for (const client of ['one', 'two']) assert.deepEqual(await answers(client, 'three'), answered('three'));
@@ -188,7 +191,7 @@ test('a new machine of an old name takes its place, with another range', async (
   await cluster.tryKubectl(['delete', 'pod', 'three', '--force', '--grace-period=0'], { anyStatus: true });
   await lab.powerOn(third);
   await cluster.startNode(third, 9);
-  await cluster.kubectl('wait', '--for=condition=Ready', 'node', 'host3', '--timeout=120s');
+  await cluster.kubectl('wait', '--for=condition=Ready', 'node', 'host3', '--timeout=240s');
   await cluster.apply(pod('three', { nodeName: 'host3' }));
   await ready('three');
   assert.ok((await ipsOf('three')).every((ip) => ip.startsWith('10.244.9.') || ip.startsWith('fd00:10:244:9:')));

@@ -31,18 +31,18 @@ test('pods on two nodes reach each other, hosts reach pods, and the kubelet its 
   await bed.run(pod('one', 'host1'), pod('two', 'host2'), pod('three', 'host2'));
   const [one, two, three] = await Promise.all(['one', 'two', 'three'].map((each) => bed.ipOf(each)));
   assert.ok([one, two, three].every((ip) => contains(parseCidr(podRange), parseIp(ip ?? ''))));
-  assert.equal(await bed.inPod('one', ...askPage(two ?? '')), 'two');
-  assert.equal(await bed.inPod('two', ...askPage(one ?? '')), 'one');
-  assert.equal(await bed.inPod('two', ...askPage(three ?? '')), 'three');
+  assert.equal(await bed.page('one', two ?? ''), 'two');
+  assert.equal(await bed.page('two', one ?? ''), 'one');
+  assert.equal(await bed.page('two', three ?? ''), 'three');
   for (const host of lab.hosts) {
-    const [first, second] = [await host.ask(['busybox', ...askPage(one ?? '')]), await host.ask(['busybox', ...askPage(two ?? '')])];
+    const [first, second] = [await bed.pageOn(host, one ?? ''), await bed.pageOn(host, two ?? '')];
     assert.deepEqual([first, second], ['one', 'two']);
   }
   assert.equal(await cluster.kubectl('logs', 'one'), 'started');
 });
 
 test('a pod reaches other nodes and the API server', async () => {
-  for (const { address } of lab.hosts) await bed.inPod('one', 'ping', '-c1', '-W2', address);
+  for (const { address } of lab.hosts) await bed.inPod('one', 'ping', '-c3', '-W5', address);
   await bed.inPod('one', 'sh', '-c', `nc -w 5 ${lab.controller.address} 6443 </dev/null`);
 });
 
@@ -63,8 +63,8 @@ test('a host port leads to its pod from other machines and its own, and is close
   await bed.run(pod('open', 'host1', 18_080));
   const { address } = lab.host('host1');
   const url = ['busybox', 'wget', '-qO-', '-T', '5', `http://${address}:18080/`];
-  for (const host of [lab.controller, ...lab.hosts]) assert.equal(await host.ask(url), 'open');
-  for (const client of ['one', 'two', 'open']) assert.equal(await bed.inPod(client, ...url.slice(1)), 'open', client);
+  for (const host of [lab.controller, ...lab.hosts]) assert.equal(await bed.pageOn(host, address, 18_080), 'open');
+  for (const client of ['one', 'two', 'open']) assert.equal(await bed.page(client, address, 18_080), 'open', client);
   await bed.remove('open');
   await until('the port to be closed', async () => (await lab.controller.exec(url, { anyStatus: true })).status !== 0);
 });
@@ -80,7 +80,7 @@ test('an agent that is restarted changes nothing; pods come and go afterwards', 
   const host = lab.host('host1');
   await onlyOneIsLeft();
   await host.stopService('agent', 'SIGKILL');
-  assert.equal(await bed.inPod('two', ...askPage(await bed.ipOf('one'))), 'one');
+  assert.equal(await bed.page('two', await bed.ipOf('one')), 'one');
   await cluster.startAgent(host);
   // Services are there, too: the API server's own.
   await until(
@@ -90,7 +90,7 @@ test('an agent that is restarted changes nothing; pods come and go afterwards', 
   await until('services to be in step', async () => (await agentStatus(host)).desired > 0);
   assert.equal((await agentStatus(host)).kernelWrites, 0);
   await bed.run(pod('four', 'host1'));
-  assert.equal(await bed.inPod('two', ...askPage(await bed.ipOf('four'))), 'four');
+  assert.equal(await bed.page('two', await bed.ipOf('four')), 'four');
   await bed.remove('four');
   await onlyOneIsLeft();
 });

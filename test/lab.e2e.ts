@@ -38,7 +38,7 @@ after(() => destroyLab(name));
 
 test('hosts reach each other and the outside world over both families, with full-size packets only up to the MTU', async () => {
   for (const address of [second.address, second.address6, outsideAddress, lab.controller.address]) {
-    await first.exec(['ping', '-c1', '-W2', address]);
+    await until(`${address} to answer`, () => first.exec(['ping', '-c1', '-W2', address]));
   }
   await first.exec(['ping', '-c1', '-W2', '-Mdo', '-s1422', second.address]);
   const tooLong = await first.exec(['ping', '-c1', '-W1', '-Mdo', '-s1423', second.address], { anyStatus: true });
@@ -71,7 +71,7 @@ test('engines do not see each other’s networks, and containers do not reach ac
     '600',
   ]);
   assert.doesNotMatch(await docker(second, ['network', 'ls', '--format', '{{.Name}}']), /only-here/);
-  const ping = ['ping', '-c1', '-W1', '172.30.1.5'];
+  const ping = ['ping', '-c3', '-W1', '172.30.1.5'];
   await docker(first, ['run', '--rm', '--network', 'only-here', boxImage.name, ...ping]);
   await assert.rejects(docker(second, ['run', '--rm', boxImage.name, ...ping]), (error) => isFault(error, 'internal'));
 });
@@ -107,7 +107,7 @@ test('a reboot ends everything but the disk, and starts the services again', asy
   assert.equal(await second.ask(['cat', '/var/lib/causeway/mark']), 'kept');
   assert.equal(await second.ask(['sh', '-c', 'ls /run/causeway /run/netns']), '/run/causeway:\n\n/run/netns:');
   assert.doesNotMatch(await second.ask(['ip', 'link']), /cwleft/);
-  await first.exec(['ping', '-c1', '-W2', second.address]);
+  await until('it to be reached', () => first.exec(['ping', '-c1', '-W2', second.address]));
   await until(
     'the container to be back',
     async () => (await docker(second, ['inspect', '--format', '{{.State.Running}}', 'keeps'])) === 'true',
