@@ -27,7 +27,7 @@ async function started(size: number, options?: { flags?: string[]; scheme?: stri
 describe('one member', { skip }, () => {
   let cluster: EtcdCluster;
   let fixtures = 0;
-  const open = (prefix: string, timeoutMs = 5000): Store => {
+  const open = (prefix: string, timeoutMs = 60_000): Store => {
     return openEtcdStore({ endpoints: cluster.members.map(({ endpoint }) => endpoint), prefix, timeoutMs });
   };
 
@@ -134,7 +134,7 @@ describe('one member', { skip }, () => {
   });
 
   it('a URL opens it', async () => {
-    await using store = await openStore(`etcd:http://127.0.0.1:1,${cluster.members[0]?.endpoint}?prefix=url/&timeoutMs=2000`);
+    await using store = await openStore(`etcd:http://127.0.0.1:1,${cluster.members[0]?.endpoint}?prefix=url/&timeoutMs=10000`);
     await store.commit([put('a', 1)]);
     await using same = open('url/');
     assert.equal((await same.get('a'))?.value, 1);
@@ -228,7 +228,7 @@ test('TLS: the member proves itself to us and we to it', { skip }, async (t) => 
   await members[0]?.start();
   const open = (names: Record<string, string>): Promise<Store> => {
     const files = Object.entries(names).map(([name, file]) => `&${name}=${join(folder, file)}`);
-    return openStore(`etcd:${members[0]?.endpoint}?timeoutMs=2000${files.join('')}`);
+    return openStore(`etcd:${members[0]?.endpoint}?timeoutMs=4000${files.join('')}`);
   };
   await using good = await open({ ca: 'ca.pem', cert: 'both.pem', key: 'both.key' });
   const { revision } = await eventually(() => good.commit([put('a', 1)]));
