@@ -209,10 +209,10 @@ test('without controllers in the cluster there is what one by hand needs', () =>
   assert.ok(names.includes('CustomResourceDefinition addresspools.causeway.dev'));
 });
 
-test('whoever uninstalls keeps nothing but the pods that do it', () => {
+test('whoever uninstalls keeps nothing but the pods that do it, and what these may', () => {
   assert.deepEqual(
     shown({ uninstall: true }).map(({ kind, metadata }) => `${kind} ${metadata.name}`),
-    ['DaemonSet causeway-uninstall'],
+    ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'DaemonSet'].map((kind) => `${kind} causeway-uninstall`),
   );
 });
 
@@ -221,7 +221,7 @@ test('without the address of the API server nothing is installed, and whoever un
     () => renderChart(),
     (error) => isFault(error, 'invalid') && error.message.startsWith('apiServer '),
   );
-  assert.equal(renderChart({ uninstall: true }).length, 1);
+  assert.equal(renderChart({ uninstall: true }).length, 4);
 });
 
 const readByName = (model: string): string[] =>

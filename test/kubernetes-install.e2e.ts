@@ -313,6 +313,8 @@ test('uninstalled, nodes are as before', async () => {
   await applyFile(cluster, 'causeway-uninstall.yaml');
   await rolledOut('daemonset/causeway-uninstall');
   await remove(manifestFor(cluster, 'causeway-uninstall.yaml'));
+  const said = await cluster.kubectl('get', 'nodes', '--output=jsonpath={.items[*].metadata.annotations} {.items[*].status.conditions}');
+  assert.doesNotMatch(said, /causeway|NetworkUnavailable/);
   for (const [index, host] of lab.hosts.entries())
     await until(
       `${host.name} to be as before`,

@@ -39,10 +39,10 @@ const good: readonly {
   },
   { what: 'a Swarm', argv: '--scope global --driver cw:latest', options: { scope: 'global', driver: 'cw:latest' } },
   {
-    what: 'the end of it, whatever cluster the host was part of',
+    what: 'the end of it, also in the cluster that the host was part of',
     argv: '--uninstall --cni-conf /c',
     environment: { CAUSEWAY_KUBERNETES: '/k' },
-    options: { uninstall: true, cniConf: '/c' },
+    options: { uninstall: true, leaving: '/k', cniConf: '/c' },
   },
   { what: 'names', argv: '--host a --underlay eth1', options: { host: 'a', underlay: 'eth1' } },
   {

@@ -26,6 +26,8 @@ export interface Options {
   readonly recover: boolean;
   /** Take everything of ours off the host instead of running. */
   readonly uninstall: boolean;
+  /** With that: kubeconfig of the cluster whose Node shall no longer speak of us. */
+  readonly leaving?: string;
   /** The runtime's configuration that a node's agent writes. */
   readonly cniConf: string;
   /** Absent: no runtime is asked for its sandboxes. */
@@ -71,7 +73,8 @@ Options:
   --no-fast-path       no short cuts (eBPF) for traffic inside a network: every packet takes the long way
   --recover            set a corrupt journal aside and start with an empty one
   --uninstall          take everything of Causeway off this host: kernel state, --state, --run, --cni-conf, and its networks out of
-                       Docker's list (they stay on other hosts); no agent may run, and no container of Docker use them
+                       Docker's list (they stay on other hosts); no agent may run, and no container of Docker use them;
+                       with --kubernetes also what the Node says of it
   --log-level LEVEL    trace, debug, info, warn or error (default info)
   -h, --help           show this
 
@@ -225,6 +228,7 @@ export function readOptions(argv: readonly string[], environment: Readonly<Recor
     scope: scopeOf(or('scope')),
     recover: values.recover ?? false,
     uninstall,
+    ...optional('leaving', uninstall ? either('kubernetes') : undefined),
     cniConf: or('cni-conf'),
     fastPath: !isSet(values['no-fast-path'], environment['CAUSEWAY_NO_FAST_PATH']),
     port: portOf(or('port')),

@@ -24,7 +24,7 @@ mustBeIsolated();
 const folder = mkdtempSync(join(tmpdir(), 'causeway-uninstall-'));
 after(() => rmSync(folder, { recursive: true }));
 const [state, run, cniConf] = [join(folder, 'state'), join(folder, 'run'), join(folder, '10-causeway.conflist')];
-const traces: Traces = { state, run, cniConf, plugin: join(folder, 'causeway.sock'), driver: 'causeway' };
+const traces: Traces = { state, run, cniConf, plugin: join(folder, 'causeway.sock'), driver: 'causeway', host: 'node-a' };
 const log = pino({ level: 'silent' });
 const say = (...words: readonly string[]): string => execFileSync(words[0] ?? '', words.slice(1), { encoding: 'utf8' });
 const listings = (): string[] => [
