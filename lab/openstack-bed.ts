@@ -18,9 +18,9 @@ import { until } from './until.ts';
 /** Of `causeway`. */
 const command = [process.execPath, '--disable-warning=ExperimentalWarning', join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts')];
 /** While programs start, which looking would only make slower: it starts one as well. */
-const patience = { timeoutMs: 90_000, intervalMs: 1000 };
+const patience = { timeoutMs: 240_000, intervalMs: 1000 };
 /** Where the cloud has a part in it. */
-const longPatience = { timeoutMs: 120_000, intervalMs: 300 };
+const longPatience = { timeoutMs: 240_000, intervalMs: 300 };
 
 /** Of giveIpv6(). */
 const subnet6 = 'fd00:20::/64';
@@ -173,7 +173,7 @@ export class CloudBed implements AsyncDisposable {
 
   /** Whether a container's echo requests are answered. */
   async pings(index: number, container: string, address: string): Promise<boolean> {
-    return (await this.within(index, container, 'ping', '-c', '2', '-W', '1', address)).status === 0;
+    return (await this.within(index, container, 'ping', '-c', '2', '-W', '2', address)).status === 0;
   }
 
   /** A subnet of IPv6 on the hosts' network, on no router, and an address of it for every instance. Its id, when hosts have told of it. */

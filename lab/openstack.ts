@@ -106,7 +106,7 @@ export class OpenStack implements AsyncDisposable {
     this.lab.addInstance(host);
     await plug({ host, port, hypervisor }, range, mtu);
     await until(`port ${portId} to be active`, async () => (await this.port(portId)).status === 'ACTIVE', {
-      timeoutMs: 60_000,
+      timeoutMs: 180_000,
       intervalMs: 200,
     });
     return { host, port, hypervisor };
@@ -176,7 +176,7 @@ export async function createOpenStack(options: OpenStackOptions, progress: Progr
   });
   await progress.step('Starting Neutron', async () => {
     await Promise.all([startNeutron(controller), cloud.operator.seed([demo, limited], services)]);
-    await until('the hypervisors to be known', async () => (await chassisNames(controller)).length === hypervisors, { timeoutMs: 60_000 });
+    await until('the hypervisors to be known', async () => (await chassisNames(controller)).length === hypervisors, { timeoutMs: 180_000 });
     await seedPublicNetwork(cloud.operator);
   });
   for (const service of services) await progress.step(`Starting ${service.name}`, () => service.start(controller, cloud.operator));

@@ -801,7 +801,7 @@ test(
     await applyWish(neutron, emptyWish('cw'), () => readState(neutron, {}));
     await remove();
     // Nova lets go of ports first.
-    await until('Nova to have no server', async () => (await compute.servers()).length === 0, { timeoutMs: 60_000, intervalMs: 200 });
+    await until('Nova to have no server', async () => (await compute.servers()).length === 0, { intervalMs: 200 });
     assert.deepEqual(await counted(), was);
   },
 );

@@ -19,7 +19,7 @@ import { frontOf, type FrontOptions, leadTo, wayInto } from './openstack-way.ts'
 
 const skip = missingOf([...openstackNeeds, ...octaviaNeeds]);
 /** Looking takes processor time that what is waited for needs, too: a program's start, or an answer of Neutron's. */
-const patience = { timeoutMs: 120_000, intervalMs: 1000 };
+const patience = { timeoutMs: 240_000, intervalMs: 1000 };
 /** As which the host `outside` speaks to the cloud. */
 const outsideRange = '198.51.100.0/24';
 let bed: CloudBed;
