@@ -143,7 +143,7 @@ class Node {
  * Packets in a row. While hosts agree on keys those of some milliseconds may be lost, and of some hundred where a message of theirs is;
  * WireGuard by itself would begin again only after five seconds.
  */
-const most: Readonly<Record<Backend, number>> = { vxlan: 0, 'host-gateway': 0, wireguard: 1000 };
+const most: Readonly<Record<Backend, number>> = { vxlan: 0, 'host-gateway': 0, wireguard: 4000 };
 const restMs: Readonly<Record<Backend, number>> = { vxlan: 300, 'host-gateway': 300, wireguard: 1500 };
 
 describe('hosts of flannel become ours one by one', { concurrency: false }, () => {
