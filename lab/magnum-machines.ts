@@ -26,6 +26,8 @@ interface Order {
 export interface MachineOptions {
   /** Done to each node's machine, whose container runtime runs then: what an image for such clusters would have. */
   readonly prepare: (host: Host) => Promise<void>;
+  /** All but the first machine are instances of the cloud, on another subnet. */
+  readonly isApart?: boolean;
 }
 
 export class Machines implements AsyncDisposable {
@@ -69,7 +71,7 @@ export class Machines implements AsyncDisposable {
     if (controller === undefined || more.length > 0) throw new TypeError('A cluster of the lab has one master');
     const hosts = order.nodes.map(({ name }) => this.#lab.host(name));
     if (order.wish === 'create') {
-      const cluster = new Kubernetes({ name: this.#lab.name, outside: this.#lab.outside, controller, hosts }, optionsOf(order));
+      const cluster = new Kubernetes({ name: this.#lab.name, outside: this.#lab.outside, controller, hosts }, this.#optionsOf(order));
       this.#clusters.set(id, cluster);
       await cluster.startWithoutNetwork();
       await Promise.all(hosts.map((host) => this.#options.prepare(host)));
@@ -83,14 +85,16 @@ export class Machines implements AsyncDisposable {
     return `https://${controller.address}:6443`;
   }
 
+  #optionsOf({ authority, labels }: Order): KubernetesOptions {
+    const [podRange = usualRange, ...more] = (labels['causeway_pod_cidr'] ?? labels['flannel_network_cidr'] ?? usualRange).split('+');
+    const { isApart = false } = this.#options;
+    return { authority, podRange, isApart, families: more.length === 0 ? [4] : [4, 6] };
+  }
+
   async #wipe(host: Host): Promise<void> {
     await host.powerOff();
     rmSync(join(host.folder, 'services'), { recursive: true, force: true });
     rmSync(hostDisk(this.#lab.name, host.name), { recursive: true, force: true });
     await this.#lab.powerOn(host);
   }
-}
-
-function optionsOf({ authority, labels }: Order): KubernetesOptions {
-  return { authority, podRange: labels['flannel_network_cidr'] ?? usualRange };
 }

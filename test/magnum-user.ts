@@ -10,7 +10,8 @@ export interface Template {
   readonly name: string;
   readonly networkDriver: string;
   readonly labels: Readonly<Record<string, string>>;
-  readonly causeway: { readonly values: { readonly model: string; readonly podCidrs: readonly string[]; readonly carry: string } };
+  /** Of the chart. */
+  readonly causeway: { readonly values: Readonly<Record<string, unknown>> };
 }
 export const made = ['template', 'create'] as const;
 

@@ -1,6 +1,6 @@
-// A cluster whose nodes are instances behind Neutron's ports, with Causeway in pods: its controllers log in to the cloud by a Secret, by
-// which the cloud allows what the cluster needs and serves its load balancers, OVN's and those of real amphorae; and a Docker host that
-// has one.
+// A cluster of Magnum's for Calico whose nodes are instances behind Neutron's ports, with Causeway in pods: its controllers log in to the
+// cloud by a Secret, by which the cloud allows what the cluster needs and serves its load balancers, OVN's and those of real amphorae; and
+// a Docker host that has one.
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,13 +13,14 @@ import { CloudSession } from '#cloud/session.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
 import { buildImageOf, defaultImage } from '#lab/image.ts';
-import { Kubernetes } from '#lab/kubernetes.ts';
+import type { Kubernetes } from '#lab/kubernetes.ts';
 import { chartFor, controllerDeployment, importImage } from '#lab/kubernetes-install.ts';
+import { Machines } from '#lab/magnum-machines.ts';
 import { Amphorae, memory as machineMemory } from '#lab/octavia-machines.ts';
 import { createOpenStack, demo, type OpenStack, publicNetwork } from '#lab/openstack.ts';
 import { bootDockerHost, CloudBed, makeSite, pageOf } from '#lab/openstack-bed.ts';
 import { glance } from '#lab/openstack-glance.ts';
-import { magnum, magnumNeeds } from '#lab/openstack-magnum.ts';
+import { magnum, magnumNeeds, makeImage } from '#lab/openstack-magnum.ts';
 import { amphoraNeeds, detailsOf, keepCertificate, type KeptCertificate } from '#lab/openstack-amphora.ts';
 import { octaviaNeeds, octaviaWithAmphorae } from '#lab/openstack-octavia.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
@@ -28,30 +29,37 @@ import { until } from '#lab/until.ts';
 import { inside } from './carriage-streams.ts';
 import { answerUdp, askUdp } from './datagrams.ts';
 import { askedForPage, podOf } from './kubernetes-bed.ts';
+import { magnumUser, made, type Template } from './magnum-user.ts';
 import { wayInto } from './openstack-way.ts';
 
 const skip = missingOf([...openstackNeeds, ...magnumNeeds, ...octaviaNeeds, ...amphoraNeeds]);
 const folder = mkdtempSync(join(tmpdir(), 'causeway-magnum-'));
 const imageFile = join(folder, 'image.tar');
 let cloud: OpenStack;
+let machines: Machines | undefined;
 let amphorae: Amphorae | undefined;
 
 before(async () => {
   if (skip !== false) return;
   const services = [glance, magnum, octaviaWithAmphorae];
   cloud = await createOpenStack({ name: 'os-magnum', hypervisors: 1, machines: 1, services }, silentProgress);
+  await makeImage(cloud.operator);
   await buildImageOf(imageFile, defaultImage, silentProgress);
   amphorae = new Amphorae(cloud, cloud.lab.hosts.slice(1), cloud.lab.host('host1'));
 });
 after(async () => {
+  await machines?.[Symbol.asyncDispose]();
   await amphorae?.[Symbol.asyncDispose]();
   await cloud?.[Symbol.asyncDispose]();
   rmSync(folder, { recursive: true });
 });
 
-/** A cluster whose nodes are instances of the project, which no Magnum has made; its control plane is outside of the cloud. */
+const { tryMagnum, ask, refused } = magnumUser(() => cloud);
+/** Its nodes are instances of the project; its control plane is outside of the cloud. */
 let bed: CloudBed;
 let cluster: Kubernetes;
+/** Of the chart, as its labels say. */
+let chartValues: Template['causeway']['values'];
 const installation = 'cluster';
 /** Load balancers are made one after the other, which takes the processor that each look of ours takes as well. */
 const unhurried = { timeoutMs: 300_000, intervalMs: 2000 };
@@ -71,7 +79,7 @@ const neighbour = 'neighbour';
 interface Planned {
   readonly steps: readonly object[];
   readonly problems: readonly string[];
-  readonly needs: readonly { readonly network: string; readonly what: string; readonly isAllowed: boolean }[];
+  readonly needs: readonly { readonly network: string; readonly what: string; readonly without: string; readonly isAllowed: boolean }[];
   readonly balancers: readonly { readonly name: string; readonly address?: string }[];
 }
 /** Of Docker hosts. */
@@ -103,12 +111,21 @@ const field = (kind: string, name: string, path: string): Promise<string> =>
 
 const ipOfPod = (name: string): Promise<string> => field('pod', name, '.status.podIP');
 
-test('what a cluster needs of its cloud is planned from its API, and pods talk when it is applied', { skip }, async () => {
+interface Cluster {
+  readonly id: string;
+  readonly status: string;
+  readonly health?: string;
+  readonly workerAddresses: readonly string[];
+}
+const podRanges = ['10.83.0.0/16', 'fd00:10:244::/56'];
+
+/** Instances, on one of which is no node. */
+async function bootNodes(): Promise<Host[]> {
   bed = new CloudBed(cloud, await makeSite(cloud), []);
   const six = { name: 'hosts6', network_id: bed.site.network, ip_version: 6, cidr: 'fd00:20::/64' };
   const { id: subnet } = await bed.member.send<{ id: string }>('neutron', 'POST', '/v2.0/subnets', { subnet: six });
   await bed.member.send('neutron', 'PUT', `/v2.0/routers/${bed.site.router}/add_router_interface`, { subnet_id: subnet });
-  const [one, two] = await Promise.all(
+  return await Promise.all(
     [...nodeNames, neighbour].map(async (name, index) => {
       const fixed = [`10.20.0.${21 + index}`, `fd00:20::${21 + index}`].map((ip) => ({ ip_address: ip }));
       const port = { network_id: bed.site.network, name, security_groups: [bed.site.group], fixed_ips: fixed };
@@ -116,38 +133,104 @@ test('what a cluster needs of its cloud is planned from its API, and pods talk w
       return (await cloud.boot(name, id, 1)).host;
     }),
   );
-  const { lab } = cloud;
-  cluster = new Kubernetes(
-    { name: lab.name, controller: lab.controller, outside: lab.outside, hosts: [one, two].filter((host) => host !== undefined) },
-    { isApart: true, families: [4, 6] },
-  );
-  await cluster.startWithoutNetwork();
-  await Promise.all([1, 2].map((index) => importImage(node(index), imageFile)));
-  await cluster.applyText(chartFor(cluster, { controller: { replicas: 0 } }));
-  await cluster.untilReady();
+}
+
+/** As the template's labels say it. */
+const kept = { secret: 'causeway-cloud', cloud: 'mycloud', name: installation, allBalancers: true };
+
+test(
+  "a template with Calico's driver makes a cluster of the model calico, whose nodes wait for what the cloud drops",
+  { skip },
+  async () => {
+    const instances = await bootNodes();
+    machines = new Machines(cloud.lab, [cloud.controller, ...instances.slice(0, 2)], {
+      prepare: (host) => importImage(host, imageFile),
+      isApart: true,
+    });
+    const calico = ['--network-driver', 'calico', '--image', 'machines', '--external-network', publicNetwork];
+    const login = ['causeway_cloud_secret=causeway-cloud', 'causeway_cloud=mycloud', `causeway_cloud_name=${installation}`];
+    const labels = [`causeway_pod_cidr=${podRanges.join('+')}`, 'calico_tag=v3.26.4', ...login, 'causeway_cloud_all_balancers=true'];
+    const { causeway } = await ask<Template>(...made, 'calico', ...calico, ...labels.flatMap((label) => ['--label', label]));
+    chartValues = causeway.values;
+    assert.deepEqual(chartValues, { model: 'calico', podCidrs: podRanges, carry: 'bgp', cloud: kept });
+    const created = await tryMagnum('cluster', 'create', 'hills', '--template', 'calico', '--nodes', '2', '--wait');
+    assert.equal(created.status, 0, created.stderr);
+    const { id, workerAddresses } = await ask<Cluster>('cluster', 'show', 'hills');
+    assert.deepEqual(workerAddresses, ['10.20.0.21', '10.20.0.22']);
+    cluster = machines.cluster(id);
+    assert.equal(await refused(/no Secret causeway-cloud in the namespace kube-system/, 'network', 'install', 'hills'), 3);
+    await cluster.apply(secretOf('mistyped'));
+    const installed = await tryMagnum('network', 'install', 'hills');
+    assert.equal(installed.status, 0, installed.stderr);
+    const words = /^note: calico_tag=v3\.26\.4: no image of calico's.*\nnetwork: calico by bgp\n(.*\n)*network: every node is ready\n/m;
+    assert.match(installed.stderr, words);
+    await ask<Template>(...made, 'wider', ...calico, '--label', 'calico_ipv4pool=10.80.0.0/12');
+    const others = /Template wider is of model calico with pods in 10\.80\.0\.0\/12, and the cluster of model calico with pods in 10\.83/;
+    assert.equal(await refused(others, 'network', 'upgrade', 'hills', '--template', 'wider'), 7);
+    assert.equal((await ask<Cluster>('cluster', 'show', 'hills')).status, 'CREATE_COMPLETE');
+  },
+);
+
+/** What the node kube1 gets of a pod that asks the pod on the other node again and again: nobody but its node can ask it. */
+const seen = async (): Promise<string | undefined> => pageOf(node(1), await ipOfPod('seeker'), 8080);
+async function runPods(): Promise<void> {
   const ready = (): Promise<string> => cluster.kubectl('wait', '--for=condition=Ready', 'pod', '--all', '--timeout=120s');
   const pods = nodeNames.map((name, index) => podOf(`web${index + 1}`, { node: name, labels: { app: 'web' }, container: askedForPage }));
   await cluster.apply(...pods);
   await ready();
-  // What it gets of the pod on the other node is its own page; nobody but its node can ask it.
-  const fetched = `wget -T 2 -qO /tmp/page http://${await ipOfPod('web2')}:8080/ && cp /tmp/page /www/index.html`;
+  const fetched = `wget -T 2 -qO /tmp/page http://${await ipOfPod('web2')}:8080/ && cp /tmp/page /www/index.html || rm -f /www/index.html`;
   const command = `mkdir -p /www; (while :; do ${fetched}; sleep 0.3; done) & exec httpd -f -p 8080 -h /www`;
   await cluster.apply(podOf('seeker', { node: 'kube1', command }));
   await ready();
-  const seen = async (): Promise<string | undefined> => pageOf(node(1), await ipOfPod('seeker'), 8080);
+}
+const pairsOf = async (name: string): Promise<string[]> =>
+  (await bed.portsBy<{ id: string; allowed_address_pairs: { ip_address: string }[] }>(`name=${name}`))
+    .flatMap((port) => port.allowed_address_pairs.map(({ ip_address: ip }) => ip))
+    .toSorted();
+
+test('what it needs of its cloud is planned from its API, and its pods talk as long as that is allowed', { skip }, async () => {
+  await runPods();
   const first = await until('nodes to have told their network', () => clusterCloud('plan').catch(() => undefined), unhurried);
+  const [speaking, ranges] = [
+    'TCP 179 between hosts',
+    `packets with addresses of ${podRanges.join(', ')} between hosts, by every protocol and to every port of hosts`,
+  ];
+  const ownOnly = "port security drops packets whose address is not the port's own, and security groups admit none of them";
   assert.deepEqual(
-    first.needs.map(({ network, what, isAllowed }) => [network, what, isAllowed]),
-    [['pods', 'UDP 8472 between hosts (VXLAN between hosts)', false]],
+    first.needs.map(({ what, without, isAllowed }) => [what.replace(/ \(.*/, ''), without, isAllowed]),
+    [
+      [speaking, 'security groups drop it between hosts', false],
+      [ranges, ownOnly, false],
+    ],
   );
   assert.equal(await seen(), undefined, 'security groups let nothing in');
+  // Without it no node knows a way to another's pods.
+  const lost = /^TCP port 179 does not reach node kube2\. A security group or another firewall between them drops it/;
+  const path = '.status.conditions[?(@.type=="causeway.dev/Paths")].message';
+  const isTold = async (): Promise<boolean> => lost.test(await field('node', 'kube1', path));
+  await until('the node to say what is lost', isTold, unhurried);
   const applied = await clusterCloud('apply', '--yes');
-  assert.deepEqual([applied.problems, applied.needs.map(({ isAllowed }) => isAllowed)], [[], [true]]);
+  assert.deepEqual([applied.problems, applied.needs.every(({ isAllowed }) => isAllowed)], [[], true]);
   await until('a page of a pod on the other node', async () => (await seen()) === 'web2', unhurried);
-  // The answer has to come by the tunnel: port security drops a pod's address beside it.
   const second = await ipOfPod('web2');
   await passes('a node to reach the pods of another', async () => assert.equal(await pageOf(node(1), second, 8080), 'web2'));
+  const byBgp = /^10\.83\.\S+ via 10\.20\.0\.22 dev eth0/m;
+  assert.match(await node(1).ask(['ip', 'route', 'show', 'proto', 'bird'], { netOnly: true }), byBgp);
+  for (const name of nodeNames) assert.deepEqual(await pairsOf(name), podRanges);
   assert.deepEqual((await clusterCloud('apply', '--yes')).steps, [], 'a second one has nothing to do');
+
+  const [port] = await bed.portsBy<{ id: string }>('name=kube2');
+  await bed.member.send('neutron', 'PUT', `/v2.0/ports/${port?.id}`, { port: { allowed_address_pairs: [] } });
+  await until('no page', async () => (await seen()) === undefined, unhurried);
+  const { needs } = await clusterCloud('plan');
+  assert.deepEqual(
+    needs.map(({ isAllowed }) => isAllowed),
+    [true, false],
+    'what was withdrawn',
+  );
+  await clusterCloud('apply', '--yes');
+  await until('the page again', async () => (await seen()) === 'web2', unhurried);
+  await until('Magnum to have looked', async () => (await ask<Cluster>('cluster', 'show', 'hills')).health === 'HEALTHY', unhurried);
 });
 
 /** Of a pod. */
@@ -187,6 +270,12 @@ async function podsOf(component: string): Promise<string[]> {
   const found = await cluster.kubectl('get', 'pods', ...ours(component), `--output=jsonpath={range .items[*]}${path}{"\\n"}{end}`);
   return found.split('\n').toSorted();
 }
+/** Names of nodes. */
+const placesOf = (pods: readonly string[]): string =>
+  pods
+    .map((pod) => pod.split(' ')[1] ?? '')
+    .toSorted()
+    .join();
 /** What controllers have written, read where their runtimes keep it: nobody outside of the cloud reaches a kubelet. */
 async function logs(): Promise<string> {
   const parts = (await podsOf('controller')).map(async (pod) => {
@@ -202,21 +291,11 @@ test(
   'controllers in pods log in by a Secret; what is wrong with it is told, and a right one is taken without a restart',
   { skip },
   async () => {
+    assert.equal(placesOf(await podsOf('controller')), nodeNames.join());
     const agents = await podsOf('agent');
     const there = { 'loadbalancer.openstack.org/floating-subnet': publicNetwork };
     const nowhere = { 'loadbalancer.openstack.org/floating-subnet': 'nowhere' };
-    await cluster.apply(secretOf('mistyped'), serviceOf('web', {}, nowhere));
-    const classes = { outside: { 'floating-subnet': publicNetwork } };
-    const values = {
-      secret: 'causeway-cloud',
-      cloud: 'mycloud',
-      name: installation,
-      interval: 5,
-      allBalancers: true,
-      maxSharedLb: 1,
-      classes,
-    };
-    await cluster.applyText(chartFor(cluster, { cloud: values }));
+    await cluster.apply(serviceOf('web', {}, nowhere));
     const why = /^web LoadBalancerNoAddress Keystone refuses POST \/v3\/auth\/tokens: .*\. Check user, password and project/m;
     await until('the service to tell why it has no address', async () => why.test(await events()), unhurried);
     const advice = /"problems":\["Keystone refuses .*","Check user, password and project of the cloud in clouds\.yaml/;
@@ -226,9 +305,16 @@ test(
       assert.match(told, advice);
     });
     assert.doesNotMatch(await logs(), /mistyped/);
+    // What there are no labels for.
+    const values = { interval: 5, maxSharedLb: 1, classes: { outside: { 'floating-subnet': publicNetwork } } };
+    await cluster.applyText(chartFor(cluster, { ...chartValues, cloud: { ...kept, ...values } }));
     await cluster.kubectl('rollout', 'status', '--namespace=kube-system', controllerDeployment, '--timeout=120s');
-    const controllers = await podsOf('controller');
-    assert.deepEqual(controllers.map((pod) => pod.split(' ')[1] ?? '').toSorted(), nodeNames);
+    // Those of before may still be ending.
+    const theTwo = async (): Promise<string[] | undefined> => {
+      const found = await podsOf('controller');
+      return found.length === 2 ? found : undefined;
+    };
+    const controllers = await until('no others', theTwo, unhurried);
 
     await cluster.apply(secretOf(demo.password));
     // A kubelet looks at what has changed of a pod's Secrets when the pod itself changes, else once a minute.
@@ -349,9 +435,14 @@ test(
     };
     await until('its method and its probes to be those asked for', isAsked, unhurried);
     await passes('who reaches it to be told', async () => {
-      const reached = await bed.json<{ ports: string[]; from: string }[]>('exposure', 'ls', '--cloud');
+      const reached = await bed.json<{ ports: string[]; from: string; protocol: string }[]>('exposure', 'ls', '--cloud');
       const clients = reached.filter(({ ports }) => ports.includes(balancer.name)).map(({ from }) => from);
       assert.deepEqual(clients.toSorted(), [`${cloud.controller.address}/32`, outsideRange].toSorted());
+      const nodes = reached.filter(({ from }) => from === `members of ${installation}`);
+      assert.ok(
+        nodes.some(({ ports, protocol }) => protocol === 'every protocol' && nodeNames.every((name) => ports.includes(name))),
+        'nodes let in each other, as plain packets need it',
+      );
     });
 
     // HTTP instead, on the nodes only that say by HTTP that they have a pod.
@@ -464,6 +555,8 @@ const probesOf = (service: string): Promise<string[]> =>
 const areProbed = async (...members: readonly string[]): Promise<void> =>
   assert.deepEqual(await probesOf('inner'), ['TCP by TCP: kube1 ONLINE, kube2 ONLINE', `UDP by UDP-CONNECT: ${members.join(', ')}`]);
 
+const byNodePort = (from: Host, port: number): Promise<string | undefined> => pageOf(from, '10.20.0.21', port);
+
 test('they keep the cloud so, and services get load balancers of Octavia that follow them', { skip }, async () => {
   const theirs = await theirBalancer();
   const [, stopSecond] = await Promise.all([1, 2].map((index) => answerWords(`web${index}`, node(index))));
@@ -481,6 +574,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
     serviceOf('six', { ipFamilies: ['IPv6'] }),
     serviceOf('odd', {}, { ...onTheirs, ...prefixed({ 'default-tls-container-ref': 'nowhere' }) }),
     serviceOf('ports', { type: 'NodePort' }, { 'causeway.dev/node-port-sources': '10.20.0.23/32' }),
+    serviceOf('shut', { type: 'NodePort' }, { 'causeway.dev/node-port-sources': '10.20.0.24/32' }),
   );
   const known = (name: string): Promise<string> =>
     until(`an address of ${name}`, async () => (await addressOf(name)) || undefined, unhurried);
@@ -514,13 +608,13 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   const endless = /^odd LoadBalancerNoAddress .*load balancer theirs: provider ovn passes packets on as they are, and cannot end TLS/m;
   await until('the one whose TLS it cannot end to be told', async () => endless.test(await events()), unhurried);
   assert.equal(await addressOf('odd'), '');
-  const nodePort = Number(await field('service', 'ports', '.spec.ports[0].nodePort'));
-  await until(
-    'the node port for who is named',
-    async () => isWeb(await pageOf(cloud.lab.host(neighbour), '10.20.0.21', nodePort)),
-    unhurried,
-  );
-  assert.equal(await pageOf(node(2), '10.20.0.21', nodePort), undefined, 'and for nobody else');
+  const portOf = async (name: string): Promise<number> => Number(await field('service', name, '.spec.ports[0].nodePort'));
+  const [nodePort, shutPort] = [await portOf('ports'), await portOf('shut')];
+  const beside = cloud.lab.host(neighbour);
+  await until('the node port for who is named', async () => isWeb(await byNodePort(beside, nodePort)), unhurried);
+  assert.equal(await byNodePort(beside, shutPort), undefined, 'that for another machine that is no node');
+  // Nodes may always: where packets of pods travel as they are, nodes let in each other by every port.
+  await until('it for a node', async () => isWeb(await byNodePort(node(2), shutPort)), unhurried);
 
   await passes('Octavia to know whom nobody answers datagrams', () => areProbed('kube1 ONLINE', 'kube2 ERROR'));
   await until('the other to be led to alone', async () => (await whoAnswers(cloud.lab.host(neighbour), inner)) === 'web1', unhurried);
@@ -548,7 +642,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   const thrice = ['kube1', 'kube1', 'kube1', 'kube2', 'kube2', 'kube2'];
   await passes('all nodes by its own policy', async () => assert.deepEqual(await membersOf('web'), thrice));
   await until('datagrams to go to it alone', async () => (await whoAnswers(cloud.lab.outside, few)) === 'web1', unhurried);
-  // Every other connection is led to the other node, which sends it on by the tunnel.
+  // Every other connection is led to the other node, which sends it on.
   await areAllOf('web1', web, 12);
   const inCluster = await field('service', 'web', '.spec.clusterIP');
   await passes('a node to reach services, too', async () => assert.equal(await pageOf(node(2), inCluster, 80), 'web1'));
@@ -569,7 +663,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await until('the member to have the other port', async () => (await leadsTo('web')).join() === '31900', unhurried);
   await staysServed('web', { address: web, node: '10.20.0.22' });
 
-  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports', 'guest', 'late');
+  await cluster.kubectl('delete', 'service', 'web', 'few', 'inner', 'six', 'odd', 'ports', 'shut', 'guest', 'late');
   await until("all load balancers to be gone but that of others'", async () => (await namesOfBalancers()) === 'theirs', unhurried);
   const ofTheirs = (): Promise<{ readonly name: string }[]> => withOctavia((client) => client.list('listeners'));
   await until('it to have their own port only', async () => (await ofTheirs()).map(({ name }) => name).join() === 'own', unhurried);
