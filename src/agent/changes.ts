@@ -18,8 +18,8 @@ export interface Changes {
   readonly remove: readonly Item[];
   /** What is there but different, as it is. */
   readonly replaced: readonly Item[];
-  /** What of `add` is to be in the place of those. */
-  readonly changed: ReadonlySet<Item>;
+  /** What of `add` is to be in the place of those, each with its own; or of something that is not known. */
+  readonly changed: ReadonlyMap<Item, Item | undefined>;
   /** Whether something is missing that had been wanted before. */
   readonly isLoss: boolean;
   /** Namespaces in which a link changes in more than its alias: the kernel may throw away what hangs on it. */
@@ -32,7 +32,7 @@ export interface Exchange {
 }
 
 /** Failures of both. */
-export function exchange(kind: AnyKind, { gone = [], come = [] }: Exchange, changed: ReadonlySet<Item>): Failure<Item>[] {
+export function exchange(kind: AnyKind, { gone = [], come = [] }: Exchange, changed: Changes['changed']): Failure<Item>[] {
   if (gone.length > 0 && come.length > 0 && kind.exchange !== undefined) return kind.exchange(gone, come, changed);
   return [...(gone.length === 0 ? [] : kind.remove(gone)), ...(come.length === 0 ? [] : kind.add(come, changed))];
 }
@@ -71,7 +71,7 @@ export function elementsAside(changes: readonly Changes[]): ElementsAside {
 export const goneWith = (come: readonly Item[], kind: KindName, { exchanged }: ElementsAside): readonly Item[] =>
   kind === 'element' && come.length > 0 ? exchanged : [];
 
-const isOfMap = (item: Item): boolean => 'set' in item && item.value !== undefined && !item.key.includes('/');
+const isOfMap = (item: Item): boolean => 'set' in item && (item.values ?? item.value) !== undefined && !item.key.includes('/');
 
 /** Tables that are there already are loaded with the elements that change in the same run; to new ones elements are added as ever. */
 export function withRenewed(changes: readonly Changes[]): readonly Changes[] {

@@ -58,7 +58,7 @@ function earlierAt(ports: readonly NftElement[]): ConntrackSelection[] {
 
 const comparison = {
   key: ({ set, key }: NftElement): string => `${set} ${key}`,
-  same: (a: NftElement, b: NftElement): boolean => a.value === b.value,
+  same: (a: NftElement, b: NftElement): boolean => a.value === b.value && a.values?.join() === b.values?.join(),
 };
 
 export class Openings {

@@ -269,10 +269,11 @@ export class Reconciler {
     const remove = sweep ? difference.remove : difference.remove.filter((item) => ever.has(item));
     const disturbing = kind === 'link' ? difference.change.filter(({ wanted: item, found }) => !isRenaming(item, found)) : [];
     const halves = kind === 'link' ? otherHalves(difference.add, wanted) : [];
-    const changed = new Set([...difference.change.map(({ wanted: item }) => item), ...halves]);
+    const changed = new Map<Item, Item | undefined>(difference.change.map(({ wanted: item, found }) => [item, found]));
+    for (const item of halves) if (!changed.has(item)) changed.set(item, undefined);
     return {
       kind,
-      add: changed.size === 0 ? difference.add : [...changed, ...difference.add],
+      add: changed.size === 0 ? difference.add : [...changed.keys(), ...difference.add],
       remove,
       replaced: difference.change.map(({ found }) => found),
       changed,

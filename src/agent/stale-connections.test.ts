@@ -3,17 +3,19 @@ import { test } from 'node:test';
 import { emptyDesired, type Desired } from '#model/desired.ts';
 import { frontsOf, isNotedStale, isOfFronts, mayNoteStale, staleConnections } from './stale-connections.ts';
 
-/** `set key` or `set key = value`, as in the plan. */
+/** `set key`, `set key = value` or, of a row, `set key = value, value`, as in the plan. */
 const desired = (...lines: readonly string[]): Desired => ({
   ...emptyDesired,
   element: lines.map((line) => {
     const [, set = '', key = '', value] = /^(\S+) (.*?)(?: = (.*))?$/.exec(line) ?? [];
-    return { netns: '', table: 'causeway', set, key, ...(value === undefined ? {} : { value }) };
+    const named = { netns: '', table: 'causeway', set, key };
+    if (value === undefined) return named;
+    return set.includes('backends') ? { ...named, values: value.split(', ') } : { ...named, value };
   }),
 });
 const front = (protocol: string, ...backends: readonly string[]): string[] => [
   `fronts4 10.96.0.5 . ${protocol} . 53`,
-  ...backends.map((backend, index) => `backends4 10.96.0.5 . ${protocol} . 53 . ${index} = ${backend} . 5353`),
+  ...(backends.length === 0 ? [] : [`backends4 10.96.0.5 . ${protocol} . 53 = ${backends.map((ip) => `${ip} . 5353`).join(', ')}`]),
 ];
 const sticky = (...backends: readonly string[]): string[] => [
   ...front('tcp', ...backends),
@@ -55,7 +57,7 @@ const rows: readonly (readonly [string, readonly string[] | undefined, readonly 
   [
     'backends for others count as well',
     front('udp', '10.0.0.1'),
-    [...front('udp', '10.0.0.1'), 'outer_backends4 10.96.0.5 . udp . 53 . 0 = 10.0.0.9 . 5353'],
+    [...front('udp', '10.0.0.1'), 'outer_backends4 10.96.0.5 . udp . 53 = 10.0.0.9 . 5353'],
     [{ protocol: 'udp', ...selected, except: new Set(['10.0.0.1 . 5353', '10.0.0.9 . 5353']) }],
   ],
 ];
@@ -92,7 +94,7 @@ test('only what anything is remembered of has a say', () => {
       concerns(...front('udp', '10.0.0.9')),
       concerns(...front('tcp', '10.0.0.9')),
       concerns('stays4 10.96.0.7 . tcp . 53 = goto remember_60'),
-      concerns('fronts4 10.96.0.6 . tcp . 53', 'backends4 10.96.0.6 . tcp . 53 . 0 = 10.0.0.9 . 53'),
+      concerns('fronts4 10.96.0.6 . tcp . 53', 'backends4 10.96.0.6 . tcp . 53 = 10.0.0.9 . 53'),
       concerns('members4 "cwe1" . 0a:00:00:00:00:01 . 10.0.0.1'),
     ],
     [true, true, true, false, false],

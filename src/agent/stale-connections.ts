@@ -50,7 +50,7 @@ export function frontsOf({ element }: Desired): Fronts {
       backends: new Set<string>(),
       keepsClients: kept.has(place),
     };
-    if (isBackend(one.set) && one.value !== undefined) front.backends.add(one.value);
+    for (const backend of one.values ?? []) front.backends.add(backend);
     fronts.set(place, front);
   }
   return fronts;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { singly } from '#model/desired.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Backend, Service } from '#model/resources.ts';
 import { hostTable } from './guard.ts';
@@ -17,6 +18,7 @@ const service = (key: string, ip: string, backends: readonly Backend[]): Service
 const own = [parseIp('10.0.0.1'), parseIp('10.0.1.1'), parseIp('fd00::1')];
 const lines = (services: readonly Service[]): string[] =>
   planServices(services, { own, local: [parseIp('10.244.1.2')] })
+    .flatMap(singly)
     .filter(({ set }) => !set.startsWith('hosts') && !set.startsWith('fronts') && !set.startsWith('loops'))
     .map(({ set, key, value }) => `${set}: ${key}${value === undefined ? '' : ` = ${value}`}`);
 

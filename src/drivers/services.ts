@@ -21,7 +21,9 @@ export interface ServiceHost {
 const element = (set: string, key: string, value?: string): NftElement =>
   value === undefined ? { netns: '', table: tableName, set, key } : { netns: '', table: tableName, set, key, value };
 
-/** Names of sets, once: a hundred thousand elements have them, and the very same string is compared at a glance. */
+const row = (set: string, key: string, values: readonly string[]): NftElement => ({ netns: '', table: tableName, set, key, values });
+
+/** Names of sets, once: ten thousands of elements have them, and the very same string is compared at a glance. */
 const setsOf = (family: Family) =>
   ({
     fronts: `fronts${family}`,
@@ -56,11 +58,11 @@ function planFront(place: string, service: Service, ownsAddress: boolean): NftEl
   else if (servedElsewhere === true) planned.push(element(set.services, place, 'drop'));
   // At an address of the host's own the host itself refuses.
   else if (!ownsAddress) planned.push(element(set.unserved, place));
-  for (const [index, target] of targets.entries()) planned.push(element(set.backends, `${place} . ${index}`, target));
+  if (targets.length > 0) planned.push(row(set.backends, place, targets));
   if (outer !== undefined && targets.length > 0) {
     const nearby = targetsOf(outer);
     planned.push(element(set.outer, place, nearby.length === 0 ? 'drop' : `goto outer_${chain}_${nearby.length}`));
-    planned.push(...nearby.map((target, index) => element(set.outerBackends, `${place} . ${index}`, target)));
+    if (nearby.length > 0) planned.push(row(set.outerBackends, place, nearby));
   }
   if (affinitySeconds !== undefined) planned.push(element(set.stays, place, `goto remember_${affinitySeconds}`));
   if (sources !== undefined) {

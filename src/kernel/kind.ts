@@ -25,17 +25,17 @@ export interface Kind<T> extends Comparison<T> {
   /** Whether add() of that very item, which did not fail, also put in place all that came with it (NftTable.renewed). Absent: it never does. */
   tookAlong?(item: T): boolean;
   /**
-   * Makes each item exist exactly as given, whatever was there under its key before (so it also serves a change). `changed` says of
-   * which of them another was there, as far as the caller knows: it may save a try.
+   * Makes each item exist exactly as given, whatever was there under its key before (so it also serves a change). `changed` says in
+   * whose place which of them come, as far as the caller knows: it may save a try, and a row of elements is only then replaced whole.
    */
-  add(items: readonly T[], changed?: ReadonlySet<T>): Failure<T>[];
+  add(items: readonly T[], changed?: ReadonlyMap<T, T | undefined>): Failure<T>[];
   /** Whether add() of the item is to wait until packets are led to it. Absent: never. */
   isAfterRoutes?(item: T): boolean;
   /**
    * remove() and add() as one, so that no packet meets what is in between. Failures are told as theirs are. Absent: there is nothing that
    * could be met.
    */
-  exchange?(removed: readonly T[], added: readonly T[], changed: ReadonlySet<T>): Failure<T>[];
+  exchange?(removed: readonly T[], added: readonly T[], changed: ReadonlyMap<T, T | undefined>): Failure<T>[];
   /** Absent already is success. Never touches what is not ours. */
   remove(items: readonly T[]): Failure<T>[];
 }

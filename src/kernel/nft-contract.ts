@@ -20,6 +20,7 @@ const members = `
   set ranges4 { type ipv4_addr; flags interval; }`;
 const rules = `
   map published4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  map rows4 { typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport; }
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     iifname { "lo", "cwup" } accept
@@ -39,6 +40,14 @@ export function nftContract(name: string, subject: NftSubject): void {
     ...(value === undefined ? {} : { value }),
   });
   const member = (index: number) => entry('members4', `"cwe${index}" . 0a:63:0a:00:00:0${index} . 10.0.0.${index}`);
+  const row = (number: number, ...values: readonly string[]): NftElement => ({
+    netns,
+    table: 'causeway',
+    set: 'rows4',
+    key: `tcp . ${number}`,
+    values,
+  });
+  const rows = (): readonly NftElement[] => [...listed().values()].filter(({ set }) => set === 'rows4');
   const port = (number: number, target: string) => entry('published4', `tcp . ${number}`, target);
   const listed = () => new Map(element.list(netns).map((item) => [element.key(item), item]));
   const holds = (items: readonly NftElement[]) => assert.deepEqual(listed(), new Map(items.map((item) => [element.key(item), item])));
@@ -107,11 +116,32 @@ export function nftContract(name: string, subject: NftSubject): void {
     for (const changed of [[0], [2], [0, 1, 2]]) {
       assert.deepEqual(element.remove([port(444, '')]), []);
       assert.deepEqual(element.add([port(80, '10.0.0.2 . 8080'), port(443, '10.0.0.2 . 8443')]), []);
-      assert.deepEqual(element.add(items, new Set(items.filter((_, index) => changed.includes(index)))), []);
+      const known = items.filter((_, index) => changed.includes(index));
+      assert.deepEqual(element.add(items, new Map(known.map((item) => [item, undefined]))), []);
       for (const item of items)
         assert.ok(element.same(item, listed().get(element.key(item)) ?? member(0)), `${item.key}, ${changed.join()}`);
     }
     assert.deepEqual(element.remove([port(444, '')]), []);
+  });
+
+  test(`${name}: a row is there as a whole, and with another number of elements it is another`, () => {
+    const [long, short, other] = [
+      row(80, '10.0.0.1 . 80', '10.0.0.2 . 80', '10.0.0.3 . 80'),
+      row(80, '10.0.0.2 . 80'),
+      row(81, '10.0.0.1 . 81'),
+    ];
+    const holdsRows = (...wanted: readonly NftElement[]) =>
+      assert.deepEqual(new Map(rows().map((item) => [element.key(item), item])), new Map(wanted.map((item) => [element.key(item), item])));
+    assert.deepEqual(element.add([long, other]), []);
+    holdsRows(long, other);
+    const [there] = rows().filter((one) => element.key(one) === element.key(short));
+    assert.ok(there !== undefined && element.same(long, there) && !element.same(short, there));
+    assert.deepEqual(element.add([short], new Map([[short, long]])), []);
+    holdsRows(short, other);
+    assert.deepEqual(element.add([long], new Map([[long, short]])), []);
+    holdsRows(long, other);
+    assert.deepEqual(element.remove([long, other]), []);
+    holdsRows();
   });
 
   test(`${name}: one refused element does not stop the others`, () => {

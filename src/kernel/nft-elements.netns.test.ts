@@ -106,12 +106,30 @@ for (const [name, wanted, elements] of cases) {
     assert.deepEqual(listing(), byNft);
     assert.equal(listed, elements.length);
     // Again, over what is there, and away.
-    assert.deepEqual(element.add(elements, new Set(elements)), []);
+    assert.deepEqual(element.add(elements, new Map(elements.map((one) => [one, one]))), []);
     assert.deepEqual(listing(), byNft);
     assert.deepEqual(element.remove(elements), []);
     assert.deepEqual(element.list(''), []);
   });
 }
+
+test('a row that somebody took an element out of is another, and is put right or taken away', () => {
+  const wanted = hostTable(serviceRules(services));
+  assert.deepEqual([table.remove([wanted]), table.add([wanted]), element.add(host)], [[], [], []]);
+  const whole = listing();
+  const row = host.find(({ set }) => set === 'backends4');
+  assert.ok(row?.values !== undefined);
+  const torn = (): NftElement => {
+    nft(['delete', 'element', 'inet', 'causeway', row.set, `{ ${row.key} . 1 }`]);
+    const found = element.list('').find((one) => element.key(one) === element.key(row));
+    assert.ok(found !== undefined && !element.same(row, found));
+    return found;
+  };
+  assert.deepEqual(element.add([row], new Map([[row, torn()]])), []);
+  assert.deepEqual(listing(), whole);
+  assert.deepEqual(element.remove([torn()]), []);
+  assert.equal(element.list('').length, host.length - 1);
+});
 
 test('into a table that was just made the ranges go first, and what the kernel refuses is told alone', () => {
   const wanted = hostTable(serviceRules(services));

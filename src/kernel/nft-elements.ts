@@ -1,6 +1,6 @@
 // How elements get into sets and out of them. As netlink messages of our own where every one of them is exact (nft-messages.ts), in
 // nft's language where there are ranges among them, which nft alone keeps in order: in both cases as one transaction.
-import type { NftElement } from '#model/desired.ts';
+import { type NftElement, singly } from '#model/desired.ts';
 import { countChange, runNft } from './libnftables.ts';
 import { netfilterSockets } from './netfilter.ts';
 import type { SetShape } from './nft-forms.ts';
@@ -18,8 +18,11 @@ export interface ElementChange {
 const spelling = /^[\w.:/"*@ -]+$/;
 export const identifier: RegExp = /^[A-Za-z]\w*$/;
 /** Whether it says nothing else in nft's language than an element. */
-export const isSpelled = ({ table, set, key, value }: NftElement): boolean =>
-  identifier.test(table) && identifier.test(set) && spelling.test(key) && (value === undefined || spelling.test(value));
+export const isSpelled = (element: NftElement): boolean =>
+  singly(element).every(
+    ({ table, set, key, value }) =>
+      identifier.test(table) && identifier.test(set) && spelling.test(key) && (value === undefined || spelling.test(value)),
+  );
 
 /** In nft's language, one command per set. Values are given when adding only. */
 export const elementCommands = (change: ElementChange): string => commandsOf(stepsOf([change]));
@@ -27,7 +30,7 @@ export const elementCommands = (change: ElementChange): string => commandsOf(ste
 const commandsOf = (steps: readonly ElementStep[]): string =>
   steps
     .map(({ verb, table, set, elements }) => {
-      const entries = elements.map(({ key, value }) => (value === undefined || verb !== 'add' ? key : `${key} : ${value}`));
+      const entries = elements.flatMap(singly).map(({ key, value }) => (value === undefined || verb !== 'add' ? key : `${key} : ${value}`));
       return `${verb} element inet ${table} ${set} { ${entries.join(', ')} }\n`;
     })
     .join('');

@@ -1,6 +1,5 @@
 // One element of an nft set as bytes. The elements of a set differ in their words alone, so each is a copy of a form with its words
 // written where the form has zeros, and one whose key begins as the key before it takes that part over as bytes.
-import type { NftElement } from '#model/desired.ts';
 import type { Atom, Place } from './nft-atoms.ts';
 import { align, attribute, nested, text, u32be } from './netlink/codec.ts';
 import {
@@ -103,7 +102,7 @@ export class ElementForms {
   }
 
   /** Writes the words of an element over the zeros that begin at `at`; false when they are not understood. */
-  fill({ key, value }: Pick<NftElement, 'key' | 'value'>, bytes: Buffer, at: number): boolean {
+  fill({ key, value }: { readonly key: string; readonly value: string | undefined }, bytes: Buffer, at: number): boolean {
     const { key: atoms, value: kind, isOfRanges } = this.#shape;
     if (!isOfRanges && key.includes('/')) return false;
     const place: Place = { bytes, at: at + keyAt, isEnd: false };

@@ -11,6 +11,7 @@ export interface ListedElement {
   readonly set: string;
   readonly key: string;
   readonly value?: string;
+  readonly values?: readonly string[];
 }
 
 export const isObject = (value: Json | undefined): value is JsonObject =>
@@ -67,10 +68,29 @@ function elementsOf(declared: JsonObject): ListedElement[] {
   if (!isList(found)) return [];
   if (declared['map'] === undefined) return found.map((key) => ({ set, key: spelled(key, types) }));
   const values = words(declared['map']);
-  return found.flatMap((pair) => {
+  const pairs = found.flatMap((pair) => {
     const [key, value] = isList(pair) ? pair : [];
     return key === undefined || value === undefined ? [] : [{ set, key: spelled(key, types), value: spelled(value, values) }];
   });
+  return isOfRows(declared['type']) ? inRows(set, pairs) : pairs;
+}
+
+/** Whether keys end with a number as rules choose it, `numgen`; how a set is declared by examples, older versions of nft list as types. */
+function isOfRows(type: Json | undefined): boolean {
+  const example = isObject(type) && isObject(type['typeof']) ? type['typeof']['concat'] : undefined;
+  const last = isList(example) ? example.at(-1) : undefined;
+  return (isObject(last) && last['numgen'] !== undefined) || (isList(type) && type.at(-1) === 'integer');
+}
+
+function inRows(set: string, pairs: readonly { readonly key: string; readonly value: string }[]): ListedElement[] {
+  const rows = new Map<string, string[]>();
+  for (const { key, value } of pairs) {
+    const end = key.lastIndexOf(' . ');
+    const values = rows.get(key.slice(0, end)) ?? [];
+    values[Number(key.slice(end + 3))] = value;
+    rows.set(key.slice(0, end), values);
+  }
+  return [...rows].map(([key, values]) => ({ set, key, values: Array.from(values, (value: string | undefined) => value ?? '') }));
 }
 
 const declarations = (objects: readonly JsonObject[]): JsonObject[] => objects.flatMap(({ set, map }) => [set, map].filter(isObject));

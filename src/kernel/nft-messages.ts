@@ -116,7 +116,7 @@ class Writer {
   }
 
   /** Adds an element; false when it is not understood. */
-  element(element: Pick<NftElement, 'key' | 'value'>, forms: ElementForms): boolean {
+  element(element: { readonly key: string; readonly value: string | undefined }, forms: ElementForms): boolean {
     const blank = forms.blank(element.value);
     if (blank === undefined) return false;
     const at = this.#length;
@@ -130,20 +130,38 @@ function writeStep(writer: Writer, { verb, table, set, elements }: ElementStep, 
   const names = [text(NFTA_SET_ELEM_LIST_TABLE, table), text(NFTA_SET_ELEM_LIST_SET, set)];
   const flags = NLM_F_REQUEST | (verb === 'add' ? NLM_F_CREATE : 0);
   const forms = new ElementForms(shape);
-  for (let index = 0; index < elements.length;) {
+  const isValued = verb === 'add';
+  const begin = (): number => {
     const at = writer.length;
     numbers.last = at;
     writer.append(encodeMessage({ type: subsystem | types[verb], flags, sequence: numbers.next++, port: 0, body: family }));
     for (const name of names) writer.append(name);
     writer.begin(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
-    for (const most = writer.length + mostListed; index < elements.length && writer.length < most; index++) {
-      const element = elements[index];
-      if (element === undefined || !writer.element(verb === 'add' ? element : { key: element.key }, forms)) return false;
-    }
+    return at;
+  };
+  const end = (at: number): void => {
     writer.end();
     writer.endMessage(at);
+  };
+  let at = begin();
+  const write = (key: string, value: string | undefined): boolean => {
+    if (writer.length - at > mostListed) {
+      end(at);
+      at = begin();
+    }
+    return writer.element({ key, value: isValued ? value : undefined }, forms);
+  };
+  for (const { key, value, values } of elements) {
+    if (values === undefined ? !write(key, value) : !everyOfRow(key, values, write)) return false;
   }
+  end(at);
   return true;
+}
+
+/** As singly() of a row, without making elements of it. */
+function everyOfRow(key: string, values: readonly string[], write: (key: string, value: string) => boolean): boolean {
+  const head = `${key} . `;
+  return values.every((value, index) => value === '' || write(head + String(index), value));
 }
 
 interface Layout {
@@ -161,7 +179,7 @@ const border = (type: number, sequence: number): Buffer =>
 
 /** One transaction of all steps, each with its set's shape, its messages numbered from `first`; undefined when something is not understood. */
 export function encodeSteps(steps: readonly (readonly [ElementStep, SetShape])[], first: number): Transaction | undefined {
-  const writer = new Writer(steps.reduce((sum, [{ elements }]) => sum + elements.length, 0));
+  const writer = new Writer(steps.reduce((sum, [{ elements }]) => elements.reduce((of, { values }) => of + (values?.length ?? 1), sum), 0));
   const numbers = { next: first + 1, last: 0 };
   writer.append(border(NFNL_MSG_BATCH_BEGIN, first));
   for (const [step, shape] of steps) if (!writeStep(writer, step, { shape, numbers })) return undefined;

@@ -296,7 +296,7 @@ test('elements take the place of others so that no packet meets what is in betwe
     // As many turns as that takes: on a busy machine the sender may get less of it than who exchanges.
     for (let turn = 0; turn < 200 || ((counted()[0] ?? 0) < 1000 && turn < 20_000); turn++) {
       const [gone, come] = turn % 2 === 0 ? [few, all] : [all, few];
-      assert.deepEqual(element.exchange?.([gone], [come], new Set()), []);
+      assert.deepEqual(element.exchange?.([gone], [come], new Map()), []);
     }
   } finally {
     sender.kill();
@@ -311,7 +311,7 @@ test('what is refused of an exchange does not keep the rest', () => {
   assert.deepEqual([table.remove([sample]), table.add([sample])], [[], []]);
   const [old, fresh, nowhere] = [of('members4', members[0]?.key ?? ''), of('members4', members[1]?.key ?? ''), of('nowhere', '1.2.3.4')];
   assert.deepEqual(element.add([old]), []);
-  const failures = element.exchange?.([old, of('members4', members[2]?.key ?? '')], [fresh, nowhere], new Set()) ?? [];
+  const failures = element.exchange?.([old, of('members4', members[2]?.key ?? '')], [fresh, nowhere], new Map()) ?? [];
   assert.deepEqual(
     failures.map(({ item }) => item),
     [nowhere],

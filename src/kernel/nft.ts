@@ -50,8 +50,12 @@ export function elementKey({ netns, table, set, key }: NftElement): string {
   }
   return canonical(key) + end;
 }
+const sameValue = (wanted: string | undefined, found: string | undefined): boolean =>
+  wanted === found || canonical(wanted ?? '') === canonical(found ?? '');
 export const sameElement = (wanted: NftElement, found: NftElement): boolean =>
-  wanted.value === found.value || canonical(wanted.value ?? '') === canonical(found.value ?? '');
+  sameValue(wanted.value, found.value) &&
+  wanted.values?.length === found.values?.length &&
+  (wanted.values ?? []).every((value, index) => sameValue(value, found.values?.[index]));
 
 const isOurTable = (name: string): boolean => name === tableName || name.startsWith(`${tableName}_`);
 const where = (netns: Netns): string => (netns === '' ? '' : ` in ${netns}`);
@@ -214,7 +218,7 @@ export function createElementKind({ netnsDirectory, empty }: NftKindOptions): Ki
     same: sameElement,
     list: (netns) =>
       presentIn(path(netns), () => ourTables().flatMap((table) => elementsIn(table).map((element) => ({ ...element, netns, table })))),
-    add: (items, changed = new Set()) =>
+    add: (items, changed = new Map()) =>
       perNetns(items, (some) => {
         const tables = [...new Set(some.map(({ table }) => table))].map((name) => tableKey({ netns: some[0]?.netns ?? '', name }));
         const isFirst = tables.every((table) => empty.has(table));
@@ -225,7 +229,7 @@ export function createElementKind({ netnsDirectory, empty }: NftKindOptions): Ki
       perNetns([...removed, ...added], (some) => {
         const isRemoved = new Set(removed);
         const { gone = [], come = [] } = Object.groupBy(some, (item) => (isRemoved.has(item) ? 'gone' : 'come'));
-        const known = come.filter((item) => changed.has(item));
+        const known = come.filter((item) => changed.has(item)).map((item) => changed.get(item) ?? item);
         const steps: ElementChange[] = [
           { verb: 'delete', elements: gone },
           { verb: 'destroy', elements: known },
@@ -239,8 +243,8 @@ export function createElementKind({ netnsDirectory, empty }: NftKindOptions): Ki
   };
 }
 
-const shown = ({ table, set, key, value, netns }: NftElement): string =>
-  `element ${key}${value === undefined ? '' : ` : ${value}`} of inet ${table} ${set}${where(netns)}`;
+const shown = ({ table, set, key, value, values, netns }: NftElement): string =>
+  `element ${key}${value === undefined ? '' : ` : ${value}`}${values === undefined ? '' : ` . … : ${values.join(', ')}`} of inet ${table} ${set}${where(netns)}`;
 
 /** Halves a refused batch until the refused items are alone. */
 function settle(items: readonly NftElement[], commands: (items: readonly NftElement[]) => string, verb: string): Failure<NftElement>[] {
@@ -261,7 +265,7 @@ function foundElements(items: readonly NftElement[]): ReadonlyMap<string, NftEle
 }
 
 interface Circumstances {
-  readonly changed: ReadonlySet<NftElement>;
+  readonly changed: ReadonlyMap<NftElement, NftElement | undefined>;
   readonly isFirst: boolean;
 }
 
@@ -271,7 +275,7 @@ function addElements(items: readonly NftElement[], { changed, isFirst }: Circums
   const known = changed.size === 0 ? [] : items.filter((item) => changed.has(item));
   const adding: ElementChange = { verb: 'add', elements: items };
   for (const elements of known.length === items.length ? [items] : [known, items])
-    if (changeElements([{ verb: 'destroy', elements }, adding], isFirst)) return [];
+    if (changeElements([{ verb: 'destroy', elements: elements.map((item) => changed.get(item) ?? item) }, adding], isFirst)) return [];
   const { spelled = [], not = [] } = Object.groupBy(items, (item) => (isSpelled(item) ? 'spelled' : 'not'));
   const unspelled = not.map((item) => ({
     item,

@@ -145,14 +145,28 @@ export interface NftTable {
   readonly renewed?: readonly NftElement[];
 }
 
-/** One element of a set or map of such a table, in nft's own spelling: `1.2.3.4 . tcp . 80` and, for maps, its value. */
+/**
+ * One element of a set or map of such a table, in nft's own spelling: `1.2.3.4 . tcp . 80` and, for maps, its value. Or a row of a map whose
+ * keys end with a number, which is there as a whole or is another: there may be a hundred thousand.
+ */
 export interface NftElement {
   readonly netns: Netns;
   readonly table: string;
   readonly set: string;
   readonly key: string;
   readonly value?: string;
+  /** Of a row, whose elements have the key followed by ` . 0`, ` . 1`, …; where one that was found lacks a number, ''. */
+  readonly values?: readonly string[];
 }
+
+/** The elements of a row; any other itself. */
+export const singly = (element: NftElement): readonly NftElement[] =>
+  element.values === undefined
+    ? [element]
+    : element.values.flatMap((value, index) => {
+        const { netns, table, set, key } = element;
+        return value === '' ? [] : [{ netns, table, set, key: `${key} . ${index}`, value }];
+      });
 
 export interface WireguardPeer {
   readonly publicKey: string;
