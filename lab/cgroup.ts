@@ -60,12 +60,17 @@ export async function killCgroup(group: string): Promise<void> {
   await until(`the processes of ${group} to be gone`, () => members.every((ref) => !isAlive(ref)));
 }
 
-/** Processes in and below a cgroup2 directory. */
+/** Processes in and below a cgroup2 directory. One that goes meanwhile, as those of containers do, has none. */
 function membersOf(path: string): ProcessRef[] {
-  const own = readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n');
-  const refs = own.flatMap((line) => (line === '' ? [] : (refOf(Number(line)) ?? [])));
-  const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  return [...refs, ...below.flatMap((entry) => membersOf(join(path, entry.name)))];
+  try {
+    const own = readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n');
+    const refs = own.flatMap((line) => (line === '' ? [] : (refOf(Number(line)) ?? [])));
+    const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    return [...refs, ...below.flatMap((entry) => membersOf(join(path, entry.name)))];
+  } catch (error) {
+    if (['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
+    throw error;
+  }
 }
 
 /** The processes of a group, as the machine counts. */

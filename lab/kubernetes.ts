@@ -150,10 +150,14 @@ export class Kubernetes {
   /** Every node is ready, and pods can be made. Fault `timeout`. */
   async untilReady(): Promise<void> {
     await this.kubectl('wait', '--for=condition=Ready', 'node', '--all', '--timeout=300s');
-    await until('the default service account', () => this.#succeeds('get', 'serviceaccount', 'default'), {
-      timeoutMs: 180_000,
-      intervalMs: 200,
-    });
+    await this.untilAccount('default');
+  }
+
+  /** Pods can be made in the namespace: its service account has a token, without which this server refuses them. Fault `timeout`. */
+  async untilAccount(namespace: string): Promise<void> {
+    const words = ['get', 'serviceaccount', 'default', `--namespace=${namespace}`, '--output=jsonpath={.secrets[*].name}'];
+    const hasToken = async (): Promise<boolean> => (await this.kubectl(...words)) !== '';
+    await until(`the service account of ${namespace}`, hasToken, { timeoutMs: 180_000, intervalMs: 200 });
   }
 
   /**

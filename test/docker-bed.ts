@@ -176,8 +176,13 @@ export class DockerBed implements AsyncDisposable {
   async clear(): Promise<void> {
     await Promise.all(
       this.hosts.map(async (_, index) => {
-        const ids = await this.docker(index + 1, 'ps', '--all', '--quiet');
-        if (ids !== '') await this.remove(index + 1, ...ids.split('\n'));
+        // One whose removal is under way already is refused.
+        const areGone = async (): Promise<boolean> => {
+          const ids = await this.docker(index + 1, 'ps', '--all', '--quiet');
+          if (ids !== '') await this.tryDocker(index + 1, 'rm', '--force', ...ids.split('\n'));
+          return ids === '';
+        };
+        await until(`containers of host${index + 1} to be removed`, areGone, patience);
         await this.docker(index + 1, 'network', 'prune', '--force');
       }),
     );

@@ -103,10 +103,7 @@ test('pods have addresses of their node’s blocks and reach each other, without
 
 test('a namespace’s pods get addresses of its pool, and others none of it', { skip }, async () => {
   await cluster.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'special', labels: { kind: 'special' } } });
-  await until('the service account', async () => {
-    const { status } = await cluster.tryKubectl(['get', 'serviceaccount', 'default', '--namespace=special'], { anyStatus: true });
-    return status === 0;
-  });
+  await cluster.untilAccount('special');
   await cluster.apply(pod('guest', 'host1', { namespace: 'special', annotations: { 'cni.projectcalico.org/ipv4pools': '["special"]' } }));
   await ready('guest', '--namespace=special');
   const guest = await ipOf('guest', 'special');

@@ -65,10 +65,7 @@ export class PolicyBed {
     await install(cluster);
     const namespaces = [...new Set(Object.keys(pods).map((key) => key.split('/')[0] ?? ''))];
     await cluster.apply(...namespaces.map((of) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: of, labels: { team: of } } })));
-    await until('service accounts', async () => {
-      const accounts = await cluster.kubectl('get', 'serviceaccounts', '-A', '--output=jsonpath={.items[*].metadata.namespace}');
-      return namespaces.every((of) => accounts.split(' ').includes(of));
-    });
+    for (const of of namespaces) await cluster.untilAccount(of);
     await cluster.apply(...Object.entries(pods).map(([key, node]) => policyPod(key, node)));
     const isReady = ['--for=condition=Ready', 'pod', '--all', '--timeout=240s'];
     await Promise.all(namespaces.map((of) => cluster.kubectl('wait', `--namespace=${of}`, ...isReady)));
