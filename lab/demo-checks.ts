@@ -14,7 +14,7 @@ import { until } from './until.ts';
 type Check = CheckOf<Site>;
 
 /** How long after a start names, routes and ports may take to be everywhere. */
-const patienceMs = 15_000;
+const patienceMs = 60_000;
 
 const page = ({ name }: Shop): Proof => linesWith(new RegExp(`^shop: ${name}$`), /^visits: \d+$/);
 const fetch = (url: string): string[] => ['wget', '-T', '2', '-qO-', url];
@@ -47,12 +47,12 @@ const isolated: Check = {
   title: 'the two networks cannot see each other',
   async prove(site, witness) {
     for (const shop of shops)
-      await witness.container(site.host(2), containerOf(shop, 'client'), fetch(`http://${webAddress}/`), page(shop));
+      await witness.container(site.host(2), containerOf(shop, 'client'), fetch(`http://${webAddress}/`), page(shop), patienceMs);
     const only = `http://${blue.clientAddress}/`;
-    await witness.container(site.host(1), containerOf(blue, 'web'), fetch(only), lineWith(/^client of blue$/));
+    await witness.container(site.host(1), containerOf(blue, 'web'), fetch(only), lineWith(/^client of blue$/), patienceMs);
     await witness.container(site.host(1), containerOf(green, 'web'), fetch(only), isUnreached);
     const name = containerOf(blue, 'database');
-    await witness.container(site.host(2), containerOf(blue, 'client'), ['nslookup', name], part(/^Address: (?!.*:53$).*$/m));
+    await witness.container(site.host(2), containerOf(blue, 'client'), ['nslookup', name], part(/^Address: (?!.*:53$).*$/m), patienceMs);
     await witness.container(site.host(2), containerOf(green, 'client'), ['nslookup', name], lineWith(/NXDOMAIN|can't (resolve|find)/));
   },
 };
@@ -128,7 +128,8 @@ const fullSize: Check = {
       const [sum] = (await explain(site, shop)).mtu;
       if (sum === undefined) throw new Fault('internal', `No MTU is known for ${shop.name}`);
       witness.see('controller', `causeway explain network ${shop.name}`, `MTU: ${sum.arithmetic}`);
-      await witness.container(site.host(2), containerOf(shop, 'client'), unfragmented(sum.mtu), part(/1 packets transmitted, 1 received/));
+      const passed = part(/1 packets transmitted, 1 received/);
+      await witness.container(site.host(2), containerOf(shop, 'client'), unfragmented(sum.mtu), passed, patienceMs);
       await witness.container(
         site.host(2),
         containerOf(shop, 'client'),

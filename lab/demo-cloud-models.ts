@@ -9,7 +9,7 @@ import { joinSwarm, leaveSwarm } from './swarm.ts';
 type Check = CheckOf<CloudDemo>;
 
 /** OVN takes a moment; BGP sessions that the cloud has dropped are begun again by TCP later and later. */
-export const patienceMs = 90_000;
+export const patienceMs = 180_000;
 export const lost: Proof = part(/\b0 packets received, 100% packet loss/);
 export const arrived: Proof = part(/2 packets received, 0% packet loss/);
 

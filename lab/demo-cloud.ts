@@ -36,7 +36,7 @@ export const frontName = 'front';
 /** In clouds.yaml of the controller's host. */
 export const cloudName = 'demo';
 const installation = 'causeway';
-const patience = { timeoutMs: 60_000, intervalMs: 200 };
+const patience = { timeoutMs: 180_000, intervalMs: 200 };
 
 /** What Causeway has opened, as Neutron tells it. */
 export interface Opened {

@@ -9,7 +9,7 @@ import { until } from './until.ts';
 type Check = CheckOf<ClusterSite>;
 
 /** How long after a start names, routes and rules may take to be everywhere. */
-const patienceMs = 20_000;
+const patienceMs = 60_000;
 const path = '/cgi-bin/index.cgi';
 
 interface PodStatus {
@@ -156,7 +156,7 @@ const fullSize: Check = {
       return mtu > 1280 ? `${said}: the nodes' ${site.lab.hosts[0]?.record.mtu} less what the tunnel adds` : undefined;
     };
     await kubectl(site, witness, { argv, proof });
-    await kubectl(site, witness, { argv: unfragmented(mtu, status.podIP), proof: part(/1 packets transmitted, 1 received/) });
+    await kubectl(site, witness, { argv: unfragmented(mtu, status.podIP), proof: part(/1 packets transmitted, 1 received/), patienceMs });
     await kubectl(site, witness, { argv: unfragmented(mtu + 1, status.podIP), proof: lineWith(/too long|Frag needed|mtu ?=/) });
   },
 };
@@ -184,7 +184,7 @@ const agentless: Check = {
     const { restarts } = await agentOn(site, 'host2');
     const script = `while [ ! -e /stop ]; do ping -q -i 0.001 -c 1000 ${status.podIP} | grep loss; done; rm /stop`;
     const argv = inPod('client', 'sh', '-c', script);
-    const ask = () => site.cluster.tryKubectl(argv, { timeoutMs: 120_000 });
+    const ask = () => site.cluster.tryKubectl(argv, { timeoutMs: 300_000 });
     const command = shell(['kubectl', ...inPod('client', 'ping', '-q', '-i', '0.001', status.podIP)]);
     const pinging = witness.other({ where: 'controller', command, ask }, nothingLost);
     try {
@@ -196,7 +196,7 @@ const agentless: Check = {
         const agent = await agentOn(site, 'host2');
         return agent.isReady && agent.restarts > restarts;
       };
-      await until('the agent to be back', back, { timeoutMs: 60_000, intervalMs: 200 });
+      await until('the agent to be back', back, { timeoutMs: 180_000, intervalMs: 200 });
       witness.see('host2', 'kubelet', `has started the agent again; in step after ${seconds(beganMs)}`);
     } finally {
       await site.cluster.kubectl(...inPod('client', 'touch', '/stop'));

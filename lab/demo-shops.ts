@@ -62,7 +62,7 @@ export async function makeNetworks(site: Site): Promise<void> {
   }
   await all(
     site.lab.hosts.map((host) =>
-      until(`networks in the engine of ${host.name}`, () => listsNetworks(host), { timeoutMs: 30_000, intervalMs: 100 }),
+      until(`networks in the engine of ${host.name}`, () => listsNetworks(host), { timeoutMs: 120_000, intervalMs: 100 }),
     ),
   );
 }

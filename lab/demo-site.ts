@@ -90,7 +90,7 @@ async function openWires(name: string, screen: Screen): Promise<Lab> {
 async function bringController(site: Site): Promise<void> {
   const { controller } = site.lab;
   await startController(controller, { arguments: ['--san', controller.address] });
-  await until('the controller to answer', () => site.causeway('network', 'ls'), { timeoutMs: 30_000, intervalMs: 200 });
+  await until('the controller to answer', () => site.causeway('network', 'ls'), { timeoutMs: 120_000, intervalMs: 200 });
 }
 
 /** The agent comes first, as on a real host: Docker asks for the plugin when it restarts containers. */
@@ -114,7 +114,7 @@ async function untilReady(site: Site): Promise<void> {
       const hosts = (await site.question('host', 'ls')) as { status: { ready: boolean } }[];
       return hosts.length === site.lab.hosts.length && hosts.every(({ status }) => status.ready);
     },
-    { timeoutMs: 60_000, intervalMs: 300 },
+    { timeoutMs: 180_000, intervalMs: 300 },
   );
 }
 
