@@ -110,6 +110,9 @@ test('labels say as whom controllers keep the cloud', () => {
     causeway_cloud_all_balancers: 'true',
   });
   assert.deepEqual(cloud, { secret: 'causeway-cloud', cloud: 'mycloud', name: 'web', allBalancers: true });
+  assert.deepEqual(notesOf({ causeway_cloud_secret: 'login', causeway_controllers: '0' }), [
+    'causeway_controllers=0: nobody keeps the cloud',
+  ]);
   assert.equal(nameOf('Web_2'), 'web-2-1a2b3c4d');
   assert.equal(nameOf('the-cluster-with-a-name-that-is-long'), 'the-cluster-with-a-name-1a2b3c4d');
   assert.equal(nameOf('_'), '1a2b3c4d');

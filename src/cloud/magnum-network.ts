@@ -163,11 +163,9 @@ export function networkOf({ networkDriver, labels, cluster }: TemplateNetwork): 
   const podCidrs = rangesOf(model, labels, said);
   notes.push(...passedOver(model, labels));
   if (carry === 'routes') notes.push('carried by routes: nodes take pods once a router knows their ranges (docs/openstack.md)');
-  return {
-    values: { model, podCidrs, carry, ...furtherValues(said), ...cloudOf(said, cluster) },
-    objects: model === 'calico' ? podCidrs.map(poolOf) : [],
-    notes,
-  };
+  const values = { model, podCidrs, carry, ...furtherValues(said), ...cloudOf(said, cluster) };
+  if (values.cloud !== undefined && values.controller?.replicas === 0) notes.push('causeway_controllers=0: nobody keeps the cloud');
+  return { values, objects: model === 'calico' ? podCidrs.map(poolOf) : [], notes };
 }
 
 function rangesOf(model: Model, labels: TemplateNetwork['labels'], said: Said): Cidr[] {
