@@ -6,7 +6,7 @@ import { Fault } from '#model/fault.ts';
 import { addressPools, serviceRanges } from './address-pools.ts';
 import { Balancers } from './balancers.ts';
 import type { KubernetesClient } from './client.ts';
-import { listings } from './stored.fixture.ts';
+import { listings, Server } from './stored.fixture.ts';
 
 interface Item {
   readonly metadata: { readonly namespace?: string; readonly name: string };
@@ -133,4 +133,32 @@ test('a pool with addresses that the cluster may give services by itself is told
   assert.deepEqual([web, b], [given('10.97.0.0'), ready]);
   assert.match(JSON.stringify(others['a']), /"False","reason":"Overlaps","message":"It overlaps 10\.96\.0\.0\/16, of which services have/);
   assert.match(JSON.stringify(others['c']), /It overlaps fd00:10:96::\/112, /);
+});
+
+test('of a pool that is edited to what cannot be read services keep what they have, and new ones are given more', async () => {
+  const servicesPath = '/api/v1/services';
+  const kept = new Server([
+    [addressPools, [{ ...pool('p', '203.0.113.0/28'), metadata: { name: 'p', resourceVersion: '1' } }]],
+    [servicesPath, [{ ...service('web'), metadata: { namespace: 'shop', name: 'web', resourceVersion: '2' } }]],
+  ]);
+  const stop = new AbortController();
+  const balancers = new Balancers({
+    client: kept.client,
+    log: { info: () => undefined, warn: () => undefined },
+    isLeading: () => true,
+    date: () => new Date('2026-01-01T00:00:00.500Z'),
+  });
+  const running = balancers.run(stop.signal);
+  const statuses = (): string => JSON.stringify([...kept.of(servicesPath), ...kept.of(addressPools)].map(({ status }) => status));
+  const becomes = async (pattern: RegExp): Promise<void> => {
+    for (const end = performance.now() + 10_000; !pattern.test(statuses()); await setTimeout(5))
+      assert.ok(performance.now() < end, statuses());
+  };
+  await becomes(/203\.0\.113\.0"/);
+  kept.put(addressPools, pool('p', '203.0.113.0/33'));
+  await becomes(/Invalid.*is no prefix, address or range; until then what it said before counts/);
+  kept.put(servicesPath, service('new'));
+  await becomes(/203\.0\.113\.0".*203\.0\.113\.1"/);
+  stop.abort();
+  await running;
 });

@@ -88,6 +88,8 @@ export class Balancers {
   readonly #options: BalancersOptions;
   readonly #balancers = new Map<string, Balancer>();
   readonly #pools = new Map<string, v.InferOutput<typeof storedPool>>();
+  /** As each could be read last: of one that cannot be any more services keep what they have. */
+  readonly #readable = new Map<string, AddressPool>();
   /** Of services' own addresses, by the name of who says it. */
   readonly #given = new Map<string, readonly string[]>();
   readonly #listed = new Set<string>();
@@ -156,6 +158,7 @@ export class Balancers {
       },
       delete: (key) => {
         this.#pools.delete(key);
+        this.#readable.delete(key);
         this.kick();
       },
       listed: () => this.#listedOne('address pools'),
@@ -196,20 +199,23 @@ export class Balancers {
   async #judgePools(): Promise<AddressPool[]> {
     const given = [...this.#given.values()].flat();
     const read = [...this.#pools].map(([name, stored]) => {
-      const pool = readPool(stored);
-      return { name, stored, pool, among: 'problem' in pool ? undefined : amongServices(pool, given) };
+      const now = readPool(stored);
+      if (!('problem' in now)) this.#readable.set(name, now);
+      const pool = this.#readable.get(name);
+      const unread = 'problem' in now ? `${now.problem}${pool === undefined ? '' : '; until then what it said before counts'}` : undefined;
+      return { name, stored, pool, unread, among: pool && amongServices(pool, given) };
     });
-    const good = read.flatMap(({ pool, among }) => ('problem' in pool || among !== undefined ? [] : [pool]));
+    const good = read.flatMap(({ pool, among }) => (pool === undefined || among !== undefined ? [] : [pool]));
     const { usable, refused } = usablePools(good);
-    for (const { name, stored, pool, among } of read) {
+    for (const { name, stored, unread, among } of read) {
       const other = among === undefined ? refused.get(name) : `${among}, of which services have their own addresses`;
       const overlaps = among === undefined ? `It overlaps the pool ${other}` : `It overlaps ${other}`;
-      const problem = 'problem' in pool ? pool.problem : other === undefined ? undefined : overlaps;
+      const problem = unread ?? (other === undefined ? undefined : overlaps);
       const told = conditionOf(
         'Ready',
         problem === undefined
           ? { reason: 'Usable', fine: 'Services get its addresses' }
-          : { reason: other === undefined ? 'Invalid' : 'Overlaps', problem },
+          : { reason: unread === undefined ? 'Overlaps' : 'Invalid', problem },
       );
       await this.#writer.put(`${addressPools}/${name}/status`, stored, {
         ...stored.status,

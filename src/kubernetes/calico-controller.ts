@@ -14,6 +14,7 @@ import { type CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import type { KubernetesClient, Listing } from './client.ts';
 import { kubernetesDecides } from './controller.ts';
 import { followKind, type Followed } from './follow.ts';
+import { LastReadable } from './last-readable.ts';
 import { LineQueue } from './line-queue.ts';
 import { claimedFacts, claimedPool, claimedPools } from './own-blocks.ts';
 import type { OwnNetworks } from './own-networks.ts';
@@ -98,6 +99,7 @@ class CalicoWatch {
     this.#follow(first, 'IP pools', [`${group}/ippools`], {
       into: facts.pools,
       read: (item, name) => readPool(name, specOf(item), createdAtOf(item)),
+      readable: new LastReadable(options.journal, 'ippools'),
       tells: ['networks', 'pools', 'hosts'],
       changed: options.poolsChanged,
       listed: () => (facts.arePoolsKnown = true),
@@ -105,11 +107,13 @@ class CalicoWatch {
     this.#follow(first, 'IP reservations', [`${group}/ipreservations`], {
       into: facts.reservations,
       read: (item, name) => readReservation(name, specOf(item)),
+      readable: new LastReadable(options.journal, 'ipreservations'),
       tells: ['pools'],
     });
     this.#follow(first, 'IPAM settings', [`${group}/ipamconfigurations`], {
       into: this.#settings,
       read: (item, name) => readIpam(name, specOf(item)),
+      readable: new LastReadable(options.journal, 'ipamconfigurations'),
       tells: ['networks'],
       changed: () => facts.setIpam(this.#settings.get('default')),
     });
@@ -143,7 +147,8 @@ class CalicoWatch {
 
   #follow<T>(first: Listing, name: string, paths: readonly string[], sort: Sort<T>): void {
     const { client, options, signal } = this.#watching;
-    const { into, tells, changed } = sort;
+    const { into, tells, changed, readable } = sort;
+    const read = (item: unknown, key: string): T | undefined => this.#read(name, () => sort.read(item, key));
     this.#waiting.add(name);
     const news = (): void => {
       changed?.();
@@ -155,16 +160,18 @@ class CalicoWatch {
       absent: 'empty',
       keys: () => [...into.keys()],
       put: (key, item) => {
-        const value = this.#read(name, () => sort.read(item, key));
+        const value = readable === undefined ? read(item, key) : readable.read(key, item, (one) => read(one, key));
         if (value === undefined) into.delete(key);
         else into.set(key, value);
         news();
       },
       delete(key) {
         into.delete(key);
+        readable?.delete(key);
         news();
       },
       listed: () => {
+        readable?.listed(into.keys());
         sort.listed?.();
         news();
         this.#arrived(name, first);
@@ -270,6 +277,8 @@ interface Sort<T> {
   readonly into: Map<string, T>;
   readonly read: (item: unknown, name: string) => T | undefined;
   readonly tells: readonly Fact['kind'][];
+  /** Absent: one that cannot be read is as none. */
+  readonly readable?: LastReadable;
   readonly changed?: () => void;
   readonly listed?: () => void;
 }

@@ -1,10 +1,11 @@
 // What an agent of the model `calico` hears of a cluster, from an API server that says what it was told to say.
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { after, test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
 import type { WatchLine } from '#api/answers.ts';
 import { defaultBgp } from '#model/bgp.ts';
-import { Api, listOf } from './api.fixture.ts';
+import { Api, listOf, serve } from './api.fixture.ts';
 import { CalicoBgp } from './calico-bgp.ts';
 import { ownPoolName } from './blocks.ts';
 import { calicoController } from './calico-controller.ts';
@@ -107,6 +108,53 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
   assert.deepEqual(host.carrying, { wants: 'bgp-cross-subnet', sends: ['bgp'] });
   assert.equal(warnings.length, 1);
   assert.deepEqual([...facts.pools.keys()], ['main']);
+});
+
+/** What an agent with this journal knows of pools once they have been listed, and pool `first` has gone if it was there. */
+async function poolsKnown(t: TestContext, journal: MemoryJournal, pools: readonly object[], changes: readonly object[]): Promise<string[]> {
+  const server = await serve(t);
+  const say = (path: string, items: readonly object[], ...watches: readonly (readonly object[])[]): void =>
+    void server.api.paths.set(path, { lists: [listOf(10, items)], watches: [...watches] });
+  for (const path of ['/api/v1/nodes', `${group}/ipreservations`, `${group}/ipamconfigurations`, '/apis/causeway.dev/v1alpha1/blocks'])
+    say(path, []);
+  say(`${group}/ippools`, pools, changes);
+  const facts = new CalicoFacts(undefined);
+  const stop = new AbortController();
+  const controller = calicoController(server.client, {
+    host: 'one',
+    facts,
+    further: { current: [], isNeeded: () => true, onChange: () => undefined, whenListed: () => Promise.resolve() },
+    journal,
+    log: { warn: () => undefined },
+    now: () => 0,
+    poolsChanged: () => undefined,
+    saw: () => undefined,
+  });
+  for await (const line of controller.watch({ signal: stop.signal })) {
+    if (line.type !== 'synced') continue;
+    for (const end = performance.now() + 10_000; facts.pools.has('first'); await delay(5))
+      assert.ok(performance.now() < end, 'nothing has changed');
+    break;
+  }
+  stop.abort();
+  return [...facts.pools.values()].map(({ name, cidr }) => `${name} ${cidr}`);
+}
+
+test('a pool that is edited to what cannot be read stays as it was, also for an agent that starts, until it is deleted', async (t) => {
+  const journal = new MemoryJournal();
+  const [first, main] = [spec('first', { cidr: '10.70.0.0/16' }), spec('main', { cidr: '10.50.0.0/16' })];
+  const odd = spec('main', { cidr: '10.50.0.0/16', nodeSelector: 'has(a' });
+  const known = (pools: readonly object[], changes: readonly object[] = [], of = journal): Promise<string[]> =>
+    poolsKnown(t, of, pools, changes);
+  const changes = [
+    { type: 'MODIFIED', object: odd },
+    { type: 'DELETED', object: first },
+  ];
+  assert.deepEqual(await known([first, main], changes), ['main 10.50.0.0/16']);
+  assert.deepEqual(await known([odd, spec('new', { cidr: 'x' })]), ['main 10.50.0.0/16']);
+  assert.deepEqual(await known([odd], [], new MemoryJournal()), [], 'one that has never been read');
+  assert.deepEqual(await known([]), []);
+  assert.deepEqual(await known([odd]), [], 'another one of its name');
 });
 
 test('settings of BGP are kept for an agent that starts while the API is away; what cannot be used is told once', async () => {

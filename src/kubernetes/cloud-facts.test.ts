@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serverLabel } from '#model/cloud-services.ts';
-import { type ClusterObjects, type ClusterWish, clusterWish, noObjects, refusals } from './cloud-facts.ts';
+import { type ClusterObjects, type ClusterWish, clusterWish, noObjects, refusals, ipPoolIn } from './cloud-facts.ts';
 import { type Item, keyed, nodeOf, plainServing, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
 
 const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({
@@ -205,4 +205,10 @@ test('routers that nodes speak BGP with are known; what is not one, or cannot be
     ),
   });
   assert.deepEqual(facts.routers, [{ name: 'fabric', ip: '10.20.0.60', port: 179 }]);
+});
+
+const poolItem = (spec: object): object => ({ metadata: { creationTimestamp: '2026-01-01T00:00:00Z' }, spec });
+test('an IPPool whose selectors cannot be read is let pass all the same, one whose range cannot be is not known', () => {
+  assert.equal(ipPoolIn('a', poolItem({ cidr: '10.83.0.0/16', nodeSelector: 'has(a' }))?.cidr, '10.83.0.0/16');
+  assert.equal(ipPoolIn('a', poolItem({ cidr: '10.83.0.0/33' })), undefined);
 });

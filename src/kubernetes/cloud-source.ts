@@ -5,7 +5,17 @@ import * as v from 'valibot';
 import { isFault } from '#model/fault.ts';
 import type { Network } from '#model/resources.ts';
 import { type KubernetesClient, revisionOf } from './client.ts';
-import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish, noObjects, portPoolsOf, readable } from './cloud-facts.ts';
+import {
+  type CloudKind,
+  cloudKinds,
+  cloudPaths,
+  type ClusterWish,
+  clusterWish,
+  ipPoolIn,
+  noObjects,
+  portPoolsOf,
+  readable,
+} from './cloud-facts.ts';
 import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed, listKind } from './follow.ts';
 import { nameOf as nameOfNode } from './nodes.ts';
@@ -130,6 +140,8 @@ export class CloudSource {
       put: (key, item) => {
         if (this.#isBehind(`${kind} ${key}`, item)) return;
         const before = known.get(key);
+        // Pods have addresses of it, which the cloud is to let pass: as agents, it is taken as it was.
+        if (kind === 'ipPools' && before !== undefined && ipPoolIn(key, item) === undefined) return;
         known.set(key, item);
         if (before === undefined || substance(before) !== substance(item)) this.#changed();
       },

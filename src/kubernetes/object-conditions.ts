@@ -21,9 +21,9 @@ interface ConditionedKind {
 
 const specified = v.object({ metadata: v.object({ name: v.string() }), spec: v.optional(v.unknown()) });
 
-/** Of readers that throw: the fault's field and message. */
+/** Of readers that throw: the fault's field and message, and what is done instead. */
 const thrown =
-  (read: (name: string, spec: unknown) => unknown): ConditionedKind['read'] =>
+  (read: (name: string, spec: unknown) => unknown, instead = 'it is not followed'): ConditionedKind['read'] =>
   (item) => {
     const { metadata, spec } = v.parse(specified, item);
     try {
@@ -33,12 +33,14 @@ const thrown =
       if (!isFault(error)) throw error;
       const { field = 'spec', message } = error;
       const [, what = message] = /^[^:]*: (?:spec[^:]*: )?(.*)$/s.exec(message) ?? [];
-      return { problems: [{ field, reason: 'Invalid', message: `${what}; it is not followed` }] };
+      return { problems: [{ field, reason: 'Invalid', message: `${what}; ${instead}` }] };
     }
   };
 const bgp = (sort: 'BGPConfiguration' | 'BGPPeer' | 'BGPFilter'): ConditionedKind['read'] =>
   thrown((name, spec) => checkBgp({ sort, name, spec: v.parse(v.optional(v.record(v.string(), v.unknown()), {}), spec ?? {}) }));
 
+/** Where addresses are in use (last-readable.ts). */
+const asBefore = 'it counts as it was when it could be read, if it ever could';
 const endpoints = 'hostendpoints';
 const pools = 'ippools';
 const kinds: readonly ConditionedKind[] = [
@@ -48,9 +50,9 @@ const kinds: readonly ConditionedKind[] = [
   { resource: 'tiers', read: readTier },
   { resource: 'networksets', read: readNetworkSet },
   { resource: 'globalnetworksets', read: readNetworkSet },
-  { resource: pools, read: thrown(readPool) },
-  { resource: 'ipreservations', read: thrown(readReservation) },
-  { resource: 'ipamconfigurations', read: thrown(readIpam) },
+  { resource: pools, read: thrown(readPool, asBefore) },
+  { resource: 'ipreservations', read: thrown(readReservation, asBefore) },
+  { resource: 'ipamconfigurations', read: thrown(readIpam, asBefore) },
   { resource: 'bgpconfigurations', read: bgp('BGPConfiguration') },
   { resource: 'bgppeers', read: bgp('BGPPeer') },
   { resource: 'bgpfilters', read: bgp('BGPFilter') },

@@ -119,3 +119,23 @@ test('a server that has only the older version of slices', async (t) => {
   const { source } = follow(t, server, new MemoryJournal());
   await eventually(() => seen(source).join() === '10.96.0.5 10.244.1.2');
 });
+
+const pool = (addresses: string): object => ({ metadata: { name: 'p', resourceVersion: '9' }, spec: { addresses: [addresses] } });
+test('addresses of a pool that cannot be read any more are answered for as before, also by an agent that starts', async (t) => {
+  const journal = new MemoryJournal();
+  const spec = { type: 'LoadBalancer', clusterIP: '10.96.0.5', ports: [{ port: 80 }] };
+  const web = { ...service('web', '10.96.0.5'), spec, status: { loadBalancer: { ingress: [{ ip: '203.0.113.1' }] } } };
+  for (const pools of [
+    { lists: [listOf(5, [pool('203.0.113.0/28')])], watches: [changes(['MODIFIED', pool('203.0.113.0/33')])] },
+    { lists: [listOf(6, [pool('203.0.113.0/33')])], watches: [] },
+  ]) {
+    const server = await serve(t);
+    say(server, { services: { lists: [listOf(5, [web])] }, slices: { lists: [listOf(6, [slice('a', 'web', '10.244.1.2')])] }, pools });
+    const { source } = follow(t, server, journal);
+    const announced = (): unknown[] =>
+      source.current().flatMap(({ ip, announcers }) => (ip === '203.0.113.1' ? [announcers !== undefined] : []));
+    await eventually(() => source.isSynced() && announced().length > 0 && pools.watches.length === 0);
+    await setTimeout(50);
+    assert.deepEqual(announced(), [true]);
+  }
+});

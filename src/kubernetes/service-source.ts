@@ -10,6 +10,7 @@ import type { Service } from '#model/resources.ts';
 import { addressPools, type AddressPool, poolOf, readPool, usablePools } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
+import { LastReadable } from './last-readable.ts';
 import { KeptNews } from './kept-news.ts';
 import { joinService, localEndpoints, type NodePlace } from './backends.ts';
 import { readService, readSlice, type ServiceFacts, type SliceFacts, sliceVersions } from './services.ts';
@@ -57,6 +58,11 @@ function listed(lists: Iterable<readonly Service[]>): Service[] {
   for (const list of lists) for (const one of list) all.push(one);
   return all;
 }
+
+const usableOf = (item: unknown): AddressPool | undefined => {
+  const pool = readPool(item);
+  return 'problem' in pool ? undefined : pool;
+};
 
 export class KubernetesServices implements ServiceSource, AsyncDisposable {
   readonly #options: ServicesOptions;
@@ -203,6 +209,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
 
   /** Which addresses hosts answer for is looked at again for every service when a pool changes. */
   #poolKind(): Followed {
+    const readable = new LastReadable(this.#options.journal, 'addresspools');
     const change = (key: string, pool: AddressPool | undefined): void => {
       if (pool === undefined) this.#pools.delete(key);
       else this.#pools.set(key, pool);
@@ -214,12 +221,15 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
       paths: [addressPools],
       absent: 'empty',
       keys: () => [...this.#pools.keys()],
-      listed: () => this.#listedAll('address pools'),
-      put: (key, item) => {
-        const pool = readPool(item);
-        change(key, 'problem' in pool ? undefined : pool);
+      listed: () => {
+        readable.listed(this.#pools.keys());
+        this.#listedAll('address pools');
       },
-      delete: (key) => change(key, undefined),
+      put: (key, item) => change(key, readable.read(key, item, usableOf)),
+      delete: (key) => {
+        readable.delete(key);
+        change(key, undefined);
+      },
     };
   }
 

@@ -14,9 +14,15 @@ export interface Item {
   readonly [field: string]: unknown;
 }
 
-/** A client's two ways to list, of a server that has started. */
-export const listings = (list: (path: string) => Promise<Listing>): Pick<KubernetesClient, 'list' | 'listRead' | 'isReady'> => ({
+/** A client's two ways to list, of a server that has started and gets no definitions. */
+export const listings = (
+  list: (path: string) => Promise<Listing>,
+): Pick<KubernetesClient, 'list' | 'listRead' | 'isReady' | 'watchOne'> => ({
   list,
+  // oxlint-disable-next-line require-yield -- a stream of changes in which nothing changes
+  watchOne: async function* (_, __, { signal }) {
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+  },
   isReady: () => Promise.resolve(true),
   listRead: async <T>(path: string, _: AbortSignal, read: (item: unknown) => T): Promise<Listing<T>> => {
     const { items, revision } = await list(path);
