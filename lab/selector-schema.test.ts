@@ -75,7 +75,20 @@ test('what can be read may be said', () => {
 test('what cannot be read is refused with its field, but for brackets that are no pairs', () => {
   for (const text of ['app', 'app = "web"', "app == 'web", 'app == web', "== 'web'", "app == 'web' &&", "app in 'web'", "app in {'web',}"])
     assert.doesNotMatch(text, pattern);
-  for (const text of ['has()', 'has(a b)', 'all', '!', "a$b == 'x'", "app == 'web' has(x)", "app == 'web'\n", 'app in [web]', '()'])
+  for (const text of [
+    "appin {'web'}",
+    'ain{}',
+    "acontains 'x'",
+    'has()',
+    'has(a b)',
+    'all',
+    '!',
+    "a$b == 'x'",
+    "app == 'web' has(x)",
+    "app == 'web'\n",
+    'app in [web]',
+    '()',
+  ])
     assert.doesNotMatch(text, pattern);
   const piece = fc.constantFrom('a', ' ', "'x'", '==', '!', '(', ')', '{', '}', ',', '&&', 'in', 'not', 'has(', 'all()', '"');
   fc.assert(
