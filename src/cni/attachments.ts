@@ -11,7 +11,7 @@ import type { Endpoint, Network } from '#model/resources.ts';
 import type { Arguments } from './arguments.ts';
 import type { AddressRange, Wanted } from './config.ts';
 import { releaseHostLocal } from './host-local.ts';
-import { askAddresses, checkAddresses, checkReadiness, giveBack } from './ipam.ts';
+import { askAddresses, checkAddresses, checkReadiness, collectAddresses, giveBack } from './ipam.ts';
 import { type AttachmentRecord, AttachmentRecords } from './records.ts';
 import type { AttachmentName, Request } from './request.ts';
 import { appendResult, type Result } from './result.ts';
@@ -104,7 +104,7 @@ export class Attachments {
   }
 
   /** Removes every attachment of that configuration that the runtime does not name; one that cannot be does not keep the others. */
-  async collect({ name, valid }: Of<'GC'>): Promise<void> {
+  async collect({ name, valid, ipam }: Of<'GC'>): Promise<void> {
     const named = new Set(valid.map(({ containerID: containerId, ifname }) => endpointId({ name, containerId, ifname })));
     const lost = this.records().filter(({ endpoint, record }) => record.name === name && !named.has(endpoint));
     const ends = await Promise.allSettled(lost.map(({ endpoint }) => this.forget(endpoint)));
@@ -112,6 +112,7 @@ export class Attachments {
     const [first] = failed;
     if (first !== undefined)
       throw new Fault('kernel', `Cannot remove ${failed.length} of ${lost.length} attachments`, { cause: first.reason });
+    if (ipam !== undefined) await collectAddresses(ipam);
   }
 
   /** Whether an ADD could succeed now. Faults: `not-found` (network), `exhausted`; as execute where addresses come from a plugin of others. */

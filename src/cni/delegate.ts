@@ -10,7 +10,7 @@ import { Fault } from '#model/fault.ts';
 export interface Delegation {
   /** File name of the plugin. */
   readonly type: string;
-  readonly command: 'ADD' | 'DEL' | 'CHECK' | 'STATUS';
+  readonly command: 'ADD' | 'DEL' | 'CHECK' | 'STATUS' | 'GC' | 'VERSION';
   readonly containerId: string;
   readonly ifname: string;
   readonly netns: string;

@@ -1,6 +1,6 @@
 // Addresses by the real host-local plugin, and by ranges that a runtime names: each is given once, and given back whatever fails.
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
@@ -79,6 +79,33 @@ test('GC tells the plugin, too', async (t) => {
   const gc = { 'cni.dev/valid-attachments': [] };
   assert.equal((await bed.execute({ command: 'GC', container: '', conf: gc })).status, 0);
   assert.deepEqual(given(), []);
+});
+
+test('GC is told as it is to a plugin that has it, with what the runtime has, and to no other', async () => {
+  const folder = join(bed.folder, 'plugins');
+  mkdirSync(folder);
+  const plugin = (name: string, versions: string): void =>
+    writeFileSync(
+      join(folder, name),
+      `#!/bin/sh
+case $CNI_COMMAND in
+  VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":[${versions}]}' ;;
+  *) { echo "$CNI_COMMAND$CNI_CONTAINERID"; cat; } >>${folder}/said ;;
+esac
+`,
+      { mode: 0o755 },
+    );
+  plugin('older', '"0.4.0","1.0.0"');
+  plugin('newer', '"1.0.0","1.1.0"');
+  const valid = [{ containerID: 'unknown', ifname: 'eth0' }];
+  for (const type of ['older', 'newer']) {
+    const gc = { cniVersion: '1.1.0', ipam: { type }, 'cni.dev/valid-attachments': valid };
+    const { status: code, msg } = await bed.execute({ command: 'GC', container: '', conf: gc, env: { CNI_PATH: folder } });
+    assert.equal(code, 0, msg);
+  }
+  const [command, ...input] = readFileSync(join(folder, 'said'), 'utf8').split('\n');
+  const said = JSON.parse(input.join('\n')) as Record<string, unknown>;
+  assert.deepEqual([command, said['type'], said['ipam'], said['cni.dev/valid-attachments']], ['GC', 'newer', { type: 'newer' }, valid]);
 });
 
 test('STATUS asks the plugin, too, and not for addresses of our own', async () => {

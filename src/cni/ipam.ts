@@ -4,7 +4,7 @@
 import * as v from 'valibot';
 import { Fault } from '#model/fault.ts';
 import { type Ip, parseInterface } from '#model/ip.ts';
-import { execute } from './delegate.ts';
+import { type Delegation, execute } from './delegate.ts';
 import type { AttachmentName } from './request.ts';
 import { result } from './result.ts';
 
@@ -25,11 +25,8 @@ export const ipam: v.GenericSchema<unknown, Ipam> = v.object({
   configuration: v.record(v.string(), v.unknown()),
 });
 
-const run = (
-  { type, path, args, netns, configuration }: Ipam,
-  command: 'ADD' | 'DEL' | 'CHECK' | 'STATUS',
-  { containerId, ifname }: AttachmentName,
-) => execute({ type, command, containerId, ifname, netns, args, path, configuration });
+const run = ({ type, path, args, netns, configuration }: Ipam, command: Delegation['command'], { containerId, ifname }: AttachmentName) =>
+  execute({ type, command, containerId, ifname, netns, args, path, configuration });
 
 /** Addresses for the container. Faults as execute, and `unsupported` for an answer without an address. */
 export async function askAddresses(of: Ipam, attachment: AttachmentName): Promise<Ip[]> {
@@ -48,7 +45,18 @@ export async function checkAddresses(of: Ipam, attachment: AttachmentName): Prom
   await run(of, 'CHECK', attachment);
 }
 
+const nobody: AttachmentName = { name: '', containerId: '', ifname: '' };
+
 /** Whether it could give addresses now, which is of no attachment. Faults as execute. */
 export async function checkReadiness(of: Ipam): Promise<void> {
-  await run(of, 'STATUS', { name: '', containerId: '', ifname: '' });
+  await run(of, 'STATUS', nobody);
+}
+
+const spoken = v.object({ supportedVersions: v.array(v.string()) });
+
+/** Has it forget whatever its configuration does not name, also what we know nothing of; one of before CNI 1.1 cannot. Faults as execute. */
+export async function collectAddresses(of: Ipam): Promise<void> {
+  const { cniVersion } = of.configuration;
+  const read = v.safeParse(spoken, await run({ ...of, configuration: { cniVersion } }, 'VERSION', nobody));
+  if (read.success && read.output.supportedVersions.some((version) => version === cniVersion)) await run(of, 'GC', nobody);
 }

@@ -46,7 +46,7 @@ export type Request =
       readonly ipam?: Ipam;
     }
   | { readonly command: 'DEL'; readonly attachment: AttachmentName; readonly ipam?: Ipam }
-  | { readonly command: 'GC'; readonly name: string; readonly valid: readonly Valid[] }
+  | { readonly command: 'GC'; readonly name: string; readonly valid: readonly Valid[]; readonly ipam?: Ipam }
   | { readonly command: 'STATUS'; readonly name: string; readonly network?: string; readonly ipam?: Ipam }
   | { readonly command: 'VERSION' };
 
@@ -97,9 +97,9 @@ function variable<T>(environment: Environment, name: string, schema: Schema<T>):
 export function parseRequest(environment: Environment, input: string): Request {
   const command = variable(environment, 'CNI_COMMAND', v.picklist(commands, `expected one of ${commands.join(', ')}`));
   if (command === 'ADD' || command === 'CHECK' || command === 'DEL') return parseAttachment(command, environment, input);
-  if (command === 'GC') return { command, ...parseCollection(configurationOf(command, input)) };
   if (command === 'VERSION') return { command };
   const configuration = configurationOf(command, input);
+  if (command === 'GC') return { command, ...parseCollection(configuration), ...ipamOf(environment, configuration) };
   const { name, network } = parseConfiguration(configuration);
   return { command, name, ...(network === undefined ? {} : { network }), ...ipamOf(environment, configuration) };
 }
