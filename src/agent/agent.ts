@@ -84,6 +84,8 @@ const recoveringKey = 'recovering';
 const reportMs = 10_000;
 const reconcileMs = 60_000;
 const retryMs = 2_000;
+/** Other hosts learn of the same change at other moments. */
+const tunnelsLingerMs = 5_000;
 
 /** For a journal that was set aside: the next agent takes up what runs before it removes anything. */
 export const beginRecovery = (journal: Journal): void => journal.put(recoveringKey, true);
@@ -149,7 +151,7 @@ export class Agent implements AsyncDisposable {
       ...(options.leakMs === undefined ? {} : { leakMs: options.leakMs }),
     });
     this.loop = new Loop({
-      reconciler: new Reconciler(kinds),
+      reconciler: new Reconciler(kinds, { lingerMs: tunnelsLingerMs }),
       plan: () => this.#plan(),
       maySweep: () => this.#maySweep(),
       done: (outcome) => this.#applied(outcome),

@@ -38,6 +38,26 @@ test('many kicks make one run, a moment later', (t) => {
   assert.equal(loop.runs, 1);
 });
 
+test('where something lingers there is a run when it has to go', (t) => {
+  const lingers = [5000, undefined];
+  const outcome = { desired: 0, changed: 0, failing: [], remadeLinks: [], mended: false };
+  const { loop, tick } = bed(t, {
+    reconciler: {
+      apply: () => ({ ...outcome, lingersMs: lingers.shift() }),
+      suspect: () => undefined,
+      forget: () => undefined,
+    },
+  });
+  loop.run();
+  tick(4999);
+  assert.equal(loop.runs, 1);
+  tick(1);
+  tick(5);
+  assert.equal(loop.runs, 2);
+  tick(20_000);
+  assert.equal(loop.runs, 2);
+});
+
 test('kicked runs keep their distance, and the last kick is not forgotten', (t) => {
   const { loop, state, kinds, tick } = bed(t, { restMs: 100 });
   loop.kick();

@@ -52,6 +52,8 @@ export class Loop implements Disposable {
   #isDue = false;
   #retry: NodeJS.Timeout | undefined;
   #retryMs = firstRetryMs;
+  /** Until what lingers goes. */
+  #lingering: NodeJS.Timeout | undefined;
   /** What the last run was refused. */
   #refused = '';
   #together: Promise<Outcome | undefined> | undefined;
@@ -128,6 +130,7 @@ export class Loop implements Disposable {
       const outcome = reconciler.apply(desired, maySweep());
       this.#runs += 1;
       done(outcome);
+      this.#runAfter(outcome.lingersMs);
       if (outcome.failing.length > 0) this.#later(outcome.failing.map(({ what }) => what).join('\n'));
       else this.#settled();
       return outcome;
@@ -167,8 +170,14 @@ export class Loop implements Disposable {
     });
   }
 
+  #runAfter(ms: number | undefined): void {
+    clearTimeout(this.#lingering);
+    if (ms !== undefined) this.#lingering = setTimeout(() => this.kick(), ms);
+  }
+
   [Symbol.dispose](): void {
     this.#isDisposed = true;
+    clearTimeout(this.#lingering);
     clearInterval(this.#fullRead);
     clearTimeout(this.#pending);
     clearTimeout(this.#resting);

@@ -158,6 +158,12 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
 
 export type Encryption = Pick<WireguardKindOptions, 'privateKey' | 'predecessor'>;
 
+/** With a private key it can do WireGuard. */
+export interface HostOptions extends Partial<Encryption> {
+  /** As Reconciler has it. */
+  readonly lingerMs?: number;
+}
+
 /** A host: its namespace, its kernel, and the domains in it. */
 export class NetnsHost extends Place {
   readonly kinds: RealKinds;
@@ -165,15 +171,15 @@ export class NetnsHost extends Place {
   readonly #directory: string;
   readonly #reconciler: Reconciler;
 
-  constructor(path: string, directory: string, encryption?: Encryption) {
+  constructor(path: string, directory: string, { lingerMs = 0, privateKey, ...more }: HostOptions) {
     super(path);
     this.#directory = directory;
     this.birdDirectory = `${directory}-bird`;
     // What is looked at later is looked at from here too.
     const after: After = (ms, fn) => later(ms, () => inNetns(path, fn));
-    const wireguard = encryption === undefined ? {} : { wireguard: { ...encryption, directory: `${directory}-wireguard`, after } };
+    const wireguard = privateKey === undefined ? {} : { wireguard: { ...more, privateKey, directory: `${directory}-wireguard`, after } };
     this.kinds = createKinds({ netnsDirectory: directory, birdDirectory: this.birdDirectory, ...wireguard });
-    this.#reconciler = new Reconciler(this.kinds);
+    this.#reconciler = new Reconciler(this.kinds, { lingerMs });
   }
 
   domain(network: string): Place {
@@ -244,10 +250,9 @@ export class Wire implements Disposable {
     return place;
   }
 
-  /** With a private key it can do WireGuard. */
-  host(name: string, addresses: readonly string[], encryption?: Encryption): NetnsHost {
+  host(name: string, addresses: readonly string[], options: HostOptions = {}): NetnsHost {
     const { path } = this.place(name, addresses);
-    const host = new NetnsHost(path, join(this.folder, `${name}-netns`), encryption);
+    const host = new NetnsHost(path, join(this.folder, `${name}-netns`), options);
     this.#hosts.push(host);
     return host;
   }

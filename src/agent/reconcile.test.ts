@@ -539,6 +539,32 @@ test('where hosts are reached by another way, the old one goes when the new one 
   );
 });
 
+test('a tunnel that the host has gone over from stays for a while to receive by, and one that is wanted no more goes at once', (t) => {
+  let now = 0;
+  t.mock.method(performance, 'now', () => now);
+  const fake = createFakeKinds();
+  const reconciler = new Reconciler(fake, { lingerMs: 5000 });
+  const tunnels = (): string[] => fake.link.list('').flatMap(({ type, name }) => (type === 'vxlan' ? [name] : []));
+  const ways = (): number => fake.route.list('').filter(({ link }) => link?.startsWith('cwx')).length;
+  reconciler.apply(carriedBy('vxlan'), true);
+  const tunnel = tunnels();
+  assert.deepEqual([tunnel.length, ways()], [1, 1]);
+  for (const carry of ['routes', 'host-gateway'] as const) {
+    assert.equal(reconciler.apply(carriedBy(carry), true).lingersMs, 5000);
+    assert.deepEqual(tunnels(), tunnel);
+    if (carry === 'routes') assert.equal(ways(), 0);
+    now += 3000;
+    assert.equal(reconciler.apply(carriedBy(carry), true).lingersMs, 2000);
+    assert.deepEqual(tunnels(), tunnel);
+    now += 2000;
+    assert.equal(reconciler.apply(carriedBy(carry), true).lingersMs, undefined);
+    assert.deepEqual(tunnels(), []);
+    assert.equal(reconciler.apply(carriedBy('vxlan'), true).lingersMs, undefined);
+  }
+  assert.equal(reconciler.apply(emptyDesired, true).lingersMs, undefined);
+  assert.deepEqual(tunnels(), []);
+});
+
 test('memory does not grow with everything there ever was', () => {
   const fake = createFakeKinds();
   const reconciler = new Reconciler(fake);

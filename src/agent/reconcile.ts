@@ -20,6 +20,7 @@ import {
   tableOf,
   withRenewed,
 } from './changes.ts';
+import { followersOf, goesAlong, LeftTunnels, linkOf } from './ways-left.ts';
 import { Wanted } from './wanted.ts';
 
 /** Order of creation. Settings for all and new links precede links; those of one link, and of connection tracking, follow it (#inOrder). */
@@ -57,6 +58,8 @@ export interface Outcome {
   readonly failing: readonly Refused[];
   /** Links of ours that were made again although their endpoint had been placed: their far end needs its addresses back. */
   readonly remadeLinks: readonly Desired['link'][number][];
+  /** Tunnels stay for as long as this for what others still send by them: then there is more to do. Absent: none. */
+  readonly lingersMs?: number | undefined;
   /** Tables or elements were not as they had been wanted before this run, or the host's table was loaded anew: packets may have met that. */
   readonly mended: boolean;
 }
@@ -78,8 +81,11 @@ export class Reconciler {
   readonly #inStep = new Map<KindName, readonly Item[]>();
   /** The last run was refused some of the rules. */
   #isDisordered = false;
+  readonly #leftTunnels: LeftTunnels;
 
-  constructor(kinds: Kinds & Together) {
+  /** `lingerMs`: how long tunnels stay that the host has gone over from. */
+  constructor(kinds: Kinds & Together, { lingerMs = 0 }: { readonly lingerMs?: number } = {}) {
+    this.#leftTunnels = new LeftTunnels(lingerMs);
     this.#together = kinds.together ?? ((fn) => fn());
     // One table for the loops below; each kind is only ever given items of its own.
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the record's key ties kind and item together
@@ -113,7 +119,8 @@ export class Reconciler {
   }
 
   #write(desired: Desired, sweep: boolean): Outcome {
-    const changes = withRenewed(order.map((kind) => this.#changesOf(kind, desired, sweep)));
+    const changes = this.#leftTunnels.withoutThem(withRenewed(order.map((kind) => this.#changesOf(kind, desired, sweep))));
+    const { lingersMs } = this.#leftTunnels;
     const mended = this.#isDisordered || changes.some(isMending);
     const failing: Refused[] = [];
     const remadeLinks: Desired['link'][number][] = [];
@@ -144,6 +151,7 @@ export class Reconciler {
       changed: changed - failing.length,
       failing,
       remadeLinks,
+      lingersMs,
       mended,
     };
   }
@@ -345,45 +353,6 @@ export class Reconciler {
 const isOfRules = (kind: KindName): boolean => kind === 'table' || kind === 'element';
 const isHostTable = (item: Item): boolean => 'name' in item && item.name === tableName && netnsOf(item) === '';
 const isMending = ({ kind, add, isLoss }: Changes): boolean => (kind === 'table' && add.some(isHostTable)) || (isOfRules(kind) && isLoss);
-
-/** What packets find their way by. */
-const ways: readonly KindName[] = ['addr', 'fdb', 'neigh', 'route'];
-/** What the kernel takes away with their links: it is not asked to before. A tunnel is stopped some time before its routes go. */
-const alongWithLinks: readonly KindName[] = ['addr', 'neigh', 'fdb', 'route', 'proxy', 'fast'];
-const goesAlong = (kind: KindName, item: Item, links: ReadonlyMap<string, Item>): boolean => {
-  const link = links.size > 0 && alongWithLinks.includes(kind) ? links.get(linkOf(item)) : undefined;
-  return link !== undefined && !(kind === 'route' && isTunnel(link));
-};
-const linkOf = (item: Item): string => ('link' in item && item.link !== undefined ? `${netnsOf(item)} ${item.link}` : '');
-const isLinkOf = (item: Item, links: ReadonlySet<string>): boolean =>
-  links.has(linkOf(item)) || ('type' in item && 'name' in item && links.has(`${item.netns} ${item.name}`));
-
-/**
- * What goes last: until the new is there packets go by the old. Where routes come, of ways all; and links, with what they are set to,
- * where routes lead elsewhere that led over them, and tunnels whose routes go. Other links go first, as one of the same number may be
- * wanted in another place.
- */
-function followersOf(changes: readonly Changes[]): ReadonlySet<Item> {
-  const routes = changes.find(({ kind }) => kind === 'route');
-  const places = new Set(routes?.add.map(netnsOf));
-  const links = new Set([...(routes?.replaced.map(linkOf) ?? []), ...leftTunnels(changes, places)]);
-  const those = changes.map(({ kind, remove }) => {
-    if (ways.includes(kind)) return remove.filter((item) => places.has(netnsOf(item)));
-    return kind === 'link' || kind === 'wireguard' ? remove.filter((item) => isLinkOf(item, links)) : [];
-  });
-  return new Set(those.flat());
-}
-
-const isTunnel = (item: Item): boolean => 'type' in item && (item.type === 'vxlan' || item.type === 'wireguard');
-
-/** Where routes come and no other tunnel. Theirs go with them, so not before what else leads there (unreachable) has gone. */
-function leftTunnels(changes: readonly Changes[], places: ReadonlySet<Netns>): string[] {
-  const links = changes.find(({ kind }) => kind === 'link');
-  const isMade = links?.add.some((item) => isTunnel(item) && !links.changed.has(item)) === true;
-  const left = new Set(isMade ? [] : links?.remove.filter(isTunnel).map(placeOf));
-  const routes = changes.find(({ kind }) => kind === 'route')?.remove ?? [];
-  return routes.filter((route) => places.has(netnsOf(route)) && left.has(linkOf(route))).map(linkOf);
-}
 
 /**
  * Of pairs of which one end is missing, the ends that seem to be there. A pair ends as one, if not in one moment: the kernel takes a

@@ -57,12 +57,12 @@ interface Login {
 async function logIn(
   { cloud: wanted, cloudName }: CloudOptions,
   env: NodeJS.ProcessEnv,
-  { mayWrite, closing }: { readonly mayWrite: () => boolean; readonly closing: AsyncDisposableStack },
+  { mayWrite, closing, signal }: { readonly mayWrite: () => boolean; readonly closing: AsyncDisposableStack; readonly signal: AbortSignal },
 ): Promise<Login> {
   checkName(cloudName);
   const reread = (): Promise<Cloud> => findCloud(cloudSurroundings(env), wanted === true ? undefined : wanted);
   const cloud = await reread();
-  const session = closing.use(new CloudSession(cloud, { mayWrite, reread }));
+  const session = closing.use(new CloudSession(cloud, { mayWrite, reread, signal }));
   const cloudText = cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`;
   let project: string | undefined;
   const where = async (): Promise<string> => {
@@ -112,7 +112,9 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
   const { log } = control;
   await using undo = new AsyncDisposableStack();
   const lease = cloudLease(control);
-  const { neutron, where, cloudText } = await logIn(options, env, { mayWrite: () => lease.isHeld, closing: undo });
+  const stop = new AbortController();
+  const { signal } = stop;
+  const { neutron, where, cloudText } = await logIn(options, env, { mayWrite: () => lease.isHeld, closing: undo, signal });
   const keeper = new Keeper({
     ...keeping(options),
     neutron,
@@ -132,8 +134,7 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
     log,
   });
   control.cloud.ports = portsBy(neutron, options, () => keeper);
-  const stop = new AbortController();
-  const working = Promise.all([keeper.run(stop.signal), holdLease(lease, () => keeper.kick(), stop.signal)]);
+  const working = Promise.all([keeper.run(signal), holdLease(lease, () => keeper.kick(), signal)]);
   unforeseen(working);
   undo.defer(async () => {
     stop.abort();
@@ -167,7 +168,8 @@ export async function keepClusterCloud(
   env: NodeJS.ProcessEnv,
 ): Promise<{ run(signal: AbortSignal): Promise<void>; kick(): void }> {
   const closing = new AsyncDisposableStack();
-  const { neutron, where, cloudText } = await logIn(options, env, { mayWrite: isLeading, closing });
+  const stop = new AbortController();
+  const { neutron, where, cloudText } = await logIn(options, env, { mayWrite: isLeading, closing, signal: stop.signal });
   let told = '';
   const granter = new PortGranter({
     client,
@@ -202,6 +204,7 @@ export async function keepClusterCloud(
     },
     run: async (signal) => {
       await using _ = closing;
+      signal.addEventListener('abort', () => stop.abort());
       const following = source.run(signal);
       await Promise.race([source.whole, following]);
       log.info({ cloud: cloudText, name: options.cloudName }, 'The cloud is kept as the cluster needs it');

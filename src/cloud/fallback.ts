@@ -34,6 +34,12 @@ const carriedBy = (network: Network, carry: Network['choices']['carry']): Networ
   choices: { ...network.choices, carry },
 });
 
+/** As if nothing else had been wanted. */
+export function asCarried(network: Network): Network {
+  const { instead: _, ...carried } = network;
+  return carried;
+}
+
 /** The facts as they will be. Of one that is carried in several ways while it changes each is there for itself. */
 export const asIfFallen = (facts: CloudFacts, { networks }: Fallback): CloudFacts => ({
   ...facts,

@@ -28,6 +28,8 @@ export interface HttpOptions {
   readonly wait?: (ms: number) => Promise<void>;
   /** 0 to 1, for jitter. */
   readonly random?: () => number;
+  /** Ends what is outstanding, and nothing is asked any more: Fault `unavailable`. For who ends, and may have asked what does not answer. */
+  readonly signal?: AbortSignal;
   /** How to connect, where that is not as usual. */
   readonly connect?: Connector;
 }
@@ -97,7 +99,7 @@ export class CloudHttp implements AsyncDisposable {
     for (let round = 0; ; round++) {
       const pause = await this.#try(question, round >= retries);
       if ('reply' in pause) return pause.reply;
-      const { wait = (ms) => delay(ms) } = this.#options;
+      const { signal, wait = (ms) => delay(ms, undefined, { ...(signal && { signal }) }).catch(() => undefined) } = this.#options;
       await wait(pause.waitMs ?? this.#backoff(round));
     }
   }
@@ -139,12 +141,15 @@ export class CloudHttp implements AsyncDisposable {
   async #once(question: Question): Promise<Reply> {
     const { service, method, url, body } = question;
     const { origin, pathname, search } = new URL(url);
+    const { signal } = this.#options;
+    this.#checkStopped(service);
     this.calls++;
     try {
       const answer = await this.#agent.request({
         origin,
         path: `${pathname}${search}`,
         method,
+        ...(signal && { signal }),
         headers: {
           accept: 'application/json',
           'user-agent': 'causeway',
@@ -158,8 +163,14 @@ export class CloudHttp implements AsyncDisposable {
       const status = answer.statusCode;
       return { status, headers, body: jsonOf(text, { status, headers }, question) };
     } catch (error) {
+      this.#checkStopped(service);
       throw isFault(error) ? error : transportFault(error, question);
     }
+  }
+
+  /** Its fault has no cause, so nothing is tried again. */
+  #checkStopped(service: string): void {
+    if (this.#options.signal?.aborted === true) throw new Fault('unavailable', `${service} is not asked any more, as this process ends`);
   }
 
   async #read(body: Dispatcher.ResponseData['body'], service: string): Promise<string> {

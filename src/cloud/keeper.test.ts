@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { makeBlock, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
+import { makeBlock, makeDualHost, makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import type { CloudReport } from '#api/answers.ts';
 import { Fault } from '#model/fault.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
@@ -310,4 +310,60 @@ test('a network that a port takes too few pairs for is carried otherwise as soon
     fake.groups.flatMap(({ rules }) => rules.map((rule) => rule['port_range_min'])),
     [8472, 8472],
   );
+});
+
+test('what a network was carried by is allowed until its hosts have gone over, and no longer', async (t) => {
+  const fake = new FakeNeutron(1);
+  await using server = await servingNeutron(fake);
+  await using session = new CloudSession(cloudOf(server.url), { retries: 0 });
+  let later = 0;
+  const clock = performance.now.bind(performance);
+  t.mock.method(performance, 'now', () => clock() + later);
+  const fallen = makeNetwork('plain', { model: 'flannel', carry: 'vxlan' });
+  let plain: Network = { ...fallen, instead: { carry: 'host-gateway', because: 'the login could not' } };
+  // What lets in all between the hosts is of its family alone.
+  const pools = [makePool('plain', parseCidr('fd00:10::/64'), 120)];
+  const reports: CloudReport[] = [];
+  const keeper = new Keeper({
+    ...quiet,
+    neutron: new Neutron(session),
+    intervalMs: 50,
+    facts: () => ({ ...quiet.facts(), hosts: [makeDualHost(1)], networks: [plain], pools }),
+    carriages: {
+      instead: async () => assert.fail('nothing is in the way'),
+      asWanted: async () => {
+        plain = { ...fallen, choices: { ...fallen.choices, carry: 'host-gateway' } };
+      },
+    },
+    tell: async (report) => void reports.push(report),
+  });
+  const stop = new AbortController();
+  const running = keeper.run(stop.signal);
+  const ofVxlan = (): number => fake.groups.flatMap(({ rules }) => rules.filter((rule) => rule['port_range_min'] === 8472)).length;
+  try {
+    await until(() => reports.length > 0);
+    assert.deepEqual([plain.choices.carry, ofVxlan()], ['host-gateway', 2]);
+    later = 10_000;
+    await until(() => ofVxlan() === 0);
+    assert.deepEqual(reports.at(-1)?.problems, []);
+  } finally {
+    stop.abort();
+    await running;
+  }
+});
+
+test('whoever ends waits for no answer of a cloud that gives none, and tells of no failure', async () => {
+  const stop = new AbortController();
+  const { signal } = stop;
+  const { promise: isAsked, resolve: asked } = Promise.withResolvers<void>();
+  await using server = await serving(() => asked());
+  await using session = new CloudSession(cloudOf(server.url), { signal });
+  const reports: CloudReport[] = [];
+  const keeper = new Keeper({ ...quiet, neutron: new Neutron(session), tell: async (report) => void reports.push(report) });
+  const running = keeper.run(signal);
+  await isAsked;
+  stop.abort();
+  await running;
+  assert.deepEqual([reports, session.calls], [[], 1]);
+  await assert.rejects(session.token(), { code: 'unavailable', message: /this process ends/ });
 });

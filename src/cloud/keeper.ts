@@ -6,7 +6,7 @@ import { Fault, isFault } from '#model/fault.ts';
 import { contains, familyOf, overlaps } from '#model/ip.ts';
 import type { Block, Network } from '#model/resources.ts';
 import { applyWish } from './apply.ts';
-import { asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
+import { asCarried, asIfBoth, asIfFallen, type Fallback, fallbackOf, restorable } from './fallback.ts';
 import type { Neutron } from './neutron.ts';
 import type { NeutronPort } from './neutron-schemas.ts';
 import type { Balanced } from './balanced.ts';
@@ -54,6 +54,10 @@ const firstPauseMs = 2_000;
 const longestPauseMs = 60_000;
 /** Engines wait ten times as long, and may have something else to try. */
 const usualKnockMs = 3_000;
+/** What its API has said the cloud does a little later. */
+const followMs = 2_000;
+/** Hosts learn at different moments that they carry otherwise, and packets are on their way. */
+const changingMs = 10_000;
 /** Looks between tries whether networks may be carried as they were wanted. */
 const looksBetweenTries = 10;
 /** While machines start for load balancers; one that is never settled is no reason to ask that often for ever. */
@@ -68,6 +72,8 @@ export class Keeper {
   readonly #options: KeeperOptions;
   /** Blocks that hosts have asked for and that nobody else knows of yet. */
   readonly #pending = new Map<string, Block>();
+  /** Networks that hosts go over from, as they have carried them, which the cloud has to allow until then. */
+  #changing: { readonly networks: readonly Network[]; readonly until: number } = { networks: [], until: 0 };
   #turn: Promise<unknown> = Promise.resolve();
   #isKicked = false;
   #wake: () => void = () => undefined;
@@ -75,6 +81,8 @@ export class Keeper {
   #fulfilled: string | undefined;
   #fulfilledInner: string | undefined;
   #looks = 0;
+  /** Aborted: what is asked is not answered any more, which is no failure. */
+  #end: AbortSignal = new AbortController().signal;
   /** Octavia is at work on something since then, which is to be looked at soon. */
   #busySince: number | undefined;
   /** Why it did not answer the last time, and has not since. */
@@ -96,6 +104,7 @@ export class Keeper {
 
   /** Until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    this.#end = signal;
     signal.addEventListener('abort', () => this.#wake());
     let wasLeading = false;
     for (let failures = 0; !signal.aborted;) {
@@ -120,6 +129,7 @@ export class Keeper {
 
   #lookMs(): number {
     const { intervalMs } = this.#options;
+    if (this.#changing.networks.length > 0) return Math.min(changingMs, intervalMs);
     const isBusy = this.#busySince !== undefined && performance.now() - this.#busySince < longestBusyMs;
     return isBusy ? Math.min(busyMs, intervalMs) : intervalMs;
   }
@@ -166,7 +176,8 @@ export class Keeper {
   #facts(): CloudFacts {
     const facts = this.#options.facts();
     const known = new Set(facts.blocks.map(({ id }) => id));
-    return { ...facts, blocks: [...facts.blocks, ...[...this.#pending.values()].filter(({ id }) => !known.has(id))] };
+    const networks = [...facts.networks, ...this.#changing.networks.filter(({ id }) => facts.networks.some((one) => one.id === id))];
+    return { ...facts, networks, blocks: [...facts.blocks, ...[...this.#pending.values()].filter(({ id }) => !known.has(id))] };
   }
 
   /**
@@ -177,7 +188,7 @@ export class Keeper {
   async hold<T>(block: Block, commit: (block: Block) => Promise<T>): Promise<T> {
     try {
       const held = await this.#forContainer(async () => {
-        const state = await readState(this.#options.neutron, { ...this.#options.scope, isInnerOnly: true }, this.#wish().ports);
+        const state = await readState(this.#options.neutron, { ...this.#options.scope, isInnerOnly: true }, this.#wish());
         const placed = this.#placed(block, state);
         this.#pending.set(block.id, placed);
         const { problems, needs } = await this.#fulfil(innerOf(this.#wish()), { known: state, isInnerOnly: true });
@@ -331,6 +342,7 @@ export class Keeper {
     const { log, neutron } = this.#options;
     const begun = performance.now();
     this.#fulfilledInner = undefined;
+    if (performance.now() >= this.#changing.until) this.#changing = { networks: [], until: 0 };
     try {
       const wish = this.#wish();
       if (wish.ports.length === 0) {
@@ -351,6 +363,7 @@ export class Keeper {
     } catch (error) {
       if (!isFault(error)) throw error;
       this.#fulfilled = undefined;
+      if (this.#end.aborted) return error;
       if (failures === 0) log.warn({ error }, 'The cloud cannot be made as it should be, trying again');
       if ((isPassing(error) || isFault(error, 'forbidden')) && neutron.answeredAt > begun) await this.#fulfilInner();
       await this.#reporter.failed(error);
@@ -381,7 +394,7 @@ export class Keeper {
     const known = this.#facts();
     if (!known.networks.some((network) => network.instead !== undefined) && !wish.needs.some(({ pairs }) => pairs.length > 0))
       return undefined;
-    const state = await readState(neutron, scope, wish.ports);
+    const state = await readState(neutron, scope, wish);
     const judging = { neutron, name, facts: known };
     const fallback = await fallbackOf(judging, state);
     if (fallback !== undefined) {
@@ -399,7 +412,10 @@ export class Keeper {
     const { mostPairs } = neutron;
     const { wish: had } = await this.#fulfil(wishOf(asIfBoth(known, wanted), name));
     if (neutron.mostPairs !== mostPairs || (had.refused?.pairs.size ?? 0) > 0) return undefined;
+    await this.#pause(followMs, () => false, this.#end);
+    if (this.#end.aborted) return undefined;
     await carriages.asWanted(wanted);
+    this.#changing = { networks: wanted.map(asCarried), until: performance.now() + changingMs };
     log.info({ networks: wanted.map((network) => network.name) }, 'Networks are carried as they were wanted again');
     return undefined;
   }
@@ -410,7 +426,7 @@ export class Keeper {
     { known, isInnerOnly = false }: { readonly known?: CloudState | undefined; readonly isInnerOnly?: boolean } = {},
   ): Promise<CloudPlan> {
     const { neutron, scope, place } = this.#options;
-    const read = readFirst(known, (hosts) => readState(neutron, { ...scope, isInnerOnly }, hosts));
+    const read = readFirst(known, (sought) => readState(neutron, { ...scope, isInnerOnly }, sought));
     const { steps, plan, wish: left } = await applyWish(neutron, this.#busySince === undefined ? wish : this.#refusals.heeded(wish), read);
     this.#reporter.looked(steps);
     if (isInnerOnly) return plan;
