@@ -782,7 +782,7 @@ test(
     const underlay = [{ interface: 'eth0', ip: parseIp('10.47.0.11'), subnet: parseCidr(cidr), mtu: 1442 }];
     const wishFor = (labels: Readonly<Record<string, string>>): Wish =>
       wishOf({ hosts: [makeHost(1, { underlay, labels })], networks: [over], pools: [], blocks: [], endpoints: [], exposures: [] }, 'cw');
-    const found = async (wish: Wish) => planCloud(wish, await readState(neutron, {}, wish.ports));
+    const found = async (wish: Wish) => planCloud(wish, await readState(neutron, {}, wish));
     const cases = [
       [{}, `${twin} of instance host-1`],
       [{ [instanceLabel]: 'web' }, `${one} of instance web`],

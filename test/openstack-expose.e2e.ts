@@ -5,16 +5,23 @@ import { after, before, test } from 'node:test';
 import { killAgent, startAgent, startController, stopController } from '#lab/causeway.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage } from '#lab/images.ts';
-import { limited, publicNetwork } from '#lab/openstack.ts';
+import { demo, limited, publicNetwork } from '#lab/openstack.ts';
 import { type CloudBed, makeCloudBed, own6, pageOf } from '#lab/openstack-bed.ts';
 import { octavia, octaviaNeeds } from '#lab/openstack-octavia.ts';
+import { changeBalancer } from '#cloud/balancing.ts';
 import { findCloud } from '#cloud/clouds.ts';
+import { Neutron } from '#cloud/neutron.ts';
 import { Octavia } from '#cloud/octavia.ts';
 import type { Opening } from '#cloud/reach.ts';
+import { planCloud } from '#cloud/plan.ts';
+import { readState } from '#cloud/reading.ts';
 import { CloudSession } from '#cloud/session.ts';
+import { wishOf } from '#cloud/wish.ts';
 import { missingOf, openstackNeeds } from '#lab/packages.ts';
 import { until } from '#lab/until.ts';
+import { makeHost } from '#drivers/cluster.fixture.ts';
 import { isFault } from '#model/fault.ts';
+import { parseCidr, parseIp } from '#model/ip.ts';
 import { frontOf, type FrontOptions, leadTo, wayInto } from './openstack-way.ts';
 
 const skip = missingOf([...openstackNeeds, ...octaviaNeeds]);
@@ -311,6 +318,13 @@ test(
     await startController(controller, { arguments: ['--san', controller.address] });
     await until('the controller to answer', () => bed.causeway('host', 'ls').catch(() => undefined), patience);
     await bed.causeway('exposure', 'rm', '--yes', 'moving');
+    // Nobody else is to get the address while hosts may send with it.
+    const kept = await bed.tryCauseway(['cloud', 'apply', '--yes', '--output', 'json'], bed.cloud.environment(limited));
+    assert.match((JSON.parse(kept.stdout) as Applied).problems.join(), /keeps .*may not write allowed address pairs/, kept.stderr);
+    assert.deepEqual(
+      [kept.status, await pairsOf(), (await portNames()).filter((name) => name.includes('virtual')).length],
+      [10, [ip, ip], 1],
+    );
     await apply();
     assert.deepEqual([await floatingIps(), await pairsOf()], [[], []]);
     assert.ok(!(await portNames()).some((name) => name.includes('virtual')));
@@ -350,10 +364,10 @@ async function putBack(host: Host): Promise<void> {
 }
 
 /** Octavia, asked from here as the project's member. */
-async function withOctavia<T>(work: (client: Octavia) => Promise<T>): Promise<T> {
+async function withOctavia<T>(work: (client: Octavia, session: CloudSession) => Promise<T>): Promise<T> {
   const cloud = await findCloud({ environment: bed.cloud.environment(), configFiles: [], secureFiles: [] });
   await using session = new CloudSession(cloud, { connect: wayInto(bed.cloud.controller), retries: 1 });
-  return await work(new Octavia(session));
+  return await work(new Octavia(session), session);
 }
 const portNames = async (): Promise<string[]> => (await portsOf()).map(({ name }) => name);
 const alias = ['--network-alias', 'counter'];
@@ -421,6 +435,18 @@ test(
   },
 );
 
+/** What another installation's service is told that is to be on that load balancer with the same hosts. */
+async function toldOfSharing(shared: string, session: CloudSession): Promise<readonly string[]> {
+  const underlay = [
+    { interface: 'eth0', ip: parseIp(bed.instances[0]?.port.fixed_ips[0]?.ip_address ?? ''), subnet: parseCidr('10.20.0.0/24'), mtu: 1442 },
+  ];
+  const ports = [{ protocol: 'tcp' as const, port: 81, nodePort: 30_081 }];
+  const services = [{ id: 'a', service: 'shop/a', ports, sources: [], place: {}, monitor: {}, shared }];
+  const facts = { hosts: [makeHost(1, { underlay })], networks: [], pools: [], blocks: [], endpoints: [], exposures: [], services };
+  const wish = wishOf(facts, 'other');
+  return planCloud(wish, await readState(new Neutron(session), {}, wish)).problems;
+}
+
 test(
   'an internal load balancer is reached by instances and not from outside; what the provider cannot do is said in its words',
   { skip },
@@ -433,9 +459,11 @@ test(
       patience,
     );
     assert.deepEqual(await floatingIps(), []);
-    await withOctavia(async (client) => {
+    await withOctavia(async (client, session) => {
       const [balancer] = await client.list('loadbalancers');
       const { address = '', subnetId = '' } = balancer ?? {};
+      const told = await toldOfSharing(balancer?.id ?? '', session);
+      assert.match(told.join(), /has no load balancer: .* listener vault, which is somebody else's, has .* probed/);
       const inside = async (): Promise<string> => {
         const argv = ['busybox', 'wget', '-T', '2', '-qO-', `http://${address}:80/`];
         return (await bed.host(2).exec(argv, { anyStatus: true })).stdout.trim();
@@ -443,9 +471,12 @@ test(
       await until('the page to be had by an instance', async () => (await inside()) === 'inner', patience);
       const pool = { name: 'p', protocol: 'TCP', lb_algorithm: 'SOURCE_IP_PORT', members: [] } as const;
       const listeners = [{ name: 'l', protocol: 'TCP', protocol_port: 80, allowed_cidrs: ['192.0.2.0/24'], default_pool: pool }] as const;
-      const made = client.create({ name: 'bad', vip_subnet_id: subnetId, provider: 'ovn', listeners });
+      const request = { name: 'bad', vip_subnet_id: subnetId, provider: 'ovn', listeners };
+      const made = changeBalancer(client, { type: 'make-balancer', id: 'bad', request });
       await assert.rejects(made, (error) => isFault(error, 'unsupported') && /allowed_cidrs/.test(error.message));
-      for (const one of await client.list('loadbalancers')) if (one.name === 'bad') await client.remove(one.id);
+      const [bad, ...others] = (await client.list('loadbalancers')).filter(({ name }) => name === 'bad');
+      assert.deepEqual([bad?.listeners, others], [[], []], 'it is made without, so that no try after this one leaves a port');
+      await client.remove(bad?.id ?? '');
       const many = await Promise.all(
         [1, 2, 3].map((index) => client.create({ name: `more${index}`, vip_subnet_id: subnetId, listeners: [] })),
       );
@@ -708,6 +739,17 @@ test('a load balancer of IPv6 leads to hosts by IPv6; what the provider cannot d
   for (const index of [1, 2]) await bed.docker(index, 'rm', '--force', `till6${index}`);
 });
 
+/** What is open is told as far as it can be seen; and what cannot. */
+async function openWithoutOctavia(account = demo): Promise<string> {
+  const { status, stdout, stderr } = await bed.tryCauseway(
+    ['exposure', 'ls', '--cloud', '--output', 'json'],
+    bed.cloud.environment(account),
+  );
+  const found = JSON.parse(stdout) as Opening[];
+  assert.deepEqual([status, found.some(({ ports, isOurs }) => isOurs && ports.includes('node1'))], [10, true], stderr);
+  return stderr;
+}
+
 test('who may not use Octavia has everything else allowed, and is told so as soon as a load balancer is wished for', { skip }, async () => {
   const ask = (verb: string, ...more: readonly string[]) =>
     bed.tryCauseway(['cloud', verb, ...more, '--output', 'json'], bed.cloud.environment(limited));
@@ -715,6 +757,7 @@ test('who may not use Octavia has everything else allowed, and is told so as soo
   // On a busy machine it says what it waits for.
   const said = applied.stderr.replaceAll(/^Waiting for .*\n/gm, '');
   assert.deepEqual([applied.status, said, (JSON.parse(applied.stdout) as Applied).problems], [0, '', []]);
+  assert.match(await openWithoutOctavia(limited), /^Not seen: load balancers, as Octavia refuses GET /m);
   await bed.causeway('expose', 'shop', 'nobody', '80', '--name', 'lacking', '--load-balancer');
   const { status, stderr } = await ask('plan');
   assert.equal(status, 5);
@@ -750,6 +793,7 @@ test(
     await controller.stopService('octavia', 'SIGINT');
     await bed.causeway('network', 'create', 'late', '--encrypted');
     await until('the rules of the late network', async () => (await rules()) > few, patience);
+    assert.match(await openWithoutOctavia(), /^Not seen: load balancers, as Octavia at .* cannot be reached/m);
     const { code, message } = await until('the absence to be told', async () => (await told())?.failure, patience);
     assert.match(`${code} ${message}`, /^unavailable Octavia at .* cannot be reached/);
     await bed.causeway('network', 'rm', '--yes', 'late');

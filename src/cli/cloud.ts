@@ -73,7 +73,7 @@ async function inCloud(session: Session, options: Options, work: (work: Work) =>
   const { network, routes: router, provider, maxSharedLb: mostShared } = options;
   const scope: Scope = { network, router, provider, mostShared };
   const place = `project ${project.name} of ${cloud.name === 'environment' ? cloud.authUrl : `cloud ${cloud.name}`}`;
-  return await work({ neutron, place, waitingFor, read: (hosts) => readState(neutron, scope, hosts) });
+  return await work({ neutron, place, waitingFor, read: (sought) => readState(neutron, scope, sought) });
 }
 
 interface Wished extends ClusterNeeds {
@@ -107,7 +107,7 @@ async function lookAt(session: Session, options: Options, { neutron, read, waiti
   const { kubernetes, name } = options;
   const needed = await wished(session, options);
   session.waitingFor = waitingFor;
-  const state = await read(needed.wish.ports);
+  const state = await read(needed.wish);
   const fallback = kubernetes === undefined ? await fallbackOf({ neutron, facts: needed.facts, name }, state) : undefined;
   return { needed, state, fallback };
 }
@@ -142,7 +142,7 @@ const apply = (session: Session, _: readonly string[], options: Options): Promis
 const destroy = (session: Session, _: readonly string[], options: Options): Promise<Answer> =>
   inCloud(session, options, async (work) => {
     const wish = emptyWish(options.name);
-    return carryOut(session, work, { wish, problems: [], options, state: await work.read(wish.ports) });
+    return carryOut(session, work, { wish, problems: [], options, state: await work.read(wish) });
   });
 
 interface Order extends Omit<Wished, 'facts'> {

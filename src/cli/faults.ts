@@ -1,6 +1,7 @@
 // The border between Fault codes and a terminal: one row per code with its exit status, what it means and what to do.
 // The printed error, the exit status and docs/errors.md all come from this table.
 import { Fault, type FaultCode } from '#model/fault.ts';
+import { plain } from './table.ts';
 
 interface Row {
   readonly exit: number;
@@ -121,8 +122,7 @@ export function faultText(fault: Fault): string {
   if (fault.field !== undefined) lines.push(`Field: ${fault.field}`);
   if (fault.errno !== undefined && !fault.message.includes(fault.errno)) lines.push(`Kernel: ${fault.errno}`);
   lines.push(`Try: ${fault.hint ?? faultTable[fault.code].advice}`);
-  // oxlint-disable-next-line no-control-regex -- stripping them is the point
-  return lines.map((line) => `${line.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?')}\n`).join('');
+  return lines.map((line) => `${plain(line)}\n`).join('');
 }
 
 /** The same as one JSON document, for --output json. */

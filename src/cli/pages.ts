@@ -32,8 +32,8 @@ never by the sentence. \`CAUSEWAY_DEBUG=1\` prints where in the program an error
 | --- | --- | --- | --- |
 ${rows.join('\n')}
 
-Other exit statuses: 0, it worked; ${degradedExit}, \`causeway status\` found a problem; ${cancelledExit}, a question was answered with no, or
-the command was interrupted.
+Other exit statuses: 0, it worked; ${degradedExit}, it worked, and something is not as it should be (\`causeway status\`, \`causeway cloud\`) or could
+not be seen (\`causeway exposure ls --cloud\`); ${cancelledExit}, a question was answered with no, or the command was interrupted.
 `;
 }
 

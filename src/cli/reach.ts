@@ -5,8 +5,9 @@ import { findCloud } from '#cloud/clouds.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { openingsTo } from '#cloud/reach.ts';
 import { CloudSession } from '#cloud/session.ts';
+import { degradedExit } from './faults.ts';
 import type { Answer, Session } from './session.ts';
-import { facts, table } from './table.ts';
+import { facts, plain, table } from './table.ts';
 
 /** `name`: of clouds.yaml; undefined: what OS_* variables say. Faults as findCloud and Neutron's. */
 export async function reachable(session: Session, name: string | undefined): Promise<Answer> {
@@ -14,9 +15,13 @@ export async function reachable(session: Session, name: string | undefined): Pro
   session.waitingFor = `the cloud at ${cloud.authUrl}`;
   await using login = new CloudSession(cloud);
   const { project } = await login.token();
-  const openings = openingsTo(await readReach(new Neutron(login)));
+  const reach = await readReach(new Neutron(login));
+  const openings = openingsTo(reach);
+  const { unread } = reach;
+  if (unread !== undefined) session.surroundings.stderr.write(`Not seen: load balancers, as ${plain(unread.message)}\n`);
   return {
     data: openings,
+    status: unread === undefined ? 0 : degradedExit,
     names: openings.map(({ addresses }) => addresses.join(',')),
     text: (look) =>
       facts(look, [['Project', project.name]]) +

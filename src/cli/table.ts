@@ -19,7 +19,7 @@ export const paint = (look: Look, style: Style, text: string): string =>
   look.color ? styleText(style, text, { validateStream: false }) : text;
 
 // oxlint-disable-next-line no-control-regex -- names from elsewhere must not steer the terminal
-const plain = (text: string): string => text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+export const plain = (text: string): string => text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 
 /** One line per row under a line of titles; `-` stands for an empty cell. No rows: `empty` on a line of its own. */
 export function table<T>(look: Look, rows: readonly T[], columns: readonly Column<T>[], empty = 'Nothing here.'): string {

@@ -23,7 +23,7 @@ import { pairsToldIn, tagOf } from './pairs.ts';
 import { changePool, isPooledStep } from './pools.ts';
 import { groupsOf, type ReadState } from './reading.ts';
 import { isShort, quotaName, type QuotaUse } from './quotas.ts';
-import { lessFor, withoutPart } from './refused.ts';
+import { isRefusal, lessFor, withoutPart } from './refused.ts';
 import { changeOfRoutes } from './router.ts';
 import { describeRule } from './rules.ts';
 import { isVirtualStep, virtualDevice, virtualOwner, type VirtualStep } from './virtual.ts';
@@ -49,7 +49,7 @@ export async function applyWish(neutron: Neutron, wanted: Wish, read: ReadState)
   const taken: Step[] = [];
   let wish = wanted;
   for (let round = 1; ;) {
-    const state = await read(wish.ports);
+    const state = await read(wish);
     const { plan, ...possible } = planWithin(wish, state, taken);
     ({ wish } = possible);
     if (plan.steps.length === 0) return { steps: taken, plan, wish };
@@ -96,10 +96,6 @@ class Refused extends Error {
     this.without = without;
   }
 }
-
-/** What no other attempt would change: the wish, the project's limits and rights, and a provider that has failed. */
-const isRefusal = (error: unknown): error is Fault =>
-  (['invalid', 'unsupported', 'exhausted', 'forbidden', 'internal'] as const).some((code) => isFault(error, code));
 
 async function changeExposed(octavia: Octavia, step: BalancerStep): Promise<void> {
   try {

@@ -28,6 +28,13 @@ const isOthers = ({ tags }: Listener, tag: string): boolean =>
 export const isSharedWithOthers = ({ listeners }: FoundBalancer, tag: string): boolean =>
   listeners.some(({ listener }) => isOthers(listener, tag));
 
+const isOurs = ({ balancer }: FoundBalancer, listener: Listener, tag: string): boolean =>
+  listener.tags.includes(tag) || (balancer.tags.includes(tag) && !isOthers(listener, tag));
+
+/** Listeners that are for somebody else to change. */
+export const othersOn = (found: FoundBalancer, tag: string): FoundListener[] =>
+  found.listeners.filter(({ listener }) => !isOurs(found, listener, tag));
+
 /** Listeners of all protocols on TCP exclude each other. */
 export const placeOn = (protocol: string, port: number): string =>
   `${protocol === 'UDP' || protocol === 'SCTP' ? protocol : 'TCP'} ${port}`;
@@ -57,9 +64,7 @@ export function changesOf(found: FoundBalancer, asked: readonly Asked[], tag: st
     return { one, its, staying, added, leaving: its.filter((listener) => !kept.has(listener)) };
   });
   const known = new Set(parts.flatMap(({ its }) => its));
-  const ours = found.listeners.filter(
-    ({ listener }) => listener.tags.includes(tag) || (balancer.tags.includes(tag) && !isOthers(listener, tag)),
-  );
+  const ours = found.listeners.filter(({ listener }) => isOurs(found, listener, tag));
   const staying = parts.flatMap((part) => part.staying);
   const leaving = [...ours.filter((listener) => !known.has(listener)), ...parts.flatMap((part) => part.leaving)];
   const { gone, made, retimed } = monitorChanges(balancer.provider, staying, leaving);

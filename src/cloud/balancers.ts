@@ -2,7 +2,7 @@
 // one call for all of them, and whose ports come and go while its address stays. Who makes it is chosen when it is made (providers.ts).
 // One for which a machine has to start is busy for minutes: it is left alone until it is settled. Pure.
 import { type Cidr, familyOf, parseIp } from '#model/ip.ts';
-import { type Asked, changesOf, isOwn, isSharedWithOthers, listenersFor, placeOn } from './balancer-changes.ts';
+import { type Asked, changesOf, isOwn, isSharedWithOthers, listenersFor, othersOn, placeOn } from './balancer-changes.ts';
 import { crowdedOut } from './balancer-room.ts';
 import { membersOf } from './balancer-members.ts';
 import { clientsOf, type FoundListener, listenerRequest, type Members, requestOf } from './balancer-requests.ts';
@@ -11,6 +11,7 @@ import { exposureTag } from './floating.ts';
 import type { FloatingIp, NeutronPort, NeutronSubnet } from './neutron-schemas.ts';
 import type { ListenerRequest } from './octavia.ts';
 import type { LoadBalancer } from './octavia-schemas.ts';
+import { probedBeside } from './probes.ts';
 import { choose, isPassing, type Providers, rangesOf, unfit } from './providers.ts';
 import { ethertypes, fewest } from './rules.ts';
 import type { Wish, WishedBalancer, WishedFloatingIp, WishedRule } from './wish.ts';
@@ -186,8 +187,14 @@ function draftOfFound(one: WishedBalancer, there: FoundBalancer, balancing: Bala
   const isShut = isClosed(one, provider);
   const hosts = [{ host: placeOf(balancer), address: balancer.address }];
   const requests = isShut ? [] : one.listeners.map((each) => listenerRequest(one, each, { provider, members }));
-  const { free, troubles: taken } = freeOf(requests, there, listenersFor(there, balancing.tag, id));
-  const troubles = [trouble, unfit(one, provider), isShut ? closed(one) : undefined, refused, ...taken];
+  const own = listenersFor(there, balancing.tag, id);
+  // Nothing is opened for one that has no ports, and nobody told of it.
+  if (refused !== undefined && own.length === 0) return { ...lacking(one, refused), there };
+  const { free, troubles: taken } = freeOf(requests, there, own);
+  const probed = isPassing(provider) ? probedBeside(othersOn(there, balancing.tag), requests) : undefined;
+  const beside = probed === undefined ? undefined : `${calledBalancer(balancer)}: ${probed}, ${forgetting}`;
+  if (beside !== undefined && own.length === 0) return lacking(one, beside);
+  const troubles = [trouble, unfit(one, provider), isShut ? closed(one) : undefined, refused, beside, ...taken];
   return {
     id,
     there,
@@ -198,6 +205,9 @@ function draftOfFound(one: WishedBalancer, there: FoundBalancer, balancing: Bala
     problems: troubles.flatMap((text) => (text === undefined ? [] : [{ id, text: `${kind} ${name}: ${text}` }])),
   };
 }
+
+const forgetting =
+  "and OVN's provider leads nothing there any more as soon as a port of this service goes: take its health monitor away, or use another load balancer";
 
 /** On one that is not its own it has listeners, and whatever floating IP is there: who else is on it may be for the inside only. */
 function draftOfShared(one: WishedBalancer, there: FoundBalancer, balancing: Balancing): Draft {

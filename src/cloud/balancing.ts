@@ -5,21 +5,22 @@ import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
 import type { FoundListener } from './balancer-requests.ts';
 import { isOfCauseway } from './named.ts';
 import type { Neutron } from './neutron.ts';
-import { Octavia } from './octavia.ts';
+import { type LoadBalancerRequest, Octavia } from './octavia.ts';
 import type { Listener, LoadBalancer, Member } from './octavia-schemas.ts';
 import type { CloudState } from './plan.ts';
 import { isPassing } from './providers.ts';
+import { isRefusal } from './refused.ts';
 import type { ReachState } from './reach.ts';
 import type { CloudSession } from './session.ts';
 
 type Balancing = Pick<CloudState, 'balancers' | 'providers' | 'subnets' | 'unread'>;
 
-/** All of the project; with subnets, from which some speak to hosts and their floating IPs are. */
-export async function readBalancers(neutron: Neutron): Promise<Balancing> {
+/** All of the project; with subnets, from which some speak to hosts and their floating IPs are. `shared`: ids of those that are to be shared. */
+export async function readBalancers(neutron: Neutron, shared: ReadonlySet<string | undefined>): Promise<Balancing> {
   const octavia = await Octavia.of(neutron.session);
   if (octavia === undefined) return { balancers: [] };
   try {
-    return await readAll(neutron, octavia);
+    return await readAll(neutron, octavia, shared);
   } catch (error) {
     // Octavia has roles of its own, which a project's members may lack who need no load balancer.
     if (isFault(error, 'forbidden')) return { balancers: [], unread: error };
@@ -27,18 +28,22 @@ export async function readBalancers(neutron: Neutron): Promise<Balancing> {
   }
 }
 
-async function readAll(neutron: Neutron, octavia: Octavia): Promise<Balancing> {
+async function readAll(neutron: Neutron, octavia: Octavia, shared: ReadonlySet<string | undefined>): Promise<Balancing> {
   const own = { project_id: (await neutron.session.token()).project.id };
   const [offered, found] = await Promise.all([octavia.providers(), octavia.list('loadbalancers', own)]);
   const providers = offered.map(({ name }) => name);
-  const [balancers, subnets] = await Promise.all([found.length === 0 ? [] : withParts(octavia, found, own), neutron.list('subnets')]);
+  const isKnown = (balancer: LoadBalancer): boolean => isOfCauseway(balancer) || shared.has(balancer.id);
+  const [balancers, subnets] = await Promise.all([
+    found.length === 0 ? [] : withParts(octavia, { found, isKnown }, own),
+    neutron.list('subnets'),
+  ]);
   return { balancers, providers, subnets };
 }
 
-/** All parts of a kind at once; only members are told a pool at a time, and are read of what Causeway has made, whichever installation. */
+/** All parts of a kind at once; only members are told a pool at a time, and are read of what Causeway has made, whichever installation, or is to be on. */
 async function withParts(
   octavia: Octavia,
-  balancers: readonly LoadBalancer[],
+  { found, isKnown }: { readonly found: readonly LoadBalancer[]; readonly isKnown: (balancer: LoadBalancer) => boolean },
   own: { readonly project_id: string },
 ): Promise<FoundBalancer[]> {
   const [listeners, pools, monitors] = await Promise.all([
@@ -46,17 +51,16 @@ async function withParts(
     octavia.list('pools', own),
     octavia.list('healthmonitors', own),
   ]);
-  const read = async (listener: Listener, isOurs: boolean): Promise<FoundListener> => {
+  const read = async (listener: Listener, isSought: boolean): Promise<FoundListener> => {
     const pool = pools.find(({ id }) => id === listener.pool);
-    if (pool === undefined || !isOurs) return { listener, pool, members: [] };
+    if (pool === undefined || !isSought) return { listener, pool, members: [] };
     const monitor = monitors.find(({ id }) => id === pool.monitor);
     return { listener, pool, members: await membersOf(octavia, pool.id), ...(monitor === undefined ? {} : { monitor }) };
   };
   return Promise.all(
-    balancers.map(async (balancer) => {
+    found.map(async (balancer) => {
       const its = listeners.filter(({ loadBalancers }) => loadBalancers.includes(balancer.id));
-      const isOurs = isOfCauseway(balancer);
-      return { balancer, listeners: await Promise.all(its.map((listener) => read(listener, isOurs || isOfCauseway(listener)))) };
+      return { balancer, listeners: await Promise.all(its.map((listener) => read(listener, isKnown(balancer) || isOfCauseway(listener)))) };
     }),
   );
 }
@@ -71,19 +75,25 @@ async function membersOf(octavia: Octavia, pool: string): Promise<readonly Membe
   }
 }
 
-export async function readListeners(session: CloudSession): Promise<ReachState['balancers']> {
+/** Where Octavia does not tell them: why. Faults as Octavia.of. */
+export async function readListeners(session: CloudSession): Promise<Pick<ReachState, 'balancers' | 'unread'>> {
   const octavia = await Octavia.of(session);
-  if (octavia === undefined) return [];
+  if (octavia === undefined) return { balancers: [] };
   const own = { project_id: (await session.token()).project.id };
-  const [balancers, listeners] = await Promise.all([octavia.list('loadbalancers', own), octavia.list('listeners', own)]);
-  return balancers.map((balancer) => ({ balancer, listeners: listeners.filter(({ id }) => balancer.listeners.includes(id)) }));
+  try {
+    const [found, listeners] = await Promise.all([octavia.list('loadbalancers', own), octavia.list('listeners', own)]);
+    const listenersOf = (balancer: LoadBalancer): Listener[] => listeners.filter(({ id }) => balancer.listeners.includes(id));
+    return { balancers: found.map((balancer) => ({ balancer, listeners: listenersOf(balancer) })) };
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return { balancers: [], unread: error };
+  }
 }
 
 /** Waits until nothing of it is in motion before and, of OVN's, after: in between Octavia takes no change. */
 export async function changeBalancer(octavia: Octavia, step: BalancerStep): Promise<void> {
   if (step.type === 'make-balancer') {
-    const { id } = await octavia.create(step.request);
-    if (isPassing(step.request.provider)) await octavia.wholeSettled(id);
+    await makeBalancer(octavia, step.request);
     return;
   }
   const { id, provider } = step.balancer;
@@ -95,6 +105,20 @@ export async function changeBalancer(octavia: Octavia, step: BalancerStep): Prom
   if ((await octavia.settled(id)) === undefined) return;
   await changePart(octavia, step);
   if (isPassing(provider)) await octavia.wholeSettled(id);
+}
+
+/**
+ * Of one that Octavia refuses for what is to belong to it, the port that it is to have at Neutron stays, each time (octavia/api/v2/controllers/
+ * load_balancer.py, post). So it is made without: whatever is refused then leaves nothing.
+ */
+async function makeBalancer(octavia: Octavia, request: LoadBalancerRequest): Promise<void> {
+  const made = await octavia.create(request).catch((error: unknown) => {
+    if (isRefusal(error) && error.code !== 'forbidden' && request.listeners.length > 0) return error;
+    throw error;
+  });
+  const { id } = isFault(made) ? await octavia.create({ ...request, listeners: [] }) : made;
+  if (isPassing(request.provider)) await octavia.wholeSettled(id);
+  if (isFault(made)) throw made;
 }
 
 function changePart(octavia: Octavia, step: Exclude<BalancerStep, { type: 'make-balancer' | 'remove-balancer' }>): Promise<unknown> {

@@ -27,6 +27,9 @@ const byStatus: Readonly<Record<number, FaultCode>> = {
   501: 'unsupported',
 };
 
+/** Of Octavia's, which have no types (QuotaException in octavia/common/exceptions.py). */
+const octaviaQuota = /^Quota has been met/;
+
 /** Types of Neutron's errors whose status says too little (neutron_lib/exceptions). */
 const byType: Readonly<Record<string, FaultCode>> = {
   OverQuota: 'exhausted',
@@ -81,7 +84,10 @@ export const withoutRequest = (message: string): string => message.replace(/ \(r
 export function faultOfStatus({ service, method, url }: Refused, { status, headers, body }: Refusal): Fault {
   const read = v.safeParse(document, body);
   const type = read.success ? read.output.type : undefined;
-  const code = byType[type ?? ''] ?? byStatus[status] ?? (status >= 500 || status === 429 ? 'unavailable' : 'internal');
+  const isQuota = status === 403 && read.success && octaviaQuota.test(read.output.message);
+  const code = isQuota
+    ? 'exhausted'
+    : (byType[type ?? ''] ?? byStatus[status] ?? (status >= 500 || status === 429 ? 'unavailable' : 'internal'));
   const words = read.success ? read.output.message.trim().replace(/\.$/, '') : `status ${status}`;
   const id = headers['x-openstack-request-id'] ?? headers['x-compute-request-id'];
   const what = `${method} ${new URL(url).pathname}`;

@@ -117,12 +117,12 @@ test('a cloud that lets a port have fewer pairs is found out by its refusal: wha
   const facts = factsOf(apart(3));
   const judging = { neutron, facts, name: 'cw' };
   const wish = wishFor(apart(3));
-  assert.equal(await fallbackOf(judging, await readState(neutron, {}, wish.ports)), undefined, 'nobody knows yet');
-  const { plan } = await applyWish(neutron, wish, (hosts) => readState(neutron, {}, hosts));
+  assert.equal(await fallbackOf(judging, await readState(neutron, {}, wish)), undefined, 'nobody knows yet');
+  const { plan } = await applyWish(neutron, wish, (sought) => readState(neutron, {}, sought));
   const told = /Port port-1 of host host-1 would need 3 allowed address pairs; a port takes 2\. Not allowed: 10\.5\.0\.0\/16/;
   assert.match(plan.problems.join(), told);
   assert.deepEqual(plan.steps, []);
-  const state = await readState(neutron, {}, wish.ports);
+  const state = await readState(neutron, {}, wish);
   assert.deepEqual([pairsOn(state), pairsOn(state, 1)], [apart(2), apart(2)]);
   const fallback = await fallbackOf(judging, state);
   assert.deepEqual(
@@ -132,6 +132,6 @@ test('a cloud that lets a port have fewer pairs is found out by its refusal: wha
   assert.match(fallback?.because ?? '', told);
   const again = new Neutron(session);
   fake.mostPairs = 10;
-  const { plan: more } = await applyWish(again, wish, (hosts) => readState(again, {}, hosts));
+  const { plan: more } = await applyWish(again, wish, (sought) => readState(again, {}, sought));
   assert.deepEqual(more.problems, [], 'another process does not know it');
 });

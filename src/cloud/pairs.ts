@@ -14,6 +14,7 @@ import {
   hostPrefix,
   ipToBigint,
   parseCidr,
+  parseIp,
   subnetAt,
 } from '#model/ip.ts';
 import type { AddressPair, NeutronPort } from './neutron-schemas.ts';
@@ -172,6 +173,16 @@ export interface Pairing {
 type Refusing = Pick<Wish, 'name' | 'refused'>;
 /** Whether the cloud does not let the pairs of a port be written. */
 export const isUnpaired = ({ refused }: Refusing, { id }: NeutronPort): boolean => refused?.pairs.has(id) === true;
+
+/**
+ * Whether the address of a port of ours is a pair of ours of another one, from which the cloud does not let it be taken: nobody else is to
+ * get the address while that one may send with it.
+ */
+export function holding(wish: Refusing, ports: readonly NeutronPort[]): (port: Pick<NeutronPort, 'addresses'>) => boolean {
+  const stuck = ports.filter((port) => isUnpaired(wish, port));
+  const held = stuck.flatMap((port) => pairsOfTags(wish.name, port.tags).filter((range) => isPaired(port, range)));
+  return ({ addresses }) => addresses.some(({ ip }) => held.some((range) => covers(range, hostPrefix(parseIp(ip)))));
+}
 
 /** What to do to the pairs of a port. */
 export const pairingOf = (wish: Refusing, wished: WishedPort, port: NeutronPort): Pairing =>

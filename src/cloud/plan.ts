@@ -26,7 +26,7 @@ import type {
   SecurityGroupRule,
 } from './neutron-schemas.ts';
 import type { LoadBalancer } from './octavia-schemas.ts';
-import { fitted, isPlain, isTag, isUnpaired, pairingOf, pairText, tagOf, unpaired } from './pairs.ts';
+import { fitted, holding, isPlain, isTag, isUnpaired, pairingOf, pairText, tagOf, unpaired } from './pairs.ts';
 import { isPooled, poolSteps, type PooledStep } from './pools.ts';
 import { forecastOf, isShort, type PortForecast, quotaName, quotasOf, type QuotaUse } from './quotas.ts';
 import { nothingRefused } from './refused.ts';
@@ -163,7 +163,8 @@ export function planCloud(asked: Wish, state: CloudState): CloudPlan {
   const router = planRouters(wish, state, portOf);
   for (const text of router.problems) problems.push({ text, blocks: 'routes' });
   for (const text of router.doubts) problems.push({ text, blocks: 'nothing' });
-  const pooled = poolSteps({ name: wish.name, ports: wish.ports, trunkOf: (host) => trunkOf(portOf(host)) }, state.ports);
+  const isHeld = holding(wish, state.ports);
+  const pooled = poolSteps({ name: wish.name, ports: wish.ports, trunkOf: (host) => trunkOf(portOf(host)), isHeld }, state.ports);
   for (const text of trunkTroubles(wish, portOf)) problems.push({ text, blocks: 'sub-ports' });
   const steps: Step[] = [
     ...floating.releases,
@@ -290,7 +291,8 @@ function exposedBy(
   const balancing = { name, tag, portOf, offered, wanted: usual, mostShared, routed, subnets, floatingIps };
   const balancers = balancerPlan(wish.balancers, state.balancers, balancing);
   const refused = wish.refused ?? nothingRefused;
-  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf, refused, most: state.mostPairs });
+  const isHeld = holding(wish, state.ports);
+  const virtual = virtualPlan(wish.virtual, { name, wished, ports: state.ports, portOf, refused, isHeld, most: state.mostPairs });
   const portOfAny = (host: string): NeutronPort | string => {
     const id = balancers.ports.get(host) ?? virtual.ports.get(host);
     if (id === undefined) return portOf(host);

@@ -68,6 +68,8 @@ interface Wanted {
   readonly ports: readonly Pick<WishedPort, 'host' | 'blocks' | 'tagged'>[];
   /** Of the host's port. */
   readonly trunkOf: (host: string) => NeutronPort['trunk'];
+  /** As holding() has it. */
+  readonly isHeld: (port: NeutronPort) => boolean;
 }
 
 type Place = { readonly trunk: string; readonly vlan: number };
@@ -86,7 +88,7 @@ const keyOf = (label: string, ip: string): string => `${label} ${ip}`;
  * are in the way of what is wanted come first.
  */
 export function poolSteps(wanted: Wanted, all: readonly NeutronPort[]): { first: PooledStep[]; last: PooledStep[] } {
-  const { name, ports, trunkOf } = wanted;
+  const { name, ports, trunkOf, isHeld } = wanted;
   const ours = new Map(all.filter((port) => isPooled(name, port)).map((port) => [keyOf(labelOf(port), ipOf(port)), port]));
   const places = new Map(all.flatMap(({ trunk }) => trunk?.subPorts.map(({ id, vlan }) => [id, { trunk: trunk.id, vlan }] as const) ?? []));
   const wrong: NeutronPort[] = [];
@@ -106,7 +108,10 @@ export function poolSteps(wanted: Wanted, all: readonly NeutronPort[]): { first:
   const made = ports.flatMap(({ host, blocks, tagged = [] }) =>
     [...blocks, ...tagged].flatMap((block) => stepsFor(wanted, { host, block }, { ours, places })),
   );
-  return { first: [...removal(wrong), ...made], last: removal(all.filter((port) => isPooled(name, port) && !kept.has(port))) };
+  return {
+    first: [...removal(wrong), ...made],
+    last: removal(all.filter((port) => isPooled(name, port) && !kept.has(port) && !isHeld(port))),
+  };
 }
 
 /** Whether it is of the other sort, or elsewhere than it should be. */

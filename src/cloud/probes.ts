@@ -48,6 +48,18 @@ export function monitorChanges(
   };
 }
 
+/** Others' listener of which a member is probed that one of ours leads to as well: only its owner may have it probed anew. */
+export function probedBeside(others: readonly FoundListener[], requests: readonly ListenerRequest[]): string | undefined {
+  const ours = new Set(
+    requests.flatMap(({ protocol, default_pool: { members } }) => members.map(({ address }) => `${protocol} ${address}`)),
+  );
+  for (const { listener, pool, members } of others) {
+    const same = pool?.monitor === undefined ? undefined : members.find(({ address }) => ours.has(`${listener.protocol} ${address}`));
+    if (same !== undefined) return `its listener ${listener.name || listener.id}, which is somebody else's, has ${same.address} probed`;
+  }
+  return undefined;
+}
+
 const nothing: ReadonlySet<string> = new Set();
 
 /** Of members that go, by protocol and address. */

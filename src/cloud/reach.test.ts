@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Fault } from '#model/fault.ts';
 import { bareListener } from './balancers.fixture.ts';
 import { floatingOf, portOf, routerOf, ruleOf, stateOf } from './plan.fixture.ts';
 import type { SecurityGroup, SecurityGroupRule } from './neutron-schemas.ts';
@@ -132,6 +133,13 @@ test('a load balancer is open by what its listeners say, whatever the groups of 
   const other = { balancer: { ...balancer, provider: 'amphora', tags: [] }, listeners: [{ ...listener, allowedCidrs: ['192.0.2.0/24'] }] };
   assert.deepEqual(reach({ groups, ports, floatingIps, balancers: [other] }).map(brief), [
     'outside shop at 203.0.113.7: tcp 80 from 192.0.2.0/24, load balancer',
+  ]);
+  // Octavia's ports, and those of OVN's provider, when nobody tells what they take.
+  const unread = new Fault('forbidden', 'Octavia refuses GET');
+  const vips = [...ports, portOf(8, { name: 'ovn-lb-vip-b', groups: [] })];
+  assert.deepEqual(reach({ groups, ports: vips, floatingIps, unread }).map(brief), [
+    'outside node-9 at 203.0.113.7: every protocol all from everybody, load balancer, of which Octavia does not tell this login',
+    'inside ovn-lb-vip-b at 10.213.0.8: every protocol all from everybody, load balancer, of which Octavia does not tell this login',
   ]);
   const guest = { ...other, listeners: [{ ...listener, tags: ['causeway.cw'] }] };
   assert.match(

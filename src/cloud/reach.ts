@@ -2,6 +2,7 @@
 // ports without port security, floating IPs and what these forward. What lies behind a NAT router is reached from outside by a
 // floating IP only; IPv6 is routed as it is (docs.openstack.org/neutron/latest/admin/config-ipv6). Pure.
 import { familyOf, parseIp } from '#model/ip.ts';
+import type { Fault } from '#model/fault.ts';
 import { isOfCauseway, isOfRouter } from './named.ts';
 import { virtualOwner } from './virtual.ts';
 import type { Listener, LoadBalancer } from './octavia-schemas.ts';
@@ -15,6 +16,8 @@ export interface ReachState {
   readonly routers: readonly NeutronRouter[];
   readonly networks: readonly NeutronNetwork[];
   readonly balancers: readonly { readonly balancer: LoadBalancer; readonly listeners: readonly Listener[] }[];
+  /** Why there are none of those; absent: they are all. */
+  readonly unread?: Fault;
 }
 
 /** `outside`: by addresses that the world may know; `inside`: from networks that the project's routers join. */
@@ -43,6 +46,9 @@ const everything = { protocol: 'every protocol', portRange: 'all', from: 'everyb
 
 /** Of routers, DHCP and so on; of OVN's probes of a load balancer's members. */
 const isOfCloud = (owner: string): boolean => owner.startsWith('network:') || owner.startsWith('ovn-lb-hm');
+
+/** An address of a load balancer: Octavia's own, and by the name that OVN's provider gives (ovn_octavia_provider/common/constants.py). */
+const isOfBalancer = ({ owner, name }: NeutronPort): boolean => owner === 'Octavia' || name.startsWith('ovn-lb-vip-');
 
 /** What one port lets in. Ports of the cloud's own (routers, DHCP) are left out. Those from outside come first, everybody before ranges. */
 export function openingsTo(state: ReachState): Opening[] {
@@ -143,7 +149,9 @@ function scopeOf(port: NeutronPort, { networks, ports, routers }: ReachState, et
   return isRouted ? 'outside' : 'inside';
 }
 
-function admittedBy(port: NeutronPort, { groups }: ReachState, ethertype: Opening['ethertype']): Admitted[] {
+function admittedBy(port: NeutronPort, { groups, unread }: ReachState, ethertype: Opening['ethertype']): Admitted[] {
+  if (unread !== undefined && isOfBalancer(port))
+    return [{ ...everything, because: 'load balancer, of which Octavia does not tell this login', isOurs: false }];
   if (!port.portSecurity) return [{ ...everything, because: 'port security is off', isOurs: false }];
   return port.groups.flatMap((id): Admitted[] => {
     const group = groups.find((one) => one.id === id);

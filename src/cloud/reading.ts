@@ -7,7 +7,7 @@ import type { Neutron } from './neutron.ts';
 import type { NeutronRouter, SecurityGroup } from './neutron-schemas.ts';
 import type { CloudState } from './plan.ts';
 import type { ReachState } from './reach.ts';
-import type { WishedPort } from './wish.ts';
+import type { Wish } from './wish.ts';
 
 export interface Scope {
   /** Only ports on this network, by name or id. */
@@ -39,11 +39,14 @@ function checkExtensions(aliases: ReadonlySet<string>): void {
   throw new Fault('unsupported', `The cloud's Neutron lacks ${list}`, { hint: 'Ask the operator of the cloud for the extension' });
 }
 
+/** What a cloud is read for. */
+export type Sought = Pick<Wish, 'ports' | 'balancers'>;
+
 /**
- * `hosts`: whose ports are to be found. Faults: `unsupported` (extensions), `not-found` (network or router), `invalid` when a name is
+ * `sought`: whose ports are to be found, and who is to share which load balancer. Faults: `unsupported` (extensions), `not-found` (network or router), `invalid` when a name is
  * not unique, and as Neutron's and readInstances.
  */
-export async function readState(neutron: Neutron, scope: Scope, hosts: readonly WishedPort[] = []): Promise<CloudState> {
+export async function readState(neutron: Neutron, scope: Scope, sought: Sought = { ports: [], balancers: [] }): Promise<CloudState> {
   const { network, isInnerOnly = false, provider, mostShared } = scope;
   const aliases = await neutron.extensions();
   checkExtensions(aliases);
@@ -55,14 +58,14 @@ export async function readState(neutron: Neutron, scope: Scope, hosts: readonly 
     neutron.list('routers', { project_id: project }),
     neutron.list('networks'),
     aliases.has('router') && !isInnerOnly ? neutron.list('floatingips', { project_id: project }) : [],
-    isInnerOnly ? { balancers: [] } : readBalancers(neutron),
+    isInnerOnly ? { balancers: [] } : readBalancers(neutron, new Set(sought.balancers.map(({ shared }) => shared))),
   ]);
   const only = network === undefined ? undefined : named(networks, network, 'network').id;
   const seen = ports.filter(({ networkId }) => only === undefined || networkId === only);
   return {
     groups,
     ports: seen,
-    instances: await readInstances(neutron.session, seen, { hosts, isNamed: !isInnerOnly }),
+    instances: await readInstances(neutron.session, seen, { hosts: sought.ports, isNamed: !isInnerOnly }),
     quotas,
     mostPairs: neutron.mostPairs,
     networks,
@@ -85,13 +88,13 @@ function targetOf(routers: readonly NeutronRouter[], { router, mayLackRouter = f
   }
 }
 
-export type ReadState = (hosts: readonly WishedPort[]) => Promise<CloudState>;
+export type ReadState = (sought: Sought) => Promise<CloudState>;
 
 /** At first the cloud as it was read a moment ago, if it was, and then anew. */
 export function readFirst(known: CloudState | undefined, read: ReadState): ReadState {
   let first = known;
-  return async (hosts) => {
-    const state = first ?? (await read(hosts));
+  return async (sought) => {
+    const state = first ?? (await read(sought));
     first = undefined;
     return state;
   };
@@ -100,7 +103,7 @@ export function readFirst(known: CloudState | undefined, read: ReadState): ReadS
 /** What of the project is open, by whomever. Faults as Neutron's. */
 export async function readReach(neutron: Neutron): Promise<ReachState> {
   const own = { project_id: await neutron.project() };
-  const [ports, groups, floatingIps, routers, networks, balancers] = await Promise.all([
+  const [ports, groups, floatingIps, routers, networks, balancing] = await Promise.all([
     neutron.list('ports', own),
     // Also what others share.
     neutron.list('security-groups'),
@@ -109,7 +112,7 @@ export async function readReach(neutron: Neutron): Promise<ReachState> {
     neutron.list('networks'),
     readListeners(neutron.session),
   ]);
-  return { ports, groups, floatingIps, routers, networks, balancers };
+  return { ports, groups, floatingIps, routers, networks, ...balancing };
 }
 
 export const groupsOf = async (neutron: Neutron): Promise<SecurityGroup[]> =>

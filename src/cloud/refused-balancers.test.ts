@@ -27,7 +27,7 @@ const refusal = (status: number, faultstring: string): Answered => ({
   body: { faultcode: 'Client', faultstring, debuginfo: null },
 });
 const body = v.pipe(v.string(), v.parseJson());
-const wanted = v.object({ loadbalancer: v.object({ name: v.string(), tags: v.array(v.string()) }) });
+const wanted = v.object({ loadbalancer: v.object({ name: v.string(), tags: v.array(v.string()), listeners: v.array(v.unknown()) }) });
 
 interface Made {
   readonly id: string;
@@ -39,7 +39,7 @@ interface Made {
 class FakeOctavia {
   readonly made = new Map<string, Made>();
   readonly asked: string[] = [];
-  refuse: (name: string) => Answered | undefined = () => undefined;
+  refuse: (name: string, listeners: number) => Answered | undefined = () => undefined;
   /** Of what is asked about its parts. */
   refusePart: (asked: string) => Answered | undefined = () => undefined;
   state: (name: string) => string = () => 'ACTIVE';
@@ -83,8 +83,8 @@ class FakeOctavia {
   }
 
   #make(text: string): Answered {
-    const { name, tags } = v.parse(v.pipe(body, wanted), text).loadbalancer;
-    const refused = this.refuse(name);
+    const { name, tags, listeners } = v.parse(v.pipe(body, wanted), text).loadbalancer;
+    const refused = this.refuse(name, listeners.length);
     if (refused !== undefined) return refused;
     const one = { id: `id-${name}`, name, tags };
     this.made.set(one.id, one);
@@ -179,6 +179,7 @@ const apply = (octavia: FakeOctavia, session: CloudSession, wish: Wish, work: ty
 const toldOf = ({ plan }: Applied): string[] =>
   plan.balanced.map(({ name, address, problems }) => `${name} ${address ?? '-'} ${problems.join()}`.trimEnd());
 
+const noRole = refusal(403, 'Policy does not allow this request to be performed.');
 const refusals: readonly (readonly [string, Answered, RegExp])[] = [
   ['a subnet that there is not', refusal(400, 'Subnet 11111111-2222-3333-4444-555555555555 not found.'), /Subnet 1{8}.* not found/],
   ['a quota', refusal(403, 'Quota has been met for resources: load_balancer'), /Quota has been met for resources: load_balancer/],
@@ -187,7 +188,7 @@ const refusals: readonly (readonly [string, Answered, RegExp])[] = [
     refusal(501, "Provider 'ovn' does not support a requested option: OVN provider does not support allowed_cidrs option"),
     /does not support allowed_cidrs option/,
   ],
-  ['a missing role', refusal(403, 'Policy does not allow this request to be performed.'), /Policy does not allow this request/],
+  ['a missing role', noRole, /Policy does not allow this request/],
 ];
 for (const [what, answer, words] of refusals) {
   test(`is told of the one that it is about, which is asked for once: ${what}`, async () => {
@@ -198,11 +199,33 @@ for (const [what, answer, words] of refusals) {
       assert.match(bad, words);
       assert.match(bad, /^shop\/bad - Service shop\/bad has no load balancer: /);
       assert.equal(good, 'shop/good 10.213.0.99');
-      assert.equal(octavia.asked.filter((line) => line === 'POST loadbalancers').length, 2);
+      // One that is refused is tried without its listeners, unless there is no right to.
+      assert.equal(octavia.asked.filter((line) => line === 'POST loadbalancers').length, answer.body === noRole.body ? 2 : 3);
       assert.match(applied.plan.problems.join(), words);
     });
   });
 }
+
+test('what is refused for its ports is made without, as Octavia would leave a port at Neutron with each try, and told', async () => {
+  await withOctavia(async (octavia, session) => {
+    const noPools = refusal(403, 'Quota has been met for resources: pool');
+    octavia.refuse = (_, listeners) => (listeners > 0 ? noPools : undefined);
+    octavia.refusePart = (asked) => (asked === 'POST listeners' ? noPools : undefined);
+    const read = async (): Promise<CloudState> =>
+      stateOf({
+        groups: [],
+        providers: ['ovn'],
+        balancers: [...octavia.made.values()].map((made) => ({ balancer: octavia.found(made), listeners: [] })),
+      });
+    for (const posts of [1, 0]) {
+      octavia.asked.length = 0;
+      const told = toldOf(await applyWish(new Bare(session), wishFor('bad'), read));
+      assert.match(told.join(), /^shop\/bad - Service shop\/bad has no load balancer: .*Quota has been met for resources: pool/);
+      assert.equal(octavia.asked.filter((line) => line === 'POST loadbalancers').length, 2 * posts);
+    }
+    assert.deepEqual([...octavia.made.keys()], ['id-cw-shop-bad']);
+  });
+});
 
 const unread = refusal(400, "Could not retrieve certificate: ['nowhere']");
 const isChange = (line: string): boolean => !line.startsWith('GET ');

@@ -1,4 +1,5 @@
 // What of the wish for exposures and of ports' address pairs the cloud does not let be: it is told, and keeps nothing else from being done. Pure.
+import { type Fault, isFault } from '#model/fault.ts';
 import type { Step } from './plan.ts';
 import { quotaName, type QuotaUse } from './quotas.ts';
 import type { Wish } from './wish.ts';
@@ -14,6 +15,10 @@ export interface RefusedParts {
 }
 
 export const nothingRefused: RefusedParts = { floating: new Map(), virtual: new Map(), pairs: new Map() };
+
+/** What no other attempt would change: the wish, the project's limits and rights, and a provider that has failed. */
+export const isRefusal = (error: unknown): error is Fault =>
+  (['invalid', 'unsupported', 'exhausted', 'forbidden', 'internal'] as const).some((code) => isFault(error, code));
 
 /** `more`: why, by key. */
 export function withoutPart(wish: Wish, part: keyof RefusedParts, more: ReadonlyMap<string, string>): Wish {

@@ -108,6 +108,36 @@ test('with the service its ports go and nothing else; ports of another service o
   assert.deepEqual(brief(planCloud(emptyWish('other'), there)), []);
 });
 
+test('beside what others have probed at an address of ours nothing is begun, as OVN would lead nothing there any more; who is there is told', () => {
+  const probed = listenerOf({
+    name: 'web',
+    protocol: 'TCP',
+    protocol_port: 80,
+    default_pool: {
+      name: 'web',
+      protocol: 'TCP',
+      lb_algorithm: 'SOURCE_IP_PORT',
+      members: [{ address: '10.213.0.2', protocol_port: 8080 }],
+      healthmonitor: { type: 'TCP', delay: 5, timeout: 3, max_retries: 1 },
+    },
+  });
+  const told = /load balancer theirs: its listener listener0, which is somebody else's, has 10\.213\.0\.2 probed, and OVN's provider/;
+  const beside = { ...theirs, listeners: [probed] };
+  const plan = planCloud(wished(service('a', 81)), inState([beside]));
+  assert.deepEqual(brief(plan), []);
+  assert.match(plan.problems.join(), told);
+  assert.equal(plan.balanced[0]?.address, undefined);
+  const before = after(theirs, planCloud(wished(service('a', 81)), inState([theirs])));
+  const there = { ...before, listeners: [...before.listeners.slice(1), probed] };
+  const later = planCloud(wished(service('a', 81)), inState([there]));
+  assert.deepEqual([brief(later), later.balanced[0]?.address], [[], '203.0.113.7']);
+  assert.match(later.problems.join(), told);
+  assert.deepEqual(brief(planCloud(emptyWish('cw'), inState([there]))), ['remove listener81 of theirs'], 'it closes all the same');
+  const udp = { ...probed, listener: { ...probed.listener, protocol: 'UDP' } };
+  for (const fine of [udp, { ...probed, members: [] }, { ...probed, pool: probed.pool && { ...probed.pool, monitor: undefined } }])
+    assert.deepEqual(planCloud(wished(service('a', 81)), inState([{ ...theirs, listeners: [fine] }])).problems, []);
+});
+
 /** A load balancer that is made for one service, which another one is to be on, too. */
 function ownWithGuest() {
   const { shared: _, ...own } = service('a', 80);

@@ -123,6 +123,18 @@ test('it is taken from hosts that have no such container any more, given to othe
   }
 });
 
+test('while a host may not be deprived of its pair nobody else gets the address', () => {
+  const settled = settle(wished([exposure('a')], [1, 2]), open());
+  const ip = address(settled);
+  const stuck = { floating: new Map(), virtual: new Map(), pairs: new Map([['port-1', 'Neutron refuses']]) };
+  for (const gone of [wished([], [1, 2]), emptyWish('cw')]) {
+    const { state, plan } = settle({ ...gone, refused: stuck }, settled.state);
+    assert.deepEqual([pairs(state), state.ports.some(({ addresses }) => addresses.some((own) => own.ip === ip))], [[`port-1 ${ip}`], true]);
+    assert.match(plan.problems.join(), new RegExp(`port port-1 of .* keeps ${ip}/32: Neutron refuses`));
+    assert.equal(settle(gone, state).state.ports.length, 7);
+  }
+});
+
 test('of many hosts four have it, and keep it when others come', () => {
   const settled = settle(wished([exposure('a')], [2, 3, 4, 5, 6]), open());
   assert.deepEqual(settled.plan.placed[0]?.hosts, ['host-2', 'host-3', 'host-4', 'host-5']);

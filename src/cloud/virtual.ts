@@ -60,13 +60,15 @@ interface Planning extends Fitting {
   /** A host's port, or why there is none. */
   readonly portOf: (host: string) => NeutronPort | string;
   readonly refused: RefusedParts;
+  /** As holding() has it. */
+  readonly isHeld: (port: NeutronPort) => boolean;
 }
 
 /** Neutron's `device_id` of its port. */
 export const virtualDevice = (name: string, { key }: WishedVirtual): string => deviceOf(name, `virtual.${key}`);
 
 export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): VirtualPlan {
-  const { name, ports, refused } = planning;
+  const { name, ports, refused, isHeld } = planning;
   const ours = ports.filter((port) => isVirtual(name, port)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
   const kept = new Set<NeutronPort>();
   const made: VirtualStep[] = [];
@@ -100,7 +102,7 @@ export function virtualPlan(all: readonly WishedVirtual[], planning: Planning): 
     const ids = hosts.map(({ id }) => id).toSorted();
     placed.push(...wished.exposures.map((exposure) => ({ exposure, ip: parseIp(ip), hosts: ids })));
   }
-  const left = ours.filter((port) => !kept.has(port)).map((port): VirtualStep => ({ type: 'remove-virtual-port', port }));
+  const left = ours.filter((port) => !kept.has(port) && !isHeld(port)).map((port): VirtualStep => ({ type: 'remove-virtual-port', port }));
   return { made, left, carried, pairs, placed, floating, ports: places, problems };
 }
 
