@@ -8,7 +8,7 @@ import { makeHost, makeNetwork, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr } from '#model/ip.ts';
 import type { Host } from '#model/resources.ts';
 import { fakeClient, noRecords } from './fake.ts';
-import { run, type Run } from './run.fixture.ts';
+import { run, type Run, type Stage } from './run.fixture.ts';
 import type { ClusterChoice } from './session.ts';
 
 const port = (index: number) => ({
@@ -45,13 +45,13 @@ before(async () => {
 });
 after(() => server[Symbol.asyncDispose]());
 
-function ask(line: string, hosts = 2, url = server.url): Promise<Run> {
+function ask(line: string, hosts = 2, url = server.url, stage: Stage = {}): Promise<Run> {
   const records = noRecords();
   records.hosts.push(...Array.from({ length: hosts }, (_, index) => makeHost(index + 1)));
   records.networks.push(makeNetwork('aaaaaaaaaa01'), makeNetwork('aaaaaaaaaa02', { model: 'flannel', carry: 'host-gateway' }));
   records.pools.push(makePool('aaaaaaaaaa02', parseCidr('10.0.0.0/16'), 24));
   const environment = { OS_AUTH_URL: url, OS_USERNAME: 'demo', OS_PASSWORD: 'secret', OS_PROJECT_NAME: 'demo' };
-  return run(line, { client: fakeClient(records), cloud: { environment, configFiles: [], secureFiles: [] } });
+  return run(line, { client: fakeClient(records), cloud: { environment, configFiles: [], secureFiles: [] }, ...stage });
 }
 
 test('a plan shows steps, needs and quotas, and asks the cloud to change nothing', async () => {
@@ -91,6 +91,20 @@ test('what is in the way is told with exit status 10', async () => {
   const { status, out } = await ask('cloud plan', 3);
   assert.equal(status, 10);
   assert.match(out, /Problems\n {2}Host host-3 is left out: no port of the project has the address 10\.213\.0\.3/);
+});
+
+test('names that others have given do not steer the terminal, neither in problems nor in the question', async () => {
+  const fake = new FakeNeutron(2);
+  await using cloud = await servingNeutron(fake);
+  const theirs = { id: 'r', security_group_id: 'g', direction: 'ingress', ethertype: 'IPv4', description: '' };
+  fake.groups.push({ id: 'g', fields: { name: 'a\u001b[2J\nb', description: '' }, tags: ['causeway.causeway'], rules: [theirs] });
+  const stage = { terminal: true, input: 'n\n' };
+  for (const line of ['cloud plan', 'cloud apply']) {
+    const { out, err } = await ask(line, 2, cloud.url, stage);
+    assert.match(out + err, line === 'cloud plan' ? /Security group a\?\[2J\?b stays/ : /Do this in project demo/);
+    // oxlint-disable-next-line no-control-regex -- that there is none is the point
+    assert.doesNotMatch(out + err, /\u001b/);
+  }
 });
 
 test('networks that the login does not let be are named, and all else is done', async () => {

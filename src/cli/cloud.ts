@@ -22,7 +22,7 @@ import { all } from './client.ts';
 import { examples, type Group, integer, nothingDone } from './command.ts';
 import { degradedExit } from './faults.ts';
 import type { Answer, ClusterNeeds, Session } from './session.ts';
-import { facts, type Look, paint, table } from './table.ts';
+import { facts, type Look, paint, plain, table } from './table.ts';
 
 interface Options {
   readonly cloud?: string;
@@ -157,7 +157,7 @@ async function carryOut(
   { wish, problems, options, state, tellRouted }: Order,
 ): Promise<Answer> {
   const before = planCloud(wish, state);
-  const question = [...before.steps.map(sentence), ...problems, `Do this in ${place}?`].join('\n');
+  const question = [...before.steps.map(sentence), ...problems, `Do this in ${place}?`].map(plain).join('\n');
   if (before.steps.length > 0 && !(await session.confirm(question, options.yes))) return nothingDone;
   // Whoever is asked takes time.
   const read = readFirst(options.yes === true ? state : undefined, readAnew);
@@ -329,7 +329,7 @@ const forecastText = ({ forecast }: CloudPlan): string =>
     : `  The ${forecast.left} ports that are left are enough for ${forecast.pools} more pools of ${forecast.poolSize} for hosts' containers.\n`;
 
 const problemsText = (look: Look, { problems }: CloudPlan): string =>
-  problems.length === 0 ? '' : section(look, 'Problems', problems.map((one) => `  ${one}\n`).join(''));
+  problems.length === 0 ? '' : section(look, 'Problems', problems.map((one) => `  ${plain(one)}\n`).join(''));
 
 function withOptions(command: Command): Command {
   return command

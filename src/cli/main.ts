@@ -7,6 +7,7 @@ import type { Act } from './command.ts';
 import { exitOf, faultJson, faultTable, faultText, toFault } from './faults.ts';
 import { buildProgram, type GlobalOptions, groupName, loadGroups } from './program.ts';
 import { type Answer, Session, type Surroundings } from './session.ts';
+import { plain } from './table.ts';
 
 async function render(answer: Answer, { output, quiet }: GlobalOptions, surroundings: Surroundings): Promise<string> {
   if (quiet === true) return answer.names.map((name) => `${name}\n`).join('');
@@ -19,7 +20,7 @@ async function render(answer: Answer, { output, quiet }: GlobalOptions, surround
 function patience({ stderr, patienceMs }: Pick<Surroundings, 'stderr' | 'patienceMs'>, what: () => string): Disposable {
   const started = performance.now();
   const say = (): void => {
-    stderr.write(`Waiting for ${what()} (${Math.round((performance.now() - started) / 1000)} s)\n`);
+    stderr.write(`Waiting for ${plain(what())} (${Math.round((performance.now() - started) / 1000)} s)\n`);
     timer = setTimeout(say, 5 * patienceMs).unref();
   };
   let timer = setTimeout(say, patienceMs).unref();
