@@ -2,6 +2,7 @@
 // have in common is written down as guidelines (specs.openstack.org/openstack/api-sig): errors are JSON with a `message`
 // somewhere in their only member, every answer names its request (X-Openstack-Request-Id), and a busy service says how long to
 // wait (Retry-After, RFC 9110 section 10.2.3).
+import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { Agent, type Dispatcher } from '#api/dispatcher.ts';
@@ -74,12 +75,15 @@ export class CloudHttp implements AsyncDisposable {
   constructor(options: HttpOptions = {}) {
     this.#options = options;
     const timeout = options.timeoutMs ?? 60_000;
+    const { signal } = options;
+    // Each request and connection listens, and there may be many.
+    if (signal !== undefined) setMaxListeners(0, signal);
     const tls = {
       ...(options.ca === undefined ? {} : { ca: options.ca }),
       ...(options.trustsAnybody === true && { rejectUnauthorized: false }),
     };
     this.#agent = new Agent({
-      connect: options.connect ?? { ...tls, timeout: Math.min(timeout, 10_000) },
+      connect: options.connect ?? { ...tls, ...(signal && { signal }), timeout: Math.min(timeout, 10_000) },
       headersTimeout: timeout,
       bodyTimeout: timeout,
       connections: 8,
