@@ -11,7 +11,6 @@ mustBeIsolated();
 const connecting = (): number => process.getActiveResourcesInfo().filter((name) => name.startsWith('TCP')).length;
 
 test('whoever ends waits for no connection to be made', async () => {
-  const ip = (line: string): Buffer => execFileSync('ip', line.split(' '));
   for (const line of [
     'link add way type veth peer name lost',
     'link set way up',
@@ -19,7 +18,7 @@ test('whoever ends waits for no connection to be made', async () => {
     'addr add 192.0.2.2/24 dev way',
     'neigh add 192.0.2.1 lladdr 02:00:00:00:00:99 dev way nud permanent',
   ])
-    ip(line);
+    execFileSync('ip', line.split(' '));
   const stop = new AbortController();
   await using http = new CloudHttp({ signal: stop.signal });
   const asked = http.ask({ service: 'Keystone', method: 'GET', url: 'http://192.0.2.1:5000/v3' });
