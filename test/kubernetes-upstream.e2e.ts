@@ -27,7 +27,7 @@ before(async () => {
 after(() => destroyLab(name));
 
 test('the page names each of the network tests that there are, once', async () => {
-  const found = await runUpstream(cluster, { focus: String.raw`\[sig-network\]`, dryRun: true, minutes: 2 });
+  const found = await runUpstream(cluster, { focus: String.raw`\[sig-network\]`, dryRun: true, minutes: 10 });
   const names = found.filter(({ outcome }) => outcome === 'passed').map((result) => result.name.replace(area, ''));
   const listed = [...page.always, ...page.asked, ...page.failing, ...page.left];
   assert.deepEqual(listed.toSorted(), names.toSorted());
@@ -35,7 +35,7 @@ test('the page names each of the network tests that there are, once', async () =
 
 test('they go as the page says', async (context) => {
   const chosen = [...page.always, ...page.failing, ...(process.env['CAUSEWAY_TEST_UPSTREAM'] === 'all' ? page.asked : [])];
-  const results = await runUpstream(cluster, { focus: patternOf(chosen), minutes: 14 });
+  const results = await runUpstream(cluster, { focus: patternOf(chosen), minutes: 40 });
   for (const expected of chosen) {
     await context.test(expected, () => {
       const { outcome, message } = results.find((result) => result.name === area + expected && result.outcome !== 'skipped') ?? {

@@ -178,7 +178,7 @@ async function runFiles(files: readonly string[], options: FileRun): Promise<boo
 /** Labs are each file's own, and mostly wait for something: several at once take little longer than one. */
 const runEndToEnd = (files: readonly string[], concurrency = 2): Promise<boolean> => {
   const ordered = files.toSorted((one, other) => rankOf(one) - rankOf(other));
-  return runFiles(ordered, { concurrency, minutes: 40 });
+  return runFiles(ordered, { concurrency, minutes: 60 });
 };
 
 async function main(argv: readonly string[]): Promise<number> {
