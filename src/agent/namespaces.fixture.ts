@@ -16,6 +16,7 @@ import { domainName, endpointPeerLink, gatewayOf } from '#model/numbers.ts';
 import type { LocalEndpoint } from '#model/resources.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { bindUdpInNetns, createNetns, inNetns, removeNetns } from '#kernel/netns.ts';
+import { waitFor } from '#kernel/wait.ts';
 import type { WireguardKindOptions } from '#kernel/wireguard.ts';
 import { type After, later } from '#kernel/wireguard-handshakes.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
@@ -200,6 +201,9 @@ export class NetnsHost extends Place {
   }
 }
 
+/** In the background the kernel takes in that the other end has a carrier, too, and until then drops what goes out there. */
+const untilCarried = (place: Place): boolean => waitFor(() => place.run('ip', 'link', 'show', 'dev', 'eth0').includes(' state UP '), 5000);
+
 export class Wire implements Disposable {
   readonly folder: string = mkdtempSync(join(tmpdir(), 'causeway-wire-'));
   readonly #names: string[] = [];
@@ -247,6 +251,7 @@ export class Wire implements Disposable {
     // The kernel would try its own link-local address for a second before it asks for neighbours.
     inNetns(place.path, () => writeFileSync('/proc/sys/net/ipv6/conf/eth0/accept_dad', '0'));
     place.ip('link', 'set', 'eth0', 'up');
+    untilCarried(place);
     return place;
   }
 
@@ -264,6 +269,7 @@ export class Wire implements Disposable {
     for (const ip of endpoint.addresses)
       place.ip('addr', 'add', `${ip}/${ip.includes(':') ? 128 : 32}`, 'dev', 'eth0', ...(ip.includes(':') ? ['nodad'] : []));
     place.ip('link', 'set', 'eth0', 'up');
+    untilCarried(place);
     for (const ip of endpoint.addresses) this.#routes(place, ip, { order, internal: more.internal ?? false });
     return place;
   }
