@@ -101,39 +101,25 @@ export function deleteLinks(socket: NetlinkSocket, links: readonly LinkName[]): 
 // Above this many names one dump is cheaper than asking one by one.
 const askOneByOne = 16;
 
-let known: WeakMap<NetlinkSocket, Map<string, number>> | undefined;
-
-/** While `fn` runs each link's index is looked up once; whoever makes or removes links says so by forgetIndexes(). */
-export function rememberingIndexes<T>(fn: () => T): T {
-  known = new WeakMap();
-  try {
-    return fn();
-  } finally {
-    known = undefined;
-  }
+/** Each named link that exists, by its name; perhaps also others. */
+export function findLinks(socket: NetlinkSocket, names: readonly string[]): ReadonlyMap<string, FoundLink> {
+  const found = names.length > askOneByOne ? dumpLinks(socket) : askFor(socket, names);
+  return new Map(found.map((link) => [link.name, link]));
 }
 
-export function forgetIndexes(): void {
-  if (known !== undefined) known = new WeakMap();
-}
+const askFor = (socket: NetlinkSocket, names: readonly string[]): FoundLink[] =>
+  socket
+    .batch(names.map((name) => ({ type: RTM_GETLINK, body: encodeLinkQuery(name), action: `find link ${name}` })))
+    .flatMap(({ replies }) => replies.map(({ body }) => decodeLink(body)));
 
-/** Index of each named link that exists; perhaps also of others. */
-export function linkIndexes(socket: NetlinkSocket, names: Iterable<string>): ReadonlyMap<string, number> {
-  const indexes = known?.get(socket) ?? new Map<string, number>();
-  known?.set(socket, indexes);
-  const wanted = [...new Set(names)].filter((name) => !indexes.has(name));
-  if (wanted.length > askOneByOne) {
-    for (const { name, index } of dumpLinks(socket)) indexes.set(name, index);
-    return indexes;
-  }
-  const outcomes = socket.batch(wanted.map((name) => ({ type: RTM_GETLINK, body: encodeLinkQuery(name), action: `find link ${name}` })));
-  for (const [position, outcome] of outcomes.entries()) {
-    const name = wanted[position];
-    const reply = outcome.replies[0];
-    if (name !== undefined && reply !== undefined) indexes.set(name, reply.body.readInt32LE(4));
-  }
-  return indexes;
-}
+/** Index of each named link that exists. */
+export const linkIndexes = (socket: NetlinkSocket, names: Iterable<string>): ReadonlyMap<string, number> =>
+  new Map(
+    [...new Set(names)].flatMap((name): [string, number][] => {
+      const index = socket.indexOf(name);
+      return index === undefined ? [] : [[name, index]];
+    }),
+  );
 
 /** The fault for an item whose link is not there. */
 export const noLink = (action: string, link: string): Fault => kernelFault(action, 'ENODEV', `no link ${link}`);

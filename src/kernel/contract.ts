@@ -27,7 +27,10 @@ interface AnyKind {
   key(item: Item): string;
   same(wanted: Item, found: Item): boolean;
   list(netns: Netns): Item[];
-  add(items: readonly Item[]): readonly { readonly item: Item; readonly fault: { readonly code: string } }[];
+  add(
+    items: readonly Item[],
+    changed?: ReadonlyMap<Item, Item | undefined>,
+  ): readonly { readonly item: Item; readonly fault: { readonly code: string } }[];
   remove(items: readonly Item[]): readonly unknown[];
 }
 
@@ -75,7 +78,7 @@ export function kindContract(name: string, subject: Subject): void {
         assert.ok(!kind.same(changed, find(kind, item)[0] as Item));
         assert.deepEqual(kind.add([changed]), []);
         isThere(kind, changed);
-        assert.deepEqual(kind.add([item]), []);
+        assert.deepEqual(kind.add([item], new Map([[item, changed]])), []);
         isThere(kind, item);
       });
     }

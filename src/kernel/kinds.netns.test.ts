@@ -109,7 +109,23 @@ test('a new alias leaves the neighbours of the link alone', () => {
   kinds.neigh.add([neigh]);
   assert.deepEqual(kinds.link.add([veth('cwe1', { alias: 'causeway test other' })]), []);
   assert.match(within('cw-real', 'ip', '-d', 'link', 'show', 'cwe1'), /alias causeway test other/);
+  const third = veth('cwe1', { alias: 'causeway test third' });
+  assert.deepEqual(kinds.link.add([third], new Map([[third, undefined]])), []);
+  assert.match(within('cw-real', 'ip', '-d', 'link', 'show', 'cwe1'), /alias causeway test third/);
   assert.deepEqual(kinds.neigh.list('cw-real'), [neigh]);
+});
+
+test('a link that has gone while it was believed to be there is made again', () => {
+  const kinds = open();
+  kinds.netns.add([{ name: 'cw-real' }]);
+  const first = veth('cwe0');
+  const links = [first, ...Array.from({ length: 19 }, (_, index) => veth(`cwe${index + 1}`))];
+  assert.deepEqual(kinds.link.add(links.slice(1)), []);
+  assert.deepEqual(kinds.link.add(links, new Map(links.map((link) => [link, undefined]))), []);
+  assert.equal(kinds.link.list('cw-real').length, links.length);
+  within('cw-real', 'ip', 'link', 'del', 'cwe0');
+  assert.deepEqual(kinds.link.add([first], new Map([[first, undefined]])), []);
+  assert.equal(kinds.link.list('cw-real').length, links.length);
 });
 
 test('of writes together each finds the link as it is by then', () => {

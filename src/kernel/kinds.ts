@@ -2,7 +2,6 @@
 // counted (a restart that changes nothing must write nothing) and where they are told apart from drift.
 import type { Netns } from '#model/desired.ts';
 import { createAddrKind } from './addr.ts';
-import { forgetIndexes, rememberingIndexes } from './batch.ts';
 import { createBirdKind, findBird } from './bird.ts';
 import { createNetnsKind } from './domain.ts';
 import { Events, type OnDrift } from './events.ts';
@@ -49,19 +48,6 @@ const noWireguard: WireguardKind = {
   remove: () => [],
   [Symbol.dispose]: () => undefined,
 };
-
-/** With it links get other numbers. */
-const numbered = <T>(kind: Kind<T>): Kind<T> => ({
-  ...kind,
-  add(items, changed) {
-    forgetIndexes();
-    return kind.add(items, changed);
-  },
-  remove(items) {
-    forgetIndexes();
-    return kind.remove(items);
-  },
-});
 
 /** Faults: `kernel` when the process may not use netlink or share the directory. The caller disposes of it. */
 export function createKinds(options: KindsOptions = {}): RealKinds {
@@ -131,7 +117,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
       },
     },
     sysctl: watched(createSysctlKind(sockets, count), false),
-    link: watched(numbered(createLinkKind(sockets, backend?.devices))),
+    link: watched(createLinkKind(sockets, backend?.devices)),
     wireguard: watched(ciphers),
     addr: watched(createAddrKind(sockets)),
     neigh: watched(createNeighKind(sockets)),
@@ -145,8 +131,8 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     shaper: watched(createShaperKind(sockets)),
     bird: watched(bird),
     sockets,
-    // The kernel's messages are read once for all of them, and each link is looked up once.
-    together: (fn) => quietly(() => rememberingIndexes(fn)),
+    // The kernel's messages are read once for all of them.
+    together: quietly,
     get writes() {
       return writes;
     },

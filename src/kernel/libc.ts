@@ -35,6 +35,7 @@ const c = {
   recv: program.func('long recv(int, _Out_ void *, size_t, int)'),
   send: program.func('long send(int, const void *, size_t, int)'),
   fcntl: program.func('int fcntl(int, int, long)'),
+  ioctl: program.func('int ioctl(int, unsigned long, _Inout_ void *)'),
   sigaction: program.func('int sigaction(int, const void *, _Out_ void *)'),
   epollCreate: program.func('int epoll_create1(int)'),
   epollControl: program.func('int epoll_ctl(int, int, int, const void *)'),
@@ -80,6 +81,9 @@ const EPOLLIN = 1;
 const epollEventBytes = process.arch === 'x64' ? 12 : 16;
 const epollDataOffset = epollEventBytes - 8;
 const MSG_DONTWAIT = 0x40;
+const SIOCGIFINDEX = 0x8933;
+/** IFNAMSIZ, with the NUL at the end. */
+const linkNameBytes = 16;
 export const CLONE_NEWNET = 0x40000000;
 export const MS_BIND = 0x1000;
 export const MS_REC = 0x4000;
@@ -171,6 +175,17 @@ export function netlinkPort(fd: number): number {
 export function setOption(fd: number, level: number, option: number, value: Buffer | number): void {
   const bytes = typeof value === 'number' ? Buffer.from(Int32Array.of(value).buffer) : value;
   checked(c.setsockopt(fd, level, option, bytes, bytes.length), `set socket option ${level}/${option}`);
+}
+
+/**
+ * The index of a link in the namespace of a socket, undefined when there is none (netdevice(7)). Netlink would tell it too, but only
+ * after all who are changing links anywhere on the machine.
+ */
+export function linkIndex(fd: number, name: string): number | undefined {
+  // struct ifreq
+  const request = Buffer.alloc(40);
+  request.write(name, 0, linkNameBytes - 1);
+  return c.ioctl(fd, SIOCGIFINDEX, request) < 0 ? undefined : request.readInt32LE(linkNameBytes);
 }
 
 /** Bytes received into `buffer`, or the negative errno. `wait: false` never blocks. Does not throw: it is a hot path. */

@@ -4,7 +4,7 @@
 import { assertNever, Fault } from '#model/fault.ts';
 import type { Link, Netns, VethLink, VxlanLink, WireguardLink } from '#model/desired.ts';
 import { familyOf, type Ip, type Mac } from '#model/ip.ts';
-import { byNetns, deleteLinks, dumpLinks, faultOf, place } from './batch.ts';
+import { byNetns, deleteLinks, dumpLinks, faultOf, findLinks, place } from './batch.ts';
 import type { Failure, Kind } from './kind.ts';
 import { kernelFault } from './libc.ts';
 import { removeLinks } from './link-removal.ts';
@@ -236,7 +236,10 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
 
   /** The link is there: keep it if its type's own attributes fit, else make it again. */
   function adjust(netns: Netns, socket: NetlinkSocket, links: readonly Link[]): Failure<Link>[] {
-    const found = new Map(dumpLinks(socket).map((link) => [link.name, link]));
+    const found = findLinks(
+      socket,
+      links.map(({ name }) => name),
+    );
     const settled: (VethLink | VxlanLink)[] = [];
     const again: Link[] = [];
     for (const link of links) {
@@ -249,22 +252,25 @@ export function createLinkKind(sockets: Sockets, devices: WireguardDevices | und
     return [...failuresOf(settled, set), ...removeNamed(socket, again), ...create(netns, socket, again)];
   }
 
-  function add(items: readonly Link[]): Failure<Link>[] {
+  /** Of what is there already, as far as the caller knows, no try is made to make it. */
+  function add(items: readonly Link[], changed: ReadonlyMap<Link, Link | undefined> = new Map()): Failure<Link>[] {
     const plain = byNetns<Link>(
       items.filter((item) => item.type !== 'wireguard'),
       (netns, group) => {
         const socket = sockets.of(netns);
+        const ours = group.filter(({ name }) => isOurLinkName(name));
         const failures = create(
           netns,
           socket,
-          group.filter(({ name }) => isOurLinkName(name)),
+          ours.filter((link) => !changed.has(link)),
         );
         for (const item of group) {
           if (!isOurLinkName(item.name))
             failures.push({ item, fault: kernelFault(`add ${linkText(item)}`, 'EPERM', 'not a name of ours') });
         }
-        const taken = failures.filter(({ fault }) => fault.errno === 'EEXIST').map(({ item }) => item);
+        const refused = failures.filter(({ fault }) => fault.errno === 'EEXIST').map(({ item }) => item);
         const others = failures.filter(({ fault }) => fault.errno !== 'EEXIST');
+        const taken = [...ours.filter((link) => changed.has(link)), ...refused];
         return taken.length === 0 ? others : [...others, ...adjust(netns, socket, taken)];
       },
     );

@@ -3,7 +3,7 @@
 // A socket belongs for its whole life to the network namespace it was opened in (netlink(7)).
 import { closeSync } from 'node:fs';
 import type { Fault } from '#model/fault.ts';
-import { errnoName, kernelFault, netlinkPort, openNetlinkSocket, receive, setOption, transmit } from '../libc.ts';
+import { errnoName, kernelFault, linkIndex, netlinkPort, openNetlinkSocket, receive, setOption, transmit } from '../libc.ts';
 import { addFlags, decodeError, decodeMessages, encodeMessage, type Message } from './codec.ts';
 import {
   NETLINK_CAP_ACK,
@@ -76,6 +76,11 @@ export class NetlinkSocket implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+  }
+
+  /** The index of the link of that name in the socket's namespace; undefined when there is none. */
+  indexOf(name: string): number | undefined {
+    return linkIndex(this.#fd, name);
   }
 
   /** One request; its replies. Throws the kernel's refusal as a Fault `kernel`. */
