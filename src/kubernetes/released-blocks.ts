@@ -59,7 +59,7 @@ export class ReleasedBlocks implements Disposable {
   see(block: Block): void {
     this.#blocks.set(block.id, block);
     if (!block.loans.some(({ id }) => id === questionId) && this.#askedSince.delete(block.id)) this.#missingSince.delete(block.host);
-    this.settle();
+    if (this.#isDue(block)) this.#soon();
   }
 
   gone(id: string): void {
@@ -69,15 +69,21 @@ export class ReleasedBlocks implements Disposable {
 
   /** To be called when networks or nodes have changed. */
   settle(): void {
-    if (this.#isDisposed || this.#timer !== undefined || this.#due().length === 0) return;
+    if (this.#due().length > 0) this.#soon();
+  }
+
+  #soon(): void {
+    if (this.#isDisposed || this.#timer !== undefined) return;
     this.#timer = setTimeout(() => void this.#release(), this.#pauseMs).unref();
   }
 
-  #due(): Block[] {
+  #isDue({ host, network }: Block): boolean {
     const { host: self, isNeeded, hosts } = this.#options;
-    return [...this.#blocks.values()].filter(({ host, network }) =>
-      host === self ? network !== podNetwork.id && !isNeeded(network) : !hosts.has(host),
-    );
+    return host === self ? network !== podNetwork.id && !isNeeded(network) : !hosts.has(host);
+  }
+
+  #due(): Block[] {
+    return [...this.#blocks.values()].filter((block) => this.#isDue(block));
   }
 
   async #release(): Promise<void> {
