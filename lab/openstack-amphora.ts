@@ -22,8 +22,11 @@ export const amphoraNeeds: readonly Need[] = [
 export interface ApiOptions {
   readonly transport: string;
   readonly providers: string;
+  /** How much of a list it tells at once. */
+  readonly pageLength: number;
 }
-export const amphoraApi: ApiOptions = { transport: brokerUrl, providers: 'ovn:OVN,amphora:amphora' };
+/** Whoever keeps such a cloud lists everything every few seconds, which would be most of the API's work in short pages. */
+export const amphoraApi: ApiOptions = { transport: brokerUrl, providers: 'ovn:OVN,amphora:amphora', pageLength: 100 };
 
 const driverFolder = `${folder}/octavia-driver`;
 /** For whoever loads drivers: the API asks them as well. */

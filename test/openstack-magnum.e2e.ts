@@ -63,6 +63,8 @@ let chartValues: Template['causeway']['values'];
 const installation = 'cluster';
 /** Load balancers are made one after the other, which takes the processor that each look of ours takes as well. */
 const unhurried = { timeoutMs: 300_000, intervalMs: 2000 };
+/** For looks that cost next to nothing: at a page. */
+const keen = { ...unhurried, intervalMs: 300 };
 /** Waits until a check passes; what it has seen last is told when it never does. */
 const passes = (what: string, check: () => Promise<void>): Promise<boolean> =>
   until(
@@ -231,6 +233,7 @@ test('what it needs of its cloud is planned from its API, and its pods talk as l
   await clusterCloud('apply', '--yes');
   await until('the page again', async () => (await seen()) === 'web2', unhurried);
   await until('Magnum to have looked', async () => (await ask<Cluster>('cluster', 'show', 'hills')).health === 'HEALTHY', unhurried);
+  await cluster.kubectl('delete', 'pod', 'seeker', '--wait=false');
 });
 
 /** Of a pod. */
@@ -393,7 +396,7 @@ test(
     const address = await until('an address', async () => (await addressOf('told')) || undefined, unhurried);
     const answer = async (host: Host): Promise<string> => (await pageOf(host, address, 80)) ?? '';
     const own = /^PROXY TCP4 198\.51\.100\.10 /;
-    await until('the client to be known to the pod', async () => own.test(await answer(cloud.lab.outside)), unhurried);
+    await until('the client to be known to the pod', async () => own.test(await answer(cloud.lab.outside)), keen);
     assert.equal(await answer(cloud.controller), '', 'which has another address than the source ranges');
     assert.deepEqual(amphorae?.free, []);
     const balancer = await balancerOf('told');
@@ -416,7 +419,7 @@ test(
     const changed = { 'lb-method': 'LEAST_CONNECTIONS', 'health-monitor-delay': '7' };
     await cluster.apply(told([outsideRange, `${cloud.controller.address}/32`], changed));
     const also = new RegExp(`^PROXY TCP4 ${cloud.controller.address.replaceAll('.', '\\.')} `);
-    await until('another client', async () => also.test(await answer(cloud.controller)), unhurried);
+    await until('another client', async () => also.test(await answer(cloud.controller)), keen);
     const [same] = await balancerOfTold();
     assert.deepEqual([same?.id, await addressOf('told')], [balancer.id, address]);
     const isAsked = async (): Promise<boolean> => {
@@ -442,7 +445,7 @@ test(
     const byHeader = { 'proxy-protocol': 'false', 'x-forwarded-for': 'true', 'timeout-client-data': '60000', 'connection-limit': '100' };
     await cluster.apply(told([outsideRange], byHeader, { externalTrafficPolicy: 'Local' }));
     const named = /^GET \/ HTTP\/1\.1\s+198\.51\.100\.10\s*$/;
-    await until('the client to be named by a header', async () => named.test(await answer(cloud.lab.outside)), unhurried);
+    await until('the client to be named by a header', async () => named.test(await answer(cloud.lab.outside)), keen);
     const parts = (): Promise<unknown[]> =>
       withOctavia(async (client) => {
         const [listener] = await client.list('listeners', { loadbalancer_id: balancer.id });
@@ -464,7 +467,7 @@ test(
       told([outsideRange], { ...byHeader, 'default-tls-container-ref': reference }, { externalTrafficPolicy: 'Local' });
     const listenerOfTold = () => withOctavia(async (client) => (await client.list('listeners', { loadbalancer_id: balancer.id }))[0]);
     await cluster.apply(ending(first.reference));
-    await until('an answer by TLS', async () => named.test(await answerByTls(address, first)), unhurried);
+    await until('an answer by TLS', async () => named.test(await answerByTls(address, first)), keen);
     const ended = await listenerOfTold();
     assert.deepEqual([ended?.protocol, ended?.certificate], ['TERMINATED_HTTPS', first.reference]);
     assert.equal(await answerByTls(address, second), '', 'by another certificate');
@@ -472,12 +475,12 @@ test(
     await until('the certificate that there is not to be told', () => isUnread('PUT'), unhurried);
     await passes('it to go on with the first', async () => assert.match(await answerByTls(address, first), named));
     await cluster.apply(ending(second.reference));
-    await until('an answer by the other certificate', async () => named.test(await answerByTls(address, second)), unhurried);
+    await until('an answer by the other certificate', async () => named.test(await answerByTls(address, second)), keen);
     assert.equal((await listenerOfTold())?.id, ended?.id, 'which is exchanged in place');
 
     await cluster.kubectl('delete', 'service', 'told', 'beside');
     await until('it to be gone', async () => (await balancerOfTold()).length === 0, unhurried);
-    await until('its machine to be free', () => amphorae?.free.length === 1, unhurried);
+    await until('its machine to be free', () => amphorae?.free.length === 1, keen);
     await cluster.kubectl('delete', 'pod', 'told');
   },
 );
@@ -575,23 +578,23 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await passes('a floating IP for each from outside', async () =>
     assert.deepEqual((await floatingIps()).toSorted(), [web, few].toSorted()),
   );
-  await until('a page from outside', async () => isWeb(await pageOf(cloud.lab.outside, web, 80)), unhurried);
-  assert.match((await until('a page by the inner one', () => pageOf(cloud.lab.host(neighbour), inner, 80), unhurried)) ?? '', /^web/);
+  await until('a page from outside', async () => isWeb(await pageOf(cloud.lab.outside, web, 80)), keen);
+  assert.match((await until('a page by the inner one', () => pageOf(cloud.lab.host(neighbour), inner, 80), keen)) ?? '', /^web/);
   const six = await known('six');
   assert.match(six, /^fd00:20::/);
-  assert.match((await until('a page by IPv6', () => pageOf(cloud.lab.host(neighbour), six, 80), unhurried)) ?? '', /^web/);
-  assert.match((await until('a page for some', () => pageOf(cloud.lab.outside, few, 80), unhurried)) ?? '', /^web/);
+  assert.match((await until('a page by IPv6', () => pageOf(cloud.lab.host(neighbour), six, 80), keen)) ?? '', /^web/);
+  assert.match((await until('a page for some', () => pageOf(cloud.lab.outside, few, 80), keen)) ?? '', /^web/);
   assert.equal(await pageOf(cloud.controller, few, 80), undefined, 'which has another address than the source ranges');
   for (const [from, address] of [
     [cloud.lab.host(neighbour), inner],
     [cloud.lab.outside, few],
   ] as const)
-    await until('both pods to answer datagrams', async () => (await whoAnswers(from, address)) === 'web1,web2', unhurried);
+    await until('both pods to answer datagrams', async () => (await whoAnswers(from, address)) === 'web1,web2', keen);
   assert.equal(await wordOf(cloud.controller, few), '', 'which has another address than the source ranges');
   await passes('Octavia to know that all are well', () => areProbed('kube1 ONLINE', 'kube2 ONLINE'));
   stopSecond?.();
   const guest = (): Promise<string | undefined> => pageOf(cloud.lab.host(neighbour), theirs.address, 8082);
-  await until('a page by a load balancer of others', async () => isWeb(await guest()), unhurried);
+  await until('a page by a load balancer of others', async () => isWeb(await guest()), keen);
   assert.equal(await known('guest'), theirs.address);
   await cluster.apply(serviceOf('late', { ports: [{ name: 'late', port: 8083, targetPort: 8080 }] }, { ...internally, ...onTheirs }));
   const crowded = /^late LoadBalancerNoAddress .*load balancer theirs is shared by as many services as may, 1 \(max-shared-lb\)/m;
@@ -610,14 +613,14 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await until('it for a node', async () => isWeb(await byNodePort(node(2), shutPort)), unhurried);
 
   await passes('Octavia to know whom nobody answers datagrams', () => areProbed('kube1 ONLINE', 'kube2 ERROR'));
-  await until('the other to be led to alone', async () => (await whoAnswers(cloud.lab.host(neighbour), inner)) === 'web1', unhurried);
-  assert.match((await until('still a page by the inner one', () => pageOf(cloud.lab.host(neighbour), inner, 80), unhurried)) ?? '', /^web/);
+  await until('the other to be led to alone', async () => (await whoAnswers(cloud.lab.host(neighbour), inner)) === 'web1', keen);
+  assert.match((await until('still a page by the inner one', () => pageOf(cloud.lab.host(neighbour), inner, 80), keen)) ?? '', /^web/);
 
   // Other ports, the first of UDP among them: the address stays. Fewer pods: by the policy Local only their node is led to.
   const later = { ...byDatagram, port: 5300 };
   await cluster.apply(serviceOf('web', { ports: [http, { name: 'more', port: 8081, targetPort: 8080 }, later] }));
-  await until('the further port', async () => isWeb(await pageOf(cloud.lab.outside, web, 8081)), unhurried);
-  await until('that of UDP', async () => (await askUdp(cloud.lab.outside, web, later.port)) === 'web1', unhurried);
+  await until('the further port', async () => isWeb(await pageOf(cloud.lab.outside, web, 8081)), keen);
+  await until('that of UDP', async () => (await askUdp(cloud.lab.outside, web, later.port)) === 'web1', keen);
   assert.equal(await addressOf('web'), web);
   const membersOf = async (service: string): Promise<string[]> => {
     const members = await withOctavia(async (client) => {
@@ -634,7 +637,7 @@ test('they keep the cloud so, and services get load balancers of Octavia that fo
   await until('the node of the pod that is left', async () => (await membersOf('few')).join() === 'kube1,kube1', unhurried);
   const thrice = ['kube1', 'kube1', 'kube1', 'kube2', 'kube2', 'kube2'];
   await passes('all nodes by its own policy', async () => assert.deepEqual(await membersOf('web'), thrice));
-  await until('datagrams to go to it alone', async () => (await whoAnswers(cloud.lab.outside, few)) === 'web1', unhurried);
+  await until('datagrams to go to it alone', async () => (await whoAnswers(cloud.lab.outside, few)) === 'web1', keen);
   // Every other connection is led to the other node, which sends it on.
   await areAllOf('web1', web, 12);
   const inCluster = await field('service', 'web', '.spec.clusterIP');
@@ -688,7 +691,7 @@ test(
     const applied = await docker.json<Applied>('cloud', 'apply', '--yes');
     assert.deepEqual([applied.problems, applied.busy], [[], []], 'which waits until the machine has started');
     const address = applied.exposures[0]?.address ?? assert.fail('no floating IP');
-    await until('the page', async () => (await pageOf(cloud.lab.outside, address, 80)) === 'goods', unhurried);
+    await until('the page', async () => (await pageOf(cloud.lab.outside, address, 80)) === 'goods', keen);
     assert.equal(await pageOf(cloud.controller, address, 80), undefined, 'which has another address than the sources');
     const [exposure] = await docker.json<{ sources: string[]; balancerRanges: string[] }[]>('exposure', 'ls');
     assert.deepEqual([exposure?.sources, exposure?.balancerRanges], [[outsideRange], ['10.20.0.0/24']]);
@@ -701,7 +704,7 @@ test(
     await until('the plan to say what there is', isSaid, unhurried);
     await docker.causeway('cloud', 'destroy', '--yes');
     assert.deepEqual([await withOctavia((client) => client.list('loadbalancers')), await floatingIps()], [[], []]);
-    await until('its machine to be free', () => amphorae?.free.length === 1, unhurried);
+    await until('its machine to be free', () => amphorae?.free.length === 1, keen);
     assert.ok(!(await namesOf('security-groups')).some((name) => name.startsWith('causeway')));
   },
 );
