@@ -32,15 +32,16 @@ const longest = [
   'upstream',
   'openstack-pods',
   'magnum.e2e',
-  'reconcile',
   'neutron',
   'swarm',
   'install',
   'crash',
   'expose',
-  'magnum-calls',
-  'clients',
+  'openstack-paths',
   'openstack-demo',
+  'magnum-calls',
+  'reconcile',
+  'clients',
 ];
 const rankOf = (file: string): number => longest.findIndex((part) => file.includes(part)) + 1 || longest.length + 1;
 
