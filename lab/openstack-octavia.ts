@@ -8,7 +8,7 @@ import { demo } from './openstack.ts';
 import type { Host } from './host.ts';
 import { amphoraApi, amphoraConfig, type ApiOptions, driverEnvironment, startWorker } from './openstack-amphora.ts';
 import type { Operator } from './openstack-operator.ts';
-import { accountSection, databaseUrl, type FurtherService, loading, serve, write } from './openstack-services.ts';
+import { accountSection, fastDatabaseUrl, type FurtherService, loading, serve, write } from './openstack-services.ts';
 import { makeTables } from './openstack-tables.ts';
 import type { Need } from './packages.ts';
 import { until } from './until.ts';
@@ -117,6 +117,6 @@ const octaviaConfig = (host: Host, { transport, providers, pageLength }: ApiOpti
   '[oslo_policy]',
   `policy_file = ${write(host, 'octavia-policy.json', [JSON.stringify(policy)])}`,
   '[database]',
-  `connection = ${databaseUrl('octavia')}`,
+  `connection = ${fastDatabaseUrl('octavia')}`,
   ...['keystone_authtoken', 'service_auth', 'neutron'].flatMap((section) => accountSection(host, section, 'octavia')),
 ];
