@@ -96,8 +96,8 @@ const layers: readonly Layer[] = [
         progress,
       );
       if (withCluster) await buildKubernetes(progress);
-      // Each keeps less than half a processor busy (measured), and waits for something else the rest of the time.
-      return runEndToEnd(files, 6);
+      // Each keeps a third of a processor busy (measured), and waits for something else the rest of the time.
+      return runEndToEnd(files, 7);
     },
   },
   {
