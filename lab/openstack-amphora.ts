@@ -114,5 +114,5 @@ export async function startWorker(host: Host, config: string): Promise<void> {
   const queues = ['/usr/lib/rabbitmq/bin/rabbitmqctl', '--node=rabbit@localhost', '--quiet', 'list_consumers'];
   const env = { HOME: '/var/lib/causeway-rabbitmq', ERL_EPMD_ADDRESS: '127.0.0.1' };
   const isListening = async (): Promise<boolean> => (await host.exec(queues, { env, anyStatus: true })).stdout.includes('octavia');
-  await until('Octavia’s worker to listen', isListening, { timeoutMs: 120_000, intervalMs: 2_000 });
+  await until('Octavia’s worker to listen', isListening, { timeoutMs: 300_000, intervalMs: 2_000 });
 }
