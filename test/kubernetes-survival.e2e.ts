@@ -51,6 +51,9 @@ const inPod = (podName: string, ...argv: readonly string[]): Promise<string> => 
 const ipsOf = async (podName: string): Promise<string[]> =>
   (await cluster.kubectl('get', 'pod', podName, '--output=jsonpath={.status.podIPs[*].ip}')).split(' ').filter((ip) => ip !== '');
 const page = (ip: string, port = 8080): string[] => ['wget', '-qO-', '-T', '10', `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}/`];
+/** What the pod answers to `client` at this moment on each of the addresses that it has at this moment. */
+const pagesNow = async (client: string, podName: string): Promise<string[]> =>
+  Promise.all((await ipsOf(podName)).map((ip) => inPod(client, ...page(ip))));
 /** What the pod answers to `client` on each of its addresses, once it does: other nodes may still have to learn of its own. */
 async function answers(client: string, podName: string): Promise<string[]> {
   const ips = await ipsOf(podName);
@@ -165,7 +168,8 @@ test('pods of a node that was rebooted are back, with their network', async () =
   await lab.reboot(second);
   await cluster.apply(pod('one', { nodeName: 'host1' }));
   await ready('one');
-  await until('the pod to answer again', async () => (await answers('one', 'two')).join() === answered('two').join(), patience);
+  const back = async (): Promise<boolean> => (await pagesNow('one', 'two')).join() === answered('two').join();
+  await until('the pod to answer again', back, patience);
   await ready('two');
   assert.deepEqual(await answers('two', 'one'), answered('one'));
   const ip = await shopAddress();
