@@ -332,10 +332,12 @@ const told = (sources: readonly string[], annotations: Readonly<Record<string, s
     { selector: { app: 'told' }, loadBalancerSourceRanges: sources, ...spec },
     prefixed({ 'proxy-protocol': 'true', ...annotations }),
   );
-const isUnread = async (method: 'POST' | 'PUT'): Promise<boolean> =>
-  new RegExp(`^told LoadBalancerIncomplete .*refuses ${method} \\S+: Could not retrieve certificate: \\['nowhere'\\]`, 'm').test(
-    await events(),
-  );
+/** With POST nothing is open yet, and nobody is told of an address. */
+const isUnread = async (method: 'POST' | 'PUT'): Promise<boolean> => {
+  const reason = method === 'POST' ? 'NoAddress' : 'Incomplete';
+  const words = `^told LoadBalancer${reason} .*refuses ${method} \\S+: Could not retrieve certificate: \\['nowhere'\\]`;
+  return new RegExp(words, 'm').test(await events());
+};
 const balancerOf = async (service: string): Promise<LoadBalancer> =>
   (await withOctavia((client) => client.list('loadbalancers', { name: `${installation}-default-${service}` })))[0] ??
   assert.fail(`no load balancer of ${service}`);
