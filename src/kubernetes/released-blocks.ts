@@ -41,8 +41,8 @@ export class ReleasedBlocks implements Disposable {
   readonly #pauseMs: number;
   readonly #blocks = new Map<string, Block>();
   readonly #missingSince = new Map<string, number>();
-  /** By block, since when its question is known to be there. */
-  readonly #askedSince = new Map<string, number>();
+  /** By block, which version of it is known to have a question, and since when. */
+  readonly #asked = new Map<string, { readonly revision: number; readonly since: number }>();
   #timer: NodeJS.Timeout | undefined;
   #isDisposed = false;
 
@@ -58,13 +58,13 @@ export class ReleasedBlocks implements Disposable {
 
   see(block: Block): void {
     this.#blocks.set(block.id, block);
-    if (!block.loans.some(({ id }) => id === questionId) && this.#askedSince.delete(block.id)) this.#missingSince.delete(block.host);
+    if (!block.loans.some(({ id }) => id === questionId) && this.#asked.delete(block.id)) this.#missingSince.delete(block.host);
     if (this.#isDue(block)) this.#soon();
   }
 
   gone(id: string): void {
     this.#blocks.delete(id);
-    this.#askedSince.delete(id);
+    this.#asked.delete(id);
   }
 
   /** To be called when networks or nodes have changed. */
@@ -110,12 +110,14 @@ export class ReleasedBlocks implements Disposable {
     // One after the other, of whom the first is usually enough.
     const rank = [...hosts.keys()].toSorted().indexOf(self);
     if (now() - since < absentMs + rank * this.#pauseMs || loans.some((loan) => isOpen(loan) && hosts.has(loan.host))) return;
-    if (await this.#isThere(host)) return;
+    // Meanwhile it may have been answered.
+    if ((await this.#isThere(host)) || this.#blocks.get(id) !== block) return;
     if (!loans.some((loan) => loan.id === questionId)) await blocks.question(block);
     else {
-      const askedSince = this.#askedSince.get(id) ?? now();
-      this.#askedSince.set(id, askedSince);
-      if (now() - askedSince >= absentMs) await client.remove(`${blocksPath}/${name}`, revision);
+      const known = this.#asked.get(id);
+      const asked = known?.revision === revision ? known : { revision, since: now() };
+      this.#asked.set(id, asked);
+      if (now() - asked.since >= absentMs) await client.remove(`${blocksPath}/${name}`, revision);
     }
   }
 
