@@ -37,9 +37,10 @@ const longest = [
   'install',
   'crash',
   'expose',
-  'openstack-paths',
   'openstack-demo',
+  'openstack-auto',
   'magnum-calls',
+  'openstack-paths',
   'reconcile',
   'clients',
 ];
