@@ -2,7 +2,6 @@
 import type { Logger } from 'pino';
 import { routersIn } from '#api/bgp-routers.ts';
 import { type Cloud, findCloud } from '#cloud/clouds.ts';
-import { withoutRequest } from '#cloud/faults.ts';
 import { Keeper } from '#cloud/keeper.ts';
 import { Neutron } from '#cloud/neutron.ts';
 import { withPlace } from '#cloud/placing.ts';
@@ -26,6 +25,7 @@ import { refusals } from '#kubernetes/cloud-facts.ts';
 import type { KubernetesClient } from '#kubernetes/client.ts';
 import type { CloudSource } from '#kubernetes/cloud-source.ts';
 import { PortGranter } from '#kubernetes/port-granter.ts';
+import { withoutRequests } from '#model/fault.ts';
 import { cloudSurroundings } from './cloud-surroundings.ts';
 
 export interface CloudOptions {
@@ -147,7 +147,7 @@ export async function keepCloud(control: Control, options: CloudOptions, env: No
 }
 
 const reasonsOf = ({ message, hint }: { readonly message: string; readonly hint?: string }): string[] => [
-  withoutRequest(message),
+  withoutRequests(message),
   ...(hint === undefined ? [] : [hint]),
 ];
 
@@ -187,7 +187,7 @@ export async function keepClusterCloud(
     tell: async ({ problems, failure }) => {
       const words = failure === undefined ? [...problems, ...refusals(source.wish.asked)] : reasonsOf(failure);
       if (failure !== undefined) await source.tellFailure(words);
-      const text = words.join('\n');
+      const text = withoutRequests(words.join('\n'));
       if (text !== told && text !== '') log.warn({ problems: words }, 'The cloud is not as the cluster needs it');
       told = text;
     },

@@ -78,9 +78,6 @@ const document = v.union([
   ),
 ]);
 
-/** The same for each try: for who tells what is new. */
-export const withoutRequest = (message: string): string => message.replace(/ \(request [^()]*\)$/, '');
-
 export function faultOfStatus({ service, method, url }: Refused, { status, headers, body }: Refusal): Fault {
   const read = v.safeParse(document, body);
   const type = read.success ? read.output.type : undefined;

@@ -142,6 +142,18 @@ test('an Event tells what is worth telling, once, also where a server drops cond
   ]);
 });
 
+const refusedBy = (id: string): Served[] => [{ id: idOf('web'), notes: [], problems: [`Octavia refuses it (request ${id})`] }];
+
+test('what is refused again by a request of another id is nothing new', async () => {
+  const of = server(serviceOf('web'));
+  const found = await told(of, async (source) => {
+    for (const id of ['req-1', 'req-2']) await source.tell(refusedBy(id));
+  });
+  assert.deepEqual(of.events, ['web Warning LoadBalancerNoAddress: Octavia refuses it (request req-1)']);
+  const again = await told(server(serviceOf('web', {}, {}, found['web'])), refusedBy('req-3'));
+  assert.equal(again['web'], undefined);
+});
+
 test('while the cloud cannot be worked with, those without an address are told why, and no others are touched', async () => {
   const status = { loadBalancer: { ingress: [{ ip: '203.0.113.7' }] }, conditions: [] };
   const of = server(

@@ -2,7 +2,7 @@
 // of its load balancers written into the status of services, and what cannot be done into their conditions.
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
-import { isFault } from '#model/fault.ts';
+import { isFault, withoutRequests } from '#model/fault.ts';
 import type { Network } from '#model/resources.ts';
 import { type KubernetesClient, revisionOf } from './client.ts';
 import {
@@ -281,10 +281,10 @@ export class CloudSource {
 
   /** For `kubectl describe`, and for servers that drop conditions of services: those before 1.24. */
   async #event({ metadata, status }: StoredService, { type, status: isGood, reason, message }: Told): Promise<void> {
-    const text = `${reason}: ${message}`;
+    const text = `${reason}: ${withoutRequests(message)}`;
     if (this.#events.get(metadata.uid) === text) return;
     const before = status?.conditions?.find((one) => one['type'] === type);
-    const isSaid = before?.['reason'] === reason && before['message'] === message;
+    const isSaid = `${String(before?.['reason'])}: ${withoutRequests(String(before?.['message']))}` === text;
     this.#events.set(metadata.uid, text);
     // That it has no address yet is nothing to tell.
     if (isSaid || (reason === 'NoAddress' && message === waiting)) return;

@@ -1,4 +1,5 @@
 // Conditions in the status of objects, as the API's conventions have them ("Typical status properties").
+import { withoutRequests } from '#model/fault.ts';
 
 export type Condition = Readonly<Record<string, unknown>>;
 
@@ -11,12 +12,14 @@ export interface Told {
   readonly observedGeneration?: number;
 }
 
-/** With what is told in the place of earlier words of its type, whose time it keeps while the status is the same. */
+/** With what is told in the place of earlier words of its type, whose time it keeps while the status is the same; words of another try stay. */
 export function withCondition(before: readonly Condition[] | null | undefined, told: Told, now: Date): Condition[] {
   const earlier = before?.find((one) => one['type'] === told.type);
   const since = earlier?.['status'] === told.status ? earlier['lastTransitionTime'] : undefined;
   const others = (before ?? []).filter((one) => one['type'] !== told.type);
-  return [...others, { ...told, lastTransitionTime: since ?? now.toISOString().replace(/\.\d+Z$/, 'Z') }];
+  const was = earlier?.['message'];
+  const message = typeof was === 'string' && withoutRequests(was) === withoutRequests(told.message) ? was : told.message;
+  return [...others, { ...told, message, lastTransitionTime: since ?? now.toISOString().replace(/\.\d+Z$/, 'Z') }];
 }
 
 /** Keys in order, so that two texts are equal when the values are. */

@@ -56,6 +56,9 @@ export function isFault(error: unknown, code?: FaultCode): error is Fault {
   return error instanceof Fault && (code === undefined || error.code === code);
 }
 
+/** Words about what a cloud has refused, the same for each try: its services give every request an id. For who tells what is new. */
+export const withoutRequests = (text: string): string => text.replaceAll(/ \(request [^()]*\)/g, '');
+
 /** For the default branch of an exhaustive switch: reaching it is a programming error and ends the process. */
 export function assertNever(value: never): never {
   throw new TypeError(`Unexpected value ${JSON.stringify(value)}`);
