@@ -131,9 +131,8 @@ export class Agent implements AsyncDisposable {
     this.#recovering = journal.get(recoveringKey) === true;
     this.#news = new News({
       host,
-      view: () => this.view,
+      blocks: () => this.view.blocks,
       isGuarding: options.policies !== undefined,
-      renamed: () => this.loop.later(),
       spread: () => this.#spread(),
     });
     this.view = new View({
@@ -165,7 +164,9 @@ export class Agent implements AsyncDisposable {
       local: () => this.endpoints.all(),
       mayDelete: () => this.#maySweep(),
       send: (batch) => controller.publish(batch),
-      refused: (faults) => void (this.#refused = faults),
+      refused: (faults) => {
+        this.#refused = faults;
+      },
     });
     const portLog = { log: (fields: object, message: string): void => log.warn(fields, message) };
     this.#ports = new HostPorts(portLog);

@@ -78,25 +78,6 @@ test('kicked runs keep their distance, and the last kick is not forgotten', (t) 
   assert.equal(loop.runs, 3, 'and it does what was asked for meanwhile');
 });
 
-test('what has time is done with the next run, or by itself after a second', (t) => {
-  const { loop, state, kinds, tick } = bed(t);
-  loop.later();
-  tick(900);
-  assert.equal(loop.runs, 0);
-  loop.kick();
-  tick(5);
-  tick(2000);
-  assert.equal(loop.runs, 1);
-  state.desired = two;
-  loop.later();
-  tick(1000);
-  loop.later();
-  tick(5);
-  assert.deepEqual([loop.runs, domains(kinds)], [2, ['cw-two']]);
-  tick(2000);
-  assert.equal(loop.runs, 2);
-});
-
 test('who is in a hurry waits for as long as runs take to be a fifth of the time', (t) => {
   let [clock, used] = [0, 0];
   const plan = (): Desired => {

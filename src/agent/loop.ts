@@ -25,7 +25,6 @@ export interface LoopOptions {
 
 const coalesceMs = 5;
 const usualRestMs = 100;
-const unhurriedMs = 1000;
 /** Of the processor's time that a run used, the rest after it when somebody is in a hurry: a fifth is the loop's at most. */
 const hurriedRests = 4;
 const usualClocks: NonNullable<LoopOptions['clocks']> = {
@@ -49,7 +48,6 @@ export class Loop implements Disposable {
   readonly #fullRead: NodeJS.Timeout;
   #pending: NodeJS.Timeout | undefined;
   #resting: NodeJS.Timeout | undefined;
-  #unhurried: NodeJS.Timeout | undefined;
   /** Kicked while resting. */
   #isDue = false;
   #retry: NodeJS.Timeout | undefined;
@@ -85,14 +83,6 @@ export class Loop implements Disposable {
     if (this.#together !== undefined) return;
     if (this.#resting === undefined) this.#pending ??= setTimeout(() => this.#runKicked(), coalesceMs);
     else this.#isDue = true;
-  }
-
-  /** As kick(), for what only people look at: with whatever run is next, or in a second. */
-  later(): void {
-    this.#unhurried ??= setTimeout(() => {
-      this.#unhurried = undefined;
-      this.kick();
-    }, unhurriedMs);
   }
 
   /** As kick(), where packets wait for it: the rest is no longer than the loop needs to leave the machine to others. */
@@ -131,9 +121,7 @@ export class Loop implements Disposable {
   /** Runs now; on return the kernel is as planned, but for what the outcome names. Undefined when nothing can be planned yet. */
   run(): Outcome | undefined {
     clearTimeout(this.#pending);
-    clearTimeout(this.#unhurried);
     this.#pending = undefined;
-    this.#unhurried = undefined;
     this.#isDue = false;
     const { reconciler, plan, maySweep, done, failed } = this.#options;
     try {
@@ -193,7 +181,6 @@ export class Loop implements Disposable {
     clearInterval(this.#fullRead);
     clearTimeout(this.#pending);
     clearTimeout(this.#resting);
-    clearTimeout(this.#unhurried);
     clearTimeout(this.#retry);
   }
 

@@ -3,26 +3,15 @@ import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { makeBlock, makeEndpoint, makePool } from '#drivers/cluster.fixture.ts';
 import { parseCidr, parseIp } from '#model/ip.ts';
-import { endpointMac } from '#model/numbers.ts';
-import type { Exposure } from '#model/resources.ts';
 import { News } from './news.ts';
 
 const block = makeBlock(makePool('aaaaaaaaaa', parseCidr('10.0.0.0/16'), 24), 0, 'host-2');
 const covered = makeEndpoint('aaaaaaaaaa', 'host-2', 1, [parseIp('10.0.0.9')]);
 const borrowed = makeEndpoint('aaaaaaaaaa', 'host-2', 2, [parseIp('10.0.7.9')]);
 
-function listen({ isGuarding = false, exposures = [] as readonly Exposure[] } = {}): {
-  news: News;
-  told: { count: number; renamed: number };
-} {
-  const told = { count: 0, renamed: 0 };
-  const news = new News({
-    host: 'host-1',
-    view: () => ({ blocks: new Map([[block.id, block]]), exposures: new Map(exposures.map((exposure) => [exposure.id, exposure])) }),
-    isGuarding,
-    renamed: () => (told.renamed += 1),
-    spread: () => (told.count += 1),
-  });
+function listen(isGuarding = false): { news: News; told: { count: number } } {
+  const told = { count: 0 };
+  const news = new News({ host: 'host-1', blocks: () => new Map([[block.id, block]]), isGuarding, spread: () => (told.count += 1) });
   news.planning();
   return { news, told };
 }
@@ -61,7 +50,7 @@ test('an endpoint of this host needs a plan when it is in a container, but not f
     [undefined, slotted, true],
     [slotted, joined, false],
     [joined, { ...joined, ifname: 'eth0' }, true],
-    [joined, { ...joined, endpoint: { ...covered, mac: endpointMac(parseIp('10.0.0.1')) } }, false],
+    [joined, { ...joined, endpoint: { ...covered, owner: 'web' } }, false],
     [joined, slotted, false],
     [slotted, undefined, true],
   ] as const;
@@ -70,34 +59,7 @@ test('an endpoint of this host needs a plan when it is in a container, but not f
     news.local({ before, after });
     assert.equal(news.isPlanned, isPlanned, JSON.stringify([before, after]));
   }
-  const { news } = listen({ isGuarding: true });
+  const { news } = listen(true);
   news.local({ before: undefined, after: slotted });
   assert.equal(news.isPlanned, false, 'policies guard it already');
-});
-
-const exposure: Exposure = {
-  id: 'shop',
-  name: 'shop',
-  revision: 1,
-  createdAt: '2026-01-01T00:00:00.000Z',
-  labels: {},
-  network: covered.network,
-  endpoint: 'web',
-  protocol: 'tcp',
-  port: 80,
-  hostPort: 8080,
-  sources: [],
-};
-
-test('what an endpoint of this host is called has time, unless something is exposed by its name', () => {
-  const joined = { endpoint: covered, slot: 1, sandbox: '/run/netns/a', order: 1 };
-  const renamed = { ...joined, endpoint: { ...covered, owner: 'web', name: 'web', names: ['www'], sequence: covered.sequence + 1 } };
-  const usual = listen();
-  usual.news.local({ before: joined, after: renamed });
-  assert.deepEqual([usual.news.isPlanned, usual.told.renamed], [true, 1]);
-  usual.news.local({ before: undefined, after: { endpoint: covered, slot: 1 } });
-  assert.equal(usual.told.renamed, 1, 'a new one is called nothing else');
-  const exposed = listen({ exposures: [exposure] });
-  exposed.news.local({ before: joined, after: renamed });
-  assert.deepEqual([exposed.news.isPlanned, exposed.told.renamed], [false, 0]);
 });

@@ -13,11 +13,9 @@ export interface Changed<T> {
 export interface NewsOptions {
   /** This host. */
   readonly host: string;
-  readonly view: () => Pick<Snapshot, 'blocks' | 'exposures'>;
+  readonly blocks: () => Snapshot['blocks'];
   /** Whether endpoints of this host are planned for before they are in a container: policies guard them already. */
   readonly isGuarding: boolean;
-  /** An endpoint of this host is called otherwise, by which nothing is exposed: it is only in the alias of its link. */
-  readonly renamed: () => void;
   /** Facts change in bursts: called once per turn of the event loop. */
   readonly spread: () => void;
 }
@@ -45,16 +43,14 @@ export class News {
 
   /** The cluster tells of an endpoint. */
   endpoint({ before, after }: Changed<Endpoint>): void {
-    const { host, view } = this.#options;
-    if ([before, after].some((one) => one !== undefined && isPlannedFor(host, one, view()))) this.#changes += 1;
+    const { host, blocks } = this.#options;
+    if ([before, after].some((one) => one !== undefined && isPlannedFor(host, one, { blocks: blocks() }))) this.#changes += 1;
     this.#turn();
   }
 
   /** An endpoint of this host itself. */
   local(change: Changed<LocalEndpoint>): void {
-    const { isGuarding, view, renamed } = this.#options;
-    if (isGuarding || isPlannedHere(change, view())) this.#changes += 1;
-    else if (isRenamed(change)) renamed();
+    if (this.#options.isGuarding || isPlannedHere(change)) this.#changes += 1;
     this.#turn();
   }
 
@@ -78,17 +74,9 @@ export class News {
  * Whether what has become of an endpoint of this host changes its plan; undefined where there is none. Those in no container
  * have no part in it, and what a link is called in its container matters when the link is made again, for which a new plan is made.
  */
-function isPlannedHere({ before, after }: Changed<LocalEndpoint>, { exposures }: Pick<Snapshot, 'exposures'>): boolean {
+function isPlannedHere({ before, after }: Changed<LocalEndpoint>): boolean {
   if (before?.sandbox === undefined || after?.sandbox === undefined) return before?.sandbox !== after?.sandbox;
   const { ifname: _, ...was } = before;
   const { ifname: __, ...is } = after;
-  // Exposures go by what endpoints are called.
-  if ([...exposures.values()].some(({ network }) => network === is.endpoint.network)) return !isDeepStrictEqual(was, is);
-  return !isDeepStrictEqual({ ...was, endpoint: unnamed(was.endpoint) }, { ...is, endpoint: unnamed(is.endpoint) });
+  return !isDeepStrictEqual(was, is);
 }
-
-const unnamed = (endpoint: Endpoint): Endpoint => ({ ...endpoint, owner: '', name: '', names: [], sequence: 0 });
-
-/** Whether an endpoint in a container belongs to what has another name. */
-const isRenamed = ({ before, after }: Changed<LocalEndpoint>): boolean =>
-  before !== undefined && after?.sandbox !== undefined && before.endpoint.owner !== after.endpoint.owner;

@@ -67,12 +67,6 @@ export class View {
     return this.#tables.blocks;
   }
 
-  /** Likewise. */
-  get exposures(): Snapshot['exposures'] {
-    this.#given.add('exposures');
-    return this.#tables.exposures;
-  }
-
   /** Revision to resume the watch from; 0 before the first complete listing. */
   get revision(): number {
     return this.#revision;
