@@ -106,16 +106,12 @@ export class CloudBed implements AsyncDisposable {
 
   /** A container whose ports the cloud has to make first; where that takes longer than an engine waits, they are there by the next time. */
   async runFirst(index: number, name: string, network: string): Promise<void> {
-    const isRunning = async (): Promise<boolean> => {
-      try {
-        await this.run(index, name, network);
-        return true;
-      } catch (error) {
-        if (!/timeout|deadline exceeded/.test(String(error))) throw error;
+    // What could not be connected stays, and has the name.
+    const isRunning = (): Promise<string> =>
+      this.run(index, name, network).catch(async (error: unknown) => {
         await this.docker(index, 'rm', '--force', name);
-        return false;
-      }
-    };
+        throw error;
+      });
     await until(`${name} to run`, isRunning, { ...longPatience, intervalMs: 1000 });
   }
 
