@@ -37,21 +37,18 @@ const leftLinks = (changes: readonly Changes[], places: ReadonlySet<Netns>): Rea
 
 /** Where routes come and no other tunnel. Theirs go with them, so not before what else leads there (unreachable) has gone. */
 function leftTunnels(changes: readonly Changes[], places: ReadonlySet<Netns>): string[] {
-  const left = new Set(
-    makesTunnel(changes)
-      ? []
-      : changes
-          .find(({ kind }) => kind === 'link')
-          ?.remove.filter(isTunnel)
-          .map(placeOf),
-  );
+  const left = new Set(makesTunnel(changes) ? [] : goingTunnels(changes));
   const routes = changes.find(({ kind }) => kind === 'route')?.remove ?? [];
   return routes.filter((route) => places.has(netnsOf(route)) && left.has(linkOf(route))).map(linkOf);
 }
 
+const linksOf = (changes: readonly Changes[]): Changes | undefined => changes.find(({ kind }) => kind === 'link');
+/** Places of links. */
+const goingTunnels = (changes: readonly Changes[]): string[] => linksOf(changes)?.remove.filter(isTunnel).map(placeOf) ?? [];
+
 /** A new one: it may have the number of one that was left. */
 function makesTunnel(changes: readonly Changes[]): boolean {
-  const links = changes.find(({ kind }) => kind === 'link');
+  const links = linksOf(changes);
   return links?.add.some((item) => isTunnel(item) && !links.changed.has(item)) === true;
 }
 
@@ -72,11 +69,7 @@ export class LeftTunnels {
 
   /** The same without the removal of tunnels that stay, and of what hangs on them but for routes. */
   withoutThem(changes: readonly Changes[]): readonly Changes[] {
-    const going =
-      changes
-        .find(({ kind }) => kind === 'link')
-        ?.remove.filter(isTunnel)
-        .map(placeOf) ?? [];
+    const going = goingTunnels(changes);
     if (going.length === 0 || makesTunnel(changes)) this.#until.clear();
     else this.#note(changes, going);
     if (this.#until.size === 0) return changes;

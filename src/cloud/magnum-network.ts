@@ -5,6 +5,7 @@
 import { Fault } from '#model/fault.ts';
 import { type Cidr, cidrLength, familyOf, parseCidr } from '#model/ip.ts';
 import { passedOver } from './magnum-labels.ts';
+import { isInstallation } from './named.ts';
 
 export interface TemplateNetwork {
   readonly networkDriver: string | undefined;
@@ -131,9 +132,8 @@ function secretName(label: string, value: string): string {
   throw refused(label, value, 'Write the name of a Secret in the namespace kube-system');
 }
 
-/** As the chart and `causeway cloud --name` take it. */
 function installation(label: string, value: string): string {
-  if (/^[a-z0-9][a-z0-9-]{0,31}$/.test(value)) return value;
+  if (isInstallation(value)) return value;
   throw refused(label, value, 'Use lower-case letters, digits and hyphens, 32 at most');
 }
 

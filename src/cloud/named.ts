@@ -16,6 +16,9 @@ export function named<T extends { readonly id: string; readonly name: string }>(
   });
 }
 
+/** Whether an installation can be called so, whose things in the cloud are told from those of others by it. */
+export const isInstallation = (name: string): boolean => /^[a-z0-9][a-z0-9-]{0,31}$/.test(name);
+
 /** Whether it is of Causeway's making, whichever installation. */
 export const isOfCauseway = ({ tags }: { readonly tags: readonly string[] }): boolean => tags.some((tag) => tag.startsWith('causeway.'));
 

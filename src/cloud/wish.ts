@@ -18,6 +18,7 @@ import { bitsOf, type Cidr, type Family, familyOf, hostPrefix, type Ip } from '#
 import type { Block, Endpoint, Exposure, Host, Network, NeutronPlace, Pool } from '#model/resources.ts';
 import { routerNeeds } from './bgp-routers.ts';
 import { balancersOf, floatingOf, nodePortRules, openingsOf, talkOf, virtualOf } from './exposed.ts';
+import { isInstallation } from './named.ts';
 import { addressesOf } from './pools.ts';
 import type { RefusedParts } from './refused.ts';
 import { directions, ethertypes, fewest } from './rules.ts';
@@ -203,7 +204,7 @@ export const instanceLabel = 'causeway.dev/instance';
 
 /** It becomes part of tags, groups' names and descriptions. Fault `invalid`. */
 export function checkName(name: string): void {
-  if (/^[a-z0-9][a-z0-9-]{0,31}$/.test(name)) return;
+  if (isInstallation(name)) return;
   throw new Fault('invalid', `Not a name for an installation: ${name}`, {
     field: 'name',
     hint: 'Use lower-case letters, digits and hyphens',

@@ -27,9 +27,22 @@ export interface AwaitedRoute {
   readonly problem?: string | undefined;
 }
 
-type Word = NodeWish['network'];
+/** Of the condition, all that there are. */
+export const reasons = [
+  'CausewayIsUp',
+  'CarriedByVxlan',
+  'NoFreeAddresses',
+  'ServiceAmongPods',
+  'PodsAmongHosts',
+  'UnusableNode',
+  'RouteCreated',
+  'RouteAwaited',
+  'NoRouteCreated',
+] as const;
+type Reason = (typeof reasons)[number];
+type Word = NodeWish['network'] & { readonly reason: Reason };
 
-const unavailable = (reason: string, message: string): Word => ({ isAvailable: false, reason, message });
+const unavailable = (reason: Reason, message: string): Word => ({ isAvailable: false, reason, message });
 
 /** Before the node can be used at all, because of what is said of it. */
 export const unusable = (problem: string): Word => unavailable('UnusableNode', problem);

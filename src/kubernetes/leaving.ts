@@ -2,6 +2,7 @@
 // node, without it: flannel, Calico and route controllers of cloud providers set it themselves, and where nobody does nothing may keep
 // pods away. One that somebody else has written since stays, and so do flannel's annotations, which flannel writes anew.
 import * as v from 'valibot';
+import { reasons } from './availability.ts';
 import type { KubernetesClient } from './client.ts';
 
 const node = v.object({
@@ -16,17 +17,7 @@ const node = v.object({
     {},
   ),
 });
-const reasons = [
-  'CausewayIsUp',
-  'CarriedByVxlan',
-  'NoFreeAddresses',
-  'ServiceAmongPods',
-  'PodsAmongHosts',
-  'UnusableNode',
-  'RouteCreated',
-  'RouteAwaited',
-  'NoRouteCreated',
-];
+const isOurs = (reason: string | undefined): boolean => reasons.some((one) => one === reason);
 
 /** A strategic merge patch; undefined: it says nothing of ours. */
 export function leavingPatch(item: unknown): object | undefined {
@@ -38,7 +29,7 @@ export function leavingPatch(item: unknown): object | undefined {
     ({ type, reason, message }) =>
       type.startsWith('causeway.dev/') ||
       // Route controllers have some of the same reasons, and say so.
-      (type === 'NetworkUnavailable' && reasons.includes(reason ?? '') && !message.startsWith('RouteController ')),
+      (type === 'NetworkUnavailable' && isOurs(reason) && !message.startsWith('RouteController ')),
   );
   if (annotations.length === 0 && conditions.length === 0) return undefined;
   return {
