@@ -72,7 +72,8 @@ export async function plugIn(underlay: Host, host: Host): Promise<void> {
   await batch(host, [
     'link set lo up',
     ...also.map((one) => `address add ${one} dev lo${one.includes(':') ? ' nodad' : ''}`),
-    `address add ${address}/24 dev eth0`,
+    // With its broadcast address, as DHCP clients give it: systemd-networkd would take away one without, and the underlay with it.
+    `address add ${address}/24 broadcast + dev eth0`,
     `address add ${address6}/64 dev eth0 nodad`,
     'link set eth0 up',
     // The outside world speaks from beyond the gateway, never from an address of the underlay.

@@ -2,8 +2,8 @@
 // address range run beside each other to show that devices, ports and keys do not meet.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { getPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
@@ -175,6 +175,21 @@ test('another agent adopts a running process, and the device keeps its number', 
   later.devices.add(item);
   assert.deepEqual(processes('cww7'), before);
   later.devices.remove(item);
+});
+
+test('a process goes before others of its session, and its session before others', userspace, () => {
+  const item = link('cw-t1', 'cww7');
+  const { devices } = backend();
+  devices.add(item);
+  const [pid = ''] = processes('cww7');
+  assert.deepEqual(
+    readdirSync(`/proc/${pid}/task`).filter((thread) => getPriority(Number(thread)) !== -20),
+    [],
+  );
+  // Kernels without CONFIG_SCHED_AUTOGROUP have no such file.
+  const session = `/proc/${pid}/autogroup`;
+  if (existsSync(session)) assert.match(readFileSync(session, 'utf8'), / nice -20$/m);
+  devices.remove(item);
 });
 
 test('a process that dies takes the device along, and adding makes it again', userspace, async () => {
