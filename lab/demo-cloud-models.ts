@@ -214,7 +214,7 @@ const swarm: Check = {
       await seeOpened(site, witness, { rules: swarmRules });
       await joinSwarm(engines);
       witness.see('node2', `docker swarm join ${bed.host(1).address}:2377`, 'node2 is ready');
-      for (const index of [1, 2]) await bed.run(index, `built${index}`, 'built');
+      for (const index of [1, 2]) await bed.runFirst(index, `built${index}`, 'built');
       const address = await bed.addressOf(2, 'built');
       await ping(site, witness, { network: 'built', address, proof: arrived });
       await ask(site, witness, cloudCommand('destroy', '--yes'), ({ steps }) => `${steps.length} steps`);

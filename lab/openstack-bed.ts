@@ -104,7 +104,10 @@ export class CloudBed implements AsyncDisposable {
     return this.docker(index, 'run', '--detach', '--init', '--name', name, '--network', network, boxImage.name, 'sleep', '86400');
   }
 
-  /** A container whose ports the cloud has to make first; where that takes longer than an engine waits, they are there by the next time. */
+  /**
+   * A container whose network needs something first: ports of the cloud, or a Swarm that has just come together. Where that takes
+   * longer than an engine waits, it is there by the next time.
+   */
   async runFirst(index: number, name: string, network: string): Promise<void> {
     // What could not be connected stays, and has the name.
     const isRunning = (): Promise<string> =>

@@ -294,6 +294,16 @@ export const loading = (...lines: readonly string[]): string[] => [
 ];
 
 /**
+ * What belongs to a list's members is read by their keys, by a question that is made once, instead of by the list's own question once more,
+ * from which another is made each time: a seventh of Neutron's work.
+ */
+const quickLists: readonly string[] = [
+  'from sqlalchemy.orm import relationships, strategies',
+  'loaders = relationships.RelationshipProperty._all_strategies[relationships.RelationshipProperty]',
+  'loaders[(("lazy", "subquery"),)] = strategies.SelectInLoader',
+];
+
+/**
  * Who may read a list is asked for each field of each of its members, and each time Python is asked anew how a check is called and the
  * system whether a file of rules has changed: half of a service's work. How checks are called does not change, nor do rules in a lab.
  */
@@ -311,7 +321,7 @@ const quickPolicy: readonly string[] = [
 
 /** Two facts of uwsgi: its HTTP has no keep-alive and has to say so, and ML2/OVN's hash ring reads `start-time`. */
 export async function serve(host: Host, { name, module, env, threads, processes, path }: Served): Promise<void> {
-  const wsgi = write(host, `${name}_wsgi.py`, loading(...quickPolicy, module));
+  const wsgi = write(host, `${name}_wsgi.py`, loading(...quickPolicy, ...quickLists, module));
   const config = write(host, `${name}-uwsgi.ini`, [
     '[uwsgi]',
     'plugins = python3',

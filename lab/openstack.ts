@@ -26,7 +26,7 @@ export interface OpenStackOptions {
   readonly hypervisors?: number;
   /** Further hosts beside the hypervisors, which nobody uses yet. */
   readonly machines?: number;
-  /** How much of a list Neutron tells at once; twenty unless told. With five whoever lists things meets several pages. */
+  /** How much of a list Neutron tells at once; two hundred unless told. With five whoever lists things meets several pages. */
   readonly pageLength?: number;
   /** Beyond Keystone and Neutron. */
   readonly services?: readonly FurtherService[];
@@ -159,7 +159,7 @@ async function plug(
 
 /** Builds the cloud. A lab of that name is removed first. Faults as `createLab` and `run`; `timeout`. */
 export async function createOpenStack(options: OpenStackOptions, progress: Progress): Promise<OpenStack> {
-  const { name, hypervisors = 2, machines = 0, pageLength = 20, services = [] } = options;
+  const { name, hypervisors = 2, machines = 0, pageLength = 200, services = [] } = options;
   await destroyLab(name);
   const lab = await progress.step('Laying the wires of the cloud', () => createLab({ name, hosts: hypervisors + machines, mtu: 1500 }));
   await using undo = new AsyncDisposableStack();

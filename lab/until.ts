@@ -11,7 +11,8 @@ export interface UntilOptions {
 /**
  * Asks `probe` again and again until it answers something other than undefined or false, and returns that. `what` completes
  * the sentence "Waited for …". Fault `timeout` after a minute or `timeoutMs`, which tells how often was looked and what `probe` threw
- * last, its cause: a probe that has seen something else than it looks for may throw that.
+ * last, its cause: a probe that has seen something else than it looks for may throw that. Between looks it waits for `intervalMs`, and as
+ * long as a look takes: programs that are started to look would keep the processors from what they look for.
  */
 export async function until<T>(
   what: string,
@@ -23,6 +24,7 @@ export async function until<T>(
   let cause: unknown;
   for (let looks = 1; ; looks += 1) {
     options.signal?.throwIfAborted();
+    const begun = performance.now();
     try {
       const answer = await probe();
       if (answer !== undefined && answer !== null && answer !== false) return answer as NonNullable<Exclude<T, false>>;
@@ -33,6 +35,6 @@ export async function until<T>(
       const reason = cause instanceof Error ? `: ${cause.message}` : '';
       throw new Fault('timeout', `Waited for ${what} in vain for ${timeoutMs} ms, ${looks} looks${reason}`, { cause });
     }
-    await sleep(intervalMs);
+    await sleep(Math.max(intervalMs, performance.now() - begun));
   }
 }

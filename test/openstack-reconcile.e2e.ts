@@ -134,7 +134,7 @@ test("Docker's own Swarm overlay: what the Swarm needs is allowed, and nothing e
   assert.match(what, /^UDP 4789 between hosts \(Docker's VXLAN\)/);
   await bed.json<Planned>('cloud', 'apply');
   await joinSwarm(engines);
-  for (const index of [1, 2]) await bed.run(index, `built${index}`, 'built');
+  for (const index of [1, 2]) await bed.runFirst(index, `built${index}`, 'built');
   const other = await bed.addressOf(2, 'built');
   await until('packets to pass', () => bed.pings(1, 'built1', other), patience);
 
