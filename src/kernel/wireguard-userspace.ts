@@ -9,7 +9,7 @@
 //   a mount namespace, so several agents on one machine do not meet. Whoever is asked has it mounted there.
 // - Packets wait for a processor, as they do not in the kernel: a process that gets none for half a second loses what its device's queue
 //   has no room for. So it goes before others of its control group (setpriority(2)), or, where these do not count, before other
-//   sessions (autogroup in sched(7)); a host that refuses either has it start all the same.
+//   sessions (autogroup in sched(7)). Where either is refused, or nice(1) is not there, as in the engine's plugin, it starts all the same.
 // - It learns of MTU changes from its own namespace only, and pads packets to 16 bytes up to the MTU it knows. So the MTU is
 //   set before the device moves, and MTUs of plans are multiples of 16.
 import { spawn } from 'node:child_process';
@@ -35,7 +35,8 @@ const noticeMs = 20;
 const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LOG_LEVEL: 'error' };
 const script = `mkdir -p /var/run/wireguard && mount --bind "$1" /var/run/wireguard || exit
 (echo -20 > /proc/self/autogroup) 2>/dev/null
-exec nice -n -20 "$2" -f "$3"`;
+command -v nice >/dev/null && exec nice -n -20 "$2" -f "$3"
+exec "$2" -f "$3"`;
 
 /** Who starts the processes: the agent itself with this program, or whoever reads their devices' names from this pipe, a line each. */
 export type Starter = { readonly program: string } | { readonly pipe: string };
