@@ -56,6 +56,15 @@ function isExecutable(path: string): boolean {
   }
 }
 
+/** Of a child, which stays as a zombie until Node's loop has taken note of it. */
+function hasEnded(pid: number | undefined): boolean {
+  try {
+    return /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return true; // Nothing is left of it.
+  }
+}
+
 export interface UserspaceOptions {
   readonly sockets: Sockets;
   /** The agent's own directory for the processes' sockets and logs, at most 80 bytes long; made when missing. */
@@ -104,37 +113,41 @@ export function createUserspaceWireguard({ sockets, directory, starter }: Usersp
   /** Ends the process, wherever its device is. */
   const dismiss = (name: string) => rmSync(socketPath(name), { force: true });
 
-  function leaveBehind(program: string, name: string): void {
+  /** Answers how to see that its process has ended. */
+  function leaveBehind(program: string, name: string): () => boolean {
     dismiss(name);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const log = openSync(logPath(name), 'w', 0o600);
     try {
       const words = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', directory, program, name];
       const child = spawn('unshare', words, { detached: true, stdio: ['ignore', log, log], cwd: '/', env: environment });
-      child.on('error', () => undefined); // Told below: no device appears.
+      child.on('error', () => undefined); // Told below: it has no number, and has ended.
       child.unref();
+      return () => hasEnded(child.pid);
     } finally {
       closeSync(log);
     }
   }
 
-  /** Whoever reads the pipe, and is not there at the moment, starts what has left its socket by himself. */
-  function ask(pipe: string, name: string): void {
+  /** Whoever reads the pipe, and is not there at the moment, starts what has left its socket by himself. Whether it has ended is not told. */
+  function ask(pipe: string, name: string): () => boolean {
     const fd = openPipe(pipe, name);
     try {
       dismiss(name);
       writeSync(fd, `${name}\n`);
+      return () => false;
     } finally {
       closeSync(fd);
     }
   }
 
   function start(name: string): void {
-    if ('pipe' in starter) ask(starter.pipe, name);
-    else leaveBehind(starter.program, name);
-    if (waitFor(() => isListening(name) && find('', name) !== undefined, startMs)) return;
-    throw new Fault('kernel', `Cannot start wireguard-go for ${name}: no device after ${startMs} ms`, {
-      errno: 'ETIMEDOUT',
+    const isOver = 'pipe' in starter ? ask(starter.pipe, name) : leaveBehind(starter.program, name);
+    const isThere = (): boolean => isListening(name) && find('', name) !== undefined;
+    waitFor(() => isThere() || isOver(), startMs);
+    if (isThere()) return;
+    throw new Fault('kernel', `Cannot start wireguard-go for ${name}: ${isOver() ? 'it has ended' : `no device after ${startMs} ms`}`, {
+      errno: isOver() ? 'ECHILD' : 'ETIMEDOUT',
       ...('pipe' in starter
         ? { hint: "See the log of the node's pod of the DaemonSet causeway-wireguard" }
         : { hint: `See ${logPath(name)}`, cause: readFileSync(logPath(name), 'utf8').slice(-1000) }),

@@ -2,7 +2,7 @@
 // address range run beside each other to show that devices, ports and keys do not meet.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { getPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -204,6 +204,16 @@ test('a process that dies takes the device along, and adding makes it again', us
 });
 
 const ignore = (): void => undefined;
+
+test('a process that ends as it starts is told at once, with its last words', userspace, () => {
+  const program = join(root, 'ending');
+  writeFileSync(program, '#!/bin/sh\necho no more devices; exit 1\n', { mode: 0o755 });
+  const { devices } = createUserspaceWireguard({ sockets, directory: root, starter: { program } });
+  assert.throws(
+    () => devices.add(link('cw-t1', 'cww7')),
+    (error) => isFault(error, 'kernel') && error.message.includes('cww7: it has ended') && String(error.cause).includes('no more devices'),
+  );
+});
 
 test('signals do not break into a conversation with the process', userspace, (t) => {
   const item = link('cw-t1', 'cww7');
