@@ -46,17 +46,33 @@ export async function buildPlugin(folder: string, progress: Progress): Promise<B
   writeFileSync(join(tree, 'rootfs', home, 'build'), build);
   cpSync(config, join(tree, 'config.json'));
   // Another process may have built the same meanwhile, and its folder may be in use.
-  const isThere = textOf(mark) === build;
-  rmSync(isThere ? tree : folder, { recursive: true, force: true });
-  if (!isThere) renameSync(tree, folder);
+  if (textOf(mark) !== build) putInPlace(tree, folder);
+  rmSync(tree, { recursive: true, force: true });
   return { folder, bytes: await sizeOf(folder), isUnchanged: false };
+}
+
+/** By renames alone, between which another process may put the same there: then `tree` stays where it is. */
+function putInPlace(tree: string, folder: string): void {
+  const before = `${tree}.before`;
+  moveUnless(folder, before, 'ENOENT');
+  moveUnless(tree, folder, 'ENOTEMPTY');
+  rmSync(before, { recursive: true, force: true });
+}
+
+/** Failing with that error is no failure. */
+function moveUnless(from: string, to: string, code: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === code)) throw error;
+  }
 }
 
 /** What processes have left that were interrupted. */
 function removeAbandoned(folder: string): void {
   if (!existsSync(dirname(folder))) return;
   for (const name of readdirSync(dirname(folder))) {
-    const [, pid] = name.startsWith(`${basename(folder)}.`) ? (/\.(\d+)\.new$/.exec(name) ?? []) : [];
+    const [, pid] = name.startsWith(`${basename(folder)}.`) ? (/\.(\d+)\.new(?:\.before)?$/.exec(name) ?? []) : [];
     if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(dirname(folder), name), { recursive: true, force: true });
   }
 }
