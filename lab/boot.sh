@@ -37,6 +37,11 @@ mount -t proc proc /proc
 cat /proc/sys/kernel/random/uuid >/run/boot-id
 mount --bind /run/boot-id /proc/sys/kernel/random/boot_id
 echo "$host" >/proc/sys/kernel/hostname
+# Who forwards tells the sender of a better router (ICMP redirect), and for five minutes the sender believes it. A test that asks for an
+# address of a host's before the host serves it would not find the host any more. Routers, which stand in between elsewhere, do not.
+for family in ipv4 ipv6; do
+  for links in all default; do echo 0 >"/proc/sys/net/$family/conf/$links/accept_redirects"; done
+done
 ip link set lo up
 
 echo "$pid ready"
