@@ -144,10 +144,10 @@ export function createUserspaceWireguard({ sockets, directory, starter }: Usersp
   function start(name: string): void {
     const isOver = 'pipe' in starter ? ask(starter.pipe, name) : leaveBehind(starter.program, name);
     const isThere = (): boolean => isListening(name) && find('', name) !== undefined;
-    waitFor(() => isThere() || isOver(), startMs);
-    if (isThere()) return;
-    throw new Fault('kernel', `Cannot start wireguard-go for ${name}: ${isOver() ? 'it has ended' : `no device after ${startMs} ms`}`, {
-      errno: isOver() ? 'ECHILD' : 'ETIMEDOUT',
+    if (waitFor(() => isThere() || isOver(), startMs) && !isOver()) return;
+    const [errno, why] = isOver() ? ['ECHILD', 'it has ended'] : ['ETIMEDOUT', `no device after ${startMs} ms`];
+    throw new Fault('kernel', `Cannot start wireguard-go for ${name}: ${why}`, {
+      errno,
       ...('pipe' in starter
         ? { hint: "See the log of the node's pod of the DaemonSet causeway-wireguard" }
         : { hint: `See ${logPath(name)}`, cause: readFileSync(logPath(name), 'utf8').slice(-1000) }),
