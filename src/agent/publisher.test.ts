@@ -157,7 +157,7 @@ test('what is new or changed here is put, what has gone is deleted, and then not
   assert.equal(world.batches.length, sent);
 });
 
-test('what changes while it rests after a batch goes out together', async (t) => {
+test('what is new is sent once the call that made it is over, and what changes while it rests after that together', async (t) => {
   const world = bed(t);
   world.publisher = world.start(250);
   for (const number of [1, 2, 3, 4]) {
@@ -170,7 +170,7 @@ test('what changes while it rests after a batch goes out together', async (t) =>
     world.batches.map(({ puts }) => puts.length),
     [1],
   );
-  t.mock.timers.tick(60);
+  t.mock.timers.tick(100);
   await settle();
   assert.deepEqual(
     world.batches.map(({ puts }) => puts.length),
@@ -179,7 +179,12 @@ test('what changes while it rests after a batch goes out together', async (t) =>
   t.mock.timers.tick(1000);
   world.put(5);
   await settle();
-  assert.equal(world.batches.length, 3, 'rested, it sends at once');
+  t.mock.timers.tick(19);
+  await settle();
+  assert.equal(world.batches.length, 2, 'rested, it waits for the call');
+  t.mock.timers.tick(1);
+  await settle();
+  assert.equal(world.batches.length, 3, 'and no longer');
   world.deliver(9);
   world.drop(5);
   await settle();

@@ -37,6 +37,11 @@ const batchSize = 500;
  * network of the last container that was removed may be removed next.
  */
 const usualRestMs = 250;
+/**
+ * What is new waits this long before a batch is begun: a call of an engine or a runtime that has just put it in the journal then has the
+ * processor to itself, and is usually over by then.
+ */
+const callMs = 20;
 const firstRetryMs = 100;
 const lastRetryMs = 5_000;
 
@@ -59,10 +64,14 @@ export class Publisher implements Disposable {
   /** Facts have changed on either side. */
   kick(): void {
     if (this.#disposed) return;
-    if (this.#running || (this.#resting !== undefined && !this.#isLeaving())) {
-      this.#again = true;
-      return;
-    }
+    this.#again = true;
+    if (this.#running) return;
+    if (this.#restMs === 0 || this.#isLeaving()) this.#begin();
+    else if (this.#resting === undefined) this.#rest(Math.min(callMs, this.#restMs));
+  }
+
+  #begin(): void {
+    if (this.#disposed) return;
     clearTimeout(this.#resting);
     this.#resting = undefined;
     clearTimeout(this.#retry);
@@ -132,13 +141,13 @@ export class Publisher implements Disposable {
       if (faults > 0) this.#later();
       else this.#retryMs = firstRetryMs;
       const sent = batch.puts.length + batch.deletes.length;
-      if (sent > 0 && sent < batchSize) this.#rest();
+      if (sent > 0 && sent < batchSize && this.#restMs > 0) this.#rest(this.#restMs);
     } catch {
       // No controller answered: the follower reports that; here it only means to try again.
       this.#later();
     } finally {
       this.#running = false;
-      if (this.#again) this.kick();
+      if (this.#again && (this.#resting === undefined || this.#isLeaving())) this.#begin();
     }
   }
 
@@ -146,13 +155,16 @@ export class Publisher implements Disposable {
     return this.#difference().deletes.length > 0;
   }
 
-  #rest(): void {
-    const { restMs = usualRestMs } = this.#options;
-    if (restMs === 0 || this.#disposed) return;
+  get #restMs(): number {
+    return this.#options.restMs ?? usualRestMs;
+  }
+
+  #rest(ms: number): void {
+    if (this.#disposed) return;
     this.#resting = setTimeout(() => {
       this.#resting = undefined;
-      if (this.#again) this.kick();
-    }, restMs);
+      if (this.#again) this.#begin();
+    }, ms);
   }
 
   /** How many were refused. */
