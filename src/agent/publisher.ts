@@ -38,10 +38,12 @@ const batchSize = 500;
  */
 const usualRestMs = 250;
 /**
- * What is new waits this long before a batch is begun: a call of an engine or a runtime that has just put it in the journal then has the
- * processor to itself, and is usually over by then.
+ * A batch is begun when nothing new has come for so long: a call of an engine or a runtime that has put something in the journal then has
+ * the processor to itself, and is usually over by then. Where calls follow each other without end it is not waited for that more
+ * than so many times.
  */
 const callMs = 20;
+const mostWaits = 5;
 const firstRetryMs = 100;
 const lastRetryMs = 5_000;
 
@@ -52,6 +54,8 @@ export class Publisher implements Disposable {
   readonly #refused = new Map<string, Fault>();
   #running = false;
   #again = false;
+  /** Something has come since calls are waited for. */
+  #isFresh = false;
   #disposed = false;
   #resting: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -65,9 +69,10 @@ export class Publisher implements Disposable {
   kick(): void {
     if (this.#disposed) return;
     this.#again = true;
+    this.#isFresh = true;
     if (this.#running) return;
     if (this.#restMs === 0 || this.#isLeaving()) this.#begin();
-    else if (this.#resting === undefined) this.#rest(Math.min(callMs, this.#restMs));
+    else if (this.#resting === undefined) this.#awaitCalls(mostWaits);
   }
 
   #begin(): void {
@@ -141,7 +146,7 @@ export class Publisher implements Disposable {
       if (faults > 0) this.#later();
       else this.#retryMs = firstRetryMs;
       const sent = batch.puts.length + batch.deletes.length;
-      if (sent > 0 && sent < batchSize && this.#restMs > 0) this.#rest(this.#restMs);
+      if (sent > 0 && sent < batchSize) this.#rest();
     } catch {
       // No controller answered: the follower reports that; here it only means to try again.
       this.#later();
@@ -159,12 +164,20 @@ export class Publisher implements Disposable {
     return this.#options.restMs ?? usualRestMs;
   }
 
-  #rest(ms: number): void {
-    if (this.#disposed) return;
+  #rest(): void {
+    if (this.#disposed || this.#restMs === 0) return;
     this.#resting = setTimeout(() => {
       this.#resting = undefined;
-      if (this.#again) this.#begin();
-    }, ms);
+      if (this.#again) this.#awaitCalls(mostWaits);
+    }, this.#restMs);
+  }
+
+  #awaitCalls(waits: number): void {
+    this.#isFresh = false;
+    this.#resting = setTimeout(() => {
+      if (this.#isFresh && waits > 1) this.#awaitCalls(waits - 1);
+      else this.#begin();
+    }, callMs);
   }
 
   /** How many were refused. */
