@@ -15,33 +15,42 @@ const addressesIn = (elements: readonly NftElement[]): Ip[] =>
     return text === undefined ? [] : [parseIp(text)];
   });
 
+export interface EndedOptions {
+  readonly forget: (selections: readonly ConntrackSelection[]) => void;
+  /** The same without haste. Never rejects. */
+  readonly forgetAside: (selections: readonly ConntrackSelection[]) => Promise<void>;
+}
+
+const selectionsOf = (ips: readonly Ip[]): ConntrackSelection[] => ips.flatMap((ip) => [{ source: ip }, { replySource: ip }]);
+
 export class EndedConnections {
-  readonly #forget: (selections: readonly ConntrackSelection[]) => void;
-  readonly #ended = new Set<Ip>();
+  readonly #options: EndedOptions;
+  /** With how many had ended by then. */
+  readonly #ended = new Map<Ip, number>();
+  #count = 0;
   #isWaiting = false;
 
-  constructor(forget: (selections: readonly ConntrackSelection[]) => void) {
-    this.#forget = forget;
+  constructor(options: EndedOptions) {
+    this.#options = options;
   }
 
   /** After every run of the loop, with the elements of which some have come or gone. */
   changed(before: readonly NftElement[], now: readonly NftElement[]): void {
     const there = addressesIn(now);
-    this.#end(there.filter((ip) => this.#ended.has(ip)));
+    const again = there.filter((ip) => this.#ended.delete(ip));
+    if (again.length > 0) this.#options.forget(selectionsOf(again));
     const still = new Set(there);
-    for (const ip of addressesIn(before)) if (!still.has(ip)) this.#ended.add(ip);
+    for (const ip of addressesIn(before)) if (!still.has(ip)) this.#ended.set(ip, ++this.#count);
     if (this.#ended.size === 0 || this.#isWaiting) return;
     this.#isWaiting = true;
-    setTimeout(() => this.#later(), laterMs).unref();
+    setTimeout(() => void this.#later(), laterMs).unref();
   }
 
-  #later(): void {
+  /** Whoever gets an address meanwhile has it looked after at once all the same. */
+  async #later(): Promise<void> {
     this.#isWaiting = false;
-    this.#end([...this.#ended]);
-  }
-
-  #end(ips: readonly Ip[]): void {
-    for (const ip of ips) this.#ended.delete(ip);
-    if (ips.length > 0) this.#forget(ips.flatMap((ip) => [{ source: ip }, { replySource: ip }]));
+    const ended = [...this.#ended];
+    if (ended.length > 0) await this.#options.forgetAside(selectionsOf(ended.map(([ip]) => ip)));
+    for (const [ip, count] of ended) if (this.#ended.get(ip) === count) this.#ended.delete(ip);
   }
 }

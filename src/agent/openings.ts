@@ -3,7 +3,7 @@
 import type { Desired, NftElement } from '#model/desired.ts';
 import { changedPart } from '#model/diff.ts';
 import { familyOf, type Ip, parseIp } from '#model/ip.ts';
-import { flushConntrack, type ConntrackSelection } from '#kernel/conntrack.ts';
+import { flushConntrack, flushConntrackAside, type ConntrackSelection } from '#kernel/conntrack.ts';
 import { commandOf, ensureForwarding, hasSilentTables, removeForwarding } from '#kernel/forwarding.ts';
 import { forgetNoted } from '#kernel/nft.ts';
 import type { Sockets } from '#kernel/sockets.ts';
@@ -61,6 +61,8 @@ const comparison = {
   same: (a: NftElement, b: NftElement): boolean => a.value === b.value && a.values?.join() === b.values?.join(),
 };
 
+const forgetting = 'forget connections of endpoints that have gone';
+
 export class Openings {
   readonly #options: OpeningsOptions;
   #targets = new Map<string, ConntrackSelection>();
@@ -70,8 +72,13 @@ export class Openings {
   #changes: number | undefined;
   #isOpen = false;
   #elements: readonly NftElement[] = [];
-  readonly #ended = new EndedConnections((selections) => {
-    this.#guarded('forget connections of endpoints that have gone', () => this.#cut(selections));
+  readonly #ended = new EndedConnections({
+    forget: (selections) => this.#guarded(forgetting, () => this.#cut(selections)),
+    forgetAside: (selections) =>
+      flushConntrackAside(selections).then(
+        (count) => this.#tell(count),
+        (error: unknown) => this.#failed(forgetting, error),
+      ),
   });
   /** The kernel refused to cut what had to be. */
   #isOwed = false;
@@ -136,7 +143,10 @@ export class Openings {
 
   #cut(gone: readonly ConntrackSelection[]): void {
     if (gone.length === 0) return;
-    const count = flushConntrack(this.#options.sockets, '', gone);
+    this.#tell(flushConntrack(this.#options.sockets, '', gone));
+  }
+
+  #tell(count: number): void {
     if (count > 0) this.#options.log({ count }, 'cut connections to what has gone');
   }
 
@@ -145,7 +155,11 @@ export class Openings {
     try {
       fn();
     } catch (error) {
-      this.#options.log({ error: error instanceof Error ? error.message : error }, `cannot ${what}`);
+      this.#failed(what, error);
     }
+  }
+
+  #failed(what: string, error: unknown): void {
+    this.#options.log({ error: error instanceof Error ? error.message : error }, `cannot ${what}`);
   }
 }

@@ -263,7 +263,7 @@ test('who gets the address of a pod that has gone is not met by what that one ha
   await listener.send('question', { ip: at(client), port: friend.port });
   await friend.hears('question');
   assert.equal(await isHeard(friend), true);
-  const ended = new EndedConnections((selections) => assert.ok(forget(selections) > 0));
+  const ended = new EndedConnections({ forget: (selections) => assert.ok(forget(selections) > 0), forgetAside: () => Promise.resolve() });
   const element = { netns: '', table: 'causeway', set: 'members4', key: `"cwe1" . ${web.endpoint.mac} . ${at(web)}` };
   ended.changed([element], []);
   ended.changed([], [element]);

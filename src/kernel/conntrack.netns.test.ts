@@ -4,7 +4,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { after, before, test } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import type { Ip } from '#model/ip.ts';
-import { flushConntrack } from './conntrack.ts';
+import { flushConntrack, flushConntrackAside } from './conntrack.ts';
 import { Sockets } from './sockets.ts';
 
 mustBeIsolated();
@@ -61,6 +61,26 @@ test('exactly the selected connections are forgotten', async () => {
   assert.equal(flushConntrack(sockets, '', [{ destination: 'fd00::5' as Ip }]), 1);
   assert.equal(tracked().length, all - 3);
   assert.equal(flushConntrack(sockets, '', [{ protocol: 'udp', destinationPort: 54 }]), 1);
+});
+
+test('the same aside, whose walk a thread makes', async () => {
+  for (const [address, port] of [
+    ['192.0.2.1', 53],
+    ['10.0.0.5', 5354],
+    ['fd00::5', 54],
+  ] as const)
+    await send(address, port);
+  const all = tracked().length;
+  const asked = flushConntrackAside([
+    { protocol: 'udp', destination: '192.0.2.1' as Ip, destinationPort: 53 },
+    { destination: 'fd00::5' as Ip },
+  ]);
+  assert.equal(tracked().length, all, 'nothing has been deleted by then');
+  assert.equal(await asked, 2);
+  assert.equal(tracked().length, all - 2);
+  assert.equal(await flushConntrackAside([{ destination: '10.0.0.5' as Ip, destinationPort: 5354, protocol: 'udp' }]), 1);
+  assert.equal(await flushConntrackAside([]), 0);
+  await assert.rejects(flushConntrackAside([{}]), { code: 'invalid' });
 });
 
 test('nothing selected is refused, and an absent namespace has nothing', () => {

@@ -6,9 +6,9 @@ import type { Netns } from '#model/desired.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Family, familyOf, type Ip } from '#model/ip.ts';
 import { netfilterSockets } from './netfilter.ts';
-import { attribute, decodeAttributes, ipBytes, nested, readIp, u16be, u32, u8 } from './netlink/codec.ts';
-import type { NetlinkSocket, Request } from './netlink/socket.ts';
-import { AF_INET, AF_INET6 } from './netlink/uapi.ts';
+import { attribute, decodeAttributes, ipBytes, type Message, nested, readIp, u16be, u32, u8 } from './netlink/codec.ts';
+import { NetlinkSocket, type Request } from './netlink/socket.ts';
+import { AF_INET, AF_INET6, NETLINK_NETFILTER } from './netlink/uapi.ts';
 import { inNetns, isAbsent } from './netns.ts';
 import type { Sockets } from './sockets.ts';
 
@@ -198,23 +198,6 @@ function familiesOf({ source, destination, replySource }: ConntrackSelection): r
   return ip === undefined ? [4, 6] : [familyOf(ip)];
 }
 
-const dump = (socket: NetlinkSocket, body: Buffer): Entry[] =>
-  socket.dump({ type: IPCTNL_MSG_CT_GET, body, action: 'list connection tracking entries' }).map((message) => decodeEntry(message.body));
-
-function findOf(socket: NetlinkSocket, selection: ConntrackSelection, family: Family): Entry[] {
-  let entries: Entry[];
-  try {
-    entries = dump(socket, encodeDump(selection, family));
-  } catch (error) {
-    if (!isFault(error, 'kernel') || (error.errno !== 'EINVAL' && error.errno !== 'EOPNOTSUPP')) throw error;
-    entries = dump(socket, header(family));
-  }
-  return entries.filter((entry) => matches(entry, selection));
-}
-
-const find = (socket: NetlinkSocket, selection: ConntrackSelection): Entry[] =>
-  familiesOf(selection).flatMap((family) => findOf(socket, selection, family));
-
 /**
  * Each selection costs the kernel a walk over its whole table, 40 ns a bucket also where there is nothing (10 ms with the usual 262,144).
  * One walk for all instead brings every entry here, which takes 75 times as long for each: cheaper unless the table is full.
@@ -262,18 +245,54 @@ export function matcherOf(selections: readonly ConntrackSelection[]): (entry: En
   };
 }
 
-function findMany(socket: NetlinkSocket, selections: readonly ConntrackSelection[]): Entry[] {
-  const isMeant = matcherOf(selections);
-  const protocols = new Set(selections.map(({ protocol }) => protocol));
-  const families = new Set(selections.flatMap(familiesOf));
-  return [...(protocols.has(undefined) ? [undefined] : protocols)]
-    .flatMap((protocol) => [...families].flatMap((family) => findOf(socket, { protocol }, family)))
-    .filter((entry) => isMeant(entry));
+/** One walk of the kernel's over its table, in one family. */
+interface Look {
+  readonly narrow: Request;
+  /** For a kernel that knows of no such question. */
+  readonly wide: Request;
+  readonly isMeant: (entry: Entry) => boolean;
 }
 
-function flush(socket: NetlinkSocket, selections: readonly ConntrackSelection[]): number {
-  const found = areMany(selections.length) ? findMany(socket, selections) : selections.flatMap((selection) => find(socket, selection));
-  return drop(socket, found);
+const asking = (body: Buffer): Request => ({ type: IPCTNL_MSG_CT_GET, body, action: 'list connection tracking entries' });
+const entriesOf = (messages: readonly Message[]): Entry[] => messages.map(({ body }) => decodeEntry(body));
+
+function looksFor(selections: readonly ConntrackSelection[]): Look[] {
+  const lookIn = (family: Family, filter: ConntrackSelection, isMeant: Look['isMeant']): Look => ({
+    narrow: asking(encodeDump(filter, family)),
+    wide: asking(header(family)),
+    isMeant,
+  });
+  if (!areMany(selections.length)) {
+    return selections.flatMap((selection) =>
+      familiesOf(selection).map((family) => lookIn(family, selection, (entry) => matches(entry, selection))),
+    );
+  }
+  const isMeant = matcherOf(selections);
+  const families = new Set(selections.flatMap(familiesOf));
+  const protocols = new Set(selections.map(({ protocol }) => protocol));
+  return [...(protocols.has(undefined) ? [undefined] : protocols)].flatMap((protocol) =>
+    [...families].map((family) => lookIn(family, { protocol }, isMeant)),
+  );
+}
+
+const isUnheardOf = (error: unknown): boolean => isFault(error, 'kernel') && (error.errno === 'EINVAL' || error.errno === 'EOPNOTSUPP');
+
+function find(socket: NetlinkSocket, { narrow, wide, isMeant }: Look): Entry[] {
+  try {
+    return entriesOf(socket.dump(narrow)).filter(isMeant);
+  } catch (error) {
+    if (!isUnheardOf(error)) throw error;
+    return entriesOf(socket.dump(wide)).filter(isMeant);
+  }
+}
+
+async function findAside(socket: NetlinkSocket, { narrow, wide, isMeant }: Look): Promise<Entry[]> {
+  try {
+    return entriesOf(await socket.dumpAside(narrow)).filter(isMeant);
+  } catch (error) {
+    if (!isUnheardOf(error)) throw error;
+    return entriesOf(await socket.dumpAside(wide)).filter(isMeant);
+  }
 }
 
 /** Each once; how many there were. */
@@ -295,13 +314,13 @@ function drop(socket: NetlinkSocket, found: readonly Entry[]): number {
  * absent namespace has none. Fault `kernel`; Fault `invalid` for a selection that would match everything.
  */
 export function flushConntrack(sockets: Sockets, netns: Netns, selections: readonly ConntrackSelection[]): number {
-  for (const selection of selections) {
-    if (Object.values(selection).every((value) => value === undefined))
-      throw new Fault('invalid', 'Cannot flush connection tracking: nothing is selected');
-  }
+  checkSelections(selections);
   let count = 0;
   const work = () => {
-    count = netfilterSockets.use((socket) => flush(socket, selections));
+    count = netfilterSockets.use((socket) => {
+      const found = looksFor(selections).flatMap((look) => find(socket, look));
+      return drop(socket, found);
+    });
   };
   if (selections.length === 0) return 0;
   try {
@@ -310,6 +329,26 @@ export function flushConntrack(sockets: Sockets, netns: Netns, selections: reado
     if (!isAbsent(error)) throw error;
   }
   return count;
+}
+
+/** The same for the host's own namespace, where nobody waits for it: a thread of libuv's pool is kept while the kernel looks. */
+export async function flushConntrackAside(selections: readonly ConntrackSelection[]): Promise<number> {
+  checkSelections(selections);
+  const socket = new NetlinkSocket(NETLINK_NETFILTER);
+  try {
+    const found: Entry[] = [];
+    for (const look of looksFor(selections)) found.push(...(await findAside(socket, look)));
+    return drop(socket, found);
+  } finally {
+    socket.closeAside();
+  }
+}
+
+function checkSelections(selections: readonly ConntrackSelection[]): void {
+  for (const selection of selections) {
+    if (Object.values(selection).every((value) => value === undefined))
+      throw new Fault('invalid', 'Cannot flush connection tracking: nothing is selected');
+  }
 }
 
 function connectionOf({ original, reply }: Entry): Connection | undefined {
@@ -323,7 +362,7 @@ function connectionOf({ original, reply }: Entry): Connection | undefined {
 /** Deletes the host's own tracked connections for which `isForbidden` says so, and says how many there were. Fault `kernel`. */
 export function cutConnections(isForbidden: (connection: Connection) => boolean): number {
   return netfilterSockets.use((socket) => {
-    const entries = ([4, 6] as const).flatMap((family) => dump(socket, header(family)));
+    const entries = ([4, 6] as const).flatMap((family) => entriesOf(socket.dump(asking(header(family)))));
     return drop(
       socket,
       entries.filter((entry) => {

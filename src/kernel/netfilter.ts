@@ -6,5 +6,5 @@ import { NETLINK_NETFILTER } from './netlink/uapi.ts';
 /** One for the namespace that the calling thread is in. */
 export const netfilterSockets: Lingering<NetlinkSocket> = new Lingering(
   () => new NetlinkSocket(NETLINK_NETFILTER),
-  (socket) => socket[Symbol.dispose](),
+  (socket) => socket.closeAside(),
 );

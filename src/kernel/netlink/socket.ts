@@ -1,7 +1,8 @@
 // Requests and answers over one netlink socket, synchronously: the kernel answers a request while it is being written, so
 // nothing ever waits for long. Requests are numbered; answers of an abandoned earlier request are dropped by their number.
 // A socket belongs for its whole life to the network namespace it was opened in (netlink(7)).
-import { closeSync } from 'node:fs';
+import { close, closeSync, write } from 'node:fs';
+import { promisify } from 'node:util';
 import type { Fault } from '#model/fault.ts';
 import { errnoName, kernelFault, linkIndex, netlinkPort, openNetlinkSocket, receive, setOption, transmit } from '../libc.ts';
 import { addFlags, decodeError, decodeMessages, encodeMessage, type Message } from './codec.ts';
@@ -53,6 +54,17 @@ const bufferBytes = 4 * 1024 * 1024;
 // Shared by all sockets: a receive is finished with before the next one starts, as all of this is synchronous.
 const receiveBuffer = Buffer.alloc(512 * 1024);
 
+const writeAside = promisify(write);
+
+interface Dumped {
+  readonly messages: Message[];
+  /** No change has come between. */
+  readonly whole: boolean;
+}
+
+const encodeDump = ({ type, flags = 0, body }: Request, sequence: number): Buffer =>
+  encodeMessage({ type, flags: NLM_F_REQUEST | NLM_F_DUMP | flags, sequence, port: 0, body });
+
 export class NetlinkSocket implements Disposable {
   /** nl_pid: what multicast messages about this socket's own requests carry. */
   readonly port: number;
@@ -76,6 +88,14 @@ export class NetlinkSocket implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+  }
+
+  /**
+   * The same by a thread of libuv's pool. Whoever closes a socket to netfilter is kept until the kernel has destroyed all that anybody's
+   * transactions removed so far (nf_tables_api.c, nft_rcv_nl_event): a grace period of RCU, 8 to 16 ms.
+   */
+  closeAside(): void {
+    close(this.#fd, () => undefined);
   }
 
   /** The index of the link of that name in the socket's namespace; undefined when there is none. */
@@ -157,10 +177,29 @@ export class NetlinkSocket implements Disposable {
     return last;
   }
 
-  #dumpOnce(request: Request): { readonly messages: Message[]; readonly whole: boolean } {
+  /**
+   * The same where the kernel looks for long before it has anything to tell: a thread of libuv's pool asks, and so is kept for as long
+   * as that. Nothing else may be asked meanwhile.
+   */
+  async dumpAside(request: Request): Promise<Message[]> {
     const sequence = this.#next();
-    const flags = NLM_F_REQUEST | NLM_F_DUMP | (request.flags ?? 0);
-    this.#send(encodeMessage({ type: request.type, flags, sequence, port: 0, body: request.body }), request.action);
+    try {
+      await writeAside(this.#fd, encodeDump(request, sequence));
+    } catch (error) {
+      const { errno = 0 } = error as NodeJS.ErrnoException;
+      throw kernelFault(request.action, errnoName(-errno));
+    }
+    const { messages, whole } = this.#dumped(request, sequence);
+    return whole ? messages : this.dump(request);
+  }
+
+  #dumpOnce(request: Request): Dumped {
+    const sequence = this.#next();
+    this.#send(encodeDump(request, sequence), request.action);
+    return this.#dumped(request, sequence);
+  }
+
+  #dumped(request: Request, sequence: number): Dumped {
     const found: Message[] = [];
     let interrupted = false;
     for (;;) {
