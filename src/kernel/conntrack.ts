@@ -268,11 +268,11 @@ function looksFor(selections: readonly ConntrackSelection[]): Look[] {
     );
   }
   const isMeant = matcherOf(selections);
-  const families = new Set(selections.flatMap(familiesOf));
-  const protocols = new Set(selections.map(({ protocol }) => protocol));
-  return [...(protocols.has(undefined) ? [undefined] : protocols)].flatMap((protocol) =>
-    [...families].map((family) => lookIn(family, { protocol }, isMeant)),
-  );
+  const protocols = new Map<Family, Set<ConntrackSelection['protocol']>>();
+  for (const selection of selections) {
+    for (const family of familiesOf(selection)) protocols.set(family, (protocols.get(family) ?? new Set()).add(selection.protocol));
+  }
+  return [...protocols].map(([family, of]) => lookIn(family, of.size === 1 ? { protocol: [...of][0] } : {}, isMeant));
 }
 
 const isUnheardOf = (error: unknown): boolean => isFault(error, 'kernel') && (error.errno === 'EINVAL' || error.errno === 'EOPNOTSUPP');
@@ -336,8 +336,8 @@ export async function flushConntrackAside(selections: readonly ConntrackSelectio
   checkSelections(selections);
   const socket = new NetlinkSocket(NETLINK_NETFILTER);
   try {
-    const found: Entry[] = [];
-    for (const look of looksFor(selections)) found.push(...(await findAside(socket, look)));
+    let found: Entry[] = [];
+    for (const look of looksFor(selections)) found = found.concat(await findAside(socket, look));
     return drop(socket, found);
   } finally {
     socket.closeAside();
