@@ -40,6 +40,29 @@ export class SwarmBed implements AsyncDisposable {
     return docker(this.manager, ['network', 'create', '--driver', pluginName, ...options, title]);
   }
 
+  /**
+   * Once nobody uses it any more. With several managers one may remove it and be told of an error all the same, as when another
+   * becomes the leader; what that was is shown.
+   */
+  async removeNetwork(title: string): Promise<void> {
+    let refused = '';
+    const isGone = async (): Promise<boolean> => {
+      try {
+        await docker(this.manager, ['network', 'rm', title]);
+        return true;
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        if (refused !== '' && message.includes(`network ${title} not found`)) {
+          console.log(`${title} is gone, by a removal that was answered with: ${refused}`);
+          return true;
+        }
+        refused = message;
+        throw error;
+      }
+    };
+    await until(`${title} to be removable`, isGone, patient);
+  }
+
   /** Makes a service of idle tasks, spread over the nodes, and waits until it runs. */
   service(title: string, ...options: string[]): Promise<string> {
     const serve = 'mkdir -p /srv && hostname >/srv/index.html && exec httpd -f -p 80 -h /srv';
@@ -88,7 +111,7 @@ export class SwarmBed implements AsyncDisposable {
   async remove(services: readonly string[], networks: readonly string[]): Promise<void> {
     if (services.length > 0) await docker(this.manager, ['service', 'rm', ...services]);
     for (const title of networks) {
-      await until(`${title} to be removable`, () => docker(this.manager, ['network', 'rm', title]).then(() => true), patient);
+      await this.removeNetwork(title);
       await until('its record to go', async () => !(await this.causeway('network', 'ls')).includes(title), patient);
     }
   }

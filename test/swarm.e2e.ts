@@ -140,7 +140,7 @@ test('an encrypted network carries full-size packets, also after the plugin was 
   await docker(from.host, ['plugin', 'enable', pluginName]);
   await until('the tunnel to be back', isFull, patient);
   await docker(bed.manager, ['service', 'rm', 'vault']);
-  await until('the network to be removable', () => docker(bed.manager, ['network', 'rm', 'sealed']).then(() => true), patient);
+  await bed.removeNetwork('sealed');
   await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes('sealed'), patient);
 });
 
@@ -194,7 +194,7 @@ test('a network made by Causeway is the Swarm’s too, and goes from either side
   await reachesAll(list[0] ?? assert.fail(), list);
   assert.ok(list.every(({ address }) => address.startsWith('10.88.0.')));
   await docker(bed.manager, ['service', 'rm', 'leaf']);
-  await until('green to be removable', () => docker(bed.manager, ['network', 'rm', 'green']).then(() => true), patient);
+  await bed.removeNetwork('green');
   await until('its record to go', async () => !/green/.test(await bed.causeway('network', 'ls')), patient);
   await bed.causeway('network', 'create', 'grey');
   await bed.inSwarm('grey', pluginName);
@@ -224,7 +224,7 @@ test('networks with one range live side by side, apart', async () => {
   }
   await docker(bed.manager, ['service', 'rm', 'in-mint', 'in-lime']);
   for (const title of ['mint', 'lime']) {
-    await until(`${title} to be removable`, () => docker(bed.manager, ['network', 'rm', title]).then(() => true), patient);
+    await bed.removeNetwork(title);
     await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes(title), patient);
   }
 });
@@ -246,7 +246,7 @@ test('a new leader gives addresses on, and nobody’s', async () => {
   assert.ok(first.every(({ address }) => addresses(six).includes(address)));
   await reachesAll(six[0] ?? assert.fail(), six);
   await until('the service to go', () => docker(bed.manager, ['service', 'rm', 'crew']).then(() => true), patient);
-  await until('the network to be removable', () => docker(bed.manager, ['network', 'rm', 'kept']).then(() => true), patient);
+  await bed.removeNetwork('kept');
   await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes('kept'), patient);
 });
 
@@ -284,15 +284,13 @@ test('networks and members of Docker’s own driver are listed beside ours', asy
   await bed.inSwarm('found', '');
   await docker(bed.manager, ['service', 'rm', 'brick']);
   await until('the members to be forgotten', async () => (await bed.endpoints('built')) === 0, patient);
-  await until('built to be removable', () => docker(bed.manager, ['network', 'rm', 'built']).then(() => true), patient);
+  await bed.removeNetwork('built');
   await until('the record to go', async () => !/built/.test(await bed.causeway('network', 'ls')), patient);
 });
 
 test('removed networks leave nothing on any host', async () => {
   await docker(bed.manager, ['service', 'rm', 'web']);
-  for (const title of ['red', 'blue']) {
-    await until(`${title} to be removable`, () => docker(bed.manager, ['network', 'rm', title]).then(() => true), patient);
-  }
+  for (const title of ['red', 'blue']) await bed.removeNetwork(title);
   await until('the networks to be gone', async () => !/red|blue/.test(await bed.causeway('network', 'ls')), patient);
   for (const host of bed.lab.hosts) {
     await until(`${host.name} to be clean`, async () => (await leftovers(host)) === '', patient);
