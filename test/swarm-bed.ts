@@ -44,7 +44,7 @@ export class SwarmBed implements AsyncDisposable {
    * Once nobody uses it any more. With several managers one may remove it and be told of an error all the same, as when another
    * becomes the leader; what that was is shown.
    */
-  async removeNetwork(title: string): Promise<void> {
+  async #removeNetwork(title: string): Promise<void> {
     let refused = '';
     const isGone = async (): Promise<boolean> => {
       try {
@@ -111,7 +111,7 @@ export class SwarmBed implements AsyncDisposable {
   async remove(services: readonly string[], networks: readonly string[]): Promise<void> {
     if (services.length > 0) await docker(this.manager, ['service', 'rm', ...services]);
     for (const title of networks) {
-      await this.removeNetwork(title);
+      await this.#removeNetwork(title);
       await until('its record to go', async () => !(await this.causeway('network', 'ls')).includes(title), patient);
     }
   }

@@ -139,9 +139,7 @@ test('an encrypted network carries full-size packets, also after the plugin was 
   await docker(from.host, ['plugin', 'disable', '--force', pluginName]);
   await docker(from.host, ['plugin', 'enable', pluginName]);
   await until('the tunnel to be back', isFull, patient);
-  await docker(bed.manager, ['service', 'rm', 'vault']);
-  await bed.removeNetwork('sealed');
-  await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes('sealed'), patient);
+  await bed.remove(['vault'], ['sealed']);
 });
 
 test('scaling up and down changes what the name means', async () => {
@@ -193,9 +191,7 @@ test('a network made by Causeway is the Swarm’s too, and goes from either side
   const list = await bed.running('leaf', 'green', 3);
   await reachesAll(list[0] ?? assert.fail(), list);
   assert.ok(list.every(({ address }) => address.startsWith('10.88.0.')));
-  await docker(bed.manager, ['service', 'rm', 'leaf']);
-  await bed.removeNetwork('green');
-  await until('its record to go', async () => !/green/.test(await bed.causeway('network', 'ls')), patient);
+  await bed.remove(['leaf'], ['green']);
   await bed.causeway('network', 'create', 'grey');
   await bed.inSwarm('grey', pluginName);
   await bed.causeway('network', 'rm', '--yes', 'grey');
@@ -222,11 +218,7 @@ test('networks with one range live side by side, apart', async () => {
     const seen = await Promise.all(list.map(({ address }) => pageOf(from, address)));
     assert.deepEqual(seen.toSorted(), own.toSorted(), `in ${title} only its own answer`);
   }
-  await docker(bed.manager, ['service', 'rm', 'in-mint', 'in-lime']);
-  for (const title of ['mint', 'lime']) {
-    await bed.removeNetwork(title);
-    await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes(title), patient);
-  }
+  await bed.remove(['in-mint', 'in-lime'], ['mint', 'lime']);
 });
 
 test('a new leader gives addresses on, and nobody’s', async () => {
@@ -246,8 +238,7 @@ test('a new leader gives addresses on, and nobody’s', async () => {
   assert.ok(first.every(({ address }) => addresses(six).includes(address)));
   await reachesAll(six[0] ?? assert.fail(), six);
   await until('the service to go', () => docker(bed.manager, ['service', 'rm', 'crew']).then(() => true), patient);
-  await bed.removeNetwork('kept');
-  await until('its record to go', async () => !(await bed.causeway('network', 'ls')).includes('kept'), patient);
+  await bed.remove([], ['kept']);
 });
 
 test('the model swarm makes a network of Docker’s own driver, with the right MTU', async () => {
@@ -284,14 +275,11 @@ test('networks and members of Docker’s own driver are listed beside ours', asy
   await bed.inSwarm('found', '');
   await docker(bed.manager, ['service', 'rm', 'brick']);
   await until('the members to be forgotten', async () => (await bed.endpoints('built')) === 0, patient);
-  await bed.removeNetwork('built');
-  await until('the record to go', async () => !/built/.test(await bed.causeway('network', 'ls')), patient);
+  await bed.remove([], ['built']);
 });
 
 test('removed networks leave nothing on any host', async () => {
-  await docker(bed.manager, ['service', 'rm', 'web']);
-  for (const title of ['red', 'blue']) await bed.removeNetwork(title);
-  await until('the networks to be gone', async () => !/red|blue/.test(await bed.causeway('network', 'ls')), patient);
+  await bed.remove(['web'], ['red', 'blue']);
   for (const host of bed.lab.hosts) {
     await until(`${host.name} to be clean`, async () => (await leftovers(host)) === '', patient);
   }
