@@ -71,8 +71,18 @@ export class Publisher implements Disposable {
     this.#again = true;
     this.#isFresh = true;
     if (this.#running) return;
-    if (this.#restMs === 0 || this.#isLeaving()) this.#begin();
+    const { puts, deletes } = this.#difference();
+    if (puts.length + deletes.length === 0) this.#settled();
+    else if (this.#restMs === 0 || deletes.length > 0) this.#begin();
     else if (this.#resting === undefined) this.#awaitCalls(mostWaits);
+  }
+
+  /** Others' endpoints come and go all the time, of which nothing is to be sent. */
+  #settled(): void {
+    this.#again = false;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    this.#retryMs = firstRetryMs;
   }
 
   #begin(): void {
