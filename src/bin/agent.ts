@@ -26,11 +26,11 @@ import { reportOf } from '#agent/policy-report.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
 import { findUnderlay, type FoundRoute, hostRoutes, nameServers } from '#agent/underlay.ts';
-import { createCni } from '#cni/server.ts';
+import { createCni, listenCni } from '#cni/server.ts';
 import { dockerRecords } from '#docker/records.ts';
 import { Engine } from '#docker/engine.ts';
 import { Ipam } from '#docker/ipam.ts';
-import { createPlugin, PluginServer } from '#docker/server.ts';
+import { createPlugin, listenPlugin } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { probeFast } from '#kernel/fast.ts';
@@ -341,10 +341,8 @@ async function run(options: Options, log: Logger): Promise<void> {
   });
   const { choose, isForPods: isForContainers, isFullToldElsewhere, networks } = cluster;
   const cni = createCni({ agent: agent.local, choose, isForContainers, isFullToldElsewhere, networks, log: log.child({ part: 'cni' }) });
-  const servers = [
-    await listenSocket(apps.socket, join(options.run, 'agent.sock')),
-    await listenSocket(cni.app, join(options.run, 'cni.sock')),
-  ];
+  closing.use(await listenCni(cni, join(options.run, 'cni.sock')));
+  const servers = [await listenSocket(apps.socket, join(options.run, 'agent.sock'))];
   if (options.cri !== undefined) closing.use(watchSandboxes(options.cri, cni.attached, log.child({ part: 'cni' })));
   if (options.port !== 0) servers.push(await listenLoopback(apps.loopback, options.port));
   const edge = setInterval(() => openings.check(), 5_000);
@@ -395,7 +393,7 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
   const records = dockerRecords(agent.local.journal);
   const ipam = new Ipam({ agent: agent.local, records, log: dockerLog });
   const plugin = createPlugin({ agent: agent.local, records, ipam, log: dockerLog, scope: options.scope });
-  closing.use(await PluginServer.listen(plugin, options.plugin));
+  closing.use(await listenPlugin(plugin, options.plugin));
   const engine = new Engine(options.engine);
   const sync = new Sync({
     agent: agent.local,

@@ -75,12 +75,9 @@ async function bed(t: TestContext, wanted: Readonly<Record<string, readonly Furt
     const variables = Object.entries(environment).map(([key, value]) => `${key}=${value}\0`);
     const input = JSON.stringify({ cniVersion: '1.0.0', name: 'pods', type: 'causeway', ...conf });
     const body = `${variables.join('')}\0${input}`;
-    const headers = { 'content-length': String(Buffer.byteLength(body)) };
-    const response = await cni.app.request('/cni', { method: 'POST', headers, body });
-    const text = await response.text();
-    const answer: unknown = text === '' ? {} : JSON.parse(text);
-    if (response.status !== 200) throw new Error(text);
-    return answer;
+    const { status, body: answered = {} } = await cni.call(body);
+    if (status !== 200) throw new Error(JSON.stringify(answered));
+    return answered;
   };
   for (const name of Object.keys(wanted)) {
     ip('netns', 'add', name);

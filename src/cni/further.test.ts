@@ -90,10 +90,7 @@ async function bed(t: TestContext) {
     const runtimeConfig = { 'io.kubernetes.cri.pod-annotations': { asks: 'yes' } };
     const input = JSON.stringify({ cniVersion: '1.1.0', name: 'pods', type: 'causeway', runtimeConfig, ...conf });
     const body = `${variables.join('')}\0${input}`;
-    const headers = { 'content-length': String(Buffer.byteLength(body)) };
-    const response = await cni.app.request('/cni', { method: 'POST', headers, body });
-    const text = await response.text();
-    const json: unknown = text === '' ? {} : JSON.parse(text);
+    const { body: json = {} } = await cni.call(body);
     return { json, ...v.parse(reply, json) };
   };
   const read = (name: string): string[] =>

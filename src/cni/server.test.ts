@@ -1,10 +1,13 @@
 // Whole executions of the plugin against an agent in memory: what a runtime does in good order, twice, out of order and half.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { test } from 'node:test';
+import { Agent, request as ask } from 'undici';
 import * as v from 'valibot';
 import { FakeAgent } from '#docker/fake-agent.ts';
 import { parseCidr } from '#model/ip.ts';
-import { type CniOptions, createCni } from './server.ts';
+import { type CniOptions, createCni, listenCni } from './server.ts';
 
 const silent = { debug: () => undefined, warn: () => undefined, error: () => undefined };
 const reply = v.object({
@@ -26,22 +29,16 @@ async function bed(cidrs: readonly string[] = ['10.244.1.0/24'], choices: Omit<C
   const agent = new FakeAgent('one');
   const request = { name: 'pods', pools: cidrs.map((cidr) => ({ family: 4 as const, cidr: parseCidr(cidr) })) };
   await agent.createNetwork(request);
-  const { app, attached } = createCni({ agent, log: silent, ...choices });
-  const post = async (body: string): Promise<{ status: number; text: string }> => {
-    const headers = { 'content-length': String(Buffer.byteLength(body)) };
-    const response = await app.request('/cni', { method: 'POST', headers, body });
-    return { status: response.status, text: await response.text() };
-  };
+  const { call, attached } = createCni({ agent, log: silent, ...choices });
   const execute = async (execution: Execution = {}) => {
     const { command = 'ADD', container = 'a1', ifname = 'eth0', netns = `/run/netns/${container}`, args = '', conf } = execution;
     const environment = { CNI_COMMAND: command, CNI_CONTAINERID: container, CNI_IFNAME: ifname, CNI_NETNS: netns, CNI_ARGS: args };
     const variables = Object.entries(environment).map(([key, value]) => `${key}=${value}\0`);
     const input = JSON.stringify({ cniVersion: '1.1.0', name: 'pods', type: 'causeway', ...conf });
-    const { status, text } = await post(`${variables.join('')}\0${input}`);
-    const json: unknown = text === '' ? {} : JSON.parse(text);
+    const { status, body: json = {} } = await call(`${variables.join('')}\0${input}`);
     return { status, json, ...v.parse(reply, json) };
   };
-  return { app, agent, post, execute, attached, endpoints: () => agent.localEndpoints().map(({ owner }) => owner) };
+  return { agent, call, execute, attached, endpoints: () => agent.localEndpoints().map(({ owner }) => owner) };
 }
 
 test('ADD gives what is in the container, and the same again when it is repeated', async () => {
@@ -199,9 +196,32 @@ test('VERSION, old results, a later plugin of a chain', async () => {
 });
 
 test('what is no execution is refused', async () => {
-  const { app, post } = await bed();
-  for (const body of ['', 'x', '{"a":1}', 'CNI_COMMAND=ADD\0']) assert.equal((await post(body)).status, 400);
-  assert.equal((await post('\0{}')).status, 500);
-  assert.equal((await post(`\0${'x'.repeat(5_000_000)}`)).status, 413);
-  assert.equal((await app.request('/cni', { method: 'POST', body: '\0{}' })).status, 413, 'of unknown length');
+  const { call } = await bed();
+  for (const body of ['', 'x', '{"a":1}', 'CNI_COMMAND=ADD\0']) assert.equal((await call(body)).status, 400);
+  assert.equal((await call('\0{}')).status, 500);
+});
+
+const executionOf = (command: string): string => `CNI_COMMAND=${command}\0\0{"cniVersion":"1.1.0","name":"pods","type":"causeway"}`;
+
+test("the socket is root's, and answers what is no call", async (t) => {
+  const folder = mkdtempSync(`${tmpdir()}/causeway-cni-`);
+  t.after(() => rmSync(folder, { recursive: true }));
+  const { call } = await bed();
+  const path = `${folder}/run/cni.sock`;
+  await using server = await listenCni({ call }, path);
+  assert.equal(server.path, path);
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  const dispatcher = new Agent({ connect: { socketPath: path } });
+  const answered = async (method: 'GET' | 'POST', called: string, sent: string | null = null) => {
+    const { statusCode, body } = await ask(`http://agent${called}`, { method, dispatcher, body: sent });
+    const text = await body.text();
+    return [statusCode, text === '' ? undefined : v.parse(reply, JSON.parse(text)).code];
+  };
+  assert.deepEqual(await answered('POST', '/cni', executionOf('VERSION')), [200, undefined]);
+  assert.deepEqual(await answered('POST', '/cni', executionOf('STATUS')), [200, undefined]);
+  assert.deepEqual(await answered('POST', '/cni', executionOf('ADD')), [500, 4]);
+  assert.deepEqual(await answered('GET', '/cni'), [404, 3]);
+  assert.deepEqual(await answered('POST', '/other', executionOf('STATUS')), [404, 3]);
+  assert.deepEqual(await answered('POST', '/cni', `\0${'x'.repeat(5_000_000)}`), [413, 7]);
+  await dispatcher.close();
 });

@@ -1,7 +1,7 @@
 // The agent's side of causeway-cni: one POST per execution of the plugin. Its body is the plugin's environment, each variable
 // ended by a NUL, one more NUL, and its standard input. 200 means success, anything else an error object; the plugin prints
 // the answer as it is and exits accordingly.
-import { Hono } from 'hono';
+import { type CallAnswer, CallServer } from '#api/call-server.ts';
 import type { FurtherNetworks } from '#api/further-networks.ts';
 import type { AddressChooser, LocalAgent } from '#api/local.ts';
 import { Sequence } from '#api/sequence.ts';
@@ -11,9 +11,9 @@ import { errorAnswer, notAvailable } from './faults.ts';
 import { Further } from './further.ts';
 import type { LostOptions } from './lost-sandboxes.ts';
 import { type Environment, parseRequest, type Request, versionAnswer, versionOf } from './request.ts';
-import { type Result, writeResult } from './result.ts';
+import { newestVersion, type Result, writeResult } from './result.ts';
 
-export const maxBody: number = 4 * 1024 * 1024;
+const maxBody = 4 * 1024 * 1024;
 
 export interface CniLog {
   debug(fields: object, message: string): void;
@@ -49,11 +49,9 @@ export function readExecution(body: string): Execution {
   return { environment: Object.fromEntries(pairs), input };
 }
 
-const answer = (status: number, body: object | undefined): Response =>
-  new Response(body === undefined ? '' : `${JSON.stringify(body)}\n`, { status, headers: { 'content-type': 'application/json' } });
-
 export interface Cni {
-  readonly app: Hono;
+  /** Runs the plugin once, with the body of its request. Never rejects: what goes wrong is in the answer. */
+  readonly call: (body: string) => Promise<CallAnswer>;
   /** What is attached, and its removal, in turn with the runtime's own calls. */
   readonly attached: Pick<LostOptions, 'records' | 'remove'>;
 }
@@ -112,41 +110,59 @@ export function createCni(options: CniOptions): Cni {
   const { log, ...choices } = options;
   const { attachments, serve } = executor(choices);
   const sequence = new Sequence();
-  const app = new Hono();
-  app.post('/cni', async (context) => {
+
+  async function run({ environment, input }: Execution): Promise<CallAnswer> {
     const started = performance.now();
-    // By what it says of itself, which the server holds it to: to look at the body as a stream takes longer than all else about it.
-    if (!(Number(context.req.header('content-length')) <= maxBody))
-      return answer(
-        413,
-        errorAnswer(new Fault('invalid', `The request is longer than ${maxBody} bytes, or does not say how long`), '1.1.0'),
-      );
-    const execution = readExecution(await context.req.text());
-    const { environment, input } = execution;
     const said = { environment, input: input.slice(0, 4096) };
     const took = (): number => Math.round(performance.now() - started);
     try {
       const request = parseRequest(environment, input);
       const subject = 'attachment' in request ? endpointId(request.attachment) : request.command;
-      const result = await sequence.run(subject, () => serve(request, execution));
+      const result = await sequence.run(subject, () => serve(request, { environment, input }));
       log.debug({ ...said, result, ms: took() }, 'CNI call');
-      return answer(200, result);
+      return { status: 200, body: result };
     } catch (error) {
       const code = environment['CNI_COMMAND'] === 'STATUS' && isFault(error) && !isMistake(error) ? notAvailable : undefined;
       const body = errorAnswer(error, versionOf(input), code);
       const fields = { ...said, code: body.code, error, ms: took() };
       if (isFault(error)) log.warn(fields, `CNI call failed: ${body.msg}`);
       else log.error(fields, 'CNI call failed unexpectedly');
-      return answer(500, body);
+      return { status: 500, body };
     }
-  });
-  app.onError((error) => answer(400, errorAnswer(error, '1.1.0')));
+  }
+
+  async function call(body: string): Promise<CallAnswer> {
+    let execution: Execution;
+    try {
+      execution = readExecution(body);
+    } catch (error) {
+      return { status: 400, body: errorAnswer(error, newestVersion) };
+    }
+    return await run(execution);
+  }
   const attached: Cni['attached'] = {
     records: () => attachments.records(),
     remove: (endpoint) => sequence.run(endpoint, () => attachments.forget(endpoint)),
   };
-  return { app, attached };
+  return { call, attached };
 }
 
 /** Of the one who asks, not of this host. */
 const isMistake = ({ code }: Fault): boolean => code === 'invalid' || code === 'version' || code === 'unsupported';
+
+const refuse = (status: number, message: string): CallAnswer => ({
+  status,
+  body: errorAnswer(new Fault(status === 404 ? 'not-found' : 'invalid', message), newestVersion),
+});
+
+/** The socket of causeway-cni, which only root may open. */
+export const listenCni = ({ call }: Pick<Cni, 'call'>, path: string): Promise<CallServer> =>
+  CallServer.listen(
+    {
+      call: async (called, body) => (called === '/cni' ? await call(body) : refuse(404, 'Not found')),
+      refuse,
+      maxBody,
+      contentType: 'application/json',
+    },
+    path,
+  );

@@ -11,7 +11,7 @@ import { FakeAgent, type Wire } from './fake-agent.ts';
 import { Ipam } from './ipam.ts';
 import type { Log } from './log.ts';
 import { type DockerRecords, dockerRecords } from './records.ts';
-import { createPlugin, type Plugin, PluginServer } from './server.ts';
+import { createPlugin, listenPlugin, type Plugin } from './server.ts';
 
 const ip = (lines: readonly string[], netns?: string): void => {
   execFileSync('ip', [...(netns === undefined ? [] : ['-n', netns]), '-force', '-batch', '-'], {
@@ -98,7 +98,7 @@ export async function startBed({ liveRestore }: { readonly liveRestore: boolean 
   const log = recorder(calls);
   const ipam = new Ipam({ agent, records, log });
   const plugin = createPlugin({ agent, records, ipam, log, scope: 'local' });
-  const server = await PluginServer.listen(plugin, '/run/docker/plugins/causeway.sock');
+  const server = await listenPlugin(plugin, '/run/docker/plugins/causeway.sock');
   const socket = `${folder}/docker.sock`;
   const engine = new Engine(socket);
   let child: ChildProcess | undefined;

@@ -5,7 +5,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { Fault, isFault } from '#model/fault.ts';
 import { Engine, type EngineNetwork } from './engine.ts';
-import { introductions, type Plugin, PluginServer } from './server.ts';
+import { introductions, listenPlugin, type Plugin } from './server.ts';
 
 export interface Leaving {
   /** The engine's socket. */
@@ -59,7 +59,7 @@ export async function leaveEngine(leaving: Leaving): Promise<string[]> {
   const engine = closing.use(new Engine(leaving.engine));
   const networks = await networksOf(engine, leaving);
   await mustBeUnused(engine, networks);
-  if (networks.length > 0) closing.use(await PluginServer.listen(stranger, leaving.plugin));
+  if (networks.length > 0) closing.use(await listenPlugin(stranger, leaving.plugin));
   for (const { id, name } of networks) {
     await engine.removeNetwork(id).catch((error: unknown) => {
       if (!isFault(error)) throw error;

@@ -12,7 +12,7 @@ import { silent } from './log.ts';
 import { maxBody } from './protocol.ts';
 import { dockerRecords } from './records.ts';
 import { EngineResolver } from './resolver.ts';
-import { createPlugin, PluginServer } from './server.ts';
+import { createPlugin, listenPlugin } from './server.ts';
 
 const net = (digit: string): string => digit.repeat(64);
 const space = 'CausewayLocal';
@@ -537,8 +537,8 @@ test("the socket is root's, replaces a dead one, and is not taken from a success
   t.after(() => rmSync(folder, { recursive: true }));
   const path = `${folder}/plugins/causeway.sock`;
   const { plugin } = start();
-  const first = await PluginServer.listen(plugin, path);
-  const second = await PluginServer.listen(plugin, path);
+  const first = await listenPlugin(plugin, path);
+  const second = await listenPlugin(plugin, path);
   await first[Symbol.asyncDispose]();
   assert.equal(statSync(path).mode & 0o777, 0o600);
   const dispatcher = new Agent({ connect: { socketPath: path } });
@@ -559,7 +559,7 @@ test("the socket is root's, replaces a dead one, and is not taken from a success
   await second[Symbol.asyncDispose]();
   assert.equal(statSync(path, { throwIfNoEntry: false }), undefined);
   writeFileSync(path, 'stale');
-  const third = await PluginServer.listen(plugin, path);
+  const third = await listenPlugin(plugin, path);
   assert.ok(statSync(path).isSocket());
   await third[Symbol.asyncDispose]();
 });

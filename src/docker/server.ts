@@ -1,8 +1,6 @@
 // The plugin's HTTP side: one POST per method, parsed, run, answered. Calls never ask the engine anything (several plugins
 // dead-locked that way, moby#33871). dockerd finds the socket below /run/docker/plugins and asks Plugin.Activate first.
-import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { dirname } from 'node:path';
+import { CallServer } from '#api/call-server.ts';
 import { Sequence } from '#api/sequence.ts';
 import { isFault } from '#model/fault.ts';
 import { Endpoints } from './endpoints.ts';
@@ -119,87 +117,6 @@ export function createPlugin(options: DriverOptions): Plugin {
 
 const refusal = (status: number, text: string): PluginAnswer => ({ status, body: { Err: text } });
 
-/** Undefined when it is longer than the limit, or the engine has hung up. */
-async function readBody(request: IncomingMessage): Promise<string | undefined> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  return new Promise((resolve) => {
-    request.on('data', (chunk: Buffer) => {
-      length += chunk.length;
-      if (length <= maxBody) chunks.push(chunk);
-      else resolve(undefined);
-    });
-    request.once('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
-    request.once('close', () => resolve(undefined));
-  });
-}
-
-/**
- * Written for node:http itself: Request and Response objects with their streams cost more than the methods do, and an engine
- * that starts many containers calls many methods.
- */
-async function serve({ call }: Pick<Plugin, 'call'>, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const send = ({ status, body }: PluginAnswer, headers: Readonly<Record<string, string>> = {}): void => {
-    const text = JSON.stringify(body);
-    response.writeHead(status, { 'content-type': contentType, 'content-length': Buffer.byteLength(text), ...headers });
-    response.end(text);
-  };
-  if (request.method !== 'POST') {
-    send(refusal(404, 'Not found'));
-    return;
-  }
-  const body = await readBody(request);
-  // What is left of it is not waited for.
-  if (body === undefined) send(refusal(413, `The request is longer than ${maxBody} bytes`), { connection: 'close' });
-  else send(await call((request.url ?? '').slice(1), body));
-}
-
-/** A server on a unix socket that only root may open. */
-export class PluginServer {
-  readonly path: string;
-  readonly #server: Server;
-  readonly #inode: number;
-
-  private constructor(path: string, server: Server) {
-    this.path = path;
-    this.#server = server;
-    this.#inode = statSync(path).ino;
-  }
-
-  /**
-   * Listens under another name first and renames, so that the path always leads to a server that answers, also while a
-   * dead process's socket is being replaced.
-   */
-  static async listen(plugin: Pick<Plugin, 'call'>, path: string): Promise<PluginServer> {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    // dockerd lists everything that ends in .sock as a plugin, so this name must not.
-    const temporary = `${path}.${process.pid}`;
-    rmSync(temporary, { force: true });
-    const server = createServer((request, response) => void serve(plugin, request, response));
-    // dockerd ends connections that it does not need. Were they ended here, a call that is just on its way would be lost; dockerd
-    // sends it again without its body (pkg/plugins/client.go, callWithRetry), and the container would not start.
-    server.keepAliveTimeout = 0;
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      // The socket is made inside listen(), synchronously, with this mask.
-      const before = process.umask(0o177);
-      try {
-        server.listen(temporary, resolve);
-      } finally {
-        process.umask(before);
-      }
-    });
-    renameSync(temporary, path);
-    return new PluginServer(path, server);
-  }
-
-  /** Waits for calls under way. Leaves the path alone where a successor listens by now. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-      // dockerd keeps its connections open.
-      this.#server.closeIdleConnections();
-    });
-    if (statSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(this.path, { force: true });
-  }
-}
+/** The plugin's socket, which only root may open. */
+export const listenPlugin = ({ call }: Pick<Plugin, 'call'>, path: string): Promise<CallServer> =>
+  CallServer.listen({ call: (called, body) => call(called.slice(1), body), refuse: refusal, maxBody, contentType }, path);

@@ -5,13 +5,14 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { CallServer } from '#api/call-server.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { type Bed, missing, startBed, wire } from './bed.ts';
 import { FakeAgent } from './fake-agent.ts';
 import { Ipam } from './ipam.ts';
 import { silent } from './log.ts';
 import { dockerRecords } from './records.ts';
-import { createPlugin, PluginServer } from './server.ts';
+import { createPlugin, listenPlugin } from './server.ts';
 import { Sync } from './sync.ts';
 
 mustBeIsolated();
@@ -28,7 +29,7 @@ async function until(what: () => boolean | Promise<boolean>): Promise<void> {
 
 describe('a real Swarm', { skip: missing() ?? false, timeout: 800_000 }, () => {
   let bed: Bed;
-  let server: PluginServer;
+  let server: CallServer;
   const agent = new FakeAgent('host-a', wire);
   const records = dockerRecords(agent.journal);
   const ipam = new Ipam({ agent, records, log: silent });
@@ -54,7 +55,7 @@ describe('a real Swarm', { skip: missing() ?? false, timeout: 800_000 }, () => {
     writeFileSync(`${folder}/config.json`, JSON.stringify(config));
     await docker(`plugin create ${driver} ${folder}`);
     const id = await docker(`plugin inspect -f {{.Id}} ${driver}`);
-    server = await PluginServer.listen(plugin, `/run/docker/plugins/${id}/causeway.sock`);
+    server = await listenPlugin(plugin, `/run/docker/plugins/${id}/causeway.sock`);
     await docker(`plugin enable ${driver}`);
     await docker('swarm init --advertise-addr 10.250.0.1');
   });
