@@ -97,21 +97,22 @@ static void append(struct text *text, const char *bytes, size_t length) {
   text->bytes[text->length] = 0;
 }
 
-/* Appends all that can be read. False: it broke off. */
-static int append_all(struct text *text, int fd) {
+/* Appends what comes next. 0: there is no more; below: it broke off. */
+static ssize_t append_next(struct text *text, int fd) {
   char buffer[65536];
-  for (;;) {
-    ssize_t got = read(fd, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return got == 0;
-    append(text, buffer, (size_t)got);
-  }
+  ssize_t got;
+  do got = read(fd, buffer, sizeof buffer);
+  while (got < 0 && errno == EINTR);
+  if (got > 0) append(text, buffer, (size_t)got);
+  return got;
 }
 
 static void write_request(void) {
   struct text body = {0}, input = {0};
   append(&input, "", 0);
-  if (!append_all(&input, STDIN_FILENO)) fail("Cannot read standard input", "");
+  ssize_t got;
+  while ((got = append_next(&input, STDIN_FILENO)) > 0) continue;
+  if (got < 0) fail("Cannot read standard input", "");
   learn_version(input.bytes);
   for (char **variable = environ; *variable != NULL; variable++)
     if (strncmp(*variable, "CNI_", 4) == 0) append(&body, *variable, strlen(*variable) + 1);
@@ -136,19 +137,19 @@ static const char *body_of(const struct text *text) {
   return NULL;
 }
 
-/* One attempt. True: the answer is whole. */
+/* One attempt. True: the answer is whole; the agent, which may have more to do before it hangs up, is not waited for then. */
 static int ask(void) {
   struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SOCKET_PATH};
+  int is_whole = 0;
   answer.length = 0;
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return 0;
-  int is_connected = connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
-  if (is_connected) {
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
     put(fd, request.bytes, request.length);
-    append_all(&answer, fd);
+    while (!is_whole && append_next(&answer, fd) > 0) is_whole = body_of(&answer) != NULL;
   }
   close(fd);
-  return is_connected && body_of(&answer) != NULL;
+  return is_whole;
 }
 
 static double now(void) {
