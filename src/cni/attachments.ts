@@ -50,8 +50,10 @@ export class Attachments {
     const { attachment, netns, wanted, args } = request;
     const network = this.#networkOf(wanted.network ?? wanted.name);
     const id = endpointId(attachment);
+    const record = this.#records.get(id);
+    const isKnown = record !== undefined || this.#agent.localEndpoint(id) !== undefined;
     // The same names in another namespace: the container is another one by now.
-    if (this.#records.get(id)?.netns !== netns) await this.forget(id);
+    if (isKnown && record?.netns !== netns) await this.forget(id);
     const isNew = this.#agent.localEndpoint(id) === undefined;
     const owner = args.pod === undefined ? attachment.containerId.slice(0, 12) : `${args.namespace ?? ''}/${args.pod}`;
     const name = args.pod ?? attachment.containerId.slice(0, 12);
