@@ -50,10 +50,7 @@ export class Attachments {
     const { attachment, netns, wanted, args } = request;
     const network = this.#networkOf(wanted.network ?? wanted.name);
     const id = endpointId(attachment);
-    const record = this.#records.get(id);
-    const isKnown = record !== undefined || this.#agent.localEndpoint(id) !== undefined;
-    // The same names in another namespace: the container is another one by now.
-    if (isKnown && record?.netns !== netns) await this.forget(id);
+    if (this.#isOfAnother(id, netns)) await this.forget(id);
     const isNew = this.#agent.localEndpoint(id) === undefined;
     const owner = args.pod === undefined ? attachment.containerId.slice(0, 12) : `${args.namespace ?? ''}/${args.pod}`;
     const name = args.pod ?? attachment.containerId.slice(0, 12);
@@ -75,6 +72,12 @@ export class Attachments {
       if (isNew) await this.#undo(id, network, taken, error);
       throw error;
     }
+  }
+
+  /** The same names in another namespace: the container is another one by now. Of what nobody knows nothing is to be forgotten. */
+  #isOfAnother(id: string, netns: string): boolean {
+    const record = this.#records.get(id);
+    return record === undefined ? this.#agent.localEndpoint(id) !== undefined : record.netns !== netns;
   }
 
   /** Faults: `not-found` (no such attachment), `kernel` (the container's end is not as it was given out). */

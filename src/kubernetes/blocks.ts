@@ -18,6 +18,8 @@ const kind = { apiVersion: 'causeway.dev/v1alpha1', kind: 'Block' } as const;
 const mostTries = 100;
 /** Of the loan by which it is asked whether anybody still answers for a block. */
 export const questionId = 'is-anybody-there';
+/** The same of a host that has borrowed, for all that it has of a block. */
+export const borrowerQuestionId = (host: string): string => `${questionId}-${host}`;
 /** A host that was away while the API was restored learns of it if the API has lost more changes than these. */
 const noteEvery = 100;
 
@@ -292,6 +294,27 @@ export class KubernetesBlocks implements ClusterAddresses {
     await this.#change(block.name, ({ loans }) =>
       loans.some(({ id }) => id === questionId) ? loans : [...loans, { id: questionId, host, endpoint: 'none', state: 'returned' }],
     );
+  }
+
+  /**
+   * Puts a question to a host that has borrowed into the block: a loan of its that was refused, which its agent takes away as soon as it
+   * sees it, whatever its version. Faults as KubernetesClient.list.
+   */
+  async questionBorrower({ name }: Block, host: string): Promise<void> {
+    const id = borrowerQuestionId(host);
+    await this.#change(name, ({ loans }) =>
+      loans.some((one) => one.id === id) ? loans : [...loans, { id, host, endpoint: 'none', state: 'refused' }],
+    );
+  }
+
+  /** What that host has borrowed counts as returned, unless it has answered by now. Faults as KubernetesClient.list. */
+  async endLoans({ name }: Block, host: string): Promise<void> {
+    const id = borrowerQuestionId(host);
+    await this.#change(name, ({ loans }) => {
+      if (!loans.some((one) => one.id === id)) return loans;
+      const left = loans.filter((one) => one.id !== id && (one.host !== host || one.state !== 'asked'));
+      return left.map((one) => (one.host === host && one.state === 'granted' ? { ...one, state: 'returned' } : one));
+    });
   }
 
   async #settle(id: string, loanId: string, end: LoanEnd | undefined): Promise<void> {

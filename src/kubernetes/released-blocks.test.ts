@@ -7,7 +7,7 @@ import { MemoryJournal } from '#agent/journal.ts';
 import { type Cidr, parseCidr, parseIp } from '#model/ip.ts';
 import type { Block, Pool, Snapshot } from '#model/resources.ts';
 import { BlocksApi } from './blocks.fixture.ts';
-import { KubernetesBlocks, poolId, questionId, readBlock } from './blocks.ts';
+import { borrowerQuestionId, KubernetesBlocks, poolId, questionId, readBlock } from './blocks.ts';
 import { KubernetesClient } from './client.ts';
 import { podNetwork } from './nodes.ts';
 import { claimedFacts, claimedPool } from './own-blocks.ts';
@@ -153,21 +153,68 @@ const snapshot = (): Snapshot => ({
   exposures: new Map(),
 });
 
-test('a node whose agent answers keeps its blocks, whatever has become of its Node, until it does not any more', async (t) => {
-  const cluster = blocksOf('lost');
+/** The address book of a node, told of what the API has. */
+function addressBook(t: TestContext, host: string): { readonly book: AddressBook; readonly end: () => void } {
   const clock = { now: () => performance.now(), after: () => () => undefined };
-  const book = new AddressBook({ journal: new MemoryJournal(), cluster, clock, host: 'lost', newId: () => 'loan' });
-  t.after(() => book[Symbol.dispose]());
-  const block = await claim(cluster);
-  const questions = new Set<number>();
-  const agent = setInterval(() => {
-    for (const { revision, loans } of stored()) if (loans.some(({ id }) => id === questionId)) questions.add(revision);
-    book.blocksChanged({ snapshot: snapshot(), revision: api.revision, live: true });
-  }, 2);
+  const book = new AddressBook({ journal: new MemoryJournal(), cluster: blocksOf(host), clock, host, newId: () => `loan-of-${host}` });
+  const agent = setInterval(() => book.blocksChanged({ snapshot: snapshot(), revision: api.revision, live: true }), 2);
   t.after(() => clearInterval(agent));
+  t.after(() => book[Symbol.dispose]());
+  return { book, end: () => clearInterval(agent) };
+}
+
+test('what a node had borrowed that has gone goes back to its owner, not while its agent answers', async (t) => {
+  const owner = addressBook(t, 'one');
+  const borrower = addressBook(t, 'lost');
+  const block = await claim(blocksOf('one'));
+  const ip = parseIp('10.60.0.2');
+  await until('the owner to know its block', () => owner.book.room(four.id).capacity > 0);
+  assert.equal(await borrower.book.request(four.id, 'e1', ip), ip);
+  const isLent = (): boolean => stored().some(({ loans }) => loans.some((loan) => loan.ip === ip && loan.state === 'granted'));
+  const questions = new Set<number>();
+  const listening = setInterval(() => {
+    for (const { revision, loans } of stored()) if (loans.some(({ id }) => id === borrowerQuestionId('lost'))) questions.add(revision);
+  }, 1);
+  t.after(() => clearInterval(listening));
+  api.nodes.add('lost');
+  const { released } = follow(t, 'one', 100);
+  released.settle();
+  await delay(150);
+  assert.equal(questions.size, 0, 'a Node that is there although it cannot be read');
+  api.nodes.clear();
+  await until('several questions', () => questions.size > 3);
+  assert.ok(isLent());
+  borrower.end();
+  await until('the loan to end', () => !isLent());
+  // Its owner has taken it back.
+  await until('no trace of it', () => stored().every(({ loans }) => loans.length === 0));
+  assert.deepEqual(cidrs(), [block.cidr]);
+});
+
+test('a block of which only a node that has gone had an address goes back with its network', async (t) => {
+  const owner = addressBook(t, 'one');
+  const borrower = addressBook(t, 'lost');
+  await claim(blocksOf('one'));
+  await until('the owner to know its block', () => owner.book.room(four.id).capacity > 0);
+  await borrower.book.request(four.id, 'e1', parseIp('10.60.0.2'));
+  borrower.end();
+  const { needed, released } = follow(t, 'one', 20);
+  needed.clear();
+  released.settle();
+  await until('the block to go back', () => cidrs().length === 0);
+});
+
+test('a node whose agent answers keeps its blocks, whatever has become of its Node, until it does not any more', async (t) => {
+  const agent = addressBook(t, 'lost');
+  const block = await claim(blocksOf('lost'));
+  const questions = new Set<number>();
+  const listening = setInterval(() => {
+    for (const { revision, loans } of stored()) if (loans.some(({ id }) => id === questionId)) questions.add(revision);
+  }, 1);
+  t.after(() => clearInterval(listening));
   follow(t, 'one', 100).released.settle();
   await until('several questions', () => questions.size > 3);
   assert.deepEqual(cidrs(), [block.cidr]);
-  clearInterval(agent);
+  agent.end();
   await until('the block to go back', () => cidrs().length === 0);
 });

@@ -1,14 +1,15 @@
 // Blocks that nobody needs any more go back, in the model `calico`: those of a network of ours when it has gone from this node, and all
-// those of a node that is gone for good, whose addresses would be lost to the cluster. A node counts as gone when its Node has been
-// missing for a while, no pod is bound to it, and no agent answers for its blocks: a question is written into each (blocks.ts), which an
-// agent that runs takes away, also where the API was restored from a backup that does not know its Node. As the answer changes the
-// block's version, and only the version that was looked at is removed, no answer comes too late.
+// those of a node that is gone for good, whose addresses would be lost to the cluster; what it had borrowed of this node's blocks is this
+// node's again. A node counts as gone when its Node has been missing for a while, no pod is bound to it, and no agent answers for its
+// blocks and loans: a question is written into each block (blocks.ts), which an agent that runs takes away, also where the API was
+// restored from a backup that does not know its Node. As the answer changes the block's version, and only the version that was looked at
+// is removed, no answer comes too late; loans end by a change of the version that still has the question.
 import * as v from 'valibot';
 import type { ClusterAddresses } from '#agent/address-cluster.ts';
 import { isOpen } from '#model/claims.ts';
 import { isFault } from '#model/fault.ts';
 import type { Block } from '#model/resources.ts';
-import { blocksPath, type KubernetesBlocks, questionId } from './blocks.ts';
+import { blocksPath, borrowerQuestionId, type KubernetesBlocks, questionId } from './blocks.ts';
 import type { KubernetesClient } from './client.ts';
 import { podNetwork } from './nodes.ts';
 
@@ -16,7 +17,7 @@ export interface ReleasedOptions {
   /** Name of this host's Node. */
   readonly host: string;
   readonly client: Pick<KubernetesClient, 'get' | 'list' | 'remove'>;
-  readonly blocks: Pick<ClusterAddresses, 'releaseBlock'> & Pick<KubernetesBlocks, 'question'>;
+  readonly blocks: Pick<ClusterAddresses, 'releaseBlock'> & Pick<KubernetesBlocks, 'question' | 'questionBorrower' | 'endLoans'>;
   /** Whether there are pods of this host in the network, or may come to be. */
   readonly isNeeded: (network: string) => boolean;
   /** By the names of their Nodes; of one that is missing the API is asked. */
@@ -43,6 +44,8 @@ export class ReleasedBlocks implements Disposable {
   readonly #missingSince = new Map<string, number>();
   /** By block, which version of it is known to have a question, and since when. */
   readonly #asked = new Map<string, { readonly revision: number; readonly since: number }>();
+  /** By block and host that has borrowed of it, since when the block is known to have a question to that host. */
+  readonly #borrowersAsked = new Map<string, Map<string, number>>();
   #timer: NodeJS.Timeout | undefined;
   #isDisposed = false;
 
@@ -59,12 +62,16 @@ export class ReleasedBlocks implements Disposable {
   see(block: Block): void {
     this.#blocks.set(block.id, block);
     if (!block.loans.some(({ id }) => id === questionId) && this.#asked.delete(block.id)) this.#missingSince.delete(block.host);
+    const borrowers = this.#borrowersAsked.get(block.id);
+    for (const host of borrowers?.keys() ?? [])
+      if (!block.loans.some(({ id }) => id === borrowerQuestionId(host)) && borrowers?.delete(host)) this.#missingSince.delete(host);
     if (this.#isDue(block)) this.#soon();
   }
 
   gone(id: string): void {
     this.#blocks.delete(id);
     this.#asked.delete(id);
+    this.#borrowersAsked.delete(id);
   }
 
   /** To be called when networks or nodes have changed. */
@@ -77,9 +84,19 @@ export class ReleasedBlocks implements Disposable {
     this.#timer = setTimeout(() => void this.#release(), this.#pauseMs).unref();
   }
 
-  #isDue({ host, network }: Block): boolean {
-    const { host: self, isNeeded, hosts } = this.#options;
-    return host === self ? network !== podNetwork.id && !isNeeded(network) : !hosts.has(host);
+  #isDue(block: Block): boolean {
+    const { host: self, hosts } = this.#options;
+    return block.host === self ? !this.#isNeeded(block) || this.#lostBorrowers(block).length > 0 : !hosts.has(block.host);
+  }
+
+  #isNeeded({ network }: Block): boolean {
+    return network === podNetwork.id || this.#options.isNeeded(network);
+  }
+
+  /** Hosts that have addresses of the block and are not there. */
+  #lostBorrowers({ loans, host: owner }: Block): string[] {
+    const open = loans.filter((loan) => isOpen(loan) && loan.host !== owner && !this.#options.hosts.has(loan.host));
+    return [...new Set(open.map(({ host }) => host))];
   }
 
   #due(): Block[] {
@@ -90,7 +107,7 @@ export class ReleasedBlocks implements Disposable {
     for (const block of this.#due()) {
       if (this.#isDisposed) return;
       try {
-        await (block.host === this.#options.host ? this.#options.blocks.releaseBlock(block) : this.#releaseOf(block));
+        await (block.host === this.#options.host ? this.#releaseOwn(block) : this.#releaseOf(block));
       } catch (error) {
         // Another revision, an address that is lent, an API that is away: it is tried again.
         if (!isFault(error)) throw error;
@@ -101,15 +118,46 @@ export class ReleasedBlocks implements Disposable {
     this.settle();
   }
 
+  async #releaseOwn(block: Block): Promise<void> {
+    for (const host of this.#lostBorrowers(block)) await this.#endLoans(block, host);
+    if (!this.#isNeeded(block)) await this.#options.blocks.releaseBlock(block);
+  }
+
+  /** Whether the Node has been missing for that long. */
+  #isMissingFor(host: string, ms: number): boolean {
+    const now = this.#options.now();
+    const since = this.#missingSince.get(host) ?? now;
+    this.#missingSince.set(host, since);
+    return now - since >= ms;
+  }
+
+  get #absentMs(): number {
+    return this.#options.absentMs ?? 300_000;
+  }
+
+  /** Of what a host that has long gone had borrowed of this one. */
+  async #endLoans(block: Block, host: string): Promise<void> {
+    const { blocks, now } = this.#options;
+    if (!this.#isMissingFor(host, this.#absentMs) || (await this.#isThere(host)) || this.#blocks.get(block.id) !== block) return;
+    if (!block.loans.some(({ id }) => id === borrowerQuestionId(host))) {
+      await blocks.questionBorrower(block, host);
+      return;
+    }
+    const asked = this.#borrowersAsked.get(block.id) ?? new Map<string, number>();
+    this.#borrowersAsked.set(block.id, asked);
+    const since = asked.get(host) ?? now();
+    asked.set(host, since);
+    if (now() - since >= this.#absentMs) await blocks.endLoans(block, host);
+  }
+
   /** Of a host that has long gone; what others have borrowed of it stays theirs. */
   async #releaseOf(block: Block): Promise<void> {
-    const { client, blocks, hosts, host: self, now, absentMs = 300_000 } = this.#options;
+    const { client, blocks, hosts, host: self, now } = this.#options;
     const { host, id, name, revision, loans } = block;
-    const since = this.#missingSince.get(host) ?? now();
-    this.#missingSince.set(host, since);
     // One after the other, of whom the first is usually enough.
     const rank = [...hosts.keys()].toSorted().indexOf(self);
-    if (now() - since < absentMs + rank * this.#pauseMs || loans.some((loan) => isOpen(loan) && hosts.has(loan.host))) return;
+    if (!this.#isMissingFor(host, this.#absentMs + rank * this.#pauseMs)) return;
+    if (loans.some((loan) => isOpen(loan) && hosts.has(loan.host))) return;
     // Meanwhile it may have been answered.
     if ((await this.#isThere(host)) || this.#blocks.get(id) !== block) return;
     if (!loans.some((loan) => loan.id === questionId)) await blocks.question(block);
@@ -117,7 +165,7 @@ export class ReleasedBlocks implements Disposable {
       const known = this.#asked.get(id);
       const asked = known?.revision === revision ? known : { revision, since: now() };
       this.#asked.set(id, asked);
-      if (now() - asked.since >= absentMs) await client.remove(`${blocksPath}/${name}`, revision);
+      if (now() - asked.since >= this.#absentMs) await client.remove(`${blocksPath}/${name}`, revision);
     }
   }
 
