@@ -76,6 +76,7 @@ export class ReleasedBlocks implements Disposable {
 
   /** To be called when networks or nodes have changed. */
   settle(): void {
+    for (const host of this.#missingSince.keys()) if (this.#options.hosts.has(host)) this.#missingSince.delete(host);
     if (this.#due().length > 0) this.#soon();
   }
 
@@ -113,7 +114,6 @@ export class ReleasedBlocks implements Disposable {
         if (!isFault(error)) throw error;
       }
     }
-    for (const host of this.#missingSince.keys()) if (this.#options.hosts.has(host)) this.#missingSince.delete(host);
     this.#timer = undefined;
     this.settle();
   }
