@@ -53,6 +53,8 @@ export const testNeeds: readonly Need[] = [
   need('systemctl', 'systemd', 'to boot a host with it'),
   need('openssl', 'openssl', 'to look at certificates'),
   need('docker-compose', 'docker-compose', 'to test Compose files'),
+  need('zsh', 'zsh', 'to complete words in it'),
+  need('fish', 'fish', 'to complete words in it'),
   need('bird', 'bird2', 'to announce blocks by BGP'),
   need('vtysh', 'frr', 'a router that speaks BGP with BIRD'),
   need('host-local', 'containernetworking-plugins', 'plugins of others for containers'),

@@ -33,7 +33,12 @@ if [[ $funcstack[1] == _causeway ]]; then _causeway; else compdef _causeway caus
 const fish = `# fish completion of causeway: causeway completion fish | source
 function __causeway_complete
   set -l words (commandline -opc) (commandline -ct)
-  causeway __complete $words[2..-1] 2>/dev/null
+  set -l lines (causeway __complete $words[2..-1] 2>/dev/null)
+  if set -q lines[1]
+    printf '%s\\n' $lines
+  else
+    __fish_complete_path (commandline -ct)
+  end
 end
 complete -c causeway -f -a '(__causeway_complete)'
 `;

@@ -157,7 +157,10 @@ const snapshot = (): Snapshot => ({
 function addressBook(t: TestContext, host: string): { readonly book: AddressBook; readonly end: () => void } {
   const clock = { now: () => performance.now(), after: () => () => undefined };
   const book = new AddressBook({ journal: new MemoryJournal(), cluster: blocksOf(host), clock, host, newId: () => `loan-of-${host}` });
-  const agent = setInterval(() => book.blocksChanged({ snapshot: snapshot(), revision: api.revision, live: true }), 2);
+  const tell = (): void => book.blocksChanged({ snapshot: snapshot(), revision: api.revision, live: true });
+  // Of a block that it finds at first it gives no address for a while: it may have known of some.
+  tell();
+  const agent = setInterval(tell, 2);
   t.after(() => clearInterval(agent));
   t.after(() => book[Symbol.dispose]());
   return { book, end: () => clearInterval(agent) };
