@@ -140,6 +140,7 @@ export function createCni(options: CniOptions): Cni {
     }
     return await run(execution);
   }
+
   const attached: Cni['attached'] = {
     records: () => attachments.records(),
     remove: (endpoint) => sequence.run(endpoint, () => attachments.forget(endpoint)),
