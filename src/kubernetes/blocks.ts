@@ -290,20 +290,20 @@ export class KubernetesBlocks implements ClusterAddresses {
    * returned. Faults as KubernetesClient.list.
    */
   async question(block: Block): Promise<void> {
-    const { host } = this.#options;
-    await this.#change(block.name, ({ loans }) =>
-      loans.some(({ id }) => id === questionId) ? loans : [...loans, { id: questionId, host, endpoint: 'none', state: 'returned' }],
-    );
+    await this.#ask(block, { id: questionId, host: this.#options.host, state: 'returned' });
   }
 
   /**
    * Puts a question to a host that has borrowed into the block: a loan of its that was refused, which its agent takes away as soon as it
    * sees it, whatever its version. Faults as KubernetesClient.list.
    */
-  async questionBorrower({ name }: Block, host: string): Promise<void> {
-    const id = borrowerQuestionId(host);
+  async questionBorrower(block: Block, host: string): Promise<void> {
+    await this.#ask(block, { id: borrowerQuestionId(host), host, state: 'refused' });
+  }
+
+  async #ask({ name }: Block, question: Pick<Loan, 'id' | 'host' | 'state'>): Promise<void> {
     await this.#change(name, ({ loans }) =>
-      loans.some((one) => one.id === id) ? loans : [...loans, { id, host, endpoint: 'none', state: 'refused' }],
+      loans.some(({ id }) => id === question.id) ? loans : [...loans, { ...question, endpoint: 'none' }],
     );
   }
 

@@ -166,6 +166,16 @@ function addressBook(t: TestContext, host: string): { readonly book: AddressBook
   return { book, end: () => clearInterval(agent) };
 }
 
+/** Versions of blocks that had the question. */
+function heard(t: TestContext, question: string): ReadonlySet<number> {
+  const revisions = new Set<number>();
+  const listening = setInterval(() => {
+    for (const { revision, loans } of stored()) if (loans.some(({ id }) => id === question)) revisions.add(revision);
+  }, 1);
+  t.after(() => clearInterval(listening));
+  return revisions;
+}
+
 test('what a node had borrowed that has gone goes back to its owner, not while its agent answers', async (t) => {
   const owner = addressBook(t, 'one');
   const borrower = addressBook(t, 'lost');
@@ -174,11 +184,7 @@ test('what a node had borrowed that has gone goes back to its owner, not while i
   await until('the owner to know its block', () => owner.book.room(four.id).capacity > 0);
   assert.equal(await borrower.book.request(four.id, 'e1', ip), ip);
   const isLent = (): boolean => stored().some(({ loans }) => loans.some((loan) => loan.ip === ip && loan.state === 'granted'));
-  const questions = new Set<number>();
-  const listening = setInterval(() => {
-    for (const { revision, loans } of stored()) if (loans.some(({ id }) => id === borrowerQuestionId('lost'))) questions.add(revision);
-  }, 1);
-  t.after(() => clearInterval(listening));
+  const questions = heard(t, borrowerQuestionId('lost'));
   api.nodes.add('lost');
   const { released } = follow(t, 'one', 100);
   released.settle();
@@ -210,11 +216,7 @@ test('a block of which only a node that has gone had an address goes back with i
 test('a node whose agent answers keeps its blocks, whatever has become of its Node, until it does not any more', async (t) => {
   const agent = addressBook(t, 'lost');
   const block = await claim(blocksOf('lost'));
-  const questions = new Set<number>();
-  const listening = setInterval(() => {
-    for (const { revision, loans } of stored()) if (loans.some(({ id }) => id === questionId)) questions.add(revision);
-  }, 1);
-  t.after(() => clearInterval(listening));
+  const questions = heard(t, questionId);
   follow(t, 'one', 100).released.settle();
   await until('several questions', () => questions.size > 3);
   assert.deepEqual(cidrs(), [block.cidr]);

@@ -37,15 +37,21 @@ const hasEnded = (item: unknown): boolean => {
   return read.success && ['Succeeded', 'Failed'].includes(read.output.status.phase ?? '');
 };
 
+interface Question {
+  readonly id: string;
+  /** Who is asked. */
+  readonly host: string;
+  /** Version of the block, where any change of it may be the answer. */
+  readonly revision?: number;
+}
+
 export class ReleasedBlocks implements Disposable {
   readonly #options: ReleasedOptions;
   readonly #pauseMs: number;
   readonly #blocks = new Map<string, Block>();
   readonly #missingSince = new Map<string, number>();
-  /** By block, which version of it is known to have a question, and since when. */
-  readonly #asked = new Map<string, { readonly revision: number; readonly since: number }>();
-  /** By block and host that has borrowed of it, since when the block is known to have a question to that host. */
-  readonly #borrowersAsked = new Map<string, Map<string, number>>();
+  /** By block, and by the id of a question that it is known to have, since when. */
+  readonly #asked = new Map<string, Map<string, Question & { readonly since: number }>>();
   #timer: NodeJS.Timeout | undefined;
   #isDisposed = false;
 
@@ -61,17 +67,15 @@ export class ReleasedBlocks implements Disposable {
 
   see(block: Block): void {
     this.#blocks.set(block.id, block);
-    if (!block.loans.some(({ id }) => id === questionId) && this.#asked.delete(block.id)) this.#missingSince.delete(block.host);
-    const borrowers = this.#borrowersAsked.get(block.id);
-    for (const host of borrowers?.keys() ?? [])
-      if (!block.loans.some(({ id }) => id === borrowerQuestionId(host)) && borrowers?.delete(host)) this.#missingSince.delete(host);
+    const asked = this.#asked.get(block.id);
+    for (const { id, host } of asked?.values() ?? [])
+      if (!block.loans.some((loan) => loan.id === id) && asked?.delete(id)) this.#missingSince.delete(host);
     if (this.#isDue(block)) this.#soon();
   }
 
   gone(id: string): void {
     this.#blocks.delete(id);
     this.#asked.delete(id);
-    this.#borrowersAsked.delete(id);
   }
 
   /** To be called when networks or nodes have changed. */
@@ -137,22 +141,27 @@ export class ReleasedBlocks implements Disposable {
 
   /** Of what a host that has long gone had borrowed of this one. */
   async #endLoans(block: Block, host: string): Promise<void> {
-    const { blocks, now } = this.#options;
+    const { blocks } = this.#options;
     if (!this.#isMissingFor(host, this.#absentMs) || (await this.#isThere(host)) || this.#blocks.get(block.id) !== block) return;
-    if (!block.loans.some(({ id }) => id === borrowerQuestionId(host))) {
-      await blocks.questionBorrower(block, host);
-      return;
-    }
-    const asked = this.#borrowersAsked.get(block.id) ?? new Map<string, number>();
-    this.#borrowersAsked.set(block.id, asked);
-    const since = asked.get(host) ?? now();
-    asked.set(host, since);
-    if (now() - since >= this.#absentMs) await blocks.endLoans(block, host);
+    const question = { id: borrowerQuestionId(host), host };
+    if (!block.loans.some(({ id }) => id === question.id)) await blocks.questionBorrower(block, host);
+    else if (this.#isUnanswered(block, question)) await blocks.endLoans(block, host);
+  }
+
+  /** Whether the question, which the block has, has been there for long. */
+  #isUnanswered(block: Block, question: Question): boolean {
+    const now = this.#options.now();
+    const asked = this.#asked.get(block.id) ?? new Map<string, Question & { readonly since: number }>();
+    this.#asked.set(block.id, asked);
+    const known = asked.get(question.id);
+    const since = known === undefined || known.revision !== question.revision ? now : known.since;
+    asked.set(question.id, { ...question, since });
+    return now - since >= this.#absentMs;
   }
 
   /** Of a host that has long gone; what others have borrowed of it stays theirs. */
   async #releaseOf(block: Block): Promise<void> {
-    const { client, blocks, hosts, host: self, now } = this.#options;
+    const { client, blocks, hosts, host: self } = this.#options;
     const { host, id, name, revision, loans } = block;
     // One after the other, of whom the first is usually enough.
     const rank = [...hosts.keys()].toSorted().indexOf(self);
@@ -161,12 +170,7 @@ export class ReleasedBlocks implements Disposable {
     // Meanwhile it may have been answered.
     if ((await this.#isThere(host)) || this.#blocks.get(id) !== block) return;
     if (!loans.some((loan) => loan.id === questionId)) await blocks.question(block);
-    else {
-      const known = this.#asked.get(id);
-      const asked = known?.revision === revision ? known : { revision, since: now() };
-      this.#asked.set(id, asked);
-      if (now() - asked.since >= this.#absentMs) await client.remove(`${blocksPath}/${name}`, revision);
-    }
+    else if (this.#isUnanswered(block, { id: questionId, host, revision })) await client.remove(`${blocksPath}/${name}`, revision);
   }
 
   /** Its Node may be there in a form that cannot be used, and pods of one that has been taken away may run. */
