@@ -71,9 +71,9 @@ export class Publisher implements Disposable {
     this.#again = true;
     this.#isFresh = true;
     if (this.#running) return;
-    const { puts, deletes } = this.#difference();
-    if (puts.length + deletes.length === 0) this.#settled();
-    else if (this.#restMs === 0 || deletes.length > 0) this.#begin();
+    const batch = this.#difference();
+    if (batch.puts.length + batch.deletes.length === 0) this.#settled();
+    else if (this.#restMs === 0 || batch.deletes.length > 0) this.#begin(batch);
     else if (this.#resting === undefined) this.#awaitCalls(mostWaits);
   }
 
@@ -85,13 +85,14 @@ export class Publisher implements Disposable {
     this.#retryMs = firstRetryMs;
   }
 
-  #begin(): void {
+  /** `known`: what is to be sent, where it was just looked at. */
+  #begin(known?: EndpointBatch): void {
     if (this.#disposed) return;
     clearTimeout(this.#resting);
     this.#resting = undefined;
     clearTimeout(this.#retry);
     this.#retry = undefined;
-    void this.#run();
+    void this.#run(known);
   }
 
   [Symbol.dispose](): void {
@@ -147,11 +148,11 @@ export class Publisher implements Disposable {
     return this.#acknowledged.has(id) && this.#acknowledged.get(id) === undefined;
   }
 
-  async #run(): Promise<void> {
+  async #run(known?: EndpointBatch): Promise<void> {
     this.#running = true;
     this.#again = false;
     try {
-      const batch = this.#difference();
+      const batch = known ?? this.#difference();
       const faults = batch.puts.length + batch.deletes.length > 0 ? await this.#send(batch) : 0;
       if (faults > 0) this.#later();
       else this.#retryMs = firstRetryMs;
