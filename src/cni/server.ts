@@ -111,14 +111,15 @@ export function createCni(options: CniOptions): Cni {
   const { attachments, serve } = executor(choices);
   const sequence = new Sequence();
 
-  async function run({ environment, input }: Execution): Promise<CallAnswer> {
+  async function run(execution: Execution): Promise<CallAnswer> {
+    const { environment, input } = execution;
     const started = performance.now();
     const said = { environment, input: input.slice(0, 4096) };
     const took = (): number => Math.round(performance.now() - started);
     try {
       const request = parseRequest(environment, input);
       const subject = 'attachment' in request ? endpointId(request.attachment) : request.command;
-      const result = await sequence.run(subject, () => serve(request, { environment, input }));
+      const result = await sequence.run(subject, () => serve(request, execution));
       log.debug({ ...said, result, ms: took() }, 'CNI call');
       return { status: 200, body: result };
     } catch (error) {

@@ -1,6 +1,6 @@
 // The plugin's HTTP side: one POST per method, parsed, run, answered. Calls never ask the engine anything (several plugins
 // dead-locked that way, moby#33871). dockerd finds the socket below /run/docker/plugins and asks Plugin.Activate first.
-import { CallServer } from '#api/call-server.ts';
+import { type CallAnswer, CallServer } from '#api/call-server.ts';
 import { Sequence } from '#api/sequence.ts';
 import { isFault } from '#model/fault.ts';
 import { Endpoints } from './endpoints.ts';
@@ -72,8 +72,7 @@ function subjectOf(request: Readonly<Record<string, unknown>>): string | undefin
   return [endpoint, network, pool].find((id) => typeof id === 'string');
 }
 
-export interface PluginAnswer {
-  readonly status: number;
+export interface PluginAnswer extends CallAnswer {
   readonly body: object;
 }
 
