@@ -72,6 +72,7 @@ export function listenerOf(request: ListenerRequest, index = 0): FoundListener {
     timeout: probe.timeout,
     retries: probe.max_retries,
     retriesDown: probe.max_retries_down ?? 3,
+    provisioning: 'ACTIVE',
   };
   return {
     listener: { ...listener, headers: Object.keys(headers) },

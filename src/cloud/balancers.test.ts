@@ -5,6 +5,7 @@ import { parseCidr, parseIp } from '#model/ip.ts';
 import type { Endpoint, Exposure, Host } from '#model/resources.ts';
 import type { ServiceBalancer } from '#model/cloud-services.ts';
 import { exposureOf, made } from './balancers.fixture.ts';
+import type { FoundListener } from './balancer-requests.ts';
 import { isBalancerStep } from './balancer-steps.ts';
 import { isFloatingStep, madeDescription } from './floating.ts';
 import type { LoadBalancerRequest } from './octavia.ts';
@@ -89,6 +90,24 @@ test('probes begin and end in place, by the cloud as well', () => {
   const [remove, ...others] = stepsOf(wished(), withOctavia({ balancers: [made(request(open))] }));
   assert.ok(remove?.type === 'remove-monitor');
   assert.deepEqual([remove.monitor.id, others], ['monitor0', []]);
+});
+
+test('members and probes that came to nothing are asked for again', () => {
+  const open = wished({ sources: [] });
+  const found = made(request(open));
+  const withParts = (changes: (one: FoundListener) => Partial<FoundListener>): CloudState =>
+    withOctavia({ balancers: [{ ...found, listeners: found.listeners.map((one) => ({ ...one, ...changes(one) })) }] });
+  const lost = withParts(({ members: [first, ...others] }) => ({
+    members: [...(first === undefined ? [] : [{ ...first, provisioning: 'ERROR' }]), ...others],
+  }));
+  const [step, ...rest] = stepsOf(open, lost);
+  assert.ok(step?.type === 'set-members');
+  assert.deepEqual([step.pool, step.members.map(({ address }) => address), rest], ['pool0', ['10.213.0.1', '10.213.0.2'], []]);
+  const unprobed = withParts(({ monitor }) => (monitor === undefined ? {} : { monitor: { ...monitor, provisioning: 'ERROR' } }));
+  assert.deepEqual(
+    stepsOf(open, unprobed).map(({ type }) => type),
+    ['remove-monitor', 'add-monitor'],
+  );
 });
 
 test('what nothing wants goes, what is not ours stays', () => {

@@ -75,6 +75,7 @@ export interface HealthMonitor {
   readonly timeout: number;
   readonly retries: number;
   readonly retriesDown: number;
+  readonly provisioning: Provisioning;
 }
 
 const text = v.nullish(v.string(), '');
@@ -242,6 +243,15 @@ export const healthMonitor: Schema<HealthMonitor> = v.pipe(
     max_retries: v.number(),
     // Octavia's own where nobody says it.
     max_retries_down: v.nullish(v.number(), 3),
+    ...state,
   }),
-  v.transform(({ max_retries: retries, max_retries_down: retriesDown, ...found }) => ({ ...found, retries, retriesDown })),
+  v.transform((found) => ({
+    id: found.id,
+    type: found.type,
+    delay: found.delay,
+    timeout: found.timeout,
+    retries: found.max_retries,
+    retriesDown: found.max_retries_down,
+    provisioning: found.provisioning_status,
+  })),
 );

@@ -34,7 +34,8 @@ export function monitorChanges(
   const all = staying.map(({ id, found, request }) => {
     const wanted = request.default_pool.healthmonitor;
     const isPaused = request.default_pool.members.some(({ address }) => lost.has(`${found.listener.protocol} ${address}`));
-    const kept = found.monitor?.type === wanted?.type && !isPaused ? found.monitor : undefined;
+    const isUsable = found.monitor?.type === wanted?.type && found.monitor?.provisioning !== 'ERROR';
+    const kept = isUsable && !isPaused ? found.monitor : undefined;
     return { id, found, wanted, kept };
   });
   return {
