@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
-import type { Ip } from '#model/ip.ts';
+import { type Ip, parseCidr } from '#model/ip.ts';
 import type { CarryName, LocalEndpoint } from '#model/resources.ts';
 import { makeDualHost, makeFlatCluster, makeNetwork } from './cluster.fixture.ts';
 import { resolverPort } from './guard.ts';
@@ -133,6 +133,18 @@ for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfi
           await listener.send(answer, { ip: from, port: back });
           await sender.hears(answer);
         }
+      });
+
+      test(`IPv${family}: pools of one network may lie in each other`, () => {
+        const [pool] = [...snapshot.pools.values()].filter(({ cidr }) => cidr.includes(':') === (family === 6));
+        assert.ok(pool !== undefined);
+        const inner = { ...pool, id: 'inner', cidr: parseCidr(pick('10.44.0.0/24', 'fd44::/112')) };
+        const twin = { ...pool, id: 'twin' };
+        const pools = new Map([...snapshot.pools, ...[inner, twin].map((each) => [each.id, each] as const)]);
+        one.apply(plan({ ...snapshot, pools }, [a, b], hosts[0] ?? assert.fail()));
+        for (const to of [b, c]) assert.ok(box(a).ping(at(to)));
+        one.apply(plan(snapshot, [a, b], hosts[0] ?? assert.fail()));
+        assert.ok(box(a).ping(at(c)));
       });
 
       test(`IPv${family}: an address that nobody has is unreachable and does not leave the host`, () => {

@@ -71,7 +71,10 @@ export interface Beyond {
 export interface Present {
   readonly network: Network;
   readonly netns: Netns;
+  /** None in another: what the host keeps of ranges has each address once. */
   readonly pools: readonly Pool[];
+  /** From where packets leave as they are, in any of the pools. */
+  readonly keepingSender: readonly Cidr[];
   readonly local: readonly LocalEndpoint[];
   readonly carriage: Carriage;
 }
@@ -159,7 +162,8 @@ export function presentNetworks(
     const ways = { network, self: asFits(network, self), learned };
     const remotes = remotesOf(snapshot, ways, own).map((remote) => ({ ...remote, host: asFits(network, remote.host) }));
     const carriage = { ...ways, netns, remotes, mtu: mtuOf(ways, remotes), snapshot };
-    return [{ network, netns, pools: own.pools, local: joined.get(id) ?? [], carriage }];
+    const ranges = { pools: outermost(own.pools), keepingSender: keepingSender(own.pools) };
+    return [{ network, netns, ...ranges, local: joined.get(id) ?? [], carriage }];
   });
 }
 
@@ -309,10 +313,16 @@ function planHostDomain(present: Present): Part {
           value: `${resolver[familyOf(cidr)]} . ${resolverPort(network)}`,
         })),
       ...[...pairs, ...beside].flatMap(({ family, key }) => elements(netns, `own${family}`, [key])),
-      ...keepingSender(pools).flatMap((cidr) => elements(netns, `seen${familyOf(cidr)}`, [cidr])),
+      ...present.keepingSender.flatMap((cidr) => elements(netns, `seen${familyOf(cidr)}`, [cidr])),
       ...(hasCompanion(network) ? companionsOf(pools) : []).flatMap(({ cidr }) => elements(netns, `companions${familyOf(cidr)}`, [cidr])),
     ],
   };
+}
+
+/** Pools of Kubernetes may lie in each other. */
+function outermost(pools: readonly Pool[]): readonly Pool[] {
+  const byCidr = new Map(pools.map((pool) => [pool.cidr, pool]));
+  return widest([...byCidr.keys()]).flatMap((cidr) => byCidr.get(cidr) ?? []);
 }
 
 const keepingSender = (pools: readonly Pool[]): Cidr[] =>
@@ -362,7 +372,7 @@ function planHost(presents: readonly Present[], { snapshot, self, services, hasS
         hasOutside: presents.some(({ carriage }) => hasOutside(carriage)),
         hasShort,
         tellsServices,
-        keepsSenders: presents.some(({ pools }) => pools.some(({ keepsSender }) => keepsSender === true)),
+        keepsSenders: presents.some((present) => present.keepingSender.length > 0),
       }),
     ],
     element: elements('', 'uplinks', [...new Set(self.underlay.map((one) => `"${one.interface}"`))]).concat(
