@@ -110,7 +110,7 @@ class FakeStore {
   readonly endpoints = new Map<string, Endpoint>();
   readonly hosts = new Map<string, Host>();
   readonly network: Network;
-  readonly pool: Pool;
+  pool: Pool;
   claims = 0;
   /** With blocks whose ports are sub-ports. */
   isTagged = false;
@@ -555,6 +555,36 @@ test('a block that was given back is not taken up again from a snapshot that is 
   second.blocksChanged({ ...behind, live: false });
   assert.equal(second.room(pool).capacity, 0);
 });
+
+for (const end of ['is of another range', 'has gone'] as const)
+  test(`of a block whose pool ${end} nothing is given, what is held stays, and it goes back once it is idle`, async () => {
+    const cluster = new Cluster(small(), 'a');
+    const { store, clock } = cluster;
+    const book = cluster.books.get('a')!;
+    const [kept, freed] = [await book.request(pool, 'x'), await book.request(pool, 'y')];
+    await cluster.settle();
+    const { gateway: _, ...rest } = store.pool;
+    store.pool = { ...rest, cidr: parseCidr('10.9.0.0/28') };
+    const { snapshot, ...others } = store.facts();
+    book.blocksChanged(end === 'has gone' ? { ...others, snapshot: { ...snapshot, pools: new Map() } } : { ...others, snapshot });
+    book.release(pool, freed);
+    clock.advance(120_000);
+    await book.reconcile(['x']);
+    if (end === 'has gone') await assert.rejects(book.request(pool, 'z'), hasCode('not-found'));
+    else assert.match(await book.request(pool, 'z'), /^10\.9\.0\./);
+    for (let n = 0; n < 3; n++) {
+      clock.advance(700_000);
+      await book.reconcile(['x', 'z']);
+    }
+    assert.equal(book.held(pool, kept)?.owner, 'x');
+    assert.ok(store.blocks.has('block0'));
+    book.release(pool, kept);
+    for (let n = 0; n < 3; n++) {
+      await book.reconcile(['z']);
+      clock.advance(700_000);
+    }
+    assert.equal(store.blocks.has('block0'), false);
+  });
 
 test('nothing is given from a block while it is being given back', async () => {
   const store = small();

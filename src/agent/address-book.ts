@@ -423,17 +423,17 @@ export class AddressBook implements Disposable {
   #giveBack(snapshot: Snapshot, now: number): void {
     const emptySince = new Map<string, number>();
     for (const pool of this.#ledger.pools.values()) {
+      // Of a pool that has gone nothing is given any more.
       const facts = snapshot.pools.get(pool.id);
-      if (facts === undefined) continue;
-      const room = this.#ledger.room(pool, facts, this.#moment());
+      const room = facts === undefined ? { free: 0, capacity: 0 } : this.#ledger.room(pool, facts, this.#moment());
       for (const block of pool.blocks.values()) {
         if (block.record.status === 'releasing') this.#releaseBlock(block);
         if (block.record.status !== 'active' || !isIdle(block, snapshot, now)) continue;
         const since = this.#emptySince.get(block.record.id) ?? now;
         emptySince.set(block.record.id, since);
-        const { capacity } = this.#ledger.spaceOf(block, facts);
+        const capacity = facts === undefined ? 0 : this.#ledger.spaceOf(block, facts).capacity;
         const rest = { free: room.free - capacity, capacity: room.capacity - capacity };
-        const isSpare = rest.capacity > 0 && rest.free * 2 >= rest.capacity;
+        const isSpare = capacity === 0 || (rest.capacity > 0 && rest.free * 2 >= rest.capacity);
         if (now - since < this.#limits.idleMs * (isSpare ? 1 : 6)) continue;
         room.free = rest.free;
         room.capacity = rest.capacity;

@@ -402,18 +402,27 @@ export class HostAgent implements LocalAgent {
   }
 
   #forget(id: string): void {
-    const { endpoints, view } = this.#options;
+    const { endpoints } = this.#options;
     const local = endpoints.get(id);
     if (local === undefined) return;
     // In this order a crash in between leaves an address without an endpoint, never the opposite.
     endpoints.delete(id);
     for (const ip of local.endpoint.addresses) {
-      const pool = [...view.snapshot.pools.values()].find((item) => item.network === local.endpoint.network && contains(item.cidr, ip));
+      const pool = this.#poolHolding(local.endpoint.network, ip);
       if (pool === undefined) continue;
-      this.#release(pool.id, ip);
-      this.#groups.putBack({ pool: pool.id, ip });
+      this.#release(pool, ip);
+      this.#groups.putBack({ pool, ip });
     }
     this.#keepPorts();
+  }
+
+  /** Id of the pool by which this host holds an address; where no pool has its range any more the block tells. */
+  #poolHolding(network: string, ip: Ip): string | undefined {
+    const { addresses, view } = this.#options;
+    const around = this.pools(network).find(({ cidr }) => contains(cidr, ip));
+    if (around !== undefined && addresses.held(around.id, ip) !== undefined) return around.id;
+    const block = [...view.snapshot.blocks.values()].find((one) => one.network === network && contains(one.cidr, ip));
+    return block?.pool ?? around?.id;
   }
 
   /** Later than any that an endpoint with this id ever had, also one that this journal does not know of. */

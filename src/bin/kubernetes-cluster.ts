@@ -223,7 +223,7 @@ function followCalico(
       further.settle();
     },
   });
-  const bgp: CalicoBgp = closing.use(new CalicoBgp({ client, journal, log, changed: kick, pools: () => facts.pools.values() }));
+  const bgp: CalicoBgp = closing.use(new CalicoBgp({ client, journal, log, changed: kick, silent: () => facts.silent() }));
   /** Ids of those that pods on this host get addresses of. */
   const poolsHere = (): ReadonlySet<string> => new Set(facts.poolsOn(host).map(({ name }) => poolId(name)));
   return { controller, bgp, poolsHere, choose: podAddresses(client, facts, host) };

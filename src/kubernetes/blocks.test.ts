@@ -44,6 +44,36 @@ function reset(): void {
   api.revision += 10_000;
 }
 
+/** The same host, for which the pool is another by now. */
+const laterHost = (host: string, changes: Partial<Pool>): KubernetesBlocks =>
+  new KubernetesBlocks({
+    client,
+    host,
+    journal: new MemoryJournal(),
+    pool: () => ({ name: 'default', pool: { ...pool, ...changes }, mostBlocks: 0 }),
+    wrote: () => undefined,
+    now: () => now,
+  });
+
+test('blocks stay as large as those that there are, and none has an address of another, whatever a pool is said to be since', async () => {
+  reset();
+  const first = await hostOf('one').claimBlock(request);
+  const smaller = laterHost('two', { blockLength: 28 });
+  assert.deepEqual([first.cidr, (await smaller.claimBlock(request)).cidr], ['10.50.0.0/26', '10.50.0.64/26']);
+  assert.equal((await smaller.claimBlock({ ...request, ip: parseIp('10.50.0.17') })).host, 'one');
+  // Of a pool of another name, as when an older one that overlaps has gone.
+  const other = laterHost('three', { id: poolId('other'), blockLength: 28 });
+  assert.equal((await other.claimBlock(request)).cidr, '10.50.0.128/28');
+  await assert.rejects(laterHost('four', { blockLength: 25 }).claimBlock({ ...request, ip: parseIp('10.50.0.150') }), (error) =>
+    isFault(error, 'exhausted'),
+  );
+  // A range that has none of its blocks.
+  const moved = laterHost('five', { cidr: parseCidr('10.51.0.0/24'), blockLength: 28 });
+  assert.equal((await moved.claimBlock(request)).cidr, '10.51.0.0/28');
+  const within = laterHost('six', { cidr: parseCidr('10.50.0.0/27'), blockLength: 28 });
+  await assert.rejects(within.claimBlock(request), (error) => isFault(error, 'exhausted'));
+});
+
 test('hosts that claim at once get blocks of their own, until there are none', async () => {
   reset();
   const hosts = ['one', 'two', 'three', 'four'].map((name) => hostOf(name));

@@ -6,9 +6,9 @@ import * as v from 'valibot';
 import type { ClusterAddresses } from '#agent/address-cluster.ts';
 import * as field from '#api/fields.ts';
 import type { Journal } from '#api/local.ts';
-import { blockAround, chooseBlock, isOpen, type LoanEnd, loansWith, settled } from '#model/claims.ts';
+import { blockAround, chooseBlock, isOpen, type LoanEnd, loansWith, overlapping, settled } from '#model/claims.ts';
 import { Fault, isFault } from '#model/fault.ts';
-import type { Cidr } from '#model/ip.ts';
+import { type Cidr, cidrLength, contains, covers } from '#model/ip.ts';
 import type { Block, Loan, Pool } from '#model/resources.ts';
 import { type KubernetesClient, type Listing, revisionOf } from './client.ts';
 import { podNetwork } from './nodes.ts';
@@ -100,6 +100,16 @@ export interface NamedPool {
   readonly pool: Pool;
   /** A host has at most so many blocks of it; 0: any number. */
   readonly mostBlocks: number;
+}
+
+/**
+ * Blocks of a pool are all as large as those that there are, whatever is said of it since: hosts that do not hear of it at the same time would
+ * else claim some that overlap. Whose pool was of another range, or another one, counts all the same.
+ */
+export function asClaimed(pool: Pool, blocks: Iterable<Pick<Block, 'pool' | 'cidr'>>): Pool {
+  for (const block of blocks)
+    if (block.pool === pool.id && covers(pool.cidr, block.cidr)) return { ...pool, blockLength: cidrLength(block.cidr) };
+  return pool;
 }
 
 export interface BlocksOptions {
@@ -209,16 +219,16 @@ export class KubernetesBlocks implements ClusterAddresses {
   async claimBlock({ pool: id, ip }: Parameters<ClusterAddresses['claimBlock']>[0]): Promise<Block> {
     const known = this.#options.pool(id);
     if (known === undefined) throw new Fault('not-found', `No address pool ${id}`);
-    const { pool } = known;
-    const wanted = ip === undefined ? undefined : blockAround(pool, ip);
     for (let tries = 1; ; tries++) {
       const blocks = await this.#listed();
-      const holder = blocks.find(({ cidr }) => cidr === wanted);
+      const holder = ip === undefined ? undefined : blocks.find(({ cidr }) => contains(cidr, ip));
       if (holder !== undefined) return holder;
       this.#checkClaim(blocks, known);
-      const taken = new Set(blocks.map(({ cidr }) => cidr));
-      const cidr = wanted ?? chooseBlock(pool, (one) => taken.has(one), 'low');
-      if (cidr === undefined) throw new Fault('exhausted', `No block /${pool.blockLength} is left in ${pool.cidr}`);
+      const pool = asClaimed(known.pool, blocks);
+      const isTaken = overlapping(blocks.map(({ cidr }) => cidr));
+      const around = ip === undefined ? undefined : blockAround(pool, ip);
+      const cidr = around === undefined ? chooseBlock(pool, isTaken, 'low') : isTaken(around) ? undefined : around;
+      if (cidr === undefined) throw new Fault('exhausted', `No block /${pool.blockLength} is left in ${around ?? pool.cidr}`);
       const claimed = await this.#create({ cidr, pool: known.name });
       if (claimed !== undefined) return claimed;
       if (tries >= mostTries) throw new Fault('conflict', `Other hosts were quicker ${mostTries} times`);

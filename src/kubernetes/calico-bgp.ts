@@ -8,7 +8,7 @@ import type { BgpSource } from '#agent/bgp-source.ts';
 import { secretsIn } from '#api/calico-bgp.ts';
 import type { BgpSettings } from '#model/bgp.ts';
 import { isFault } from '#model/fault.ts';
-import type { IpPool } from './calico.ts';
+import type { Cidr } from '#model/ip.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind } from './follow.ts';
 
@@ -18,7 +18,8 @@ export interface CalicoBgpOptions {
   readonly log: { warn(fields: object, message: string): void };
   /** Called after changes, at most once per turn of the event loop. */
   readonly changed: () => void;
-  readonly pools: () => Iterable<IpPool>;
+  /** Ranges of pods that are not announced. */
+  readonly silent: () => readonly Cidr[];
 }
 
 const group = '/apis/projectcalico.org/v3';
@@ -121,12 +122,12 @@ export class CalicoBgp implements BgpSource, AsyncDisposable {
   }
 
   async #settle(): Promise<void> {
-    const { journal, log, changed, pools } = this.#options;
+    const { journal, log, changed, silent } = this.#options;
     const of = (sort: Sort): Record<string, unknown> => Object.fromEntries(this.#specs[sort]);
     const now: Said = {
       specs: { bgpconfigurations: of('bgpconfigurations'), bgppeers: of('bgppeers'), bgpfilters: of('bgpfilters') },
       secrets: await this.#secrets(),
-      silent: [...pools()].filter(({ announced }) => !announced).map(({ cidr }) => cidr),
+      silent: [...silent()],
     };
     this.#turning = false;
     if (this.#stop.signal.aborted) return;

@@ -193,11 +193,13 @@ class CalicoWatch {
 
   /** Blocks come last, as they are of pools; then everything is known. */
   async #begin(first: Listing): Promise<void> {
-    const { blocks, signal } = this.#watching;
+    const { blocks, options, signal } = this.#watching;
     try {
+      const here = first.items.map(readBlock);
+      options.facts.blocks.clear();
+      for (const block of here) options.facts.blocks.set(block.id, block);
       this.#isWhole = true;
       this.#tell(['networks', 'pools', 'hosts']);
-      const here = first.items.map(readBlock);
       const again = await blocks.assert(here);
       for (const item of [...here, ...again]) this.#putBlock(item);
       this.#queue.push({ type: 'synced', revision: this.#revision, whole: true });
@@ -216,19 +218,33 @@ class CalicoWatch {
       if (change.type !== 'bookmark') {
         const item = readBlock(change.item);
         if (change.type === 'put') this.#putBlock(item);
-        else {
-          this.#released.gone(item.id);
-          this.#queue.push({ type: 'delete', kind: 'blocks', id: item.id, revision });
-        }
+        else this.#deleteBlock(item, revision);
       }
       this.#queue.push({ type: 'bookmark', revision });
     }
     await client.checkReached(blocksPath, this.#revision, signal);
   }
 
+  #deleteBlock(item: Block, revision: number): void {
+    this.#watching.options.facts.blocks.delete(item.id);
+    this.#released.gone(item.id);
+    this.#queue.push({ type: 'delete', kind: 'blocks', id: item.id, revision });
+    this.#seeLeft(item);
+  }
+
   #putBlock(item: Block): void {
+    this.#watching.options.facts.blocks.set(item.id, item);
+    this.#seeLeft(item);
     this.#released.see(item);
     this.#queue.push({ type: 'put', kind: 'blocks', item, revision: this.#revision });
+  }
+
+  /** Of a block that is or was in no pool the range is that of pods only as long as it is there. */
+  #seeLeft(block: Block): void {
+    const { facts, poolsChanged } = this.#watching.options;
+    if (!facts.isLeft(block)) return;
+    this.#tell(['pools']);
+    poolsChanged();
   }
 
   #factsOf(kind: Fact['kind']): Fact[] {
@@ -241,7 +257,8 @@ class CalicoWatch {
       }
       case 'pools': {
         const further = [...own.current].flatMap(claimedPools);
-        return [...[...facts.pools.values()].map((pool) => facts.poolOf(pool)), ...further].map((item) => ({ kind, item }));
+        const pools = [...facts.pools.values()].map((pool) => facts.poolOf(pool));
+        return [...pools, ...facts.left(), ...further].map((item) => ({ kind, item }));
       }
       case 'hosts':
       default:

@@ -5,9 +5,21 @@ import * as field from '#api/fields.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { bgpLabels } from '#model/bgp.ts';
 import { Fault } from '#model/fault.ts';
-import { type Cidr, familyOf, hostPrefix, type Ip, ipToBigint, overlaps } from '#model/ip.ts';
+import {
+  type Cidr,
+  cidrBase,
+  cidrLength,
+  contains,
+  coverage,
+  familyOf,
+  hostPrefix,
+  type Ip,
+  ipToBigint,
+  overlaps,
+  united,
+} from '#model/ip.ts';
 import { unknownInterface } from '#model/numbers.ts';
-import type { CarryName, Host, Network, Pool } from '#model/resources.ts';
+import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
 import { poolId } from './blocks.ts';
 import { readAnnotations } from './annotations.ts';
@@ -76,6 +88,8 @@ export class CalicoFacts {
   /** Whether those are all. */
   arePoolsKnown = false;
   readonly reservations: Map<string, readonly Cidr[]> = new Map();
+  /** Of all hosts. */
+  readonly blocks: Map<string, Block> = new Map();
   #ipam: IpamSettings = usualIpam;
   readonly #carry: CarryName | undefined;
 
@@ -83,9 +97,9 @@ export class CalicoFacts {
     this.#carry = carry;
   }
 
-  /** Of all pools; undefined while they are not known. */
+  /** Of all pods; undefined while pools are not known. */
   get ranges(): readonly Cidr[] | undefined {
-    return this.arePoolsKnown ? [...this.pools.values()].map(({ cidr }) => cidr) : undefined;
+    return this.arePoolsKnown ? [...this.pools.values(), ...this.left()].map(({ cidr }) => cidr) : undefined;
   }
 
   get ipam(): IpamSettings {
@@ -130,7 +144,7 @@ export class CalicoFacts {
     };
   }
 
-  poolOf({ name, cidr, blockLength, masqueraded }: IpPool): Pool {
+  poolOf({ name, cidr, blockLength, masqueraded }: Pick<IpPool, 'name' | 'cidr' | 'blockLength' | 'masqueraded'>): Pool {
     const inside = [...this.reservations.values()].flat().filter((one) => familyOf(one) === familyOf(cidr) && overlaps(one, cidr));
     return {
       id: poolId(name),
@@ -144,6 +158,37 @@ export class CalicoFacts {
       blockLength,
       ...(masqueraded ? {} : { keepsSender: true }),
     };
+  }
+
+  /** Whether no pool has the block any more, as its own was deleted or is of another range since. */
+  isLeft({ network, cidr }: Block): boolean {
+    return network === podNetwork.id && ![...this.pools.values()].some((pool) => contains(pool.cidr, cidrBase(cidr)));
+  }
+
+  /** Ranges of such blocks: pods that have addresses of them keep them, and nobody else gets one. */
+  left(): readonly Pool[] {
+    return this.#left().map(({ cidr, id, pool }) => {
+      const name = `left-${cidr.replaceAll(/[^0-9a-f]/g, '-')}`;
+      const made = this.poolOf({ name, cidr, blockLength: cidrLength(cidr), masqueraded: pool?.masqueraded ?? true });
+      return { ...made, id: `${id}-${name}` };
+    });
+  }
+
+  /** What is not announced. */
+  silent(): Cidr[] {
+    const left = this.#left().flatMap(({ cidr, pool }) => (pool === undefined ? [] : { cidr, announced: pool.announced }));
+    return [...this.pools.values(), ...left].flatMap(({ cidr, announced }) => (announced ? [] : cidr));
+  }
+
+  /** With the id of the pool, and it where it is still there. */
+  #left(): { readonly cidr: Cidr; readonly id: string; readonly pool: IpPool | undefined }[] {
+    const pools = [...this.pools.values()];
+    const isInPool = coverage(pools.map(({ cidr }) => cidr));
+    const lost = [...this.blocks.values()].filter(({ network, cidr }) => network === podNetwork.id && !isInPool(cidrBase(cidr)));
+    return [...Map.groupBy(lost, ({ pool }) => pool)].flatMap(([id, blocks]) => {
+      const pool = pools.find(({ name }) => poolId(name) === id);
+      return united(blocks.map(({ cidr }) => cidr)).map((cidr) => ({ cidr, id, pool }));
+    });
   }
 
   /** Every pool, those that overlap an older one as none for pods. */

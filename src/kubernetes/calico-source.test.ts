@@ -5,12 +5,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MemoryJournal } from '#agent/journal.ts';
 import type { WatchLine } from '#api/answers.ts';
 import { defaultBgp } from '#model/bgp.ts';
+import type { Pool } from '#model/resources.ts';
 import { Api, listOf, serve } from './api.fixture.ts';
 import { CalicoBgp } from './calico-bgp.ts';
 import { ownPoolName } from './blocks.ts';
 import { calicoController } from './calico-controller.ts';
 import { CalicoFacts } from './calico-facts.ts';
 import { KubernetesClient } from './client.ts';
+import { podNetwork } from './nodes.ts';
 import { readOwnNetwork } from './own-network.ts';
 
 const group = '/apis/projectcalico.org/v3';
@@ -157,6 +159,53 @@ test('a pool that is edited to what cannot be read stays as it was, also for an 
   assert.deepEqual(await known([odd]), [], 'another one of its name');
 });
 
+test('ranges of blocks that no pool has any more stay those of pods as long as there are such blocks', async (t) => {
+  const server = await serve(t);
+  const say = (path: string, items: readonly object[], ...watches: readonly (readonly object[])[]): void =>
+    void server.api.paths.set(path, { lists: [listOf(10, items)], watches: [...watches] });
+  for (const path of ['/api/v1/nodes', `${group}/ipreservations`, `${group}/ipamconfigurations`]) say(path, []);
+  const block = (name: string, said: object): object => spec(name, { host: 'one', ...said });
+  const last = block('10-70-0-0-26', { cidr: '10.70.0.0/26', pool: 'old' });
+  const moved = ['10.50.0.0/26', '10.50.0.64/26'].map((cidr) => block(cidr.replaceAll(/[./]/g, '-'), { cidr, pool: 'main' }));
+  say(`${group}/ippools`, [spec('main', { cidr: '10.60.0.0/16', natOutgoing: true, disableBGPExport: true })]);
+  const deleted = { type: 'DELETED', object: { ...last, metadata: meta('10-70-0-0-26', { resourceVersion: '12' }) } };
+  say('/apis/causeway.dev/v1alpha1/blocks', [...moved, last], [deleted]);
+  const facts = new CalicoFacts(undefined);
+  let changes = 0;
+  const controller = calicoController(server.client, {
+    host: 'one',
+    facts,
+    further: { current: [], isNeeded: () => true, onChange: () => undefined, whenListed: () => Promise.resolve() },
+    journal: new MemoryJournal(),
+    log: { warn: () => undefined },
+    now: () => 0,
+    poolsChanged: () => (changes += 1),
+    saw: () => undefined,
+  });
+  const pools = new Map<string, Pool>();
+  const stop = new AbortController();
+  for await (const line of controller.watch({ signal: stop.signal })) {
+    if (line.type === 'put' && line.kind === 'pools' && 'blockLength' in line.item) pools.set(line.item.id, line.item);
+    if (line.type === 'synced') {
+      assert.deepEqual(
+        [...pools.values()].map(({ cidr, network, keepsSender }) => [cidr, network, keepsSender]),
+        [
+          ['10.60.0.0/16', podNetwork.id, undefined],
+          ['10.50.0.0/25', podNetwork.id, undefined],
+          ['10.70.0.0/26', podNetwork.id, undefined],
+        ],
+      );
+      changes = 0;
+    }
+    if (line.type !== 'delete' || line.kind !== 'pools') continue;
+    assert.equal(pools.get(line.id)?.cidr, '10.70.0.0/26');
+    break;
+  }
+  stop.abort();
+  assert.deepEqual([facts.ranges, changes], [['10.60.0.0/16', '10.50.0.0/25'], 1]);
+  assert.deepEqual(facts.silent(), ['10.60.0.0/16', '10.50.0.0/25'], 'as its pool says');
+});
+
 test('settings of BGP are kept for an agent that starts while the API is away; what cannot be used is told once', async () => {
   const journal = new MemoryJournal();
   const warnings: unknown[] = [];
@@ -172,7 +221,7 @@ test('settings of BGP are kept for an agent that starts while the API is away; w
   });
   const told = Promise.withResolvers<void>();
   const log = { warn: (fields: object) => warnings.push(fields) };
-  const source = new CalicoBgp({ client, journal, log, changed: () => told.resolve(), pools: () => [] });
+  const source = new CalicoBgp({ client, journal, log, changed: () => told.resolve(), silent: () => [] });
   assert.equal(source.current(), undefined);
   source.start();
   await told.promise;
@@ -184,7 +233,7 @@ test('settings of BGP are kept for an agent that starts while the API is away; w
   );
   assert.equal(warnings.length, 1);
   await source[Symbol.asyncDispose]();
-  const later = new CalicoBgp({ client, journal, log, changed: () => undefined, pools: () => [] });
+  const later = new CalicoBgp({ client, journal, log, changed: () => undefined, silent: () => [] });
   assert.deepEqual(later.current(), settings);
   assert.equal(later.isSynced(), false);
 });

@@ -2,7 +2,20 @@
 // a block's loans become. The one who writes makes sure that nobody else has written meanwhile.
 import { spaceOf } from './block.ts';
 import { Fault } from './fault.ts';
-import { bitsOf, type Cidr, cidrBase, cidrOf, cidrSize, contains, familyOf, type Ip, ipToBigint, subnetAt } from './ip.ts';
+import {
+  bitsOf,
+  type Cidr,
+  cidrBase,
+  cidrLength,
+  cidrOf,
+  cidrSize,
+  contains,
+  coverage,
+  familyOf,
+  type Ip,
+  ipToBigint,
+  subnetAt,
+} from './ip.ts';
 import type { Block, Loan, Network, Pool } from './resources.ts';
 
 /** The first block from the wanted end, or from the middle upwards and then downwards, that is free and has something to give. */
@@ -23,6 +36,19 @@ export function chooseBlock(pool: Pool, isTaken: (cidr: Cidr) => boolean, prefer
   if (prefer === 'high') return firstFrom(last, -1n);
   const middle = (first + last + 1n) / 2n;
   return firstFrom(middle, 1n) ?? firstFrom(middle, -1n);
+}
+
+/** Whether a range has addresses in common with any of `ranges`. */
+export function overlapping(ranges: readonly Cidr[]): (range: Cidr) => boolean {
+  const holds = coverage(ranges);
+  /** By length: prefixes around those that are longer. */
+  const around = new Map<number, ReadonlySet<Cidr>>();
+  return (range) => {
+    const length = cidrLength(range);
+    const outer = around.get(length) ?? new Set(ranges.flatMap((one) => (cidrLength(one) > length ? cidrOf(cidrBase(one), length) : [])));
+    around.set(length, outer);
+    return holds(cidrBase(range)) || outer.has(range);
+  };
 }
 
 /**

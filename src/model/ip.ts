@@ -230,6 +230,28 @@ export const covers = (outer: Cidr, inner: Cidr): boolean => cidrLength(outer) <
 export const widest = (ranges: readonly Cidr[]): Cidr[] =>
   [...new Set(ranges)].filter((range) => !ranges.some((other) => other !== range && covers(other, range)));
 
+/** The fewest prefixes that hold the same addresses. */
+export function united(ranges: readonly Cidr[]): Cidr[] {
+  const whole: Cidr[] = [];
+  const placed = ranges.map((cidr) => ({ cidr, first: ipToBigint(cidrBase(cidr)) }));
+  const order = (a: (typeof placed)[number], b: (typeof placed)[number]): number =>
+    familyOf(a.cidr) - familyOf(b.cidr) || (a.first === b.first ? cidrLength(a.cidr) - cidrLength(b.cidr) : a.first < b.first ? -1 : 1);
+  for (let { cidr } of placed.toSorted(order)) {
+    let before = whole.at(-1);
+    if (before !== undefined && covers(before, cidr)) continue;
+    while (before !== undefined && isOtherHalf(before, cidr)) {
+      whole.pop();
+      cidr = cidrOf(cidrBase(cidr), cidrLength(cidr) - 1);
+      before = whole.at(-1);
+    }
+    whole.push(cidr);
+  }
+  return whole;
+}
+
+const isOtherHalf = (a: Cidr, b: Cidr): boolean =>
+  cidrLength(a) === cidrLength(b) && cidrLength(a) > 0 && contains(cidrOf(cidrBase(a), cidrLength(a) - 1), cidrBase(b));
+
 export const overlaps = (a: Cidr, b: Cidr): boolean => covers(a, b) || covers(b, a);
 
 /** The prefix of `length` bits at position `index` inside `cidr`; undefined past its end. */
