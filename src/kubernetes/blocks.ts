@@ -106,7 +106,7 @@ export interface NamedPool {
  * Blocks of a pool are all as large as those that there are, whatever is said of it since: hosts that do not hear of it at the same time would
  * else claim some that overlap. Whose pool was of another range, or another one, counts all the same.
  */
-export function asClaimed(pool: Pool, blocks: Iterable<Pick<Block, 'pool' | 'cidr'>>): Pool {
+export function asClaimed<P extends Pick<Pool, 'id' | 'cidr' | 'blockLength'>>(pool: P, blocks: Iterable<Pick<Block, 'pool' | 'cidr'>>): P {
   for (const block of blocks)
     if (block.pool === pool.id && covers(pool.cidr, block.cidr)) return { ...pool, blockLength: cidrLength(block.cidr) };
   return pool;

@@ -61,13 +61,16 @@ test('what agents have not told, or those of before cannot tell, is not known; n
   assert.deepEqual([upgrading.facts.hosts.length, networksOf(upgrading)], [2, ['pods flannel vxlan']]);
 });
 
-function calicoWish(annotations: Readonly<Record<string, string>>, definitions = new Map<string, unknown>()) {
+function calicoWish(
+  annotations: Readonly<Record<string, string>>,
+  { definitions = new Map<string, unknown>(), cidr = '10.83.0.0/16' } = {},
+) {
   const created = { creationTimestamp: '2026-01-01T00:00:00Z' };
   return wishOf({
     nodes: keyed(nodeOf(1, { annotations }), nodeOf(2, { annotations })),
     definitions,
     ipPools: new Map<string, unknown>([
-      ['a', { metadata: { name: 'a', ...created }, spec: { cidr: '10.83.0.0/16' } }],
+      ['a', { metadata: { name: 'a', ...created }, spec: { cidr } }],
       ['bad', { metadata: { name: 'bad', ...created }, spec: { cidr: 'nonsense' } }],
       ['worse', {}],
     ]),
@@ -95,6 +98,12 @@ test('of calico pools say the ranges, and blocks where packets go', () => {
     ['10.83.0.0/26 node1'],
   );
   assert.equal(wish.facts.hosts.length, 2);
+  const moved = calicoWish({ 'causeway.dev/carry': 'bgp' }, { cidr: '10.84.0.0/16' });
+  assert.deepEqual(
+    moved.facts.pools.map((pool) => pool.cidr),
+    ['10.84.0.0/16', '10.83.0.0/26'],
+    'pods have addresses of the blocks all the same',
+  );
 });
 
 test('calico by BGP that the cloud does not let be is by VXLAN, with the same ranges and blocks', () => {
@@ -139,13 +148,13 @@ test('beside pods of calico they are by VXLAN; one in the range of a pool is non
     ['shop/db', definition(configOf('10.60.0.0/16'))],
     ['shop/pods', definition(configOf('10.83.1.0/24'))],
   ]);
-  const wish = calicoWish({ 'causeway.dev/carry': 'bgp' }, definitions);
+  const wish = calicoWish({ 'causeway.dev/carry': 'bgp' }, { definitions });
   assert.deepEqual(networksOf(wish), ['pods calico bgp', 'shop/db overlay vxlan']);
   assert.deepEqual(
     wish.facts.pools.map(({ cidr }) => cidr),
     ['10.83.0.0/16', '10.60.0.0/16'],
   );
-  assert.deepEqual(networksOf(calicoWish({ 'causeway.dev/carry': 'wireguard' }, definitions))[1], 'shop/db overlay wireguard');
+  assert.deepEqual(networksOf(calicoWish({ 'causeway.dev/carry': 'wireguard' }, { definitions }))[1], 'shop/db overlay wireguard');
 });
 
 test('load balancers lead to nodes that take part and are ready; by the policy Local to those with a pod that is ready', () => {

@@ -201,13 +201,16 @@ export const ipPoolIn = (name: string, item: unknown): IpPool | undefined =>
 
 function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObjects): PodFacts {
   const wanted = carriesOf(nodes).filter(({ carry }) => models.calico.carries.includes(carry));
-  const each = wanted.map((one) => ({ one, facts: new CalicoFacts(one.carry) }));
+  const facts = new CalicoFacts(undefined);
   const pools = [...ipPools].flatMap(([name, item]) => ipPoolIn(name, item) ?? []);
+  const claimed = readable(blocks.values(), readBlock).filter(({ network }) => network === podNetwork.id);
+  for (const pool of pools) facts.pools.set(pool.name, pool);
+  for (const block of claimed) facts.blocks.set(block.id, block);
   return {
     hosts: readable(nodes, readCalicoNode),
-    networks: each.map(({ one, facts }) => withInstead(facts.network(), one)),
-    pools: pools.flatMap((pool) => each[0]?.facts.poolOf(pool) ?? []),
-    blocks: readable(blocks.values(), readBlock).filter(({ network }) => network === podNetwork.id),
+    networks: wanted.map((one) => withInstead(new CalicoFacts(one.carry).network(), one)),
+    pools: [...pools.map((pool) => facts.poolOf(pool)), ...facts.left()],
+    blocks: claimed,
   };
 }
 

@@ -87,6 +87,29 @@ test('each resource that cannot be followed says so by the name of its field', a
   assert.equal(server.writes.length, cases.length);
 });
 
+test('of a pool it is said when it was changed after blocks of it were claimed', async (t) => {
+  const block = (cidr: string): Item => ({
+    metadata: { name: cidr.replaceAll(/[./]/g, '-'), resourceVersion: '3', creationTimestamp: '2026-01-01T00:00:00Z' },
+    spec: { pool: 'whole', cidr, host: 'a' },
+  });
+  const blocks = '/apis/causeway.dev/v1alpha1/blocks';
+  const said = (): string => shown(server, 'ippools', 'whole')[0]?.message ?? '';
+  const server = new Server([
+    [`${group}/ippools`, [object('whole', { cidr: '10.7.0.0/16', blockSize: 28 })]],
+    [blocks, [block('10.7.0.0/26'), ...[0, 1, 2, 3].map((index) => block(`10.8.${index}.0/26`))]],
+  ]);
+  start(t, server);
+  await eventually(() => said() !== '');
+  assert.equal(
+    said(),
+    'spec.cidr: nodes have blocks outside of it, 10.8.0.0/26, 10.8.1.0/26, 10.8.2.0/26 and 1 more; pods keep their addresses of these, and no other gets one. spec.blockSize: nodes have blocks /26 of it; others are as large as long as there are any',
+  );
+  for (const index of [0, 1, 2, 3]) server.remove(blocks, `10-8-${index}-0-26`);
+  await eventually(() => /^spec\.blockSize/.test(said()));
+  server.remove(blocks, '10-7-0-0-26');
+  await eventually(() => said() === 'All of it is followed');
+});
+
 test('of a host endpoint it is said whether its node has it, which generation, and why not', async (t) => {
   const path = `${group}/hostendpoints`;
   const fine = object('one', { node: 'a', interfaceName: 'eth0' });

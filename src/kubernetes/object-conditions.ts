@@ -5,7 +5,8 @@ import * as v from 'valibot';
 import { checkBgp } from '#api/calico-bgp.ts';
 import { isFault } from '#model/fault.ts';
 import { controllersPath, readAutoEndpoints } from './auto-host-endpoints.ts';
-import { type IpPool, overlappedPools, readIpam, readPool, readReservation } from './calico.ts';
+import { blocksPath, readBlock } from './blocks.ts';
+import { type IpPool, readIpam, readPool, readReservation } from './calico.ts';
 import { readFailsafes, readHostEndpoint } from './calico-host-endpoint.ts';
 import { readNetworkSet, readTier } from './calico-tier.ts';
 import { type Condition, isAlike, type Told, withCondition } from './conditions.ts';
@@ -13,6 +14,7 @@ import { hostPolicies, type HostReport, readHostReport } from './host-policies.t
 import { type Attempt, Passes, type PassesOptions, type Sort } from './passes.ts';
 import { calicoGroup } from './policy-facts.ts';
 import { type Problem, problemText } from './policy-parts.ts';
+import { type Claimed, poolProblems } from './pool-problems.ts';
 
 interface ConditionedKind {
   readonly resource: string;
@@ -115,6 +117,7 @@ export class ObjectConditions {
   readonly #options: ObjectConditionsOptions;
   readonly #objects: ReadonlyMap<ConditionedKind, Map<string, Stored>> = new Map(kinds.map((kind) => [kind, new Map()]));
   readonly #reports = new Map<string, HostReport>();
+  readonly #blocks = new Map<string, Claimed>();
   /** By path: what was last written there, so that a server that drops a part is not asked for ever. */
   readonly #written = new Map<string, string>();
   readonly #passes: Passes;
@@ -151,6 +154,18 @@ export class ObjectConditions {
     }));
     return [
       ...objects,
+      {
+        name: 'blocks of pools',
+        path: blocksPath,
+        keys: () => this.#blocks.keys(),
+        put: (key, item) => {
+          const { pool, cidr } = readBlock(item);
+          const isNew = !isAlike(this.#blocks.get(key), { pool, cidr });
+          this.#blocks.set(key, { pool, cidr });
+          return isNew;
+        },
+        delete: (key) => this.#blocks.delete(key),
+      },
       {
         name: 'what hosts tell of host endpoints',
         path: hostPolicies,
@@ -190,19 +205,18 @@ export class ObjectConditions {
     return true;
   }
 
-  /** Of IPPools what is wrong with them beside others, as agents find it. */
-  #overlaps(name: string): Problem[] {
+  #poolProblems(name: string): Problem[] {
     const known = [...this.#objects].flatMap(([{ resource }, some]) => (resource === pools ? [...some.values()] : []));
-    const read = known.flatMap((item) => poolIn(item) ?? []);
-    const older = overlappedPools(read).get(name);
-    if (older === undefined) return [];
-    const message = `overlaps ${older.cidr} of IPPool ${older.name}, which is older; no pod gets an address of it`;
-    return [{ field: 'spec.cidr', reason: 'Invalid', message }];
+    return poolProblems(
+      name,
+      known.flatMap((item) => poolIn(item) ?? []),
+      [...this.#blocks.values()],
+    );
   }
 
   #words(kind: ConditionedKind, object: Stored): Told[] {
     const { problems } = kind.read(object);
-    const word = accepted(kind.resource === pools ? [...problems, ...this.#overlaps(object.metadata.name)] : problems);
+    const word = accepted(kind.resource === pools ? [...problems, ...this.#poolProblems(object.metadata.name)] : problems);
     const read = kind.resource === endpoints && word.reason !== 'Invalid' ? v.safeParse(ofNode, object) : undefined;
     if (read?.success !== true) return [word];
     const { node } = read.output.spec;
