@@ -317,6 +317,48 @@ async function assertNothingIsLost(work: () => Promise<void>): Promise<void> {
   if (fromFabric !== undefined) assertWhole(await fromFabric);
 }
 
+/** How many questions of that pod the node of the other one sees come from its own address. */
+async function countSeen(from: string, to: string, node: Host): Promise<string | undefined> {
+  const [source, target] = [await ipOf(from), await ipOf(to, 'special')];
+  const rule = `ip saddr ${source} ip daddr ${target} icmp type echo-request counter`;
+  await node.ask(['nft', `table inet seen { chain passing { type filter hook forward priority 0; ${rule}; }; }`]);
+  await inPod(from, 'ping', '-c', '2', '-W', '20', target);
+  const seen = await node.ask(['nft', 'list', 'chain', 'inet', 'seen', 'passing']);
+  await node.ask(['nft', 'delete', 'table', 'inet', 'seen']);
+  return /packets (\d+)/.exec(seen)?.[1];
+}
+
+test('a pod whose pool is of another range since, or has gone, keeps its address and is reached by everybody', { skip }, async () => {
+  const special = { blockSize: 26, namespaceSelector: "kind == 'special'", nodeSelector: 'all()' };
+  const path = '--output=jsonpath={.status.conditions[?(@.type=="causeway.dev/Accepted")].message}';
+  const said = (pool: string): Promise<string> => cluster.kubectl('get', 'ippool', pool, path);
+  await assertNothingIsLost(async () => {
+    await cluster.apply(
+      calico('IPPool', 'special', { ...special, cidr: '10.54.0.0/24' }),
+      calico('IPPool', 'inner', { cidr: '10.50.64.0/20', blockSize: 28 }),
+    );
+    await cluster.kubectl('delete', 'ippool', 'tiny');
+    await until('the pool to tell', async () =>
+      /^spec\.cidr: nodes have blocks outside of it, 10\.51\.0\.\d+\/28;/.test(await said('special')),
+    );
+    await until('the other to tell', async () => /^spec\.cidr: overlaps 10\.50\.0\.0\/16 of IPPool/.test(await said('inner')));
+    await cluster.apply(pod('late', 'host2', { namespace: 'special', annotations: { 'cni.projectcalico.org/ipv4pools': '["special"]' } }));
+    await ready('late', '--namespace=special');
+  });
+  const late = await ipOf('late', 'special');
+  assert.ok(contains(parseCidr('10.54.0.0/26'), parseIp(late)), late);
+  assert.equal(await answered('one', page(late)), 'late');
+  assert.equal(await countSeen('two', 'guest', lab.host('host1')), '2', 'packets that have the address of their pod');
+  for (const [from, to] of [
+    ['other', 'third'],
+    ['third', 'other'],
+  ] as const)
+    assert.equal(await answered(from, page(await ipOf(to))), to);
+  await cluster.apply(calico('IPPool', 'special', { ...special, cidr: '10.54.0.0/24', blockSize: 28 }));
+  await until('the pool to tell of blocks', async () => /spec\.blockSize: nodes have blocks \/26 of it/.test(await said('special')));
+  await cluster.kubectl('delete', 'ippool', 'inner');
+});
+
 const rolledOut = (): Promise<string> => cluster.kubectl('rollout', 'status', '--namespace=kube-system', agentDaemonSet, '--timeout=300s');
 
 test('an upgrade of the image, which takes BIRD with it, loses no packet between pods, nor from the fabric', { skip }, async () => {

@@ -68,6 +68,23 @@ describe('plan', () => {
     assert.deepEqual(ways(by('vxlan'), by('vxlan', 'vxlan'), by('vxlan', 'vxlan')), ['10.0.0.0/16 unreachable', ...tunnels]);
   });
 
+  it('is not in the way to a pool that is one block of another host, whoever tells the way', () => {
+    for (const carry of ['vxlan', 'bgp'] as const) {
+      const network = { ...makeNetwork('aaaaaaaaaa', { model: 'calico', carry }), present: 'always', names: 'elsewhere' } as const;
+      const pools = ['10.1.0.0/26', '10.2.0.0/26'].map((cidr, index) => ({
+        ...makePool(network.id, parseCidr(cidr), 26),
+        id: `pool${index}`,
+      }));
+      const hosts = [makeHost(1), makeHost(2)];
+      const blocks = pools.map((pool, index) => makeBlock(pool, 0, `host-${index + 1}`));
+      const { route } = plan(snapshotOf({ hosts, networks: [network], pools, blocks }), [], hosts[0] ?? assert.fail());
+      assert.deepEqual(
+        route.flatMap(({ destination, type }) => (destination.startsWith('10.') ? `${destination} ${type}` : [])),
+        ['10.1.0.0/26 unreachable', ...(carry === 'bgp' ? [] : ['10.2.0.0/26 unicast'])],
+      );
+    }
+  });
+
   it('grows with remote hosts, not with remote endpoints', () => {
     const few = makeCluster(10, 2);
     const many = makeCluster(10, 100);

@@ -8,6 +8,7 @@ import {
   emptyDesired,
   familiesOf,
   type Netns,
+  type Route,
   type Sysctl,
   type VethLink,
   type NftElement,
@@ -206,7 +207,7 @@ function planEndpoint({ network, netns, carriage }: Present, local: LocalEndpoin
 }
 
 /** The namespace of an isolated network: gateway, no way to addresses that nobody has, and the rules. */
-function planDomain({ network, netns, pools, local }: Present): Part {
+function planDomain({ network, netns, pools, local, carriage }: Present): Part {
   const gateways = new Set([resolver[4], ...local.map(({ order = 1 }) => gatewayOf(4, order))]);
   const set = (path: string, value: string) => ({ netns, path, value });
   return {
@@ -224,7 +225,7 @@ function planDomain({ network, netns, pools, local }: Present): Part {
       ...[...gateways].map((ip) => ({ netns, link: 'lo', address: hostPrefix(ip) })),
       { netns, link: 'lo', address: hostPrefix(resolver[6]) },
     ],
-    route: pools.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
+    route: nowhere(netns, pools, carriage),
     table: [domainTable(netns, network.internal)],
   };
 }
@@ -276,6 +277,12 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
   };
 }
 
+/** No way to addresses of these ranges that nobody has. To one that is a block of another host's as a whole, that host is the way. */
+function nowhere(netns: Netns, ranges: readonly Pick<Pool, 'cidr'>[], { remotes }: Carriage): Route[] {
+  const theirs = new Set(remotes.flatMap(({ blocks }) => blocks.map(({ cidr }) => cidr)));
+  return ranges.flatMap(({ cidr }) => (theirs.has(cidr) ? [] : { netns, destination: cidr, onlink: false, type: 'unreachable' }));
+}
+
 /**
  * A network that the host routes itself: no way to addresses that nobody has, which name server answers its ranges, and
  * which ranges may talk to which.
@@ -300,7 +307,7 @@ function planHostDomain(present: Present): Part {
   const isByRouter = carriesOn(carriage, carriage.remotes).includes('routes');
   const own = isInUnderlay(network) || isByRouter ? [...ownBlocks(carriage), ...companionsOf(pools)] : pools;
   return {
-    route: own.map(({ cidr }) => ({ netns, destination: cidr, onlink: false, type: 'unreachable' as const })),
+    route: nowhere(netns, own, carriage),
     element: [
       // On one subnet there may be several networks, each with a range of its own.
       ...(network.names === 'elsewhere' ? [] : pools)
