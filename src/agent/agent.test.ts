@@ -207,6 +207,7 @@ test('another agent on the same host writes nothing, and nothing is removed befo
   const { runs } = second.status();
   await eventually(() => second.status().runs > runs, 'another run');
   assert.equal(a.kinds.writes, before);
+  assert.ok(second.status().inForce);
 });
 
 test('with the controller away containers come and go; afterwards the cluster knows', async (t) => {
@@ -230,6 +231,7 @@ test('an agent that starts while no controller answers knows what it knew, keeps
   const before = a.kinds.writes;
   const second = a.start();
   await eventually(() => second.status().runs > 0, 'a run');
+  assert.equal(second.status().inForce, false);
   assert.deepEqual([a.kinds.writes - before, second.status().synced, second.local.networks().map(({ name }) => name)], [0, false, ['web']]);
   const ip = await run(second, network, 2);
   assert.ok(routesOf(a, network).includes(`${ip}/32`));

@@ -116,6 +116,9 @@ export class Agent implements AsyncDisposable {
   #underlayMisses = 0;
   #saidClock = false;
   #recovering: boolean;
+  /** Of all that is to be known, once it is. */
+  #isPlanWhole = false;
+  #isInForce = false;
   #connected = false;
   #reason: unknown;
   #refused: ReadonlyMap<string, Fault> = new Map();
@@ -261,6 +264,7 @@ export class Agent implements AsyncDisposable {
       connected: this.#connected,
       ...(this.#reason === undefined ? {} : { reason: reasonText(this.#reason) }),
       synced: this.view.isSynced,
+      inForce: this.#isInForce,
       revision: this.view.revision,
       runs: this.loop.runs,
       desired: this.#outcome?.desired ?? 0,
@@ -311,15 +315,20 @@ export class Agent implements AsyncDisposable {
     this.#unsaved = text;
   }
 
-  #maySweep(): boolean {
+  #knowsAll(): boolean {
     const { services, policies, bgp } = this.#options;
-    return this.view.isSynced && !this.#recovering && [services, policies, bgp].every((source) => source?.isSynced() !== false);
+    return this.view.isSynced && [services, policies, bgp].every((source) => source?.isSynced() !== false);
+  }
+
+  #maySweep(): boolean {
+    return this.#knowsAll() && !this.#recovering;
   }
 
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
     this.#news.planning();
+    this.#isPlanWhole = this.#knowsAll();
     this.#facts = this.#completeFacts();
     const { services, policies, bgp, learned } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all(), policies.network));
@@ -336,6 +345,7 @@ export class Agent implements AsyncDisposable {
   #applied(outcome: Outcome): void {
     const { log, applied, informed } = this.#options;
     this.#outcome = outcome;
+    this.#isInForce ||= this.#isPlanWhole;
     for (const { what, kind, fault } of outcome.failing) log.warn({ kind, what, fault: fault.message }, 'the kernel refuses');
     this.#reportIfNews();
     if (outcome.changed > 0) log.debug({ changed: outcome.changed, desired: outcome.desired }, 'kernel brought in line');

@@ -20,6 +20,7 @@ function apps(status: Partial<AgentStatus> = {}) {
     host: 'a',
     connected: true,
     synced: true,
+    inForce: true,
     revision: 7,
     runs: 3,
     desired: 12,
@@ -30,6 +31,7 @@ function apps(status: Partial<AgentStatus> = {}) {
   };
   return createApps({
     status: () => whole,
+    isSpeakerRecovering: () => whole.host === 'speaker',
     desired: () => desired,
     network: (text) => (text === network.id || text === network.name ? network : undefined),
     policies: () => Promise.resolve(undefined),
@@ -40,7 +42,14 @@ function apps(status: Partial<AgentStatus> = {}) {
 test('loopback tells health and figures, and nothing more', async () => {
   const { loopback } = apps();
   assert.equal((await loopback.request('/healthz')).status, 200);
-  assert.equal((await apps({ synced: false }).loopback.request('/healthz')).status, 503);
+  for (const [status, waitsFor] of [
+    [{ synced: false, inForce: false }, 'the cluster to be told'],
+    [{ inForce: false }, 'the kernel to have what was told'],
+    [{ host: 'speaker' }, 'BGP peers to tell their routes again'],
+  ] as const) {
+    const response = await apps(status).loopback.request('/healthz');
+    assert.deepEqual([response.status, await response.json()], [503, { ok: false, waitsFor }]);
+  }
   assert.equal((await apps({ synced: false }).loopback.request('/livez')).status, 200);
   const figures = await (await loopback.request('/metrics')).text();
   for (const line of [

@@ -14,6 +14,8 @@ import type { PolicyReport } from './policy-report.ts';
 
 export interface ServerOptions {
   readonly status: () => AgentStatus;
+  /** Whether a BGP speaker that was started anew has not heard all that its predecessor had. */
+  readonly isSpeakerRecovering?: () => boolean;
   readonly desired: () => Desired;
   /** By id or name. */
   readonly network: (text: string) => Network | undefined;
@@ -21,6 +23,14 @@ export interface ServerOptions {
   readonly policies?: () => Promise<readonly PolicyReport[] | undefined>;
   /** More about this host: the engine, name service counters. */
   readonly details: () => Readonly<Record<string, unknown>>;
+}
+
+/** Undefined: the host has all that it needs of the cluster, so that others may be taken from it, as those of an upgrade are one by one. */
+function waitingFor({ status, isSpeakerRecovering }: Pick<ServerOptions, 'status' | 'isSpeakerRecovering'>): string | undefined {
+  const { synced, inForce } = status();
+  if (!synced) return 'the cluster to be told';
+  if (!inForce) return 'the kernel to have what was told';
+  return isSpeakerRecovering?.() === true ? 'BGP peers to tell their routes again' : undefined;
 }
 
 /** What of `desired` belongs to one network: everything in its domain, and on the host what names one of its links. */
@@ -45,7 +55,13 @@ export function createApps(options: ServerOptions): { readonly loopback: Hono; r
   const health = (app: Hono): Hono => {
     // Answering at all is being alive: an agent that waits for its cluster is not made better by a restart.
     app.get('/livez', (context) => context.json({ ok: true }));
-    app.get('/healthz', (context) => context.json({ ok: options.status().synced }, options.status().synced ? 200 : 503));
+    app.get('/healthz', (context) => {
+      const waitsFor = waitingFor(options);
+      return context.json(
+        { ok: waitsFor === undefined, ...(waitsFor === undefined ? {} : { waitsFor }) },
+        waitsFor === undefined ? 200 : 503,
+      );
+    });
     app.get('/metrics', async () => {
       const loaded = await figures();
       return new Response(await loaded.text(), { headers: { 'content-type': loaded.contentType } });

@@ -6,6 +6,8 @@ export interface AgentStatus {
   readonly connected: boolean;
   readonly reason?: string;
   readonly synced: boolean;
+  /** All that is known of the cluster was put into the kernel once, as far as that takes it. */
+  readonly inForce: boolean;
   readonly revision: number;
   readonly runs: number;
   readonly desired: number;

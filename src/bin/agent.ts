@@ -334,6 +334,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   const sync = await serveDocker(options, agent, { log, closing, signal: stop.signal });
   const apps = createApps({
     status: () => agent.status(),
+    isSpeakerRecovering: () => kinds.isSpeakerRecovering,
     desired: () => agent.desired,
     network: (text) => agent.local.networks().find(({ id, name }) => id === text || name === text),
     policies: () => policiesOf(cluster, agent.policy, log),

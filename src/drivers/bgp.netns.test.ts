@@ -176,8 +176,10 @@ test('no packet is lost while a speaker is killed and started again, on either s
       host(number).forget();
       assert.equal(host(number).apply(desiredOf(number - 1, {})).changed, 1);
       assert.notEqual(pidOf(number), pid);
+      assert.equal(host(number).kinds.isSpeakerRecovering, true, 'others of an upgrade are to wait');
       await eventually(() => established(number) === 4, 'sessions are back');
       await eventually(() => !birdc(number, 'show', 'status').includes('Graceful restart'), 'recovered');
+      await eventually(() => !host(number).kinds.isSpeakerRecovering, 'which is noticed');
       assert.equal(learned(number).length, number === 2 ? 4 : 5);
     }
   });

@@ -47,7 +47,10 @@ const read = (path: string): string => (existsSync(path) ? readFileSync(path, 'u
 const missing = (): Fault =>
   new Fault('unsupported', 'Cannot speak BGP: BIRD is not installed', { hint: 'Install Debian’s package bird2; it need not be started' });
 
-export interface BirdKind extends Kind<BirdConfig>, Disposable {}
+export interface BirdKind extends Kind<BirdConfig>, Disposable {
+  /** It has been started anew with the routes of the one before, and its peers have not all told it theirs again; known to a second. */
+  readonly isRecovering: boolean;
+}
 
 export function createBirdKind({ sockets, directory, program, ended }: BirdOptions): BirdKind {
   const file = (name: string): string => `${directory}/${name}`;
@@ -55,13 +58,15 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
   let watch: NodeJS.Timeout | undefined;
   let release: NodeJS.Timeout | undefined;
   let hasLooked = false;
+  let isRecovering = false;
 
   const ask = (request: string): string => talk(control, `${request}\n`, `ask bird to ${request}`, isReply);
 
   function isRunning(): boolean {
+    isRecovering &&= existsSync(control);
     if (!existsSync(control)) return false;
     try {
-      ask('show status');
+      isRecovering = /Graceful restart recovery in progress/.test(ask('show status'));
       return true;
     } catch (error) {
       // Busy is not gone.
@@ -177,6 +182,9 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
     list,
     add: (items) => byItem(items, add),
     remove: (items) => byItem(items, remove),
+    get isRecovering() {
+      return isRecovering;
+    },
     [Symbol.dispose]() {
       stopWatch();
       clearTimeout(release);

@@ -36,6 +36,8 @@ export interface RealKinds extends Kinds, Required<Together>, Disposable {
   readonly writes: number;
   /** How many changes of what others' iptables let the host forward were heard of; undefined: nobody listens. */
   readonly othersTables: number | undefined;
+  /** See BirdKind. */
+  readonly isSpeakerRecovering: boolean;
   readonly sockets: Sockets;
 }
 
@@ -135,6 +137,9 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
     together: quietly,
     get writes() {
       return writes;
+    },
+    get isSpeakerRecovering() {
+      return bird.isRecovering;
     },
     get othersTables() {
       return events?.elsewhere;
