@@ -62,6 +62,10 @@ test('only hosts with endpoints may have it where it says so, and nobody what is
   assert.deepEqual([...holders([service(ip)]).values()].flat(), []);
 });
 
+test("a host's own address is nobody's else, whatever a service is said to have", () => {
+  assert.deepEqual([...holders([service(parseIp('10.213.0.2'), 'every')]).values()].flat(), []);
+});
+
 test('what comes to the address is known by it', () => {
   const [ip = assert.fail()] = ips;
   const { element } = planAnnouncements([service(ip, ['host-1']), service(parseIp('fd00::7'), ['host-1'])], hosts, first);

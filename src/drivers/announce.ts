@@ -39,9 +39,13 @@ export function planAnnouncements(
 ): Partial<Desired> & Pick<Desired, 'addr' | 'element'> {
   const announced = services.filter(({ announcers }) => announcers !== undefined);
   if (announced.length === 0) return { addr: [], element: [] };
-  const able = new Set([...hosts].filter(mayAnnounce).map(({ id }) => id));
+  const all = [...hosts];
+  const able = new Set(all.filter(mayAnnounce).map(({ id }) => id));
+  // A host's own is nobody else's, whatever a service is said to have.
+  const taken = new Set([self, ...all].flatMap(({ underlay }) => underlay.map(({ ip }) => ip)));
   const ips = new Set<Ip>();
   for (const { ip, announcers } of announced) {
+    if (taken.has(ip)) continue;
     const candidates = announcers === 'every' || announcers === undefined ? able : announcers.filter((name) => able.has(name));
     if (elected(ip, candidates) === self.id) ips.add(ip);
   }

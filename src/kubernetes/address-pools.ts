@@ -78,6 +78,9 @@ const holds = ({ ranges }: AddressPool, ip: Ip): boolean => {
   return ranges.some((range) => range.family === family && range.first <= value && value <= range.last);
 };
 
+/** Those of them that the pool has. */
+export const amongPool = (pool: AddressPool, ips: Iterable<Ip>): Ip[] => [...ips].filter((ip) => holds(pool, ip));
+
 export const poolOf = (pools: readonly AddressPool[], ip: Ip): AddressPool | undefined => pools.find((one) => holds(one, ip));
 
 const overlap = (a: readonly Range[], b: readonly Range[]): boolean =>
@@ -153,17 +156,26 @@ class Taken {
   }
 }
 
-const isWanted = ({ families, addresses, pool: name }: Claim, ip: Ip, pools: readonly AddressPool[]): boolean => {
+/** What there is to give. */
+interface Stock {
+  readonly pools: readonly AddressPool[];
+  /** Of nodes: they would be lost to who has them. */
+  readonly nodes: ReadonlySet<Ip>;
+}
+
+const isWanted = ({ families, addresses, pool: name }: Claim, ip: Ip, { pools }: Stock): boolean => {
   const from = poolOf(pools, ip);
   if (from === undefined || !families.includes(familyOf(ip))) return false;
   const asked = addresses.filter((one) => familyOf(one) === familyOf(ip));
   return (asked.length === 0 || asked.includes(ip)) && (name === undefined || from.name === name);
 };
 
-function give(claim: Claim, family: Family, pools: readonly AddressPool[], taken: Taken): Ip | string {
+function give(claim: Claim, family: Family, stock: Stock, taken: Taken): Ip | string {
+  const { pools, nodes } = stock;
   const asked = claim.addresses.find((ip) => familyOf(ip) === family);
   if (asked !== undefined) {
-    if (!isWanted(claim, asked, pools)) return `${asked} is in no pool that the service may have it from`;
+    if (nodes.has(asked)) return `${asked} is a node's own`;
+    if (!isWanted(claim, asked, stock)) return `${asked} is in no pool that the service may have it from`;
     return taken.take(asked) ? asked : `${asked} is another service's`;
   }
   const from = pools.filter(({ name, isAutomatic }) => (claim.pool === undefined ? isAutomatic : name === claim.pool));
@@ -176,9 +188,10 @@ function give(claim: Claim, family: Family, pools: readonly AddressPool[], taken
 
 /**
  * Addresses by the claim's key. First everybody keeps what they have, the oldest first where two have the same; then the oldest
- * that lack some are given some. A claim whose addresses are all of no pool is somebody else's and not answered.
+ * that lack some are given some; nobody one of `nodes`, which nodes have themselves. A claim whose addresses are all of no pool is somebody else's and not answered.
  */
-export function grant(claims: readonly Claim[], pools: readonly AddressPool[]): Map<string, Grant> {
+export function grant(claims: readonly Claim[], pools: readonly AddressPool[], nodes: ReadonlySet<Ip> = new Set()): Map<string, Grant> {
+  const stock = { pools, nodes };
   const taken = new Taken();
   const ours = claims
     .filter(({ current }) => current.length === 0 || current.some((ip) => poolOf(pools, ip) !== undefined))
@@ -187,14 +200,15 @@ export function grant(claims: readonly Claim[], pools: readonly AddressPool[]): 
     ours.map((claim) => [
       claim.key,
       claim.families.flatMap(
-        (family) => claim.current.find((ip) => familyOf(ip) === family && isWanted(claim, ip, pools) && taken.take(ip)) ?? [],
+        (family) => claim.current.find((ip) => familyOf(ip) === family && isWanted(claim, ip, stock) && taken.take(ip)) ?? [],
       ),
     ]),
   );
+  for (const ip of nodes) taken.take(ip);
   return new Map(
     ours.map((claim): [string, Grant] => {
       const has = kept.get(claim.key) ?? [];
-      const answers = claim.families.map((family) => has.find((ip) => familyOf(ip) === family) ?? give(claim, family, pools, taken));
+      const answers = claim.families.map((family) => has.find((ip) => familyOf(ip) === family) ?? give(claim, family, stock, taken));
       const addresses = answers.filter((answer): answer is Ip => v.is(field.ip, answer));
       const problem = answers.find((answer) => !v.is(field.ip, answer));
       return [claim.key, { addresses, ...(problem === undefined ? {} : { problem }) }];

@@ -16,11 +16,20 @@ interface Item {
 const serviceCidr = (cidr: string): object => ({ metadata: { name: cidr.replaceAll(/[.:/]/g, '-') }, spec: { cidrs: [cidr] } });
 
 /** Lists what is given and stays with that; keeps statuses that are written, under their paths. */
-function server(services: readonly Item[], pools: readonly Item[] | undefined, refuse?: Fault, ranges?: readonly string[]) {
+function server(
+  services: readonly Item[],
+  pools: readonly Item[] | undefined,
+  { refuse, ranges, nodes = [] }: { refuse?: Fault; ranges?: readonly string[]; nodes?: readonly Item[] } = {},
+) {
   const written = new Map<string, Item>();
   const client = {
     ...listings((path) => {
-      const known = { [addressPools]: pools, [serviceRanges[0] ?? '']: ranges?.map(serviceCidr), '/api/v1/services': services }[path];
+      const known = {
+        [addressPools]: pools,
+        [serviceRanges[0] ?? '']: ranges?.map(serviceCidr),
+        '/api/v1/services': services,
+        '/api/v1/nodes': nodes,
+      }[path];
       if (known === undefined) return Promise.reject(new Fault('not-found', 'no such resource'));
       return Promise.resolve({ items: known, revision: 1 });
     }),
@@ -122,17 +131,34 @@ test('what is as it should be is not written again', async () => {
 });
 
 test('a server that refuses stops nothing', async () => {
-  assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')], new Fault('conflict', 'changed'))), {});
-  assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')], new Fault('forbidden', 'no'))), {});
+  assert.deepEqual(
+    await settled(server([service('web')], [pool('p', '203.0.113.0/28')], { refuse: new Fault('conflict', 'changed') })),
+    {},
+  );
+  assert.deepEqual(await settled(server([service('web')], [pool('p', '203.0.113.0/28')], { refuse: new Fault('forbidden', 'no') })), {});
 });
 
 test('a pool with addresses that the cluster may give services by itself is told of and not used', async () => {
   const pools = [pool('a', '10.96.255.0/28'), pool('b', '10.97.0.0/28'), pool('c', 'fd00:10:96::5')];
-  const of = server([service('web')], pools, undefined, ['10.96.0.0/16', 'fd00:10:96::/112', 'nonsense']);
+  const of = server([service('web')], pools, { ranges: ['10.96.0.0/16', 'fd00:10:96::/112', 'nonsense'] });
   const { web, b, ...others } = await settled(of);
   assert.deepEqual([web, b], [given('10.97.0.0'), ready]);
   assert.match(JSON.stringify(others['a']), /"False","reason":"Overlaps","message":"It overlaps 10\.96\.0\.0\/16, of which services have/);
   assert.match(JSON.stringify(others['c']), /It overlaps fd00:10:96::\/112, /);
+});
+
+test('no service is given an address of a node, which the pool tells', async () => {
+  const node = (name: string, ...addresses: readonly string[]): Item =>
+    ({ metadata: { name }, status: { addresses: [name, ...addresses].map((address) => ({ type: 'InternalIP', address })) } }) as Item;
+  const of = server(
+    [service('web'), asks('asking', { 'causeway.dev/addresses': '203.0.113.2' })],
+    [pool('p', '203.0.113.0/28'), pool('q', '192.0.2.0/28')],
+    { nodes: [node('one', '203.0.113.0', 'fd00::1'), node('two', '203.0.113.2')] },
+  );
+  const { web, asking, p, q } = await settled(of);
+  assert.deepEqual([web, q], [given('203.0.113.1'), ready]);
+  assert.deepEqual(told(asking), ["NoAddress: 203.0.113.2 is a node's own"]);
+  assert.deepEqual(told(p), ['Usable: Services get its addresses, but for those that nodes have: 203.0.113.0, 203.0.113.2']);
 });
 
 test('of a pool that is edited to what cannot be read services keep what they have, and new ones are given more', async () => {
@@ -140,6 +166,7 @@ test('of a pool that is edited to what cannot be read services keep what they ha
   const kept = new Server([
     [addressPools, [{ ...pool('p', '203.0.113.0/28'), metadata: { name: 'p', resourceVersion: '1' } }]],
     [servicesPath, [{ ...service('web'), metadata: { namespace: 'shop', name: 'web', resourceVersion: '2' } }]],
+    ['/api/v1/nodes', []],
   ]);
   const stop = new AbortController();
   const balancers = new Balancers({

@@ -6,6 +6,7 @@ import { familyOf, type Family, type Ip } from '#model/ip.ts';
 import {
   addressPools,
   type AddressPool,
+  amongPool,
   amongServices,
   type Claim,
   type Grant,
@@ -30,6 +31,7 @@ export interface BalancersOptions {
 }
 
 const services = '/api/v1/services';
+const nodes = '/api/v1/nodes';
 /** A service that names another class is served by somebody else. */
 export const balancerClass = 'causeway.dev/address-pool';
 export const poolAnnotation = 'causeway.dev/address-pool';
@@ -64,6 +66,9 @@ const storedPool = v.looseObject({
   status: v.nullish(v.looseObject({ conditions })),
 });
 
+/** Names are among them as well. */
+const node = v.object({ status: v.object({ addresses: v.array(v.object({ address: v.string() })) }) });
+
 const ipsOf = (texts: readonly (string | null | undefined)[]): Ip[] =>
   texts.flatMap((text) => {
     const read = v.safeParse(field.ip, text?.trim());
@@ -90,6 +95,8 @@ export class Balancers {
   readonly #pools = new Map<string, v.InferOutput<typeof storedPool>>();
   /** As each could be read last: of one that cannot be any more services keep what they have. */
   readonly #readable = new Map<string, AddressPool>();
+  /** Addresses of nodes, by their names. */
+  readonly #nodes = new Map<string, readonly Ip[]>();
   /** Of services' own addresses, by the name of who says it. */
   readonly #given = new Map<string, readonly string[]>();
   readonly #listed = new Set<string>();
@@ -105,7 +112,9 @@ export class Balancers {
   /** Resolves when `signal` has aborted. */
   async run(signal: AbortSignal): Promise<void> {
     const { client, log } = this.#options;
-    await Promise.all([this.#serviceKind(), this.#poolKind(), this.#rangeKind()].map((kind) => followKind(kind, { client, log, signal })));
+    await Promise.all(
+      [this.#serviceKind(), this.#poolKind(), this.#rangeKind(), this.#nodeKind()].map((kind) => followKind(kind, { client, log, signal })),
+    );
     await this.#work;
   }
 
@@ -183,20 +192,42 @@ export class Balancers {
     };
   }
 
+  #nodeKind(): Followed {
+    return {
+      name: 'nodes',
+      paths: [nodes],
+      keys: () => [...this.#nodes.keys()],
+      put: (key, item) => {
+        const read = v.safeParse(node, item);
+        const ips = ipsOf(read.success ? read.output.status.addresses.map(({ address }) => address) : []);
+        // Nodes tell every few seconds that they are there.
+        if (this.#nodes.get(key)?.join() === ips.join()) return;
+        this.#nodes.set(key, ips);
+        this.kick();
+      },
+      delete: (key) => {
+        this.#nodes.delete(key);
+        this.kick();
+      },
+      listed: () => this.#listedOne('nodes'),
+    };
+  }
+
   #listedOne(name: string): void {
     this.#listed.add(name);
     this.kick();
   }
 
   async #settle(): Promise<void> {
-    if (this.#listed.size < 3 || !this.#options.isLeading()) return;
-    const pools = await this.#judgePools();
+    if (this.#listed.size < 4 || !this.#options.isLeading()) return;
+    const own = new Set([...this.#nodes.values()].flat());
+    const pools = await this.#judgePools(own);
     const claims = [...this.#balancers].map(([key, balancer]) => claimOf(key, balancer));
-    for (const [key, granted] of grant(claims, pools)) await this.#write(key, granted, pools.length > 0);
+    for (const [key, granted] of grant(claims, pools, own)) await this.#write(key, granted, pools.length > 0);
   }
 
   /** The pools that can be used; each is told in its status whether it is one. */
-  async #judgePools(): Promise<AddressPool[]> {
+  async #judgePools(own: ReadonlySet<Ip>): Promise<AddressPool[]> {
     const given = [...this.#given.values()].flat();
     const read = [...this.#pools].map(([name, stored]) => {
       const now = readPool(stored);
@@ -207,14 +238,18 @@ export class Balancers {
     });
     const good = read.flatMap(({ pool, among }) => (pool === undefined || among !== undefined ? [] : [pool]));
     const { usable, refused } = usablePools(good);
-    for (const { name, stored, unread, among } of read) {
+    for (const { name, stored, pool, unread, among } of read) {
+      const lost = pool === undefined ? [] : amongPool(pool, own);
       const other = among === undefined ? refused.get(name) : `${among}, of which services have their own addresses`;
       const overlaps = among === undefined ? `It overlaps the pool ${other}` : `It overlaps ${other}`;
       const problem = unread ?? (other === undefined ? undefined : overlaps);
       const told = conditionOf(
         'Ready',
         problem === undefined
-          ? { reason: 'Usable', fine: 'Services get its addresses' }
+          ? {
+              reason: 'Usable',
+              fine: `Services get its addresses${lost.length === 0 ? '' : `, but for those that nodes have: ${some(lost)}`}`,
+            }
           : { reason: unread === undefined ? 'Overlaps' : 'Invalid', problem },
       );
       await this.#writer.put(`${addressPools}/${name}/status`, stored, {
@@ -249,6 +284,8 @@ export class Balancers {
     return withCondition(before, told, this.#options.date());
   }
 }
+
+const some = (ips: readonly Ip[]): string => `${ips.slice(0, 5).join(', ')}${ips.length > 5 ? ` and ${ips.length - 5} more` : ''}`;
 
 type Verdict = { readonly reason: string; readonly fine: string } | { readonly reason: string; readonly problem: string };
 
