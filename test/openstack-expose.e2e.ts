@@ -377,8 +377,9 @@ async function untilMended(name: string): Promise<void> {
   const parts = (): Promise<string[]> =>
     withOctavia(async (client) => {
       const [balancer] = await client.list('loadbalancers', { name });
-      const [{ id = '', monitor = '' } = {}] = await client.list('pools', { loadbalancer_id: balancer?.id ?? '' });
-      return [...(await client.members(id)), await client.get('healthmonitors', monitor)].map(({ provisioning }) => provisioning);
+      const [pool] = await client.list('pools', { loadbalancer_id: balancer?.id ?? '' });
+      const monitor = await client.get('healthmonitors', pool?.monitor ?? '');
+      return [...(await client.members(pool?.id ?? '')), monitor].map(({ provisioning }) => provisioning);
     });
   const failed = ['member', 'health_monitor'].map((table) => `update octavia.${table} set provisioning_status = 'ERROR';`);
   await sql(bed.cloud.controller, failed.join('\n'));

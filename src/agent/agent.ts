@@ -24,11 +24,13 @@ import { Loop } from './loop.ts';
 import { guarded, type PolicySource } from './policies.ts';
 import type { Prober } from './prober.ts';
 import { Publisher } from './publisher.ts';
+import { afterReboot } from './reboot.ts';
 import { type Outcome, Reconciler } from './reconcile.ts';
 import { NetworksInUse } from './networks-in-use.ts';
 import { News } from './news.ts';
 import { type HostRoutes, lacksPreferred, steadyUnderlay } from './underlay.ts';
 import type { ServiceSource } from './services.ts';
+import { Wholeness } from './wholeness.ts';
 import { type AgentStatus, reasonText } from './status.ts';
 import { View } from './view.ts';
 
@@ -65,7 +67,7 @@ export interface AgentOptions {
   /** What the speaker has put into the kernel, for hosts that change to BGP or from it. The same. */
   readonly learned?: LearnedRoutes;
   /** What else the host knows of itself at the time of a plan. */
-  readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'bridges' | 'carried' | 'hasIpsec'>) | undefined;
+  readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'balanced' | 'bridges' | 'carried' | 'hasIpsec'>) | undefined;
   /** Probes to other hosts; without, there are none. */
   readonly prober?: Pick<Prober, 'paths' | 'narrowed' | 'hasTriedAll'> | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */
@@ -78,7 +80,6 @@ export interface AgentOptions {
   readonly informed?: () => void;
 }
 
-const bootKey = 'boot';
 /** Set while endpoints are missing that this host had before its journal was lost. */
 const recoveringKey = 'recovering';
 const reportMs = 10_000;
@@ -116,9 +117,7 @@ export class Agent implements AsyncDisposable {
   #underlayMisses = 0;
   #saidClock = false;
   #recovering: boolean;
-  /** Of all that is to be known, once it is. */
-  #isPlanWhole = false;
-  #isInForce = false;
+  readonly #whole: Wholeness;
   #connected = false;
   #reason: unknown;
   #refused: ReadonlyMap<string, Fault> = new Map();
@@ -142,6 +141,7 @@ export class Agent implements AsyncDisposable {
       journal,
       changed: (endpoint) => (endpoint === undefined ? this.#news.changed() : this.#news.endpoint(endpoint)),
     });
+    this.#whole = new Wholeness({ isSynced: () => this.view.isSynced }, options.services, options.policies, options.bgp);
     this.endpoints = new Endpoints(journal, (change) => this.#news.local(change));
     this.#book = new AddressBook({
       journal,
@@ -230,7 +230,10 @@ export class Agent implements AsyncDisposable {
   start(): void {
     const { controller, log } = this.#options;
     this.#load();
-    this.#noticeReboot();
+    afterReboot(this.#options, () => {
+      this.#options.log.info({ endpoints: this.endpoints.all().length }, 'switched on anew; containers have no endpoints yet');
+      this.local.detachAll();
+    });
     // What a cluster says of this host without knowing its interfaces is nothing that the host could lose.
     const kept = this.view.snapshot.hosts.get(this.#options.host)?.underlay ?? [];
     this.#underlay = kept.filter((one) => one.interface !== unknownInterface);
@@ -264,7 +267,7 @@ export class Agent implements AsyncDisposable {
       connected: this.#connected,
       ...(this.#reason === undefined ? {} : { reason: reasonText(this.#reason) }),
       synced: this.view.isSynced,
-      inForce: this.#isInForce,
+      inForce: this.#whole.isInForce,
       revision: this.view.revision,
       runs: this.loop.runs,
       desired: this.#outcome?.desired ?? 0,
@@ -286,17 +289,6 @@ export class Agent implements AsyncDisposable {
     await this.#following;
   }
 
-  #noticeReboot(): void {
-    const { boot, journal, log } = this.#options;
-    const last = journal.get(bootKey);
-    if (last === boot) return;
-    if (last !== undefined) {
-      log.info({ endpoints: this.endpoints.all().length }, 'the machine was switched on anew; its containers have no endpoints yet');
-      this.local.detachAll();
-    }
-    journal.put(bootKey, boot);
-  }
-
   /** The cluster can say again what cannot be read here; the addresses and endpoints of this host it could not. */
   #load(): void {
     try {
@@ -315,20 +307,15 @@ export class Agent implements AsyncDisposable {
     this.#unsaved = text;
   }
 
-  #knowsAll(): boolean {
-    const { services, policies, bgp } = this.#options;
-    return this.view.isSynced && [services, policies, bgp].every((source) => source?.isSynced() !== false);
-  }
-
   #maySweep(): boolean {
-    return this.#knowsAll() && !this.#recovering;
+    return this.#whole.isKnown && !this.#recovering;
   }
 
   #plan(): Desired | undefined {
     const self = this.view.snapshot.hosts.get(this.#options.host);
     if (self === undefined) return undefined;
     this.#news.planning();
-    this.#isPlanWhole = this.#knowsAll();
+    this.#whole.planning();
     this.#facts = this.#completeFacts();
     const { services, policies, bgp, learned } = this.#options;
     this.#policy = policies?.current(guarded(this.#facts, this.endpoints.all(), policies.network));
@@ -345,7 +332,7 @@ export class Agent implements AsyncDisposable {
   #applied(outcome: Outcome): void {
     const { log, applied, informed } = this.#options;
     this.#outcome = outcome;
-    this.#isInForce ||= this.#isPlanWhole;
+    this.#whole.applied();
     for (const { what, kind, fault } of outcome.failing) log.warn({ kind, what, fault: fault.message }, 'the kernel refuses');
     this.#reportIfNews();
     if (outcome.changed > 0) log.debug({ changed: outcome.changed, desired: outcome.desired }, 'kernel brought in line');

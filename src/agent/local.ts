@@ -17,6 +17,7 @@ import { AddressShortage } from './address-shortage.ts';
 import type { Endpoints } from './endpoints.ts';
 import { type HostPort, type HostPorts, mustNotClash } from './host-ports.ts';
 import type { Loop } from './loop.ts';
+import { poolsHolding } from './pool-holding.ts';
 import { PortGroups } from './port-groups.ts';
 import { refusalOf } from './refusal.ts';
 import type { ContainerEnds } from './sandboxes.ts';
@@ -402,27 +403,16 @@ export class HostAgent implements LocalAgent {
   }
 
   #forget(id: string): void {
-    const { endpoints } = this.#options;
+    const { addresses, endpoints, view } = this.#options;
     const local = endpoints.get(id);
     if (local === undefined) return;
     // In this order a crash in between leaves an address without an endpoint, never the opposite.
     endpoints.delete(id);
-    for (const ip of local.endpoint.addresses) {
-      const pool = this.#poolHolding(local.endpoint.network, ip);
-      if (pool === undefined) continue;
+    for (const { pool, ip } of poolsHolding(addresses, view.snapshot, local.endpoint)) {
       this.#release(pool, ip);
       this.#groups.putBack({ pool, ip });
     }
     this.#keepPorts();
-  }
-
-  /** Id of the pool by which this host holds an address; where no pool has its range any more the block tells. */
-  #poolHolding(network: string, ip: Ip): string | undefined {
-    const { addresses, view } = this.#options;
-    const around = this.pools(network).find(({ cidr }) => contains(cidr, ip));
-    if (around !== undefined && addresses.held(around.id, ip) !== undefined) return around.id;
-    const block = [...view.snapshot.blocks.values()].find((one) => one.network === network && contains(one.cidr, ip));
-    return block?.pool ?? around?.id;
   }
 
   /** Later than any that an endpoint with this id ever had, also one that this journal does not know of. */

@@ -270,7 +270,12 @@ async function run(options: Options, log: Logger): Promise<void> {
       ...(cluster.policies === undefined ? {} : { policies: cluster.policies }),
       bgp: cluster.bgp,
       learned,
-      besides: ({ blocks, networks }) => ({ bridges: cluster.bridges?.(blocks), carried: moves.carried(), hasIpsec: ipsecFor(networks) }),
+      besides: ({ blocks, networks }) => ({
+        balanced: cluster.services?.balanced(),
+        bridges: cluster.bridges?.(blocks),
+        carried: moves.carried(),
+        hasIpsec: ipsecFor(networks),
+      }),
       prober: probing(options, { kinds, agent: () => agent, learned, underlay: context.underlay, turned: cluster.probed, log, closing }),
       clock: {
         now: () => Date.now(),

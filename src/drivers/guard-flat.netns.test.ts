@@ -147,6 +147,29 @@ for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfi
         assert.ok(box(a).ping(at(c)));
       });
 
+      test(`IPv${family}: what comes for an address of services that none has does not go back, nor is its sender told to`, async (t) => {
+        const [range = '', ip = ''] = pick('198.51.100.0/24 198.51.100.7', '2001:db8:7::/64 2001:db8:7::7').split(' ');
+        outside.ip('route', 'add', range, 'via', pick('10.213.0.1', 'fd00:213::1'));
+        t.after(() => outside.ip('route', 'del', range));
+        t.after(() => one.apply(plan(snapshot, [a, b], hosts[0] ?? assert.fail())));
+        const redirects = (): number => {
+          const [names, values] = (one.run('cat', '/proc/net/snmp').match(/^Icmp: .*$/gm) ?? []).map((line) => line.split(' '));
+          return Number(values?.[names?.indexOf('OutRedirects') ?? -1]);
+        };
+        const [sender] = await listen(t, [outside, pick('10.213.9.9', 'fd00:213::9:9'), 0]);
+        const begin = redirects();
+        await sender.send('round', { ip, port: 9 });
+        // Those of IPv6 name link-local addresses only.
+        if (family === 4) await eventually(() => redirects() > begin, 'a redirect, as hosts send them');
+        one.apply(plan(snapshot, [a, b], hosts[0] ?? assert.fail(), { services: [], balanced: [parseCidr(range)] }));
+        const [dropped, told] = [one.count('drain'), redirects()];
+        outside.ip('route', 'flush', 'cache');
+        if (family === 6) one.ip('route', 'replace', 'default', 'via', 'fd00:213::9:9');
+        await sender.send('round', { ip, port: 9 });
+        await eventually(() => one.count('drain') > dropped, 'it to be dropped');
+        assert.equal(redirects(), told);
+      });
+
       test(`IPv${family}: an address that nobody has is unreachable and does not leave the host`, () => {
         const until = one.count('left', 'witness');
         for (const free of [pick('10.44.0.200', 'fd44::200'), pick('10.44.77.7', 'fd44::77:7')]) {

@@ -109,8 +109,8 @@ interface Special {
   readonly hasShort?: boolean;
   /** With addresses that are to be seen outside. */
   readonly keepsSenders?: boolean;
-  /** It tells routers of ranges of services. */
-  readonly tellsServices?: boolean;
+  /** Ranges are led to it of which not all addresses are of services. */
+  readonly drains?: boolean;
 }
 
 /** Of containers without a port of the cloud. */
@@ -159,14 +159,19 @@ const untracked = {
     ip saddr . ip daddr @short4 notrack
     ip6 saddr . ip6 daddr @short6 notrack`,
 };
-/** A range is told as a whole, though not every address and port of it is of a service; where those lead the routers are. */
-const told = {
+/**
+ * A range of services is led here as a whole, though not every address and port of it is of a service; where those lead the routers are.
+ * Before the host is asked for the way, as it would tell who sent it of a shorter one, and that is then where services are sought, too.
+ */
+const drain = {
   sets: `
-  set told4 { type ipv4_addr; flags interval; }
-  set told6 { type ipv6_addr; flags interval; }`,
-  arrivals: `
-    iifname @uplinks oifname @uplinks ip daddr @told4 counter drop comment "of no service that is there: it would come back"
-    iifname @uplinks oifname @uplinks ip6 daddr @told6 counter drop comment "of no service that is there: it would come back"`,
+  set drained4 { type ipv4_addr; flags interval; }
+  set drained6 { type ipv6_addr; flags interval; }
+  chain drain {
+    type filter hook prerouting priority dstnat + 5; policy accept;
+    iifname @uplinks ct state new ip daddr @drained4 fib daddr oifname @uplinks counter drop comment "of no service that is there: it would come back"
+    iifname @uplinks ct state new ip6 daddr @drained6 fib daddr oifname @uplinks counter drop comment "of no service that is there: it would come back"
+  }`,
 };
 
 const nothing = { sets: '', arrivals: '', departures: '' };
@@ -203,12 +208,12 @@ const stopInvalid = `
  */
 export function hostTable(
   services?: ServiceRules,
-  { hasCompanions, hasOutside = false, hasShort, keepsSenders, tellsServices }: Special = {},
+  { hasCompanions, hasOutside = false, hasShort, keepsSenders, drains }: Special = {},
 ): NftTable {
   const translate = services === undefined ? '' : translateServices;
   const companions = partIf(hasCompanions, besideCloud);
   const seen = partIf(keepsSenders, seenOutside);
-  const ranges = partIf(tellsServices, told);
+  const ranges = partIf(drains, drain);
   const short = partIf(hasShort, untracked);
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
@@ -290,7 +295,7 @@ export function hostTable(
     ct state established,related accept
     ct status dnat accept
     ip saddr @ranges4 ip daddr @ranges4 ip saddr . ip daddr != @own4 counter drop comment "networks that the host routes are apart"
-    ip6 saddr @ranges6 ip6 daddr @ranges6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks that the host routes are apart"${hasOutside ? keepOutside : ''}${ranges.arrivals}
+    ip6 saddr @ranges6 ip6 daddr @ranges6 ip6 saddr . ip6 daddr != @own6 counter drop comment "networks that the host routes are apart"${hasOutside ? keepOutside : ''}
     iifname @uplinks accept
     iifname "cwu*" ip daddr @ranges4 counter drop comment "networks that the host routes are other networks"
     iifname "cwu*" ip6 daddr @ranges6 counter drop comment "networks that the host routes are other networks"

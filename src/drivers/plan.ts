@@ -1,14 +1,13 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, widest } from '#model/ip.ts';
+import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, united } from '#model/ip.ts';
 import {
   type Addr,
   type Desired,
   emptyDesired,
   familiesOf,
   type Netns,
-  type Route,
   type Sysctl,
   type VethLink,
   type NftElement,
@@ -39,6 +38,7 @@ import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
 import { besideOf, familiesOfPools, insideAddresses, isBeside, ownBlocks } from './inside.ts';
+import { keepingSender, nowhere, outermost } from './ranges.ts';
 import { planVirtual } from './virtual.ts';
 import { asFits, carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
@@ -52,6 +52,8 @@ import { isSpoken } from './speaker.ts';
 export interface Beyond {
   /** Absent: this host translates for none, not even for some that may come. */
   readonly services?: readonly Service[];
+  /** Ranges that services have addresses of, outside of which nobody has any. */
+  readonly balanced?: readonly Cidr[] | undefined;
   /** Absent: nobody has any. */
   readonly policy?: PolicyFacts | undefined;
   /** Absent: as by default. `unknown`: nobody can say yet, so no speaker is planned. */
@@ -277,12 +279,6 @@ function planUplink({ network, netns, local, carriage }: Present): Part {
   };
 }
 
-/** No way to addresses of these ranges that nobody has. To one that is a block of another host's as a whole, that host is the way. */
-function nowhere(netns: Netns, ranges: readonly Pick<Pool, 'cidr'>[], { remotes }: Carriage): Route[] {
-  const theirs = new Set(remotes.flatMap(({ blocks }) => blocks.map(({ cidr }) => cidr)));
-  return ranges.flatMap(({ cidr }) => (theirs.has(cidr) ? [] : { netns, destination: cidr, onlink: false, type: 'unreachable' }));
-}
-
 /**
  * A network that the host routes itself: no way to addresses that nobody has, which name server answers its ranges, and
  * which ranges may talk to which.
@@ -326,15 +322,6 @@ function planHostDomain(present: Present): Part {
   };
 }
 
-/** Pools of Kubernetes may lie in each other. */
-function outermost(pools: readonly Pool[]): readonly Pool[] {
-  const byCidr = new Map(pools.map((pool) => [pool.cidr, pool]));
-  return widest([...byCidr.keys()]).flatMap((cidr) => byCidr.get(cidr) ?? []);
-}
-
-const keepingSender = (pools: readonly Pool[]): Cidr[] =>
-  widest(pools.flatMap(({ cidr, keepsSender }) => (keepsSender === true ? [cidr] : [])));
-
 const companionsOf = (pools: readonly Pool[]): Pool[] => pools.filter(({ fallback }) => fallback === true);
 /** In the hosts' own subnet packets leave as they are, like those of instances, and every instance may come in. */
 const apartOf = ({ network, pools }: Present): readonly Pool[] => (isInUnderlay(network) ? companionsOf(pools) : pools);
@@ -359,11 +346,11 @@ interface HostFacts {
   readonly self: Host;
   readonly services: readonly Service[] | undefined;
   readonly hasShort: boolean;
-  readonly tellsServices: boolean;
+  readonly drains: boolean;
 }
 
 /** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
-function planHost(presents: readonly Present[], { snapshot, self, services, hasShort, tellsServices }: HostFacts): Part {
+function planHost(presents: readonly Present[], { snapshot, self, services, hasShort, drains }: HostFacts): Part {
   const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
   const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
   return {
@@ -378,7 +365,7 @@ function planHost(presents: readonly Present[], { snapshot, self, services, hasS
         hasCompanions: presents.some(({ network }) => hasCompanion(network)),
         hasOutside: presents.some(({ carriage }) => hasOutside(carriage)),
         hasShort,
-        tellsServices,
+        drains,
         keepsSenders: presents.some((present) => present.keepingSender.length > 0),
       }),
     ],
@@ -418,7 +405,17 @@ export function plan(
   snapshot: Snapshot,
   local: readonly LocalEndpoint[],
   self: Host,
-  { services, policy, bgp = defaultBgp, bridges = [], carried = new Set(), learned, hasIpsec = false, isShort = true }: Beyond = {},
+  {
+    services,
+    balanced = [],
+    policy,
+    bgp = defaultBgp,
+    bridges = [],
+    carried = new Set(),
+    learned,
+    hasIpsec = false,
+    isShort = true,
+  }: Beyond = {},
 ): Desired {
   const presents = presentNetworks(
     snapshot,
@@ -431,10 +428,11 @@ export function plan(
   const crossings = [...short].filter(({ netns }) => netns === '');
   const networks = presents.flatMap((present) => planNetwork(present, short));
   const told = toldBy(presents, snapshot, bgp);
-  const facts = { snapshot, self, services, hasShort: crossings.length > 0, tellsServices: told.ranges.length > 0 };
+  const drained = united([...told.ranges, ...balanced]);
+  const facts = { snapshot, self, services, hasShort: crossings.length > 0, drains: drained.length > 0 };
   const parts = [
     planHost(presents, facts),
-    guardRanges(told.ranges),
+    guardRanges(drained),
     planArrivals(self, crossings),
     planPolicy(policy, carriersOf(networks, bgp)),
     ...networks,

@@ -1,7 +1,7 @@
 // Which addresses of services a host tells routers of by BGP. Ranges every host tells as wholes; an address where connections from outside
 // have endpoints of the same host alone (externalTrafficPolicy Local) only those tell that have some: what is longer is preferred by
 // routers, so they are sent the packets that others would drop.
-import { type Cidr, coverage, familyOf, hostPrefix, widest } from '#model/ip.ts';
+import { type Cidr, coverage, familyOf, hostPrefix } from '#model/ip.ts';
 import type { Desired } from '#model/desired.ts';
 import type { Host, Service } from '#model/resources.ts';
 import { bgpLabels } from '#model/bgp.ts';
@@ -26,7 +26,7 @@ export function announcedServices(ranges: readonly Cidr[], services: readonly Se
   return [...new Set([...ranges.filter((range) => !isHere.has(range)), ...here])].toSorted();
 }
 
-/** What comes for these ranges, and is of no service that is there, would only go back to whom it came from (guard.ts). */
+/** What comes for these ranges, none of which overlap, and is of no service that is there would only go back to whom it came from (guard.ts). */
 export const guardRanges = (ranges: readonly Cidr[]): Partial<Desired> => ({
-  element: widest(ranges).flatMap((range) => elements('', `told${familyOf(range)}`, [range])),
+  element: ranges.flatMap((range) => elements('', `drained${familyOf(range)}`, [range])),
 });

@@ -3,7 +3,7 @@
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { byAge } from '#model/age.ts';
-import { cidrBase, cidrLast, type Family, familyOf, formatIp, type Ip, ipToBigint } from '#model/ip.ts';
+import { type Cidr, cidrBase, cidrLast, type Family, familyOf, formatIp, type Ip, ipToBigint, prefixesOf, united } from '#model/ip.ts';
 
 export const addressPools = '/apis/causeway.dev/v1alpha1/addresspools';
 /** Which ranges the cluster gives services their own addresses of; servers tell since 1.33, and may since 1.31. */
@@ -78,8 +78,11 @@ const holds = ({ ranges }: AddressPool, ip: Ip): boolean => {
   return ranges.some((range) => range.family === family && range.first <= value && value <= range.last);
 };
 
+export const prefixesIn = (pools: readonly AddressPool[]): Cidr[] =>
+  united(pools.flatMap(({ ranges }) => ranges.flatMap(({ family, first, last }) => prefixesOf(family, first, last))));
+
 /** Those of them that the pool has. */
-export const amongPool = (pool: AddressPool, ips: Iterable<Ip>): Ip[] => [...ips].filter((ip) => holds(pool, ip));
+export const amongPool = (one: AddressPool, ips: Iterable<Ip>): Ip[] => [...ips].filter((ip) => holds(one, ip));
 
 export const poolOf = (pools: readonly AddressPool[], ip: Ip): AddressPool | undefined => pools.find((one) => holds(one, ip));
 

@@ -147,9 +147,11 @@ test('a pool with addresses that the cluster may give services by itself is told
   assert.match(JSON.stringify(others['c']), /It overlaps fd00:10:96::\/112, /);
 });
 
+const node = (...addresses: readonly [string, ...string[]]) => ({
+  metadata: { name: addresses[0] },
+  status: { addresses: addresses.map((address) => ({ type: 'InternalIP', address })) },
+});
 test('no service is given an address of a node, which the pool tells', async () => {
-  const node = (name: string, ...addresses: readonly string[]): Item =>
-    ({ metadata: { name }, status: { addresses: [name, ...addresses].map((address) => ({ type: 'InternalIP', address })) } }) as Item;
   const of = server(
     [service('web'), asks('asking', { 'causeway.dev/addresses': '203.0.113.2' })],
     [pool('p', '203.0.113.0/28'), pool('q', '192.0.2.0/28')],

@@ -7,7 +7,7 @@ import { protocol } from '#api/schemas.ts';
 import type { ServiceSource } from '#agent/services.ts';
 import { type Cidr, contains } from '#model/ip.ts';
 import type { Service } from '#model/resources.ts';
-import { addressPools, type AddressPool, poolOf, readPool, usablePools } from './address-pools.ts';
+import { addressPools, type AddressPool, poolOf, prefixesIn, readPool, usablePools } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
 import { followKind, type Followed } from './follow.ts';
 import { LastReadable } from './last-readable.ts';
@@ -79,6 +79,7 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
   readonly #listed = new Set<string>();
   readonly #pools = new Map<string, AddressPool>();
   #usable: readonly AddressPool[] = [];
+  #balanced: readonly Cidr[] = [];
   #place: NodePlace;
   #current: readonly Service[] | undefined;
   #clash: { readonly asked: string; readonly found: string | undefined } | undefined;
@@ -107,6 +108,11 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
 
   current(): readonly Service[] {
     return (this.#current ??= listed(this.#joined.values()));
+  }
+
+  /** Ranges that load balancers have their addresses of, as far as they are known. */
+  balanced(): readonly Cidr[] {
+    return this.#balanced;
   }
 
   isSynced(): boolean {
@@ -214,6 +220,8 @@ export class KubernetesServices implements ServiceSource, AsyncDisposable {
       if (pool === undefined) this.#pools.delete(key);
       else this.#pools.set(key, pool);
       this.#usable = usablePools([...this.#pools.values()]).usable;
+      this.#balanced = prefixesIn(this.#usable);
+      this.#news.kick();
       for (const [service, { balancerIps }] of this.#services) if (balancerIps.length > 0) this.#touch(service);
     };
     return {

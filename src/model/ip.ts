@@ -230,6 +230,19 @@ export const covers = (outer: Cidr, inner: Cidr): boolean => cidrLength(outer) <
 export const widest = (ranges: readonly Cidr[]): Cidr[] =>
   [...new Set(ranges)].filter((range) => !ranges.some((other) => other !== range && covers(other, range)));
 
+/** The fewest prefixes that hold all addresses from the first to the last and no other. */
+export function prefixesOf(family: Family, first: bigint, last: bigint): Cidr[] {
+  const prefixes: Cidr[] = [];
+  for (let base = first; base <= last;) {
+    let length: number = bitsOf(family);
+    const sizeOf = (bits: number): bigint => 1n << BigInt(bitsOf(family) - bits);
+    while (length > 0 && base % sizeOf(length - 1) === 0n && base + sizeOf(length - 1) - 1n <= last) length--;
+    prefixes.push(`${formatIp(base, family)}/${length}` as Cidr);
+    base += sizeOf(length);
+  }
+  return prefixes;
+}
+
 /** The fewest prefixes that hold the same addresses. */
 export function united(ranges: readonly Cidr[]): Cidr[] {
   const whole: Cidr[] = [];
