@@ -107,7 +107,7 @@ test('ranges are told by every host, addresses that are bound to endpoints by th
   await until({ '203.0.113.0/24': [one, two] });
 });
 
-const stopped = (): number => places.reduce((sum, place) => sum + place.count('drain'), 0);
+const stopped = (): number => places.reduce((sum, place) => sum + place.count('drained'), 0);
 
 test('what comes for an address of a range, but for no service, does not go round', options, async () => {
   const earlier = stopped();

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
-import { type Ip, parseCidr } from '#model/ip.ts';
+import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
 import type { CarryName, LocalEndpoint } from '#model/resources.ts';
 import { makeDualHost, makeFlatCluster, makeNetwork } from './cluster.fixture.ts';
 import { resolverPort } from './guard.ts';
@@ -162,12 +162,18 @@ for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfi
         // Those of IPv6 name link-local addresses only.
         if (family === 4) await eventually(() => redirects() > begin, 'a redirect, as hosts send them');
         one.apply(plan(snapshot, [a, b], hosts[0] ?? assert.fail(), { services: [], balanced: [parseCidr(range)] }));
-        const [dropped, told] = [one.count('drain'), redirects()];
+        const [dropped, told] = [one.count('drained'), redirects()];
         outside.ip('route', 'flush', 'cache');
         if (family === 6) one.ip('route', 'replace', 'default', 'via', 'fd00:213::9:9');
         await sender.send('round', { ip, port: 9 });
-        await eventually(() => one.count('drain') > dropped, 'it to be dropped');
+        await eventually(() => one.count('drained') > dropped, 'it to be dropped');
         assert.equal(redirects(), told);
+
+        const empty = { key: 'empty', ip: parseIp(ip), protocol: 'udp', port: 9, backends: [] } as const;
+        one.apply(plan(snapshot, [a, b], hosts[0] ?? assert.fail(), { services: [empty], balanced: [parseCidr(range)] }));
+        const refused = one.count('unserved');
+        await sender.send('round', { ip, port: 9 });
+        await eventually(() => one.count('unserved') > refused, 'it to be refused, as its service has no endpoints');
       });
 
       test(`IPv${family}: an address that nobody has is unreachable and does not leave the host`, () => {

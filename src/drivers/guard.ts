@@ -162,17 +162,27 @@ const untracked = {
 /**
  * A range of services is led here as a whole, though not every address and port of it is of a service; where those lead the routers are.
  * Before the host is asked for the way, as it would tell who sent it of a shorter one, and that is then where services are sought, too.
+ * What is refused is so further on, in words.
  */
-const drain = {
+const drain = (hasServices: boolean): Partial<typeof nothing> => ({
   sets: `
   set drained4 { type ipv4_addr; flags interval; }
-  set drained6 { type ipv6_addr; flags interval; }
+  set drained6 { type ipv6_addr; flags interval; }`,
+  arrivals: `
   chain drain {
     type filter hook prerouting priority dstnat + 5; policy accept;
-    iifname @uplinks ct state new ip daddr @drained4 fib daddr oifname @uplinks counter drop comment "of no service that is there: it would come back"
-    iifname @uplinks ct state new ip6 daddr @drained6 fib daddr oifname @uplinks counter drop comment "of no service that is there: it would come back"
+    iifname @uplinks ct state new ip daddr @drained4 fib daddr oifname @uplinks goto drained
+    iifname @uplinks ct state new ip6 daddr @drained6 fib daddr oifname @uplinks goto drained
+  }
+  chain drained {${hasServices ? refusedInWords : ''}
+    counter drop comment "of no service that is there: it would come back"
   }`,
-};
+});
+const refusedInWords = `
+    ip daddr . meta l4proto . th dport @unserved4 accept
+    ip6 daddr . meta l4proto . th dport @unserved6 accept
+    ip daddr @addresses4 accept
+    ip6 daddr @addresses6 accept`;
 
 const nothing = { sets: '', arrivals: '', departures: '' };
 /** What is in the table only where something on the host needs it. */
@@ -213,7 +223,7 @@ export function hostTable(
   const translate = services === undefined ? '' : translateServices;
   const companions = partIf(hasCompanions, besideCloud);
   const seen = partIf(keepsSenders, seenOutside);
-  const ranges = partIf(drains, drain);
+  const ranges = partIf(drains, drain(services !== undefined));
   const short = partIf(hasShort, untracked);
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
@@ -283,7 +293,7 @@ export function hostTable(
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
     fib daddr type local dnat ip to meta l4proto . th dport map @published_any4
     fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
-  }${hasOutside ? declareOutside : ''}
+  }${hasOutside ? declareOutside : ''}${ranges.arrivals}
   chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
     ct state established,related iifname != "cwu*" accept${services === undefined ? '' : stopInvalid}
