@@ -1,7 +1,7 @@
 // Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
-import { askingFor, type BalancerStep, isBalancerStep } from './balancer-steps.ts';
+import { askingFor, type BalancerStep, isBalancerStep, triedAgain, triesAgain } from './balancer-steps.ts';
 import { changeBalancer, wasNothing } from './balancing.ts';
 import { type FloatingStep, isFloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import { inLanes } from './lanes.ts';
@@ -125,13 +125,26 @@ interface Possible {
   readonly wish: Wish;
 }
 
+/** What came to nothing again is in nobody's way. */
+function withoutFutile(plan: CloudPlan, taken: readonly Step[]): CloudPlan {
+  const tried = triedAgain(taken);
+  const futile = new Set(plan.steps.filter((step) => triesAgain(step, tried) !== undefined));
+  if (futile.size === 0) return plan;
+  const names = new Set([...futile].flatMap((step) => triesAgain(step, tried)?.name ?? []));
+  const troubles = [...names].map(
+    (name) => `Load balancer ${name}: members or probes came to nothing (state ERROR), also when they were asked for again`,
+  );
+  const isLeft = (step: Step): boolean => !futile.has(step);
+  return { ...plan, steps: plan.steps.filter(isLeft), closings: plan.closings.filter(isLeft), problems: [...plan.problems, ...troubles] };
+}
+
 /**
  * While a quota is short only what closes is done, which may be all that it needs. What is lacking then is told of exposures, of which there
  * are less; what hosts need is never done by halves.
  */
 function planWithin(wanted: Wish, state: CloudState, taken: readonly Step[]): Possible {
   for (let wish = wanted; ;) {
-    const plan = planCloud(wish, state);
+    const plan = withoutFutile(planCloud(wish, state), taken);
     const short = plan.quotas.filter(isShort);
     const [first] = short;
     if (first === undefined) return { plan, steps: plan.steps, wish };

@@ -1,7 +1,7 @@
 // What is changed about a load balancer that is there. Its listeners are those of what it is for; what is exposed on one that is not its own
 // has listeners there that say so by their tags. Listeners of others, by tags of theirs or on a load balancer of theirs, are never
 // touched. Pure.
-import { endsTls, fieldsOf, type FoundListener, isBalancing, isLedTo, isSame, isSet, poolFields } from './balancer-requests.ts';
+import { endsTls, fieldsOf, type FoundListener, isBalancing, isLedTo, isLost, isSame, isSet, poolFields } from './balancer-requests.ts';
 import type { BalancerStep, FoundBalancer } from './balancer-steps.ts';
 import { exposureTag } from './floating.ts';
 import type { ListenerRequest } from './octavia.ts';
@@ -71,7 +71,7 @@ export function changesOf(found: FoundBalancer, asked: readonly Asked[], tag: st
   const added = parts.flatMap((part) => part.added.map((request) => ({ id: part.one.id, request })));
   const { going, coming, last } = endings(balancer, { staying, leaving, added });
   return [
-    ...gone.map((monitor): BalancerStep => ({ type: 'remove-monitor', balancer, monitor })),
+    ...gone.map((monitor): BalancerStep => ({ type: 'remove-monitor', balancer, monitor, ...(isLost(monitor) ? { again: true } : {}) })),
     ...going.map(({ listener }): BalancerStep => ({ type: 'remove-listener', balancer, listener })),
     ...coming.map((one): BalancerStep => ({ type: 'add-listener', balancer, ...one })),
     ...staying.flatMap((stays) => stepsFor(balancer, stays, stays.one)),
@@ -131,6 +131,8 @@ function stepsFor(balancer: LoadBalancer, { found, request }: Staying, one: Wish
   if (!isSet(listener, fields)) steps.push({ type: 'set-listener', id: one.id, balancer, listener, fields });
   if (pool !== undefined && !isPassing(provider) && !isBalancing(pool, wanted))
     steps.push({ type: 'set-pool', balancer, pool: pool.id, fields: { session_persistence: null, ...wanted } });
-  if (pool !== undefined && !isLedTo(there, members)) steps.push({ type: 'set-members', balancer, pool: pool.id, members });
+  if (pool === undefined) return steps;
+  if (!isLedTo(there, members)) steps.push({ type: 'set-members', balancer, pool: pool.id, members });
+  else if (there.some(isLost)) steps.push({ type: 'set-members', balancer, pool: pool.id, members, again: true });
   return steps;
 }

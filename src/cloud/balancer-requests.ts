@@ -186,10 +186,11 @@ export function isSet({ allowedCidrs, description, settings }: Listener, fields:
 export const isBalancing = ({ algorithm, persistence }: LoadBalancerPool, wanted: PoolFields): boolean =>
   algorithm === wanted.lb_algorithm && persistence === wanted.session_persistence?.type;
 
-/** Members that came to nothing (ERROR) are worked on again when they are asked for once more. */
 export const isLedTo = (found: readonly Member[], wanted: readonly MemberRequest[]): boolean =>
-  !found.some(({ provisioning }) => provisioning === 'ERROR') &&
   isAs(
     wanted.map(({ address, protocol_port: port, monitor_port: probed }) => `${address} ${port} ${probed ?? ''}`),
     found.map(({ address, port, monitorPort }) => `${address} ${port} ${monitorPort ?? ''}`),
   );
+
+/** Members or probes that came to nothing: the provider works on them again when they are asked for once more. */
+export const isLost = ({ provisioning }: Pick<Member, 'provisioning'>): boolean => provisioning === 'ERROR';

@@ -9,6 +9,9 @@ export interface FoundBalancer {
   readonly listeners: readonly FoundListener[];
 }
 
+/** The provider came to nothing (ERROR) with what there is of it. */
+type Again = true;
+
 export type BalancerStep =
   /** `id`: of what is exposed. */
   | { readonly type: 'make-balancer'; readonly id: string; readonly request: LoadBalancerRequest }
@@ -44,6 +47,7 @@ export type BalancerStep =
       /** Id. */
       readonly pool: string;
       readonly members: readonly MemberRequest[];
+      readonly again?: Again;
     }
   | {
       readonly type: 'add-monitor';
@@ -53,8 +57,9 @@ export type BalancerStep =
       /** Id. */
       readonly pool: string;
       readonly request: MonitorRequest;
+      readonly again?: Again;
     }
-  | { readonly type: 'remove-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor }
+  | { readonly type: 'remove-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor; readonly again?: Again }
   | { readonly type: 'set-monitor'; readonly balancer: LoadBalancer; readonly monitor: HealthMonitor; readonly request: MonitorRequest }
   /** `id`: of what it exposes, where that is still wanted. */
   | { readonly type: 'remove-balancer'; readonly balancer: LoadBalancer; readonly id?: string };
@@ -79,3 +84,14 @@ export function askingFor(step: BalancerStep): string | undefined {
   if (step.type === 'remove-listener') return step.next?.id;
   return step.type !== 'remove-balancer' && 'id' in step ? step.id : undefined;
 }
+
+type AgainStep = Extract<BalancerStep, { readonly again?: Again }>;
+const isAgain = (step: { readonly type: string }): step is AgainStep => isBalancerStep(step) && 'again' in step && step.again === true;
+
+/** Load balancers of which parts have been asked for again already: what came to nothing once more has its turn at the next look. */
+export const triedAgain = (taken: readonly { readonly type: string }[]): ReadonlySet<string> =>
+  new Set(taken.flatMap((step) => (isAgain(step) ? step.balancer.id : [])));
+
+/** Which of them a step would only try again. */
+export const triesAgain = (step: { readonly type: string }, tried: ReadonlySet<string>): LoadBalancer | undefined =>
+  isAgain(step) && tried.has(step.balancer.id) ? step.balancer : undefined;

@@ -108,6 +108,11 @@ test('members and probes that came to nothing are asked for again', () => {
     stepsOf(open, unprobed).map(({ type }) => type),
     ['remove-monitor', 'add-monitor'],
   );
+  const gone = stepsOf(wished({ sources: [] }, boxes.slice(1)), lost);
+  assert.ok(
+    gone.every((one) => one.type !== 'set-members' || one.again === undefined),
+    'others are wanted anyway',
+  );
 });
 
 test('what nothing wants goes, what is not ours stays', () => {

@@ -3,7 +3,7 @@
 // With each member that goes it removes the address there, though other pools have a member with it, or the same pool another port
 // of it (_remove_member in ovn_octavia_provider/helper.py): OVN leads no packet to such members any more, for good. While no pool
 // has a monitor it leaves that alone, and OVN leads to all members; a monitor that is made writes all addresses of its pool. Pure.
-import type { FoundListener } from './balancer-requests.ts';
+import { type FoundListener, isLost } from './balancer-requests.ts';
 import type { ListenerRequest, MonitorRequest } from './octavia.ts';
 import type { HealthMonitor } from './octavia-schemas.ts';
 import { isPassing } from './providers.ts';
@@ -20,7 +20,7 @@ export interface MonitorChanges {
   /** To go before anything else is changed. */
   readonly gone: readonly HealthMonitor[];
   /** To be made after all else; `pool`: its id. */
-  readonly made: readonly { readonly id: string; readonly pool: string; readonly request: MonitorRequest }[];
+  readonly made: readonly { readonly id: string; readonly pool: string; readonly request: MonitorRequest; readonly again?: true }[];
   /** Same ones with other times. */
   readonly retimed: readonly { readonly monitor: HealthMonitor; readonly request: MonitorRequest }[];
 }
@@ -34,14 +34,16 @@ export function monitorChanges(
   const all = staying.map(({ id, found, request }) => {
     const wanted = request.default_pool.healthmonitor;
     const isPaused = request.default_pool.members.some(({ address }) => lost.has(`${found.listener.protocol} ${address}`));
-    const isUsable = found.monitor?.type === wanted?.type && found.monitor?.provisioning !== 'ERROR';
-    const kept = isUsable && !isPaused ? found.monitor : undefined;
-    return { id, found, wanted, kept };
+    const isThere = found.monitor?.type === wanted?.type && !isPaused;
+    const again = isThere && found.monitor !== undefined && isLost(found.monitor);
+    return { id, found, wanted, kept: isThere && !again ? found.monitor : undefined, again };
   });
   return {
     gone: all.flatMap(({ found, kept }) => (found.monitor === undefined || kept !== undefined ? [] : [found.monitor])),
-    made: all.flatMap(({ id, found, wanted, kept }) =>
-      found.pool === undefined || wanted === undefined || kept !== undefined ? [] : [{ id, pool: found.pool.id, request: wanted }],
+    made: all.flatMap(({ id, found, wanted, kept, again }) =>
+      found.pool === undefined || wanted === undefined || kept !== undefined
+        ? []
+        : [{ id, pool: found.pool.id, request: wanted, ...(again ? { again } : {}) }],
     ),
     retimed: all.flatMap(({ wanted, kept }) =>
       kept === undefined || wanted === undefined || isTimed(kept, wanted) ? [] : [{ monitor: kept, request: wanted }],

@@ -282,6 +282,33 @@ test('one that came to nothing is told and removed, and not made again by the sa
   });
 });
 
+test('members that come to nothing again and again are asked for once by each look, told of, and in nobody’s way', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.made.set('bad', { id: 'bad', name: 'cw-shop-bad', tags: ['causeway.cw', 'causeway.cw.exposure.idbad'] });
+    const failed = listenerOf(asListener);
+    const lost = { ...failed, members: failed.members.map((member) => ({ ...member, provisioning: 'ERROR' })) };
+    const read = async (): Promise<CloudState> =>
+      stateOf({
+        groups: [],
+        providers: ['ovn'],
+        balancers: [...octavia.made.values()].map((made) => ({
+          balancer: octavia.found(made),
+          listeners: [made.id === 'bad' ? lost : failed],
+        })),
+      });
+    for (const posts of [1, 0]) {
+      octavia.asked.length = 0;
+      const { plan } = await applyWish(new Bare(session), wishFor('bad', 'good'), read);
+      assert.deepEqual(octavia.asked.filter(isChange).toSorted(), [
+        ...Array.from({ length: posts }, () => 'POST loadbalancers'),
+        'PUT pools/pool0/members',
+      ]);
+      assert.deepEqual(plan.steps, []);
+      assert.match(plan.problems.join(), /^Load balancer cw-shop-bad: members or probes came to nothing \(state ERROR\), also when/);
+    }
+  });
+});
+
 test('the next is not begun while a member of the one before is being made', async () => {
   await withOctavia(async (octavia, session) => {
     let looks = 0;
