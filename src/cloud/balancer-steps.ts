@@ -86,7 +86,7 @@ export function askingFor(step: BalancerStep): string | undefined {
 }
 
 type AgainStep = Extract<BalancerStep, { readonly again?: Again }>;
-const isAgain = (step: { readonly type: string }): step is AgainStep => isBalancerStep(step) && 'again' in step && step.again === true;
+const isAgain = (step: { readonly type: string }): step is AgainStep => isBalancerStep(step) && 'again' in step;
 
 /** Load balancers of which parts have been asked for again already: what came to nothing once more has its turn at the next look. */
 export const triedAgain = (taken: readonly { readonly type: string }[]): ReadonlySet<string> =>

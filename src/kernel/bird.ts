@@ -63,8 +63,7 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
   const ask = (request: string): string => talk(control, `${request}\n`, `ask bird to ${request}`, isReply);
 
   function isRunning(): boolean {
-    isRecovering &&= existsSync(control);
-    if (!existsSync(control)) return false;
+    if (!existsSync(control)) return (isRecovering = false);
     try {
       isRecovering = /Graceful restart recovery in progress/.test(ask('show status'));
       return true;

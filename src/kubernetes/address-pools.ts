@@ -159,6 +159,13 @@ class Taken {
   }
 }
 
+const isWanted = ({ families, addresses, pool: name }: Claim, ip: Ip, pools: readonly AddressPool[]): boolean => {
+  const from = poolOf(pools, ip);
+  if (from === undefined || !families.includes(familyOf(ip))) return false;
+  const asked = addresses.filter((one) => familyOf(one) === familyOf(ip));
+  return (asked.length === 0 || asked.includes(ip)) && (name === undefined || from.name === name);
+};
+
 /** What there is to give. */
 interface Stock {
   readonly pools: readonly AddressPool[];
@@ -166,19 +173,12 @@ interface Stock {
   readonly nodes: ReadonlySet<Ip>;
 }
 
-const isWanted = ({ families, addresses, pool: name }: Claim, ip: Ip, { pools }: Stock): boolean => {
-  const from = poolOf(pools, ip);
-  if (from === undefined || !families.includes(familyOf(ip))) return false;
-  const asked = addresses.filter((one) => familyOf(one) === familyOf(ip));
-  return (asked.length === 0 || asked.includes(ip)) && (name === undefined || from.name === name);
-};
-
 function give(claim: Claim, family: Family, stock: Stock, taken: Taken): Ip | string {
   const { pools, nodes } = stock;
   const asked = claim.addresses.find((ip) => familyOf(ip) === family);
   if (asked !== undefined) {
     if (nodes.has(asked)) return `${asked} is a node's own`;
-    if (!isWanted(claim, asked, stock)) return `${asked} is in no pool that the service may have it from`;
+    if (!isWanted(claim, asked, pools)) return `${asked} is in no pool that the service may have it from`;
     return taken.take(asked) ? asked : `${asked} is another service's`;
   }
   const from = pools.filter(({ name, isAutomatic }) => (claim.pool === undefined ? isAutomatic : name === claim.pool));
@@ -191,7 +191,8 @@ function give(claim: Claim, family: Family, stock: Stock, taken: Taken): Ip | st
 
 /**
  * Addresses by the claim's key. First everybody keeps what they have, the oldest first where two have the same; then the oldest
- * that lack some are given some; nobody one of `nodes`, which nodes have themselves. A claim whose addresses are all of no pool is somebody else's and not answered.
+ * that lack some are given some, and nobody is given one of `nodes`, which nodes have themselves. A claim whose addresses are all of no
+ * pool is somebody else's and not answered.
  */
 export function grant(claims: readonly Claim[], pools: readonly AddressPool[], nodes: ReadonlySet<Ip> = new Set()): Map<string, Grant> {
   const stock = { pools, nodes };
@@ -203,7 +204,7 @@ export function grant(claims: readonly Claim[], pools: readonly AddressPool[], n
     ours.map((claim) => [
       claim.key,
       claim.families.flatMap(
-        (family) => claim.current.find((ip) => familyOf(ip) === family && isWanted(claim, ip, stock) && taken.take(ip)) ?? [],
+        (family) => claim.current.find((ip) => familyOf(ip) === family && isWanted(claim, ip, pools) && taken.take(ip)) ?? [],
       ),
     ]),
   );
