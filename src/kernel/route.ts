@@ -23,7 +23,6 @@ import {
   RTN_UNREACHABLE,
   RTPROT_BIRD,
 } from './netlink/uapi.ts';
-import { isAbsent } from './netns.ts';
 import { isOurLinkName } from './ownership.ts';
 import type { Sockets } from './sockets.ts';
 
@@ -51,16 +50,16 @@ export const sameRoute = (wanted: Route, found: Route): boolean =>
 
 /** A table's routes with that protocol, 0 for all. Fault `kernel`. */
 export function dumpRoutes(socket: NetlinkSocket, family: Family, protocol: number, table: number = RT_TABLE_MAIN): RouteMessage[] {
-  try {
-    return socket
-      .dump({ type: RTM_GETROUTE, body: encodeRouteDump(family, protocol, table), action: `list IPv${family} routes` })
-      .map((message) => decodeRoute(message.body))
-      .filter((route) => route.table === table && (route.flags & RTM_F_CLONED) === 0);
-  } catch (error) {
-    // The table comes into being with its first route.
-    if (isAbsent(error)) return [];
-    throw error;
-  }
+  const request = {
+    type: RTM_GETROUTE,
+    body: encodeRouteDump(family, protocol, table),
+    action: `list IPv${family} routes`,
+    mayLack: true,
+  } as const;
+  return socket
+    .dump(request)
+    .map((message) => decodeRoute(message.body))
+    .filter((route) => route.table === table && (route.flags & RTM_F_CLONED) === 0);
 }
 
 /** Where the main table's routes of a BGP speaker lead to. Fault `kernel`. */

@@ -2,6 +2,7 @@
 // nothing ever waits for long. Requests are numbered; answers of an abandoned earlier request are dropped by their number.
 // A socket belongs for its whole life to the network namespace it was opened in (netlink(7)).
 import { close, closeSync, write } from 'node:fs';
+import { constants } from 'node:os';
 import { promisify } from 'node:util';
 import type { Fault } from '#model/fault.ts';
 import { errnoName, kernelFault, linkIndex, netlinkPort, openNetlinkSocket, receive, setOption, transmit } from '../libc.ts';
@@ -31,6 +32,8 @@ export interface Request {
   readonly body: Buffer;
   /** Verb and object in ip(8) spelling, for the error: `add route 10.1.0.0/24 via 10.0.0.2 dev eth0`. */
   readonly action: string;
+  /** Of a list: what it is of comes into being with its first entry, and until then it is empty. */
+  readonly mayLack?: true;
 }
 
 /** How the kernel took one request of a batch, and what it sent back before acknowledging. */
@@ -213,6 +216,7 @@ export class NetlinkSocket implements Disposable {
         if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
         if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
           const errno = message.body.length >= 4 ? -message.body.readInt32LE(0) : 0;
+          if (errno === constants.errno.ENOENT && request.mayLack === true) return { messages: [], whole: true };
           if (errno !== 0) {
             const text = message.type === NLMSG_ERROR ? decodeError(message).text : '';
             throw kernelFault(request.action, errnoName(errno), text);
