@@ -169,14 +169,16 @@ async function clusterOf(options: Options, context: ClusterContext): Promise<Clu
   return joined(options, context);
 }
 
-const underlayOf = ({ sockets, addr }: RealKinds, wanted: string | undefined): Underlay[] =>
-  findUnderlay({
+function underlayOf({ sockets, addr }: RealKinds, wanted: string | undefined): Underlay[] {
+  const mtus = new Map(dumpLinks(sockets.of('')).map(({ name, mtu }) => [name, mtu]));
+  return findUnderlay({
     interfaces: networkInterfaces(),
     routes: readFileSync('/proc/net/route', 'utf8'),
-    mtuOf: (link) => dumpLinks(sockets.of('')).find(({ name }) => name === link)?.mtu,
+    mtuOf: (link) => mtus.get(link),
     wanted,
     own: new Set(addr.list('').map(({ address }) => parseInterface(address).ip)),
   });
+}
 
 function foundRoutes({ sockets }: RealKinds): FoundRoute[] {
   const socket = sockets.of('');
