@@ -2,7 +2,6 @@
 // stop. Kernel state is left as it is: containers do not notice that the agent goes away or comes back.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { pino, type Logger } from 'pino';
 import { Client, type Credentials } from '#api/client.ts';
@@ -25,7 +24,7 @@ import { ipsecFor } from './short-cuts.ts';
 import { reportOf } from '#agent/policy-report.ts';
 import { Sandboxes } from '#agent/sandboxes.ts';
 import { createApps, listenLoopback, listenSocket } from '#agent/server.ts';
-import { findUnderlay, type FoundRoute, hostRoutes, nameServers } from '#agent/underlay.ts';
+import { type FoundRoute, hostRoutes, nameServers } from '#agent/underlay.ts';
 import { createCni, listenCni } from '#cni/server.ts';
 import { dockerRecords } from '#docker/records.ts';
 import { Engine } from '#docker/engine.ts';
@@ -34,7 +33,7 @@ import { createPlugin, listenPlugin } from '#docker/server.ts';
 import { leastMtu } from '#docker/swarm.ts';
 import { Sync } from '#docker/sync.ts';
 import { probeFast } from '#kernel/fast.ts';
-import { dumpLinks, linksByIndex } from '#kernel/batch.ts';
+import { linksByIndex } from '#kernel/batch.ts';
 import { removeLinks } from '#kernel/link-removal.ts';
 import { dumpRoutes, learnedRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
@@ -43,11 +42,11 @@ import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
-import { type Ip, parseInterface } from '#model/ip.ts';
-import type { Host, Network, Underlay } from '#model/resources.ts';
+import type { Ip } from '#model/ip.ts';
+import type { Host, Network } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import type { Cluster, ClusterContext } from './cluster.ts';
-import { openKernel } from './kernel.ts';
+import { openKernel, underlayOf } from './kernel.ts';
 import { moving } from './moving.ts';
 import { watchSandboxes } from './sandbox-watch.ts';
 import { uninstall } from './uninstall.ts';
@@ -167,17 +166,6 @@ async function clusterOf(options: Options, context: ClusterContext): Promise<Clu
   if (node !== undefined) return (await import('./kubernetes-cluster.ts')).followKubernetes(host, node, context);
   if (flannel !== undefined) return (await import('./flannel-cluster.ts')).followFlannel(host, flannel, context);
   return joined(options, context);
-}
-
-function underlayOf({ sockets, addr }: RealKinds, wanted: string | undefined): Underlay[] {
-  const mtus = new Map(dumpLinks(sockets.of('')).map(({ name, mtu }) => [name, mtu]));
-  return findUnderlay({
-    interfaces: networkInterfaces(),
-    routes: readFileSync('/proc/net/route', 'utf8'),
-    mtuOf: (link) => mtus.get(link),
-    wanted,
-    own: new Set(addr.list('').map(({ address }) => parseInterface(address).ip)),
-  });
 }
 
 function foundRoutes({ sockets }: RealKinds): FoundRoute[] {

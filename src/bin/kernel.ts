@@ -1,9 +1,15 @@
 // The kernel of this host as the agent's kinds see it, with WireGuard where there is one.
+import { readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import { findUnderlay } from '#agent/underlay.ts';
+import { dumpLinks } from '#kernel/batch.ts';
 import type { OnDrift } from '#kernel/events.ts';
 import { createKinds, type RealKinds } from '#kernel/kinds.ts';
 import { type Predecessor, probeWireguard } from '#kernel/wireguard.ts';
 import { loadKeyPair } from '#kernel/wireguard-keys.ts';
+import { parseInterface } from '#model/ip.ts';
+import type { Underlay } from '#model/resources.ts';
 
 export interface Kernel {
   readonly kinds: RealKinds;
@@ -38,4 +44,16 @@ export function openKernel({ state, run, wireguardStarter: pipe }: KernelPlaces,
   const { privateKey, publicKey } = loadKeyPair(keyFile(state));
   const kinds = createKinds({ ...watching, wireguard: { directory: join(run, 'wireguard'), pipe, privateKey, predecessor } });
   return { wireguard, publicKey, kinds };
+}
+
+/** See findUnderlay. Faults: `invalid`, `kernel`. */
+export function underlayOf({ sockets, addr }: RealKinds, wanted: string | undefined): Underlay[] {
+  const mtus = new Map(dumpLinks(sockets.of('')).map(({ name, mtu }) => [name, mtu]));
+  return findUnderlay({
+    interfaces: networkInterfaces(),
+    routes: readFileSync('/proc/net/route', 'utf8'),
+    mtuOf: (link) => mtus.get(link),
+    wanted,
+    own: new Set(addr.list('').map(({ address }) => parseInterface(address).ip)),
+  });
 }
