@@ -233,13 +233,15 @@ class CalicoWatch {
   }
 
   #putBlock(item: Block): void {
-    this.#watching.options.facts.blocks.set(item.id, item);
-    this.#seeLeft(item);
+    const { blocks } = this.#watching.options.facts;
+    const isNew = !blocks.has(item.id);
+    blocks.set(item.id, item);
+    if (isNew) this.#seeLeft(item);
     this.#released.see(item);
     this.#queue.push({ type: 'put', kind: 'blocks', item, revision: this.#revision });
   }
 
-  /** Of a block that is or was in no pool the range is that of pods only as long as it is there. */
+  /** Of a block that comes or goes and is in no pool the range is that of pods only as long as it is there. */
   #seeLeft(block: Block): void {
     const { facts, poolsChanged } = this.#watching.options;
     if (!facts.isLeft(block)) return;

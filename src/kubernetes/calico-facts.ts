@@ -5,19 +5,7 @@ import * as field from '#api/fields.ts';
 import { choicesFor } from '#drivers/models.ts';
 import { bgpLabels } from '#model/bgp.ts';
 import { Fault } from '#model/fault.ts';
-import {
-  type Cidr,
-  cidrBase,
-  cidrLength,
-  contains,
-  coverage,
-  familyOf,
-  hostPrefix,
-  type Ip,
-  ipToBigint,
-  overlaps,
-  united,
-} from '#model/ip.ts';
+import { type Cidr, cidrLength, covers, familyOf, hostPrefix, type Ip, ipToBigint, overlaps, united } from '#model/ip.ts';
 import { unknownInterface } from '#model/numbers.ts';
 import type { Block, CarryName, Host, Network, Pool } from '#model/resources.ts';
 import { selects } from '#model/selector.ts';
@@ -160,9 +148,9 @@ export class CalicoFacts {
     };
   }
 
-  /** Whether no pool has the block any more, as its own was deleted or is of another range since. */
+  /** Whether no pool has all of the block any more, as its own was deleted or is of another range since. */
   isLeft({ network, cidr }: Block): boolean {
-    return network === podNetwork.id && ![...this.pools.values()].some((pool) => contains(pool.cidr, cidrBase(cidr)));
+    return network === podNetwork.id && !this.pools.values().some((pool) => covers(pool.cidr, cidr));
   }
 
   /** Ranges of such blocks: pods that have addresses of them keep them, and nobody else gets one. */
@@ -182,11 +170,9 @@ export class CalicoFacts {
 
   /** With the id of the pool, and it where it is still there. */
   #left(): { readonly cidr: Cidr; readonly id: string; readonly pool: IpPool | undefined }[] {
-    const pools = [...this.pools.values()];
-    const isInPool = coverage(pools.map(({ cidr }) => cidr));
-    const lost = [...this.blocks.values()].filter(({ network, cidr }) => network === podNetwork.id && !isInPool(cidrBase(cidr)));
+    const lost = this.blocks.values().filter((block) => this.isLeft(block));
     return [...Map.groupBy(lost, ({ pool }) => pool)].flatMap(([id, blocks]) => {
-      const pool = pools.find(({ name }) => poolId(name) === id);
+      const pool = this.pools.values().find(({ name }) => poolId(name) === id);
       return united(blocks.map(({ cidr }) => cidr)).map((cidr) => ({ cidr, id, pool }));
     });
   }

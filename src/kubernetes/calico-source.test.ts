@@ -8,7 +8,8 @@ import { defaultBgp } from '#model/bgp.ts';
 import type { Pool } from '#model/resources.ts';
 import { Api, listOf, serve } from './api.fixture.ts';
 import { CalicoBgp } from './calico-bgp.ts';
-import { ownPoolName } from './blocks.ts';
+import { ownPoolName, readBlock } from './blocks.ts';
+import { readPool } from './calico.ts';
 import { calicoController } from './calico-controller.ts';
 import { CalicoFacts } from './calico-facts.ts';
 import { KubernetesClient } from './client.ts';
@@ -204,6 +205,15 @@ test('ranges of blocks that no pool has any more stay those of pods as long as t
   stop.abort();
   assert.deepEqual([facts.ranges, changes], [['10.60.0.0/16', '10.50.0.0/25'], 1]);
   assert.deepEqual(facts.silent(), ['10.60.0.0/16', '10.50.0.0/25'], 'as its pool says');
+});
+
+test('a block of which a pool has only a part any more is left with all of its addresses', () => {
+  const facts = new CalicoFacts(undefined);
+  facts.pools.set('main', readPool('main', { cidr: '10.50.0.0/27', blockSize: 28 }));
+  const block = readBlock(spec('10-50-0-0-26', { cidr: '10.50.0.0/26', host: 'one', pool: 'main' }));
+  facts.blocks.set(block.id, block);
+  facts.arePoolsKnown = true;
+  assert.deepEqual(facts.ranges, ['10.50.0.0/27', '10.50.0.0/26']);
 });
 
 test('settings of BGP are kept for an agent that starts while the API is away; what cannot be used is told once', async () => {
