@@ -4,6 +4,7 @@
 // everywhere else.
 import { existsSync, rmSync } from 'node:fs';
 import { Fault, isFault } from '#model/fault.ts';
+import { firstOf } from '#model/words.ts';
 import { Engine, type EngineNetwork } from './engine.ts';
 import { introductions, listenPlugin, type Plugin } from './server.ts';
 
@@ -43,8 +44,7 @@ async function mustBeUnused(engine: Engine, networks: readonly EngineNetwork[]):
   for (const { id, name } of networks) {
     const members = (await engine.members(id)).map((member) => member.name);
     if (members.length === 0) continue;
-    const shown = `${members.slice(0, 5).join(', ')}${members.length > 5 ? ` and ${members.length - 5} more` : ''}`;
-    throw new Fault('in-use', `Network ${name} has containers on this host: ${shown}`, {
+    throw new Fault('in-use', `Network ${name} has containers on this host: ${firstOf(members, 5)}`, {
       hint: 'Remove them, or disconnect them: docker network disconnect',
     });
   }

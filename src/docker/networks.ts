@@ -6,6 +6,7 @@ import { ipamHostLabel } from '#model/numbers.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { type Cidr, cidrLength, covers, familyOf, type Ip, parseCidr } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
+import { firstOf } from '#model/words.ts';
 import { findNetwork, type Ipam, isOurAddressSpace } from './ipam.ts';
 import type { Log } from './log.ts';
 import { networkOption, parseNetworkOptions, type ParsedOptions } from './options.ts';
@@ -119,9 +120,8 @@ export class Networks {
       const users = this.#agent.endpoints(network.id);
       // A host without a container of the network is not told who uses it.
       if (users.length === 0) throw error;
-      const shown = users.slice(0, 5).map((endpoint) => `${endpoint.name} on ${endpoint.host}`);
-      const rest = users.length > shown.length ? ` and ${users.length - shown.length} more` : '';
-      throw new Fault('in-use', `Network ${network.name} has endpoints: ${shown.join(', ')}${rest}`, {
+      const who = users.map((endpoint) => `${endpoint.name} on ${endpoint.host}`);
+      throw new Fault('in-use', `Network ${network.name} has endpoints: ${firstOf(who, 5)}`, {
         hint: 'Stop or disconnect these containers first; the network is removed on every host at once',
         cause: error,
       });

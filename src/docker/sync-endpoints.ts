@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs';
 import type { LocalAgent } from '#api/local.ts';
 import type { Endpoint } from '#model/resources.ts';
+import { firstOf } from '#model/words.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { Engine, EngineContainer } from './engine.ts';
 import type { Log } from './log.ts';
@@ -124,6 +125,5 @@ function isNamed(endpoint: Endpoint, owner: string, names: readonly string[]): b
 }
 
 function deafness(names: readonly string[]): string {
-  const who = names.length > 3 ? `${names.slice(0, 3).join(', ')} and ${names.length - 3} more` : names.join(', ');
-  return `${who} cannot find containers on other hosts by name: Docker asks the host's name servers past the network, and without an IPv4 address questions cannot come to Causeway first. Put name servers into "dns" of /etc/docker/daemon.json, restart Docker, and start them again`;
+  return `${firstOf(names, 3)} cannot find containers on other hosts by name: Docker asks the host's name servers past the network, and without an IPv4 address questions cannot come to Causeway first. Put name servers into "dns" of /etc/docker/daemon.json, restart Docker, and start them again`;
 }

@@ -1,7 +1,8 @@
 // plan(): everything the kernel of one host must hold, from what the cluster says and what the host itself knows. Pure, and
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
-import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip, united } from '#model/ip.ts';
+import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
+import { united } from '#model/ranges.ts';
 import {
   type Addr,
   type Desired,

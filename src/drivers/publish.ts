@@ -1,6 +1,7 @@
 // Published ports and exposures: which port of this host leads to which endpoint, as elements of the host table's maps.
 // Endpoints of isolated networks are reached through their transit address, others directly; the client's address is kept.
-import { type Cidr, everything, familyOf, type Family, type Ip, widest } from '#model/ip.ts';
+import { type Cidr, everything, familyOf, type Family, type Ip } from '#model/ip.ts';
+import { disjoint } from '#model/ranges.ts';
 import type { NftElement } from '#model/desired.ts';
 import { tableName, transitAddress } from '#model/numbers.ts';
 import type { Endpoint, Exposure, LocalEndpoint, Network, Protocol } from '#model/resources.ts';
@@ -68,7 +69,7 @@ function elementsOf(attachment: LocalAttachment, opening: Opening): NftElement[]
 /** Who may come to a port of every address. */
 function clientsOf(openings: readonly Opening[]): NftElement[] {
   return [...Map.groupBy(openings, serviceOf)].flatMap(([service, ofService]) => {
-    const sources = widest(ofService.flatMap((opening) => opening.sources));
+    const sources = disjoint(ofService.flatMap((opening) => opening.sources));
     if (sources.length === 0) return [];
     return [set('restricted', service), ...sources.map((source) => set(`sources${familyOf(source)}`, `${service} . ${source}`))];
   });
@@ -82,7 +83,7 @@ function clientsOfAddresses(openings: readonly Opening[], restricted: ReadonlySe
     return [...Map.groupBy(ofAddress, serviceOf)].flatMap(([service, ofService]) => {
       const named = ofService.flatMap((opening) => opening.sources);
       if (named.length === 0 && !restricted.has(service)) return [];
-      const sources = named.length === 0 ? [everything[family]] : widest(named.filter((source) => familyOf(source) === family));
+      const sources = named.length === 0 ? [everything[family]] : disjoint(named.filter((source) => familyOf(source) === family));
       const place = `${ip} . ${service}`;
       return [set(`restricted${family}`, place), ...sources.map((source) => set(`clients${family}`, `${place} . ${source}`))];
     });

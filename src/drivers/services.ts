@@ -2,7 +2,8 @@
 // that chain one of so many backends by chance. So the rules only change when a number comes up that no service had before,
 // everything else is a change of elements, and a packet costs two look-ups however many services there are.
 import type { NftElement } from '#model/desired.ts';
-import { type Cidr, type Family, familyOf, type Ip, parseIp, widest } from '#model/ip.ts';
+import { type Cidr, type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
+import { disjoint } from '#model/ranges.ts';
 import { tableName } from '#model/numbers.ts';
 import type { Backend, Service } from '#model/resources.ts';
 
@@ -67,7 +68,7 @@ function planFront(place: string, service: Service, ownsAddress: boolean): NftEl
   if (affinitySeconds !== undefined) planned.push(element(set.stays, place, `goto remember_${affinitySeconds}`));
   if (sources !== undefined) {
     planned.push(element(set.guarded, place));
-    const ranges = widest(sources.filter((range) => familyOf(range) === family)).toSorted();
+    const ranges = disjoint(sources.filter((range) => familyOf(range) === family)).toSorted();
     planned.push(...ranges.map((range) => element(set.clients, `${place} . ${range}`)));
   }
   return planned;

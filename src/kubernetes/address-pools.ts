@@ -3,7 +3,8 @@
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { byAge } from '#model/age.ts';
-import { type Cidr, cidrBase, cidrLast, type Family, familyOf, formatIp, type Ip, ipToBigint, prefixesOf, united } from '#model/ip.ts';
+import { type Cidr, cidrBase, cidrLast, type Family, familyOf, formatIp, type Ip, ipToBigint } from '#model/ip.ts';
+import { prefixesOf, united } from '#model/ranges.ts';
 
 export const addressPools = '/apis/causeway.dev/v1alpha1/addresspools';
 /** Which ranges the cluster gives services their own addresses of; servers tell since 1.33, and may since 1.31. */

@@ -3,6 +3,7 @@
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
 import { familyOf, type Family, type Ip } from '#model/ip.ts';
+import { firstOf } from '#model/words.ts';
 import {
   addressPools,
   type AddressPool,
@@ -17,7 +18,7 @@ import {
   usablePools,
 } from './address-pools.ts';
 import type { KubernetesClient } from './client.ts';
-import { type Condition, type Told, withCondition } from './conditions.ts';
+import { type Condition, isAlike, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed } from './follow.ts';
 import { StatusWriter } from './status-writer.ts';
 
@@ -75,6 +76,17 @@ const ipsOf = (texts: readonly (string | null | undefined)[]): Ip[] =>
     return read.success ? [read.output] : [];
   });
 
+function readAddresses(item: unknown): readonly Ip[] {
+  const read = v.safeParse(node, item);
+  return ipsOf(read.success ? read.output.status.addresses.map(({ address }) => address) : []);
+}
+
+interface FactKind<T> extends Pick<Followed, 'name' | 'paths' | 'absent'> {
+  /** By the names of the objects. */
+  readonly into: Map<string, T>;
+  readonly read: (item: unknown) => T;
+}
+
 function claimOf(key: string, { metadata, spec, status }: Balancer): Claim {
   const pool = metadata.annotations?.[poolAnnotation];
   const asked = metadata.annotations?.[addressesAnnotation]?.split(',') ?? [spec.loadBalancerIP];
@@ -112,9 +124,14 @@ export class Balancers {
   /** Resolves when `signal` has aborted. */
   async run(signal: AbortSignal): Promise<void> {
     const { client, log } = this.#options;
-    await Promise.all(
-      [this.#serviceKind(), this.#poolKind(), this.#rangeKind(), this.#nodeKind()].map((kind) => followKind(kind, { client, log, signal })),
-    );
+    const ranges = { name: 'ranges of services', paths: serviceRanges, absent: 'empty' } as const;
+    const kinds = [
+      this.#serviceKind(),
+      this.#poolKind(),
+      this.#factKind({ ...ranges, into: this.#given, read: readServiceRange }),
+      this.#factKind({ name: 'nodes', paths: [nodes], into: this.#nodes, read: readAddresses }),
+    ];
+    await Promise.all(kinds.map((kind) => followKind(kind, { client, log, signal })));
     await this.#work;
   }
 
@@ -174,42 +191,22 @@ export class Balancers {
     };
   }
 
-  #rangeKind(): Followed {
+  /** Of objects of which only one thing counts; most news of nodes are that they are there. */
+  #factKind<T>({ into, read, ...kind }: FactKind<T>): Followed {
     return {
-      name: 'ranges of services',
-      paths: serviceRanges,
-      absent: 'empty',
-      keys: () => [...this.#given.keys()],
+      ...kind,
+      keys: () => [...into.keys()],
       put: (key, item) => {
-        this.#given.set(key, readServiceRange(item));
+        const [before, now] = [into.get(key), read(item)];
+        if (before !== undefined && isAlike(before, now)) return;
+        into.set(key, now);
         this.kick();
       },
       delete: (key) => {
-        this.#given.delete(key);
+        into.delete(key);
         this.kick();
       },
-      listed: () => this.#listedOne('ranges of services'),
-    };
-  }
-
-  #nodeKind(): Followed {
-    return {
-      name: 'nodes',
-      paths: [nodes],
-      keys: () => [...this.#nodes.keys()],
-      put: (key, item) => {
-        const read = v.safeParse(node, item);
-        const ips = ipsOf(read.success ? read.output.status.addresses.map(({ address }) => address) : []);
-        // Nodes tell every few seconds that they are there.
-        if (this.#nodes.get(key)?.join() === ips.join()) return;
-        this.#nodes.set(key, ips);
-        this.kick();
-      },
-      delete: (key) => {
-        this.#nodes.delete(key);
-        this.kick();
-      },
-      listed: () => this.#listedOne('nodes'),
+      listed: () => this.#listedOne(kind.name),
     };
   }
 
@@ -248,7 +245,7 @@ export class Balancers {
         problem === undefined
           ? {
               reason: 'Usable',
-              fine: `Services get its addresses${lost.length === 0 ? '' : `, but for those that nodes have: ${some(lost)}`}`,
+              fine: `Services get its addresses${lost.length === 0 ? '' : `, but for those that nodes have: ${firstOf(lost, 5)}`}`,
             }
           : { reason: unread === undefined ? 'Overlaps' : 'Invalid', problem },
       );
@@ -284,8 +281,6 @@ export class Balancers {
     return withCondition(before, told, this.#options.date());
   }
 }
-
-const some = (ips: readonly Ip[]): string => `${ips.slice(0, 5).join(', ')}${ips.length > 5 ? ` and ${ips.length - 5} more` : ''}`;
 
 type Verdict = { readonly reason: string; readonly fine: string } | { readonly reason: string; readonly problem: string };
 

@@ -1,6 +1,7 @@
 // What a node's probes have found, as a condition of its Node says it. There is no controller that judges it, so a node tells what it has
 // seen itself: ways to nodes that the cluster calls ready, that were lost when they were tried again, too.
 import { eaten, type LostPath, type NarrowPath, type Paths } from '#model/paths.ts';
+import { firstOf } from '#model/words.ts';
 
 export interface PathsWord {
   readonly isGood: boolean;
@@ -16,8 +17,7 @@ const mostWords = 1_000;
 
 function namesOf(hosts: readonly string[]): string {
   const names = [...new Set(hosts)].toSorted();
-  const more = names.length - mostNamed;
-  return `${names.length === 1 ? 'node' : 'nodes'} ${names.slice(0, mostNamed).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  return `${names.length === 1 ? 'node' : 'nodes'} ${firstOf(names, mostNamed)}`;
 }
 
 /** One sentence for each sort of packet, the ranges of each node not named. */

@@ -1,4 +1,5 @@
 // What has become of a policy on all hosts of a cluster. Pure: from the names of the nodes and what each has told last.
+import { firstOf } from '#model/words.ts';
 import type { Told } from './conditions.ts';
 import type { HostReport } from './host-policies.ts';
 import type { Problem } from './policy-parts.ts';
@@ -29,8 +30,7 @@ export interface PolicyVerdict {
 
 const mostNamed = 3;
 const mostText = 1000;
-const names = (hosts: readonly string[]): string =>
-  hosts.length <= mostNamed ? hosts.join(', ') : `${hosts.slice(0, mostNamed).join(', ')} and ${hosts.length - mostNamed} more`;
+const names = (hosts: readonly string[]): string => firstOf(hosts, mostNamed);
 
 /** Looks at every host once, and then at each policy only where it is named or may not have been read. */
 export class HostReports {

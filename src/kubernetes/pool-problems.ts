@@ -2,6 +2,7 @@
 // followed without a pod losing its address. Pure.
 import { covers } from '#model/ip.ts';
 import type { Block } from '#model/resources.ts';
+import { firstOf } from '#model/words.ts';
 import { asClaimed, poolId } from './blocks.ts';
 import { type IpPool, overlappedPools } from './calico.ts';
 import type { Problem } from './policy-parts.ts';
@@ -27,9 +28,8 @@ function changes({ name, cidr, blockLength }: IpPool, blocks: readonly Claimed[]
   const claimed = asClaimed({ id: poolId(name), cidr, blockLength }, own);
   const problems: Problem[] = [];
   if (outside.length > 0) {
-    const some = outside.slice(0, 3).map((block) => block.cidr);
-    const which = `${some.join(', ')}${outside.length > some.length ? ` and ${outside.length - some.length} more` : ''}`;
-    const message = `nodes have blocks outside of it, ${which}; pods keep their addresses of these, and no other gets one`;
+    const cidrs = outside.map((block) => block.cidr);
+    const message = `nodes have blocks outside of it, ${firstOf(cidrs, 3)}; pods keep their addresses of these, and no other gets one`;
     problems.push({ field: 'spec.cidr', reason: 'Unsupported', message });
   }
   if (claimed.blockLength !== blockLength) {

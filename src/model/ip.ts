@@ -226,45 +226,6 @@ export function coverage(cidrs: readonly Cidr[]): (ip: Ip) => boolean {
 /** Whether `inner` lies wholly inside `outer` (equal counts). */
 export const covers = (outer: Cidr, inner: Cidr): boolean => cidrLength(outer) <= cidrLength(inner) && contains(outer, cidrBase(inner));
 
-/** Each once, and none that lies in another: a set of intervals of nf_tables refuses those (EEXIST). */
-export const widest = (ranges: readonly Cidr[]): Cidr[] =>
-  [...new Set(ranges)].filter((range) => !ranges.some((other) => other !== range && covers(other, range)));
-
-/** The fewest prefixes that hold all addresses from the first to the last and no other. */
-export function prefixesOf(family: Family, first: bigint, last: bigint): Cidr[] {
-  const prefixes: Cidr[] = [];
-  for (let base = first; base <= last;) {
-    let length: number = bitsOf(family);
-    const sizeOf = (bits: number): bigint => 1n << BigInt(bitsOf(family) - bits);
-    while (length > 0 && base % sizeOf(length - 1) === 0n && base + sizeOf(length - 1) - 1n <= last) length--;
-    prefixes.push(`${formatIp(base, family)}/${length}` as Cidr);
-    base += sizeOf(length);
-  }
-  return prefixes;
-}
-
-/** The fewest prefixes that hold the same addresses. */
-export function united(ranges: readonly Cidr[]): Cidr[] {
-  const whole: Cidr[] = [];
-  const placed = ranges.map((cidr) => ({ cidr, first: ipToBigint(cidrBase(cidr)) }));
-  const order = (a: (typeof placed)[number], b: (typeof placed)[number]): number =>
-    familyOf(a.cidr) - familyOf(b.cidr) || (a.first === b.first ? cidrLength(a.cidr) - cidrLength(b.cidr) : a.first < b.first ? -1 : 1);
-  for (let { cidr } of placed.toSorted(order)) {
-    let before = whole.at(-1);
-    if (before !== undefined && covers(before, cidr)) continue;
-    while (before !== undefined && isOtherHalf(before, cidr)) {
-      whole.pop();
-      cidr = cidrOf(cidrBase(cidr), cidrLength(cidr) - 1);
-      before = whole.at(-1);
-    }
-    whole.push(cidr);
-  }
-  return whole;
-}
-
-const isOtherHalf = (a: Cidr, b: Cidr): boolean =>
-  cidrLength(a) === cidrLength(b) && cidrLength(a) > 0 && contains(cidrOf(cidrBase(a), cidrLength(a) - 1), cidrBase(b));
-
 export const overlaps = (a: Cidr, b: Cidr): boolean => covers(a, b) || covers(b, a);
 
 /** The prefix of `length` bits at position `index` inside `cidr`; undefined past its end. */
