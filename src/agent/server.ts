@@ -57,10 +57,7 @@ export function createApps(options: ServerOptions): { readonly loopback: Hono; r
     app.get('/livez', (context) => context.json({ ok: true }));
     app.get('/healthz', (context) => {
       const waitsFor = waitingFor(options);
-      return context.json(
-        { ok: waitsFor === undefined, ...(waitsFor === undefined ? {} : { waitsFor }) },
-        waitsFor === undefined ? 200 : 503,
-      );
+      return waitsFor === undefined ? context.json({ ok: true }) : context.json({ ok: false, waitsFor }, 503);
     });
     app.get('/metrics', async () => {
       const loaded = await figures();

@@ -1,7 +1,7 @@
 // Makes a cloud as a wish has it: reads, plans, takes the steps, and reads again until there is nothing left to do. When somebody
 // else changes the same things meanwhile (a revision that has moved on), it begins anew from what is there then.
 import { Fault, isFault } from '#model/fault.ts';
-import { askingFor, type BalancerStep, isBalancerStep, triedAgain, triesAgain } from './balancer-steps.ts';
+import { askingFor, type BalancerStep, futileAmong, isBalancerStep } from './balancer-steps.ts';
 import { changeBalancer, wasNothing } from './balancing.ts';
 import { type FloatingStep, isFloatingStep, isFloatingTag, madeDescription } from './floating.ts';
 import { inLanes } from './lanes.ts';
@@ -125,16 +125,15 @@ interface Possible {
   readonly wish: Wish;
 }
 
-/** What came to nothing again is in nobody's way. */
+/** What came to nothing again has its turn at the next look, and is in nobody's way. */
 function withoutFutile(plan: CloudPlan, taken: readonly Step[]): CloudPlan {
-  const tried = triedAgain(taken);
-  const futile = new Set(plan.steps.filter((step) => triesAgain(step, tried) !== undefined));
-  if (futile.size === 0) return plan;
-  const names = new Set([...futile].flatMap((step) => triesAgain(step, tried)?.name ?? []));
+  const futile = futileAmong(plan.steps, taken);
+  if (futile.length === 0) return plan;
+  const names = new Set(futile.map(({ balancer }) => balancer.name));
   const troubles = [...names].map(
     (name) => `Load balancer ${name}: members or probes came to nothing (state ERROR), also when they were asked for again`,
   );
-  const isLeft = (step: Step): boolean => !futile.has(step);
+  const isLeft = (step: Step): boolean => !futile.some((one) => one === step);
   return { ...plan, steps: plan.steps.filter(isLeft), closings: plan.closings.filter(isLeft), problems: [...plan.problems, ...troubles] };
 }
 

@@ -88,10 +88,8 @@ export function askingFor(step: BalancerStep): string | undefined {
 type AgainStep = Extract<BalancerStep, { readonly again?: Again }>;
 const isAgain = (step: { readonly type: string }): step is AgainStep => isBalancerStep(step) && 'again' in step;
 
-/** Load balancers of which parts have been asked for again already: what came to nothing once more has its turn at the next look. */
-export const triedAgain = (taken: readonly { readonly type: string }[]): ReadonlySet<string> =>
-  new Set(taken.flatMap((step) => (isAgain(step) ? step.balancer.id : [])));
-
-/** Which of them a step would only try again. */
-export const triesAgain = (step: { readonly type: string }, tried: ReadonlySet<string>): LoadBalancer | undefined =>
-  isAgain(step) && tried.has(step.balancer.id) ? step.balancer : undefined;
+/** Those that would only ask once more for parts of load balancers of which some have been asked for again already. */
+export function futileAmong(steps: readonly { readonly type: string }[], taken: readonly { readonly type: string }[]): AgainStep[] {
+  const tried = new Set(taken.filter(isAgain).map(({ balancer }) => balancer.id));
+  return steps.filter(isAgain).filter(({ balancer }) => tried.has(balancer.id));
+}

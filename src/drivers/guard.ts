@@ -5,7 +5,15 @@
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { type Family, type Ip, parseIp } from '#model/ip.ts';
 import type { Network } from '#model/resources.ts';
-import { declareServices, leaveAsGuests, leaveServices, type ServiceRules, translateArrivals, translateServices } from './service-rules.ts';
+import {
+  declareServices,
+  leaveAsGuests,
+  leaveServices,
+  leaveUnserved,
+  type ServiceRules,
+  translateArrivals,
+  translateServices,
+} from './service-rules.ts';
 import { portRange, tableName, transitBase, translatedMark, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
@@ -174,16 +182,10 @@ const drain = (hasServices: boolean): Partial<typeof nothing> => ({
     iifname @uplinks ct state new ip daddr @drained4 fib daddr oifname @uplinks goto drained
     iifname @uplinks ct state new ip6 daddr @drained6 fib daddr oifname @uplinks goto drained
   }
-  chain drained {${hasServices ? refusedInWords : ''}
+  chain drained {${hasServices ? leaveUnserved : ''}
     counter drop comment "of no service that is there: it would come back"
   }`,
 });
-const refusedInWords = `
-    ip daddr . meta l4proto . th dport @unserved4 accept
-    ip6 daddr . meta l4proto . th dport @unserved6 accept
-    ip daddr @addresses4 accept
-    ip6 daddr @addresses6 accept`;
-
 const nothing = { sets: '', arrivals: '', departures: '' };
 /** What is in the table only where something on the host needs it. */
 const partIf = (isNeeded: boolean | undefined, part: Partial<typeof nothing>): typeof nothing =>
@@ -223,7 +225,7 @@ export function hostTable(
   const translate = services === undefined ? '' : translateServices;
   const companions = partIf(hasCompanions, besideCloud);
   const seen = partIf(keepsSenders, seenOutside);
-  const ranges = partIf(drains, drain(services !== undefined));
+  const drained = partIf(drains, drain(services !== undefined));
   const short = partIf(hasShort, untracked);
   const translateAtEntry = services === undefined ? '' : `${translateArrivals}${translateServices}`;
   return {
@@ -246,7 +248,7 @@ export function hostTable(
   set restricted4 { type ipv4_addr . inet_proto . inet_service; }
   set restricted6 { type ipv6_addr . inet_proto . inet_service; }
   set clients4 { type ipv4_addr . inet_proto . inet_service . ipv4_addr; flags interval; }
-  set clients6 { type ipv6_addr . inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${seen.sets}${ranges.sets}${services === undefined ? '' : declareServices(services)}
+  set clients6 { type ipv6_addr . inet_proto . inet_service . ipv6_addr; flags interval; }${short.sets}${companions.sets}${seen.sets}${drained.sets}${services === undefined ? '' : declareServices(services)}
   chain entry {
     type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "links let the host's own questions out from loopback addresses; nobody asks them"
@@ -293,7 +295,7 @@ export function hostTable(
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
     fib daddr type local dnat ip to meta l4proto . th dport map @published_any4
     fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
-  }${hasOutside ? declareOutside : ''}${ranges.arrivals}
+  }${hasOutside ? declareOutside : ''}${drained.arrivals}
   chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
     ct state established,related iifname != "cwu*" accept${services === undefined ? '' : stopInvalid}

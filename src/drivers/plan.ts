@@ -53,7 +53,7 @@ import { isSpoken } from './speaker.ts';
 export interface Beyond {
   /** Absent: this host translates for none, not even for some that may come. */
   readonly services?: readonly Service[];
-  /** Ranges that services have addresses of, outside of which nobody has any. */
+  /** Ranges of which services get addresses, and nobody else. */
   readonly balanced?: readonly Cidr[] | undefined;
   /** Absent: nobody has any. */
   readonly policy?: PolicyFacts | undefined;

@@ -113,6 +113,13 @@ const remembering = (stays: readonly number[]): string =>
   )}
   }`;
 
+/** Goes on to where the chain `unserved` refuses it in words. */
+export const leaveUnserved: string = both(
+  ({ family, ip }) => `
+    ${place(ip)} @unserved${family} accept
+    ${ip} daddr @addresses${family} accept`,
+);
+
 const throughTunnels = ({ family, ip }: Words): string => `
     oifname "cwx*" snat ${ip} to meta nfproto map @insides${family} fully-random
     oifname "cww*" snat ${ip} to meta nfproto map @insides${family} fully-random`;

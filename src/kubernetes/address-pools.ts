@@ -79,6 +79,7 @@ const holds = ({ ranges }: AddressPool, ip: Ip): boolean => {
   return ranges.some((range) => range.family === family && range.first <= value && value <= range.last);
 };
 
+/** All of their addresses. */
 export const prefixesIn = (pools: readonly AddressPool[]): Cidr[] =>
   united(pools.flatMap(({ ranges }) => ranges.flatMap(({ family, first, last }) => prefixesOf(family, first, last))));
 

@@ -7,7 +7,7 @@ import { isFault } from '#model/fault.ts';
 import { contains, parseCidr, parseIp } from '#model/ip.ts';
 import type { Block, Pool } from '#model/resources.ts';
 import { BlocksApi } from './blocks.fixture.ts';
-import { blockName, KubernetesBlocks, poolId } from './blocks.ts';
+import { blockName, KubernetesBlocks, type NamedPool, poolId } from './blocks.ts';
 import { KubernetesClient } from './client.ts';
 
 const pool: Pool = {
@@ -28,15 +28,10 @@ after(async () => {
   api.close();
 });
 let now = 0;
+const hostWith = (host: string, journal: Journal, poolBy: (id: string) => NamedPool | undefined): KubernetesBlocks =>
+  new KubernetesBlocks({ client, host, journal, pool: poolBy, wrote: () => undefined, now: () => now });
 const hostOf = (host: string, journal: Journal = new MemoryJournal(), most = 0): KubernetesBlocks =>
-  new KubernetesBlocks({
-    client,
-    host,
-    journal,
-    pool: (id) => (id === pool.id ? { name: 'default', pool, mostBlocks: most } : undefined),
-    wrote: () => undefined,
-    now: () => now,
-  });
+  hostWith(host, journal, (id) => (id === pool.id ? { name: 'default', pool, mostBlocks: most } : undefined));
 const request = { network: 'pods', pool: pool.id };
 const listed = async (host: KubernetesBlocks): Promise<readonly Block[]> => await host.blocksOf('pods', pool.id);
 function reset(): void {
@@ -44,16 +39,9 @@ function reset(): void {
   api.revision += 10_000;
 }
 
-/** The same host, for which the pool is another by now. */
+/** For which the pool is another by now. */
 const laterHost = (host: string, changes: Partial<Pool>): KubernetesBlocks =>
-  new KubernetesBlocks({
-    client,
-    host,
-    journal: new MemoryJournal(),
-    pool: () => ({ name: 'default', pool: { ...pool, ...changes }, mostBlocks: 0 }),
-    wrote: () => undefined,
-    now: () => now,
-  });
+  hostWith(host, new MemoryJournal(), () => ({ name: 'default', pool: { ...pool, ...changes }, mostBlocks: 0 }));
 
 test('blocks stay as large as those that there are, and none has an address of another, whatever a pool is said to be since', async () => {
   reset();

@@ -104,7 +104,7 @@ export interface NamedPool {
 
 /**
  * Blocks of a pool are all as large as those that there are, whatever is said of it since: hosts that do not hear of it at the same time would
- * else claim some that overlap. Whose pool was of another range, or another one, counts all the same.
+ * else claim some that overlap.
  */
 export function asClaimed<P extends Pick<Pool, 'id' | 'cidr' | 'blockLength'>>(pool: P, blocks: Iterable<Pick<Block, 'pool' | 'cidr'>>): P {
   for (const block of blocks)
@@ -225,10 +225,10 @@ export class KubernetesBlocks implements ClusterAddresses {
       if (holder !== undefined) return holder;
       this.#checkClaim(blocks, known);
       const pool = asClaimed(known.pool, blocks);
-      const isTaken = overlapping(blocks.map(({ cidr }) => cidr));
-      const around = ip === undefined ? undefined : blockAround(pool, ip);
-      const cidr = around === undefined ? chooseBlock(pool, isTaken, 'low') : isTaken(around) ? undefined : around;
-      if (cidr === undefined) throw new Fault('exhausted', `No block /${pool.blockLength} is left in ${around ?? pool.cidr}`);
+      const isTaken = overlapping(blocks.map((block) => block.cidr));
+      const cidr = ip === undefined ? chooseBlock(pool, isTaken, 'low') : blockAround(pool, ip);
+      if (cidr === undefined || isTaken(cidr))
+        throw new Fault('exhausted', `No block /${pool.blockLength} is left in ${cidr ?? pool.cidr}`);
       const claimed = await this.#create({ cidr, pool: known.name });
       if (claimed !== undefined) return claimed;
       if (tries >= mostTries) throw new Fault('conflict', `Other hosts were quicker ${mostTries} times`);
