@@ -8,6 +8,7 @@ import type { ServiceBalancer } from '#model/cloud-services.ts';
 import { parseCidr } from '#model/ip.ts';
 import { type Applied, applyWish } from './apply.ts';
 import { listenerOf } from './balancers.fixture.ts';
+import type { FoundListener } from './balancer-requests.ts';
 import { Neutron } from './neutron.ts';
 import { type ListenerRequest, Octavia } from './octavia.ts';
 import type { LoadBalancer } from './octavia-schemas.ts';
@@ -165,17 +166,13 @@ const asListener: ListenerRequest = {
   },
 };
 const asProxied: ListenerRequest = { ...asListener, default_pool: { ...asListener.default_pool, lb_algorithm: 'ROUND_ROBIN' } };
-/** A listener that is as wished counts as made with its load balancer. */
-const apply = (octavia: FakeOctavia, session: CloudSession, wish: Wish, work: typeof applyWish = applyWish): Promise<Applied> => {
-  const read = async (): Promise<CloudState> => {
-    const balancers = [...octavia.made.values()].map((made) => ({
-      balancer: octavia.found(made),
-      listeners: [listenerOf(octavia.provider === 'ovn' ? asListener : asProxied)],
-    }));
-    return stateOf({ groups: [], providers: [octavia.provider], balancers });
-  };
-  return work(new Bare(session), wish, read);
+const stateWith = (octavia: FakeOctavia, listeners: (made: Made) => FoundListener[]): CloudState => {
+  const balancers = [...octavia.made.values()].map((made) => ({ balancer: octavia.found(made), listeners: listeners(made) }));
+  return stateOf({ groups: [], providers: [octavia.provider], balancers });
 };
+/** A listener that is as wished counts as made with its load balancer. */
+const apply = (octavia: FakeOctavia, session: CloudSession, wish: Wish, work: typeof applyWish = applyWish): Promise<Applied> =>
+  work(new Bare(session), wish, async () => stateWith(octavia, () => [listenerOf(octavia.provider === 'ovn' ? asListener : asProxied)]));
 const toldOf = ({ plan }: Applied): string[] =>
   plan.balanced.map(({ name, address, problems }) => `${name} ${address ?? '-'} ${problems.join()}`.trimEnd());
 
@@ -211,12 +208,7 @@ test('what is refused for its ports is made without, as Octavia would leave a po
     const noPools = refusal(403, 'Quota has been met for resources: pool');
     octavia.refuse = (_, listeners) => (listeners > 0 ? noPools : undefined);
     octavia.refusePart = (asked) => (asked === 'POST listeners' ? noPools : undefined);
-    const read = async (): Promise<CloudState> =>
-      stateOf({
-        groups: [],
-        providers: ['ovn'],
-        balancers: [...octavia.made.values()].map((made) => ({ balancer: octavia.found(made), listeners: [] })),
-      });
+    const read = async (): Promise<CloudState> => stateWith(octavia, () => []);
     for (const posts of [1, 0]) {
       octavia.asked.length = 0;
       const told = toldOf(await applyWish(new Bare(session), wishFor('bad'), read));
@@ -239,14 +231,7 @@ async function endTls(octavia: FakeOctavia, session: CloudSession, { before }: {
   const wish = wishFor('bad', 'good', 'new');
   const balancers = wish.balancers.map((one) => (one.id === 'idbad' ? { ...one, proxy: { certificate: 'nowhere' } } : one));
   return await applyWish(new Bare(session), { ...wish, balancers }, async () =>
-    stateOf({
-      groups: [],
-      providers: ['amphora'],
-      balancers: [...octavia.made.values()].map((made) => ({
-        balancer: octavia.found(made),
-        listeners: [listenerOf(made.id === 'bad' ? before : asProxied)],
-      })),
-    }),
+    stateWith(octavia, ({ id }) => [listenerOf(id === 'bad' ? before : asProxied)]),
   );
 }
 const ended: ListenerRequest = {
@@ -285,17 +270,9 @@ test('one that came to nothing is told and removed, and not made again by the sa
 test('members that come to nothing again and again are asked for once by each look, told of, and in nobody’s way', async () => {
   await withOctavia(async (octavia, session) => {
     octavia.made.set('bad', { id: 'bad', name: 'cw-shop-bad', tags: ['causeway.cw', 'causeway.cw.exposure.idbad'] });
-    const failed = listenerOf(asListener);
-    const lost = { ...failed, members: failed.members.map((member) => ({ ...member, provisioning: 'ERROR' })) };
-    const read = async (): Promise<CloudState> =>
-      stateOf({
-        groups: [],
-        providers: ['ovn'],
-        balancers: [...octavia.made.values()].map((made) => ({
-          balancer: octavia.found(made),
-          listeners: [made.id === 'bad' ? lost : failed],
-        })),
-      });
+    const whole = listenerOf(asListener);
+    const lost = { ...whole, members: whole.members.map((member) => ({ ...member, provisioning: 'ERROR' })) };
+    const read = async (): Promise<CloudState> => stateWith(octavia, ({ id }) => [id === 'bad' ? lost : whole]);
     for (const posts of [1, 0]) {
       octavia.asked.length = 0;
       const { plan } = await applyWish(new Bare(session), wishFor('bad', 'good'), read);

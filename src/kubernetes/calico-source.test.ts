@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Controller } from '#agent/controller.ts';
 import { MemoryJournal } from '#agent/journal.ts';
 import type { WatchLine } from '#api/answers.ts';
 import { defaultBgp } from '#model/bgp.ts';
@@ -10,7 +11,7 @@ import { Api, listOf, serve } from './api.fixture.ts';
 import { CalicoBgp } from './calico-bgp.ts';
 import { ownPoolName, readBlock } from './blocks.ts';
 import { readPool } from './calico.ts';
-import { calicoController } from './calico-controller.ts';
+import { calicoController, type CalicoOptions } from './calico-controller.ts';
 import { CalicoFacts } from './calico-facts.ts';
 import { KubernetesClient } from './client.ts';
 import { podNetwork } from './nodes.ts';
@@ -37,6 +38,19 @@ const node = (name: string, address: string, labels: object = {}, annotations: o
 const spec = (name: string, said: object): object => ({ metadata: meta(name), spec: said });
 const answer = (path: string, items: readonly object[], ...watches: readonly object[][]): void =>
   void api.paths.set(path, { lists: [listOf(10, items)], watches: [...watches] });
+
+/** As the agent of the node `one`. */
+const follow = (by: KubernetesClient, options: Pick<CalicoOptions, 'facts'> & Partial<CalicoOptions>): Controller =>
+  calicoController(by, {
+    host: 'one',
+    further: { current: [], isNeeded: () => true, onChange: () => undefined, whenListed: () => Promise.resolve() },
+    journal: new MemoryJournal(),
+    log: { warn: () => undefined },
+    now: () => 0,
+    poolsChanged: () => undefined,
+    saw: () => undefined,
+    ...options,
+  });
 
 test('nodes, pools and blocks are told as one stream, and odd ones are left out', async () => {
   const warnings: unknown[] = [];
@@ -65,16 +79,7 @@ test('nodes, pools and blocks are told as one stream, and odd ones are left out'
   );
   const facts = new CalicoFacts(undefined);
   const further = { current: [network], isNeeded: () => true, onChange: () => undefined, whenListed: () => Promise.resolve() };
-  const controller = calicoController(client, {
-    host: 'one',
-    facts,
-    further,
-    journal: new MemoryJournal(),
-    log: { warn: (fields) => warnings.push(fields) },
-    now: () => 0,
-    poolsChanged: () => undefined,
-    saw: () => undefined,
-  });
+  const controller = follow(client, { facts, further, log: { warn: (fields) => warnings.push(fields) } });
   const lines: WatchLine[] = [];
   const stop = new AbortController();
   for await (const line of controller.watch({ signal: stop.signal })) {
@@ -123,16 +128,7 @@ async function poolsKnown(t: TestContext, journal: MemoryJournal, pools: readonl
   say(`${group}/ippools`, pools, changes);
   const facts = new CalicoFacts(undefined);
   const stop = new AbortController();
-  const controller = calicoController(server.client, {
-    host: 'one',
-    facts,
-    further: { current: [], isNeeded: () => true, onChange: () => undefined, whenListed: () => Promise.resolve() },
-    journal,
-    log: { warn: () => undefined },
-    now: () => 0,
-    poolsChanged: () => undefined,
-    saw: () => undefined,
-  });
+  const controller = follow(server.client, { facts, journal });
   for await (const line of controller.watch({ signal: stop.signal })) {
     if (line.type !== 'synced') continue;
     for (const end = performance.now() + 10_000; facts.pools.has('first'); await delay(5))
@@ -173,16 +169,7 @@ test('ranges of blocks that no pool has any more stay those of pods as long as t
   say('/apis/causeway.dev/v1alpha1/blocks', [...moved, last], [deleted]);
   const facts = new CalicoFacts(undefined);
   let changes = 0;
-  const controller = calicoController(server.client, {
-    host: 'one',
-    facts,
-    further: { current: [], isNeeded: () => true, onChange: () => undefined, whenListed: () => Promise.resolve() },
-    journal: new MemoryJournal(),
-    log: { warn: () => undefined },
-    now: () => 0,
-    poolsChanged: () => (changes += 1),
-    saw: () => undefined,
-  });
+  const controller = follow(server.client, { facts, poolsChanged: () => (changes += 1) });
   const pools = new Map<string, Pool>();
   const stop = new AbortController();
   for await (const line of controller.watch({ signal: stop.signal })) {
