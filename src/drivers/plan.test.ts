@@ -31,6 +31,25 @@ describe('plan', () => {
     assert.deepEqual(plan(snapshot, [], self), emptyDesired);
   });
 
+  it('does not drop what comes for pods, also where a range of load balancers overlaps theirs', () => {
+    const network = { ...makeNetwork('aaaaaaaaaa', { model: 'flannel' }), present: 'always', names: 'elsewhere' } as const;
+    const pool = makePool(network.id, parseCidr('10.0.0.0/16'), 24);
+    const [one] = [makeHost(1)];
+    const snapshot = snapshotOf({
+      hosts: [one],
+      networks: [network],
+      pools: [pool],
+      blocks: [makeBlock(pool, 0, one.name)],
+      endpoints: [],
+    });
+    const drained = (...balanced: readonly string[]): unknown[] =>
+      plan(snapshot, [], one, { services: [], balanced: balanced.map((text) => parseCidr(text)) }).element.flatMap(({ set, key }) =>
+        set === 'drained4' ? [key] : [],
+      );
+    assert.deepEqual(drained('10.0.0.0/15', '203.0.113.0/24'), drained('10.1.0.0/16', '203.0.113.0/24'));
+    assert.deepEqual([drained('10.1.0.0/16').length, drained('10.0.7.0/24')], [1, []]);
+  });
+
   it('wants a network that is always present where the host has a block of it, and no name service that is elsewhere', () => {
     const network = { ...makeNetwork('aaaaaaaaaa', { model: 'flannel' }), present: 'always', names: 'elsewhere' } as const;
     const pool = makePool(network.id, parseCidr('10.0.0.0/16'), 24);

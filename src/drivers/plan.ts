@@ -2,7 +2,7 @@
 // the same for every model: a model only changes the choices that are read here. Cost is linear in the endpoints of the
 // networks that are present on this host.
 import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
-import { united } from '#model/ranges.ts';
+import { subtract, united } from '#model/ranges.ts';
 import {
   type Addr,
   type Desired,
@@ -429,7 +429,8 @@ export function plan(
   const crossings = [...short].filter(({ netns }) => netns === '');
   const networks = presents.flatMap((present) => planNetwork(present, short));
   const told = toldBy(presents, snapshot, bgp);
-  const drained = united([...told.ranges, ...balanced]);
+  const inside = presents.filter(({ netns }) => netns === '').flatMap(({ pools }) => pools.map(({ cidr }) => cidr));
+  const drained = subtract(united([...told.ranges, ...balanced]), inside);
   const facts = { snapshot, self, services, hasShort: crossings.length > 0, drains: drained.length > 0 };
   const parts = [
     planHost(presents, facts),

@@ -91,8 +91,8 @@ export const poolOf = (pools: readonly AddressPool[], ip: Ip): AddressPool | und
 const overlap = (a: readonly Range[], b: readonly Range[]): boolean =>
   a.some((one) => b.some((other) => one.family === other.family && one.first <= other.last && other.first <= one.last));
 
-/** The first of these ranges that the pool has addresses of: the cluster may give one of them to another service. */
-export const amongServices = ({ ranges }: AddressPool, given: readonly string[]): string | undefined =>
+/** The first of these ranges that the pool has addresses of: the cluster may give one of them to somebody else. */
+export const amongGiven = ({ ranges }: AddressPool, given: readonly string[]): string | undefined =>
   given.find((text) => {
     const range = rangeOf(text);
     return range !== undefined && overlap(ranges, [range]);

@@ -19,7 +19,12 @@ const serviceCidr = (cidr: string): object => ({ metadata: { name: cidr.replaceA
 function server(
   services: readonly Item[],
   pools: readonly Item[] | undefined,
-  { refuse, ranges, nodes = [] }: { refuse?: Fault; ranges?: readonly string[]; nodes?: readonly Item[] } = {},
+  {
+    refuse,
+    ranges,
+    nodes = [],
+    ipPools,
+  }: { refuse?: Fault; ranges?: readonly string[]; nodes?: readonly Item[]; ipPools?: readonly Item[] } = {},
 ) {
   const written = new Map<string, Item>();
   const client = {
@@ -29,6 +34,7 @@ function server(
         [serviceRanges[0] ?? '']: ranges?.map(serviceCidr),
         '/api/v1/services': services,
         '/api/v1/nodes': nodes,
+        '/apis/projectcalico.org/v3/ippools': ipPools,
       }[path];
       if (known === undefined) return Promise.reject(new Fault('not-found', 'no such resource'));
       return Promise.resolve({ items: known, revision: 1 });
@@ -145,6 +151,24 @@ test('a pool with addresses that the cluster may give services by itself is told
   assert.deepEqual([web, b], [given('10.97.0.0'), ready]);
   assert.match(JSON.stringify(others['a']), /"False","reason":"Overlaps","message":"It overlaps 10\.96\.0\.0\/16, of which services have/);
   assert.match(JSON.stringify(others['c']), /It overlaps fd00:10:96::\/112, /);
+});
+
+const ipPool = (name: string, spec: object): Item => ({ metadata: { name, creationTimestamp: since }, spec }) as Item;
+test('a pool with addresses of pods is told of and not used, whichever model they have them of', async () => {
+  const pools = [pool('a', '10.244.9.0/28'), pool('b', '10.97.0.0/28'), pool('c', '10.83.7.1-10.83.7.9')];
+  const one = { ...node('192.168.0.1'), metadata: { name: 'one', annotations: { 'causeway.dev/pod-cidrs': '10.244.0.0/16,fd00::/56' } } };
+  const ipPools = [
+    ipPool('pods', { cidr: '10.83.0.0/16', nodeSelector: 'has(' }),
+    ipPool('nobody', { cidr: '10.97.0.0/24', allowedUses: ['Tunnel'] }),
+    ipPool('wrong', { cidr: 7 }),
+  ];
+  const flannel = await settled(server([service('web')], pools, { nodes: [one, node('192.168.0.2')], ipPools }));
+  assert.deepEqual([flannel['web'], flannel['b'], flannel['c']], [given('10.97.0.0'), ready, ready]);
+  assert.match(JSON.stringify(flannel['a']), /"False","reason":"Overlaps","message":"It overlaps 10\.244\.0\.0\/16, of which pods have/);
+
+  const calico = await settled(server([service('web')], pools, { nodes: [node('192.168.0.1')], ipPools }));
+  assert.deepEqual([calico['web'], calico['a']], [given('10.244.9.0'), ready]);
+  assert.match(JSON.stringify(calico['c']), /It overlaps 10\.83\.0\.0\/16, of which pods have/);
 });
 
 const node = (...addresses: readonly [string, ...string[]]) => ({

@@ -2,13 +2,13 @@
 // AddressPools, and while it leads, writes addresses into the status of services and what is wrong into conditions.
 import * as v from 'valibot';
 import * as field from '#api/fields.ts';
-import { familyOf, type Family, type Ip } from '#model/ip.ts';
+import { type Cidr, familyOf, type Family, type Ip } from '#model/ip.ts';
 import { firstOf } from '#model/words.ts';
 import {
   addressPools,
   type AddressPool,
+  amongGiven,
   amongPool,
-  amongServices,
   type Claim,
   type Grant,
   grant,
@@ -17,9 +17,12 @@ import {
   serviceRanges,
   usablePools,
 } from './address-pools.ts';
+import { podCidrsOf } from './annotations.ts';
+import { ipPoolIn } from './calico.ts';
 import type { KubernetesClient } from './client.ts';
 import { type Condition, isAlike, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed } from './follow.ts';
+import { calicoGroup } from './policy-facts.ts';
 import { StatusWriter } from './status-writer.ts';
 
 export interface BalancersOptions {
@@ -67,8 +70,16 @@ const storedPool = v.looseObject({
   status: v.nullish(v.looseObject({ conditions })),
 });
 
-/** Names are among them as well. */
-const node = v.object({ status: v.object({ addresses: v.array(v.object({ address: v.string() })) }) });
+/** Names are among its addresses as well. */
+const node = v.object({
+  metadata: v.object({ annotations: v.nullish(v.record(v.string(), v.string()), {}) }),
+  status: v.object({ addresses: v.optional(v.array(v.object({ address: v.string() })), []) }),
+});
+interface NodeFacts {
+  readonly addresses: readonly Ip[];
+  /** Of pods on any node, where these do not come from IPPools. */
+  readonly podCidrs: readonly Cidr[];
+}
 
 const ipsOf = (texts: readonly (string | null | undefined)[]): Ip[] =>
   texts.flatMap((text) => {
@@ -76,15 +87,24 @@ const ipsOf = (texts: readonly (string | null | undefined)[]): Ip[] =>
     return read.success ? [read.output] : [];
   });
 
-function readAddresses(item: unknown): readonly Ip[] {
+function readNode(item: unknown): NodeFacts | undefined {
   const read = v.safeParse(node, item);
-  return ipsOf(read.success ? read.output.status.addresses.map(({ address }) => address) : []);
+  if (!read.success) return undefined;
+  const { metadata, status } = read.output;
+  return { addresses: ipsOf(status.addresses.map(({ address }) => address)), podCidrs: podCidrsOf(metadata.annotations ?? {}) };
+}
+
+/** Its range, if pods have addresses of it. */
+function readIpPool(item: unknown, name: string): readonly Cidr[] | undefined {
+  const read = ipPoolIn(name, item);
+  return read && (read.forPods ? [read.cidr] : []);
 }
 
 interface FactKind<T> extends Pick<Followed, 'name' | 'paths' | 'absent'> {
   /** By the names of the objects. */
   readonly into: Map<string, T>;
-  readonly read: (item: unknown) => T;
+  /** Undefined: it cannot be read, and is as it was. */
+  readonly read: (item: unknown, key: string) => T | undefined;
 }
 
 function claimOf(key: string, { metadata, spec, status }: Balancer): Claim {
@@ -107,8 +127,10 @@ export class Balancers {
   readonly #pools = new Map<string, v.InferOutput<typeof storedPool>>();
   /** As each could be read last: of one that cannot be any more services keep what they have. */
   readonly #readable = new Map<string, AddressPool>();
-  /** Addresses of nodes, by their names. */
-  readonly #nodes = new Map<string, readonly Ip[]>();
+  /** By their names. */
+  readonly #nodes = new Map<string, NodeFacts>();
+  /** Where pods have their addresses of, by the IPPool's name. */
+  readonly #ipPools = new Map<string, readonly Cidr[]>();
   /** Of services' own addresses, by the name of who says it. */
   readonly #given = new Map<string, readonly string[]>();
   readonly #listed = new Set<string>();
@@ -125,11 +147,13 @@ export class Balancers {
   async run(signal: AbortSignal): Promise<void> {
     const { client, log } = this.#options;
     const ranges = { name: 'ranges of services', paths: serviceRanges, absent: 'empty' } as const;
+    const ipPools = { name: 'IP pools', paths: [`${calicoGroup}/ippools`], absent: 'empty' } as const;
     const kinds = [
       this.#serviceKind(),
       this.#poolKind(),
       this.#factKind({ ...ranges, into: this.#given, read: readServiceRange }),
-      this.#factKind({ name: 'nodes', paths: [nodes], into: this.#nodes, read: readAddresses }),
+      this.#factKind({ ...ipPools, into: this.#ipPools, read: readIpPool }),
+      this.#factKind({ name: 'nodes', paths: [nodes], into: this.#nodes, read: readNode }),
     ];
     await Promise.all(kinds.map((kind) => followKind(kind, { client, log, signal })));
     await this.#work;
@@ -197,8 +221,8 @@ export class Balancers {
       ...kind,
       keys: () => [...into.keys()],
       put: (key, item) => {
-        const [before, now] = [into.get(key), read(item)];
-        if (before !== undefined && isAlike(before, now)) return;
+        const [before, now] = [into.get(key), read(item, key)];
+        if (now === undefined || (before !== undefined && isAlike(before, now))) return;
         into.set(key, now);
         this.kick();
       },
@@ -216,30 +240,39 @@ export class Balancers {
   }
 
   async #settle(): Promise<void> {
-    if (this.#listed.size < 4 || !this.#options.isLeading()) return;
-    const own = new Set([...this.#nodes.values()].flat());
+    if (this.#listed.size < 5 || !this.#options.isLeading()) return;
+    const own = new Set([...this.#nodes.values()].flatMap(({ addresses }) => addresses));
     const pools = await this.#judgePools(own);
     const claims = [...this.#balancers].map(([key, balancer]) => claimOf(key, balancer));
     for (const [key, granted] of grant(claims, pools, own)) await this.#write(key, granted, pools.length > 0);
   }
 
+  /** Who else has addresses of the pool, in words. */
+  #among(pool: AddressPool): string | undefined {
+    const told = [...this.#nodes.values()].flatMap(({ podCidrs }) => podCidrs);
+    // As the model is: nodes tell of pods' ranges, or these come from IPPools.
+    const pods = amongGiven(pool, told.length > 0 ? [...new Set(told)] : [...this.#ipPools.values()].flat());
+    if (pods !== undefined) return `${pods}, of which pods have their addresses`;
+    const given = amongGiven(pool, [...this.#given.values()].flat());
+    return given && `${given}, of which services have their own addresses`;
+  }
+
   /** The pools that can be used; each is told in its status whether it is one. */
   async #judgePools(own: ReadonlySet<Ip>): Promise<AddressPool[]> {
-    const given = [...this.#given.values()].flat();
     const read = [...this.#pools].map(([name, stored]) => {
       const now = readPool(stored);
       if (!('problem' in now)) this.#readable.set(name, now);
       const pool = this.#readable.get(name);
       const unread = 'problem' in now ? `${now.problem}${pool === undefined ? '' : '; until then what it said before counts'}` : undefined;
-      return { name, stored, pool, unread, among: pool && amongServices(pool, given) };
+      return { name, stored, pool, unread, among: pool && this.#among(pool) };
     });
     const good = read.flatMap(({ pool, among }) => (pool === undefined || among !== undefined ? [] : [pool]));
     const { usable, refused } = usablePools(good);
     for (const { name, stored, pool, unread, among } of read) {
       const lost = pool === undefined ? [] : amongPool(pool, own);
-      const other = among === undefined ? refused.get(name) : `${among}, of which services have their own addresses`;
-      const overlaps = among === undefined ? `It overlaps the pool ${other}` : `It overlaps ${other}`;
-      const problem = unread ?? (other === undefined ? undefined : overlaps);
+      const other = refused.get(name);
+      const overlapped = among ?? (other === undefined ? undefined : `the pool ${other}`);
+      const problem = unread ?? (overlapped === undefined ? undefined : `It overlaps ${overlapped}`);
       const told = conditionOf(
         'Ready',
         problem === undefined

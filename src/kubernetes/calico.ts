@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { readSpec, selector } from '#api/calico-bgp.ts';
 import * as field from '#api/fields.ts';
 import { byAge } from '#model/age.ts';
-import { Fault } from '#model/fault.ts';
+import { Fault, isFault } from '#model/fault.ts';
 import { bitsOf, type Cidr, cidrLength, familyOf, hostPrefix, overlaps } from '#model/ip.ts';
 import type { Selector } from '#model/selector.ts';
 
@@ -81,6 +81,21 @@ export function readPool(name: string, spec: unknown, createdAt = '1970-01-01T00
     nodes: said.nodeSelector,
     namespaces: said.namespaceSelector,
   };
+}
+
+const specified = v.object({ spec: v.unknown(), metadata: v.object({ creationTimestamp: field.timestamp }) });
+
+/** For who needs its range only: a selector that cannot be read closes nothing. Undefined: it cannot be read. */
+export function ipPoolIn(name: string, item: unknown): IpPool | undefined {
+  const read = v.safeParse(specified, item);
+  if (!read.success) return undefined;
+  const { spec, metadata } = read.output;
+  try {
+    return readPool(name, { ...Object(spec), nodeSelector: '', namespaceSelector: '' }, metadata.creationTimestamp);
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return undefined;
+  }
 }
 
 /**

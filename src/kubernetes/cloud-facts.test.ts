@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serverLabel } from '#model/cloud-services.ts';
-import { type ClusterObjects, type ClusterWish, clusterWish, noObjects, refusals, ipPoolIn } from './cloud-facts.ts';
+import { type ClusterObjects, type ClusterWish, clusterWish, noObjects, refusals } from './cloud-facts.ts';
+import { ipPoolIn } from './calico.ts';
 import { type Item, keyed, nodeOf, plainServing, serviceOf, sliceOf } from './cloud-objects.fixture.ts';
 
 const objectsOf = (changes: Partial<ClusterObjects> = {}): ClusterObjects => ({

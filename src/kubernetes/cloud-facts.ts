@@ -13,7 +13,7 @@ import type { Cidr } from '#model/ip.ts';
 import type { Block, Host, Network, Pool } from '#model/resources.ts';
 import { podCidrsOf, readAnnotations } from './annotations.ts';
 import { blocksPath, readBlock } from './blocks.ts';
-import { type IpPool, readPool } from './calico.ts';
+import { ipPoolIn } from './calico.ts';
 import { CalicoFacts, readCalicoNode } from './calico-facts.ts';
 import { clusterNetwork, podNetwork, readNode } from './nodes.ts';
 import { claimedFacts } from './own-blocks.ts';
@@ -189,15 +189,6 @@ function flannelFacts(nodes: readonly unknown[], podCidrs: readonly Cidr[]): Pod
     blocks,
   };
 }
-
-/** Of which pods are is nothing to the cloud: a selector that cannot be read closes nothing. */
-export const ipPoolIn = (name: string, item: unknown): IpPool | undefined =>
-  readable([item], () => {
-    const read = v.safeParse(specified, item);
-    if (!read.success) return undefined;
-    const { spec, metadata } = read.output;
-    return readPool(name, { ...Object(spec), nodeSelector: '', namespaceSelector: '' }, metadata.creationTimestamp);
-  })[0];
 
 function calicoFacts(nodes: readonly unknown[], { ipPools, blocks }: ClusterObjects): PodFacts {
   const wanted = carriesOf(nodes).filter(({ carry }) => models.calico.carries.includes(carry));

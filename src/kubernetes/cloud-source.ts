@@ -4,18 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { isFault, withoutRequests } from '#model/fault.ts';
 import type { Network } from '#model/resources.ts';
+import { ipPoolIn } from './calico.ts';
 import { type KubernetesClient, revisionOf } from './client.ts';
-import {
-  type CloudKind,
-  cloudKinds,
-  cloudPaths,
-  type ClusterWish,
-  clusterWish,
-  ipPoolIn,
-  noObjects,
-  portPoolsOf,
-  readable,
-} from './cloud-facts.ts';
+import { type CloudKind, cloudKinds, cloudPaths, type ClusterWish, clusterWish, noObjects, portPoolsOf, readable } from './cloud-facts.ts';
 import { type Condition, type Told, withCondition } from './conditions.ts';
 import { followKind, type Followed, listKind } from './follow.ts';
 import { nameOf as nameOfNode } from './nodes.ts';
