@@ -217,6 +217,8 @@ const neutronConfig = (host: Host, { policy, pageLength }: { readonly policy: st
   'transport_url = fake://',
   // Nobody hears it: OVN's agents are told by its databases. Each change of anything would be read anew for that.
   'rpc_workers = 0',
+  // As many as answer here, by default one for each processor: while not all are there, three questions are asked at each thing that OVN tells.
+  'api_workers = 1',
   'enable_traditional_dhcp = false',
   'notify_nova_on_port_status_changes = false',
   'notify_nova_on_port_data_changes = false',
