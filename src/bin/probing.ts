@@ -1,11 +1,13 @@
 // An agent's probes to other hosts, put together: what is to be tried comes from its facts, packets go by the host's own sockets.
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Agent, Log } from '#agent/agent.ts';
+import { HostFirewall } from '#agent/host-firewall.ts';
 import type { LearnedRoutes } from '#agent/learned-routes.ts';
 import { isBetweenHosts, Prober } from '#agent/prober.ts';
 import { presentNetworks } from '#drivers/plan.ts';
 import { type PeerChecks, probesOf, virtualChecks } from '#drivers/probes.ts';
 import { virtualAddresses } from '#drivers/virtual.ts';
+import { readHostFilters } from '#kernel/host-filters.ts';
 import type { RealKinds } from '#kernel/kinds.ts';
 import { ProbeSockets } from '#kernel/probe-sockets.ts';
 import { isFault } from '#model/fault.ts';
@@ -49,11 +51,33 @@ export function probing({ flannel }: Pick<Options, 'flannel'>, surroundings: Sur
     new ProbeSockets(kinds.sockets, {
       answered: (nonce) => prober.answered(nonce),
       mayAnswer: (from, to) => isBetweenHosts(agent().view.snapshot, agent().local.host, from, to),
+      now: () => performance.now(),
     }),
   );
+  const firewall = new HostFirewall({
+    read: readHostFilters,
+    desired: () => agent().desired,
+    uplink: () => selfOf(surroundings)?.underlay[0]?.interface,
+    shut: () => sockets.shut(),
+    hostOf: (ip) => [...agent().view.snapshot.hosts.values()].find(({ underlay }) => underlay.some((one) => one.ip === ip))?.name ?? ip,
+    now: () => performance.now(),
+  });
   closing.defer(() => stop.abort());
-  setImmediate(() => void run(prober, { ...surroundings, sockets, signal: stop.signal }));
+  setImmediate(() => {
+    agent().onReport(() => problemsOf(firewall, log));
+    void run(prober, { ...surroundings, sockets, firewall, signal: stop.signal });
+  });
   return prober;
+}
+
+function problemsOf(firewall: HostFirewall, log: Log): readonly string[] {
+  try {
+    return firewall.problems();
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    log.warn({ error }, 'cannot read what other packet filters this host has');
+    return [];
+  }
 }
 
 /** With the links that it has here: Nodes do not tell of them. Fault `invalid` when it has none. */
@@ -73,16 +97,19 @@ function checksOf(self: Host | undefined, { view: { snapshot }, endpoints }: Age
 
 interface Run extends Pick<Surroundings, 'agent' | 'underlay' | 'turned' | 'log'> {
   readonly sockets: ProbeSockets;
+  readonly firewall: HostFirewall;
   readonly signal: AbortSignal;
 }
 
-async function run(prober: Prober, { sockets, agent, underlay, turned, log, signal }: Run): Promise<void> {
+async function run(prober: Prober, { sockets, firewall, agent, underlay, turned, log, signal }: Run): Promise<void> {
   let said = '';
   while (!signal.aborted) {
     try {
       const { hosts } = agent().view.snapshot;
       // Alone there is nobody to ask or to answer.
-      sockets.listen(hosts.size > 1 ? selfOf({ agent, underlay })?.underlay[0]?.interface : undefined);
+      sockets.listen(hosts.size > 1 ? selfOf({ agent, underlay })?.underlay[0]?.interface : undefined, {
+        isFiltered: firewall.isFiltering(),
+      });
       await prober.turn();
       if (!signal.aborted) turned?.(prober.paths());
       said = '';

@@ -88,6 +88,12 @@ export const hasSilentTables = (): boolean =>
     }
   });
 
+/** Chains of iptables by which something of what comes in may be dropped, as `iptables INPUT`. */
+export const inputPrograms = (): string[] =>
+  programs.flatMap((program) =>
+    (run(program, ['-S', 'INPUT']) ?? '').trim().replace('-P INPUT ACCEPT', '') === '' ? [] : [`${program} INPUT`],
+  );
+
 const nftChains = ['ip', 'ip6'].map((family) => `${family} ${dockersTable} ${dockersChain}`);
 const nftRules: Readonly<Record<string, string>> = Object.fromEntries(
   ['iifname', 'oifname'].map((key) => [key, `${key} "${linkPrefix}*" accept comment "${comment}"`]),

@@ -63,6 +63,7 @@ const SO_ATTACH_FILTER = 26;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 const IPPROTO_IP = 0;
+const IPPROTO_UDP = 17;
 const IPPROTO_IPV6 = 41;
 const IPPROTO_RAW = 255;
 const ethertypes: Readonly<Record<Family, number>> = { 4: 0x0800, 6: 0x86dd };
@@ -151,6 +152,18 @@ export function openFilteredPacketSocket(index: number, family: Family, filter: 
     const wanted = { count: filter.length / 8, instructions: filter };
     checked(c.attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, wanted, koffi.sizeof(filterProgram)), 'filter a packet socket');
   });
+}
+
+/**
+ * A socket that is given a copy of those datagrams for this host that a classic BPF program lets through, when the host's packet filters
+ * have let them in (raw(7)): of IPv4 with the IP header, of IPv6 without (RFC 3542). The caller owns it.
+ */
+export function openFilteredDatagramSocket(family: Family, filter: Buffer): number {
+  const domain = family === 6 ? AF_INET6 : AF_INET;
+  const fd = checked(c.socket(domain, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP), 'open a raw socket');
+  const wanted = { count: filter.length / 8, instructions: filter };
+  checked(c.attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, wanted, koffi.sizeof(filterProgram)), 'filter a raw socket');
+  return fd;
 }
 
 /** Sends an IP packet, header included, the way that this host has to an address (raw(7)). The negative errno where it has none. */

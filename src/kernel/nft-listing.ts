@@ -4,8 +4,8 @@
 import { createHash } from 'node:crypto';
 import { Fault } from '#model/fault.ts';
 
-type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
-type JsonObject = { readonly [name: string]: Json };
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
+export type JsonObject = { readonly [name: string]: Json };
 
 export interface ListedElement {
   readonly set: string;
@@ -16,8 +16,8 @@ export interface ListedElement {
 
 export const isObject = (value: Json | undefined): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
-const isList = (value: Json | undefined): value is readonly Json[] => Array.isArray(value);
-const word = (value: Json | undefined): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
+export const isList = (value: Json | undefined): value is readonly Json[] => Array.isArray(value);
+export const word = (value: Json | undefined): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
 const words = (value: Json | undefined): readonly string[] => (isList(value) ? value.map(word) : [word(value)]);
 
 /** The objects of a listing, each `{ chain: … }`, `{ rule: … }`, … . Fault `kernel` when it is not one. */

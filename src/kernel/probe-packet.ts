@@ -22,8 +22,14 @@ export interface Probe {
 
 /** What came in: a question of another host, or the answer to one of ours, by its nonce. */
 export type Heard =
-  | { readonly type: 'question'; readonly from: Ip; readonly to: Ip; readonly answer: Buffer }
+  | { readonly type: 'question'; readonly from: Ip; readonly to: Ip; readonly answer: Buffer; readonly datagram?: Arrival }
   | { readonly type: 'answer'; readonly nonce: string };
+
+/** A question by datagram, for whom it is to be seen whether the host lets it in. */
+export interface Arrival {
+  readonly nonce: string;
+  readonly port: number;
+}
 
 const mark4 = 0xca5e;
 const mark6 = 0x0ca5e;
@@ -134,7 +140,7 @@ const isMarked = (ip: Buffer, family: Family): boolean =>
   family === 4 ? ip.readUInt16BE(4) === mark4 : (ip.readUInt32BE(0) & 0xfffff) === mark6;
 
 /** Back where it came from, with both ends exchanged: whatever brought it here leads back. */
-function back(frame: Buffer, { from, to, sourcePort, port }: Ends, make: (ends: Ends) => Buffer): Heard {
+function back(frame: Buffer, { from, to, sourcePort, port }: Ends, make: (ends: Ends) => Buffer): Extract<Heard, { type: 'question' }> {
   const ethernet = Buffer.concat([frame.subarray(6, 12), frame.subarray(0, 6), frame.subarray(12, 14)]);
   return {
     type: 'question',
@@ -150,7 +156,16 @@ function hearDatagram(frame: Buffer, family: Family, body: Buffer): Heard | unde
   const nonce = body.toString('hex', 24, 32);
   if (body[32] === answer) return { type: 'answer', nonce };
   if (body[32] !== question) return undefined;
-  return back(frame, endsOf(ip, family, body), (ends) => datagram(ends, nonce, { which: answer, bytes: 0 }));
+  const ends = endsOf(ip, family, body);
+  const heard = back(frame, ends, (reversed) => datagram(reversed, nonce, { which: answer, bytes: 0 }));
+  return { ...heard, datagram: { nonce, port: ends.port } };
+}
+
+/** The nonce of a question as it came in past the host's packet filters (openFilteredDatagramSocket); undefined for anything else. */
+export function arrivedNonce(bytes: Buffer, family: Family): string | undefined {
+  const body = family === 4 ? bytes.subarray(headerBytes(4)) : bytes;
+  const isQuestion = body.length >= 8 + payloadBytes && body.subarray(16, 24).equals(name) && body[32] === question;
+  return isQuestion ? body.toString('hex', 24, 32) : undefined;
 }
 
 function hearSegment(frame: Buffer, family: Family, body: Buffer): Heard | undefined {
@@ -197,10 +212,33 @@ const filters: Readonly<Record<Family, readonly Instruction[]>> = {
   ],
 };
 
+/** Counted from the IP header wherever the packet is looked at (SKF_NET_OFF, linux/filter.h). */
+const fromHeader = 0xfff0_0000;
+const arrivedFilters: Readonly<Record<Family, readonly Instruction[]>> = {
+  4: [
+    [LDH, 0, 0, fromHeader + 4],
+    [JEQ, 0, 1, mark4],
+    [RET, 0, 0, snapBytes],
+    [RET, 0, 0, 0],
+  ],
+  6: [
+    [LDW, 0, 0, fromHeader],
+    [AND, 0, 0, 0xfffff],
+    [JEQ, 0, 1, mark6],
+    [RET, 0, 0, snapBytes],
+    [RET, 0, 0, 0],
+  ],
+};
+
 /** Instructions of the socket filter that lets through what hear() may know, and nearly nothing else. */
-export function filterOf(family: Family): Buffer {
+export const filterOf = (family: Family): Buffer => programOf(filters[family]);
+
+/** The same for what arrivedNonce() may know. */
+export const arrivedFilterOf = (family: Family): Buffer => programOf(arrivedFilters[family]);
+
+function programOf(instructions: readonly Instruction[]): Buffer {
   return Buffer.concat(
-    filters[family].map(([code, yes, no, value]) => {
+    instructions.map(([code, yes, no, value]) => {
       const bytes = Buffer.alloc(8);
       bytes.writeUInt16LE(code, 0);
       bytes[2] = yes;

@@ -37,7 +37,11 @@ there('ip', 'link', 'set', 'cwv1', 'up');
 const answers = new Set<string>();
 const asked: string[] = [];
 const allowed = { isAny: true };
-const own = new ProbeSockets(new Sockets(directory), { answered: (nonce) => answers.add(nonce), mayAnswer: () => false });
+const own = new ProbeSockets(new Sockets(directory), {
+  answered: (nonce) => answers.add(nonce),
+  mayAnswer: () => false,
+  now: () => performance.now(),
+});
 const peer = inNetns(`${directory}/peer`, () => {
   const sockets = new ProbeSockets(new Sockets(directory), {
     answered: () => undefined,
@@ -45,11 +49,12 @@ const peer = inNetns(`${directory}/peer`, () => {
       asked.push(`${from} ${to}`);
       return allowed.isAny;
     },
+    now: () => performance.now(),
   });
-  sockets.listen('wire1');
+  sockets.listen('wire1', { isFiltered: false });
   return sockets;
 });
-own.listen('wire0');
+own.listen('wire0', { isFiltered: false });
 after(() => {
   own[Symbol.dispose]();
   peer[Symbol.dispose]();
@@ -109,9 +114,31 @@ test('what a filter drops is lost, and nobody else than hosts is answered', asyn
 });
 
 test('a link that has gone is no trouble, and one that comes is listened on', async () => {
-  inNetns(`${directory}/peer`, () => peer.listen(undefined));
+  inNetns(`${directory}/peer`, () => peer.listen(undefined, { isFiltered: false }));
   assert.equal(await passes({}, 3), false);
-  inNetns(`${directory}/peer`, () => peer.listen('absent'));
-  inNetns(`${directory}/peer`, () => peer.listen('wire1'));
+  inNetns(`${directory}/peer`, () => peer.listen('absent', { isFiltered: false }));
+  inNetns(`${directory}/peer`, () => peer.listen('wire1', { isFiltered: false }));
   assert.ok(await passes({}));
+});
+
+test('where others filter, what they let in is answered, and what they drop is not and is told of', async () => {
+  inNetns(`${directory}/peer`, () => peer.listen('wire1', { isFiltered: true }));
+  const six = { from: parseIp('2001:db8::1'), to: parseIp('2001:db8::2') };
+  assert.ok(await passes({}));
+  assert.ok(await passes({ ...six }));
+  there('nft', 'add table inet others; add chain inet others input { type filter hook input priority 10; policy drop; }');
+  there('nft', 'add rule inet others input icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept');
+  assert.equal(await passes({}, 3), false);
+  assert.equal(await passes({ ...six }, 3), false);
+  assert.ok(await passes({ from: parseIp('10.9.1.0'), to: parseIp('10.9.2.0'), port: 9 }), 'nothing comes in to the host there');
+  await setTimeout(1_100);
+  assert.deepEqual(peer.shut(), [
+    { port: 8472, from: '192.0.2.1' },
+    { port: 8472, from: '2001:db8::1' },
+  ]);
+  there('nft', 'add rule inet others input udp dport 8472 accept');
+  assert.ok(await passes({}));
+  assert.ok(await passes({ ...six }));
+  assert.deepEqual(peer.shut(), []);
+  there('nft', 'delete table inet others');
 });

@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { chainsThatDrop, type JudgedPacket } from './filter-verdict.ts';
+
+const out: JudgedPacket = { hook: 'forward', family: 4, iifname: 'cwu1', oifname: 'eth0', protocol: 'tcp', isTranslated: false };
+const place = { family: 'inet', table: 'filter' };
+const meta = (key: string, right: string) => ({ match: { op: '==', left: { meta: { key } }, right } });
+const ct = (key: string, right: string) => ({ match: { op: 'in', left: { ct: { key } }, right } });
+const field = (protocol: string, name: string, right: number | string) => ({
+  match: { op: '==', left: { payload: { protocol, field: name } }, right },
+});
+const accept = { accept: null };
+const reject = { reject: { type: 'icmpx', expr: 'admin-prohibited' } };
+
+type Statement = Parameters<typeof chainsThatDrop>[0][number];
+const rule = (chain: string, ...expr: Statement[]): Statement => ({ rule: { ...place, chain, expr } });
+
+function drops(packet: JudgedPacket, policy: string, ...rules: Statement[]): boolean {
+  const chain = { chain: { ...place, name: 'forward', type: 'filter', hook: packet.hook, prio: 0, policy } };
+  return chainsThatDrop([chain, ...rules], packet).length > 0;
+}
+
+const cases: readonly (readonly [what: string, isDropped: boolean, packet: JudgedPacket, policy: string, ...rules: Statement[]])[] = [
+  ['a policy of accept', false, out, 'accept'],
+  ['a policy of drop', true, out, 'drop'],
+  ['what is established passes', true, out, 'drop', rule('forward', ct('state', 'established'), accept)],
+  ['our links pass', false, out, 'drop', rule('forward', meta('iifname', 'cw*'), accept)],
+  ['other links pass', true, out, 'drop', rule('forward', meta('iifname', 'br0'), accept)],
+  ['addresses pass, which are not known', false, out, 'drop', rule('forward', field('ip', 'saddr', '10.0.0.1'), accept)],
+  ['addresses of the other family pass', true, out, 'drop', rule('forward', field('ip6', 'saddr', '2001:db8::1'), accept)],
+  ['a port of the other protocol passes', true, out, 'drop', rule('forward', field('udp', 'dport', 53), accept)],
+  ['what iptables keeps in its own form passes', false, out, 'drop', rule('forward', { xt: { type: 'match', name: 'comment' } }, accept)],
+  ['what is published passes', false, { ...out, isTranslated: true }, 'drop', rule('forward', ct('status', 'dnat'), accept)],
+  ['the last rule rejects', true, out, 'accept', rule('forward', reject)],
+  ['a chain that is called rejects', true, out, 'accept', rule('forward', { jump: { target: 'zone' } }), rule('zone', reject)],
+  [
+    'a chain returns from what it is told of',
+    false,
+    out,
+    'accept',
+    rule('forward', { jump: { target: 'zone' } }),
+    rule('zone', { return: null }),
+  ],
+  [
+    'a map knows the link',
+    false,
+    out,
+    'drop',
+    rule('forward', { vmap: { key: { meta: { key: 'iifname' } }, data: { set: [['cwu1', accept]] } } }),
+  ],
+];
+
+test('what the rules of others are certain to drop is told, and nothing else', () => {
+  for (const [what, isDropped, packet, policy, ...rules] of cases) assert.equal(drops(packet, policy, ...rules), isDropped, what);
+});

@@ -1,0 +1,156 @@
+// What the rules of others do with a packet, as far as it is certain: of the packet are known its links, its family and protocol, and
+// that it begins a connection. A rule that asks for more (addresses, other ports, marks, what iptables keeps in a form of its own) may let it through or not, so whoever writes such a rule is believed to know. Pure; rules are those of libnftables-json(5).
+import { isList, isObject, type Json, type JsonObject, word } from './nft-listing.ts';
+
+export interface JudgedPacket {
+  readonly hook: 'input' | 'forward';
+  readonly family: 4 | 6;
+  readonly iifname: string;
+  readonly oifname?: string;
+  readonly protocol: 'tcp' | 'udp';
+  /** Where it is going; absent: not known. */
+  readonly port?: number;
+  /** Its destination is another one than its sender's. */
+  readonly isTranslated: boolean;
+}
+
+type Verdict = 'accept' | 'drop' | 'unsure';
+/** Undefined: the next rule is asked. */
+type Outcome = Verdict | 'return' | undefined;
+
+/** Calls of chains in each other; the kernel itself allows no more. */
+const mostJumps = 16;
+
+class Ruleset {
+  readonly #rules = new Map<string, JsonObject[]>();
+
+  constructor(objects: readonly JsonObject[]) {
+    for (const { rule } of objects) {
+      if (!isObject(rule)) continue;
+      const key = placeOf(rule, rule['chain']);
+      const rules = this.#rules.get(key);
+      if (rules === undefined) this.#rules.set(key, [rule]);
+      else rules.push(rule);
+    }
+  }
+
+  walk(chain: string, packet: JudgedPacket, jumps = 0): Outcome {
+    if (jumps > mostJumps) return 'unsure';
+    for (const rule of this.#rules.get(chain) ?? []) {
+      const outcome = this.#ask(rule, packet, jumps);
+      if (outcome !== undefined) return outcome;
+    }
+    return undefined;
+  }
+
+  #ask(rule: JsonObject, packet: JudgedPacket, jumps: number): Outcome {
+    let isCertain = true;
+    for (const statement of isList(rule['expr']) ? rule['expr'].filter(isObject) : []) {
+      if (isObject(statement['match'])) {
+        const holds = matches(statement['match'], packet);
+        if (holds === false) return undefined;
+        isCertain &&= holds === true;
+      } else if (statement['xt'] !== undefined) {
+        isCertain = false;
+      } else {
+        const outcome = this.#follow(isObject(statement['vmap']) ? chosen(statement['vmap'], packet) : statement, rule, { packet, jumps });
+        if (outcome !== undefined) return doubted(outcome, isCertain);
+      }
+    }
+    return undefined;
+  }
+
+  /** A verdict; undefined for what is none, such as a counter. */
+  #follow(statement: JsonObject | 'unsure' | undefined, rule: JsonObject, at: { packet: JudgedPacket; jumps: number }): Outcome {
+    if (statement === undefined || statement === 'unsure') return statement;
+    const { jump, goto: goesTo } = statement;
+    const target = isObject(jump) ? jump : isObject(goesTo) ? goesTo : undefined;
+    if (target !== undefined) {
+      const outcome = this.walk(placeOf(rule, target['target']), at.packet, at.jumps + 1);
+      return outcome === 'return' || outcome === undefined ? (target === goesTo ? 'return' : undefined) : outcome;
+    }
+    if ('accept' in statement) return 'accept';
+    if ('drop' in statement || 'reject' in statement) return 'drop';
+    if ('return' in statement) return 'return';
+    return 'queue' in statement ? 'unsure' : undefined;
+  }
+}
+
+const placeOf = (rule: JsonObject, chain: Json | undefined): string => `${word(rule['family'])} ${word(rule['table'])} ${word(chain)}`;
+
+/** What a rule that may hold or not comes to: what it drops may pass, and so may what it lets pass. */
+const doubted = (outcome: Outcome, isCertain: boolean): Outcome => (isCertain ? outcome : outcome === 'drop' ? undefined : 'unsure');
+
+/** Undefined: it may be or not. */
+function matches({ op, left, right }: JsonObject, packet: JudgedPacket): boolean | undefined {
+  const known = isObject(left) ? valueOf(left, packet) : undefined;
+  if (known === undefined || !['==', 'in', '!='].includes(word(op))) return undefined;
+  if (known === 'other') return false;
+  const wanted = wordsOf(right);
+  if (wanted === undefined) return undefined;
+  return wanted.some((one) => isSame(one, known)) === (op !== '!=');
+}
+
+/** What the packet has there; `other`: it is of another family or protocol, so that no such rule holds. */
+function valueOf({ meta, ct, payload }: JsonObject, packet: JudgedPacket): string | undefined {
+  if (isObject(payload)) return fieldOf(payload, packet);
+  const { family, iifname, oifname = '', protocol, isTranslated } = packet;
+  if (isObject(meta)) {
+    return new Map([
+      ['iifname', iifname],
+      ['oifname', oifname],
+      ['nfproto', `ipv${family}`],
+      ['protocol', family === 4 ? 'ip' : 'ip6'],
+      ['l4proto', protocol],
+    ]).get(word(meta['key']));
+  }
+  return isObject(ct)
+    ? new Map([
+        ['state', 'new'],
+        ['status', isTranslated ? 'dnat' : 'none'],
+      ]).get(word(ct['key']))
+    : undefined;
+}
+
+function fieldOf(payload: JsonObject, { family, protocol, port }: JudgedPacket): string | undefined {
+  const [header, field] = [word(payload['protocol']), word(payload['field'])];
+  if (header === (family === 4 ? 'ip' : 'ip6')) return field === 'protocol' || field === 'nexthdr' ? protocol : undefined;
+  if (header !== protocol && header !== 'th') return header === '' ? undefined : 'other';
+  return field === 'dport' && port !== undefined ? `${port}` : undefined;
+}
+
+/** Undefined for a named set, whose elements are not read. */
+function wordsOf(right: Json | undefined): readonly string[] | undefined {
+  if (isObject(right)) return wordsOf(right['set']);
+  if (isList(right)) return right.every((one) => !isObject(one)) ? right.map(word) : undefined;
+  const one = word(right);
+  return one === '' || one.startsWith('@') ? undefined : [one];
+}
+
+const isSame = (wanted: string, found: string): boolean =>
+  wanted.endsWith('*') ? found.startsWith(wanted.slice(0, -1)) : wanted === found;
+
+/** The verdict that a map has for the packet; undefined where it has none. */
+function chosen({ key, data }: JsonObject, packet: JudgedPacket): JsonObject | 'unsure' | undefined {
+  const known = isObject(key) ? valueOf(key, packet) : undefined;
+  const pairs = isObject(data) ? data['set'] : undefined;
+  if (known === undefined || !isList(pairs)) return 'unsure';
+  for (const pair of pairs) {
+    const [wanted, verdict] = isList(pair) ? pair : [];
+    if (isSame(word(wanted), known)) return isObject(verdict) ? verdict : 'unsure';
+  }
+  return undefined;
+}
+
+/** The chains in a listing that are certain to drop such a packet, each as nft(8) names it, with family and table. */
+export function chainsThatDrop(objects: readonly JsonObject[], packet: JudgedPacket): string[] {
+  const ruleset = new Ruleset(objects);
+  return objects.flatMap(({ chain }) => {
+    if (!isObject(chain) || chain['hook'] !== packet.hook || chain['type'] !== 'filter') return [];
+    if (chain['family'] === (packet.family === 4 ? 'ip6' : 'ip')) return [];
+    const place = placeOf(chain, chain['name']);
+    const outcome = ruleset.walk(place, packet);
+    const verdict = outcome === undefined || outcome === 'return' ? chain['policy'] : outcome;
+    return verdict === 'drop' ? [place] : [];
+  });
+}

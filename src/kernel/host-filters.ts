@@ -1,0 +1,45 @@
+// Packet filters that this host has besides ours: firewalld's, ufw's, or rules that somebody wrote (nft(8), iptables-nft(8)). They are
+// read and never changed. What iptables keeps in its older form (x_tables) is seen where iptables says so. All of it is of the namespace
+// of the process.
+import { tableName } from '#model/numbers.ts';
+import { hasSilentTables, inputPrograms } from './forwarding.ts';
+import { nftFault, runNft } from './libnftables.ts';
+import { isObject, type JsonObject, parseListing, word } from './nft-listing.ts';
+
+export interface HostFilters {
+  /** Those that may drop what comes in to the host, as nft(8) names chains. */
+  readonly input: readonly string[];
+  /** Chains and rules of every table that has a say in what comes in or is forwarded. */
+  readonly rules: readonly JsonObject[];
+}
+
+function list(what: string): readonly JsonObject[] | undefined {
+  const { output, error } = runNft(`list ${what}`, { format: 'terse' });
+  // It has gone since it was seen.
+  if (error?.includes('No such file or directory') === true) return undefined;
+  if (error !== undefined) throw nftFault(`list ${what}`, error);
+  return parseListing(output);
+}
+
+const tableOf = (chain: JsonObject): string => `${word(chain['family'])} ${word(chain['table'])}`;
+const nameOf = (chain: JsonObject): string => `${tableOf(chain)} ${word(chain['name'])}`;
+
+const isHookedOn = (chain: JsonObject, hook: string): boolean =>
+  chain['type'] === 'filter' && chain['hook'] === hook && ['ip', 'ip6', 'inet'].includes(word(chain['family']));
+
+/** iptables makes chains that let everything pass and have no rule. */
+const mayDrop = (chain: JsonObject): boolean =>
+  chain['policy'] === 'drop' || list(`chain ${nameOf(chain)}`)?.some(({ rule }) => rule !== undefined) === true;
+
+/** Fault `kernel`. */
+export function readHostFilters(): HostFilters {
+  const chains = (list('chains') ?? []).flatMap(({ chain }) =>
+    isObject(chain) && !word(chain['table']).startsWith(tableName) ? [chain] : [],
+  );
+  const input = chains.filter((chain) => isHookedOn(chain, 'input') && mayDrop(chain)).map(nameOf);
+  const tables = new Set(chains.filter((chain) => isHookedOn(chain, 'input') || isHookedOn(chain, 'forward')).map(tableOf));
+  return {
+    input: [...input, ...(hasSilentTables() ? inputPrograms() : [])],
+    rules: [...tables].flatMap((table) => list(`table ${table}`) ?? []),
+  };
+}
