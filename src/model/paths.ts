@@ -38,7 +38,7 @@ export interface Paths {
 
 /** Who drops it, a sentence without a full stop. */
 export const eaten: Readonly<Record<PathSort, string>> = {
-  tunnel: "A security group or another firewall between them drops it, or that host's own",
+  tunnel: 'A security group or another firewall between them or on that host drops it',
   session: 'A security group or another firewall between them drops it',
   plain: "The ports' allowed address pairs (port security) or the security groups' rules for the range are missing",
 };
