@@ -10,7 +10,7 @@ import type { ShutPort } from '#kernel/probe-sockets.ts';
 
 export interface HostFirewallOptions {
   /** Fault `kernel`. */
-  readonly read: () => HostFilters;
+  readonly read: (uplink: string) => HostFilters;
   readonly desired: () => Desired;
   /** Name of the host's link to others. */
   readonly uplink: () => string | undefined;
@@ -21,9 +21,9 @@ export interface HostFirewallOptions {
   readonly now: () => number;
 }
 
-const lookMs = 10_000;
-/** Of the time, no more than a two-hundredth is spent on reading rules: a host may have a hundred thousand. */
-const leisure = 200;
+const lookMs = 60_000;
+/** Of the time, no more than a thousandth is spent on reading rules, of which a host may have a hundred thousand: nothing else goes on then. */
+const leisure = 1000;
 const none: HostFilters = { input: [], rules: [] };
 const advice = 'What to let pass is in docs/install.md, "A firewall on the host"';
 
@@ -49,10 +49,10 @@ export class HostFirewall {
   }
 
   #look(): void {
-    const { now, read } = this.#options;
-    const startedAt = now();
-    if (startedAt < this.#nextLookAt) return;
-    this.#filters = read();
+    const { now, read, uplink } = this.#options;
+    const [startedAt, link] = [now(), uplink()];
+    if (startedAt < this.#nextLookAt || link === undefined) return;
+    this.#filters = read(link);
     const endedAt = now();
     this.#nextLookAt = endedAt + Math.max(lookMs, (endedAt - startedAt) * leisure);
   }

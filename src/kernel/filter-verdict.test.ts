@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chainsThatDrop, type JudgedPacket } from './filter-verdict.ts';
+import { chainsThatDrop, chainsThatMayDrop, type JudgedPacket } from './filter-verdict.ts';
 
 const out: JudgedPacket = { hook: 'forward', family: 4, iifname: 'cwu1', oifname: 'eth0', protocol: 'tcp', isTranslated: false };
 const place = { family: 'inet', table: 'filter' };
@@ -52,4 +52,41 @@ const cases: readonly (readonly [what: string, isDropped: boolean, packet: Judge
 
 test('what the rules of others are certain to drop is told, and nothing else', () => {
   for (const [what, isDropped, packet, policy, ...rules] of cases) assert.equal(drops(packet, policy, ...rules), isDropped, what);
+});
+
+const input = (policy: string, ...rules: Statement[]): readonly Statement[] => [
+  { chain: { ...place, name: 'input', type: 'filter', hook: 'input', prio: 0, policy } },
+  ...rules,
+];
+const loopback = {
+  match: { op: '==', left: { payload: { protocol: 'ip', field: 'daddr' } }, right: { prefix: { addr: '127.0.0.0', len: 8 } } },
+};
+const marked = { match: { op: '==', left: { '&': [{ meta: { key: 'mark' } }, 32_768] }, right: 32_768 } };
+
+test('whether what comes in by a link may be dropped is not asked of rules for other links, loopback addresses and marks', () => {
+  const may: readonly (readonly [what: string, is: boolean, policy: string, ...rules: Statement[]])[] = [
+    ['no rules', false, 'accept'],
+    ['a policy of drop', true, 'drop', rule('input', accept)],
+    ['another link', false, 'accept', rule('input', meta('iifname', 'eth1'), { drop: null })],
+    ['a port', true, 'accept', rule('input', meta('iifname', 'eth0'), field('udp', 'dport', 8472), { drop: null })],
+    ['what is invalid', false, 'accept', rule('input', ct('state', 'invalid'), { drop: null })],
+    [
+      "kubelet's",
+      false,
+      'accept',
+      rule('input', { jump: { target: 'own' } }),
+      rule('own', loopback, { drop: null }),
+      rule('own', marked, { drop: null }),
+    ],
+    ['a chain that is called', true, 'accept', rule('input', { jump: { target: 'own' } }), rule('own', reject)],
+    [
+      'a chain that a map calls',
+      true,
+      'accept',
+      rule('input', { vmap: { key: { meta: { key: 'iifname' } }, data: { set: [['eth0', { goto: { target: 'own' } }]] } } }),
+      rule('own', reject),
+    ],
+  ];
+  for (const [what, is, policy, ...rules] of may)
+    assert.deepEqual(chainsThatMayDrop(input(policy, ...rules), 'eth0'), is ? ['inet filter input'] : [], what);
 });

@@ -43,6 +43,24 @@ class Ruleset {
     return undefined;
   }
 
+  /** Whether a rule that may hold drops it there; what earlier rules let pass is not asked. */
+  mayDrop(chain: string, packet: JudgedPacket, jumps = 0): boolean {
+    return jumps <= mostJumps && (this.#rules.get(chain) ?? []).some((rule) => this.#mayDropBy(rule, packet, jumps));
+  }
+
+  #mayDropBy(rule: JsonObject, packet: JudgedPacket, jumps: number): boolean {
+    for (const statement of isList(rule['expr']) ? rule['expr'].filter(isObject) : []) {
+      if (isObject(statement['match']) && matches(statement['match'], packet) === false) return false;
+      if (isForOthers(statement)) return false;
+      for (const one of isObject(statement['vmap']) ? verdictsOf(statement['vmap']) : [statement]) {
+        if ('drop' in one || 'reject' in one) return true;
+        const target = [one['jump'], one['goto']].find(isObject);
+        if (target !== undefined && this.mayDrop(placeOf(rule, target['target']), packet, jumps + 1)) return true;
+      }
+    }
+    return false;
+  }
+
   #ask(rule: JsonObject, packet: JudgedPacket, jumps: number): Outcome {
     let isCertain = true;
     for (const statement of isList(rule['expr']) ? rule['expr'].filter(isObject) : []) {
@@ -77,6 +95,24 @@ class Ruleset {
 }
 
 const placeOf = (rule: JsonObject, chain: Json | undefined): string => `${word(rule['family'])} ${word(rule['table'])} ${word(chain)}`;
+
+/** Of what is marked, as kubelet's are, whoever marks it knows; and nothing comes in for a loopback address. */
+function isForOthers({ match, xt }: JsonObject): boolean {
+  if (isObject(xt)) return xt['name'] === 'mark';
+  const { left, right } = isObject(match) ? match : {};
+  const { prefix } = isObject(right) ? right : {};
+  return (
+    JSON.stringify(left ?? '').includes('"mark"') ||
+    (isObject(prefix) && isLoopback(prefix['addr']) && isObject(match) && match['op'] === '==')
+  );
+}
+
+const isLoopback = (address: Json | undefined): boolean => word(address).startsWith('127.');
+
+const verdictsOf = ({ data }: JsonObject): JsonObject[] => {
+  const pairs = isObject(data) ? data['set'] : undefined;
+  return isList(pairs) ? pairs.flatMap((pair) => (isList(pair) ? pair.slice(1).filter(isObject) : [])) : [];
+};
 
 /** What a rule that may hold or not comes to: what it drops may pass, and so may what it lets pass. */
 const doubted = (outcome: Outcome, isCertain: boolean): Outcome => (isCertain ? outcome : outcome === 'drop' ? undefined : 'unsure');
@@ -142,15 +178,31 @@ function chosen({ key, data }: JsonObject, packet: JudgedPacket): JsonObject | '
   return undefined;
 }
 
-/** The chains in a listing that are certain to drop such a packet, each as nft(8) names it, with family and table. */
+/** Those in a listing that such a packet comes to, each by its name as nft(8) has it, with family and table. */
+const chainsOf = (objects: readonly JsonObject[], { hook, family }: JudgedPacket): { chain: JsonObject; place: string }[] =>
+  objects.flatMap(({ chain }) => {
+    if (!isObject(chain) || chain['hook'] !== hook || chain['type'] !== 'filter') return [];
+    return chain['family'] === (family === 4 ? 'ip6' : 'ip') ? [] : [{ chain, place: placeOf(chain, chain['name']) }];
+  });
+
+/** The chains in a listing that are certain to drop such a packet. */
 export function chainsThatDrop(objects: readonly JsonObject[], packet: JudgedPacket): string[] {
   const ruleset = new Ruleset(objects);
-  return objects.flatMap(({ chain }) => {
-    if (!isObject(chain) || chain['hook'] !== packet.hook || chain['type'] !== 'filter') return [];
-    if (chain['family'] === (packet.family === 4 ? 'ip6' : 'ip')) return [];
-    const place = placeOf(chain, chain['name']);
+  return chainsOf(objects, packet).flatMap(({ chain, place }) => {
     const outcome = ruleset.walk(place, packet);
     const verdict = outcome === undefined || outcome === 'return' ? chain['policy'] : outcome;
     return verdict === 'drop' ? [place] : [];
   });
+}
+
+/** The chains in a listing that may drop datagrams for this host that come in by a link: which of them is not certain. */
+export function chainsThatMayDrop(objects: readonly JsonObject[], iifname: string): string[] {
+  const ruleset = new Ruleset(objects);
+  const found = ([4, 6] as const).flatMap((family) => {
+    const packet = { hook: 'input', family, iifname, protocol: 'udp', isTranslated: false } as const;
+    return chainsOf(objects, packet).flatMap(({ chain, place }) =>
+      chain['policy'] === 'drop' || ruleset.mayDrop(place, packet) ? [place] : [],
+    );
+  });
+  return [...new Set(found)];
 }

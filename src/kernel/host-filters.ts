@@ -2,6 +2,7 @@
 // read and never changed. What iptables keeps in its older form (x_tables) is seen where iptables says so. All of it is of the namespace
 // of the process.
 import { tableName } from '#model/numbers.ts';
+import { chainsThatMayDrop } from './filter-verdict.ts';
 import { hasSilentTables, inputPrograms } from './forwarding.ts';
 import { nftFault, runNft } from './libnftables.ts';
 import { isObject, type JsonObject, parseListing, word } from './nft-listing.ts';
@@ -22,24 +23,16 @@ function list(what: string): readonly JsonObject[] | undefined {
 }
 
 const tableOf = (chain: JsonObject): string => `${word(chain['family'])} ${word(chain['table'])}`;
-const nameOf = (chain: JsonObject): string => `${tableOf(chain)} ${word(chain['name'])}`;
 
 const isHookedOn = (chain: JsonObject, hook: string): boolean =>
   chain['type'] === 'filter' && chain['hook'] === hook && ['ip', 'ip6', 'inet'].includes(word(chain['family']));
 
-/** iptables makes chains that let everything pass and have no rule. */
-const mayDrop = (chain: JsonObject): boolean =>
-  chain['policy'] === 'drop' || list(`chain ${nameOf(chain)}`)?.some(({ rule }) => rule !== undefined) === true;
-
-/** Fault `kernel`. */
-export function readHostFilters(): HostFilters {
+/** `uplink`: by which others come in. Fault `kernel`. */
+export function readHostFilters(uplink: string): HostFilters {
   const chains = (list('chains') ?? []).flatMap(({ chain }) =>
     isObject(chain) && !word(chain['table']).startsWith(tableName) ? [chain] : [],
   );
-  const input = chains.filter((chain) => isHookedOn(chain, 'input') && mayDrop(chain)).map(nameOf);
   const tables = new Set(chains.filter((chain) => isHookedOn(chain, 'input') || isHookedOn(chain, 'forward')).map(tableOf));
-  return {
-    input: [...input, ...(hasSilentTables() ? inputPrograms() : [])],
-    rules: [...tables].flatMap((table) => list(`table ${table}`) ?? []),
-  };
+  const rules = [...tables].flatMap((table) => list(`table ${table}`) ?? []);
+  return { input: [...chainsThatMayDrop(rules, uplink), ...(hasSilentTables() ? inputPrograms() : [])], rules };
 }
