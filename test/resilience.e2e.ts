@@ -1,6 +1,8 @@
 // What the agent promises about the kernel while it is away, comes back, or somebody else has been there: a restart writes
 // nothing and drift is repaired within seconds. Two hosts with a network of every make. What containers notice is in survival.e2e.ts.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { killAgent, stopAgent } from '#lab/causeway.ts';
 import { docker } from '#lab/engine.ts';
@@ -9,6 +11,13 @@ import { until } from '#lab/until.ts';
 import { endpointLink } from '#model/numbers.ts';
 import { agentStatus, type Bed, entering, healthy, makeBed, reaches } from './bed.ts';
 import { shapeOf, stateOf } from './resilience-state.ts';
+
+interface HostShown {
+  readonly status: { readonly failing: readonly string[] };
+}
+
+/** Rules are read once a minute at most. */
+const patience = { timeoutMs: 240_000, intervalMs: 1_000 };
 
 let bed: Bed;
 let first: Host;
@@ -202,3 +211,45 @@ async function repaired({ network, harm }: Drift, t: TestContext): Promise<void>
 for (const drift of drifts) {
   test(`drift is repaired: ${drift.what} (${drift.network})`, (t) => repaired(drift, t));
 }
+
+const failingOf = async (name: string): Promise<string> => ((await bed.json('host', 'show', name)) as HostShown).status.failing.join('\n');
+
+/** As docs/install.md has them under "A firewall on the host". */
+const lets = {
+  input: ['ip saddr 10.213.0.0/24 udp dport { 8472, 51820-55915 } accept', 'iifname "cw*" ct status dnat accept'],
+  forward: ['iifname "cw*" accept', 'oifname "cw*" accept'],
+};
+const shut = `table inet own {
+  chain input { type filter hook input priority 10; policy drop; iifname lo accept; ct state established,related accept; }
+  chain forward { type filter hook forward priority 10; policy drop; ct state established,related accept; }
+}`;
+
+test('what a firewall of the host’s own drops is told with its chain; with the lines that the page has nothing is', async () => {
+  assert.doesNotMatch(await failingOf('host1'), /firewall/);
+  await first.exec(['nft', '-f', '-'], { input: shut });
+  await until(
+    'both chains to be told of',
+    async () => {
+      const told = await failingOf('host1');
+      return (
+        told.includes('UDP port 8472: packets of host2 come in') &&
+        told.includes('(inet own input) drops') &&
+        told.includes('(inet own forward) drops')
+      );
+    },
+    patience,
+  );
+  await until(
+    'host2 to tell what is lost',
+    async () => (await failingOf('host2')).includes('UDP port 8472 does not reach host host1'),
+    patience,
+  );
+
+  const page = readFileSync(join(import.meta.dirname, '..', 'docs', 'install.md'), 'utf8');
+  for (const rule of Object.values(lets).flat()) assert.ok(page.includes(`\n    ${rule}`), rule);
+  const lines = Object.entries(lets).flatMap(([chain, rules]) => rules.map((rule) => `add rule inet own ${chain} ${rule}`));
+  await first.exec(['nft', '-f', '-'], { input: lines.join('\n') });
+  for (const name of names) await until(`${name} to work`, () => works(name));
+  await until('nothing to be told', async () => !(await failingOf('host1')).includes('firewall'), patience);
+  await first.exec(['nft', 'delete', 'table', 'inet', 'own']);
+});

@@ -22,6 +22,8 @@ export interface HostFirewallOptions {
 }
 
 const lookMs = 60_000;
+/** Until what was found is looked at once more, as it may have been half-made: Docker, say, forbids forwarding before the agent lets its own pass. */
+const againMs = 10_000;
 /** Of the time, no more than a thousandth is spent on reading rules, of which a host may have a hundred thousand: nothing else goes on then. */
 const leisure = 1000;
 const none: HostFilters = { input: [], rules: [] };
@@ -30,6 +32,9 @@ const advice = 'What to let pass is in docs/install.md, "A firewall on the host"
 export class HostFirewall {
   readonly #options: HostFirewallOptions;
   #filters = none;
+  /** By the last look; told is what the one before has found, too. */
+  #found: readonly string[] = [];
+  #told: readonly string[] = [];
   #nextLookAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: HostFirewallOptions) {
@@ -45,7 +50,7 @@ export class HostFirewall {
   /** Sentences without a full stop. Fault `kernel`. */
   problems(): readonly string[] {
     this.#look();
-    return [...this.#shutPorts(), ...this.#dropped()];
+    return [...this.#shutPorts(), ...this.#told];
   }
 
   #look(): void {
@@ -53,8 +58,11 @@ export class HostFirewall {
     const [startedAt, link] = [now(), uplink()];
     if (startedAt < this.#nextLookAt || link === undefined) return;
     this.#filters = read(link);
+    const found = this.#dropped();
+    this.#told = found.filter((sentence) => this.#found.includes(sentence));
+    this.#found = found;
     const endedAt = now();
-    this.#nextLookAt = endedAt + Math.max(lookMs, (endedAt - startedAt) * leisure);
+    this.#nextLookAt = endedAt + Math.max(found.length > 0 ? againMs : lookMs, (endedAt - startedAt) * leisure);
   }
 
   #shutPorts(): string[] {
