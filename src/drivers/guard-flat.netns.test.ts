@@ -74,7 +74,7 @@ for (const carry of ['vxlan', 'direct-routing', 'host-gateway'] as const satisfi
           assert.equal((await listener.hears(text)).from, at(a));
         }
         assert.ok(one.ping(at(a)), 'the own host');
-        assert.ok(two.ping(at(a), { from: pick('10.213.0.2', 'fd00:213::2') }), 'another host');
+        assert.ok(two.ping(at(a)), 'another host');
       });
 
       test(`IPv${family}: nobody speaks with another's address or MAC`, async (t) => {

@@ -2,9 +2,9 @@
 // past the tunnel, by packets with a pod's address: an underlay that knows of hosts only drops them (Neutron's port security), and a
 // firewall that keeps track has seen half of the connection. flannel has the first address of a host's block for that. Where blocks are
 // small and all of them for pods (`calico`) it is one that follows from the host's index.
-import { type Addr, familiesOf } from '#model/desired.ts';
+import { type Addr, type Desired, familiesOf } from '#model/desired.ts';
 import { cidrBase, type Family, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
-import { tunnelAddress } from '#model/numbers.ts';
+import { linkPrefix, tunnelAddress } from '#model/numbers.ts';
 import type { Block, Host, Network, Pool } from '#model/resources.ts';
 import type { Carriage } from './driver.ts';
 
@@ -39,3 +39,16 @@ export const insideOn = (carriage: Carriage, link: string, families: readonly Fa
   insideAddresses(carriage)
     .filter((ip) => families.includes(familyOf(ip)))
     .map((ip) => ({ netns: carriage.netns, link, address: hostPrefix(ip) }));
+
+/**
+ * Hosts that have no address inside talk through a tunnel of IPv6 from their underlay address. The kernel may prefer the name server's,
+ * which is alike on all hosts and so the same sort of address as containers' (RFC 6724).
+ */
+export function fromUnderlay(part: Partial<Desired>, carriage: Carriage): Partial<Desired> {
+  const source = carriage.self.underlay.find(({ ip }) => familyOf(ip) === 6)?.ip;
+  if (carriage.netns !== '' || source === undefined || insideAddresses(carriage).some((ip) => familyOf(ip) === 6)) return part;
+  const route = part.route?.map((one) =>
+    one.type === 'unicast' && one.link?.startsWith(linkPrefix) === true && familyOf(one.destination) === 6 ? { ...one, source } : one,
+  );
+  return { ...part, ...(route === undefined ? {} : { route }) };
+}

@@ -38,7 +38,7 @@ import type { Carriers } from './host-policy.ts';
 import { planPolicy } from './policy.ts';
 import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
-import { besideOf, familiesOfPools, insideAddresses, isBeside, ownBlocks } from './inside.ts';
+import { besideOf, familiesOfPools, fromUnderlay, insideAddresses, isBeside, ownBlocks } from './inside.ts';
 import { keepingSender, nowhere, outermost } from './ranges.ts';
 import { planVirtual } from './virtual.ts';
 import { asFits, carriesOn, mtuOf, planCarriages } from './carriages.ts';
@@ -330,7 +330,7 @@ const apartOf = ({ network, pools }: Present): readonly Pool[] => (isInUnderlay(
 function planNetwork(present: Present, short: ReadonlySet<Present>): Part[] {
   const { netns, local, carriage } = present;
   const ranges = apartOf(present).flatMap(({ cidr }) => elements(netns, `ranges${familyOf(cidr)}`, [cidr]));
-  const carried = planCarriages(carriage);
+  const carried = fromUnderlay(planCarriages(carriage), carriage);
   return [
     ...(netns === '' ? [planHostDomain(present)] : [planDomain(present), planUplink(present)]),
     { element: ranges },
