@@ -94,3 +94,39 @@ test('an agent that is restarted changes nothing; pods come and go afterwards', 
   await bed.remove('four');
   await onlyOneIsLeft();
 });
+
+/** By a firewall that lets in TCP alone. */
+const shut = `table inet own {
+  chain input { type filter hook input priority 10; policy drop; iifname lo accept; meta l4proto tcp accept; ct state established,related accept; }
+  chain forward { type filter hook forward priority 10; policy drop; ct state established,related accept; }
+}`;
+
+const ways = (node: string): Promise<string> => {
+  const one = '@.type=="causeway.dev/Paths"';
+  const fields = ['status', 'reason', 'message'].map((field) => `{.status.conditions[?(${one})].${field}}`);
+  return cluster.kubectl('get', 'node', node, `--output=jsonpath=${fields.join(' ')}`);
+};
+
+const says = (node: string, pattern: RegExp): Promise<true> =>
+  until(
+    `${node} to say ${pattern.source}`,
+    async () => {
+      const said = await ways(node);
+      if (!pattern.test(said)) throw new Error(said);
+      return true;
+    },
+    { timeoutMs: 240_000, intervalMs: 1_000 },
+  );
+
+test('a node whose own firewall drops packets of pods says which and where, until it drops them no more', async () => {
+  await says('host1', /^True PacketsPass/);
+  const host = lab.host('host1');
+  await host.exec(['nft', '-f', '-'], { input: shut });
+  await says('host1', /^False PacketsDropped UDP port 8472: packets of host2 come in, .*\(inet own input\).*\(inet own forward\) drops/);
+  await says('host2', /^False PacketsLost UDP port 8472 does not reach node host1/);
+  const lets = ['input udp dport 8472 accept', 'forward iifname "cw*" accept', 'forward oifname "cw*" accept'];
+  await host.exec(['nft', '-f', '-'], { input: lets.map((rule) => `add rule inet own ${rule}`).join('\n') });
+  for (const node of ['host1', 'host2']) await says(node, /^True PacketsPass/);
+  assert.equal(await bed.page('two', await bed.ipOf('one')), 'one');
+  await host.exec(['nft', 'delete', 'table', 'inet', 'own']);
+});

@@ -24,8 +24,8 @@ export interface HostFirewallOptions {
 const lookMs = 60_000;
 /** Until what was found is looked at once more, as it may have been half-made: Docker, say, forbids forwarding before the agent lets its own pass. */
 const againMs = 10_000;
-/** Of the time, no more than a thousandth is spent on reading rules, of which a host may have a hundred thousand: nothing else goes on then. */
-const leisure = 1000;
+/** Of the time, no more than a hundredth is spent on reading rules, of which a host may have a hundred thousand: nothing else goes on then. */
+const leisure = 100;
 const none: HostFilters = { input: [], rules: [] };
 const advice = 'What to let pass is in docs/install.md, "A firewall on the host"';
 
@@ -69,7 +69,7 @@ export class HostFirewall {
     const { shut, hostOf } = this.#options;
     return [...Map.groupBy(shut(), ({ port }) => port)].map(
       ([port, those]) =>
-        `UDP port ${port}: packets of ${named([...new Set(those.map(({ from }) => hostOf(from)))])} come in, and this host's own firewall (${named(this.#filters.input)}) drops them. ${advice}`,
+        `UDP port ${port}: packets of ${named([...new Set(those.map(({ from }) => hostOf(from)))].toSorted())} come in, and this host's own firewall (${named(this.#filters.input)}) drops them. ${advice}`,
     );
   }
 

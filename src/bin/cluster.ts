@@ -69,7 +69,7 @@ export interface Cluster {
   /** Another system's WireGuard device, which ours takes the place of. */
   readonly predecessor?: Predecessor;
   /** Told of the ways to other hosts, again and again, where the host itself is to say what is the matter with them. */
-  readonly probed?: (paths: Paths) => void;
+  readonly probed?: (paths: Paths, dropped: readonly string[]) => void;
   /** Told after every run of the loop. */
   applied?(done: Done): void;
 }

@@ -27,8 +27,8 @@ interface Surroundings {
   readonly learned: Pick<LearnedRoutes, 'last'>;
   /** Links that the host has. Fault `invalid`. */
   readonly underlay: () => Underlay[];
-  /** Told after each turn what is known by then, where nobody else asks for it. */
-  readonly turned?: ((paths: Paths) => void) | undefined;
+  /** Told after each turn what is known by then, where nobody else asks for it. `dropped`: by the host's own firewall, a sentence each. */
+  readonly turned?: ((paths: Paths, dropped: readonly string[]) => void) | undefined;
   readonly log: Log;
   readonly closing: AsyncDisposableStack;
 }
@@ -111,7 +111,7 @@ async function run(prober: Prober, { sockets, firewall, agent, underlay, turned,
         isFiltered: firewall.isFiltering(),
       });
       await prober.turn();
-      if (!signal.aborted) turned?.(prober.paths());
+      if (!signal.aborted) turned?.(prober.paths(), problemsOf(firewall, log));
       said = '';
     } catch (error) {
       if (!isFault(error, 'kernel') && !isFault(error, 'invalid')) throw error;

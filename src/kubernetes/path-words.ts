@@ -47,14 +47,13 @@ const cloudHint =
 
 const told = (words: readonly string[]): string => words.join('. ').slice(0, mostWords);
 
-/** `isThere`: whether the cluster calls that node ready. */
-export function pathsWord({ lost, narrow }: Paths, isThere: (host: string) => boolean): PathsWord {
+/** `isThere`: whether the cluster calls that node ready. `dropped`: sentences on what this node itself drops (agent/host-firewall.ts). */
+export function pathsWord({ lost, narrow }: Paths, isThere: (host: string) => boolean, dropped: readonly string[] = []): PathsWord {
   const judged = lost
     .filter(({ host, seconds }) => seconds >= patienceSeconds && isThere(host))
     .toSorted((a, b) => (`${a.what} ${a.host}` < `${b.what} ${b.host}` ? -1 : 1));
-  if (judged.length > 0) {
-    return { isGood: false, reason: 'PacketsLost', message: told([...lostWords(judged), cloudHint, ...narrowWords(narrow)]) };
-  }
-  if (narrow.length > 0) return { isGood: false, reason: 'LargePacketsLost', message: told(narrowWords(narrow)) };
-  return { isGood: true, reason: 'PacketsPass', message: 'Packets of every sort reach each other node that was tried' };
+  const message = told([...dropped, ...(judged.length > 0 ? [...lostWords(judged), cloudHint] : []), ...narrowWords(narrow)]);
+  if (message === '') return { isGood: true, reason: 'PacketsPass', message: 'Packets of every sort reach each other node that was tried' };
+  const onTheWay = judged.length > 0 ? 'PacketsLost' : 'LargePacketsLost';
+  return { isGood: false, reason: dropped.length > 0 ? 'PacketsDropped' : onTheWay, message };
 }
