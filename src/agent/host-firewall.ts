@@ -1,10 +1,10 @@
 // What a firewall of the host's own (firewalld, ufw, rules of nft) does to containers' packets, for people to know. What comes in to
 // the host is told by probes of others that came as far as the link; what the host forwards by reading the rules, as far as they leave
 // no doubt. Nothing of it is changed: the firewall is the operator's.
-import type { Desired } from '#model/desired.ts';
-import { familyOf } from '#model/ip.ts';
+import { type Desired, familiesOf } from '#model/desired.ts';
 import { endpointLink, linkPrefix } from '#model/numbers.ts';
-import { chainsThatDrop, type JudgedPacket } from '#kernel/filter-verdict.ts';
+import { firstOf } from '#model/words.ts';
+import { type JudgedPacket, Ruleset } from '#kernel/filter-verdict.ts';
 import type { HostFilters } from '#kernel/host-filters.ts';
 import type { ShutPort } from '#kernel/probe-sockets.ts';
 
@@ -26,7 +26,7 @@ const lookMs = 60_000;
 const againMs = 10_000;
 /** Of the time, no more than a hundredth is spent on reading rules, of which a host may have a hundred thousand: nothing else goes on then. */
 const leisure = 100;
-const none: HostFilters = { input: [], rules: [] };
+const none: HostFilters = { input: [], rules: new Ruleset([]) };
 const advice = 'What to let pass is in docs/install.md, "A firewall on the host"';
 
 export class HostFirewall {
@@ -55,10 +55,12 @@ export class HostFirewall {
 
   #look(): void {
     const { now, read, uplink } = this.#options;
-    const [startedAt, link] = [now(), uplink()];
-    if (startedAt < this.#nextLookAt || link === undefined) return;
+    const startedAt = now();
+    if (startedAt < this.#nextLookAt) return;
+    const link = uplink();
+    if (link === undefined) return;
     this.#filters = read(link);
-    const found = this.#dropped();
+    const found = this.#dropped(link);
     this.#told = found.filter((sentence) => this.#found.includes(sentence));
     this.#found = found;
     const endedAt = now();
@@ -73,10 +75,11 @@ export class HostFirewall {
     );
   }
 
-  #dropped(): string[] {
+  #dropped(uplink: string): string[] {
     const desired = this.#options.desired();
-    const dropped = waysOf(desired, this.#options.uplink()).flatMap(({ what, packet }) => {
-      const chains = familiesOf(desired).flatMap((family) => chainsThatDrop(this.#filters.rules, { ...packet, family }));
+    const families = familiesLed(desired);
+    const dropped = waysOf(desired, uplink).flatMap(({ what, packet }) => {
+      const chains = families.flatMap((family) => this.#filters.rules.chainsThatDrop({ ...packet, family }));
       return chains.length === 0 ? [] : [{ what, by: named([...new Set(chains)]) }];
     });
     return [...Map.groupBy(dropped, ({ by }) => by)].map(
@@ -85,15 +88,13 @@ export class HostFirewall {
   }
 }
 
-/** The first few of many. */
-const named = (names: readonly string[]): string => `${names.slice(0, 4).join(', ')}${names.length > 4 ? ' and others' : ''}`;
+const named = (names: readonly string[]): string => firstOf(names, 4);
 
 /** Of what the host leads to containers. */
-function familiesOf({ route }: Desired): (4 | 6)[] {
-  const ours = route.filter(({ netns, link }) => netns === '' && link?.startsWith(linkPrefix) === true);
-  const found = new Set(ours.map(({ destination }) => familyOf(destination)));
-  return ([4, 6] as const).filter((family) => found.has(family));
-}
+const familiesLed = ({ route }: Desired) =>
+  familiesOf(
+    route.filter(({ netns, link }) => netns === '' && link?.startsWith(linkPrefix) === true).map(({ destination }) => destination),
+  );
 
 interface Way {
   readonly what: string;
@@ -101,10 +102,10 @@ interface Way {
 }
 
 /** What containers here are known to send or be sent through the host's own namespace. */
-function waysOf(desired: Desired, uplink: string | undefined): Way[] {
+function waysOf(desired: Desired, uplink: string): Way[] {
   const links = desired.link.filter(({ netns, type }) => netns === '' && type === 'veth').map(({ name }) => name);
   const [link] = links;
-  if (uplink === undefined || link === undefined) return [];
+  if (link === undefined) return [];
   const out = { hook: 'forward', iifname: link, oifname: uplink, protocol: 'tcp', isTranslated: false } as const;
   const back = { ...out, iifname: uplink, oifname: link };
   const elements = desired.element.filter(({ netns }) => netns === '');

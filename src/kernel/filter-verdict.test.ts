@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chainsThatDrop, chainsThatMayDrop, type JudgedPacket } from './filter-verdict.ts';
+import { type JudgedPacket, Ruleset } from './filter-verdict.ts';
 
 const out: JudgedPacket = { hook: 'forward', family: 4, iifname: 'cwu1', oifname: 'eth0', protocol: 'tcp', isTranslated: false };
 const place = { family: 'inet', table: 'filter' };
@@ -12,12 +12,12 @@ const field = (protocol: string, name: string, right: number | string) => ({
 const accept = { accept: null };
 const reject = { reject: { type: 'icmpx', expr: 'admin-prohibited' } };
 
-type Statement = Parameters<typeof chainsThatDrop>[0][number];
+type Statement = ConstructorParameters<typeof Ruleset>[0][number];
 const rule = (chain: string, ...expr: Statement[]): Statement => ({ rule: { ...place, chain, expr } });
 
 function drops(packet: JudgedPacket, policy: string, ...rules: Statement[]): boolean {
   const chain = { chain: { ...place, name: 'forward', type: 'filter', hook: packet.hook, prio: 0, policy } };
-  return chainsThatDrop([chain, ...rules], packet).length > 0;
+  return new Ruleset([chain, ...rules]).chainsThatDrop(packet).length > 0;
 }
 
 const cases: readonly (readonly [what: string, isDropped: boolean, packet: JudgedPacket, policy: string, ...rules: Statement[]])[] = [
@@ -88,5 +88,5 @@ test('whether what comes in by a link may be dropped is not asked of rules for o
     ],
   ];
   for (const [what, is, policy, ...rules] of may)
-    assert.deepEqual(chainsThatMayDrop(input(policy, ...rules), 'eth0'), is ? ['inet filter input'] : [], what);
+    assert.deepEqual(new Ruleset(input(policy, ...rules)).chainsThatMayDrop('eth0'), is ? ['inet filter input'] : [], what);
 });

@@ -1,5 +1,6 @@
 // What the rules of others do with a packet, as far as it is certain: of the packet are known its links, its family and protocol, and
-// that it begins a connection. A rule that asks for more (addresses, other ports, marks, what iptables keeps in a form of its own) may let it through or not, so whoever writes such a rule is believed to know. Pure; rules are those of libnftables-json(5).
+// that it begins a connection. A rule that asks for more (addresses, other ports, marks, what iptables keeps in a form of its own) may
+// let it through or not, so whoever writes such a rule is believed to know. Pure; rules are those of libnftables-json(5).
 import { isList, isObject, type Json, type JsonObject, word } from './nft-listing.ts';
 
 export interface JudgedPacket {
@@ -21,20 +22,46 @@ type Outcome = Verdict | 'return' | undefined;
 /** Calls of chains in each other; the kernel itself allows no more. */
 const mostJumps = 16;
 
-class Ruleset {
-  readonly #rules = new Map<string, JsonObject[]>();
+export class Ruleset {
+  readonly #chains: readonly JsonObject[];
+  readonly #rules: ReadonlyMap<string, readonly JsonObject[]>;
 
+  /** `objects`: of a listing. */
   constructor(objects: readonly JsonObject[]) {
-    for (const { rule } of objects) {
-      if (!isObject(rule)) continue;
-      const key = placeOf(rule, rule['chain']);
-      const rules = this.#rules.get(key);
-      if (rules === undefined) this.#rules.set(key, [rule]);
-      else rules.push(rule);
-    }
+    this.#chains = objects.flatMap(({ chain }) => (isObject(chain) ? [chain] : []));
+    const rules = objects.flatMap(({ rule }) => (isObject(rule) ? [rule] : []));
+    this.#rules = Map.groupBy(rules, (rule) => placeOf(rule, rule['chain']));
   }
 
-  walk(chain: string, packet: JudgedPacket, jumps = 0): Outcome {
+  /** The chains that are certain to drop such a packet, each by its name as nft(8) has it, with family and table. */
+  chainsThatDrop(packet: JudgedPacket): string[] {
+    return this.#chainsOf(packet).flatMap(({ chain, place }) => {
+      const outcome = this.#walk(place, packet);
+      const verdict = outcome === undefined || outcome === 'return' ? chain['policy'] : outcome;
+      return verdict === 'drop' ? [place] : [];
+    });
+  }
+
+  /** The chains that may drop datagrams for this host that come in by a link: which of them is not certain. */
+  chainsThatMayDrop(iifname: string): string[] {
+    const found = ([4, 6] as const).flatMap((family) => {
+      const packet = { hook: 'input', family, iifname, protocol: 'udp', isTranslated: false } as const;
+      return this.#chainsOf(packet).flatMap(({ chain, place }) =>
+        chain['policy'] === 'drop' || this.#mayDrop(place, packet) ? [place] : [],
+      );
+    });
+    return [...new Set(found)];
+  }
+
+  /** Those that such a packet comes to. */
+  #chainsOf({ hook, family }: JudgedPacket): { chain: JsonObject; place: string }[] {
+    return this.#chains.flatMap((chain) => {
+      if (chain['hook'] !== hook || chain['type'] !== 'filter') return [];
+      return chain['family'] === (family === 4 ? 'ip6' : 'ip') ? [] : [{ chain, place: placeOf(chain, chain['name']) }];
+    });
+  }
+
+  #walk(chain: string, packet: JudgedPacket, jumps = 0): Outcome {
     if (jumps > mostJumps) return 'unsure';
     for (const rule of this.#rules.get(chain) ?? []) {
       const outcome = this.#ask(rule, packet, jumps);
@@ -44,18 +71,18 @@ class Ruleset {
   }
 
   /** Whether a rule that may hold drops it there; what earlier rules let pass is not asked. */
-  mayDrop(chain: string, packet: JudgedPacket, jumps = 0): boolean {
+  #mayDrop(chain: string, packet: JudgedPacket, jumps = 0): boolean {
     return jumps <= mostJumps && (this.#rules.get(chain) ?? []).some((rule) => this.#mayDropBy(rule, packet, jumps));
   }
 
   #mayDropBy(rule: JsonObject, packet: JudgedPacket, jumps: number): boolean {
-    for (const statement of isList(rule['expr']) ? rule['expr'].filter(isObject) : []) {
+    for (const statement of statementsOf(rule)) {
       if (isObject(statement['match']) && matches(statement['match'], packet) === false) return false;
       if (isForOthers(statement)) return false;
       for (const one of isObject(statement['vmap']) ? verdictsOf(statement['vmap']) : [statement]) {
         if ('drop' in one || 'reject' in one) return true;
         const target = [one['jump'], one['goto']].find(isObject);
-        if (target !== undefined && this.mayDrop(placeOf(rule, target['target']), packet, jumps + 1)) return true;
+        if (target !== undefined && this.#mayDrop(placeOf(rule, target['target']), packet, jumps + 1)) return true;
       }
     }
     return false;
@@ -63,7 +90,7 @@ class Ruleset {
 
   #ask(rule: JsonObject, packet: JudgedPacket, jumps: number): Outcome {
     let isCertain = true;
-    for (const statement of isList(rule['expr']) ? rule['expr'].filter(isObject) : []) {
+    for (const statement of statementsOf(rule)) {
       if (isObject(statement['match'])) {
         const holds = matches(statement['match'], packet);
         if (holds === false) return undefined;
@@ -84,7 +111,7 @@ class Ruleset {
     const { jump, goto: goesTo } = statement;
     const target = isObject(jump) ? jump : isObject(goesTo) ? goesTo : undefined;
     if (target !== undefined) {
-      const outcome = this.walk(placeOf(rule, target['target']), at.packet, at.jumps + 1);
+      const outcome = this.#walk(placeOf(rule, target['target']), at.packet, at.jumps + 1);
       return outcome === 'return' || outcome === undefined ? (target === goesTo ? 'return' : undefined) : outcome;
     }
     if ('accept' in statement) return 'accept';
@@ -93,6 +120,8 @@ class Ruleset {
     return 'queue' in statement ? 'unsure' : undefined;
   }
 }
+
+const statementsOf = ({ expr }: JsonObject): readonly JsonObject[] => (isList(expr) ? expr.filter(isObject) : []);
 
 const placeOf = (rule: JsonObject, chain: Json | undefined): string => `${word(rule['family'])} ${word(rule['table'])} ${word(chain)}`;
 
@@ -176,33 +205,4 @@ function chosen({ key, data }: JsonObject, packet: JudgedPacket): JsonObject | '
     if (isSame(word(wanted), known)) return isObject(verdict) ? verdict : 'unsure';
   }
   return undefined;
-}
-
-/** Those in a listing that such a packet comes to, each by its name as nft(8) has it, with family and table. */
-const chainsOf = (objects: readonly JsonObject[], { hook, family }: JudgedPacket): { chain: JsonObject; place: string }[] =>
-  objects.flatMap(({ chain }) => {
-    if (!isObject(chain) || chain['hook'] !== hook || chain['type'] !== 'filter') return [];
-    return chain['family'] === (family === 4 ? 'ip6' : 'ip') ? [] : [{ chain, place: placeOf(chain, chain['name']) }];
-  });
-
-/** The chains in a listing that are certain to drop such a packet. */
-export function chainsThatDrop(objects: readonly JsonObject[], packet: JudgedPacket): string[] {
-  const ruleset = new Ruleset(objects);
-  return chainsOf(objects, packet).flatMap(({ chain, place }) => {
-    const outcome = ruleset.walk(place, packet);
-    const verdict = outcome === undefined || outcome === 'return' ? chain['policy'] : outcome;
-    return verdict === 'drop' ? [place] : [];
-  });
-}
-
-/** The chains in a listing that may drop datagrams for this host that come in by a link: which of them is not certain. */
-export function chainsThatMayDrop(objects: readonly JsonObject[], iifname: string): string[] {
-  const ruleset = new Ruleset(objects);
-  const found = ([4, 6] as const).flatMap((family) => {
-    const packet = { hook: 'input', family, iifname, protocol: 'udp', isTranslated: false } as const;
-    return chainsOf(objects, packet).flatMap(({ chain, place }) =>
-      chain['policy'] === 'drop' || ruleset.mayDrop(place, packet) ? [place] : [],
-    );
-  });
-  return [...new Set(found)];
 }

@@ -2,7 +2,7 @@
 // read and never changed. What iptables keeps in its older form (x_tables) is seen where iptables says so. All of it is of the namespace
 // of the process.
 import { tableName } from '#model/numbers.ts';
-import { chainsThatMayDrop } from './filter-verdict.ts';
+import { Ruleset } from './filter-verdict.ts';
 import { hasSilentTables, inputPrograms } from './forwarding.ts';
 import { nftFault, runNft } from './libnftables.ts';
 import { isObject, type JsonObject, parseListing, word } from './nft-listing.ts';
@@ -10,8 +10,8 @@ import { isObject, type JsonObject, parseListing, word } from './nft-listing.ts'
 export interface HostFilters {
   /** Those that may drop what comes in to the host, as nft(8) names chains. */
   readonly input: readonly string[];
-  /** Chains and rules of every table that has a say in what comes in or is forwarded. */
-  readonly rules: readonly JsonObject[];
+  /** Of every table that has a say in what comes in or is forwarded. */
+  readonly rules: Ruleset;
 }
 
 function list(what: string): readonly JsonObject[] | undefined {
@@ -33,6 +33,6 @@ export function readHostFilters(uplink: string): HostFilters {
     isObject(chain) && !word(chain['table']).startsWith(tableName) ? [chain] : [],
   );
   const tables = new Set(chains.filter((chain) => isHookedOn(chain, 'input') || isHookedOn(chain, 'forward')).map(tableOf));
-  const rules = [...tables].flatMap((table) => list(`table ${table}`) ?? []);
-  return { input: [...chainsThatMayDrop(rules, uplink), ...(hasSilentTables() ? inputPrograms() : [])], rules };
+  const rules = new Ruleset([...tables].flatMap((table) => list(`table ${table}`) ?? []));
+  return { input: [...rules.chainsThatMayDrop(uplink), ...(hasSilentTables() ? inputPrograms() : [])], rules };
 }

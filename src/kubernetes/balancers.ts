@@ -247,24 +247,26 @@ export class Balancers {
     for (const [key, granted] of grant(claims, pools, own)) await this.#write(key, granted, pools.length > 0);
   }
 
-  /** Who else has addresses of the pool, in words. */
-  #among(pool: AddressPool): string | undefined {
-    const told = [...this.#nodes.values()].flatMap(({ podCidrs }) => podCidrs);
+  /** Ranges that others have addresses of, by what is said of these. */
+  #others(): readonly (readonly [ranges: readonly string[], whose: string])[] {
+    const told = new Set([...this.#nodes.values()].flatMap(({ podCidrs }) => podCidrs));
     // As the model is: nodes tell of pods' ranges, or these come from IPPools.
-    const pods = amongGiven(pool, told.length > 0 ? [...new Set(told)] : [...this.#ipPools.values()].flat());
-    if (pods !== undefined) return `${pods}, of which pods have their addresses`;
-    const given = amongGiven(pool, [...this.#given.values()].flat());
-    return given && `${given}, of which services have their own addresses`;
+    const pods = told.size > 0 ? [...told] : [...this.#ipPools.values()].flat();
+    return [
+      [pods, 'of which pods have their addresses'],
+      [[...this.#given.values()].flat(), 'of which services have their own addresses'],
+    ];
   }
 
   /** The pools that can be used; each is told in its status whether it is one. */
   async #judgePools(own: ReadonlySet<Ip>): Promise<AddressPool[]> {
+    const others = this.#others();
     const read = [...this.#pools].map(([name, stored]) => {
       const now = readPool(stored);
       if (!('problem' in now)) this.#readable.set(name, now);
       const pool = this.#readable.get(name);
       const unread = 'problem' in now ? `${now.problem}${pool === undefined ? '' : '; until then what it said before counts'}` : undefined;
-      return { name, stored, pool, unread, among: pool && this.#among(pool) };
+      return { name, stored, pool, unread, among: pool && amongOthers(pool, others) };
     });
     const good = read.flatMap(({ pool, among }) => (pool === undefined || among !== undefined ? [] : [pool]));
     const { usable, refused } = usablePools(good);
@@ -313,6 +315,15 @@ export class Balancers {
   #with(before: readonly Condition[] | null | undefined, told: Told): object[] {
     return withCondition(before, told, this.#options.date());
   }
+}
+
+/** Who else has addresses of the pool, in words. */
+function amongOthers(pool: AddressPool, others: readonly (readonly [ranges: readonly string[], whose: string])[]): string | undefined {
+  const [first] = others.flatMap(([ranges, whose]) => {
+    const range = amongGiven(pool, ranges);
+    return range === undefined ? [] : [`${range}, ${whose}`];
+  });
+  return first;
 }
 
 type Verdict = { readonly reason: string; readonly fine: string } | { readonly reason: string; readonly problem: string };
