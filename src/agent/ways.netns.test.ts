@@ -10,9 +10,11 @@ import { makeDualHost, makeFlatCluster, makeNetwork } from '#drivers/cluster.fix
 import { plan } from '#drivers/plan.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { eventually, type Place, Wire } from './namespaces.fixture.ts';
+import { routeChanges, waysTo } from './route-changes.fixture.ts';
 
 mustBeIsolated();
 
+const families = [4, 6] as const;
 const hosts = [1, 2].map((index) => makeDualHost(index));
 
 /** Requests for an echo that have come in. */
@@ -60,6 +62,7 @@ function twoHosts(wire: Wire) {
   carriedBy('vxlan');
   return {
     carriedBy,
+    host: ours,
     ours: { place: wire.container(ours, local[0]), at: local[0] },
     theirs: { place: wire.container(theirs, local[2]), at: local[2] },
   };
@@ -68,10 +71,12 @@ function twoHosts(wire: Wire) {
 for (const direction of ['leaves', 'comes in'] as const) {
   test(`no packet that ${direction} is lost where hosts are reached by another way from one moment to the next`, async () => {
     using wire = new Wire();
-    const { carriedBy, ours, theirs } = twoHosts(wire);
+    const { carriedBy, host, ours, theirs } = twoHosts(wire);
     const [from, to] = direction === 'leaves' ? [ours, theirs] : [theirs, ours];
     const addresses = to.at.endpoint.addresses;
     for (const ip of addresses) await eventually(() => from.place.ping(ip), `${ip} to answer`);
+    const tables = families.map((family) => host.run('ip', `-${family}`, 'route'));
+    using monitor = await routeChanges(host);
     const before = asked(to.place);
     const streams = addresses.map((ip) => stream(from.place, ip));
     for (let round = 0; round < 15; round++) {
@@ -84,5 +89,13 @@ for (const direction of ['leaves', 'comes in'] as const) {
     const after = asked(to.place);
     assert.deepEqual({ 4: after[4] - before[4], 6: after[6] - before[6] }, { 4: four, 6: six });
     assert.ok((four ?? 0) > 100 && (six ?? 0) > 100);
+    for (const [index, ip] of theirs.at.endpoint.addresses.entries()) {
+      const ways = waysTo(ip, tables[index] ?? '', monitor.lines());
+      assert.deepEqual(
+        ways.filter((way) => way === undefined || way.startsWith('unreachable')),
+        [],
+      );
+      assert.ok(ways.some((way) => way?.startsWith('default')) && ways.some((way) => way?.includes('dev cwx')));
+    }
   });
 }

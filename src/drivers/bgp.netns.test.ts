@@ -9,6 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
 import { Frr, hasFrr } from '#agent/frr.fixture.ts';
 import { eventually as within, type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { routeChanges } from '#agent/route-changes.fixture.ts';
 import { streamFrom } from '#agent/stream.fixture.ts';
 import { findBird } from '#kernel/bird.ts';
 import { probeWireguard } from '#kernel/wireguard.ts';
@@ -103,8 +104,14 @@ const box = (number: number): Place => boxes[number - 1] ?? assert.fail();
 const birdc = (number: number, ...words: readonly string[]): string =>
   host(number).try('birdc', '-s', `${host(number).birdDirectory}/bird.ctl`, ...words).output;
 const established = (number: number): number => [...birdc(number, 'show', 'protocols').matchAll(/ Established/g)].length;
-/** Since when they are up, among other things. */
-const sessions = (number: number): string[] => birdc(number, 'show', 'protocols').match(/^mesh.*Established/gm) ?? [];
+/** Connections of BGP that are there: begun anew, one has another port. */
+const sessions = (number: number): string[] =>
+  host(number)
+    .run('ss', '-Htn', 'state', 'established', 'sport', '=', ':179', 'or', 'dport', '=', ':179')
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).slice(2).join(' '))
+    .toSorted();
 const learned = (number: number): string[] =>
   [4, 6]
     .flatMap((family) => host(number).run('ip', `-${family}`, 'route', 'show', 'proto', 'bird').split('\n'))
@@ -208,17 +215,55 @@ test('routes by a host to which only smaller packets pass say so, and no more wh
   assert.deepEqual(sessions(1), unchanged, 'no session was begun anew');
 });
 
-test('no packet is lost by a new configuration, and sessions that do not change stay', options, async () => {
+/** Whether the first host knows the others' blocks with a community, one of each family. */
+const marked = (): boolean[] =>
+  ['10.44.0.64/26', 'fd44::40/122'].map((block) => birdc(1, 'show', 'route', block, 'all').includes('(65001,300)'));
+
+test('by a new configuration no route is away for a moment, no packet is lost, and sessions that do not change stay', options, async () => {
   const unchanged = sessions(3);
-  const community = { cidr: parseCidr('10.44.0.0/16'), values: ['65001:300', '65001:300:1'] };
+  assert.equal(unchanged.length, 4);
+  using monitor = await routeChanges(host(1));
+  const communities = ['10.44.0.0/16', 'fd44::/64'].map((range) => ({ cidr: parseCidr(range), values: ['65001:300', '65001:300:1'] }));
   const result = await lost(box(1), '10.44.0.69', async () => {
-    apply({ bgp: { communities: [community] } });
-    await eventually(() => birdc(3, 'show', 'route', '10.44.0.0/26', 'all').includes('(65001,300)'), 'communities');
+    apply({ bgp: { communities } });
+    await eventually(() => marked().every(Boolean), 'communities');
+    apply({ narrow: 1350 });
+    await eventually(() => !marked().some(Boolean), 'none again');
+    await eventually(() => host(1).run('ip', 'route', 'get', '10.44.0.69').includes('mtu 1350'), 'a narrower way');
     apply();
-    await eventually(() => !birdc(3, 'show', 'route', '10.44.0.0/26', 'all').includes('(65001,300)'), 'none again');
+    await eventually(() => !host(1).run('ip', 'route', 'get', '10.44.0.69').includes('mtu 1350'), 'the usual way');
   });
+  assert.ok(await eventually(() => monitor.lines().some((line) => line.includes('mtu 1350')), 'the monitor to see it'));
+  assert.deepEqual(
+    monitor.lines().filter((line) => line.startsWith('Deleted')),
+    [],
+  );
   assert.equal(result.lost, 0);
   assert.deepEqual(sessions(3), unchanged);
+});
+
+/** Whether the first host has its three routes of IPv4 with that metric. */
+const haveMetric = (metric: number): boolean =>
+  host(1)
+    .run('ip', 'route', 'show', 'proto', 'bird')
+    .match(new RegExp(` metric ${metric} `, 'g'))?.length === 3;
+
+test('no packet is lost where routes get priorities of their own, and lose them', options, async () => {
+  const rule: BgpRule = { accept: true, match: { cidr: pool4.cidr, operator: 'In' }, changes: [{ type: 'priority', value: 700 }] };
+  const filters = [{ name: 'prefers', rules: { import4: [rule], export4: [], import6: [], export6: [] } }];
+  const among = peering({ name: 'all', with: { selector: parseSelector('all()') }, filters: ['prefers'] });
+  apply({ bgp: { mesh: { enabled: false }, peerings: [among] } });
+  await allLearned();
+  const result = await lost(box(1), '10.44.0.69', async () => {
+    apply({ bgp: { mesh: { enabled: false }, peerings: [among], filters } });
+    await eventually(() => haveMetric(700), 'their priority');
+    apply({ bgp: { mesh: { enabled: false }, peerings: [among] } });
+    await eventually(() => haveMetric(2_147_483_547), 'the usual one');
+    await allLearned();
+  });
+  assert.equal(result.lost, 0);
+  apply();
+  await allLearned();
 });
 
 const fabric = { ip: parseIp('10.213.9.9'), port: 179, asn: 65_001 };

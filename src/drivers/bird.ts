@@ -12,6 +12,8 @@ export const secretsFile = 'secrets.conf';
 const families = [4, 6] as const;
 /** Kernel metrics and BGP's local preference run in opposite directions; with this they become each other. */
 const highest = 2_147_483_647;
+/** Of a route that nobody prefers to others (`default bgp_local_pref` of BIRD). */
+const usualPreference = 100;
 
 const block = (head: string, lines: readonly string[], indent = ''): string[] => [
   `${indent}${head} {`,
@@ -160,13 +162,19 @@ function gateways(family: Family, sessions: readonly Session[]): string[] {
   return block(`protocol static gateways${family}`, [`ipv${family};`, ...new Set(routes)]);
 }
 
-function kernel(family: Family): string[] {
+/**
+ * With one metric for all routes BIRD replaces a route in the kernel at one go, whatever changes of it. Where each has its own, which is
+ * what 0 means, it takes the route away and brings it back, and what comes in between finds none (`nl_allow_replace` of BIRD 2.17).
+ */
+const metricOf = ({ hasPriorities }: Speaker): number => (hasPriorities ? 0 : highest - usualPreference);
+
+function kernel(speaker: Speaker, family: Family): string[] {
   return block(`protocol kernel kernel${family}`, [
     'learn;',
     'persist;',
     'graceful restart;',
     'merge paths on;',
-    'metric 0;',
+    `metric ${metricOf(speaker)};`,
     `ipv${family} { import filter from_kernel; export filter to_kernel; };`,
   ]);
 }
@@ -194,12 +202,12 @@ export function renderBird(speaker: Speaker): Omit<BirdConfig, 'netns'> {
     ...block('filter to_kernel', [
       'if proto = "gateways4" || proto = "gateways6" then accept;',
       'if source != RTS_BGP then reject;',
-      `krt_metric = ${highest} - bgp_local_pref;`,
+      ...(speaker.hasPriorities ? [`krt_metric = ${highest} - bgp_local_pref;`] : []),
       // An address of the other family fits none of them.
       ...speaker.narrow.map(({ ip, mtu }) => `if bgp_next_hop = ${ip} then krt_mtu = ${mtu};`),
       'accept;',
     ]),
-    ...families.flatMap(kernel),
+    ...families.flatMap((family) => kernel(speaker, family)),
     '',
     ...families.flatMap((family) => [
       ...announced('own', family, speaker.own),

@@ -46,6 +46,8 @@ export interface Speaker {
   readonly communities: BgpSettings['communities'];
   /** Next hops to which smaller packets pass than by this host's own interface. */
   readonly narrow: readonly { readonly ip: Ip; readonly mtu: number }[];
+  /** Somebody's filters give routes priorities in the kernel of their own. */
+  readonly hasPriorities: boolean;
   readonly sessions: readonly Session[];
 }
 
@@ -217,6 +219,11 @@ const narrowOf = (self: Host, { underlay }: Host): Speaker['narrow'] =>
     return own !== undefined && mtu < own.mtu ? [{ ip, mtu }] : [];
   });
 
+const setsPriorities = ({ rules }: BgpFilter): boolean =>
+  Object.values(rules)
+    .flat()
+    .some((rule) => rule.changes.some(({ type }) => type === 'priority'));
+
 /** The speaker of `self`; undefined when none of its networks is carried by BGP. Every host of them is a possible peer. */
 export function speakerOf(self: Host, hosts: Iterable<Host>, spoken: readonly Spoken[], settings: BgpSettings): Speaker | undefined {
   if (spoken.length === 0) return undefined;
@@ -235,6 +242,7 @@ export function speakerOf(self: Host, hosts: Iterable<Host>, spoken: readonly Sp
     },
     communities: settings.communities,
     narrow: peers.flatMap((host) => narrowOf(self, host)).toSorted((a, b) => (a.ip < b.ip ? -1 : 1)),
+    hasPriorities: settings.filters.some(setsPriorities),
     sessions: sessionsOf({ self, settings, hosts: peers.toSorted((a, b) => a.index - b.index) }),
   };
 }

@@ -3,6 +3,8 @@
 //   that do not change are not touched.
 // - `persist`: routes stay in the kernel when the process ends, by whatever way. `-R` and `graceful restart`: one that starts
 //   after that leaves them until its peers have told it theirs again (held-routes.ts has the exception).
+// - With a metric that all its routes have it replaces them in the kernel at one go, and takes routes of other metrics for somebody
+//   else's, also those that it wrote itself before.
 // - It takes every route of protocol 12 in the main table for its own: there can be no second one on a host that does so.
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -41,6 +43,9 @@ export interface BirdOptions {
 
 /** Replies have a number; a line with a space behind it ends one. The greeting is the first (doc/reply_codes of BIRD). */
 const isReply = (answer: string): boolean => answer.endsWith('\n') && (answer.match(/^\d{4} /gm)?.length ?? 0) >= 2;
+
+/** What all routes have; 0: each its own. */
+const metricIn = (text: string): number => Number(/^ *metric (\d+);$/m.exec(text)?.[1] ?? 0);
 
 const read = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
 
@@ -88,7 +93,15 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
   /** Copies of an agent that ended before their time was over are released in time too. */
   function releaseLater(): void {
     clearTimeout(release);
-    release = setTimeout(() => releaseRoutes(sockets.of('')), holdMs).unref();
+    release = setTimeout(() => {
+      dropOthers(metricIn(read(config)));
+      releaseRoutes(sockets.of(''));
+    }, holdMs).unref();
+  }
+
+  function hold(): void {
+    holdRoutes(sockets.of(''));
+    releaseLater();
   }
 
   function lookForHeld(): void {
@@ -106,15 +119,26 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
 
   const learned = (): RouteMessage[] => ([4, 6] as const).flatMap((family) => dumpRoutes(sockets.of(''), family, RTPROT_BIRD));
 
+  function removeLearned(routes: readonly RouteMessage[]): void {
+    const requests = routes.map(({ destination, metric }) => ({
+      type: RTM_DELROUTE,
+      body: encodeRoute({ destination, metric, protocol: RTPROT_BIRD }),
+      action: `remove route ${destination} of bird`,
+    }));
+    for (const { fault } of sockets.of('').batch(requests)) if (fault !== undefined && fault.errno !== 'ESRCH') throw fault;
+  }
+
+  /** Routes of an earlier configuration, which would be preferred for ever; their copies stay for as long as it takes. */
+  function dropOthers(metric: number): void {
+    if (metric !== 0) removeLearned(learned().filter((route) => route.metric !== metric));
+  }
+
   function start(path: string): void {
     rmSync(control, { force: true });
     const output = openSync(log, 'w', 0o600);
     try {
       const recovers = learned().length > 0;
-      if (recovers) {
-        holdRoutes(sockets.of(''));
-        releaseLater();
-      }
+      if (recovers) hold();
       const words = ['-f', '-c', config, '-s', control, '-P', file('bird.pid'), ...(recovers ? ['-R'] : [])];
       const child = spawn(path, words, { detached: true, stdio: ['ignore', output, output], cwd: '/', env: {} });
       child.on('error', () => undefined); // Told below: nobody listens.
@@ -145,13 +169,17 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
     if (program === undefined) throw missing();
     const next = write(item, 'next.conf');
     const running = isRunning();
+    const metric = metricIn(item.text);
+    const isNew = metric !== metricIn(read(config));
     if (running) {
+      if (isNew) hold();
       const answer = ask(`configure "${next}"`);
       // 3 done, 4 begun, 5 queued behind one that is under way, 20 nothing to do (doc/reply_codes).
       if (!/^00(03|04|05|20) /m.test(answer)) throw kernelFault('configure bird', 'EINVAL', answer.split('\n').at(-2) ?? '');
     }
     renameSync(next, config);
     if (!running) start(program);
+    if (isNew || !running) dropOthers(metric);
     keepWatch();
   }
 
@@ -162,15 +190,9 @@ export function createBirdKind({ sockets, directory, program, ended }: BirdOptio
       ask('down');
       if (!waitFor(() => !isRunning(), stopMs)) throw kernelFault('stop bird', 'EBUSY', 'it does not end');
     }
-    const socket = sockets.of('');
     clearTimeout(release);
-    releaseRoutes(socket);
-    const routes = learned().map(({ destination }) => ({
-      type: RTM_DELROUTE,
-      body: encodeRoute({ destination, protocol: RTPROT_BIRD }),
-      action: `remove route ${destination} of bird`,
-    }));
-    for (const { fault } of socket.batch(routes)) if (fault !== undefined && fault.errno !== 'ESRCH') throw fault;
+    releaseRoutes(sockets.of(''));
+    removeLearned(learned());
     rmSync(directory, { recursive: true, force: true });
   }
 

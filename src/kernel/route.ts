@@ -121,6 +121,12 @@ function replace(socket: NetlinkSocket, refused: readonly Failure<Route>[]): Fai
   return [...foreign, ...write(socket, own, NLM_F_CREATE | NLM_F_REPLACE)];
 }
 
+/** Two parts: what leads somewhere, and what only keeps packets from leaving by wider routes. */
+const partsOf = (routes: readonly Route[]): readonly [Route[], Route[]] => [
+  routes.filter(({ type }) => type === 'unicast'),
+  routes.filter(({ type }) => type !== 'unicast'),
+];
+
 export function createRouteKind(sockets: Sockets): Kind<Route> {
   function list(netns: Netns): Route[] {
     const socket = sockets.find(netns);
@@ -141,7 +147,9 @@ export function createRouteKind(sockets: Sockets): Kind<Route> {
     add: (items) =>
       byNetns(items, (netns, group) => {
         const socket = sockets.of(netns);
-        const failures = write(socket, group, NLM_F_CREATE | NLM_F_EXCL);
+        // A packet that comes in between finds the way that it had, or the new one.
+        const [ways, ends] = partsOf(group);
+        const failures = write(socket, [...ways, ...ends], NLM_F_CREATE | NLM_F_EXCL);
         const refused = failures.filter(({ fault }) => fault.errno === 'EEXIST');
         const others = failures.filter(({ fault }) => fault.errno !== 'EEXIST');
         return refused.length === 0 ? others : [...others, ...replace(socket, refused)];
@@ -150,8 +158,9 @@ export function createRouteKind(sockets: Sockets): Kind<Route> {
       byNetns(items, (netns, group) => {
         const socket = sockets.find(netns);
         if (socket === undefined) return [];
+        const [ways, ends] = partsOf(group);
         // Prefix and protocol suffice: whatever of ours has that destination goes.
-        return sendAll(socket, group, (route) => ({
+        return sendAll(socket, [...ends, ...ways], (route) => ({
           type: RTM_DELROUTE,
           body: encodeRoute({ destination: route.destination, protocol: routeProtocol }),
           action: `remove ${routeText(route)}`,

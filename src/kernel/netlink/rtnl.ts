@@ -241,6 +241,8 @@ export interface RouteChange {
   readonly onlink?: boolean | undefined;
   readonly mtu?: number | undefined;
   readonly source?: Ip | undefined;
+  /** Absent: the family's usual one; with RTM_DELROUTE any. */
+  readonly metric?: number | undefined;
   /** Absent: the main one. */
   readonly table?: number | undefined;
 }
@@ -270,6 +272,7 @@ export function encodeRoute(route: RouteChange): Buffer {
   if (route.via !== undefined) parts.push(nextHop(family, route.via));
   if (route.index !== undefined) parts.push(u32(uapi.RTA_OIF, route.index));
   if (route.source !== undefined) parts.push(ipAttribute(uapi.RTA_PREFSRC, route.source));
+  if (route.metric !== undefined) parts.push(u32(uapi.RTA_PRIORITY, route.metric));
   if (route.mtu !== undefined) parts.push(nested(uapi.RTA_METRICS, u32(uapi.RTAX_MTU, route.mtu)));
   return Buffer.concat(parts);
 }
