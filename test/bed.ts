@@ -2,7 +2,7 @@
 // token, as docs/install.md does it. Each test file names its own bed, so that files can run side by side.
 import { join } from 'node:path';
 import { agentSocket, startAgent, startController } from '#lab/causeway.ts';
-import type { CommandOptions } from '#lab/command.ts';
+import type { CommandOptions, Output } from '#lab/command.ts';
 import { docker, type EngineOptions, startDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage, type ImageRecipe, importImages } from '#lab/images.ts';
@@ -66,6 +66,11 @@ export class Bed implements AsyncDisposable {
   /** Runs `causeway` on the controller's host as its administrator and answers what it prints. Faults as `run`. */
   causeway(...argv: string[]): Promise<string> {
     return this.lab.controller.ask(cliOf(argv));
+  }
+
+  /** The same to whatever end. */
+  tryCauseway(...argv: string[]): Promise<Output> {
+    return this.lab.controller.exec(cliOf(argv), { anyStatus: true });
   }
 
   async json(...argv: string[]): Promise<unknown> {

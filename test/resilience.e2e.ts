@@ -253,3 +253,22 @@ test('what a firewall of the host’s own drops is told with its chain; with the
   await until('nothing to be told', async () => !(await failingOf('host1')).includes('firewall'), patience);
   await first.exec(['nft', 'delete', 'table', 'inet', 'own']);
 });
+
+/** Entries for more than nine tenths of what the kernel keeps track of at most, one line each for conntrack(8). */
+const crowd = `awk -v most="$(cat /proc/sys/net/netfilter/nf_conntrack_max)" 'BEGIN {
+  for (i = 0; i < most * 0.95; i++)
+    printf "-I -p udp -s 198.18.%d.%d -d 198.19.0.1 --sport %d --dport 9 -t 300\\n", int(i / 256) % 256, i % 256, 1024 + int(i / 65536)
+}'`;
+
+test('a network with hardly any room for further connections is told of, and no more when there is some', async () => {
+  const { netns } = places.get('plain') ?? assert.fail();
+  await first.exec(['sh', '-euc', `${crowd} | ip netns exec ${netns} conntrack -R -`], { timeoutMs: 120_000 });
+  await until('it to be told', async () => (await failingOf('host1')).includes('connections are open in network plain on this host'));
+  assert.doesNotMatch(await failingOf('host2'), /connections are open/);
+  const { status, stdout } = await bed.tryCauseway('status');
+  assert.equal(status, 10);
+  assert.match(stdout, /Nearly as many connections are open in network plain on this host/);
+  await first.exec(['ip', 'netns', 'exec', netns, 'conntrack', '-F']);
+  await until('it to be told no more', async () => !(await failingOf('host1')).includes('connections are open'));
+  await until('plain to work', () => works('plain'));
+});

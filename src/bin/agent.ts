@@ -46,6 +46,7 @@ import type { Ip } from '#model/ip.ts';
 import type { Host, Network } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import type { Cluster, ClusterContext } from './cluster.ts';
+import { crowdedOf } from './crowded.ts';
 import { openKernel, underlayOf } from './kernel.ts';
 import { moving } from './moving.ts';
 import { watchSandboxes } from './sandbox-watch.ts';
@@ -248,6 +249,7 @@ async function run(options: Options, log: Logger): Promise<void> {
     }),
   );
   const sandboxes: { current?: Sandboxes } = {};
+  const crowded = crowdedOf(kinds, () => agent, log);
   const agent: Agent = closing.use(
     new Agent({
       host: cluster.host,
@@ -266,7 +268,16 @@ async function run(options: Options, log: Logger): Promise<void> {
         carried: moves.carried(),
         hasIpsec: ipsecFor(networks),
       }),
-      prober: probing(options, { kinds, agent: () => agent, learned, underlay: context.underlay, turned: cluster.probed, log, closing }),
+      prober: probing(options, {
+        kinds,
+        agent: () => agent,
+        learned,
+        underlay: context.underlay,
+        turned: cluster.probed,
+        crowded,
+        log,
+        closing,
+      }),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {
@@ -317,8 +328,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   const memory = closing.use(new Memory({ resident: () => process.memoryUsage.rss(), giveBack: collector() }));
   agent.onFacts(() => memory.busy());
   agent.onFacts(() => cluster.factsChanged?.());
-  agent.onReport(() => cluster.problems?.() ?? []);
-  agent.onReport(() => agent.local.companions.problems());
+  agent.onReport(() => [...(cluster.problems?.() ?? []), ...agent.local.companions.problems(), ...crowded()]);
   agent.start();
   cluster.services?.start();
   cluster.policies?.start();

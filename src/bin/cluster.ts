@@ -21,7 +21,7 @@ import type { OwnNetworks } from '#kubernetes/own-networks.ts';
 import type { KubernetesPolicies } from '#kubernetes/policy-source.ts';
 import type { KubernetesServices } from '#kubernetes/service-source.ts';
 import { contains, type Ip } from '#model/ip.ts';
-import type { Paths } from '#model/paths.ts';
+import type { HostPackets, Paths } from '#model/paths.ts';
 import type { PolicyFacts } from '#model/policy.ts';
 import type { Network, Snapshot, Underlay } from '#model/resources.ts';
 import { keyFile } from './kernel.ts';
@@ -69,7 +69,7 @@ export interface Cluster {
   /** Another system's WireGuard device, which ours takes the place of. */
   readonly predecessor?: Predecessor;
   /** Told of the ways to other hosts, again and again, where the host itself is to say what is the matter with them. */
-  readonly probed?: (paths: Paths, dropped: readonly string[]) => void;
+  readonly probed?: (paths: Paths, here: HostPackets) => void;
   /** Told after every run of the loop. */
   applied?(done: Done): void;
 }

@@ -114,8 +114,7 @@ export function followKubernetes(host: string, node: NodeOptions, context: Clust
     policies,
     policyStatuses: () => readStatuses(client, AbortSignal.timeout(statusesMs)),
     predecessor,
-    probed: (paths, dropped) =>
-      teller.paths(pathsWord(paths, (id) => context.view().snapshot.hosts.get(id)?.status.ready === true, dropped)),
+    probed: (paths, here) => teller.paths(pathsWord(paths, (id) => context.view().snapshot.hosts.get(id)?.status.ready === true, here)),
     applied: (done) => {
       const { blocks, pools, networks } = done.facts;
       services.locate(done.facts.hosts.get(host)?.labels[zoneLabel]);

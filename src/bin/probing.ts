@@ -12,7 +12,7 @@ import type { RealKinds } from '#kernel/kinds.ts';
 import { ProbeSockets } from '#kernel/probe-sockets.ts';
 import { isFault } from '#model/fault.ts';
 import { unknownInterface } from '#model/numbers.ts';
-import { answersProbes, type Paths } from '#model/paths.ts';
+import { answersProbes, type HostPackets, type Paths } from '#model/paths.ts';
 import type { Host, Underlay } from '#model/resources.ts';
 import type { Options } from './agent-options.ts';
 
@@ -27,8 +27,10 @@ interface Surroundings {
   readonly learned: Pick<LearnedRoutes, 'last'>;
   /** Links that the host has. Fault `invalid`. */
   readonly underlay: () => Underlay[];
-  /** Told after each turn what is known by then, where nobody else asks for it. `dropped`: by the host's own firewall, a sentence each. */
-  readonly turned?: ((paths: Paths, dropped: readonly string[]) => void) | undefined;
+  /** Told after each turn what is known by then, where nobody else asks for it. */
+  readonly turned?: ((paths: Paths, here: HostPackets) => void) | undefined;
+  /** agent/connection-rooms.ts. */
+  readonly crowded: () => readonly string[];
   readonly log: Log;
   readonly closing: AsyncDisposableStack;
 }
@@ -95,13 +97,13 @@ function checksOf(self: Host | undefined, { view: { snapshot }, endpoints }: Age
   return probesOf(carriages, virtual).filter(({ host }) => snapshot.hosts.get(host)?.status.features[answersProbes] !== false);
 }
 
-interface Run extends Pick<Surroundings, 'agent' | 'underlay' | 'turned' | 'log'> {
+interface Run extends Pick<Surroundings, 'agent' | 'underlay' | 'turned' | 'crowded' | 'log'> {
   readonly sockets: ProbeSockets;
   readonly firewall: HostFirewall;
   readonly signal: AbortSignal;
 }
 
-async function run(prober: Prober, { sockets, firewall, agent, underlay, turned, log, signal }: Run): Promise<void> {
+async function run(prober: Prober, { sockets, firewall, agent, underlay, turned, crowded, log, signal }: Run): Promise<void> {
   let said = '';
   while (!signal.aborted) {
     try {
@@ -111,7 +113,7 @@ async function run(prober: Prober, { sockets, firewall, agent, underlay, turned,
         isFiltered: firewall.isFiltering(),
       });
       await prober.turn();
-      if (!signal.aborted) turned?.(prober.paths(), problemsOf(firewall, log));
+      if (!signal.aborted) turned?.(prober.paths(), { dropped: problemsOf(firewall, log), crowded: crowded() });
       said = '';
     } catch (error) {
       if (!isFault(error, 'kernel') && !isFault(error, 'invalid')) throw error;

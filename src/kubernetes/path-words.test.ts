@@ -1,7 +1,7 @@
 // What a node says of its ways to others: what is lost for a while and not the other node's fault, by sort of packet, and who drops it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answersProbes, type LostPath, type Paths } from '#model/paths.ts';
+import { answersProbes, type HostPackets, type LostPath, type Paths } from '#model/paths.ts';
 import { parseCidr } from '#model/ip.ts';
 import { readCalicoNode } from './calico-facts.ts';
 import { nodeOf } from './cloud-objects.fixture.ts';
@@ -17,9 +17,9 @@ const lostOf = (index: number, changes: Partial<LostPath> = {}): LostPath => ({
   isAlone: false,
   ...changes,
 });
-const wordOf = (changes: Partial<Paths>, away: readonly string[] = [], dropped: readonly string[] = []): string => {
+const wordOf = (changes: Partial<Paths>, away: readonly string[] = [], here: Partial<HostPackets> = {}): string => {
   const paths = { tried: 9, passing: 0, lost: [], narrow: [], ...changes };
-  const { isGood, reason, message } = pathsWord(paths, (host) => !away.includes(host), dropped);
+  const { isGood, reason, message } = pathsWord(paths, (host) => !away.includes(host), { dropped: [], crowded: [], ...here });
   return `${isGood} ${reason}: ${message}`;
 };
 const good = 'true PacketsPass: Packets of every sort reach each other node that was tried';
@@ -35,9 +35,11 @@ test('what is lost is said by sort, with the nodes and with who drops it, and is
     /UDP port 8472 does not reach node node2\. A security group .* drops it, or no agent runs there\. In an OpenStack cloud/,
   );
   assert.equal(wordOf({ lost: [lostOf(2, { seconds: 99 }), plain(2), plain(3)] }), text);
-  const own = wordOf({ lost: [lostOf(2)] }, [], ["This node's own firewall drops it"]);
+  const own = wordOf({ lost: [lostOf(2)] }, [], { dropped: ["This node's own firewall drops it"] });
   assert.match(own, /^false PacketsDropped: This node's own firewall drops it\. UDP port 8472 does not reach node node2\. /);
-  assert.equal(wordOf({}, [], ['It drops that']), 'false PacketsDropped: It drops that');
+  assert.equal(wordOf({}, [], { dropped: ['It drops that'] }), 'false PacketsDropped: It drops that');
+  assert.equal(wordOf({}, [], { crowded: ['There is no room'] }), 'false ConnectionsFull: There is no room');
+  assert.match(wordOf({ lost: [lostOf(2)] }, [], { crowded: ['There is no room'] }), /^false ConnectionsFull: There is no room\. UDP port/);
   const many = wordOf({ lost: Array.from({ length: 32 }, (_, index) => lostOf(10 + index)) });
   assert.match(many, /does not reach nodes node10, node11, node12, node13, node14 and 27 more\. /);
 });

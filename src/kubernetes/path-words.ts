@@ -1,6 +1,6 @@
 // What a node's probes have found, as a condition of its Node says it. There is no controller that judges it, so a node tells what it has
 // seen itself: ways to nodes that the cluster calls ready, that were lost when they were tried again, too.
-import { eaten, type LostPath, type NarrowPath, type Paths } from '#model/paths.ts';
+import { eaten, type HostPackets, type LostPath, type NarrowPath, type Paths } from '#model/paths.ts';
 import { firstOf } from '#model/words.ts';
 
 export interface PathsWord {
@@ -47,13 +47,14 @@ const cloudHint =
 
 const told = (words: readonly string[]): string => words.join('. ').slice(0, mostWords);
 
-/** `isThere`: whether the cluster calls that node ready. `dropped`: sentences on what this node itself drops (agent/host-firewall.ts). */
-export function pathsWord({ lost, narrow }: Paths, isThere: (host: string) => boolean, dropped: readonly string[] = []): PathsWord {
+/** `isThere`: whether the cluster calls that node ready. */
+export function pathsWord({ lost, narrow }: Paths, isThere: (host: string) => boolean, { dropped, crowded }: HostPackets): PathsWord {
   const judged = lost
     .filter(({ host, seconds }) => seconds >= patienceSeconds && isThere(host))
     .toSorted((a, b) => (`${a.what} ${a.host}` < `${b.what} ${b.host}` ? -1 : 1));
-  const message = told([...dropped, ...(judged.length > 0 ? [...lostWords(judged), cloudHint] : []), ...narrowWords(narrow)]);
+  const message = told([...dropped, ...crowded, ...(judged.length > 0 ? [...lostWords(judged), cloudHint] : []), ...narrowWords(narrow)]);
   if (message === '') return { isGood: true, reason: 'PacketsPass', message: 'Packets of every sort reach each other node that was tried' };
   const onTheWay = judged.length > 0 ? 'PacketsLost' : 'LargePacketsLost';
-  return { isGood: false, reason: dropped.length > 0 ? 'PacketsDropped' : onTheWay, message };
+  const here = crowded.length > 0 ? 'ConnectionsFull' : onTheWay;
+  return { isGood: false, reason: dropped.length > 0 ? 'PacketsDropped' : here, message };
 }

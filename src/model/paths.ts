@@ -28,6 +28,14 @@ export interface NarrowPath {
   readonly usual: number;
 }
 
+/** What a host does itself to containers' packets, a sentence each. */
+export interface HostPackets {
+  /** By its own firewall (agent/host-firewall.ts). */
+  readonly dropped: readonly string[];
+  /** For want of room for further connections (agent/connection-rooms.ts). */
+  readonly crowded: readonly string[];
+}
+
 export interface Paths {
   /** Ways that were tried at least once, and how many of them pass. */
   readonly tried: number;
