@@ -272,3 +272,32 @@ test('a network with hardly any room for further connections is told of, and no 
   await until('it to be told no more', async () => !(await failingOf('host1')).includes('connections are open'));
   await until('plain to work', () => works('plain'));
 });
+
+test('who comes to a published port by a second interface of the host gets answers by it, once the host has a rule for its own', async () => {
+  const [client, address, gateway] = ['198.51.100.77', '203.0.113.11', '203.0.113.1'];
+  const beyond = ['ip', 'netns', 'exec', 'beyond'];
+  const lines = [
+    'ip netns add beyond',
+    'ip link add eth1 type veth peer name pub netns beyond',
+    `ip addr add ${address}/24 dev eth1`,
+    'ip link set eth1 up',
+    `ip -n beyond addr add ${gateway}/24 dev pub`,
+    `ip -n beyond addr add ${client}/32 dev lo`,
+    'ip -n beyond link set lo up',
+    'ip -n beyond link set pub up',
+    `ip route add default via ${gateway} dev eth1 table 101`,
+    `ip rule add from ${address} lookup 101`,
+  ];
+  await first.exec(['sh', '-euc', lines.join('\n')]);
+  try {
+    for (const name of names) {
+      const fetch = [...beyond, 'curl', '-sf', '-m', '2', '--interface', client, `http://${address}:${ports[name]}/hostname`];
+      await until(`the answer of ${name}`, async () => (await first.exec(fetch, { anyStatus: true })).status === 0);
+    }
+    assert.match(await first.ask(['ip', 'rule']), /fwmark 0x1000000\/0x1000000 lookup 101/);
+    for (const name of names) assert.ok(await works(name), name);
+  } finally {
+    await first.exec(['sh', '-c', `ip rule del from ${address}; ip link del eth1; ip netns del beyond`]);
+  }
+  await until('its rule to go', async () => !(await first.ask(['ip', 'rule'])).includes('fwmark'));
+});

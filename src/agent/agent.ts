@@ -67,7 +67,7 @@ export interface AgentOptions {
   /** What the speaker has put into the kernel, for hosts that change to BGP or from it. The same. */
   readonly learned?: LearnedRoutes;
   /** What else the host knows of itself at the time of a plan. */
-  readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'balanced' | 'bridges' | 'carried' | 'hasIpsec'>) | undefined;
+  readonly besides?: ((facts: Snapshot) => Pick<Beyond, 'balanced' | 'bridges' | 'carried' | 'hasIpsec' | 'ways'>) | undefined;
   /** Probes to other hosts; without, there are none. */
   readonly prober?: Pick<Prober, 'paths' | 'narrowed' | 'hasTriedAll'> | undefined;
   /** How long an address may be held without anybody who has it; default ten minutes. */

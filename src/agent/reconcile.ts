@@ -26,6 +26,8 @@ import { Wanted } from './wanted.ts';
 /** Order of creation. Settings for all and new links precede links; those of one link, and of connection tracking, follow it (#inOrder). */
 const order = [
   'netns',
+  // Before packets are marked for them.
+  'rule',
   'table',
   'link',
   'sysctl',

@@ -46,7 +46,7 @@ import type { Ip } from '#model/ip.ts';
 import type { Host, Network } from '#model/resources.ts';
 import { help, type Options, readOptions } from './agent-options.ts';
 import type { Cluster, ClusterContext } from './cluster.ts';
-import { crowdedOf } from './crowded.ts';
+import { HostItself } from './host-itself.ts';
 import { openKernel, underlayOf } from './kernel.ts';
 import { moving } from './moving.ts';
 import { watchSandboxes } from './sandbox-watch.ts';
@@ -249,7 +249,8 @@ async function run(options: Options, log: Logger): Promise<void> {
     }),
   );
   const sandboxes: { current?: Sandboxes } = {};
-  const crowded = crowdedOf(kinds, () => agent, log);
+  const around = { kinds, agent: (): Agent => agent, log };
+  const itself = new HostItself(around);
   const agent: Agent = closing.use(
     new Agent({
       host: cluster.host,
@@ -267,17 +268,9 @@ async function run(options: Options, log: Logger): Promise<void> {
         bridges: cluster.bridges?.(blocks),
         carried: moves.carried(),
         hasIpsec: ipsecFor(networks),
+        ways: itself.ways,
       }),
-      prober: probing(options, {
-        kinds,
-        agent: () => agent,
-        learned,
-        underlay: context.underlay,
-        turned: cluster.probed,
-        crowded,
-        log,
-        closing,
-      }),
+      prober: probing(options, { ...around, itself, learned, underlay: context.underlay, turned: cluster.probed, closing }),
       clock: {
         now: () => Date.now(),
         after: (ms, fn) => {
@@ -328,7 +321,7 @@ async function run(options: Options, log: Logger): Promise<void> {
   const memory = closing.use(new Memory({ resident: () => process.memoryUsage.rss(), giveBack: collector() }));
   agent.onFacts(() => memory.busy());
   agent.onFacts(() => cluster.factsChanged?.());
-  agent.onReport(() => [...(cluster.problems?.() ?? []), ...agent.local.companions.problems(), ...crowded()]);
+  agent.onReport(() => [...(cluster.problems?.() ?? []), ...agent.local.companions.problems(), ...itself.look()]);
   agent.start();
   cluster.services?.start();
   cluster.policies?.start();

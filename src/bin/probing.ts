@@ -15,6 +15,7 @@ import { unknownInterface } from '#model/numbers.ts';
 import { answersProbes, type HostPackets, type Paths } from '#model/paths.ts';
 import type { Host, Underlay } from '#model/resources.ts';
 import type { Options } from './agent-options.ts';
+import type { HostItself } from './host-itself.ts';
 
 const turnMs = 10_000;
 /** How soon the next turn comes after the agent has heard everything, as long as the host is not called ready for want of one. */
@@ -29,8 +30,7 @@ interface Surroundings {
   readonly underlay: () => Underlay[];
   /** Told after each turn what is known by then, where nobody else asks for it. */
   readonly turned?: ((paths: Paths, here: HostPackets) => void) | undefined;
-  /** agent/connection-rooms.ts. */
-  readonly crowded: () => readonly string[];
+  readonly itself: Pick<HostItself, 'crowded'>;
   readonly log: Log;
   readonly closing: AsyncDisposableStack;
 }
@@ -97,13 +97,13 @@ function checksOf(self: Host | undefined, { view: { snapshot }, endpoints }: Age
   return probesOf(carriages, virtual).filter(({ host }) => snapshot.hosts.get(host)?.status.features[answersProbes] !== false);
 }
 
-interface Run extends Pick<Surroundings, 'agent' | 'underlay' | 'turned' | 'crowded' | 'log'> {
+interface Run extends Pick<Surroundings, 'agent' | 'underlay' | 'turned' | 'itself' | 'log'> {
   readonly sockets: ProbeSockets;
   readonly firewall: HostFirewall;
   readonly signal: AbortSignal;
 }
 
-async function run(prober: Prober, { sockets, firewall, agent, underlay, turned, crowded, log, signal }: Run): Promise<void> {
+async function run(prober: Prober, { sockets, firewall, agent, underlay, turned, itself, log, signal }: Run): Promise<void> {
   let said = '';
   while (!signal.aborted) {
     try {
@@ -113,7 +113,7 @@ async function run(prober: Prober, { sockets, firewall, agent, underlay, turned,
         isFiltered: firewall.isFiltering(),
       });
       await prober.turn();
-      if (!signal.aborted) turned?.(prober.paths(), { dropped: problemsOf(firewall, log), crowded: crowded() });
+      if (!signal.aborted) turned?.(prober.paths(), { dropped: problemsOf(firewall, log), crowded: itself.crowded() });
       said = '';
     } catch (error) {
       if (!isFault(error, 'kernel') && !isFault(error, 'invalid')) throw error;

@@ -14,6 +14,8 @@ import {
   translateArrivals,
   translateServices,
 } from './service-rules.ts';
+import { markWaysBack } from './ways-back.ts';
+import type { WaysOut } from '#model/ways-out.ts';
 import { portRange, tableName, transitBase, translatedMark, uplink, vxlanPort } from '#model/numbers.ts';
 
 /** Where name servers listen: on `lo` of a domain, and for networks that the host routes on every endpoint's link (resolverPort). */
@@ -119,6 +121,8 @@ interface Special {
   readonly keepsSenders?: boolean;
   /** Ranges are led to it of which not all addresses are of services. */
   readonly drains?: boolean;
+  /** The host has further interfaces by which answers leave. */
+  readonly ways?: WaysOut | undefined;
 }
 
 /** Of containers without a port of the cloud. */
@@ -220,7 +224,7 @@ const stopInvalid = `
  */
 export function hostTable(
   services?: ServiceRules,
-  { hasCompanions, hasOutside = false, hasShort, keepsSenders, drains }: Special = {},
+  { hasCompanions, hasOutside = false, hasShort, keepsSenders, drains, ways }: Special = {},
 ): NftTable {
   const translate = services === undefined ? '' : translateServices;
   const companions = partIf(hasCompanions, besideCloud);
@@ -295,7 +299,7 @@ export function hostTable(
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
     fib daddr type local dnat ip to meta l4proto . th dport map @published_any4
     fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
-  }${hasOutside ? declareOutside : ''}${drained.arrivals}
+  }${hasOutside ? declareOutside : ''}${drained.arrivals}${ways === undefined ? '' : markWaysBack(ways)}
   chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
     ct state established,related iifname != "cwu*" accept${services === undefined ? '' : stopInvalid}

@@ -3,16 +3,8 @@
 // networks that are present on this host.
 import { type Cidr, coverage, everything, familyOf, hostPrefix, type Ip } from '#model/ip.ts';
 import { subtract, united } from '#model/ranges.ts';
-import {
-  type Addr,
-  type Desired,
-  emptyDesired,
-  familiesOf,
-  type Netns,
-  type Sysctl,
-  type VethLink,
-  type NftElement,
-} from '#model/desired.ts';
+import type { WaysOut } from '#model/ways-out.ts';
+import { type Addr, type Desired, emptyDesired, familiesOf, type Netns, type Sysctl, type VethLink } from '#model/desired.ts';
 import {
   domainName,
   endpointLink,
@@ -40,6 +32,8 @@ import { publish } from './publish.ts';
 import { shapers } from './bandwidth.ts';
 import { besideOf, familiesOfPools, fromUnderlay, insideAddresses, isBeside, ownBlocks } from './inside.ts';
 import { keepingSender, nowhere, outermost } from './ranges.ts';
+import { desiredOf, type Part } from './parts.ts';
+import { planWaysBack } from './ways-back.ts';
 import { planVirtual } from './virtual.ts';
 import { asFits, carriesOn, mtuOf, planCarriages } from './carriages.ts';
 import { serviceRules } from './service-rules.ts';
@@ -67,6 +61,8 @@ export interface Beyond {
   readonly carried?: ReadonlySet<Ip> | undefined;
   /** Whether the host has policies of IPsec, which are asked for every packet that it routes. */
   readonly hasIpsec?: boolean | undefined;
+  /** Further interfaces of the host to the outside; absent: none. */
+  readonly ways?: WaysOut | undefined;
   /** False: no packet is to take a short cut. */
   readonly isShort?: boolean | undefined;
 }
@@ -82,8 +78,6 @@ export interface Present {
   readonly local: readonly LocalEndpoint[];
   readonly carriage: Carriage;
 }
-
-type Part = Partial<Desired>;
 
 const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : 1);
 
@@ -348,10 +342,11 @@ interface HostFacts {
   readonly services: readonly Service[] | undefined;
   readonly hasShort: boolean;
   readonly drains: boolean;
+  readonly ways: WaysOut | undefined;
 }
 
 /** The host's own part: forwarding, its table, published ports and exposures of everything that is here. */
-function planHost(presents: readonly Present[], { snapshot, self, services, hasShort, drains }: HostFacts): Part {
+function planHost(presents: readonly Present[], { snapshot, self, services, hasShort, drains, ways }: HostFacts): Part {
   const families = new Set(presents.flatMap(({ local }) => local.flatMap(({ endpoint }) => familiesOf(endpoint.addresses))));
   const exits = presents.some(({ netns, network }) => netns === '' || !network.internal);
   return {
@@ -367,6 +362,7 @@ function planHost(presents: readonly Present[], { snapshot, self, services, hasS
         hasOutside: presents.some(({ carriage }) => hasOutside(carriage)),
         hasShort,
         drains,
+        ways,
         keepsSenders: presents.some((present) => present.keepingSender.length > 0),
       }),
     ],
@@ -415,6 +411,7 @@ export function plan(
     carried = new Set(),
     learned,
     hasIpsec = false,
+    ways,
     isShort = true,
   }: Beyond = {},
 ): Desired {
@@ -431,10 +428,11 @@ export function plan(
   const told = toldBy(presents, snapshot, bgp);
   const inside = presents.filter(({ netns }) => netns === '').flatMap(({ pools }) => pools.map(({ cidr }) => cidr));
   const drained = subtract(united([...told.ranges, ...balanced]), inside);
-  const facts = { snapshot, self, services, hasShort: crossings.length > 0, drains: drained.length > 0 };
+  const facts = { snapshot, self, services, hasShort: crossings.length > 0, drains: drained.length > 0, ways };
   const parts = [
     planHost(presents, facts),
     guardRanges(drained),
+    planWaysBack(ways),
     planArrivals(self, crossings),
     planPolicy(policy, carriersOf(networks, bgp)),
     ...networks,
@@ -444,22 +442,5 @@ export function plan(
     planTrunks(presents, self),
     { sysctl: bridges.flatMap(answerOn) },
   ];
-  return {
-    netns: parts.flatMap((part) => part.netns ?? []),
-    sysctl: parts.flatMap((part) => part.sysctl ?? []),
-    link: parts.flatMap((part) => part.link ?? []),
-    wireguard: parts.flatMap((part) => part.wireguard ?? []),
-    addr: parts.flatMap((part) => part.addr ?? []),
-    neigh: parts.flatMap((part) => part.neigh ?? []),
-    proxy: parts.flatMap((part) => part.proxy ?? []),
-    trunk: parts.flatMap((part) => part.trunk ?? []),
-    fdb: parts.flatMap((part) => part.fdb ?? []),
-    route: parts.flatMap((part) => part.route ?? []),
-    table: parts.flatMap((part) => part.table ?? []),
-    // A hundred thousand of them are copied as a block, not one by one.
-    element: ([] as NftElement[]).concat(...parts.map((part) => part.element ?? [])),
-    shaper: parts.flatMap((part) => part.shaper ?? []),
-    fast: parts.flatMap((part) => part.fast ?? []),
-    bird: parts.flatMap((part) => part.bird ?? []),
-  };
+  return desiredOf(parts);
 }

@@ -14,8 +14,9 @@ import type {
   Trunk,
   VethLink,
   VxlanLink,
+  WayRule,
 } from '#model/desired.ts';
-import { type Ip, type Mac, parseCidr, parseIp, parseMac } from '#model/ip.ts';
+import { type Family, type Ip, type Mac, parseCidr, parseIp, parseMac } from '#model/ip.ts';
 
 export type Item = Desired[KindName][number];
 
@@ -66,6 +67,14 @@ export const neigh = (address: string, link = 'cwea', lladdr = '0a:63:0a:00:00:0
   link,
   ip: ip(address),
   mac: mac(lladdr),
+});
+const rule = (family: Family, more: Partial<WayRule> = {}): WayRule => ({
+  netns,
+  family,
+  mark: 0x0100_0000,
+  table: 101,
+  priority: 32_765,
+  ...more,
 });
 const proxy = (address: string, link = 'cwea'): Proxy => ({ netns, link, ip: ip(address) });
 const trunk = (link: string, ...blocks: readonly (readonly [string, number])[]): Trunk => ({
@@ -201,6 +210,22 @@ export const cases: readonly Case[] = [
     item: proxy('fd00::5'),
     bad: proxy('fd00::5', 'cwenone'),
     other: proxy('fd00::6'),
+  },
+  {
+    kind: 'rule',
+    about: 'a rule of IPv4 for marked packets',
+    item: rule(4),
+    changed: rule(4, { table: 102, priority: 30_000 }),
+    bad: rule(4, { netns: 'cw-absent' }),
+    other: rule(4, { mark: 0x0200_0000 }),
+  },
+  {
+    kind: 'rule',
+    about: 'a rule of IPv6 for marked packets, to a table with a large number',
+    item: rule(6, { table: 4_000_000_000 }),
+    changed: rule(6),
+    bad: rule(6, { netns: 'cw-absent' }),
+    other: rule(4),
   },
   {
     kind: 'trunk',

@@ -15,6 +15,7 @@ import type {
   Shaper,
   Sysctl,
   Trunk,
+  WayRule,
   WireguardConfig,
 } from '#model/desired.ts';
 import type { Fault } from '#model/fault.ts';
@@ -30,6 +31,7 @@ import { createFakeNft } from './nft-fake.ts';
 import { isOurLinkName } from './ownership.ts';
 import { proxyKey, proxyText } from './proxy.ts';
 import { routeKey, routeText, sameRoute } from './route.ts';
+import { ruleKey, ruleText, sameRule } from './rule.ts';
 import { sameShaper, shaperKey, shaperText } from './shaper.ts';
 import { sysctlKey } from './sysctl.ts';
 import { sameTrunk, trunkKey, trunkText } from './trunk.ts';
@@ -112,6 +114,11 @@ export function createFakeKinds(): FakeKinds {
 
   const addr = kept<Addr>('addr', { key: addrKey, same: () => true, check: (item) => absence(`add ${addrText(item)}`, item) });
   const proxy = kept<Proxy>('proxy', { key: proxyKey, same: () => true, check: (item) => absence(`add ${proxyText(item)}`, item) });
+  const rule = kept<WayRule>('rule', {
+    key: ruleKey,
+    same: sameRule,
+    check: ({ netns, ...item }) => absence(`add ${ruleText({ netns, ...item })}`, { netns }),
+  });
   const trunk = kept<Trunk>('trunk', { key: trunkKey, same: sameTrunk, check: (item) => absence(`add ${trunkText(item)}`, item) });
   const neigh = kept<Neigh>('neigh', {
     key: neighKey,
@@ -167,6 +174,7 @@ export function createFakeKinds(): FakeKinds {
     wireguard.items,
     fast.items,
     shaper.items,
+    rule.items,
   ];
   const bird = kept<BirdConfig>('bird', {
     key: ({ netns }) => netns,
@@ -294,6 +302,7 @@ export function createFakeKinds(): FakeKinds {
 
   const lost: Readonly<Record<KindName, (key: string) => void>> = {
     netns: (key) => void netns.remove([{ name: key }]),
+    rule: (key) => rule.items.delete(key),
     link: dropEnd,
     sysctl: (key) => sysctl.items.delete(key),
     wireguard: (key) => wireguard.items.delete(key),
@@ -317,6 +326,7 @@ export function createFakeKinds(): FakeKinds {
 
   return {
     netns: counted(netns),
+    rule: counted(rule.kind),
     sysctl: counted(sysctl.kind),
     link: counted(link),
     wireguard: counted(wireguard.kind),

@@ -14,6 +14,7 @@ import { defaultNetnsDirectory } from './netns.ts';
 import { createElementKind, createTableKind } from './nft.ts';
 import { createProxyKind } from './proxy.ts';
 import { createRouteKind } from './route.ts';
+import { createRuleKind } from './rule.ts';
 import { createShaperKind } from './shaper.ts';
 import { Sockets } from './sockets.ts';
 import { createSysctlKind } from './sysctl.ts';
@@ -118,6 +119,7 @@ export function createKinds(options: KindsOptions = {}): RealKinds {
         return quietly(() => netns.remove(items));
       },
     },
+    rule: watched(createRuleKind(sockets)),
     sysctl: watched(createSysctlKind(sockets, count), false),
     link: watched(createLinkKind(sockets, backend?.devices)),
     wireguard: watched(ciphers),

@@ -12,7 +12,8 @@
 // - route: protocol 197 in the main table; what another system has left over a link of ours, or by the same next hop, is replaced by
 //   ours of that destination. neighbour, forwarding entry: permanent ones on links named `cw…`.
 // - proxy neighbour: NDA_PROTOCOL 197, on any link.
-// - trunk: routing rules with FRA_PROTOCOL 197, the first of which names the link; routes of protocol 197 in the tables that they lead
+// - way back: routing rules with FRA_PROTOCOL 197 for a mark of wayMarks.
+// - trunk: the other routing rules with FRA_PROTOCOL 197, the first of which names the link; routes of protocol 197 in the tables that they lead
 //   to; on that link, which is the host's own, the tc filters with preference 197 at entrance and exit, and that it is promiscuous.
 // - bandwidth limit: the qdisc with handle c97: on a link named `cwe…`; an ifb named `cwi…`, with its qdisc and the tc filter
 //   with preference 196 at the entrance of the link of that endpoint.

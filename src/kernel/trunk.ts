@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import type { Netns, OutsideSubnet, Trunk } from '#model/desired.ts';
 import { type Cidr, cidrBase, covers, everything, type Family, familyOf, type Ip, ipToBigint } from '#model/ip.ts';
-import { routeProtocol, translatedMark, trunkPriority, trunkTable } from '#model/numbers.ts';
+import { routeProtocol, translatedMark, trunkPriority, trunkTable, wayMarks } from '#model/numbers.ts';
 import { byItem, byNetns, linksByIndex, noLink, place } from './batch.ts';
 import { addClsact, type Door, filterNames, removeFilter, setFilter } from './bpf.ts';
 import type { Kind } from './kind.ts';
@@ -142,7 +142,7 @@ class Place {
     this.rules = socket
       .dump({ type: RTM_GETRULE, body: encodeRuleDump(), action: 'list routing rules' })
       .map(({ body }) => decodeRule(body))
-      .filter(({ protocol }) => protocol === routeProtocol);
+      .filter(({ protocol, mark }) => protocol === routeProtocol && !wayMarks.includes(mark ?? 0));
   }
 
   get links(): Map<number, FoundLink> {

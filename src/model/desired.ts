@@ -240,8 +240,18 @@ export interface BirdConfig {
 }
 
 /** Everything the kernel of one host must hold; one array per Kind, in the order in which kinds are applied. */
+/** Packets with that bit of the mark leave by another routing table than the main one; `priority`: its place among the host's rules. */
+export interface WayRule {
+  readonly netns: Netns;
+  readonly family: Family;
+  readonly mark: number;
+  readonly table: number;
+  readonly priority: number;
+}
+
 export interface Desired {
   readonly netns: readonly NetnsItem[];
+  readonly rule: readonly WayRule[];
   readonly sysctl: readonly Sysctl[];
   readonly link: readonly Link[];
   readonly wireguard: readonly WireguardConfig[];
@@ -261,6 +271,7 @@ export type KindName = keyof Desired;
 
 export const emptyDesired: Desired = {
   netns: [],
+  rule: [],
   sysctl: [],
   link: [],
   wireguard: [],

@@ -26,6 +26,8 @@ export const trunkTable = 197;
 export const trunkPriority = 19_700;
 /** Bit of a packet's mark on the host: its addresses are translated, so it goes where the host's own packets go. */
 export const translatedMark = 0x2000_0000;
+/** Bits of a packet's mark on the host, one for each routing table by which the host has other interfaces' answers leave (ways-back.ts). */
+export const wayMarks: readonly number[] = [0x0100_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000];
 export const tableName = 'causeway';
 /** Apart from the other, so that a change of policies loads no services again. */
 export const policyTableName = 'causeway_policy';
