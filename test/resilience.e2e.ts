@@ -261,7 +261,7 @@ const crowd = `awk -v most="$(cat /proc/sys/net/netfilter/nf_conntrack_max)" 'BE
 }'`;
 
 test('a network with hardly any room for further connections is told of, and no more when there is some', async () => {
-  const { netns } = places.get('plain') ?? assert.fail();
+  const { netns } = placeOf('plain');
   await first.exec(['sh', '-euc', `${crowd} | ip netns exec ${netns} conntrack -R -`], { timeoutMs: 120_000 });
   await until('it to be told', async () => (await failingOf('host1')).includes('connections are open in network plain on this host'));
   assert.doesNotMatch(await failingOf('host2'), /connections are open/);

@@ -2,7 +2,18 @@
 import { choicesFor } from './models.ts';
 import { endpointMac } from '#model/numbers.ts';
 import { type Cidr, cidrBase, type Ip, ipAdd, parseCidr, parseIp, subnetAt } from '#model/ip.ts';
-import type { Block, CarryName, Endpoint, Host, LocalEndpoint, ModelName, Network, Pool, Snapshot } from '#model/resources.ts';
+import type {
+  Block,
+  CarryName,
+  Endpoint,
+  Host,
+  LocalEndpoint,
+  ModelName,
+  Network,
+  Pool,
+  PublishedPort,
+  Snapshot,
+} from '#model/resources.ts';
 
 const meta = (id: string, name = id) => ({ id, name, revision: 1, createdAt: '2026-01-01T00:00:00.000Z', labels: {} });
 
@@ -71,6 +82,33 @@ export function makeEndpoint(network: string, host: string, number: number, addr
     ports: [],
     sequence: 1,
   };
+}
+
+/** Of each network one of each family: 10.4N.0.0/16 and fd4N::/64, N being its place in the list. */
+export const makeDualPools = (networks: readonly Network[]): Pool[] =>
+  networks.flatMap(({ id }, index) => [
+    makePool(id, parseCidr(`10.4${index}.0.0/16`), 24),
+    makePool(id, parseCidr(`fd4${index}::/64`), 112),
+  ]);
+
+interface DualLocal {
+  readonly number: number;
+  /** Place of its network in the list. */
+  readonly of: number;
+  /** Counted from 1; its blocks are as many blocks into the pools, counted from 0. */
+  readonly host: number;
+  readonly ports: readonly PublishedPort[];
+  /** Where the endpoints' namespaces are. */
+  readonly sandboxes: string;
+}
+
+/** With addresses of makeDualPools. */
+export function makeDualLocal(networks: readonly Network[], { number, of, host, ports, sandboxes }: DualLocal): LocalEndpoint {
+  const network = networks[of];
+  if (network === undefined) throw new RangeError(`No network ${of}`);
+  const addresses = [parseIp(`10.4${of}.${host - 1}.${number + 1}`), parseIp(`fd4${of}::${host - 1}:${number + 1}`)];
+  const endpoint = { ...makeEndpoint(network.id, `host-${host}`, number, addresses), ports };
+  return { endpoint, slot: number, sandbox: `${sandboxes}/${number}`, order: 1 };
 }
 
 const byId = <T extends { id: string }>(list: readonly T[] = []) => new Map(list.map((item) => [item.id, item]));

@@ -2,40 +2,32 @@
 // the host's own loopback addresses. Links that let the host's questions to localhost out to a published port
 // (net.ipv4.conf.*.route_localnet) must let nobody else's in: CVE-2020-8558.
 import assert from 'node:assert/strict';
-import { after, before, describe, test, type TestContext } from 'node:test';
+import { after, before, describe, test } from 'node:test';
+import { asked, listen, word } from '#agent/conversation.fixture.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
-import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
+import { type Ip, parseIp } from '#model/ip.ts';
 import type { LocalEndpoint, PublishedPort } from '#model/resources.ts';
-import { makeBlock, makeEndpoint, makeDualHost, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeBlock, makeDualHost, makeDualLocal, makeDualPools, makeNetwork, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
 
 mustBeIsolated();
 
 const port = 7000;
-let words = 0;
-const word = (): string => `word ${(words += 1)}`;
-
 const flat = makeNetwork('aaaaaaaaaa', { model: 'flannel', carry: 'direct-routing' });
 const other = makeNetwork('bbbbbbbbbb', { model: 'flannel', carry: 'host-gateway', vni: 4097 });
 const isolated = makeNetwork('cccccccccc', { vni: 4098 });
 const networks = [flat, other, isolated];
-const pools = networks.flatMap(({ id }, index) => [
-  makePool(id, parseCidr(`10.4${index}.0.0/16`), 24),
-  makePool(id, parseCidr(`fd4${index}::/64`), 112),
-]);
+const pools = makeDualPools(networks);
 const hosts = [1, 2].map((index) => makeDualHost(index));
 
 /** Endpoint of network `of` on a host, with a port open everywhere and one only for the host's localhost. */
 function local(number: number, of: number, host: number): LocalEndpoint {
-  const network = networks[of] ?? assert.fail();
-  const addresses = [parseIp(`10.4${of}.${host - 1}.${number + 1}`), parseIp(`fd4${of}::${host - 1}:${number + 1}`)];
   const ports: PublishedPort[] = [
     { protocol: 'udp', hostPort: 5000 + number, port },
     { protocol: 'udp', hostPort: 6000 + number, port, hostIp: parseIp('127.0.0.1') },
   ];
-  const endpoint = { ...makeEndpoint(network.id, `host-${host}`, number, addresses), ports };
-  return { endpoint, slot: number, sandbox: `/run/border/${number}`, order: 1 };
+  return makeDualLocal(networks, { number, of, host, ports, sandboxes: '/run/border' });
 }
 
 const [a, b, c, d, far] = [local(1, 0, 1), local(2, 0, 1), local(3, 1, 1), local(4, 2, 1), local(5, 1, 2)];
@@ -83,22 +75,6 @@ before(() => {
   bridged.ip('route', 'add', 'default', 'via', 'fd17::1');
 });
 after(() => wire[Symbol.dispose]());
-
-async function listen(t: TestContext, place: Place, ip: string, at = 0): Promise<Peer> {
-  const peer = await place.udp(ip, at);
-  t.after(() => peer[Symbol.dispose]());
-  return peer;
-}
-
-/** A question, its answer, and the address that it was asked from. */
-async function asked(from: Peer, server: Peer, target: { ip: string; port: number }): Promise<string> {
-  const text = word();
-  await from.send(text, target);
-  const heard = await server.hears(text);
-  await server.send(`${text} answer`, { ip: heard.from, port: heard.port });
-  assert.equal((await from.hears(`${text} answer`)).from, target.ip);
-  return heard.from;
-}
 
 /** Nothing of what is sent arrives, though what is sent afterwards from elsewhere does. */
 async function unheard(from: Peer, server: Peer, target: { ip: string; port: number }): Promise<void> {

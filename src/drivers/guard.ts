@@ -299,7 +299,7 @@ export function hostTable(
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
     fib daddr type local dnat ip to meta l4proto . th dport map @published_any4
     fib daddr type local dnat ip6 to meta l4proto . th dport map @published_any6
-  }${hasOutside ? declareOutside : ''}${drained.arrivals}${ways === undefined ? '' : markWaysBack(ways)}
+  }${hasOutside ? declareOutside : ''}${drained.arrivals}${markWaysBack(ways)}
   chain forward {
     type filter hook forward priority filter; policy accept;${services === undefined ? '' : '\n    jump unserved'}
     ct state established,related iifname != "cwu*" accept${services === undefined ? '' : stopInvalid}

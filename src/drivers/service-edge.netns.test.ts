@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { mustBeIsolated } from '#test/isolated.ts';
+import { listen as socket } from '#agent/conversation.fixture.ts';
 import { eventually, type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { Openings } from '#agent/openings.ts';
 import { inNetns } from '#kernel/netns.ts';
@@ -28,12 +29,6 @@ const service = (ip: Ip, port: number, rest: Rest): Service => ({
   port,
   ...rest,
 });
-
-const socket = async (t: TestContext, from: Place, ip: Ip): Promise<Peer> => {
-  const peer = await from.udp(ip);
-  t.after(() => peer[Symbol.dispose]());
-  return peer;
-};
 
 /** Which of the listeners hears the next word; it answers, and the answer arrives from where the word was sent to. */
 async function conversation(sender: Peer, target: { ip: Ip; port: number }, listeners: readonly Peer[]) {

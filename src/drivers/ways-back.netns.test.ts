@@ -1,16 +1,17 @@
 // A host with a second interface to the outside, with real packets: who comes to a published port by it gets answers by it, of networks
 // of either sort, and nothing else leaves by it. The rules and tables are those that cloud-init and netplan write.
 import assert from 'node:assert/strict';
-import { after, before, describe, test, type TestContext } from 'node:test';
-import { type NetnsHost, type Peer, type Place, Wire } from '#agent/namespaces.fixture.ts';
+import { after, before, describe, test } from 'node:test';
+import { asked, listen } from '#agent/conversation.fixture.ts';
+import { type NetnsHost, type Place, Wire } from '#agent/namespaces.fixture.ts';
 import { inNetns } from '#kernel/netns.ts';
 import { readWaysOut } from '#kernel/source-rules.ts';
 import type { Desired } from '#model/desired.ts';
-import { type Ip, parseCidr, parseIp } from '#model/ip.ts';
+import { type Ip, parseIp } from '#model/ip.ts';
 import type { LocalEndpoint, PublishedPort, Service } from '#model/resources.ts';
 import type { WaysOut } from '#model/ways-out.ts';
 import { mustBeIsolated } from '#test/isolated.ts';
-import { makeBlock, makeDualHost, makeEndpoint, makeNetwork, makePool, snapshotOf } from './cluster.fixture.ts';
+import { makeBlock, makeDualHost, makeDualLocal, makeDualPools, makeNetwork, snapshotOf } from './cluster.fixture.ts';
 import { plan } from './plan.ts';
 
 mustBeIsolated();
@@ -19,18 +20,12 @@ const port = 7000;
 const flat = makeNetwork('aaaaaaaaaa', { model: 'flannel', carry: 'host-gateway' });
 const isolated = makeNetwork('bbbbbbbbbb', { vni: 4097 });
 const networks = [flat, isolated];
-const pools = networks.flatMap(({ id }, index) => [
-  makePool(id, parseCidr(`10.4${index}.0.0/16`), 24),
-  makePool(id, parseCidr(`fd4${index}::/64`), 112),
-]);
+const pools = makeDualPools(networks);
 const hosts = [1, 2].map((index) => makeDualHost(index));
 
 function local(number: number, of: number, host: number): LocalEndpoint {
-  const network = networks[of] ?? assert.fail();
-  const addresses = [parseIp(`10.4${of}.${host - 1}.${number + 1}`), parseIp(`fd4${of}::${host - 1}:${number + 1}`)];
   const ports: PublishedPort[] = [{ protocol: 'udp', hostPort: 5000 + number, port }];
-  const endpoint = { ...makeEndpoint(network.id, `host-${host}`, number, addresses), ports };
-  return { endpoint, slot: number, sandbox: `/run/ways-back/${number}`, order: 1 };
+  return makeDualLocal(networks, { number, of, host, ports, sandboxes: '/run/ways-back' });
 }
 const [a, b, c, far] = [local(1, 0, 1), local(2, 1, 1), local(3, 0, 1), local(4, 0, 2)];
 const snapshot = snapshotOf({
@@ -96,22 +91,6 @@ before(() => {
 });
 after(() => wire[Symbol.dispose]());
 
-async function open(t: TestContext, place: Place, ip: string, at = 0): Promise<Peer> {
-  const peer = await place.udp(ip, at);
-  t.after(() => peer[Symbol.dispose]());
-  return peer;
-}
-
-let words = 0;
-/** A question and its answer, which has to come from where the question went to. */
-async function answers(client: Peer, server: Peer, target: { readonly ip: string; readonly port: number }): Promise<void> {
-  const text = `word ${(words += 1)}`;
-  await client.send(text, target);
-  const { from, port: asker } = await server.hears(text);
-  await server.send(`${text} answer`, { ip: from, port: asker });
-  assert.equal((await client.hears(`${text} answer`)).from, target.ip);
-}
-
 for (const family of [4, 6] as const) {
   const pick = (four: string, six: string): string => (family === 4 ? four : six);
   const at = ({ endpoint }: LocalEndpoint): Ip => endpoint.addresses.find((ip) => ip.includes(':') === (family === 6)) ?? assert.fail();
@@ -123,39 +102,39 @@ for (const family of [4, 6] as const) {
       ['that is isolated', b, 5002],
     ] as const) {
       test(`who comes by the second interface to a container of a network ${what} gets the answer by it`, async (t) => {
-        const client = await open(t, outer, pick('198.51.100.7', 'fd51::7'));
-        const near = await open(t, outer, pick('203.0.113.1', 'fd03::1'));
-        const served = await open(t, box(server), at(server), port);
-        for (const from of [client, near]) await answers(from, served, { ip: second, port: hostPort });
+        const client = await listen(t, outer, pick('198.51.100.7', 'fd51::7'));
+        const near = await listen(t, outer, pick('203.0.113.1', 'fd03::1'));
+        const served = await listen(t, box(server), at(server), port);
+        for (const from of [client, near]) await asked(from, served, { ip: second, port: hostPort });
       });
 
       test(`neighbours, other hosts and the host itself reach it by the second interface's address, ${what}`, async (t) => {
-        const served = await open(t, box(server), at(server), port);
+        const served = await listen(t, box(server), at(server), port);
         for (const [place, ip] of [
           [box(c), at(c)],
           [one, pick('10.213.0.1', 'fd00:213::1')],
         ] as const)
-          await answers(await open(t, place, ip), served, { ip: second, port: hostPort });
+          await asked(await listen(t, place, ip), served, { ip: second, port: hostPort });
       });
     }
 
     test('who comes by it to a service gets the answer by it, from a container here and from one of another host', async (t) => {
-      const client = await open(t, outer, pick('198.51.100.7', 'fd51::7'));
+      const client = await listen(t, outer, pick('198.51.100.7', 'fd51::7'));
       for (const [server, servicePort] of [
         [a, 6001],
         [far, 6002],
       ] as const)
-        await answers(client, await open(t, box(server), at(server), port), { ip: second, port: servicePort });
+        await asked(client, await listen(t, box(server), at(server), port), { ip: second, port: servicePort });
     });
 
     test('who comes by the first interface gets answers by that, and containers reach each other as ever', async (t) => {
-      const served = await open(t, box(a), at(a), port);
-      await answers(await open(t, inner, pick('10.213.9.9', 'fd00:213::9:9')), served, {
+      const served = await listen(t, box(a), at(a), port);
+      await asked(await listen(t, inner, pick('10.213.9.9', 'fd00:213::9:9')), served, {
         ip: pick('10.213.0.1', 'fd00:213::1'),
         port: 5001,
       });
-      await answers(await open(t, box(far), at(far)), served, { ip: at(a), port });
-      await answers(await open(t, box(c), at(c)), served, { ip: at(a), port });
+      await asked(await listen(t, box(far), at(far)), served, { ip: at(a), port });
+      await asked(await listen(t, box(c), at(c)), served, { ip: at(a), port });
     });
   });
 }

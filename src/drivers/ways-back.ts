@@ -2,11 +2,10 @@
 // it has the endpoint's address for its sender, so a rule that goes by the sender (`ip rule from ADDRESS lookup TABLE`) does not see the
 // one that it will leave with, and it leaves by the main interface, where port security drops it. So such answers are marked by the
 // address that their connection was begun with, and a rule beside the administrator's leads them by the same table.
-import type { WayRule } from '#model/desired.ts';
+import type { Desired, WayRule } from '#model/desired.ts';
 import { familyOf } from '#model/ip.ts';
 import { wayMarks } from '#model/numbers.ts';
 import type { SourceRule, WaysOut } from '#model/ways-out.ts';
-import type { Part } from './parts.ts';
 
 interface Marked extends SourceRule {
   readonly mark: number;
@@ -22,7 +21,7 @@ function markedOf({ rules }: Pick<WaysOut, 'rules'> = { rules: [] }): Marked[] {
 }
 
 /** The first of the rules that lead to a table stands for them. */
-export function planWaysBack(ways: WaysOut | undefined): Part {
+export function planWaysBack(ways: WaysOut | undefined): Partial<Desired> {
   const rules = new Map<string, WayRule>();
   for (const { source, mark, table, priority } of markedOf(ways)) {
     const family = familyOf(source);
@@ -36,9 +35,10 @@ export function planWaysBack(ways: WaysOut | undefined): Part {
  * Chains of the host's table. Only what leaves the host for the outside: the other tables may know no way to containers. Behind all
  * translation at the entrance, so that the receiver is the last one.
  */
-export function markWaysBack(ways: WaysOut): string {
+export function markWaysBack(ways: WaysOut | undefined): string {
   const marked = markedOf(ways);
-  if (marked.length === 0) return '';
+  if (ways === undefined || marked.length === 0) return '';
+  const links = ways.links.map((name) => `"${name}"`).join(', ');
   const lines = marked.map(({ source, mark }) => {
     const ip = familyOf(source) === 4 ? 'ip' : 'ip6';
     return `
@@ -47,8 +47,8 @@ export function markWaysBack(ways: WaysOut): string {
   return `
   chain ways_back {
     type filter hook prerouting priority dstnat + 5; policy accept;
-    ct direction reply ct status dnat ip daddr != @ranges4 fib daddr oifname { ${ways.links.map((name) => `"${name}"`).join(', ')} } goto way_back
-    ct direction reply ct status dnat ip6 daddr != @ranges6 fib daddr oifname { ${ways.links.map((name) => `"${name}"`).join(', ')} } goto way_back
+    ct direction reply ct status dnat ip daddr != @ranges4 fib daddr oifname { ${links} } goto way_back
+    ct direction reply ct status dnat ip6 daddr != @ranges6 fib daddr oifname { ${links} } goto way_back
   }
   chain way_back {${lines.join('')}
   }`;

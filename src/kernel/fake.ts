@@ -114,11 +114,7 @@ export function createFakeKinds(): FakeKinds {
 
   const addr = kept<Addr>('addr', { key: addrKey, same: () => true, check: (item) => absence(`add ${addrText(item)}`, item) });
   const proxy = kept<Proxy>('proxy', { key: proxyKey, same: () => true, check: (item) => absence(`add ${proxyText(item)}`, item) });
-  const rule = kept<WayRule>('rule', {
-    key: ruleKey,
-    same: sameRule,
-    check: ({ netns, ...item }) => absence(`add ${ruleText({ netns, ...item })}`, { netns }),
-  });
+  const rule = kept<WayRule>('rule', { key: ruleKey, same: sameRule, check: (item) => absence(`add ${ruleText(item)}`, item) });
   const trunk = kept<Trunk>('trunk', { key: trunkKey, same: sameTrunk, check: (item) => absence(`add ${trunkText(item)}`, item) });
   const neigh = kept<Neigh>('neigh', {
     key: neighKey,

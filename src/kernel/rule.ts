@@ -4,7 +4,7 @@ import type { Netns, WayRule } from '#model/desired.ts';
 import { routeProtocol, wayMarks } from '#model/numbers.ts';
 import { byItem, place } from './batch.ts';
 import type { Kind } from './kind.ts';
-import { decodeRule, encodeRule, encodeRuleDump, type RuleMessage } from './netlink/rtnl.ts';
+import { decodeRule, encodeRule, encodeRuleDump, type FoundRule } from './netlink/rtnl.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from './netlink/uapi.ts';
 import type { Sockets } from './sockets.ts';
@@ -18,15 +18,17 @@ export const ruleText = ({ netns, mark, table, priority }: WayRule): string =>
 const encode = ({ family, priority, table, mark }: WayRule): Buffer =>
   encodeRule({ family, priority, table, mark, link: undefined, source: undefined, protocol: routeProtocol });
 
-const isOfWay = ({ protocol, mark }: RuleMessage): boolean => protocol === routeProtocol && mark !== undefined && wayMarks.includes(mark);
+/** All of the socket's namespace, whoever made them. Fault `kernel`. */
+export const dumpRules = (socket: NetlinkSocket): FoundRule[] =>
+  socket.dump({ type: RTM_GETRULE, body: encodeRuleDump(), action: 'list routing rules' }).map(({ body }) => decodeRule(body));
 
-function rulesOf(socket: NetlinkSocket, netns: Netns): WayRule[] {
-  const messages = socket.dump({ type: RTM_GETRULE, body: encodeRuleDump(), action: `list routing rules${place(netns)}` });
-  return messages
-    .map(({ body }) => decodeRule(body))
-    .filter(isOfWay)
+/** Whether a rule of ours is of this kind. */
+export const isOfWay = ({ mark }: FoundRule): boolean => mark !== undefined && wayMarks.includes(mark);
+
+const rulesOf = (socket: NetlinkSocket, netns: Netns): WayRule[] =>
+  dumpRules(socket)
+    .filter((rule) => rule.protocol === routeProtocol && isOfWay(rule))
     .map(({ family, mark = 0, table, priority }) => ({ netns, family, mark, table, priority }));
-}
 
 function drop(socket: NetlinkSocket, item: WayRule): void {
   const [outcome] = socket.batch([{ type: RTM_DELRULE, body: encode(item), action: `remove ${ruleText(item)}` }]);

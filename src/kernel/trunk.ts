@@ -8,21 +8,12 @@ import { createHash } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import type { Netns, OutsideSubnet, Trunk } from '#model/desired.ts';
 import { type Cidr, cidrBase, covers, everything, type Family, familyOf, type Ip, ipToBigint } from '#model/ip.ts';
-import { routeProtocol, translatedMark, trunkPriority, trunkTable, wayMarks } from '#model/numbers.ts';
+import { routeProtocol, translatedMark, trunkPriority, trunkTable } from '#model/numbers.ts';
 import { byItem, byNetns, linksByIndex, noLink, place } from './batch.ts';
 import { addClsact, type Door, filterNames, removeFilter, setFilter } from './bpf.ts';
 import type { Kind } from './kind.ts';
 import { kernelFault, loadFilterProgram } from './libc.ts';
-import {
-  decodeRule,
-  encodeLink,
-  encodeRoute,
-  encodeRule,
-  encodeRuleDump,
-  type FoundLink,
-  type RouteMessage,
-  type RuleMessage,
-} from './netlink/rtnl.ts';
+import { encodeLink, encodeRoute, encodeRule, type FoundLink, type RouteMessage, type RuleMessage } from './netlink/rtnl.ts';
 import type { NetlinkSocket, Request } from './netlink/socket.ts';
 import {
   NLM_F_CREATE,
@@ -30,7 +21,6 @@ import {
   RT_TABLE_MAIN,
   RTM_DELROUTE,
   RTM_DELRULE,
-  RTM_GETRULE,
   RTM_NEWLINK,
   RTM_NEWROUTE,
   RTM_NEWRULE,
@@ -38,6 +28,7 @@ import {
   RTN_UNICAST,
 } from './netlink/uapi.ts';
 import { dumpRoutes } from './route.ts';
+import { dumpRules, isOfWay } from './rule.ts';
 import type { Sockets } from './sockets.ts';
 import { isTaggable, taggingProgram, untaggingProgram } from './trunk-program.ts';
 
@@ -139,10 +130,7 @@ class Place {
 
   constructor(socket: NetlinkSocket) {
     this.socket = socket;
-    this.rules = socket
-      .dump({ type: RTM_GETRULE, body: encodeRuleDump(), action: 'list routing rules' })
-      .map(({ body }) => decodeRule(body))
-      .filter(({ protocol, mark }) => protocol === routeProtocol && !wayMarks.includes(mark ?? 0));
+    this.rules = dumpRules(socket).filter((rule) => rule.protocol === routeProtocol && !isOfWay(rule));
   }
 
   get links(): Map<number, FoundLink> {

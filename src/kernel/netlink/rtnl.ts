@@ -2,6 +2,7 @@
 // entries, which are neighbours of family AF_BRIDGE). Pure: encoders give a request body, decoders read one message body.
 import { type Cidr, cidrBase, cidrLength, familyOf, type Family, type Ip, type Mac } from '#model/ip.ts';
 import {
+  attributeList,
   attribute,
   decodeAttributes,
   ipAttribute,
@@ -333,11 +334,37 @@ export function encodeRule({ family, priority, table, link, source, mark, protoc
   ]);
 }
 
+export interface FoundRule extends RuleMessage {
+  /** It goes by something else as well, or does something else than to lead to a table. */
+  readonly isOfMore: boolean;
+}
+
+const ruleParts = new Set([
+  uapi.FRA_SRC,
+  uapi.FRA_IIFNAME,
+  uapi.FRA_PRIORITY,
+  uapi.FRA_FWMARK,
+  uapi.FRA_SUPPRESS_PREFIXLEN,
+  uapi.FRA_TABLE,
+  uapi.FRA_FWMASK,
+  uapi.FRA_PROTOCOL,
+]);
+const noPrefix = 0xffff_ffff;
+
+/** The header has the destination's length, the type of service, the action and flags. A mask alone goes by marks of 0. */
+function isOfMore(body: Buffer): boolean {
+  const parts = new Map(attributeList(body.subarray(12)));
+  const isPlain = body[1] === 0 && body[3] === 0 && body[7] === uapi.FR_ACT_TO_TBL && (body.readUInt32LE(8) & uapi.FIB_RULE_INVERT) === 0;
+  const isOfMark0 = parts.has(uapi.FRA_FWMASK) && !parts.has(uapi.FRA_FWMARK);
+  const suppressed = parts.get(uapi.FRA_SUPPRESS_PREFIXLEN)?.readUInt32LE(0) ?? noPrefix;
+  return !isPlain || isOfMark0 || suppressed !== noPrefix || [...parts.keys()].some((type) => !ruleParts.has(type));
+}
+
 /** Body of a dump of the rules of all families. */
 export const encodeRuleDump = (): Buffer => Buffer.alloc(12);
 
 /** Of a family that is neither IPv4 nor IPv6 the source means nothing. */
-export function decodeRule(body: Buffer): RuleMessage {
+export function decodeRule(body: Buffer): FoundRule {
   const attributes = decodeAttributes(body.subarray(12));
   const source = readIp(attributes.get(uapi.FRA_SRC));
   const link = attributes.get(uapi.FRA_IIFNAME);
@@ -351,6 +378,7 @@ export function decodeRule(body: Buffer): RuleMessage {
     source: source === undefined ? undefined : (`${source}/${body[2] ?? 0}` as Cidr),
     ...(mark === undefined ? {} : { mark: readU32(mark) }),
     protocol: attributes.get(uapi.FRA_PROTOCOL)?.[0] ?? 0,
+    isOfMore: isOfMore(body),
   };
 }
 

@@ -77,6 +77,7 @@ export const RT_SCOPE_NOWHERE = 255;
 export const RT_TABLE_MAIN = 254;
 // linux/fib_rules.h
 export const FR_ACT_TO_TBL = 1;
+export const FIB_RULE_INVERT = 2;
 export const FRA_SRC = 2;
 export const FRA_IIFNAME = 3;
 export const FRA_PRIORITY = 6;
