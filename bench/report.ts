@@ -6,8 +6,8 @@ export interface Row {
   readonly against: string;
   readonly ratio?: number;
   readonly target: string;
-  /** Undefined: stated only, there is no target to meet. */
-  readonly met?: boolean;
+  /** Undefined: stated only, there is no target to meet; `unclear`: what was measured is below what can be. */
+  readonly met?: boolean | 'unclear';
 }
 
 export function median(values: readonly number[]): number {
@@ -23,20 +23,27 @@ export function percentile(values: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
-const number = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+const number = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
+const verdict = (met: Row['met']): string => (typeof met === 'string' ? met : met === undefined ? '' : met ? 'met' : 'missed');
 
-/** A ratio row that is met when `ours / theirs` is at most (or at least) the target; without one it is only stated. */
+/**
+ * A ratio row that is met when `ours / theirs` is at most (or at least) the target; without one it is only stated. Differences of two
+ * readings can come out as nothing or less: these are no measure to divide by.
+ */
 export function compare(
   measure: string,
   ours: number,
   theirs: number,
   { unit, peer, atMost, atLeast }: { unit: string; peer: string; atMost?: number; atLeast?: number },
 ): Row {
+  const sides = { measure, ours: `${number(ours)} ${unit}`, against: `${number(theirs)} ${unit} (${peer})` };
+  const target = atMost === undefined ? (atLeast === undefined ? 'stated' : `>= ${atLeast}`) : `<= ${atMost}`;
+  if (ours < 0 || theirs <= 0) return { ...sides, target, ...(target === 'stated' ? {} : { met: 'unclear' }) };
   const ratio = ours / theirs;
-  const row = { measure, ours: `${number(ours)} ${unit}`, against: `${number(theirs)} ${unit} (${peer})`, ratio };
-  if (atMost !== undefined) return { ...row, target: `<= ${atMost}`, met: ratio <= atMost };
-  if (atLeast !== undefined) return { ...row, target: `>= ${atLeast}`, met: ratio >= atLeast };
-  return { ...row, target: 'stated' };
+  const row = { ...sides, ratio, target };
+  if (atMost !== undefined) return { ...row, met: ratio <= atMost };
+  if (atLeast !== undefined) return { ...row, met: ratio >= atLeast };
+  return row;
 }
 
 /** Prints the table; returns whether every target was met. */
@@ -47,7 +54,7 @@ export function print(rows: readonly Row[]): boolean {
     against,
     ratio?.toFixed(2) ?? '',
     target,
-    met === undefined ? '' : met ? 'met' : 'missed',
+    verdict(met),
   ]);
   const table = [['measure', 'ours', 'against', 'ratio', 'target', ''], ...cells];
   const widths = [0, 1, 2, 3, 4, 5].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
@@ -58,5 +65,5 @@ export function print(rows: readonly Row[]): boolean {
         .join('  ')
         .trimEnd()}\n`,
     );
-  return rows.every(({ met }) => met !== false);
+  return rows.every(({ met }) => met === undefined || met === true);
 }
