@@ -168,6 +168,7 @@ test('a port that somebody has already is refused with the reason, whoever has i
   await bed.run(1, 'narrow', 'front', [`--publish=127.0.0.1:8201:80`], web());
   assert.match(await refusal('--network=front', '--publish=8201:80'), /8201/);
   await bed.run(1, 'narrow2', 'front', [`--publish=${bed.host(1).address}:8201:80`], web());
+  assert.match(await refusal('--network=front', '--publish=8204:80', '--publish=8204:81'), /8204\/tcp.*asked for twice/);
   // Docker's own bridge, and a program of the host.
   await bed.run(1, 'bridged', 'bridge', ['--publish=8202:80'], web());
   assert.match(await refusal('--network=front', '--publish=8202:80'), /8202/);

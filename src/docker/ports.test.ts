@@ -75,6 +75,21 @@ test('a range without a free port is exhausted, an unknown protocol and ::1 unsu
     );
 });
 
+const two = (first: Partial<PortBinding>, second: Partial<PortBinding>): number =>
+  publishedPorts([binding(first), binding({ Port: 81, ...second })], { ...alone, hasIpv6: true }).length;
+
+test('one port of the host is not published for two of a container, unless addresses or protocols tell them apart', () => {
+  for (const second of [{}, { HostIP: parseIp('127.0.0.1') }, { Port: 80, HostIP: parseIp('0.0.0.0') }]) {
+    assert.throws(
+      () => two({}, second),
+      (error) => isFault(error, 'exists') && /8080\/tcp of this host is asked for twice/.test(error.message),
+    );
+  }
+  assert.equal(two({}, { Proto: 17 }), 2);
+  assert.equal(two({ HostIP: parseIp('0.0.0.0') }, { HostIP: parseIp('::') }), 2);
+  assert.equal(two({ HostIP: parseIp('192.0.2.1') }, { HostIP: parseIp('127.0.0.1') }), 2);
+});
+
 /** Where it is published. */
 const of = (families: readonly (4 | 6)[], others: readonly Endpoint[] = [], more: Partial<PortBinding> = {}): unknown[] =>
   publishedPorts([binding(more)], { others, before: [], families }).map(({ hostIp, hostPort }) => [hostIp, hostPort]);

@@ -27,7 +27,7 @@ export interface Publication {
   readonly isFree?: (port: Omit<PublishedPort, 'port'>) => boolean;
 }
 
-/** Faults: `unsupported` (protocol, ::1), `exhausted` (no port of the range is free). */
+/** Faults: `unsupported` (protocol, ::1), `exhausted` (no port of the range is free), `exists` (two wishes for one port). */
 export function publishedPorts(
   bindings: readonly PortBinding[],
   { others, before, families, hasIpv6 = false, isFree = () => true }: Publication,
@@ -48,7 +48,9 @@ export function publishedPorts(
       const wish = { protocol, port: binding.Port, ...(hostIp === undefined ? {} : { hostIp }) };
       if (chosen.some((port) => same(port, wish) && inRange(port.hostPort, rangeOf(binding)))) continue;
       const taken = [...others.flatMap((endpoint) => endpoint.ports), ...chosen];
-      chosen.push({ ...wish, hostPort: hostPortOf(binding, wish, { taken, before, isFree }) });
+      const port = { ...wish, hostPort: hostPortOf(binding, wish, { taken, before, isFree }) };
+      mustBeOnce(port, chosen);
+      chosen.push(port);
     }
   }
   return chosen;
@@ -111,6 +113,17 @@ function hostPortOf(binding: PortBinding, wish: Wish, { taken, before, isFree }:
   }
   throw new Fault('exhausted', `No ${wish.protocol} port of ${range.first}-${range.last} is free on this host`, {
     hint: 'Choose another range',
+  });
+}
+
+/** Of two ports of a container behind one of the host, one would be reached and the other never, without a word. */
+function mustBeOnce(port: PublishedPort, chosen: readonly PublishedPort[]): void {
+  const { protocol, hostPort, hostIp } = port;
+  const other = chosen.find((one) => one.protocol === protocol && one.hostPort === hostPort && meets(one.hostIp, hostIp));
+  if (other === undefined) return;
+  throw new Fault('exists', `Port ${hostPort}/${protocol} of this host is asked for twice, for ports ${other.port} and ${port.port}`, {
+    field: 'ports',
+    hint: 'Choose another host port for one of them',
   });
 }
 
