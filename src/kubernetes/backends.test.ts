@@ -221,6 +221,33 @@ const read = (one: object): EndpointFacts | undefined =>
     endpoints: [{ addresses: ['10.244.0.1'], ...one }],
   })?.endpoints[0];
 
+test('of several entries of an endpoint the readiest counts, then the one that says it is here, whatever slice came first', () => {
+  const facts = readService(service({ externalTrafficPolicy: 'Local' }));
+  assert.ok(facts);
+  // As in a slice that was written by hand.
+  const { node, ...nowhere } = endpoint(1, 'one');
+  assert.equal(node, 'one');
+  const pairs: readonly (readonly [EndpointFacts, EndpointFacts, string])[] = [
+    [endpoint(1, 'one'), nowhere, '1 / 1'],
+    [endpoint(1, 'one', ending), endpoint(1, 'one', { isReady: false, isServing: false }), '1 / 1'],
+    [endpoint(1, 'one', ended), endpoint(1, 'two'), '1 / -'],
+  ];
+  for (const [a, b, expected] of pairs)
+    for (const order of [
+      [a, b],
+      [b, a],
+    ]) {
+      const given = led(
+        joinService(
+          facts,
+          order.map((one) => sliceOf([one])),
+          place,
+        ),
+      );
+      assert.equal(given['0.0.0.0:30080'], expected);
+    }
+});
+
 test('slices of both versions say where an endpoint is, and for whom', () => {
   const known = { ip: '10.244.0.1', isReady: true, isServing: true, isTerminating: false, node: 'one' };
   assert.deepEqual(read({ nodeName: 'one', zone: 'a', hints: { forZones: [{ name: 'a' }], forNodes: [{ name: 'one' }] } }), {

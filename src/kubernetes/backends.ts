@@ -33,7 +33,14 @@ interface Wanted {
   readonly node: string;
 }
 
-/** Each endpoint once, a ready entry before others: while slices are rearranged one may be in two of them. */
+/** Which of several entries of one endpoint counts: the readier one, and of equal ones the one that says that it is here. */
+const rankOf = ({ isReady, isServing, isTerminating, node }: EndpointFacts, here: string): number =>
+  (isReady ? 4 : isServing && isTerminating ? 2 : 0) + (node === here ? 1 : 0);
+
+/**
+ * Each endpoint once: while slices are rearranged one may be in two of them, and in slices of others' making for as long as they are
+ * there, so the order in which they came must not tell which entry counts.
+ */
 function candidatesOf(slices: readonly SliceFacts[], { name, protocol }: ServicePort, { family, node }: Wanted): Candidate[] {
   const found = new Map<string, Candidate>();
   const considered = { ready: 0, others: 0 };
@@ -48,7 +55,9 @@ function candidatesOf(slices: readonly SliceFacts[], { name, protocol }: Service
       if (considered[sort] >= mostConsidered && endpoint.node !== node) continue;
       considered[sort] += 1;
       const text = `${ip} ${port}`;
-      if (found.get(text)?.endpoint.isReady !== true) found.set(text, { endpoint, backend: { ip, port }, text });
+      const other = found.get(text);
+      if (other === undefined || rankOf(other.endpoint, node) < rankOf(endpoint, node))
+        found.set(text, { endpoint, backend: { ip, port }, text });
     }
   }
   return [...found.values()].toSorted((a, b) => (a.text < b.text ? -1 : 1));
