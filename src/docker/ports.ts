@@ -121,9 +121,10 @@ function mustBeOnce(port: PublishedPort, chosen: readonly PublishedPort[]): void
   const { protocol, hostPort, hostIp } = port;
   const other = chosen.find((one) => one.protocol === protocol && one.hostPort === hostPort && meets(one.hostIp, hostIp));
   if (other === undefined) return;
-  throw new Fault('exists', `Port ${hostPort}/${protocol} of this host is asked for twice, for ports ${other.port} and ${port.port}`, {
+  const whose = other.port === port.port ? `port ${port.port}` : `ports ${other.port} and ${port.port}`;
+  throw new Fault('exists', `Port ${hostPort}/${protocol} of this host is asked for twice, for ${whose}`, {
     field: 'ports',
-    hint: 'Choose another host port for one of them',
+    hint: 'Choose another host port, or leave one of them out',
   });
 }
 

@@ -59,8 +59,11 @@ export class NetworkSync {
     }
     const inFlight = this.#underWay(new Set(all.map((network) => network.id)));
     for (const network of agent.networks()) {
-      if (!isWanted(network) || present.has(network.id) || inFlight.has(network.id)) continue;
-      if (!states.some((state) => state.id === network.id)) states.push(await this.#add(network, all));
+      if (!isWanted(network) || present.has(network.id)) continue;
+      // Whoever waits is looked at again soon: no event comes when the engine has given up.
+      if (inFlight.has(network.id))
+        states.push({ id: network.id, name: network.name, state: 'waiting', message: 'The engine is making it' });
+      else if (!states.some((state) => state.id === network.id)) states.push(await this.#add(network, all));
     }
     return states.sort((a, b) => a.name.localeCompare(b.name));
   }
@@ -206,7 +209,7 @@ export class NetworkSync {
     for (const { id, record } of records.bindings.list()) {
       const key = `binding ${id}`;
       if (listed.has(id)) this.#since.delete(key);
-      else if (this.#hasSettled(key)) {
+      else if (isForgotten(record) || this.#hasSettled(key)) {
         records.bindings.delete(id);
         this.#since.delete(key);
       } else waiting.add(record.network);
@@ -277,6 +280,12 @@ export class NetworkSync {
     return now - (since ?? now) >= this.#options.settleMs;
   }
 }
+
+/**
+ * A copy that the engine has listed before, and lists no more. Where a removal that we refused came between the listing and this
+ * look, the binding was made anew after the engine had forgotten the network: there is nothing to wait for then.
+ */
+const isForgotten = ({ origin, confirmed }: Binding): boolean => origin === 'sync' && confirmed;
 
 /** Networks that live in Docker itself (model swarm) or whose addresses are a Swarm manager's are not shown by us. */
 const isWanted = (network: Network): boolean =>

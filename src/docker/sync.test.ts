@@ -144,6 +144,31 @@ test('a creation under way is waited for, one that was given up is removed', asy
   assert.deepEqual([settled.engine.listing, settled.agent.networks()], [[], []]);
 });
 
+test('a copy whose binding outlived its removal in the engine is made again at once; a creation that is under way is told', async () => {
+  const { agent, engine, networks, records } = start({ settleMs: 60_000 });
+  const { id } = await agent.createNetwork({ name: 'net', pools });
+  await networks.pass();
+  await networks.pass();
+  assert.equal(records.bindings.list()[0]?.record.network, id);
+  engine.listing.length = 0;
+  await networks.pass();
+  assert.deepEqual(
+    engine.listing.map(({ name }) => name),
+    ['net'],
+  );
+
+  const other = await agent.createNetwork({ name: 'other', pools });
+  records.bindings.put(dockerId, { network: other.id, ipam: 'causeway', origin: 'user', confirmed: true, unbinding: false });
+  const states = await networks.pass();
+  assert.deepEqual(
+    states.map(({ name, state }) => [name, state]),
+    [
+      ['net', 'ok'],
+      ['other', 'waiting'],
+    ],
+  );
+});
+
 test("another host's network is made once its name is known", async () => {
   const { agent, engine, networks } = start({ settleMs: 60_000 });
   const labels = { [dockerLabels.network]: dockerId, [dockerLabels.host]: 'host-b', colour: 'red' };
