@@ -237,7 +237,8 @@ const neutronConfig = (host: Host, { policy, pageLength }: { readonly policy: st
   'extension_drivers = port_security',
   'overlay_ip_version = 4',
   '[ml2_type_geneve]',
-  'vni_ranges = 1:65535',
+  // Each of them is a row, written at the start.
+  'vni_ranges = 1:1000',
   'max_header_size = 38',
   '[ml2_type_flat]',
   'flat_networks = physical',
