@@ -24,7 +24,11 @@ export function percentile(values: readonly number[], share: number): number {
 }
 
 const number = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
-const verdict = (met: Row['met']): string => (typeof met === 'string' ? met : met === undefined ? '' : met ? 'met' : 'missed');
+const verdicts: ReadonlyMap<Row['met'], string> = new Map<Row['met'], string>([
+  [true, 'met'],
+  [false, 'missed'],
+  ['unclear', 'unclear'],
+]);
 
 /**
  * A ratio row that is met when `ours / theirs` is at most (or at least) the target; without one it is only stated. Differences of two
@@ -36,14 +40,13 @@ export function compare(
   theirs: number,
   { unit, peer, atMost, atLeast }: { unit: string; peer: string; atMost?: number; atLeast?: number },
 ): Row {
-  const sides = { measure, ours: `${number(ours)} ${unit}`, against: `${number(theirs)} ${unit} (${peer})` };
-  const target = atMost === undefined ? (atLeast === undefined ? 'stated' : `>= ${atLeast}`) : `<= ${atMost}`;
-  if (ours < 0 || theirs <= 0) return { ...sides, target, ...(target === 'stated' ? {} : { met: 'unclear' }) };
+  const isUnclear = ours < 0 || theirs <= 0;
   const ratio = ours / theirs;
-  const row = { ...sides, ratio, target };
-  if (atMost !== undefined) return { ...row, met: ratio <= atMost };
-  if (atLeast !== undefined) return { ...row, met: ratio >= atLeast };
-  return row;
+  const sides = { measure, ours: `${number(ours)} ${unit}`, against: `${number(theirs)} ${unit} (${peer})` };
+  const row = isUnclear ? sides : { ...sides, ratio };
+  if (atMost !== undefined) return { ...row, target: `<= ${atMost}`, met: isUnclear ? 'unclear' : ratio <= atMost };
+  if (atLeast !== undefined) return { ...row, target: `>= ${atLeast}`, met: isUnclear ? 'unclear' : ratio >= atLeast };
+  return { ...row, target: 'stated' };
 }
 
 /** Prints the table; returns whether every target was met. */
@@ -54,7 +57,7 @@ export function print(rows: readonly Row[]): boolean {
     against,
     ratio?.toFixed(2) ?? '',
     target,
-    verdict(met),
+    verdicts.get(met) ?? '',
   ]);
   const table = [['measure', 'ours', 'against', 'ratio', 'target', ''], ...cells];
   const widths = [0, 1, 2, 3, 4, 5].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));

@@ -3,9 +3,10 @@
 // published ports are (host-ports.ts), and an exposure whose port cannot be had stays closed here, and is told.
 import { byAge } from '#model/age.ts';
 import { isFault } from '#model/fault.ts';
+import { clashes } from '#model/published-ports.ts';
 import type { Exposure, LocalEndpoint, PublishedPort, Snapshot } from '#model/resources.ts';
 import { names } from '#drivers/publish.ts';
-import { clashes, HostPorts, type HostPortsOptions } from './host-ports.ts';
+import { HostPorts, type HostPortsOptions } from './host-ports.ts';
 
 type Facts = Pick<Snapshot, 'exposures' | 'networks'>;
 

@@ -2,8 +2,9 @@
 // a port could be taken from a program that listens there, and another program could believe that it listens where we
 // publish. A bound socket for each port makes both an error that everybody knows: address already in use.
 import { closeSync } from 'node:fs';
-import { familyOf, parseIp, type Ip } from '#model/ip.ts';
+import { familyOf, type Ip } from '#model/ip.ts';
 import { Fault, isFault } from '#model/fault.ts';
+import { clashes, everyAddress } from '#model/published-ports.ts';
 import type { Endpoint, PublishedPort } from '#model/resources.ts';
 import { holdPort } from '#kernel/libc.ts';
 
@@ -14,8 +15,6 @@ export interface HostPortsOptions {
   readonly hold?: typeof holdPort;
   readonly log: (fields: object, message: string) => void;
 }
-
-const everyAddress: readonly Ip[] = [parseIp('0.0.0.0'), parseIp('::')];
 
 const keyOf = ({ protocol, hostIp, hostPort }: HostPort): string => `${protocol} ${hostIp ?? '*'} ${hostPort}`;
 
@@ -89,7 +88,7 @@ export class HostPorts implements Disposable {
     if (protocol === 'sctp') return [];
     const fds: number[] = [];
     try {
-      for (const ip of hostIp === undefined ? everyAddress : [hostIp]) {
+      for (const ip of hostIp === undefined ? Object.values(everyAddress) : [hostIp]) {
         const fd = this.#one(protocol, { ip, port });
         if (fd !== undefined) fds.push(fd);
       }
@@ -113,7 +112,7 @@ export class HostPorts implements Disposable {
           cause: error,
         });
       }
-      if (error.errno === 'EADDRNOTAVAIL' && !everyAddress.includes(ip))
+      if (error.errno === 'EADDRNOTAVAIL' && ip !== everyAddress[familyOf(ip)])
         throw new Fault('invalid', `${ip} is no address of this host`, { field: 'ports', cause: error });
       // A host without IPv6 has no such ports.
       if (familyOf(ip) === 6) return undefined;
@@ -121,16 +120,6 @@ export class HostPorts implements Disposable {
     }
   }
 }
-
-/** Absent is every address of both families, `0.0.0.0` and `::` every one of theirs. */
-function sharesIp(a: Ip | undefined, b: Ip | undefined): boolean {
-  if (a === undefined || b === undefined || a === b) return true;
-  return familyOf(a) === familyOf(b) && (everyAddress.includes(a) || everyAddress.includes(b));
-}
-
-/** Whether two published ports of the host would be one. */
-export const clashes = (a: PublishedPort, b: PublishedPort): boolean =>
-  a.protocol === b.protocol && a.hostPort === b.hostPort && sharesIp(a.hostIp, b.hostIp);
 
 /** Fault `exists` when another endpoint publishes one of the ports. */
 export function mustNotClash({ id, ports }: Pick<Endpoint, 'id' | 'ports'>, all: readonly Endpoint[]): void {

@@ -20,6 +20,7 @@ import {
   parseIp,
 } from '#model/ip.ts';
 import { endpointMac, endpointPeerLink } from '#model/numbers.ts';
+import { clashes } from '#model/published-ports.ts';
 import type { Endpoint, Network, Pool, PublishedPort } from '#model/resources.ts';
 
 /** Keeps JSON text, so that what is read is never what was written by reference. */
@@ -299,11 +300,7 @@ export class FakeAgent implements LocalAgent {
     const endpoint = this.#endpoints.get(id);
     if (endpoint === undefined) throw new Fault('not-found', `No endpoint ${id}`);
     for (const port of ports) {
-      const other = this.localEndpoints().find(
-        (one) =>
-          one.id !== id &&
-          one.ports.some((taken) => taken.protocol === port.protocol && taken.hostPort === port.hostPort && meets(taken, port)),
-      );
+      const other = this.localEndpoints().find((one) => one.id !== id && one.ports.some((taken) => clashes(taken, port)));
       if (other !== undefined) throw new Fault('exists', `Port ${port.hostPort}/${port.protocol} is taken by ${other.owner}`);
     }
     this.#endpoints.set(id, { ...endpoint, ports, sequence: endpoint.sequence + 1 });
@@ -377,9 +374,6 @@ export class FakeAgent implements LocalAgent {
     if (this.isControllerAway) throw new Fault('unavailable', 'The controller cannot be reached', { hint: 'Try again when it is back' });
   }
 }
-
-const meets = ({ hostIp: a }: PublishedPort, { hostIp: b }: PublishedPort): boolean =>
-  a === undefined || b === undefined || familyOf(a) === familyOf(b);
 
 function checkPools(pools: readonly PoolRequest[]): void {
   const cidrs = pools.flatMap((pool) => pool.cidr ?? []);

@@ -4,7 +4,8 @@
 // Docker cannot show a remote driver's choice of host port (`docker port` reads a Go type that JSON never has), so a free
 // port is chosen only where the user left the choice open.
 import { Fault } from '#model/fault.ts';
-import { type Family, familyOf, type Ip, parseIp } from '#model/ip.ts';
+import { type Family, familyOf, type Ip } from '#model/ip.ts';
+import { clashes, everyAddress, sharesIp } from '#model/published-ports.ts';
 import type { Endpoint, Protocol, PublishedPort } from '#model/resources.ts';
 import type { PortBinding } from './protocol.ts';
 
@@ -56,12 +57,10 @@ export function publishedPorts(
   return chosen;
 }
 
-const every: Readonly<Record<Family, Ip>> = { 4: parseIp('0.0.0.0'), 6: parseIp('::') };
-
 /** The address, or all of them, as far as it is of these families. */
 function within(hostIp: Ip | undefined, families: Publication['families']): readonly (Ip | undefined)[] {
   if (families === undefined) return [hostIp];
-  if (hostIp === undefined) return families.map((family) => every[family]);
+  if (hostIp === undefined) return families.map((family) => everyAddress[family]);
   return families.includes(familyOf(hostIp)) ? [hostIp] : [];
 }
 
@@ -85,7 +84,7 @@ const same = (port: PublishedPort, wish: Wish): boolean =>
 
 /** Every address is not spelled at all; 0.0.0.0 and :: are every one of a family, which makes a difference where there are both. */
 const specific = (ip: Ip | undefined, hasIpv6: boolean): Ip | undefined =>
-  !hasIpv6 && (ip === every[4] || ip === every[6]) ? undefined : ip;
+  !hasIpv6 && (ip === everyAddress[4] || ip === everyAddress[6]) ? undefined : ip;
 
 function rangeOf(binding: PortBinding): { first: number; last: number } {
   if (binding.HostPort === 0) return ephemeral;
@@ -105,7 +104,7 @@ function hostPortOf(binding: PortBinding, wish: Wish, { taken, before, isFree }:
   if (range.first === range.last) return range.first;
   const kept = before.find((port) => same(port, wish) && inRange(port.hostPort, range));
   const busy = new Set(
-    taken.filter((port) => port.protocol === wish.protocol && meets(port.hostIp, wish.hostIp)).map((port) => port.hostPort),
+    taken.filter((port) => port.protocol === wish.protocol && sharesIp(port.hostIp, wish.hostIp)).map((port) => port.hostPort),
   );
   if (kept !== undefined && !busy.has(kept.hostPort)) return kept.hostPort;
   for (let port = range.first; port <= range.last; port++) {
@@ -118,17 +117,11 @@ function hostPortOf(binding: PortBinding, wish: Wish, { taken, before, isFree }:
 
 /** Of two ports of a container behind one of the host, one would be reached and the other never, without a word. */
 function mustBeOnce(port: PublishedPort, chosen: readonly PublishedPort[]): void {
-  const { protocol, hostPort, hostIp } = port;
-  const other = chosen.find((one) => one.protocol === protocol && one.hostPort === hostPort && meets(one.hostIp, hostIp));
+  const other = chosen.find((one) => clashes(one, port));
   if (other === undefined) return;
   const whose = other.port === port.port ? `port ${port.port}` : `ports ${other.port} and ${port.port}`;
-  throw new Fault('exists', `Port ${hostPort}/${protocol} of this host is asked for twice, for ${whose}`, {
+  throw new Fault('exists', `Port ${port.hostPort}/${port.protocol} of this host is asked for twice, for ${whose}`, {
     field: 'ports',
     hint: 'Choose another host port, or leave one of them out',
   });
-}
-
-function meets(a: Ip | undefined, b: Ip | undefined): boolean {
-  if (a === undefined || b === undefined || a === b) return true;
-  return familyOf(a) === familyOf(b) && [a, b].includes(every[familyOf(a)]);
 }

@@ -61,8 +61,7 @@ export class NetworkSync {
     for (const network of agent.networks()) {
       if (!isWanted(network) || present.has(network.id)) continue;
       // Whoever waits is looked at again soon: no event comes when the engine has given up.
-      if (inFlight.has(network.id))
-        states.push({ id: network.id, name: network.name, state: 'waiting', message: 'The engine is making it' });
+      if (inFlight.has(network.id)) states.push(waiting(network, 'The engine is making it'));
       else if (!states.some((state) => state.id === network.id)) states.push(await this.#add(network, all));
     }
     return states.sort((a, b) => a.name.localeCompare(b.name));
@@ -145,7 +144,7 @@ export class NetworkSync {
     const first = this.#otherOfName(one, network);
     const about = { id: network.id, name: one.name };
     if (first === undefined) {
-      states.push({ ...about, state: 'waiting', message: 'Another network has its name; which one is not known here yet' });
+      states.push(waiting(about, 'Another network has its name; which one is not known here yet'));
       return true;
     }
     const differences = differencesOf(this.#options.agent, first, network, one);
@@ -205,24 +204,23 @@ export class NetworkSync {
   /** Networks whose CreateNetwork has come while the engine does not list them yet. Bindings of lost ones end here. */
   #underWay(listed: ReadonlySet<string>): Set<string> {
     const { records } = this.#options;
-    const waiting = new Set<string>();
+    const beingMade = new Set<string>();
     for (const { id, record } of records.bindings.list()) {
       const key = `binding ${id}`;
       if (listed.has(id)) this.#since.delete(key);
       else if (isForgotten(record) || this.#hasSettled(key)) {
         records.bindings.delete(id);
         this.#since.delete(key);
-      } else waiting.add(record.network);
+      } else beingMade.add(record.network);
     }
-    return waiting;
+    return beingMade;
   }
 
   async #add(network: Network, all: readonly EngineNetwork[]): Promise<NetworkState> {
     const { agent, log } = this.#options;
     const madeFor = network.labels[dockerLabels.network];
     if (madeFor !== undefined && network.name === provisionalName(madeFor)) {
-      if (!this.#hasSettled(`name ${network.id}`))
-        return { id: network.id, name: network.name, state: 'waiting', message: 'Its name is not known yet' };
+      if (!this.#hasSettled(`name ${network.id}`)) return waiting(network, 'Its name is not known yet');
       if (network.labels[dockerLabels.host] === agent.host) return this.#dropHalfMade(network);
     }
     this.#since.delete(`name ${network.id}`);
@@ -291,7 +289,9 @@ const isForgotten = ({ origin, confirmed }: Binding): boolean => origin === 'syn
 const isWanted = (network: Network): boolean =>
   network.model !== 'swarm' && network.addressing === 'blocks' && network.deletedAt === undefined;
 
-const problem = ({ id, name }: Pick<Network, 'id' | 'name'>, message: string): NetworkState => ({ id, name, state: 'problem', message });
+type Named = Pick<Network, 'id' | 'name'>;
+const problem = ({ id, name }: Named, message: string): NetworkState => ({ id, name, state: 'problem', message });
+const waiting = ({ id, name }: Named, message: string): NetworkState => ({ id, name, state: 'waiting', message });
 
 function conflictOf({ name, id }: EngineNetwork, network: Network, differences: readonly string[]): string {
   const why = differences.length === 0 ? 'it has containers here' : differences.join('; ');

@@ -33,9 +33,12 @@ interface Wanted {
   readonly node: string;
 }
 
+/** Terminating, and still serving. */
+const isEnding = ({ isServing, isTerminating }: EndpointFacts): boolean => isServing && isTerminating;
+
 /** Which of several entries of one endpoint counts: the readier one, and of equal ones the one that says that it is here. */
-const rankOf = ({ isReady, isServing, isTerminating, node }: EndpointFacts, here: string): number =>
-  (isReady ? 4 : isServing && isTerminating ? 2 : 0) + (node === here ? 1 : 0);
+const rankOf = (endpoint: EndpointFacts, here: string): number =>
+  (endpoint.isReady ? 4 : isEnding(endpoint) ? 2 : 0) + (endpoint.node === here ? 1 : 0);
 
 /**
  * Each endpoint once: while slices are rearranged one may be in two of them, and in slices of others' making for as long as they are
@@ -64,8 +67,7 @@ function candidatesOf(slices: readonly SliceFacts[], { name, protocol }: Service
 }
 
 const ready = (candidates: readonly Candidate[]): Candidate[] => candidates.filter(({ endpoint }) => endpoint.isReady);
-const ending = (candidates: readonly Candidate[]): Candidate[] =>
-  candidates.filter(({ endpoint }) => endpoint.isServing && endpoint.isTerminating);
+const ending = (candidates: readonly Candidate[]): Candidate[] => candidates.filter(({ endpoint }) => isEnding(endpoint));
 const usable = (candidates: readonly Candidate[]): Candidate[] => {
   const first = ready(candidates);
   return first.length > 0 ? first : ending(candidates);
