@@ -1,8 +1,10 @@
 // Running programs from the lab: to the end with collected output, or detached. A program that fails becomes a Fault that
 // shows its last lines, because the lab drives many small tools (ip, mount, docker) whose own words explain best.
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { text } from 'node:stream/consumers';
+import type { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { Fault } from '#model/fault.ts';
+import { descendantsOf, refOf, signalProcess } from './process.ts';
 
 export interface CommandOptions {
   readonly input?: string | Buffer;
@@ -26,31 +28,51 @@ export interface Output {
 }
 
 /**
- * Runs `argv` to its end. Faults: `unsupported` when the program is absent, `timeout`, `internal` when it exits with another
- * status than 0 (unless `anyStatus`).
+ * Runs `argv` to its end. Faults: `unsupported` when the program is absent, `timeout` with what it has said so far, once it and what it
+ * has started were ended, `internal` when it exits with another status than 0 (unless `anyStatus`).
  */
 export async function run(argv: readonly string[], options: CommandOptions = {}): Promise<Output> {
   const child = start(argv, {
     stdio: ['pipe', 'pipe', 'pipe'],
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: { ...process.env, ...options.env },
-    ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs, killSignal: 'SIGKILL' }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw new TypeError('A child with pipes has streams');
-  const ended = ending(child, argv);
+  const [out, err] = [collected(stdout), collected(stderr)];
+  const overdue = Promise.withResolvers<never>();
+  const expire = (): void => {
+    endTree(child);
+    const said = lastLines(err() === '' ? out() : err());
+    overdue.reject(new Fault('timeout', `Cannot run ${shown(argv)}: not finished after ${options.timeoutMs} ms: ${said}`));
+  };
+  const timer = options.timeoutMs === undefined ? undefined : setTimeout(expire, options.timeoutMs);
   // A program may end before it has read all of its input; its exit status tells then, not EPIPE.
   stdin.on('error', () => {});
   stdin.end(options.input);
-  const [out, err, { status, killed }] = await Promise.all([text(stdout), text(stderr), ended]);
-  if (killed && options.timeoutMs !== undefined) {
-    throw new Fault('timeout', `Cannot run ${shown(argv)}: not finished after ${options.timeoutMs} ms: ${lastLines(err)}`);
-  }
+  const whole = Promise.all([ending(child, argv), finished(stdout), finished(stderr)]);
+  const [{ status }] = await Promise.race([whole, overdue.promise]).finally(() => clearTimeout(timer));
   if (status !== 0 && options.anyStatus !== true) {
-    throw new Fault('internal', `Cannot run ${shown(argv)}: exit status ${status}: ${lastLines(err === '' ? out : err)}`);
+    throw new Fault('internal', `Cannot run ${shown(argv)}: exit status ${status}: ${lastLines(err() === '' ? out() : err())}`);
   }
-  return { stdout: out, stderr: err, status };
+  return { stdout: out(), stderr: err(), status };
+}
+
+/** Reads a stream to its end, and answers what has come so far. */
+function collected(stream: Readable): () => string {
+  const parts: string[] = [];
+  stream.setEncoding('utf8').on('data', (part: string) => parts.push(part));
+  return () => parts.join('');
+}
+
+/** Ends a program with all that it has started, and lets go of its pipes, which something else may still hold open. */
+function endTree({ pid, stdout, stderr }: ChildProcess): void {
+  for (const one of pid === undefined ? [] : [pid, ...descendantsOf(pid)].map((number) => refOf(number))) {
+    if (one !== undefined) signalProcess(one, 'SIGKILL');
+  }
+  stdout?.destroy();
+  stderr?.destroy();
 }
 
 /** Spawns `argv`; an absent program surfaces through `ending`. */
@@ -62,7 +84,6 @@ export function start(argv: readonly string[], options: SpawnOptions): ChildProc
 
 export interface Ending {
   readonly status: number;
-  readonly killed: boolean;
 }
 
 /** Settles when the child has ended. Fault `unsupported` when it could not be started at all. */
@@ -72,7 +93,7 @@ export function ending(child: ChildProcess, argv: readonly string[]): Promise<En
     if (cause.name === 'AbortError') reject(cause);
     else reject(new Fault('unsupported', `Cannot start ${argv[0]}: ${cause.code ?? cause.message}`, { cause }));
   });
-  child.once('exit', (code, signal) => resolve({ status: code ?? 128 + signalNumber(signal), killed: child.killed }));
+  child.once('exit', (code, signal) => resolve({ status: code ?? 128 + signalNumber(signal) }));
   return promise;
 }
 

@@ -2,9 +2,9 @@
 // throws when an answer is not what the claim says. What was seen until then stays as evidence of the failure.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Fault } from '#model/fault.ts';
-import { type Output, run } from './command.ts';
+import type { CommandOptions, Output } from './command.ts';
 import type { Evidence } from './demo-screen.ts';
-import { engineSocket } from './engine.ts';
+import { dockerOutput } from './engine.ts';
 import type { Host } from './host.ts';
 
 /** Answers the decisive part when the output is as claimed, undefined when it is not. */
@@ -17,6 +17,7 @@ export interface Question {
 }
 
 export const commandMs = 15_000;
+const patience: CommandOptions = { anyStatus: true, timeoutMs: commandMs };
 
 export class Witness {
   readonly evidence: Evidence[] = [];
@@ -27,19 +28,19 @@ export class Witness {
 
   /** In a container. `patienceMs`: how long the claim may take to become true; 0 (the default) for what must hold at once. */
   container(host: Host, container: string, argv: readonly string[], proof: Proof, patienceMs = 0): Promise<void> {
-    const ask = (): Promise<Output> => dockerOutput(host, ['exec', container, ...argv]);
+    const ask = (): Promise<Output> => dockerOutput(host, ['exec', container, ...argv], patience);
     return this.#look(`${host.name} ${container}`, shell(argv), ask, proof, patienceMs);
   }
 
   /** On a host itself. */
   host(host: Host, argv: readonly string[], proof: Proof, patienceMs = 0): Promise<void> {
-    const ask = (): Promise<Output> => host.exec(argv, { anyStatus: true, timeoutMs: commandMs });
+    const ask = (): Promise<Output> => host.exec(argv, patience);
     return this.#look(host.name, shell(argv), ask, proof, patienceMs);
   }
 
   /** The Docker client of a host. */
   docker(host: Host, argv: readonly string[], proof: Proof, patienceMs = 0): Promise<void> {
-    return this.#look(host.name, shell(['docker', ...argv]), () => dockerOutput(host, argv), proof, patienceMs);
+    return this.#look(host.name, shell(['docker', ...argv]), () => dockerOutput(host, argv, patience), proof, patienceMs);
   }
 
   /** By any other way: `command` is how a person would do it. */
@@ -65,14 +66,6 @@ export class Witness {
     }
   }
 }
-
-/** The Docker client against a host's engine, with whatever status. */
-const dockerOutput = (host: Host, argv: readonly string[]): Promise<Output> =>
-  run(['docker', ...argv], {
-    anyStatus: true,
-    timeoutMs: commandMs,
-    env: { DOCKER_HOST: `unix://${engineSocket(host)}`, DOCKER_CONFIG: `${host.folder}/client` },
-  });
 
 /** As it would be typed. */
 export const shell = (argv: readonly string[]): string =>

@@ -1,10 +1,12 @@
 // A real Docker engine in a lab host, configured as a package would: default paths, which are the host's own there. Only
 // the control group of its containers is named, so that they stay below the host's.
 import type { Host } from './host.ts';
-import { type CommandOptions, run } from './command.ts';
+import { type CommandOptions, type Output, run } from './command.ts';
 import { hostGroup } from './state.ts';
 
 const service = 'dockerd';
+/** Longer than any answer of an engine takes: what never comes is then told by the call that waits for it. */
+const answerMs = 300_000;
 const socket = '/run/docker.sock';
 
 export interface EngineOptions {
@@ -36,9 +38,13 @@ export const stopDockerd = (host: Host): Promise<void> => host.stopService(servi
 /** Ends dockerd as the kernel's memory killer would. Its containerd dies with it (parent-death signal); shims and containers stay. */
 export const killDockerd = (host: Host): Promise<void> => host.stopService(service, 'SIGKILL');
 
-/** Runs the Docker client against the host's engine and answers its trimmed output. Faults as `run`. */
-export async function docker(host: Host, argv: readonly string[], options: CommandOptions = {}): Promise<string> {
+/** Runs the Docker client against the host's engine, for five minutes unless said. Faults as `run`. */
+export function dockerOutput(host: Host, argv: readonly string[], options: CommandOptions = {}): Promise<Output> {
   const env = { ...options.env, DOCKER_HOST: `unix://${engineSocket(host)}`, DOCKER_CONFIG: `${host.folder}/client` };
-  const { stdout } = await run(['docker', ...argv], { ...options, env });
-  return stdout.trim();
+  return run(['docker', ...argv], { timeoutMs: answerMs, ...options, env });
+}
+
+/** As `dockerOutput`, and answers the trimmed output. */
+export async function docker(host: Host, argv: readonly string[], options: CommandOptions = {}): Promise<string> {
+  return (await dockerOutput(host, argv, options)).stdout.trim();
 }

@@ -32,6 +32,8 @@ export interface Boot {
   readonly namespaces: readonly string[];
 }
 
+/** Longer than programs of hosts take: one that never ends is named then. */
+const programMs = 600_000;
 const plainBoot: Boot = { script: join(import.meta.dirname, 'boot.sh'), arguments: [], group: 'run', namespaces: [] };
 /** Address of the name server that every lab host is configured with; the outside host owns it. */
 export const outsideResolver = '192.0.2.53';
@@ -107,11 +109,11 @@ export class Host implements ServicePlace {
     return ['sh', '-c', 'echo 0 >"$0/cgroup.procs" && exec "$@"', join(this.cgroup, group)];
   }
 
-  /** Runs a program in the host to its end. Faults as `run`. */
+  /** Runs a program in the host to its end, for ten minutes unless said. Faults as `run`. */
   exec(argv: readonly string[], options: EnterOptions = {}): Promise<Output> {
     const { cwd, netOnly = false, ...rest } = options;
     const line = netOnly ? ['nsenter', `--net=${this.netns}`, '--', ...argv] : this.enter(argv, {}, cwd);
-    return run(line, rest);
+    return run(line, { timeoutMs: programMs, ...rest });
   }
 
   /** As `exec`, and answers the trimmed output. */

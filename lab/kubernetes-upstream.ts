@@ -116,7 +116,7 @@ export async function runUpstream(cluster: Kubernetes, { focus, dryRun = false, 
   // Interrupted, they write down how far they have come.
   const bounded = ['timeout', '--signal=INT', '--kill-after=60', `${minutes}m`];
   const argv = [...bounded, pathOf('ginkgo'), ...ginkgo, '-noColor', `-focus=${focus}`, pathOf('e2e.test'), '--', ...tests];
-  const { stdout } = await lab.controller.exec(argv, { env, anyStatus: true });
+  const { stdout } = await lab.controller.exec(argv, { env, anyStatus: true, timeoutMs: (minutes + 2) * 60_000 });
   writeFileSync(join(folder, 'output.txt'), stdout);
   const reports = readdirSync(folder).filter((file) => /^junit.*\.xml$/.test(file));
   const results = reports.flatMap((file) => parseJunit(readFileSync(join(folder, file), 'utf8')));

@@ -44,6 +44,9 @@ export function childrenOf(pid: number): number[] {
   });
 }
 
+/** Its children, theirs and so on. */
+export const descendantsOf = (pid: number): number[] => childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
+
 /** Sends a signal; a process that has ended already is success. */
 export function signalProcess(ref: ProcessRef, signal: NodeJS.Signals): void {
   if (!isAlive(ref)) return;

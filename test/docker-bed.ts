@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { startAgent, startController, stopAgent, stopController } from '#lab/causeway.ts';
-import { type Output, run } from '#lab/command.ts';
-import { engineSocket, startDockerd } from '#lab/engine.ts';
+import type { Output } from '#lab/command.ts';
+import { dockerOutput, startDockerd } from '#lab/engine.ts';
 import type { Host } from '#lab/host.ts';
 import { boxImage, type ImageRecipe, importImages } from '#lab/images.ts';
 import { createLab, destroyLab, type Lab, type LabOptions, openLab } from '#lab/lab.ts';
@@ -66,9 +66,7 @@ export class DockerBed implements AsyncDisposable {
 
   /** Runs `docker` against the `index`-th host's engine, to whatever end. */
   tryDocker(index: number, ...argv: readonly string[]): Promise<Output> {
-    const host = this.host(index);
-    const env = { DOCKER_HOST: `unix://${engineSocket(host)}`, DOCKER_CONFIG: `${host.folder}/client` };
-    return run(['docker', ...argv], { env, anyStatus: true, timeoutMs: 300_000 });
+    return dockerOutput(this.host(index), argv, { anyStatus: true });
   }
 
   async docker(index: number, ...argv: readonly string[]): Promise<string> {

@@ -63,11 +63,15 @@ export class SwarmBed implements AsyncDisposable {
     await until(`${title} to be removable`, isGone, patient);
   }
 
-  /** Makes a service of idle tasks, spread over the nodes, and waits until it runs. */
+  /** Makes a service of idle tasks, spread over the nodes, and waits until it runs; one that does not is shown task by task. */
   service(title: string, ...options: string[]): Promise<string> {
     const serve = 'mkdir -p /srv && hostname >/srv/index.html && exec httpd -f -p 80 -h /srv';
     const quick = ['--stop-grace-period', '1s', '--restart-delay', '500ms'];
-    return docker(this.manager, ['service', 'create', '--name', title, ...quick, ...options, boxImage.name, 'sh', '-c', serve]);
+    const argv = ['service', 'create', '--name', title, ...quick, ...options, boxImage.name, 'sh', '-c', serve];
+    return docker(this.manager, argv).catch(async (error: unknown) => {
+      console.log(await docker(this.manager, ['service', 'ps', '--no-trunc', title], { anyStatus: true }));
+      throw error;
+    });
   }
 
   /** The running tasks of a service with their addresses in `title`'s network. */
