@@ -12,6 +12,8 @@ import { until } from '#lab/until.ts';
 
 const cli = join(import.meta.dirname, '..', 'src', 'bin', 'cli.ts');
 export const patient = { timeoutMs: 180_000, intervalMs: 300 };
+/** For one look of many: an answer that never comes is asked for again. */
+const brief = { timeoutMs: 30_000 };
 
 export interface Task {
   readonly host: Host;
@@ -63,27 +65,23 @@ export class SwarmBed implements AsyncDisposable {
     await until(`${title} to be removable`, isGone, patient);
   }
 
-  /** Makes a service of idle tasks, spread over the nodes, and waits until it runs; one that does not is shown task by task. */
+  /** Makes a service of idle tasks, spread over the nodes; `running` waits for them. */
   service(title: string, ...options: string[]): Promise<string> {
     const serve = 'mkdir -p /srv && hostname >/srv/index.html && exec httpd -f -p 80 -h /srv';
-    const quick = ['--stop-grace-period', '1s', '--restart-delay', '500ms'];
-    const argv = ['service', 'create', '--name', title, ...quick, ...options, boxImage.name, 'sh', '-c', serve];
-    return docker(this.manager, argv).catch(async (error: unknown) => {
-      console.log(await docker(this.manager, ['service', 'ps', '--no-trunc', title], { anyStatus: true }));
-      throw error;
-    });
+    const quick = ['--detach', '--stop-grace-period', '1s', '--restart-delay', '500ms'];
+    return docker(this.manager, ['service', 'create', '--name', title, ...quick, ...options, boxImage.name, 'sh', '-c', serve]);
   }
 
   /** The running tasks of a service with their addresses in `title`'s network. */
   async tasks(title: string, net: string): Promise<Task[]> {
     const found = this.lab.hosts.map(async (host) => {
-      const ids = (await docker(host, ['ps', '--quiet', '--filter', `label=com.docker.swarm.service.name=${title}`])).split('\n');
+      const ids = (await docker(host, ['ps', '--quiet', '--filter', `label=com.docker.swarm.service.name=${title}`], brief)).split('\n');
       const format = `{{.Name}} {{(index .NetworkSettings.Networks "${net}").IPAddress}}`;
       return Promise.all(
         ids
           .filter((id) => id !== '')
           .map(async (container) => {
-            const [full = '', address = ''] = (await docker(host, ['inspect', '--format', format, container])).slice(1).split(' ');
+            const [full = '', address = ''] = (await docker(host, ['inspect', '--format', format, container], brief)).slice(1).split(' ');
             return { host, container, name: full, address };
           }),
       );
@@ -91,15 +89,18 @@ export class SwarmBed implements AsyncDisposable {
     return (await Promise.all(found)).flat();
   }
 
-  running(title: string, net: string, count: number): Promise<Task[]> {
-    return until(
-      `${count} tasks of ${title}`,
-      async () => {
-        const list = await this.tasks(title, net);
-        return list.length === count && list.every(({ address }) => address !== '') ? list : undefined;
-      },
-      patient,
-    );
+  /** Waits until so many tasks run and have addresses. Fault `timeout`, once Swarm's view of each task is shown. */
+  async running(title: string, net: string, count: number): Promise<Task[]> {
+    const look = async (): Promise<Task[] | undefined> => {
+      const list = await this.tasks(title, net);
+      return list.length === count && list.every(({ address }) => address !== '') ? list : undefined;
+    };
+    try {
+      return await until(`${count} tasks of ${title}`, look, patient);
+    } catch (error) {
+      console.log(await docker(this.manager, ['service', 'ps', '--no-trunc', title], { anyStatus: true }));
+      throw error;
+    }
   }
 
   /** Waits until the Swarm has the network with this driver; '' for having none of that name. */
@@ -152,11 +153,11 @@ export async function makeSwarmBed(name: string): Promise<SwarmBed> {
   return bed;
 }
 
-export const inside = (task: Task, ...argv: string[]): Promise<string> => docker(task.host, ['exec', task.container, ...argv]);
+export const inside = (task: Task, ...argv: string[]): Promise<string> => docker(task.host, ['exec', task.container, ...argv], brief);
 
 export async function reaches(task: Task, target: string, ...options: readonly string[]): Promise<boolean> {
   const argv = ['exec', task.container, 'ping', '-c1', '-W1', ...options, target];
-  return /1 packets received/.test(await docker(task.host, argv, { anyStatus: true }));
+  return /1 packets received/.test(await docker(task.host, argv, { ...brief, anyStatus: true }));
 }
 
 /** A task is told to other hosts a moment after it runs. Fault `timeout`. */
@@ -170,7 +171,7 @@ export const pageOf = (task: Task, target: string): Promise<string> =>
 
 /** Addresses that a name has inside a task. */
 export async function resolved(task: Task, title: string): Promise<string[]> {
-  const answer = await docker(task.host, ['exec', task.container, 'nslookup', title], { anyStatus: true });
+  const answer = await docker(task.host, ['exec', task.container, 'nslookup', title], { ...brief, anyStatus: true });
   return [...answer.matchAll(/^Address: (\d+\.\d+\.\d+\.\d+)$/gm)].map(([, address = '']) => address).sort();
 }
 
