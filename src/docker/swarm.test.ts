@@ -16,13 +16,15 @@ class FakeEngine {
   readonly listing: EngineOverlay[] = [];
   readonly containers: Map<string, readonly EngineMember[]> = new Map();
   swarm: string | undefined = 'swarm1';
+  /** Its Swarm does not answer when it is asked for networks, which the engine keeps to itself. */
+  isPartial = false;
   #count = 0;
 
   managedSwarm(): Promise<string | undefined> {
     return Promise.resolve(this.swarm);
   }
   overlays(drivers: readonly string[]): Promise<readonly EngineOverlay[]> {
-    return Promise.resolve(this.listing.filter(({ driver }) => drivers.includes(driver)));
+    return Promise.resolve(this.isPartial ? [] : this.listing.filter(({ driver }) => drivers.includes(driver)));
   }
   members(id: string): Promise<readonly EngineMember[]> {
     return Promise.resolve(this.containers.get(id) ?? []);
@@ -43,10 +45,10 @@ class FakeEngine {
   }
 }
 
-function start(engine: FakeEngine = new FakeEngine(), agent: FakeAgent = new FakeAgent(), driver?: string) {
+function start(engine: FakeEngine = new FakeEngine(), agent: FakeAgent = new FakeAgent(), driver?: string, settleMs = 0) {
   const facts: { mtu: number | undefined } = { mtu: 1450 };
   const records = dockerRecords(agent.journal);
-  const sync = new SwarmSync({ agent, records, engine, log: silent, driver, settleMs: 0, underlayMtu: () => facts.mtu });
+  const sync = new SwarmSync({ agent, records, engine, log: silent, driver, settleMs, underlayMtu: () => facts.mtu });
   return { agent, engine, facts, records, sync };
 }
 
@@ -132,6 +134,43 @@ describe('networks that Causeway was asked for', () => {
     await sync.pass();
     await sync.pass();
     engine.forget(engine.listing[0]?.id ?? '');
+    await sync.pass();
+    assert.deepEqual(agent.networks(), []);
+  });
+
+  test('stay when a listing lacks them: that of an engine which has just become a manager, or whose leader goes', async () => {
+    const { agent, engine, sync } = start(undefined, undefined, undefined, 60_000);
+    const network = await agent.createNetwork({ ...wish, name: 'net' });
+    await sync.pass();
+    await sync.pass();
+    for (const isPartial of [true, true, false]) {
+      engine.isPartial = isPartial;
+      const message = 'The Swarm does not show it';
+      const about = { id: network.id, name: 'net' };
+      assert.deepEqual(await sync.pass(), [isPartial ? { ...about, state: 'waiting', message } : { ...about, state: 'ok' }]);
+    }
+    assert.equal(agent.network(network.id)?.deletedAt, undefined);
+  });
+
+  test('are taken for removed only when every listing for some time has lacked them, and a manager has made each', async (t) => {
+    let now = 0;
+    t.mock.method(performance, 'now', () => now);
+    const { agent, engine, sync } = start(undefined, undefined, undefined, 10_000);
+    await agent.createNetwork({ ...wish, name: 'net' });
+    await sync.pass();
+    await sync.pass();
+    engine.isPartial = true;
+    await sync.pass();
+    now = 20_000;
+    engine.swarm = undefined;
+    await sync.pass();
+    engine.swarm = 'swarm1';
+    await sync.pass();
+    assert.equal(agent.networks().length, 1, 'it was no manager in between');
+    now = 29_000;
+    await sync.pass();
+    assert.equal(agent.networks().length, 1);
+    now = 30_000;
     await sync.pass();
     assert.deepEqual(agent.networks(), []);
   });

@@ -3,7 +3,8 @@
 // networks that are there are recorded, so that one list shows all, and every host's agent records the containers that its
 // engine has on them; their packets, addresses and names stay Docker's. Levels, not events: every pass compares whole listings.
 // Facts relied on (moby v26.1.5): names are unique in a Swarm; a manager lists all of its networks, a worker those in use
-// there; the option `com.docker.network.driver.mtu` is the MTU *below* VXLAN (drivers/overlay/ov_network.go).
+// there, and so does a manager whose Swarm does not answer it (getNetworksList drops the error): what a listing lacks may be there;
+// the option `com.docker.network.driver.mtu` is the MTU *below* VXLAN (drivers/overlay/ov_network.go).
 import type { LocalAgent, PoolRequest } from '#api/local.ts';
 import { type Fault, isFault } from '#model/fault.ts';
 import { contains, familyOf, type Ip, parseCidr, parseInterface, parseIp, parseMac } from '#model/ip.ts';
@@ -13,7 +14,7 @@ import type { Log } from './log.ts';
 import { dockerLabels, provisionalName } from './networks.ts';
 import { networkOption } from './options.ts';
 import type { DockerRecords } from './records.ts';
-import type { NetworkState } from './sync-networks.ts';
+import { type NetworkState, waiting } from './sync-networks.ts';
 
 /** Label on a network of ours: the Swarm that it is in. */
 export const clusterLabel = 'causeway.docker.swarm';
@@ -32,7 +33,7 @@ export interface SwarmSyncOptions {
   readonly log: Log;
   /** Our driver's name in the Swarm, where this agent is its plugin. */
   readonly driver: string | undefined;
-  /** How long something half-made by a call under way is left alone. */
+  /** How long a network has to be missing in every listing before it is taken for removed, or for given up half-made. */
   readonly settleMs: number;
   /** The least MTU of all hosts' underlays; undefined while none is known. */
   readonly underlayMtu: () => number | undefined;
@@ -40,7 +41,7 @@ export interface SwarmSyncOptions {
 
 export class SwarmSync {
   readonly #options: SwarmSyncOptions;
-  /** When a record was first found to wait for the Swarm to show its network. */
+  /** Since when, in milliseconds, the Swarm has not shown a record's network. */
   readonly #since: Map<string, number> = new Map();
 
   constructor(options: SwarmSyncOptions) {
@@ -49,11 +50,21 @@ export class SwarmSync {
 
   /** Faults: `unavailable` (engine). What goes wrong with one network is its state. Nothing on an engine outside of Swarms. */
   async pass(): Promise<NetworkState[]> {
+    try {
+      return await this.#look();
+    } catch (error) {
+      this.#since.clear();
+      throw error;
+    }
+  }
+
+  async #look(): Promise<NetworkState[]> {
     const { agent, engine } = this.#options;
     if (!agent.isSynced()) return [];
     const overlays = await engine.overlays([builtIn, ...(this.#options.driver === undefined ? [] : [this.#options.driver])]);
     if (overlays.length === 0 && !agent.networks().some((network) => this.#isConcerned(network))) return [];
     const swarm = await engine.managedSwarm();
+    if (swarm === undefined) this.#since.clear();
     const states = swarm === undefined ? [] : await this.#manage(swarm, overlays);
     states.push(...(await this.#recordMembers(overlays)));
     return states;
@@ -73,6 +84,7 @@ export class SwarmSync {
       if (one !== undefined) seen.add(one.id);
       states.push(await this.#try(network, () => this.#keep(swarm, network, one)));
     }
+    for (const id of this.#since.keys()) if (this.#options.agent.network(id) === undefined) this.#since.delete(id);
     for (const one of overlays.filter(({ id }) => !seen.has(id))) {
       const about = { id: one.id, name: one.name };
       if (this.#wasOurs(one)) states.push(await this.#try(about, () => this.#remove(one)));
@@ -105,27 +117,26 @@ export class SwarmSync {
     return message === undefined ? { ...about, name, state: 'ok' } : { ...about, state: 'problem', message };
   }
 
-  /** Its network was there and is not any more, or is being made at this moment, or its creation was given up. */
+  /**
+   * Its network was removed, or is being made at this moment, or its creation was given up; or it is there and this listing lacks it, as
+   * that of an engine which becomes a manager between two questions, or of one whose leader goes.
+   */
   async #missing(network: Network): Promise<NetworkState> {
     const { agent, settleMs } = this.#options;
-    const about = { id: network.id, name: network.name };
-    if (network.labels[clusterLabel] === undefined) {
-      const since = this.#since.get(network.id) ?? performance.now();
-      this.#since.set(network.id, since);
-      const isHere = network.labels[dockerLabels.host] === agent.host;
-      if (!isHere || performance.now() - since < settleMs) return { ...about, state: 'waiting', message: 'The Swarm does not show it yet' };
-    }
+    const since = this.#since.get(network.id) ?? performance.now();
+    this.#since.set(network.id, since);
+    const isOurs = network.labels[clusterLabel] !== undefined || network.labels[dockerLabels.host] === agent.host;
+    if (!isOurs || performance.now() - since < settleMs) return waiting(network, 'The Swarm does not show it');
     await agent.removeNetwork(network.id);
     this.#since.delete(network.id);
-    return { ...about, state: 'ok', message: 'Removed from the Swarm' };
+    return { id: network.id, name: network.name, state: 'ok', message: 'Removed from the Swarm' };
   }
 
   async #create(network: Network): Promise<NetworkState> {
     const { agent, engine, log } = this.#options;
-    const about = { id: network.id, name: network.name };
     const driver = isDockers(network) ? builtIn : this.#options.driver;
     const options = isDockers(network) ? this.#overlayOptions(network) : { [networkOption]: network.id };
-    if (driver === undefined || options === undefined) return { ...about, state: 'waiting', message: "No host's MTU is known yet" };
+    if (driver === undefined || options === undefined) return waiting(network, "No host's MTU is known yet");
     const pools = agent.pools(network.id);
     const id = await engine.createNetwork({
       name: network.name,
@@ -144,7 +155,7 @@ export class SwarmSync {
       labels: { ...network.labels, [networkOption]: network.id },
     });
     log.info({ network: network.name, id }, 'created in the Swarm');
-    return { ...about, state: 'waiting', message: 'Made in the Swarm just now' };
+    return waiting(network, 'Made in the Swarm just now');
   }
 
   #overlayOptions(network: Network): Record<string, string> | undefined {
@@ -208,7 +219,7 @@ export class SwarmSync {
         if (agent.localEndpoint(member.endpoint) !== undefined) continue;
         const fault = await this.#record(network, member);
         if (fault === undefined) continue;
-        states.push({ id: network.id, name: network.name, state: 'waiting', message: `Cannot list ${member.name}: ${fault.message}` });
+        states.push(waiting(network, `Cannot list ${member.name}: ${fault.message}`));
       }
     }
     const ids = new Set(agent.networks().flatMap((network) => (isDockers(network) ? [network.id] : [])));

@@ -291,7 +291,7 @@ const isWanted = (network: Network): boolean =>
 
 type Named = Pick<Network, 'id' | 'name'>;
 const problem = ({ id, name }: Named, message: string): NetworkState => ({ id, name, state: 'problem', message });
-const waiting = ({ id, name }: Named, message: string): NetworkState => ({ id, name, state: 'waiting', message });
+export const waiting = ({ id, name }: Named, message: string): NetworkState => ({ id, name, state: 'waiting', message });
 
 function conflictOf({ name, id }: EngineNetwork, network: Network, differences: readonly string[]): string {
   const why = differences.length === 0 ? 'it has containers here' : differences.join('; ');
