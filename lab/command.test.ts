@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { run } from './command.ts';
-import { isAlive, refOf } from './process.ts';
+import { refOf } from './process.ts';
+import { until } from './until.ts';
 
 test('a program that does not end is ended with what it has started, which holds its pipes, and what it said is told', async () => {
   const told = run(['sh', '-c', 'sleep 60 & echo $!; wait'], { timeoutMs: 500 });
@@ -10,8 +11,7 @@ test('a program that does not end is ended with what it has started, which holds
     (error: Error) => error.message,
   );
   const [, said = ''] = /not finished after 500 ms: (\d+)$/.exec(message) ?? assert.fail(message);
-  const sleeper = refOf(Number(said));
-  assert.ok(sleeper === undefined || !isAlive(sleeper));
+  await until('it to have ended', () => refOf(Number(said)) === undefined);
 });
 
 test('output of a program that ends in time is whole, and its status told', async () => {
