@@ -194,6 +194,13 @@ test('help costs nothing and exits 0 everywhere', async () => {
   }
 });
 
+test('--version tells the version of this program, and asks no controller', async () => {
+  const { out, status } = await run('--version', { connect });
+  assert.equal(status, 0);
+  assert.equal(out, (await run('version --client', { connect })).out);
+  assert.match(out, /^\d+\.\d+\.\d+\n$/);
+});
+
 test('golden: tables', async (t) => {
   const lines = [
     'network ls',

@@ -50,9 +50,16 @@ const wantsJson = (argv: readonly string[]): boolean =>
       /^(--output=|-q*o)(json|yaml)$/.test(word) || (/^(json|yaml)$/.test(word) && /^(-q*o|--output)$/.test(argv[index - 1] ?? '')),
   );
 
+/** What people type from habit, as this program spells it. */
+function inFull([first, ...rest]: readonly string[]): string[] {
+  if (first === 'help') return [...rest, '--help'];
+  if (first === '--version') return ['version', '--client', ...rest];
+  return first === undefined ? [] : [first, ...rest];
+}
+
 /** Runs a command line (without interpreter and script) and returns the exit status. Never throws. */
 export async function main(words: readonly string[], surroundings: Surroundings): Promise<number> {
-  const argv = words[0] === 'help' ? [...words.slice(1), '--help'] : words;
+  const argv = inFull(words);
   try {
     if (argv[0] !== '__complete') return await runCommand(argv, surroundings);
     const { complete } = await import('./complete.ts');
