@@ -173,15 +173,23 @@ test('a drained node loses its tasks to the others, and nothing of the network s
 });
 
 test('after a reboot a node has its plugin again and takes tasks', async () => {
-  await bed.lab.reboot(bed.lab.host('host3'));
+  const host = bed.lab.host('host3');
+  await docker(host, ['run', '--detach', '--name', 'left', '--network', 'red', boxImage.name, 'sleep', '600']);
+  await until('its name', async () => /^left\s/m.test(await bed.causeway('endpoint', 'ls')), patient);
+  await bed.lab.reboot(host);
   await joinSwarm(bed.lab.hosts);
   await docker(bed.manager, ['service', 'update', '--quiet', '--force', '--replicas-max-per-node', '1', 'web']);
   const [back, list] = await until('a task there', async () => {
     const now = await bed.running('web', 'red', 3);
-    const there = now.find(({ host }) => host.name === 'host3');
+    const there = now.find((task) => task.host === host);
     return there !== undefined && ([there, now] as const);
   });
   await reachesAll(back, list);
+  // A container that nobody starts again has given its address back, and is no problem.
+  assert.match(await docker(host, ['ps', '--all', '--filter', 'name=left', '--format', '{{.Status}}']), /^Exited/);
+  await until('what it had to go', async () => !/^left\s/m.test(await bed.causeway('endpoint', 'ls')), patient);
+  await until('nothing to be amiss', async () => (await agentStatus(host)).docker?.problems.length === 0, patient);
+  await docker(host, ['rm', 'left']);
 });
 
 test('a network made by Causeway is the Swarm’s too, and goes from either side', async () => {

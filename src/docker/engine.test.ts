@@ -47,7 +47,8 @@ const answers: Readonly<Record<string, unknown>> = {
       Health: { Status: 'none' },
       NetworkSettings: { Networks: { six: { EndpointID: 'e1', GwPriority: 1 } } },
     },
-    { Id: 'c'.repeat(64), State: 'exited', NetworkSettings: { Networks: {} } },
+    // As after a power cut: of one that was stopped the id is empty.
+    { Id: 'c'.repeat(64), State: 'exited', NetworkSettings: { Networks: { six: { EndpointID: 'e9' } } } },
   ],
   [`GET /containers/${'b'.repeat(64)}/json`]: {
     Id: 'b'.repeat(64),

@@ -68,6 +68,8 @@ const attachment = v.object({
   DNSNames: words,
 });
 const attachments = v.object({ Networks: v.nullish(v.record(v.string(), attachment), {}) });
+/** What such containers had when their machine went down is still in their records. */
+const endedStates: ReadonlySet<string> = new Set(['exited', 'dead']);
 const listed = v.object({ Id: v.string(), State: v.string(), NetworkSettings: v.nullish(attachments, { Networks: {} }) });
 const inspected = v.object({
   Id: v.string(),
@@ -258,7 +260,9 @@ export class Engine {
     const containers = await this.#get('/containers/json?all=true', v.array(listed));
     return containers.map((one) => ({
       id: one.Id,
-      endpoints: Object.values(one.NetworkSettings.Networks).flatMap(({ EndpointID: id }) => (id === '' ? [] : [id])),
+      endpoints: endedStates.has(one.State)
+        ? []
+        : Object.values(one.NetworkSettings.Networks).flatMap(({ EndpointID: id }) => (id === '' ? [] : [id])),
     }));
   }
 
