@@ -41,11 +41,11 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
   const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw new TypeError('A child with pipes has streams');
   const [out, err] = [collected(stdout), collected(stderr)];
+  const said = (): string => lastLines(err() === '' ? out() : err());
   const overdue = Promise.withResolvers<never>();
   const expire = (): void => {
     endTree(child);
-    const said = lastLines(err() === '' ? out() : err());
-    overdue.reject(new Fault('timeout', `Cannot run ${shown(argv)}: not finished after ${options.timeoutMs} ms: ${said}`));
+    overdue.reject(new Fault('timeout', `Cannot run ${shown(argv)}: not finished after ${options.timeoutMs} ms: ${said()}`));
   };
   const timer = options.timeoutMs === undefined ? undefined : setTimeout(expire, options.timeoutMs);
   // A program may end before it has read all of its input; its exit status tells then, not EPIPE.
@@ -54,7 +54,7 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
   const whole = Promise.all([ending(child, argv), finished(stdout), finished(stderr)]);
   const [{ status }] = await Promise.race([whole, overdue.promise]).finally(() => clearTimeout(timer));
   if (status !== 0 && options.anyStatus !== true) {
-    throw new Fault('internal', `Cannot run ${shown(argv)}: exit status ${status}: ${lastLines(err() === '' ? out() : err())}`);
+    throw new Fault('internal', `Cannot run ${shown(argv)}: exit status ${status}: ${said()}`);
   }
   return { stdout: out(), stderr: err(), status };
 }

@@ -39,10 +39,16 @@ export interface SwarmSyncOptions {
   readonly underlayMtu: () => number | undefined;
 }
 
+/** By network: since when it has been missing, as of the pass before and as of this one. */
+interface Absences {
+  readonly before: ReadonlyMap<string, number>;
+  readonly missing: Map<string, number>;
+}
+
 export class SwarmSync {
   readonly #options: SwarmSyncOptions;
-  /** Since when, in milliseconds, the Swarm has not shown a record's network. */
-  readonly #since: Map<string, number> = new Map();
+  /** Networks that the last pass found missing, and since when every pass has, in milliseconds; none after one that came to no listing. */
+  #missingSince: ReadonlyMap<string, number> = new Map();
 
   constructor(options: SwarmSyncOptions) {
     this.#options = options;
@@ -50,23 +56,17 @@ export class SwarmSync {
 
   /** Faults: `unavailable` (engine). What goes wrong with one network is its state. Nothing on an engine outside of Swarms. */
   async pass(): Promise<NetworkState[]> {
-    try {
-      return await this.#look();
-    } catch (error) {
-      this.#since.clear();
-      throw error;
-    }
-  }
-
-  async #look(): Promise<NetworkState[]> {
     const { agent, engine } = this.#options;
+    const before = this.#missingSince;
+    this.#missingSince = new Map();
     if (!agent.isSynced()) return [];
     const overlays = await engine.overlays([builtIn, ...(this.#options.driver === undefined ? [] : [this.#options.driver])]);
     if (overlays.length === 0 && !agent.networks().some((network) => this.#isConcerned(network))) return [];
     const swarm = await engine.managedSwarm();
-    if (swarm === undefined) this.#since.clear();
-    const states = swarm === undefined ? [] : await this.#manage(swarm, overlays);
+    const missing = new Map<string, number>();
+    const states = swarm === undefined ? [] : await this.#manage(swarm, overlays, { before, missing });
     states.push(...(await this.#recordMembers(overlays)));
+    this.#missingSince = missing;
     return states;
   }
 
@@ -74,17 +74,24 @@ export class SwarmSync {
     return isDockers(network) || this.#options.driver !== undefined;
   }
 
-  async #manage(swarm: string, overlays: readonly EngineOverlay[]): Promise<NetworkState[]> {
+  async #manage(swarm: string, overlays: readonly EngineOverlay[], { before, missing }: Absences): Promise<NetworkState[]> {
     const states: NetworkState[] = [];
     const seen = new Set<string>();
     for (const network of this.#options.agent.networks().filter((one) => this.#isConcerned(one))) {
       const known = network.labels[clusterLabel];
       if (network.deletedAt !== undefined || (known !== undefined && known !== swarm)) continue;
       const one = overlays.find(({ id, labels }) => id === network.labels[dockerLabels.network] || labels[networkOption] === network.id);
-      if (one !== undefined) seen.add(one.id);
-      states.push(await this.#try(network, () => this.#keep(swarm, network, one)));
+      if (one !== undefined) {
+        seen.add(one.id);
+        states.push(await this.#try(network, () => this.#keep(swarm, network, one)));
+      } else if (network.labels[dockerLabels.network] === undefined) {
+        states.push(await this.#try(network, () => this.#create(network)));
+      } else {
+        const since = before.get(network.id) ?? performance.now();
+        missing.set(network.id, since);
+        states.push(await this.#try(network, () => this.#missing(network, since)));
+      }
     }
-    for (const id of this.#since.keys()) if (this.#options.agent.network(id) === undefined) this.#since.delete(id);
     for (const one of overlays.filter(({ id }) => !seen.has(id))) {
       const about = { id: one.id, name: one.name };
       if (this.#wasOurs(one)) states.push(await this.#try(about, () => this.#remove(one)));
@@ -103,12 +110,10 @@ export class SwarmSync {
     }
   }
 
-  /** The record's network is there, or is made, or was removed by `docker network rm`. */
-  async #keep(swarm: string, network: Network, one: EngineOverlay | undefined): Promise<NetworkState> {
+  /** The record's network is there. */
+  async #keep(swarm: string, network: Network, one: EngineOverlay): Promise<NetworkState> {
     const { agent, records } = this.#options;
     const about = { id: network.id, name: network.name };
-    if (one === undefined) return network.labels[dockerLabels.network] === undefined ? this.#create(network) : this.#missing(network);
-    this.#since.delete(network.id);
     if (records.bindings.get(one.id)?.network !== network.id) this.#bind(one, network);
     const name = network.name === provisionalName(one.id) ? one.name : network.name;
     const labels = name === network.name ? {} : one.labels;
@@ -121,14 +126,11 @@ export class SwarmSync {
    * Its network was removed, or is being made at this moment, or its creation was given up; or it is there and this listing lacks it, as
    * that of an engine which becomes a manager between two questions, or of one whose leader goes.
    */
-  async #missing(network: Network): Promise<NetworkState> {
+  async #missing(network: Network, since: number): Promise<NetworkState> {
     const { agent, settleMs } = this.#options;
-    const since = this.#since.get(network.id) ?? performance.now();
-    this.#since.set(network.id, since);
     const isOurs = network.labels[clusterLabel] !== undefined || network.labels[dockerLabels.host] === agent.host;
     if (!isOurs || performance.now() - since < settleMs) return waiting(network, 'The Swarm does not show it');
     await agent.removeNetwork(network.id);
-    this.#since.delete(network.id);
     return { id: network.id, name: network.name, state: 'ok', message: 'Removed from the Swarm' };
   }
 
