@@ -27,6 +27,8 @@ export class Gateway implements AsyncDisposable {
   readonly #agent: Agent;
   /** The member that answered last. */
   #preferred = 0;
+  /** Aborts when the next member is preferred. */
+  #turn = new AbortController();
 
   constructor({ endpoints, tls = {}, timeoutMs = 5000 }: GatewayOptions) {
     this.#endpoints = endpoints.map(checkEndpoint);
@@ -72,9 +74,13 @@ export class Gateway implements AsyncDisposable {
     });
   }
 
-  /** The answers of a streaming call by one member, until it ends or `signal` aborts. Throws whatever breaks it. */
-  async *stream(endpoint: string, path: string, body: Answer, signal: AbortSignal): AsyncGenerator<Answer> {
-    const response = await this.#post(endpoint, path, body, signal, () => true, 0);
+  /**
+   * The answers of a streaming call by the member that is preferred, until it ends, `signal` aborts, or a call has given up on that
+   * member: one that hangs (its disk, its process) ends no stream and sends nothing. Throws whatever breaks it.
+   */
+  async *stream(path: string, body: Answer, signal: AbortSignal): AsyncGenerator<Answer> {
+    const { endpoint } = this;
+    const response = await this.#post(endpoint, path, body, AbortSignal.any([signal, this.#turn.signal]), () => true, 0);
     if (response.statusCode !== 200) throw refusal(endpoint, await response.body.text());
     for await (const line of lines(response.body)) {
       const { result, error } = parse(line);
@@ -87,9 +93,12 @@ export class Gateway implements AsyncDisposable {
     return this.#endpoints[this.#preferred % this.#endpoints.length] ?? '';
   }
 
-  /** The next call goes to the next member. */
+  /** The next call goes to the next member, and streams of this one end. */
   giveUpOn(endpoint: string): void {
-    if (this.endpoint === endpoint) this.#preferred += 1;
+    if (this.endpoint !== endpoint) return;
+    this.#preferred += 1;
+    this.#turn.abort();
+    this.#turn = new AbortController();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,6 +6,8 @@ import { type Answer, type Gateway, isAnswer } from './etcd-gateway.ts';
 import { encode, headRevision, type Pair, pairOf } from './etcd-pairs.ts';
 
 const reconnectMs = { first: 50, most: 2000 } as const;
+/** How often a member is asked something, so that one that hangs is given up on while nobody else asks. */
+const lookMs = 5000;
 
 export interface WatchedRange {
   readonly from: string;
@@ -35,11 +37,12 @@ export async function* watchKeys(gateway: Gateway, range: WatchedRange): AsyncGe
   const { since, signal } = range;
   const place: Place = { revision: since, seen: Number.POSITIVE_INFINITY };
   let waitMs: number = reconnectMs.first;
+  using _ = looking(gateway, range);
   while (!signal.aborted) {
     const { endpoint } = gateway;
     const counted = { revision: 0, events: 0 };
     try {
-      for await (const answer of gateway.stream(endpoint, '/v3/watch', toWatch(range, place), signal)) {
+      for await (const answer of gateway.stream('/v3/watch', toWatch(range, place), signal)) {
         waitMs = reconnectMs.first;
         if (answer['created'] === true && headRevision(answer) < place.revision) await mustBeAhead(gateway, range, place);
         for (const event of newEvents(answer, place, counted)) {
@@ -57,9 +60,18 @@ export async function* watchKeys(gateway: Gateway, range: WatchedRange): AsyncGe
   }
 }
 
+const headOf = async (gateway: Gateway, { from }: WatchedRange): Promise<number> =>
+  headRevision(await gateway.call('/v3/kv/range', { key: encode(from), limit: '1', keys_only: true }));
+
+/** The gateway gives up on a member without an answer, and streams end with that; why, the next call is told. */
+function looking(gateway: Gateway, range: WatchedRange): Disposable {
+  const timer = setInterval(() => void headOf(gateway, range).catch(() => undefined), lookMs).unref();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
 /** A member may be behind the others; together, which is what a read is answered by, they never are, unless etcd was restored. */
-async function mustBeAhead(gateway: Gateway, { from }: WatchedRange, { revision }: Place): Promise<void> {
-  const head = headRevision(await gateway.call('/v3/kv/range', { key: encode(from), limit: '1', keys_only: true }));
+async function mustBeAhead(gateway: Gateway, range: WatchedRange, { revision }: Place): Promise<void> {
+  const head = await headOf(gateway, range);
   if (head >= revision) return;
   throw new Fault('compacted', `etcd is at revision ${head}, and was at ${revision}: it has been restored from a backup`, {
     hint: 'List again and watch from the revision of that list',

@@ -183,6 +183,29 @@ test('three members: the loss of any one, leader or not, loses no commit and no 
   );
 });
 
+test('a watch whose member hangs goes on at another', { skip }, async () => {
+  await using cluster = await started(3);
+  const endpoints = cluster.members.map(({ endpoint }) => endpoint);
+  await using writing = openEtcdStore({ endpoints, timeoutMs: 1500 });
+  const { revision } = await eventually(() => writing.commit([put('a', 0)]));
+  // Nobody asks this one anything.
+  await using watching = openEtcdStore({ endpoints, timeoutMs: 1500 });
+  await using watcher = new Watcher(watching, '', revision);
+  await writing.commit([put('a', 1)]);
+  await watcher.take(1);
+  for (const [index, member] of cluster.members.entries()) {
+    // The watch is at the member that answered last, whichever that is.
+    await member.stop('SIGSTOP');
+    try {
+      await eventually(() => writing.commit([put(`b${index}`, 1)]));
+      const keys: string[] = [];
+      while (!keys.includes(`b${index}`)) keys.push(...keysOf(await watcher.take(1)));
+    } finally {
+      await member.stop('SIGCONT');
+    }
+  }
+});
+
 test('a minority refuses instead of serving what may be old', { skip }, async () => {
   await using cluster = await started(3);
   const [one, two, three] = cluster.members;
