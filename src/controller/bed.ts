@@ -209,6 +209,7 @@ export function overtaken(before: (operations: readonly Operation[]) => Promise<
   const store = new MemoryStore();
   return {
     name: store.name,
+    isShared: store.isShared,
     get: (key) => store.get(key),
     list: (prefix, page) => store.list(prefix, page),
     watch: (prefix, options) => store.watch(prefix, options),

@@ -117,6 +117,7 @@ test('a controller whose store is restored under it says so', async () => {
   }
   const replaced: Store = {
     name: 'replaced',
+    isShared: true,
     get: (key) => store.get(key),
     list: (prefix, page) => store.list(prefix, page),
     commit: (operations) => store.commit(operations),

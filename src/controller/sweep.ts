@@ -1,5 +1,5 @@
 // Finishes what was interrupted: networks that are marked as deleted but still there, and what hosts and tenants left behind that
-// exist no more. And forgets: history of the store that no watch needs, tokens that have expired long ago.
+// exist no more. And forgets: history of a store of our own that no watch needs, tokens that have expired long ago.
 import { Fault } from '#model/fault.ts';
 import { type Control, transact } from './control.ts';
 import { removeLeftovers } from './hosts.ts';
@@ -45,7 +45,7 @@ export async function sweepOnce(control: Control): Promise<void> {
   }
 }
 
-/** Sweeps and compacts until `signal` aborts. */
+/** Sweeps until `signal` aborts, and compacts a store that is ours alone. */
 export async function sweepAlways(control: Control, signal: AbortSignal): Promise<void> {
   let past = control.mirror.revision;
   while (!signal.aborted) {
@@ -54,7 +54,7 @@ export async function sweepAlways(control: Control, signal: AbortSignal): Promis
     try {
       await sweepOnce(control);
       // Several minutes of history are in the hub; the store needs only what another controller may have to catch up with.
-      await control.store.compact(past);
+      if (!control.store.isShared) await control.store.compact(past);
       past = control.mirror.revision;
     } catch (error) {
       if (!(error instanceof Fault)) throw error;

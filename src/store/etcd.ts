@@ -37,6 +37,7 @@ export function openEtcdStore(options: EtcdOptions): Store {
 
 class EtcdStore implements Store {
   readonly name = 'etcd';
+  readonly isShared = true;
   readonly #gateway: Gateway;
   readonly #prefix: string;
   readonly #closing = new AbortController();

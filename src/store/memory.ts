@@ -89,6 +89,7 @@ const toEvent = ({ position, key, text }: Occurrence): StoreEvent =>
 
 export class MemoryStore implements Store, History {
   readonly name = 'memory';
+  readonly isShared: boolean = false;
   readonly #facts: MemoryFacts;
   closed = false;
 

@@ -72,6 +72,7 @@ export async function openSqliteStore(path: string, options: SqliteOptions = {})
 
 class SqliteStore implements Store, History {
   readonly name = 'sqlite';
+  readonly isShared = false;
   readonly bell: Bell = new Bell();
   closed = false;
   readonly #database: Database;

@@ -22,6 +22,8 @@ export type StoreEvent =
 
 export interface Store extends AsyncDisposable {
   readonly name: string;
+  /** Others may keep something of theirs there, whose history would be forgotten with ours. */
+  readonly isShared: boolean;
   get(key: string): Promise<Entry | undefined>;
   /**
    * Entries whose key starts with `prefix`, in key order, as of one revision, which is returned. `after` (a key,
