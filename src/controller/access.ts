@@ -95,6 +95,26 @@ export function mayRead(control: Pick<Control, 'mirror' | 'contents'>, principal
   }
 }
 
+const untold = 'Something does not work on this host; what it is, those are told who run the installation';
+
+/**
+ * The item as the asker sees it. What does not work on a host is told in sentences that name whatever it is about, also what is of
+ * other tenants: a tenant learns only that there is something.
+ */
+export function shownTo<T extends Item>(principal: Principal, item: T): T {
+  if (principal.type !== 'tenant' || !('status' in item)) return item;
+  const { status } = item;
+  const { paths } = status;
+  return {
+    ...item,
+    status: {
+      ...status,
+      failing: status.failing.length === 0 ? [] : [untold],
+      ...(paths === undefined ? {} : { paths: { ...paths, lost: paths.lost.map((way) => ({ ...way, networks: [] })) } }),
+    },
+  };
+}
+
 /** For a change of something that exists. What may not even be seen is `not-found`. */
 export function mustOwn(control: Pick<Control, 'mirror' | 'contents'>, principal: Principal, kind: ResourceKind, item: Item): void {
   if (principal.type === 'tenant' && !mayRead(control, principal, kind, item)) throw notFound(kind, item.id);

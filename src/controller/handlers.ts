@@ -3,6 +3,7 @@ import { type ResourceKind, resourceKinds } from '#model/resources.ts';
 import { routes } from '#api/routes.ts';
 import type { Bind, Reply, Surroundings } from './app.ts';
 import { deleteBgp, deleteSecret, putBgp, putSecret, readSecret } from './bgp.ts';
+import { shownTo } from './access.ts';
 import { askLoan, claimBlock, forgetLoan, releaseBlock, setPortGroups, settleLoan } from './blocks.ts';
 import { listCertificates, revokeCertificate } from './certificates.ts';
 import { readCloudReport } from './cloud.ts';
@@ -27,7 +28,9 @@ const idOf = (params: Readonly<Record<string, string>>): string => params['id'] 
 
 function bindReads(bind: Bind, { control }: Surroundings, kind: ResourceKind): void {
   bind(routes[`list-${kind}`], async ({ principal, query }) => ({ body: await listPage(control, { principal, kind, query }) }));
-  bind(routes[`get-${kind}`], async ({ principal, params }) => stored(await find(control, principal, kind, idOf(params))));
+  bind(routes[`get-${kind}`], async ({ principal, params }) =>
+    stored(shownTo(principal, await find(control, principal, kind, idOf(params)))),
+  );
 }
 
 function bindNetworks(bind: Bind, { control }: Surroundings): void {

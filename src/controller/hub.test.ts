@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as v from 'valibot';
+import type { WatchLine } from '#api/answers.ts';
 import { schemas } from '#api/schemas.ts';
 import { type Bed, endpointBody, type HostAsker, openBed, reportBody } from './bed.ts';
 
@@ -165,4 +166,29 @@ test('a tenant watches what is its own', async () => {
   await watching.until((line) => line.type === 'delete' && line.kind === 'networks');
   const told = watching.lines.flatMap((line) => (line.type === 'delete' && line.kind !== 'pools' ? [line.kind] : []));
   assert.deepEqual(told, ['networks'], 'of what goes, too, only what is its own: ids of some are names');
+});
+
+const isReported = (line: WatchLine): boolean => line.type === 'put' && line.kind === 'hosts' && JSON.stringify(line).includes('8472');
+
+test('a tenant learns that something fails on a host, and no names of what is not its own', async () => {
+  await using bed = await openBed();
+  const [admin, a] = [await bed.role('admin'), await bed.host('a')];
+  await bed.ask(admin, 'POST /v1/tenants', { body: { name: 'red' } });
+  const red = await bed.role('tenant:red');
+  await bed.settled();
+  await using early = await bed.watch(red);
+  await early.until(({ type }) => type === 'synced');
+  const lost = [{ host: 'b', sort: 'tunnel', what: 'UDP port 8472', networks: ['hidden'], seconds: 9, isAlone: true }];
+  const paths = { tried: 1, passing: 0, lost, narrow: [] };
+  const status = { ready: true, desired: 1, applied: 1, failing: ['Exposure hidden is not open'], features: {}, paths };
+  await bed.must(a, 'PUT /v1/hosts/a/report', v.unknown(), { body: reportBody({ status }) });
+  await bed.settled();
+  await using late = await bed.watch(red);
+  for (const watching of [early, late]) await watching.until(isReported);
+  const [one, all] = [await bed.must(red, 'GET /v1/hosts/a', schemas.hosts), (await bed.ask(red, 'GET /v1/hosts')).body];
+  for (const seen of [early.lines, late.lines, one, all]) {
+    assert.match(JSON.stringify(seen), /Something does not work on this host/);
+    assert.doesNotMatch(JSON.stringify(seen), /hidden/);
+  }
+  assert.match(JSON.stringify((await bed.ask(admin, 'GET /v1/hosts/a')).body), /Exposure hidden.*"hidden"/);
 });

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { assertNever } from '#model/fault.ts';
 import { type ResourceKind, resourceKinds, type Resources } from '#model/resources.ts';
 import type { WatchLine } from '#api/answers.ts';
-import { mayRead, type Principal } from './access.ts';
+import { mayRead, type Principal, shownTo } from './access.ts';
 import { isStillValid } from './authentication.ts';
 import { type Contents, networkOf, type Participation } from './contents.ts';
 import type { Control } from './control.ts';
@@ -128,7 +128,8 @@ export class Hub implements MirrorListener, Disposable {
   changed(change: Change): void {
     const participation = this.#contents.apply(change);
     this.#remember(change, participation);
-    for (const watcher of this.#others) if (this.#isFor(watcher.interest.principal, change)) this.#send(watcher, this.#line(change));
+    for (const watcher of this.#others)
+      if (this.#isFor(watcher.interest.principal, change)) this.#send(watcher, this.#line(change, watcher.interest.principal));
     if (isForHosts(change)) this.#tellHosts(change, participation);
     else this.#tell(change.id, this.#line(change));
     this.#schedule();
@@ -164,8 +165,10 @@ export class Hub implements MirrorListener, Disposable {
     watcher.close();
   }
 
-  #line(change: Change): string {
-    return change.after === undefined ? deleteLine(change.kind, change.id, change.revision) : this.#itemLine(change.kind, change.after);
+  #line({ kind, id, after, revision }: Change, reader?: Principal): string {
+    return after === undefined
+      ? deleteLine(kind, id, revision)
+      : this.#itemLine(kind, reader === undefined ? after : shownTo(reader, after));
   }
 
   #itemLine(kind: ResourceKind, item: Item): string {
@@ -257,7 +260,7 @@ export class Hub implements MirrorListener, Disposable {
       return resourceKinds.flatMap((kind) =>
         this.#items(kind)
           .filter((item) => mayRead({ mirror: this.#mirror, contents: this.#contents }, principal, kind, item))
-          .map((item) => this.#itemLine(kind, item)),
+          .map((item) => this.#itemLine(kind, shownTo(principal, item))),
       );
     }
     const shared = (['tenants', 'hosts', 'networks', 'pools', 'bgp', 'secrets'] as const).flatMap((kind) =>
@@ -288,7 +291,7 @@ export class Hub implements MirrorListener, Disposable {
   #linesSince({ host, principal }: Interest, since: number): string[] | undefined {
     if (since < this.#resumable || since > this.#mirror.revision) return undefined;
     const news = this.#history.slice(this.#indexOf(since));
-    if (host === undefined) return news.filter((change) => this.#isFor(principal, change)).map((change) => this.#line(change));
+    if (host === undefined) return news.filter((change) => this.#isFor(principal, change)).map((change) => this.#line(change, principal));
     if ((this.#lostAt.get(host) ?? 0) >= since) return undefined;
     const gained = this.#contents.networksOf(host).filter((network) => (this.#gainedAt.get(`${host} ${network}`) ?? 0) >= since);
     const told = news.filter((change) => {

@@ -2,7 +2,7 @@
 import type { ResourceKind, Resources } from '#model/resources.ts';
 import type { Page } from '#api/answers.ts';
 import type { ListQuery } from '#api/routes.ts';
-import { mayRead, type Principal } from './access.ts';
+import { mayRead, type Principal, shownTo } from './access.ts';
 import type { Control } from './control.ts';
 import { find } from './find.ts';
 import { fromEntry, keys } from './records.ts';
@@ -31,7 +31,7 @@ export async function listPage<K extends ResourceKind>(
     const page = await control.store.list(`${kind}/`, { limit: Math.max(limit, 50), ...(after === undefined ? {} : { after }) });
     for (const entry of page.entries) {
       const item = fromEntry(kind, entry);
-      if (fits(item)) items.push(item);
+      if (fits(item)) items.push(shownTo(principal, item));
     }
     after = page.entries.at(-1)?.key;
     const isFull = items.length > query.limit;
