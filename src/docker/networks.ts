@@ -80,7 +80,8 @@ export class Networks {
     const { NetworkID: id, Options: options } = request;
     const choices = parseNetworkOptions(withoutLabels(options.generic));
     const bound = this.#records.bindings.get(id);
-    if (bound !== undefined && this.#agent.network(bound.network) !== undefined) return;
+    // A manager's pass binds what it finds in the Swarm, maybe long before this engine has a task of it.
+    if (bound !== undefined && bound.origin !== 'swarm' && this.#agent.network(bound.network) !== undefined) return;
     const ipam = request.IPv4Data.concat(request.IPv6Data).some((data) => isOurAddressSpace(data.AddressSpace)) ? 'causeway' : 'other';
     if (choices.network !== undefined) {
       const network = await this.#named(choices.network);

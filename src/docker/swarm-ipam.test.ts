@@ -72,6 +72,18 @@ test('networks with one range get addresses of their own, and engines take what 
   assert.equal(agent.held().length, 2);
 });
 
+test('an engine gets addresses of a network that a pass over the Swarm has bound before, also when another of its range comes', async () => {
+  const { agent, records, allocate, create, address } = start();
+  const [one, other] = [await allocate(red), await allocate(blue)];
+  const [network] = agent.networks();
+  assert.ok(network !== undefined);
+  records.bindings.put(red, { network: network.id, ipam: 'other', origin: 'swarm', confirmed: true, unbinding: false });
+  const first = await create(red, one.options);
+  assert.equal(records.bindings.get(red)?.ipam, 'causeway');
+  await create(blue, other.options);
+  assert.equal(await address(first, '10.7.0.2'), '10.7.0.2/32');
+});
+
 test('an engine that lets go of an address does not free it for others; the allocator does, and the next one is behind it', async () => {
   const { allocate, create, address, release } = start();
   const { manager, options } = await allocate(red);
