@@ -13,6 +13,7 @@ import type { Interface, Requests } from './protocol.ts';
 import type { Attachment, Binding, DockerRecords } from './records.ts';
 import { EngineResolver } from './resolver.ts';
 import { shareAddresses, type StaticRoute, staticRoutes } from './routes.ts';
+import { secondFamily } from './swarm-ipam.ts';
 
 export interface InterfaceAnswer {
   readonly Address?: Cidr;
@@ -52,6 +53,7 @@ export class Endpoints {
     // Whoever starts a container by this name means the other network.
     if (isNew && conflict !== undefined) throw new Fault('exists', conflict);
     const interfaces = [asked.Address, asked.AddressIPv6].filter((one) => one !== undefined);
+    if (!this.#isLocal && interfaces.length > 1) throw secondFamily();
     const held = interfaces.map((one) => ({ one, pool: this.#poolFor(network, one) }));
     const { mac: wantedMac, groups, prefix, disablesIpv6: isWithoutIpv6 } = request.Options;
     const mac = asked.MacAddress ?? wantedMac;

@@ -120,6 +120,18 @@ test('a new leader is told everything again, and one that leads again starts fro
   assert.equal(await old.address(back.manager), '10.7.0.2/32', 'given before the change of leader, and free since');
 });
 
+test('what an engine adds on its own is refused, as every other engine would add the same', async () => {
+  const { agent, allocate, create, address, post } = start();
+  const { manager, options } = await allocate(red);
+  const engine = await create(red, options);
+  assert.equal(await address(engine), 'unsupported');
+  await address(manager);
+  const both = { Address: '10.7.0.2/32', AddressIPv6: 'fd73::2/64' };
+  const { Err } = await post('NetworkDriver.CreateEndpoint', { NetworkID: red, EndpointID: 'e'.repeat(64), Interface: both });
+  assert.match(String(Err), /both families.*without --ipv6/);
+  assert.deepEqual(agent.localEndpoints(), []);
+});
+
 test('a removed network leaves nothing', async () => {
   const { agent, records, allocate, create, address, ok } = start();
   const { manager, options } = await allocate(red);

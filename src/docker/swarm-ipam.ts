@@ -54,10 +54,11 @@ export class SwarmIpam implements Pick<Ipam, 'requestPool' | 'releasePool' | 're
     this.#records.swarmPools.delete(request.PoolID);
   }
 
-  /** Faults: `exhausted`, `not-found` (pool), `invalid`; for an engine also those of LocalAgent.requestAddress. */
+  /** Faults: `exhausted`, `not-found` (pool), `invalid`; for an engine `unsupported` and those of LocalAgent.requestAddress. */
   async requestAddress(request: Requests['IpamDriver.RequestAddress']): Promise<AddressAnswer> {
     const known = this.#records.swarmPools.get(request.PoolID);
     const isGateway = request.Options[typeOption] === gatewayType;
+    if (known?.role === 'engine' && !isGateway && request.Address === undefined) throw secondFamily();
     if (known?.role !== 'manager' || isGateway) return this.#ipam.requestAddress({ ...request, PoolID: known?.pool ?? request.PoolID });
     const pool = findPool(this.#agent, known.pool);
     if (pool === undefined)
@@ -105,6 +106,15 @@ export class SwarmIpam implements Pick<Ipam, 'requestPool' | 'releasePool' | 're
     throw new Fault('exhausted', `No address is left in ${range}`, { hint: 'Make a network with a larger --subnet' });
   }
 }
+
+/**
+ * The allocator decides one address for each task and network, of any of its pools (allocateNetworkIPs); with `--ipv6` every engine adds
+ * one of the other family on its own, the same as on other nodes.
+ */
+export const secondFamily = (): Fault =>
+  new Fault('unsupported', 'A Swarm decides one address for a task, so networks of it cannot have both families', {
+    hint: 'Make the network again without --ipv6',
+  });
 
 /** To be called when the allocator begins anew with a pool: it asks for everything that is in use again. */
 export function forgetGiven(records: DockerRecords, pool: string): void {
