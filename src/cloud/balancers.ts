@@ -1,6 +1,6 @@
 // Load balancers of exposures and of a cluster's services: one each, made whole by one call, whose members follow the containers by
 // one call for all of them, and whose ports come and go while its address stays. Who makes it is chosen when it is made (providers.ts).
-// One for which a machine has to start is busy for minutes: it is left alone until it is settled. Pure.
+// One that Octavia is at work on, for minutes where a machine has to start, is left alone until it is settled. Pure.
 import { type Cidr, familyOf, parseIp } from '#model/ip.ts';
 import { type Asked, changesOf, isOwn, isSharedWithOthers, listenersFor, othersOn, placeOn } from './balancer-changes.ts';
 import { crowdedOut } from './balancer-room.ts';
@@ -69,9 +69,8 @@ export interface BalancerPlan {
   readonly problems: readonly Trouble[];
 }
 
-/** OVN's are settled within seconds, which is waited for. */
-const isBusy = ({ provider, provisioning }: LoadBalancer): boolean =>
-  provisioning === going || (!isPassing(provider) && provisioning.startsWith('PENDING_'));
+/** Whoever makes a change of OVN's waits until it is settled, so one that is not is somebody else's to change, or was left so by its provider. */
+const isBusy = ({ provisioning }: LoadBalancer): boolean => provisioning.startsWith('PENDING_');
 const going = 'PENDING_DELETE';
 
 /** `all`: of the project. */

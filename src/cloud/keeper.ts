@@ -15,7 +15,7 @@ import { chooseVlan, regroup, regroupStep } from './pools.ts';
 import { readFirst, readState, type Scope } from './reading.ts';
 import { Reporter, type ReporterOptions } from './reporter.ts';
 import type { RoutedHost } from './router.ts';
-import { Refusals } from './settling.ts';
+import { Refusals, stillBusy } from './settling.ts';
 import { type CloudFacts, innerOf, type Wish, wishOf } from './wish.ts';
 
 /** Each returns when the facts tell of it. */
@@ -436,6 +436,7 @@ export class Keeper {
     await place?.(plan);
     await this.#options.balanced?.(plan.balanced);
     await this.#options.routed?.(plan.routed);
-    return plan;
+    const workedMs = this.#busySince === undefined ? 0 : performance.now() - this.#busySince;
+    return workedMs < longestBusyMs ? plan : { ...plan, problems: [...plan.problems, stillBusy(plan.busy, workedMs)] };
   }
 }

@@ -286,6 +286,23 @@ test('members that come to nothing again and again are asked for once by each lo
   });
 });
 
+test('one that its provider never settles is left alone, is not waited for, and is in nobody’s way', async () => {
+  await withOctavia(async (octavia, session) => {
+    octavia.made.set('stuck', { id: 'stuck', name: 'cw-shop-stuck', tags: ['causeway.cw', 'causeway.cw.exposure.idstuck'] });
+    octavia.state = (name) => (name === 'cw-shop-stuck' ? 'PENDING_UPDATE' : 'ACTIVE');
+    const whole = listenerOf(asListener);
+    const read = async (): Promise<CloudState> => stateWith(octavia, ({ id }) => [id === 'stuck' ? { ...whole, members: [] } : whole]);
+    for (const names of [['stuck', 'good'], ['good']]) {
+      const { plan } = await applyWish(new Bare(session), wishFor(...names), read);
+      assert.deepEqual(
+        plan.busy.map(({ name }) => name),
+        ['cw-shop-stuck'],
+      );
+    }
+    assert.deepEqual(octavia.asked.filter(isChange), ['POST loadbalancers'], 'which is the other one');
+  });
+});
+
 test('the next is not begun while a member of the one before is being made', async () => {
   await withOctavia(async (octavia, session) => {
     let looks = 0;

@@ -15,6 +15,10 @@ export interface Patience {
   readonly told: (words: string) => void;
 }
 
+/** What is told of those that Octavia has been at work on for longer than it should. */
+export const stillBusy = (busy: readonly LoadBalancer[], forMs: number): string =>
+  `Octavia is still at work on load balancers after ${Math.floor(forMs / 60_000)} min: ${wordsOf(busy)}. It may go on by itself; if it does not, ask the operator of the cloud`;
+
 const wordsOf = (busy: readonly LoadBalancer[]): string => busy.map(({ name, provisioning }) => `${name} (${provisioning})`).join(', ');
 
 /** As applyWish, until nothing is busy any more; what is after the time is a problem. Faults as applyWish's. */
@@ -26,12 +30,10 @@ export async function applyWhole(
   const deadline = performance.now() + timeoutMs;
   let done = await applyWish(neutron, wish, read);
   while (done.plan.busy.length > 0) {
-    const busy = wordsOf(done.plan.busy);
-    if (performance.now() > deadline) {
-      const text = `Octavia is still at work on load balancers after ${timeoutMs / 60_000} min: ${busy}. It may go on: repeat the command later`;
-      return { ...done, plan: { ...done.plan, problems: [...done.plan.problems, text] } };
-    }
-    told(`Octavia, which is at work on load balancers: ${busy}`);
+    const { busy, problems } = done.plan;
+    if (performance.now() > deadline)
+      return { ...done, plan: { ...done.plan, problems: [...problems, `${stillBusy(busy, timeoutMs)}, and repeat the command`] } };
+    told(`Octavia, which is at work on load balancers: ${wordsOf(busy)}`);
     await delay(intervalMs);
     const next = await applyWish(neutron, done.wish, read);
     done = { ...next, steps: [...done.steps, ...next.steps] };
