@@ -49,6 +49,15 @@ test('a block is a pool of ports, made at once, and each of its addresses a pair
   assert.ok(planCloud(wish, reached(wish)).needs.every(({ isAllowed }) => isAllowed));
 });
 
+test('a port is known by the address that it was made for, whatever Neutron puts before it', () => {
+  const wish = wishOf(facts, 'cw');
+  const after = reached(wish);
+  const ports = after.ports.map((port) =>
+    port.device === 'causeway.cw.host-1' ? { ...port, addresses: [{ ip: '1001:db8::1', subnetId: 'slaac' }, ...port.addresses] } : port,
+  );
+  assert.deepEqual(planCloud(wish, { ...after, ports }).steps, []);
+});
+
 test('rules are those between members of the group, however many blocks there are, and no router is told of them', () => {
   const { groups, routes } = wishOf({ ...facts, blocks: [block, makeBlock(pool, 8193, 'host-2')] }, 'cw');
   assert.deepEqual(

@@ -79,8 +79,8 @@ interface There {
   readonly ours: ReadonlyMap<string, NeutronPort>;
   readonly places: ReadonlyMap<string, Place>;
 }
-/** As we write it. */
-const ipOf = ({ addresses: [first] }: Pick<NeutronPort, 'addresses'>): string => (first === undefined ? '' : parseIp(first.ip));
+/** As we write them: the one that was asked for, and what Neutron adds by itself from subnets with SLAAC, in the order of their text. */
+const ipsOf = ({ addresses }: Pick<NeutronPort, 'addresses'>): Ip[] => addresses.map(({ ip }) => parseIp(ip));
 const keyOf = (label: string, ip: string): string => `${label} ${ip}`;
 
 /**
@@ -89,7 +89,9 @@ const keyOf = (label: string, ip: string): string => `${label} ${ip}`;
  */
 export function poolSteps(wanted: Wanted, all: readonly NeutronPort[]): { first: PooledStep[]; last: PooledStep[] } {
   const { name, ports, trunkOf, isHeld } = wanted;
-  const ours = new Map(all.filter((port) => isPooled(name, port)).map((port) => [keyOf(labelOf(port), ipOf(port)), port]));
+  const ours = new Map(
+    all.filter((port) => isPooled(name, port)).flatMap((port) => ipsOf(port).map((ip) => [keyOf(labelOf(port), ip), port] as const)),
+  );
   const places = new Map(all.flatMap(({ trunk }) => trunk?.subPorts.map(({ id, vlan }) => [id, { trunk: trunk.id, vlan }] as const) ?? []));
   const wrong: NeutronPort[] = [];
   const kept = new Set<NeutronPort>();
@@ -263,9 +265,11 @@ export async function changePool(neutron: Neutron, step: PooledStep, { name, gro
     step.ports.map((port) => bodyOfPooled({ name, group }, port)),
   );
   if (step.trunk === undefined) return;
-  const vlans = new Map(step.ports.map(({ ip, vlan }) => [ip as string, vlan]));
+  const vlans = new Map(step.ports.map(({ ip, vlan }) => [ip, vlan]));
   const subPorts = made.flatMap(({ id, addresses }) => {
-    const vlan = vlans.get(ipOf({ addresses }));
+    const vlan = ipsOf({ addresses })
+      .map((ip) => vlans.get(ip))
+      .find((one) => one !== undefined);
     return vlan === undefined ? [] : [subPort(id, vlan)];
   });
   await neutron.setSubPorts(step.trunk, subPorts, 'added');
