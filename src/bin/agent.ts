@@ -38,7 +38,7 @@ import { removeLinks } from '#kernel/link-removal.ts';
 import { dumpRoutes, learnedRoutes } from '#kernel/route.ts';
 import { ruleCounts } from '#kernel/nft-counters.ts';
 import type { RealKinds } from '#kernel/kinds.ts';
-import { defaultNetnsDirectory, warmThreadPool } from '#kernel/netns.ts';
+import { defaultNetnsDirectory, netnsIdentity, warmThreadPool } from '#kernel/netns.ts';
 import { Fault, isFault } from '#model/fault.ts';
 import { policyTableName } from '#model/numbers.ts';
 import type { PolicyFacts } from '#model/policy.ts';
@@ -400,6 +400,7 @@ async function serveDocker(options: Options, agent: Agent, { log, closing, signa
     endpoints: plugin.endpoints,
     engine,
     log: dockerLog,
+    isNetns: (path) => netnsIdentity(path) !== undefined,
     driver: options.driver,
     recovery: { isNeeded: () => agent.isRecovering, done: () => agent.recovered() },
     scope: options.scope,

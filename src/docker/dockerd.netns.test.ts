@@ -1,6 +1,6 @@
 // Every method and order as a real dockerd calls them, with a FakeAgent behind the plugin.
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mustBeIsolated } from '#test/isolated.ts';
@@ -35,6 +35,7 @@ describe('a real dockerd', { skip: reason ?? false, timeout: 800_000 }, () => {
       endpoints: bed.plugin.endpoints,
       engine: bed.engine,
       log: silent,
+      isNetns: existsSync,
       settleMs,
       lostMs,
     });

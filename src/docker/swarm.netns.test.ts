@@ -2,7 +2,7 @@
 // at /run/docker/plugins/<plugin id>/<socket>, so the test's own server can listen there while the plugin's process sleeps.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CallServer } from '#api/call-server.ts';
@@ -89,7 +89,16 @@ describe('a real Swarm', { skip: missing() ?? false, timeout: 800_000 }, () => {
   });
 
   test("the network's and the tasks' names are published", async () => {
-    const options = { scope: 'global' as const, agent, records, endpoints: plugin.endpoints, engine: bed.engine, log: silent, driver };
+    const options = {
+      scope: 'global' as const,
+      agent,
+      records,
+      endpoints: plugin.endpoints,
+      engine: bed.engine,
+      log: silent,
+      isNetns: existsSync,
+      driver,
+    };
     await new Sync(options).pass();
     assert.deepEqual(
       agent.networks().map((network) => network.name),

@@ -1,6 +1,5 @@
 // One pass over endpoints: names of containers are published, and endpoints whose container is gone without a word (Leave
 // and DeleteEndpoint are lost when dockerd crashes) are detached.
-import { existsSync } from 'node:fs';
 import type { LocalAgent } from '#api/local.ts';
 import type { Endpoint } from '#model/resources.ts';
 import { firstOf } from '#model/words.ts';
@@ -16,6 +15,8 @@ export interface EndpointSyncOptions {
   readonly endpoints: Endpoints;
   readonly engine: Pick<Engine, 'containers' | 'container'>;
   readonly log: Log;
+  /** Whether a network namespace is at the path. */
+  readonly isNetns: (path: string) => boolean;
   /** How long an endpoint may be missing in the engine: a container that starts is not listed with it yet. */
   readonly lostMs: number;
 }
@@ -98,7 +99,7 @@ export class EndpointSync {
   }
 
   async #detachLost(listed: ReadonlySet<string>): Promise<void> {
-    const { endpoints, log, lostMs, records } = this.#options;
+    const { endpoints, isNetns, log, lostMs, records } = this.#options;
     const now = performance.now();
     const known = records.attachments.list();
     const ids = new Set(known.map(({ id }) => id));
@@ -107,7 +108,8 @@ export class EndpointSync {
       if (listed.has(id)) continue;
       const since = this.#missingSince.get(id) ?? now;
       this.#missingSince.set(id, since);
-      const isAlive = record.sandbox !== undefined && existsSync(record.sandbox);
+      // An engine that crashed leaves files of namespaces that are gone.
+      const isAlive = record.sandbox !== undefined && isNetns(record.sandbox);
       if (now - since < (isAlive ? lostMs * patience : lostMs)) continue;
       log.warn({ endpoint: id }, 'detached an endpoint that the engine has lost');
       await endpoints.removeLost(id);

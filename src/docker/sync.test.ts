@@ -49,6 +49,8 @@ class FakeEngine {
   }
 }
 
+const living = '/run/docker/netns/living';
+
 function start(times: { settleMs?: number; lostMs?: number } = {}) {
   const agent = new FakeAgent();
   const records = dockerRecords(agent.journal);
@@ -58,7 +60,7 @@ function start(times: { settleMs?: number; lostMs?: number } = {}) {
   const { settleMs = 0, lostMs = 0 } = times;
   const networks = new NetworkSync({ agent, records, engine, log: silent, driver: 'causeway', settleMs });
   const plugin = endpoints;
-  const attached = new EndpointSync({ agent, records, endpoints, engine, log: silent, lostMs });
+  const attached = new EndpointSync({ agent, records, endpoints, engine, log: silent, isNetns: (path) => path === living, lostMs });
   return { agent, records, engine, networks, attached, plugin };
 }
 
@@ -227,6 +229,25 @@ test('a lost endpoint is detached with its address, a listed or fresh one is not
     if (listed) engine.running.push({ id: 'c'.repeat(64), endpoints: ['e'.repeat(64)] });
     await attached.pass();
     assert.deepEqual([agent.localEndpoints().length, agent.held().length, records.attachments.list().length], [left, left, left]);
+  }
+});
+
+test('a lost endpoint is waited for while its namespace is there, which a file that an engine has left is not', async (t) => {
+  const clock = t.mock.method(performance, 'now', () => 0);
+  for (const [sandbox, left] of [
+    ['/run/docker/netns/leftover', 0],
+    [living, 1],
+  ] as const) {
+    const { agent, records, attached } = start({ lostMs: 30_000 });
+    const { id: network } = await agent.createNetwork({ name: 'net', pools });
+    const ip = await agent.requestAddress(agent.pools(network)[0]?.id ?? '');
+    await agent.attach({ network, id: 'e'.repeat(64), owner: 'c', addresses: [ip], ports: [] });
+    records.attachments.put('e'.repeat(64), { claims: [], lengths: [], sandbox });
+    for (const ms of [0, 30_000]) {
+      clock.mock.mockImplementation(() => ms);
+      await attached.pass();
+    }
+    assert.deepEqual([agent.localEndpoints().length, agent.held().length], [left, left]);
   }
 });
 
