@@ -69,9 +69,8 @@ export interface BalancerPlan {
   readonly problems: readonly Trouble[];
 }
 
-/** Whoever makes a change of OVN's waits until it is settled, so one that is not is somebody else's to change, or was left so by its provider. */
+/** Whoever changes one of OVN's waits until it is settled: one that is not is being changed by somebody else, or was left so by its provider. */
 const isBusy = ({ provisioning }: LoadBalancer): boolean => provisioning.startsWith('PENDING_');
-const going = 'PENDING_DELETE';
 
 /** `all`: of the project. */
 export function balancerPlan(wished: readonly WishedBalancer[], all: readonly FoundBalancer[], balancing: Balancing): BalancerPlan {
@@ -142,7 +141,7 @@ function withinRoom(drafted: readonly Drafted[], tag: string, most: number): Dra
   );
 }
 
-const isUsable = ({ provisioning }: LoadBalancer): boolean => provisioning !== 'ERROR' && provisioning !== going;
+const isUsable = ({ provisioning }: LoadBalancer): boolean => provisioning !== 'ERROR' && provisioning !== 'PENDING_DELETE';
 
 const lacking = ({ id, kind, name }: WishedBalancer, why: string): Draft => ({
   id,

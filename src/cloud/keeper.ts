@@ -130,8 +130,13 @@ export class Keeper {
   #lookMs(): number {
     const { intervalMs } = this.#options;
     if (this.#changing.networks.length > 0) return Math.min(changingMs, intervalMs);
-    const isBusy = this.#busySince !== undefined && performance.now() - this.#busySince < longestBusyMs;
+    const isBusy = this.#busySince !== undefined && this.#workedMs() < longestBusyMs;
     return isBusy ? Math.min(busyMs, intervalMs) : intervalMs;
+  }
+
+  /** How long Octavia has been at work on any. */
+  #workedMs(): number {
+    return this.#busySince === undefined ? 0 : performance.now() - this.#busySince;
   }
 
   /** Half to all of 2 s, 4 s and so on, at most a minute. */
@@ -436,7 +441,7 @@ export class Keeper {
     await place?.(plan);
     await this.#options.balanced?.(plan.balanced);
     await this.#options.routed?.(plan.routed);
-    const workedMs = this.#busySince === undefined ? 0 : performance.now() - this.#busySince;
+    const workedMs = this.#workedMs();
     return workedMs < longestBusyMs ? plan : { ...plan, problems: [...plan.problems, stillBusy(plan.busy, workedMs)] };
   }
 }

@@ -1,9 +1,9 @@
 // Which function answers which route. One line each where that is possible.
 import { type ResourceKind, resourceKinds } from '#model/resources.ts';
 import { routes } from '#api/routes.ts';
+import { shownTo } from './access.ts';
 import type { Bind, Reply, Surroundings } from './app.ts';
 import { deleteBgp, deleteSecret, putBgp, putSecret, readSecret } from './bgp.ts';
-import { shownTo } from './access.ts';
 import { askLoan, claimBlock, forgetLoan, releaseBlock, setPortGroups, settleLoan } from './blocks.ts';
 import { listCertificates, revokeCertificate } from './certificates.ts';
 import { readCloudReport } from './cloud.ts';

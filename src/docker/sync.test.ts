@@ -210,22 +210,24 @@ test('two engine networks for one network are reported', async () => {
   assert.deepEqual((await networks.pass()).map(({ state }) => state).sort(), ['ok', 'problem']);
 });
 
+/** With one endpoint, which the engine lists nowhere. */
+async function startAttached(sandbox: string, lostMs: number): Promise<ReturnType<typeof start>> {
+  const started = start({ lostMs });
+  const { agent, records } = started;
+  const { id: network } = await agent.createNetwork({ name: 'net', pools });
+  const ip = await agent.requestAddress(agent.pools(network)[0]?.id ?? '');
+  await agent.attach({ network, id: 'e'.repeat(64), owner: 'c', addresses: [ip], ports: [] });
+  records.attachments.put('e'.repeat(64), { claims: [], lengths: [{ ip: parseIp('10.1.0.2'), length: 32 }], sandbox });
+  return started;
+}
+
 test('a lost endpoint is detached with its address, a listed or fresh one is not', async () => {
   for (const [lostMs, listed, left] of [
     [0, false, 0],
     [0, true, 1],
     [60_000, false, 1],
   ] as const) {
-    const { agent, records, engine, attached } = start({ lostMs });
-    const made = await agent.createNetwork({ name: 'net', pools });
-    const pool = agent.pools(made.id)[0]?.id ?? '';
-    const ip = await agent.requestAddress(pool);
-    await agent.attach({ network: made.id, id: 'e'.repeat(64), owner: 'c', addresses: [ip], ports: [] });
-    records.attachments.put('e'.repeat(64), {
-      claims: [],
-      lengths: [{ ip: parseIp('10.1.0.2'), length: 32 }],
-      sandbox: '/run/no/such/sandbox',
-    });
+    const { agent, records, engine, attached } = await startAttached('/run/no/such/sandbox', lostMs);
     if (listed) engine.running.push({ id: 'c'.repeat(64), endpoints: ['e'.repeat(64)] });
     await attached.pass();
     assert.deepEqual([agent.localEndpoints().length, agent.held().length, records.attachments.list().length], [left, left, left]);
@@ -238,11 +240,7 @@ test('a lost endpoint is waited for while its namespace is there, which a file t
     ['/run/docker/netns/leftover', 0],
     [living, 1],
   ] as const) {
-    const { agent, records, attached } = start({ lostMs: 30_000 });
-    const { id: network } = await agent.createNetwork({ name: 'net', pools });
-    const ip = await agent.requestAddress(agent.pools(network)[0]?.id ?? '');
-    await agent.attach({ network, id: 'e'.repeat(64), owner: 'c', addresses: [ip], ports: [] });
-    records.attachments.put('e'.repeat(64), { claims: [], lengths: [], sandbox });
+    const { agent, attached } = await startAttached(sandbox, 30_000);
     for (const ms of [0, 30_000]) {
       clock.mock.mockImplementation(() => ms);
       await attached.pass();
