@@ -75,6 +75,27 @@ export const blockLength: Schema<number> = whole(8, 128);
 export const seconds: Schema<number> = whole(1, 10 * 366 * 86_400);
 export const flag: Schema<boolean> = v.boolean();
 
+/** What valibot leaves out of a record, without a word. */
+const leftOut = ['constructor', 'prototype'] as const;
+
+/** As valibot's record, with every key: people call networks and labels `prototype`, and a selector of it must not choose everything. */
+export function dictionary<T>(key: v.GenericSchema<string>, value: Schema<T>): Schema<Record<string, T>> {
+  const all = v.record(key, value);
+  return {
+    ...all,
+    '~run'(dataset, config) {
+      const { value: input } = dataset;
+      const most = all['~run'](dataset, config);
+      const names = typeof input === 'object' && input !== null ? leftOut.filter((one) => Object.hasOwn(input, one)) : [];
+      if (names.length === 0 || most.issues !== undefined || !most.typed) return most;
+      const rest = v.object(Object.fromEntries(names.map((one) => [one, value])))['~run']({ value: input }, config);
+      if (rest.issues !== undefined) return { typed: false, value: input, issues: rest.issues };
+      return { typed: true, value: { ...most.value, ...rest.value } };
+    },
+  };
+}
+export const texts: Schema<Record<string, string>> = dictionary(v.string(), v.string());
+
 /** Any JSON object, and no list. */
 export const object: Schema<Record<string, unknown>> = v.pipe(
   v.unknown(),
@@ -88,7 +109,7 @@ const entryLimit = 64;
 /** At most 64 entries with keys of 1 to 256 bytes. */
 export const recordOf = <T>(value: Schema<T>): Schema<Record<string, T>> =>
   v.pipe(
-    v.record(v.pipe(v.string(), v.minLength(1, 'expected a key'), v.maxBytes(256, 'a key holds at most 256 bytes')), value),
+    dictionary(v.pipe(v.string(), v.minLength(1, 'expected a key'), v.maxBytes(256, 'a key holds at most 256 bytes')), value),
     v.maxEntries(entryLimit, `expected at most ${entryLimit} entries`),
   );
 export const labels: Schema<Record<string, string>> = recordOf(bytes256('a value'));

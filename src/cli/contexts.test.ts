@@ -50,6 +50,19 @@ test('the environment replaces single fields of the context', async (t) => {
   assert.deepEqual(target, { name: 'system', url: 'https://system:7480', token: 'other', ca: pem });
 });
 
+test('blanks and line ends around a token are left out, and what is inside of it is told', async (t) => {
+  const tokenOf = (token: string) => resolveTarget(files(t), { environment: { context: 'system', token } }).then((target) => target.token);
+  assert.equal(await tokenOf(' cwa_0123456789_abc\r\n'), 'cwa_0123456789_abc');
+  for (const text of ['cwa_0123456789\n_abc', 'cwa_0123456789 _abc', '“cwa_0123456789_abc”'])
+    await assert.rejects(tokenOf(text), (error) => isFault(error, 'invalid') && error.field === 'token', text);
+});
+
+test('a context of any name is found again', async (t) => {
+  const file = join(folder(t), 'contexts.yaml');
+  writeContexts(file, { current: 'prototype', contexts: { prototype: { url: 'https://p:1' } } });
+  assert.equal((await resolveTarget([file], { environment: {} })).url, 'https://p:1');
+});
+
 test('a context and the environment may name several controllers; the first is asked first', async (t) => {
   const file = join(folder(t), 'contexts.yaml');
   writeContexts(file, { contexts: { only: { url: 'https://a:1', urls: ['https://b:1', 'https://a:1'], token: 'x' } } });

@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import * as v from 'valibot';
+import { dictionary } from '#api/fields.ts';
 import { Fault } from '#model/fault.ts';
 
 export interface Context {
@@ -47,7 +48,7 @@ export interface Choice {
 const schema = v.object({
   current: v.optional(v.string()),
   contexts: v.optional(
-    v.record(
+    dictionary(
       v.string(),
       v.object({
         url: v.string(),
@@ -203,7 +204,17 @@ export async function resolveTarget(files: readonly string[], { context: wanted,
 function targetOf(name: string, { url, urls = [], token, ca }: Context, file: string | undefined): Target {
   for (const address of [url, ...urls]) checkUrl(address);
   const others = [...new Set(urls)].filter((address) => address !== url);
-  return { name, url, ...(others.length === 0 ? {} : { others }), token, ca: readCa(ca, file) };
+  return { name, url, ...(others.length === 0 ? {} : { others }), token: plain(token), ca: readCa(ca, file) };
+}
+
+/** Without what a file that it was read from has around it. Fault `invalid` for what no header could carry. */
+function plain(token: string | undefined): string | undefined {
+  const text = token?.trim();
+  if (text === undefined || /^[!-~]*$/.test(text)) return text;
+  throw new Fault('invalid', 'The token has a line break, a blank or another character that no token has in it', {
+    field: 'token',
+    hint: 'Copy it again as one line, without quotation marks',
+  });
 }
 
 /** Fault `invalid` unless it can be asked over HTTP. */

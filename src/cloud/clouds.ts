@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import * as v from 'valibot';
+import { dictionary } from '#api/fields.ts';
 import { Fault } from '#model/fault.ts';
 import { identityUrl, type Domain, type Interface, type Login, type Named, type Place } from './keystone.ts';
 
@@ -43,7 +44,7 @@ const entry = v.looseObject({
   cacert: v.optional(v.string()),
   verify: v.optional(v.boolean()),
 });
-const file = v.looseObject({ clouds: v.optional(v.record(v.string(), v.looseObject({})), {}) });
+const file = v.looseObject({ clouds: v.optional(dictionary(v.string(), v.looseObject({})), {}) });
 
 /** Faults: `not-found` (no such cloud, or nothing says which), `invalid` with the field that is missing, `corrupt`. */
 export async function findCloud(surroundings: CloudSurroundings, name?: string): Promise<Cloud> {

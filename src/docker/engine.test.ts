@@ -45,7 +45,7 @@ const answers: Readonly<Record<string, unknown>> = {
       Id: 'b'.repeat(64),
       State: 'running',
       Health: { Status: 'none' },
-      NetworkSettings: { Networks: { six: { EndpointID: 'e1', GwPriority: 1 } } },
+      NetworkSettings: { Networks: { six: { EndpointID: 'e1', GwPriority: 1 }, prototype: { EndpointID: 'e3' } } },
     },
     // As after a power cut: of one that was stopped the id is empty.
     { Id: 'c'.repeat(64), State: 'exited', NetworkSettings: { Networks: { six: { EndpointID: 'e9' } } } },
@@ -107,7 +107,7 @@ test('what dockerd 29 answers is read', async (t) => {
   assert.deepEqual([network?.name, network?.ipamDriver, network?.labels, network?.options], ['six', 'causeway', {}, {}]);
   assert.deepEqual(await engine.members(id), [{ endpoint: 'e1', name: 'web', mac: '02:42:ac:13:00:02', addresses: ['fd00:1::2/128'] }]);
   assert.deepEqual(await engine.containers(), [
-    { id: 'b'.repeat(64), endpoints: ['e1'] },
+    { id: 'b'.repeat(64), endpoints: ['e1', 'e3'] },
     { id: 'c'.repeat(64), endpoints: [] },
   ]);
   assert.deepEqual(await engine.container('b'.repeat(64)), {

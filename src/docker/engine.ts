@@ -1,6 +1,7 @@
 // A small client of the Docker Engine API (v1.24 and later; every request is unversioned, so the engine's own version
 // answers) over its unix socket. Only for use outside of plugin calls.
 import { Agent, type Dispatcher } from '#api/dispatcher.ts';
+import { dictionary, texts } from '#api/fields.ts';
 import * as v from 'valibot';
 import { Fault, isFault } from '#model/fault.ts';
 
@@ -15,7 +16,7 @@ export interface EngineNetwork {
   readonly options: Readonly<Record<string, string>>;
 }
 const strings = v.pipe(
-  v.nullish(v.record(v.string(), v.string()), {}),
+  v.nullish(texts, {}),
   v.transform((record): Readonly<Record<string, string>> => record),
 );
 const network = v.pipe(
@@ -67,7 +68,7 @@ const attachment = v.object({
   Aliases: words,
   DNSNames: words,
 });
-const attachments = v.object({ Networks: v.nullish(v.record(v.string(), attachment), {}) });
+const attachments = v.object({ Networks: v.nullish(dictionary(v.string(), attachment), {}) });
 /** What such containers had when their machine went down is still in their records. */
 const endedStates: ReadonlySet<string> = new Set(['exited', 'dead']);
 const listed = v.object({ Id: v.string(), State: v.string(), NetworkSettings: v.nullish(attachments, { Networks: {} }) });

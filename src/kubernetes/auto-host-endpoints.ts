@@ -32,7 +32,7 @@ const template = v.object({
   nodeSelector: v.optional(selector, ''),
   interfaceCIDRs: v.nullish(v.array(field.cidr), []),
   interfacePattern: v.nullish(v.string(), ''),
-  labels: v.nullish(v.record(v.string(), v.string()), {}),
+  labels: v.nullish(field.texts, {}),
 });
 const configuration = v.object({
   metadata: v.object({ name: v.string() }),
@@ -164,7 +164,7 @@ export function wantedEndpoints({ everywhere, templates }: AutoEndpoints, nodes:
 const nodeObject = v.object({
   metadata: v.object({
     name: v.string(),
-    labels: v.optional(v.record(v.string(), v.string()), {}),
+    labels: v.optional(field.texts, {}),
     annotations: v.optional(v.record(v.string(), v.string()), {}),
   }),
   spec: v.optional(v.object({ podCIDR: v.optional(v.string()), podCIDRs: v.optional(v.array(v.string())) }), {}),
@@ -188,7 +188,7 @@ export function readLabelledNode(item: unknown): LabelledNode | undefined {
 }
 
 const stored = v.looseObject({
-  metadata: v.looseObject({ name: v.string(), labels: v.nullish(v.record(v.string(), v.string()), {}), resourceVersion: v.string() }),
+  metadata: v.looseObject({ name: v.string(), labels: v.nullish(field.texts, {}), resourceVersion: v.string() }),
   spec: v.looseObject({ node: v.nullish(v.string()), interfaceName: v.nullish(v.string()), expectedIPs: v.nullish(v.array(v.string())) }),
 });
 type Stored = v.InferOutput<typeof stored>;

@@ -24,7 +24,7 @@ const node = v.object({
     name: field.name,
     resourceVersion: v.string(),
     creationTimestamp: field.timestamp,
-    labels: v.optional(v.record(v.string(), v.string()), {}),
+    labels: v.optional(field.texts, {}),
     annotations: v.optional(v.record(v.string(), v.string()), {}),
   }),
   status: v.optional(

@@ -38,7 +38,7 @@ const hostEndpoint = v.object({
   metadata: v.object({
     name: v.string(),
     generation: v.optional(v.number(), 0),
-    labels: v.nullish(v.record(v.string(), v.string()), {}),
+    labels: v.nullish(field.texts, {}),
   }),
   spec: v.pipe(
     v.object({

@@ -1,6 +1,7 @@
 // Calico's Tier, NetworkSet and GlobalNetworkSet (projectcalico.org/v3): in which order groups of policies are weighed, and
 // prefixes that have labels, so that selectors pick them as they pick pods.
 import * as v from 'valibot';
+import { texts } from '#api/fields.ts';
 import type { Cidr } from '#model/ip.ts';
 import type { NamedPort, Tier } from '#model/policy.ts';
 import { netIn } from './calico-rule.ts';
@@ -57,7 +58,7 @@ export interface SetReading {
 const networkSet = v.object({
   metadata: v.object({
     namespace: v.optional(v.string()),
-    labels: v.nullish(v.record(v.string(), v.string()), {}),
+    labels: v.nullish(texts, {}),
   }),
   spec: v.nullish(v.object({ nets: v.nullish(v.array(v.unknown()), []) }), {}),
 });

@@ -97,7 +97,7 @@ const annotationsOf = (item: unknown): Readonly<Record<string, string>> => {
   return read.success ? (read.output.metadata.annotations ?? {}) : {};
 };
 
-const labelled = v.object({ metadata: v.object({ labels: v.nullish(v.record(v.string(), v.string()), {}) }) });
+const labelled = v.object({ metadata: v.object({ labels: v.nullish(field.texts, {}) }) });
 const labelsOf = (item: unknown): Readonly<Record<string, string>> => {
   const read = v.safeParse(labelled, item);
   return read.success ? (read.output.metadata.labels ?? {}) : {};

@@ -1,6 +1,7 @@
 // Label selectors of the Kubernetes API (meta/v1 LabelSelector): all of the labels, and all of the expressions. An empty one
 // picks everything; whether an absent one picks everything or nothing is said by whoever has it.
 import * as v from 'valibot';
+import { texts } from '#api/fields.ts';
 import type { Labels, Selector } from '#model/selector.ts';
 
 export interface LabelSelector {
@@ -19,7 +20,7 @@ const expression = v.object({
   values: v.optional(v.nullable(v.array(v.string()))),
 });
 export const labelSelector: v.GenericSchema<unknown, LabelSelector> = v.object({
-  matchLabels: v.optional(v.nullable(v.record(v.string(), v.string()))),
+  matchLabels: v.optional(v.nullable(texts)),
   matchExpressions: v.optional(v.nullable(v.array(expression))),
 });
 

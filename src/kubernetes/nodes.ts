@@ -33,7 +33,7 @@ const node = v.object({
     name: field.name,
     resourceVersion: v.string(),
     creationTimestamp: field.timestamp,
-    labels: v.optional(v.record(v.string(), v.string()), {}),
+    labels: v.optional(field.texts, {}),
     annotations: v.optional(v.record(v.string(), v.string()), {}),
   }),
   spec: v.optional(v.object({ podCIDR: v.optional(v.string()), podCIDRs: v.optional(v.array(v.string())) }), {}),

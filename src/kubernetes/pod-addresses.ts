@@ -15,7 +15,7 @@ import { podNetwork } from './nodes.ts';
 const prefix = 'cni.projectcalico.org/';
 const meta = v.object({
   metadata: v.object({
-    labels: v.optional(v.record(v.string(), v.string()), {}),
+    labels: v.optional(field.texts, {}),
     annotations: v.optional(v.record(v.string(), v.string()), {}),
   }),
 });

@@ -22,7 +22,7 @@ export interface PodFacts {
 }
 
 const transports: readonly TransportName[] = ['TCP', 'UDP', 'SCTP'];
-const labels = v.nullish(v.record(v.string(), v.string()), {});
+const labels = v.nullish(field.texts, {});
 const port = v.object({
   name: v.string(),
   containerPort: field.port,

@@ -160,3 +160,26 @@ test('a label of a pod does not make it look like one of another namespace', () 
   const facts = index.facts([{ owner: 'shop/web', addresses: [web] }]) ?? assert.fail();
   assert.deepEqual([...facts.sets.values()], [[]]);
 });
+
+const podOf = (name: string, podIP: string, labels: object) =>
+  readPod({ metadata: { namespace: 'shop', name, labels }, spec: { containers: [] }, status: { phase: 'Running', podIP } }) ??
+  assert.fail();
+
+test('labels of any name choose', () => {
+  for (const key of ['prototype', 'constructor']) {
+    const matchLabels = { [key]: 'yes' };
+    const { policy } = own({ podSelector: {}, ingress: [{ from: [{ podSelector: { matchLabels } }] }] });
+    for (const [labels, chosen] of [
+      [matchLabels, ['10.44.0.2/32']],
+      [{}, []],
+    ] as const) {
+      const index = new PolicyIndex();
+      index.putNamespace('shop', {});
+      index.putPod('shop/web', podOf('web', web, {}));
+      index.putPod('shop/client', podOf('client', client, labels));
+      index.putPolicy(policy ?? assert.fail());
+      const facts = index.facts([{ owner: 'shop/web', addresses: [web] }]) ?? assert.fail();
+      assert.deepEqual([...facts.sets.values()], [chosen]);
+    }
+  }
+});

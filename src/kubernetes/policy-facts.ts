@@ -1,6 +1,7 @@
 // What policies are weighed against, one sort of object each: where the API has it, what the journal keeps of one, and what
 // becomes of it in the index.
 import * as v from 'valibot';
+import { texts } from '#api/fields.ts';
 import { readNetworkSet, readTier } from './calico-tier.ts';
 import { keptPod, readNamespace, readPod } from './pods.ts';
 import type { PolicyIndex } from './policy-index.ts';
@@ -45,7 +46,7 @@ export const clusterKinds = (index: PolicyIndex): readonly FactKind[] => [
   },
 ];
 
-const labels = v.nullish(v.record(v.string(), v.string()), {});
+const labels = v.nullish(texts, {});
 const labelled = v.object({
   metadata: v.object({ namespace: v.optional(v.string()), name: v.string(), generation: v.exactOptional(v.number()), labels }),
   spec: v.optional(v.unknown()),

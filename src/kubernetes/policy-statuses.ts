@@ -2,6 +2,7 @@
 // object for each policy (PolicyStatus, ClusterPolicyStatus; causeway.dev/v1alpha1), and the conditions of policies that have
 // some. Kubernetes' own NetworkPolicy has no status. Writes are few: only what has changed, some tens a second at most.
 import * as v from 'valibot';
+import { texts } from '#api/fields.ts';
 import { revisionOf } from './client.ts';
 import { type Condition, isAlike, type Told, withCondition } from './conditions.ts';
 import { hostPolicies, type HostReport, readHostReport } from './host-policies.ts';
@@ -37,7 +38,7 @@ const policyObject = v.looseObject({
   status: v.nullish(v.looseObject({ conditions: v.nullish(v.array(v.record(v.string(), v.unknown()))) })),
 });
 type PolicyObject = v.InferOutput<typeof policyObject>;
-const node = v.object({ metadata: v.object({ name: v.string(), labels: v.optional(v.record(v.string(), v.string()), {}) }) });
+const node = v.object({ metadata: v.object({ name: v.string(), labels: v.optional(texts, {}) }) });
 
 interface Policy {
   readonly identity: PolicyIdentity;

@@ -9,7 +9,7 @@ const text = v.optional(v.nullable(v.string()));
 const texts = v.nullish(v.array(v.string()));
 /** Kubernetes writes protocols in capitals. */
 const by = v.optional(v.pipe(v.string(), v.toLowerCase(), v.picklist(['tcp', 'udp', 'sctp'])), 'TCP');
-const metadata = v.object({ namespace: v.string(), name: v.string(), labels: v.optional(v.record(v.string(), v.string()), {}) });
+const metadata = v.object({ namespace: v.string(), name: v.string(), labels: v.optional(field.texts, {}) });
 /** 0 and absence: none. */
 const maybePort = v.nullish(v.union([field.port, v.literal(0)]));
 const service = v.object({
