@@ -21,8 +21,10 @@ export interface EndpointSyncOptions {
   readonly lostMs: number;
 }
 
-/** The same while the sandbox's file is there: something may still start in it. */
+/** The same while the container's namespace is there: something may still start in it. */
 const patience = 20;
+/** The same where the container was in the network and its namespace is gone: nothing can, and its address may be asked for again. */
+const certainty = 1 / 30;
 
 export class EndpointSync {
   readonly #options: EndpointSyncOptions;
@@ -109,8 +111,8 @@ export class EndpointSync {
       const since = this.#missingSince.get(id) ?? now;
       this.#missingSince.set(id, since);
       // An engine that crashed leaves files of namespaces that are gone.
-      const isAlive = record.sandbox !== undefined && isNetns(record.sandbox);
-      if (now - since < (isAlive ? lostMs * patience : lostMs)) continue;
+      const factor = record.sandbox === undefined ? 1 : isNetns(record.sandbox) ? patience : certainty;
+      if (now - since < lostMs * factor) continue;
       log.warn({ endpoint: id }, 'detached an endpoint that the engine has lost');
       await endpoints.removeLost(id);
       this.#missingSince.delete(id);

@@ -249,6 +249,23 @@ test('a lost endpoint is waited for while its namespace is there, which a file t
   }
 });
 
+test('what a container had whose namespace is gone is free again seconds after the engine has lost it, what one had that is started is not', async (t) => {
+  const clock = t.mock.method(performance, 'now', () => 0);
+  for (const [sandbox, left] of [
+    ['/run/docker/netns/gone', 0],
+    [undefined, 1],
+    [living, 1],
+  ] as const) {
+    const { agent, records, attached } = await startAttached('', 30_000);
+    records.attachments.put('e'.repeat(64), { claims: [], lengths: [], sandbox });
+    for (const ms of [0, 2_000]) {
+      clock.mock.mockImplementation(() => ms);
+      await attached.pass();
+    }
+    assert.deepEqual([agent.localEndpoints().length, agent.held().length], [left, left]);
+  }
+});
+
 for (const [servers, ips, told] of [
   ['host(127.0.0.1) host(127.0.0.53)', ['10.1.0.9'], 'answered first'],
   ['host(192.0.2.1)', ['10.1.0.9', 'fd00:1::9'], 'answered first'],
