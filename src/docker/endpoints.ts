@@ -88,7 +88,9 @@ export class Endpoints {
     } catch (error) {
       if (!isFault(error, 'exists')) throw error;
       throw new Fault('exists', `Address ${ip} of network ${network.name} is used on another host`, {
-        hint: 'This engine chooses addresses by itself; create the network with --ipam-driver causeway so that all hosts choose together',
+        hint: this.#isLocal
+          ? 'This engine chooses addresses by itself; create the network with --ipam-driver causeway so that all hosts choose together'
+          : 'Its task there has ended and goes in a moment, or the node does not answer: see causeway endpoint ls',
         cause: error,
       });
     }

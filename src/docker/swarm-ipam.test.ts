@@ -1,6 +1,7 @@
 // The conversation of a manager's host with its plugin, as swarmkit's allocator and the host's own engine lead it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseIp } from '#model/ip.ts';
 import { FakeAgent, FakeJournal } from './fake-agent.ts';
 import { Ipam } from './ipam.ts';
 import { silent } from './log.ts';
@@ -130,6 +131,23 @@ test('what an engine adds on its own is refused, as every other engine would add
   const { Err } = await post('NetworkDriver.CreateEndpoint', { NetworkID: red, EndpointID: 'e'.repeat(64), Interface: both });
   assert.match(String(Err), /both families.*without --ipv6/);
   assert.deepEqual(agent.localEndpoints(), []);
+});
+
+test('a task whose address another one still has is refused, and nobody is told of another IPAM driver', async () => {
+  const { agent, allocate, ok, post } = start();
+  await ok('NetworkDriver.CreateNetwork', {
+    NetworkID: red,
+    Options: { 'com.docker.network.generic': (await allocate(red)).options },
+    IPv4Data: [{ AddressSpace: 'default', Pool: cidr, Gateway: '10.7.0.1/29' }],
+  });
+  const [{ id } = assert.fail()] = agent.networks();
+  await agent.requestAddress(agent.pools(id)[0]?.id ?? '', parseIp('10.7.0.2'), 'f'.repeat(64));
+  const { Err } = await post('NetworkDriver.CreateEndpoint', {
+    NetworkID: red,
+    EndpointID: 'e'.repeat(64),
+    Interface: { Address: '10.7.0.2/29' },
+  });
+  assert.match(String(Err), /10\.7\.0\.2 of network .* is used on another host.*Its task there has ended/);
 });
 
 test('a removed network leaves nothing', async () => {
