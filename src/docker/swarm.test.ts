@@ -278,6 +278,28 @@ describe("Causeway's own networks where this agent is the Swarm's plugin", () =>
     assert.deepEqual(agent.networks(), [other]);
   });
 
+  test('that a Swarm has again after a restore from a backup, and that were removed since, are told with what to do', async () => {
+    const { agent, engine, sync } = plugin();
+    engine.listing.push(made);
+    const [state] = await sync.pass();
+    assert.deepEqual([state?.name, state?.state], ['web', 'problem']);
+    assert.match(state?.message ?? '', /no task of it starts.*docker network rm web/);
+    await agent.createNetwork({ name: 'web', labels: label });
+    assert.deepEqual(
+      (await sync.pass()).map((one) => one.state),
+      ['ok'],
+    );
+  });
+
+  test('whose record is on its way are waited for', async () => {
+    const { engine, sync } = start(new FakeEngine(), new FakeAgent(), driver, 60_000);
+    engine.listing.push(made);
+    assert.deepEqual(
+      (await sync.pass()).map((one) => one.state),
+      ['waiting'],
+    );
+  });
+
   test('are left alone by an agent that is not the plugin', async () => {
     const { agent, engine, sync } = start();
     await agent.createNetwork({ name: 'web', pools: wish.pools });

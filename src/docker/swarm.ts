@@ -96,6 +96,11 @@ export class SwarmSync {
       const about = { id: one.id, name: one.name };
       if (this.#wasOurs(one)) states.push(await this.#try(about, () => this.#remove(one)));
       else if (one.driver === builtIn) states.push(await this.#try(about, () => this.#adopt(swarm, one)));
+      else if (!this.#isRecorded(one)) {
+        const since = before.get(one.id) ?? performance.now();
+        missing.set(one.id, since);
+        states.push(this.#unrecorded(one, since));
+      }
     }
     return states;
   }
@@ -132,6 +137,22 @@ export class SwarmSync {
     if (!isOurs || performance.now() - since < settleMs) return waiting(network, 'The Swarm does not show it');
     await agent.removeNetwork(network.id);
     return { id: network.id, name: network.name, state: 'ok', message: 'Removed from the Swarm' };
+  }
+
+  #isRecorded({ id }: EngineOverlay): boolean {
+    return this.#options.agent.networks().some(({ labels }) => labels[dockerLabels.network] === id);
+  }
+
+  /** Its record is on the way; or it was removed, and then the Swarm restored from a backup: nothing would tell why its tasks do not start. */
+  #unrecorded({ id, name }: EngineOverlay, since: number): NetworkState {
+    const message = 'The Swarm has it and Causeway does not, as after a restore from a backup, so no task of it starts';
+    if (performance.now() - since < this.#options.settleMs) return waiting({ id, name }, message);
+    return {
+      id,
+      name,
+      state: 'problem',
+      message: `${message}. Remove its services and itself (docker network rm ${name}), and make them again`,
+    };
   }
 
   async #create(network: Network): Promise<NetworkState> {
