@@ -197,7 +197,7 @@ test('BIRD is killed on both ends of a stream of one packet a millisecond: none 
     await until(`its sessions`, async () => (await sessions(on)).length === 3, patience);
   }
   const { sent, lost } = await stop();
-  assert.ok(sent > 1000, `only ${sent} packets were sent`);
+  assert.ok(sent > 100, `only ${sent} packets were sent`);
   assert.equal(lost, 0);
   assert.match(await host.ask(['ip', 'route', 'show', 'proto', 'bird']), /via/);
 });
