@@ -7,7 +7,7 @@ import { KubernetesClient } from './client.ts';
 
 export interface Answers {
   readonly lists: (object | number)[];
-  readonly watches: (readonly object[] | Busy | number)[];
+  readonly watches: (readonly object[] | Busy | number | undefined)[];
 }
 
 /** Says that it is too busy, and when to come again. */
@@ -25,7 +25,7 @@ export class Api {
   readonly asked: URL[] = [];
   /** What is left of each to answer with: a body, or a status that refuses. A watch without one stays open. */
   lists: (object | number)[] = [];
-  watches: (readonly object[] | Busy | number)[] = [];
+  watches: (readonly object[] | Busy | number | undefined)[] = [];
   isReady = true;
   /** As lists and watches, for one path. */
   readonly paths: Map<string, Answers> = new Map();
@@ -79,13 +79,15 @@ export const listOf = (revision: number, items: readonly object[], next = ''): o
 export interface Server {
   readonly api: Api;
   readonly client: KubernetesClient;
+  readonly port: number;
 }
 export async function serve(t: TestContext): Promise<Server> {
   const api = new Api();
-  const client = new KubernetesClient({ server: await api.listen() });
+  const server = await api.listen();
+  const client = new KubernetesClient({ server });
   t.after(async () => {
     await client[Symbol.asyncDispose]();
     api.close();
   });
-  return { api, client };
+  return { api, client, port: Number(new URL(server).port) };
 }

@@ -1,5 +1,6 @@
 // What the client makes of a server that has no time.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { isFault } from '#model/fault.ts';
 import { Busy, listOf, serve } from './api.fixture.ts';
@@ -40,4 +41,17 @@ test('whoever gives up is not kept waiting', async (t) => {
   stop.abort();
   await assert.rejects(asking, (error) => isFault(error, 'unavailable'));
   assert.equal(api.asked.length, 1);
+});
+
+test('a way to the server that has gone without a word is noticed within half a minute', async (t) => {
+  const { api, client, port } = await serve(t);
+  const stop = new AbortController();
+  const watching = client.watch(path, 7, stop.signal).next();
+  while (api.asked.length === 0) await new Promise(setImmediate);
+  // The kernel's list (proc_net_tcp): where to, what it waits for (2: to ask whether the other is there) and hundredths of a second.
+  const to = new RegExp(`:[0-9A-F]{4} [0-9A-F]+:${port.toString(16).toUpperCase().padStart(4, '0')} 01 \\S+ 02:([0-9A-F]+)`);
+  const [, hundredths = ''] = to.exec(readFileSync('/proc/net/tcp', 'utf8')) ?? [];
+  stop.abort();
+  await assert.rejects(watching);
+  assert.ok(Number.parseInt(hundredths, 16) <= 1500, `asked again in ${hundredths} (hexadecimal) hundredths of a second`);
 });

@@ -1,6 +1,7 @@
 // List and watch of the Kubernetes API, as its conventions describe them ("Efficient detection of changes"): a list in pages
-// at one resource version, then a stream of changes from there. A stream ends by itself after some minutes and brings a
-// bookmark every minute before that, so one that says nothing for longer is dead, whatever TCP believes.
+// at one resource version, then a stream of changes from there. A stream ends by itself after some minutes. Most bring a
+// bookmark every minute before that; servers bring none for what has not changed since they began. So one that says nothing
+// for longer is ended like that here, too: whoever goes on with it asks first whether there still is a server.
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { Agent } from '#api/dispatcher.ts';
@@ -20,6 +21,8 @@ export type Change =
 const answerMs = 20_000;
 const silenceMs = 150_000;
 const watchSeconds = 300;
+/** A way to the server that has gone without a word is noticed 10 seconds later. */
+const keepAliveMs = 15_000;
 const pageSize = 500;
 /** How often a request is put again that the server is too busy for, and how long is waited before at most, whatever it says. */
 const mostBusy = 5;
@@ -90,13 +93,19 @@ export class KubernetesClient implements AsyncDisposable {
   readonly #access: ApiAccess;
   readonly #dispatcher: Agent;
 
-  constructor(access: ApiAccess) {
+  /** `mostSilenceMs`: after which a watch that says nothing ends. */
+  constructor(access: ApiAccess, mostSilenceMs: number = silenceMs) {
     const { ca, certificate } = access;
     this.#access = access;
     this.#dispatcher = new Agent({
-      connect: { ...(ca === undefined ? {} : { ca }), ...(certificate && { cert: certificate.certificate, key: certificate.key }) },
+      connect: {
+        keepAlive: true,
+        keepAliveInitialDelay: keepAliveMs,
+        ...(ca === undefined ? {} : { ca }),
+        ...(certificate && { cert: certificate.certificate, key: certificate.key }),
+      },
       headersTimeout: answerMs,
-      bodyTimeout: silenceMs,
+      bodyTimeout: mostSilenceMs,
     });
   }
 
@@ -126,7 +135,7 @@ export class KubernetesClient implements AsyncDisposable {
     }
   }
 
-  /** Changes since `since`, until the server ends the stream. Faults as `list`, and `compacted`: list again. */
+  /** Changes since `since`, until the server ends the stream or says nothing for too long. Faults as `list`, and `compacted`: list again. */
   watch(path: string, since: number, signal: AbortSignal): AsyncGenerator<Change, void> {
     return this.#changes(withQuery(path, watching(since)), { signal });
   }
@@ -142,7 +151,7 @@ export class KubernetesClient implements AsyncDisposable {
     try {
       for await (const text of linesOf(body)) if (text !== '') yield changeOf(text);
     } catch (error) {
-      throw unreachable(error);
+      if (!isSilence(error)) throw unreachable(error);
     }
   }
 
@@ -255,6 +264,8 @@ function patienceOf(statusCode: number, retryAfter: string | string[] | undefine
   if ((statusCode !== 429 && statusCode !== 503) || typeof retryAfter !== 'string' || !/^\d{1,6}$/.test(retryAfter)) return undefined;
   return Math.min(Number(retryAfter) * 1000, mostPatienceMs);
 }
+
+const isSilence = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'UND_ERR_BODY_TIMEOUT';
 
 const unreachable = (error: unknown): unknown =>
   isFault(error) || !(error instanceof Error)

@@ -8,11 +8,16 @@ import { followKind } from './follow.ts';
 
 const api = new Api();
 let client: KubernetesClient;
+/** Waits for a word no longer than some milliseconds. */
+let hasty: KubernetesClient;
 before(async () => {
-  client = new KubernetesClient({ server: await api.listen() });
+  const server = await api.listen();
+  client = new KubernetesClient({ server });
+  hasty = new KubernetesClient({ server }, 100);
 });
 after(async () => {
   await client[Symbol.asyncDispose]();
+  await hasty[Symbol.asyncDispose]();
   api.close();
 });
 
@@ -24,7 +29,11 @@ let runs = 0;
  * What is known in the end, how often a listing was complete, and what was complained of. Each run has paths of its own: a
  * question that was given up may still reach the server, and would take an answer away from the next run.
  */
-async function follow(paths: Record<string, Answers>, until: (known: ReadonlySet<string>, listings: number) => boolean) {
+async function follow(
+  paths: Record<string, Answers>,
+  until: (known: ReadonlySet<string>, listings: number) => boolean,
+  by: KubernetesClient = client,
+) {
   runs += 1;
   const own = new Map(Object.entries(paths).map(([path, answers]) => [`/run${runs}${path}`, answers]));
   for (const [path, answers] of own) api.paths.set(path, answers);
@@ -42,7 +51,7 @@ async function follow(paths: Record<string, Answers>, until: (known: ReadonlySet
       delete: (key) => known.delete(key),
       listed: () => (listings += 1),
     },
-    { client, signal: stop.signal, doubtMs: 500, log: { warn: (_, message) => warnings.push(message) } },
+    { client: by, signal: stop.signal, doubtMs: 500, log: { warn: (_, message) => warnings.push(message) } },
   );
   try {
     for (const end = performance.now() + 10_000; !until(known, listings); await setTimeout(5)) assert.ok(performance.now() < end);
@@ -106,4 +115,11 @@ test('a server that was restored from a backup is listed again', async () => {
   const lists = [listOf(50, [tier('a')]), listOf(7, []), listOf(7, [tier('b')])];
   const result = await follow({ '/only': { lists, watches: [[]] } }, (_, listings) => listings === 2);
   assert.deepEqual(result, { known: ['b'], listings: 2, warnings: [] });
+});
+
+test('a watch that says nothing for long is begun again where it was, without a listing and without a complaint', async () => {
+  const lists = [listOf(5, [tier('a')]), listOf(5, []), listOf(5, [])];
+  const watches = [undefined, undefined, [{ type: 'ADDED', object: tier('b') }]];
+  const followed = await follow({ '/tiers': { lists, watches } }, (known) => known.has('b'), hasty);
+  assert.deepEqual(followed, { known: ['a', 'b'], listings: 1, warnings: [] });
 });
