@@ -233,7 +233,7 @@ test('golden: tables', async (t) => {
     assert.deepEqual([err, status], ['', 0], line);
     runs.push(`$ causeway ${line}\n${out}`);
   }
-  t.assert.fileSnapshot(runs.join('\n'), new URL('testdata/commands.txt', import.meta.url).pathname, { serializers: [String] });
+  t.assert.fileSnapshot(runs.join('\n'), join(import.meta.dirname, 'testdata/commands.txt'), { serializers: [String] });
 });
 
 test('status says what is wrong and exits 10', async () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { Fault, faultCodes } from '#model/fault.ts';
 import { exitOf, faultJson, faultTable, faultText, toFault } from './faults.ts';
@@ -61,7 +62,7 @@ test('what is no Fault is internal', () => {
 });
 
 test('docs/errors.md is what the table says', (t) => {
-  const file = new URL('../../docs/errors.md', import.meta.url);
-  t.assert.fileSnapshot(errorsPage(), file.pathname, { serializers: [String] });
+  const file = join(import.meta.dirname, '../../docs/errors.md');
+  t.assert.fileSnapshot(errorsPage(), file, { serializers: [String] });
   assert.ok(readFileSync(file, 'utf8').includes('`in-use`'));
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Command } from 'commander';
 import { groups } from './groups.ts';
@@ -7,13 +8,13 @@ import { cliPage } from './pages.ts';
 import { buildProgram, loadGroups } from './program.ts';
 
 test('docs/cli.md is what the commands say', async (t) => {
-  const file = new URL('../../docs/cli.md', import.meta.url);
-  t.assert.fileSnapshot(await cliPage(), file.pathname, { serializers: [String] });
+  const file = join(import.meta.dirname, '../../docs/cli.md');
+  t.assert.fileSnapshot(await cliPage(), file, { serializers: [String] });
 });
 
 test('docs/openstack-models.md is what advice is given by', (t) => {
-  const file = new URL('../../docs/openstack-models.md', import.meta.url);
-  t.assert.fileSnapshot(modelsPage(), file.pathname, { serializers: [String] });
+  const file = join(import.meta.dirname, '../../docs/openstack-models.md');
+  t.assert.fileSnapshot(modelsPage(), file, { serializers: [String] });
 });
 
 test('every command has a description and examples', async () => {

@@ -1,6 +1,7 @@
 // A controller on a real TLS socket of the loopback interface, spoken to by the real client.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { connect } from 'node:tls';
 import { isFault } from '#model/fault.ts';
 import { parseCidr, parseIp, parseMac } from '#model/ip.ts';
 import { MemoryStore } from '#store/memory.ts';
@@ -81,4 +82,28 @@ test('a sandbox that does not let addresses be listed costs their place in the c
   const { token } = await createToken(controller.control, { type: 'join' });
   await joinCluster({ urls: [`https://127.0.0.1:${server.port}`], token, host: 'a', version: '0.0.0' });
   assert.equal(warnings.length, 1);
+});
+
+test('who asks again and again without waiting for an answer is cut, whoever it is, and others are answered', async () => {
+  await using store = new MemoryStore();
+  await using controller = await openController({ store, log: silentLog, version: '0.0.0' });
+  await using server = await startServer(controller, { host: '127.0.0.1', port: 0, names: [] });
+  const answersTo = async (requests: number): Promise<number> => {
+    const socket = connect({ host: '127.0.0.1', port: server.port, rejectUnauthorized: false });
+    let text = '';
+    const { promise, resolve } = Promise.withResolvers<number>();
+    const count = (): number => text.split('HTTP/1.1 200').length - 1;
+    socket.on('data', (bytes) => {
+      text += String(bytes);
+      if (count() === requests) resolve(requests);
+    });
+    socket.on('error', () => undefined);
+    socket.on('close', () => resolve(count()));
+    socket.write('GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(requests));
+    const answered = await promise;
+    socket.destroy();
+    return answered;
+  };
+  assert.ok((await answersTo(200)) <= 16);
+  assert.equal(await answersTo(10), 10);
 });

@@ -1,9 +1,9 @@
 // The controller's TLS socket. Client certificates are asked for but not demanded: tokens and joining come without. Whether a
 // certificate leads to our authority is judged per request, so that the answer can say why not.
-import { ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { networkInterfaces } from 'node:os';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { getRequestListener } from '@hono/node-server';
 import { Fault } from '#model/fault.ts';
@@ -42,6 +42,22 @@ function ownAddresses(log: Log, list: typeof networkInterfaces): string[] {
     log.warn({ error }, "This machine's addresses cannot be listed: the certificate holds only localhost and what --san says");
     return [];
   }
+}
+
+/** Requests of one connection that wait for their answers. No client of ours sends one before the last is answered. */
+const mostAtOnce = 16;
+const atOnce = new WeakMap<Socket, number>();
+
+/** Whoever sends more without reading would have whole answers kept for each, before anybody has asked who it is: it is cut. */
+function isInTurn({ socket }: IncomingMessage, response: ServerResponse): boolean {
+  const count = (atOnce.get(socket) ?? 0) + 1;
+  if (count > mostAtOnce) {
+    socket.destroy();
+    return false;
+  }
+  atOnce.set(socket, count);
+  response.once('close', () => atOnce.set(socket, (atOnce.get(socket) ?? 1) - 1));
+  return true;
 }
 
 const peers = new WeakMap<TLSSocket, Peer>();
@@ -95,7 +111,7 @@ export async function startServer(controller: Controller, options: ServerOptions
   const server = createServer(
     { ...contextOf(), minVersion: 'TLSv1.3', requestCert: true, rejectUnauthorized: false },
     (request, response) => {
-      void listener(request, response);
+      if (isInTurn(request, response)) void listener(request, response);
     },
   );
   // Agents keep their connections; what is idle costs little.

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { NftElement, NftTable } from '#model/desired.ts';
 import { nftErrno, nftFault } from './libnftables.ts';
@@ -18,7 +19,7 @@ nftContract('fake', {
   tear: (name) => fake.tear('cw-a', name),
 });
 
-const golden = (name: string): URL => new URL(`testdata/${name}`, import.meta.url);
+const golden = (name: string): string => join(import.meta.dirname, 'testdata', name);
 const listing = (): ReturnType<typeof parseListing> => parseListing(readFileSync(golden('listing.json'), 'utf8'));
 
 const table: NftTable = { netns: 'cw-a', family: 'inet', name: 'causeway', text: '  set members4 { type ipv4_addr; }' };
@@ -32,7 +33,7 @@ const of = (set: string, key: string, value?: string): NftElement => ({
 
 test('a table is replaced with its elements in one transaction', (t) => {
   const commands = tableCommands(table, [of('members4', '10.0.0.1'), of('inside4', '100.127.0.1', '10.0.0.1'), of('members4', '10.0.0.2')]);
-  t.assert.fileSnapshot(commands, golden('replace.nft').pathname, { serializers: [String] });
+  t.assert.fileSnapshot(commands, golden('replace.nft'), { serializers: [String] });
 });
 
 test('values are given when adding and left out when deleting', () => {
